@@ -1,0 +1,97 @@
+"""What a child may use, and what training it gave. Standard library only."""
+
+import math
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Cause(StrEnum):
+    """Why a child gave no usable metric."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    DIVERGED = "diverged"
+    CRASHED = "crashed"
+    PREEMPTED = "preempted"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why training gave nothing, with the error's text for whoever looks into it."""
+
+    cause: Cause
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """What one child may use."""
+
+    epochs: int = 50
+    """Passes over the training data (spec §1.6: 50)."""
+    batch_size: int = 128
+    """Images per step (spec §1.6 proposes 128; the paper does not say)."""
+    train_fraction: float = 1.0
+    """Share of the training data that is used, in (0, 1]; validation data is never reduced."""
+    learning_rate: float = 0.1
+    """Step size, unless the architecture brings its own (spec §1.6: 0.1)."""
+    weight_decay: float = 1e-4
+    """L2 penalty (spec §1.6: 1e-4)."""
+    momentum: float = 0.9
+    """Nesterov momentum (spec §1.6: 0.9)."""
+    max_seconds: float | None = None
+    """Training is given up, as a timeout, at the end of the epoch that passes this many seconds."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(f"`train_fraction` must be above 0 and at most 1, got {self.train_fraction}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"`learning_rate` must be a positive number, got {self.learning_rate}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"`weight_decay` must be 0 or more, got {self.weight_decay}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"`momentum` must be at least 0 and below 1, got {self.momentum}")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise ValueError(f"`max_seconds` must be above 0, got {self.max_seconds}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What training a child gave.
+
+    Attributes:
+        curve: the validation metric after each epoch; accuracies are in [0, 1], higher is better.
+        seconds: wall time of the training, data loading excluded.
+        parameters: trainable parameters of the built network, or `None` if it was never built.
+        flops: floating-point operations of one forward pass on one example, or `None` likewise.
+        seed: the seed that reproduces this training.
+        failure: why there is no usable metric, or `None` when there is one.
+    """
+
+    curve: tuple[float, ...]
+    seconds: float
+    parameters: int | None
+    flops: int | None
+    seed: int
+    failure: Failure | None = None
+
+    @property
+    def metric(self) -> float | None:
+        """The best validation metric over all epochs, or `None` if the child failed or had no epoch."""
+        return max(self.curve) if self.curve and self.failure is None else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`; `from_json` gives back an equal outcome."""
+        return asdict(self) | {"curve": list(self.curve)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The outcome that `to_json` wrote."""
+        failure = data["failure"]
+        restored = Failure(cause=Cause(failure["cause"]), message=failure["message"]) if failure else None
+        return cls(**(data | {"curve": tuple(data["curve"]), "failure": restored}))

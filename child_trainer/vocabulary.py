@@ -1,0 +1,97 @@
+"""The operations an architecture may name: arity, attributes and their limits. Standard library only.
+
+`operations.py` gives each of these a module; a test holds the two tables to the same names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+type_names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+
+Value = int | float | bool | str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attribute:
+    """One attribute of an operation: its type, its limits, and its default (`None`: it must be given)."""
+
+    of: type[Value] = int
+    default: Value | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    options: tuple[Value, ...] = ()
+
+    def problem(self, value: object) -> str | None:
+        """What is wrong with `value`, as the end of a sentence, or `None`."""
+        fits = isinstance(value, self.of) or (self.of is float and isinstance(value, int))
+        if not fits or (isinstance(value, bool) and self.of is not bool):
+            return f"must be {type_names[self.of]}, got {value!r}"
+        if self.options and value not in self.options:
+            return f"must be one of {', '.join(map(repr, self.options))}, got {value!r}"
+        if isinstance(value, int | float):
+            if self.minimum is not None and value < self.minimum:
+                return f"must be at least {self.minimum}, got {value!r}"
+            if self.maximum is not None and value > self.maximum:
+                return f"must be at most {self.maximum}, got {value!r}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """What an operation takes: how many inputs, whether their order matters, and which attributes."""
+
+    min_inputs: int = 1
+    max_inputs: int | None = 1
+    commutative: bool = False
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+SIZE = Attribute(minimum=1)
+ONE = Attribute(default=1, minimum=1)
+
+CONVOLUTION_ORDERS = ("conv", "conv-bn", "conv-relu", "conv-bn-relu", "relu-conv-bn", "bn-relu-conv")
+"""Where batch normalisation and ReLU stand around a convolution. The default is spec §1.1's proposal."""
+
+_window = {"height": SIZE, "width": SIZE, "stride_height": ONE, "stride_width": ONE}
+_order = Attribute(of=str, default="conv-bn-relu", options=CONVOLUTION_ORDERS)
+_pad = Attribute(of=bool, default=False)
+_unary = Operation()
+_many = Operation(max_inputs=None, commutative=True)
+
+OPERATIONS: Mapping[str, Operation] = MappingProxyType(
+    {
+        # Convolutions and pools use SAME padding: an output side is ceil(side / stride).
+        "conv": Operation(attributes=_window | {"filters": SIZE, "dilation": ONE, "groups": ONE, "order": _order}),
+        "depthwise_conv": Operation(attributes=_window | {"multiplier": ONE, "dilation": ONE, "order": _order}),
+        "max_pool": Operation(attributes=_window),
+        "avg_pool": Operation(attributes=_window),
+        "global_avg_pool": _unary,
+        "flatten": _unary,
+        # With units 0 a linear map has the width of the recurrent cell it stands in.
+        "linear": Operation(
+            attributes={"units": Attribute(default=0, minimum=0), "bias": Attribute(of=bool, default=True)}
+        ),
+        # With pad, smaller maps are zero-padded to the largest (spec §1.3, R3); without it they must agree.
+        "concat": Operation(max_inputs=None, commutative=True, attributes={"pad": _pad}),
+        "add": _many,
+        "multiply": _many,
+        "mean": _many,
+        "maximum": _many,
+        "subtract": Operation(min_inputs=2, max_inputs=2),
+        "identity": _unary,
+        "zero": _unary,
+        "relu": _unary,
+        "relu6": _unary,
+        "tanh": _unary,
+        "sigmoid": _unary,
+        "sin": _unary,
+        "batch_norm": _unary,
+        "local_contrast_norm": Operation(attributes={"size": Attribute(default=5, minimum=1)}),
+        "dropout": Operation(attributes={"rate": Attribute(of=float, minimum=0.0, maximum=1.0)}),
+        # Pixel shift towards the upper left, the second branch of a factorised reduction (spec §3.1).
+        "shift": Operation(attributes={"height": Attribute(default=1), "width": Attribute(default=1)}),
+        # Part `index` of `parts` equal cuts along the channels (spec §9.2).
+        "split": Operation(attributes={"parts": SIZE, "index": Attribute(minimum=0)}),
+    }
+)
