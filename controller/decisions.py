@@ -1,0 +1,156 @@
+"""The decisions a controller makes, and sequences of them. Standard library only.
+
+A search space is a sequence of decisions; a sample is a flat tuple of integers, its tokens. A `Choice` or a
+`Pointer` takes one token, a `Subset` of n earlier layers takes n tokens, each 0 or 1. The sequence has a fixed
+layout: a choice that does not apply (a pool's size when the layer is a convolution) has the token 0, costs no
+probability and is skipped by the policy.
+"""
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+Tokens = tuple[int, ...]
+
+
+class InvalidTokens(ValueError):
+    """The tokens are not a sample of these decisions; the message names the position and the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Holds when the decision at index `decision` of the sequence took one of `tokens`."""
+
+    decision: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several options. Choices of one kind share the policy's embedding and softmax."""
+
+    kind: str
+    options: tuple[int | float | str, ...]
+    when: Condition | None = None
+
+    @property
+    def width(self) -> int:
+        """Tokens that this decision takes."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Any subset of the `count` earlier anchors: the paper's anchor point (section 3.3 of arXiv 1611.01578).
+
+    Every `Subset` and `Pointer` also is an anchor point that later ones may select.
+    """
+
+    kind: str
+    count: int
+
+    @property
+    def width(self) -> int:
+        """Tokens that this decision takes."""
+        return self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Exactly one of the `count` earlier anchors; no token when there is none or just one to choose from."""
+
+    kind: str
+    count: int
+
+    @property
+    def width(self) -> int:
+        """Tokens that this decision takes."""
+        return int(self.count > 1)
+
+
+Decision = Choice | Subset | Pointer
+Decisions = tuple[Decision, ...]
+
+
+def num_options(decision: Decision) -> int:
+    """How many values each token of this decision may take."""
+    if isinstance(decision, Choice):
+        return len(decision.options)
+    return 2 if isinstance(decision, Subset) else decision.count
+
+
+@lru_cache(maxsize=256)
+def offsets(decisions: Decisions) -> tuple[int, ...]:
+    """Where each decision's tokens start, and at the end the length of the whole."""
+    return tuple(itertools.accumulate((d.width for d in decisions), initial=0))
+
+
+def applies(decision: Decision, decisions: Decisions, tokens: Sequence[int]) -> bool:
+    """Whether a decision is made at all, given the tokens before it."""
+    when = decision.when if isinstance(decision, Choice) else None
+    return when is None or tokens[offsets(decisions)[when.decision]] in when.tokens
+
+
+def check_tokens(decisions: Decisions, tokens: Sequence[int]) -> None:
+    """Raise `InvalidTokens` unless `tokens` is a sample of `decisions`."""
+    starts = offsets(decisions)
+    if len(tokens) != starts[-1]:
+        raise InvalidTokens(f"expected {starts[-1]} tokens, got {len(tokens)}")
+    for decision, start in zip(decisions, starts, strict=False):
+        limit = num_options(decision) if applies(decision, decisions, tokens) else 1
+        for position in range(start, start + decision.width):
+            if not 0 <= tokens[position] < limit:
+                raise InvalidTokens(
+                    f"token {position} ({decision.kind}) must be at least 0 and below {limit}, got {tokens[position]}"
+                )
+
+
+def uniform(decisions: Decisions, rng: random.Random) -> Tokens:
+    """Tokens drawn uniformly at each decision: random search's sample."""
+    tokens: list[int] = []
+    for decision in decisions:
+        made = applies(decision, decisions, tokens)
+        tokens += [rng.randrange(num_options(decision)) if made else 0 for _ in range(decision.width)]
+    return tuple(tokens)
+
+
+def every(decisions: Decisions) -> Iterator[Tokens]:
+    """All samples, for small spaces."""
+    starts = offsets(decisions)
+
+    def extend(index: int, tokens: Tokens) -> Iterator[Tokens]:
+        if index == len(decisions):
+            yield tokens
+            return
+        decision = decisions[index]
+        assert len(tokens) == starts[index]
+        limit = num_options(decision) if applies(decision, decisions, tokens) else 1
+        for chosen in itertools.product(range(limit), repeat=decision.width):
+            yield from extend(index + 1, tokens + chosen)
+
+    return extend(0, ())
+
+
+def size(decisions: Decisions) -> int:
+    """How many samples there are, exactly, without listing them."""
+    asked = {d.when.decision for d in decisions if isinstance(d, Choice) and d.when}
+    last_use = {
+        i: max(j for j, d in enumerate(decisions) if isinstance(d, Choice) and d.when and d.when.decision == i)
+        for i in asked
+    }
+    # Prefixes with equal answers to the questions still to come are counted together.
+    counts: dict[tuple[tuple[int, int], ...], int] = {(): 1}
+    for index, decision in enumerate(decisions):
+        extended: dict[tuple[tuple[int, int], ...], int] = {}
+        for answers, count in counts.items():
+            when = decision.when if isinstance(decision, Choice) else None
+            made = when is None or dict(answers)[when.decision] in when.tokens
+            ways = num_options(decision) ** decision.width if made else 1
+            kept = tuple(pair for pair in answers if last_use[pair[0]] > index)
+            for token in range(ways) if index in asked else (None,):
+                key = kept if token is None else (*kept, (index, token))
+                extended[key] = extended.get(key, 0) + count * (ways if token is None else 1)
+        counts = extended
+    return sum(counts.values())

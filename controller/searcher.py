@@ -1,0 +1,94 @@
+"""What a searcher is to everyone else, and the data that passes through the seam."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from child_trainer.architecture import Architecture
+from child_trainer.outcome import Outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParameterGroup:
+    """Named initial tensors that one optimizer steps.
+
+    Attributes:
+        name: the group's name, unique within the searcher.
+        values: initial float32 tensors by name; names are unique over all groups.
+        optimizer: `adam`, `sgd`, or `average` (an exponential moving average of what is pushed).
+        options: the optimizer's settings, such as `lr` or `decay`.
+    """
+
+    name: str
+    values: Mapping[str, Tensor]
+    optimizer: str
+    options: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """An architecture that a searcher wants to have tried.
+
+    Attributes:
+        tokens: the decisions behind it.
+        architecture: what they decode to.
+        log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
+    """
+
+    tokens: tuple[int, ...]
+    architecture: Architecture
+    log_prob: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Child:
+    """A proposal on its way through training; the outcome and the reward are there once it has ended."""
+
+    id: int
+    proposal: Proposal
+    outcome: Outcome | None = None
+    reward: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """Everything a searcher may look at.
+
+    Attributes:
+        parameters: the tensors pulled from the shards, by name.
+        completed: how many children of the search have ended, failed ones included.
+        history: gives the ended children in completion order; a call, since few searchers need it.
+        pending: gives the children that were sampled and have not ended.
+        rng: seeded for this very step, so that a repeated step repeats its draws.
+    """
+
+    parameters: Mapping[str, Tensor]
+    completed: int
+    history: Callable[[], Sequence[Child]]
+    pending: Callable[[], Sequence[Child]]
+    rng: random.Random
+
+
+class Searcher(Protocol):
+    """Decides what to try next, and what to learn from what came back.
+
+    Rules, held by `tests/contracts/searcher.py`:
+    1. It is handed everything and keeps nothing: two instances answer alike, at any time.
+    2. `ask` gives exactly `n` proposals, and the same ones for the same view.
+    3. `learn` names only tensors of `parameters()`, with their shapes, finite; or nothing.
+    """
+
+    def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
+        """What must live on the shards, drawn from `seed`; empty when nothing is learnt by gradient."""
+        ...
+
+    def ask(self, n: int, view: View) -> list[Proposal]:
+        """`n` architectures to try next."""
+        ...
+
+    def learn(self, children: Sequence[Child], view: View) -> dict[str, Tensor]:
+        """Gradients to be pushed after these children have ended, by tensor name."""
+        ...

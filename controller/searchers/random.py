@@ -1,0 +1,31 @@
+"""Random search: every decision uniform, nothing learnt. The baseline that every searcher must beat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from controller.decisions import uniform
+from controller.searcher import Child, ParameterGroup, Proposal, View
+from controller.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """Samples uniformly at each decision (Zoph & Le 2017's control 2; spec §2.4)."""
+
+    space: SearchSpace
+
+    def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
+        """Nothing."""
+        return ()
+
+    def ask(self, n: int, view: View) -> list[Proposal]:
+        """`n` independent samples."""
+        decisions = self.space.decisions(view.completed)
+        samples = [uniform(decisions, view.rng) for _ in range(n)]
+        return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
+
+    def learn(self, children: Sequence[Child], view: View) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}

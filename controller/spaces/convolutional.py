@@ -1,0 +1,191 @@
+"""The convolutional space of Zoph & Le 2017 (arXiv 1611.01578, sections 3.2 and 3.3; spec sections 1.1 to 1.5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from child_trainer.architecture import Architecture, Node, node
+from controller.decisions import Choice, Condition, Decision, Decisions, InvalidTokens, Subset, check_tokens, offsets
+
+LAYER_TYPES = ("conv", "pool", "local_contrast_norm", "batch_norm")
+"""What a layer may be when the space asks for its type (spec §1.4)."""
+
+Chosen = Mapping[str, int | float | str]
+"""The values chosen for one layer, by kind of decision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionalSpace:
+    """Convolution layers with sampled sizes, strides, numbers of filters and skip connections."""
+
+    filter_heights: tuple[int, ...] = (1, 3, 5, 7)
+    """Heights that a filter may have."""
+    filter_widths: tuple[int, ...] = (1, 3, 5, 7)
+    """Widths that a filter may have."""
+    strides: tuple[int, ...] = (1,)
+    """Strides to choose from, for height and width apart; a single one is fixed and not asked for."""
+    num_filters: tuple[int, ...] = (24, 36, 48, 64)
+    """Numbers of filters that a layer may have."""
+    skip_connections: bool = True
+    """Whether each layer chooses its inputs among all earlier layers; without, each reads the one before."""
+    layer_types: tuple[str, ...] = ("conv",)
+    """Types of layer to choose from: conv, pool, local_contrast_norm, batch_norm; a single one is not asked for."""
+    pool_sizes: tuple[int, ...] = (2, 3)
+    """Sizes that a pooling layer may have (asked for when `pool` is among the layer types)."""
+    pool_strides: tuple[int, ...] = (2,)
+    """Strides that a pooling layer may have; a single one is fixed and not asked for."""
+    child_learning_rates: tuple[float, ...] = ()
+    """Learning rates to choose from, once a network; empty: the budget's learning rate."""
+    initial_depth: int = 6
+    """Layers of the first networks."""
+    depth_step: int = 2
+    """Layers added at each step of the depth schedule."""
+    depth_interval: int = 1600
+    """Completed children from one step of the depth schedule to the next."""
+    max_depth: int = 40
+    """Layers that the schedule never exceeds."""
+
+    def __post_init__(self) -> None:
+        for name in ("filter_heights", "filter_widths", "strides", "num_filters", "pool_sizes", "pool_strides"):
+            values = getattr(self, name)
+            if not values or min(values) < 1 or len(set(values)) < len(values):
+                raise ValueError(f"`{name}` must be one or more different numbers, each at least 1, got {values}")
+        if not self.layer_types or not set(self.layer_types) <= set(LAYER_TYPES):
+            raise ValueError(f"`layer_types` must be among {', '.join(LAYER_TYPES)}, got {self.layer_types}")
+        if any(rate <= 0 for rate in self.child_learning_rates):
+            raise ValueError(f"`child_learning_rates` must be above 0, got {self.child_learning_rates}")
+        for name, least in (("initial_depth", 1), ("depth_step", 0), ("depth_interval", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        if self.max_depth < self.initial_depth:
+            raise ValueError(
+                f"`max_depth` must be at least the initial depth {self.initial_depth}, got {self.max_depth}"
+            )
+
+    def depth(self, completed: int) -> int:
+        """Layers of a network sampled after `completed` children have ended (spec §1.5)."""
+        return min(self.max_depth, self.initial_depth + self.depth_step * (completed // self.depth_interval))
+
+    def decisions(self, completed: int) -> Decisions:
+        """The decisions for one network at the depth that the schedule has reached."""
+        return _decisions(self, self.depth(completed))
+
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every kind of choice with its number of options; layers share their kinds, so depth does not matter."""
+        return {d.kind: len(d.options) for d in _decisions(self, 1) if isinstance(d, Choice)}
+
+    def decisions_of(self, num_tokens: int) -> Decisions:
+        """The decisions for a network of the depth that takes this many tokens."""
+        for depth in range(self.initial_depth, self.max_depth + 1):
+            decisions = _decisions(self, depth)
+            if offsets(decisions)[-1] == num_tokens:
+                return decisions
+        raise InvalidTokens(
+            f"{num_tokens} tokens fit no depth from {self.initial_depth} to {self.max_depth} of this space"
+        )
+
+    def decode(self, tokens: Sequence[int]) -> Architecture:
+        """The network that the tokens stand for, with the paper's three fix-up rules (spec §1.3)."""
+        decisions = self.decisions_of(len(tokens))
+        check_tokens(decisions, tokens)
+        chosen, selected = _read(decisions, tokens, self)
+        nodes: list[Node] = []
+        consumed: set[int] = set()
+        for layer in range(1, len(chosen)):
+            sources = selected[layer] if self.skip_connections else [layer - 1] if layer > 1 else []
+            consumed.update(sources)
+            # R1: a layer without inputs reads the image.
+            source = _concat(nodes, f"inputs{layer}", [f"layer{j}" for j in sources] or ["image"])
+            nodes.append(_layer(f"layer{layer}", source, chosen[layer]))
+        # R2: all layers that nobody read are handed to the classifier.
+        loose = [f"layer{j}" for j in range(1, len(chosen)) if j not in consumed]
+        output = _concat(nodes, "features", loose)
+        rate = chosen[0].get("learning_rate")
+        hyperparameters = (("learning_rate", float(rate)),) if rate is not None else ()
+        return Architecture("feedforward", tuple(nodes), (output,), hyperparameters)
+
+
+@lru_cache(maxsize=256)
+def _decisions(space: ConvolutionalSpace, depth: int) -> Decisions:
+    decisions: list[Decision] = []
+    if space.child_learning_rates:
+        decisions.append(Choice("learning_rate", space.child_learning_rates))
+    for layer in range(1, depth + 1):
+        decisions += _layer_choices(space, len(decisions))
+        if space.skip_connections:
+            decisions.append(Subset("skip", layer - 1))
+    return tuple(decisions)
+
+
+def _layer_choices(space: ConvolutionalSpace, start: int) -> list[Decision]:
+    """One layer's choices, in the order of the paper's figure 2; `start` is the index of the first."""
+    types = space.layer_types
+    ask = len(types) > 1
+
+    def when(layer_type: str) -> Condition | None:
+        return Condition(start, (types.index(layer_type),)) if ask else None
+
+    choices: list[Decision] = [Choice("layer_type", types)] if ask else []
+    if "conv" in types:
+        strides = ("stride_height", "stride_width") if len(space.strides) > 1 else ()
+        choices += [
+            Choice("filter_height", space.filter_heights, when("conv")),
+            Choice("filter_width", space.filter_widths, when("conv")),
+            *(Choice(name, space.strides, when("conv")) for name in strides),
+            Choice("num_filters", space.num_filters, when("conv")),
+        ]
+    if "pool" in types:
+        choices.append(Choice("pool_size", space.pool_sizes, when("pool")))
+        if len(space.pool_strides) > 1:
+            choices.append(Choice("pool_stride", space.pool_strides, when("pool")))
+    return choices
+
+
+def _read(
+    decisions: Decisions, tokens: Sequence[int], space: ConvolutionalSpace
+) -> tuple[list[dict[str, int | float | str]], list[list[int]]]:
+    """For each layer (index 0: the network as a whole) its chosen values and its selected inputs."""
+    fixed: dict[str, int | float | str] = {
+        "layer_type": space.layer_types[0],
+        "stride_height": space.strides[0],
+        "stride_width": space.strides[0],
+        "pool_stride": space.pool_strides[0],
+    }
+    per_layer = len(_layer_choices(space, 0)) + space.skip_connections
+    whole = int(bool(space.child_learning_rates))
+    depth = (len(decisions) - whole) // per_layer
+    chosen: list[dict[str, int | float | str]] = [{}] + [dict(fixed) for _ in range(depth)]
+    selected: list[list[int]] = [[] for _ in range(depth + 1)]
+    for index, (decision, start) in enumerate(zip(decisions, offsets(decisions), strict=False)):
+        layer = 1 + (index - whole) // per_layer if index >= whole else 0
+        if isinstance(decision, Choice):
+            chosen[layer][decision.kind] = decision.options[tokens[start]]
+        else:
+            selected[layer] = [j + 1 for j in range(decision.width) if tokens[start + j]]
+    return chosen, selected
+
+
+def _concat(nodes: list[Node], name: str, sources: list[str]) -> str:
+    """The one source, or a new node that joins them depth-wise with zero padding (R3)."""
+    if len(sources) == 1:
+        return sources[0]
+    nodes.append(node(name, "concat", sources, pad=True))
+    return name
+
+
+def _layer(name: str, source: str, chosen: Chosen) -> Node:
+    if chosen["layer_type"] == "conv":
+        return node(
+            name,
+            "conv",
+            source,
+            height=chosen["filter_height"],
+            width=chosen["filter_width"],
+            stride_height=chosen["stride_height"],
+            stride_width=chosen["stride_width"],
+            filters=chosen["num_filters"],
+        )
+    if chosen["layer_type"] == "pool":
+        size, stride = chosen["pool_size"], chosen["pool_stride"]
+        return node(name, "max_pool", source, height=size, width=size, stride_height=stride, stride_width=stride)
+    return node(name, str(chosen["layer_type"]), source)
