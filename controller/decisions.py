@@ -29,11 +29,24 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several options. Choices of one kind share the policy's embedding and softmax."""
+    """One of several options.
+
+    Attributes:
+        kind: what is chosen, such as `filter_height`.
+        options: the values to choose from.
+        place: where in the network, such as the layer; kind and place together name the choice.
+        when: the condition under which the choice is made at all.
+    """
 
     kind: str
     options: tuple[int | float | str, ...]
+    place: int = 0
     when: Condition | None = None
+
+    @property
+    def name(self) -> str:
+        """Names the softmax and the embedding that belong to this choice."""
+        return f"{self.kind}_{self.place}"
 
     @property
     def width(self) -> int:

@@ -34,10 +34,11 @@ State = list[tuple[Tensor, Tensor]]
 
 
 class Policy(nn.Module):
-    """Samples tokens and scores them; one softmax and one embedding for each kind of choice.
+    """Samples tokens and scores them. Each choice has a softmax and an embedding of its own (figure 2 of the paper):
+    shared between layers, they learn what suits all layers alike and hardly anything else.
 
     Args:
-        vocabulary: kinds of choice, with their numbers of options.
+        vocabulary: names of the choices, with their numbers of options.
         hidden: units of each LSTM layer (the paper: 35).
         layers: LSTM layers (the paper: 2).
     """
@@ -46,8 +47,8 @@ class Policy(nn.Module):
         super().__init__()
         self.hidden = hidden
         self.cells = nn.ModuleList(nn.LSTMCell(hidden, hidden) for _ in range(layers))
-        self.embeddings = nn.ModuleDict({kind: nn.Embedding(n, hidden) for kind, n in vocabulary.items()})
-        self.heads = nn.ModuleDict({kind: nn.Linear(hidden, n) for kind, n in vocabulary.items()})
+        self.embeddings = nn.ModuleDict({name: nn.Embedding(n, hidden) for name, n in vocabulary.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(hidden, n) for name, n in vocabulary.items()})
         self.start = nn.Parameter(torch.zeros(hidden))
         self.anchor = nn.Parameter(torch.zeros(hidden))
         # The anchors' content-based attention: sigmoid(v^T tanh(W_prev h_j + W_curr h_i)).
@@ -94,9 +95,9 @@ class Policy(nn.Module):
             columns = slice(starts[index], starts[index] + decision.width)
             if isinstance(decision, Choice):
                 stepped = self._step(fed, state)
-                logits = self.heads[decision.kind](stepped[-1][0]).unsqueeze(1)
+                logits = self.heads[decision.name](stepped[-1][0]).unsqueeze(1)
                 chosen, gain, spread = _decide(logits, columns, pick)
-                new_fed = self.embeddings[decision.kind](chosen[:, 0])
+                new_fed = self.embeddings[decision.name](chosen[:, 0])
                 if decision.when is not None:
                     asked = tokens[:, starts[decision.when.decision]]
                     made = torch.isin(asked, torch.tensor(decision.when.tokens))

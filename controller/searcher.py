@@ -1,14 +1,17 @@
-"""What a searcher is to everyone else, and the data that passes through the seam."""
+"""What a searcher is to everyone else, and the data that passes through the seam. Imports no torch."""
+
+from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from child_trainer.architecture import Architecture
 from child_trainer.outcome import Outcome
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,13 +75,26 @@ class View:
     rng: random.Random
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """What a searcher learnt.
+
+    Attributes:
+        gradients: to be pushed, by tensor name; empty when nothing is learnt by gradient.
+        figures: numbers worth showing of this step, such as the baseline.
+    """
+
+    gradients: Mapping[str, Tensor]
+    figures: Mapping[str, float]
+
+
 class Searcher(Protocol):
     """Decides what to try next, and what to learn from what came back.
 
     Rules, held by `tests/contracts/searcher.py`:
     1. It is handed everything and keeps nothing: two instances answer alike, at any time.
     2. `ask` gives exactly `n` proposals, and the same ones for the same view.
-    3. `learn` names only tensors of `parameters()`, with their shapes, finite; or nothing.
+    3. `learn` gives gradients only for tensors of `parameters()`, with their shapes, finite; or none.
     """
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
@@ -89,6 +105,6 @@ class Searcher(Protocol):
         """`n` architectures to try next."""
         ...
 
-    def learn(self, children: Sequence[Child], view: View) -> dict[str, Tensor]:
-        """Gradients to be pushed after these children have ended, by tensor name."""
+    def learn(self, children: Sequence[Child], view: View) -> Update:
+        """What these children, which have ended, teach."""
         ...

@@ -21,7 +21,7 @@ class SearchSpace(Protocol):
         ...
 
     def vocabulary(self) -> Mapping[str, int]:
-        """Every kind of `Choice` that may ever be asked, with its number of options."""
+        """The name of every `Choice` that may ever be asked, with its number of options."""
         ...
 
     def decisions_of(self, num_tokens: int) -> Decisions:

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from controller.decisions import uniform
-from controller.searcher import Child, ParameterGroup, Proposal, View
+from controller.searcher import Child, ParameterGroup, Proposal, Update, View
 from controller.space import SearchSpace
 
 
@@ -26,6 +24,6 @@ class RandomSearch:
         samples = [uniform(decisions, view.rng) for _ in range(n)]
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
-    def learn(self, children: Sequence[Child], view: View) -> dict[str, Tensor]:
+    def learn(self, children: Sequence[Child], view: View) -> Update:
         """Nothing."""
-        return {}
+        return Update(gradients={}, figures={})

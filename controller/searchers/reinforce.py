@@ -1,15 +1,13 @@
 """REINFORCE with a moving-average baseline: the paper's searcher (Zoph & Le 2017, section 3.2; spec §1.5)."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from controller.policy import Policy
-from controller.searcher import Child, ParameterGroup, Proposal, View
+from controller.searcher import Child, ParameterGroup, Proposal, Update, View
+from controller.searchers.options import ReinforceOptions
 from controller.space import SearchSpace
 
 BASELINE = "baseline"
@@ -19,32 +17,6 @@ Both start at 0 and decay alike, so that their quotient is the average without t
 the second says that nothing has been averaged yet. It is averaged where it lives, on a shard: with a hundred
 replicas a step computed from a stale copy would overshoot and oscillate.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReinforceOptions:
-    """The paper's controller and what it leaves open (spec §1.5)."""
-
-    controller_units: int = 35
-    """Hidden units of each LSTM layer."""
-    controller_layers: int = 2
-    """LSTM layers."""
-    controller_init: float = 0.08
-    """All weights start uniform in [-this, this]."""
-    controller_learning_rate: float = 0.0006
-    """Adam's step size."""
-    baseline_decay: float = 0.95
-    """Weight of the past in the moving average of rewards (unpublished; NASNet's value)."""
-
-    def __post_init__(self) -> None:
-        for name in ("controller_units", "controller_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        for name in ("controller_init", "controller_learning_rate"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"`{name}` must be a positive number, got {getattr(self, name)}")
-        if not 0 <= self.baseline_decay < 1:
-            raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")
 
 
 class Reinforce:
@@ -85,7 +57,7 @@ class Reinforce:
             for tokens, log_prob in samples
         ]
 
-    def learn(self, children: Sequence[Child], view: View) -> dict[str, Tensor]:
+    def learn(self, children: Sequence[Child], view: View) -> Update:
         """The gradient of -(1/m) sum_k (R_k - b) log P(tokens_k), and the mean reward for the baseline.
 
         b is the average of earlier rewards; of the very first children it is their own mean (spec §1.5).
@@ -93,18 +65,30 @@ class Reinforce:
         self._load(view.parameters)
         rewards = torch.tensor([_reward(child) for child in children])
         known = baseline(view.parameters)
-        advantages = rewards - (rewards.mean() if known is None else known)
-        loss = torch.zeros(())
-        # Children of one batch may differ in depth where the schedule stepped in between (a resumed batch).
-        by_length = sorted(range(len(children)), key=lambda i: len(children[i].proposal.tokens))
-        for _, same in groupby(by_length, key=lambda i: len(children[i].proposal.tokens)):
-            indices = list(same)
-            tokens = torch.tensor([children[i].proposal.tokens for i in indices])
-            decisions = self._space.decisions_of(tokens.shape[1])
-            loss = loss - (advantages[indices] * self._policy.log_prob(decisions, tokens)).sum() / len(children)
+        expected = rewards.mean().item() if known is None else known
+        log_prob, entropy = self._score(children)
+        loss = -((rewards - expected) * log_prob).mean()
         names, weights = zip(*self._policy.named_parameters(), strict=True)
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
-        return {BASELINE: torch.stack([rewards.mean(), torch.ones(())]), **dict(zip(names, gradients, strict=True))}
+        observed = torch.stack([rewards.mean(), torch.ones(())])
+        return Update(
+            gradients={BASELINE: observed, **dict(zip(names, gradients, strict=True))},
+            figures={"baseline": expected, "entropy": entropy.mean().item()},
+        )
+
+    def _score(self, children: Sequence[Child]) -> tuple[Tensor, Tensor]:
+        """[m] log-probabilities and entropies. Children that straddle a step of the depth schedule are apart."""
+        by_length: dict[int, list[int]] = {}
+        for i, child in enumerate(children):
+            by_length.setdefault(len(child.proposal.tokens), []).append(i)
+        log_prob, entropy = torch.zeros(len(children)), torch.zeros(len(children))
+        for length, rows in by_length.items():
+            tokens = torch.tensor([children[i].proposal.tokens for i in rows]).reshape(len(rows), length)
+            scored = self._policy.score(self._space.decisions_of(length), tokens)
+            index = torch.tensor(rows)
+            log_prob = log_prob.index_put((index,), scored.log_prob)
+            entropy = entropy.index_put((index,), scored.entropy)
+        return log_prob, entropy.detach()
 
     def _load(self, parameters: Mapping[str, Tensor]) -> None:
         self._policy.load_state_dict({name: parameters[name] for name in self._policy.state_dict()})

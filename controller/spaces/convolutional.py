@@ -42,8 +42,8 @@ class ConvolutionalSpace:
     """Layers added at each step of the depth schedule."""
     depth_interval: int = 1600
     """Completed children from one step of the depth schedule to the next."""
-    max_depth: int = 40
-    """Layers that the schedule never exceeds."""
+    max_depth: int = 20
+    """Layers that the schedule never exceeds (it gets there with the last 1,600 of the paper's 12,800 children)."""
 
     def __post_init__(self) -> None:
         for name in ("filter_heights", "filter_widths", "strides", "num_filters", "pool_sizes", "pool_strides"):
@@ -71,8 +71,8 @@ class ConvolutionalSpace:
         return _decisions(self, self.depth(completed))
 
     def vocabulary(self) -> Mapping[str, int]:
-        """Every kind of choice with its number of options; layers share their kinds, so depth does not matter."""
-        return {d.kind: len(d.options) for d in _decisions(self, 1) if isinstance(d, Choice)}
+        """Every choice of the deepest network, with its number of options."""
+        return {d.name: len(d.options) for d in _decisions(self, self.max_depth) if isinstance(d, Choice)}
 
     def decisions_of(self, num_tokens: int) -> Decisions:
         """The decisions for a network of the depth that takes this many tokens."""
@@ -111,13 +111,13 @@ def _decisions(space: ConvolutionalSpace, depth: int) -> Decisions:
     if space.child_learning_rates:
         decisions.append(Choice("learning_rate", space.child_learning_rates))
     for layer in range(1, depth + 1):
-        decisions += _layer_choices(space, len(decisions))
+        decisions += _layer_choices(space, layer, len(decisions))
         if space.skip_connections:
             decisions.append(Subset("skip", layer - 1))
     return tuple(decisions)
 
 
-def _layer_choices(space: ConvolutionalSpace, start: int) -> list[Decision]:
+def _layer_choices(space: ConvolutionalSpace, layer: int, start: int) -> list[Decision]:
     """One layer's choices, in the order of the paper's figure 2; `start` is the index of the first."""
     types = space.layer_types
     ask = len(types) > 1
@@ -125,19 +125,19 @@ def _layer_choices(space: ConvolutionalSpace, start: int) -> list[Decision]:
     def when(layer_type: str) -> Condition | None:
         return Condition(start, (types.index(layer_type),)) if ask else None
 
-    choices: list[Decision] = [Choice("layer_type", types)] if ask else []
+    choices: list[Decision] = [Choice("layer_type", types, layer)] if ask else []
     if "conv" in types:
         strides = ("stride_height", "stride_width") if len(space.strides) > 1 else ()
         choices += [
-            Choice("filter_height", space.filter_heights, when("conv")),
-            Choice("filter_width", space.filter_widths, when("conv")),
-            *(Choice(name, space.strides, when("conv")) for name in strides),
-            Choice("num_filters", space.num_filters, when("conv")),
+            Choice("filter_height", space.filter_heights, layer, when("conv")),
+            Choice("filter_width", space.filter_widths, layer, when("conv")),
+            *(Choice(name, space.strides, layer, when("conv")) for name in strides),
+            Choice("num_filters", space.num_filters, layer, when("conv")),
         ]
     if "pool" in types:
-        choices.append(Choice("pool_size", space.pool_sizes, when("pool")))
+        choices.append(Choice("pool_size", space.pool_sizes, layer, when("pool")))
         if len(space.pool_strides) > 1:
-            choices.append(Choice("pool_stride", space.pool_strides, when("pool")))
+            choices.append(Choice("pool_stride", space.pool_strides, layer, when("pool")))
     return choices
 
 
@@ -151,7 +151,7 @@ def _read(
         "stride_width": space.strides[0],
         "pool_stride": space.pool_strides[0],
     }
-    per_layer = len(_layer_choices(space, 0)) + space.skip_connections
+    per_layer = len(_layer_choices(space, 1, 0)) + space.skip_connections
     whole = int(bool(space.child_learning_rates))
     depth = (len(decisions) - whole) // per_layer
     chosen: list[dict[str, int | float | str]] = [{}] + [dict(fixed) for _ in range(depth)]

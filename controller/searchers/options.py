@@ -1,0 +1,30 @@
+"""Settings of the searchers. Standard library only, so that reading a command line needs no torch."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReinforceOptions:
+    """The paper's controller and what it leaves open (spec §1.5)."""
+
+    controller_units: int = 35
+    """Hidden units of each LSTM layer."""
+    controller_layers: int = 2
+    """LSTM layers."""
+    controller_init: float = 0.08
+    """All weights start uniform in [-this, this]."""
+    controller_learning_rate: float = 0.0006
+    """Adam's step size."""
+    baseline_decay: float = 0.95
+    """Weight of the past in the moving average of rewards (unpublished; NASNet's value)."""
+
+    def __post_init__(self) -> None:
+        for name in ("controller_units", "controller_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        for name in ("controller_init", "controller_learning_rate"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"`{name}` must be a positive number, got {getattr(self, name)}")
+        if not 0 <= self.baseline_decay < 1:
+            raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")

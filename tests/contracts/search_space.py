@@ -1,0 +1,55 @@
+"""The rules of `controller.space.SearchSpace`. An implementation subclasses and supplies `space`."""
+
+import json
+import random
+
+import pytest
+
+from child_trainer.architecture import Architecture
+from controller.decisions import Choice, InvalidTokens, offsets, uniform
+from controller.space import SearchSpace
+
+SAMPLES = 50
+LATER = 1_000_000
+"""Completed children after which any schedule has reached its end."""
+
+
+class SearchSpaceContract:
+    @pytest.fixture
+    def space(self) -> SearchSpace:
+        raise NotImplementedError
+
+    def test_every_sample_decodes_to_a_valid_architecture(self, space: SearchSpace) -> None:
+        rng = random.Random(0)
+        for completed in (0, LATER):
+            for _ in range(SAMPLES):
+                tokens = uniform(space.decisions(completed), rng)
+                architecture = space.decode(tokens)
+                assert architecture == space.decode(list(tokens))
+                assert Architecture.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
+
+    def test_samples_differ(self, space: SearchSpace) -> None:
+        rng = random.Random(0)
+        samples = [uniform(space.decisions(0), rng) for _ in range(SAMPLES)]
+        assert len({space.decode(tokens).id for tokens in samples}) > 1
+
+    def test_the_number_of_tokens_tells_the_sequence(self, space: SearchSpace) -> None:
+        for completed in (0, LATER):
+            decisions = space.decisions(completed)
+            assert space.decisions_of(offsets(decisions)[-1]) == decisions
+
+    def test_a_wrong_number_of_tokens_is_refused(self, space: SearchSpace) -> None:
+        with pytest.raises(InvalidTokens):
+            space.decode([0] * (offsets(space.decisions(LATER))[-1] + 1))
+
+    def test_a_token_out_of_range_is_refused(self, space: SearchSpace) -> None:
+        tokens = list(uniform(space.decisions(0), random.Random(0)))
+        for wrong in (-1, 1000):
+            with pytest.raises(InvalidTokens, match=str(wrong)):
+                space.decode([wrong, *tokens[1:]])
+
+    def test_the_vocabulary_has_every_choice(self, space: SearchSpace) -> None:
+        for completed in (0, LATER):
+            choices = [d for d in space.decisions(completed) if isinstance(d, Choice)]
+            assert len({d.name for d in choices}) == len(choices)
+            assert {d.name: len(d.options) for d in choices}.items() <= space.vocabulary().items()

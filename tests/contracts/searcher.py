@@ -1,0 +1,88 @@
+"""The rules of `controller.searcher.Searcher`. An implementation subclasses and supplies `make`."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from child_trainer.outcome import Outcome
+from controller.searcher import Child, Searcher, View
+
+
+def view(parameters: Mapping[str, Tensor], *, completed: int = 0, seed: int = 0, ended: Sequence[Child] = ()) -> View:
+    return View(
+        parameters=parameters,
+        completed=completed,
+        history=lambda: ended,
+        pending=lambda: (),
+        rng=random.Random(seed),
+    )
+
+
+def initial(searcher: Searcher, seed: int = 0) -> dict[str, Tensor]:
+    return {name: value for group in searcher.parameters(seed) for name, value in group.values.items()}
+
+
+def end(searcher: Searcher, parameters: Mapping[str, Tensor], n: int = 4) -> list[Child]:
+    proposals = searcher.ask(n, view(parameters))
+    return [
+        Child(
+            id=i,
+            proposal=proposal,
+            outcome=Outcome(curve=(i / n,), seconds=1.0, parameters=1, flops=1, seed=0),
+            reward=i / n,
+        )
+        for i, proposal in enumerate(proposals, start=1)
+    ]
+
+
+class SearcherContract:
+    @pytest.fixture
+    def searcher(self) -> Searcher:
+        return self.make()
+
+    def make(self) -> Searcher:
+        raise NotImplementedError
+
+    def test_initial_parameters_are_fixed_by_the_seed(self, searcher: Searcher) -> None:
+        first, again = initial(searcher, 1), initial(self.make(), 1)
+        assert first.keys() == again.keys()
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        assert all(value.dtype == torch.float32 and value.isfinite().all() for value in first.values())
+
+    def test_names_are_unique_over_all_groups(self, searcher: Searcher) -> None:
+        names = [name for group in searcher.parameters(0) for name in group.values]
+        assert len(set(names)) == len(names)
+
+    @pytest.mark.parametrize("n", [1, 5])
+    def test_asks_for_as_many_as_wanted(self, searcher: Searcher, n: int) -> None:
+        assert len(searcher.ask(n, view(initial(searcher)))) == n
+
+    def test_the_same_view_gives_the_same_proposals_from_any_instance(self, searcher: Searcher) -> None:
+        parameters = initial(searcher)
+        searcher.ask(3, view(parameters, seed=7))  # must leave no trace
+        assert searcher.ask(5, view(parameters, seed=1)) == self.make().ask(5, view(parameters, seed=1))
+
+    def test_another_seed_gives_other_proposals(self, searcher: Searcher) -> None:
+        parameters = initial(searcher)
+        assert searcher.ask(8, view(parameters, seed=1)) != searcher.ask(8, view(parameters, seed=2))
+
+    def test_learning_is_repeatable_and_names_only_its_parameters(self, searcher: Searcher) -> None:
+        parameters = initial(searcher)
+        children = end(searcher, parameters)
+        update, again = (s.learn(children, view(parameters, ended=children)) for s in (searcher, self.make()))
+        assert update.figures == again.figures
+        assert update.gradients.keys() == again.gradients.keys() <= parameters.keys()
+        for name, gradient in update.gradients.items():
+            assert torch.equal(gradient, again.gradients[name])
+            assert gradient.shape == parameters[name].shape
+            assert gradient.isfinite().all()
+
+    def test_asking_and_learning_leave_the_view_and_the_global_generator_alone(self, searcher: Searcher) -> None:
+        parameters = initial(searcher)
+        before, state = {name: value.clone() for name, value in parameters.items()}, torch.get_rng_state()
+        searcher.learn(end(searcher, parameters), view(parameters))
+        assert all(torch.equal(before[name], parameters[name]) for name in before)
+        assert torch.equal(state, torch.get_rng_state())

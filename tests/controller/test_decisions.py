@@ -1,0 +1,83 @@
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.decisions import (
+    Choice,
+    Condition,
+    Decisions,
+    InvalidTokens,
+    Pointer,
+    Subset,
+    check_tokens,
+    every,
+    offsets,
+    size,
+    uniform,
+)
+
+PAIR: Decisions = (Choice("a", (1, 2, 3)), Subset("s", 0), Choice("b", (1, 2)), Subset("s", 1), Pointer("p", 2))
+CONDITIONAL: Decisions = (
+    Choice("type", ("conv", "pool")),
+    Choice("filters", (8, 16, 32), 0, Condition(0, (0,))),
+    Choice("pool", (2, 3), 0, Condition(0, (1,))),
+    Choice("rate", (0.1, 0.2)),
+)
+
+
+@st.composite
+def sequences(draw: st.DrawFn) -> Decisions:
+    """Sequences of all kinds, with conditions on any earlier choice, conditional ones included."""
+    decisions: list[Choice | Subset | Pointer] = []
+    anchors = 0
+    for _ in range(draw(st.integers(1, 6))):
+        kind = draw(st.sampled_from(("choice", "subset", "pointer")))
+        if kind == "choice":
+            earlier = [i for i, d in enumerate(decisions) if isinstance(d, Choice)]
+            when = None
+            if earlier and draw(st.booleans()):
+                asked = draw(st.sampled_from(earlier))
+                when = Condition(asked, (draw(st.integers(0, len(decisions[asked].options) - 1)),))  # type: ignore[union-attr]
+            decisions.append(Choice("c", tuple(range(draw(st.integers(1, 3)))), 0, when))
+        else:
+            decisions.append((Subset if kind == "subset" else Pointer)("k", anchors))
+            anchors += 1
+    return tuple(decisions)
+
+
+def test_offsets_count_one_token_a_choice_and_one_a_bit() -> None:
+    assert offsets(PAIR) == (0, 1, 1, 2, 3, 4)
+
+
+@given(sequences())
+def test_size_is_the_number_of_samples_and_each_is_valid(decisions: Decisions) -> None:
+    samples = list(every(decisions))
+    assert len(set(samples)) == len(samples) == size(decisions)
+    for tokens in samples:
+        check_tokens(decisions, tokens)
+
+
+@given(sequences(), st.integers(0, 2**32))
+def test_uniform_samples_are_valid(decisions: Decisions, seed: int) -> None:
+    check_tokens(decisions, uniform(decisions, random.Random(seed)))
+
+
+def test_choices_that_do_not_apply_have_one_value() -> None:
+    assert size(CONDITIONAL) == 3 * 2 + 2 * 2
+    with pytest.raises(InvalidTokens, match=r"token 2 \(pool\) must be at least 0 and below 1, got 1"):
+        check_tokens(CONDITIONAL, (0, 2, 1, 0))
+
+
+def test_uniform_is_uniform_at_each_decision() -> None:
+    rng = random.Random(0)
+    counts = Counter(uniform(PAIR, rng)[0] for _ in range(3000))
+    assert all(abs(counts[token] - 1000) < 100 for token in range(3))
+
+
+@pytest.mark.parametrize("tokens", [(0, 0, 0), (3, 0, 0, 0), (0, 0, 2, 0), (0, -1, 0, 0)])
+def test_tokens_that_are_no_sample_are_refused(tokens: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidTokens):
+        check_tokens(PAIR, tokens)

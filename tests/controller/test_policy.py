@@ -1,0 +1,148 @@
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, every
+from controller.policy import Policy
+from controller.spaces.convolutional import ConvolutionalSpace
+
+VOCABULARY = {"type_1": 2, "filters_1": 3, "pool_1": 2, "type_2": 2, "pool_0": 2}
+TOY: Decisions = (
+    Choice("type", ("conv", "pool"), 1),
+    Choice("filters", (8, 16, 32), 1, Condition(0, (0,))),
+    Choice("pool", (2, 3), 1, Condition(0, (1,))),
+    Subset("skip", 0),
+    Choice("type", ("conv", "pool"), 2),
+    Subset("skip", 1),
+    Pointer("from", 2),
+    Choice("pool", (2, 3)),
+    Subset("skip", 3),
+)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def policy() -> Policy:
+    policy = Policy(VOCABULARY, hidden=7)
+    policy.initialize(generator(), bound=0.8)  # far from uniform
+    return policy
+
+
+def test_log_prob_of_samples_is_the_sampling_log_prob(policy: Policy) -> None:
+    """Spec T0.1."""
+    rollout = policy.sample(TOY, 64, generator())
+    assert torch.equal(policy.log_prob(TOY, rollout.tokens), rollout.log_prob)
+    assert torch.equal(policy.entropy(TOY, rollout.tokens), rollout.entropy)
+
+
+def test_probabilities_of_all_samples_add_up_to_one(policy: Policy) -> None:
+    """Spec T0.2, with every kind of decision."""
+    tokens = torch.tensor(list(every(TOY)))
+    assert policy.log_prob(TOY, tokens).double().exp().sum().item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_expected_entropy_is_minus_the_expected_log_prob(policy: Policy) -> None:
+    """Summed conditional entropies along samples have the joint entropy as their expectation."""
+    scored = policy.score(TOY, torch.tensor(list(every(TOY))))
+    probability = scored.log_prob.exp()
+    joint = -(probability * scored.log_prob).sum()
+    assert (probability * scored.entropy).sum().item() == pytest.approx(joint.item(), abs=1e-5)
+
+
+def test_samples_follow_the_probabilities(policy: Policy) -> None:
+    all_tokens = torch.tensor(list(every(TOY)))
+    expected = policy.log_prob(TOY, all_tokens).exp()
+    drawn = policy.sample(TOY, 20_000, generator()).tokens
+    counts = (drawn[:, None] == all_tokens[None]).all(-1).sum(0)
+    assert counts.sum() == 20_000  # nothing outside the space
+    chi_square = ((counts - 20_000 * expected) ** 2 / (20_000 * expected)).sum().item()
+    degrees = len(all_tokens) - 1
+    assert chi_square < degrees + 5 * math.sqrt(2 * degrees)
+
+
+@pytest.mark.parametrize("depth", [1, 6, 15])
+def test_log_prob_under_zero_weights_is_the_closed_form(depth: int) -> None:
+    """Spec T1.4."""
+    space = ConvolutionalSpace(initial_depth=depth)
+    policy = Policy(space.vocabulary())
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.zero_()
+    expected = -depth * 3 * math.log(4) - depth * (depth - 1) / 2 * math.log(2)
+    rollout = policy.sample(space.decisions(0), 3, generator())
+    assert rollout.log_prob.tolist() == pytest.approx([expected] * 3, rel=1e-6)
+
+
+def test_the_controller_is_the_papers() -> None:
+    """Spec §1.5: two LSTM layers of 35 units, all weights uniform in [-0.08, 0.08]."""
+    policy = Policy(ConvolutionalSpace().vocabulary())
+    policy.initialize(generator())
+    weights = torch.cat([p.flatten() for p in policy.parameters()])
+    assert [tuple(cell.weight_hh.shape) for cell in policy.cells] == [(140, 35)] * 2  # type: ignore[union-attr]
+    assert 0.079 < weights.abs().max() <= 0.08
+    assert abs(weights.mean()) < 0.002
+    assert weights.std().item() == pytest.approx(0.16 / math.sqrt(12), rel=0.02)
+
+
+@dataclass
+class Naive:
+    """The controller as the paper writes it: one sample, one step after another, no batch. Slow on purpose."""
+
+    policy: Policy
+
+    def log_prob(self, decisions: Decisions, tokens: list[int]) -> Tensor:
+        policy, total, used = self.policy, torch.zeros(()), 0
+        states = [(torch.zeros(policy.hidden), torch.zeros(policy.hidden)) for _ in policy.cells]
+        fed, anchors, values = policy.start, [], []
+        for decision in decisions:
+            own = tokens[used : used + decision.width]
+            used += decision.width
+            values.append(own[0] if own else None)
+            if (
+                isinstance(decision, Choice)
+                and decision.when
+                and values[decision.when.decision] not in decision.when.tokens
+            ):
+                continue
+            x = fed if isinstance(decision, Choice) else policy.anchor
+            for i, cell in enumerate(policy.cells):
+                states[i] = cell(x, states[i])
+                x = states[i][0]
+            h = x
+            if isinstance(decision, Choice):
+                total = total + torch.log_softmax(policy.heads[decision.name](h), 0)[own[0]]
+                fed = policy.embeddings[decision.name].weight[own[0]]  # type: ignore[union-attr,index]
+                continue
+            scores = [policy.v @ torch.tanh(policy.w_prev @ h_j + policy.w_curr @ h) for h_j in anchors]
+            if isinstance(decision, Subset):
+                for bit, score in zip(own, scores, strict=True):
+                    total = total + torch.log(torch.sigmoid(score) if bit else 1 - torch.sigmoid(score))
+                selected = [h_j for bit, h_j in zip(own, anchors, strict=True) if bit]
+            else:
+                index = own[0] if own else 0
+                total = total + torch.log_softmax(torch.stack(scores), 0)[index]
+                selected = [anchors[index]]
+            fed = torch.stack(selected).mean(0) if selected else torch.zeros(policy.hidden)
+            anchors.append(h)
+        return total
+
+
+def test_batched_policy_agrees_with_the_naive_one(policy: Policy) -> None:
+    rollout = policy.sample(TOY, 16, generator(3))
+    naive = torch.stack([Naive(policy).log_prob(TOY, tokens) for tokens in rollout.tokens.tolist()])
+    assert torch.allclose(naive, rollout.log_prob, atol=1e-5)
+
+
+def test_gradients_agree_with_the_naive_ones(policy: Policy) -> None:
+    tokens = policy.sample(TOY, 8, generator(4)).tokens
+    scored = policy.log_prob(TOY, tokens).sum()
+    ours = torch.autograd.grad(scored, list(policy.parameters()), materialize_grads=True)
+    naive = sum(Naive(policy).log_prob(TOY, row) for row in tokens.tolist())
+    theirs = torch.autograd.grad(naive, list(policy.parameters()), materialize_grads=True)  # type: ignore[arg-type]
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))

@@ -1,0 +1,265 @@
+import math
+import random
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from child_trainer.architecture import Architecture
+from child_trainer.outcome import Cause, Failure, Outcome
+from controller.decisions import Choice, Decisions, Subset, every
+from controller.policy import Policy
+from controller.reward import accuracy, cubed_accuracy
+from controller.searcher import Child, Proposal, Searcher
+from controller.searchers.options import ReinforceOptions
+from controller.searchers.random import RandomSearch
+from controller.searchers.reinforce import BASELINE, Reinforce, baseline
+from controller.spaces.convolutional import ConvolutionalSpace
+from ps.local import LocalStore
+from ps.store import Group, Layout, Push
+from tests.contracts.searcher import SearcherContract, initial, view
+
+SPACE = ConvolutionalSpace(strides=(1, 2), layer_types=("conv", "pool"), initial_depth=3, max_depth=4)
+
+
+class TestReinforce(SearcherContract):
+    def make(self) -> Searcher:
+        return Reinforce(SPACE, ReinforceOptions())
+
+
+class TestRandomSearch(SearcherContract):
+    def make(self) -> Searcher:
+        return RandomSearch(SPACE)
+
+
+def outcome(*curve: float, failure: Failure | None = None) -> Outcome:
+    return Outcome(curve=curve, seconds=1.0, parameters=10, flops=10, seed=0, failure=failure)
+
+
+def child(number: int, tokens: Sequence[int], reward: float) -> Child:
+    """A child of a toy space; what it would be decoded to does not matter there."""
+    proposal = Proposal(tokens=tuple(tokens), architecture=ARCHITECTURE)
+    return Child(id=number, proposal=proposal, outcome=outcome(reward), reward=reward)
+
+
+ARCHITECTURE = ConvolutionalSpace(initial_depth=1).decode([0, 0, 0])
+
+
+class ToySpace:
+    """One or two decisions, so that expectations can be enumerated."""
+
+    def __init__(self, decisions: Decisions) -> None:
+        self._decisions = decisions
+
+    def decisions(self, completed: int) -> Decisions:
+        return self._decisions
+
+    def decisions_of(self, num_tokens: int) -> Decisions:
+        return self._decisions
+
+    def vocabulary(self) -> dict[str, int]:
+        return {d.name: len(d.options) for d in self._decisions if isinstance(d, Choice)}
+
+    def decode(self, tokens: Sequence[int]) -> Architecture:
+        return ARCHITECTURE
+
+
+def flat(gradients: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([g.flatten() for name, g in sorted(gradients.items()) if name != BASELINE])
+
+
+def with_baseline(parameters: dict[str, Tensor], b: float) -> dict[str, Tensor]:
+    return {**parameters, BASELINE: torch.tensor([b, 1.0])}
+
+
+def test_gradient_of_one_categorical_is_the_closed_form() -> None:
+    """Spec T0.3: (R - b)(softmax(z) - onehot(a)), read off the gradient of the head's bias, which is dz."""
+    searcher = Reinforce(ToySpace((Choice("a", (1, 2, 3)),)), ReinforceOptions())
+    parameters = with_baseline(initial(searcher), 0.3)
+    policy = Policy({"a_0": 3})
+    policy.load_state_dict({name: parameters[name] for name in policy.state_dict()})
+    tokens = torch.tensor([[0], [1], [2]])
+    probabilities = policy.log_prob((Choice("a", (1, 2, 3)),), tokens).exp()
+    update = searcher.learn([child(1, [2], 0.9)], view(parameters))
+    expected = (0.9 - 0.3) * (probabilities - torch.tensor([0.0, 0.0, 1.0]))
+    assert torch.allclose(update.gradients["heads.a_0.bias"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("bit", [0, 1])
+def test_gradient_of_one_bit_is_the_closed_form(bit: int) -> None:
+    """Spec T0.4: dz = (R - b)(sigmoid(z) - y); z is linear in v, so dv = dz * tanh(...)."""
+    decisions = (Subset("s", 0), Subset("s", 1))
+    searcher = Reinforce(ToySpace(decisions), ReinforceOptions(controller_init=0.5))
+    parameters = with_baseline(initial(searcher), 0.2)
+    policy = Policy({})
+    policy.load_state_dict({name: parameters[name] for name in policy.state_dict()})
+    yes = policy.log_prob(decisions, torch.tensor([[1]])).exp()
+    score = torch.log(yes / (1 - yes))
+    (direction,) = torch.autograd.grad(score.sum(), [policy.v])
+    update = searcher.learn([child(1, [bit], 0.7)], view(parameters))
+    expected = (0.7 - 0.2) * (yes - bit) * direction
+    assert torch.allclose(update.gradients["v"], expected, atol=1e-5)
+
+
+def test_estimator_is_unbiased_and_any_baseline_leaves_it_so() -> None:
+    """Spec T0.6, by enumeration over a two-step space, in units of the analytic gradient of -E[R]."""
+    decisions = (Choice("a", (1, 2, 3)), Choice("b", (1, 2)))
+    searcher = Reinforce(ToySpace(decisions), ReinforceOptions(controller_init=0.5))
+    parameters = initial(searcher)
+    policy = Policy({"a_0": 3, "b_0": 2})
+    policy.load_state_dict({name: parameters[name] for name in policy.state_dict()})
+    samples = list(every(decisions))
+    rewards = torch.tensor([0.9, 0.1, 0.4, 0.8, 0.3, 0.6])
+    probability = policy.log_prob(decisions, torch.tensor(samples)).exp()
+    names, weights = zip(*policy.named_parameters(), strict=True)
+    analytic = torch.autograd.grad(-(probability * rewards).sum(), weights, materialize_grads=True)
+    for b in (0.0, 0.5, -3.0):
+        estimate = sum(
+            p * flat(searcher.learn([child(1, tokens, r)], view(with_baseline(parameters, b))).gradients)
+            for p, tokens, r in zip(probability.tolist(), samples, rewards.tolist(), strict=True)
+        )
+        assert torch.allclose(estimate, flat(dict(zip(names, analytic, strict=True))), atol=1e-6)
+
+
+def test_a_batch_gives_the_mean_of_its_childrens_gradients() -> None:
+    searcher = Reinforce(SPACE, ReinforceOptions())
+    parameters = with_baseline(initial(searcher), 0.4)
+    proposals = searcher.ask(3, view(parameters))
+    children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
+    alone = torch.stack([flat(searcher.learn([c], view(parameters)).gradients) for c in children])
+    together = searcher.learn(children, view(parameters))
+    assert torch.allclose(flat(together.gradients), alone.mean(0), atol=1e-6)
+    assert together.gradients[BASELINE].tolist() == pytest.approx([0.3, 1.0])
+
+
+def test_children_of_different_depths_share_a_batch() -> None:
+    """A depth step may fall between the sampling of a batch and that of the next; learning takes any mixture."""
+    space = ConvolutionalSpace(initial_depth=2, depth_interval=1, depth_step=1, max_depth=3)
+    searcher = Reinforce(space, ReinforceOptions())
+    parameters = with_baseline(initial(searcher), 0.4)
+    proposals = searcher.ask(2, view(parameters)) + searcher.ask(1, view(parameters, completed=1))
+    children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
+    alone = torch.stack([flat(searcher.learn([c], view(parameters)).gradients) for c in children])
+    assert torch.allclose(flat(searcher.learn(children, view(parameters)).gradients), alone.mean(0), atol=1e-6)
+
+
+def test_the_first_batch_is_its_own_baseline() -> None:
+    """Spec §1.5: b starts at the first rewards' mean, so equal first rewards teach nothing."""
+    searcher = Reinforce(SPACE, ReinforceOptions())
+    parameters = initial(searcher)
+    assert baseline(parameters) is None
+    proposals = searcher.ask(3, view(parameters))
+    children = [Child(id=i, proposal=p, outcome=outcome(0.5), reward=0.5) for i, p in enumerate(proposals)]
+    update = searcher.learn(children, view(parameters))
+    assert update.figures["baseline"] == 0.5
+    assert flat(update.gradients).abs().max() == 0
+
+
+def store_of(searcher: Reinforce, shards: int = 1) -> LocalStore:
+    groups = searcher.parameters(0)
+    layout = Layout(
+        run="test",
+        shards=shards,
+        groups=tuple(
+            Group(
+                name=g.name,
+                shapes={n: tuple(v.shape) for n, v in g.values.items()},
+                optimizer=g.optimizer,
+                options=g.options,
+            )
+            for g in groups
+        ),
+    )
+    store = LocalStore(layout)
+    store.initialize(initial(searcher))
+    return store
+
+
+def test_baseline_on_the_shard_is_the_moving_average() -> None:
+    """Spec T0.5: after n identical rewards R from 0 the average is R(1 - decay^n); the quotient is R at once."""
+    searcher = Reinforce(SPACE, ReinforceOptions(baseline_decay=0.9))
+    store = store_of(searcher)
+    for n in range(1, 8):
+        snapshot = store.pull()
+        children = [Child(id=1, proposal=searcher.ask(1, view(snapshot.values))[0], outcome=outcome(0.6), reward=0.6)]
+        update = searcher.learn(children, view(snapshot.values))
+        store.push(Push(client="a", sequence=n, gradients=update.gradients, versions=snapshot.versions))
+        value, weight = store.pull().values[BASELINE].tolist()
+        assert value == pytest.approx(0.6 * (1 - 0.9**n), rel=1e-5)
+        assert weight == pytest.approx(1 - 0.9**n, rel=1e-5)
+        assert baseline(store.pull().values) == pytest.approx(0.6, rel=1e-5)
+
+
+def test_shard_count_does_not_change_twenty_pushes() -> None:
+    """Spec T1.5: K = 1, S in {1, 3, 20}: bit-identical parameters."""
+
+    def after_twenty(shards: int) -> dict[str, Tensor]:
+        searcher = Reinforce(SPACE, ReinforceOptions())
+        store = store_of(searcher, shards)
+        for n in range(1, 21):
+            snapshot = store.pull()
+            seen = view(snapshot.values, seed=n)
+            children = [
+                Child(id=i, proposal=p, outcome=outcome(0.1), reward=((i * 7 + n) % 10) / 10)
+                for i, p in enumerate(searcher.ask(4, seen))
+            ]
+            update = searcher.learn(children, seen)
+            store.push(Push(client="a", sequence=n, gradients=update.gradients, versions=snapshot.versions))
+        return store.pull().values
+
+    one, three, twenty = (after_twenty(shards) for shards in (1, 3, 20))
+    for name, value in one.items():
+        assert torch.equal(value, three[name]), name
+        assert torch.equal(value, twenty[name]), name
+
+
+def search(searcher: Searcher, pushes: int, replicas: int, seed: int) -> list[float]:
+    """Mean reward of each batch of 8; the reward is the share of tokens that equal a target (spec T1.6).
+
+    All replicas of a round pull before any of them pushes, so that the staleness is up to K - 1.
+    """
+    target = random.Random(seed).choices(range(4), k=18)
+    store = store_of(searcher) if isinstance(searcher, Reinforce) else None
+    means = []
+    for n in range(1, pushes // replicas + 1):
+        pulled = [store.pull() if store else None for _ in range(replicas)]
+        for replica, snapshot in enumerate(pulled):
+            seen = view(snapshot.values if snapshot else {}, seed=seed * 10**6 + n * 100 + replica)
+            children = []
+            for i, p in enumerate(searcher.ask(8, seen)):
+                reward = sum(t == w for t, w in zip(p.tokens, target, strict=True)) / len(target)
+                children.append(Child(id=i, proposal=p, outcome=outcome(reward), reward=reward))
+            update = searcher.learn(children, seen)
+            if store and snapshot:
+                client = f"replica-{replica}"
+                store.push(Push(client=client, sequence=n, gradients=update.gradients, versions=snapshot.versions))
+            means.append(sum(c.reward or 0.0 for c in children) / 8)
+    return means
+
+
+CHAIN = ConvolutionalSpace(skip_connections=False)
+FAST = ReinforceOptions(controller_learning_rate=5e-3)
+
+
+def test_reinforce_converges() -> None:
+    """Spec T1.6: from about 1/4 to above 0.9 within 400 pushes of K = 4 replicas with m = 8."""
+    means = search(Reinforce(CHAIN, FAST), pushes=400, replicas=4, seed=1)
+    assert 0.15 < sum(means[:4]) / 4 < 0.35
+    assert sum(means[-10:]) / 10 > 0.9
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_reinforce_beats_random_search(seed: int) -> None:
+    learnt = search(Reinforce(CHAIN, FAST), pushes=120, replicas=2, seed=seed)[-20:]
+    drawn = search(RandomSearch(CHAIN), pushes=120, replicas=2, seed=seed)[-20:]
+    assert sum(learnt) / 20 > sum(drawn) / 20 + 0.1
+
+
+def test_rewards_follow_the_paper() -> None:
+    """Spec §1.6: the best of the last five, cubed; a failed child gives 0."""
+    assert cubed_accuracy(outcome(0.9, 0.5, 0.6, 0.8, 0.7, 0.5)) == 0.8**3
+    assert accuracy(outcome(0.9, 0.5)) == 0.9
+    assert cubed_accuracy(outcome(0.9, failure=Failure(cause=Cause.DIVERGED, message="NaN"))) == 0.0
+    assert cubed_accuracy(outcome()) == 0.0
+    assert math.isclose(cubed_accuracy(outcome(0.5)), 0.125)
