@@ -1,0 +1,84 @@
+"""What may enter a store. Local store, client and shard ask the same questions, so they refuse alike."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ps.errors import NonFinite, ShapeMismatch, TooLarge, UnknownParameter
+from ps.store import Layout, Push
+
+MAX_MAGNITUDE = 1e18
+"""The largest absolute value that is let in: Adam keeps squares, and float32 ends at 3.4e38. A square that
+overflowed would be infinite for ever and silently freeze its parameter."""
+
+
+def check_layout(layout: Layout, max_bytes: int) -> None:
+    """Raise `TooLarge` unless the whole layout fits into one message of `max_bytes`."""
+    if layout.elements * 4 > max_bytes:
+        raise TooLarge(f"the layout holds {layout.elements * 4} bytes of tensors, above the limit of {max_bytes}")
+
+
+def check_values(layout: Layout, values: Mapping[str, Tensor], max_bytes: int) -> None:
+    """Raise `UnknownParameter`, `ShapeMismatch`, `NonFinite` or `TooLarge` unless `values` can initialise."""
+    if missing := [name for name in layout.shapes if name not in values]:
+        raise UnknownParameter(f"initial values must cover the layout, missing: {', '.join(missing)}")
+    _check_size(values, max_bytes)
+    check_tensors(layout.shapes, values)
+
+
+def check_push(layout: Layout, push: Push, max_bytes: int) -> None:
+    """Raise the named error of the first thing that is wrong with a push; see `ParameterStore.push`."""
+    if len(push.versions) != layout.shards or not all(type(v) is int and v >= 0 for v in push.versions):
+        raise ValueError(f"`versions` must be {layout.shards} integers of at least 0, got {push.versions}")
+    _check_size(push.gradients, max_bytes)
+    check_tensors(layout.shapes, push.gradients)
+
+
+def check_names(known: Mapping[str, object], names: Sequence[str]) -> None:
+    """Raise `UnknownParameter` naming those `names` that are not `known`."""
+    if unknown := sorted(set(names) - set(known)):
+        raise UnknownParameter(f"the layout has no tensor named {', '.join(map(repr, unknown))}")
+
+
+def check_tensors(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]) -> None:
+    """Raise the named error of the first tensor that does not fit `shapes`; the cheap questions come first."""
+    check_names(shapes, list(tensors))
+    for name, tensor in tensors.items():
+        _check_form(name, tensor, shapes[name])
+    for name, tensor in tensors.items():
+        _check_finite(name, tensor)
+
+
+def check_token(token: str) -> None:
+    """Raise `ValueError` unless the token can travel in a header; the message does not repeat it."""
+    if not token or not token.isascii() or not token.isprintable():
+        raise ValueError(f"`token` must be printable ASCII and not empty, got {len(token)} characters that are not")
+
+
+def _check_size(tensors: Mapping[str, Tensor], max_bytes: int) -> None:
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values() if isinstance(tensor, Tensor))
+    if size > max_bytes:
+        raise TooLarge(f"the tensors take {size} bytes, above the limit of {max_bytes}")
+
+
+def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if not isinstance(tensor, Tensor):
+        raise ShapeMismatch(f"{name!r} must be a tensor, got {type(tensor).__name__}")
+    if tensor.layout != torch.strided:
+        raise ShapeMismatch(f"{name!r} must be dense, got {tensor.layout}")
+    if tensor.dtype != torch.float32:
+        raise ShapeMismatch(f"{name!r} must be torch.float32, got {tensor.dtype}")
+    if tuple(tensor.shape) != shape:
+        raise ShapeMismatch(f"{name!r} must have the shape {shape}, got {tuple(tensor.shape)}")
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    flat = tensor.detach().reshape(-1)
+    allowed = flat.abs() <= MAX_MAGNITUDE  # false for NaN, too
+    if not bool(allowed.all()):
+        index = int((~allowed).nonzero()[0])
+        value = flat[index].item()
+        raise NonFinite(
+            f"{name!r} must be finite and within {MAX_MAGNITUDE:g}, got {value} at element {index} of {len(flat)}"
+        )

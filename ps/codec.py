@@ -1,0 +1,116 @@
+"""Tensors as bytes, without pickle: dtype, shape and little-endian data, checked at every step when read back.
+
+One tensor is `<name length: u16><name: UTF-8><dtype: u8><rank: u8><sizes: u64 each><data>`; a message is tensors
+end to end.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ps.errors import MalformedMessage, ShapeMismatch
+from ps.store import MAX_RANK
+
+_DTYPES: dict[torch.dtype, tuple[int, np.dtype]] = {
+    torch.float32: (1, np.dtype("<f4")),
+    torch.float64: (2, np.dtype("<f8")),
+    torch.float16: (3, np.dtype("<f2")),
+    torch.int32: (4, np.dtype("<i4")),
+    torch.int64: (5, np.dtype("<i8")),
+}
+"""Only float32 is ever stored; the others are here so that a wrong dtype arrives as what it is and is named."""
+
+_BY_CODE = {code: layout for code, layout in _DTYPES.values()}
+
+CHUNK_BYTES = 2**20
+"""Bytes of one message of a stream; gRPC refuses messages above 4 MiB."""
+
+_LONGEST_NAME = 2**16 - 1
+
+
+def encode(tensors: Mapping[str, Tensor]) -> bytes:
+    """The named tensors as bytes, in the mapping's order.
+
+    Raises:
+        ShapeMismatch: a dtype that has no code, such as bfloat16.
+    """
+    parts: list[bytes] = []
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise ShapeMismatch(f"{name!r} must be torch.float32, got {tensor.dtype}")
+        code, dtype = _DTYPES[tensor.dtype]
+        parts.append(_header(name, code, tuple(tensor.shape)))
+        parts.append(tensor.detach().cpu().numpy().astype(dtype, copy=False).tobytes())
+    return b"".join(parts)
+
+
+def encoded_size(sizes: Mapping[str, Sequence[int]]) -> int:
+    """Bytes that `encode` makes of float32 tensors of these shapes."""
+    return sum(len(_header(name, 1, shape)) + 4 * math.prod(shape) for name, shape in sizes.items())
+
+
+def decode(data: bytes | bytearray) -> dict[str, Tensor]:
+    """The tensors that `encode` wrote, as copies that own their memory.
+
+    Raises:
+        MalformedMessage: naming the byte at which the data stops making sense.
+    """
+    tensors: dict[str, Tensor] = {}
+    reader = _Reader(data)
+    while reader.position < len(data):
+        start = reader.position
+        (length,) = reader.unpack("<H")
+        try:
+            name = str(reader.take(length), "utf-8")
+        except UnicodeDecodeError as error:
+            raise MalformedMessage(f"the tensor's name at byte {start + 2} is not UTF-8") from error
+        code, rank = reader.unpack("<BB")
+        if code not in _BY_CODE or rank > MAX_RANK:
+            raise MalformedMessage(f"{name!r} at byte {start} has the unknown dtype {code} or the rank {rank}")
+        shape = reader.unpack(f"<{rank}Q")
+        dtype = _BY_CODE[code]
+        if 0 in shape:  # no layout has one, and beside a 0 the other sizes would be bounded by nothing
+            raise MalformedMessage(f"{name!r} at byte {start} has the empty shape {shape}")
+        # Python's integers do not overflow, so a shape of absurd sizes fails here and allocates nothing.
+        flat = np.frombuffer(reader.take(math.prod(shape) * dtype.itemsize), dtype)
+        if name in tensors:
+            raise MalformedMessage(f"{name!r} at byte {start} appears for the second time")
+        tensors[name] = torch.from_numpy(flat.astype(dtype.newbyteorder("="))).reshape(shape)
+    return tensors
+
+
+def chunks(data: bytes) -> Iterator[bytes]:
+    """The data in pieces of `CHUNK_BYTES`, the last one shorter; one empty piece if there is no data."""
+    for start in range(0, max(1, len(data)), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
+
+
+def _header(name: str, code: int, shape: Sequence[int]) -> bytes:
+    label = name.encode()
+    assert len(label) <= _LONGEST_NAME, "the layout bounds names far below this"
+    return struct.pack(f"<H{len(label)}sBB{len(shape)}Q", len(label), label, code, len(shape), *shape)
+
+
+class _Reader:
+    """Takes bytes from the front, never past the end."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._data = memoryview(data)
+        self.position = 0
+
+    def take(self, size: int) -> memoryview:
+        end = self.position + size
+        if end > len(self._data):
+            raise MalformedMessage(
+                f"the message ends at byte {len(self._data)}, but the part at byte {self.position} takes {size} bytes"
+            )
+        taken = self._data[self.position : end]
+        self.position = end
+        return taken
+
+    def unpack(self, layout: str) -> tuple[int, ...]:
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))

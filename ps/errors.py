@@ -1,0 +1,53 @@
+"""Everything that a parameter store refuses, by name. The same exception arrives on both sides of the wire."""
+
+
+class StoreError(Exception):
+    """Base of every error that a store raises about a request, its state, or its reachability."""
+
+
+class NotInitialized(StoreError):
+    """The shard has no values yet: `initialize` comes before `pull` and `push`."""
+
+
+class UnknownParameter(StoreError):
+    """The names do not fit the layout: one is not in it, or `initialize` misses one that is."""
+
+
+class ShapeMismatch(StoreError):
+    """A tensor's shape or dtype differs from the layout's, or it is no dense tensor at all."""
+
+
+class NonFinite(StoreError):
+    """A tensor holds NaN, an infinity, or a value so large that its square overflows float32."""
+
+
+class TooLarge(StoreError):
+    """More bytes than the limit allows."""
+
+
+class WrongRun(StoreError):
+    """The request or file belongs to another run, another layout or another shard."""
+
+
+class Unauthenticated(StoreError):
+    """The request carries no token, or not this server's."""
+
+
+class MalformedMessage(StoreError):
+    """Bytes that do not follow the protocol: cut short, running on, or with an unknown dtype."""
+
+
+class StoreUnavailable(StoreError):
+    """A shard could not be reached within the caller's patience, or the store is closed."""
+
+
+class NotDurable(StoreError):
+    """The shard could not write its state, so nothing was acked. The same push may be sent again."""
+
+
+class CorruptSnapshot(StoreError):
+    """A snapshot file, and the one before it, cannot be read back as they were written."""
+
+
+ERRORS: dict[str, type[StoreError]] = {error.__name__: error for error in StoreError.__subclasses__()}
+"""The family by name: how the wire says which one it is."""

@@ -1,0 +1,67 @@
+"""All shards in this process: the reference store, and the one for a run on one machine."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ps.admission import check_layout, check_push, check_values
+from ps.durable import DurableShard, close_all
+from ps.partition import partition, split
+from ps.scatter import merge_acks, merge_values, split_names, split_push
+from ps.store import DEFAULT_MAX_BYTES, Ack, Layout, Push, ShardStatus, Snapshot
+
+
+class LocalStore:
+    """A `ParameterStore` without a network.
+
+    Args:
+        layout: what it holds.
+        directory: where the shards' snapshots lie, or `None` to keep nothing.
+        snapshot_interval_s: seconds between snapshots; 0 writes before every ack (rule 1).
+        max_bytes: limit on the tensors of the layout and of every request.
+
+    Raises:
+        TooLarge: the layout is above `max_bytes`.
+        WrongRun, CorruptSnapshot, NotDurable: the directory cannot be resumed from or written to.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        directory: Path | None = None,
+        snapshot_interval_s: float = 0.0,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        check_layout(layout, max_bytes)
+        self._layout = layout
+        self._max_bytes = max_bytes
+        self._parts = partition(layout.shapes, layout.shards)
+        self._shards = [DurableShard(layout, index, directory, snapshot_interval_s) for index in range(layout.shards)]
+
+    def initialize(self, values: Mapping[str, Tensor]) -> None:
+        """See `ParameterStore.initialize`."""
+        check_values(self._layout, values, self._max_bytes)
+        for shard, part in zip(self._shards, split(self._parts, values), strict=True):
+            shard.initialize(part)
+
+    def pull(self, names: Sequence[str] | None = None) -> Snapshot:
+        """See `ParameterStore.pull`."""
+        wanted = split_names(self._layout, self._parts, names)
+        pulled = [shard.pull(part) for shard, part in zip(self._shards, wanted, strict=True)]
+        return merge_values(self._layout, self._parts, pulled)
+
+    def push(self, push: Push) -> Ack:
+        """See `ParameterStore.push`."""
+        check_push(self._layout, push, self._max_bytes)
+        parts = split_push(self._parts, push)
+        return merge_acks([shard.push(part) for shard, part in zip(self._shards, parts, strict=True)])
+
+    def status(self) -> list[ShardStatus]:
+        """See `ParameterStore.status`."""
+        return [shard.status() for shard in self._shards]
+
+    def close(self) -> None:
+        """See `ParameterStore.close`; raises `NotDurable` if a last write failed, with all shards closed."""
+        close_all(self._shards)

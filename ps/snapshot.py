@@ -1,0 +1,120 @@
+"""A shard's state as a safetensors file that is either whole or not there, with the one before it kept beside.
+
+The files of shard 3 are `shard-003.safetensors` and `shard-003.previous.safetensors`. Run, layout fingerprint, the
+shard's JSON data and a checksum over everything lie in the safetensors metadata.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ps.codec import encode
+from ps.errors import CorruptSnapshot, WrongRun
+from ps.shard import ShardState
+from ps.store import Layout
+
+_LOG = logging.getLogger(__name__)
+
+FORMAT = "nascluster-shard-1"
+"""Names the meaning of the file; a reader that does not know it refuses the file."""
+
+
+class SnapshotFile:
+    """Where one shard's state is written to and read from."""
+
+    def __init__(self, directory: Path, layout: Layout, index: int) -> None:
+        self._layout = layout
+        self._index = index
+        self.path = directory / f"shard-{index:03d}.safetensors"
+        """The newest snapshot."""
+        self.previous = directory / f"shard-{index:03d}.previous.safetensors"
+        """The one before it: good whenever `path` is being replaced."""
+
+    def write(self, state: ShardState) -> None:
+        """Replace the newest snapshot; when this returns, it survives a crash of the machine.
+
+        Raises:
+            OSError: it may or may not be on disk, but what was on disk before can still be read.
+        """
+        header = {
+            "format": FORMAT,
+            "run": self._layout.run,
+            "fingerprint": self._layout.fingerprint,
+            "shard": str(self._index),
+            "state": json.dumps(state.metadata),
+        }
+        content = safetensors.torch.save(state.tensors, header | {"checksum": _checksum(header, state.tensors)})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # A crash between the renames leaves no newest file; the previous one then holds all that was ever acked.
+        if self.path.exists():
+            self.path.replace(self.previous)
+        temporary.replace(self.path)
+        _sync_directory(self.path.parent)
+
+    def load(self) -> tuple[ShardState, bool] | None:
+        """The newest readable state and whether it is only the previous one, or `None` if none was ever written.
+
+        A corrupt newest file is set aside as `*.corrupt`, so that it does not replace the good previous one at the
+        next write.
+
+        Raises:
+            WrongRun: the file belongs to another run, layout or shard.
+            CorruptSnapshot: files exist, but none of them can be read.
+            OSError: the directory cannot be read, which says nothing about the files.
+        """
+        if not self.path.exists():
+            # Either nothing was ever written, or a crash came between the two renames of `write` and cost nothing.
+            return (self._read(self.previous), True) if self.previous.exists() else None
+        try:
+            return self._read(self.path), False
+        except CorruptSnapshot as error:
+            if not self.previous.exists():
+                raise
+            state = self._read(self.previous)
+            _LOG.warning("%s; falling back to %s: what was acked since then is lost", error, self.previous)
+            self.path.replace(self.path.with_suffix(".corrupt"))
+            return state, True
+
+    def _read(self, path: Path) -> ShardState:
+        try:
+            with safe_open(path, framework="pt") as file:
+                header: dict[str, str] = file.metadata() or {}
+                # Clones: what `get_tensor` gives may still be mapped to the file.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise CorruptSnapshot(f"{path} is no whole safetensors file: {error}") from error
+        if header.get("format") != FORMAT:
+            raise CorruptSnapshot(f"{path} must have the format {FORMAT!r}, got {header.get('format')!r}")
+        if header.pop("checksum", None) != _checksum(header, tensors):
+            raise CorruptSnapshot(f"{path} does not match its checksum")
+        found = header["run"], header["fingerprint"], header["shard"]
+        expected = self._layout.run, self._layout.fingerprint, str(self._index)
+        if found != expected:
+            raise WrongRun(f"{path} belongs to (run, layout, shard) {found}, not to {expected}")
+        return ShardState(tensors, json.loads(header["state"]))
+
+
+def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(encode({name: tensors[name]}))
+    return digest.hexdigest()
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,74 @@
+"""Sharding does not change a single bit: not against another number of shards, not against plain torch."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from ps.local import LocalStore
+from ps.store import Group, Layout, Push
+
+SIZES = (1, 7, 33, 1001, 25_000, 70_001)
+STEPS = 20
+
+
+def many_magnitudes(seed: int, sizes: tuple[int, ...]) -> dict[str, Tensor]:
+    """Random tensors with exponents from 1e-10 to 1e6, where rounding differences would show."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        f"t{size}": torch.randn(size, generator=generator) * 10 ** (torch.rand(size, generator=generator) * 16 - 10)
+        for size in sizes
+    }
+
+
+def average(parameters: list[Tensor]) -> Callable[[], None]:
+    def step() -> None:
+        for p in parameters:
+            p.mul_(0.95).add_(p.grad, alpha=1 - 0.95)
+
+    return step
+
+
+UNSHARDED: dict[str, tuple[dict[str, float], Callable[[list[Tensor]], Callable[[], object]]]] = {
+    "adam": ({"lr": 1e-3}, lambda p: torch.optim.Adam(p, lr=1e-3).step),
+    "sgd": ({"lr": 0.013, "momentum": 0.9}, lambda p: torch.optim.SGD(p, lr=0.013, momentum=0.9).step),
+    "average": ({"decay": 0.95}, average),
+}
+
+
+def unsharded(optimizer: str, sizes: tuple[int, ...]) -> dict[str, Tensor]:
+    parameters = many_magnitudes(0, sizes)
+    step = UNSHARDED[optimizer][1](list(parameters.values()))
+    for number in range(1, STEPS + 1):
+        for name, gradient in many_magnitudes(number, sizes).items():
+            parameters[name].grad = gradient
+        step()
+    return {name: parameter.detach() for name, parameter in parameters.items()}
+
+
+def sharded(optimizer: str, sizes: tuple[int, ...], shards: int) -> dict[str, Tensor]:
+    start = many_magnitudes(0, sizes)
+    shapes = {name: tuple(tensor.shape) for name, tensor in start.items()}
+    group = Group(name="g", shapes=shapes, optimizer=optimizer, options=UNSHARDED[optimizer][0])
+    store = LocalStore(Layout(run="bits", groups=(group,), shards=shards))
+    store.initialize(start)
+    for number in range(1, STEPS + 1):
+        gradients = many_magnitudes(number, sizes)
+        store.push(Push(client="k", sequence=number, gradients=gradients, versions=(number - 1,) * shards))
+    return store.pull().values
+
+
+@pytest.mark.parametrize("optimizer", UNSHARDED)
+def test_any_number_of_shards_gives_the_bits_of_plain_torch(optimizer: str):
+    expected = unsharded(optimizer, SIZES)
+    for shards in (1, 3, 20):
+        got = sharded(optimizer, SIZES, shards)
+        assert all(torch.equal(got[name], tensor) for name, tensor in expected.items()), shards
+
+
+@pytest.mark.parametrize("optimizer", UNSHARDED)
+def test_an_element_alone_steps_like_one_inside_a_vector(optimizer: str):
+    """A shard for each element: all scalar tails, against all vector bodies."""
+    expected = unsharded(optimizer, (257,))
+    assert torch.equal(sharded(optimizer, (257,), 257)["t257"], expected["t257"])

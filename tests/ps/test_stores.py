@@ -1,0 +1,52 @@
+"""The contract, kept by the local store in memory and on disk, and by the store behind gRPC."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ps.client import GrpcStore
+from ps.local import LocalStore
+from ps.server import ShardServer
+from ps.store import DEFAULT_MAX_BYTES, Layout
+from tests.contracts.parameter_store import DurableStoreContract, OpenStore, ParameterStoreContract
+
+
+class TestLocalStoreInMemory(ParameterStoreContract):
+    @pytest.fixture
+    def open_store(self) -> OpenStore:
+        return LocalStore
+
+
+class TestLocalStoreOnDisk(DurableStoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> OpenStore:
+        def open_store(layout: Layout, *, separate: str = "store", **options: int) -> LocalStore:
+            return LocalStore(layout, tmp_path / separate, **options)  # not closing the last one is the crash
+
+        return open_store
+
+
+class TestGrpcStore(DurableStoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> Iterator[OpenStore]:
+        opened: dict[str, list[GrpcStore | ShardServer]] = {}
+
+        def stop(separate: str) -> None:
+            for one in opened.pop(separate, []):
+                one.close() if isinstance(one, GrpcStore) else one.stop(grace_s=0)
+
+        def open_store(layout: Layout, *, separate: str = "store", max_bytes: int = DEFAULT_MAX_BYTES) -> GrpcStore:
+            stop(separate)
+            limits = {"max_bytes": max_bytes, "token": "secret"}
+            even, odd = (
+                ShardServer(layout, range(start, layout.shards, 2), tmp_path / separate, **limits) for start in (0, 1)
+            )
+            addresses = [(even, odd)[index % 2].address for index in range(layout.shards)]
+            store = GrpcStore(layout, addresses, patience_s=5, **limits)
+            opened[separate] = [store, even, odd]
+            return store
+
+        yield open_store
+        for separate in list(opened):
+            stop(separate)

@@ -1,0 +1,34 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ps import server
+from ps.errors import ERRORS, StoreError
+from ps.wire import generate
+
+
+def test_the_checked_in_code_is_what_the_proto_gives(tmp_path: Path):
+    root = generate.WIRE.parents[1]
+    command = [sys.executable, "-m", "ps.wire.generate", "--check"]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done
+
+
+def test_stale_code_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    fresh = generate.generate()
+    monkeypatch.setattr(generate, "generate", lambda: fresh | {"ps_pb2.pyi": "other"})
+    monkeypatch.setattr(sys, "argv", ["generate", "--check"])
+    assert generate.main() == 1
+    assert capsys.readouterr().out == (
+        "ps/wire/ps.proto has changed since ps_pb2.pyi: run `python -m ps.wire.generate`\n"
+    )
+
+
+def test_every_error_of_the_family_has_a_name_and_a_status():
+    assert set(ERRORS.values()) == set(StoreError.__subclasses__())
+    # A snapshot is read when a server starts, so a corrupt one never has to travel.
+    assert set(server._CODES) == set(ERRORS.values()) - {ERRORS["CorruptSnapshot"]}
