@@ -6,6 +6,7 @@ Every search space decodes into this one form, so there is one builder, one draw
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,8 +44,9 @@ class Node:
 
     def label(self) -> tuple[str, tuple[tuple[str, str], ...]]:
         """What the node does, whoever its neighbours are, with defaults filled in."""
-        names = sorted(OPERATIONS[self.op].attributes)
-        return self.op, tuple((name, json.dumps(self.attribute(name))) for name in names)
+        # Through the attribute's type, so that a rate of 1 and of 1.0 are the same rate.
+        attributes = sorted(OPERATIONS[self.op].attributes.items())
+        return self.op, tuple((name, json.dumps(a.of(self.attribute(name)))) for name, a in attributes)
 
 
 def node(name: str, op: str, inputs: Sequence[str] | str, **attributes: Value) -> Node:
@@ -106,7 +108,8 @@ class Architecture:
             {n.name for n in live.nodes if OPERATIONS[n.op].commutative},
             live.outputs,
         )
-        text = json.dumps([self.kind, graph, self.hyperparameters])
+        hyperparameters = [(name, float(value)) for name, value in self.hyperparameters]
+        text = json.dumps([self.kind, graph, hyperparameters])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
@@ -164,7 +167,7 @@ def _list(data: object, what: str) -> list[Any]:
 
 
 def _check(architecture: Architecture) -> None:
-    if architecture.kind not in INPUTS:
+    if not isinstance(architecture.kind, str) or architecture.kind not in INPUTS:
         kinds = ", ".join(INPUTS)
         raise InvalidArchitecture(f"`kind` must be one of {kinds}, got {architecture.kind!r}")
     names = _check_names(architecture)
@@ -176,12 +179,17 @@ def _check(architecture: Architecture) -> None:
             f"a {architecture.kind} architecture has 1 to {most} outputs, got {len(architecture.outputs)}"
         )
     for output in architecture.outputs:
-        if output not in names:
+        if not isinstance(output, str) or output not in names:
             raise InvalidArchitecture(f"output {output!r} is not a node")
     for name, value in architecture.hyperparameters:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidArchitecture(f"hyperparameter {name!r} must be a number, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+            raise InvalidArchitecture(f"hyperparameter {name!r} must be a finite number, got {value!r}")
     _check_acyclic(architecture.nodes)
+
+
+def _finite(value: float) -> bool:
+    # Not `math.isfinite`, which raises for a whole number that no float can hold.
+    return abs(value) <= sys.float_info.max
 
 
 def _check_names(architecture: Architecture) -> set[str]:

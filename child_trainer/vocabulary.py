@@ -3,6 +3,7 @@
 `operations.py` gives each of these a module; a test holds the two tables to the same names.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -30,6 +31,8 @@ class Attribute:
         if self.options and value not in self.options:
             return f"must be one of {', '.join(map(repr, self.options))}, got {value!r}"
         if isinstance(value, int | float):
+            if isinstance(value, float) and math.isnan(value):
+                return "must be a number, got nan"
             if self.minimum is not None and value < self.minimum:
                 return f"must be at least {self.minimum}, got {value!r}"
             if self.maximum is not None and value > self.maximum:

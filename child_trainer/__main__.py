@@ -1,0 +1,132 @@
+"""Train one architecture by hand: `python -m child_trainer ARCHITECTURE.json`, the debugger of every bad child."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from child_trainer.architecture import Architecture
+from child_trainer.drawing import draw
+from child_trainer.outcome import Budget, Cause, Outcome
+from child_trainer.tasks.catalogue import TASKS, load_task
+from child_trainer.tasks.task import OnEpoch
+from child_trainer.train import train
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage above it: `--help` has that."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train one child as the command line says; the exit status: 0, 1 if the child failed, 2 on bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        architecture = _read(options.architecture)
+        budget = _budget(options)
+        device = _device(options.device, options.task)
+        task = load_task(options.task, data=options.data, seed=options.seed, device=device, download=options.download)
+    except ValueError as error:
+        return _refuse(str(error))
+    if not options.json:
+        print(draw(architecture), end="\n\n", flush=True)
+    on_epoch = None if options.json else _announce(budget.epochs)
+    outcome = train(architecture, task, budget, seed=options.seed, device=device, on_epoch=on_epoch)
+    if outcome.failure and outcome.failure.cause is Cause.INVALID:
+        return _refuse(outcome.failure.message)
+    if options.json:
+        print(json.dumps({"architecture": architecture.id} | outcome.to_json()))
+    else:
+        _report(outcome)
+    return 1 if outcome.failure else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = Budget()
+    parser = _Parser(
+        prog="python -m child_trainer",
+        description="Train one architecture and print what came of it.",
+        epilog="Tasks: " + "; ".join(f"{name} ({what})" for name, what in TASKS.items()) + ".",
+    )
+    add = parser.add_argument
+    add("architecture", type=Path, metavar="ARCHITECTURE.json", help="the architecture, as `Architecture.to_json`")
+    add("--task", default="digits", metavar="NAME", help=f"{', '.join(TASKS)} (default: digits)")
+    add("--epochs", type=int, default=3, metavar="N", help="passes over the training data (default: 3)")
+    add("--seed", type=int, default=1, metavar="N", help="of the split, the weights and the order (default: 1)")
+    add("--data", type=Path, metavar="DIR", help="folder with the images, laid out as torchvision does")
+    add("--download", action="store_true", help="fetch into --data what is missing there")
+    add("--batch-size", type=int, default=default.batch_size, metavar="N", help="images a step (default: %(default)s)")
+    add(
+        "--learning-rate",
+        type=float,
+        default=default.learning_rate,
+        metavar="X",
+        help="step size, unless the architecture has its own (default: %(default)s)",
+    )
+    add("--train-fraction", type=float, default=1.0, metavar="F", help="share of the training data to use (default: 1)")
+    add("--device", choices=("cpu", "cuda", "auto"), default="auto", help="where to train (default: auto)")
+    add("--json", action="store_true", help="print the outcome as one line of JSON and nothing else")
+    return parser
+
+
+def _read(path: Path) -> Architecture:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); give a JSON file with an architecture") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8; give a JSON file with an architecture") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply to be an architecture") from error
+    return Architecture.from_json(data)
+
+
+def _budget(options: argparse.Namespace) -> Budget:
+    return Budget(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        train_fraction=options.train_fraction,
+    )
+
+
+def _device(wish: str, task: str) -> str:
+    if wish == "cpu" or task == "synthetic":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wish == "cuda":
+        raise ValueError("`--device cuda` needs a GPU that PyTorch can use, and there is none; use `--device cpu`")
+    return "cpu"
+
+
+def _announce(epochs: int) -> OnEpoch:
+    return lambda epoch, metric: print(f"epoch {epoch}/{epochs}  validation metric {metric:.4f}", flush=True)
+
+
+def _report(outcome: Outcome) -> None:
+    if outcome.failure:
+        print(f"failed ({outcome.failure.cause}): {outcome.failure.message}", file=sys.stderr)
+        return
+    size = "" if outcome.parameters is None else f", {outcome.parameters:,} parameters"
+    work = "" if outcome.flops is None else f", {outcome.flops / 1e6:,.1f} MFLOPs a forward pass"
+    print(f"\nbest {outcome.metric:.4f} after {len(outcome.curve)} epochs in {outcome.seconds:.1f} s{size}{work}")
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

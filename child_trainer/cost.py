@@ -1,0 +1,31 @@
+"""What a network costs: parameters and floating-point operations."""
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from child_trainer.network import ImageProblem
+
+
+def parameters(network: nn.Module) -> int:
+    """How many trainable numbers the network has."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def flops(network: nn.Module, task: ImageProblem) -> int:
+    """Floating-point operations of one forward pass on one image; a multiply-add counts as two.
+
+    Counts convolutions and matrix products, which PyTorch's counter knows; everything else is small beside
+    them. Runs on the `meta` device, so that nothing is computed, and leaves the network as it was.
+    """
+    state = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
+    was_training = network.training
+    counter = FlopCounterMode(display=False)
+    network.eval()
+    try:
+        with counter, torch.no_grad():
+            functional_call(network, state, torch.empty((1, *task.input_shape), device="meta"))
+    finally:
+        network.train(was_training)
+    return counter.get_total_flops()

@@ -1,0 +1,99 @@
+"""The tasks by name. Standard library only: PyTorch is imported when a task that needs it is asked for."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from child_trainer.tasks.synthetic import SyntheticTask
+from child_trainer.tasks.task import Task, TaskError
+
+if TYPE_CHECKING:
+    from child_trainer.sgd import Images
+
+TASKS: Mapping[str, str] = MappingProxyType(
+    {
+        "digits": "scikit-learn's handwritten digits, 8 x 8 pixels; needs no download",
+        "fashion-mnist": "Fashion-MNIST, 28 x 28 pixels, from --data",
+        "cifar10": "CIFAR-10, 32 x 32 pixels in colour, from --data",
+        "synthetic": "a known function of the architecture, at once; trains nothing",
+    }
+)
+"""Every task's name and what it is."""
+
+
+def check_task(name: str, data: Path | None = None, *, download: bool = False, child_seconds: float = 0.0) -> None:
+    """Make sure, before anything is started, that `load_task` would succeed; loads no images.
+
+    With `download`, what is missing is fetched now, so that no worker has to.
+
+    Raises:
+        TaskError: the name is unknown, or its data is not there, is corrupt or cannot be downloaded.
+    """
+    _check_options(name, child_seconds)
+    if name in ("fashion-mnist", "cifar10"):
+        from child_trainer.tasks import torchvision_images
+
+        torchvision_images.check(name, data, download=download)
+
+
+def load_task(
+    name: str,
+    *,
+    data: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    download: bool = False,
+    child_seconds: float = 0.0,
+) -> Task:
+    """The task, its images already on the device.
+
+    Args:
+        name: one of `TASKS`.
+        data: the folder with the images, in torchvision's layout; tasks that need none ignore it.
+        seed: of the split into training and validation images.
+        device: where the images are to stay, as PyTorch names it.
+        download: fetch what is missing in `data`.
+        child_seconds: how long a child of the synthetic task pretends to train.
+
+    Raises:
+        TaskError: as `check_task` does.
+    """
+    _check_options(name, child_seconds)
+    if name == "synthetic":
+        return SyntheticTask(child_seconds=child_seconds)
+    if name == "digits":
+        from child_trainer.tasks import digits
+
+        return digits.load(seed).to(device)
+    from child_trainer.tasks import torchvision_images
+
+    return torchvision_images.load(name, data, seed, download=download).to(device)
+
+
+def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "Images":
+    """The test images of a task, for after the search; nothing else ever reads them.
+
+    Raises:
+        TaskError: the name is unknown, the task has no test images, or its data is not there or corrupt.
+    """
+    _check_options(name, 0.0)
+    if name == "synthetic":
+        raise TaskError("the task 'synthetic' has no test images")
+    if name == "digits":
+        from child_trainer.tasks import digits
+
+        return digits.load_test().to(device)
+    from child_trainer.tasks import torchvision_images
+
+    return torchvision_images.load_test(name, data).to(device)
+
+
+def _check_options(name: str, child_seconds: float) -> None:
+    if name not in TASKS:
+        raise TaskError(f"there is no task {name!r}; the tasks are {', '.join(TASKS)}")
+    if not (math.isfinite(child_seconds) and child_seconds >= 0):
+        raise TaskError(f"`child_seconds` must be 0 or more, got {child_seconds}")
+    if child_seconds and name != "synthetic":
+        raise TaskError(f"`child_seconds` is for the task 'synthetic' only, got {child_seconds} for {name!r}")

@@ -1,0 +1,34 @@
+"""scikit-learn's handwritten digits: 1,797 real images of 8 x 8 pixels that need no download."""
+
+import torch
+from sklearn.datasets import load_digits
+
+from child_trainer.sgd import Images
+from child_trainer.tasks.image import ImageTask, carve
+
+NUM_TEST = 360
+NUM_TRAINING = 937
+NUM_VALIDATION = 500
+TEST_SEED = 0
+"""The test images are the same in every run, whatever its seed."""
+
+
+def load(seed: int) -> ImageTask:
+    """937 training and 500 validation images, split by `seed`; a mirrored digit is another shape, so no flips."""
+    _, rest = _test_and_rest()
+    training, validation = carve(rest, (NUM_TRAINING, NUM_VALIDATION), seed)
+    return ImageTask(name="digits", num_classes=10, flip=False, training=training, validation=validation)
+
+
+def load_test() -> Images:
+    """The 360 images that no search ever sees."""
+    return _test_and_rest()[0]
+
+
+def _test_and_rest() -> list[Images]:
+    # Pixels are whole numbers from 0 to 16, so that uint8 holds them exactly.
+    pixels, labels = load_digits(return_X_y=True)
+    images = Images(
+        torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 1, 8, 8), torch.from_numpy(labels).to(torch.int64)
+    )
+    return carve(images, (NUM_TEST, len(images) - NUM_TEST), TEST_SEED)

@@ -1,0 +1,93 @@
+"""A task that trains nothing: a known function of the architecture answers at once. Standard library only.
+
+For rehearsals: it shows a search, a cluster and its failures at thousands of children a second without PyTorch.
+"""
+
+import time
+from dataclasses import dataclass
+
+from child_trainer.architecture import Architecture, InvalidArchitecture, Node
+from child_trainer.outcome import Budget
+from child_trainer.tasks.task import Progress
+
+BEST_HEIGHT, BEST_WIDTH, BEST_FILTERS = 5, 3, 48
+BEST_REACH = 2
+"""A convolution should read just this many of the convolutions before it, the nearest ones."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SyntheticTask:
+    """A score instead of a training; an epoch brings the metric half of the way that is left to it.
+
+    The metric after epoch e is `score * (1 - 2^-e)`, whatever the seed, so that early epochs already rank the
+    children as late ones do. Parameters and FLOPs are not reported: nothing is built.
+
+    Attributes:
+        child_seconds: how long a child pretends to train, spread evenly over its epochs.
+    """
+
+    child_seconds: float = 0.0
+    name: str = "synthetic"
+
+    def fit(
+        self, architecture: Architecture, budget: Budget, progress: Progress, *, seed: int, device: str = "cpu"
+    ) -> None:
+        """Report the score's curve; see `Task.fit`."""
+        goal = score(architecture)
+        for epoch in range(1, budget.epochs + 1):
+            if self.child_seconds:
+                time.sleep(self.child_seconds / budget.epochs)
+            if progress.finished_epoch(goal * (1 - 0.5**epoch)):
+                return
+
+
+def score(architecture: Architecture) -> float:
+    """How near a network is to a known best one, in [0, 1]; a uniformly random one gets about 0.3.
+
+    The mean of four shares, over the convolutions that the output depends on: those 5 high, those 3 wide, those
+    with 48 filters, and the pairs that are right about their skip connection (each convolution reads the two
+    nearest before it and no others; what stands between two convolutions is looked through). 0 without convolutions.
+
+    Raises:
+        InvalidArchitecture: it is a recurrent cell.
+    """
+    if architecture.kind != "feedforward":
+        raise InvalidArchitecture(f"the synthetic task scores feedforward architectures, got a {architecture.kind} one")
+    reads = _reads(architecture)
+    convolutions = [n for n in _live(architecture) if n.op == "conv"]
+    if not convolutions:
+        return 0.0
+    wishes = {"height": BEST_HEIGHT, "width": BEST_WIDTH, "filters": BEST_FILTERS}
+    met = [sum(n.attribute(name) == best for n in convolutions) / len(convolutions) for name, best in wishes.items()]
+    return (sum(met) + _right_skips([reads[n.name] for n in convolutions])) / 4
+
+
+def _live(architecture: Architecture) -> list[Node]:
+    """The nodes that an output depends on, each after what it reads."""
+    alive = set(architecture.outputs)
+    found = []
+    for n in reversed(architecture.ordered):
+        if n.name in alive:
+            alive.update(n.inputs)
+            found.append(n)
+    return found[::-1]
+
+
+def _reads(architecture: Architecture) -> dict[str, frozenset[int]]:
+    """For each live node, the convolutions (numbered in order) that reach it with no convolution between."""
+    reads: dict[str, frozenset[int]] = {"image": frozenset()}
+    gives = dict(reads)
+    count = 0
+    for n in _live(architecture):
+        reads[n.name] = gives[n.name] = frozenset().union(*(gives[source] for source in n.inputs))
+        if n.op == "conv":
+            gives[n.name] = frozenset((count,))
+            count += 1
+    return reads
+
+
+def _right_skips(reads: list[frozenset[int]]) -> float:
+    """The share of pairs (earlier, later) whose connection is as the best network has it; 1 without pairs."""
+    pairs = [(i, j) for j in range(len(reads)) for i in range(j)]
+    right = sum((i in reads[j]) == (j - i <= BEST_REACH) for i, j in pairs)
+    return right / len(pairs) if pairs else 1.0
