@@ -1,0 +1,50 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each does all of its own set-up.
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test format clean
+
+SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c "$(SUITABLE)" 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# Real data for the tests, where there is some (see CONTRIBUTING.md).
+NASCLUSTER_DATA ?= $(wildcard $(abspath ../shared/data))
+export NASCLUSTER_DATA
+
+help:
+	@echo "make demo     install, then run a whole search on this machine (a few minutes)"
+	@echo "make test     install, then run all checks and all tests"
+	@echo "make check    formatting, lint, types, import contracts, generated code"
+	@echo "make format   bring the code into shape"
+	@echo "make clean    remove the virtual environment and caches"
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "nascluster needs Python 3.11 or 3.12 with the venv module (on Debian: apt-get install python3-venv)"; exit 2; }
+	@echo "Installing into $(VENV) (PyTorch and Ray: some minutes the first time) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable .
+	@touch $@
+
+install: $(VENV)/installed
+
+demo: install
+	@runs=$$HOME/nascluster_runs; name=demo; test ! -e $$runs/demo || name=demo-$$(date +%Y%m%d-%H%M%S); \
+	$(BIN)/nascluster launch digits --name $$name
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m ps.wire.generate --check
+
+test: check
+	$(BIN)/python -m pytest
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,208 @@
+"""The command line: `nascluster launch | resume | status | best | recipes`."""
+
+import difflib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from cluster.config import DEFAULT_STORAGE, RunConfig
+from cluster.progress import facts
+from cluster.recipes import RECIPES, differences
+from cluster.run_folder import RunFolder, existing_run, run_folder
+from cluster.status import Status, read_status
+from cluster.summary import best_lines, summary
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+Name = tyro.conf.Positional[str]
+StoragePath = Annotated[Path, tyro.conf.arg(help="Folder of all runs.")]
+Json = Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of text.")]
+
+USAGE = """\
+usage: nascluster COMMAND ...
+
+Neural architecture search with reinforcement learning, on Ray or in one process.
+
+  launch RECIPE [options]   start a search; `nascluster launch RECIPE --help` lists every option
+  resume NAME               go on with a search that was stopped or killed
+  status NAME [--json]      where a search stands, from any terminal, while it runs or after
+  best NAME [--json]        its best child
+  recipes                   the named runs, and what each sets
+
+first search: nascluster launch digits
+"""
+
+
+class UsageError(ValueError):
+    """The command line asks for something that cannot be; the message is one sentence."""
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line and give its exit status: 0, 1 (the run failed), 2 (bad input), 130 (Ctrl-C)."""
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(USAGE, end="")
+            return 0 if arguments else BAD_INPUT
+        command = _known(COMMANDS, arguments[0], "command")
+        return command(list(arguments[1:]))
+    except ValueError as error:
+        print(f"nascluster: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("nascluster: interrupted before anything was written", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 1
+
+
+def _launch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: nascluster launch RECIPE [options]\n")
+        _recipes([])
+        print("\n`nascluster launch RECIPE --help` lists every option with the recipe's value.")
+        return 0 if arguments else BAD_INPUT
+    recipe = _known(RECIPES, arguments[0], "recipe")
+    config = tyro.cli(
+        RunConfig,
+        args=arguments[1:],
+        default=recipe(),
+        prog=f"nascluster launch {arguments[0]}",
+        description=recipe.__doc__,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    data = config.task.data and config.task.data.expanduser().absolute()  # a resume may come from another folder
+    task = replace(config.task, data=data)
+    config = replace(config, name=config.name or f"{arguments[0]}-{stamp}", task=task)
+    folder = run_folder(config.storage_path, str(config.name))
+    folder.check_new()
+    _check_task(config)
+    return _execute(config, folder)
+
+
+def _resume(arguments: list[str]) -> int:
+    def resume(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, local: bool | None = None) -> int:
+        """Go on with a search that was stopped or killed, from its folder alone.
+
+        Args:
+            name: The run's name.
+            storage_path: Folder of all runs.
+            local: Run in this one process (or on Ray), whatever the run did before.
+        """
+        folder = existing_run(storage_path, name)
+        config = folder.read_config()
+        if folder.ledger.exists():
+            status = read_status(folder, time.time())
+            if status.state == "running":
+                raise UsageError(f"the run {name!r} is running; `nascluster status {name}` shows it")
+            if status.state == "finished":
+                raise UsageError(f"the run {name!r} has finished: all {status.max_children} children have ended")
+        _check_task(config)
+        return _execute(config if local is None else replace(config, local=local), folder)
+
+    return _cli(resume, arguments)
+
+
+def _status(arguments: list[str]) -> int:
+    def status(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, as_json: Json = False) -> int:
+        """Where a search stands, from any terminal, while it runs or after."""
+        found = _read(existing_run(storage_path, name))
+        if as_json:
+            print(json.dumps(found.to_json(), indent=2))
+        else:
+            print(f"{found.name}: {found.state}" + (f" ({found.message})" if found.message else ""))
+            for label, text in facts(found):
+                print(f"  {label:9} {text}")
+        return 0
+
+    return _cli(status, arguments)
+
+
+def _best(arguments: list[str]) -> int:
+    def best(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, as_json: Json = False) -> int:
+        """The best child of a search: its architecture, metric, parameters, FLOPs and seconds."""
+        found = _read(existing_run(storage_path, name))
+        if as_json:
+            child = found.best
+            print(json.dumps(child and child.to_json() | {"architecture": child.architecture.to_json()}, indent=2))
+        else:
+            print("\n".join(best_lines(found)))
+        return 0 if found.best else 1
+
+    return _cli(best, arguments)
+
+
+def _recipes(arguments: list[str]) -> int:
+    def recipes() -> int:
+        """The named runs, and what each sets apart from the defaults, which are the paper's."""
+        for name, recipe in RECIPES.items():
+            print(f"{name}\n    {recipe.__doc__}")
+            settings = [f"--{flag} {_flag_value(value)}" for flag, value in differences(recipe()).items()]
+            print("    " + (" ".join(settings) or "the paper's constants") + "\n")
+        return 0
+
+    return _cli(recipes, arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "launch": _launch,
+    "resume": _resume,
+    "status": _status,
+    "best": _best,
+    "recipes": _recipes,
+}
+
+
+def _cli(function: Callable[..., int], arguments: list[str]) -> int:
+    return tyro.cli(
+        function,
+        args=arguments,
+        prog=f"nascluster {function.__name__}",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _known(table: Any, name: str, what: str) -> Any:
+    if name in table:
+        return table[name]
+    close = difflib.get_close_matches(name, table, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise UsageError(f"unknown {what} {name!r}; there are {', '.join(table)}{hint}")
+
+
+def _flag_value(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _check_task(config: RunConfig) -> None:
+    from child_trainer.tasks.catalogue import check_task
+
+    options = config.task
+    check_task(options.task, options.data, download=options.download, child_seconds=options.child_seconds)
+
+
+def _read(folder: RunFolder) -> Status:
+    return read_status(folder, time.time())
+
+
+def _execute(config: RunConfig, folder: RunFolder) -> int:
+    from cluster.run import EXIT_STATUS, execute
+
+    console = Console()
+    status = execute(config, folder, console)
+    console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
+    return EXIT_STATUS[status.state]

@@ -1,0 +1,65 @@
+"""Makes the parts of a run from its configuration. What connects them is `local.py` or `distributed.py`."""
+
+from torch import Tensor
+
+from cluster.config import RunConfig
+from cluster.evaluator import Evaluator
+from cluster.records import ReplicaLedger
+from cluster.replica import Replica
+from cluster.seeding import derive
+from controller.reward import REWARDS
+from controller.searcher import ParameterGroup, Searcher
+from controller.searchers.random import RandomSearch
+from controller.searchers.reinforce import Reinforce
+from ps.store import Group, Layout, ParameterStore
+
+
+def make_searcher(config: RunConfig) -> Searcher:
+    """The searcher over its space."""
+    if config.searcher == "random":
+        return RandomSearch(config.convolutional)
+    return Reinforce(config.convolutional, config.reinforce)
+
+
+def make_parameters(config: RunConfig, searcher: Searcher) -> tuple[ParameterGroup, ...]:
+    """What the searcher starts from, the same at every start of the run."""
+    return searcher.parameters(derive(config.seed, "parameters"))
+
+
+def make_layout(config: RunConfig, run: str, groups: tuple[ParameterGroup, ...]) -> Layout:
+    """How the parameters lie on the shards."""
+    return Layout(
+        run=run,
+        shards=config.topology.shards,
+        groups=tuple(
+            Group(
+                name=group.name,
+                shapes={name: tuple(value.shape) for name, value in group.values.items()},
+                optimizer=group.optimizer,
+                options=dict(group.options),
+                accumulate=config.topology.accumulate,
+            )
+            for group in groups
+        ),
+    )
+
+
+def initial_values(groups: tuple[ParameterGroup, ...]) -> dict[str, Tensor]:
+    """All groups' tensors by name."""
+    return {name: value for group in groups for name, value in group.values.items()}
+
+
+def make_replica(
+    config: RunConfig, index: int, store: ParameterStore | None, evaluator: Evaluator, ledger: ReplicaLedger
+) -> Replica:
+    """One controller replica with a searcher of its own."""
+    return Replica(
+        index=index,
+        children=config.topology.children,
+        seed=config.seed,
+        searcher=make_searcher(config),
+        reward=REWARDS[config.reward],
+        store=store,
+        evaluator=evaluator,
+        ledger=ledger,
+    )

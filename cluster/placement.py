@@ -1,0 +1,52 @@
+"""Who runs where: pure functions of what there is and what was asked for. Standard library only."""
+
+from itertools import pairwise
+
+from cluster.config import Topology
+
+CORES_PER_HOST = 4
+"""A process that hosts replicas or shards is worth its 180 MB for every so many cores."""
+
+
+class PlacementError(ValueError):
+    """The machine or the cluster cannot hold what was asked for."""
+
+
+def spread(count: int, hosts: int) -> list[range]:
+    """`count` numbered parts in contiguous, balanced ranges over at most `hosts` processes."""
+    hosts = min(count, hosts)
+    edges = [count * i // hosts for i in range(hosts + 1)]
+    return [range(start, stop) for start, stop in pairwise(edges)]
+
+
+def num_hosts(count: int, cores: float) -> int:
+    """How many processes host `count` shards or replicas on a cluster with so many cores."""
+    return max(1, min(count, int(cores) // CORES_PER_HOST))
+
+
+def gpus_per_child(topology: Topology, gpus: float, *, can_grow: bool) -> float:
+    """GPUs of each worker: as asked for, or 1 where there is a GPU and 0 where there is none.
+
+    Raises:
+        PlacementError: if no worker would fit and no autoscaler (`can_grow`) could bring what is missing.
+    """
+    asked = topology.gpus_per_child
+    if asked is None:
+        return 1.0 if gpus else 0.0
+    needed = asked * (topology.workers or 1)
+    if needed > gpus and not can_grow:
+        workers = f" for each of {topology.workers} workers" if topology.workers else ""
+        fit = "use --gpus-per-child 0 to train on the CPU" if not gpus else "use a smaller fraction or fewer --workers"
+        raise PlacementError(
+            f"--gpus-per-child {asked:g}{workers} needs {needed:g} GPUs, but there are {gpus:g} and no autoscaler to"
+            f" bring more; {fit}"
+        )
+    return asked
+
+
+def num_workers(topology: Topology, cores: float, gpus: float, gpus_each: float) -> int:
+    """Workers to start: as asked for, or as many as fit, and never more than children that can be out at once."""
+    if topology.workers is not None:
+        return topology.workers
+    fit = int(gpus / gpus_each + 1e-9) if gpus_each else int(cores)
+    return max(1, min(fit, topology.replicas * topology.children))

@@ -1,0 +1,131 @@
+"""What a person sees of a run while it runs: a live panel in a terminal, a line now and then elsewhere."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from cluster.run_folder import RunFolder
+from cluster.status import Status, read_status
+
+LIVE_S = 0.5
+"""Seconds between two looks at the ledger in a terminal."""
+LINE_S = 5.0
+"""Seconds between two lines elsewhere."""
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: 42 s, 3 min 05 s, 2 h 07 min."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash where there is nothing yet."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def failures(status: Status) -> str:
+    """How many children failed, and of what."""
+    causes = ", ".join(f"{count} {cause}" for cause, count in sorted(status.causes.items()))
+    return f"{status.failed} failed" + (f" ({causes})" if causes else "")
+
+
+def facts(status: Status) -> list[tuple[str, str]]:
+    """What there is to say, as names and texts."""
+    staleness = status.staleness
+    return [
+        ("children", f"{status.running} running, {status.finished} finished, {failures(status)}"),
+        (
+            "reward",
+            f"mean {number(status.recent_reward)} (last 16), best {number(status.best and status.best.reward)}"
+            + (f", baseline {number(status.figures['baseline'])}" if "baseline" in status.figures else ""),
+        ),
+        (
+            "updates",
+            f"{status.updates} applied"
+            + (f", staleness mean {staleness[0]:.1f}, max {staleness[1]}" if staleness else ""),
+        ),
+        ("workers", f"{status.busy} of {status.workers} busy"),
+        (
+            "time",
+            duration(status.seconds)
+            + (f", about {duration(status.seconds_left)} left" if status.state == "running" else ""),
+        ),
+    ]
+
+
+def panel(status: Status) -> RenderableType:
+    """The live view."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    for name, text in facts(status):
+        table.add_row(name, text)
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        f"[bold]{status.name}[/bold]  {status.state}",
+        ProgressBar(total=status.max_children, completed=status.ended, width=40),
+        f"{status.ended}/{status.max_children} children",
+    )
+    return Group(bar, table)
+
+
+def line(status: Status) -> str:
+    """The same in one line."""
+    return f"[{status.ended}/{status.max_children}] " + " | ".join(f"{name}: {text}" for name, text in facts(status))
+
+
+class Progress:
+    """Shows a run until the `with` block ends, and tells the ledger that the run is alive.
+
+    Args:
+        folder: whose run.
+        console: where to; a terminal gets the live panel, anything else lines.
+        beat: called at every look.
+    """
+
+    def __init__(self, folder: RunFolder, console: Console, beat: Callable[[], object]) -> None:
+        self._folder = folder
+        self._console = console
+        self._beat = beat
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        if not self._console.is_terminal:
+            while not self._stop.wait(LINE_S):
+                self._look(lambda status: self._console.print(line(status), markup=False, soft_wrap=True))
+            return
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while not self._stop.wait(LIVE_S):
+                self._look(lambda status: live.update(panel(status), refresh=True))
+
+    def _look(self, show: Callable[[Status], object]) -> None:
+        try:
+            self._beat()
+            show(read_status(self._folder, time.time()))
+        except sqlite3.OperationalError:
+            return  # the ledger's file is being made; the next look finds it

@@ -1,0 +1,96 @@
+"""The loop of one controller replica (Zoph & Le 2017, section 3.2, figure 3). Knows neither Ray nor the clock.
+
+A replica owns nothing: what it sampled is in the ledger before it is trained, what it learnt is on the shards
+before the ledger says so. One that starts after another died goes on from the batch that was left open.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from child_trainer.outcome import Outcome
+from cluster.evaluator import Assignment, Evaluator
+from cluster.records import Batch, Lesson, ReplicaLedger
+from cluster.seeding import child_seed, derive
+from controller.searcher import Child, Searcher, Update, View
+from ps.store import ParameterStore, Push, Snapshot
+
+NOTHING = Snapshot(values={}, versions=(), incarnations=())
+"""What is pulled where the searcher keeps nothing on shards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replica:
+    """The parts that a replica works with.
+
+    Attributes:
+        index: which replica of the run this is.
+        children: how many children it samples for each gradient (m).
+        seed: the run's root seed.
+        searcher: what decides and learns.
+        reward: from outcome to reward.
+        store: where the searcher's parameters live, or `None` if it has none.
+        evaluator: what trains children.
+        ledger: the run's record.
+    """
+
+    index: int
+    children: int
+    seed: int
+    searcher: Searcher
+    reward: Callable[[Outcome], float]
+    store: ParameterStore | None
+    evaluator: Evaluator
+    ledger: ReplicaLedger
+
+
+def replica_loop(replica: Replica) -> Iterator[None]:
+    """Pull, ask, record, evaluate, record, learn, push, until the run's limit is reached.
+
+    Yields after every look at the evaluator, so that one thread can drive many replicas in turn.
+    """
+    ledger, searcher = replica.ledger, replica.searcher
+    while True:
+        snapshot = replica.store.pull() if replica.store else NOTHING
+        batch = ledger.open_batch(replica.index)
+        if batch is None:
+            number = ledger.num_batches(replica.index) + 1
+            proposals = searcher.ask(replica.children, _view(replica, snapshot, "ask", number))
+            batch = ledger.admit(replica.index, number, proposals, snapshot.versions)
+        if batch is None:
+            return
+        ended = {child.id: child for child in batch.children if child.outcome is not None}
+        for child in batch.children:
+            if child.id not in ended:
+                replica.evaluator.submit(_assignment(replica, child))
+        while len(ended) < len(batch.children):
+            for child_id, outcome in replica.evaluator.completed():
+                ended[child_id] = ledger.finish(child_id, outcome, replica.reward(outcome))
+            yield
+        children = [ended[child.id] for child in batch.children]
+        update = searcher.learn(children, _view(replica, snapshot, "learn", batch.number))
+        staleness = _push(replica, batch, update) if replica.store and update.gradients else None
+        ledger.learned(replica.index, batch.number, Lesson(staleness=staleness, figures=update.figures))
+
+
+def _assignment(replica: Replica, child: Child) -> Assignment:
+    seed = child_seed(replica.seed, child.id)
+    return Assignment(child_id=child.id, architecture=child.proposal.architecture, seed=seed)
+
+
+def _push(replica: Replica, batch: Batch, update: Update) -> tuple[int, ...]:
+    """Push under an identity that is the same after a restart, so that a shard takes it only once."""
+    assert replica.store is not None
+    client = f"replica-{replica.index}"
+    push = Push(client=client, sequence=batch.number, gradients=update.gradients, versions=batch.versions)
+    return replica.store.push(push).staleness
+
+
+def _view(replica: Replica, snapshot: Snapshot, step: str, number: int) -> View:
+    return View(
+        parameters=snapshot.values,
+        completed=replica.ledger.completed(),
+        history=replica.ledger.history,
+        pending=replica.ledger.pending,
+        rng=random.Random(derive(replica.seed, step, replica.index, number)),
+    )

@@ -1,0 +1,206 @@
+"""A run's state, read from its folder: while it runs, or after, and from any process. Imports no torch."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from child_trainer.architecture import Architecture
+from cluster.run_folder import RunFolder
+
+SILENCE_S = 30.0
+"""A running run whose ledger shows no sign of life for this long has lost its driver."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Best:
+    """The child with the highest reward."""
+
+    child_id: int
+    reward: float
+    metric: float
+    parameters: int | None
+    flops: int | None
+    seconds: float
+    architecture: Architecture
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the architecture apart."""
+        names = ("child_id", "reward", "metric", "parameters", "flops", "seconds")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """What a run has done so far.
+
+    Attributes:
+        name: the run's name.
+        state: `running`, `finished`, `stopped` or `failed`.
+        message: why it stopped or failed, if there is something to say.
+        sampled: children recorded, whatever became of them.
+        running: children that a worker has begun and whose outcome is not recorded yet.
+        finished, failed: children that ended with a metric, and without.
+        causes: how many failed of what.
+        max_children: where the search ends.
+        updates: pushes applied.
+        shards, replicas, workers: how many there are.
+        mean_reward: over all ended children, failed ones included; `None` before the first.
+        recent_reward: the same over the last 16.
+        first_metric: mean validation metric of the first 16 children that finished.
+        figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`.
+        staleness: mean and largest staleness of the pushes so far, in versions; `None` before the first.
+        seconds: how long the run has run, pauses between a stop and a resume apart.
+        pace: children that end in a second, since the first child of this start began; `None` before one ended.
+        best: the best child, or `None` before one finished.
+    """
+
+    name: str
+    state: str
+    message: str
+    sampled: int
+    running: int
+    finished: int
+    failed: int
+    causes: dict[str, int]
+    max_children: int
+    updates: int
+    shards: int
+    replicas: int
+    workers: int
+    mean_reward: float | None
+    recent_reward: float | None
+    first_metric: float | None
+    figures: dict[str, float]
+    staleness: tuple[float, int] | None
+    seconds: float
+    pace: float | None
+    best: Best | None
+
+    @property
+    def ended(self) -> int:
+        """Children that ended, with a metric or without."""
+        return self.finished + self.failed
+
+    @property
+    def busy(self) -> int:
+        """Workers that train a child now."""
+        return min(self.running, self.workers)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the last child at the pace so far."""
+        return (self.max_children - self.ended) / self.pace if self.pace else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `nascluster status --json` prints."""
+        staleness = self.staleness and {"mean": self.staleness[0], "max": self.staleness[1]}
+        return {
+            "name": self.name,
+            "state": self.state,
+            "message": self.message,
+            "children": {
+                "sampled": self.sampled,
+                "running": self.running,
+                "finished": self.finished,
+                "failed": self.failed,
+                "max": self.max_children,
+            },
+            "failures": self.causes,
+            "updates": self.updates,
+            "shards": self.shards,
+            "replicas": self.replicas,
+            "workers": self.workers,
+            "reward": {"mean": self.mean_reward, "recent": self.recent_reward, **self.figures},
+            "staleness": staleness,
+            "best": self.best and self.best.to_json(),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@contextmanager
+def _reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
+        db.execute("BEGIN")  # one consistent view for all the queries that follow
+        yield db
+
+
+def read_status(folder: RunFolder, now: float) -> Status:
+    """The run's state at the Unix time `now`, by which a run that lost its driver is told from a live one."""
+    config = folder.read_config()
+    with _reading(folder) as db:
+        run = dict(db.execute("SELECT key, value FROM run"))
+        children = dict(db.execute("SELECT state, count(*) FROM children GROUP BY state"))
+        rewards = "SELECT avg(reward) FROM (SELECT reward FROM children WHERE completion IS NOT NULL"
+        state, message, alive = _liveness(run, now)
+        return Status(
+            name=folder.name,
+            state=state,
+            message=message,
+            sampled=sum(children.values()),
+            running=children.get("running", 0) if state == "running" else 0,
+            finished=children.get("finished", 0),
+            failed=children.get("failed", 0),
+            causes=dict(db.execute("SELECT cause, count(*) FROM children WHERE state = 'failed' GROUP BY cause")),
+            max_children=config.max_children,
+            updates=_value(db, "SELECT count(*) FROM batches WHERE pushed = 1"),
+            shards=config.topology.shards,
+            replicas=config.topology.replicas,
+            workers=run.get("workers", 0),
+            mean_reward=_value(db, f"{rewards})"),
+            recent_reward=_value(db, f"{rewards} ORDER BY completion DESC LIMIT 16)"),
+            first_metric=_value(
+                db,
+                "SELECT avg(metric) FROM"
+                " (SELECT metric FROM children WHERE state = 'finished' ORDER BY completion LIMIT 16)",
+            ),
+            figures=json.loads(_value(db, "SELECT figures FROM batches ORDER BY learned_at DESC LIMIT 1") or "{}"),
+            staleness=_staleness(db),
+            seconds=run.get("seconds_before", 0.0) + alive,
+            pace=_pace(db, run.get("started_at", now), now),
+            best=_best(db),
+        )
+
+
+def _liveness(run: dict[str, Any], now: float) -> tuple[str, str, float]:
+    """The state, a word on it, and the seconds since the run was last started."""
+    if "state" not in run:
+        return "running", "starting", 0.0
+    silent = now - run["beat_at"]
+    if run["state"] == "running" and silent > SILENCE_S:
+        return "failed", f"no sign of life for {silent:.0f} s: its driver died", run["beat_at"] - run["started_at"]
+    until = now if run["state"] == "running" else run["beat_at"]
+    return run["state"], run["message"], until - run["started_at"]
+
+
+def _value(db: sqlite3.Connection, query: str) -> Any:
+    row = db.execute(query).fetchone()
+    return row[0] if row else None
+
+
+def _staleness(db: sqlite3.Connection) -> tuple[float, int] | None:
+    mean, largest = db.execute(
+        "SELECT avg(s.value), max(s.value) FROM batches, json_each(batches.staleness) AS s WHERE pushed = 1"
+    ).fetchone()
+    return None if mean is None else (mean, largest)
+
+
+def _pace(db: sqlite3.Connection, started_at: float, now: float) -> float | None:
+    first, ended = db.execute(
+        "SELECT min(started_at), count(ended_at) FROM attempts WHERE started_at >= ?", (started_at,)
+    ).fetchone()
+    return ended / (now - first) if ended and now > first else None
+
+
+def _best(db: sqlite3.Connection) -> Best | None:
+    row = db.execute(
+        "SELECT id, reward, metric, parameters, flops, seconds, architecture FROM children"
+        " WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    *numbers, architecture = row
+    names = ("child_id", "reward", "metric", "parameters", "flops", "seconds")
+    return Best(**dict(zip(names, numbers, strict=True)), architecture=Architecture.from_json(json.loads(architecture)))

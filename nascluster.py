@@ -1,0 +1,66 @@
+"""Distributed neural architecture search: the public API. Re-exports, nothing else."""
+
+from child_trainer.architecture import Architecture, InvalidArchitecture, Node, node
+from child_trainer.drawing import draw
+from child_trainer.outcome import Budget, Cause, Failure, Outcome
+from child_trainer.tasks.catalogue import load_task
+from child_trainer.train import train
+from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.recipes import RECIPES
+from cluster.run import execute
+from cluster.run_folder import existing_run, run_folder
+from cluster.status import Best, Status, read_status
+from controller.searcher import Child, ParameterGroup, Proposal, Searcher, Update, View
+from controller.searchers.options import ReinforceOptions
+from controller.searchers.random import RandomSearch
+from controller.searchers.reinforce import Reinforce
+from controller.space import SearchSpace
+from controller.spaces.convolutional import ConvolutionalSpace
+from ps.client import GrpcStore
+from ps.local import LocalStore
+from ps.server import ShardServer
+from ps.store import Ack, Group, Layout, ParameterStore, Push, Snapshot
+
+__all__ = [
+    "RECIPES",
+    "Ack",
+    "Architecture",
+    "Best",
+    "Budget",
+    "Cause",
+    "Child",
+    "ConvolutionalSpace",
+    "Failure",
+    "Group",
+    "GrpcStore",
+    "InvalidArchitecture",
+    "Layout",
+    "LocalStore",
+    "Node",
+    "Outcome",
+    "ParameterGroup",
+    "ParameterStore",
+    "Proposal",
+    "Push",
+    "RandomSearch",
+    "Reinforce",
+    "ReinforceOptions",
+    "RunConfig",
+    "SearchSpace",
+    "Searcher",
+    "ShardServer",
+    "Snapshot",
+    "Status",
+    "TaskOptions",
+    "Topology",
+    "Update",
+    "View",
+    "draw",
+    "execute",
+    "existing_run",
+    "load_task",
+    "node",
+    "read_status",
+    "run_folder",
+    "train",
+]
