@@ -1,0 +1,60 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.config import Topology
+from cluster.placement import PlacementError, gpus_per_child, num_hosts, num_workers, spread
+
+
+@given(st.integers(1, 500), st.integers(1, 500))
+def test_parts_are_spread_once_each_and_evenly(count: int, hosts: int) -> None:
+    shares = spread(count, hosts)
+    assert [part for share in shares for part in share] == list(range(count))
+    assert len(shares) == min(count, hosts)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize(("count", "cores", "hosts"), [(20, 2, 1), (100, 2, 1), (20, 64, 16), (2, 64, 2), (1, 0, 1)])
+def test_a_small_machine_packs_its_hosts(count: int, cores: float, hosts: int) -> None:
+    assert num_hosts(count, cores) == hosts
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "given"), [(None, 0, 0), (None, 8, 1), (0, 8, 0), (0.25, 1, 0.25), (2, 8, 2)]
+)
+def test_a_gpu_each_unless_told_otherwise(asked: float | None, gpus: float, given: float) -> None:
+    assert gpus_per_child(Topology(gpus_per_child=asked), gpus, can_grow=False) == given
+
+
+@pytest.mark.parametrize(
+    ("topology", "gpus", "message"),
+    [
+        (Topology(gpus_per_child=1), 0, "--gpus-per-child 1 needs 1 GPUs, but there are 0 .* --gpus-per-child 0"),
+        (Topology(gpus_per_child=2), 1, "needs 2 GPUs, but there are 1 .* smaller fraction"),
+        (Topology(gpus_per_child=0.5, workers=5), 2, "for each of 5 workers needs 2.5 GPUs, but there are 2"),
+    ],
+)
+def test_more_gpus_than_there_are_is_an_error_unless_more_can_come(
+    topology: Topology, gpus: float, message: str
+) -> None:
+    with pytest.raises(PlacementError, match=message):
+        gpus_per_child(topology, gpus, can_grow=False)
+    assert gpus_per_child(topology, gpus, can_grow=True) == topology.gpus_per_child
+
+
+@pytest.mark.parametrize(
+    ("topology", "cores", "gpus", "gpus_each", "workers"),
+    [
+        (Topology(), 2, 0, 0, 2),
+        (Topology(), 64, 8, 1, 8),
+        (Topology(), 64, 1, 0.25, 4),
+        (Topology(), 64, 3, 0.1, 30),  # 3 / 0.1 is 29.999... in binary
+        (Topology(replicas=1, children=2), 64, 8, 1, 2),
+        (Topology(workers=7), 2, 0, 0, 7),
+        (Topology(), 4, 0, 1, 1),  # GPUs that an autoscaler will bring
+    ],
+)
+def test_as_many_workers_as_fit_and_can_be_used(
+    topology: Topology, cores: float, gpus: float, gpus_each: float, workers: int
+) -> None:
+    assert num_workers(topology, cores, gpus, gpus_each) == workers
