@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.actors import Connections, Handle, LedgerHost, Pool, ReplicaHost, ShardHost, Worker
 from cluster.config import RunConfig, Topology
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
-from cluster.placement import gpus_per_child, num_hosts, num_workers, spread
+from cluster.placement import can_grow, gpus_per_child, num_hosts, num_workers, spread
 from cluster.run_folder import RunFolder
 from ps.client import GrpcStore
 from ps.store import Layout
@@ -61,7 +61,11 @@ def cluster(topology: Topology, say: Callable[[str], object]) -> Iterator[Cluste
     if _join(say):
         resources = ray.cluster_resources()
         cores, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-        gpus_each = gpus_per_child(topology, gpus, can_grow=_has_autoscaler())
+        gpus_each = gpus_per_child(
+            topology,
+            gpus,
+            can_grow=can_grow(_internal_kv_get(b"__autoscaling_status"), _internal_kv_get(b"__autoscaler_v2_enabled")),
+        )
     else:
         cores, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
         gpus_each = gpus_per_child(topology, gpus, can_grow=False)
@@ -148,9 +152,10 @@ def _join(say: Callable[[str], object]) -> bool:
         say(f"Joining the Ray cluster at {named} ...")
     try:
         ray.init(address=named or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError:
+    except ConnectionError as error:
         if named:
-            raise ClusterError(f"RAY_ADDRESS is {named!r}, but no Ray cluster answers there") from None
+            reason = str(error).strip().partition("\n")[0]
+            raise ClusterError(f"RAY_ADDRESS is {named!r}, but that cluster cannot be joined: {reason}") from None
         return False
     return True
 
@@ -170,10 +175,3 @@ def _check_reachable(address: str) -> None:
 def _start(cores: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-
-
-def _has_autoscaler() -> bool:
-    """Whether somebody could add nodes: an autoscaler that was given node types reports them."""
-    return _internal_kv_get(b"__autoscaler_v2_enabled") == b"1" or b'"node_type_mapping": {' in (
-        _internal_kv_get(b"__autoscaling_status") or b""
-    )

@@ -1,5 +1,7 @@
 """Who runs where: pure functions of what there is and what was asked for. Standard library only."""
 
+import json
+import re
 from itertools import pairwise
 
 from cluster.config import Topology
@@ -22,6 +24,22 @@ def spread(count: int, hosts: int) -> list[range]:
 def num_hosts(count: int, cores: float) -> int:
     """How many processes host `count` shards or replicas on a cluster with so many cores."""
     return max(1, min(count, int(cores) // CORES_PER_HOST))
+
+
+def can_grow(autoscaling_status: bytes | None, autoscaler_v2: bytes | None) -> bool:
+    """Whether a Ray cluster has an autoscaler that could add nodes.
+
+    Without one, Ray's monitor reports every node as a type of its own, named after the node's id.
+
+    Args:
+        autoscaling_status: what Ray's monitor reports (JSON, its key `__autoscaling_status`), if it has already.
+        autoscaler_v2: `1` where the second autoscaler runs (Ray's key `__autoscaler_v2_enabled`).
+    """
+    if autoscaler_v2 == b"1":
+        return True
+    report = json.loads(autoscaling_status or b"{}").get("autoscaler_report") or {}
+    types = {*(report.get("active_nodes") or ()), *(report.get("idle_nodes") or ())}
+    return any(not re.fullmatch("node_[0-9a-f]{40,}", name) for name in types)
 
 
 def gpus_per_child(topology: Topology, gpus: float, *, can_grow: bool) -> float:

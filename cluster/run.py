@@ -24,18 +24,17 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
         ValueError: if this machine or cluster cannot hold the run; then nothing was written.
     """
     state, message = "finished", ""
-    with _interruptible():
-        try:
-            (_run_here if config.local else _run_on_ray)(config, folder, console)
-        except KeyboardInterrupt:
-            state, message = "stopped", "interrupted"
-        except Exception as error:
-            if not folder.path.exists():
-                raise
-            console.print(str(error), style="red", markup=False, highlight=False)
-            state, message = "failed", str(error).strip().rpartition("\n")[2] or type(error).__name__
-    if not folder.path.exists():
-        raise KeyboardInterrupt
+    try:
+        (_run_here if config.local else _run_on_ray)(config, folder, console)
+    except KeyboardInterrupt:
+        if not folder.path.exists():
+            raise
+        state, message = "stopped", "interrupted"
+    except Exception as error:
+        if not folder.path.exists():
+            raise
+        console.print(str(error), style="red", markup=False, highlight=False)
+        state, message = "failed", str(error).strip().rpartition("\n")[2] or type(error).__name__
     # Whoever wrote the ledger is gone by now.
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     ledger.end(state, message)
@@ -50,7 +49,7 @@ def _run_here(config: RunConfig, folder: RunFolder, console: Console) -> None:
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     try:
         ledger.begin(workers=1)
-        with Progress(folder, console, ledger.beat):
+        with _interruptible(), Progress(folder, console, ledger.beat):
             run_locally(config, folder, ledger)
     finally:
         ledger.close()
@@ -62,7 +61,8 @@ def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, style="dim", markup=False, highlight=False)
 
-    with cluster(config.topology, say) as found:
+    # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
+    with cluster(config.topology, say) as found, _interruptible():
         _make(config, folder, console)
         say(
             f"{found.num_nodes} node(s), {found.cores:g} cores, {found.gpus:g} GPUs:"
@@ -74,7 +74,7 @@ def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console) -> None:
 def _make(config: RunConfig, folder: RunFolder, console: Console) -> None:
     if not folder.path.exists():
         folder.create(config)
-    console.print(f"Run {folder.name} in {folder.path}", markup=False, highlight=False)
+    console.print(f"Run {folder.name} in {folder.path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

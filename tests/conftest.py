@@ -1,6 +1,30 @@
-"""Shared by all tests."""
+"""Shared by all tests: an environment in which Ray and home folders have nothing to do with this machine's own."""
 
-import torch
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
-# Tests compare small tensors; on a few cores threads only get in each other's way.
-torch.set_num_threads(1)
+import pytest
+
+# Before anything imports Ray, which reads its token once and for all. The folder's name is short because Ray's
+# sockets live below it, and a socket's path has a limit of some hundred characters.
+_ISOLATED = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))
+os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+os.environ |= {
+    "HOME": str(_ISOLATED / "home"),
+    "RAY_TMPDIR": str(_ISOLATED),
+    "RAY_AUTH_TOKEN": secrets.token_hex(16),
+    "RAY_ADDRESS": "local",
+    # Tests compare small tensors; on a few cores threads only get in each other's way.
+    "OMP_NUM_THREADS": "1",
+}
+(_ISOLATED / "home").mkdir()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _isolated() -> Iterator[None]:
+    yield
+    shutil.rmtree(_ISOLATED, ignore_errors=True)  # Ray's daemons may be writing their last log lines

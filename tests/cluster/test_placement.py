@@ -1,9 +1,11 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config import Topology
-from cluster.placement import PlacementError, gpus_per_child, num_hosts, num_workers, spread
+from cluster.placement import PlacementError, can_grow, gpus_per_child, num_hosts, num_workers, spread
 
 
 @given(st.integers(1, 500), st.integers(1, 500))
@@ -58,3 +60,24 @@ def test_as_many_workers_as_fit_and_can_be_used(
     topology: Topology, cores: float, gpus: float, gpus_each: float, workers: int
 ) -> None:
     assert num_workers(topology, cores, gpus, gpus_each) == workers
+
+
+READ_ONLY = json.dumps(
+    {"autoscaler_report": {"active_nodes": {"node_" + "d0835fb03b060a4c8d8d" * 3: 1}, "idle_nodes": None}}
+)
+REAL = json.dumps({"autoscaler_report": {"active_nodes": {"ray.head.default": 1}, "idle_nodes": None}})
+STARTING = json.dumps({"gcs_request_time": 0.1, "load_metrics_report": {"node_type_mapping": None}})
+
+
+@pytest.mark.parametrize(
+    ("status", "v2", "grows"),
+    [
+        (None, None, False),
+        (STARTING, None, False),
+        (READ_ONLY, None, False),
+        (REAL, None, True),
+        (READ_ONLY, b"1", True),
+    ],
+)
+def test_an_autoscaler_is_told_from_rays_own_bookkeeping(status: str | None, v2: bytes | None, grows: bool) -> None:
+    assert can_grow(status.encode() if status else None, v2) == grows

@@ -1,0 +1,207 @@
+"""What a user types, and what comes back."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import cli
+from cluster.recipes import RECIPES
+from tests.contracts.evaluator import architecture
+
+SMALL = ["--local", "--max-children", "8"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setenv("COLUMNS", "200")
+    yield tmp_path
+
+
+def nascluster(*arguments: object) -> int:
+    try:
+        return cli.run([str(a) for a in arguments])
+    except SystemExit as stop:  # how tyro refuses a flag
+        return int(stop.code or 0)
+
+
+def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert nascluster("launch", "synthetic", "--name", "demo", *SMALL) == 0
+    out = capfd.readouterr().out
+    assert f"Run demo in {home}/nascluster_runs/demo" in out
+    assert "against the mean of the first 16 children" in out
+    assert "Finished after" in out
+
+    assert nascluster("status", "demo", "--json") == 0
+    status = json.loads(capfd.readouterr().out)
+    assert status["state"] == "finished"
+    assert status["children"] == {"sampled": 8, "running": 0, "finished": 8, "failed": 0, "max": 8}
+    assert nascluster("status", "demo") == 0
+    assert capfd.readouterr().out.startswith("demo: finished\n  children  0 running, 8 finished, 0 failed\n")
+
+    assert nascluster("best", "demo", "--json") == 0
+    best = json.loads(capfd.readouterr().out)
+    assert best["child_id"] == status["best"]["child_id"]
+    assert best.keys() == {"child_id", "reward", "metric", "parameters", "flops", "seconds", "architecture"}
+    assert best["architecture"]["kind"] == "feedforward"
+    assert nascluster("best", "demo") == 0
+    assert "filters" in capfd.readouterr().out
+
+
+def test_every_size_is_a_flag(capfd: pytest.CaptureFixture[str]) -> None:
+    flags = ["--replicas", 3, "--shards", 5, "--children", 2, "--seed", 4, "--storage-path", "runs/here"]
+    assert nascluster("launch", "synthetic", "--name", "x", *SMALL, *flags, "--initial-depth", 2) == 0
+    capfd.readouterr()
+    assert nascluster("status", "x", "--storage-path", "runs/here", "--json") == 0
+    status = json.loads(capfd.readouterr().out)
+    assert (status["shards"], status["replicas"], status["children"]["sampled"]) == (5, 3, 8)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_resume_finishes_what_was_left_and_refuses_the_rest(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.training import Trainer
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", interrupted)
+        assert nascluster("launch", "synthetic", "--name", "demo", *SMALL) == 130
+    assert "Go on with: nascluster resume demo" in capfd.readouterr().out
+    assert nascluster("resume", "demo") == 0
+    assert "8 children finished" in capfd.readouterr().out
+    assert nascluster("resume", "demo") == 2
+    assert "has finished" in capfd.readouterr().err
+
+
+def test_recipes_say_what_they_set(capfd: pytest.CaptureFixture[str]) -> None:
+    assert nascluster("recipes") == 0
+    out = capfd.readouterr().out
+    for name, recipe in RECIPES.items():
+        assert name in out
+        assert str(recipe.__doc__) in out
+    assert "--max-children 96" in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["launch", "--help"], ["launch", "digits", "--help"], ["best", "-h"]]
+)
+def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert nascluster(*arguments) == 0
+    assert "usage: nascluster" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lunch"], "unknown command 'lunch'; there are launch, resume, status, best, recipes; did you mean 'launch'?"),
+        (["launch", "digit"], "unknown recipe 'digit'; there are digits, .*; did you mean 'digits'?"),
+        (["launch", "digits", "--task", "mnist"], "invalid choice 'mnist' for argument '--task'"),
+        (["launch", "digits", "--space", "cells"], "invalid choice 'cells' for argument '--space'"),
+        (["launch", "digits", "--searcher", "ga"], "invalid choice 'ga' for argument '--searcher'"),
+        (["launch", "digits", "--replicas", "0"], "`replicas` must be at least 1, got 0"),
+        (["launch", "digits", "--max-children", "0"], "`max_children` must be at least 1, got 0"),
+        (["launch", "digits", "--epochs", "-1"], "`epochs` must be at least 1, got -1"),
+        (["launch", "digits", "--epochs", "two"], "invalid literal for int.*'two'"),
+        (["launch", "digits", "--train-fraction", "2"], "`train_fraction` must be above 0 and at most 1, got 2.0"),
+        (["launch", "digits", "--replica", "2"], "Unrecognized options: --replica"),
+        (["launch", "digits", "--name", "a/b"], "`name` must be a folder's name"),
+        (["launch", "digits", "--child-seconds", "1"], "`child_seconds` is for the task 'synthetic' only"),
+        (["launch", "fashion-mnist"], "the task 'fashion-mnist' needs `--data DIR`"),
+        (["launch", "cifar10", "--data", "nowhere"], "nowhere"),
+        (["launch", "digits", "--gpus-per-child", "1"], "--gpus-per-child 1 needs 1 GPUs, but there are 0"),
+        (["status", "nothing"], "no run named 'nothing' in .*; there are no runs there"),
+        (["best", "nothing"], "no run named 'nothing'"),
+        (["resume", "nothing"], "no run named 'nothing'"),
+    ],
+)
+def test_bad_input_is_one_clear_word_and_writes_nothing(
+    arguments: list[str], message: str, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert nascluster(*arguments) == 2
+    said = capfd.readouterr()
+    assert re.search(message, " ".join((said.err + said.out).split()).replace("│ ", ""))
+    assert "Traceback" not in said.err
+    assert list(home.iterdir()) == []
+
+
+def test_a_name_that_exists_is_refused_with_the_ways_out(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    nascluster("launch", "synthetic", "--name", "demo", *SMALL)
+    before = (home / "nascluster_runs/demo/ledger.sqlite").read_bytes()
+    capfd.readouterr()
+    assert nascluster("launch", "synthetic", "--name", "demo", *SMALL) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("nascluster: a run named 'demo' exists")
+    assert "`nascluster resume demo`" in said
+    assert "remove the folder" in said
+    assert said.count("\n") == 1
+    assert (home / "nascluster_runs/demo/ledger.sqlite").read_bytes() == before
+
+
+def test_corrupt_data_is_refused(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    raw = home / "data/FashionMNIST/raw"
+    raw.mkdir(parents=True)
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{part}-ubyte.gz").write_bytes(b"not a gzip file")
+    assert nascluster("launch", "fashion-mnist", "--data", home / "data") == 2
+    assert str(raw) in capfd.readouterr().err
+    assert not (home / "nascluster_runs").exists()
+
+
+def test_an_unreachable_cluster_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for address, message in (("127.0.0.1:1", "no Ray cluster answers there"), ("nonsense", "must be host:port")):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert nascluster("launch", "synthetic") == 2
+        assert message in capfd.readouterr().err
+
+
+def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
+    """A change of the command line is a decision: this list is what users' scripts rely on."""
+    nascluster("launch", "digits", "--help")
+    words = capfd.readouterr().out.replace("│", " ").replace(",", " ").split()
+    flags = {word for word in words if word.startswith("--")}
+    assert flags == {
+        "--help", "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
+        "--reward", "--task", "--data", "--download", "--child-seconds",
+        "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum",
+        "--max-seconds",
+        "--replicas", "--shards", "--children", "--workers", "--gpus-per-child", "--accumulate",
+        "--filter-heights", "--filter-widths", "--strides", "--num-filters", "--skip-connections", "--layer-types",
+        "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",
+        "--depth-interval", "--max-depth",
+        "--controller-units", "--controller-layers", "--controller-init", "--controller-learning-rate",
+        "--baseline-decay",
+    }  # fmt: skip
+
+
+def test_help_and_status_start_without_torch_or_ray(home: Path) -> None:
+    script = (
+        "import sys; from cluster import cli; cli.run(['recipes']); cli.run(['status', 'nothing']);"
+        "print([m for m in ('torch', 'ray', 'grpc') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_public_api_is_all_there() -> None:
+    import nascluster as api
+
+    assert sorted(api.__all__) == sorted(name for name in vars(api) if not name.startswith("_"))
+    outcome = api.train(architecture(), api.load_task("synthetic"), api.Budget(epochs=1), seed=1)
+    assert outcome.failure is None
