@@ -30,17 +30,17 @@ class Budget:
     """What one child may use."""
 
     epochs: int = 50
-    """Passes over the training data (spec §1.6: 50)."""
+    """Passes over the training data (the paper: 50)."""
     batch_size: int = 128
-    """Images per step (spec §1.6 proposes 128; the paper does not say)."""
+    """Images per step (the paper does not say)."""
     train_fraction: float = 1.0
     """Share of the training data that is used, in (0, 1]; validation data is never reduced."""
     learning_rate: float = 0.1
-    """Step size, unless the architecture brings its own (spec §1.6: 0.1)."""
+    """Step size, unless the architecture brings its own (the paper: 0.1)."""
     weight_decay: float = 1e-4
-    """L2 penalty (spec §1.6: 1e-4)."""
+    """L2 penalty (the paper: 1e-4)."""
     momentum: float = 0.9
-    """Nesterov momentum (spec §1.6: 0.9)."""
+    """Nesterov momentum (the paper: 0.9)."""
     max_seconds: float | None = None
     """Training is given up, as a timeout, at the end of the epoch that passes this many seconds."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -23,8 +23,12 @@ from cluster.summary import best_lines, summary
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-Name = tyro.conf.Positional[str]
+Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The run's name.")]
 StoragePath = Annotated[Path, tyro.conf.arg(help="Folder of all runs.")]
+Where = Annotated[
+    Literal["as-before", "local", "ray"],
+    tyro.conf.arg(help="Where to go on: in this one process, on Ray, or as before."),
+]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of text.")]
 
 USAGE = """\
@@ -95,14 +99,8 @@ def _launch(arguments: list[str]) -> int:
 
 
 def _resume(arguments: list[str]) -> int:
-    def resume(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, local: bool | None = None) -> int:
-        """Go on with a search that was stopped or killed, from its folder alone.
-
-        Args:
-            name: The run's name.
-            storage_path: Folder of all runs.
-            local: Run in this one process (or on Ray), whatever the run did before.
-        """
+    def resume(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, on: Where = "as-before") -> int:
+        """Go on with a search that was stopped or killed, from its folder alone."""
         folder = existing_run(storage_path, name)
         config = folder.read_config()
         if folder.ledger.exists():
@@ -112,7 +110,7 @@ def _resume(arguments: list[str]) -> int:
             if status.state == "finished":
                 raise UsageError(f"the run {name!r} has finished: all {status.max_children} children have ended")
         _check_task(config)
-        return _execute(config if local is None else replace(config, local=local), folder)
+        return _execute(config if on == "as-before" else replace(config, local=on == "local"), folder)
 
     return _cli(resume, arguments)
 

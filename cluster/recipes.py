@@ -66,7 +66,7 @@ def synthetic() -> RunConfig:
     return RunConfig(
         max_children=256,
         task=TaskOptions(task="synthetic"),
-        budget=Budget(epochs=1),
+        budget=Budget(epochs=10),
         topology=Topology(replicas=2, shards=2, children=4),
         reinforce=ReinforceOptions(controller_learning_rate=0.005),
         reward="accuracy",

@@ -191,7 +191,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_resumes(number: signal.Signal
     stopped = status(name)
     assert stopped["state"] == "stopped"
     assert 6 <= stopped["children"]["finished"] < 60
-    finish(nascluster("resume", name, "--local", "True"))
+    finish(nascluster("resume", name, "--on", "local"))
     resumed = status(name)
     assert (resumed["state"], resumed["children"]["finished"]) == ("finished", 60)
     db = sqlite3.connect(run_folder(name) / "ledger.sqlite")
