@@ -180,7 +180,7 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum",
         "--max-seconds",
         "--replicas", "--shards", "--children", "--workers", "--gpus-per-child", "--accumulate",
-        "--filter-heights", "--filter-widths", "--strides", "--num-filters", "--skip-connections", "--layer-types",
+        "--filter-heights", "--filter-widths", "--strides", "--num-filters", "--no-skip-connections", "--layer-types",
         "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",
         "--depth-interval", "--max-depth",
         "--controller-units", "--controller-layers", "--controller-init", "--controller-learning-rate",
