@@ -150,7 +150,7 @@ class Ledger:
         """Record a new batch, durably; cut to what the run's limit allows, `None` when that is reached."""
         with self._transaction() as db:
             known = db.execute("SELECT 1 FROM batches WHERE replica = ? AND number = ?", (replica, number)).fetchone()
-            (sampled,) = db.execute("SELECT count(*) FROM children").fetchone()
+            (sampled,) = db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()
             admitted = () if known else proposals[: max(0, self._max_children - sampled)]
             if admitted:
                 db.execute(
@@ -198,7 +198,7 @@ class Ledger:
             now = self._clock()
             db.execute(
                 "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
-                " seconds = ?, cause = ?, outcome = ?, completion = (SELECT count(completion) + 1 FROM children)"
+                " seconds = ?, cause = ?, outcome = ?, completion = (SELECT coalesce(max(completion), 0) + 1 FROM children)"
                 " WHERE id = ? AND completion IS NULL",
                 (
                     "failed" if outcome.failure else "finished",
@@ -234,7 +234,7 @@ class Ledger:
 
     def completed(self) -> int:
         """How many children have ended."""
-        return self._number("SELECT count(completion) FROM children")
+        return self._number("SELECT coalesce(max(completion), 0) FROM children")
 
     def history(self) -> Sequence[Child]:
         """The ended children in completion order."""

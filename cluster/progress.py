@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from cluster.run_folder import RunFolder
-from cluster.status import Status, read_status
+from cluster.status import FIRST, Status, read_status
 
 LIVE_S = 0.5
 """Seconds between two looks at the ledger in a terminal."""
@@ -50,7 +50,7 @@ def facts(status: Status) -> list[tuple[str, str]]:
         ("children", f"{status.running} running, {status.finished} finished, {failures(status)}"),
         (
             "reward",
-            f"mean {number(status.recent_reward)} (last 16), best {number(status.best and status.best.reward)}"
+            f"mean {number(status.recent_reward)} (last {FIRST}), best {number(status.best and status.best.reward)}"
             + (f", baseline {number(status.figures['baseline'])}" if "baseline" in status.figures else ""),
         ),
         (

@@ -13,6 +13,9 @@ from cluster.run_folder import RunFolder
 SILENCE_S = 30.0
 """A running run whose ledger shows no sign of life for this long has lost its driver."""
 
+FIRST = 16
+"""Children at the start of a run that its best is compared with, and at the end that its recent reward is taken of."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Best:
@@ -48,8 +51,8 @@ class Status:
         updates: pushes applied.
         shards, replicas, workers: how many there are.
         mean_reward: over all ended children, failed ones included; `None` before the first.
-        recent_reward: the same over the last 16.
-        first_metric: mean validation metric of the first 16 children that finished.
+        recent_reward: the same over the last `FIRST`.
+        first_metric: mean validation metric of the first `FIRST` children that finished.
         figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`.
         staleness: mean and largest staleness of the pushes so far, in versions; `None` before the first.
         seconds: how long the run has run, pauses between a stop and a resume apart.
@@ -150,11 +153,11 @@ def read_status(folder: RunFolder, now: float) -> Status:
             replicas=config.topology.replicas,
             workers=run.get("workers", 0),
             mean_reward=_value(db, f"{rewards})"),
-            recent_reward=_value(db, f"{rewards} ORDER BY completion DESC LIMIT 16)"),
+            recent_reward=_value(db, f"{rewards} ORDER BY completion DESC LIMIT {FIRST})"),
             first_metric=_value(
                 db,
                 "SELECT avg(metric) FROM"
-                " (SELECT metric FROM children WHERE state = 'finished' ORDER BY completion LIMIT 16)",
+                f" (SELECT metric FROM children WHERE state = 'finished' ORDER BY completion LIMIT {FIRST})",
             ),
             figures=json.loads(_value(db, "SELECT figures FROM batches ORDER BY learned_at DESC LIMIT 1") or "{}"),
             staleness=_staleness(db),

@@ -3,7 +3,7 @@
 from child_trainer.drawing import draw
 from cluster.progress import duration, failures, number
 from cluster.run_folder import RunFolder
-from cluster.status import Status
+from cluster.status import FIRST, Status
 
 
 def best_lines(status: Status) -> list[str]:
@@ -31,7 +31,8 @@ def summary(status: Status, folder: RunFolder) -> str:
     lines = best_lines(status)
     if status.best is not None and status.first_metric is not None:
         gain = status.best.metric - status.first_metric
-        lines.append(f"{gain:+.4f} against the mean of the first 16 children, {number(status.first_metric)}")
+        count = min(FIRST, status.finished)
+        lines.append(f"{gain:+.4f} against the mean of the first {count} children, {number(status.first_metric)}")
     ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(status.state, status.state)
     lines += [
         "",

@@ -35,7 +35,7 @@ def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert nascluster("launch", "synthetic", "--name", "demo", *SMALL) == 0
     out = capfd.readouterr().out
     assert f"Run demo in {home}/nascluster_runs/demo" in out
-    assert "against the mean of the first 16 children" in out
+    assert "against the mean of the first 8 children" in out
     assert "Finished after" in out
 
     assert nascluster("status", "demo", "--json") == 0
