@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+LAST_EPOCHS = 5
+"""Epochs at the end of the training whose best is the child's metric."""
+
 
 class Cause(StrEnum):
     """Why a child gave no usable metric."""
@@ -82,8 +85,8 @@ class Outcome:
 
     @property
     def metric(self) -> float | None:
-        """The best validation metric over all epochs, or `None` if the child failed or had no epoch."""
-        return max(self.curve) if self.curve and self.failure is None else None
+        """The best validation metric of the last five epochs (spec §1.6), or `None` if there is none or it failed."""
+        return max(self.curve[-LAST_EPOCHS:]) if self.curve and self.failure is None else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`; `from_json` gives back an equal outcome."""

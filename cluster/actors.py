@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
+import secrets
 from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment
 from cluster.ledger import Ledger
+from cluster.run_folder import writing
 
 if TYPE_CHECKING:
     from ps.store import Layout, ParameterStore
@@ -31,8 +33,14 @@ Handle = Any
 SURVIVES: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 """Options of an actor whose methods may be repeated: Ray starts it again and delivers the calls again."""
 
-LedgerHost: Any = ray.remote(**SURVIVES)(Ledger)
-"""The run's one writer of the ledger."""
+
+@ray.remote(**SURVIVES)
+class LedgerHost(Ledger):
+    """The run's one writer of the ledger."""
+
+    def __init__(self, path: Path, seed: int, max_children: int) -> None:
+        self._writing = writing(path.parent)
+        super().__init__(path, seed, max_children)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +79,7 @@ class Worker:
     def __init__(self, config: RunConfig, index: int) -> None:
         from cluster.training import Trainer
 
-        self._trainer = Trainer(config)
+        self._trainer = Trainer(config, gpu=bool(ray.get_gpu_ids()))
         self._index = index
 
     @ray.method(max_task_retries=-1)
@@ -84,34 +92,102 @@ class Worker:
         return self._trainer.train(assignment)
 
 
+MAX_ATTEMPTS = 2
+"""A child whose worker dies is trained once more elsewhere: the death may not have been its fault."""
+
+
+class NoWorkers(RuntimeError):
+    """No worker is left to train anything."""
+
+
 @ray.remote(num_cpus=0)
 class Pool:
-    """Hands children to workers in the order in which they come."""
+    """Hands children to workers, first come, first served. A child that is asked for twice is trained once.
 
-    def __init__(self, ledger: Handle) -> None:
+    Args:
+        ledger: told of every attempt.
+        renew_crashed: start a worker afresh after a crashed child, as a GPU may be unusable for its process then.
+    """
+
+    def __init__(self, ledger: Handle, *, renew_crashed: bool = False) -> None:
         self._ledger = ledger
+        self._renew_crashed = renew_crashed
+        self._living = 0
         self._idle: asyncio.Queue[tuple[Handle, str]] = asyncio.Queue()
-        self._returning: set[asyncio.Task[None]] = set()
+        self._losses: asyncio.Queue[str] = asyncio.Queue()
+        self._children: dict[int, asyncio.Task[Outcome]] = {}
+        self._enlisting: set[asyncio.Task[None]] = set()
 
-    async def enlist(self, worker: Handle) -> None:
-        """Use a worker from the moment that it answers, be it now or when its node has come up."""
-        self._idle.put_nowait((worker, await worker.describe.remote()))
+    async def open(self, workers: Sequence[Handle]) -> None:
+        """Use each worker from the moment that it answers, be it now or when its node has come up; returns at once."""
+        self._living += len(workers)
+        for worker in workers:
+            self._enlist(worker)
+
+    async def next_loss(self) -> str:
+        """Waits for a worker that cannot be started, now or again, and gives the reason.
+
+        Raises:
+            NoWorkers: with the reason, if it was the last.
+        """
+        reason = await self._losses.get()
+        if not self._living:
+            raise NoWorkers(f"no worker is left; the last one said: {reason}")
+        return reason
 
     async def evaluate(self, assignment: Assignment) -> Outcome:
-        """Train a child on the next idle worker; a worker that dies gives a `crashed` child and is started again."""
-        worker, place = await self._idle.get()
-        try:
-            await self._ledger.start.remote(assignment.child_id, place)
-            outcome = await worker.train.remote(assignment)
-        except RayError as error:
-            failure = Failure(cause=Cause.CRASHED, message=f"{place}: {error}")
-            outcome = Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=assignment.seed, failure=failure)
-            returning = asyncio.create_task(self.enlist(worker))
-            self._returning.add(returning)  # a task that nobody holds may be collected before it is done
-            returning.add_done_callback(self._returning.discard)
+        """Train a child on the next idle worker, or wait for its training if it is under way."""
+        task = self._children.get(assignment.child_id)
+        if task is None:
+            task = asyncio.create_task(self._train(assignment))
+            self._children[assignment.child_id] = task
+        # A caller that dies must not take the training with it: its successor asks for the same child.
+        outcome = await asyncio.shield(task)
+        self._children.pop(assignment.child_id, None)
+        return outcome
+
+    async def _train(self, assignment: Assignment) -> Outcome:
+        outcome = None
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            worker, place = await self._idle.get()
+            try:
+                await self._ledger.start.remote(assignment.child_id, place, secrets.token_hex(8))
+                outcome = await worker.train.remote(assignment)
+            except RayActorError as error:
+                self._enlist(worker)
+                outcome = _crashed(assignment, f"{place}, attempt {attempt}: {error}")
+            except RayError as error:
+                self._idle.put_nowait((worker, place))
+                return _crashed(assignment, f"{place}: {error}")
+            else:
+                self._give_back(worker, place, outcome)
+                return outcome
+        assert outcome is not None
+        return outcome
+
+    def _give_back(self, worker: Handle, place: str, outcome: Outcome) -> None:
+        if self._renew_crashed and outcome.failure and outcome.failure.cause == Cause.CRASHED:
+            ray.kill(worker, no_restart=False)
+            self._enlist(worker)
         else:
             self._idle.put_nowait((worker, place))
-        return outcome
+
+    def _enlist(self, worker: Handle) -> None:
+        async def wait_for_it() -> None:
+            try:
+                self._idle.put_nowait((worker, await worker.describe.remote()))
+            except RayError as error:
+                self._living -= 1
+                self._losses.put_nowait(str(error).strip().rpartition("\n")[2])
+
+        task = asyncio.create_task(wait_for_it())
+        self._enlisting.add(task)  # a task that nobody holds may be collected before it is done
+        task.add_done_callback(self._enlisting.discard)
+
+
+def _crashed(assignment: Assignment, message: str) -> Outcome:
+    failure = Failure(cause=Cause.CRASHED, message=message)
+    return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=assignment.seed, failure=failure)
 
 
 class PoolEvaluator:
@@ -135,14 +211,16 @@ class PoolEvaluator:
 class ShardHost:
     """Serves one or more shards over gRPC."""
 
-    def __init__(self, layout: Layout, indices: Sequence[int], directory: Path, host: str, token: str) -> None:
+    def __init__(self, layout: Layout, indices: Sequence[int], directory: Path, address: str, token: str) -> None:
         from ps.server import ShardServer
 
-        self._server = ShardServer(layout, indices, directory, host=host, token=token)
+        self._writing = writing(directory.parent)
+        # The port is fixed from outside, so that the clients find a host that was started again.
+        host, _, port = address.rpartition(":")
+        self._server = ShardServer(layout, indices, directory, host=host, port=int(port), token=token)
 
-    def address(self) -> str:
-        """Where the shards are served, host:port."""
-        return self._server.address
+    def ready(self) -> None:
+        """Returns once the shards are served."""
 
 
 @ray.remote(**SURVIVES)
@@ -156,24 +234,15 @@ class ReplicaHost:
         from ps.client import GrpcStore
 
         torch.set_num_threads(1)  # a policy of this size only loses by more
-        layout, errors = connections.layout, []
+        layout = connections.layout
         store = layout and GrpcStore(layout, connections.addresses, token=connections.token)
-
-        def run_one(index: int) -> None:
-            try:
-                _run_replica(config, index, store, connections)
-            except BaseException as error:
-                errors.append(error)
-
-        threads = [threading.Thread(target=run_one, args=(index,), daemon=True) for index in indices]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        threads = ThreadPoolExecutor(len(indices))
+        running = [threads.submit(_run_replica, config, index, store, connections) for index in indices]
+        # The first error ends the run at once; it must not wait for the other replicas to finish the search.
+        for replica in wait(running, return_when=FIRST_EXCEPTION).done:
+            replica.result()
         if store:
             store.close()
-        if errors:
-            raise errors[0]
 
 
 def _run_replica(config: RunConfig, index: int, store: ParameterStore | None, connections: Connections) -> None:

@@ -1,14 +1,17 @@
 """The command line: `nascluster launch | resume | status | best | recipes`."""
 
+import contextlib
 import difflib
+import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
@@ -19,6 +22,8 @@ from cluster.recipes import RECIPES, differences
 from cluster.run_folder import RunFolder, existing_run, run_folder
 from cluster.status import Status, read_status
 from cluster.summary import best_lines, summary
+
+T = TypeVar("T")
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -80,11 +85,11 @@ def _launch(arguments: list[str]) -> int:
         print("\n`nascluster launch RECIPE --help` lists every option with the recipe's value.")
         return 0 if arguments else BAD_INPUT
     recipe = _known(RECIPES, arguments[0], "recipe")
-    config = tyro.cli(
+    config = _parse(
         RunConfig,
-        args=arguments[1:],
+        arguments[1:],
+        f"nascluster launch {arguments[0]}",
         default=recipe(),
-        prog=f"nascluster launch {arguments[0]}",
         description=recipe.__doc__,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
@@ -166,12 +171,32 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _cli(function: Callable[..., int], arguments: list[str]) -> int:
-    return tyro.cli(
-        function,
-        args=arguments,
-        prog=f"nascluster {function.__name__}",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    return _parse(function, arguments, f"nascluster {function.__name__}", config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def _parse(target: Callable[..., T], arguments: list[str], prog: str, **options: Any) -> T:
+    """What tyro makes of the arguments; its boxed error becomes one sentence.
+
+    Raises:
+        UsageError: the arguments cannot be understood.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(target, args=arguments, prog=prog, **options)
+    except SystemExit as stop:
+        if stop.code != BAD_INPUT:
+            raise
+        raise UsageError(f"{_sentence(said.getvalue())} (`{prog} --help` lists the options)") from None
+
+
+def _sentence(box: str) -> str:
+    """The first paragraph of a box of tyro's, with the first option that it suggests."""
+    rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
+    paragraphs = " ".join(rows).split("─" * 10)
+    suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
+    sentence = " ".join(paragraphs[0].split()).rstrip(".")
+    return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
 
 
 def _known(table: Any, name: str, what: str) -> Any:

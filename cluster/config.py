@@ -3,6 +3,7 @@
 Options stand beside what they configure (the space, the searcher, a child's budget); this page collects them.
 """
 
+import math
 import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class TaskOptions:
     """Seconds that a synthetic child pretends to train for."""
 
     def __post_init__(self) -> None:
-        if self.child_seconds < 0:
+        if not (math.isfinite(self.child_seconds) and self.child_seconds >= 0):
             raise ValueError(f"`child_seconds` must be 0 or more, got {self.child_seconds}")
 
 
@@ -58,7 +59,7 @@ class Topology:
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}")
         gpus = self.gpus_per_child
-        if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+        if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and math.isfinite(gpus) and gpus == int(gpus))):
             raise ValueError(f"`gpus_per_child` must be a fraction of one GPU or a whole number of them, got {gpus}")
 
 

@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     child INTEGER NOT NULL REFERENCES children (id),
     number INTEGER NOT NULL,
     worker TEXT NOT NULL,
+    key TEXT UNIQUE,                    -- tells a start that is delivered twice from two starts
     started_at REAL NOT NULL,
     ended_at REAL,
     PRIMARY KEY (child, number)
@@ -179,17 +180,19 @@ class Ledger:
             ),
         )
 
-    def start(self, child_id: int, worker: str) -> None:
-        """A worker begins an attempt at a child."""
+    def start(self, child_id: int, worker: str, key: str | None = None) -> None:
+        """A worker begins an attempt at a child; a `key` makes a start that is delivered twice one."""
         with self._transaction() as db:
-            if not db.execute(
-                "UPDATE children SET state = 'running' WHERE id = ? AND state = 'sampled'", (child_id,)
-            ).rowcount:
+            known = db.execute("SELECT 1 FROM attempts WHERE key = ?", (key,)).fetchone()
+            open_child = "UPDATE children SET state = 'running' WHERE id = ? AND completion IS NULL"
+            if known or not db.execute(open_child, (child_id,)).rowcount:
                 return
-            (number,) = db.execute("SELECT count(*) + 1 FROM attempts WHERE child = ?", (child_id,)).fetchone()
+            now = self._clock()
+            db.execute("UPDATE attempts SET ended_at = ? WHERE child = ? AND ended_at IS NULL", (now, child_id))
             db.execute(
-                "INSERT INTO attempts (child, number, worker, started_at) VALUES (?, ?, ?, ?)",
-                (child_id, number, worker, self._clock()),
+                "INSERT INTO attempts (child, number, worker, key, started_at)"
+                " SELECT ?, count(*) + 1, ?, ?, ? FROM attempts WHERE child = ?",
+                (child_id, worker, key, now, child_id),
             )
 
     def finish(self, child_id: int, outcome: Outcome, reward: float) -> Child:
@@ -198,7 +201,8 @@ class Ledger:
             now = self._clock()
             db.execute(
                 "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
-                " seconds = ?, cause = ?, outcome = ?, completion = (SELECT coalesce(max(completion), 0) + 1 FROM children)"
+                " seconds = ?, cause = ?, outcome = ?,"
+                " completion = (SELECT coalesce(max(completion), 0) + 1 FROM children)"
                 " WHERE id = ? AND completion IS NULL",
                 (
                     "failed" if outcome.failure else "finished",

@@ -44,6 +44,13 @@ def make_layout(config: RunConfig, run: str, groups: tuple[ParameterGroup, ...])
     )
 
 
+def check_layout(config: RunConfig, run: str) -> None:
+    """Raise `ValueError` if the searcher's parameters cannot be laid out on so many shards, or not under this name."""
+    groups = make_parameters(config, make_searcher(config))
+    if groups:
+        make_layout(config, run, groups)
+
+
 def initial_values(groups: tuple[ParameterGroup, ...]) -> dict[str, Tensor]:
     """All groups' tensors by name."""
     return {name: value for group in groups for name, value in group.values.items()}

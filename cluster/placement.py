@@ -2,12 +2,22 @@
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from cluster.config import Topology
 
 CORES_PER_HOST = 4
 """A process that hosts replicas or shards is worth its 180 MB for every so many cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one node has."""
+
+    cores: float
+    gpus: float
 
 
 class PlacementError(ValueError):
@@ -62,9 +72,24 @@ def gpus_per_child(topology: Topology, gpus: float, *, can_grow: bool) -> float:
     return asked
 
 
-def num_workers(topology: Topology, cores: float, gpus: float, gpus_each: float) -> int:
-    """Workers to start: as asked for, or as many as fit, and never more than children that can be out at once."""
+def num_workers(topology: Topology, nodes: Sequence[Resources], gpus_each: float, *, can_grow: bool) -> int:
+    """Workers to start: as asked for, or as many as fit, and never more than children that can be out at once.
+
+    A worker on the CPU takes a core; one on GPUs takes no core, and its GPUs are all of one node. On a cluster that
+    can grow, as many GPU workers are started as could be used: those that find no place make it grow.
+    """
     if topology.workers is not None:
         return topology.workers
-    fit = int(gpus / gpus_each + 1e-9) if gpus_each else int(cores)
-    return max(1, min(fit, topology.replicas * topology.children))
+    most = topology.replicas * topology.children
+    if gpus_each and can_grow:
+        return most
+    fit = sum(_fit(node, gpus_each) for node in nodes)
+    return max(1, min(fit, most))
+
+
+def _fit(node: Resources, gpus_each: float) -> int:
+    if not gpus_each:
+        return int(node.cores)
+    if gpus_each < 1:
+        return int(node.gpus) * int(1 / gpus_each + 1e-9)  # 0.1 is a little more than a tenth
+    return int(node.gpus // gpus_each)

@@ -1,6 +1,6 @@
 """What a person sees of a run while it runs: a live panel in a terminal, a line now and then elsewhere."""
 
-import sqlite3
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +17,8 @@ from cluster.status import FIRST, Status, read_status
 
 LIVE_S = 0.5
 """Seconds between two looks at the ledger in a terminal."""
+BEAT_S = 1.0
+"""Seconds between two signs of life in the ledger."""
 LINE_S = 5.0
 """Seconds between two lines elsewhere."""
 
@@ -94,7 +96,7 @@ class Progress:
     Args:
         folder: whose run.
         console: where to; a terminal gets the live panel, anything else lines.
-        beat: called at every look.
+        beat: called every second.
     """
 
     def __init__(self, folder: RunFolder, console: Console, beat: Callable[[], object]) -> None:
@@ -102,30 +104,34 @@ class Progress:
         self._console = console
         self._beat = beat
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        # The two are apart: what is wrong with the terminal must not make the run look dead.
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._keep_beating, self._watch)]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            self._beat()
 
     def _watch(self) -> None:
-        if not self._console.is_terminal:
-            while not self._stop.wait(LINE_S):
-                self._look(lambda status: self._console.print(line(status), markup=False, soft_wrap=True))
-            return
-        with Live(console=self._console, auto_refresh=False, transient=True) as live:
-            while not self._stop.wait(LIVE_S):
-                self._look(lambda status: live.update(panel(status), refresh=True))
+        with contextlib.suppress(OSError):  # the terminal or the pipe is gone; the search goes on
+            if not self._console.is_terminal:
+                while not self._stop.wait(LINE_S):
+                    self._console.print(line(self._status()), markup=False, highlight=False, soft_wrap=True)
+                return
+            with Live(console=self._console, auto_refresh=False, transient=True) as live:
+                while not self._stop.wait(LIVE_S):
+                    live.update(panel(self._status()), refresh=True)
 
-    def _look(self, show: Callable[[Status], object]) -> None:
-        try:
-            self._beat()
-            show(read_status(self._folder, time.time()))
-        except sqlite3.OperationalError:
-            return  # the ledger's file is being made; the next look finds it
+    def _status(self) -> Status:
+        return read_status(self._folder, time.time())

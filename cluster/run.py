@@ -1,9 +1,10 @@
 """One run from its driver's side: start it here or on Ray, show it, and record how it ended."""
 
 import signal
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from rich.console import Console
@@ -21,60 +22,70 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
     """Run the search in `folder` (made here if it is not there) to its end, an error or Ctrl-C.
 
     Raises:
-        ValueError: if this machine or cluster cannot hold the run; then nothing was written.
+        ValueError: if this machine or cluster cannot hold the run, or another driver runs it; nothing was written.
+        KeyboardInterrupt: if it was interrupted before the run began.
     """
+    from cluster.parts import check_layout
+
+    check_layout(config, folder.name)
+    begun = threading.Event()
     state, message = "finished", ""
-    try:
-        (_run_here if config.local else _run_on_ray)(config, folder, console)
-    except KeyboardInterrupt:
-        if not folder.path.exists():
-            raise
-        state, message = "stopped", "interrupted"
-    except Exception as error:
-        if not folder.path.exists():
-            raise
-        console.print(str(error), style="red", markup=False, highlight=False)
-        state, message = "failed", str(error).strip().rpartition("\n")[2] or type(error).__name__
-    # Whoever wrote the ledger is gone by now.
-    ledger = Ledger(folder.ledger, config.seed, config.max_children)
-    ledger.end(state, message)
-    ledger.close()
+    with ExitStack() as stack:
+
+        def begin() -> None:
+            if not folder.path.exists():
+                folder.create(config)
+            stack.enter_context(folder.held())
+            begun.set()
+            _say(console, f"Run {folder.name} in {folder.path}")
+
+        try:
+            (_run_here if config.local else _run_on_ray)(config, folder, console, begin)
+        except KeyboardInterrupt:
+            if not begun.is_set():
+                raise
+            state, message = "stopped", "interrupted"
+        except Exception as error:
+            if not begun.is_set():
+                raise
+            console.print(str(error), style="red", markup=False, highlight=False)
+            state, message = "failed", str(error).strip().rpartition("\n")[2] or type(error).__name__
+        # Whoever wrote the ledger is gone by now.
+        ledger = Ledger(folder.ledger, config.seed, config.max_children)
+        ledger.end(state, message)
+        ledger.close()
     return read_status(folder, time.time())
 
 
-def _run_here(config: RunConfig, folder: RunFolder, console: Console) -> None:
-    from cluster.local import run_locally
+def _run_here(config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None]) -> None:
+    from cluster.local import check_locally, run_locally
 
-    _make(config, folder, console)
+    gpu = check_locally(config)
+    begin()
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     try:
         ledger.begin(workers=1)
         with _interruptible(), Progress(folder, console, ledger.beat):
-            run_locally(config, folder, ledger)
+            run_locally(config, folder, ledger, gpu=gpu)
     finally:
         ledger.close()
 
 
-def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console) -> None:
+def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None]) -> None:
     from cluster.distributed import cluster, run_distributed
 
     def say(text: str) -> None:
-        console.print(text, style="dim", markup=False, highlight=False)
+        _say(console, text)
 
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
     with cluster(config.topology, say) as found, _interruptible():
-        _make(config, folder, console)
-        say(
-            f"{found.num_nodes} node(s), {found.cores:g} cores, {found.gpus:g} GPUs:"
-            f" {config.topology.shards} shards, {config.topology.replicas} replicas, {found.workers} workers"
-        )
-        run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat))
+        begin()
+        say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")
+        run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say)
 
 
-def _make(config: RunConfig, folder: RunFolder, console: Console) -> None:
-    if not folder.path.exists():
-        folder.create(config)
-    console.print(f"Run {folder.name} in {folder.path}", markup=False, highlight=False, soft_wrap=True)
+def _say(console: Console, text: str) -> None:
+    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,15 +1,30 @@
 """The one folder that holds everything a run knows."""
 
+import fcntl
 import json
 import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from cluster.config import RunConfig
 
+MAX_NAME_LENGTH = 100
+"""Characters of a run's name; temporary names are a little longer, and file systems take 255 bytes."""
+
+READER_S = 2.0
+"""For how long a reader that asks whether a run is held may seem to hold it."""
+
+WRITERS_S = 60.0
+"""In which time the processes of a driver that was killed must be gone."""
+
 
 class RunFolderError(ValueError):
-    """There is no such run, or there already is one."""
+    """There is no such run, there already is one, or it cannot be made or read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +58,9 @@ class RunFolder:
         return self.path / "shards"
 
     def check_new(self) -> None:
-        """Raise `RunFolderError` if the folder exists."""
+        """Raise `RunFolderError` if the folder exists or has a name that cannot be."""
+        if len(self.name) > MAX_NAME_LENGTH or not self.name.isprintable():
+            raise RunFolderError(f"`name` must be up to {MAX_NAME_LENGTH} printable characters, got {self.name!r}")
         if self.path.exists():
             raise RunFolderError(
                 f"a run named {self.name!r} exists in {self.path.parent}: resume it with"
@@ -51,22 +68,81 @@ class RunFolder:
             )
 
     def create(self, config: RunConfig) -> None:
-        """Make the folder with its configuration; it appears whole or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Make the folder with its configuration; it appears whole or not at all.
+
+        Raises:
+            RunFolderError: it exists, or it cannot be made.
+        """
         draft = self.path.parent / f".{self.name}.{os.getpid()}"
-        draft.mkdir()
-        (draft / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n")
         try:
+            draft.mkdir(parents=True)
+            (draft / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n")
             draft.rename(self.path)
-        except OSError:
-            (draft / "config.json").unlink()
-            draft.rmdir()
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
             self.check_new()
-            raise
+            raise RunFolderError(f"the run's folder {self.path} cannot be made: {error.strerror}") from error
 
     def read_config(self) -> RunConfig:
-        """The configuration that the run was launched with."""
-        return RunConfig.from_json(json.loads(self.config.read_text()))
+        """The configuration that the run was launched with.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        try:
+            return RunConfig.from_json(json.loads(self.config.read_text()))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RunFolderError(f"{self.config} is damaged: {error}") from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other driver out while the block lasts; the lock ends with the process, however it ends.
+
+        Raises:
+            RunFolderError: another driver holds the run, or writers of one that was killed do not go away.
+        """
+        with open(self.path / "driver.lock", "w") as file:
+            if not _lock(file, READER_S):
+                raise RunFolderError(f"the run {self.name!r} is running; `nascluster status {self.name}` shows it")
+            # A killed driver's actors live a little longer; what they write must not mix with what is to come.
+            with open(self.path / WRITERS, "w") as writers:
+                if not _lock(writers, WRITERS_S):
+                    raise RunFolderError(f"processes of an earlier start of the run {self.name!r} still write to it")
+            yield
+
+    def is_held(self) -> bool:
+        """Whether a driver holds the run now."""
+        try:
+            with open(self.path / "driver.lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+
+WRITERS = "writers.lock"
+
+
+def writing(folder: Path) -> IO[str]:
+    """Say, until the file is closed or the process ends, that this process writes into a run's folder."""
+    file = open(folder / WRITERS, "w")  # noqa: SIM115 - the lock is to outlive this function
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def _lock(file: IO[str], patience_s: float) -> bool:
+    give_up = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
 
 
 def run_folder(storage_path: Path, name: str) -> RunFolder:

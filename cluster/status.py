@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from child_trainer.architecture import Architecture
-from cluster.run_folder import RunFolder
-
-SILENCE_S = 30.0
-"""A running run whose ledger shows no sign of life for this long has lost its driver."""
+from cluster.config import RunConfig
+from cluster.ledger import SCHEMA
+from cluster.run_folder import RunFolder, RunFolderError
 
 FIRST = 16
 """Children at the start of a run that its best is compared with, and at the end that its recent reward is taken of."""
@@ -125,57 +124,73 @@ class Status:
 
 @contextmanager
 def _reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
+    if not folder.ledger.exists():
+        with closing(sqlite3.connect(":memory:")) as db:  # it is being made; read it as empty
+            db.executescript(SCHEMA)
+            yield db
+        return
     with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
         db.execute("BEGIN")  # one consistent view for all the queries that follow
         yield db
 
 
 def read_status(folder: RunFolder, now: float) -> Status:
-    """The run's state at the Unix time `now`, by which a run that lost its driver is told from a live one."""
-    config = folder.read_config()
-    with _reading(folder) as db:
-        run = dict(db.execute("SELECT key, value FROM run"))
-        children = dict(db.execute("SELECT state, count(*) FROM children GROUP BY state"))
-        rewards = "SELECT avg(reward) FROM (SELECT reward FROM children WHERE completion IS NOT NULL"
-        state, message, alive = _liveness(run, now)
-        return Status(
-            name=folder.name,
-            state=state,
-            message=message,
-            sampled=sum(children.values()),
-            running=children.get("running", 0) if state == "running" else 0,
-            finished=children.get("finished", 0),
-            failed=children.get("failed", 0),
-            causes=dict(db.execute("SELECT cause, count(*) FROM children WHERE state = 'failed' GROUP BY cause")),
-            max_children=config.max_children,
-            updates=_value(db, "SELECT count(*) FROM batches WHERE pushed = 1"),
-            shards=config.topology.shards,
-            replicas=config.topology.replicas,
-            workers=run.get("workers", 0),
-            mean_reward=_value(db, f"{rewards})"),
-            recent_reward=_value(db, f"{rewards} ORDER BY completion DESC LIMIT {FIRST})"),
-            first_metric=_value(
-                db,
-                "SELECT avg(metric) FROM"
-                f" (SELECT metric FROM children WHERE state = 'finished' ORDER BY completion LIMIT {FIRST})",
-            ),
-            figures=json.loads(_value(db, "SELECT figures FROM batches ORDER BY learned_at DESC LIMIT 1") or "{}"),
-            staleness=_staleness(db),
-            seconds=run.get("seconds_before", 0.0) + alive,
-            pace=_pace(db, run.get("started_at", now), now),
-            best=_best(db),
-        )
+    """The run's state at the Unix time `now`.
+
+    Raises:
+        RunFolderError: the configuration or the ledger is damaged.
+    """
+    config, held = folder.read_config(), folder.is_held()
+    try:
+        with _reading(folder) as db:
+            return _status(db, folder.name, config, held, now)
+    except sqlite3.DatabaseError as error:
+        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
 
 
-def _liveness(run: dict[str, Any], now: float) -> tuple[str, str, float]:
-    """The state, a word on it, and the seconds since the run was last started."""
+def _status(db: sqlite3.Connection, name: str, config: RunConfig, held: bool, now: float) -> Status:
+    run = dict(db.execute("SELECT key, value FROM run"))
+    children = dict(db.execute("SELECT state, count(*) FROM children GROUP BY state"))
+    rewards = "SELECT avg(reward) FROM (SELECT reward FROM children WHERE completion IS NOT NULL"
+    state, message, alive = _liveness(run, held, now)
+    return Status(
+        name=name,
+        state=state,
+        message=message,
+        sampled=sum(children.values()),
+        running=children.get("running", 0) if state == "running" else 0,
+        finished=children.get("finished", 0),
+        failed=children.get("failed", 0),
+        causes=dict(db.execute("SELECT cause, count(*) FROM children WHERE state = 'failed' GROUP BY cause")),
+        max_children=config.max_children,
+        updates=_value(db, "SELECT count(*) FROM batches WHERE pushed = 1"),
+        shards=config.topology.shards,
+        replicas=config.topology.replicas,
+        workers=run.get("workers", 0),
+        mean_reward=_value(db, f"{rewards})"),
+        recent_reward=_value(db, f"{rewards} ORDER BY completion DESC LIMIT {FIRST})"),
+        first_metric=_value(
+            db,
+            "SELECT avg(metric) FROM"
+            f" (SELECT metric FROM children WHERE state = 'finished' ORDER BY completion LIMIT {FIRST})",
+        ),
+        figures=json.loads(_value(db, "SELECT figures FROM batches ORDER BY learned_at DESC LIMIT 1") or "{}"),
+        staleness=_staleness(db),
+        seconds=run.get("seconds_before", 0.0) + alive,
+        pace=_pace(db, run.get("started_at", now), now),
+        best=_best(db),
+    )
+
+
+def _liveness(run: dict[str, Any], held: bool, now: float) -> tuple[str, str, float]:
+    """The state, a word on it, and the seconds that the last start has lasted."""
     if "state" not in run:
-        return "running", "starting", 0.0
-    silent = now - run["beat_at"]
-    if run["state"] == "running" and silent > SILENCE_S:
-        return "failed", f"no sign of life for {silent:.0f} s: its driver died", run["beat_at"] - run["started_at"]
-    until = now if run["state"] == "running" else run["beat_at"]
-    return run["state"], run["message"], until - run["started_at"]
+        return ("running", "starting", 0.0) if held else ("failed", "its driver died before it began", 0.0)
+    if run["state"] != "running":
+        return run["state"], run["message"], run["beat_at"] - run["started_at"]
+    if not held:
+        return "failed", "its driver died", run["beat_at"] - run["started_at"]
+    return "running", "", now - run["started_at"]
 
 
 def _value(db: sqlite3.Connection, query: str) -> Any:

@@ -9,12 +9,24 @@ from cluster.seeding import derive
 
 
 class Trainer:
-    """Trains children of one run on the device that this process has."""
+    """Trains children of one run in this process.
 
-    def __init__(self, config: RunConfig) -> None:
-        self._budget = config.budget
+    Args:
+        config: the run's task and budget.
+        gpu: train on the process's first GPU.
+
+    Raises:
+        TaskError: the data cannot be had here.
+        RuntimeError: there is a GPU, but this PyTorch cannot use it.
+    """
+
+    def __init__(self, config: RunConfig, *, gpu: bool = False) -> None:
         options = config.task
-        self._device = "cpu" if options.task == "synthetic" or config.topology.gpus_per_child == 0 else _own_device()
+        gpu = gpu and options.task != "synthetic"
+        if gpu:
+            _check_cuda()
+        self._budget = config.budget
+        self._device = "cuda" if gpu else "cpu"
         self._task = load_task(
             options.task,
             data=options.data,
@@ -25,11 +37,27 @@ class Trainer:
 
     def train(self, assignment: Assignment) -> Outcome:
         """The outcome of one child, its own faults included."""
-        return train(assignment.architecture, self._task, self._budget, seed=assignment.seed, device=self._device)
+        outcome = train(assignment.architecture, self._task, self._budget, seed=assignment.seed, device=self._device)
+        if self._device == "cuda":
+            _release_memory()
+        return outcome
 
 
-def _own_device() -> str:
-    """The GPU that this process was given, if any; imported here, as synthetic children need no torch."""
+def _check_cuda() -> None:
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            f"this worker was given a GPU, but PyTorch {torch.__version__} here cannot use it: install a CUDA build,"
+            " or train on the CPU with --gpus-per-child 0"
+        )
+
+
+def _release_memory() -> None:
+    """What a child leaves in PyTorch's cache would be missing to the next, and to whoever shares the GPU."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()

@@ -27,6 +27,9 @@ _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _PAUSE_S = 0.05, 1.0
 """First and longest pause between attempts; each is twice the last."""
 
+_CALLERS = 8
+"""Threads that may call one store at a time without waiting for each other; more share these threads."""
+
 _CHANNEL_OPTIONS = [
     # A restarted shard should be found within a second, not after gRPC's default of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -80,7 +83,7 @@ class GrpcStore:
         self._patience_s = patience_s
         self._max_bytes = max_bytes
         self._closed = threading.Event()
-        self._pool = ThreadPoolExecutor(layout.shards, thread_name_prefix="grpc-store")
+        self._pool = ThreadPoolExecutor(layout.shards * _CALLERS, thread_name_prefix="grpc-store")
         self._channels = {address: _channel(address, root_certificates) for address in set(addresses)}
         stubs = {address: ps_pb2_grpc.ParameterShardsStub(channel) for address, channel in self._channels.items()}
         self._stubs = [stubs[address] for address in addresses]
@@ -89,19 +92,20 @@ class GrpcStore:
         """See `ParameterStore.initialize`."""
         check_values(self._layout, values, self._max_bytes)
         parts = split(self._parts, values)
-        self._on_every_shard(lambda shard: self._initialize_shard(shard, parts[shard]))
+        self._on_every_shard(lambda shard, until: self._initialize_shard(shard, parts[shard], until))
 
     def pull(self, names: Sequence[str] | None = None) -> Snapshot:
         """See `ParameterStore.pull`."""
         wanted = split_names(self._layout, self._parts, names)
-        pulled = self._on_every_shard(lambda shard: self._pull_shard(shard, wanted[shard]))
+        pulled = self._on_every_shard(lambda shard, until: self._pull_shard(shard, wanted[shard], until))
         return merge_values(self._layout, self._parts, pulled)
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""
         check_push(self._layout, push, self._max_bytes)
         parts = split_push(self._parts, push)
-        return merge_acks(self._on_every_shard(lambda shard: self._push_shard(shard, parts[shard])))
+        acks = self._on_every_shard(lambda shard, until: self._push_shard(shard, parts[shard], until))
+        return merge_acks(acks)
 
     def status(self) -> list[ShardStatus]:
         """See `ParameterStore.status`."""
@@ -114,16 +118,16 @@ class GrpcStore:
             channel.close()
         self._pool.shutdown()
 
-    def _initialize_shard(self, shard: int, values: Mapping[str, Tensor]) -> None:
+    def _initialize_shard(self, shard: int, values: Mapping[str, Tensor], until: float) -> None:
         data = encode(values)
 
         def requests() -> Iterator[Any]:
             for number, chunk in enumerate(chunks(data)):
                 yield ps_pb2.InitializeRequest(target=None if number else self._target(shard), chunk=chunk)
 
-        self._call(shard, lambda stub, options: stub.Initialize(requests(), **options))
+        self._call(shard, until, lambda stub, options: stub.Initialize(requests(), **options))
 
-    def _push_shard(self, shard: int, push: ShardPush) -> ShardAck:
+    def _push_shard(self, shard: int, push: ShardPush, until: float) -> ShardAck:
         data = encode(push.gradients)
 
         def requests() -> Iterator[Any]:
@@ -136,10 +140,10 @@ class GrpcStore:
             for number, chunk in enumerate(chunks(data)):
                 yield ps_pb2.PushRequest(chunk=chunk, **({} if number else head))
 
-        reply = self._call(shard, lambda stub, options: stub.Push(requests(), **options))
+        reply = self._call(shard, until, lambda stub, options: stub.Push(requests(), **options))
         return ShardAck(reply.version, reply.incarnation, reply.staleness, reply.duplicate)
 
-    def _pull_shard(self, shard: int, names: Sequence[str]) -> ShardValues:
+    def _pull_shard(self, shard: int, names: Sequence[str], until: float) -> ShardValues:
         wanted = set(names)
         shapes = {s.name: (s.size,) for s in self._parts[shard] if s.name in wanted}
         limit = encoded_size(shapes)
@@ -158,38 +162,41 @@ class GrpcStore:
                 raise MalformedMessage(f"shard {shard} must answer with {limit} bytes, got {len(data)} or more")
             return ShardValues(decode(data), version, incarnation)
 
-        return self._call(shard, receive)
+        return self._call(shard, until, receive)
 
-    def _shard_status(self, shard: int) -> ShardStatus:
+    def _shard_status(self, shard: int, until: float) -> ShardStatus:
         request = ps_pb2.StatusRequest(target=self._target(shard))
-        reply = self._call(shard, lambda stub, options: stub.Status(request, **options))
+        reply = self._call(shard, until, lambda stub, options: stub.Status(request, **options))
         return ShardStatus(**{field.name: getattr(reply, field.name) for field in fields(ShardStatus)})
 
     def _target(self, shard: int) -> Any:
         return ps_pb2.Target(run=self._layout.run, fingerprint=self._layout.fingerprint, shard=shard)
 
-    def _on_every_shard(self, call: Callable[[int], _T]) -> list[_T]:
-        """Each shard's result, in order; if some fail, the first failure, once none is under way any more."""
+    def _on_every_shard(self, call: Callable[[int, float], _T]) -> list[_T]:
+        """Each shard's result, in order; if some fail, the first failure, once none is under way any more.
+
+        `call` is given the shard and the time at which the patience ends: of the whole, whenever its turn comes.
+        """
+        until = time.monotonic() + self._patience_s
         if self._closed.is_set():
             raise StoreUnavailable("the store is closed")
         if self._layout.shards == 1:
-            return [call(0)]
+            return [call(0, until)]
         try:
-            futures = [self._pool.submit(call, shard) for shard in range(self._layout.shards)]
+            futures = [self._pool.submit(call, shard, until) for shard in range(self._layout.shards)]
         except RuntimeError as error:  # `close` came in between
             raise StoreUnavailable("the store is closed") from error
         wait(futures)
         return [future.result() for future in futures]
 
-    def _call(self, shard: int, attempt: Callable[[Any, dict[str, Any]], _T]) -> _T:
-        """Attempt a call until it is answered or the patience is over.
+    def _call(self, shard: int, until: float, attempt: Callable[[Any, dict[str, Any]], _T]) -> _T:
+        """Attempt a call, at least once, until it is answered or the patience is over.
 
         gRPC's own retry policy does not do: it never repeats what ran into its deadline, stops after five attempts,
         and gives up on requests that are larger than its buffer. Nor does `wait_for_ready`: it hides why a server
         cannot be reached behind "deadline exceeded".
         """
         options = {"timeout": self._deadline_s, "metadata": self._metadata}
-        give_up = time.monotonic() + self._patience_s
         pause_s, longest_s = _PAUSE_S
         while True:
             try:
@@ -199,7 +206,7 @@ class GrpcStore:
                     raise StoreUnavailable("the store is closed") from error
                 if error.code() not in _RETRIED:  # pyright: ignore[reportAttributeAccessIssue] - it is a grpc.Call
                     raise self._named(shard, error) from error
-                if time.monotonic() + pause_s > give_up:
+                if time.monotonic() + pause_s > until:
                     raise StoreUnavailable(
                         f"{self._place(shard)} did not answer in {self._patience_s} s: {_text(error)}"
                     ) from error

@@ -69,10 +69,11 @@ class Reinforce:
         log_prob, entropy = self._score(children)
         loss = -((rewards - expected) * log_prob).mean()
         names, weights = zip(*self._policy.named_parameters(), strict=True)
-        gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
-        observed = torch.stack([rewards.mean(), torch.ones(())])
+        # Choices of layers that no child has are left out, so that Adam does not count steps of theirs.
+        found = zip(names, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)
+        gradients = {name: gradient for name, gradient in found if gradient is not None}
         return Update(
-            gradients={BASELINE: observed, **dict(zip(names, gradients, strict=True))},
+            gradients={BASELINE: torch.stack([rewards.mean(), torch.ones(())]), **gradients},
             figures={"baseline": expected, "entropy": entropy.mean().item()},
         )
 

@@ -1,5 +1,6 @@
 """The convolutional space of Zoph & Le 2017 (arXiv 1611.01578, sections 3.2 and 3.3; spec sections 1.1 to 1.5)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,8 +53,8 @@ class ConvolutionalSpace:
                 raise ValueError(f"`{name}` must be one or more different numbers, each at least 1, got {values}")
         if not self.layer_types or not set(self.layer_types) <= set(LAYER_TYPES):
             raise ValueError(f"`layer_types` must be among {', '.join(LAYER_TYPES)}, got {self.layer_types}")
-        if any(rate <= 0 for rate in self.child_learning_rates):
-            raise ValueError(f"`child_learning_rates` must be above 0, got {self.child_learning_rates}")
+        if not all(math.isfinite(rate) and rate > 0 for rate in self.child_learning_rates):
+            raise ValueError(f"`child_learning_rates` must be positive numbers, got {self.child_learning_rates}")
         for name, least in (("initial_depth", 1), ("depth_step", 0), ("depth_interval", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
@@ -61,6 +62,8 @@ class ConvolutionalSpace:
             raise ValueError(
                 f"`max_depth` must be at least the initial depth {self.initial_depth}, got {self.max_depth}"
             )
+        if not _layer_choices(self, 1, 0) and not self.skip_connections:
+            raise ValueError(f"`layer_types` {self.layer_types} without skip connections leave nothing to decide")
 
     def depth(self, completed: int) -> int:
         """Layers of a network sampled after `completed` children have ended (spec §1.5)."""

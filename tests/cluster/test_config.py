@@ -60,11 +60,14 @@ def test_differences_are_by_flag() -> None:
         (lambda: Topology(accumulate=0), "`accumulate` must be at least 1, got 0"),
         (lambda: Topology(gpus_per_child=-0.5), "`gpus_per_child` must be a fraction of one GPU or a whole number"),
         (lambda: Topology(gpus_per_child=1.5), "`gpus_per_child` .* got 1.5"),
+        (lambda: Topology(gpus_per_child=float("inf")), "`gpus_per_child` .* got inf"),
+        (lambda: Topology(gpus_per_child=float("nan")), "`gpus_per_child` .* got nan"),
         (lambda: RunConfig(max_children=0), "`max_children` must be at least 1, got 0"),
         (lambda: RunConfig(name="a/b"), "`name` must be a folder's name .* got 'a/b'"),
         (lambda: RunConfig(name=".hidden"), "`name` must be a folder's name"),
         (lambda: RunConfig(name=""), "`name` must be a folder's name"),
         (lambda: TaskOptions(child_seconds=-1), "`child_seconds` must be 0 or more, got -1"),
+        (lambda: TaskOptions(child_seconds=float("nan")), "`child_seconds` must be 0 or more, got nan"),
     ],
 )
 def test_impossible_settings_are_refused(make: Any, message: str) -> None:

@@ -1,5 +1,6 @@
 """Real Ray: whole searches from the command line, joined clusters, killed workers, Ctrl-C."""
 
+import itertools
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,18 @@ import ray
 from child_trainer.outcome import Budget, Cause
 from cluster.actors import LedgerHost, Pool, PoolEvaluator, Worker
 from cluster.config import RunConfig, TaskOptions
+from cluster.distributed import Cluster, run_distributed
 from cluster.evaluator import Evaluator
-from tests.contracts.evaluator import EvaluatorContract, assignment, gather
+from cluster.placement import Resources
+from cluster.run_folder import run_folder as folder_of
+from controller.searcher import Proposal
+from tests.contracts.evaluator import EvaluatorContract, architecture, assignment, gather
 
 pytestmark = pytest.mark.timeout(180)
 
 Process = subprocess.Popen[str]
+
+COUNTER = itertools.count()
 
 TINY = RunConfig(task=TaskOptions(task="digits"), budget=Budget(epochs=1, train_fraction=0.1, batch_size=32))
 
@@ -38,7 +46,7 @@ def cluster() -> Iterator[str]:
 def nascluster(*arguments: object, address: str = "local", new_session: bool = False) -> Process:
     return subprocess.Popen(
         [sys.executable, "-m", "cluster", *map(str, arguments)],
-        env=os.environ | {"RAY_ADDRESS": address},
+        env=os.environ | {"RAY_ADDRESS": address, "NASCLUSTER_TEST": str(next(COUNTER))},
         cwd=Path(__file__).parents[2],
         text=True,
         stdout=subprocess.PIPE,
@@ -60,6 +68,11 @@ def run_folder(name: str) -> Path:
 
 def status(name: str) -> dict[str, Any]:
     return json.loads(finish(nascluster("status", name, "--json")))
+
+
+def session_of(process: int) -> str:
+    """The Ray session folder that a process's environment or its driver names: whose Ray it belongs to."""
+    return Path(f"/proc/{process}/environ").read_bytes().decode().split("NASCLUSTER_TEST=")[1].partition("\0")[0]
 
 
 def wait_for(name: str, finished: int) -> None:
@@ -84,8 +97,7 @@ def pool(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     ledger = LedgerHost.remote(tmp_path_factory.mktemp("run") / "ledger.sqlite", 0, 100)
     pool: Any = Pool.remote(ledger)
     workers: list[Any] = [Worker.options(num_cpus=1).remote(TINY, index) for index in range(2)]
-    for worker in workers:
-        pool.enlist.remote(worker)
+    ray.get(pool.open.remote(workers))
     yield pool
     for actor in (*workers, pool, ledger):
         ray.kill(actor)
@@ -97,26 +109,103 @@ class TestPoolOnRay(EvaluatorContract):
         return PoolEvaluator(pool)
 
 
-def test_a_killed_workers_child_is_an_outcome_and_the_worker_comes_back(cluster: str, tmp_path: Path) -> None:
-    config = RunConfig(task=TaskOptions(task="synthetic", child_seconds=3.0), budget=Budget(epochs=1))
-    ledger = LedgerHost.remote(tmp_path / "ledger.sqlite", 0, 100)
-    pool: Any = Pool.remote(ledger)
-    worker: Any = Worker.options(num_cpus=1).remote(config, 0)
-    ray.get(pool.enlist.remote(worker))
-    process = int(ray.get(worker.describe.remote()).rpartition(":")[2])
-    evaluator = PoolEvaluator(pool)
+SLOW = RunConfig(task=TaskOptions(task="synthetic", child_seconds=2.0), budget=Budget(epochs=1))
+
+
+class Rig:
+    """A ledger, a pool and one worker whose children take two seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ledger.sqlite"
+        self.worker_process_seen = 0
+        self.ledger: Any = LedgerHost.remote(self.path, 0, 100)
+        self.pool: Any = Pool.remote(self.ledger)
+        self.worker: Any = Worker.options(num_cpus=1).remote(SLOW, 0)
+        ray.get(self.pool.open.remote([self.worker]))
+        proposal = Proposal(tokens=(0, 0, 0), architecture=architecture())
+        ray.get(self.ledger.admit.remote(0, 1, [proposal] * 3, ()))
+
+    def worker_process(self) -> int:
+        return int(ray.get(self.worker.describe.remote()).rpartition(":")[2])
+
+    def kill_worker(self) -> None:
+        os.kill(self.worker_process_seen, signal.SIGKILL)
+
+    def attempts(self) -> list[tuple[int, int]]:
+        db = sqlite3.connect(self.path)
+        found = db.execute("SELECT child, number FROM attempts ORDER BY started_at").fetchall()
+        db.close()
+        return found
+
+
+@pytest.fixture
+def rig(cluster: str, tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    rig.worker_process_seen = rig.worker_process()
+    yield rig
+    for actor in (rig.worker, rig.pool, rig.ledger):
+        ray.kill(actor)
+
+
+def test_a_killed_workers_child_is_trained_once_more(rig: Rig) -> None:
+    evaluator = PoolEvaluator(rig.pool)
     evaluator.submit(assignment(1))
-    evaluator.submit(assignment(2))
     time.sleep(1.0)
-    os.kill(process, signal.SIGKILL)
-    outcomes = dict(gather(evaluator, 2))
+    rig.kill_worker()
+    outcomes = dict(gather(evaluator, 1))
+    assert outcomes[1].failure is None
+    assert rig.attempts() == [(1, 1), (1, 2)]
+    assert rig.worker_process() != rig.worker_process_seen
+
+
+def test_a_child_that_kills_every_worker_is_an_outcome(rig: Rig) -> None:
+    evaluator = PoolEvaluator(rig.pool)
+    evaluator.submit(assignment(1))
+    for _ in range(2):
+        time.sleep(1.0)
+        rig.kill_worker()
+        rig.worker_process_seen = rig.worker_process()
+    outcomes = dict(gather(evaluator, 1))
     assert outcomes[1].failure is not None
     assert outcomes[1].failure.cause == Cause.CRASHED
     assert "worker-0@" in outcomes[1].failure.message
-    assert outcomes[2].failure is None
-    assert int(ray.get(worker.describe.remote()).rpartition(":")[2]) != process
-    for actor in (worker, pool, ledger):
-        ray.kill(actor)
+    evaluator.submit(assignment(2))
+    assert dict(gather(evaluator, 1))[2].failure is None
+
+
+def test_a_child_that_is_asked_for_twice_is_trained_once(rig: Rig) -> None:
+    """As when a replica's host dies, and its successor submits again what is still in training."""
+    first, second = PoolEvaluator(rig.pool), PoolEvaluator(rig.pool)
+    first.submit(assignment(1))
+    time.sleep(1.0)
+    del first
+    second.submit(assignment(1))
+    assert dict(gather(second, 1))[1].failure is None
+    assert rig.attempts() == [(1, 1)]
+
+
+def test_the_last_workers_loss_is_told(cluster: str, tmp_path: Path) -> None:
+    missing = RunConfig(task=TaskOptions(task="fashion-mnist", data=tmp_path / "gone"))
+    pool: Any = Pool.remote(LedgerHost.remote(tmp_path / "ledger.sqlite", 0, 100))
+    ray.get(pool.open.remote([Worker.options(num_cpus=1).remote(missing, index) for index in range(2)]))
+    with pytest.raises(Exception, match=r"no worker is left; the last one said: .*gone"):
+        for _ in range(2):
+            ray.get(pool.next_loss.remote())
+    ray.kill(pool)
+
+
+def test_a_killed_shard_host_comes_back_where_it_was() -> None:
+    """The search goes on, and no push is lost or applied twice."""
+    flags = ["--max-children", 60, "--child-seconds", 0.1, "--workers", 2, "--children", 3]
+    process = nascluster("launch", "synthetic", "--name", "shards", *flags)
+    wait_for("shards", finished=9)
+    hosts = subprocess.run(["pgrep", "-f", "ray::ShardHost"], capture_output=True, text=True, check=True).stdout.split()
+    ours = [int(pid) for pid in hosts if session_of(int(pid)) == session_of(process.pid)]
+    assert len(ours) == 1
+    os.kill(ours[0], signal.SIGKILL)
+    finish(process)
+    found = status("shards")
+    assert (found["state"], found["children"]["finished"], found["updates"]) == ("finished", 60, 20)
 
 
 def test_a_search_on_digits_joins_the_cluster_it_is_told_of(cluster: str) -> None:
@@ -163,19 +252,14 @@ def test_an_impossible_number_of_gpus_is_refused_on_a_joined_cluster(cluster: st
     assert not run_folder("gpu").exists()
 
 
-def test_data_that_a_worker_cannot_load_ends_the_run_with_the_reason(cluster: str, tmp_path: Path) -> None:
-    """The launch is resumed where the data has gone meanwhile; the check at launch is passed by."""
-    from cluster.distributed import Cluster, run_distributed
-    from cluster.run_folder import run_folder as folder_of
-
+def test_data_that_no_worker_can_load_ends_the_run_with_the_reason(cluster: str, tmp_path: Path) -> None:
+    """As when it has gone since the launch looked for it."""
     config = RunConfig(task=TaskOptions(task="fashion-mnist", data=tmp_path / "gone"), max_children=4)
     folder = folder_of(tmp_path, "run")
     folder.create(config)
-    there = Cluster(cores=3, gpus=0, workers=1, gpus_each=0, num_nodes=1)
-    from contextlib import nullcontext
-
-    with pytest.raises(Exception, match="gone"):
-        run_distributed(config, folder, there, lambda _: nullcontext())
+    there = Cluster(nodes=(Resources(3, 0),), workers=1, gpus_each=0, interface="127.0.0.1")
+    with pytest.raises(Exception, match=r"no worker is left; the last one said: .*gone"):
+        run_distributed(config, folder, there, lambda _: nullcontext(), print)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

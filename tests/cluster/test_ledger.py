@@ -96,8 +96,8 @@ def test_a_batch_stays_open_until_it_is_learned(ledger: Ledger) -> None:
 
 def test_attempts_and_outcomes_are_recorded_for_people(ledger: Ledger, path: Path) -> None:
     ledger.admit(0, 1, proposals(2), ())
-    ledger.start(1, "worker-0")
-    ledger.start(1, "worker-0")  # delivered twice
+    ledger.start(1, "worker-0", "a")
+    ledger.start(1, "worker-0", "a")  # delivered twice
     ledger.finish(1, outcome(cause=Cause.OUT_OF_MEMORY), 0.0)
     db = sqlite3.connect(path)
     assert db.execute("SELECT child, number, worker, ended_at IS NULL FROM attempts").fetchall() == [
@@ -114,6 +114,16 @@ def test_a_late_start_does_not_take_back_an_outcome(ledger: Ledger, path: Path) 
     ledger.start(1, "worker-0")
     assert ledger.completed() == 1
     assert ledger.pending() == ()
+
+
+def test_a_retry_is_another_attempt(ledger: Ledger, path: Path) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.start(1, "worker-0", "a")
+    ledger.start(1, "worker-1", "b")
+    db = sqlite3.connect(path)
+    attempts = db.execute("SELECT number, worker, ended_at IS NULL FROM attempts").fetchall()
+    assert attempts == [(1, "worker-0", 0), (2, "worker-1", 1)]
+    db.close()
 
 
 def test_a_new_start_forgets_who_was_running(ledger: Ledger, path: Path) -> None:

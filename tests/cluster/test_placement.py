@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config import Topology
-from cluster.placement import PlacementError, can_grow, gpus_per_child, num_hosts, num_workers, spread
+from cluster.placement import PlacementError, Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
 
 
 @given(st.integers(1, 500), st.integers(1, 500))
@@ -45,21 +45,31 @@ def test_more_gpus_than_there_are_is_an_error_unless_more_can_come(
 
 
 @pytest.mark.parametrize(
-    ("topology", "cores", "gpus", "gpus_each", "workers"),
+    ("topology", "nodes", "gpus_each", "workers"),
     [
-        (Topology(), 2, 0, 0, 2),
-        (Topology(), 64, 8, 1, 8),
-        (Topology(), 64, 1, 0.25, 4),
-        (Topology(), 64, 3, 0.1, 30),  # 3 / 0.1 is 29.999... in binary
-        (Topology(replicas=1, children=2), 64, 8, 1, 2),
-        (Topology(workers=7), 2, 0, 0, 7),
-        (Topology(), 4, 0, 1, 1),  # GPUs that an autoscaler will bring
+        (Topology(), [(2, 0)], 0, 2),
+        (Topology(), [(2, 0), (4, 0)], 0, 6),
+        (Topology(), [(64, 8)], 1, 8),
+        (Topology(), [(4, 8)], 1, 8),  # a GPU worker needs no core of its own
+        (Topology(), [(64, 1)], 0.25, 4),
+        (Topology(), [(64, 3)], 0.1, 30),  # 1 / 0.1 is not quite 10 in binary
+        (Topology(), [(64, 4)], 0.4, 8),  # two to a GPU, and a fifth of each GPU is left
+        (Topology(), [(8, 1)] * 4, 4, 1),  # four nodes of one GPU hold no worker of four
+        (Topology(), [(8, 4), (8, 2)], 2, 3),
+        (Topology(replicas=1, children=2), [(64, 8)], 1, 2),
+        (Topology(workers=7), [(2, 0)], 0, 7),
     ],
 )
 def test_as_many_workers_as_fit_and_can_be_used(
-    topology: Topology, cores: float, gpus: float, gpus_each: float, workers: int
+    topology: Topology, nodes: list[tuple[float, float]], gpus_each: float, workers: int
 ) -> None:
-    assert num_workers(topology, cores, gpus, gpus_each) == workers
+    there = [Resources(*node) for node in nodes]
+    assert num_workers(topology, there, gpus_each, can_grow=False) == workers
+
+
+def test_a_cluster_that_can_grow_is_asked_for_all_that_could_be_used() -> None:
+    topology = Topology(replicas=10, children=8, gpus_per_child=1)
+    assert num_workers(topology, [Resources(4, 0)], 1, can_grow=True) == 80
 
 
 READ_ONLY = json.dumps(

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from cluster.config import RunConfig, Topology
 from cluster.ledger import Ledger
 from cluster.progress import duration, facts, line
 from cluster.records import Lesson
-from cluster.run_folder import RunFolder, RunFolderError, existing_run, run_folder
-from cluster.status import SILENCE_S, read_status
+from cluster.run_folder import RunFolder, RunFolderError, existing_run, run_folder, writing
+from cluster.status import read_status
 from cluster.summary import summary
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -37,6 +38,13 @@ def folder(tmp_path: Path) -> RunFolder:
     return folder
 
 
+@pytest.fixture
+def held(folder: RunFolder) -> Iterator[RunFolder]:
+    """The same, with a driver."""
+    with folder.held():
+        yield folder
+
+
 def open_ledger(folder: RunFolder, clock: Clock) -> Ledger:
     return Ledger(folder.ledger, CONFIG.seed, CONFIG.max_children, clock)
 
@@ -50,15 +58,15 @@ def outcome(metric: float = 0.5, failure: Failure | None = None) -> Outcome:
     return Outcome(curve=(metric,), seconds=2.0, parameters=1234, flops=99, seed=1, failure=failure)
 
 
-def test_a_run_that_has_just_been_made_is_starting(folder: RunFolder, clock: Clock) -> None:
-    ledger = open_ledger(folder, clock)
-    status = read_status(folder, clock.now)
+def test_a_run_that_has_just_been_made_is_starting(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
+    status = read_status(held, clock.now)
     assert (status.state, status.message, status.sampled, status.best) == ("running", "starting", 0, None)
     ledger.close()
 
 
-def test_the_whole_life_of_a_run(folder: RunFolder, clock: Clock) -> None:
-    ledger = open_ledger(folder, clock)
+def test_the_whole_life_of_a_run(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
     ledger.begin(workers=2)
     sample(ledger, 4)
     clock.now += 10
@@ -68,7 +76,7 @@ def test_the_whole_life_of_a_run(folder: RunFolder, clock: Clock) -> None:
     ledger.finish(1, outcome(0.8), 0.512)
     ledger.finish(2, outcome(failure=Failure(cause=Cause.DIVERGED, message="NaN")), 0.0)
     ledger.learned(0, 1, Lesson(staleness=(0, 3), figures={"baseline": 0.25}))
-    status = read_status(folder, clock.now)
+    status = read_status(held, clock.now)
     assert (status.sampled, status.running, status.finished, status.failed) == (4, 1, 1, 1)
     assert status.causes == {"diverged": 1}
     assert (status.updates, status.staleness, status.figures) == (1, (1.5, 3), {"baseline": 0.25})
@@ -84,34 +92,68 @@ def test_the_whole_life_of_a_run(folder: RunFolder, clock: Clock) -> None:
     )
     ledger.end("stopped", "interrupted")
     clock.now += 1000
-    after = read_status(folder, clock.now)
+    after = read_status(held, clock.now)
     assert (after.state, after.message, after.seconds, after.running) == ("stopped", "interrupted", 15, 0)
     clock.now += 7
     ledger.begin(workers=2)
     clock.now += 3
-    again = read_status(folder, clock.now)
+    again = read_status(held, clock.now)
     assert (again.state, again.seconds) == ("running", 18)  # the pause does not count
     ledger.close()
 
 
-def test_a_run_without_a_sign_of_life_has_failed(folder: RunFolder, clock: Clock) -> None:
+def test_a_run_whose_driver_died_has_failed_at_once(folder: RunFolder, clock: Clock) -> None:
     ledger = open_ledger(folder, clock)
-    ledger.begin(workers=1)
-    clock.now += 5
-    ledger.beat()
-    assert read_status(folder, clock.now + SILENCE_S - 1).state == "running"
-    lost = read_status(folder, clock.now + SILENCE_S + 1)
-    assert (lost.state, lost.seconds) == ("failed", 5)
-    assert "driver died" in lost.message
+    with folder.held():
+        ledger.begin(workers=1)
+        clock.now += 5
+        ledger.beat()
+        assert read_status(folder, clock.now + 1).state == "running"
+    lost = read_status(folder, clock.now + 1)  # the lock goes with the process
+    assert (lost.state, lost.message, lost.seconds) == ("failed", "its driver died", 5)
     ledger.close()
 
 
-def test_the_json_has_what_scripts_rely_on(folder: RunFolder, clock: Clock) -> None:
-    ledger = open_ledger(folder, clock)
+def test_a_driver_that_died_before_it_began_leaves_a_run_that_can_be_resumed(folder: RunFolder) -> None:
+    assert read_status(folder, 0.0).message == "its driver died before it began"
+    with folder.held():
+        assert read_status(folder, 0.0).message == "starting"  # there is no ledger yet
+
+
+def test_a_second_driver_is_kept_out(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.run_folder.READER_S", 0.2)
+    with folder.held(), pytest.raises(RunFolderError, match="the run 'demo' is running"), folder.held():
+        pass
+    with folder.held():
+        pass
+
+
+def test_a_resumed_driver_waits_for_the_writers_of_a_killed_one(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.run_folder.WRITERS_S", 0.2)
+    earlier = "processes of an earlier start of the run 'demo' still write"
+    with writing(folder.path), pytest.raises(RunFolderError, match=earlier), folder.held():
+        pass
+    with folder.held():
+        pass
+
+
+def test_damaged_files_are_named(folder: RunFolder) -> None:
+    folder.ledger.write_bytes(b"this is no database, whatever its name says")
+    with pytest.raises(RunFolderError, match=r"ledger\.sqlite cannot be read"):
+        read_status(folder, 0.0)
+    folder.config.write_text("{")
+    with pytest.raises(RunFolderError, match=r"config\.json is damaged"):
+        read_status(folder, 0.0)
+
+
+def test_the_json_has_what_scripts_rely_on(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
     ledger.begin(workers=2)
     sample(ledger, 2)
     ledger.finish(1, outcome(0.8), 0.512)
-    found = json.loads(json.dumps(read_status(folder, clock.now).to_json()))
+    found = json.loads(json.dumps(read_status(held, clock.now).to_json()))
     assert found["name"] == "demo"
     assert found["state"] == "running"
     assert found["children"].items() >= {"sampled": 2, "running": 0, "finished": 1, "failed": 0}.items()
@@ -130,8 +172,8 @@ def test_a_reader_never_writes(folder: RunFolder, clock: Clock) -> None:
     assert folder.ledger.read_bytes() == before
 
 
-def test_progress_says_all_that_is_happening(folder: RunFolder, clock: Clock) -> None:
-    ledger = open_ledger(folder, clock)
+def test_progress_says_all_that_is_happening(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
     ledger.begin(workers=2)
     sample(ledger, 4)
     for child in (1, 2, 3):
@@ -140,7 +182,7 @@ def test_progress_says_all_that_is_happening(folder: RunFolder, clock: Clock) ->
     ledger.finish(1, outcome(0.8), 0.512)
     ledger.finish(2, outcome(failure=Failure(cause=Cause.TIMEOUT, message="slow")), 0.0)
     ledger.learned(0, 1, Lesson(staleness=(0, 3), figures={"baseline": 0.25}))
-    status = read_status(folder, clock.now)
+    status = read_status(held, clock.now)
     assert dict(facts(status)) == {
         "children": "1 running, 1 finished, 1 failed (1 timeout)",
         "reward": "mean 0.2560 (last 16), best 0.5120, baseline 0.2500",
@@ -188,3 +230,12 @@ def test_a_run_is_made_whole_and_once(folder: RunFolder) -> None:
     with pytest.raises(RunFolderError, match="`nascluster resume demo`"):
         folder.create(CONFIG)
     assert [p.name for p in folder.path.parent.iterdir()] == ["demo"]
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunFolderError, match=r"the run's folder .* cannot be made: Not a directory"):
+        run_folder(tmp_path / "file", "demo").create(CONFIG)
+    for name in ("x" * 101, "a\tb"):
+        with pytest.raises(RunFolderError, match="`name` must be up to 100 printable characters"):
+            run_folder(tmp_path, name).check_new()

@@ -65,8 +65,10 @@ class ToySpace:
         return ARCHITECTURE
 
 
-def flat(gradients: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([g.flatten() for name, g in sorted(gradients.items()) if name != BASELINE])
+def flat(gradients: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Tensor:
+    """The policy's gradients as one vector, zero where there is none."""
+    names = sorted(name for name in like if name != BASELINE)
+    return torch.cat([gradients.get(name, torch.zeros_like(like[name])).flatten() for name in names])
 
 
 def with_baseline(parameters: dict[str, Tensor], b: float) -> dict[str, Tensor]:
@@ -116,10 +118,10 @@ def test_estimator_is_unbiased_and_any_baseline_leaves_it_so() -> None:
     analytic = torch.autograd.grad(-(probability * rewards).sum(), weights, materialize_grads=True)
     for b in (0.0, 0.5, -3.0):
         estimate = sum(
-            p * flat(searcher.learn([child(1, tokens, r)], view(with_baseline(parameters, b))).gradients)
+            p * flat(searcher.learn([child(1, tokens, r)], view(with_baseline(parameters, b))).gradients, parameters)
             for p, tokens, r in zip(probability.tolist(), samples, rewards.tolist(), strict=True)
         )
-        assert torch.allclose(estimate, flat(dict(zip(names, analytic, strict=True))), atol=1e-6)
+        assert torch.allclose(estimate, flat(dict(zip(names, analytic, strict=True)), parameters), atol=1e-6)
 
 
 def test_a_batch_gives_the_mean_of_its_childrens_gradients() -> None:
@@ -127,9 +129,9 @@ def test_a_batch_gives_the_mean_of_its_childrens_gradients() -> None:
     parameters = with_baseline(initial(searcher), 0.4)
     proposals = searcher.ask(3, view(parameters))
     children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
-    alone = torch.stack([flat(searcher.learn([c], view(parameters)).gradients) for c in children])
+    alone = torch.stack([flat(searcher.learn([c], view(parameters)).gradients, parameters) for c in children])
     together = searcher.learn(children, view(parameters))
-    assert torch.allclose(flat(together.gradients), alone.mean(0), atol=1e-6)
+    assert torch.allclose(flat(together.gradients, parameters), alone.mean(0), atol=1e-6)
     assert together.gradients[BASELINE].tolist() == pytest.approx([0.3, 1.0])
 
 
@@ -140,8 +142,21 @@ def test_children_of_different_depths_share_a_batch() -> None:
     parameters = with_baseline(initial(searcher), 0.4)
     proposals = searcher.ask(2, view(parameters)) + searcher.ask(1, view(parameters, completed=1))
     children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
-    alone = torch.stack([flat(searcher.learn([c], view(parameters)).gradients) for c in children])
-    assert torch.allclose(flat(searcher.learn(children, view(parameters)).gradients), alone.mean(0), atol=1e-6)
+    alone = torch.stack([flat(searcher.learn([c], view(parameters)).gradients, parameters) for c in children])
+    assert torch.allclose(
+        flat(searcher.learn(children, view(parameters)).gradients, parameters), alone.mean(0), atol=1e-6
+    )
+
+
+def test_choices_of_layers_that_no_child_has_are_not_pushed() -> None:
+    """Else Adam would count steps of theirs, and their first real ones would be corrected too little."""
+    searcher = Reinforce(ConvolutionalSpace(initial_depth=1, max_depth=2), ReinforceOptions())
+    parameters = initial(searcher)
+    proposals = searcher.ask(2, view(parameters))
+    children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
+    pushed = searcher.learn(children, view(parameters)).gradients.keys()
+    assert "heads.filter_height_1.weight" in pushed
+    assert not [name for name in pushed if name.endswith(("_2.weight", "_2.bias"))]
 
 
 def test_the_first_batch_is_its_own_baseline() -> None:
@@ -153,7 +168,7 @@ def test_the_first_batch_is_its_own_baseline() -> None:
     children = [Child(id=i, proposal=p, outcome=outcome(0.5), reward=0.5) for i, p in enumerate(proposals)]
     update = searcher.learn(children, view(parameters))
     assert update.figures["baseline"] == 0.5
-    assert flat(update.gradients).abs().max() == 0
+    assert flat(update.gradients, parameters).abs().max() == 0
 
 
 def store_of(searcher: Reinforce, shards: int = 1) -> LocalStore:

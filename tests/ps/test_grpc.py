@@ -240,7 +240,7 @@ def test_a_hostile_client_gets_the_same_errors_from_the_server(
             yield ps_pb2.PushRequest(chunk=data[start : start + 1_000_000])
 
     with pytest.raises(error, match=message):
-        store._call(0, lambda stub, options: stub.Push(requests(), **options))
+        store._call(0, time.monotonic(), lambda stub, options: stub.Push(requests(), **options))
     assert torch.equal(store.pull().values["x"], ZEROS["x"])
     assert store.status()[0].clients == 0
 
@@ -248,7 +248,7 @@ def test_a_hostile_client_gets_the_same_errors_from_the_server(
 def test_an_empty_stream_is_refused(serve: Serve, connect: Connect):
     store = connect(serve().address)
     with pytest.raises(MalformedMessage, match="at least one message, got none"):
-        store._call(0, lambda stub, options: stub.Push(iter(()), **options))
+        store._call(0, time.monotonic(), lambda stub, options: stub.Push(iter(()), **options))
 
 
 def test_a_full_disk_arrives_as_what_it_is(
@@ -321,3 +321,24 @@ def test_a_layout_above_the_limit_is_refused_on_both_sides(serve: Serve):
         serve(max_bytes=39)
     with pytest.raises(TooLarge, match="40 bytes of tensors, above the limit of 39"):
         GrpcStore(LAYOUT, ["a:1", "a:2"], max_bytes=39)
+
+
+def test_callers_do_not_wait_for_each_others_patience(connect: Connect) -> None:
+    """Many threads share a store: each is told in time that a shard is gone, and not one after another."""
+    callers = 40
+    store = connect("127.0.0.1:1", patience_s=1)
+    took: list[float] = []
+
+    def pull() -> None:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            store.pull()
+        took.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=pull) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(took) == callers
+    assert max(took) < 10  # one after another they would take 40 s
