@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         architecture = _read(options.architecture)
         budget = _budget(options)
         device = _device(options.device, options.task)
-        task = load_task(options.task, data=options.data, seed=options.seed, device=device, download=options.download)
+        split = options.seed if options.split_seed is None else options.split_seed
+        task = load_task(options.task, data=options.data, seed=split, device=device, download=options.download)
     except ValueError as error:
         return _refuse(str(error))
     if not options.json:
@@ -53,10 +54,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Tasks: " + "; ".join(f"{name} ({what})" for name, what in TASKS.items()) + ".",
     )
     add = parser.add_argument
-    add("architecture", type=Path, metavar="ARCHITECTURE.json", help="the architecture, as `Architecture.to_json`")
+    add(
+        "architecture",
+        type=Path,
+        metavar="ARCHITECTURE.json",
+        help="an architecture, or what `nascluster best NAME --json` prints",
+    )
     add("--task", default="digits", metavar="NAME", help=f"{', '.join(TASKS)} (default: digits)")
     add("--epochs", type=int, default=3, metavar="N", help="passes over the training data (default: 3)")
     add("--seed", type=int, default=1, metavar="N", help="of the split, the weights and the order (default: 1)")
+    add("--split-seed", type=int, metavar="N", help="of the split alone (default: the seed)")
     add("--data", type=Path, metavar="DIR", help="folder with the images, laid out as torchvision does")
     add("--download", action="store_true", help="fetch into --data what is missing there")
     add("--batch-size", type=int, default=default.batch_size, metavar="N", help="images a step (default: %(default)s)")
@@ -67,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         help="step size, unless the architecture has its own (default: %(default)s)",
     )
+    for name, what in (("--weight-decay", "L2 penalty"), ("--momentum", "Nesterov momentum")):
+        usual = getattr(default, name[2:].replace("-", "_"))
+        add(name, type=float, default=usual, metavar="X", help=f"{what} (default: %(default)s)")
     add("--train-fraction", type=float, default=1.0, metavar="F", help="share of the training data to use (default: 1)")
     add("--device", choices=("cpu", "cuda", "auto"), default="auto", help="where to train (default: auto)")
     add("--json", action="store_true", help="print the outcome as one line of JSON and nothing else")
@@ -86,7 +96,8 @@ def _read(path: Path) -> Architecture:
         ) from error
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply to be an architecture") from error
-    return Architecture.from_json(data)
+    # What `nascluster best --json` prints will do as well.
+    return Architecture.from_json(data["architecture"] if isinstance(data, dict) and "architecture" in data else data)
 
 
 def _budget(options: argparse.Namespace) -> Budget:
@@ -94,6 +105,8 @@ def _budget(options: argparse.Namespace) -> Budget:
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        momentum=options.momentum,
         train_fraction=options.train_fraction,
     )
 

@@ -5,6 +5,8 @@ import difflib
 import io
 import json
 import re
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +23,7 @@ from cluster.progress import facts
 from cluster.recipes import RECIPES, differences
 from cluster.run_folder import RunFolder, existing_run, run_folder
 from cluster.status import Status, read_status
-from cluster.summary import best_lines, summary
+from cluster.summary import best_lines, summary, training_command
 
 T = TypeVar("T")
 
@@ -57,7 +59,10 @@ class UsageError(ValueError):
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if status == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C has nothing left to interrupt
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -138,12 +143,17 @@ def _status(arguments: list[str]) -> int:
 def _best(arguments: list[str]) -> int:
     def best(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, as_json: Json = False) -> int:
         """The best child of a search: its architecture, metric, parameters, FLOPs and seconds."""
-        found = _read(existing_run(storage_path, name))
+        folder = existing_run(storage_path, name)
+        found = _read(folder)
         if as_json:
             child = found.best
             print(json.dumps(child and child.to_json() | {"architecture": child.architecture.to_json()}, indent=2))
         else:
             print("\n".join(best_lines(found)))
+            if found.best:
+                print("\nTrain it once more by hand:")
+                print(f"  nascluster best {shlex.quote(name)} --json > best.json")
+                print(f"  {training_command(folder.read_config(), found.best, 'best.json')}")
         return 0 if found.best else 1
 
     return _cli(best, arguments)
@@ -195,7 +205,7 @@ def _sentence(box: str) -> str:
     rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
     paragraphs = " ".join(rows).split("─" * 10)
     suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
-    sentence = " ".join(paragraphs[0].split()).rstrip(".")
+    sentence = re.sub("^Error parsing \\w+: (?=`)", "", " ".join(paragraphs[0].split()).rstrip("."))
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
 
 
@@ -228,4 +238,4 @@ def _execute(config: RunConfig, folder: RunFolder) -> int:
     console = Console()
     status = execute(config, folder, console)
     console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
-    return EXIT_STATUS[status.state]
+    return 1 if status.state == "finished" and not status.finished else EXIT_STATUS[status.state]

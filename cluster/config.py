@@ -17,6 +17,12 @@ T = TypeVar("T")
 
 DEFAULT_STORAGE = Path("~/nascluster_runs")
 
+MOST_PARTS = 100_000
+"""More replicas, shards, children at once or workers than this are a slip of the hand."""
+
+MOST_CHILDREN = 1_000_000_000
+"""The same of children in all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
@@ -56,8 +62,9 @@ class Topology:
     def __post_init__(self) -> None:
         for name in ("replicas", "shards", "children", "workers", "accumulate"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
+            if value is not None and not 1 <= value <= MOST_PARTS:
+                limit = "at least 1" if value < 1 else f"at most {MOST_PARTS:,}"
+                raise ValueError(f"`{name}` must be {limit}, got {value}")
         gpus = self.gpus_per_child
         if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and math.isfinite(gpus) and gpus == int(gpus))):
             raise ValueError(f"`gpus_per_child` must be a fraction of one GPU or a whole number of them, got {gpus}")
@@ -95,10 +102,13 @@ class RunConfig:
     """The controller, where the searcher is reinforce"""
 
     def __post_init__(self) -> None:
-        if self.max_children < 1:
-            raise ValueError(f"`max_children` must be at least 1, got {self.max_children}")
-        if self.name is not None and (not self.name or self.name[0] == "." or set(self.name) & set("/\\\0")):
-            raise ValueError(f"`name` must be a folder's name without slashes or a leading dot, got {self.name!r}")
+        if not 1 <= self.max_children <= MOST_CHILDREN:
+            limit = "at least 1" if self.max_children < 1 else f"at most {MOST_CHILDREN:,}"
+            raise ValueError(f"`max_children` must be {limit}, got {self.max_children}")
+        if self.name is not None and (not self.name or self.name[0] in ".-" or set(self.name) & set("/\\\0")):
+            raise ValueError(
+                f"`name` must be a folder's name without slashes or a leading dot or dash, got {self.name!r}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`; `from_json` gives back an equal configuration."""

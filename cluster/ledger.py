@@ -108,7 +108,9 @@ class Ledger:
         with self._transaction() as db:
             found = dict(db.execute("SELECT key, value FROM run"))
             # Time between a stop and a resume does not count.
-            spent = found.get("seconds_before", 0.0) + found.get("beat_at", 0.0) - found.get("started_at", 0.0)
+            spent = found.get("seconds_before", 0.0)
+            if "started_at" in found:
+                spent += found["beat_at"] - found["started_at"]
             now = self._clock()
             # Nothing of an earlier start is running any more.
             db.execute("UPDATE children SET state = 'sampled' WHERE state = 'running'")

@@ -9,6 +9,7 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
@@ -78,7 +79,7 @@ def panel(status: Status) -> RenderableType:
         table.add_row(name, text)
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
-        f"[bold]{status.name}[/bold]  {status.state}",
+        f"[bold]{escape(status.name)}[/bold]  {status.state}",
         ProgressBar(total=status.max_children, completed=status.ended, width=40),
         f"{status.ended}/{status.max_children} children",
     )

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
@@ -48,7 +49,7 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
         except Exception as error:
             if not begun.is_set():
                 raise
-            console.print(str(error), style="red", markup=False, highlight=False)
+            folder.error.write_text("".join(traceback.format_exception(error)))
             state, message = "failed", str(error).strip().rpartition("\n")[2] or type(error).__name__
         # Whoever wrote the ledger is gone by now.
         ledger = Ledger(folder.ledger, config.seed, config.max_children)
@@ -90,13 +91,14 @@ def _say(console: Console, text: str) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM is Ctrl-C for whoever has no keyboard."""
+    """SIGTERM, and SIGHUP of a terminal that goes away, are Ctrl-C for whoever has no keyboard."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

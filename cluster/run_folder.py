@@ -57,6 +57,11 @@ class RunFolder:
         """The shards' snapshots."""
         return self.path / "shards"
 
+    @property
+    def error(self) -> Path:
+        """What the last start of a run that failed had to say, whole."""
+        return self.path / "error.txt"
+
     def check_new(self) -> None:
         """Raise `RunFolderError` if the folder exists or has a name that cannot be."""
         if len(self.name) > MAX_NAME_LENGTH or not self.name.isprintable():

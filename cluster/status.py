@@ -26,11 +26,12 @@ class Best:
     parameters: int | None
     flops: int | None
     seconds: float
+    seed: int
     architecture: Architecture
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the architecture apart."""
-        names = ("child_id", "reward", "metric", "parameters", "flops", "seconds")
+        names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed")
         return {name: getattr(self, name) for name in names}
 
 
@@ -46,6 +47,7 @@ class Status:
         running: children that a worker has begun and whose outcome is not recorded yet.
         finished, failed: children that ended with a metric, and without.
         causes: how many failed of what.
+        last_failure: what the child that failed last had to say, in a line; `None` if none failed.
         max_children: where the search ends.
         updates: pushes applied.
         shards, replicas, workers: how many there are.
@@ -67,6 +69,7 @@ class Status:
     finished: int
     failed: int
     causes: dict[str, int]
+    last_failure: str | None
     max_children: int
     updates: int
     shards: int
@@ -162,6 +165,7 @@ def _status(db: sqlite3.Connection, name: str, config: RunConfig, held: bool, no
         finished=children.get("finished", 0),
         failed=children.get("failed", 0),
         causes=dict(db.execute("SELECT cause, count(*) FROM children WHERE state = 'failed' GROUP BY cause")),
+        last_failure=_last_failure(db),
         max_children=config.max_children,
         updates=_value(db, "SELECT count(*) FROM batches WHERE pushed = 1"),
         shards=config.topology.shards,
@@ -187,7 +191,7 @@ def _liveness(run: dict[str, Any], held: bool, now: float) -> tuple[str, str, fl
     if "state" not in run:
         return ("running", "starting", 0.0) if held else ("failed", "its driver died before it began", 0.0)
     if run["state"] != "running":
-        return run["state"], run["message"], run["beat_at"] - run["started_at"]
+        return run["state"], run["message"], run["beat_at"] - run.get("started_at", run["beat_at"])
     if not held:
         return "failed", "its driver died", run["beat_at"] - run["started_at"]
     return "running", "", now - run["started_at"]
@@ -205,6 +209,16 @@ def _staleness(db: sqlite3.Connection) -> tuple[float, int] | None:
     return None if mean is None else (mean, largest)
 
 
+def _last_failure(db: sqlite3.Connection) -> str | None:
+    row = db.execute(
+        "SELECT id, outcome FROM children WHERE state = 'failed' ORDER BY completion DESC LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    failure = json.loads(row[1])["failure"]
+    return f"child {row[0]}, {failure['cause']}: {failure['message'].strip().rpartition(chr(10))[2]}"
+
+
 def _pace(db: sqlite3.Connection, started_at: float, now: float) -> float | None:
     first, ended = db.execute(
         "SELECT min(started_at), count(ended_at) FROM attempts WHERE started_at >= ?", (started_at,)
@@ -214,11 +228,11 @@ def _pace(db: sqlite3.Connection, started_at: float, now: float) -> float | None
 
 def _best(db: sqlite3.Connection) -> Best | None:
     row = db.execute(
-        "SELECT id, reward, metric, parameters, flops, seconds, architecture FROM children"
+        "SELECT id, reward, metric, parameters, flops, seconds, seed, architecture FROM children"
         " WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
     ).fetchone()
     if row is None:
         return None
     *numbers, architecture = row
-    names = ("child_id", "reward", "metric", "parameters", "flops", "seconds")
+    names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed")
     return Best(**dict(zip(names, numbers, strict=True)), architecture=Architecture.from_json(json.loads(architecture)))

@@ -1,9 +1,32 @@
 """What a run has to say when it ends, as text."""
 
+import shlex
+
 from child_trainer.drawing import draw
+from cluster.config import RunConfig
 from cluster.progress import duration, failures, number
 from cluster.run_folder import RunFolder
-from cluster.status import FIRST, Status
+from cluster.seeding import derive
+from cluster.status import FIRST, Best, Status
+
+
+def training_command(config: RunConfig, best: Best, file: str) -> str:
+    """The command that trains a child once more by hand, from a file with its architecture."""
+    budget, options = config.budget, config.task
+    flags: dict[str, object] = {
+        "task": options.task,
+        "epochs": budget.epochs,
+        "batch-size": budget.batch_size,
+        "learning-rate": budget.learning_rate,
+        "weight-decay": budget.weight_decay,
+        "momentum": budget.momentum,
+        "train-fraction": budget.train_fraction,
+        "seed": best.seed,
+        "split-seed": derive(config.seed, "split"),
+    }
+    if options.data is not None:
+        flags["data"] = shlex.quote(str(options.data))
+    return f"python -m child_trainer {file} " + " ".join(f"--{flag} {value}" for flag, value in flags.items())
 
 
 def best_lines(status: Status) -> list[str]:
@@ -34,12 +57,17 @@ def summary(status: Status, folder: RunFolder) -> str:
         count = min(FIRST, status.finished)
         lines.append(f"{gain:+.4f} against the mean of the first {count} children, {number(status.first_metric)}")
     ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(status.state, status.state)
+    why = f" ({status.message})" if status.message else ""
     lines += [
         "",
         f"{ended} after {duration(status.seconds)}: {status.finished} children finished, {failures(status)},"
-        f" {status.updates} updates" + (f" ({status.message})" if status.message else ""),
+        f" {status.updates} updates{why}",
         f"Everything is in {folder.path}",
     ]
+    if status.state == "failed":
+        lines.insert(-1, f"The whole error is in {folder.error}")
+    if status.last_failure:
+        lines.insert(-1, f"Last failure: {status.last_failure}")
     if status.state in ("stopped", "failed"):
-        lines.append(f"Go on with: nascluster resume {status.name}")
+        lines.append(f"Go on with: nascluster resume {shlex.quote(status.name)}")
     return "\n".join(lines)

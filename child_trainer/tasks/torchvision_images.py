@@ -91,7 +91,8 @@ _cifar_layout = "cifar-10-batches-py/data_batch_1 and its siblings"
 
 def _check_cifar(data: Path, training: bool) -> None:
     kind = datasets.CIFAR10
-    for name, checksum in [*(kind.train_list if training else kind.test_list), _cifar_meta()]:
+    # torchvision wants all files before it reads any: those of the other part too.
+    for name, checksum in [*kind.train_list, *kind.test_list, _cifar_meta()]:
         path = data / kind.base_folder / name
         if not path.is_file():
             raise _refuse(path, "is missing", _cifar_layout)
@@ -104,11 +105,7 @@ def _cifar_meta() -> tuple[str, str]:
 
 
 def _read_cifar(data: Path, training: bool) -> Images:
-    try:
-        source = datasets.CIFAR10(data, train=training)
-    except RuntimeError as error:
-        # torchvision wants all files before it reads any: here, those of the other part.
-        raise _refuse(data / datasets.CIFAR10.base_folder, "is incomplete or corrupt", _cifar_layout) from error
+    source = datasets.CIFAR10(data, train=training)
     pixels = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()
     return Images(pixels, torch.tensor(source.targets))
 

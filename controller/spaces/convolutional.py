@@ -51,8 +51,9 @@ class ConvolutionalSpace:
             values = getattr(self, name)
             if not values or min(values) < 1 or len(set(values)) < len(values):
                 raise ValueError(f"`{name}` must be one or more different numbers, each at least 1, got {values}")
-        if not self.layer_types or not set(self.layer_types) <= set(LAYER_TYPES):
-            raise ValueError(f"`layer_types` must be among {', '.join(LAYER_TYPES)}, got {self.layer_types}")
+        types = self.layer_types
+        if not types or not set(types) <= set(LAYER_TYPES) or len(set(types)) < len(types):
+            raise ValueError(f"`layer_types` must be different ones of {', '.join(LAYER_TYPES)}, got {types}")
         if not all(math.isfinite(rate) and rate > 0 for rate in self.child_learning_rates):
             raise ValueError(f"`child_learning_rates` must be positive numbers, got {self.child_learning_rates}")
         for name, least in (("initial_depth", 1), ("depth_step", 0), ("depth_interval", 1)):

@@ -48,10 +48,35 @@ def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert nascluster("best", "demo", "--json") == 0
     best = json.loads(capfd.readouterr().out)
     assert best["child_id"] == status["best"]["child_id"]
-    assert best.keys() == {"child_id", "reward", "metric", "parameters", "flops", "seconds", "architecture"}
+    assert best.keys() == {"child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "architecture"}
     assert best["architecture"]["kind"] == "feedforward"
     assert nascluster("best", "demo") == 0
     assert "filters" in capfd.readouterr().out
+
+
+def test_the_best_child_trains_again_by_hand_to_the_same_metric(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    small = ["--epochs", 2, "--train-fraction", 0.3, "--max-children", 2, "--replicas", 1, "--children", 2, "--seed", 3]
+    assert nascluster("launch", "digits", "--name", "demo", "--local", *small) == 0
+    capfd.readouterr()
+    nascluster("best", "demo", "--json")
+    best = json.loads(capfd.readouterr().out)
+    (home / "best.json").write_text(json.dumps(best))
+    nascluster("best", "demo")
+    command = capfd.readouterr().out.splitlines()[-1].split()
+    assert command[:4] == ["python", "-m", "child_trainer", "best.json"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "child_trainer", str(home / "best.json"), *command[4:], "--json"],
+        capture_output=True, text=True, check=True, cwd=root,
+    )  # fmt: skip
+    assert max(json.loads(done.stdout)["curve"]) == best["metric"]
+
+
+def test_a_search_in_which_every_child_fails_says_why(capfd: pytest.CaptureFixture[str]) -> None:
+    assert nascluster("launch", "digits", *SMALL[:1], "--max-children", 2, "--num-filters", 10**9) == 1
+    out = capfd.readouterr().out
+    assert "2 failed (2 invalid)" in out
+    assert "Last failure: child 2, invalid: " in out
 
 
 def test_every_size_is_a_flag(capfd: pytest.CaptureFixture[str]) -> None:
@@ -113,11 +138,13 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         (["launch", "digits", "--searcher", "ga"], "invalid choice 'ga' for argument '--searcher'"),
         (["launch", "digits", "--replicas", "0"], "`replicas` must be at least 1, got 0"),
         (["launch", "digits", "--max-children", "0"], "`max_children` must be at least 1, got 0"),
+        (["launch", "digits", "--replicas", "9" * 20], "`replicas` must be at most 100,000"),
+        (["launch", "digits", "--name=-x"], "`name` must be a folder's name .* leading dot or dash"),
         (["launch", "digits", "--epochs", "-1"], "`epochs` must be at least 1, got -1"),
         (["launch", "digits", "--epochs", "two"], "invalid literal for int.*'two'"),
         (["launch", "digits", "--train-fraction", "2"], "`train_fraction` must be above 0 and at most 1, got 2.0"),
         (["launch", "digits", "--replica", "2"], "Unrecognized options: --replica.*; did you mean --replicas?"),
-        (["launch", "synthetic", "--shards", "1000000"], "`shards` must be from 1 to the number of elements"),
+        (["launch", "synthetic", "--shards", "90000"], "`shards` must be from 1 to the number of elements"),
         (
             ["launch", "synthetic", "--local", "--gpus-per-child", "4"],
             "--gpus-per-child 4 needs 4 GPUs, but there are 0",

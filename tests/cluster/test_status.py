@@ -139,6 +139,20 @@ def test_a_resumed_driver_waits_for_the_writers_of_a_killed_one(
         pass
 
 
+def test_an_end_before_the_beginning_leaves_a_run_that_can_be_resumed(folder: RunFolder, clock: Clock) -> None:
+    """Ctrl-C between the making of the folder and the start of the ledger's actor."""
+    ledger = open_ledger(folder, clock)
+    ledger.end("stopped", "interrupted")
+    status = read_status(folder, clock.now)
+    assert (status.state, status.seconds) == ("stopped", 0)
+    clock.now += 100
+    ledger.begin(workers=1)
+    clock.now += 3
+    ledger.end("finished")
+    assert read_status(folder, clock.now).seconds == 3
+    ledger.close()
+
+
 def test_damaged_files_are_named(folder: RunFolder) -> None:
     folder.ledger.write_bytes(b"this is no database, whatever its name says")
     with pytest.raises(RunFolderError, match=r"ledger\.sqlite cannot be read"):
