@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -96,6 +97,10 @@ MAX_ATTEMPTS = 2
 """A child whose worker dies is trained once more elsewhere: the death may not have been its fault."""
 
 
+KEPT_OUTCOMES = 4_000
+"""Outcomes that the pool keeps after it gave them out; more than are ever out at once (the paper: 800)."""
+
+
 class NoWorkers(RuntimeError):
     """No worker is left to train anything."""
 
@@ -115,7 +120,8 @@ class Pool:
         self._living = 0
         self._idle: asyncio.Queue[tuple[Handle, str]] = asyncio.Queue()
         self._losses: asyncio.Queue[str] = asyncio.Queue()
-        self._children: dict[int, asyncio.Task[Outcome]] = {}
+        self._children: dict[Assignment, asyncio.Task[Outcome]] = {}
+        self._ended: deque[Assignment] = deque()
         self._enlisting: set[asyncio.Task[None]] = set()
 
     async def open(self, workers: Sequence[Handle]) -> None:
@@ -137,14 +143,19 @@ class Pool:
 
     async def evaluate(self, assignment: Assignment) -> Outcome:
         """Train a child on the next idle worker, or wait for its training if it is under way."""
-        task = self._children.get(assignment.child_id)
+        task = self._children.get(assignment)
         if task is None:
             task = asyncio.create_task(self._train(assignment))
-            self._children[assignment.child_id] = task
+            self._children[assignment] = task
+            task.add_done_callback(lambda _: self._forget_oldest(assignment))
         # A caller that dies must not take the training with it: its successor asks for the same child.
-        outcome = await asyncio.shield(task)
-        self._children.pop(assignment.child_id, None)
-        return outcome
+        return await asyncio.shield(task)
+
+    def _forget_oldest(self, ended: Assignment) -> None:
+        """An outcome is kept for a while: the caller may have died with it, and its successor asks again."""
+        self._ended.append(ended)
+        if len(self._ended) > KEPT_OUTCOMES:
+            del self._children[self._ended.popleft()]
 
     async def _train(self, assignment: Assignment) -> Outcome:
         outcome = None

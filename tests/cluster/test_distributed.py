@@ -70,9 +70,10 @@ def status(name: str) -> dict[str, Any]:
     return json.loads(finish(nascluster("status", name, "--json")))
 
 
-def session_of(process: int) -> str:
-    """The Ray session folder that a process's environment or its driver names: whose Ray it belongs to."""
-    return Path(f"/proc/{process}/environ").read_bytes().decode().split("NASCLUSTER_TEST=")[1].partition("\0")[0]
+def session_of(process: int) -> str | None:
+    """Which of the commands that these tests started a process belongs to, `None` for none of them."""
+    variables = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
+    return dict(v.partition("=")[::2] for v in variables).get("NASCLUSTER_TEST")
 
 
 def wait_for(name: str, finished: int) -> None:
@@ -194,18 +195,21 @@ def test_the_last_workers_loss_is_told(cluster: str, tmp_path: Path) -> None:
     ray.kill(pool)
 
 
-def test_a_killed_shard_host_comes_back_where_it_was() -> None:
-    """The search goes on, and no push is lost or applied twice."""
+@pytest.mark.parametrize("actor", ["ShardHost", "LedgerHost", "ReplicaHost"])
+def test_a_killed_actor_comes_back_and_nothing_is_lost_or_done_twice(actor: str) -> None:
     flags = ["--max-children", 60, "--child-seconds", 0.1, "--workers", 2, "--children", 3]
-    process = nascluster("launch", "synthetic", "--name", "shards", *flags)
-    wait_for("shards", finished=9)
-    hosts = subprocess.run(["pgrep", "-f", "ray::ShardHost"], capture_output=True, text=True, check=True).stdout.split()
-    ours = [int(pid) for pid in hosts if session_of(int(pid)) == session_of(process.pid)]
+    process = nascluster("launch", "synthetic", "--name", actor, *flags)
+    wait_for(actor, finished=9)
+    found = subprocess.run(["pgrep", "-f", f"ray::{actor}"], capture_output=True, text=True, check=True).stdout.split()
+    ours = [int(pid) for pid in found if session_of(int(pid)) == session_of(process.pid)]
     assert len(ours) == 1
     os.kill(ours[0], signal.SIGKILL)
     finish(process)
-    found = status("shards")
-    assert (found["state"], found["children"]["finished"], found["updates"]) == ("finished", 60, 20)
+    after = status(actor)
+    assert (after["state"], after["children"]["finished"], after["updates"]) == ("finished", 60, 20)
+    db = sqlite3.connect(run_folder(actor) / "ledger.sqlite")
+    assert db.execute("SELECT count(*) FROM attempts").fetchone() == (60,)  # no training was repeated
+    db.close()
 
 
 def test_a_search_on_digits_joins_the_cluster_it_is_told_of(cluster: str) -> None:
