@@ -15,59 +15,9 @@ from pathlib import Path
 from child_trainer.architecture import Architecture
 from child_trainer.outcome import Outcome
 from cluster.records import Batch, Lesson
+from cluster.schema import migrate
 from cluster.seeding import child_seed
 from controller.searcher import Child, Proposal
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS run (
-    key TEXT PRIMARY KEY,               -- state, message, started_at, beat_at, seconds_before, workers
-    value
-);
-CREATE TABLE IF NOT EXISTS children (
-    id INTEGER PRIMARY KEY,
-    replica INTEGER NOT NULL,
-    batch INTEGER NOT NULL,
-    tokens TEXT NOT NULL,               -- JSON
-    architecture TEXT NOT NULL,         -- JSON
-    architecture_id TEXT NOT NULL,
-    log_prob REAL,                      -- nats, when it was sampled
-    seed INTEGER NOT NULL,
-    state TEXT NOT NULL,                -- sampled, running, finished, failed
-    sampled_at REAL NOT NULL,           -- Unix time, like every column that ends in _at
-    ended_at REAL,
-    completion INTEGER UNIQUE,          -- 1 for the child that ended first
-    reward REAL,
-    metric REAL,
-    parameters INTEGER,
-    flops INTEGER,
-    seconds REAL,
-    cause TEXT,
-    outcome TEXT                        -- JSON
-);
-CREATE INDEX IF NOT EXISTS children_by_batch ON children (replica, batch);
-CREATE INDEX IF NOT EXISTS children_by_state ON children (state);
-CREATE TABLE IF NOT EXISTS attempts (
-    child INTEGER NOT NULL REFERENCES children (id),
-    number INTEGER NOT NULL,
-    worker TEXT NOT NULL,
-    key TEXT UNIQUE,                    -- tells a start that is delivered twice from two starts
-    started_at REAL NOT NULL,
-    ended_at REAL,
-    PRIMARY KEY (child, number)
-);
-CREATE TABLE IF NOT EXISTS batches (
-    replica INTEGER NOT NULL,
-    number INTEGER NOT NULL,            -- the sequence of its push
-    versions TEXT NOT NULL,             -- JSON, the shards' versions that it was sampled from
-    sampled_at REAL NOT NULL,
-    learned_at REAL,
-    pushed INTEGER,                     -- 1 if a gradient was pushed, 0 if there was none
-    staleness TEXT,                     -- JSON, by shard
-    figures TEXT,                       -- JSON
-    PRIMARY KEY (replica, number)
-);
-PRAGMA user_version = 1;
-"""
 
 Clock = Callable[[], float]
 
@@ -90,7 +40,7 @@ class Ledger:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(SCHEMA)
+        migrate(self._connection, str(path))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -274,4 +224,5 @@ def _child(
 
 
 def _put(db: sqlite3.Connection, **values: float | str) -> None:
-    db.executemany("INSERT OR REPLACE INTO run (key, value) VALUES (?, ?)", values.items())
+    upsert = "INSERT INTO run (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    db.executemany(upsert, values.items())

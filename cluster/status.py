@@ -9,8 +9,8 @@ from typing import Any
 
 from child_trainer.architecture import Architecture
 from cluster.config import RunConfig
-from cluster.ledger import SCHEMA
 from cluster.run_folder import RunFolder, RunFolderError
+from cluster.schema import VERSION, migrate
 
 FIRST = 16
 """Children at the start of a run that its best is compared with, and at the end that its recent reward is taken of."""
@@ -126,15 +126,25 @@ class Status:
 
 
 @contextmanager
-def _reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
-    if not folder.ledger.exists():
-        with closing(sqlite3.connect(":memory:")) as db:  # it is being made; read it as empty
-            db.executescript(SCHEMA)
-            yield db
-        return
-    with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
-        db.execute("BEGIN")  # one consistent view for all the queries that follow
-        yield db
+def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
+    """The ledger, to be read: one consistent view of it, with the tables of this version.
+
+    Raises:
+        LedgerVersionError: a newer nascluster wrote it.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as own:
+        if not folder.ledger.exists():  # it is being made; read it as empty
+            migrate(own, str(folder.ledger))
+            yield own
+            return
+        with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
+            if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
+                db.execute("BEGIN")
+                yield db
+                return
+            db.backup(own)  # the file is the writer's to bring up to date
+            migrate(own, str(folder.ledger))
+            yield own
 
 
 def read_status(folder: RunFolder, now: float) -> Status:
@@ -145,7 +155,7 @@ def read_status(folder: RunFolder, now: float) -> Status:
     """
     config, held = folder.read_config(), folder.is_held()
     try:
-        with _reading(folder) as db:
+        with reading(folder) as db:
             return _status(db, folder.name, config, held, now)
     except sqlite3.DatabaseError as error:
         raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
