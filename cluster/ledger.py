@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from child_trainer.architecture import Architecture
 from child_trainer.outcome import Outcome
-from cluster.records import Batch, Lesson
+from cluster.records import Attempt, Batch, Lesson, Verdict
+from cluster.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of, end_attempts, outcome_text
 from cluster.schema import migrate
 from cluster.seeding import child_seed
 from controller.searcher import Child, Proposal
@@ -64,7 +64,11 @@ class Ledger:
             now = self._clock()
             # Nothing of an earlier start is running any more.
             db.execute("UPDATE children SET state = 'sampled' WHERE state = 'running'")
-            db.execute("UPDATE attempts SET ended_at = ? WHERE ended_at IS NULL", (found.get("beat_at"),))
+            db.execute(
+                "UPDATE attempts SET ended_at = ?, verdict = 'lost' WHERE ended_at IS NULL",
+                (found.get("beat_at", now),),
+            )
+            db.execute("DELETE FROM addresses")
             _put(db, state="running", message="", started_at=now, beat_at=now, seconds_before=spent, workers=workers)
 
     def beat(self) -> None:
@@ -82,20 +86,26 @@ class Ledger:
         with self._lock:
             self._connection.close()
 
-    def open_batch(self, replica: int) -> Batch | None:
-        """The replica's batch that was sampled and not learnt from, with the outcomes so far."""
+    def open_batch(self, replica: int, applied: int | None = None) -> Batch | None:
+        """See `ReplicaLedger.open_batch`."""
+        if applied is not None:
+            with self._transaction() as db:
+                # A shard that fell back to an older snapshot, or was copied a little before the ledger was.
+                again = "UPDATE batches SET learned_at = NULL WHERE replica = ? AND number > ? AND pushed = 1"
+                db.execute(f"{again} AND learned_at IS NOT NULL", (replica, applied))
         with self._lock:
             row = self._connection.execute(
-                "SELECT number, versions FROM batches WHERE replica = ? AND learned_at IS NULL", (replica,)
+                "SELECT number, versions FROM batches WHERE replica = ? AND learned_at IS NULL ORDER BY number LIMIT 1",
+                (replica,),
             ).fetchone()
             if row is None:
                 return None
             children = self._children("replica = ? AND batch = ? ORDER BY id", replica, row[0])
         return Batch(replica=replica, number=row[0], versions=tuple(json.loads(row[1])), children=children)
 
-    def num_batches(self, replica: int) -> int:
-        """How many batches the replica has sampled."""
-        return self._number("SELECT count(*) FROM batches WHERE replica = ?", replica)
+    def last_batch(self, replica: int) -> int:
+        """See `ReplicaLedger.last_batch`."""
+        return self._number("SELECT coalesce(max(number), 0) FROM batches WHERE replica = ?", replica)
 
     def admit(
         self, replica: int, number: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
@@ -132,7 +142,9 @@ class Ledger:
             ),
         )
 
-    def start(self, child_id: int, worker: str, key: str | None = None) -> None:
+    def start(
+        self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None
+    ) -> None:
         """A worker begins an attempt at a child; a `key` makes a start that is delivered twice one."""
         with self._transaction() as db:
             known = db.execute("SELECT 1 FROM attempts WHERE key = ?", (key,)).fetchone()
@@ -140,20 +152,51 @@ class Ledger:
             if known or not db.execute(open_child, (child_id,)).rowcount:
                 return
             now = self._clock()
-            db.execute("UPDATE attempts SET ended_at = ? WHERE child = ? AND ended_at IS NULL", (now, child_id))
             db.execute(
-                "INSERT INTO attempts (child, number, worker, key, started_at)"
-                " SELECT ?, count(*) + 1, ?, ?, ? FROM attempts WHERE child = ?",
-                (child_id, worker, key, now, child_id),
+                "UPDATE attempts SET ended_at = ?, verdict = 'lost' WHERE child = ? AND ended_at IS NULL",
+                (now, child_id),
+            )
+            db.execute(
+                "INSERT INTO attempts (child, number, worker, key, slot, batch_size, started_at)"
+                " SELECT ?, count(*) + 1, ?, ?, ?, ?, ? FROM attempts WHERE child = ?",
+                (child_id, worker, key, slot, batch_size, now, child_id),
             )
 
-    def finish(self, child_id: int, outcome: Outcome, reward: float) -> Child:
-        """Record a child's outcome, durably; the first one wins, and the child is given back as it is recorded."""
+    def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+        """See `AttemptLedger.end_attempt`. A word that is not the first is kept beside it if it brings an outcome."""
+        with self._transaction() as db:
+            found = db.execute("SELECT child, verdict, outcome FROM attempts WHERE key = ?", (key,)).fetchone()
+            if found is None:
+                return False
+            child_id, known, known_outcome = found
+            text = outcome_text(outcome)
+            if known is not None:
+                if known == verdict and known_outcome == text:
+                    return True  # the same word, delivered twice
+                if outcome and known != Verdict.OUTCOME:
+                    db.execute("UPDATE attempts SET verdict = 'late', outcome = ? WHERE key = ?", (text, key))
+                return False
+            end_attempts(db, "key = ?", key, self._clock(), outcome, verdict)
+            if verdict != Verdict.OUTCOME:
+                db.execute("UPDATE children SET state = 'sampled' WHERE id = ? AND state = 'running'", (child_id,))
+            return True
+
+    def attempts(self, child_id: int) -> tuple[Attempt, ...]:
+        """The attempts at a child, oldest first."""
+        return self._attempts("child = ? ORDER BY number", child_id)
+
+    def running(self) -> tuple[Attempt, ...]:
+        """The attempts that have not ended."""
+        return self._attempts("ended_at IS NULL ORDER BY child")
+
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
+        """See `ReplicaLedger.finish`."""
         with self._transaction() as db:
             now = self._clock()
             db.execute(
                 "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
                 " seconds = ?, cause = ?, outcome = ?,"
+                " batch_size = (SELECT batch_size FROM attempts WHERE child = ? AND verdict = 'outcome'),"
                 " completion = (SELECT coalesce(max(completion), 0) + 1 FROM children)"
                 " WHERE id = ? AND completion IS NULL",
                 (
@@ -165,11 +208,12 @@ class Ledger:
                     outcome.flops,
                     outcome.seconds,
                     outcome.failure.cause if outcome.failure else None,
-                    json.dumps(outcome.to_json()),
+                    outcome_text(outcome),
+                    child_id,
                     child_id,
                 ),
             )
-            db.execute("UPDATE attempts SET ended_at = ? WHERE child = ? AND ended_at IS NULL", (now, child_id))
+            end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME)
             return self._children("id = ?", child_id)[0]
 
     def learned(self, replica: int, number: int, lesson: Lesson) -> None:
@@ -193,34 +237,41 @@ class Ledger:
         return self._number("SELECT coalesce(max(completion), 0) FROM children")
 
     def history(self) -> Sequence[Child]:
-        """The ended children in completion order."""
+        """The ended children that may be learnt from, in completion order."""
         with self._lock:
-            return self._children("completion IS NOT NULL ORDER BY completion")
+            return self._children("completion IS NOT NULL AND reward IS NOT NULL ORDER BY completion")
 
     def pending(self) -> Sequence[Child]:
         """The children that were sampled and have not ended."""
         with self._lock:
             return self._children("completion IS NULL ORDER BY id")
 
+    def serve(self, shards: Sequence[int], address: str) -> None:
+        """The shards are served at host:port from now on."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT INTO addresses (shard, address) VALUES (?, ?)"
+                " ON CONFLICT (shard) DO UPDATE SET address = excluded.address",
+                [(shard, address) for shard in shards],
+            )
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where the shards are served, in their order; those that are not served yet are left out."""
+        with self._lock:
+            return tuple(row[0] for row in self._connection.execute("SELECT address FROM addresses ORDER BY shard"))
+
     def _number(self, query: str, *values: object) -> int:
         with self._lock:
             return self._connection.execute(query, values).fetchone()[0]
 
+    def _attempts(self, where: str, *values: object) -> tuple[Attempt, ...]:
+        with self._lock:
+            rows = self._connection.execute(f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE {where}", values).fetchall()
+        return tuple(attempt_of(*row) for row in rows)
+
     def _children(self, where: str, *values: object) -> tuple[Child, ...]:
-        query = f"SELECT id, tokens, architecture, log_prob, outcome, reward FROM children WHERE {where}"
-        return tuple(_child(*row) for row in self._connection.execute(query, values))
-
-
-def _child(
-    child_id: int, tokens: str, architecture: str, log_prob: float | None, outcome: str | None, reward: float | None
-) -> Child:
-    proposal = Proposal(
-        tokens=tuple(json.loads(tokens)),
-        architecture=Architecture.from_json(json.loads(architecture)),
-        log_prob=log_prob,
-    )
-    ended = Outcome.from_json(json.loads(outcome)) if outcome else None
-    return Child(id=child_id, proposal=proposal, outcome=ended, reward=reward)
+        query = f"SELECT {CHILD_COLUMNS} FROM children WHERE {where}"
+        return tuple(child_of(*row) for row in self._connection.execute(query, values))
 
 
 def _put(db: sqlite3.Connection, **values: float | str) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
-from child_trainer.outcome import Outcome
+from child_trainer.outcome import Cause, Outcome
 from controller.searcher import Child, Proposal
 
 
@@ -33,15 +34,78 @@ class Lesson:
     figures: Mapping[str, float]
 
 
+class Verdict(StrEnum):
+    """What an attempt that has ended means for its child."""
+
+    OUTCOME = "outcome"
+    """It gave the child's outcome, good or bad."""
+    RETRY = "retry"
+    """It failed, and the child is to be trained again."""
+    LATE = "late"
+    """It was given up while it ran; what it brought later is kept here and nowhere else."""
+    LOST = "lost"
+    """Nobody knows what it came to: the run ended around it, or it never began."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One try at training a child.
+
+    Attributes:
+        child_id: whose.
+        key: names the attempt, unlike every other.
+        slot: the worker's number.
+        worker: where it runs: the worker's process, named so that no other is called alike.
+        batch_size: of this attempt, or `None` for the budget's.
+        started_at: Unix time.
+        verdict: `None` while it runs.
+        cause: why it failed, if it did.
+        outcome: what it gave, where that is known.
+    """
+
+    child_id: int
+    key: str
+    slot: int
+    worker: str
+    batch_size: int | None
+    started_at: float
+    verdict: Verdict | None = None
+    cause: Cause | None = None
+    outcome: Outcome | None = None
+
+
+class AttemptLedger(Protocol):
+    """The part of the ledger that whoever trains children writes and reads; every call may be repeated."""
+
+    def attempts(self, child_id: int) -> Sequence[Attempt]:
+        """The attempts at a child, oldest first."""
+        ...
+
+    def start(
+        self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None
+    ) -> None:
+        """A worker begins an attempt at a child, durably."""
+        ...
+
+    def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+        """Record what an attempt came to, durably, and whether this was the first word on it."""
+        ...
+
+
 class ReplicaLedger(Protocol):
     """The part of the ledger that replicas write and read; every call may be repeated."""
 
-    def open_batch(self, replica: int) -> Batch | None:
-        """The replica's batch that was sampled and not learnt from, with the outcomes so far."""
+    def open_batch(self, replica: int, applied: int | None = None) -> Batch | None:
+        """The replica's first batch that was not learnt from, with the outcomes so far.
+
+        Args:
+            replica: whose.
+            applied: the last of its pushes that every shard has; later ones are to be learnt again.
+        """
         ...
 
-    def num_batches(self, replica: int) -> int:
-        """How many batches the replica has sampled."""
+    def last_batch(self, replica: int) -> int:
+        """The number of the last batch that the replica has sampled, 0 before the first."""
         ...
 
     def admit(
@@ -50,8 +114,14 @@ class ReplicaLedger(Protocol):
         """Record a new batch, durably; cut to what the run's limit allows, `None` when that is reached."""
         ...
 
-    def finish(self, child_id: int, outcome: Outcome, reward: float) -> Child:
-        """Record a child's outcome, durably; the first one wins, and the child is given back as it is recorded."""
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
+        """Record a child's outcome, durably; the first one wins, and the child is given back as it is recorded.
+
+        Args:
+            child_id: whose.
+            outcome: what its training gave.
+            reward: what the searcher learns from; `None` keeps the child from it.
+        """
         ...
 
     def learned(self, replica: int, number: int, lesson: Lesson) -> None:

@@ -54,7 +54,7 @@ def replica_loop(replica: Replica) -> Iterator[None]:
         snapshot = replica.store.pull() if replica.store else NOTHING
         batch = ledger.open_batch(replica.index)
         if batch is None:
-            number = ledger.num_batches(replica.index) + 1
+            number = ledger.last_batch(replica.index) + 1
             proposals = searcher.ask(replica.children, _view(replica, snapshot, "ask", number))
             batch = ledger.admit(replica.index, number, proposals, snapshot.versions)
         if batch is None:

@@ -10,7 +10,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.ledger import Ledger
-from cluster.records import Lesson
+from cluster.records import Lesson, Verdict
 from cluster.seeding import child_seed
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -57,7 +57,7 @@ def test_the_limit_cuts_the_last_batch_and_refuses_the_next(ledger: Ledger) -> N
     assert len(ledger.admit(0, 1, proposals(8), ()).children) == 8  # type: ignore[union-attr]
     assert [child.id for child in ledger.admit(1, 1, proposals(8), ()).children] == [9, 10]  # type: ignore[union-attr]
     assert ledger.admit(2, 1, proposals(8), ()) is None
-    assert ledger.num_batches(2) == 0
+    assert ledger.last_batch(2) == 0
 
 
 def test_admitting_a_batch_again_gives_the_one_that_is_there(ledger: Ledger) -> None:
@@ -91,7 +91,7 @@ def test_a_batch_stays_open_until_it_is_learned(ledger: Ledger) -> None:
     assert open_batch.children[0].reward == 0.1
     ledger.learned(0, 1, Lesson(staleness=(0, 2), figures={"baseline": 0.3}))
     assert ledger.open_batch(0) is None
-    assert ledger.num_batches(0) == 1
+    assert ledger.last_batch(0) == 1
 
 
 def test_attempts_and_outcomes_are_recorded_for_people(ledger: Ledger, path: Path) -> None:
@@ -140,13 +140,85 @@ def test_a_new_start_forgets_who_was_running(ledger: Ledger, path: Path) -> None
     again.close()
 
 
+def test_the_first_word_on_an_attempt_wins_and_a_late_result_is_only_kept_beside_it(ledger: Ledger) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.start(1, "here", "a", slot=3, batch_size=16)
+    assert [(a.key, a.slot, a.batch_size, a.verdict) for a in ledger.running()] == [("a", 3, 16, None)]
+    silent = outcome(cause=Cause.CRASHED)
+    assert ledger.end_attempt("a", silent, Verdict.RETRY)
+    assert ledger.end_attempt("a", silent, Verdict.RETRY)  # delivered twice
+    assert ledger.running() == ()
+    assert not ledger.end_attempt("a", outcome(0.9), Verdict.OUTCOME)
+    ledger.start(1, "there", "b")
+    assert ledger.end_attempt("b", outcome(0.5), Verdict.OUTCOME)
+    assert not ledger.end_attempt("b", outcome(0.7), Verdict.OUTCOME)
+    assert not ledger.end_attempt("never begun", outcome(0.7), Verdict.OUTCOME)
+    assert [(a.key, a.verdict, a.cause, a.outcome) for a in ledger.attempts(1)] == [
+        ("a", Verdict.LATE, Cause.CRASHED, outcome(0.9)),
+        ("b", Verdict.OUTCOME, None, outcome(0.5)),
+    ]
+    assert ledger.completed() == 0  # the child's outcome is recorded by whoever learns from it
+    assert ledger.finish(1, outcome(0.5), 0.1).outcome == outcome(0.5)
+
+
+def test_a_child_to_be_trained_again_is_sampled_meanwhile(ledger: Ledger, path: Path) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.start(1, "here", "a")
+    ledger.end_attempt("a", outcome(cause=Cause.PREEMPTED), Verdict.RETRY)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT state FROM children").fetchall() == [("sampled",)]
+    assert db.execute("SELECT cause, message, ended_at IS NULL FROM attempts").fetchall() == [("preempted", "why", 0)]
+    ledger.start(1, "there", "b", batch_size=8)
+    ledger.end_attempt("b", outcome(), Verdict.OUTCOME)
+    assert db.execute("SELECT state FROM children").fetchall() == [("running",)]
+    ledger.finish(1, outcome(), 0.1)
+    assert db.execute("SELECT state, batch_size FROM children").fetchall() == [("finished", 8)]
+    db.close()
+
+
+def test_a_dropped_child_has_ended_and_is_not_learnt_from(ledger: Ledger) -> None:
+    ledger.admit(0, 1, proposals(2), ())
+    assert ledger.finish(1, outcome(cause=Cause.DIVERGED), None).reward is None
+    ledger.finish(2, outcome(), 0.1)
+    assert ledger.completed() == 2
+    assert [child.id for child in ledger.history()] == [2]
+    assert ledger.pending() == ()
+
+
+def test_batches_whose_push_a_shard_has_lost_are_learnt_again_in_order(ledger: Ledger) -> None:
+    for number, pushed in ((1, (0,)), (2, None), (3, (0,)), (4, (0,))):
+        ledger.admit(0, number, proposals(1), ())
+        ledger.learned(0, number, Lesson(staleness=pushed, figures={}))
+    ledger.admit(1, 1, proposals(1), ())
+    ledger.learned(1, 1, Lesson(staleness=(0,), figures={}))
+    assert ledger.open_batch(0, applied=4) is None
+    numbers = []
+    applied = 1
+    while batch := ledger.open_batch(0, applied=applied):
+        numbers.append(batch.number)
+        applied = batch.number
+        ledger.learned(0, batch.number, Lesson(staleness=(0,), figures={}))
+    assert numbers == [3, 4]  # nothing was pushed of 2
+    assert ledger.open_batch(1, applied=1) is None
+
+
+def test_addresses_of_shards_that_moved(ledger: Ledger) -> None:
+    ledger.begin(workers=1)
+    ledger.serve([0, 1], "a:1")
+    ledger.serve([2], "b:1")
+    ledger.serve([0, 1], "c:2")
+    assert ledger.addresses() == ("c:2", "c:2", "b:1")
+    ledger.begin(workers=1)
+    assert ledger.addresses() == ()
+
+
 def test_a_failed_write_changes_nothing(ledger: Ledger) -> None:
     ledger.admit(0, 1, proposals(1), ())
     bad = Proposal(tokens=(0, 0, 0), architecture=SPACE.decode((0, 0, 0)), log_prob=object())  # type: ignore[arg-type]
     with pytest.raises(sqlite3.Error):
         ledger.admit(1, 1, [*proposals(1), bad], ())
     assert [child.id for child in ledger.pending()] == [1]
-    assert ledger.num_batches(1) == 0
+    assert ledger.last_batch(1) == 0
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -196,7 +268,7 @@ class LedgerMachine(RuleBasedStateMachine):
             batch = self.ledger.open_batch(replica)
             known = self.batches.get(replica)
             assert (batch and (batch.number, [child.id for child in batch.children])) == known
-            assert self.ledger.num_batches(replica) == self.numbers[replica]
+            assert self.ledger.last_batch(replica) == self.numbers[replica]
 
     def teardown(self) -> None:
         if hasattr(self, "ledger"):
