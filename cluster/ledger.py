@@ -189,6 +189,11 @@ class Ledger:
         """The attempts that have not ended."""
         return self._attempts("ended_at IS NULL ORDER BY child")
 
+    def open_children(self) -> tuple[int, ...]:
+        """The ids of the children that have not ended."""
+        with self._lock:
+            return tuple(row[0] for row in self._connection.execute("SELECT id FROM children WHERE completion IS NULL"))
+
     def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
         """See `ReplicaLedger.finish`."""
         with self._transaction() as db:

@@ -13,7 +13,7 @@ from rich.console import Console
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.progress import Progress
-from cluster.run_folder import RunFolder
+from cluster.run_folder import RunFolder, Stopped
 from cluster.status import Status, read_status
 
 EXIT_STATUS = {"finished": 0, "failed": 1, "stopped": 130}
@@ -37,11 +37,14 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
             if not folder.path.exists():
                 folder.create(config)
             stack.enter_context(folder.held())
+            folder.begin_anew()
             begun.set()
             _say(console, f"Run {folder.name} in {folder.path}")
 
         try:
             (_run_here if config.local else _run_on_ray)(config, folder, console, begin)
+        except Stopped:
+            state, message = "stopped", "as asked"
         except KeyboardInterrupt:
             if not begun.is_set():
                 raise

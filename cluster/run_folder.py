@@ -27,6 +27,10 @@ class RunFolderError(ValueError):
     """There is no such run, there already is one, or it cannot be made or read."""
 
 
+class Stopped(Exception):
+    """The run was asked to stop, and nothing is in training any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """Where a run's files are.
@@ -56,6 +60,23 @@ class RunFolder:
     def shards(self) -> Path:
         """The shards' snapshots."""
         return self.path / "shards"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What the children in training have saved to go on from."""
+        return self.path / "checkpoints"
+
+    def ask_to_stop(self) -> None:
+        """Ask whoever runs the run to stop it once nothing is in training."""
+        (self.path / STOP).touch()
+
+    def stop_asked(self) -> bool:
+        """Whether somebody has asked."""
+        return (self.path / STOP).exists()
+
+    def begin_anew(self) -> None:
+        """Forget that somebody asked a driver before this one to stop."""
+        (self.path / STOP).unlink(missing_ok=True)
 
     @property
     def error(self) -> Path:
@@ -126,6 +147,9 @@ class RunFolder:
             return True
         return False
 
+
+STOP = "stop"
+"""The file whose being there asks the driver to stop."""
 
 WRITERS = "writers.lock"
 
