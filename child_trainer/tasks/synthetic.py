@@ -50,7 +50,7 @@ class SyntheticTask:
     ) -> None:
         """Report the score's curve; see `Task.fit`."""
         goal = score(architecture)
-        fault = drawn_fault(self.faults, seed)
+        fault = drawn_fault(self.faults, seed) if self.faults else None
         if self.child_seconds:
             progress.resume()
         for epoch in range(len(progress.curve) + 1, budget.epochs + 1):
