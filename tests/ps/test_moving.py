@@ -242,19 +242,28 @@ def test_calls_on_a_channel_that_is_closed_for_a_move_go_on_elsewhere(closing: C
     release.set()
 
 
+def wait_until_heard(server: ShardServer, client: str, now_s: float) -> None:
+    """Until every shard has heard of the client at this time of its clock."""
+    until = time.monotonic() + 20
+    while any(shard._leases._heard[client] != now_s for shard in server._shards.values()):
+        assert time.monotonic() < until, f"{client} was not heard"
+        time.sleep(0.005)
+
+
 def test_a_store_keeps_the_leases_of_its_clients_and_only_theirs(closing: Callable[[Any], Any]):
-    layout = members("ssp", lease_s=0.6)
-    server = closing(ShardServer(layout, [0, 1], None, token="secret"))
+    layout, now = members("ssp", lease_s=0.2), [0.0]
+    server = closing(ShardServer(layout, [0, 1], None, token="secret", clock=lambda: now[0]))
     one, other = (closing(GrpcStore(layout, [server.address] * 2, token="secret")) for _ in range(2))
     one.initialize({"x": torch.zeros(10)})
     one.pull(client="b")
     push(other, "a", 1)
-    until = time.monotonic() + 2.0
-    while time.monotonic() < until:
+    for _ in range(5):
+        now[0] += 0.15
+        wait_until_heard(server, "b", now[0])
         assert held_back(other, "a"), "b is silent, but its store is not"
-        time.sleep(0.02)
     one.close()
-    time.sleep(1.0)
+    time.sleep(0.2)  # what it sent before has arrived by then
+    now[0] += 0.5
     assert not held_back(other, "a")
 
 
@@ -272,19 +281,17 @@ def test_who_has_left_is_not_kept(closing: Callable[[Any], Any]):
 
 def test_leases_follow_a_shard_that_moves(closing: Callable[[Any], Any], tmp_path: Path):
     """A replica may wait an hour for its children: its lease must not end because a shard has moved meanwhile."""
-    layout = members("ssp", lease_s=1.0)
+    layout, now = members("ssp", lease_s=0.2), [0.0]
     old = ShardServer(layout, [0, 1], tmp_path)
     where = [old.address] * 2
     store = closing(GrpcStore(layout, lambda: where))
     store.initialize({"x": torch.zeros(10)})
     store.pull(client="b")
     old.stop(0)
-    new = closing(ShardServer(layout, [0, 1], tmp_path))
+    new = closing(ShardServer(layout, [0, 1], tmp_path, clock=lambda: now[0]))
     where = [new.address] * 2
-    other = closing(GrpcStore(layout, [new.address] * 2))
-    push(other, "a", 1)
-    time.sleep(2.5)
-    assert held_back(other, "a")
+    now[0] = 0.3
+    wait_until_heard(new, "b", now[0])
 
 
 def test_async_stores_keep_nobody(closing: Callable[[Any], Any]):
