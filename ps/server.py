@@ -194,9 +194,9 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
             if len(data) + len(message.chunk) > limit:
                 raise errors.TooLarge(f"a message to shard {head.target.shard} must be at most {limit} bytes, got more")
             data += message.chunk
-        # gRPC ends the stream without an error when it has just refused a message that is no protobuf.
-        if not context.is_active():
-            raise errors.MalformedMessage("the stream was broken off before its end")
+        # gRPC ends the stream without an error when it has refused a message, and sometimes when the client is gone.
+        if not context.is_active() or (head.HasField("size_bytes") and head.size_bytes != len(data)):
+            raise errors.MalformedMessage(f"the stream was broken off after {len(data)} bytes")
         return head, shard, data
 
 

@@ -33,6 +33,7 @@ class How(StrEnum):
     """What goes wrong."""
 
     LOST_REQUEST = "the request is lost: the shard never sees it"
+    CUT_SHORT = "the connection breaks within the request, whose first part makes sense by itself"
     LOST_REPLY = "the reply is lost: the shard has applied the push and written it"
     DUPLICATED = "the request arrives twice, and the second reply is the one that arrives"
     LATE = "the request is held up, and arrives once the client has had its next push acked"
@@ -102,8 +103,8 @@ class Injector(grpc.StreamUnaryClientInterceptor):
         if not client_call_details.method.endswith("/Push"):
             return continuation(client_call_details, iter(requests))
 
-        def begin() -> Any:
-            return continuation(client_call_details, iter(requests))
+        def begin(messages: Sequence[Any] = requests) -> Any:
+            return continuation(client_call_details, iter(messages))
 
         def send() -> Any:
             call = begin()
@@ -114,6 +115,8 @@ class Injector(grpc.StreamUnaryClientInterceptor):
         fail = self._wait_for_turn(client, sequence, shard)
         if fail is not None:
             try:
+                if fail.how == How.CUT_SHORT:
+                    _cut_short(head, begin)
                 return self._strike(fail, lambda: _until_answered(send), begin)
             finally:
                 with self._turn:
@@ -148,7 +151,7 @@ class Injector(grpc.StreamUnaryClientInterceptor):
 
     def _strike(self, fail: Fail, send: Callable[[], Any], begin: Callable[[], Any]) -> Any:
         match fail.how:
-            case How.LOST_REQUEST:
+            case How.LOST_REQUEST | How.CUT_SHORT:
                 pass
             case How.LOST_REPLY:
                 send()
@@ -188,6 +191,15 @@ class Injector(grpc.StreamUnaryClientInterceptor):
             assert send().result().duplicate, f"{fail} was applied twice"
             with self._turn:
                 self._late.remove((fail, send))
+
+
+def _cut_short(head: Any, begin: Callable[[Sequence[Any]], Any]) -> None:
+    """Without any gradients it would be a push, too; the shard must see that this is not all."""
+    part = type(head)()
+    part.CopyFrom(head)
+    part.ClearField("chunk")
+    refusal = begin([part]).exception()
+    assert refusal.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE), refusal
 
 
 def _until_answered(send: Callable[[], Any]) -> Any:

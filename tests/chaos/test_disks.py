@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class Disk:
 
     def remount(self, how: str) -> None:
         """`ro` or `rw`."""
-        subprocess.run(["mount", "-o", f"remount,{how}", self.path], check=True)
+        subprocess.run(["mount", "-o", f"remount,{how}", self.path], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -154,6 +155,48 @@ def test_a_disk_that_becomes_read_only_under_a_shard(disk: Disk, tmp_path: Path)
     for push in (refused, *pushes):
         shards.push(push)
     assert shards.acked == 6
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_bad_disk_under_shards_that_write_now_and_then(disk: Disk, how: str) -> None:
+    """With an interval, pushes are acked before they are written, but not between a failed write and a good one."""
+    folder = disk.path / "shards"
+    store = LocalStore(LAYOUT, folder, snapshot_interval_s=0.02)
+    store.initialize({"x": torch.zeros(6_000)})
+    pushes = pushes_of(LAYOUT, "a", range(1, 10_000))
+    for push in itertools.islice(pushes, 3):
+        store.push(push)
+    disk.fill() if how == "full" else until_done(lambda: disk.remount("ro"), subprocess.CalledProcessError)
+    refused: list[Push] = []
+
+    def push_on() -> None:
+        for push in pushes:
+            refused[:] = [push]
+            store.push(push)
+            time.sleep(0.002)
+
+    with pytest.raises(
+        NotDurable, match=r"could not write .*shards/shard-00\d.safetensors: .*(No space|Read-only file)"
+    ):
+        push_on()
+    disk.free() if how == "full" else disk.remount("rw")
+    until_done(lambda: store.push(refused[0]), NotDurable)
+    sent = {"a": refused[0].sequence}
+    assert_each_applied_once(store, LAYOUT, sent)
+    store.close()
+    assert_each_applied_once(LocalStore(LAYOUT, folder), LAYOUT, sent)
+
+
+def until_done(act: Callable[[], object], refusal: type[Exception]) -> None:
+    """Again and again, until it is not refused."""
+    give_up = time.monotonic() + 10
+    while True:
+        try:
+            act()
+            return
+        except refusal:
+            assert time.monotonic() < give_up
+            time.sleep(0.005)
 
 
 SPACE = ConvolutionalSpace(initial_depth=1)

@@ -50,7 +50,7 @@ def ones() -> dict[str, torch.Tensor]:
 
 def push(chunk: bytes = b"", target: dict[str, Any] = PARTS, **changes: Any) -> bytes:
     """A push's first message; a good one unless something is changed."""
-    fields = {"client": "mallory", "sequence": 1, "seen_version": 0, "chunk": chunk} | changes
+    fields = {"client": "mallory", "sequence": 1, "seen_version": 0, "chunk": chunk, "size_bytes": len(chunk)} | changes
     return ps_pb2.PushRequest(target=ps_pb2.Target(**target), **fields).SerializeToString()
 
 
@@ -231,6 +231,9 @@ CASES: list[Case] = [
             ("sequence", -(2**63)),
             ("seen_version", -1),
             ("seen_version", -(2**63)),
+            ("size_bytes", 1),
+            ("size_bytes", -1),
+            ("size_bytes", 2**63 - 1),
         )
     ),
     *(
@@ -329,12 +332,15 @@ def test_the_largest_sequence_is_one_like_any_other(rig: Rig) -> None:
     rig.push_well()
 
 
+REFUSALS = ("INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED")
+
+
 def assert_right(rig: Rig, message: bytes) -> None:
     """Either the message is refused and no bit changes, or it is a push, and exactly what it says has happened."""
     twin, before, files = rig.twin(), rig.state(), rig.files()
     answer = rig.send("Push", [message])
     if answer.code != "OK":
-        assert answer.code in ("INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED")
+        assert answer.code in REFUSALS
         assert (answer.error is None) == (not is_protobuf(message)), answer
         assert (rig.state(), rig.files()) == (before, files)
         return
@@ -359,28 +365,43 @@ def is_protobuf(message: bytes) -> bool:
     return True
 
 
-def test_a_push_that_is_broken_off_is_not_applied_in_part(rig: Rig) -> None:
-    """Neither when a later message is garbage nor when the client goes away: gRPC just ends the stream."""
-    good = push(encode(ones()), client="broken")
+def test_a_push_that_is_broken_off_by_garbage_is_not_applied(rig: Rig) -> None:
+    """gRPC refuses the message and just ends the stream; also for a client that does not say how long it is."""
     state, files = rig.state(), rig.files()
     for _ in range(20):
-        assert rig.send("Push", [good, b"\xff" * 9]).code == "INTERNAL"
-    for _ in range(20):
-        ended, read = threading.Event(), threading.Event()
-
-        def messages(read: threading.Event = read, ended: threading.Event = ended) -> Iterator[bytes]:
-            yield good
-            read.set()
-            ended.wait(20)
-
-        call = rig.channel.stream_unary("/nascluster.ps.ParameterShards/Push").future(messages(), metadata=BEARER)
-        assert read.wait(20)
-        time.sleep(0.005)  # for the server to read it, too
-        call.cancel()
-        ended.set()
+        head = ps_pb2.PushRequest.FromString(push(encode(ones()), client="broken"))
+        head.ClearField("size_bytes")
+        assert rig.send("Push", [head.SerializeToString(), b"\xff" * 9]).code == "INTERNAL"
     assert (rig.state(), rig.files()) == (state, files)
     rig.push_well()  # when this is answered, so is all that came before
     assert "broken" not in json.loads(rig.state()[1])["clients"]
+
+
+@pytest.mark.parametrize("method", STREAMS_IN)
+def test_a_client_that_dies_within_a_stream_has_sent_nothing(rig: Rig, method: str) -> None:
+    """What has arrived makes sense by itself, and now and then gRPC ends such a stream as if the client had."""
+    size = len(encode(ones())) * 2
+    fields = {"client": "dying", "sequence": 1} if method == "Push" else {}
+    head = of(method, chunk=encode(ones()), size_bytes=size, **fields)
+    state, files = rig.state(), rig.files()
+    for _ in range(100):
+        ended, read = threading.Event(), threading.Event()
+
+        def messages(read: threading.Event = read, ended: threading.Event = ended) -> Iterator[bytes]:
+            yield head
+            read.set()
+            ended.wait(20)
+
+        call = rig.channel.stream_unary(f"/nascluster.ps.ParameterShards/{method}").future(messages(), metadata=BEARER)
+        assert read.wait(20)
+        time.sleep(0.003)  # for the server to read it, too
+        call.cancel()
+        ended.set()
+    answer = rig.send(method, [head])  # this stream ends, but too early
+    assert (answer.code, answer.error) == ("INVALID_ARGUMENT", "MalformedMessage")
+    assert (rig.state(), rig.files()) == (state, files)
+    rig.push_well()
+    assert "dying" not in json.loads(rig.state()[1])["clients"]
 
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -390,6 +411,16 @@ FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 @given(data=st.binary(max_size=200))
 def test_random_bytes_for_a_message(rig: Rig, data: bytes) -> None:
     assert_right(rig, data)
+
+
+@FUZZ
+@given(method=st.sampled_from(["Initialize", "Pull", "Status"]), data=st.binary(max_size=200), whole=st.booleans())
+def test_random_bytes_for_the_other_methods(rig: Rig, method: str, data: bytes, whole: bool) -> None:
+    """Random from the first byte, or after a good head."""
+    state, files = rig.state(), rig.files()
+    answer = rig.send(method, [data if whole else of(method) + data])
+    assert answer.code in ("OK", *REFUSALS)
+    assert (rig.state(), rig.files()) == (state, files)
 
 
 @FUZZ
