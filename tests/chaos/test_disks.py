@@ -66,7 +66,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     command = [MOUNT, "-t", "tmpfs", "-o", "size=8m", "tmpfs", path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"a small disk cannot be mounted here (it takes root): {done.stderr.strip()}")
+        pytest.skip(f"a small disk cannot be mounted here (it takes root): {done.stderr.partition(chr(10))[0]}")
     yield Disk(path)
     subprocess.run(["umount", "--lazy", path], check=True)
 
