@@ -4,11 +4,12 @@ A child's file is replaced at every save, and removed when its outcome is in the
 of children that have ended is removed when the run goes on. So there are never more files than children in training.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from child_trainer.checkpoint_file import CheckpointFile
 
 
 class CheckpointFolder:
@@ -23,10 +24,7 @@ class CheckpointFolder:
 
     def load(self, child_id: int) -> bytes | None:
         """What the child saved last, or `None`."""
-        try:
-            return self._file(child_id).read_bytes()
-        except FileNotFoundError:
-            return None
+        return CheckpointFile(self._file(child_id)).load()
 
     def save(self, child_id: int, data: bytes) -> None:
         """Replace what the child saved before; when this returns, it is on disk.
@@ -35,16 +33,7 @@ class CheckpointFolder:
             OSError: it is not; what was there before still is.
         """
         self._path.mkdir(exist_ok=True)
-        file = self._file(child_id)
-        draft = file.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with draft.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(file)
-        finally:
-            draft.unlink(missing_ok=True)
+        CheckpointFile(self._file(child_id)).save(data)
 
     def forget(self, child_id: int) -> None:
         """The child has ended."""

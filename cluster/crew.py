@@ -45,6 +45,13 @@ class Report:
     last_words: str = ""
 
 
+def obituary(place: str, last_words: str) -> str:
+    """The text for a process that died; the last line says it all, as in Python's tracebacks."""
+    if not last_words:
+        return f"{place} died without a word: killed from outside, or for want of memory"
+    return f"{last_words}\n{place} died: {last_words.partition(chr(10))[0]}"
+
+
 class Gone(Exception):
     """A worker can never be started again; the message says why."""
 

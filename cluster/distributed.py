@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 
 import ray
 import torch
+from ray._private import worker as ray_worker
+from ray.exceptions import RayActorError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -38,6 +41,9 @@ from ps.store import Layout
 
 CONNECT_S = 10.0
 """Seconds in which a cluster that was named must answer."""
+
+AGAIN_S = 0.2
+"""Seconds between two questions to a pool that is being started again."""
 
 LOOK_S = 1.0
 """Seconds between two looks at whether the run is asked to stop."""
@@ -92,6 +98,7 @@ def cluster(topology: Topology, say: Callable[[str], object]) -> Iterator[Cluste
         if not joined:
             say("Starting Ray on this machine ...")
             _start(max(int(nodes[0].cores), workers))
+        _hush()
         interface = ray.util.get_node_ip_address() if joined else "127.0.0.1"
         yield Cluster(nodes=nodes, workers=workers, gpus_each=gpus_each, interface=interface)
     finally:
@@ -170,7 +177,10 @@ def _wait(ended: list[ray.ObjectRef], pool: Handle, folder: RunFolder, say: Call
     while ended:
         done, _ = ray.wait([*ended, loss], num_returns=1, timeout=LOOK_S)
         if loss in done:
-            say(f"A worker is lost: {ray.get(loss)}")
+            try:
+                say(f"A worker is lost: {ray.get(loss)}")
+            except RayActorError:  # the pool is being started again
+                time.sleep(AGAIN_S)
             loss = pool.next_loss.remote()
         elif done:
             ray.get(done)
@@ -199,6 +209,11 @@ def _serve_shards(
     store.initialize(initial_values(groups))
     store.close()
     return layout, hosts
+
+
+def _hush() -> None:
+    """Ray prints the death of every process, with no switch against it; here each is told by its cause."""
+    ray_worker._worker_logs_enabled = False
 
 
 def _resources(node: dict[str, Any]) -> Resources:

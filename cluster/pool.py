@@ -11,7 +11,7 @@ from typing import Any
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.backlog import Backlog
-from cluster.crew import BrokenOff, Crew, Gone, Order, PoolLedger, Report
+from cluster.crew import BrokenOff, Crew, Gone, Order, PoolLedger, Report, obituary
 from cluster.evaluator import Assignment
 from cluster.reactions import Reactions
 from cluster.records import Attempt, Verdict
@@ -229,8 +229,7 @@ class Pool:
     async def _settle_suspect(self, member: Member, attempt: Attempt, report: Report) -> None:
         if report.place != attempt.worker:
             cause = await self._cause_of_death(member)
-            text = report.last_words or "the process died without a word: killed from outside, or for want of memory"
-            await self._backlog.conclude(attempt, _failed(attempt, cause, f"{attempt.worker}: {text}"))
+            await self._backlog.conclude(attempt, _failed(attempt, cause, obituary(attempt.worker, report.last_words)))
         elif report.key == attempt.key and report.outcome is not None:
             await self._backlog.conclude(attempt, report.outcome)
         else:

@@ -5,7 +5,7 @@ before the ledger says so. One that starts after another died goes on from the b
 """
 
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from child_trainer.outcome import Outcome
@@ -71,10 +71,7 @@ def replica_loop(replica: Replica) -> Iterator[None]:
             for child_id, outcome in replica.evaluator.completed():
                 ended[child_id] = ledger.finish(child_id, outcome, replica.reward(outcome))
             yield
-        children = [child for child in batch.children if ended[child.id].reward is not None]
-        update = searcher.learn(
-            [ended[child.id] for child in children], _view(replica, snapshot, "learn", batch.number)
-        )
+        update = _learn(replica, [ended[child.id] for child in batch.children], snapshot, batch.number)
         staleness = _push(replica, store, batch, update) if store else None
         ledger.learned(replica.index, batch.number, Lesson(staleness=staleness, figures=update.figures))
     if store:
@@ -89,6 +86,14 @@ def _pull(replica: Replica, store: ParameterStore) -> Generator[None, None, Snap
         except TooFarAhead:
             replica.pause()
             yield
+
+
+def _learn(replica: Replica, children: Sequence[Child], snapshot: Snapshot, number: int) -> Update:
+    """What the batch teaches; children without a reward are kept from the searcher."""
+    known = [child for child in children if child.reward is not None]
+    if not known:
+        return Update(gradients={}, figures={})
+    return replica.searcher.learn(known, _view(replica, snapshot, "learn", number))
 
 
 def _assignment(replica: Replica, child: Child) -> Assignment:

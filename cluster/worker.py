@@ -110,13 +110,14 @@ class LastWords:
     def take(self) -> str:
         """What the last process left, and nothing when asked again."""
         try:
-            text = self._path.read_text(errors="replace")[:LONGEST_LAST_WORDS]
+            text = self._path.read_text(errors="replace")
             self._path.unlink()
         except OSError:
             return ""
-        return text.strip()
+        # Python adds a long list of the extension modules that were loaded.
+        return text.partition("\nExtension modules:")[0][:LONGEST_LAST_WORDS].strip()
 
     def record(self) -> None:
         """Have Python write the stack there if this process dies of a fault such as a segmentation violation."""
         self._file = self._path.open("w")
-        faulthandler.enable(self._file)
+        faulthandler.enable(self._file, all_threads=False)

@@ -66,6 +66,19 @@ def test_shards_do_not_change_a_search(shards: int, tmp_path: Path) -> None:
     assert ledger(tmp_path, "one")["children"] == ledger(tmp_path, "many")["children"]
 
 
+@pytest.mark.parametrize(
+    ("consistency", "largest"), [({"consistency": "sync"}, 0), ({"consistency": "ssp", "staleness_bound": 1}, 4)]
+)
+def test_replicas_that_wait_for_each_other_come_to_the_end(
+    consistency: dict[str, Any], largest: int, tmp_path: Path
+) -> None:
+    topology = Topology(replicas=3, shards=2, children=2, **consistency)
+    status = search(replace(SYNTHETIC, max_children=26, topology=topology), tmp_path)  # 13 batches: one has one more
+    assert (status.state, status.finished, status.updates) == ("finished", 26, 13)
+    assert status.staleness is not None
+    assert status.staleness[1] <= largest
+
+
 def test_replicas_share_what_they_learn(tmp_path: Path) -> None:
     status = search(replace(SYNTHETIC, topology=Topology(replicas=3, shards=2, children=2)), tmp_path)
     assert (status.state, status.finished, status.updates) == ("finished", 24, 12)

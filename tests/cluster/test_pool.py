@@ -49,7 +49,7 @@ def test_a_killed_workers_child_is_trained_elsewhere_at_once() -> None:
     assert first.slot != second.slot
     assert second.started_at < START_S + 5 + START_S + 1
     text = first.outcome.failure.message  # type: ignore[union-attr]
-    assert text.startswith(f"{first.worker}: the process died without a word")
+    assert text.startswith(f"{first.worker} died without a word")
 
 
 def test_the_only_worker_gets_the_child_again_rather_than_nobody() -> None:

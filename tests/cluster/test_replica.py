@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from child_trainer.outcome import Budget, Outcome
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
 from cluster.evaluator import Assignment, InProcessEvaluator
 from cluster.ledger import Ledger
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
@@ -159,3 +159,47 @@ def test_random_search_needs_no_store(tmp_path: Path) -> None:
     run.start()
     assert run.trained == [1, 2, 3, 4, 5]
     assert run.rows("SELECT DISTINCT pushed FROM batches") == [(0,)]
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "another's bytes"])
+def test_what_a_damaged_snapshot_has_lost_is_learnt_again_and_nothing_twice(
+    undisturbed: Run, tmp_path: Path, damage: str
+) -> None:
+    """One shard falls back to its last snapshot but one; the batch behind the lost push is still in the ledger."""
+    again = 0
+    for dies_at in range(undisturbed.calls):
+        run = Run(tmp_path / str(dies_at))
+        run.start(dies_at, after=True)
+        newest = run.folder / "shards" / "shard-001.safetensors"
+        if not (newest.parent / "shard-001.previous.safetensors").exists():
+            continue
+        data = newest.read_bytes()
+        newest.write_bytes({"torn": data[: len(data) // 2], "empty": b"", "another's bytes": data[::-1]}[damage])
+        ((learned,),) = run.rows("SELECT count(learned_at) FROM batches")
+        run.start()
+        assert run.pushes == [3, 3], f"call {dies_at}: an acknowledged push was lost or applied twice"
+        assert run.rows("SELECT number, pushed, learned_at IS NULL FROM batches") == [(1, 1, 0), (2, 1, 0), (3, 1, 0)]
+        assert sorted(set(run.trained)) == [1, 2, 3, 4, 5]
+        again += learned > 0
+    assert again > 5
+
+
+def test_a_ledger_behind_the_shards_numbers_its_next_batch_above_theirs(tmp_path: Path) -> None:
+    """Else the shards would take the new batch's push for one that they have."""
+    run = Run(tmp_path)
+    run.start()
+    (tmp_path / "ledger.sqlite").unlink()
+    run.start()
+    assert run.rows("SELECT number, pushed FROM batches") == [(4, 1), (5, 1), (6, 1)]
+    assert run.pushes == [6, 6]
+
+
+def test_dropped_children_are_kept_from_the_searcher(tmp_path: Path) -> None:
+    """Of the first batch nothing is left to learn from; its empty push is an update all the same."""
+    faults = TaskOptions(task="synthetic", child_faults="diverged=1")
+    run = Run(tmp_path, replace(CONFIG, task=faults, failures=FailureOptions(on_failure="diverged=drop")))
+    run.start()
+    assert run.rows("SELECT DISTINCT state, reward, cause FROM children") == [("failed", None, "diverged")]
+    assert run.rows("SELECT number, pushed, figures FROM batches") == [(n, 1, "{}") for n in (1, 2, 3)]
+    groups = make_parameters(CONFIG, make_searcher(CONFIG))
+    assert all(torch.equal(run.values[name], value) for name, value in initial_values(groups).items())
