@@ -320,11 +320,15 @@ def open_store(layout: Layout, ledger: Handle, token: str) -> GrpcStore:
 class ReplicaHost:
     """Runs one or more controller replicas, each in a thread of its own."""
 
-    def run(self, config: RunConfig, indices: Sequence[int], connections: Connections) -> None:
-        """Run these replicas to the end of the search; raises what the first of them raised."""
+    def __init__(self) -> None:
         import torch
 
+        import cluster.parts  # noqa: F401 - takes a second or two, and the process starts before it is told to run
+
         torch.set_num_threads(1)  # a policy of this size only loses by more
+
+    def run(self, config: RunConfig, indices: Sequence[int], connections: Connections) -> None:
+        """Run these replicas to the end of the search; raises what the first of them raised."""
         layout = connections.layout
         store = layout and open_store(layout, connections.ledger, connections.token)
         threads = ThreadPoolExecutor(len(indices))

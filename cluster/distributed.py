@@ -126,13 +126,14 @@ def run_distributed(
     with watch(ledger.beat.remote):
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
         pool, workers = _start_workers(config, cluster, here)
+        replicas = config.topology.replicas
+        shares = spread(replicas, num_hosts(replicas, sum(node.cores for node in cluster.nodes)))
+        # Started before there is anything for them to do: their processes take seconds, and so do the shards'.
+        hosts: list[Handle] = [ReplicaHost.remote() for _ in shares]
         token = secrets.token_urlsafe(32)
         layout, shard_hosts = _serve_shards(config, folder, cluster, ledger, token, here)
         held += [pool, *workers, *shard_hosts]
 
-        replicas = config.topology.replicas
-        shares = spread(replicas, num_hosts(replicas, sum(node.cores for node in cluster.nodes)))
-        hosts: list[Handle] = [ReplicaHost.remote() for _ in shares]
         connections = Connections(layout=layout, token=token, ledger=ledger, pool=pool)
         ended = [host.run.remote(config, list(share), connections) for host, share in zip(hosts, shares, strict=True)]
         _wait(ended, pool, folder, say)
