@@ -49,7 +49,7 @@ class Count:
 
 def measure() -> list[Count]:
     """Both actors' counts, on a Ray of their own that is gone afterwards."""
-    with _isolated() as environment:
+    with isolated() as environment:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.exactly_once", "both"],
             cwd=Path(__file__).parents[1],
@@ -76,7 +76,7 @@ def table(counts: list[Count]) -> str:
 
 
 @contextmanager
-def _isolated() -> Iterator[dict[str, str]]:
+def isolated() -> Iterator[dict[str, str]]:
     """An environment in which Ray has nothing to do with any other on this machine; sockets need the short path."""
     folder = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))
     (folder / "home").mkdir()

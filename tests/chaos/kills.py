@@ -4,20 +4,17 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
 
 from cluster.actors import LEDGER, POOL, worker_name
 from cluster.replica import client
-from tests.chaos.machines import PATIENCE_S, Machines, until
+from tests.chaos.machines import PATIENCE_S, Machines, first_value, start_command, until
 
 WORKERS, REPLICAS, SHARDS, CHILDREN = 2, 3, 3, 4
 CHILD_S = 0.2
@@ -165,9 +162,7 @@ class Search:
                 with self._trained():
                     yield
             case Stage.OUTCOME:
-                with self._stopped(Kind.REPLICA_HOST):
-                    query = "SELECT count(*) FROM attempts JOIN children ON id = child WHERE completion IS NULL"
-                    until(lambda: self._one(f"{query} AND verdict = 'outcome'"), "an outcome that no replica has seen")
+                with self._unseen():
                     yield
             case Stage.PUSHED:
                 with self._pushed():
@@ -193,6 +188,21 @@ class Search:
                     yield
                     return
         raise AssertionError("no worker came to the end of a training while the pool stood still")
+
+    @contextmanager
+    def _unseen(self) -> Iterator[None]:
+        """The replicas stand still, and the outcome of a child that they had asked for is on record."""
+        running = "SELECT count(*) FROM attempts WHERE ended_at IS NULL"
+        query = "SELECT count(*) FROM attempts JOIN children ON id = child WHERE completion IS NULL"
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            until(lambda: self._one(running), "a child in training", pause_s=0)
+            with self._stopped(Kind.REPLICA_HOST):
+                until(lambda: self._one(f"{query} AND verdict = 'outcome'") or not self._one(running), "its end")
+                if self._one(f"{query} AND verdict = 'outcome'"):
+                    yield
+                    return
+        raise AssertionError("no outcome came on record while the replicas stood still")
 
     @contextmanager
     def _stopped(self, kind: Kind) -> Iterator[None]:
@@ -246,25 +256,14 @@ class Search:
         return self._one("SELECT count(completion) FROM children")
 
     def _one(self, query: str) -> int:
-        path = self.folder / "ledger.sqlite"
-        try:
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-                return db.execute(query).fetchone()[0] or 0
-        except sqlite3.OperationalError:  # there is none yet, or its writer is being started again
-            return 0
+        return first_value(self.folder / "ledger.sqlite", query) or 0
 
     def _command(self, *words: str) -> "subprocess.Popen[bytes]":
         with self._log.open("ab") as log:
-            return _run(words, self._machines.environment, log)
+            return start_command(words, self._machines.environment, log)
 
     def _said(self) -> str:
         return self._log.read_text()[-3000:]
-
-
-def _run(words: Sequence[str], environment: dict[str, str], log: IO[Any]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "cluster", *words]
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(command, env=environment, cwd=root, stdout=log, stderr=subprocess.STDOUT)
 
 
 def _signal(processes: Sequence[int], number: signal.Signals) -> None:

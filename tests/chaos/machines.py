@@ -5,11 +5,14 @@ import logging
 import os
 import secrets
 import signal
+import sqlite3
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ray
 from ray.cluster_utils import Cluster
@@ -28,6 +31,23 @@ def until(happened: Callable[[], object], what: str, *, patience_s: float = PATI
         assert time.monotonic() < deadline, f"{what} has not come about in {patience_s:g} s"
         time.sleep(pause_s)
     return found
+
+
+def first_value(ledger: Path, query: str, *values: object) -> Any:
+    """The first value of the first row, read from outside; `None` if there is none, or no ledger yet."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True)) as db:
+        row = db.execute(query, values).fetchone()
+        return row and row[0]
+    return None
+
+
+def start_command(
+    words: Sequence[str], environment: Mapping[str, str], log: int | IO[Any]
+) -> "subprocess.Popen[bytes]":
+    """One of our commands in a process of its own, which writes to `log`."""
+    command = [sys.executable, "-m", "cluster", *words]
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(command, env=environment, cwd=root, stdout=log, stderr=subprocess.STDOUT)
 
 
 def marked(mark: str) -> Iterator[tuple[int, str, str]]:
@@ -71,7 +91,7 @@ class Machines:
         self._nodes[arguments["env_vars"][MARK]] = self._cluster.add_node(**arguments)
 
     def processes(self, actor: str) -> list[tuple[int, str]]:
-        """The processes of an actor class, and their titles, which say whether they are busy."""
+        """The processes of an actor class that are up, and their titles, which say whether they are busy."""
         return [(pid, title) for pid, title, _ in marked(self._mark) if title.split(".")[0] == f"ray::{actor}"]
 
     def kill_node_of(self, actor: str) -> None:
@@ -86,10 +106,19 @@ class Machines:
 
     def kill_by_ray(self, actor: str) -> None:
         """What `ray.kill` does to an actor of this name, of whichever run."""
-        with self._joined():
+        with self.joined():
             named: list[Any] = ray.util.list_named_actors(all_namespaces=True)
             (found,) = [each for each in named if each["name"] == actor]
             ray.kill(ray.get_actor(actor, namespace=found["namespace"]), no_restart=False)
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """This process is a driver of the cluster while the block lasts."""
+        ray.init(address=self._cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
     def close(self) -> None:
         """End the cluster."""
@@ -98,14 +127,6 @@ class Machines:
             if title.startswith("ray::"):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)  # one that was stopped does not see that its raylet is gone
-
-    @contextmanager
-    def _joined(self) -> Iterator[None]:
-        ray.init(address=self._cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        try:
-            yield
-        finally:
-            ray.shutdown()
 
     def _arguments(self, cores: int) -> dict[str, Any]:
         return {"num_cpus": cores, "env_vars": {MARK: f"{self._mark}-{next(self._numbers)}"}}
