@@ -5,10 +5,8 @@ children, the attempts, the pushes and the optimizers' own counters must agree w
 """
 
 import random
-import sqlite3
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,22 +15,14 @@ import torch
 from child_trainer.architecture import Architecture
 from child_trainer.outcome import LAST_EPOCHS, Cause, Outcome
 from child_trainer.tasks.synthetic import score
-from cluster.config import RunConfig
-from cluster.parts import initial_values, make_layout, make_parameters, make_reward, make_searcher
-from cluster.records import Attempt, Verdict
+from cluster.parts import initial_values, make_parameters, make_reward, make_searcher
+from cluster.records import Verdict
 from cluster.replica import client
-from cluster.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of
 from cluster.run_folder import RunFolder
 from cluster.seeding import child_seed
-from controller.searcher import Child, View
+from controller.searcher import View
 from controller.searchers.reinforce import BASELINE
-from ps.messages import ShardState
-from ps.snapshot import SnapshotFile
-from ps.store import Layout
-
-
-class Broken(AssertionError):
-    """What a run must never do; each line names an invariant and what breaks it."""
+from tests.chaos.ended import Broken, EndedRun, Row, read_ended
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,48 +48,13 @@ class Report:
     repeated: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Row:
-    """An attempt with what `Attempt` does not say: its number, and when it ended."""
-
-    number: int
-    attempt: Attempt
-    ended_at: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Run:
-    config: RunConfig
-    layout: Layout
-    children: dict[int, Child]
-    rows: dict[int, tuple[int, int, str, int, float | None, int | None]]
-    """By child: replica, batch, state, seed, metric, completion."""
-    attempts: dict[int, list[_Row]]
-    batches: dict[int, dict[int, tuple[float | None, int | None]]]
-    """By replica and number: when it was learnt from, and whether a gradient was pushed."""
-    shards: list[ShardState]
-
-    @property
-    def lessons(self) -> list[list[Child]]:
-        """By batch, the children that are learnt from, where there are any."""
-        found: dict[tuple[int, int], list[Child]] = defaultdict(list)
-        for child_id, row in self.rows.items():
-            if self.children[child_id].reward is not None:
-                found[row[:2]].append(self.children[child_id])
-        return list(found.values())
-
-    @property
-    def pushes(self) -> int:
-        return sum(len(numbers) for numbers in self.batches.values())
-
-
 def check(path: Path) -> Report:
     """The report of the ended run in this folder; it takes `accumulate` 1, mode async, and REINFORCE.
 
     Raises:
         Broken: with everything that is wrong.
     """
-    run = _read(RunFolder(path))
+    run = read_ended(RunFolder(path))
     wrong = [
         f"{invariant.__name__.strip('_').replace('_', ' ')}: {what}"
         for invariant in INVARIANTS
@@ -120,44 +75,7 @@ def check(path: Path) -> Report:
     )
 
 
-def _read(folder: RunFolder) -> _Run:
-    config = folder.read_config()
-    groups = make_parameters(config, make_searcher(config))
-    layout = make_layout(config, folder.name, groups)
-    attempts: dict[int, list[_Row]] = defaultdict(list)
-    batches: dict[int, dict[int, tuple[float | None, int | None]]] = defaultdict(dict)
-    with closing(sqlite3.connect(folder.ledger)) as db:
-        children = {row[0]: child_of(*row) for row in db.execute(f"SELECT {CHILD_COLUMNS} FROM children ORDER BY id")}
-        columns = "id, replica, batch, state, seed, metric, completion"
-        rows = {row[0]: row[1:] for row in db.execute(f"SELECT {columns} FROM children ORDER BY id")}
-        for number, ended_at, *row in db.execute(
-            f"SELECT number, ended_at, {ATTEMPT_COLUMNS} FROM attempts ORDER BY child, number"
-        ):
-            attempts[row[0]].append(_Row(number=number, attempt=attempt_of(*row), ended_at=ended_at))
-        for replica, number, *rest in db.execute("SELECT replica, number, learned_at, pushed FROM batches"):
-            batches[replica][number] = (rest[0], rest[1])
-    return _Run(
-        config=config,
-        layout=layout,
-        children=children,
-        rows=rows,
-        attempts=attempts,
-        batches=batches,
-        shards=[_shard(folder.shards, layout, index) for index in range(layout.shards)],
-    )
-
-
-def _shard(directory: Path, layout: Layout, index: int) -> ShardState:
-    loaded = SnapshotFile(directory, layout, index).load()
-    if loaded is None:
-        raise Broken(f"shard {index} has no snapshot")
-    state, fell_back = loaded
-    if fell_back:
-        raise Broken(f"shard {index} has only its previous snapshot")
-    return state
-
-
-def _every_child_has_ended(run: _Run) -> Iterator[str]:
+def _every_child_has_ended(run: EndedRun) -> Iterator[str]:
     if list(run.children) != list(range(1, run.config.max_children + 1)):
         yield f"the children must be 1 to {run.config.max_children}, got {len(run.children)}"
     for child_id, (_, _, state, _, _, completion) in run.rows.items():
@@ -166,13 +84,13 @@ def _every_child_has_ended(run: _Run) -> Iterator[str]:
             yield f"child {child_id} is {state}"
 
 
-def _completions_count_the_children(run: _Run) -> Iterator[str]:
+def _completions_count_the_children(run: EndedRun) -> Iterator[str]:
     completions = sorted(row[5] or 0 for row in run.rows.values())
     if completions != list(range(1, len(run.rows) + 1)):
         yield "the completion numbers are not 1 to the number of children"
 
 
-def _one_attempt_gave_the_outcome(run: _Run) -> Iterator[str]:
+def _one_attempt_gave_the_outcome(run: EndedRun) -> Iterator[str]:
     for child_id, child in run.children.items():
         given = [r.attempt.outcome for r in run.attempts[child_id] if r.attempt.verdict == Verdict.OUTCOME]
         if len(given) != 1:
@@ -181,7 +99,7 @@ def _one_attempt_gave_the_outcome(run: _Run) -> Iterator[str]:
             yield f"child {child_id} has another outcome than its attempt"
 
 
-def _attempts_have_ended(run: _Run) -> Iterator[str]:
+def _attempts_have_ended(run: EndedRun) -> Iterator[str]:
     keys = Counter(row.attempt.key for rows in run.attempts.values() for row in rows)
     for child_id, rows in run.attempts.items():
         if [row.number for row in rows] != list(range(1, len(rows) + 1)):
@@ -193,7 +111,7 @@ def _attempts_have_ended(run: _Run) -> Iterator[str]:
                 yield f"attempt {row.number} at child {child_id} shares its key"
 
 
-def _after_the_outcome(rows: list[_Row]) -> Iterator[_Row]:
+def _after_the_outcome(rows: list[Row]) -> Iterator[Row]:
     """Attempts that began once the child had its outcome."""
     settled = [row for row in rows if row.attempt.verdict == Verdict.OUTCOME and row.ended_at is not None]
     for row in rows:
@@ -201,13 +119,13 @@ def _after_the_outcome(rows: list[_Row]) -> Iterator[_Row]:
             yield row
 
 
-def _nothing_is_trained_after_its_outcome(run: _Run) -> Iterator[str]:
+def _nothing_is_trained_after_its_outcome(run: EndedRun) -> Iterator[str]:
     for child_id, rows in run.attempts.items():
         for row in _after_the_outcome(rows):
             yield f"attempt {row.number} at child {child_id} began after its outcome"
 
 
-def _outcomes_are_right(run: _Run) -> Iterator[str]:
+def _outcomes_are_right(run: EndedRun) -> Iterator[str]:
     for child_id, child in run.children.items():
         seed = child_seed(run.config.seed, child_id)
         if run.rows[child_id][3] != seed:
@@ -219,7 +137,7 @@ def _outcomes_are_right(run: _Run) -> Iterator[str]:
 
 
 def _outcome_is_right(
-    run: _Run, child_id: int, architecture: Architecture, outcome: Outcome, seed: int
+    run: EndedRun, child_id: int, architecture: Architecture, outcome: Outcome, seed: int
 ) -> Iterator[str]:
     goal, metric = score(architecture), run.rows[child_id][4]
     curve = tuple(goal * (1 - 0.5**epoch) for epoch in range(1, run.config.budget.epochs + 1))
@@ -233,14 +151,14 @@ def _outcome_is_right(
             yield f"child {child_id} was given up after {deaths} crashes"
 
 
-def _rewards_are_right(run: _Run) -> Iterator[str]:
+def _rewards_are_right(run: EndedRun) -> Iterator[str]:
     reward = make_reward(run.config)
     for child_id, child in run.children.items():
         if child.outcome is not None and child.reward != reward(child.outcome):
             yield f"child {child_id} has the reward {child.reward}"
 
 
-def _batches_are_whole_and_learned(run: _Run) -> Iterator[str]:
+def _batches_are_whole_and_learned(run: EndedRun) -> Iterator[str]:
     topology = run.config.topology
     if set(run.batches) - set(range(topology.replicas)):
         yield f"there are batches of replicas {sorted(run.batches)}"
@@ -258,7 +176,7 @@ def _batches_are_whole_and_learned(run: _Run) -> Iterator[str]:
         yield f"there are children of batches that are none: {strays}"
 
 
-def _shards_know_each_replicas_last_batch(run: _Run) -> Iterator[str]:
+def _shards_know_each_replicas_last_batch(run: EndedRun) -> Iterator[str]:
     last = {client(replica): max(numbers) for replica, numbers in run.batches.items()}
     for index, state in enumerate(run.shards):
         known = {name: sequence for name, (sequence, _) in state.metadata["clients"].items()}
@@ -266,13 +184,13 @@ def _shards_know_each_replicas_last_batch(run: _Run) -> Iterator[str]:
             yield f"shard {index} knows {known}, and the ledger {last}"
 
 
-def _shards_have_counted_each_push_once(run: _Run) -> Iterator[str]:
+def _shards_have_counted_each_push_once(run: EndedRun) -> Iterator[str]:
     for index, state in enumerate(run.shards):
         if (state.metadata["pushes"], state.metadata["dropped"]) != (run.pushes, 0):
             yield f"shard {index} has applied {state.metadata['pushes']} of {run.pushes} pushes"
 
 
-def _optimizers_have_stepped_once_for_each_push(run: _Run) -> Iterator[str]:
+def _optimizers_have_stepped_once_for_each_push(run: EndedRun) -> Iterator[str]:
     """Adam's own counter of each tensor, against the batches whose gradient names it."""
     steps = _expected_steps(run)
     for index, state in enumerate(run.shards):
@@ -284,7 +202,7 @@ def _optimizers_have_stepped_once_for_each_push(run: _Run) -> Iterator[str]:
                     yield f"{name} on shard {index} has taken {found} steps, and should have {steps[name]}"
 
 
-def _expected_steps(run: _Run) -> Counter[str]:
+def _expected_steps(run: EndedRun) -> Counter[str]:
     """How many batches name each tensor: the searcher leaves out what no child of the batch has to do with.
 
     Which tensors have a gradient does not depend on their values, so the first ones do.
@@ -302,7 +220,7 @@ def _expected_steps(run: _Run) -> Counter[str]:
     return steps
 
 
-def _the_baseline_has_averaged_each_push_once(run: _Run) -> Iterator[str]:
+def _the_baseline_has_averaged_each_push_once(run: EndedRun) -> Iterator[str]:
     """Its second element is the moving average of as many ones as there were pushes, step by step as on the shard."""
     decay = run.config.reinforce.baseline_decay
     weight = torch.zeros(())
