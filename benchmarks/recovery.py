@@ -181,8 +181,8 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
     return found
 
 
-def long_run(storage: Path) -> None:
-    """A run of `LONG` children that its driver's death has ended: a short one's rows many times over."""
+def long_run(storage: Path, children: int, more: int) -> None:
+    """The run `long` of so many children, whose driver died: a short one's rows over and over; `more` are to go."""
     from rich.console import Console
 
     from cluster.config import Topology
@@ -197,7 +197,7 @@ def long_run(storage: Path) -> None:
     topology = Topology(replicas=1, shards=2, children=4, workers=2)
     config = replace(synthetic(), local=True, max_children=short, topology=topology)
     execute(config, folder, Console(quiet=True))
-    many, batches = LONG // short, short // topology.children
+    many, batches = children // short, short // topology.children
     with closing(sqlite3.connect(folder.ledger, isolation_level=None)) as db:
         db.execute("BEGIN")
         for table, shifts in {
@@ -220,7 +220,7 @@ def long_run(storage: Path) -> None:
         assert loaded is not None
         loaded[0].metadata["clients"][client(0)][0] = batches * many
         file.write(loaded[0])
-    longer = replace(config, max_children=DISTANT)
+    longer = replace(config, max_children=children + more)
     folder.path.rename(storage / "old")
     RunFolder(storage / "long").create(longer)
     for each in ("ledger.sqlite", "shards"):
@@ -255,7 +255,7 @@ def measure(repetitions: int) -> Iterator[Row]:
         for number, name in enumerate(names):
             yield Row(what=name, seconds=[result[number] for result in results])
     search.end()
-    long_run(Path.home() / "nascluster_runs")
+    long_run(Path.home() / "nascluster_runs", LONG, DISTANT)
     wheres = {
         "in one process": (dict(os.environ), "local"),
         "on a Ray that runs": (machines.environment, "ray"),
