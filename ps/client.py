@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -12,20 +13,22 @@ from torch import Tensor
 
 from ps.admission import check_layout, check_push, check_token, check_values
 from ps.codec import chunks, decode, encode, encoded_size
-from ps.errors import ERRORS, MalformedMessage, StoreError, StoreUnavailable
+from ps.directory import Directory, NoRoute, Route
+from ps.errors import ERRORS, MalformedMessage, StoreError, StoreUnavailable, TooFarAhead, Unauthenticated, WrongRun
+from ps.keeper import Keeper
+from ps.messages import ShardAck, ShardPush, ShardValues
+from ps.names import check_client
 from ps.partition import partition, split
-from ps.scatter import merge_acks, merge_values, split_names, split_push
-from ps.shard import ShardAck, ShardPush, ShardValues
-from ps.store import DEFAULT_MAX_BYTES, Ack, Layout, Push, ShardStatus, Snapshot
+from ps.patience import Missed, persist
+from ps.scatter import merge_acks, merge_values, pull_admitted, split_names, split_push
+from ps.status import ShardStatus
+from ps.store import DEFAULT_MAX_BYTES, Ack, Layout, Push, Snapshot
 from ps.wire import ps_pb2, ps_pb2_grpc
 
 _T = TypeVar("_T")
 
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 """What may pass when a shard is restarted elsewhere. Repeating is safe: shards deduplicate pushes."""
-
-_PAUSE_S = 0.05, 1.0
-"""First and longest pause between attempts; each is twice the last."""
 
 _CALLERS = 8
 """Threads that may call one store at a time without waiting for each other; more share these threads."""
@@ -41,11 +44,15 @@ _CHANNEL_OPTIONS = [
 class GrpcStore:
     """A `ParameterStore` whose shards are served by `ShardServer`s, all asked in parallel.
 
-    The servers may be started later: calls wait for them as long as the patience lasts.
+    The servers may be started later, or again elsewhere: calls wait for them as long as the patience lasts. Where the
+    layout makes clients wait for each other, a thread keeps the leases of all that have pulled or pushed through this
+    store and have not left, however long they need between two calls.
 
     Args:
         layout: must equal the servers' layout.
-        addresses: `host:port` of each shard, in the order of the shards; several may share one.
+        addresses: `host:port` of each shard, in the order of the shards; several may share one. Or what gives them,
+            soon and from any thread: it is asked at the first use, and again whenever a shard is not found where it
+            was. It may raise, and may be behind the times for a while.
         token: the servers' token.
         root_certificates: PEM of whom to trust, to speak TLS; `None` speaks plain text.
         deadline_s: seconds for one attempt of one call.
@@ -60,7 +67,7 @@ class GrpcStore:
     def __init__(
         self,
         layout: Layout,
-        addresses: Sequence[str],
+        addresses: Sequence[str] | Callable[[], Sequence[str]],
         *,
         token: str | None = None,
         root_certificates: bytes | None = None,
@@ -69,14 +76,11 @@ class GrpcStore:
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         check_layout(layout, max_bytes)
-        if len(addresses) != layout.shards:
-            raise ValueError(f"`addresses` must be one for each of {layout.shards} shards, got {len(addresses)}")
         if not deadline_s > 0 or not patience_s >= 0:
             raise ValueError(f"`deadline_s` must be above 0 and `patience_s` 0 or more, got {deadline_s}, {patience_s}")
         if token is not None:
             check_token(token)
         self._layout = layout
-        self._addresses = tuple(addresses)
         self._parts = partition(layout.shapes, layout.shards)
         self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
         self._deadline_s = deadline_s
@@ -84,9 +88,9 @@ class GrpcStore:
         self._max_bytes = max_bytes
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(layout.shards * _CALLERS, thread_name_prefix="grpc-store")
-        self._channels = {address: _channel(address, root_certificates) for address in set(addresses)}
-        stubs = {address: ps_pb2_grpc.ParameterShardsStub(channel) for address, channel in self._channels.items()}
-        self._stubs = [stubs[address] for address in addresses]
+        self._directory = Directory(addresses, layout.shards, lambda address: _Connection(address, root_certificates))
+        rules = layout.consistency
+        self._keeper = Keeper(rules.members, rules.lease_s / 4, self._keep)
 
     def initialize(self, values: Mapping[str, Tensor]) -> None:
         """See `ParameterStore.initialize`."""
@@ -94,18 +98,40 @@ class GrpcStore:
         parts = split(self._parts, values)
         self._on_every_shard(lambda shard, until: self._initialize_shard(shard, parts[shard], until))
 
-    def pull(self, names: Sequence[str] | None = None) -> Snapshot:
+    def pull(self, names: Sequence[str] | None = None, *, client: str | None = None) -> Snapshot:
         """See `ParameterStore.pull`."""
         wanted = split_names(self._layout, self._parts, names)
-        pulled = self._on_every_shard(lambda shard, until: self._pull_shard(shard, wanted[shard], until))
-        return merge_values(self._layout, self._parts, pulled)
+        if client is not None:
+            check_client(client)
+            self._keeper.add(client)
+
+        def pull_all(catching_up: bool) -> list[ShardValues | TooFarAhead]:
+            def request(shard: int) -> Any:
+                head = {"target": self._target(shard), "client": client or "", "catching_up": catching_up}
+                return ps_pb2.PullRequest(names=wanted[shard], **head)
+
+            return self._on_every_shard(lambda shard, until: self._pull_shard(shard, request(shard), until))
+
+        return merge_values(self._layout, self._parts, pull_admitted(pull_all))
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""
         check_push(self._layout, push, self._max_bytes)
         parts = split_push(self._parts, push)
+        self._keeper.add(push.client)
         acks = self._on_every_shard(lambda shard, until: self._push_shard(shard, parts[shard], until))
         return merge_acks(acks)
+
+    def leave(self, client: str) -> None:
+        """See `ParameterStore.leave`."""
+        check_client(client)
+        self._keeper.remove(client)
+
+        def leave_shard(shard: int, until: float) -> None:
+            request = ps_pb2.LeaveRequest(target=self._target(shard), client=client)
+            self._call(shard, until, lambda stub, options: stub.Leave(request, **options))
+
+        self._on_every_shard(leave_shard)
 
     def status(self) -> list[ShardStatus]:
         """See `ParameterStore.status`."""
@@ -114,8 +140,8 @@ class GrpcStore:
     def close(self) -> None:
         """Hang up; calls under way in other threads raise `StoreUnavailable`. The servers run on."""
         self._closed.set()
-        for channel in self._channels.values():
-            channel.close()
+        self._directory.close()
+        self._keeper.close()
         self._pool.shutdown()
 
     def _initialize_shard(self, shard: int, values: Mapping[str, Tensor], until: float) -> None:
@@ -141,28 +167,31 @@ class GrpcStore:
                 yield ps_pb2.PushRequest(chunk=chunk, **({} if number else head))
 
         reply = self._call(shard, until, lambda stub, options: stub.Push(requests(), **options))
-        return ShardAck(reply.version, reply.incarnation, reply.staleness, reply.duplicate)
+        return ShardAck(reply.version, reply.incarnation, reply.staleness, reply.duplicate, reply.dropped)
 
-    def _pull_shard(self, shard: int, names: Sequence[str], until: float) -> ShardValues:
-        wanted = set(names)
+    def _pull_shard(self, shard: int, request: Any, until: float) -> ShardValues | TooFarAhead:
+        wanted = set(request.names)
         shapes = {s.name: (s.size,) for s in self._parts[shard] if s.name in wanted}
         limit = encoded_size(shapes)
-        request = ps_pb2.PullRequest(target=self._target(shard), names=names)
 
         def receive(stub: Any, options: dict[str, Any]) -> ShardValues:
-            data, version, incarnation = bytearray(), 0, 0
+            data, reply = bytearray(), ps_pb2.PullReply()
             replies = stub.Pull(request, **options)
             for reply in replies:
                 data += reply.chunk
-                version, incarnation = reply.version, reply.incarnation
                 if len(data) > limit:
                     replies.cancel()
                     break
             if len(data) != limit:
                 raise MalformedMessage(f"shard {shard} must answer with {limit} bytes, got {len(data)} or more")
-            return ShardValues(decode(data), version, incarnation)
+            return ShardValues(
+                decode(data), reply.version, reply.incarnation, reply.applied if request.client else None
+            )
 
-        return self._call(shard, until, receive)
+        try:
+            return self._call(shard, until, receive)
+        except TooFarAhead as refusal:
+            return refusal
 
     def _shard_status(self, shard: int, until: float) -> ShardStatus:
         request = ps_pb2.StatusRequest(target=self._target(shard))
@@ -189,6 +218,20 @@ class GrpcStore:
         wait(futures)
         return [future.result() for future in futures]
 
+    def _keep(self, clients: list[str]) -> None:
+        """Renew the clients' leases. A shard that is not reached is told the next time, perhaps elsewhere."""
+        timeout_s = min(self._deadline_s, self._layout.consistency.lease_s / 4)
+        calls: list[tuple[int, Any]] = []
+        for shard in range(self._layout.shards):
+            request = ps_pb2.KeepRequest(target=self._target(shard), clients=clients)
+            with suppress(NoRoute, ValueError):  # a ValueError: gRPC's answer on a channel that was just closed
+                route = self._directory.route(shard)
+                call = route.connection.stub.Keep.future(request, timeout=timeout_s, metadata=self._metadata)
+                calls.append((route.asked, call))
+        for asked, call in calls:
+            if call.code() is not grpc.StatusCode.OK:
+                self._directory.refresh(asked)
+
     def _call(self, shard: int, until: float, attempt: Callable[[Any, dict[str, Any]], _T]) -> _T:
         """Attempt a call, at least once, until it is answered or the patience is over.
 
@@ -196,43 +239,60 @@ class GrpcStore:
         and gives up on requests that are larger than its buffer. Nor does `wait_for_ready`: it hides why a server
         cannot be reached behind "deadline exceeded".
         """
-        options = {"timeout": self._deadline_s, "metadata": self._metadata}
-        pause_s, longest_s = _PAUSE_S
-        while True:
-            try:
-                return attempt(self._stubs[shard], options)
-            except grpc.RpcError as error:
-                if self._closed.is_set():
-                    raise StoreUnavailable("the store is closed") from error
-                if error.code() not in _RETRIED:  # pyright: ignore[reportAttributeAccessIssue] - it is a grpc.Call
-                    raise self._named(shard, error) from error
-                if time.monotonic() + pause_s > until:
-                    raise StoreUnavailable(
-                        f"{self._place(shard)} did not answer in {self._patience_s} s: {_text(error)}"
-                    ) from error
-            except ValueError as error:  # gRPC's answer to a call on a channel that `close` has just closed
-                if self._closed.is_set():
-                    raise StoreUnavailable("the store is closed") from error
+        return persist(lambda: self._attempt(shard, attempt), until, self._directory.refresh, self._closed)
+
+    def _attempt(self, shard: int, attempt: Callable[[Any, dict[str, Any]], _T]) -> _T:
+        """The shard's answer; raises `Missed` where another attempt may find what this one did not."""
+        try:
+            route = self._directory.route(shard)
+        except NoRoute as error:
+            reason = StoreUnavailable(f"shard {shard} was not found in {self._patience_s} s: {error}")
+            raise Missed(reason, error.asked) from error
+        try:
+            return attempt(route.connection.stub, {"timeout": self._deadline_s, "metadata": self._metadata})
+        except grpc.RpcError as error:
+            raise self._judged(shard, route, error) from error
+        except ValueError as error:  # gRPC's answer to a call on a channel that has just been closed
+            if self._closed.is_set():
+                raise StoreUnavailable("the store is closed") from error
+            if self._directory.is_current(route):
                 raise
-            self._closed.wait(pause_s)
-            pause_s = min(2 * pause_s, longest_s)
+            raise Missed(StoreUnavailable(f"shard {shard} has moved from {route.address}"), route.asked) from error
 
-    def _named(self, shard: int, error: Any) -> StoreError:
-        """The exception that the server met, with its message; or what gRPC itself had to say."""
-        name = dict(error.trailing_metadata() or ()).get("ps-error")
-        if name in ERRORS:
-            return ERRORS[name](error.details())
-        return StoreError(f"{self._place(shard)} failed: {_text(error)}")
-
-    def _place(self, shard: int) -> str:
-        return f"shard {shard} at {self._addresses[shard]}"
-
-
-def _channel(address: str, root_certificates: bytes | None) -> grpc.Channel:
-    if root_certificates is None:
-        return grpc.insecure_channel(address, _CHANNEL_OPTIONS)
-    return grpc.secure_channel(address, grpc.ssl_channel_credentials(root_certificates), _CHANNEL_OPTIONS)
+    def _judged(self, shard: int, route: Route["_Connection"], error: Any) -> Exception:
+        """What a failed call means: the exception that the server met, with its message, or that it was missed."""
+        code = error.code()
+        if self._closed.is_set():
+            return StoreUnavailable("the store is closed")
+        place, text = f"shard {shard} at {route.address}", f"{code.name}: {error.details()}"
+        moved = code is grpc.StatusCode.CANCELLED and not self._directory.is_current(route)
+        if code in _RETRIED or moved:
+            return Missed(StoreUnavailable(f"{place} did not answer in {self._patience_s} s: {text}"), route.asked)
+        metadata = dict(error.trailing_metadata() or ())
+        named = _named(metadata, error.details()) or StoreError(f"{place} failed: {text}")
+        # Someone else may have been given the address of a shard that is gone.
+        stranger = isinstance(named, WrongRun | Unauthenticated) or code is grpc.StatusCode.UNIMPLEMENTED
+        return Missed(named, route.asked) if stranger and self._directory.moves else named
 
 
-def _text(error: Any) -> str:
-    return f"{error.code().name}: {error.details()}"
+class _Connection:
+    """A channel to one address, and the calls on it."""
+
+    def __init__(self, address: str, root_certificates: bytes | None) -> None:
+        if root_certificates is None:
+            self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
+        else:
+            credentials = grpc.ssl_channel_credentials(root_certificates)
+            self._channel = grpc.secure_channel(address, credentials, _CHANNEL_OPTIONS)
+        self.stub: Any = ps_pb2_grpc.ParameterShardsStub(self._channel)
+
+    def close(self) -> None:
+        """Hang up; calls under way are cancelled."""
+        self._channel.close()
+
+
+def _named(metadata: Mapping[str, Any], details: str) -> StoreError | None:
+    name = metadata.get("ps-error")
+    if name == TooFarAhead.__name__:
+        return TooFarAhead(details, applied=int(metadata["ps-applied"]))
+    return ERRORS[name](details) if name in ERRORS else None

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -11,9 +12,12 @@ from typing import TypeVar
 from torch import Tensor
 
 from ps.errors import NotDurable, StoreError, StoreUnavailable
-from ps.shard import Shard, ShardAck, ShardPush, ShardState, ShardValues
+from ps.leases import Leases
+from ps.messages import ShardAck, ShardPush, ShardState, ShardValues
+from ps.shard import Shard
 from ps.snapshot import SnapshotFile
-from ps.store import Layout, ShardStatus
+from ps.status import ShardStatus
+from ps.store import Layout
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -39,10 +43,23 @@ class DurableShard:
       bound cannot be kept, so pushes are refused with `NotDurable` until a later write succeeds; what was acked
       before stays in memory.
     - *No directory.* Nothing is written; a crash loses everything.
+
+    Membership and rounds are part of the state; leases start afresh with the shard. The end of one has its effect at
+    the next call: nobody can see the shard in between.
     """
 
-    def __init__(self, layout: Layout, index: int, directory: Path | None, snapshot_interval_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        index: int,
+        directory: Path | None,
+        snapshot_interval_s: float = 0.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Start or resume a shard; its new incarnation is on disk before anyone can see it.
+
+        `clock` gives seconds that never go back, for the members' leases.
 
         Raises:
             WrongRun, CorruptSnapshot: see `SnapshotFile.load`.
@@ -51,6 +68,7 @@ class DurableShard:
         if not snapshot_interval_s >= 0:
             raise ValueError(f"`snapshot_interval_s` must be 0 or more, got {snapshot_interval_s}")
         self._shard = Shard(layout, index)
+        self._leases = Leases(layout.consistency, clock)
         self._lock = threading.Lock()
         self._queue: list[_Waiting] = []
         self._queue_lock = threading.Lock()
@@ -81,19 +99,23 @@ class DurableShard:
         Raises:
             NotDurable, StoreUnavailable: as `push`.
         """
+        self._change(lambda: self._shard.initialize(values))
 
-        def change() -> None:
-            self._require_writable()
-            self._dirty |= self._shard.initialize(values)
+    def pull(
+        self, names: Sequence[str] | None = None, client: str | None = None, *, catching_up: bool = False
+    ) -> ShardValues:
+        """See `Shard.pull`; waits for a commit that is under way.
 
-        with self._lock:
-            self._transact(change)
-
-    def pull(self, names: Sequence[str] | None = None) -> ShardValues:
-        """See `Shard.pull`; waits for a commit that is under way."""
+        Raises:
+            NotDurable: what the pull has set off, a member that is back or the end of a round, could not be written.
+        """
+        self._leases.hear(client)
         with self._lock:
             self._require_open()
-            return self._shard.pull(names)
+            lapsed = self._leases.lapsed()
+            if self._failure is None:  # else nothing may change until a write succeeds, but all can be read
+                self._transact(lambda: self._mark(self._shard.settle(lapsed, client)))
+            return self._shard.pull(names, client, lapsed, catching_up=catching_up)
 
     def push(self, push: ShardPush) -> ShardAck:
         """See `Shard.push`; returns when the push is as durable as the class promises.
@@ -102,6 +124,7 @@ class DurableShard:
             NotDurable: the write failed, or an earlier one did and none has succeeded since.
             StoreUnavailable: the shard is closed.
         """
+        self._leases.hear(push.client)
         waiting = _Waiting(push)
         with self._queue_lock:
             self._queue.append(waiting)
@@ -110,6 +133,20 @@ class DurableShard:
             if not waiting.reply.done():
                 self._answer_waiting()
         return waiting.reply.result()
+
+    def leave(self, client: str) -> None:
+        """See `Shard.leave`; as durable on return as a push.
+
+        Raises:
+            NotDurable, StoreUnavailable: as `push`.
+        """
+        self._change(lambda: self._shard.leave(client, self._leases.lapsed()))
+
+    def keep(self, clients: Iterable[str]) -> None:
+        """Renew the leases of those among the clients that are members. A member that has left stays away."""
+        self._require_open()
+        for client in clients:
+            self._leases.hear(client)
 
     def status(self) -> ShardStatus:
         """The shard's counters."""
@@ -172,11 +209,20 @@ class DurableShard:
     def _apply(self, push: ShardPush) -> ShardAck | StoreError:
         try:
             self._require_writable()
-            ack = self._shard.push(push)
+            ack = self._shard.push(push, self._leases.lapsed())
         except StoreError as error:
             return error
-        self._dirty |= not ack.duplicate
+        self._mark(not ack.duplicate)
         return ack
+
+    def _change(self, change: Callable[[], bool]) -> None:
+        """Run `change` and commit it, if it says that it changed anything."""
+        with self._lock:
+            self._require_writable()
+            self._transact(lambda: self._mark(change()))
+
+    def _mark(self, changed: bool) -> None:
+        self._dirty |= changed
 
     def _transact(self, change: Callable[[], _T]) -> _T:
         """Run `change` and commit it; where that fails, the shard is as it was after the last commit."""

@@ -45,6 +45,18 @@ class NotDurable(StoreError):
     """The shard could not write its state, so nothing was acked. The same push may be sent again."""
 
 
+class TooFarAhead(StoreError):
+    """The client must wait for slower ones before it pulls for its next push. Nothing waits on the server: ask again.
+
+    Attributes:
+        applied: the client's highest sequence that the refusing shard has applied.
+    """
+
+    def __init__(self, message: str, applied: int = 0) -> None:
+        super().__init__(message)
+        self.applied = applied
+
+
 class CorruptSnapshot(StoreError):
     """A snapshot file, and the one before it, cannot be read back as they were written."""
 

@@ -7,13 +7,17 @@ from torch import Tensor
 
 from ps.admission import check_layout, check_push, check_values
 from ps.durable import DurableShard, close_all
+from ps.errors import TooFarAhead
+from ps.messages import ShardValues
+from ps.names import check_client
 from ps.partition import partition, split
-from ps.scatter import merge_acks, merge_values, split_names, split_push
-from ps.store import DEFAULT_MAX_BYTES, Ack, Layout, Push, ShardStatus, Snapshot
+from ps.scatter import merge_acks, merge_values, pull_admitted, split_names, split_push
+from ps.status import ShardStatus
+from ps.store import DEFAULT_MAX_BYTES, Ack, Layout, Push, Snapshot
 
 
 class LocalStore:
-    """A `ParameterStore` without a network.
+    """A `ParameterStore` without a network. Its clients live in its own process, so no lease ever ends.
 
     Args:
         layout: what it holds.
@@ -38,7 +42,10 @@ class LocalStore:
         self._layout = layout
         self._max_bytes = max_bytes
         self._parts = partition(layout.shapes, layout.shards)
-        self._shards = [DurableShard(layout, index, directory, snapshot_interval_s) for index in range(layout.shards)]
+        self._shards = [
+            DurableShard(layout, index, directory, snapshot_interval_s, clock=_standing_still)
+            for index in range(layout.shards)
+        ]
 
     def initialize(self, values: Mapping[str, Tensor]) -> None:
         """See `ParameterStore.initialize`."""
@@ -46,17 +53,35 @@ class LocalStore:
         for shard, part in zip(self._shards, split(self._parts, values), strict=True):
             shard.initialize(part)
 
-    def pull(self, names: Sequence[str] | None = None) -> Snapshot:
+    def pull(self, names: Sequence[str] | None = None, *, client: str | None = None) -> Snapshot:
         """See `ParameterStore.pull`."""
         wanted = split_names(self._layout, self._parts, names)
-        pulled = [shard.pull(part) for shard, part in zip(self._shards, wanted, strict=True)]
-        return merge_values(self._layout, self._parts, pulled)
+        if client is not None:
+            check_client(client)
+
+        def pull_shard(shard: DurableShard, part: list[str], catching_up: bool) -> ShardValues | TooFarAhead:
+            try:
+                return shard.pull(part, client, catching_up=catching_up)
+            except TooFarAhead as refusal:
+                return refusal
+
+        def pull_all(catching_up: bool) -> list[ShardValues | TooFarAhead]:
+            parts = zip(self._shards, wanted, strict=True)
+            return [pull_shard(shard, part, catching_up) for shard, part in parts]
+
+        return merge_values(self._layout, self._parts, pull_admitted(pull_all))
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""
         check_push(self._layout, push, self._max_bytes)
         parts = split_push(self._parts, push)
         return merge_acks([shard.push(part) for shard, part in zip(self._shards, parts, strict=True)])
+
+    def leave(self, client: str) -> None:
+        """See `ParameterStore.leave`."""
+        check_client(client)
+        for shard in self._shards:
+            shard.leave(client)
 
     def status(self) -> list[ShardStatus]:
         """See `ParameterStore.status`."""
@@ -65,3 +90,7 @@ class LocalStore:
     def close(self) -> None:
         """See `ParameterStore.close`; raises `NotDurable` if a last write failed, with all shards closed."""
         close_all(self._shards)
+
+
+def _standing_still() -> float:
+    return 0.0

@@ -1,10 +1,11 @@
 """One request into its shards' parts, and the shards' answers into one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ps.admission import check_names
+from ps.errors import TooFarAhead
+from ps.messages import ShardAck, ShardPush, ShardValues
 from ps.partition import Partition, join, split
-from ps.shard import ShardAck, ShardPush, ShardValues
 from ps.store import Ack, Layout, Push, Snapshot
 
 
@@ -34,6 +35,7 @@ def merge_acks(acks: Sequence[ShardAck]) -> Ack:
         incarnations=tuple(ack.incarnation for ack in acks),
         staleness=tuple(ack.staleness for ack in acks),
         duplicate=all(ack.duplicate for ack in acks),
+        dropped=any(ack.dropped for ack in acks),
     )
 
 
@@ -45,4 +47,27 @@ def merge_values(layout: Layout, parts: Partition, pulled: Sequence[ShardValues]
         values=join(parts, shapes, [part.values for part in pulled]),
         versions=tuple(part.version for part in pulled),
         incarnations=tuple(part.incarnation for part in pulled),
+        applied=tuple(part.applied for part in pulled if part.applied is not None),
     )
+
+
+def pull_admitted(pull: Callable[[bool], Sequence[ShardValues | TooFarAhead]]) -> Sequence[ShardValues]:
+    """Every shard's values, if the client may go on.
+
+    A client whose last push is missing on some shards may: whoever waits for that push there would wait for ever if
+    the client had to wait, on the shards that have it, for them.
+
+    Args:
+        pull: asks every shard; its argument is `catching_up` of `Shard.pull`.
+
+    Raises:
+        TooFarAhead: the first shard's that refused.
+    """
+    answers = pull(False)
+    refusals = [answer for answer in answers if isinstance(answer, TooFarAhead)]
+    if refusals and len({answer.applied for answer in answers}) > 1:
+        answers = pull(True)
+        refusals = [answer for answer in answers if isinstance(answer, TooFarAhead)]
+    if refusals:
+        raise refusals[0]
+    return [answer for answer in answers if isinstance(answer, ShardValues)]

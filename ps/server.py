@@ -3,7 +3,8 @@
 import hmac
 import ipaddress
 import itertools
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +18,8 @@ from ps import errors
 from ps.admission import check_layout, check_token
 from ps.codec import chunks, decode, encode, encoded_size
 from ps.durable import DurableShard, close_all
-from ps.shard import ShardPush
+from ps.messages import ShardPush
+from ps.names import check_client
 from ps.store import DEFAULT_MAX_BYTES, Layout
 from ps.wire import ps_pb2, ps_pb2_grpc
 
@@ -31,6 +33,7 @@ _CODES: dict[type[errors.StoreError], grpc.StatusCode] = {
     errors.NonFinite: grpc.StatusCode.INVALID_ARGUMENT,
     errors.MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooFarAhead: grpc.StatusCode.ABORTED,
     errors.WrongRun: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.NotDurable: grpc.StatusCode.INTERNAL,
@@ -53,6 +56,7 @@ class ShardServer:
         max_bytes: limit on the tensors of the layout, and so of a message.
         snapshot_interval_s: see `LocalStore`.
         interceptors: gRPC server interceptors, outermost first.
+        clock: seconds, never going back, for the members' leases.
 
     Raises:
         ValueError: an index outside the layout or twice, or a host beyond the loopback without a token.
@@ -73,6 +77,7 @@ class ShardServer:
         max_bytes: int = DEFAULT_MAX_BYTES,
         snapshot_interval_s: float = 0.0,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_layout(layout, max_bytes)
         if token is None and not _is_loopback(host):
@@ -92,7 +97,9 @@ class ShardServer:
             bound = self._server.add_insecure_port(f"{name}:{port}")
         else:
             bound = self._server.add_secure_port(f"{name}:{port}", grpc.ssl_server_credentials([tls]))
-        self._shards = {index: DurableShard(layout, index, directory, snapshot_interval_s) for index in indices}
+        self._shards = {
+            index: DurableShard(layout, index, directory, snapshot_interval_s, clock=clock) for index in indices
+        }
         self._health = health.HealthServicer()
         ps_pb2_grpc.add_ParameterShardsServicer_to_server(_Servicer(layout, self._shards, token), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -129,25 +136,45 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
     def Push(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
         with self._answering(context):
             head, shard, data = self._receive(request_iterator)
-            try:
+            with _as_malformed():
                 push = ShardPush(
                     client=head.client,
                     sequence=head.sequence,
                     gradients=decode(data),
                     seen_version=head.seen_version,
                 )
-            except ValueError as error:
-                raise errors.MalformedMessage(str(error)) from error
             ack = shard.push(push)
             return ps_pb2.PushReply(
-                version=ack.version, incarnation=ack.incarnation, staleness=ack.staleness, duplicate=ack.duplicate
+                version=ack.version,
+                incarnation=ack.incarnation,
+                staleness=ack.staleness,
+                duplicate=ack.duplicate,
+                dropped=ack.dropped,
             )
 
     def Pull(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with self._answering(context):
-            pulled = self._shard(request.target).pull(list(request.names))
+            shard, client = self._shard(request.target), request.client or None
+            if client is not None:
+                with _as_malformed():
+                    check_client(client)
+            pulled = shard.pull(list(request.names), client, catching_up=request.catching_up)
+            head = {"version": pulled.version, "incarnation": pulled.incarnation, "applied": pulled.applied}
             for chunk in chunks(encode(pulled.values)):
-                yield ps_pb2.PullReply(version=pulled.version, incarnation=pulled.incarnation, chunk=chunk)
+                yield ps_pb2.PullReply(**head, chunk=chunk)
+
+    def Leave(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self._answering(context):
+            shard = self._shard(request.target)
+            with _as_malformed():
+                check_client(request.client)
+            shard.leave(request.client)
+            return ps_pb2.LeaveReply()
+
+    def Keep(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self._answering(context):
+            self._shard(request.target).keep(request.clients)
+            return ps_pb2.KeepReply()
 
     def Status(self, request: Any, context: grpc.ServicerContext) -> Any:
         with self._answering(context):
@@ -160,7 +187,8 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
             self._authenticate(context)
             yield
         except errors.StoreError as error:
-            context.set_trailing_metadata((("ps-error", type(error).__name__),))
+            applied = (("ps-applied", str(error.applied)),) if isinstance(error, errors.TooFarAhead) else ()
+            context.set_trailing_metadata((("ps-error", type(error).__name__), *applied))
             context.abort(_CODES[type(error)], str(error))
 
     def _authenticate(self, context: grpc.ServicerContext) -> None:
@@ -195,6 +223,15 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
                 raise errors.TooLarge(f"a message to shard {head.target.shard} must be at most {limit} bytes, got more")
             data += message.chunk
         return head, shard, data
+
+
+@contextmanager
+def _as_malformed() -> Iterator[None]:
+    """A request that names what cannot be is malformed."""
+    try:
+        yield
+    except ValueError as error:
+        raise errors.MalformedMessage(str(error)) from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,64 +1,20 @@
 """One shard as a pure state machine: no clock, no file, no lock. What goes in decides what comes out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ps.admission import check_names, check_tensors
 from ps.errors import NotInitialized, StoreError, UnknownParameter
+from ps.membership import Membership
+from ps.messages import ShardAck, ShardPush, ShardState, ShardValues
 from ps.optimizers import build_optimizer
 from ps.partition import partition
-from ps.store import Group, Layout, ShardStatus, check_push_id
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShardPush:
-    """One shard's part of a push: 1-D float32 slices by tensor name, possibly none, and the version it had seen.
-
-    Raises:
-        ValueError: a client, a sequence or a version that no push can have.
-    """
-
-    client: str
-    sequence: int
-    gradients: Mapping[str, Tensor]
-    seen_version: int
-
-    def __post_init__(self) -> None:
-        check_push_id(self.client, self.sequence)
-        if self.seen_version < 0:
-            raise ValueError(f"`seen_version` must be 0 or more, got {self.seen_version}")
-
-
-@dataclass(frozen=True, slots=True)
-class ShardAck:
-    """One shard's part of an `Ack`."""
-
-    version: int
-    incarnation: int
-    staleness: int
-    duplicate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ShardValues:
-    """One shard's part of a `Snapshot`: 1-D copies by tensor name."""
-
-    values: dict[str, Tensor]
-    version: int
-    incarnation: int
-
-
-@dataclass(frozen=True, slots=True)
-class ShardState:
-    """All that a shard knows, for a file: float32 tensors by key, and JSON data."""
-
-    tensors: dict[str, Tensor]
-    metadata: dict[str, Any]
+from ps.status import ShardStatus
+from ps.store import Group, Layout
 
 
 @dataclass(slots=True)
@@ -69,9 +25,10 @@ class _Mutable:
     version: int = 0
     incarnation: int = 1
     pushes: int = 0
+    dropped: int = 0
     # client -> (the highest sequence applied, the staleness that it was acked with)
     clients: dict[str, tuple[int, int]] = field(default_factory=dict)
-    # tensor name -> (the sum of the pushes since its last step, how many they are); only where accumulate > 1
+    # tensor name -> (the sum of the pushes since its last step, how many they are); for accumulate > 1 and `sync`
     sums: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
 
 
@@ -80,6 +37,9 @@ class Shard:
 
     With `accumulate=N` pushes are counted for each tensor, not for the group: a push may name only some tensors,
     and a count for the group would depend on which of them lie on this shard.
+
+    Who has to wait, and when a synchronous round ends, depends on whose lease has ended: `lapsed` says so wherever it
+    matters, as a shard has no clock.
     """
 
     def __init__(self, layout: Layout, index: int) -> None:
@@ -96,6 +56,8 @@ class Shard:
                 self._groups.append((group, here))
         self._optimizers = self._fresh_optimizers()
         self._state = _Mutable()
+        self._rules = layout.consistency
+        self._membership = Membership(self._rules)
         self._duplicates = 0
         self._rejected = 0
 
@@ -115,19 +77,35 @@ class Shard:
         self._state.initialized = True
         return True
 
-    def pull(self, names: Sequence[str] | None = None) -> ShardValues:
-        """Copies of the named slices, or of all of them.
+    def pull(
+        self,
+        names: Sequence[str] | None = None,
+        client: str | None = None,
+        lapsed: Set[str] = frozenset(),
+        *,
+        catching_up: bool = False,
+    ) -> ShardValues:
+        """Copies of the named slices, or of all of them. Changes nothing: `settle` comes before.
+
+        Args:
+            names: which slices; `None` for all.
+            client: who pulls for its next push.
+            lapsed: the members whose lease has ended.
+            catching_up: the client's last push is missing on other shards, so it need not wait for anybody.
 
         Raises:
-            NotInitialized, UnknownParameter: see `ParameterStore.pull`.
+            NotInitialized, UnknownParameter, TooFarAhead: see `ParameterStore.pull`.
         """
         self._require_initialized()
         wanted = list(self.shapes) if names is None else list(dict.fromkeys(names))
         check_names(self.shapes, wanted)
+        if client is not None and not catching_up:
+            self._membership.check_pace(client, self._clocks(), lapsed)
+        applied = None if client is None else self._state.clients.get(client, (0, 0))[0]
         values = {name: self._values[name].clone() for name in wanted}
-        return ShardValues(values, self._state.version, self._state.incarnation)
+        return ShardValues(values, self._state.version, self._state.incarnation, applied)
 
-    def push(self, push: ShardPush) -> ShardAck:
+    def push(self, push: ShardPush, lapsed: Set[str] = frozenset()) -> ShardAck:
         """Apply one client's slices once; an old sequence is acked again without being applied.
 
         The ack of a repetition carries the staleness of the client's newest applied push.
@@ -143,14 +121,36 @@ class Shard:
             raise
         state = self._state
         last, staleness = state.clients.get(push.client, (0, 0))
-        if push.sequence <= last:
+        if duplicate := push.sequence <= last:
             self._duplicates += 1
-            return ShardAck(state.version, state.incarnation, staleness, duplicate=True)
-        staleness = max(0, state.version - push.seen_version)
-        state.version += self._step(push.gradients)
-        state.pushes += 1
-        state.clients[push.client] = push.sequence, staleness
-        return ShardAck(state.version, state.incarnation, staleness, duplicate=False)
+        else:
+            staleness = max(0, state.version - push.seen_version)
+            state.clients[push.client] = push.sequence, staleness
+            if self._drops(staleness):
+                state.dropped += 1
+            else:
+                state.pushes += 1
+                state.version += self._step(self._collect(self._scaled(push.gradients, staleness)))
+            self.settle(lapsed, push.client)
+        return ShardAck(state.version, state.incarnation, staleness, duplicate, self._drops(staleness))
+
+    def leave(self, client: str, lapsed: Set[str] = frozenset()) -> bool:
+        """Wait for this member no more, until it pulls or pushes again; whether that changed anything."""
+        changed = self._membership.dismiss(client)
+        return self.settle(lapsed) or changed
+
+    def settle(self, lapsed: Set[str], client: str | None = None) -> bool:
+        """Count `client` as a member again, and take the step of a round that waits for nobody any more.
+
+        Returns:
+            Whether anything changed, which must then become as durable as a push.
+        """
+        changed = self._membership.welcome(client)
+        if self._membership.end_round(self._clocks(), lapsed, summed=bool(self._state.sums)):
+            means = {name: self._mean(name) for name in list(self._state.sums)}
+            self._state.version += self._step(means)
+            changed = True
+        return changed
 
     def restart(self, starts: int = 1) -> None:
         """Count a new incarnation, `starts` above the last."""
@@ -164,6 +164,7 @@ class Shard:
             incarnation=self._state.incarnation,
             initialized=self._state.initialized,
             pushes=self._state.pushes,
+            dropped=self._state.dropped,
             duplicates=self._duplicates,
             rejected=self._rejected,
             elements=sum(math.prod(shape) for shape in self.shapes.values()),
@@ -186,8 +187,10 @@ class Shard:
             "version": state.version,
             "incarnation": state.incarnation,
             "pushes": state.pushes,
+            "dropped": state.dropped,
             "clients": {client: list(entry) for client, entry in state.clients.items()},
             "summed": {name: count for name, (_, count) in state.sums.items()},
+            "membership": self._membership.to_json(),
         }
         return ShardState(tensors, metadata)
 
@@ -208,9 +211,11 @@ class Shard:
             version=data["version"],
             incarnation=data["incarnation"],
             pushes=data["pushes"],
+            dropped=data.get("dropped", 0),  # files from before pushes could be dropped do not have it
             clients={client: (sequence, staleness) for client, (sequence, staleness) in data["clients"].items()},
             sums={name: (saved.tensors[f"sum/{name}"].clone(), count) for name, count in data["summed"].items()},
         )
+        self._membership.restore(data.get("membership", {}))
 
     def _require_initialized(self) -> None:
         if not self._state.initialized:
@@ -222,26 +227,50 @@ class Shard:
             for group, here in self._groups
         ]
 
-    def _step(self, gradients: Mapping[str, Tensor]) -> bool:
-        """Accumulate the gradients, and step the tensors that have enough; whether there were any."""
-        stepped = False
-        for (group, here), optimizer in zip(self._groups, self._optimizers, strict=True):
+    def _clocks(self) -> dict[str, int]:
+        return {client: sequence for client, (sequence, _) in self._state.clients.items()}
+
+    def _drops(self, staleness: int) -> bool:
+        limit = self._rules.max_staleness
+        return limit is not None and staleness > limit
+
+    def _scaled(self, gradients: Mapping[str, Tensor], staleness: int) -> Mapping[str, Tensor]:
+        """The gradients, weighed by how old the values are that they were computed from."""
+        if self._rules.stale != "scale" or staleness <= 1:
+            return gradients
+        observed = {name for group, here in self._groups if group.optimizer == "average" for name in here}
+        return {name: g if name in observed else g / staleness for name, g in gradients.items()}
+
+    def _collect(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Add to the sums what others must come to, and give back what is to be stepped on now."""
+        ready: dict[str, Tensor] = {}
+        for group, here in self._groups:
             for name in here:
-                if name in gradients:
-                    self._values[name].grad = self._accumulated(name, gradients[name], group.accumulate)
-            if any(self._values[name].grad is not None for name in here):
+                if name not in gradients:
+                    continue
+                if group.accumulate == 1 and self._rules.mode != "sync":
+                    ready[name] = gradients[name]  # optimizers only read it, and it is dropped after the step
+                elif self._add(name, gradients[name]) == group.accumulate and self._rules.mode != "sync":
+                    ready[name] = self._mean(name)
+        return ready
+
+    def _add(self, name: str, gradient: Tensor) -> int:
+        """Add to a tensor's sum; how many gradients it holds now."""
+        total, count = self._state.sums.get(name, (None, 0))
+        total = gradient.clone() if total is None else total.add_(gradient)
+        self._state.sums[name] = total, count + 1
+        return count + 1
+
+    def _mean(self, name: str) -> Tensor:
+        total, count = self._state.sums.pop(name)
+        return total.div_(count)
+
+    def _step(self, gradients: Mapping[str, Tensor]) -> bool:
+        """Step the tensors that have a gradient; whether there were any."""
+        for (_, here), optimizer in zip(self._groups, self._optimizers, strict=True):
+            for name in here:
+                self._values[name].grad = gradients.get(name)
+            if gradients.keys() & set(here):
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                stepped = True
-        return stepped
-
-    def _accumulated(self, name: str, gradient: Tensor, count: int) -> Tensor | None:
-        """The mean of the last `count` gradients of a tensor once they are all here, else `None`."""
-        if count == 1:
-            return gradient  # optimizers only read it, and it is dropped after the step
-        total, summed = self._state.sums.pop(name, (None, 0))
-        total = gradient.clone() if total is None else total.add_(gradient)
-        if summed + 1 == count:
-            return total.div_(count)
-        self._state.sums[name] = total, summed + 1
-        return None
+        return bool(gradients)

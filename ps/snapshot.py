@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ps.codec import encode
 from ps.errors import CorruptSnapshot, WrongRun
-from ps.shard import ShardState
+from ps.messages import ShardState
 from ps.store import Layout
 
 _LOG = logging.getLogger(__name__)

@@ -5,22 +5,19 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, Self
 
 from torch import Tensor
 
+from ps.consistency import Consistency
+from ps.names import check_name, check_push_id
 from ps.optimizers import complete_options
-
-MAX_NAME_LENGTH = 200
-"""Characters of a run's, group's, tensor's or client's name."""
+from ps.status import ShardStatus
 
 MAX_RANK = 8
 """Dimensions of one tensor."""
-
-MAX_SEQUENCE = 2**63 - 1
-"""The largest sequence number of a push: it travels as a signed 64-bit integer."""
 
 DEFAULT_MAX_BYTES = 256 * 2**20
 """Bytes of tensors in a layout, and so in any one message, unless a store is told otherwise."""
@@ -68,7 +65,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Which tensors a run keeps on how many shards. Both ends must hold an equal one.
+    """Which tensors a run keeps on how many shards, and who waits for whom. Both ends must hold an equal one.
 
     Raises:
         ValueError: naming the field, the rule and the value.
@@ -77,6 +74,7 @@ class Layout:
     run: str
     groups: tuple[Group, ...]
     shards: int
+    consistency: Consistency = field(default_factory=Consistency)
 
     def __post_init__(self) -> None:
         check_name("`run`", self.run)
@@ -89,6 +87,9 @@ class Layout:
                 raise ValueError(f"{what} names must be unique in a layout, got {', '.join(repeated)} more than once")
         if type(self.shards) is not int or not 1 <= self.shards <= self.elements:
             raise ValueError(f"`shards` must be from 1 to the number of elements ({self.elements}), got {self.shards}")
+        summing = [group.name for group in self.groups if group.accumulate > 1]
+        if summing and self.consistency.mode == "sync":
+            raise ValueError(f"`accumulate` must be 1 where `mode` is sync, got more in {', '.join(summing)}")
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -102,7 +103,7 @@ class Layout:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits, equal for equal layouts: tensors, order, optimizers, shards and run all count."""
+        """16 hexadecimal digits, equal for equal layouts: tensors, their order, update rules and all else count."""
         return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
@@ -117,7 +118,9 @@ class Layout:
             }
             for group in self.groups
         ]
-        return {"run": self.run, "shards": self.shards, "groups": groups}
+        data: dict[str, Any] = {"run": self.run, "shards": self.shards, "groups": groups}
+        # Left out where it is the default, so that layouts on disk from before it existed keep their fingerprint.
+        return data if self.consistency == Consistency() else data | {"consistency": self.consistency.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -131,7 +134,8 @@ class Layout:
                 Group(**(group | {"shapes": {name: tuple(shape) for name, shape in group["shapes"]}}))
                 for group in data["groups"]
             )
-            return cls(run=data["run"], groups=groups, shards=data["shards"])
+            consistency = Consistency.from_json(data.get("consistency", {}))
+            return cls(run=data["run"], groups=groups, shards=data["shards"], consistency=consistency)
         except (KeyError, TypeError) as error:
             raise ValueError(f"a layout must be as `Layout.to_json` writes it, got {data!r}") from error
 
@@ -171,50 +175,31 @@ class Ack:
         staleness: for each shard, its version when it applied the push minus the version that the push had seen
             (never below 0, even if a restart took the shard back).
         duplicate: every shard had applied this push before, in an earlier call or an earlier attempt of this one.
+        dropped: at least one shard found the push too stale (`Consistency.max_staleness`) and left its values as they
+            were; which ones follows from `staleness`. The push is done all the same, and never applied there.
     """
 
     versions: tuple[int, ...]
     incarnations: tuple[int, ...]
     staleness: tuple[int, ...]
     duplicate: bool
+    dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Pulled values (copies: the caller may change them) and where each shard stood."""
+    """Pulled values (copies: the caller may change them) and where each shard stood.
+
+    Attributes:
+        applied: for each shard the highest sequence of the pulling client that it has applied, 0 if none; empty for a
+            pull without a client. A shard below the others fell back to an older snapshot, or a push did not reach
+            it; the client pushes that sequence again, and shards that have it only ack it.
+    """
 
     values: dict[str, Tensor]
     versions: tuple[int, ...]
     incarnations: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShardStatus:
-    """One shard's counters. `pushes` and `version` survive a restart; the others count since the last start.
-
-    Attributes:
-        index: which shard.
-        version: optimizer steps taken.
-        incarnation: starts so far, this one included.
-        initialized: whether it has values.
-        pushes: pushes applied.
-        duplicates: pushes acked again without being applied.
-        rejected: bad pushes that reached the shard (most are refused before anything is sent).
-        elements: length of its range of the flattened vector.
-        clients: clients in its deduplication table.
-        writes: snapshots written.
-    """
-
-    index: int
-    version: int
-    incarnation: int
-    initialized: bool
-    pushes: int
-    duplicates: int
-    rejected: int
-    elements: int
-    clients: int
-    writes: int = 0
+    applied: tuple[int, ...] = ()
 
 
 class ParameterStore(Protocol):
@@ -230,6 +215,10 @@ class ParameterStore(Protocol):
     5. *Sharding does not change the mathematics.* Update rules are elementwise; with one client, any number of
        shards gives the same bits.
     6. *Bounded and closed.* No pickle; limits on sizes, deadlines on calls, a token beyond the loopback.
+    7. *Nobody is blocked by the dead, or for ever.* Where the layout's `Consistency` makes clients wait, the store
+       refuses a pull at once, and the client asks again. A member that has left, or was not heard from for a lease,
+       is waited for no more, until it pulls or pushes again. Who has left, and a round that is open under `sync`,
+       are as durable as the weights; leases are not, so a restarted shard gives everybody a fresh one.
 
     Shards are independent: a pull that meets a concurrent push may show it on some shards only, and a push that
     raises `StoreUnavailable` or `NotDurable` may have reached some shards. Sending it again with the same sequence
@@ -247,13 +236,22 @@ class ParameterStore(Protocol):
         """
         ...
 
-    def pull(self, names: Sequence[str] | None = None) -> Snapshot:
+    def pull(self, names: Sequence[str] | None = None, *, client: str | None = None) -> Snapshot:
         """The named tensors, or all of them; never a state that a crash could take back (interval 0).
+
+        Args:
+            names: which tensors; `None` for all.
+            client: who pulls for its next push, under `ssp` and `sync` only when it may. A client whose last push
+                is missing on some shards always may, as it must complete that push first (see `Snapshot.applied`).
+                `None` never waits.
 
         Raises:
             NotInitialized: no values have been set.
             UnknownParameter: a name that is not in the layout.
+            ValueError: nobody can have this client's name.
+            TooFarAhead: the client has to wait for slower ones; raised at once.
             StoreUnavailable: a shard cannot be reached.
+            NotDurable: that the client is a member again, or the end of a round, could not be written.
         """
         ...
 
@@ -268,6 +266,15 @@ class ParameterStore(Protocol):
         """
         ...
 
+    def leave(self, client: str) -> None:
+        """The client is done: nobody waits for it until it pulls or pushes again. Leaving twice changes nothing.
+
+        Raises:
+            ValueError: nobody can have this client's name.
+            NotDurable, StoreUnavailable: some shards may know already; leaving again is safe.
+        """
+        ...
+
     def status(self) -> list[ShardStatus]:
         """Every shard's counters, in the order of the shards."""
         ...
@@ -279,16 +286,3 @@ class ParameterStore(Protocol):
             NotDurable: a last periodic write failed; everything is closed nevertheless.
         """
         ...
-
-
-def check_name(what: str, name: object) -> None:
-    """Raise `ValueError` unless `name` is a string of 1 to `MAX_NAME_LENGTH` printable characters."""
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise ValueError(f"{what} must be 1 to {MAX_NAME_LENGTH} printable characters, got {name!r}")
-
-
-def check_push_id(client: object, sequence: object) -> None:
-    """Raise `ValueError` unless the pair can be remembered: a usable name, and a number that grows from 1."""
-    check_name("`client`", client)
-    if type(sequence) is not int or not 1 <= sequence <= MAX_SEQUENCE:
-        raise ValueError(f"`sequence` must be an integer from 1 to 2^63 - 1, got {sequence!r}")

@@ -29,22 +29,28 @@ class InitializeReply(_message.Message):
     def __init__(self) -> None: ...
 
 class PullRequest(_message.Message):
-    __slots__ = ("target", "names")
+    __slots__ = ("target", "names", "client", "catching_up")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    CATCHING_UP_FIELD_NUMBER: _ClassVar[int]
     target: Target
     names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
+    client: str
+    catching_up: bool
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., names: _Optional[_Iterable[str]] = ..., client: _Optional[str] = ..., catching_up: _Optional[bool] = ...) -> None: ...
 
 class PullReply(_message.Message):
-    __slots__ = ("version", "incarnation", "chunk")
+    __slots__ = ("version", "incarnation", "chunk", "applied")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
     version: int
     incarnation: int
     chunk: bytes
-    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    applied: int
+    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., chunk: _Optional[bytes] = ..., applied: _Optional[int] = ...) -> None: ...
 
 class PushRequest(_message.Message):
     __slots__ = ("target", "client", "sequence", "seen_version", "chunk")
@@ -61,16 +67,42 @@ class PushRequest(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class PushReply(_message.Message):
-    __slots__ = ("version", "incarnation", "staleness", "duplicate")
+    __slots__ = ("version", "incarnation", "staleness", "duplicate", "dropped")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     STALENESS_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
     version: int
     incarnation: int
     staleness: int
     duplicate: bool
-    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., staleness: _Optional[int] = ..., duplicate: _Optional[bool] = ...) -> None: ...
+    dropped: bool
+    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., staleness: _Optional[int] = ..., duplicate: _Optional[bool] = ..., dropped: _Optional[bool] = ...) -> None: ...
+
+class LeaveRequest(_message.Message):
+    __slots__ = ("target", "client")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    client: str
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ...) -> None: ...
+
+class LeaveReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class KeepRequest(_message.Message):
+    __slots__ = ("target", "clients")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    clients: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., clients: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class KeepReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ("target",)
@@ -79,7 +111,7 @@ class StatusRequest(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("index", "version", "incarnation", "initialized", "pushes", "duplicates", "rejected", "elements", "clients", "writes")
+    __slots__ = ("index", "version", "incarnation", "initialized", "pushes", "duplicates", "rejected", "elements", "clients", "writes", "dropped")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +122,7 @@ class StatusReply(_message.Message):
     ELEMENTS_FIELD_NUMBER: _ClassVar[int]
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
     index: int
     version: int
     incarnation: int
@@ -100,4 +133,5 @@ class StatusReply(_message.Message):
     elements: int
     clients: int
     writes: int
-    def __init__(self, index: _Optional[int] = ..., version: _Optional[int] = ..., incarnation: _Optional[int] = ..., initialized: _Optional[bool] = ..., pushes: _Optional[int] = ..., duplicates: _Optional[int] = ..., rejected: _Optional[int] = ..., elements: _Optional[int] = ..., clients: _Optional[int] = ..., writes: _Optional[int] = ...) -> None: ...
+    dropped: int
+    def __init__(self, index: _Optional[int] = ..., version: _Optional[int] = ..., incarnation: _Optional[int] = ..., initialized: _Optional[bool] = ..., pushes: _Optional[int] = ..., duplicates: _Optional[int] = ..., rejected: _Optional[int] = ..., elements: _Optional[int] = ..., clients: _Optional[int] = ..., writes: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...

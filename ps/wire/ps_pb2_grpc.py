@@ -49,6 +49,16 @@ class ParameterShardsStub:
                 request_serializer=ps_dot_wire_dot_ps__pb2.PushRequest.SerializeToString,
                 response_deserializer=ps_dot_wire_dot_ps__pb2.PushReply.FromString,
                 _registered_method=True)
+        self.Leave = channel.unary_unary(
+                '/nascluster.ps.ParameterShards/Leave',
+                request_serializer=ps_dot_wire_dot_ps__pb2.LeaveRequest.SerializeToString,
+                response_deserializer=ps_dot_wire_dot_ps__pb2.LeaveReply.FromString,
+                _registered_method=True)
+        self.Keep = channel.unary_unary(
+                '/nascluster.ps.ParameterShards/Keep',
+                request_serializer=ps_dot_wire_dot_ps__pb2.KeepRequest.SerializeToString,
+                response_deserializer=ps_dot_wire_dot_ps__pb2.KeepReply.FromString,
+                _registered_method=True)
         self.Status = channel.unary_unary(
                 '/nascluster.ps.ParameterShards/Status',
                 request_serializer=ps_dot_wire_dot_ps__pb2.StatusRequest.SerializeToString,
@@ -77,6 +87,18 @@ class ParameterShardsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Leave(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Keep(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Status(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -100,6 +122,16 @@ def add_ParameterShardsServicer_to_server(servicer, server):
                     servicer.Push,
                     request_deserializer=ps_dot_wire_dot_ps__pb2.PushRequest.FromString,
                     response_serializer=ps_dot_wire_dot_ps__pb2.PushReply.SerializeToString,
+            ),
+            'Leave': grpc.unary_unary_rpc_method_handler(
+                    servicer.Leave,
+                    request_deserializer=ps_dot_wire_dot_ps__pb2.LeaveRequest.FromString,
+                    response_serializer=ps_dot_wire_dot_ps__pb2.LeaveReply.SerializeToString,
+            ),
+            'Keep': grpc.unary_unary_rpc_method_handler(
+                    servicer.Keep,
+                    request_deserializer=ps_dot_wire_dot_ps__pb2.KeepRequest.FromString,
+                    response_serializer=ps_dot_wire_dot_ps__pb2.KeepReply.SerializeToString,
             ),
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
@@ -188,6 +220,60 @@ class ParameterShards:
             '/nascluster.ps.ParameterShards/Push',
             ps_dot_wire_dot_ps__pb2.PushRequest.SerializeToString,
             ps_dot_wire_dot_ps__pb2.PushReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Leave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nascluster.ps.ParameterShards/Leave',
+            ps_dot_wire_dot_ps__pb2.LeaveRequest.SerializeToString,
+            ps_dot_wire_dot_ps__pb2.LeaveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Keep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nascluster.ps.ParameterShards/Keep',
+            ps_dot_wire_dot_ps__pb2.KeepRequest.SerializeToString,
+            ps_dot_wire_dot_ps__pb2.KeepReply.FromString,
             options,
             channel_credentials,
             insecure,

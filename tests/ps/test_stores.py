@@ -9,16 +9,20 @@ from ps.client import GrpcStore
 from ps.local import LocalStore
 from ps.server import ShardServer
 from ps.store import DEFAULT_MAX_BYTES, Layout
+from tests.contracts.consistency import ConsistencyContract, DurableConsistencyContract
 from tests.contracts.parameter_store import DurableStoreContract, OpenStore, ParameterStoreContract
 
 
-class TestLocalStoreInMemory(ParameterStoreContract):
+class TestLocalStoreInMemory(ParameterStoreContract, ConsistencyContract):
     @pytest.fixture
     def open_store(self) -> OpenStore:
-        return LocalStore
+        def open_store(layout: Layout, *, separate: str = "store", **options: int) -> LocalStore:
+            return LocalStore(layout, **options)  # nothing is kept, so all are separate
+
+        return open_store
 
 
-class TestLocalStoreOnDisk(DurableStoreContract):
+class TestLocalStoreOnDisk(DurableStoreContract, DurableConsistencyContract):
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> OpenStore:
         def open_store(layout: Layout, *, separate: str = "store", **options: int) -> LocalStore:
@@ -27,7 +31,7 @@ class TestLocalStoreOnDisk(DurableStoreContract):
         return open_store
 
 
-class TestGrpcStore(DurableStoreContract):
+class TestGrpcStore(DurableStoreContract, DurableConsistencyContract):
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Iterator[OpenStore]:
         opened: dict[str, list[GrpcStore | ShardServer]] = {}
@@ -39,12 +43,13 @@ class TestGrpcStore(DurableStoreContract):
         def open_store(layout: Layout, *, separate: str = "store", max_bytes: int = DEFAULT_MAX_BYTES) -> GrpcStore:
             stop(separate)
             limits = {"max_bytes": max_bytes, "token": "secret"}
-            even, odd = (
-                ShardServer(layout, range(start, layout.shards, 2), tmp_path / separate, **limits) for start in (0, 1)
-            )
-            addresses = [(even, odd)[index % 2].address for index in range(layout.shards)]
+            servers = [
+                ShardServer(layout, range(start, layout.shards, 2), tmp_path / separate, **limits)
+                for start in range(min(2, layout.shards))
+            ]
+            addresses = [servers[index % 2].address for index in range(layout.shards)]
             store = GrpcStore(layout, addresses, patience_s=5, **limits)
-            opened[separate] = [store, even, odd]
+            opened[separate] = [store, *servers]
             return store
 
         yield open_store
