@@ -9,7 +9,7 @@ base, which makes a start one that can be resumed, is written when everything el
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cluster.objects import CHECKPOINTS, SHARDS, FileName, SegmentName, older
@@ -60,6 +60,7 @@ class Mirror:
         self._small: list[SegmentName] = []  # segments since then
         self._versions: dict[tuple[str, str], Version] = {}  # of each file, as it was last written
         self._copies: dict[tuple[str, str], list[FileName]] = {}
+        self._unsure: list[str] = []  # objects whose writing has failed, or seemed to
         self._obsolete: list[str] = []
 
     def round(self) -> None:
@@ -75,12 +76,13 @@ class Mirror:
         first = self._upto is None
         # A name is never used twice: what a write that seemed to fail brings later must not replace anything.
         number, self._number = self._number, self._number + 1
+        self._obsolete, self._unsure = self._obsolete + self._unsure, []
         if first:
             self._write_files(number, changed)
         name = SegmentName(self._start, number, first)
         segment = export(self._folder, self._upto)
         if segment.rows or changed or first:
-            self._storage.write(str(name), segment.content)
+            self._write({str(name): segment.content})
             self._upto = segment.upto
             self._small.append(name)
         if first:
@@ -99,10 +101,15 @@ class Mirror:
         """Write the rows of all small segments once more, in one."""
         number, self._number = self._number, self._number + 1
         segment = export(self._folder, self._merged_upto)
-        self._storage.write(str(SegmentName(self._start, number, False)), segment.content)
+        self._write({str(SegmentName(self._start, number, False)): segment.content})
         self._obsolete += map(str, self._small)
         self._upto = self._merged_upto = segment.upto
         self._small = []
+
+    def _write(self, contents: Mapping[str, bytes]) -> None:
+        self._unsure += contents
+        self._storage.write_all(contents)
+        self._unsure = [name for name in self._unsure if name not in contents]
 
     def _clean(self) -> None:
         self._storage.remove(self._obsolete)
@@ -137,7 +144,7 @@ class Mirror:
 
     def _write_files(self, number: int, changed: dict[tuple[str, str], tuple[Version, bytes]]) -> None:
         named = {key: FileName(self._start, number, *key) for key in changed}
-        self._storage.write_all({str(name): changed[key][1] for key, name in named.items()})
+        self._write({str(name): changed[key][1] for key, name in named.items()})
         for key, name in named.items():
             self._versions[key] = changed[key][0]
             copies = self._copies.setdefault(key, [])
