@@ -153,7 +153,8 @@ class Lease:
         """
         if self.taken:
             return
-        newest = starts(self._storage.names(STARTS))
+        names = self._storage.names(STARTS)
+        newest = starts(names)
         if newest and newest[-1] > self.claim.number:
             other = _read(self._storage, newest[-1])
             self.taken = TakenOver(f"another driver has taken over the run: {other}; this one has stopped")
@@ -161,7 +162,7 @@ class Lease:
             return
         self.claim = replace(self.claim, beat=self.claim.beat + 1)
         self._storage.write(start_name(self.claim.number), self.claim.content())
-        if self._storage.read(STOP) is not None:
+        if STOP in names:
             self._on_stop()
             self._storage.remove([STOP])
 

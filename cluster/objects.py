@@ -7,7 +7,7 @@
 | `ledger/000004/00000000.base.sqlite.gz` | the whole ledger as start 4 found it (`cluster/segments.py`) |
 | `ledger/000004/00000007.sqlite.gz` | the rows that changed since |
 | `shards/000004/00000007/shard-003.safetensors` | a file as it was before segment 7 was read; likewise `checkpoints/` |
-| `stop.json` | somebody wants the run to stop |
+| `starts/stop.json` | somebody wants the run to stop |
 """
 
 import re
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 CONFIG = "config.json"
-STOP = "stop.json"
+STOP = "starts/stop.json"
 STARTS = "starts"
 LEDGER = "ledger"
 SHARDS = "shards"

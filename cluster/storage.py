@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -207,11 +207,12 @@ def open_storage(url: str) -> FsspecStorage:
             # A missing bucket is no other error for s3fs than a missing object.
             bucket, _, prefix = root.partition("/")
             file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
-        storage = FsspecStorage(file_system, root)
-        storage.read("none")
+        else:
+            with suppress(FileNotFoundError):
+                file_system.info(root)
     except Exception as error:  # each backend has a family of its own
         raise StorageError(f"the storage path {url} cannot be used: {reason(error)}") from None
-    return storage
+    return FsspecStorage(file_system, root)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """An S3 service on this machine: moto's, which keeps its objects in this process and can be away for a while."""
 
+import logging
 import secrets
 import socket
 import threading
@@ -21,6 +22,7 @@ class ObjectService:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
         from werkzeug.serving import make_server
 
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         app: Any = DomainDispatcherApplication(create_backend_app)
         handler: Any = MotoRequestHandler
         self._server = make_server("127.0.0.1", self.port, app, threaded=True, request_handler=handler)
