@@ -2,12 +2,17 @@
 
 import argparse
 import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from child_trainer.architecture import Architecture
+from child_trainer.checkpoint import Checkpoint, CheckpointError, Identity, identity
+from child_trainer.checkpoint_file import CheckpointFile
 from child_trainer.drawing import draw
 from child_trainer.outcome import Budget, Cause, Outcome
 from child_trainer.tasks.catalogue import TASKS, load_task
@@ -23,26 +28,46 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train one child as the command line says; the exit status: 0, 1 if the child failed, 2 on bad input."""
+    """Train one child as the command line says.
+
+    Returns:
+        The exit status: 0, 1 if the child failed, 2 on bad input, 128 and the signal's number if one stopped it.
+    """
     options = _parser().parse_args(arguments)
     try:
         architecture = _read(options.architecture)
         budget = _budget(options)
         device = _device(options.device, options.task)
         split = options.seed if options.split_seed is None else options.split_seed
+        child = identity(architecture, options.task, budget, seed=options.seed, device=device)
+        checkpoints = _checkpoints(options.checkpoint, child)
         task = load_task(options.task, data=options.data, seed=split, device=device, download=options.download)
     except ValueError as error:
         return _refuse(str(error))
     if not options.json:
         print(draw(architecture), end="\n\n", flush=True)
     on_epoch = None if options.json else _announce(budget.epochs)
-    outcome = train(architecture, task, budget, seed=options.seed, device=device, on_epoch=on_epoch)
+    with _stopped_by_signals(checkpoints is not None) as signals:
+        outcome = train(
+            architecture,
+            task,
+            budget,
+            seed=options.seed,
+            device=device,
+            on_epoch=on_epoch,
+            checkpoints=checkpoints,
+            preempted=lambda: bool(signals),
+        )
     if outcome.failure and outcome.failure.cause is Cause.INVALID:
         return _refuse(outcome.failure.message)
     if options.json:
         print(json.dumps({"architecture": architecture.id} | outcome.to_json()))
     else:
         _report(outcome)
+    if signals and outcome.failure and outcome.failure.cause is Cause.PREEMPTED:
+        if options.checkpoint.exists():
+            print(f"the same command goes on from {options.checkpoint}", file=sys.stderr)
+        return 128 + signals[0]
     return 1 if outcome.failure else 0
 
 
@@ -79,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
         add(name, type=float, default=usual, metavar="X", help=f"{what} (default: %(default)s)")
     add("--train-fraction", type=float, default=1.0, metavar="F", help="share of the training data to use (default: 1)")
     add("--device", choices=("cpu", "cuda", "auto"), default="auto", help="where to train (default: auto)")
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="save the training here after each epoch and on Ctrl-C, and go on from it if it is there",
+    )
     add("--json", action="store_true", help="print the outcome as one line of JSON and nothing else")
     return parser
 
@@ -109,6 +140,45 @@ def _budget(options: argparse.Namespace) -> Budget:
         momentum=options.momentum,
         train_fraction=options.train_fraction,
     )
+
+
+def _checkpoints(path: Path | None, child: Identity) -> CheckpointFile | None:
+    """The slot, once it is sure that what a save would replace is this child's own."""
+    if path is None:
+        return None
+    if not path.parent.is_dir():
+        raise ValueError(f"`--checkpoint` {path} cannot be written, because {path.parent} is not a folder")
+    slot = CheckpointFile(path)
+    try:
+        if (data := slot.load()) is not None:
+            Checkpoint.from_bytes(data, child)
+    except OSError as error:
+        raise ValueError(f"`--checkpoint` {path} cannot be read ({error.strerror}); give a file") from error
+    except CheckpointError as error:
+        raise ValueError(f"`--checkpoint` {path} is in the way: {error}; remove it or give another file") from error
+    return slot
+
+
+@contextmanager
+def _stopped_by_signals(wanted: bool) -> Iterator[list[int]]:
+    """The signals that asked the training to stop; a second one ends the process as ever."""
+    received: list[int] = []
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if wanted else {}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        restore()
+
+    for number in usual:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        restore()
 
 
 def _device(wish: str, task: str) -> str:

@@ -3,8 +3,23 @@
 Every draw comes from the generator that is passed in, which lives on the images' device.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Generator, Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """A random change with the generator that it draws from, whose state an interrupted training must keep."""
+
+    change: Callable[[Tensor, Generator], Tensor]
+    generator: Generator
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The changed batch."""
+        return self.change(images, self.generator)
 
 
 def crop(images: Tensor, size: tuple[int, int], generator: Generator) -> Tensor:

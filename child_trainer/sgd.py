@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from child_trainer.augment import Augmentation
 from child_trainer.outcome import Budget
+from child_trainer.sgd_state import SgdState
 from child_trainer.tasks.task import Diverged, Progress
 
 EVALUATION_BATCH = 1000
@@ -63,6 +65,7 @@ def fit(
 
     Momentum SGD after Nesterov with a constant learning rate (spec §1.6). An epoch is a new order of all images
     in full batches; an incomplete last one is left out, because batch normalisation cannot train on one image.
+    What an earlier part of this training saved through `progress` is gone on from.
 
     Args:
         network: is moved to the images' device.
@@ -70,12 +73,13 @@ def fit(
         evaluate: the network's validation metric, asked for after each epoch.
         budget: epochs, batch size and the optimizer's settings.
         progress: is told each epoch's metric, and may end the training.
-        augment: standardised images `[B, C, H, W]` to what the network is trained on.
+        augment: standardised images `[B, C, H, W]` to what the network is trained on; an `Augmentation` if it draws
+            random numbers and the training is to go on from checkpoints.
         generator: draws the order, on the images' device.
 
     Raises:
         Diverged: a loss or an output is NaN or infinite.
-        OverTime: `progress` said so.
+        OverTime, Preempted: `progress` said so.
     """
     # Channels last is the layout that convolutions compute in: about a fifth faster on a CPU.
     network.to(training.labels.device)
@@ -87,8 +91,10 @@ def fit(
         weight_decay=budget.weight_decay,
         nesterov=budget.momentum > 0,
     )
-    for epoch in range(1, budget.epochs + 1):
-        loss = _train_epoch(network, training, budget.batch_size, optimizer, augment, generator)
+    state = SgdState(network, optimizer, generator, _drawn_from(augment, training.labels.device), training.labels)
+    progress.resume(state)
+    for epoch in range(len(progress.curve) + 1, budget.epochs + 1):
+        loss = _train_epoch(state, training, budget.batch_size, augment, progress)
         if not loss.isfinite():
             raise Diverged(f"the training loss is {loss.item()} in epoch {epoch}")
         if progress.finished_epoch(evaluate(network)):
@@ -117,24 +123,32 @@ def accuracy(network: nn.Module, images: Images, prepare: Callable[[Tensor], Ten
     return correct.item() / len(images)
 
 
+def _drawn_from(augment: Callable[[Tensor], Tensor], device: torch.device) -> dict[str, torch.Generator]:
+    """The generators that a step draws from: the augmentation's, and the device's global one, which dropout uses."""
+    everywhere = torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
+    own = {"augmentation": augment.generator} if isinstance(augment, Augmentation) else {}
+    return {"global": everywhere, **own}
+
+
 def _train_epoch(
-    network: nn.Module,
-    images: Images,
-    batch_size: int,
-    optimizer: torch.optim.Optimizer,
-    augment: Callable[[Tensor], Tensor],
-    generator: torch.Generator,
+    state: SgdState, images: Images, batch_size: int, augment: Callable[[Tensor], Tensor], progress: Progress
 ) -> Tensor:
-    """The sum of the steps' losses: NaN or infinite if one of them was. Read once, so a GPU never waits."""
-    total = torch.zeros((), device=images.labels.device)
-    order = torch.randperm(len(images), generator=generator, device=images.labels.device)
+    """The sum of the steps' losses: NaN or infinite if one of them was. Read once, so a GPU never waits.
+
+    Begins after the steps that an earlier part of the training has done (`progress.step`).
+    """
+    network, optimizer = state.network, state.optimizer
+    order = torch.randperm(len(images), generator=state.order, device=images.labels.device)
     size = min(batch_size, len(images))
-    for start in range(0, len(images) - size + 1, size):
-        batch = order[start : start + size]
+    for step in range(progress.step, len(images) // size):
+        progress.before_step(step)
+        batch = order[step * size : (step + 1) * size]
         inputs = augment(standardise(images.pixels[batch])).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(network(inputs), images.labels[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += loss.detach()
+        state.loss += loss.detach()
+    total = state.loss
+    state.next_epoch()
     return total

@@ -6,14 +6,15 @@ What training means is the task's business (`Task.fit`); what every failure mean
 import traceback
 
 from child_trainer.architecture import Architecture, InvalidArchitecture
+from child_trainer.checkpoint import CheckpointSlot, identity
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
-from child_trainer.tasks.task import Diverged, OnEpoch, OverTime, Progress, Task
+from child_trainer.tasks.task import Diverged, IsPreempted, OnEpoch, OverTime, Preempted, Progress, Task
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 """How CUDA, PyTorch's CPU allocator, Linux and cuBLAS word it: all of them come as a `RuntimeError`."""
 
 
-def train(
+def train(  # noqa: PLR0913  (all but the first three are options)
     architecture: Architecture,
     task: Task,
     budget: Budget,
@@ -21,10 +22,13 @@ def train(
     seed: int,
     device: str = "cpu",
     on_epoch: OnEpoch | None = None,
+    checkpoints: CheckpointSlot | None = None,
+    preempted: IsPreempted | None = None,
 ) -> Outcome:
     """Train one child and say what came of it. A child's own fault never raises: it is the outcome's failure.
 
-    The same arguments give the same curve on the same hardware. `KeyboardInterrupt` and `SystemExit` pass.
+    The same arguments give the same curve on the same hardware, to the bit: also if the training was interrupted, or
+    its process killed, and it goes on from its checkpoint. `KeyboardInterrupt` and `SystemExit` pass.
 
     Args:
         architecture: what to build.
@@ -33,8 +37,22 @@ def train(
         seed: of the weights, the order, the augmentation and dropout.
         device: where to train, as PyTorch names it (`cpu`, `cuda`, `cuda:1`).
         on_epoch: told the epoch (from 1) and its validation metric; answers True to stop with what there is.
+            An epoch that was finished before an interruption is not told again, unless its checkpoint was lost.
+        checkpoints: where this child's state is saved after each epoch but the last, and read from at the start. What
+            is damaged or another training's is ignored; what cannot be saved is done without.
+        preempted: asked before each step; once it answers True, the state is saved and the outcome is the failure
+            `preempted`, with the curve so far.
     """
-    progress = Progress(budget.max_seconds, on_epoch)
+    progress = Progress(
+        budget.max_seconds,
+        on_epoch,
+        epochs=budget.epochs,
+        preempted=preempted,
+        slot=checkpoints,
+        identity=identity(architecture, task.name, budget, seed=seed, device=device)
+        if checkpoints is not None
+        else None,
+    )
     failure = None
     try:
         task.fit(architecture, budget, progress, seed=seed, device=device)
@@ -50,14 +68,19 @@ def train(
     )
 
 
+_CAUSES: tuple[tuple[type[Exception], Cause], ...] = (
+    (InvalidArchitecture, Cause.INVALID),
+    (Diverged, Cause.DIVERGED),
+    (OverTime, Cause.TIMEOUT),
+    (Preempted, Cause.PREEMPTED),
+)
+
+
 def _failure(error: Exception) -> Failure:
+    for kind, cause in _CAUSES:
+        if isinstance(error, kind):
+            return Failure(cause=cause, message=str(error))
     match error:
-        case InvalidArchitecture():
-            return Failure(cause=Cause.INVALID, message=str(error))
-        case Diverged():
-            return Failure(cause=Cause.DIVERGED, message=str(error))
-        case OverTime():
-            return Failure(cause=Cause.TIMEOUT, message=str(error))
         case MemoryError():
             return Failure(cause=Cause.OUT_OF_MEMORY, message=str(error) or "not enough memory")
         case RuntimeError() if any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS):

@@ -7,25 +7,35 @@ pool's) does without torch.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 import secrets
-from collections import deque
+import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray._private.state import state as ray_state
 from ray.exceptions import RayActorError, RayError
 
 from child_trainer.outcome import Cause, Failure, Outcome
+from cluster.checkpoints import CheckpointFolder, ChildSlot
 from cluster.config import RunConfig
+from cluster.crew import BrokenOff, Gone, Order, Report
 from cluster.evaluator import Assignment
 from cluster.ledger import Ledger
+from cluster.pool import Pool, Terms
+from cluster.records import Attempt, Verdict
 from cluster.run_folder import writing
+from cluster.supervision import Nodes
+from cluster.worker import LastWords, WorkerProcess
 
 if TYPE_CHECKING:
+    from ps.client import GrpcStore
     from ps.store import Layout, ParameterStore
 
 Handle = Any
@@ -33,6 +43,19 @@ Handle = Any
 
 SURVIVES: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 """Options of an actor whose methods may be repeated: Ray starts it again and delivers the calls again."""
+
+
+LEDGER, POOL, CHECKPOINTS = "ledger", "pool", "checkpoints"
+"""Names by which the actors of one run find each other. Runs side by side have namespaces of their own."""
+
+CALL_S = 10.0
+"""Seconds that a worker waits for an answer to its sign of life."""
+
+PATIENCE_S = 600.0
+"""Seconds in which a shard that died must be back before the run ends, to be resumed later."""
+
+PAUSE_S = 0.5
+"""Seconds after which a replica that is ahead of the others asks again whether it may go on."""
 
 
 @ray.remote(**SURVIVES)
@@ -50,13 +73,11 @@ class Connections:
 
     Attributes:
         layout: of the shards, or `None` where the searcher keeps nothing on them.
-        addresses: of the shards, host:port each.
-        token: of the shards.
+        token: of the shards; where they are the ledger knows.
         ledger, pool: the actors.
     """
 
     layout: Layout | None
-    addresses: Sequence[str]
     token: str
     ledger: Handle
     pool: Handle
@@ -73,132 +94,186 @@ class RemoteLedger:
         return lambda *args, **kwargs: ray.get(remote(*args, **kwargs))
 
 
+@functools.cache
+def _actor(name: str) -> Handle:
+    """A handle stays good when its actor is started anew. Raises `ValueError` if there is none of this name."""
+    return ray.get_actor(name)
+
+
+def worker_name(slot: int) -> str:
+    """The name under which a worker is found by the actors of its run, be they started anew."""
+    return f"worker-{slot}"
+
+
 @ray.remote(max_restarts=-1)
 class Worker:
-    """Trains children, one at a time, on its GPU or its share of the cores."""
+    """Trains children, one at a time, on its GPU or its share of the cores; see `WorkerProcess`."""
 
-    def __init__(self, config: RunConfig, index: int) -> None:
+    def __init__(self, config: RunConfig, slot: int) -> None:
         from cluster.training import Trainer
 
-        self._trainer = Trainer(config, gpu=bool(ray.get_gpu_ids()))
-        self._index = index
+        context = ray.get_runtime_context()
+        last_words = LastWords(f"{context.get_job_id()}-{slot}")
+        before = last_words.take()
+        last_words.record()
+        slots = _checkpoint_slot if config.failures.checkpoint_children else None
+        self._process = WorkerProcess(
+            Trainer(config, gpu=bool(ray.get_gpu_ids()), slots=slots),
+            place=f"worker-{slot}@{ray.util.get_node_ip_address()}:{os.getpid()}",
+            node=context.get_node_id(),
+            beat=lambda place, key: _beat(slot, place, key),
+            last_words=before,
+        )
+        self._process.leave_on_sigterm()
 
     @ray.method(max_task_retries=-1)
-    def describe(self) -> str:
-        """Where this worker is, for the record of attempts."""
-        return f"worker-{self._index}@{ray.util.get_node_ip_address()}:{os.getpid()}"
+    def report(self) -> Report:
+        """Where this worker is, and what its last attempt gave."""
+        return self._process.report()
 
-    def train(self, assignment: Assignment) -> Outcome:
+    def train(self, order: Order) -> Outcome:
         """Train one child."""
-        return self._trainer.train(assignment)
+        return self._process.train(order)
 
 
-MAX_ATTEMPTS = 2
-"""A child whose worker dies is trained once more elsewhere: the death may not have been its fault."""
+def _beat(slot: int, place: str, key: str | None) -> bool:
+    pool = _actor(POOL)
+    return ray.get(pool.beat.options(max_task_retries=0).remote(slot, place, key), timeout=CALL_S)
 
 
-KEPT_OUTCOMES = 4_000
-"""Outcomes that the pool keeps after it gave them out; more than are ever out at once (the paper: 800)."""
+def _checkpoint_slot(child_id: int) -> ChildSlot:
+    return ChildSlot(_RemoteCheckpoints(_actor(CHECKPOINTS)), child_id)
 
 
-class NoWorkers(RuntimeError):
-    """No worker is left to train anything."""
+@ray.remote(**SURVIVES)
+class CheckpointHost(CheckpointFolder):
+    """The children's checkpoints, in the run's folder."""
 
 
-@ray.remote(num_cpus=0)
-class Pool:
-    """Hands children to workers, first come, first served. A child that is asked for twice is trained once.
+class _RemoteCheckpoints:
+    """The folder as a worker sees it. What goes wrong with it is an `OSError`, wherever the folder is."""
 
-    Args:
-        ledger: told of every attempt.
-        renew_crashed: start a worker afresh after a crashed child, as a GPU may be unusable for its process then.
-    """
+    def __init__(self, host: Handle) -> None:
+        self._host = host
 
-    def __init__(self, ledger: Handle, *, renew_crashed: bool = False) -> None:
-        self._ledger = ledger
-        self._renew_crashed = renew_crashed
-        self._living = 0
-        self._idle: asyncio.Queue[tuple[Handle, str]] = asyncio.Queue()
-        self._losses: asyncio.Queue[str] = asyncio.Queue()
-        self._children: dict[Assignment, asyncio.Task[Outcome]] = {}
-        self._ended: deque[Assignment] = deque()
-        self._enlisting: set[asyncio.Task[None]] = set()
+    def load(self, child_id: int) -> bytes | None:
+        return self._call(self._host.load.remote(child_id))
 
-    async def open(self, workers: Sequence[Handle]) -> None:
-        """Use each worker from the moment that it answers, be it now or when its node has come up; returns at once."""
-        self._living += len(workers)
-        for worker in workers:
-            self._enlist(worker)
+    def save(self, child_id: int, data: bytes) -> None:
+        self._call(self._host.save.remote(child_id, data))
 
-    async def next_loss(self) -> str:
-        """Waits for a worker that cannot be started, now or again, and gives the reason.
+    def _call(self, call: ray.ObjectRef) -> Any:
+        try:
+            return ray.get(call)
+        except RayError as error:
+            raise OSError(f"the checkpoint host: {_last_line(error)}") from error
 
-        Raises:
-            NoWorkers: with the reason, if it was the last.
-        """
-        reason = await self._losses.get()
-        if not self._living:
-            raise NoWorkers(f"no worker is left; the last one said: {reason}")
-        return reason
+
+class RayCrew:
+    """The workers as Ray's actors; see `cluster.crew.Crew`."""
+
+    def __init__(self, checkpoints: bool) -> None:
+        self._checkpoints = checkpoints
+
+    async def report(self, slot: int) -> Report:
+        """See `Crew.report`."""
+        try:
+            worker = _actor(worker_name(slot))
+            return await worker.report.remote()
+        except (RayError, ValueError) as error:  # its constructor failed, or Ray has forgotten it since
+            raise Gone(_last_line(error)) from error
+
+    async def train(self, slot: int, order: Order) -> Outcome:
+        """See `Crew.train`."""
+        try:
+            worker = _actor(worker_name(slot))
+            return await worker.train.remote(order)
+        except (RayActorError, ValueError) as error:
+            raise BrokenOff(_last_line(error)) from error
+        except RayError as error:
+            failure = Failure(cause=Cause.CRASHED, message=str(error))
+            seed = order.assignment.seed
+            return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=seed, failure=failure)
+
+    def restart(self, slot: int) -> None:
+        """See `Crew.restart`."""
+        with contextlib.suppress(ValueError):
+            ray.kill(_actor(worker_name(slot)), no_restart=False)
+
+    async def nodes(self) -> Nodes:
+        """See `Crew.nodes`."""
+        return await asyncio.get_running_loop().run_in_executor(None, _nodes)
+
+    def forget(self, child_id: int) -> None:
+        """See `Crew.forget`."""
+        if self._checkpoints:
+            _actor(CHECKPOINTS).forget.remote(child_id)
+
+
+def _nodes() -> Nodes:
+    alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+    return Nodes(alive=alive, draining=frozenset(ray_state.get_draining_nodes()))
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().rpartition("\n")[2]
+
+
+class AwaitedLedger:
+    """The ledger as the pool reaches it; see `cluster.crew.PoolLedger`."""
+
+    async def attempts(self, child_id: int) -> Sequence[Attempt]:
+        """See `PoolLedger.attempts`."""
+        return await _ledger().attempts.remote(child_id)
+
+    async def running(self) -> Sequence[Attempt]:
+        """See `PoolLedger.running`."""
+        return await _ledger().running.remote()
+
+    async def start(self, attempt: Attempt) -> None:
+        """See `PoolLedger.start`."""
+        await _ledger().start.remote(
+            attempt.child_id, attempt.worker, attempt.key, slot=attempt.slot, batch_size=attempt.batch_size
+        )
+
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+        """See `PoolLedger.end_attempt`."""
+        return await _ledger().end_attempt.remote(key, outcome, verdict)
+
+
+def _ledger() -> Handle:
+    return _actor(LEDGER)
+
+
+@ray.remote(**SURVIVES)
+class PoolHost:
+    """The pool, see `cluster.pool.Pool`, as an actor that asks its run's other actors by name."""
+
+    def __init__(self, slots: int, terms: Terms) -> None:
+        self._pool = Pool(
+            slots,
+            RayCrew(terms.rules.checkpoints),
+            AwaitedLedger(),
+            terms,
+            clock=time.time,
+            new_key=lambda: secrets.token_hex(8),
+        )
 
     async def evaluate(self, assignment: Assignment) -> Outcome:
-        """Train a child on the next idle worker, or wait for its training if it is under way."""
-        task = self._children.get(assignment)
-        if task is None:
-            task = asyncio.create_task(self._train(assignment))
-            self._children[assignment] = task
-            task.add_done_callback(lambda _: self._forget_oldest(assignment))
-        # A caller that dies must not take the training with it: its successor asks for the same child.
-        return await asyncio.shield(task)
+        """See `Pool.evaluate`."""
+        return await self._pool.evaluate(assignment)
 
-    def _forget_oldest(self, ended: Assignment) -> None:
-        """An outcome is kept for a while: the caller may have died with it, and its successor asks again."""
-        self._ended.append(ended)
-        if len(self._ended) > KEPT_OUTCOMES:
-            del self._children[self._ended.popleft()]
+    async def beat(self, slot: int, place: str, key: str | None) -> bool:
+        """See `Pool.beat`."""
+        return await self._pool.beat(slot, place, key)
 
-    async def _train(self, assignment: Assignment) -> Outcome:
-        outcome = None
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            worker, place = await self._idle.get()
-            try:
-                await self._ledger.start.remote(assignment.child_id, place, secrets.token_hex(8))
-                outcome = await worker.train.remote(assignment)
-            except RayActorError as error:
-                self._enlist(worker)
-                outcome = _crashed(assignment, f"{place}, attempt {attempt}: {error}")
-            except RayError as error:
-                self._idle.put_nowait((worker, place))
-                return _crashed(assignment, f"{place}: {error}")
-            else:
-                self._give_back(worker, place, outcome)
-                return outcome
-        assert outcome is not None
-        return outcome
+    async def stop(self) -> None:
+        """See `Pool.stop`."""
+        await self._pool.stop()
 
-    def _give_back(self, worker: Handle, place: str, outcome: Outcome) -> None:
-        if self._renew_crashed and outcome.failure and outcome.failure.cause == Cause.CRASHED:
-            ray.kill(worker, no_restart=False)
-            self._enlist(worker)
-        else:
-            self._idle.put_nowait((worker, place))
-
-    def _enlist(self, worker: Handle) -> None:
-        async def wait_for_it() -> None:
-            try:
-                self._idle.put_nowait((worker, await worker.describe.remote()))
-            except RayError as error:
-                self._living -= 1
-                self._losses.put_nowait(str(error).strip().rpartition("\n")[2])
-
-        task = asyncio.create_task(wait_for_it())
-        self._enlisting.add(task)  # a task that nobody holds may be collected before it is done
-        task.add_done_callback(self._enlisting.discard)
-
-
-def _crashed(assignment: Assignment, message: str) -> Outcome:
-    failure = Failure(cause=Cause.CRASHED, message=message)
-    return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=assignment.seed, failure=failure)
+    async def next_loss(self) -> str:
+        """See `Pool.next_loss`."""
+        return await self._pool.next_loss()
 
 
 class PoolEvaluator:
@@ -220,18 +295,24 @@ class PoolEvaluator:
 
 @ray.remote(**SURVIVES)
 class ShardHost:
-    """Serves one or more shards over gRPC."""
+    """Serves one or more shards over gRPC, and has the ledger know where."""
 
-    def __init__(self, layout: Layout, indices: Sequence[int], directory: Path, address: str, token: str) -> None:
+    def __init__(self, layout: Layout, indices: Sequence[int], directory: Path, host: str, token: str) -> None:
         from ps.server import ShardServer
 
         self._writing = writing(directory.parent)
-        # The port is fixed from outside, so that the clients find a host that was started again.
-        host, _, port = address.rpartition(":")
-        self._server = ShardServer(layout, indices, directory, host=host, port=int(port), token=token)
+        self._server = ShardServer(layout, indices, directory, host=host, token=token)
+        ray.get(_ledger().serve.remote(list(indices), self._server.address))
 
     def ready(self) -> None:
         """Returns once the shards are served."""
+
+
+def open_store(layout: Layout, ledger: Handle, token: str) -> GrpcStore:
+    """The shards' client, which asks the ledger where they are, and again whenever one cannot be reached."""
+    from ps.client import GrpcStore
+
+    return GrpcStore(layout, lambda: ray.get(ledger.addresses.remote()), token=token, patience_s=PATIENCE_S)
 
 
 @ray.remote(**SURVIVES)
@@ -242,11 +323,9 @@ class ReplicaHost:
         """Run these replicas to the end of the search; raises what the first of them raised."""
         import torch
 
-        from ps.client import GrpcStore
-
         torch.set_num_threads(1)  # a policy of this size only loses by more
         layout = connections.layout
-        store = layout and GrpcStore(layout, connections.addresses, token=connections.token)
+        store = layout and open_store(layout, connections.ledger, connections.token)
         threads = ThreadPoolExecutor(len(indices))
         running = [threads.submit(_run_replica, config, index, store, connections) for index in indices]
         # The first error ends the run at once; it must not wait for the other replicas to finish the search.
@@ -261,5 +340,6 @@ def _run_replica(config: RunConfig, index: int, store: ParameterStore | None, co
     from cluster.replica import replica_loop
 
     ledger: Any = RemoteLedger(connections.ledger)
-    for _ in replica_loop(make_replica(config, index, store, PoolEvaluator(connections.pool), ledger)):
+    replica = make_replica(config, index, store, PoolEvaluator(connections.pool), ledger)
+    for _ in replica_loop(replace(replica, pause=lambda: time.sleep(PAUSE_S))):
         pass

@@ -1,4 +1,4 @@
-"""The command line: `nascluster launch | resume | status | best | recipes`."""
+"""The command line: `nascluster launch | resume | stop | status | best | failures | recipes`."""
 
 import contextlib
 import difflib
@@ -18,6 +18,7 @@ import tyro
 from rich.console import Console
 
 from cluster.config import DEFAULT_STORAGE, RunConfig
+from cluster.failures import failure_lines, failures_json, read_failures
 from cluster.progress import facts
 from cluster.recipes import RECIPES, differences
 from cluster.run_folder import RunFolder, existing_run, resumable_run, run_folder
@@ -44,8 +45,10 @@ Neural architecture search with reinforcement learning, on Ray or in one process
 
   launch RECIPE [options]   start a search; `nascluster launch RECIPE --help` lists every option
   resume NAME               go on with a search that was stopped or killed
+  stop NAME                 let a search end what is in training, then stop it, to be resumed
   status NAME [--json]      where a search stands, from any terminal, while it runs or after
   best NAME [--json]        its best child
+  failures NAME [--json]    the attempts that failed, by cause, with the error and where it was
   recipes                   the named runs, and what each sets
 
 first search: nascluster launch digits
@@ -158,6 +161,49 @@ def _best(arguments: list[str]) -> int:
     return _cli(best, arguments)
 
 
+def _stop(arguments: list[str]) -> int:
+    def stop(
+        name: Name,
+        *,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+        no_wait: Annotated[bool, tyro.conf.arg(help="Only ask, and do not wait until it has stopped.")] = False,
+    ) -> int:
+        """Stop a search once what is in training has ended, or has saved its state (--checkpoint-children)."""
+        folder = existing_run(storage_path, name)
+        status = _read(folder)
+        if status.state != "running":
+            raise UsageError(f"the run {name!r} is not running: it is {status.state}")
+        folder.ask_to_stop()
+        print(f"{name}: asked to stop; {status.running} children are in training", flush=True)
+        while not no_wait and status.state == "running":
+            time.sleep(0.5)
+            status = _read(existing_run(storage_path, name))  # which copies it anew if the driver is elsewhere
+        if not no_wait:
+            print(f"{name}: {status.state}" + (f" ({status.message})" if status.message else ""))
+        if status.state == "stopped":
+            print(f"Go on with: nascluster resume {shlex.quote(name)}")
+        return 0
+
+    return _cli(stop, arguments)
+
+
+def _failures(arguments: list[str]) -> int:
+    def failures(
+        name: Name,
+        *,
+        child: Annotated[int | None, tyro.conf.arg(help="Only this child's, with the whole text of the error.")] = None,
+        last: Annotated[int, tyro.conf.arg(help="How many to print, the latest first.")] = 20,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+        as_json: Json = False,
+    ) -> int:
+        """The attempts that failed, by cause, with the error and where it was."""
+        found = read_failures(existing_run(storage_path, name), child)
+        print(failures_json(found) if as_json else "\n".join(failure_lines(found, last, whole=child is not None)))
+        return 0
+
+    return _cli(failures, arguments)
+
+
 def _recipes(arguments: list[str]) -> int:
     def recipes() -> int:
         """The named runs, and what each sets apart from the defaults, which are the paper's."""
@@ -174,7 +220,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "launch": _launch,
     "resume": _resume,
     "status": _status,
+    "stop": _stop,
     "best": _best,
+    "failures": _failures,
     "recipes": _recipes,
 }
 
@@ -224,7 +272,13 @@ def _check_task(config: RunConfig) -> None:
     from child_trainer.tasks.catalogue import check_task
 
     options = config.task
-    check_task(options.task, options.data, download=options.download, child_seconds=options.child_seconds)
+    check_task(
+        options.task,
+        options.data,
+        download=options.download,
+        child_seconds=options.child_seconds,
+        faults=options.faults,
+    )
 
 
 def _read(folder: RunFolder) -> Status:

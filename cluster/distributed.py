@@ -14,16 +14,33 @@ import torch
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.actors import Connections, Handle, LedgerHost, Pool, ReplicaHost, ShardHost, Worker
+from cluster.actors import (
+    CHECKPOINTS,
+    LEDGER,
+    POOL,
+    CheckpointHost,
+    Connections,
+    Handle,
+    LedgerHost,
+    PoolHost,
+    ReplicaHost,
+    ShardHost,
+    Worker,
+    open_store,
+    worker_name,
+)
 from cluster.config import RunConfig, Topology
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
-from cluster.run_folder import RunFolder
-from ps.client import GrpcStore
+from cluster.pool import Terms
+from cluster.run_folder import RunFolder, Stopped
 from ps.store import Layout
 
 CONNECT_S = 10.0
 """Seconds in which a cluster that was named must answer."""
+
+LOOK_S = 1.0
+"""Seconds between two looks at whether the run is asked to stop."""
 
 Watch = Callable[[Callable[[], object]], AbstractContextManager[object]]
 
@@ -97,75 +114,91 @@ def run_distributed(
     here: dict[str, Any] = {
         "scheduling_strategy": NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     }
-    ledger: Handle = LedgerHost.options(**here).remote(folder.ledger, config.seed, config.max_children)
+    ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(folder.ledger, config.seed, config.max_children)
     ray.get(ledger.begin.remote(workers=cluster.workers))
     with watch(ledger.beat.remote):
-        pool = _start_workers(config, cluster, ledger, here)
+        held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
+        pool, workers = _start_workers(config, cluster, here)
         token = secrets.token_urlsafe(32)
-        layout, shard_hosts, addresses = _serve_shards(config, folder, cluster, token, here)
+        layout, shard_hosts = _serve_shards(config, folder, cluster, ledger, token, here)
+        held += [pool, *workers, *shard_hosts]
 
         replicas = config.topology.replicas
         shares = spread(replicas, num_hosts(replicas, sum(node.cores for node in cluster.nodes)))
         hosts: list[Handle] = [ReplicaHost.remote() for _ in shares]
-        connections = Connections(layout=layout, addresses=addresses, token=token, ledger=ledger, pool=pool)
+        connections = Connections(layout=layout, token=token, ledger=ledger, pool=pool)
         ended = [host.run.remote(config, list(share), connections) for host, share in zip(hosts, shares, strict=True)]
-        _wait(ended, pool, say)
-        del shard_hosts  # Ray ends an actor that nobody holds: they had to be held until here
+        _wait(ended, pool, folder, say)
+        del held  # Ray ends an actor that nobody holds: they had to be held until here
 
 
-def _start_workers(config: RunConfig, cluster: Cluster, ledger: Handle, here: dict[str, Any]) -> Handle:
-    """The pool, which uses each worker from the moment that it is up."""
+def _keep_checkpoints(config: RunConfig, folder: RunFolder, ledger: Handle, here: dict[str, Any]) -> list[Handle]:
+    """Where the children save their state, if they do; what ended children left behind is removed."""
+    if not config.failures.checkpoint_children:
+        return []
+    host: Handle = CheckpointHost.options(**here, name=CHECKPOINTS).remote(folder.checkpoints)
+    ray.get(host.keep_only.remote(ray.get(ledger.open_children.remote())))
+    return [host]
+
+
+def _start_workers(config: RunConfig, cluster: Cluster, here: dict[str, Any]) -> tuple[Handle, list[Handle]]:
+    """The workers, and the pool, which uses each of them from the moment that it is up."""
     # A worker on a GPU takes no core: some machines have more GPUs to share out than cores.
     needs = {"num_gpus": cluster.gpus_each, "num_cpus": 0 if cluster.gpus_each else 1}
-    workers: list[Handle] = [Worker.options(**needs).remote(config, index) for index in range(cluster.workers)]
-    most_calls = config.topology.replicas * config.topology.children + 100  # all children, and a few words beside them
-    pool: Handle = Pool.options(**here, max_concurrency=most_calls).remote(ledger, renew_crashed=cluster.gpus_each > 0)
-    ray.get(pool.open.remote(workers))
-    return pool
+    workers: list[Handle] = [
+        Worker.options(**needs, name=worker_name(slot)).remote(config, slot) for slot in range(cluster.workers)
+    ]
+    terms = Terms(
+        rules=config.failures.rules,
+        reactions=config.failures.reactions,
+        batch_size=config.budget.batch_size,
+        renew_crashed=cluster.gpus_each > 0,
+    )
+    # All children at once, the workers' signs of life, and what callers that died still wait for.
+    most_calls = 10 * config.topology.replicas * config.topology.children + cluster.workers + 1_000
+    pool: Handle = PoolHost.options(**here, name=POOL, max_concurrency=most_calls).remote(cluster.workers, terms)
+    return pool, workers
 
 
-def _wait(ended: list[ray.ObjectRef], pool: Handle, say: Callable[[str], object]) -> None:
-    """Wait for all replicas; raise what ended one of them, or that no worker is left."""
+def _wait(ended: list[ray.ObjectRef], pool: Handle, folder: RunFolder, say: Callable[[str], object]) -> None:
+    """Wait for all replicas; raise what ended one of them, that no worker is left, or that the run is to stop.
+
+    Raises:
+        Stopped: nothing is in training any more.
+    """
     loss = pool.next_loss.remote()
     while ended:
-        (done,), _ = ray.wait([*ended, loss], num_returns=1)
-        if done == loss:
-            say(f"A worker is lost: {ray.get(done)}")
+        done, _ = ray.wait([*ended, loss], num_returns=1, timeout=LOOK_S)
+        if loss in done:
+            say(f"A worker is lost: {ray.get(loss)}")
             loss = pool.next_loss.remote()
-        else:
+        elif done:
             ray.get(done)
-            ended.remove(done)
+            ended.remove(done[0])
+        elif folder.stop_asked():
+            say("Stopping: nothing more is begun, and what is in training ends first ...")
+            ray.get(pool.stop.remote())
+            raise Stopped
 
 
 def _serve_shards(
-    config: RunConfig, folder: RunFolder, cluster: Cluster, token: str, here: dict[str, Any]
-) -> tuple[Layout | None, list[Handle], list[str]]:
+    config: RunConfig, folder: RunFolder, cluster: Cluster, ledger: Handle, token: str, here: dict[str, Any]
+) -> tuple[Layout | None, list[Handle]]:
     """Start the shards and give them their first values; the layout is `None` when nothing is to be kept on them."""
     groups = make_parameters(config, make_searcher(config))
     if not groups:
-        return None, [], []
+        return None, []
     layout = make_layout(config, folder.name, groups)
     shares = spread(layout.shards, num_hosts(layout.shards, os.cpu_count() or 1))
-    served = [f"{cluster.interface}:{port}" for port in _free_ports(cluster.interface, len(shares))]
     hosts: list[Handle] = [
-        ShardHost.options(**here).remote(layout, list(share), folder.shards, address, token)
-        for share, address in zip(shares, served, strict=True)
+        ShardHost.options(**here).remote(layout, list(share), folder.shards, cluster.interface, token)
+        for share in shares
     ]
     ray.get([host.ready.remote() for host in hosts])
-    addresses = [address for address, share in zip(served, shares, strict=True) for _ in share]
-    store = GrpcStore(layout, addresses, token=token)
+    store = open_store(layout, ledger, token)
     store.initialize(initial_values(groups))
     store.close()
-    return layout, hosts, addresses
-
-
-def _free_ports(interface: str, count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.create_server((interface, 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    return layout, hosts
 
 
 def _resources(node: dict[str, Any]) -> Resources:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from child_trainer.architecture import Architecture
-from child_trainer.outcome import Outcome
+from child_trainer.outcome import Cause, Failure, Outcome
+from cluster.reactions import Reactions, past_of
+from cluster.records import AttemptLedger, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,9 +18,6 @@ class Assignment:
     child_id: int
     architecture: Architecture
     seed: int
-
-
-Train = Callable[[Assignment], Outcome]
 
 
 class Evaluator(Protocol):
@@ -39,17 +38,44 @@ class Evaluator(Protocol):
         ...
 
 
+class Trains(Protocol):
+    """What does the training; `cluster.training.Trainer` is one."""
+
+    def train(
+        self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
+    ) -> Outcome:
+        """The outcome of one child, its own faults included."""
+        ...
+
+
+HERE = "local"
+"""Where a child is trained that needs no worker."""
+
+
 class InProcessEvaluator:
     """Trains here and now, one child for each call of `completed`.
 
     Args:
-        train: trains a child.
-        on_start: told the child's id before its training starts.
+        trainer: trains a child.
+        ledger: told of every attempt before it begins and when it has ended.
+        reactions: what follows a failure.
+        batch_size: the budget's.
+        preempted: asked before each step whether the child is to be given back; the child then stays in the queue.
+        on_settled: called with the id of a child that has its outcome.
     """
 
-    def __init__(self, train: Train, on_start: Callable[[int], None]) -> None:
-        self._train = train
-        self._on_start = on_start
+    def __init__(
+        self,
+        trainer: Trains,
+        ledger: AttemptLedger,
+        reactions: Reactions,
+        *,
+        batch_size: int,
+        preempted: Callable[[], bool] | None = None,
+        on_settled: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._trainer, self._ledger, self._reactions = trainer, ledger, reactions
+        self._batch_size, self._preempted, self._on_settled = batch_size, preempted, on_settled
         self._waiting: deque[Assignment] = deque()
 
     def submit(self, assignment: Assignment) -> None:
@@ -57,9 +83,41 @@ class InProcessEvaluator:
         self._waiting.append(assignment)
 
     def completed(self) -> list[tuple[int, Outcome]]:
-        """The next child of the queue, trained."""
+        """The next child of the queue, after one attempt more; none if it is to be tried again."""
         if not self._waiting:
             return []
         assignment = self._waiting.popleft()
-        self._on_start(assignment.child_id)
-        return [(assignment.child_id, self._train(assignment))]
+        outcome = self._outcome(assignment)
+        if outcome is None:
+            self._waiting.appendleft(assignment)
+            return []
+        self._on_settled(assignment.child_id)
+        return [(assignment.child_id, outcome)]
+
+    def _outcome(self, assignment: Assignment) -> Outcome | None:
+        attempts = self._ledger.attempts(assignment.child_id)
+        known = next((a.outcome for a in attempts if a.verdict == Verdict.OUTCOME), None)
+        if known is not None:
+            return known
+        past = past_of(attempts)
+        key = f"{assignment.child_id}-{len(attempts) + 1}"
+        deaths = sum(attempt.verdict == Verdict.LOST and attempt.worker == HERE for attempt in attempts)
+        if deaths >= self._reactions.max_attempts:
+            message = f"the process died {deaths} times while it trained the child"
+            return _failed(assignment, Cause.CRASHED, message)
+        size = self._reactions.batch_size(self._batch_size, past)
+        smaller = None if size == self._batch_size else size
+        self._ledger.start(assignment.child_id, HERE, key, batch_size=smaller)
+        try:
+            outcome = self._trainer.train(assignment, batch_size=smaller, preempted=self._preempted)
+        except KeyboardInterrupt:  # not a death: those are counted
+            self._ledger.end_attempt(key, _failed(assignment, Cause.PREEMPTED, "interrupted"), Verdict.RETRY)
+            raise
+        again = outcome.failure is not None and self._reactions.again(outcome.failure.cause, past)
+        self._ledger.end_attempt(key, outcome, Verdict.RETRY if again else Verdict.OUTCOME)
+        return None if again else outcome
+
+
+def _failed(assignment: Assignment, cause: Cause, message: str) -> Outcome:
+    failure = Failure(cause=cause, message=message)
+    return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=assignment.seed, failure=failure)

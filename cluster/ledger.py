@@ -48,10 +48,12 @@ class Ledger:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # On a full disk SQLite has rolled back already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def begin(self, workers: int) -> None:
         """The run starts, or goes on."""
@@ -188,6 +190,11 @@ class Ledger:
     def running(self) -> tuple[Attempt, ...]:
         """The attempts that have not ended."""
         return self._attempts("ended_at IS NULL ORDER BY child")
+
+    def open_children(self) -> tuple[int, ...]:
+        """The ids of the children that have not ended."""
+        with self._lock:
+            return tuple(row[0] for row in self._connection.execute("SELECT id FROM children WHERE completion IS NULL"))
 
     def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
         """See `ReplicaLedger.finish`."""

@@ -1,14 +1,16 @@
 """A run in this one process, without Ray: the reference, the debugger, and the single-node test mode."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from cluster.checkpoints import CheckpointFolder, ChildSlot
 from cluster.config import RunConfig
 from cluster.evaluator import InProcessEvaluator
 from cluster.ledger import Ledger
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.placement import gpus_per_child
 from cluster.replica import replica_loop
-from cluster.run_folder import RunFolder
+from cluster.run_folder import RunFolder, Stopped
 from cluster.training import Trainer
 from ps.local import LocalStore
 
@@ -24,19 +26,53 @@ def check_locally(config: RunConfig) -> bool:
 
 
 def run_locally(config: RunConfig, folder: RunFolder, ledger: Ledger, *, gpu: bool = False) -> None:
-    """Run the search to its end. The replicas take turns, a child at a time, so that a seed fixes everything."""
-    trainer = Trainer(config, gpu=gpu)
+    """Run the search to its end. The replicas take turns, a child at a time, so that a seed fixes everything.
+
+    Raises:
+        Stopped: the run was asked to stop.
+    """
+    checkpoints = _checkpoints(config, folder, ledger)
+    trainer = Trainer(
+        _within_time(config), gpu=gpu, slots=checkpoints and (lambda child: ChildSlot(checkpoints, child))
+    )
     groups = make_parameters(config, make_searcher(config))
     store = LocalStore(make_layout(config, folder.name, groups), folder.shards) if groups else None
     if store:
         store.initialize(initial_values(groups))
-    turns: list[Iterator[None]] = []
-    for index in range(config.topology.replicas):
-        evaluator = InProcessEvaluator(trainer.train, lambda child_id: ledger.start(child_id, "local"))
-        turns.append(replica_loop(make_replica(config, index, store, evaluator, ledger)))
+    evaluators = [
+        InProcessEvaluator(
+            trainer,
+            ledger,
+            config.failures.reactions,
+            batch_size=config.budget.batch_size,
+            preempted=folder.stop_asked if checkpoints else None,
+            on_settled=checkpoints.forget if checkpoints else lambda _: None,
+        )
+        for _ in range(config.topology.replicas)
+    ]
+    turns: list[Iterator[None]] = [
+        replica_loop(make_replica(config, index, store, evaluator, ledger))
+        for index, evaluator in enumerate(evaluators)
+    ]
     while turns:
+        if folder.stop_asked():
+            raise Stopped
         # A replica that goes on yields None; one that has come to its end gives the default.
         turns = [turn for turn in turns if next(turn, turn) is None]
+
+
+def _checkpoints(config: RunConfig, folder: RunFolder, ledger: Ledger) -> CheckpointFolder | None:
+    if not config.failures.checkpoint_children:
+        return None
+    checkpoints = CheckpointFolder(folder.checkpoints)
+    checkpoints.keep_only(ledger.open_children())
+    return checkpoints
+
+
+def _within_time(config: RunConfig) -> RunConfig:
+    """Nobody is outside this process to end a child in time: its epochs are counted instead."""
+    limits = [s for s in (config.failures.rules.child_timeout_s, config.budget.max_seconds) if s is not None]
+    return replace(config, budget=replace(config.budget, max_seconds=min(limits, default=None)))
 
 
 def _num_gpus() -> int:

@@ -1,11 +1,14 @@
 """Makes the parts of a run from its configuration. What connects them is `local.py` or `distributed.py`."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
+from child_trainer.outcome import Outcome
 from cluster.config import RunConfig
 from cluster.evaluator import Evaluator
 from cluster.records import ReplicaLedger
-from cluster.replica import Replica
+from cluster.replica import Replica, client
 from cluster.seeding import derive
 from controller.reward import REWARDS
 from controller.searcher import ParameterGroup, Searcher
@@ -31,6 +34,7 @@ def make_layout(config: RunConfig, run: str, groups: tuple[ParameterGroup, ...])
     return Layout(
         run=run,
         shards=config.topology.shards,
+        consistency=config.topology.store_consistency([client(i) for i in range(config.topology.replicas)]),
         groups=tuple(
             Group(
                 name=group.name,
@@ -56,6 +60,16 @@ def initial_values(groups: tuple[ParameterGroup, ...]) -> dict[str, Tensor]:
     return {name: value for group in groups for name, value in group.values.items()}
 
 
+def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
+    """From outcome to reward; `None` for a child that is not to be learnt from."""
+    reward, reactions = REWARDS[config.reward], config.failures.reactions
+
+    def judge(outcome: Outcome) -> float | None:
+        return reactions.reward(outcome.failure.cause) if outcome.failure else reward(outcome)
+
+    return judge
+
+
 def make_replica(
     config: RunConfig, index: int, store: ParameterStore | None, evaluator: Evaluator, ledger: ReplicaLedger
 ) -> Replica:
@@ -65,7 +79,7 @@ def make_replica(
         children=config.topology.children,
         seed=config.seed,
         searcher=make_searcher(config),
-        reward=REWARDS[config.reward],
+        reward=make_reward(config),
         store=store,
         evaluator=evaluator,
         ledger=ledger,

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from child_trainer.outcome import Cause
 from cluster.run_folder import RunFolder
 from cluster.status import FIRST, Status, read_status
 
@@ -46,11 +47,20 @@ def failures(status: Status) -> str:
     return f"{status.failed} failed" + (f" ({causes})" if causes else "")
 
 
+def retries(status: Status) -> str:
+    """How many attempts were followed by another, and why; preemptions apart."""
+    failed = {cause: count for cause, count in status.retried.items() if cause != Cause.PREEMPTED}
+    parts = [f"{count} {cause}" for cause, count in sorted(failed.items())]
+    text = f", {sum(failed.values())} retried ({', '.join(parts)})" if failed else ""
+    preempted = status.retried.get(Cause.PREEMPTED)
+    return text + (f", {preempted} preempted" if preempted else "")
+
+
 def facts(status: Status) -> list[tuple[str, str]]:
     """What there is to say, as names and texts."""
     staleness = status.staleness
     return [
-        ("children", f"{status.running} running, {status.finished} finished, {failures(status)}"),
+        ("children", f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"),
         (
             "reward",
             f"mean {number(status.recent_reward)} (last {FIRST}), best {number(status.best and status.best.reward)}"

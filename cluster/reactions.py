@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from child_trainer.outcome import Cause
+from cluster.records import Attempt, Verdict
 
 MOST_PREEMPTIONS = 100
 """Preemptions do not count as failures; a child that had so many is given up all the same, as `preempted`."""
@@ -48,6 +49,11 @@ class Past:
     def failures(self) -> int:
         """How many of them failed; preemptions do not count."""
         return len(self.causes) - self.preemptions
+
+
+def past_of(attempts: Sequence[Attempt]) -> Past:
+    """What earlier attempts came to, as far as it counts."""
+    return Past(tuple(attempt.cause for attempt in attempts if attempt.cause and attempt.verdict != Verdict.OUTCOME))
 
 
 @dataclass(frozen=True, kw_only=True)

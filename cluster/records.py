@@ -53,6 +53,7 @@ class Attempt:
 
     Attributes:
         child_id: whose.
+        seed: the child's.
         key: names the attempt, unlike every other.
         slot: the worker's number.
         worker: where it runs: the worker's process, named so that no other is called alike.
@@ -64,6 +65,7 @@ class Attempt:
     """
 
     child_id: int
+    seed: int
     key: str
     slot: int
     worker: str

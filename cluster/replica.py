@@ -5,7 +5,7 @@ before the ledger says so. One that starts after another died goes on from the b
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from child_trainer.outcome import Outcome
@@ -13,9 +13,10 @@ from cluster.evaluator import Assignment, Evaluator
 from cluster.records import Batch, Lesson, ReplicaLedger
 from cluster.seeding import child_seed, derive
 from controller.searcher import Child, Searcher, Update, View
+from ps.errors import TooFarAhead
 from ps.store import ParameterStore, Push, Snapshot
 
-NOTHING = Snapshot(values={}, versions=(), incarnations=())
+NOTHING = Snapshot(values={}, versions=(), incarnations=(), applied=())
 """What is pulled where the searcher keeps nothing on shards."""
 
 
@@ -28,20 +29,22 @@ class Replica:
         children: how many children it samples for each gradient (m).
         seed: the run's root seed.
         searcher: what decides and learns.
-        reward: from outcome to reward.
+        reward: from outcome to reward; `None` keeps a child from the searcher.
         store: where the searcher's parameters live, or `None` if it has none.
         evaluator: what trains children.
         ledger: the run's record.
+        pause: called while the replica must wait for others.
     """
 
     index: int
     children: int
     seed: int
     searcher: Searcher
-    reward: Callable[[Outcome], float]
+    reward: Callable[[Outcome], float | None]
     store: ParameterStore | None
     evaluator: Evaluator
     ledger: ReplicaLedger
+    pause: Callable[[], None] = lambda: None
 
 
 def replica_loop(replica: Replica) -> Iterator[None]:
@@ -49,16 +52,17 @@ def replica_loop(replica: Replica) -> Iterator[None]:
 
     Yields after every look at the evaluator, so that one thread can drive many replicas in turn.
     """
-    ledger, searcher = replica.ledger, replica.searcher
+    ledger, searcher, store = replica.ledger, replica.searcher, replica.store
     while True:
-        snapshot = replica.store.pull() if replica.store else NOTHING
-        batch = ledger.open_batch(replica.index)
+        snapshot = (yield from _pull(replica, store)) if store else NOTHING
+        # A shard that fell back to an older snapshot has lost pushes: they are learnt again, under the same identity.
+        batch = ledger.open_batch(replica.index, min(snapshot.applied, default=None))
         if batch is None:
-            number = ledger.last_batch(replica.index) + 1
+            number = max(ledger.last_batch(replica.index), *snapshot.applied, 0) + 1
             proposals = searcher.ask(replica.children, _view(replica, snapshot, "ask", number))
             batch = ledger.admit(replica.index, number, proposals, snapshot.versions)
         if batch is None:
-            return
+            break
         ended = {child.id: child for child in batch.children if child.outcome is not None}
         for child in batch.children:
             if child.id not in ended:
@@ -67,10 +71,24 @@ def replica_loop(replica: Replica) -> Iterator[None]:
             for child_id, outcome in replica.evaluator.completed():
                 ended[child_id] = ledger.finish(child_id, outcome, replica.reward(outcome))
             yield
-        children = [ended[child.id] for child in batch.children]
-        update = searcher.learn(children, _view(replica, snapshot, "learn", batch.number))
-        staleness = _push(replica, batch, update) if replica.store and update.gradients else None
+        children = [child for child in batch.children if ended[child.id].reward is not None]
+        update = searcher.learn(
+            [ended[child.id] for child in children], _view(replica, snapshot, "learn", batch.number)
+        )
+        staleness = _push(replica, store, batch, update) if store else None
         ledger.learned(replica.index, batch.number, Lesson(staleness=staleness, figures=update.figures))
+    if store:
+        store.leave(client(replica.index))
+
+
+def _pull(replica: Replica, store: ParameterStore) -> Generator[None, None, Snapshot]:
+    """The parameters, as soon as the store's consistency lets this replica go on."""
+    while True:
+        try:
+            return store.pull(client=client(replica.index))
+        except TooFarAhead:
+            replica.pause()
+            yield
 
 
 def _assignment(replica: Replica, child: Child) -> Assignment:
@@ -78,12 +96,20 @@ def _assignment(replica: Replica, child: Child) -> Assignment:
     return Assignment(child_id=child.id, architecture=child.proposal.architecture, seed=seed)
 
 
-def _push(replica: Replica, batch: Batch, update: Update) -> tuple[int, ...]:
-    """Push under an identity that is the same after a restart, so that a shard takes it only once."""
-    assert replica.store is not None
-    client = f"replica-{replica.index}"
-    push = Push(client=client, sequence=batch.number, gradients=update.gradients, versions=batch.versions)
-    return replica.store.push(push).staleness
+def client(index: int) -> str:
+    """The name by which the shards know a replica."""
+    return f"replica-{index}"
+
+
+def _push(replica: Replica, store: ParameterStore, batch: Batch, update: Update) -> tuple[int, ...]:
+    """Push under an identity that is the same after a restart, so that a shard takes it only once.
+
+    An update without gradients is pushed, too: others may wait for this replica to have done its part.
+    """
+    push = Push(
+        client=client(replica.index), sequence=batch.number, gradients=update.gradients, versions=batch.versions
+    )
+    return store.push(push).staleness
 
 
 def _view(replica: Replica, snapshot: Snapshot, step: str, number: int) -> View:

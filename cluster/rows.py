@@ -12,7 +12,10 @@ from controller.searcher import Child, Proposal
 CHILD_COLUMNS = "id, tokens, architecture, log_prob, outcome, reward"
 """What `child_of` takes."""
 
-ATTEMPT_COLUMNS = "child, coalesce(key, ''), coalesce(slot, 0), worker, batch_size, started_at, verdict, cause, outcome"
+ATTEMPT_COLUMNS = (
+    "child, (SELECT seed FROM children WHERE id = child), coalesce(key, ''), coalesce(slot, 0), worker, batch_size,"
+    " started_at, verdict, cause, outcome"
+)
 """What `attempt_of` takes."""
 
 
@@ -31,9 +34,10 @@ def child_of(
 
 def attempt_of(*row: Any) -> Attempt:
     """An attempt from its row."""
-    child_id, key, slot, worker, batch_size, started_at, verdict, cause, outcome = row
+    child_id, seed, key, slot, worker, batch_size, started_at, verdict, cause, outcome = row
     return Attempt(
         child_id=child_id,
+        seed=seed,
         key=key,
         slot=slot,
         worker=worker,

@@ -14,7 +14,7 @@ from cluster.claims import TakenOver
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.progress import Progress
-from cluster.run_folder import RunFolder
+from cluster.run_folder import RunFolder, Stopped
 from cluster.status import Status, read_status
 from cluster.working_copy import driving
 
@@ -48,6 +48,8 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
                 (_run_here if config.local else _run_on_ray)(config, folder, console, begin)
             finally:
                 takeover.interrupts(False)
+        except Stopped:
+            state, message = "stopped", "as asked"
         except KeyboardInterrupt:
             if not begun.is_set():
                 raise

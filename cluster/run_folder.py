@@ -28,6 +28,10 @@ class RunFolderError(ValueError):
     """There is no such run, there already is one, or it cannot be made or read."""
 
 
+class Stopped(Exception):
+    """The run was asked to stop, and nothing is in training any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """Where a run's files are.
@@ -69,13 +73,25 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """What children in training have come to, a file each; the folder may be missing."""
+        """What the children in training have saved to go on from."""
         return self.path / "checkpoints"
 
-    @property
-    def stop(self) -> Path:
-        """Asks the run's driver to stop when it is there."""
-        return self.path / "stop"
+    def ask_to_stop(self) -> None:
+        """Ask whoever runs the run to stop it once nothing is in training."""
+        if self.url is not None and self.alive is not None:  # this is a copy, and the driver is elsewhere
+            from cluster.working_copy import request_stop
+
+            request_stop(self.url, self.name)
+            return
+        (self.path / STOP).touch()
+
+    def stop_asked(self) -> bool:
+        """Whether somebody has asked."""
+        return (self.path / STOP).exists()
+
+    def begin_anew(self) -> None:
+        """Forget that somebody asked a driver before this one to stop."""
+        (self.path / STOP).unlink(missing_ok=True)
 
     @property
     def error(self) -> Path:
@@ -154,6 +170,9 @@ class RunFolder:
             return True
         return False
 
+
+STOP = "stop"
+"""The file whose being there asks the driver to stop."""
 
 WRITERS = "writers.lock"
 

@@ -18,7 +18,7 @@ FIRST = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Best:
-    """The child with the highest reward."""
+    """The child with the highest reward; `batch_size` is `None` where it is the budget's."""
 
     child_id: int
     reward: float
@@ -27,11 +27,12 @@ class Best:
     flops: int | None
     seconds: float
     seed: int
+    batch_size: int | None
     architecture: Architecture
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the architecture apart."""
-        names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed")
+        names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
         return {name: getattr(self, name) for name in names}
 
 
@@ -47,6 +48,7 @@ class Status:
         running: children that a worker has begun and whose outcome is not recorded yet.
         finished, failed: children that ended with a metric, and without.
         causes: how many failed of what.
+        retried: attempts that failed and were followed by another, by cause; preemptions are among them.
         last_failure: what the child that failed last had to say, in a line; `None` if none failed.
         max_children: where the search ends.
         updates: pushes applied.
@@ -69,6 +71,7 @@ class Status:
     finished: int
     failed: int
     causes: dict[str, int]
+    retried: dict[str, int]
     last_failure: str | None
     max_children: int
     updates: int
@@ -114,6 +117,7 @@ class Status:
                 "max": self.max_children,
             },
             "failures": self.causes,
+            "retries": self.retried,
             "updates": self.updates,
             "shards": self.shards,
             "replicas": self.replicas,
@@ -175,6 +179,11 @@ def _status(db: sqlite3.Connection, name: str, config: RunConfig, held: bool, no
         finished=children.get("finished", 0),
         failed=children.get("failed", 0),
         causes=dict(db.execute("SELECT cause, count(*) FROM children WHERE state = 'failed' GROUP BY cause")),
+        retried=dict(
+            db.execute(
+                "SELECT cause, count(*) FROM attempts WHERE cause IS NOT NULL AND verdict <> 'outcome' GROUP BY cause"
+            )
+        ),
         last_failure=_last_failure(db),
         max_children=config.max_children,
         updates=_value(db, "SELECT count(*) FROM batches WHERE pushed = 1"),
@@ -238,11 +247,11 @@ def _pace(db: sqlite3.Connection, started_at: float, now: float) -> float | None
 
 def _best(db: sqlite3.Connection) -> Best | None:
     row = db.execute(
-        "SELECT id, reward, metric, parameters, flops, seconds, seed, architecture FROM children"
+        "SELECT id, reward, metric, parameters, flops, seconds, seed, batch_size, architecture FROM children"
         " WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
     ).fetchone()
     if row is None:
         return None
     *numbers, architecture = row
-    names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed")
+    names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
     return Best(**dict(zip(names, numbers, strict=True)), architecture=Architecture.from_json(json.loads(architecture)))

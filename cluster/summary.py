@@ -16,7 +16,7 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
     flags: dict[str, object] = {
         "task": options.task,
         "epochs": budget.epochs,
-        "batch-size": budget.batch_size,
+        "batch-size": best.batch_size or budget.batch_size,
         "learning-rate": budget.learning_rate,
         "weight-decay": budget.weight_decay,
         "momentum": budget.momentum,

@@ -1,5 +1,9 @@
 """What a worker does with a child: load the task once, then train one child after another."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from child_trainer.checkpoint import CheckpointSlot
 from child_trainer.outcome import Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.train import train
@@ -14,18 +18,22 @@ class Trainer:
     Args:
         config: the run's task and budget.
         gpu: train on the process's first GPU.
+        slots: where a child keeps the state to go on from, by its id; `None` keeps none.
 
     Raises:
         TaskError: the data cannot be had here.
         RuntimeError: there is a GPU, but this PyTorch cannot use it.
     """
 
-    def __init__(self, config: RunConfig, *, gpu: bool = False) -> None:
+    def __init__(
+        self, config: RunConfig, *, gpu: bool = False, slots: Callable[[int], CheckpointSlot] | None = None
+    ) -> None:
         options = config.task
         gpu = gpu and options.task != "synthetic"
         if gpu:
             _check_cuda()
         self._budget = config.budget
+        self._slots = slots
         self._device = "cuda" if gpu else "cpu"
         self._task = load_task(
             options.task,
@@ -33,11 +41,28 @@ class Trainer:
             seed=derive(config.seed, "split"),
             device=self._device,
             child_seconds=options.child_seconds,
+            faults=options.faults,
         )
 
-    def train(self, assignment: Assignment) -> Outcome:
-        """The outcome of one child, its own faults included."""
-        outcome = train(assignment.architecture, self._task, self._budget, seed=assignment.seed, device=self._device)
+    def train(
+        self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
+    ) -> Outcome:
+        """The outcome of one child, its own faults included.
+
+        Args:
+            assignment: the child.
+            batch_size: instead of the budget's.
+            preempted: asked before each step whether the child is to be given back, its state saved.
+        """
+        outcome = train(
+            assignment.architecture,
+            self._task,
+            self._budget if batch_size is None else replace(self._budget, batch_size=batch_size),
+            seed=assignment.seed,
+            device=self._device,
+            checkpoints=self._slots and self._slots(assignment.child_id),
+            preempted=preempted,
+        )
         if self._device == "cuda":
             _release_memory()
         return outcome

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from cluster.claims import BEAT_S, DEAD_S, Claim, Lease, TakenOver, claim_start, is_alive, new_owner, newest_claim
@@ -87,11 +88,15 @@ def reading_copy(url: str, name: str) -> RunFolder:
         claim = newest_claim(storage)
         if _is_newest(own, storage, claim) and _worked_in(own):
             return own
-        directory = tempfile.mkdtemp(prefix="nascluster-")
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
-        copy = RunFolder(Path(directory) / name, url=url)
-        restore(storage, copy, with_files=False)
-        return replace(copy, alive=claim is not None and is_alive(storage, claim, SHOWN_ALIVE_S))
+        copy = replace(own, path=_reading_place() / own.path.parent.name / name)
+        while True:
+            shutil.rmtree(copy.path, ignore_errors=True)
+            restore(storage, copy, with_files=False)
+            alive = claim is not None and is_alive(storage, claim, SHOWN_ALIVE_S)
+            before, claim = claim, newest_claim(storage)
+            if alive or claim == before:
+                return replace(copy, alive=alive)
+            # It ended after it was copied, and what it wrote last says how.
 
 
 def resumable_copy(url: str, name: str, say: Say) -> RunFolder:
@@ -139,12 +144,14 @@ def driving(folder: RunFolder, config: RunConfig, say: Say, on_taken: Callable[[
         if not folder.path.exists():
             folder.create(config)
         with folder.held():
+            folder.begin_anew()
             yield
         return
     storage = _open(folder)
     with explained(folder.place):
         claim = _prepare(folder, config, storage)
     with folder.held():
+        folder.begin_anew()  # before the lease, which brings wishes from elsewhere
         with explained(folder.place):
             lease = _claim(folder, storage, claim, on_taken)
         complete = False
@@ -169,6 +176,14 @@ def request_stop(url: str, name: str) -> None:
         RunFolderError, StorageError: there is no such run; the object store cannot be used.
     """
     _existing(working_copy(url, name)).write(STOP, b"{}")
+
+
+@cache
+def _reading_place() -> Path:
+    """A folder that goes away with this process."""
+    place = tempfile.mkdtemp(prefix="nascluster-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return Path(place)
 
 
 def _prepare(folder: RunFolder, config: RunConfig, storage: Storage) -> Claim | None:
@@ -196,7 +211,7 @@ def _claim(folder: RunFolder, storage: Storage, last: Claim | None, on_taken: Ca
     storage.remove([STOP])
     claim = claim_start(storage, last, owner)
     Belonging(owners=(owner,), seen=None).write(folder)
-    lease = Lease(storage, claim, on_stop=folder.stop.touch, on_taken=on_taken)
+    lease = Lease(storage, claim, on_stop=folder.ask_to_stop, on_taken=on_taken)
     lease.start()
     return lease
 

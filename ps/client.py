@@ -149,7 +149,8 @@ class GrpcStore:
 
         def requests() -> Iterator[Any]:
             for number, chunk in enumerate(chunks(data)):
-                yield ps_pb2.InitializeRequest(target=None if number else self._target(shard), chunk=chunk)
+                head = {} if number else {"target": self._target(shard), "size_bytes": len(data)}
+                yield ps_pb2.InitializeRequest(chunk=chunk, **head)
 
         self._call(shard, until, lambda stub, options: stub.Initialize(requests(), **options))
 
@@ -162,6 +163,7 @@ class GrpcStore:
                 "client": push.client,
                 "sequence": push.sequence,
                 "seen_version": push.seen_version,
+                "size_bytes": len(data),
             }
             for number, chunk in enumerate(chunks(data)):
                 yield ps_pb2.PushRequest(chunk=chunk, **({} if number else head))

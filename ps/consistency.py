@@ -22,7 +22,8 @@ class Consistency:
             has pushed waits for that step.
         bound: for `ssp`: pushes that a client may be ahead.
         members: the clients that are waited for; for `ssp` and `sync`.
-        lease_s: seconds after which a member that was not heard from is waited for no more, until it comes back.
+        lease_s: seconds after which a member that was not heard from is waited for no more, until it comes back. Then
+            the others wait until it has caught up; a client may leave numbers out to catch up at once.
         stale: what becomes of a push whose shard has taken steps since its pull. `apply`: it counts in full (the
             paper). `scale`: its gradient is divided by max(1, staleness) (Zhang et al. 2016, staleness-aware async
             SGD, section 3); what goes to `average` groups is an observation and is not scaled. `drop`: above

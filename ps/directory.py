@@ -88,8 +88,7 @@ class Directory(Generic[_C]):
             if self._asked != asked or self._closed:
                 return
             try:
-                addresses = tuple(self._ask())
-                self._take(addresses)
+                self._take(self._ask())
             except Exception as error:  # whatever the question runs into, the next one may be answered
                 with self._lock:
                     self._problem = f"{type(error).__name__}: {error}"

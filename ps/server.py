@@ -129,13 +129,13 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
 
     def Initialize(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
         with self._answering(context):
-            _, shard, data = self._receive(request_iterator)
+            _, shard, data = self._receive(request_iterator, context)
             shard.initialize(decode(data))
             return ps_pb2.InitializeReply()
 
     def Push(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
         with self._answering(context):
-            head, shard, data = self._receive(request_iterator)
+            head, shard, data = self._receive(request_iterator, context)
             with _as_malformed():
                 push = ShardPush(
                     client=head.client,
@@ -210,7 +210,7 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
             raise errors.WrongRun(f"this server hosts the shards {sorted(self._shards)}, not {target.shard}")
         return self._shards[target.shard]
 
-    def _receive(self, requests: Iterator[Any]) -> tuple[Any, DurableShard, bytearray]:
+    def _receive(self, requests: Iterator[Any], context: grpc.ServicerContext) -> tuple[Any, DurableShard, bytearray]:
         """The first message, its shard, and all chunks together: never more than the shard's own size."""
         head = next(requests, None)
         if head is None:
@@ -222,6 +222,9 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
             if len(data) + len(message.chunk) > limit:
                 raise errors.TooLarge(f"a message to shard {head.target.shard} must be at most {limit} bytes, got more")
             data += message.chunk
+        # gRPC ends the stream without an error when it has refused a message, and sometimes when the client is gone.
+        if not context.is_active() or (head.HasField("size_bytes") and head.size_bytes != len(data)):
+            raise errors.MalformedMessage(f"the stream was broken off after {len(data)} bytes")
         return head, shard, data
 
 

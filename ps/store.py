@@ -208,12 +208,12 @@ class ParameterStore(Protocol):
     1. *An ack means done and durable.* A shard writes its state before it acks; pushes that wait meanwhile share
        one write. With `snapshot_interval_s` above 0, for large shared weights, a crash may lose acked pushes of
        the last `snapshot_interval_s` plus one write's time; each shard loses whole pushes, the newest ones.
-    2. *A push is applied exactly once per shard,* whatever is sent again: `(client, sequence)` is remembered in
-       the same snapshot as the weights.
+    2. *A push is applied exactly once per shard,* whatever is sent again, in every mode: `(client, sequence)` is
+       remembered in the same snapshot as the weights and the sums of an open round.
     3. *A bad push changes nothing.* It is rejected as a whole with a named error of `ps.errors`.
     4. *Versions are visible.* Every reply carries each shard's version and incarnation.
-    5. *Sharding does not change the mathematics.* Update rules are elementwise; with one client, any number of
-       shards gives the same bits.
+    5. *Sharding does not change the mathematics.* Update rules are elementwise; pushes that come one after another
+       give the same bits on any number of shards. (Sums are rounded in the order in which the pushes come.)
     6. *Bounded and closed.* No pickle; limits on sizes, deadlines on calls, a token beyond the loopback.
     7. *Nobody is blocked by the dead, or for ever.* Where the layout's `Consistency` makes clients wait, the store
        refuses a pull at once, and the client asks again. A member that has left, or was not heard from for a lease,

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from child_trainer.tasks.faults import check_faults
 from child_trainer.tasks.synthetic import SyntheticTask
 from child_trainer.tasks.task import Task, TaskError
 
@@ -22,16 +23,27 @@ TASKS: Mapping[str, str] = MappingProxyType(
 )
 """Every task's name and what it is."""
 
+NO_FAULTS: Mapping[str, float] = MappingProxyType({})
+"""Nothing is rehearsed."""
 
-def check_task(name: str, data: Path | None = None, *, download: bool = False, child_seconds: float = 0.0) -> None:
+
+def check_task(
+    name: str,
+    data: Path | None = None,
+    *,
+    download: bool = False,
+    child_seconds: float = 0.0,
+    faults: Mapping[str, float] = NO_FAULTS,
+) -> None:
     """Make sure, before anything is started, that `load_task` would succeed; loads no images.
 
     With `download`, what is missing is fetched now, so that no worker has to.
 
     Raises:
-        TaskError: the name is unknown, or its data is not there, is corrupt or cannot be downloaded.
+        TaskError: the name is unknown, its data is not there, is corrupt or cannot be downloaded, or an option is
+            wrong or for another task.
     """
-    _check_options(name, child_seconds)
+    _check_options(name, child_seconds, faults)
     if name in ("fashion-mnist", "cifar10"):
         from child_trainer.tasks import torchvision_images
 
@@ -46,6 +58,7 @@ def load_task(
     device: str = "cpu",
     download: bool = False,
     child_seconds: float = 0.0,
+    faults: Mapping[str, float] = NO_FAULTS,
 ) -> Task:
     """The task, its images already on the device.
 
@@ -56,13 +69,14 @@ def load_task(
         device: where the images are to stay, as PyTorch names it.
         download: fetch what is missing in `data`.
         child_seconds: how long a child of the synthetic task pretends to train.
+        faults: how probable each rehearsed fault of the synthetic task is (`faults.parse_faults` reads them).
 
     Raises:
         TaskError: as `check_task` does.
     """
-    _check_options(name, child_seconds)
+    _check_options(name, child_seconds, faults)
     if name == "synthetic":
-        return SyntheticTask(child_seconds=child_seconds)
+        return SyntheticTask(child_seconds=child_seconds, faults=faults)
     if name == "digits":
         from child_trainer.tasks import digits
 
@@ -78,7 +92,7 @@ def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "I
     Raises:
         TaskError: the name is unknown, the task has no test images, or its data is not there or corrupt.
     """
-    _check_options(name, 0.0)
+    _check_options(name, 0.0, NO_FAULTS)
     if name == "synthetic":
         raise TaskError("the task 'synthetic' has no test images")
     if name == "digits":
@@ -90,10 +104,13 @@ def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "I
     return torchvision_images.load_test(name, data).to(device)
 
 
-def _check_options(name: str, child_seconds: float) -> None:
+def _check_options(name: str, child_seconds: float, faults: Mapping[str, float]) -> None:
     if name not in TASKS:
         raise TaskError(f"there is no task {name!r}; the tasks are {', '.join(TASKS)}")
     if not (math.isfinite(child_seconds) and child_seconds >= 0):
         raise TaskError(f"`child_seconds` must be 0 or more, got {child_seconds}")
     if child_seconds and name != "synthetic":
         raise TaskError(f"`child_seconds` is for the task 'synthetic' only, got {child_seconds} for {name!r}")
+    check_faults(faults)
+    if faults and name != "synthetic":
+        raise TaskError(f"`faults` are for the task 'synthetic' only, got {', '.join(faults)} for {name!r}")

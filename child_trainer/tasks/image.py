@@ -1,6 +1,5 @@
 """Image classification: data that stays on the device, and how a child is trained on it (spec §1.6)."""
 
-import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from child_trainer import augment, cost, sgd
 from child_trainer.architecture import Architecture, InvalidArchitecture
 from child_trainer.network import build
 from child_trainer.outcome import Budget
+from child_trainer.seeding import derive
 from child_trainer.sgd import Images
 from child_trainer.tasks.task import Progress
 
@@ -89,35 +89,31 @@ class ImageTask:
         """Build the architecture and train it; see `Task.fit`.
 
         The architecture's own `learning_rate` goes before the budget's. Weights, order and augmentation are drawn
-        from generators of this child's own; the global one, which dropout uses, is put back afterwards.
+        from generators of this child's own; the global one, which dropout uses, is put back afterwards. It can be
+        interrupted before any step and continued, to the bit.
         """
         settings = _with_hyperparameters(budget, architecture)
-        network = build(architecture, self, generator=torch.Generator().manual_seed(_derive(seed, "weights")))
+        network = build(architecture, self, generator=torch.Generator().manual_seed(derive(seed, "weights")))
         progress.parameters, progress.flops = cost.parameters(network), cost.flops(network, self)
-        order = torch.Generator(device).manual_seed(_derive(seed, "order"))
-        changes = torch.Generator(device).manual_seed(_derive(seed, "augmentation"))
+        order = torch.Generator(device).manual_seed(derive(seed, "order"))
+        changes = torch.Generator(device).manual_seed(derive(seed, "augmentation"))
         validation = self.validation.to(device)
-        with _own_randomness(_derive(seed, "dropout"), device):
+        with _own_randomness(derive(seed, "dropout"), device):
             sgd.fit(
                 network,
                 self.training.first(budget.train_fraction).to(device),
                 lambda network: self.accuracy(network, validation),
                 settings,
                 progress,
-                augment=lambda images: self.augmented(images, changes),
+                augment=augment.Augmentation(self.augmented, changes),
                 generator=order,
             )
 
 
 def carve(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]:
     """Disjoint random parts of the given sizes, each in random order; the same seed gives the same parts."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_derive(seed, "split")))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(derive(seed, "split")))
     return [Images(images.pixels[part], images.labels[part]) for part in order[: sum(sizes)].split(list(sizes))]
-
-
-def _derive(seed: int, purpose: str) -> int:
-    """A seed for one purpose, so that no two streams of one child are alike."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}".encode()).digest()[:7])
 
 
 def _with_hyperparameters(budget: Budget, architecture: Architecture) -> Budget:

@@ -3,16 +3,22 @@
 For rehearsals: it shows a search, a cluster and its failures at thousands of children a second without PyTorch.
 """
 
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from child_trainer.architecture import Architecture, InvalidArchitecture, Node
 from child_trainer.outcome import Budget
+from child_trainer.tasks.faults import check_faults, drawn_fault, strike
 from child_trainer.tasks.task import Progress
 
 BEST_HEIGHT, BEST_WIDTH, BEST_FILTERS = 5, 3, 48
 BEST_REACH = 2
 """A convolution should read just this many of the convolutions before it, the nearest ones."""
+
+STEP_SECONDS = 0.05
+"""The longest that a child pretends to train without asking whether it must leave."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,22 +29,48 @@ class SyntheticTask:
     children as late ones do. Parameters and FLOPs are not reported: nothing is built.
 
     Attributes:
-        child_seconds: how long a child pretends to train, spread evenly over its epochs.
+        child_seconds: how long a child pretends to train, spread evenly over its epochs. Such a child can be
+            interrupted and continued; one that answers at once has nothing worth saving.
+        faults: how probable each of `faults.FAULTS` is; at most one befalls a child, after its first epoch, and
+            its seed alone settles which.
+
+    Raises:
+        TaskError: a fault is unknown, or the probabilities are none.
     """
 
     child_seconds: float = 0.0
+    faults: Mapping[str, float] = field(default_factory=dict)
     name: str = "synthetic"
+
+    def __post_init__(self) -> None:
+        check_faults(self.faults)
 
     def fit(
         self, architecture: Architecture, budget: Budget, progress: Progress, *, seed: int, device: str = "cpu"
     ) -> None:
         """Report the score's curve; see `Task.fit`."""
         goal = score(architecture)
-        for epoch in range(1, budget.epochs + 1):
-            if self.child_seconds:
-                time.sleep(self.child_seconds / budget.epochs)
+        fault = drawn_fault(self.faults, seed) if self.faults else None
+        if self.child_seconds:
+            progress.resume()
+        for epoch in range(len(progress.curve) + 1, budget.epochs + 1):
+            # A continued child is past its first epoch, so the fault befalls it again.
+            if fault and epoch > 1:
+                strike(fault, budget)
+            _pretend(self.child_seconds / budget.epochs, progress)
             if progress.finished_epoch(goal * (1 - 0.5**epoch)):
                 return
+        if fault and budget.epochs == 1:
+            strike(fault, budget)
+
+
+def _pretend(seconds: float, progress: Progress) -> None:
+    """Sleep through the rest of an epoch of this many seconds, in steps after each of which it may be left."""
+    count = max(1, math.ceil(seconds / STEP_SECONDS))
+    for step in range(progress.step, count):
+        progress.before_step(step)
+        if seconds:
+            time.sleep(seconds / count)
 
 
 def score(architecture: Architecture) -> float:

@@ -17,12 +17,14 @@ class Target(_message.Message):
     def __init__(self, run: _Optional[str] = ..., fingerprint: _Optional[str] = ..., shard: _Optional[int] = ...) -> None: ...
 
 class InitializeRequest(_message.Message):
-    __slots__ = ("target", "chunk")
+    __slots__ = ("target", "chunk", "size_bytes")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     target: Target
     chunk: bytes
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    size_bytes: int
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class InitializeReply(_message.Message):
     __slots__ = ()
@@ -53,18 +55,20 @@ class PullReply(_message.Message):
     def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., chunk: _Optional[bytes] = ..., applied: _Optional[int] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("target", "client", "sequence", "seen_version", "chunk")
+    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SEEN_VERSION_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     target: Target
     client: str
     sequence: int
     seen_version: int
     chunk: bytes
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    size_bytes: int
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class PushReply(_message.Message):
     __slots__ = ("version", "incarnation", "staleness", "duplicate", "dropped")

@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,61 @@ def test_the_command_as_a_user_types_it(small):
     assert helped.returncode == 0
     for option in ("--task", "--epochs", "--seed", "--data", "--download", "--batch-size", "--device", "--json"):
         assert option in helped.stdout
+
+
+# --- A checkpoint in a file --------------------------------------------------------------------------------------
+
+
+def train_by_hand(*arguments):
+    command = [sys.executable, "-m", "child_trainer", *map(str, arguments), "--device", "cpu"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_goes_on_from_its_file_and_gives_the_same(small, tmp_path, capsys, number, status):
+    file = tmp_path / "child.safetensors"
+    epochs = ("--epochs", "4", "--batch-size", "8", "--seed", "4")
+    with train_by_hand(small, *epochs, "--checkpoint", file) as child:
+        assert child.stdout is not None
+        while not child.stdout.readline().startswith("epoch 1/"):
+            pass
+        child.send_signal(number)
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == status
+    assert "failed (preempted): preempted before step " in said
+    assert f"the same command goes on from {file}" in said
+    assert "Traceback" not in said
+    assert main([small, *epochs, "--device", "cpu", "--checkpoint", str(file)]) == 0
+    continued = capsys.readouterr().out
+    assert "epoch 1/4" not in continued
+    assert "epoch 4/4" in continued
+    # As often as one likes: what the file holds now is the state before the last epoch.
+    assert main([small, *epochs, "--device", "cpu", "--checkpoint", str(file), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert main([small, *epochs, "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["curve"] == again["curve"]
+
+
+def test_a_checkpoint_leaves_the_signals_as_they_were(small, tmp_path):
+    usual = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert main([small, "--train-fraction", "0.1", "--device", "cpu", "--checkpoint", str(tmp_path / "c")]) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == usual
+
+
+def test_a_file_that_is_no_checkpoint_of_this_child_is_never_overwritten(small, tmp_path, capsys):
+    content = Path(small).read_bytes()
+    assert "is in the way: the checkpoint is damaged" in refused(capsys, small, "--checkpoint", small)
+    assert Path(small).read_bytes() == content
+    file = str(tmp_path / "c")
+    quick = ["--train-fraction", "0.1", "--device", "cpu", "--checkpoint", file]
+    assert main([small, *quick]) == 0
+    content = Path(file).read_bytes()
+    said = refused(capsys, small, *quick, "--seed", "2")
+    assert said.endswith("its seed is 1, not 2; remove it or give another file")
+    assert Path(file).read_bytes() == content
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused(small, tmp_path, capsys):
+    said = refused(capsys, small, "--checkpoint", str(tmp_path / "none" / "c"))
+    assert said.endswith(f"cannot be written, because {tmp_path / 'none'} is not a folder")
+    assert "cannot be read (Is a directory); give a file" in refused(capsys, small, "--checkpoint", str(tmp_path))

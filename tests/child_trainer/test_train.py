@@ -9,7 +9,7 @@ from child_trainer import sgd
 from child_trainer.architecture import Architecture, InvalidArchitecture, node
 from child_trainer.outcome import Budget, Cause, Outcome
 from child_trainer.tasks.catalogue import load_task
-from child_trainer.tasks.task import Diverged
+from child_trainer.tasks.task import Diverged, Progress
 from child_trainer.train import train
 from tests.golden import architecture
 
@@ -108,14 +108,15 @@ def test_an_epoch_is_other_images_at_every_step_in_full_batches_and_a_new_order(
         batches.append([names[tuple(image.flatten().tolist())] for image in batch])
         return batch
 
-    class Progress:
+    class Recorded(Progress):
         def finished_epoch(self, metric):
             calls.append(metric)
+            return super().finished_epoch(metric)
 
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     generator = torch.Generator().manual_seed(0)
     budget = Budget(epochs=2, batch_size=32)
-    sgd.fit(network, images, lambda _: 0.25, budget, Progress(), augment=augment, generator=generator)
+    sgd.fit(network, images, lambda _: 0.25, budget, Recorded(), augment=augment, generator=generator)
     assert [len(batch) for batch in batches] == [32] * 6
     epochs = [list(chain(*batches[:3])), list(chain(*batches[3:]))]
     assert [len(set(epoch)) for epoch in epochs] == [96, 96]
@@ -135,10 +136,6 @@ def test_one_step_is_nesterovs_as_the_formula_has_it():  # spec §1.6: momentum 
         gradient = (torch.softmax(inputs @ weight.T, 1) - target).T @ inputs / 4 + 1e-4 * weight
         velocity = 0.9 * velocity + gradient
         weight = weight - 0.1 * (gradient + 0.9 * velocity)
-
-    class Progress:
-        def finished_epoch(self, metric):
-            return False
 
     budget = Budget(epochs=3, batch_size=4)
 
@@ -284,8 +281,6 @@ def test_a_small_child_costs_little_before_it_trains(digits):
     assert min(taken) < 0.25  # Some 20 ms on a machine that is not busy.
 
 
-class Instant:
-    parameters = flops = None
-
+class Instant(Progress):
     def finished_epoch(self, metric):
         return True

@@ -17,12 +17,15 @@ import pytest
 import ray
 
 from child_trainer.outcome import Budget, Cause
-from cluster.actors import LedgerHost, Pool, PoolEvaluator, Worker
+from cluster.actors import LEDGER, POOL, LedgerHost, PoolEvaluator, PoolHost, Worker, worker_name
 from cluster.config import RunConfig, TaskOptions
 from cluster.distributed import Cluster, run_distributed
 from cluster.evaluator import Evaluator
 from cluster.placement import Resources
+from cluster.pool import Terms
+from cluster.reactions import Reactions
 from cluster.run_folder import run_folder as folder_of
+from cluster.supervision import Rules
 from controller.searcher import Proposal
 from tests.contracts.evaluator import EvaluatorContract, architecture, assignment, gather
 
@@ -93,15 +96,38 @@ def wait_for(name: str, finished: int) -> None:
     raise AssertionError(f"run {name} has not finished {finished} children in time")
 
 
-@pytest.fixture(scope="module")
-def pool(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    ledger = LedgerHost.remote(tmp_path_factory.mktemp("run") / "ledger.sqlite", 0, 100)
-    pool: Any = Pool.remote(ledger)
-    workers: list[Any] = [Worker.options(num_cpus=1).remote(TINY, index) for index in range(2)]
-    ray.get(pool.open.remote(workers))
-    yield pool
-    for actor in (*workers, pool, ledger):
+def terms(*, max_attempts: int = 2) -> Terms:
+    return Terms(rules=Rules(), reactions=Reactions(max_attempts=max_attempts), batch_size=32)
+
+
+def open_pool(folder: Path, config: RunConfig, workers: int) -> tuple[Any, list[Any]]:
+    """A pool of workers, and all its actors, under the names that they look for."""
+    ledger: Any = LedgerHost.options(name=LEDGER).remote(folder / "ledger.sqlite", 0, 100)
+    held: list[Any] = [Worker.options(num_cpus=1, name=worker_name(i)).remote(config, i) for i in range(workers)]
+    pool: Any = PoolHost.options(name=POOL).remote(workers, terms())
+    proposal = Proposal(tokens=(0, 0, 0), architecture=architecture())
+    ray.get(ledger.admit.remote(0, 1, [proposal] * 6, ()))
+    return pool, [*held, pool, ledger]
+
+
+def end(actors: list[Any]) -> None:
+    """End them, and wait until their names are free for the next test."""
+    for actor in actors:
         ray.kill(actor)
+    deadline = time.monotonic() + 30
+    while any(named_actors()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def named_actors() -> list[str]:
+    return [name for name in ray.util.list_named_actors() if name]
+
+
+@pytest.fixture
+def pool(cluster: str, tmp_path: Path) -> Iterator[Any]:
+    pool, actors = open_pool(tmp_path, TINY, workers=2)
+    yield pool
+    end(actors)
 
 
 class TestPoolOnRay(EvaluatorContract):
@@ -118,23 +144,23 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "ledger.sqlite"
-        self.worker_process_seen = 0
-        self.ledger: Any = LedgerHost.remote(self.path, 0, 100)
-        self.pool: Any = Pool.remote(self.ledger)
-        self.worker: Any = Worker.options(num_cpus=1).remote(SLOW, 0)
-        ray.get(self.pool.open.remote([self.worker]))
-        proposal = Proposal(tokens=(0, 0, 0), architecture=architecture())
-        ray.get(self.ledger.admit.remote(0, 1, [proposal] * 3, ()))
+        self.pool, self.actors = open_pool(folder, SLOW, workers=1)
+        self.worker, self.ledger = self.actors[0], self.actors[-1]
 
-    def worker_process(self) -> int:
-        return int(ray.get(self.worker.describe.remote()).rpartition(":")[2])
+    def in_training(self, child: int, number: int) -> int:
+        """The process that makes this attempt at the child, once it is a moment under way."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            attempts = ray.get(self.ledger.attempts.remote(child))
+            if len(attempts) == number and attempts[-1].verdict is None:
+                time.sleep(0.5)
+                return int(attempts[-1].worker.rpartition(":")[2])
+            time.sleep(0.1)
+        raise AssertionError(f"attempt {number} at child {child} has not begun in time")
 
-    def kill_worker(self) -> None:
-        os.kill(self.worker_process_seen, signal.SIGKILL)
-
-    def attempts(self) -> list[tuple[int, int]]:
+    def attempts(self) -> list[tuple[int, int, str, str | None]]:
         db = sqlite3.connect(self.path)
-        found = db.execute("SELECT child, number FROM attempts ORDER BY started_at").fetchall()
+        found = db.execute("SELECT child, number, verdict, cause FROM attempts ORDER BY started_at").fetchall()
         db.close()
         return found
 
@@ -142,30 +168,26 @@ class Rig:
 @pytest.fixture
 def rig(cluster: str, tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path)
-    rig.worker_process_seen = rig.worker_process()
     yield rig
-    for actor in (rig.worker, rig.pool, rig.ledger):
-        ray.kill(actor)
+    end(rig.actors)
 
 
 def test_a_killed_workers_child_is_trained_once_more(rig: Rig) -> None:
     evaluator = PoolEvaluator(rig.pool)
     evaluator.submit(assignment(1))
-    time.sleep(1.0)
-    rig.kill_worker()
+    process = rig.in_training(1, 1)
+    os.kill(process, signal.SIGKILL)
     outcomes = dict(gather(evaluator, 1))
     assert outcomes[1].failure is None
-    assert rig.attempts() == [(1, 1), (1, 2)]
-    assert rig.worker_process() != rig.worker_process_seen
+    assert rig.attempts() == [(1, 1, "retry", "crashed"), (1, 2, "outcome", None)]
+    assert len({attempt.worker for attempt in ray.get(rig.ledger.attempts.remote(1))}) == 2
 
 
 def test_a_child_that_kills_every_worker_is_an_outcome(rig: Rig) -> None:
     evaluator = PoolEvaluator(rig.pool)
     evaluator.submit(assignment(1))
-    for _ in range(2):
-        time.sleep(1.0)
-        rig.kill_worker()
-        rig.worker_process_seen = rig.worker_process()
+    for number in (1, 2):
+        os.kill(rig.in_training(1, number), signal.SIGKILL)
     outcomes = dict(gather(evaluator, 1))
     assert outcomes[1].failure is not None
     assert outcomes[1].failure.cause == Cause.CRASHED
@@ -178,24 +200,34 @@ def test_a_child_that_is_asked_for_twice_is_trained_once(rig: Rig) -> None:
     """As when a replica's host dies, and its successor submits again what is still in training."""
     first, second = PoolEvaluator(rig.pool), PoolEvaluator(rig.pool)
     first.submit(assignment(1))
-    time.sleep(1.0)
+    rig.in_training(1, 1)
     del first
     second.submit(assignment(1))
     assert dict(gather(second, 1))[1].failure is None
-    assert rig.attempts() == [(1, 1)]
+    assert rig.attempts() == [(1, 1, "outcome", None)]
 
 
-def test_the_last_workers_loss_is_told(cluster: str, tmp_path: Path) -> None:
-    missing = RunConfig(task=TaskOptions(task="fashion-mnist", data=tmp_path / "gone"))
-    pool: Any = Pool.remote(LedgerHost.remote(tmp_path / "ledger.sqlite", 0, 100))
-    ray.get(pool.open.remote([Worker.options(num_cpus=1).remote(missing, index) for index in range(2)]))
-    with pytest.raises(Exception, match=r"no worker is left; the last one said: .*gone"):
-        for _ in range(2):
-            ray.get(pool.next_loss.remote())
-    ray.kill(pool)
+def test_the_pool_dies_and_its_successor_takes_up_what_is_in_training(rig: Rig) -> None:
+    evaluator = PoolEvaluator(rig.pool)
+    evaluator.submit(assignment(1))
+    evaluator.submit(assignment(2))
+    rig.in_training(1, 1)
+    ray.kill(rig.pool, no_restart=False)
+    outcomes = dict(gather(evaluator, 2))
+    assert all(outcome.failure is None for outcome in outcomes.values())
+    assert [row for row in rig.attempts() if row[2] != "lost"] == [(1, 1, "outcome", None), (2, 1, "outcome", None)]
 
 
-@pytest.mark.parametrize("actor", ["ShardHost", "LedgerHost", "ReplicaHost"])
+def test_sigterm_gives_the_child_back_and_the_worker_is_started_afresh(rig: Rig) -> None:
+    evaluator = PoolEvaluator(rig.pool)
+    evaluator.submit(assignment(1))
+    os.kill(rig.in_training(1, 1), signal.SIGTERM)
+    assert dict(gather(evaluator, 1))[1].failure is None
+    assert rig.attempts() == [(1, 1, "retry", "preempted"), (1, 2, "outcome", None)]
+    assert len({attempt.worker for attempt in ray.get(rig.ledger.attempts.remote(1))}) == 2
+
+
+@pytest.mark.parametrize("actor", ["ShardHost", "LedgerHost", "ReplicaHost", "PoolHost"])
 def test_a_killed_actor_comes_back_and_nothing_is_lost_or_done_twice(actor: str) -> None:
     flags = ["--max-children", 60, "--child-seconds", 0.1, "--workers", 2, "--children", 3]
     process = nascluster("launch", "synthetic", "--name", actor, *flags)

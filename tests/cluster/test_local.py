@@ -27,7 +27,7 @@ DIGITS = replace(
     budget=Budget(epochs=2, batch_size=32, train_fraction=0.5),
 )
 TIMES = {"seconds", "outcome"}
-"""Columns of `children` that measure time (the outcome repeats the seconds), besides all that end in _at."""
+"""Columns that measure time (the outcome repeats the seconds), besides all that end in _at."""
 
 
 def search(config: RunConfig, storage: Path, name: str = "run") -> Status:
@@ -40,7 +40,7 @@ def ledger(storage: Path, name: str = "run") -> dict[str, list[tuple[Any, ...]]]
     found = {}
     for table in ("children", "attempts", "batches"):
         columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-        kept = [c for c in columns if not c.endswith("_at") and not (table == "children" and c in TIMES)]
+        kept = [c for c in columns if not c.endswith("_at") and c not in TIMES]
         found[table] = db.execute(f"SELECT {', '.join(kept)} FROM {table} ORDER BY 1, 2").fetchall()
     db.close()
     return found
@@ -110,10 +110,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     search(whole, tmp_path, "whole")
     train, count = Trainer.train, iter(range(100))
 
-    def interrupted(self: Trainer, assignment: Any) -> Any:
+    def interrupted(self: Trainer, assignment: Any, **options: Any) -> Any:
         if next(count) == 9:
             raise KeyboardInterrupt
-        return train(self, assignment)
+        return train(self, assignment, **options)
 
     monkeypatch.setattr(Trainer, "train", interrupted)
     stopped = search(whole, tmp_path, "parts")

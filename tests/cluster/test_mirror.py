@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
@@ -15,20 +15,16 @@ from safetensors import safe_open
 
 import cluster.mirror
 from cluster.config import RunConfig, TaskOptions, Topology
-from cluster.evaluator import InProcessEvaluator
 from cluster.ledger import Ledger
+from cluster.local import run_locally
 from cluster.mirror import KEPT, Mirror, MirrorThread
 from cluster.objects import files, segments
-from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
-from cluster.replica import replica_loop
 from cluster.restore import restore
 from cluster.run_folder import RunFolder
 from cluster.schema import RECORDED
 from cluster.segments import export
 from cluster.storage import Storage
-from cluster.training import Trainer
 from controller.spaces.convolutional import ConvolutionalSpace
-from ps.local import LocalStore
 
 CONFIG = RunConfig(
     task=TaskOptions(task="synthetic"),
@@ -102,7 +98,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
     def keep() -> None:
         copy = folder.path.parent / f"state-{len(kept)}"
-        copytree(folder.path, copy, ignore=lambda *_: [n for n in ("ledger.sqlite-wal", "ledger.sqlite-shm")])
+        copytree(folder.path, copy, ignore=lambda *_: ["ledger.sqlite-wal", "ledger.sqlite-shm"])
         with closing(sqlite3.connect(folder.ledger)) as live, closing(sqlite3.connect(copy / "ledger.sqlite")) as saved:
             live.backup(saved)
         kept.append(copy)
@@ -115,6 +111,11 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             keep()
             return result
 
+        def finish(self, *args: Any) -> Any:
+            result = super().finish(*args)
+            keep()
+            return result
+
         def learned(self, *args: Any) -> None:
             keep()  # the push is on the shards, and the ledger does not know it
             super().learned(*args)
@@ -122,17 +123,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
     ledger = Kept(folder.ledger, CONFIG.seed, CONFIG.max_children, clock=lambda: 1000.0)
     ledger.begin(workers=1)
-    trainer = Trainer(CONFIG, gpu=False)
-    groups = make_parameters(CONFIG, make_searcher(CONFIG))
-    store = LocalStore(make_layout(CONFIG, folder.name, groups), folder.shards)
-    store.initialize(initial_values(groups))
-    turns: list[Iterator[None]] = []
-    for index in range(CONFIG.topology.replicas):
-        evaluator = InProcessEvaluator(trainer.train, lambda child_id: ledger.start(child_id, "local"))
-        turns.append(replica_loop(make_replica(CONFIG, index, store, evaluator, ledger)))
-    while turns:
-        turns = [turn for turn in turns if next(turn, turn) is None]
-        keep()
+    run_locally(CONFIG, folder, ledger)
     ledger.close()
     return kept
 

@@ -119,10 +119,10 @@ def test_a_run_goes_on_from_its_url_alone(
 
     train, count = Trainer.train, iter(range(100))
 
-    def interrupted(self: Trainer, assignment: Any) -> Any:
+    def interrupted(self: Trainer, *args: Any, **options: Any) -> Any:
         if next(count) == 19:
             raise KeyboardInterrupt
-        return train(self, assignment)
+        return train(self, *args, **options)
 
     where = ("--storage-path", url)
     with monkeypatch.context() as patch:
@@ -197,7 +197,7 @@ def test_a_machine_vanishes_and_another_goes_on(
     assert set(rows(again.ledger, ENDED)).issuperset(restored)
     trained = dict(rows(again.ledger, "SELECT child, count(*) FROM attempts GROUP BY child"))
     assert all(trained[row[0]] == 1 for row in restored)
-    assert rows(again.ledger, "SELECT count(*), count(completion) FROM children") == [(160, 160)]
+    check_whole(again, 160)
 
 
 def test_a_killed_driver_goes_on_at_once_from_its_own_copy(s3_url: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -250,12 +250,21 @@ def test_the_network_goes_away_and_the_search_goes_on(
     assert rows(existing_run(s3_url, "demo").ledger, ENDED) == before
 
 
-def test_a_wish_to_stop_comes_from_any_machine(s3_url: str) -> None:
+def test_a_run_is_stopped_from_another_machine(
+    s3_url: str, home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = run_folder(s3_url, "demo")
-    with running(s3_url, *LONG, "--max-children", 10_000):
+    with running(s3_url, *LONG, "--max-children", 10_000) as process:
         wait_for(lambda: finished(folder) > 1, "the run does not get on")
-        working_copy.request_stop(s3_url, "demo")
-        wait_for(folder.stop.exists, "the wish does not arrive")
+        monkeypatch.setenv("HOME", str(home / "elsewhere"))
+        assert nascluster("stop", "demo", "--storage-path", s3_url) == 0
+        assert "demo: stopped (as asked)" in capfd.readouterr().out
+        assert process.wait(timeout=10) == 130
+    # The wish is for that driver, not for the next one.
+    with running(s3_url, "resume", "demo") as process:
+        again = run_folder(s3_url, "demo")
+        wait_for(lambda: finished(again) > finished(folder) + 5, "the run does not go on")
+        assert process.poll() is None
 
 
 def test_a_copy_that_is_not_the_newest_is_set_aside_and_kept(tmp_path: Path, home: Path) -> None:

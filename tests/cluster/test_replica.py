@@ -12,7 +12,7 @@ import torch
 
 from child_trainer.outcome import Budget, Outcome
 from cluster.config import RunConfig, TaskOptions, Topology
-from cluster.evaluator import InProcessEvaluator
+from cluster.evaluator import Assignment, InProcessEvaluator
 from cluster.ledger import Ledger
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.replica import replica_loop
@@ -75,13 +75,20 @@ class Run:
             store.initialize(initial_values(groups))
         trainer = Trainer(self.config)
 
-        def train(assignment: Any) -> Outcome:
-            self.trained.append(assignment.child_id)
-            return trainer.train(assignment)
+        trained = self.trained
+
+        class Counting:
+            """The trainer, which notes whom it trains."""
+
+            def train(self, assignment: Assignment, **options: Any) -> Outcome:
+                trained.append(assignment.child_id)
+                return trainer.train(assignment, **options)
 
         mortal_ledger: Any = Mortal(ledger, counter, dies_at, after=after)
         mortal_store: ParameterStore | None = store and Mortal(store, counter, dies_at, after=after)  # type: ignore[assignment]
-        evaluator: Any = Mortal(InProcessEvaluator(train, lambda _: None), counter, dies_at, after=after)
+        reactions = self.config.failures.reactions
+        inner = InProcessEvaluator(Counting(), mortal_ledger, reactions, batch_size=self.config.budget.batch_size)
+        evaluator: Any = Mortal(inner, counter, dies_at, after=after)
         try:
             for _ in replica_loop(make_replica(self.config, 0, mortal_store, evaluator, mortal_ledger)):
                 pass

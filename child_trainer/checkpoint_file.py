@@ -1,0 +1,36 @@
+"""A checkpoint slot that is one file: whole at any moment, on disk when `save` returns. Standard library only."""
+
+import os
+from pathlib import Path
+
+
+class CheckpointFile:
+    """One child's newest checkpoint in a file (`CheckpointSlot`); the folder that it is to lie in must be there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> bytes | None:
+        """The file's content, or `None` if there is no file."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def save(self, data: bytes) -> None:
+        """Replace the file; when this returns, it survives a crash of the machine.
+
+        Raises:
+            OSError: what was there before is there still.
+        """
+        temporary = self.path.with_name(f"{self.path.name}.tmp")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,97 @@
+"""What passes between the pool and the workers, and how the pool reaches them. Standard library only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from child_trainer.outcome import Outcome
+from cluster.evaluator import Assignment
+from cluster.records import Attempt, Verdict
+from cluster.supervision import Nodes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What a worker is told to do: an attempt at a child.
+
+    Attributes:
+        key: names the attempt.
+        assignment: the child.
+        batch_size: instead of the budget's, or `None`.
+    """
+
+    key: str
+    assignment: Assignment
+    batch_size: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What a worker says of itself.
+
+    Attributes:
+        place: its process, named so that no other is called alike.
+        node: the id of its node.
+        trained: children since the process began.
+        key, outcome: its last attempt and what that gave; `None` before the first.
+        last_words: what the process before it left behind when it died.
+    """
+
+    place: str
+    node: str
+    trained: int
+    key: str | None = None
+    outcome: Outcome | None = None
+    last_words: str = ""
+
+
+class Gone(Exception):
+    """A worker can never be started again; the message says why."""
+
+
+class BrokenOff(Exception):
+    """A call to a worker brought no answer: its process may have died, or may still be at it."""
+
+
+class Crew(Protocol):
+    """The workers as the pool reaches them, by slot."""
+
+    async def report(self, slot: int) -> Report:
+        """What the worker has to say once it is up and idle, however long that takes; raises `Gone`."""
+        ...
+
+    async def train(self, slot: int, order: Order) -> Outcome:
+        """Have it train a child; raises `BrokenOff`."""
+        ...
+
+    def restart(self, slot: int) -> None:
+        """End its process, whatever it does; another one is started in its place."""
+        ...
+
+    async def nodes(self) -> Nodes:
+        """The nodes as they are now."""
+        ...
+
+    def forget(self, child_id: int) -> None:
+        """The child has ended: what was kept to go on with it may go."""
+        ...
+
+
+class PoolLedger(Protocol):
+    """The ledger as the pool reaches it; every call may be repeated."""
+
+    async def attempts(self, child_id: int) -> Sequence[Attempt]:
+        """The attempts at a child, oldest first."""
+        ...
+
+    async def running(self) -> Sequence[Attempt]:
+        """The attempts that have not ended."""
+        ...
+
+    async def start(self, attempt: Attempt) -> None:
+        """Record that the attempt begins, durably."""
+        ...
+
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+        """Record what an attempt came to, durably, and whether this was the first word on it."""
+        ...

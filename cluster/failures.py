@@ -1,0 +1,102 @@
+"""The attempts that failed, read from a run's folder: while it runs, or after. Imports no torch."""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from cluster.run_folder import RunFolder, RunFolderError
+from cluster.status import reading
+
+FATES = {
+    "retry": "trained again",
+    "outcome": "given up",
+    "late": "taken for dead, and its late result put aside",
+}
+"""What became of the child after a failed attempt, by the attempt's verdict."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedAttempt:
+    """One attempt that brought no metric.
+
+    Attributes:
+        child_id, number: whose, and which of its attempts, from 1.
+        cause: as in `child_trainer.outcome.Cause`.
+        message: the error's text, whole.
+        worker: the process that trained it.
+        started_at, ended_at: Unix time.
+        verdict: what it meant for the child, a key of `FATES`.
+    """
+
+    child_id: int
+    number: int
+    cause: str
+    message: str
+    worker: str
+    started_at: float
+    ended_at: float
+    verdict: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def read_failures(folder: RunFolder, child_id: int | None = None) -> list[FailedAttempt]:
+    """The failed attempts of a run, or of one child, the latest first.
+
+    Raises:
+        RunFolderError: the ledger is damaged.
+    """
+    one = "" if child_id is None else " AND child = ?"
+    query = (
+        "SELECT child, number, cause, coalesce(message, ''), worker, started_at, ended_at, verdict FROM attempts"
+        f" WHERE cause IS NOT NULL{one} ORDER BY ended_at DESC, child DESC, number DESC"
+    )
+    names = ("child_id", "number", "cause", "message", "worker", "started_at", "ended_at", "verdict")
+    try:
+        with reading(folder) as db:
+            rows = db.execute(query, () if child_id is None else (child_id,)).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+    return [FailedAttempt(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) -> list[str]:
+    """For people: counts by cause, then the latest attempts, each with its error's last line or whole text."""
+    if not failures:
+        return ["No attempt has failed."]
+    causes = Counter(failure.cause for failure in failures)
+    given_up = Counter(failure.cause for failure in failures if failure.verdict == "outcome")
+    children = len({failure.child_id for failure in failures})
+    lines = [f"{len(failures)} failed attempts at {children} children, by cause:"]
+    for cause, count in causes.most_common():
+        fate = f"{given_up[cause]} given up" if given_up[cause] else "none given up"
+        lines.append(f"  {cause:13} {count:6,}   {fate}")
+    shown = failures[:last]
+    lines += ["", f"The latest {len(shown)} of {len(failures)}:" if len(shown) < len(failures) else "Latest first:"]
+    for failure in shown:
+        lines += _attempt_lines(failure, whole=whole)
+    return lines
+
+
+def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
+    when = datetime.fromtimestamp(failure.ended_at).strftime("%Y-%m-%d %H:%M:%S")
+    fate = FATES.get(failure.verdict, failure.verdict)
+    text = failure.message.strip()
+    shown = text.splitlines() if whole else [text.rpartition("\n")[2]]
+    return [
+        f"  child {failure.child_id}, attempt {failure.number}: {failure.cause}, {fate}",
+        f"      {when} on {failure.worker} after {failure.ended_at - failure.started_at:.1f} s",
+        *(f"      {line}" for line in shown if line),
+    ]
+
+
+def failures_json(failures: Sequence[FailedAttempt]) -> str:
+    """One JSON object: counts by cause, and every attempt."""
+    by_cause = dict(Counter(failure.cause for failure in failures))
+    return json.dumps({"by_cause": by_cause, "attempts": [failure.to_json() for failure in failures]}, indent=2)

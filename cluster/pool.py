@@ -1,0 +1,301 @@
+"""The pool: hands children to workers and settles what became of each attempt. Knows neither Ray nor the clock.
+
+What the pool knows is in the ledger or can be asked of the workers, so that it may die at any moment and be
+started again: a worker keeps the outcome of its last attempt until it gets another child.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from child_trainer.outcome import Cause, Failure, Outcome
+from cluster.backlog import Backlog
+from cluster.crew import BrokenOff, Crew, Gone, Order, PoolLedger, Report
+from cluster.evaluator import Assignment
+from cluster.reactions import Reactions
+from cluster.records import Attempt, Verdict
+from cluster.supervision import (
+    Begin,
+    Decision,
+    GiveUp,
+    Member,
+    Nodes,
+    Restart,
+    Rules,
+    TakeBack,
+    assign,
+    cause_of_death,
+    watch,
+    wear,
+)
+
+WATCH_S = 1.0
+"""Seconds between two looks at the whole fleet."""
+
+AGAIN_S = 0.05
+"""Seconds between two questions to a worker whose process is ending."""
+
+
+class NoWorkers(RuntimeError):
+    """No worker is left to train anything."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What a pool goes by.
+
+    Attributes:
+        rules: what is allowed.
+        reactions: what follows a failure.
+        batch_size: the budget's.
+        renew_crashed: start a worker afresh after a crashed child, as a GPU may be unusable for its process then.
+    """
+
+    rules: Rules
+    reactions: Reactions
+    batch_size: int
+    renew_crashed: bool = False
+
+
+class Pool:
+    """Hands children to workers, first come, first served. A child that is asked for twice is trained once.
+
+    Args:
+        slots: how many workers there are, numbered from 0.
+        crew: the workers.
+        ledger: told of every attempt before it begins and when it has ended.
+        terms: what the pool goes by.
+        clock: gives the Unix time.
+        new_key: names an attempt.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        crew: Crew,
+        ledger: PoolLedger,
+        terms: Terms,
+        *,
+        clock: Callable[[], float],
+        new_key: Callable[[], str],
+    ) -> None:
+        self._crew, self._ledger, self._terms = crew, ledger, terms
+        self._clock, self._new_key = clock, new_key
+        self._members = {slot: Member(slot=slot) for slot in range(slots)}
+        self._idle: dict[int, Member] = {}  # in the order in which they became so
+        self._nodes = Nodes()
+        self._backlog = Backlog(
+            ledger, terms.reactions, terms.batch_size, on_waiting=self._assign, on_settled=crew.forget
+        )
+        self._news: asyncio.Queue[str | BaseException] = asyncio.Queue()
+        self._stopping = False
+        self._opening: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def opened(self) -> None:
+        """Take up, once, what is known of the workers and of what they train; every call awaits it."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        await asyncio.shield(self._opening)
+
+    async def evaluate(self, assignment: Assignment) -> Outcome:
+        """The child's outcome: trained on the next idle worker, or as the ledger already has it."""
+        await self.opened()
+        return await self._backlog.result(assignment)
+
+    async def beat(self, slot: int, place: str, key: str | None) -> bool:
+        """A worker's sign of life; whether it is to give back the child of the attempt `key`."""
+        await self.opened()
+        member = self._members.get(slot)
+        if member is None:
+            return False
+        attempt = member.attempt
+        if place == member.place or (attempt is not None and place == attempt.worker):
+            member.heard_at = self._clock()
+        return key is not None and (member.asked_back or attempt is None or attempt.key != key)
+
+    async def stop(self) -> None:
+        """Begin nothing more; returns when nothing is in training, and all that ended is in the ledger.
+
+        Where children save their state, those in training are asked to give their places back.
+        """
+        await self.opened()
+        self._stopping = True
+        self._watch()
+        while self._backlog.settling or any(member.attempt for member in self._members.values()):
+            await asyncio.sleep(AGAIN_S)
+
+    async def next_loss(self) -> str:
+        """Waits for a worker that cannot be started, now or again, and gives the reason.
+
+        Raises:
+            NoWorkers: with the reason, if it was the last.
+            Exception: whatever keeps the pool from its work, such as a ledger that cannot be written.
+        """
+        await self.opened()
+        news = await self._news.get()
+        if isinstance(news, BaseException):
+            raise news
+        if not self._members:
+            raise NoWorkers(f"no worker is left; the last one said: {news}")
+        return news
+
+    async def _open(self) -> None:
+        self._nodes = await self._crew.nodes()
+        for attempt in await self._ledger.running():
+            await self._backlog.resume(attempt)
+            self._members[attempt.slot].attempt = attempt
+        for member in self._members.values():
+            member.heard_at = self._clock()
+            self._spawn(self._enlist(member))
+        self._spawn(self._keep_watch())
+
+    def _assign(self) -> None:
+        if not self._stopping:
+            for begin in assign(list(self._idle.values()), self._backlog.waiting.values(), self._nodes):
+                self._begin(begin)
+
+    def _begin(self, begin: Begin) -> None:
+        member = self._idle.pop(begin.slot)
+        assert member.place is not None
+        order = self._backlog.give_out(begin.child_id, self._new_key())
+        attempt = Attempt(
+            child_id=begin.child_id,
+            seed=order.assignment.seed,
+            key=order.key,
+            slot=member.slot,
+            worker=member.place,
+            batch_size=order.batch_size,
+            started_at=self._clock(),
+        )
+        member.attempt, member.asked_back, member.heard_at = attempt, False, attempt.started_at
+        self._spawn(self._run(member, attempt, order))
+
+    async def _run(self, member: Member, attempt: Attempt, order: Order) -> None:
+        await self._ledger.start(attempt)
+        if member.attempt is attempt:
+            try:
+                outcome = await self._crew.train(member.slot, order)
+            except BrokenOff:
+                pass  # what the worker reports settles the attempt
+            else:
+                await self._backlog.conclude(attempt, outcome)
+                if member.attempt is attempt:
+                    self._free(member, outcome)
+                    return
+        await self._enlist(member)
+
+    def _free(self, member: Member, outcome: Outcome) -> None:
+        """The worker has answered for its attempt and may get another child."""
+        cause = outcome.failure and outcome.failure.cause
+        member.trained += 1
+        if cause == Cause.CRASHED and self._terms.renew_crashed:
+            member.worn = "its GPU may be unusable after a crash"
+        if cause == Cause.PREEMPTED and not member.asked_back:
+            member.worn = "its process was told to go"
+        member.attempt, member.asked_back = None, False
+        self._use(member)
+
+    def _use(self, member: Member) -> None:
+        if reason := wear(member, self._terms.rules):
+            self._restart(Restart(slot=member.slot, cause=None, reason=reason))
+        else:
+            self._idle[member.slot] = member
+            self._assign()
+
+    async def _enlist(self, member: Member) -> None:
+        """Have the worker report, settle the attempt that it is suspected to have ended, and use it."""
+        self._idle.pop(member.slot, None)
+        member.place = None
+        while True:
+            try:
+                report = await self._crew.report(member.slot)
+            except Gone as error:
+                await self._lose(member, str(error))
+                return
+            attempt, ended = member.attempt, member.ended
+            if attempt is not None:
+                await self._settle_suspect(member, attempt, report)
+            if report.key and (attempt is None or attempt.key != report.key):
+                await self._ledger.end_attempt(report.key, report.outcome, Verdict.LATE)
+            if report.place not in (ended, member.ended):
+                break
+            await asyncio.sleep(AGAIN_S)  # the process that answered is the one that was just ended
+        member.place, member.node, member.trained = report.place, report.node, report.trained
+        member.attempt, member.asked_back, member.worn = None, False, None
+        self._use(member)
+
+    async def _settle_suspect(self, member: Member, attempt: Attempt, report: Report) -> None:
+        if report.place != attempt.worker:
+            cause = await self._cause_of_death(member)
+            text = report.last_words or "the process died without a word: killed from outside, or for want of memory"
+            await self._backlog.conclude(attempt, _failed(attempt, cause, f"{attempt.worker}: {text}"))
+        elif report.key == attempt.key and report.outcome is not None:
+            await self._backlog.conclude(attempt, report.outcome)
+        else:
+            await self._backlog.void(attempt)
+        if member.attempt is attempt:
+            member.attempt = None
+
+    async def _lose(self, member: Member, reason: str) -> None:
+        self._members.pop(member.slot, None)
+        if member.attempt is not None:
+            cause = await self._cause_of_death(member)
+            await self._backlog.conclude(member.attempt, _failed(member.attempt, cause, reason))
+        self._news.put_nowait(reason)
+
+    async def _cause_of_death(self, member: Member) -> Cause:
+        self._nodes = await self._crew.nodes()
+        return cause_of_death(member.node, self._nodes)
+
+    async def _keep_watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self._nodes = await self._crew.nodes()
+            self._watch()
+            self._assign()
+
+    def _watch(self) -> None:
+        now, members = self._clock(), list(self._members.values())
+        for decision in watch(now, members, self._nodes, self._terms.rules, stopping=self._stopping):
+            self._carry_out(decision)
+
+    def _carry_out(self, decision: Decision) -> None:
+        member = self._members[decision.slot]
+        attempt = member.attempt
+        match decision:
+            case TakeBack():
+                member.asked_back = True
+            case GiveUp():
+                member.attempt = None
+            case Restart():
+                self._restart(decision)
+        if attempt is not None and not isinstance(decision, TakeBack) and decision.cause is not None:
+            self._spawn(self._backlog.conclude(attempt, _failed(attempt, decision.cause, decision.reason)))
+
+    def _restart(self, decision: Restart) -> None:
+        """End the worker's process; whoever waits for its word, if anyone does, enlists the next one."""
+        member = self._members[decision.slot]
+        waited_for = member.attempt is not None or member.place is None
+        member.ended = member.place or (member.attempt and member.attempt.worker) or member.ended
+        member.attempt, member.place = None, None
+        self._idle.pop(member.slot, None)
+        self._crew.restart(member.slot)
+        if not waited_for:
+            self._spawn(self._enlist(member))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # a task that nobody holds may be collected before it is done
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._news.put_nowait(error)
+
+
+def _failed(attempt: Attempt, cause: Cause, message: str) -> Outcome:
+    failure = Failure(cause=cause, message=message)
+    return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=attempt.seed, failure=failure)

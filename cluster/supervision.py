@@ -1,0 +1,183 @@
+"""Who trains what, and who has been silent or has taken too long: pure functions of (now, fleet, rules).
+
+Time comes in, decisions with reasons come out. The pool (`cluster/pool.py`) only carries them out.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from child_trainer.outcome import Cause
+from cluster.records import Attempt
+
+SUSPECT_S = 10.0
+"""A worker that broke off its call and has given no sign of life for so long is taken for dead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """What is allowed.
+
+    Attributes:
+        child_timeout_s: seconds that one attempt may take, or `None` for any.
+        silence_s: seconds after which a busy worker that gives no sign of life is given up.
+        recycle_after: children after which a worker's process is started afresh, or `None` for never.
+        checkpoints: children save their state, so that one may give its place back at any time.
+    """
+
+    child_timeout_s: float | None = None
+    silence_s: float = 60.0
+    recycle_after: int | None = None
+    checkpoints: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class Member:
+    """One worker of the fleet as the pool knows it.
+
+    Attributes:
+        slot: its number in the run, which survives its processes.
+        place: its process, or `None` while none has reported.
+        node: where that process runs or ran.
+        attempt: what it trains, or what it trained when it was last heard of.
+        heard_at: when it last gave a sign of life.
+        trained: children since its process began.
+        worn: why its process is to be started afresh before it gets another child.
+        asked_back: it was asked to give its child back.
+        ended: the process that was ended last; it may still answer for a moment.
+    """
+
+    slot: int
+    place: str | None = None
+    node: str | None = None
+    attempt: Attempt | None = None
+    heard_at: float = 0.0
+    trained: int = 0
+    worn: str | None = None
+    asked_back: bool = False
+    ended: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The cluster's nodes by id: those that live, and those among them that are told to go."""
+
+    alive: frozenset[str] = frozenset()
+    draining: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """A child that waits for a worker, and the slots at which it has failed already."""
+
+    child_id: int
+    avoid: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begin:
+    """Have the worker train the child."""
+
+    slot: int
+    child_id: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restart:
+    """End the worker's process; what it trains has failed of `cause`."""
+
+    slot: int
+    cause: Cause | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GiveUp:
+    """Wait for the worker's word no longer; what it trained has failed of `cause`."""
+
+    slot: int
+    cause: Cause
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakeBack:
+    """Ask the worker to save its child and give it back."""
+
+    slot: int
+    reason: str
+
+
+Decision = Restart | GiveUp | TakeBack
+
+
+def watch(now: float, members: Iterable[Member], nodes: Nodes, rules: Rules, *, stopping: bool) -> list[Decision]:
+    """What is to be done about workers that are busy, silent, worn, or about to lose their node.
+
+    Args:
+        now: seconds, on the clock that `heard_at` and `started_at` are read from.
+        members: the fleet.
+        nodes: where it runs.
+        rules: what is allowed.
+        stopping: the run is to stop once nothing is in training.
+    """
+    found = (_about(now, member, nodes, rules, stopping) for member in members)
+    return [decision for decision in found if decision is not None]
+
+
+def assign(idle: Sequence[Member], waiting: Iterable[Waiting], nodes: Nodes) -> list[Begin]:
+    """Children to workers, both in their order; where there is a choice, not where a child has failed before."""
+    free = {member.slot: None for member in idle if member.node not in nodes.draining}
+    begun: list[Begin] = []
+    left: list[Waiting] = []
+    for child in waiting:
+        if not free:
+            break
+        slot = next((slot for slot in free if slot not in child.avoid), None)
+        if slot is None:
+            left.append(child)
+        else:
+            del free[slot]
+            begun.append(Begin(slot=slot, child_id=child.child_id))
+    # A worker at which a child has failed is better than none.
+    begun += [Begin(slot=slot, child_id=child.child_id) for slot, child in zip(free, left, strict=False)]
+    return begun
+
+
+def wear(member: Member, rules: Rules) -> str | None:
+    """Why an idle worker's process is to be started afresh, or `None` if it is not."""
+    if member.worn:
+        return member.worn
+    if rules.recycle_after is not None and member.trained >= rules.recycle_after:
+        return f"it has trained {member.trained} children"
+    return None
+
+
+def cause_of_death(node: str | None, nodes: Nodes) -> Cause:
+    """What became of a child whose worker's process died: with its node it is a preemption, alone a crash."""
+    return Cause.PREEMPTED if _gone(node, nodes) or node in nodes.draining else Cause.CRASHED
+
+
+def _gone(node: str | None, nodes: Nodes) -> bool:
+    return node is not None and node not in nodes.alive
+
+
+def _about(now: float, member: Member, nodes: Nodes, rules: Rules, stopping: bool) -> Decision | None:
+    attempt, slot = member.attempt, member.slot
+    if attempt is None:
+        reason = wear(member, rules) if member.place is not None else None
+        return Restart(slot=slot, cause=None, reason=reason) if reason else None
+    taken, silent = now - attempt.started_at, now - member.heard_at
+    if rules.child_timeout_s is not None and taken > rules.child_timeout_s:
+        reason = f"the attempt has taken {taken:.0f} s, and a child may take {rules.child_timeout_s:g} s"
+        return Restart(slot=slot, cause=Cause.TIMEOUT, reason=reason)
+    if member.place is None and (silent > SUSPECT_S or _gone(member.node, nodes)):
+        cause = cause_of_death(member.node, nodes)
+        what = "its node is gone" if _gone(member.node, nodes) else f"no sign of life for {silent:.0f} s"
+        reason = f"{attempt.worker} broke off: {what}"
+        return GiveUp(slot=slot, cause=cause, reason=reason)
+    if silent > rules.silence_s:
+        reason = f"{attempt.worker} has given no sign of life for {silent:.0f} s"
+        return Restart(slot=slot, cause=cause_of_death(member.node, nodes), reason=reason)
+    if rules.checkpoints and not member.asked_back and (stopping or member.node in nodes.draining):
+        return TakeBack(slot=slot, reason="the run is to stop" if stopping else "its node is told to go")
+    return None

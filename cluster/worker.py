@@ -1,0 +1,122 @@
+"""A worker's process: trains one child at a time, gives signs of life, and keeps its last outcome. Knows no Ray."""
+
+import faulthandler
+import signal
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from child_trainer.outcome import Outcome
+from cluster.crew import Order, Report
+from cluster.evaluator import Trains
+
+BEAT_S = 2.0
+"""Seconds between two signs of life."""
+
+LONGEST_LAST_WORDS = 10_000
+"""Characters of what a dying process leaves behind."""
+
+Beat = Callable[[str, str | None], bool]
+"""Told the place and the attempt; answers whether the child is to be given back. May raise when nobody listens."""
+
+
+class WorkerProcess:
+    """The one of a slot at a time.
+
+    Args:
+        trainer: trains a child.
+        place: names this process, unlike any other.
+        node: the id of its node.
+        beat: carries a sign of life, from a thread of its own.
+        last_words: what the process before it left behind.
+    """
+
+    def __init__(self, trainer: Trains, *, place: str, node: str, beat: Beat, last_words: str = "") -> None:
+        self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
+        self._last_words = last_words
+        self._trained = 0
+        self._key: str | None = None
+        self._last: tuple[str, Outcome] | None = None
+        self._give_back = threading.Event()
+        self._told_to_go = threading.Event()
+        threading.Thread(target=self._keep_beating, name="beat", daemon=True).start()
+
+    def report(self) -> Report:
+        """What there is to say between two children."""
+        key, outcome = self._last or (None, None)
+        return Report(
+            place=self._place,
+            node=self._node,
+            trained=self._trained,
+            key=key,
+            outcome=outcome,
+            last_words=self._last_words,
+        )
+
+    def train(self, order: Order) -> Outcome:
+        """Train one child; its outcome is kept until the next one begins, should the answer be lost."""
+        self._give_back.clear()
+        self._last, self._key = None, order.key
+        try:
+            outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)
+        finally:
+            self._key = None
+        self._last = order.key, outcome
+        self._trained += 1
+        return outcome
+
+    def leave_on_sigterm(self) -> None:
+        """From now on SIGTERM has the child in training saved and given back; without one it ends the process.
+
+        Only the main thread may call this.
+        """
+
+        def leave(number: int, frame: FrameType | None) -> None:
+            if self._key is None:
+                raise SystemExit(128 + number)
+            self._told_to_go.set()
+
+        signal.signal(signal.SIGTERM, leave)
+
+    def _preempted(self) -> bool:
+        return self._give_back.is_set() or self._told_to_go.is_set()
+
+    def _keep_beating(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(BEAT_S):
+            key = self._key
+            try:
+                give_back = self._beat(self._place, key)
+            except Exception:  # the pool is being started again: it will ask the workers itself
+                continue
+            if give_back and key is not None and key == self._key:
+                self._give_back.set()
+
+
+class LastWords:
+    """Where a process writes how it dies, for the next one at the same slot on the same node to read.
+
+    Args:
+        name: of the slot, unlike any other on this machine.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._path = Path(tempfile.gettempdir()) / f"nascluster-{name}.died"
+        self._file: IO[str] | None = None
+
+    def take(self) -> str:
+        """What the last process left, and nothing when asked again."""
+        try:
+            text = self._path.read_text(errors="replace")[:LONGEST_LAST_WORDS]
+            self._path.unlink()
+        except OSError:
+            return ""
+        return text.strip()
+
+    def record(self) -> None:
+        """Have Python write the stack there if this process dies of a fault such as a segmentation violation."""
+        self._file = self._path.open("w")
+        faulthandler.enable(self._file)

@@ -1,0 +1,301 @@
+"""A pool whose workers, time and misfortunes are simulated: real pool, supervision and ledger, virtual seconds."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from child_trainer.outcome import Cause, Failure, Outcome
+from cluster.crew import BrokenOff, Gone, Order, Report
+from cluster.evaluator import Assignment
+from cluster.ledger import Ledger
+from cluster.pool import Pool, Terms
+from cluster.reactions import Reactions
+from cluster.records import Attempt, Verdict
+from cluster.supervision import Nodes, Rules
+from controller.searcher import Proposal
+from controller.spaces.convolutional import ConvolutionalSpace
+
+BEAT_S = 2.0
+START_S = 1.5
+"""How long a worker's process takes to start."""
+
+SPACE = ConvolutionalSpace(initial_depth=1)
+ARCHITECTURE = SPACE.decode((0, 0, 0))
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next thing that is due."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
+            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
+
+
+def run_virtually(work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(work)
+
+
+def good(seed: int) -> Outcome:
+    return Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=seed)
+
+
+def bad(seed: int, cause: Cause) -> Outcome:
+    failure = Failure(cause=cause, message="why")
+    return Outcome(curve=(), seconds=1.0, parameters=None, flops=None, seed=seed, failure=failure)
+
+
+@dataclass
+class Process:
+    """One life of a worker."""
+
+    place: str
+    node: str
+    up: asyncio.Event = field(default_factory=asyncio.Event)
+    dead: asyncio.Event = field(default_factory=asyncio.Event)
+    cut: asyncio.Event = field(default_factory=asyncio.Event)
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    give_back: asyncio.Event = field(default_factory=asyncio.Event)
+    key: str | None = None
+    last: tuple[str, Outcome] | None = None
+    trained: int = 0
+    mute: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that came to its own end."""
+
+    child_id: int
+    key: str
+    batch_size: int | None
+    at: float
+
+
+@dataclass
+class World:
+    """The cluster that is simulated.
+
+    Attributes:
+        ledger: a real one.
+        slots: how many workers.
+        seconds: how long a child trains, by its id.
+        results: what training it gives.
+        gone: slots whose worker can never be started again.
+    """
+
+    ledger: Ledger
+    slots: int
+    seconds: Callable[[int], float] = lambda _: 10.0
+    results: Mapping[int, Cause] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)
+    nodes_: Nodes = field(default_factory=lambda: Nodes(alive=frozenset({"n0", "n1"})))
+    trained: list[Trained] = field(default_factory=list)
+    forgotten: list[int] = field(default_factory=list)
+    restarts: list[int] = field(default_factory=list)
+    pool: Pool | None = None
+
+    def __post_init__(self) -> None:
+        self._lives = itertools.count()
+        self._work: set[asyncio.Task[None]] = set()
+        self.processes = {slot: self._start(slot) for slot in range(self.slots)}
+
+    # What happens to it.
+
+    def kill(self, slot: int) -> None:
+        """The worker's process dies; Ray starts another."""
+        self.processes[slot].dead.set()
+        self.processes[slot] = self._start(slot)
+
+    def cut(self, slot: int) -> None:
+        """The call to the worker breaks off, and the worker knows nothing of it."""
+        self.processes[slot].cut.set()
+        self.processes[slot].cut = asyncio.Event()
+
+    def mute(self, slot: int) -> None:
+        """No sign of life of this process arrives any more."""
+        self.processes[slot].mute = True
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    def _start(self, slot: int) -> Process:
+        number = next(self._lives)
+        process = Process(place=f"worker-{slot}@n{slot % 2}:{number}", node=f"n{slot % 2}")
+        self.spawn(self._live(slot, process))
+        return process
+
+    async def _live(self, slot: int, process: Process) -> None:
+        await asyncio.sleep(START_S)
+        process.up.set()
+        while not process.dead.is_set():
+            await asyncio.sleep(BEAT_S)
+            if self.pool is None or process.mute or process.dead.is_set():
+                continue
+            key = process.key
+            if await self.pool.beat(slot, process.place, key) and key is not None and process.key == key:
+                process.give_back.set()
+
+    # How the pool reaches it: `cluster.crew.Crew`.
+
+    async def report(self, slot: int) -> Report:
+        while True:
+            if slot in self.gone:
+                raise Gone("its data is gone")
+            process = self.processes[slot]
+            await process.up.wait()
+            async with process.busy:  # it answers between two children
+                if not process.dead.is_set():
+                    key, outcome = process.last or (None, None)
+                    return Report(
+                        place=process.place, node=process.node, trained=process.trained, key=key, outcome=outcome
+                    )
+
+    async def train(self, slot: int, order: Order) -> Outcome:
+        process = self.processes[slot]
+        work = asyncio.get_running_loop().create_task(self._train(process, order))
+        ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.cut)]
+        await asyncio.wait([work, *ends], return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        if work.done() and not process.dead.is_set():
+            return work.result()
+        self._work.add(work)  # type: ignore[arg-type] - cut off, it goes on
+        raise BrokenOff("the call broke off")
+
+    async def _train(self, process: Process, order: Order) -> Outcome:
+        await process.up.wait()
+        async with process.busy:
+            process.give_back.clear()
+            process.key, process.last = order.key, None
+            child_id, seed = order.assignment.child_id, order.assignment.seed
+            outcome = bad(seed, self.results[child_id]) if child_id in self.results else good(seed)
+            ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.give_back)]
+            await asyncio.wait(ends, timeout=self.seconds(child_id), return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+            process.key = None
+            if process.dead.is_set():
+                raise asyncio.CancelledError
+            if process.give_back.is_set():
+                outcome = bad(seed, Cause.PREEMPTED)
+            else:
+                now = asyncio.get_running_loop().time()
+                self.trained.append(Trained(child_id, order.key, order.batch_size, now))
+            process.last = order.key, outcome
+            process.trained += 1
+            return outcome
+
+    def restart(self, slot: int) -> None:
+        self.restarts.append(slot)
+        self.kill(slot)
+
+    async def nodes(self) -> Nodes:
+        return self.nodes_
+
+    def forget(self, child_id: int) -> None:
+        self.forgotten.append(child_id)
+
+
+class SlowLedger:
+    """The ledger with a moment before and after each call, in which anything may happen."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def attempts(self, child_id: int) -> Sequence[Attempt]:
+        return await self._slowly(lambda: self._ledger.attempts(child_id))
+
+    async def running(self) -> Sequence[Attempt]:
+        return await self._slowly(self._ledger.running)
+
+    async def start(self, attempt: Attempt) -> None:
+        await self._slowly(
+            lambda: self._ledger.start(
+                attempt.child_id, attempt.worker, attempt.key, slot=attempt.slot, batch_size=attempt.batch_size
+            )
+        )
+
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+        return await self._slowly(lambda: self._ledger.end_attempt(key, outcome, verdict))
+
+    async def _slowly(self, call: Callable[[], Any]) -> Any:
+        await asyncio.sleep(0.2)
+        result = call()
+        await asyncio.sleep(0.2)
+        return result
+
+
+@dataclass
+class Search:
+    """A pool over a simulated world, and replicas that ask it for children until all have ended."""
+
+    children: int
+    slots: int = 2
+    rules: Rules = field(default_factory=Rules)
+    reactions: Reactions = field(default_factory=lambda: Reactions(max_attempts=3))
+    seconds: Callable[[int], float] = lambda _: 10.0
+    results: Mapping[int, Cause] = field(default_factory=dict)
+    renew_crashed: bool = False
+
+    def __post_init__(self) -> None:
+        self.now = lambda: asyncio.get_running_loop().time()
+        self.ledger = Ledger(Path(":memory:"), 0, self.children, clock=self.now)
+        self.keys = (f"k{number}" for number in itertools.count())
+        self.ended_at: dict[int, float] = {}
+
+    async def begin(self) -> None:
+        self.ledger.begin(workers=self.slots)
+        proposals = [Proposal(tokens=(0, 0, 0), architecture=ARCHITECTURE)] * self.children
+        self.ledger.admit(0, 1, proposals, ())
+        self.world = World(self.ledger, self.slots, self.seconds, self.results)
+        self.start_pool()
+
+    def start_pool(self) -> None:
+        """Start the pool, again if there was one: whatever the last one did is left undone from here on."""
+        for task in list(getattr(self, "_of_pool", ())):
+            task.cancel()
+        if self.world.pool is not None:
+            for task in [*self.world.pool._tasks, *filter(None, [self.world.pool._opening])]:
+                task.cancel()
+        terms = Terms(rules=self.rules, reactions=self.reactions, batch_size=64, renew_crashed=self.renew_crashed)
+        self.pool = self.world.pool = Pool(
+            self.slots, self.world, SlowLedger(self.ledger), terms, clock=self.now, new_key=lambda: next(self.keys)
+        )
+        self._of_pool = [
+            asyncio.get_running_loop().create_task(self._replica(child.id)) for child in self.ledger.pending()
+        ]
+
+    async def _replica(self, child_id: int) -> None:
+        assignment = Assignment(child_id=child_id, architecture=ARCHITECTURE, seed=100 + child_id)
+        outcome = await self.pool.evaluate(assignment)
+        self.ledger.finish(child_id, outcome, 0.0)
+        self.ended_at[child_id] = self.now()
+
+    async def until_all_have_ended(self, within_s: float = 10_000.0) -> None:
+        while self.ledger.completed() < self.children:
+            assert self.now() < within_s, (
+                f"only {self.ledger.completed()} of {self.children} have ended by {within_s} s"
+            )
+            await asyncio.sleep(0.5)
+
+    def slot_of(self, child_id: int) -> int:
+        """Where the child is in training now."""
+        (slot,) = [attempt.slot for attempt in self.ledger.running() if attempt.child_id == child_id]
+        return slot
+
+    def attempts(self, child_id: int) -> list[tuple[str, str | None]]:
+        return [(str(a.verdict), a.cause and str(a.cause)) for a in self.ledger.attempts(child_id)]

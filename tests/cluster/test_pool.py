@@ -1,0 +1,304 @@
+"""The pool with simulated workers: what happens to them, to the pool itself, and to the calls between them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from child_trainer.outcome import Cause
+from cluster.pool import NoWorkers
+from cluster.reactions import Reactions, parse_reactions
+from cluster.supervision import SUSPECT_S, Nodes, Rules
+from tests.cluster.simulated import START_S, Search, good, run_virtually
+
+Story = Callable[[Search], Awaitable[None]]
+
+
+def tell(search: Search, story: Story | None = None, within_s: float = 10_000.0) -> Search:
+    """Run the search to its end while the story happens to it."""
+
+    async def whole() -> None:
+        await search.begin()
+        if story:
+            await story(search)
+        await search.until_all_have_ended(within_s)
+
+    run_virtually(whole())
+    return search
+
+
+def test_undisturbed_each_child_is_trained_once_and_no_worker_idles() -> None:
+    search = tell(Search(children=10, slots=2), within_s=60)
+    assert Counter(t.child_id for t in search.world.trained) == Counter(range(1, 11))
+    assert all(search.attempts(i) == [("outcome", None)] for i in range(1, 11))
+    assert sorted(search.world.forgotten) == list(range(1, 11))
+
+
+def test_a_killed_workers_child_is_trained_elsewhere_at_once() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 5)
+        search.world.kill(search.slot_of(1))
+
+    search = tell(Search(children=2, slots=3), story)
+    assert search.attempts(1) == [("retry", "crashed"), ("outcome", None)]
+    first, second = search.ledger.attempts(1)
+    assert first.slot != second.slot
+    assert second.started_at < START_S + 5 + START_S + 1
+    text = first.outcome.failure.message  # type: ignore[union-attr]
+    assert text.startswith(f"{first.worker}: the process died without a word")
+
+
+def test_the_only_worker_gets_the_child_again_rather_than_nobody() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 5)
+        search.world.kill(search.slot_of(1))
+
+    search = tell(Search(children=1, slots=1), story)
+    assert [a.slot for a in search.ledger.attempts(1)] == [0, 0]
+
+
+def test_a_call_that_breaks_off_is_not_a_death() -> None:
+    """The worker is asked what became of it, and its outcome counts: nothing is trained twice."""
+
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 5)
+        slot = search.slot_of(1)
+        search.world.cut(slot)
+
+    search = tell(Search(children=2, slots=2), story)
+    assert search.attempts(1) == [("outcome", None)]
+    assert len(search.world.trained) == 2
+
+
+def test_a_revived_workers_late_result_is_an_attempt_and_not_a_second_outcome() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 5)
+        slot = search.slot_of(1)
+        search.world.mute(slot)
+        search.world.cut(slot)
+
+    search = tell(Search(children=2, slots=3, seconds=lambda i: 40.0 if i == 1 else 100.0), story)
+    first, second = search.ledger.attempts(1)
+    assert (first.verdict, first.cause, first.outcome) == ("late", Cause.CRASHED, good(101))
+    assert (second.verdict, second.cause) == ("outcome", None)
+    assert first.slot != second.slot
+    assert second.started_at < START_S + 5 + SUSPECT_S + 3
+    assert len(search.ended_at) == 2
+    assert len(search.world.trained) == 3
+
+
+def test_a_silent_worker_is_given_up_and_ended() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 5)
+        slot = search.slot_of(1)
+        search.world.mute(slot)
+
+    search = tell(Search(children=1, slots=2, seconds=lambda _: 300.0, rules=Rules(silence_s=30.0)), story)
+    assert search.attempts(1) == [("retry", "crashed"), ("outcome", None)]
+    assert search.world.restarts == [search.ledger.attempts(1)[0].slot]
+
+
+def test_a_child_that_hangs_is_ended_from_outside_in_time() -> None:
+    search = tell(
+        Search(children=3, slots=1, seconds=lambda i: 1e6 if i == 2 else 10.0, rules=Rules(child_timeout_s=60))
+    )
+    assert search.attempts(2) == [("outcome", "timeout")]
+    assert search.world.restarts == [0]
+    assert search.ended_at[2] < 100
+    assert search.attempts(3) == [("outcome", None)]
+    text = search.ledger.attempts(2)[0].outcome.failure.message  # type: ignore[union-attr]
+    assert "a child may take 60 s" in text
+
+
+@pytest.mark.parametrize(
+    ("cause", "policy", "attempts"),
+    [
+        (Cause.CRASHED, "", [("retry", "crashed")] * 2 + [("outcome", "crashed")]),
+        (Cause.DIVERGED, "", [("outcome", "diverged")]),
+        (Cause.DIVERGED, "diverged=retry", [("retry", "diverged")] * 2 + [("outcome", "diverged")]),
+        (Cause.CRASHED, "crashed=drop", [("outcome", "crashed")]),
+    ],
+)
+def test_failures_follow_the_policy_of_their_cause(cause: Cause, policy: str, attempts: list[tuple[str, str]]) -> None:
+    reactions = Reactions(max_attempts=3, by_cause=parse_reactions(policy))
+    search = tell(Search(children=2, slots=2, results={1: cause}, reactions=reactions))
+    assert search.attempts(1) == attempts
+    assert search.attempts(2) == [("outcome", None)]
+
+
+def test_each_attempt_after_out_of_memory_has_half_the_batch() -> None:
+    reactions = Reactions(max_attempts=3, by_cause=parse_reactions("out_of_memory=smaller-batch"))
+    search = tell(Search(children=1, slots=1, results={1: Cause.OUT_OF_MEMORY}, reactions=reactions))
+    assert [t.batch_size for t in search.world.trained] == [None, 32, 16]
+    assert [a.batch_size for a in search.ledger.attempts(1)] == [None, 32, 16]
+
+
+def test_preemptions_do_not_count_as_failures_and_their_worker_is_started_afresh() -> None:
+    async def story(search: Search) -> None:
+        for _ in range(5):
+            await asyncio.sleep(START_S + 5)
+            for process in search.world.processes.values():
+                if process.key:
+                    process.give_back.set()  # as SIGTERM does
+
+    search = tell(Search(children=1, slots=1), story)
+    assert search.attempts(1) == [("retry", "preempted")] * 5 + [("outcome", None)]
+    assert search.world.restarts == [0] * 5
+
+
+def test_a_lost_node_is_a_preemption() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 5)
+        search.world.nodes_ = Nodes(alive=frozenset({"n1"}))
+        search.world.gone.add(0)
+        search.world.cut(0)
+        search.world.kill(0)
+
+    search = tell(Search(children=2, slots=2), story)
+    (lost,) = [i for i in (1, 2) if search.ledger.attempts(i)[0].slot == 0]
+    assert search.attempts(lost) == [("retry", "preempted"), ("outcome", None)]
+    assert search.attempts(3 - lost) == [("outcome", None)]
+
+
+def test_a_node_that_is_told_to_go_gives_its_children_back_and_gets_no_more() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 5)
+        search.world.nodes_ = replace(search.world.nodes_, draining=frozenset({"n0"}))
+
+    search = tell(Search(children=6, slots=2, seconds=lambda _: 30.0, rules=Rules(checkpoints=True)), story)
+    attempts = [attempt for i in range(1, 7) for attempt in search.ledger.attempts(i)]
+    assert [(a.verdict, a.cause) for a in attempts if a.slot == 0] == [("retry", "preempted")]
+    assert len(attempts) == 7
+
+
+def test_workers_are_recycled() -> None:
+    search = tell(Search(children=7, slots=1, rules=Rules(recycle_after=2)))
+    assert search.world.restarts == [0, 0, 0]
+    assert len(search.world.trained) == 7
+    assert all(len(search.attempts(i)) == 1 for i in range(1, 8))
+
+
+def test_a_crash_renews_the_process_where_a_gpu_may_have_suffered() -> None:
+    search = tell(Search(children=1, slots=1, results={1: Cause.CRASHED}, renew_crashed=True))
+    assert len(search.world.restarts) == 3
+
+
+@pytest.mark.parametrize("at", [START_S + 0.1 * step for step in range(0, 130, 3)])
+def test_a_pool_that_dies_at_any_moment_repeats_no_training(at: float) -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(at)
+        search.start_pool()
+
+    search = tell(Search(children=4, slots=2), story, within_s=60)
+    assert Counter(t.child_id for t in search.world.trained) == Counter(range(1, 5))
+    for child_id in range(1, 5):
+        assert search.attempts(child_id)[-1] == ("outcome", None)
+        assert {verdict for verdict, _ in search.attempts(child_id)[:-1]} <= {"lost"}
+
+
+def test_a_stop_waits_for_what_is_in_training_and_begins_nothing() -> None:
+    async def whole() -> None:
+        search = Search(children=6, slots=2, seconds=lambda _: 10.0)
+        await search.begin()
+        await asyncio.sleep(START_S + 5)
+        await search.pool.stop()
+        assert sorted(t.child_id for t in search.world.trained) == [1, 2]
+        assert search.ledger.running() == ()
+        assert search.attempts(1) == [("outcome", None)]
+        assert search.attempts(3) == []
+
+    run_virtually(whole())
+
+
+def test_a_stop_takes_children_back_where_they_save_their_state() -> None:
+    async def whole() -> None:
+        search = Search(children=6, slots=2, seconds=lambda _: 1e6, rules=Rules(checkpoints=True))
+        await search.begin()
+        await asyncio.sleep(START_S + 5)
+        await search.pool.stop()
+        assert search.now() < 15
+        assert search.attempts(1) == search.attempts(2) == [("retry", "preempted")]
+
+    run_virtually(whole())
+
+
+def test_the_last_workers_loss_is_told() -> None:
+    async def whole() -> None:
+        search = Search(children=2, slots=2)
+        await search.begin()
+        search.world.gone.add(0)
+        assert await search.pool.next_loss() == "its data is gone"
+        await asyncio.sleep(START_S + 5)
+        search.world.gone.add(1)
+        search.world.kill(1)
+        with pytest.raises(NoWorkers, match="no worker is left; the last one said: its data is gone"):
+            await search.pool.next_loss()
+
+    run_virtually(whole())
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_run() -> None:
+    async def whole() -> None:
+        search = Search(children=2, slots=2)
+        await search.begin()
+        search.ledger.close()
+        with pytest.raises(Exception, match="closed database"):
+            await search.pool.next_loss()
+
+    run_virtually(whole())
+
+
+def drain(search: Search, slot: int) -> None:
+    search.world.nodes_ = replace(search.world.nodes_, draining=frozenset({f"n{slot % 2}"}))
+
+
+MISFORTUNES: dict[str, Callable[[Search, int], None]] = {
+    "kill": lambda search, slot: search.world.kill(slot),
+    "cut": lambda search, slot: search.world.cut(slot),
+    "mute": lambda search, slot: search.world.mute(slot),
+    "pool": lambda search, _: search.start_pool(),
+    "drain": drain,
+    "sigterm": lambda search, slot: search.world.processes[slot].give_back.set(),
+}
+
+EVENTS = st.lists(
+    st.tuples(
+        st.floats(0, 12),
+        st.sampled_from([*MISFORTUNES, "cut and mute", "kill and pool"]),
+        st.integers(0, 2),
+    ),
+    max_size=12,
+)
+
+
+@given(events=EVENTS, fails=st.dictionaries(st.integers(1, 8), st.sampled_from(list(Cause)), max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, int]], fails: dict[int, Cause]) -> None:
+    async def story(search: Search) -> None:
+        for pause, what, slot in events:
+            await asyncio.sleep(pause)
+            for part in what.split(" and "):
+                MISFORTUNES[part](search, slot)
+        search.world.nodes_ = replace(search.world.nodes_, draining=frozenset())
+
+    fails = {child: cause for child, cause in fails.items() if cause != Cause.PREEMPTED}
+    rules = Rules(silence_s=20.0, child_timeout_s=200.0, recycle_after=3, checkpoints=True)
+    search = Search(children=8, slots=3, rules=rules, results=fails, reactions=Reactions(max_attempts=50))
+    tell(search, story, within_s=3_000.0)
+    deaths = sum(what != "pool" for _, what, _ in events)
+    for child_id in range(1, 9):
+        attempts = search.ledger.attempts(child_id)
+        assert [a.verdict for a in attempts].count("outcome") == 1  # type: ignore[comparison-overlap]
+        assert all(a.verdict is not None for a in attempts)
+        if child_id not in fails:
+            assert attempts[-1].cause is None, "an innocent child was given up"
+        finished = [t for t in search.world.trained if t.child_id == child_id]
+        assert len(finished) <= 1 + deaths + (50 if child_id in fails else 0)
+    assert search.ledger.completed() == 8
+    assert sorted(search.world.forgotten) == sorted(set(search.world.forgotten)) or any(
+        w == "pool" for _, w, _ in events
+    )
