@@ -173,7 +173,8 @@ class Lease:
             self._thread.join()
         if release and not self.taken:
             self.claim = replace(self.claim, released=True)
-            self._storage.write(start_name(self.claim.number), self.claim.content())
+            with suppress(Exception):  # then the next driver waits
+                self._storage.write(start_name(self.claim.number), self.claim.content())
 
     def _keep(self) -> None:
         while not self._ended.wait(self._interval_s):
