@@ -20,7 +20,7 @@ from ps.consistency import Consistency
 
 T = TypeVar("T")
 
-DEFAULT_STORAGE = Path("~/nascluster_runs")
+DEFAULT_STORAGE = "~/nascluster_runs"
 
 MOST_PARTS = 100_000
 """More replicas, shards, children at once or workers than this are a slip of the hand."""
@@ -160,8 +160,8 @@ class RunConfig:
 
     name: str | None = None
     """The run's name, a folder below the storage path; unset: the recipe and the time."""
-    storage_path: Path = DEFAULT_STORAGE
-    """Folder of all runs; the run's own folder below it holds everything."""
+    storage_path: str = DEFAULT_STORAGE
+    """Folder of all runs, or its URL in an object store (s3://...); the run's own folder below holds everything."""
     seed: int = 0
     """Root of all randomness."""
     local: bool = False
