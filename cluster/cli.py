@@ -172,7 +172,7 @@ def _stop(arguments: list[str]) -> int:
         folder = existing_run(storage_path, name)
         status = _read(folder)
         if status.state != "running":
-            raise UsageError(f"the run {name!r} is not running: it is {status.state}")
+            raise UsageError(f"the run {name!r} is not running: it has {status.state}")
         folder.ask_to_stop()
         print(f"{name}: asked to stop; {status.running} children are in training", flush=True)
         while not no_wait and status.state == "running":
@@ -181,7 +181,7 @@ def _stop(arguments: list[str]) -> int:
         if not no_wait:
             print(f"{name}: {status.state}" + (f" ({status.message})" if status.message else ""))
         if status.state == "stopped":
-            print(f"Go on with: nascluster resume {shlex.quote(name)}")
+            print(f"Go on with: {folder.command('resume')}")
         return 0
 
     return _cli(stop, arguments)

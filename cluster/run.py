@@ -1,6 +1,8 @@
 """One run from its driver's side: start it here or on Ray, show it, and record how it ended."""
 
+import contextlib
 import signal
+import sqlite3
 import threading
 import time
 import traceback
@@ -14,7 +16,7 @@ from cluster.claims import TakenOver
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.progress import Progress
-from cluster.run_folder import RunFolder, Stopped
+from cluster.run_folder import RunFolder, RunFolderError, Stopped
 from cluster.status import Status, read_status
 from cluster.working_copy import driving
 
@@ -57,13 +59,35 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
         except Exception as error:
             if not begun.is_set():
                 raise
-            folder.error.write_text("".join(traceback.format_exception(error)))
             state, message = "failed", str(error).strip().rpartition("\n")[2] or type(error).__name__
-        # Whoever wrote the ledger is gone by now.
-        ledger = Ledger(folder.ledger, config.seed, config.max_children)
-        ledger.end(state, message)
-        ledger.close()
+            _note(folder, error)
+        _record_end(config, folder, state, message)
     return read_status(folder, time.time())
+
+
+def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) -> None:
+    """Whoever wrote the ledger is gone by now.
+
+    Raises:
+        RunFolderError: the ledger cannot be written, and with it the run's disk.
+    """
+    try:
+        ledger = Ledger(folder.ledger, config.seed, config.max_children)
+        try:
+            ledger.end(state, message)
+        finally:
+            ledger.close()
+    except sqlite3.Error as error:
+        raise RunFolderError(
+            f"the run {folder.name!r} has {state} ({message}), but its ledger {folder.ledger} cannot be written"
+            f" ({error}): mend the disk or make room, then `{folder.command('resume')}`; what was recorded"
+            " before is there"
+        ) from error
+
+
+def _note(folder: RunFolder, error: Exception) -> None:
+    with contextlib.suppress(OSError):  # the disk may be what is wrong
+        folder.error.write_text("".join(traceback.format_exception(error)))
 
 
 def _run_here(config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cluster.config import RunConfig
+from cluster.config import DEFAULT_STORAGE, RunConfig
 from cluster.storage import is_url
 
 MAX_NAME_LENGTH = 100
@@ -89,6 +90,13 @@ class RunFolder:
         """Whether somebody has asked."""
         return (self.path / STOP).exists()
 
+    def command(self, verb: str) -> str:
+        """The command line that does something with this run, from any folder: `nascluster resume NAME ...`."""
+        usual = Path(DEFAULT_STORAGE).expanduser().absolute()
+        elsewhere = self.url or (None if self.path.parent == usual else str(self.path.parent))
+        where = f" --storage-path {shlex.quote(elsewhere)}" if elsewhere else ""
+        return f"nascluster {verb} {shlex.quote(self.name)}{where}"
+
     def begin_anew(self) -> None:
         """Forget that somebody asked a driver before this one to stop."""
         (self.path / STOP).unlink(missing_ok=True)
@@ -110,7 +118,7 @@ class RunFolder:
         if self.path.exists():
             raise RunFolderError(
                 f"a run named {self.name!r} exists in {self.path.parent}: resume it with"
-                f" `nascluster resume {self.name}`, choose another --name, or remove the folder {self.path}"
+                f" `{self.command('resume')}`, choose another --name, or remove the folder {self.path}"
             )
 
     def create(self, config: RunConfig) -> None:
@@ -150,7 +158,7 @@ class RunFolder:
         """
         with open(self.path / "driver.lock", "w") as file:
             if not _lock(file, READER_S):
-                raise RunFolderError(f"the run {self.name!r} is running; `nascluster status {self.name}` shows it")
+                raise RunFolderError(f"the run {self.name!r} is running; `{self.command('status')}` shows it")
             # A killed driver's actors live a little longer; what they write must not mix with what is to come.
             with open(self.path / WRITERS, "w") as writers:
                 if not _lock(writers, WRITERS_S):

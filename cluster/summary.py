@@ -69,6 +69,5 @@ def summary(status: Status, folder: RunFolder) -> str:
     if status.last_failure:
         lines.insert(-1, f"Last failure: {status.last_failure}")
     if status.state in ("stopped", "failed"):
-        where = f" --storage-path {shlex.quote(folder.url)}" if folder.url else ""
-        lines.append(f"Go on with: nascluster resume {shlex.quote(status.name)}{where}")
+        lines.append(f"Go on with: {folder.command('resume')}")
     return "\n".join(lines)

@@ -284,7 +284,7 @@ def _existing(folder: RunFolder) -> FsspecStorage:
 def _exists(folder: RunFolder) -> RunFolderError:
     return RunFolderError(
         f"a run named {folder.name!r} exists in {folder.url}: resume it with"
-        f" `nascluster resume {folder.name} --storage-path {folder.url}`, choose another --name,"
+        f" `{folder.command('resume')}`, choose another --name,"
         f" or remove {folder.place}"
     )
 
@@ -294,4 +294,4 @@ def _running(folder: RunFolder, claim: Claim) -> RunFolderError:
 
 
 def _status_command(folder: RunFolder) -> str:
-    return f"`nascluster status {folder.name} --storage-path {folder.url}`"
+    return f"`{folder.command('status')}`"
