@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.ledger import Ledger
@@ -233,6 +241,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.numbers = dict.fromkeys(range(3), 0)
         self.rewards: dict[int, float] = {}
         self.sampled = 0
+        self.attempts: dict[str, tuple[int, str | None]] = {}  # key -> child, verdict
 
     @rule(target=children, replica=st.integers(0, 2), n=st.integers(1, 4))
     def admit(self, replica: int, n: int):  # type: ignore[no-untyped-def]
@@ -252,6 +261,41 @@ class LedgerMachine(RuleBasedStateMachine):
         self.rewards.setdefault(child, reward)
         for _ in range(1 + repeat):
             assert self.ledger.finish(child, outcome(), reward).reward == self.rewards[child]
+        for key, (of, verdict) in self.attempts.items():
+            if of == child and verdict is None:
+                self.attempts[key] = child, "outcome"
+
+    @rule(child=children, repeat=st.booleans())
+    def start_attempt(self, child: int, repeat: bool) -> None:
+        key = f"k{len(self.attempts)}"
+        for _ in range(1 + repeat):
+            self.ledger.start(child, "somewhere", key)
+        if child not in self.rewards:
+            for other, (of, verdict) in self.attempts.items():
+                if of == child and verdict is None:
+                    self.attempts[other] = child, "lost"
+            self.attempts[key] = child, None
+
+    @precondition(lambda self: self.attempts)
+    @rule(data=st.data(), verdict=st.sampled_from([Verdict.OUTCOME, Verdict.RETRY]), repeat=st.booleans())
+    def end_attempt(self, data: st.DataObject, verdict: Verdict, repeat: bool) -> None:
+        key = data.draw(st.sampled_from(list(self.attempts)))
+        child, known = self.attempts[key]
+        result = outcome(0.25 + len(key) / 100, None if verdict == Verdict.OUTCOME else Cause.CRASHED)
+        first = self.ledger.end_attempt(key, result, verdict)
+        if known is None:
+            assert first
+            self.attempts[key] = child, verdict
+        elif not first and known != "outcome":
+            self.attempts[key] = child, "late"
+        if repeat and first:
+            assert self.ledger.end_attempt(key, result, verdict)
+
+    @rule()
+    def start_the_run_again(self) -> None:
+        self.ledger.begin(workers=1)
+        for key, (child, verdict) in self.attempts.items():
+            self.attempts[key] = child, verdict or "lost"
 
     @rule(replica=st.integers(0, 2))
     def learn(self, replica: int) -> None:
@@ -264,6 +308,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def agrees(self) -> None:
         assert [child.id for child in self.ledger.history()] == list(self.rewards)
         assert {child.id for child in self.ledger.pending()} == set(range(1, self.sampled + 1)) - self.rewards.keys()
+        found = {a.key: (a.child_id, a.verdict) for child in range(1, 13) for a in self.ledger.attempts(child)}
+        assert found == self.attempts
+        assert {a.key for a in self.ledger.running()} == {k for k, (_, verdict) in self.attempts.items() if not verdict}
+        assert list(self.ledger.open_children()) == [child.id for child in self.ledger.pending()]
         for replica in range(3):
             batch = self.ledger.open_batch(replica)
             known = self.batches.get(replica)
