@@ -27,6 +27,7 @@ from tests.cluster.searches import (
     nascluster,
     open_pool,
     run_folder,
+    running_cluster,
     session_of,
     status,
     wait_for,
@@ -38,10 +39,8 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """A running cluster's address."""
-    context: Any = ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-    yield context.address_info["address"]
-    ray.shutdown()
+    with running_cluster() as address:
+        yield address
 
 
 @pytest.fixture
