@@ -147,3 +147,5 @@ def test_a_segmentation_fault_in_one_process_is_tried_again_at_each_resume_then_
     ((outcome, reward),) = select("deadly", f"SELECT outcome, reward FROM children WHERE id = {bad}")
     assert json.loads(outcome)["failure"]["message"] == "the process died 2 times while it trained the child"
     assert reward == 0.0
+    assert failures("deadly")["by_cause"] == {"crashed": 1}
+    assert "the process died 2 times" in finish(nascluster("failures", "deadly"))
