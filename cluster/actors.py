@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray._private import worker as ray_worker
 from ray._private.state import state as ray_state
 from ray.exceptions import RayActorError, RayError
 
@@ -113,7 +114,9 @@ class Worker:
         from cluster.training import Trainer
 
         context = ray.get_runtime_context()
-        last_words = LastWords(f"{context.get_job_id()}-{slot}")
+        # Two Rays on one machine count their jobs alike, but each has a folder of its own.
+        node: Any = ray_worker._global_node
+        last_words = LastWords(Path(node.get_logs_dir_path()) / f"nascluster-{context.get_job_id()}-{slot}.died")
         before = last_words.take()
         last_words.record()
         slots = _checkpoint_slot if config.failures.checkpoint_children else None

@@ -36,8 +36,9 @@ class CheckpointFolder:
         CheckpointFile(self._file(child_id)).save(data)
 
     def forget(self, child_id: int) -> None:
-        """The child has ended."""
-        self._file(child_id).unlink(missing_ok=True)
+        """The child has ended: its file goes, and what a save that failed, as on a full disk, left beside it."""
+        for file in self._path.glob(f"{self._file(child_id).name}*"):
+            file.unlink(missing_ok=True)
 
     def keep_only(self, children: Iterable[int]) -> None:
         """Remove what is not of these children, and what a death left half written."""

@@ -18,6 +18,17 @@ FATES = {
 }
 """What became of the child after a failed attempt, by the attempt's verdict."""
 
+# A child that ends its process each time leaves attempts that nobody could record: the last one stands for them.
+FAILED = """
+SELECT child, number, cause, coalesce(message, '') AS message, worker, started_at, ended_at, verdict
+FROM attempts WHERE cause IS NOT NULL
+UNION ALL
+SELECT id, number, children.cause, json_extract(children.outcome, '$.failure.message'), worker,
+    attempts.started_at, attempts.ended_at, 'outcome'
+FROM children JOIN attempts ON child = id AND number = (SELECT max(number) FROM attempts WHERE child = id)
+WHERE state = 'failed' AND NOT EXISTS (SELECT 1 FROM attempts WHERE child = id AND verdict = 'outcome')
+"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedAttempt:
@@ -52,18 +63,15 @@ def read_failures(folder: RunFolder, child_id: int | None = None) -> list[Failed
     Raises:
         RunFolderError: the ledger is damaged.
     """
-    one = "" if child_id is None else " AND child = ?"
-    query = (
-        "SELECT child, number, cause, coalesce(message, ''), worker, started_at, ended_at, verdict FROM attempts"
-        f" WHERE cause IS NOT NULL{one} ORDER BY ended_at DESC, child DESC, number DESC"
-    )
-    names = ("child_id", "number", "cause", "message", "worker", "started_at", "ended_at", "verdict")
+    one = "" if child_id is None else " WHERE child = ?"
+    query = f"SELECT * FROM ({FAILED}){one} ORDER BY ended_at DESC, child DESC, number DESC"
+    fields = ("child_id", "number", "cause", "message", "worker", "started_at", "ended_at", "verdict")
     try:
         with reading(folder) as db:
             rows = db.execute(query, () if child_id is None else (child_id,)).fetchall()
     except sqlite3.DatabaseError as error:
         raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
-    return [FailedAttempt(**dict(zip(names, row, strict=True))) for row in rows]
+    return [FailedAttempt(**dict(zip(fields, row, strict=True))) for row in rows]
 
 
 def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) -> list[str]:

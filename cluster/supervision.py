@@ -168,7 +168,7 @@ def _about(now: float, member: Member, nodes: Nodes, rules: Rules, stopping: boo
         return Restart(slot=slot, cause=None, reason=reason) if reason else None
     taken, silent = now - attempt.started_at, now - member.heard_at
     if rules.child_timeout_s is not None and taken > rules.child_timeout_s:
-        reason = f"the attempt has taken {taken:.0f} s, and a child may take {rules.child_timeout_s:g} s"
+        reason = f"the attempt has taken {taken:.1f} s, and a child may take {rules.child_timeout_s:g} s"
         return Restart(slot=slot, cause=Cause.TIMEOUT, reason=reason)
     if member.place is None and (silent > SUSPECT_S or _gone(member.node, nodes)):
         cause = cause_of_death(member.node, nodes)

@@ -2,7 +2,6 @@
 
 import faulthandler
 import signal
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +39,7 @@ class WorkerProcess:
         self._trained = 0
         self._key: str | None = None
         self._last: tuple[str, Outcome] | None = None
-        self._give_back = threading.Event()
+        self._asked_back: str | None = None
         self._told_to_go = threading.Event()
         threading.Thread(target=self._keep_beating, name="beat", daemon=True).start()
 
@@ -58,7 +57,6 @@ class WorkerProcess:
 
     def train(self, order: Order) -> Outcome:
         """Train one child; its outcome is kept until the next one begins, should the answer be lost."""
-        self._give_back.clear()
         self._last, self._key = None, order.key
         try:
             outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)
@@ -82,7 +80,7 @@ class WorkerProcess:
         signal.signal(signal.SIGTERM, leave)
 
     def _preempted(self) -> bool:
-        return self._give_back.is_set() or self._told_to_go.is_set()
+        return self._asked_back == self._key or self._told_to_go.is_set()
 
     def _keep_beating(self) -> None:
         pause = threading.Event()
@@ -92,19 +90,19 @@ class WorkerProcess:
                 give_back = self._beat(self._place, key)
             except Exception:  # the pool is being started again: it will ask the workers itself
                 continue
-            if give_back and key is not None and key == self._key:
-                self._give_back.set()
+            if give_back:
+                self._asked_back = key  # the attempt, as another may have begun since
 
 
 class LastWords:
     """Where a process writes how it dies, for the next one at the same slot on the same node to read.
 
     Args:
-        name: of the slot, unlike any other on this machine.
+        path: the slot's file, which no other slot of any run may share.
     """
 
-    def __init__(self, name: str) -> None:
-        self._path = Path(tempfile.gettempdir()) / f"nascluster-{name}.died"
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._file: IO[str] | None = None
 
     def take(self) -> str:

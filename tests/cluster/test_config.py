@@ -6,8 +6,10 @@ import pytest
 
 from child_trainer.outcome import Budget
 from child_trainer.tasks.catalogue import TASKS
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
+from cluster.reactions import Reactions, parse_reactions
 from cluster.recipes import RECIPES, differences
+from cluster.supervision import Rules
 from controller.reward import REWARDS
 
 
@@ -73,3 +75,43 @@ def test_differences_are_by_flag() -> None:
 def test_impossible_settings_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("600s", 600), ("90m", 5400), ("2h", 7200), ("1d", 86400), ("45", 45), ("0.5s", 0.5), ("1.5h", 5400), (" 5 s", 5)],
+)
+def test_times_have_a_unit_or_are_seconds(text: str, seconds: float) -> None:
+    assert FailureOptions(child_timeout=text).rules.child_timeout_s == seconds
+    assert FailureOptions(worker_silence=text).rules.silence_s == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "soon", "5 minutes", "5x", "-5s", "0", "0h", "nan", "infs", "1h30m"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"`child_timeout` must be a time above 0 such as 2h, 90m or 600s, got ") as no:
+        FailureOptions(child_timeout=text)
+    assert repr(text) in str(no.value)
+    with pytest.raises(ValueError, match=r"`worker_silence` must be a time above 0"):
+        FailureOptions(worker_silence=text)
+
+
+def test_failure_options_become_rules_and_reactions() -> None:
+    default = FailureOptions()
+    assert default.rules == Rules(child_timeout_s=None, silence_s=60.0, recycle_after=None, checkpoints=False)
+    assert default.reactions == Reactions(max_attempts=3)
+    other = FailureOptions(max_attempts=1, on_failure="crashed=drop", recycle_after=5, checkpoint_children=True)
+    assert (other.rules.recycle_after, other.rules.checkpoints) == (5, True)
+    assert other.reactions == Reactions(max_attempts=1, by_cause=parse_reactions("crashed=drop"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_attempts": 0}, "`max_attempts` must be at least 1, got 0"),
+        ({"recycle_after": 0}, "`recycle_after` must be at least 1, got 0"),
+        ({"on_failure": "crashed=explode"}, "the actions of `on_failure` are"),
+    ],
+)
+def test_impossible_failure_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FailureOptions(**options)

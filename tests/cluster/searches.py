@@ -1,0 +1,173 @@
+"""Whole searches from the command line, and pools of real workers on Ray, for tests to do things to."""
+
+import itertools
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+
+from child_trainer.outcome import Budget
+from cluster.actors import CHECKPOINTS, LEDGER, POOL, CheckpointHost, LedgerHost, PoolHost, Worker, worker_name
+from cluster.config import RunConfig, TaskOptions
+from cluster.pool import Terms
+from cluster.reactions import Reactions
+from cluster.records import Attempt
+from controller.searcher import Proposal
+from tests.contracts.evaluator import architecture
+
+T = TypeVar("T")
+
+Process = subprocess.Popen[str]
+
+COUNTER = itertools.count()
+
+TINY = RunConfig(task=TaskOptions(task="digits"), budget=Budget(epochs=1, train_fraction=0.1, batch_size=32))
+
+SLOW = RunConfig(task=TaskOptions(task="synthetic", child_seconds=2.0), budget=Budget(epochs=1))
+
+
+@contextmanager
+def running_cluster(cores: int = 3) -> Iterator[str]:
+    """A running cluster's address."""
+    context: Any = ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
+    yield context.address_info["address"]
+    ray.shutdown()
+
+
+def nascluster(*arguments: object, address: str = "local", new_session: bool = False) -> Process:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cluster", *map(str, arguments)],
+        env=os.environ | {"RAY_ADDRESS": address, "NASCLUSTER_TEST": str(next(COUNTER))},
+        cwd=Path(__file__).parents[2],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=new_session,
+    )
+
+
+def finish(process: Process, code: int = 0) -> str:
+    out, err = process.communicate(timeout=150)
+    assert process.returncode == code, out + err
+    assert err == ""
+    return out
+
+
+def run_folder(name: str) -> Path:
+    return Path.home() / "nascluster_runs" / name
+
+
+def status(name: str) -> dict[str, Any]:
+    return json.loads(finish(nascluster("status", name, "--json")))
+
+
+def session_of(process: int) -> str | None:
+    """Which of the commands that these tests started a process belongs to, `None` for none of them."""
+    variables = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
+    return dict(v.partition("=")[::2] for v in variables).get("NASCLUSTER_TEST")
+
+
+def select(name: str, query: str) -> list[tuple[Any, ...]]:
+    """What a run's ledger answers; nothing while it is being made."""
+    path = run_folder(name) / "ledger.sqlite"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []
+
+
+def wait_for(name: str, finished: int) -> None:
+    """Until a run has so many finished children."""
+    wait_until(name, f"SELECT 1 FROM children WHERE state = 'finished' LIMIT 1 OFFSET {finished - 1}")
+
+
+def wait_until(name: str, query: str) -> None:
+    """Until a run's ledger answers with a row."""
+    deadline = time.monotonic() + 60
+    while not select(name, query):
+        assert time.monotonic() < deadline, f"run {name} has not come so far in time: {query}"
+        time.sleep(0.1)
+
+
+def terms(config: RunConfig, *, max_attempts: int = 2) -> Terms:
+    return Terms(
+        rules=config.failures.rules,
+        reactions=Reactions(max_attempts=max_attempts, by_cause=config.failures.reactions.by_cause),
+        batch_size=32,
+    )
+
+
+def open_pool(folder: Path, config: RunConfig, workers: int) -> tuple[Any, list[Any]]:
+    """A pool of workers, and all its actors, under the names that they look for."""
+    ledger: Any = LedgerHost.options(name=LEDGER).remote(folder / "ledger.sqlite", 0, 100)
+    held: list[Any] = [Worker.options(num_cpus=1, name=worker_name(i)).remote(config, i) for i in range(workers)]
+    if config.failures.checkpoint_children:
+        held.append(CheckpointHost.options(name=CHECKPOINTS).remote(folder / "checkpoints"))
+    pool: Any = PoolHost.options(name=POOL).remote(workers, terms(config))
+    proposal = Proposal(tokens=(0, 0, 0), architecture=architecture())
+    ray.get(ledger.admit.remote(0, 1, [proposal] * 6, ()))
+    return pool, [*held, pool, ledger]
+
+
+def end(actors: list[Any]) -> None:
+    """End them, and wait until their names are free for the next test."""
+    for actor in actors:
+        ray.kill(actor)
+    deadline = time.monotonic() + 30
+    while any(named_actors()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def named_actors() -> list[str]:
+    return [name for name in ray.util.list_named_actors() if name]
+
+
+class Rig:
+    """A ledger, a pool and workers: one, whose children take two seconds, if nothing else is said."""
+
+    def __init__(self, folder: Path, config: RunConfig = SLOW, *, workers: int = 1) -> None:
+        self.path = folder / "ledger.sqlite"
+        self.pool, self.actors = open_pool(folder, config, workers)
+        self.ledger = self.actors[-1]
+
+    def until(self, question: Callable[[], T], what: str, within_s: float = 60.0) -> T:
+        """The question's answer, once it is not false any more."""
+        deadline = time.monotonic() + within_s
+        while not (answer := question()):
+            assert time.monotonic() < deadline, f"not in {within_s:g} s: {what}; {self.attempts()}"
+            time.sleep(0.02)
+        return answer
+
+    def history(self, child: int) -> Sequence[Attempt]:
+        return ray.get(self.ledger.attempts.remote(child))
+
+    def in_training(self, child: int, number: int) -> int:
+        """The process that makes this attempt at the child, once it is a moment under way."""
+
+        def latest() -> Attempt | None:
+            attempts = self.history(child)
+            return attempts[-1] if len(attempts) == number and attempts[-1].verdict is None else None
+
+        attempt = self.until(latest, f"attempt {number} at child {child} has begun")
+        time.sleep(0.5)
+        return process_of(attempt)
+
+    def attempts(self) -> list[tuple[int, int, str, str | None]]:
+        db = sqlite3.connect(self.path)
+        found = db.execute("SELECT child, number, verdict, cause FROM attempts ORDER BY started_at").fetchall()
+        db.close()
+        return found
+
+
+def process_of(attempt: Attempt) -> int:
+    """The number of the process that makes or made the attempt."""
+    return int(attempt.worker.rpartition(":")[2])

@@ -1,0 +1,88 @@
+"""`nascluster stop`, on Ray and in one process: what is in training ends or is given back, and a resume finishes."""
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.searches import finish, nascluster, run_folder, running_cluster, select, status, wait_for
+
+pytestmark = pytest.mark.timeout(180)
+
+FLAGS = ("--max-children", 6, "--replicas", 1, "--children", 3, "--workers", 2, "--epochs", 4)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    with running_cluster() as address:
+        yield address
+
+
+def checkpoints(name: str) -> list[str]:
+    return sorted(path.name for path in (run_folder(name) / "checkpoints").glob("*"))
+
+
+def stop(name: str, running: "subprocess.Popen[str]") -> str:
+    """Stop the run while children are in training; what its driver printed."""
+    out = finish(nascluster("stop", name))
+    assert f"{name}: asked to stop;" in out
+    assert f"{name}: stopped (as asked)" in out
+    assert f"Go on with: nascluster resume {name}" in out
+    printed = finish(running, code=130)
+    assert f"Go on with: nascluster resume {name}" in printed
+    assert status(name)["state"] == "stopped"
+    assert select(name, "SELECT count(*) FROM attempts WHERE ended_at IS NULL") == [(0,)]
+    return printed
+
+
+def check_whole(name: str, fates: set[tuple[str, str | None]]) -> None:
+    """Every child has ended, none was trained twice, and no attempt has another fate than these."""
+    assert status(name)["state"] == "finished"
+    assert select(name, "SELECT count(*), count(DISTINCT completion) FROM children WHERE state = 'finished'") == [
+        (6, 6)
+    ]
+    assert select(name, "SELECT count(*) FROM attempts WHERE verdict = 'outcome'") == [(6,)]
+    assert set(select(name, "SELECT DISTINCT verdict, cause FROM attempts")) == fates
+
+
+@pytest.mark.parametrize("local", [False, True], ids=["ray", "local"])
+def test_what_is_in_training_ends_first_and_a_resume_goes_on(local: bool, request: pytest.FixtureRequest) -> None:
+    where = {} if local else {"address": request.getfixturevalue("cluster")}
+    name = f"stopped-{'local' if local else 'ray'}"
+    flags = [*FLAGS, "--child-seconds", 1.0, *(["--local"] if local else [])]
+    run = nascluster("launch", "synthetic", "--name", name, *flags, **where)
+    wait_for(name, finished=1)
+    stop(name, run)
+    assert select(name, "SELECT count(*) FROM children WHERE state = 'running'") == [(0,)]
+    assert 1 <= status(name)["children"]["finished"] < 6
+    finish(nascluster("resume", name, **where))
+    check_whole(name, {("outcome", None)})
+
+
+@pytest.mark.parametrize("local", [False, True], ids=["ray", "local"])
+def test_children_that_save_their_state_are_given_back_at_once(local: bool, request: pytest.FixtureRequest) -> None:
+    where = {} if local else {"address": request.getfixturevalue("cluster")}
+    name = f"given-back-{'local' if local else 'ray'}"
+    flags = [*FLAGS, "--child-seconds", 2.0, "--checkpoint-children", *(["--local"] if local else [])]
+    run = nascluster("launch", "synthetic", "--name", name, *flags, **where)
+    wait_for(name, finished=1)
+    stop(name, run)
+    given_back = select(name, "SELECT DISTINCT child FROM attempts WHERE cause = 'preempted' AND verdict = 'retry'")
+    assert given_back
+    assert checkpoints(name) == sorted(f"child-{child:08d}.safetensors" for (child,) in given_back)
+
+    # As a killed run may leave them: of a child that has ended, and half written.
+    folder = run_folder(name) / "checkpoints"
+    ((ended,),) = select(name, "SELECT max(id) FROM children WHERE state = 'finished'")
+    (folder / f"child-{ended:08d}.safetensors").write_bytes(b"left over")
+    (folder / f"child-{given_back[0][0]:08d}.safetensors.tmp").write_bytes(b"half")
+
+    finish(nascluster("resume", name, **where))
+    check_whole(name, {("outcome", None), ("retry", "preempted")})
+    assert checkpoints(name) == []
+    assert status(name)["retries"] == {"preempted": len(given_back)}
+    assert status(name)["failures"] == {}
+    # From the beginning they would have taken all of their two seconds again.
+    for (child,) in given_back:
+        last = f"SELECT ended_at - started_at FROM attempts WHERE child = {child} AND verdict = 'outcome'"
+        assert select(name, last)[0][0] < 2.0

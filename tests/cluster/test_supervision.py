@@ -1,0 +1,241 @@
+"""Who trains what, and who is given up: each decision, with its reason."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from child_trainer.outcome import Cause
+from cluster.records import Attempt
+from cluster.supervision import (
+    SUSPECT_S,
+    Begin,
+    GiveUp,
+    Member,
+    Nodes,
+    Restart,
+    Rules,
+    TakeBack,
+    Waiting,
+    assign,
+    cause_of_death,
+    watch,
+    wear,
+)
+
+NOW = 1_000.0
+NODES = Nodes(alive=frozenset({"a", "b"}))
+RULES = Rules(child_timeout_s=100.0, silence_s=30.0)
+
+
+def attempt(started_at: float = NOW - 10) -> Attempt:
+    return Attempt(
+        child_id=1, seed=7, key="k", slot=0, worker="worker-0@here:7", batch_size=None, started_at=started_at
+    )
+
+
+def busy(**changes: object) -> Member:
+    member = Member(slot=0, place="worker-0@here:7", node="a", attempt=attempt(), heard_at=NOW - 1)
+    return replace(member, **changes)  # type: ignore[arg-type]
+
+
+def idle(slot: int = 0, node: str = "a", **changes: object) -> Member:
+    return replace(Member(slot=slot, place="p", node=node), **changes)  # type: ignore[arg-type]
+
+
+DRAINING = replace(NODES, draining=frozenset({"a"}))
+SAVING = replace(RULES, checkpoints=True)
+NONE_LEFT = Nodes(alive=frozenset({"b"}))
+
+
+@pytest.mark.parametrize(
+    ("member", "nodes", "rules", "stopping"),
+    [
+        (busy(), NODES, RULES, False),
+        (busy(), NODES, RULES, True),
+        (busy(heard_at=NOW - 30), NODES, RULES, False),  # just in time
+        (busy(attempt=attempt(NOW - 100), heard_at=NOW), NODES, RULES, False),  # just in time
+        (busy(attempt=attempt(0.0)), NODES, Rules(silence_s=30.0), False),  # no limit
+        (busy(), DRAINING, RULES, False),  # it could not go on elsewhere: let it end
+        (busy(asked_back=True), DRAINING, SAVING, True),  # once is enough
+        (busy(place=None, heard_at=NOW - SUSPECT_S), NODES, RULES, False),  # its call broke off a moment ago
+        (Member(slot=0), NODES, RULES, False),  # being started
+        (Member(slot=0, worn="worn"), NODES, RULES, False),  # being started anew
+        (idle(heard_at=0.0), NODES, RULES, False),  # an idle worker owes no sign of life
+        (idle(trained=9), NODES, replace(RULES, recycle_after=10), False),
+    ],
+)
+def test_nothing_is_done_without_need(member: Member, nodes: Nodes, rules: Rules, stopping: bool) -> None:
+    assert watch(NOW, [member], nodes, rules, stopping=stopping) == []
+
+
+TOO_LONG = "the attempt has taken 100.5 s, and a child may take 100 s"
+SILENT = "worker-0@here:7 has given no sign of life for 31 s"
+
+
+@pytest.mark.parametrize(
+    ("member", "nodes", "rules", "stopping", "decision"),
+    [
+        (
+            busy(attempt=attempt(NOW - 100.5)),
+            NODES,
+            RULES,
+            False,
+            Restart(slot=0, cause=Cause.TIMEOUT, reason=TOO_LONG),
+        ),
+        (busy(heard_at=NOW - 31), NODES, RULES, False, Restart(slot=0, cause=Cause.CRASHED, reason=SILENT)),
+        (busy(heard_at=NOW - 31), NONE_LEFT, RULES, False, Restart(slot=0, cause=Cause.PREEMPTED, reason=SILENT)),
+        (busy(heard_at=NOW - 31), DRAINING, RULES, False, Restart(slot=0, cause=Cause.PREEMPTED, reason=SILENT)),
+        (
+            busy(place=None, heard_at=NOW - 12),
+            NODES,
+            RULES,
+            False,
+            GiveUp(slot=0, cause=Cause.CRASHED, reason="worker-0@here:7 broke off: no sign of life for 12 s"),
+        ),
+        (
+            busy(place=None),
+            NONE_LEFT,
+            RULES,
+            False,
+            GiveUp(slot=0, cause=Cause.PREEMPTED, reason="worker-0@here:7 broke off: its node is gone"),
+        ),
+        (busy(), DRAINING, SAVING, False, TakeBack(slot=0, reason="its node is told to go")),
+        (busy(), NODES, SAVING, True, TakeBack(slot=0, reason="the run is to stop")),
+        (
+            idle(trained=10),
+            NODES,
+            replace(RULES, recycle_after=10),
+            False,
+            Restart(slot=0, cause=None, reason="it has trained 10 children"),
+        ),
+        (idle(worn="rust"), NODES, RULES, False, Restart(slot=0, cause=None, reason="rust")),
+    ],
+)
+def test_each_decision_and_its_reason(
+    member: Member, nodes: Nodes, rules: Rules, stopping: bool, decision: object
+) -> None:
+    assert watch(NOW, [member], nodes, rules, stopping=stopping) == [decision]
+
+
+@pytest.mark.parametrize(
+    ("node", "nodes", "cause"),
+    [
+        ("a", NODES, Cause.CRASHED),
+        ("a", DRAINING, Cause.PREEMPTED),
+        ("a", NONE_LEFT, Cause.PREEMPTED),
+        (None, NODES, Cause.CRASHED),  # it never said where it was
+    ],
+)
+def test_a_death_with_its_node_is_a_preemption(node: str | None, nodes: Nodes, cause: Cause) -> None:
+    assert cause_of_death(node, nodes) == cause
+
+
+def test_only_a_worn_worker_is_renewed() -> None:
+    rules = Rules(recycle_after=3)
+    assert wear(idle(trained=2), rules) is None
+    assert wear(idle(trained=3), rules) == "it has trained 3 children"
+    assert wear(idle(trained=1_000), Rules()) is None
+    assert wear(idle(worn="rust", trained=3), rules) == "rust"
+
+
+def begun(*pairs: tuple[int, int]) -> list[Begin]:
+    return [Begin(slot=slot, child_id=child_id) for slot, child_id in pairs]
+
+
+def test_children_and_workers_meet_in_their_order() -> None:
+    waiting = [Waiting(child_id=child) for child in (5, 3, 4)]
+    assert assign([idle(2), idle(0)], waiting, NODES) == begun((2, 5), (0, 3))
+    assert assign([], waiting, NODES) == []
+    assert assign([idle(0)], [], NODES) == []
+
+
+def test_a_child_is_not_given_to_where_it_failed_unless_there_is_nobody_else() -> None:
+    burnt, fresh = Waiting(child_id=1, avoid=frozenset({0})), Waiting(child_id=2)
+    assert assign([idle(0), idle(1)], [burnt, fresh], NODES) == begun((1, 1), (0, 2))
+    assert assign([idle(0)], [burnt, fresh], NODES) == begun((0, 2))
+    assert assign([idle(0)], [burnt], NODES) == begun((0, 1))
+
+
+def test_a_node_that_is_told_to_go_gets_nothing() -> None:
+    assert assign([idle(0, "a"), idle(1, "b")], [Waiting(child_id=1), Waiting(child_id=2)], DRAINING) == begun((1, 1))
+
+
+# --- Whatever there is -------------------------------------------------------------------------------------------
+
+TIMES = st.floats(0, NOW)
+NODE = st.sampled_from(["a", "b", "c"])
+SOME_NODES = st.builds(Nodes, alive=st.frozensets(NODE), draining=st.frozensets(NODE))
+SOME_RULES = st.builds(
+    Rules,
+    child_timeout_s=st.none() | st.floats(1, NOW),
+    silence_s=st.floats(1, NOW),
+    recycle_after=st.none() | st.integers(1, 5),
+    checkpoints=st.booleans(),
+)
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> list[Member]:
+    return [
+        Member(
+            slot=slot,
+            place=draw(st.none() | st.just(f"p{slot}")),
+            node=draw(st.none() | NODE),
+            attempt=draw(st.none() | TIMES.map(attempt)),
+            heard_at=draw(TIMES),
+            trained=draw(st.integers(0, 6)),
+            worn=draw(st.none() | st.just("rust")),
+            asked_back=draw(st.booleans()),
+        )
+        for slot in draw(st.lists(st.integers(0, 9), unique=True, max_size=6))
+    ]
+
+
+WAITING = st.lists(
+    st.builds(Waiting, child_id=st.integers(1, 30), avoid=st.frozensets(st.integers(0, 9))),
+    unique_by=lambda child: child.child_id,
+    max_size=8,
+)
+
+
+@given(members=fleets(), nodes=SOME_NODES, rules=SOME_RULES, stopping=st.booleans())
+def test_whatever_is_decided_has_a_reason_and_is_decided_once(
+    members: list[Member], nodes: Nodes, rules: Rules, stopping: bool
+) -> None:
+    decisions = watch(NOW, members, nodes, rules, stopping=stopping)
+    fleet = {member.slot: member for member in members}
+    assert len({decision.slot for decision in decisions}) == len(decisions)
+    for decision in decisions:
+        member = fleet[decision.slot]
+        assert decision.reason
+        # A child fails of something, and who has none is not given up.
+        assert isinstance(decision, TakeBack) or (decision.cause is None) == (member.attempt is None)
+        if isinstance(decision, TakeBack):
+            assert rules.checkpoints
+            assert member.attempt is not None
+        if isinstance(decision, GiveUp):
+            assert member.place is None
+    for member in members:
+        if member.attempt is not None and member.slot not in {decision.slot for decision in decisions}:
+            assert rules.child_timeout_s is None or NOW - member.attempt.started_at <= rules.child_timeout_s
+            assert NOW - member.heard_at <= rules.silence_s
+
+
+@given(members=fleets(), waiting=WAITING, nodes=SOME_NODES)
+def test_nobody_waits_while_somebody_is_idle(members: list[Member], waiting: list[Waiting], nodes: Nodes) -> None:
+    free = [member for member in members if member.node not in nodes.draining]
+    found = assign(members, waiting, nodes)
+    slots, children = [begin.slot for begin in found], [begin.child_id for begin in found]
+    assert len(set(slots)) == len(slots), "a worker got two children"
+    assert len(set(children)) == len(children), "a child got two workers"
+    assert set(slots) <= {member.slot for member in free}
+    assert set(children) <= {child.child_id for child in waiting}
+    assert len(found) == min(len(free), len(waiting))
+    # Who was given to where it had failed could not have been exchanged for the better: no other place was left.
+    avoid = {child.child_id: child.avoid for child in waiting}
+    unused = {member.slot for member in free} - set(slots)
+    for begin in found:
+        if begin.slot in avoid[begin.child_id]:
+            assert unused <= avoid[begin.child_id]
