@@ -18,12 +18,12 @@ from pathlib import Path
 
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
-from cluster.objects import segments
+from cluster.remote.objects import segments
+from cluster.remote.segments import export
+from cluster.remote.storage import open_storage
+from cluster.remote.working_copy import driving
 from cluster.run_folder import RunFolder, resumable_run, run_folder
-from cluster.segments import export
 from cluster.status import read_status, reading
-from cluster.storage import open_storage
-from cluster.working_copy import driving
 from controller.decisions import uniform
 from controller.spaces.convolutional import ConvolutionalSpace
 

@@ -24,16 +24,16 @@ from ray._private.state import state as ray_state
 from ray.exceptions import RayActorError, RayError
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.checkpoints import CheckpointFolder, ChildSlot
 from cluster.config import RunConfig
-from cluster.crew import BrokenOff, Gone, Order, Report
 from cluster.evaluator import Assignment
 from cluster.ledger import Ledger
-from cluster.pool import Pool, Terms
+from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
+from cluster.pool.crew import BrokenOff, Gone, Order, Report
+from cluster.pool.pool import Pool, Terms
+from cluster.pool.supervision import Nodes
+from cluster.pool.worker import LastWords, WorkerProcess
 from cluster.records import Attempt, Verdict
 from cluster.run_folder import writing
-from cluster.supervision import Nodes
-from cluster.worker import LastWords, WorkerProcess
 
 if TYPE_CHECKING:
     from ps.client import GrpcStore
@@ -173,7 +173,7 @@ class _RemoteCheckpoints:
 
 
 class RayCrew:
-    """The workers as Ray's actors; see `cluster.crew.Crew`."""
+    """The workers as Ray's actors; see `cluster.pool.crew.Crew`."""
 
     def __init__(self, checkpoints: bool) -> None:
         self._checkpoints = checkpoints
@@ -223,7 +223,7 @@ def _last_line(error: Exception) -> str:
 
 
 class AwaitedLedger:
-    """The ledger as the pool reaches it; see `cluster.crew.PoolLedger`."""
+    """The ledger as the pool reaches it; see `cluster.pool.crew.PoolLedger`."""
 
     async def attempts(self, child_id: int) -> Sequence[Attempt]:
         """See `PoolLedger.attempts`."""
@@ -250,7 +250,7 @@ def _ledger() -> Handle:
 
 @ray.remote(**SURVIVES)
 class PoolHost:
-    """The pool, see `cluster.pool.Pool`, as an actor that asks its run's other actors by name."""
+    """The pool, see `cluster.pool.pool.Pool`, as an actor that asks its run's other actors by name."""
 
     def __init__(self, slots: int, terms: Terms) -> None:
         self._pool = Pool(

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from child_trainer.outcome import Budget
 from child_trainer.tasks.faults import parse_faults
-from cluster.reactions import Reactions, parse_reactions
-from cluster.supervision import Rules
+from cluster.pool.reactions import Reactions, parse_reactions
+from cluster.pool.supervision import Rules
 from controller.searchers.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.consistency import Consistency

@@ -35,7 +35,7 @@ from cluster.actors import (
 from cluster.config import RunConfig, Topology
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
-from cluster.pool import Terms
+from cluster.pool.pool import Terms
 from cluster.run_folder import RunFolder, Stopped
 from ps.store import Layout
 

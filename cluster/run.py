@@ -12,13 +12,13 @@ from types import FrameType
 
 from rich.console import Console
 
-from cluster.claims import TakenOver
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.progress import Progress
+from cluster.remote.claims import TakenOver
+from cluster.remote.working_copy import driving
 from cluster.run_folder import RunFolder, RunFolderError, Stopped
 from cluster.status import Status, read_status
-from cluster.working_copy import driving
 
 EXIT_STATUS = {"finished": 0, "failed": 1, "stopped": 130}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from cluster.config import DEFAULT_STORAGE, RunConfig
-from cluster.storage import is_url
+from cluster.remote.storage import is_url
 
 MAX_NAME_LENGTH = 100
 """Characters of a run's name; temporary names are a little longer, and file systems take 255 bytes."""
@@ -80,7 +80,7 @@ class RunFolder:
     def ask_to_stop(self) -> None:
         """Ask whoever runs the run to stop it once nothing is in training."""
         if self.url is not None and self.alive is not None:  # this is a copy, and the driver is elsewhere
-            from cluster.working_copy import request_stop
+            from cluster.remote.working_copy import request_stop
 
             request_stop(self.url, self.name)
             return
@@ -111,7 +111,7 @@ class RunFolder:
         if len(self.name) > MAX_NAME_LENGTH or not self.name.isprintable():
             raise RunFolderError(f"`name` must be up to {MAX_NAME_LENGTH} printable characters, got {self.name!r}")
         if self.url is not None:
-            from cluster.working_copy import check_new
+            from cluster.remote.working_copy import check_new
 
             check_new(self)
             return
@@ -213,7 +213,7 @@ def run_folder(storage_path: str | Path, name: str) -> RunFolder:
         name: the run's name.
     """
     if is_url(str(storage_path)):
-        from cluster.working_copy import working_copy
+        from cluster.remote.working_copy import working_copy
 
         return working_copy(str(storage_path), name)
     return RunFolder(Path(storage_path).expanduser().absolute() / name)
@@ -227,7 +227,7 @@ def existing_run(storage_path: str | Path, name: str) -> RunFolder:
         StorageError: the object store cannot be used.
     """
     if is_url(str(storage_path)):
-        from cluster.working_copy import reading_copy
+        from cluster.remote.working_copy import reading_copy
 
         return reading_copy(str(storage_path), name)
     folder = run_folder(storage_path, name)
@@ -251,7 +251,7 @@ def resumable_run(storage_path: str | Path, name: str, say: Callable[[str], obje
         RunFolderError, StorageError: as `existing_run`, or another driver is alive.
     """
     if is_url(str(storage_path)):
-        from cluster.working_copy import resumable_copy
+        from cluster.remote.working_copy import resumable_copy
 
         return resumable_copy(str(storage_path), name, say)
     return existing_run(storage_path, name)

@@ -17,8 +17,8 @@ import ray
 from child_trainer.outcome import Budget
 from cluster.actors import CHECKPOINTS, LEDGER, POOL, CheckpointHost, LedgerHost, PoolHost, Worker, worker_name
 from cluster.config import RunConfig, TaskOptions
-from cluster.pool import Terms
-from cluster.reactions import Reactions
+from cluster.pool.pool import Terms
+from cluster.pool.reactions import Reactions
 from cluster.records import Attempt
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cluster.objects import CONFIG, FileName, SegmentName, files, segments
+from cluster.remote.objects import CONFIG, FileName, SegmentName, files, segments
+from cluster.remote.segments import rebuild
+from cluster.remote.storage import Storage
 from cluster.run_folder import RunFolder, RunFolderError
-from cluster.segments import rebuild
-from cluster.storage import Storage
 
 LOOKS = 5
 """How often the objects are listed again if some go while they are read: a driver that is alive replaces them."""

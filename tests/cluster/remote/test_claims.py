@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.claims import DEAD_S, Claim, Lease, TakenOver, claim_start, is_alive, newest_claim
-from cluster.objects import STOP, start_name
+from cluster.remote.claims import DEAD_S, Claim, Lease, TakenOver, claim_start, is_alive, newest_claim
+from cluster.remote.objects import STOP, start_name
+from cluster.remote.storage import Storage, open_storage
 from cluster.run_folder import RunFolderError
-from cluster.storage import Storage, open_storage
 
 
 @pytest.fixture

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-import cluster.mirror
+import cluster.remote.mirror
 from cluster.config import RunConfig, TaskOptions, Topology
 from cluster.ledger import Ledger
 from cluster.local import run_locally
-from cluster.mirror import KEPT, Mirror, MirrorThread
-from cluster.objects import files, segments
-from cluster.restore import restore
+from cluster.remote.mirror import KEPT, Mirror, MirrorThread
+from cluster.remote.objects import files, segments
+from cluster.remote.restore import restore
+from cluster.remote.segments import export
+from cluster.remote.storage import Storage
 from cluster.run_folder import RunFolder
 from cluster.schema import RECORDED
-from cluster.segments import export
-from cluster.storage import Storage
 from controller.spaces.convolutional import ConvolutionalSpace
 
 CONFIG = RunConfig(
@@ -159,7 +159,7 @@ def goes_on(monkeypatch: pytest.MonkeyPatch) -> dict[str, Live]:
             live["run"].go_on(AT_ONCE)
         return result
 
-    monkeypatch.setattr(cluster.mirror, "export", moving_export)
+    monkeypatch.setattr(cluster.remote.mirror, "export", moving_export)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # some thousand times
     return live
 

@@ -13,9 +13,9 @@ from child_trainer.outcome import Outcome
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.records import Lesson
+from cluster.remote.segments import export, rebuild
 from cluster.run_folder import RunFolder
 from cluster.schema import RECORDED, TABLES, VERSION, LedgerVersionError
-from cluster.segments import export, rebuild
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture
 

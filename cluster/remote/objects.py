@@ -3,8 +3,8 @@
 | name | what |
 |---|---|
 | `config.json` | the configuration |
-| `starts/000004.json` | who drives start 4, rewritten as a sign of life (`cluster/claims.py`) |
-| `ledger/000004/00000000.base.sqlite.gz` | the whole ledger as start 4 found it (`cluster/segments.py`) |
+| `starts/000004.json` | who drives start 4, rewritten as a sign of life (`cluster/remote/claims.py`) |
+| `ledger/000004/00000000.base.sqlite.gz` | the whole ledger as start 4 found it (`cluster/remote/segments.py`) |
 | `ledger/000004/00000007.sqlite.gz` | the rows that changed since |
 | `shards/000004/00000007/shard-003.safetensors` | a file as it was before segment 7 was read; likewise `checkpoints/` |
 | `starts/stop.json` | somebody wants the run to stop |

@@ -15,13 +15,23 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from cluster.claims import BEAT_S, DEAD_S, Claim, Lease, TakenOver, claim_start, is_alive, new_owner, newest_claim
 from cluster.config import DEFAULT_STORAGE, RunConfig
-from cluster.mirror import Mirror, MirrorThread
-from cluster.objects import CONFIG, STOP, files, segments, start_name
-from cluster.restore import restore
+from cluster.remote.claims import (
+    BEAT_S,
+    DEAD_S,
+    Claim,
+    Lease,
+    TakenOver,
+    claim_start,
+    is_alive,
+    new_owner,
+    newest_claim,
+)
+from cluster.remote.mirror import Mirror, MirrorThread
+from cluster.remote.objects import CONFIG, STOP, files, segments, start_name
+from cluster.remote.restore import restore
+from cluster.remote.storage import FsspecStorage, Storage, explained, open_storage, reason
 from cluster.run_folder import RunFolder, RunFolderError, missing_run
-from cluster.storage import FsspecStorage, Storage, explained, open_storage, reason
 
 WORKING_COPIES = ".remote"
 """Folder below the usual storage path."""

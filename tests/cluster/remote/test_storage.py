@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.remote.storage import FsspecStorage, StorageError, is_url, open_storage
 from cluster.run_folder import run_folder
-from cluster.storage import FsspecStorage, StorageError, is_url, open_storage
 
 
 @pytest.fixture(params=["s3", "file", "memory"])

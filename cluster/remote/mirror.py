@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cluster.objects import CHECKPOINTS, SHARDS, FileName, SegmentName, older
+from cluster.remote.objects import CHECKPOINTS, SHARDS, FileName, SegmentName, older
+from cluster.remote.segments import export
+from cluster.remote.storage import Storage, reason
 from cluster.run_folder import RunFolder
-from cluster.segments import export
-from cluster.storage import Storage, reason
 
 INTERVAL_S = 2.0
 """Seconds between the beginnings of two rounds; what is older than this and a round is in the object store."""

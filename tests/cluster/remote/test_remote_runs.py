@@ -18,14 +18,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cluster import cli, working_copy
-from cluster.claims import claim_start, newest_claim
+from cluster import cli
 from cluster.config import RunConfig
-from cluster.objects import CONFIG, files, segments, start_name
+from cluster.remote import working_copy
+from cluster.remote.claims import claim_start, newest_claim
+from cluster.remote.objects import CONFIG, files, segments, start_name
+from cluster.remote.storage import open_storage
 from cluster.run import execute
 from cluster.run_folder import RunFolder, existing_run, run_folder
-from cluster.storage import open_storage
-from tests.cluster.conftest import ObjectService
+from tests.cluster.remote.conftest import ObjectService
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -51,7 +52,7 @@ def driver(url: str, *arguments: object) -> Process:
     """A driver in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "cluster", *map(str, arguments), "--storage-path", url],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
-from cluster.objects import STARTS, STOP, start_name, starts
+from cluster.remote.objects import STARTS, STOP, start_name, starts
+from cluster.remote.storage import Storage
 from cluster.run_folder import RunFolderError
-from cluster.storage import Storage
 
 BEAT_S = 2.0
 """Seconds between two signs of life."""
