@@ -154,7 +154,8 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
     """A host of the paper's 20 shards is killed; until a pull has the next incarnation of all."""
     import ray
 
-    from cluster.actors import LEDGER, LedgerHost, ShardHost, open_store
+    from cluster.actors import LedgerHost, ShardHost
+    from cluster.links import LEDGER, open_store
     from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
     from cluster.recipes import zoph2017_cifar10
 

@@ -17,22 +17,9 @@ from ray.exceptions import RayActorError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.actors import (
-    CHECKPOINTS,
-    LEDGER,
-    POOL,
-    CheckpointHost,
-    Connections,
-    Handle,
-    LedgerHost,
-    PoolHost,
-    ReplicaHost,
-    ShardHost,
-    Worker,
-    open_store,
-    worker_name,
-)
+from cluster.actors import CheckpointHost, LedgerHost, PoolHost, ReplicaHost, ShardHost, Worker
 from cluster.config import RunConfig, Topology
+from cluster.links import CHECKPOINTS, LEDGER, POOL, Connections, Handle, open_store, worker_name
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
 from cluster.pool.pool import Terms

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cluster.actors import LEDGER, POOL, worker_name
+from cluster.links import LEDGER, POOL, worker_name
 from cluster.replica import client
 from tests.chaos.machines import PATIENCE_S, Machines, first_value, start_command, until
 

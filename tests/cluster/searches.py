@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import ray
 
 from child_trainer.outcome import Budget
-from cluster.actors import CHECKPOINTS, LEDGER, POOL, CheckpointHost, LedgerHost, PoolHost, Worker, worker_name
+from cluster.actors import CheckpointHost, LedgerHost, PoolHost, Worker
 from cluster.config import RunConfig, TaskOptions
+from cluster.links import CHECKPOINTS, LEDGER, POOL, worker_name
 from cluster.pool.pool import Terms
 from cluster.pool.reactions import Reactions
 from cluster.records import Attempt
