@@ -6,6 +6,8 @@ Everything runs on this machine, on a Ray of its own. A time begins with the SIG
 ends with what the row names, as the ledger's own clock has it.
 """
 
+import fcntl
+import functools
 import os
 import signal
 import sqlite3
@@ -13,13 +15,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.exactly_once import isolated
+from cluster.run_folder import WRITERS
 from tests.chaos.machines import Machines, first_value, start_command, until
 
 REPETITIONS = 5
@@ -55,6 +58,10 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+command = functools.partial(start_command, log=subprocess.DEVNULL)
+"""Starts a command of ours, whose words nobody needs."""
+
+
 class Ledger:
     """A run's ledger, read from outside."""
 
@@ -68,6 +75,12 @@ class Ledger:
     def next_attempt(self, at: float) -> float:
         """When the first attempt after the time `at` began."""
         return until(lambda: self.one("SELECT min(started_at) FROM attempts WHERE started_at > ?", at), "an attempt")
+
+    def first_attempt(self, at: float) -> float:
+        """When a driver that was started at the time `at` first had a child trained."""
+        begun = "SELECT value FROM run WHERE key = 'started_at' AND value > ?"
+        query = f"SELECT min(started_at) FROM attempts WHERE started_at > ({begun})"
+        return until(lambda: self.one(query, at), "an attempt")
 
     def next_write(self, at: float) -> float:
         """When a replica first had something recorded after the time `at`."""
@@ -103,17 +116,13 @@ class Search:
         os.kill(process, signal.SIGKILL)
         return time.time() + WAITING_S
 
-    def replica_host(self) -> list[float]:
-        at = self.kill("ReplicaHost")
+    def until_a_write(self, actor: str) -> list[float]:
+        at = self.kill(actor)
         return [self.ledger.next_write(at) - at]
 
     def pool(self) -> list[float]:
         at = self.kill("PoolHost")
         return [self.ledger.next_attempt(at) - at]
-
-    def ledger_host(self) -> list[float]:
-        at = self.kill("LedgerHost")
-        return [self.ledger.next_write(at) - at]
 
     def worker(self) -> list[float]:
         """Until the child is in training again, and until the worker's successor has a child."""
@@ -137,17 +146,12 @@ class Search:
         self._driver.wait()
         at = time.time()
         self._driver = command(["resume", self._name], self._machines.environment)
-        return [self.ledger.next_attempt(at) - at]
+        return [self.ledger.first_attempt(at) - at]
 
     def end(self) -> None:
         """End it."""
         self._driver.kill()
         self._driver.wait()
-
-
-def command(words: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """One of our commands, whose words nobody needs."""
-    return start_command(words, environment, subprocess.DEVNULL)
 
 
 def shard_host(machines: Machines, repetitions: int) -> list[float]:
@@ -227,11 +231,23 @@ def long_run(storage: Path, children: int, more: int) -> None:
         (storage / "old" / each).rename(folder.path / each)
 
 
+def is_written(folder: Path) -> bool:
+    """Whether a process writes into a run's folder."""
+    with open(folder / WRITERS, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def resume(environment: dict[str, str], on: str) -> float:
     """From the start of `nascluster resume` to the first attempt that is new."""
+    folder = Path.home() / "nascluster_runs" / "long"
+    until(lambda: not is_written(folder), "the end of what the last driver has left")
     at = time.time()
     driver = command(["resume", "long", "--on", on], environment)
-    begun = Ledger(Path.home() / "nascluster_runs" / "long").next_attempt(at)
+    begun = Ledger(folder).first_attempt(at)
     driver.kill()
     driver.wait()
     return begun - at
@@ -245,9 +261,9 @@ def measure(repetitions: int) -> Iterator[Row]:
     search = Search(machines, "short")
     kinds: dict[Callable[[], list[float]], list[str]] = {
         search.worker: ["a worker: its child is in training again", "a worker: its successor has a child"],
-        search.replica_host: ["a replica host: it writes to the ledger"],
+        lambda: search.until_a_write("ReplicaHost"): ["a replica host: it writes to the ledger"],
         search.pool: ["the pool: an attempt begins"],
-        search.ledger_host: ["the ledger host: a replica writes to it"],
+        lambda: search.until_a_write("LedgerHost"): ["the ledger host: a replica writes to it"],
         search.driver: ["the driver: an attempt begins after `nascluster resume`"],
     }
     for kill, names in kinds.items():
