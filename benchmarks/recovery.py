@@ -10,28 +10,24 @@ import fcntl
 import functools
 import os
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.exactly_once import isolated
 from cluster.run_folder import WRITERS
+from tests.chaos.long_run import long_run
 from tests.chaos.machines import Machines, first_value, start_command, until
 
 REPETITIONS = 5
 GOAL_SHARD_S, GOAL_RESUME_S = 5.0, 10.0
-LONG = 100_000
-"""Children of a long run."""
-
-DISTANT = 10**8
-"""More children than any of these searches lives to see."""
+LONG, DISTANT = 100_000, 10**8
+"""Children of a long run, and more than any of these searches lives to see."""
 
 WAITING_S = 0.02
 """A write within this time after a kill was under way before."""
@@ -136,9 +132,12 @@ class Search:
             return self.worker()  # it had just ended
         again = "SELECT started_at FROM attempts WHERE child = ? AND started_at > ?"
         child_at = until(lambda: self.ledger.one(again, child, at), "the child's next attempt")
-        slot = worker.partition("@")[0]
         successor = "SELECT started_at FROM attempts WHERE worker LIKE ? AND worker <> ? AND started_at > ?"
-        return [child_at - at, until(lambda: self.ledger.one(successor, f"{slot}@%", worker, at), "its successor") - at]
+        return [
+            child_at - at,
+            until(lambda: self.ledger.one(successor, worker.partition("@")[0] + "@%", worker, at), "its successor")
+            - at,
+        ]
 
     def driver(self) -> list[float]:
         self.settle()
@@ -183,52 +182,6 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
             found.append(time.monotonic() - at)
         store.close()
     return found
-
-
-def long_run(storage: Path, children: int, more: int) -> None:
-    """The run `long` of so many children, whose driver died: a short one's rows over and over; `more` are to go."""
-    from rich.console import Console
-
-    from cluster.config import Topology
-    from cluster.parts import make_layout, make_parameters, make_searcher
-    from cluster.recipes import synthetic
-    from cluster.replica import client
-    from cluster.run import execute
-    from cluster.run_folder import RunFolder
-    from ps.snapshot import SnapshotFile
-
-    folder, short = RunFolder(storage / "long"), 100
-    topology = Topology(replicas=1, shards=2, children=4, workers=2)
-    config = replace(synthetic(), local=True, max_children=short, topology=topology)
-    execute(config, folder, Console(quiet=True))
-    many, batches = children // short, short // topology.children
-    with closing(sqlite3.connect(folder.ledger, isolation_level=None)) as db:
-        db.execute("BEGIN")
-        for table, shifts in {
-            "children": {"id": short, "completion": short, "batch": batches},
-            "attempts": {"child": short},
-            "batches": {"number": batches},
-        }.items():
-            columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-            moved = [f"{c} + {shifts[c]} * copy" if c in shifts else c for c in columns]
-            moved = ["key || '-' || copy" if c == "key" else c for c in moved]
-            copies = f"WITH copies(copy) AS (VALUES (1) UNION ALL SELECT copy + 1 FROM copies WHERE copy < {many - 1})"
-            names = ", ".join(columns)
-            db.execute(f"INSERT INTO {table} ({names}) {copies} SELECT {', '.join(moved)} FROM {table}, copies")
-        db.execute("UPDATE run SET value = 'running' WHERE key = 'state'")
-        db.execute("COMMIT")
-    layout = make_layout(config, folder.name, make_parameters(config, make_searcher(config)))
-    for index in range(layout.shards):
-        file = SnapshotFile(folder.shards, layout, index)
-        loaded = file.load()
-        assert loaded is not None
-        loaded[0].metadata["clients"][client(0)][0] = batches * many
-        file.write(loaded[0])
-    longer = replace(config, max_children=children + more)
-    folder.path.rename(storage / "old")
-    RunFolder(storage / "long").create(longer)
-    for each in ("ledger.sqlite", "shards"):
-        (storage / "old" / each).rename(folder.path / each)
 
 
 def is_written(folder: Path) -> bool:
@@ -278,8 +231,11 @@ def measure(repetitions: int) -> Iterator[Row]:
         "with a Ray of its own": (os.environ | {"RAY_ADDRESS": "local"}, "ray"),
     }
     for where, (environment, on) in wheres.items():
-        what = f"resume of {LONG:,} children {where}: an attempt begins"
-        yield Row(what=what, seconds=[resume(environment, on) for _ in range(repetitions)], goal_s=GOAL_RESUME_S)
+        yield Row(
+            what=f"resume of {LONG:,} children {where}: an attempt begins",
+            seconds=[resume(environment, on) for _ in range(repetitions)],
+            goal_s=GOAL_RESUME_S,
+        )
     machines.close()
 
 
