@@ -6,29 +6,28 @@ Everything runs on this machine, on a Ray of its own. A time begins with the SIG
 ends with what the row names, as the ledger's own clock has it.
 """
 
+import fcntl
+import functools
 import os
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.exactly_once import isolated
+from cluster.run_folder import WRITERS
+from tests.chaos.long_run import long_run
 from tests.chaos.machines import Machines, first_value, start_command, until
 
 REPETITIONS = 5
 GOAL_SHARD_S, GOAL_RESUME_S = 5.0, 10.0
-LONG = 100_000
-"""Children of a long run."""
-
-DISTANT = 10**8
-"""More children than any of these searches lives to see."""
+LONG, DISTANT = 100_000, 10**8
+"""Children of a long run, and more than any of these searches lives to see."""
 
 WAITING_S = 0.02
 """A write within this time after a kill was under way before."""
@@ -55,6 +54,10 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+command = functools.partial(start_command, log=subprocess.DEVNULL)
+"""Starts a command of ours, whose words nobody needs."""
+
+
 class Ledger:
     """A run's ledger, read from outside."""
 
@@ -68,6 +71,12 @@ class Ledger:
     def next_attempt(self, at: float) -> float:
         """When the first attempt after the time `at` began."""
         return until(lambda: self.one("SELECT min(started_at) FROM attempts WHERE started_at > ?", at), "an attempt")
+
+    def first_attempt(self, at: float) -> float:
+        """When a driver that was started at the time `at` first had a child trained."""
+        begun = "SELECT value FROM run WHERE key = 'started_at' AND value > ?"
+        query = f"SELECT min(started_at) FROM attempts WHERE started_at > ({begun})"
+        return until(lambda: self.one(query, at), "an attempt")
 
     def next_write(self, at: float) -> float:
         """When a replica first had something recorded after the time `at`."""
@@ -103,17 +112,13 @@ class Search:
         os.kill(process, signal.SIGKILL)
         return time.time() + WAITING_S
 
-    def replica_host(self) -> list[float]:
-        at = self.kill("ReplicaHost")
+    def until_a_write(self, actor: str) -> list[float]:
+        at = self.kill(actor)
         return [self.ledger.next_write(at) - at]
 
     def pool(self) -> list[float]:
         at = self.kill("PoolHost")
         return [self.ledger.next_attempt(at) - at]
-
-    def ledger_host(self) -> list[float]:
-        at = self.kill("LedgerHost")
-        return [self.ledger.next_write(at) - at]
 
     def worker(self) -> list[float]:
         """Until the child is in training again, and until the worker's successor has a child."""
@@ -127,9 +132,12 @@ class Search:
             return self.worker()  # it had just ended
         again = "SELECT started_at FROM attempts WHERE child = ? AND started_at > ?"
         child_at = until(lambda: self.ledger.one(again, child, at), "the child's next attempt")
-        slot = worker.partition("@")[0]
         successor = "SELECT started_at FROM attempts WHERE worker LIKE ? AND worker <> ? AND started_at > ?"
-        return [child_at - at, until(lambda: self.ledger.one(successor, f"{slot}@%", worker, at), "its successor") - at]
+        return [
+            child_at - at,
+            until(lambda: self.ledger.one(successor, worker.partition("@")[0] + "@%", worker, at), "its successor")
+            - at,
+        ]
 
     def driver(self) -> list[float]:
         self.settle()
@@ -137,17 +145,12 @@ class Search:
         self._driver.wait()
         at = time.time()
         self._driver = command(["resume", self._name], self._machines.environment)
-        return [self.ledger.next_attempt(at) - at]
+        return [self.ledger.first_attempt(at) - at]
 
     def end(self) -> None:
         """End it."""
         self._driver.kill()
         self._driver.wait()
-
-
-def command(words: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """One of our commands, whose words nobody needs."""
-    return start_command(words, environment, subprocess.DEVNULL)
 
 
 def shard_host(machines: Machines, repetitions: int) -> list[float]:
@@ -182,57 +185,23 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
     return found
 
 
-def long_run(storage: Path, children: int, more: int) -> None:
-    """The run `long` of so many children, whose driver died: a short one's rows over and over; `more` are to go."""
-    from rich.console import Console
-
-    from cluster.config import Topology
-    from cluster.parts import make_layout, make_parameters, make_searcher
-    from cluster.recipes import synthetic
-    from cluster.replica import client
-    from cluster.run import execute
-    from cluster.run_folder import RunFolder
-    from ps.snapshot import SnapshotFile
-
-    folder, short = RunFolder(storage / "long"), 100
-    topology = Topology(replicas=1, shards=2, children=4, workers=2)
-    config = replace(synthetic(), local=True, max_children=short, topology=topology)
-    execute(config, folder, Console(quiet=True))
-    many, batches = children // short, short // topology.children
-    with closing(sqlite3.connect(folder.ledger, isolation_level=None)) as db:
-        db.execute("BEGIN")
-        for table, shifts in {
-            "children": {"id": short, "completion": short, "batch": batches},
-            "attempts": {"child": short},
-            "batches": {"number": batches},
-        }.items():
-            columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-            moved = [f"{c} + {shifts[c]} * copy" if c in shifts else c for c in columns]
-            moved = ["key || '-' || copy" if c == "key" else c for c in moved]
-            copies = f"WITH copies(copy) AS (VALUES (1) UNION ALL SELECT copy + 1 FROM copies WHERE copy < {many - 1})"
-            names = ", ".join(columns)
-            db.execute(f"INSERT INTO {table} ({names}) {copies} SELECT {', '.join(moved)} FROM {table}, copies")
-        db.execute("UPDATE run SET value = 'running' WHERE key = 'state'")
-        db.execute("COMMIT")
-    layout = make_layout(config, folder.name, make_parameters(config, make_searcher(config)))
-    for index in range(layout.shards):
-        file = SnapshotFile(folder.shards, layout, index)
-        loaded = file.load()
-        assert loaded is not None
-        loaded[0].metadata["clients"][client(0)][0] = batches * many
-        file.write(loaded[0])
-    longer = replace(config, max_children=children + more)
-    folder.path.rename(storage / "old")
-    RunFolder(storage / "long").create(longer)
-    for each in ("ledger.sqlite", "shards"):
-        (storage / "old" / each).rename(folder.path / each)
+def is_written(folder: Path) -> bool:
+    """Whether a process writes into a run's folder."""
+    with open(folder / WRITERS, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def resume(environment: dict[str, str], on: str) -> float:
     """From the start of `nascluster resume` to the first attempt that is new."""
+    folder = Path.home() / "nascluster_runs" / "long"
+    until(lambda: not is_written(folder), "the end of what the last driver has left")
     at = time.time()
     driver = command(["resume", "long", "--on", on], environment)
-    begun = Ledger(Path.home() / "nascluster_runs" / "long").next_attempt(at)
+    begun = Ledger(folder).first_attempt(at)
     driver.kill()
     driver.wait()
     return begun - at
@@ -246,9 +215,9 @@ def measure(repetitions: int) -> Iterator[Row]:
     search = Search(machines, "short")
     kinds: dict[Callable[[], list[float]], list[str]] = {
         search.worker: ["a worker: its child is in training again", "a worker: its successor has a child"],
-        search.replica_host: ["a replica host: it writes to the ledger"],
+        lambda: search.until_a_write("ReplicaHost"): ["a replica host: it writes to the ledger"],
         search.pool: ["the pool: an attempt begins"],
-        search.ledger_host: ["the ledger host: a replica writes to it"],
+        lambda: search.until_a_write("LedgerHost"): ["the ledger host: a replica writes to it"],
         search.driver: ["the driver: an attempt begins after `nascluster resume`"],
     }
     for kill, names in kinds.items():
@@ -263,8 +232,11 @@ def measure(repetitions: int) -> Iterator[Row]:
         "with a Ray of its own": (os.environ | {"RAY_ADDRESS": "local"}, "ray"),
     }
     for where, (environment, on) in wheres.items():
-        what = f"resume of {LONG:,} children {where}: an attempt begins"
-        yield Row(what=what, seconds=[resume(environment, on) for _ in range(repetitions)], goal_s=GOAL_RESUME_S)
+        yield Row(
+            what=f"resume of {LONG:,} children {where}: an attempt begins",
+            seconds=[resume(environment, on) for _ in range(repetitions)],
+            goal_s=GOAL_RESUME_S,
+        )
     machines.close()
 
 

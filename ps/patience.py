@@ -9,8 +9,8 @@ from ps.errors import StoreError, StoreUnavailable
 
 _T = TypeVar("_T")
 
-_PAUSE_S = 0.05, 1.0
-"""First and longest pause between attempts; each is twice the last."""
+_PAUSE_S = 0.05, 0.5
+"""First and longest pause between attempts; each is twice the last. A shard that is back waits as long to be found."""
 
 
 class Missed(Exception):

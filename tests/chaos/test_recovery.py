@@ -1,13 +1,14 @@
-"""The parts of `benchmarks/recovery.py` that can be wrong without anybody's noticing."""
+"""What `benchmarks/recovery.py` stands on, and could be wrong without anybody's noticing."""
 
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from benchmarks.recovery import Row, long_run, table
+from benchmarks.recovery import Row, table
 from cluster.run import execute
 from cluster.run_folder import RunFolder
+from tests.chaos.long_run import long_run
 from tests.chaos.machines import first_value
 
 
