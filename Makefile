@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each does all of its own set-up.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test format clean
+.PHONY: help install demo check test chaos bench format clean
 
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c "$(SUITABLE)" 2>/dev/null && echo $$p && break; done)
@@ -14,6 +14,8 @@ export NASCLUSTER_DATA
 help:
 	@echo "make demo     install, then run a whole search on this machine (a few minutes)"
 	@echo "make test     install, then run all checks and all tests"
+	@echo "make chaos    install, then the long tests of failures: 50 kills and more, with their reports (an hour)"
+	@echo "make bench    install, then every measurement of benchmarks/, each with its table"
 	@echo "make check    formatting, lint, types, import contracts, generated code"
 	@echo "make format   bring the code into shape"
 	@echo "make clean    remove the virtual environment and caches"
@@ -41,6 +43,14 @@ check: install
 
 test: check
 	$(BIN)/python -m pytest
+
+chaos: install
+	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos -s
+
+bench: install
+	@set -e; for script in benchmarks/*.py; do \
+		echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py); \
+	done
 
 format: install
 	$(BIN)/ruff format .

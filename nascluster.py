@@ -5,7 +5,8 @@ from child_trainer.drawing import draw
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.train import train
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
+from cluster.failures import FailedAttempt, read_failures
 from cluster.recipes import RECIPES
 from cluster.run import execute
 from cluster.run_folder import existing_run, run_folder
@@ -17,6 +18,7 @@ from controller.searchers.reinforce import Reinforce
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.client import GrpcStore
+from ps.consistency import Consistency
 from ps.local import LocalStore
 from ps.server import ShardServer
 from ps.store import Ack, Group, Layout, ParameterStore, Push, Snapshot
@@ -29,8 +31,11 @@ __all__ = [
     "Budget",
     "Cause",
     "Child",
+    "Consistency",
     "ConvolutionalSpace",
+    "FailedAttempt",
     "Failure",
+    "FailureOptions",
     "Group",
     "GrpcStore",
     "InvalidArchitecture",
@@ -60,6 +65,7 @@ __all__ = [
     "existing_run",
     "load_task",
     "node",
+    "read_failures",
     "read_status",
     "run_folder",
     "train",

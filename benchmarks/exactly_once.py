@@ -49,7 +49,7 @@ class Count:
 
 def measure() -> list[Count]:
     """Both actors' counts, on a Ray of their own that is gone afterwards."""
-    with _isolated() as environment:
+    with isolated() as environment:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.exactly_once", "both"],
             cwd=Path(__file__).parents[1],
@@ -76,7 +76,7 @@ def table(counts: list[Count]) -> str:
 
 
 @contextmanager
-def _isolated() -> Iterator[dict[str, str]]:
+def isolated() -> Iterator[dict[str, str]]:
     """An environment in which Ray has nothing to do with any other on this machine; sockets need the short path."""
     folder = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))
     (folder / "home").mkdir()
@@ -154,8 +154,9 @@ def _ours() -> Count:
     import ray
     import torch
 
-    from cluster.actors import SURVIVES, ShardHost
+    from cluster.actors import SURVIVES
     from ps.client import GrpcStore
+    from ps.server import ShardServer
     from ps.store import Group, Layout, Push
 
     group = Group(name="value", shapes={"x": (1,)}, optimizer="sgd", options={"lr": 1.0})
@@ -178,17 +179,17 @@ def _ours() -> Count:
     folder = Path(os.environ["HOME"]) / "run"
     folder.mkdir()
     token = secrets.token_urlsafe(16)
-    address = f"127.0.0.1:{_free_port()}"
-    host: Any = ShardHost.remote(layout, [0], folder / "shards", address, token)
-    store = GrpcStore(layout, [address], token=token)
+    # Served from here: calls to a host of shards would take some of the lost replies for themselves.
+    server = ShardServer(layout, [0], folder / "shards", token=token)
+    store = GrpcStore(layout, [server.address], token=token)
     store.initialize({"x": torch.zeros(1)})
-    actor: Any = Pusher.remote(address, token)
+    actor: Any = Pusher.remote(server.address, token)
     _call(actor)
     executed: Any = ray.get(actor.executed.remote())
     (status,) = store.status()
     value = store.pull().values["x"].item()
     store.close()
-    ray.kill(host)
+    server.stop()
     return Count(
         who="ours",
         executed=executed,
@@ -197,13 +198,6 @@ def _ours() -> Count:
         duplicated=status.pushes - status.clients,
         value=value,
     )
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 def _driver(who: str, address: str) -> Count:

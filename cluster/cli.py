@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -22,7 +21,7 @@ from cluster.config import DEFAULT_STORAGE, RunConfig
 from cluster.failures import failure_lines, failures_json, read_failures
 from cluster.progress import facts
 from cluster.recipes import RECIPES, differences
-from cluster.run_folder import RunFolder, existing_run, run_folder
+from cluster.run_folder import RunFolder, existing_run, resumable_run, run_folder
 from cluster.status import Status, read_status
 from cluster.summary import best_lines, summary, training_command
 
@@ -32,7 +31,7 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The run's name.")]
-StoragePath = Annotated[Path, tyro.conf.arg(help="Folder of all runs.")]
+StoragePath = Annotated[str, tyro.conf.arg(help="Folder of all runs, or its URL.")]
 Where = Annotated[
     Literal["as-before", "local", "ray"],
     tyro.conf.arg(help="Where to go on: in this one process, on Ray, or as before."),
@@ -114,7 +113,7 @@ def _launch(arguments: list[str]) -> int:
 def _resume(arguments: list[str]) -> int:
     def resume(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, on: Where = "as-before") -> int:
         """Go on with a search that was stopped or killed, from its folder alone."""
-        folder = existing_run(storage_path, name)
+        folder = resumable_run(storage_path, name, print)
         config = folder.read_config()
         if folder.ledger.exists():
             status = read_status(folder, time.time())
@@ -173,16 +172,16 @@ def _stop(arguments: list[str]) -> int:
         folder = existing_run(storage_path, name)
         status = _read(folder)
         if status.state != "running":
-            raise UsageError(f"the run {name!r} is not running: it is {status.state}")
+            raise UsageError(f"the run {name!r} is not running: it has {status.state}")
         folder.ask_to_stop()
         print(f"{name}: asked to stop; {status.running} children are in training", flush=True)
         while not no_wait and status.state == "running":
             time.sleep(0.5)
-            status = _read(folder)
+            status = _read(existing_run(storage_path, name))  # which copies it anew if the driver is elsewhere
         if not no_wait:
             print(f"{name}: {status.state}" + (f" ({status.message})" if status.message else ""))
         if status.state == "stopped":
-            print(f"Go on with: nascluster resume {shlex.quote(name)}")
+            print(f"Go on with: {folder.command('resume')}")
         return 0
 
     return _cli(stop, arguments)

@@ -12,15 +12,15 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from child_trainer.outcome import Budget
 from child_trainer.tasks.faults import parse_faults
-from cluster.reactions import Reactions, parse_reactions
-from cluster.supervision import Rules
+from cluster.pool.reactions import Reactions, parse_reactions
+from cluster.pool.supervision import Rules
 from controller.searchers.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.consistency import Consistency
 
 T = TypeVar("T")
 
-DEFAULT_STORAGE = Path("~/nascluster_runs")
+DEFAULT_STORAGE = "~/nascluster_runs"
 
 MOST_PARTS = 100_000
 """More replicas, shards, children at once or workers than this are a slip of the hand."""
@@ -100,7 +100,12 @@ class Topology:
                 raise ValueError(f"`{name}` must be {limit}, got {value}")
         if self.consistency == "sync" and self.accumulate > 1:
             raise ValueError(f"`accumulate` must be 1 with `consistency` sync, got {self.accumulate}")
-        self.store_consistency(["a replica"])
+        if self.staleness_bound < 0 or (self.staleness_bound and self.consistency != "ssp"):
+            raise ValueError(f"`staleness_bound` must be 0 unless `consistency` is ssp, got {self.staleness_bound}")
+        if (self.on_stale == "drop") != (self.max_staleness is not None):
+            raise ValueError("`max_staleness` must be given with `on_stale` drop, and with nothing else")
+        if self.max_staleness is not None and self.max_staleness < 0:
+            raise ValueError(f"`max_staleness` must be 0 or more, got {self.max_staleness}")
         gpus = self.gpus_per_child
         if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and math.isfinite(gpus) and gpus == int(gpus))):
             raise ValueError(f"`gpus_per_child` must be a fraction of one GPU or a whole number of them, got {gpus}")
@@ -160,8 +165,8 @@ class RunConfig:
 
     name: str | None = None
     """The run's name, a folder below the storage path; unset: the recipe and the time."""
-    storage_path: Path = DEFAULT_STORAGE
-    """Folder of all runs; the run's own folder below it holds everything."""
+    storage_path: str = DEFAULT_STORAGE
+    """Folder of all runs, or its URL in an object store (s3://...); the run's own folder below holds everything."""
     seed: int = 0
     """Root of all randomness."""
     local: bool = False

@@ -17,25 +17,12 @@ from ray.exceptions import RayActorError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.actors import (
-    CHECKPOINTS,
-    LEDGER,
-    POOL,
-    CheckpointHost,
-    Connections,
-    Handle,
-    LedgerHost,
-    PoolHost,
-    ReplicaHost,
-    ShardHost,
-    Worker,
-    open_store,
-    worker_name,
-)
+from cluster.actors import CheckpointHost, LedgerHost, PoolHost, ReplicaHost, ShardHost, Worker
 from cluster.config import RunConfig, Topology
+from cluster.links import CHECKPOINTS, LEDGER, POOL, Connections, Handle, open_store, worker_name
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
-from cluster.pool import Terms
+from cluster.pool.pool import Terms
 from cluster.run_folder import RunFolder, Stopped
 from ps.store import Layout
 
@@ -126,13 +113,14 @@ def run_distributed(
     with watch(ledger.beat.remote):
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
         pool, workers = _start_workers(config, cluster, here)
+        replicas = config.topology.replicas
+        shares = spread(replicas, num_hosts(replicas, sum(node.cores for node in cluster.nodes)))
+        # Started before there is anything for them to do: their processes take seconds, and so do the shards'.
+        hosts: list[Handle] = [ReplicaHost.remote() for _ in shares]
         token = secrets.token_urlsafe(32)
         layout, shard_hosts = _serve_shards(config, folder, cluster, ledger, token, here)
         held += [pool, *workers, *shard_hosts]
 
-        replicas = config.topology.replicas
-        shares = spread(replicas, num_hosts(replicas, sum(node.cores for node in cluster.nodes)))
-        hosts: list[Handle] = [ReplicaHost.remote() for _ in shares]
         connections = Connections(layout=layout, token=token, ledger=ledger, pool=pool)
         ended = [host.run.remote(config, list(share), connections) for host, share in zip(hosts, shares, strict=True)]
         _wait(ended, pool, folder, say)

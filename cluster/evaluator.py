@@ -7,7 +7,7 @@ from typing import Protocol
 
 from child_trainer.architecture import Architecture
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.reactions import Reactions, past_of
+from cluster.pool.reactions import Reactions, past_of
 from cluster.records import AttemptLedger, Verdict
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cluster.checkpoints import CheckpointFolder, ChildSlot
 from cluster.config import RunConfig
 from cluster.evaluator import InProcessEvaluator
 from cluster.ledger import Ledger
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.placement import gpus_per_child
+from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from cluster.replica import replica_loop
 from cluster.run_folder import RunFolder, Stopped
 from cluster.training import Trainer

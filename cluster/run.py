@@ -1,6 +1,8 @@
 """One run from its driver's side: start it here or on Ray, show it, and record how it ended."""
 
+import contextlib
 import signal
+import sqlite3
 import threading
 import time
 import traceback
@@ -13,7 +15,9 @@ from rich.console import Console
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.progress import Progress
-from cluster.run_folder import RunFolder, Stopped
+from cluster.remote.claims import TakenOver
+from cluster.remote.working_copy import driving
+from cluster.run_folder import RunFolder, RunFolderError, Stopped
 from cluster.status import Status, read_status
 
 EXIT_STATUS = {"finished": 0, "failed": 1, "stopped": 130}
@@ -23,42 +27,67 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
     """Run the search in `folder` (made here if it is not there) to its end, an error or Ctrl-C.
 
     Raises:
-        ValueError: if this machine or cluster cannot hold the run, or another driver runs it; nothing was written.
+        ValueError: if this machine or cluster cannot hold the run, another driver runs it, or its object store cannot
+            be used; nothing was written.
         KeyboardInterrupt: if it was interrupted before the run began.
     """
     from cluster.parts import check_layout
 
     check_layout(config, folder.name)
     begun = threading.Event()
+    takeover = _Takeover()
     state, message = "finished", ""
     with ExitStack() as stack:
 
         def begin() -> None:
-            if not folder.path.exists():
-                folder.create(config)
-            stack.enter_context(folder.held())
-            folder.begin_anew()
+            stack.enter_context(driving(folder, config, lambda text: _say(console, text), takeover))
             begun.set()
-            _say(console, f"Run {folder.name} in {folder.path}")
+            takeover.interrupts(True)
+            _say(console, f"Run {folder.name} in {folder.place}")
 
         try:
-            (_run_here if config.local else _run_on_ray)(config, folder, console, begin)
+            try:
+                (_run_here if config.local else _run_on_ray)(config, folder, console, begin)
+            finally:
+                takeover.interrupts(False)
         except Stopped:
             state, message = "stopped", "as asked"
         except KeyboardInterrupt:
             if not begun.is_set():
                 raise
-            state, message = "stopped", "interrupted"
+            state, message = ("failed", str(takeover.error)) if takeover.error else ("stopped", "interrupted")
         except Exception as error:
             if not begun.is_set():
                 raise
-            folder.error.write_text("".join(traceback.format_exception(error)))
             state, message = "failed", str(error).strip().rpartition("\n")[2] or type(error).__name__
-        # Whoever wrote the ledger is gone by now.
-        ledger = Ledger(folder.ledger, config.seed, config.max_children)
-        ledger.end(state, message)
-        ledger.close()
+            _note(folder, error)
+        _record_end(config, folder, state, message)
     return read_status(folder, time.time())
+
+
+def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) -> None:
+    """Whoever wrote the ledger is gone by now.
+
+    Raises:
+        RunFolderError: the ledger cannot be written, and with it the run's disk.
+    """
+    try:
+        ledger = Ledger(folder.ledger, config.seed, config.max_children)
+        try:
+            ledger.end(state, message)
+        finally:
+            ledger.close()
+    except sqlite3.Error as error:
+        raise RunFolderError(
+            f"the run {folder.name!r} has {state} ({message}), but its ledger {folder.ledger} cannot be written"
+            f" ({error}): mend the disk or make room, then `{folder.command('resume')}`; what was recorded"
+            " before is there"
+        ) from error
+
+
+def _note(folder: RunFolder, error: Exception) -> None:
+    with contextlib.suppress(OSError):  # the disk may be what is wrong
+        folder.error.write_text("".join(traceback.format_exception(error)))
 
 
 def _run_here(config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None]) -> None:
@@ -86,6 +115,28 @@ def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console, begin: C
         begin()
         say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")
         run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say)
+
+
+class _Takeover:
+    """Interrupts the run, as Ctrl-C does, when another driver has taken over."""
+
+    def __init__(self) -> None:
+        self.error: TakenOver | None = None
+        self._interrupts = False
+        self._lock = threading.Lock()
+
+    def __call__(self, error: TakenOver) -> None:
+        with self._lock:
+            self.error = error
+            if self._interrupts:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def interrupts(self, wanted: bool) -> None:
+        """From now on, or no more; an interrupt that was sent has arrived when this returns."""
+        with self._lock:
+            self._interrupts = wanted
+        if wanted and self.error:
+            raise self.error
 
 
 def _say(console: Console, text: str) -> None:

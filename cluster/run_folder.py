@@ -3,15 +3,17 @@
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cluster.config import RunConfig
+from cluster.config import DEFAULT_STORAGE, RunConfig
+from cluster.remote.storage import is_url
 
 MAX_NAME_LENGTH = 100
 """Characters of a run's name; temporary names are a little longer, and file systems take 255 bytes."""
@@ -36,15 +38,24 @@ class RunFolder:
     """Where a run's files are.
 
     Attributes:
-        path: `<storage_path>/<name>`, absolute.
+        path: `<storage_path>/<name>`, absolute; of a run in an object store its working copy on this machine.
+        url: the storage path of a run in an object store.
+        alive: whether a driver holds the run, where the object store has told; `None`: the folder's lock tells.
     """
 
     path: Path
+    url: str | None = None
+    alive: bool | None = None
 
     @property
     def name(self) -> str:
         """The run's name."""
         return self.path.name
+
+    @property
+    def place(self) -> str:
+        """Where everything is, for people."""
+        return f"{self.url.rstrip('/')}/{self.name}" if self.url else str(self.path)
 
     @property
     def config(self) -> Path:
@@ -68,11 +79,23 @@ class RunFolder:
 
     def ask_to_stop(self) -> None:
         """Ask whoever runs the run to stop it once nothing is in training."""
+        if self.url is not None and self.alive is not None:  # this is a copy, and the driver is elsewhere
+            from cluster.remote.working_copy import request_stop
+
+            request_stop(self.url, self.name)
+            return
         (self.path / STOP).touch()
 
     def stop_asked(self) -> bool:
         """Whether somebody has asked."""
         return (self.path / STOP).exists()
+
+    def command(self, verb: str) -> str:
+        """The command line that does something with this run, from any folder: `nascluster resume NAME ...`."""
+        usual = Path(DEFAULT_STORAGE).expanduser().absolute()
+        elsewhere = self.url or (None if self.path.parent == usual else str(self.path.parent))
+        where = f" --storage-path {shlex.quote(elsewhere)}" if elsewhere else ""
+        return f"nascluster {verb} {shlex.quote(self.name)}{where}"
 
     def begin_anew(self) -> None:
         """Forget that somebody asked a driver before this one to stop."""
@@ -84,13 +107,18 @@ class RunFolder:
         return self.path / "error.txt"
 
     def check_new(self) -> None:
-        """Raise `RunFolderError` if the folder exists or has a name that cannot be."""
+        """Raise `RunFolderError` if the run exists or has a name that cannot be."""
         if len(self.name) > MAX_NAME_LENGTH or not self.name.isprintable():
             raise RunFolderError(f"`name` must be up to {MAX_NAME_LENGTH} printable characters, got {self.name!r}")
+        if self.url is not None:
+            from cluster.remote.working_copy import check_new
+
+            check_new(self)
+            return
         if self.path.exists():
             raise RunFolderError(
                 f"a run named {self.name!r} exists in {self.path.parent}: resume it with"
-                f" `nascluster resume {self.name}`, choose another --name, or remove the folder {self.path}"
+                f" `{self.command('resume')}`, choose another --name, or remove the folder {self.path}"
             )
 
     def create(self, config: RunConfig) -> None:
@@ -106,7 +134,8 @@ class RunFolder:
             draft.rename(self.path)
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
-            self.check_new()
+            if self.url is None:
+                self.check_new()
             raise RunFolderError(f"the run's folder {self.path} cannot be made: {error.strerror}") from error
 
     def read_config(self) -> RunConfig:
@@ -129,7 +158,7 @@ class RunFolder:
         """
         with open(self.path / "driver.lock", "w") as file:
             if not _lock(file, READER_S):
-                raise RunFolderError(f"the run {self.name!r} is running; `nascluster status {self.name}` shows it")
+                raise RunFolderError(f"the run {self.name!r} is running; `{self.command('status')}` shows it")
             # A killed driver's actors live a little longer; what they write must not mix with what is to come.
             with open(self.path / WRITERS, "w") as writers:
                 if not _lock(writers, WRITERS_S):
@@ -138,6 +167,8 @@ class RunFolder:
 
     def is_held(self) -> bool:
         """Whether a driver holds the run now."""
+        if self.alive is not None:
+            return self.alive
         try:
             with open(self.path / "driver.lock") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -174,21 +205,53 @@ def _lock(file: IO[str], patience_s: float) -> bool:
             return True
 
 
-def run_folder(storage_path: Path, name: str) -> RunFolder:
-    """The folder of the run called `name`, whether or not it exists."""
-    return RunFolder(storage_path.expanduser().absolute() / name)
+def run_folder(storage_path: str | Path, name: str) -> RunFolder:
+    """The folder of the run called `name`, whether or not it exists.
+
+    Args:
+        storage_path: a folder of this machine, or the URL of one in an object store.
+        name: the run's name.
+    """
+    if is_url(str(storage_path)):
+        from cluster.remote.working_copy import working_copy
+
+        return working_copy(str(storage_path), name)
+    return RunFolder(Path(storage_path).expanduser().absolute() / name)
 
 
-def existing_run(storage_path: Path, name: str) -> RunFolder:
-    """The folder of the run called `name`.
+def existing_run(storage_path: str | Path, name: str) -> RunFolder:
+    """The folder of the run called `name`, to be read. One in an object store is copied to this machine first.
 
     Raises:
         RunFolderError: naming the runs that are there, if this one is not.
+        StorageError: the object store cannot be used.
     """
+    if is_url(str(storage_path)):
+        from cluster.remote.working_copy import reading_copy
+
+        return reading_copy(str(storage_path), name)
     folder = run_folder(storage_path, name)
     if not folder.config.is_file():
         parent = folder.path.parent
         others = sorted(p.parent.name for p in parent.glob("*/config.json"))
-        there = f"the runs there are {', '.join(others)}" if others else "there are no runs there"
-        raise RunFolderError(f"no run named {name!r} in {parent}; {there} (--storage-path names another folder)")
+        raise missing_run(name, str(parent), others)
     return folder
+
+
+def missing_run(name: str, place: str, others: Sequence[str]) -> RunFolderError:
+    """The error of a run that is not among the others of its place."""
+    there = f"the runs there are {', '.join(others)}" if others else "there are no runs there"
+    return RunFolderError(f"no run named {name!r} in {place}; {there} (--storage-path names another folder)")
+
+
+def resumable_run(storage_path: str | Path, name: str, say: Callable[[str], object]) -> RunFolder:
+    """The same, to be gone on with; says so where it takes a while to see that no other driver does.
+
+    Raises:
+        RunFolderError, StorageError: as `existing_run`, or another driver is alive.
+    """
+    if is_url(str(storage_path)):
+        from cluster.remote.working_copy import resumable_copy
+
+        return resumable_copy(str(storage_path), name, say)
+    return existing_run(storage_path, name)

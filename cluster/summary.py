@@ -62,12 +62,12 @@ def summary(status: Status, folder: RunFolder) -> str:
         "",
         f"{ended} after {duration(status.seconds)}: {status.finished} children finished, {failures(status)},"
         f" {status.updates} updates{why}",
-        f"Everything is in {folder.path}",
+        f"Everything is in {folder.place}",
     ]
     if status.state == "failed":
         lines.insert(-1, f"The whole error is in {folder.error}")
     if status.last_failure:
         lines.insert(-1, f"Last failure: {status.last_failure}")
     if status.state in ("stopped", "failed"):
-        lines.append(f"Go on with: nascluster resume {shlex.quote(status.name)}")
+        lines.append(f"Go on with: {folder.command('resume')}")
     return "\n".join(lines)

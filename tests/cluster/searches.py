@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import ray
 
 from child_trainer.outcome import Budget
-from cluster.actors import CHECKPOINTS, LEDGER, POOL, CheckpointHost, LedgerHost, PoolHost, Worker, worker_name
+from cluster.actors import CheckpointHost, LedgerHost, PoolHost, Worker
 from cluster.config import RunConfig, TaskOptions
-from cluster.pool import Terms
-from cluster.reactions import Reactions
+from cluster.links import CHECKPOINTS, LEDGER, POOL, worker_name
+from cluster.pool.pool import Terms
+from cluster.pool.reactions import Reactions
 from cluster.records import Attempt
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture

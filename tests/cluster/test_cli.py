@@ -48,7 +48,8 @@ def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert nascluster("best", "demo", "--json") == 0
     best = json.loads(capfd.readouterr().out)
     assert best["child_id"] == status["best"]["child_id"]
-    assert best.keys() == {"child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "architecture"}
+    figures = {"child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size"}
+    assert best.keys() == {*figures, "architecture"}
     assert best["architecture"]["kind"] == "feedforward"
     assert nascluster("best", "demo") == 0
     assert "filters" in capfd.readouterr().out
@@ -98,7 +99,7 @@ def test_resume_finishes_what_was_left_and_refuses_the_rest(
 ) -> None:
     from cluster.training import Trainer
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -109,6 +110,34 @@ def test_resume_finishes_what_was_left_and_refuses_the_rest(
     assert "8 children finished" in capfd.readouterr().out
     assert nascluster("resume", "demo") == 2
     assert "has finished" in capfd.readouterr().err
+
+
+def test_what_has_stopped_cannot_be_stopped(capfd: pytest.CaptureFixture[str]) -> None:
+    nascluster("launch", "synthetic", "--name", "demo", *SMALL)
+    capfd.readouterr()
+    assert nascluster("stop", "demo") == 2
+    assert capfd.readouterr().err == "nascluster: the run 'demo' is not running: it has finished\n"
+
+
+def test_failures_are_told_by_cause_with_their_text(capfd: pytest.CaptureFixture[str]) -> None:
+    faults = ["--child-faults", "diverged=1", "--on-failure", "diverged=retry", "--max-attempts", 2]
+    nascluster("launch", "synthetic", "--name", "demo", *SMALL, *faults)
+    capfd.readouterr()
+    assert nascluster("failures", "demo", "--last", 2) == 0
+    out = capfd.readouterr().out
+    assert out.startswith("16 failed attempts at 8 children, by cause:\n  diverged          16   8 given up\n")
+    assert "The latest 2 of 16:\n  child 8, attempt 2: diverged, given up\n" in out
+    assert nascluster("failures", "demo", "--child", 3, "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["by_cause"] == {"diverged": 2}
+    assert [(a["child_id"], a["number"], a["worker"], a["verdict"]) for a in found["attempts"]] == [
+        (3, 2, "local", "outcome"),
+        (3, 1, "local", "retry"),
+    ]
+    assert nascluster("status", "demo") == 0
+    assert "8 failed (8 diverged), 8 retried (8 diverged)" in capfd.readouterr().out
+    assert nascluster("failures", "demo", "--child", 99) == 0
+    assert capfd.readouterr().out == "No attempt has failed.\n"
 
 
 def test_recipes_say_what_they_set(capfd: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +160,7 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lunch"], "unknown command 'lunch'; there are launch, resume, status, best, recipes; did you mean 'launch'?"),
+        (["lunch"], "unknown command 'lunch'; there are launch, resume, status, stop, .*; did you mean 'launch'?"),
         (["launch", "digit"], "unknown recipe 'digit'; there are digits, .*; did you mean 'digits'?"),
         (["launch", "digits", "--task", "mnist"], "invalid choice 'mnist' for argument '--task'"),
         (["launch", "digits", "--space", "cells"], "invalid choice 'cells' for argument '--space'"),
@@ -155,6 +184,39 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         (["launch", "fashion-mnist"], "the task 'fashion-mnist' needs `--data DIR`"),
         (["launch", "cifar10", "--data", "nowhere"], "nowhere"),
         (["launch", "digits", "--gpus-per-child", "1"], "--gpus-per-child 1 needs 1 GPUs, but there are 0"),
+        (
+            ["launch", "digits", "--child-timeout", "soon"],
+            "`child_timeout` must be a time above 0 such as 2h, .* 'soon'",
+        ),
+        (["launch", "digits", "--child-timeout", "0s"], "`child_timeout` must be a time above 0"),
+        (["launch", "digits", "--worker-silence", "-1"], "`worker_silence` must be a time above 0"),
+        (["launch", "digits", "--max-attempts", "0"], "`max_attempts` must be at least 1, got 0"),
+        (["launch", "digits", "--recycle-after", "0"], "`recycle_after` must be at least 1, got 0"),
+        (
+            ["launch", "digits", "--on-failure", "oom=retry"],
+            "`on_failure` must be CAUSE=ACTION with a cause of out_of_",
+        ),
+        (
+            ["launch", "digits", "--on-failure", "crashed=ignore"],
+            "the actions of `on_failure` are retry, smaller-batch",
+        ),
+        (["launch", "digits", "--child-faults", "hang=0.1"], "`faults` are for the task 'synthetic' only"),
+        (["launch", "synthetic", "--child-faults", "hang=2"], "probability of the fault 'hang' must be from 0 to 1"),
+        (["launch", "digits", "--consistency", "bsp"], "invalid choice 'bsp' for argument '--consistency'"),
+        (
+            ["launch", "digits", "--staleness-bound", "2"],
+            "`staleness_bound` must be 0 unless `consistency` is ssp, got 2",
+        ),
+        (
+            ["launch", "digits", "--on-stale", "drop"],
+            "`max_staleness` must be given with `on_stale` drop, and with nothing else",
+        ),
+        (
+            ["launch", "digits", "--consistency", "sync", "--accumulate", "2"],
+            "`accumulate` must be 1 with .* sync, got 2",
+        ),
+        (["stop", "nothing"], "no run named 'nothing'"),
+        (["failures", "nothing"], "no run named 'nothing'"),
         (["status", "nothing"], "no run named 'nothing' in .*; there are no runs there"),
         (["best", "nothing"], "no run named 'nothing'"),
         (["resume", "nothing"], "no run named 'nothing'"),
@@ -212,7 +274,9 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--help", "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
         "--reward", "--task", "--data", "--download", "--child-seconds",
         "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum",
-        "--max-seconds",
+        "--max-seconds", "--child-faults",
+        "--max-attempts", "--on-failure", "--child-timeout", "--worker-silence", "--recycle-after",
+        "--checkpoint-children", "--consistency", "--staleness-bound", "--on-stale", "--max-staleness",
         "--replicas", "--shards", "--children", "--workers", "--gpus-per-child", "--accumulate",
         "--filter-heights", "--filter-widths", "--strides", "--num-filters", "--no-skip-connections", "--layer-types",
         "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",

@@ -7,9 +7,9 @@ import pytest
 from child_trainer.outcome import Budget
 from child_trainer.tasks.catalogue import TASKS
 from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
-from cluster.reactions import Reactions, parse_reactions
+from cluster.pool.reactions import Reactions, parse_reactions
+from cluster.pool.supervision import Rules
 from cluster.recipes import RECIPES, differences
-from cluster.supervision import Rules
 from controller.reward import REWARDS
 
 

@@ -13,10 +13,10 @@ import pytest
 import ray
 
 from child_trainer.outcome import Cause
-from cluster.actors import PoolEvaluator
 from cluster.config import RunConfig, TaskOptions
 from cluster.distributed import Cluster, run_distributed
 from cluster.evaluator import Evaluator
+from cluster.links import PoolEvaluator
 from cluster.placement import Resources
 from cluster.run_folder import run_folder as folder_of
 from tests.cluster.searches import (

@@ -7,7 +7,7 @@ from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from cluster.config import RunConfig, TaskOptions
 from cluster.evaluator import Assignment, Evaluator, InProcessEvaluator, Trains
 from cluster.ledger import Ledger
-from cluster.reactions import Reactions, parse_reactions
+from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.training import Trainer
 from controller.searcher import Proposal
 from tests.contracts.evaluator import EvaluatorContract, architecture, assignment

@@ -12,7 +12,7 @@ from cluster.ledger import Ledger
 from cluster.records import Verdict
 from cluster.run_folder import RunFolder, RunFolderError, run_folder
 from controller.searcher import Proposal
-from tests.cluster.simulated import ARCHITECTURE, good
+from tests.cluster.pool.simulated import ARCHITECTURE, good
 
 STACK = "Traceback:\n  here\nRuntimeError: the last line"
 

@@ -13,8 +13,8 @@ from child_trainer.checkpoint import Checkpoint
 from child_trainer.outcome import Budget, Cause, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.train import train
-from cluster.actors import PoolEvaluator
 from cluster.config import FailureOptions, RunConfig, TaskOptions
+from cluster.links import PoolEvaluator
 from cluster.records import Verdict
 from cluster.seeding import derive
 from tests.cluster.searches import SLOW, Rig, end, process_of, running_cluster

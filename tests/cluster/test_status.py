@@ -241,7 +241,7 @@ def test_an_unknown_run_names_those_that_exist(folder: RunFolder) -> None:
 
 def test_a_run_is_made_whole_and_once(folder: RunFolder) -> None:
     assert folder.read_config() == CONFIG
-    with pytest.raises(RunFolderError, match="`nascluster resume demo`"):
+    with pytest.raises(RunFolderError, match=r"`nascluster resume demo --storage-path .*`, choose"):
         folder.create(CONFIG)
     assert [p.name for p in folder.path.parent.iterdir()] == ["demo"]
 

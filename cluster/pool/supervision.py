@@ -1,6 +1,6 @@
 """Who trains what, and who has been silent or has taken too long: pure functions of (now, fleet, rules).
 
-Time comes in, decisions with reasons come out. The pool (`cluster/pool.py`) only carries them out.
+Time comes in, decisions with reasons come out. The pool (`cluster/pool/pool.py`) only carries them out.
 """
 
 from collections.abc import Iterable, Sequence

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from child_trainer.outcome import Outcome
-from cluster.crew import Order, PoolLedger
 from cluster.evaluator import Assignment
-from cluster.reactions import Past, Reactions, past_of
+from cluster.pool.crew import Order, PoolLedger
+from cluster.pool.reactions import Past, Reactions, past_of
+from cluster.pool.supervision import Waiting
 from cluster.records import Attempt, Verdict
-from cluster.supervision import Waiting
 
 
 @dataclass(slots=True)

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster import worker
-from cluster.crew import Order
 from cluster.evaluator import Assignment
-from cluster.worker import Beat, LastWords, WorkerProcess
+from cluster.pool import worker
+from cluster.pool.crew import Order
+from cluster.pool.worker import Beat, LastWords, WorkerProcess
 from tests.contracts.evaluator import assignment
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 Script = Callable[..., "subprocess.Popen[str]"]
 
@@ -28,8 +28,8 @@ import sys, time
 from child_trainer.train import train
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic import SyntheticTask
-from cluster.crew import Order
-from cluster.worker import WorkerProcess
+from cluster.pool.crew import Order
+from cluster.pool.worker import WorkerProcess
 from tests.contracts.evaluator import assignment
 
 class Trainer:
@@ -217,7 +217,7 @@ import sys
 from pathlib import Path
 from child_trainer.outcome import Budget
 from child_trainer.tasks.faults import strike
-from cluster.worker import LastWords
+from cluster.pool.worker import LastWords
 
 words = LastWords(Path(sys.argv[1]))
 assert words.take() == ""

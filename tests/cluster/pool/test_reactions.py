@@ -1,7 +1,7 @@
 import pytest
 
 from child_trainer.outcome import Cause
-from cluster.reactions import DEFAULTS, MOST_PREEMPTIONS, Past, Reaction, Reactions, parse_reactions
+from cluster.pool.reactions import DEFAULTS, MOST_PREEMPTIONS, Past, Reaction, Reactions, parse_reactions
 
 
 def test_what_is_not_named_stays_as_it_is() -> None:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause
-from cluster.pool import NoWorkers
-from cluster.reactions import Reactions, parse_reactions
-from cluster.supervision import SUSPECT_S, Nodes, Rules
-from tests.cluster.simulated import START_S, Search, good, run_virtually
+from cluster.pool.pool import NoWorkers
+from cluster.pool.reactions import Reactions, parse_reactions
+from cluster.pool.supervision import SUSPECT_S, Nodes, Rules
+from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
 
 Story = Callable[[Search], Awaitable[None]]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.crew import BrokenOff, Gone, Order, Report
 from cluster.evaluator import Assignment
 from cluster.ledger import Ledger
-from cluster.pool import Pool, Terms
-from cluster.reactions import Reactions
+from cluster.pool.crew import BrokenOff, Gone, Order, Report
+from cluster.pool.pool import Pool, Terms
+from cluster.pool.reactions import Reactions
+from cluster.pool.supervision import Nodes, Rules
 from cluster.records import Attempt, Verdict
-from cluster.supervision import Nodes, Rules
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 
@@ -149,7 +149,7 @@ class World:
             if await self.pool.beat(slot, process.place, key) and key is not None and process.key == key:
                 process.give_back.set()
 
-    # How the pool reaches it: `cluster.crew.Crew`.
+    # How the pool reaches it: `cluster.pool.crew.Crew`.
 
     async def report(self, slot: int) -> Report:
         while True:

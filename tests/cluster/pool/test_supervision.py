@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause
-from cluster.records import Attempt
-from cluster.supervision import (
+from cluster.pool.supervision import (
     SUSPECT_S,
     Begin,
     GiveUp,
@@ -23,6 +22,7 @@ from cluster.supervision import (
     watch,
     wear,
 )
+from cluster.records import Attempt
 
 NOW = 1_000.0
 NODES = Nodes(alive=frozenset({"a", "b"}))

@@ -9,8 +9,8 @@ from types import FrameType
 from typing import IO
 
 from child_trainer.outcome import Outcome
-from cluster.crew import Order, Report
 from cluster.evaluator import Trains
+from cluster.pool.crew import Order, Report
 
 BEAT_S = 2.0
 """Seconds between two signs of life."""

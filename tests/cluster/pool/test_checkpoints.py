@@ -12,10 +12,10 @@ from child_trainer.checkpoint import Checkpoint
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic import SyntheticTask
 from child_trainer.train import train
-from cluster.checkpoints import CheckpointFolder, ChildSlot
+from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from tests.contracts.evaluator import architecture
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OLD, NEW = b"the old state", b"the new state"
 
 
@@ -50,7 +50,7 @@ def test_the_last_save_is_what_is_loaded_and_there_is_one_file_a_child(
 DIES = """
 import os, sys
 from pathlib import Path
-from cluster.checkpoints import CheckpointFolder
+from cluster.pool.checkpoints import CheckpointFolder
 
 path, step = Path(sys.argv[1]), sys.argv[2]
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.backlog import Backlog
-from cluster.crew import BrokenOff, Crew, Gone, Order, PoolLedger, Report, obituary
 from cluster.evaluator import Assignment
-from cluster.reactions import Reactions
-from cluster.records import Attempt, Verdict
-from cluster.supervision import (
+from cluster.pool.backlog import Backlog
+from cluster.pool.crew import BrokenOff, Crew, Gone, Order, PoolLedger, Report, obituary
+from cluster.pool.reactions import Reactions
+from cluster.pool.supervision import (
     Begin,
     Decision,
     GiveUp,
@@ -29,6 +28,7 @@ from cluster.supervision import (
     watch,
     wear,
 )
+from cluster.records import Attempt, Verdict
 
 WATCH_S = 1.0
 """Seconds between two looks at the whole fleet."""

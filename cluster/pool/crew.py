@@ -6,8 +6,8 @@ from typing import Protocol
 
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Assignment
+from cluster.pool.supervision import Nodes
 from cluster.records import Attempt, Verdict
-from cluster.supervision import Nodes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,289 @@
+"""How long a search stands still when a part of it is killed: each process in turn, and the resume of a long run.
+
+    python -m benchmarks.recovery [repetitions]
+
+Everything runs on this machine, on a Ray of its own. A time begins with the SIGKILL (a resume's with its process) and
+ends with what the row names, as the ledger's own clock has it.
+"""
+
+import os
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.exactly_once import isolated
+from tests.chaos.machines import Machines, first_value, start_command, until
+
+REPETITIONS = 5
+GOAL_SHARD_S, GOAL_RESUME_S = 5.0, 10.0
+LONG = 100_000
+"""Children of a long run."""
+
+DISTANT = 10**8
+"""More children than any of these searches lives to see."""
+
+WAITING_S = 0.02
+"""A write within this time after a kill was under way before."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One line of the table: seconds of each repetition, and the most that they should be, if there is a goal."""
+
+    what: str
+    seconds: Sequence[float]
+    goal_s: float | None = None
+
+
+def table(rows: Sequence[Row]) -> str:
+    """For people."""
+    width = max(len(row.what) for row in rows)
+    lines = [f"{'seconds':{width}}  {'median':>7}  {'least':>7}  {'most':>7}  {'of':>3}  goal"]
+    for row in rows:
+        found = [statistics.median(row.seconds), min(row.seconds), max(row.seconds)]
+        goal = "" if row.goal_s is None else f"{row.goal_s:g}, {'met' if found[2] <= row.goal_s else 'missed'}"
+        numbers = "  ".join(f"{number:7.2f}" for number in found)
+        lines.append(f"{row.what:{width}}  {numbers}  {len(row.seconds):>3}  {goal}".rstrip())
+    return "\n".join(lines)
+
+
+class Ledger:
+    """A run's ledger, read from outside."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "ledger.sqlite"
+
+    def one(self, query: str, *values: object) -> Any:
+        """The first value of the first row; `None` if there is none, or no ledger yet."""
+        return first_value(self._path, query, *values)
+
+    def next_attempt(self, at: float) -> float:
+        """When the first attempt after the time `at` began."""
+        return until(lambda: self.one("SELECT min(started_at) FROM attempts WHERE started_at > ?", at), "an attempt")
+
+    def next_write(self, at: float) -> float:
+        """When a replica first had something recorded after the time `at`."""
+        times = (("children", "sampled_at"), ("children", "ended_at"), ("batches", "learned_at"))
+        union = " UNION ALL ".join(
+            f"SELECT min({column}) AS t FROM {table} WHERE {column} > ?1" for table, column in times
+        )
+        return until(lambda: self.one(f"SELECT min(t) FROM ({union})", at), "a write")
+
+
+class Search:
+    """A synthetic search that runs on, on a cluster, with a child for each of its workers."""
+
+    def __init__(self, machines: Machines, name: str) -> None:
+        self._machines, self._name = machines, name
+        self.ledger = Ledger(Path.home() / "nascluster_runs" / name)
+        sizes = "--workers 2 --replicas 1 --children 2 --shards 2 --child-seconds 0.3"
+        self._driver = command(
+            ["launch", "synthetic", "--name", name, "--max-children", str(DISTANT), *sizes.split()],
+            machines.environment,
+        )
+        self.settle()
+
+    def settle(self) -> None:
+        """Until the search is well under way, again."""
+        ended = self.ledger.one("SELECT count(completion) FROM children") or 0
+        until(lambda: (self.ledger.one("SELECT count(completion) FROM children") or 0) > ended + 4, "more children")
+
+    def kill(self, actor: str) -> float:
+        """Kill an actor's process; the time."""
+        self.settle()
+        ((process, _), *_) = self._machines.processes(actor)
+        os.kill(process, signal.SIGKILL)
+        return time.time() + WAITING_S
+
+    def replica_host(self) -> list[float]:
+        at = self.kill("ReplicaHost")
+        return [self.ledger.next_write(at) - at]
+
+    def pool(self) -> list[float]:
+        at = self.kill("PoolHost")
+        return [self.ledger.next_attempt(at) - at]
+
+    def ledger_host(self) -> list[float]:
+        at = self.kill("LedgerHost")
+        return [self.ledger.next_write(at) - at]
+
+    def worker(self) -> list[float]:
+        """Until the child is in training again, and until the worker's successor has a child."""
+        self.settle()
+        running = "SELECT worker FROM attempts WHERE ended_at IS NULL AND started_at < ?"
+        worker = until(lambda: self.ledger.one(running, time.time() - 0.1), "a child in training")
+        child = self.ledger.one("SELECT child FROM attempts WHERE worker = ? AND ended_at IS NULL", worker)
+        os.kill(int(worker.rpartition(":")[2]), signal.SIGKILL)
+        at = time.time()
+        if child is None or self.ledger.one("SELECT completion FROM children WHERE id = ?", child):
+            return self.worker()  # it had just ended
+        again = "SELECT started_at FROM attempts WHERE child = ? AND started_at > ?"
+        child_at = until(lambda: self.ledger.one(again, child, at), "the child's next attempt")
+        slot = worker.partition("@")[0]
+        successor = "SELECT started_at FROM attempts WHERE worker LIKE ? AND worker <> ? AND started_at > ?"
+        return [child_at - at, until(lambda: self.ledger.one(successor, f"{slot}@%", worker, at), "its successor") - at]
+
+    def driver(self) -> list[float]:
+        self.settle()
+        self._driver.kill()
+        self._driver.wait()
+        at = time.time()
+        self._driver = command(["resume", self._name], self._machines.environment)
+        return [self.ledger.next_attempt(at) - at]
+
+    def end(self) -> None:
+        """End it."""
+        self._driver.kill()
+        self._driver.wait()
+
+
+def command(words: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    """One of our commands, whose words nobody needs."""
+    return start_command(words, environment, subprocess.DEVNULL)
+
+
+def shard_host(machines: Machines, repetitions: int) -> list[float]:
+    """A host of the paper's 20 shards is killed; until a pull has the next incarnation of all."""
+    import ray
+
+    from cluster.actors import LedgerHost, ShardHost
+    from cluster.links import LEDGER, open_store
+    from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
+    from cluster.recipes import zoph2017_cifar10
+
+    config = zoph2017_cifar10()
+    groups = make_parameters(config, make_searcher(config))
+    layout = make_layout(config, "recovery", groups)
+    folder = Path.home() / "recovery"
+    folder.mkdir()
+    with machines.joined():
+        ledger: Any = LedgerHost.options(name=LEDGER).remote(folder / "ledger.sqlite", 0, 1)
+        host: Any = ShardHost.remote(layout, range(layout.shards), folder / "shards", "127.0.0.1", "token")
+        ray.get(host.ready.remote())
+        store = open_store(layout, ledger, "token")
+        store.initialize(initial_values(groups))
+        found = []
+        for _ in range(repetitions):
+            before = store.pull().incarnations
+            ((process, _), *_) = machines.processes("ShardHost")
+            os.kill(process, signal.SIGKILL)
+            at = time.monotonic()
+            until(lambda known=before: all(map(int.__gt__, store.pull().incarnations, known)), "the shards")
+            found.append(time.monotonic() - at)
+        store.close()
+    return found
+
+
+def long_run(storage: Path, children: int, more: int) -> None:
+    """The run `long` of so many children, whose driver died: a short one's rows over and over; `more` are to go."""
+    from rich.console import Console
+
+    from cluster.config import Topology
+    from cluster.parts import make_layout, make_parameters, make_searcher
+    from cluster.recipes import synthetic
+    from cluster.replica import client
+    from cluster.run import execute
+    from cluster.run_folder import RunFolder
+    from ps.snapshot import SnapshotFile
+
+    folder, short = RunFolder(storage / "long"), 100
+    topology = Topology(replicas=1, shards=2, children=4, workers=2)
+    config = replace(synthetic(), local=True, max_children=short, topology=topology)
+    execute(config, folder, Console(quiet=True))
+    many, batches = children // short, short // topology.children
+    with closing(sqlite3.connect(folder.ledger, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        for table, shifts in {
+            "children": {"id": short, "completion": short, "batch": batches},
+            "attempts": {"child": short},
+            "batches": {"number": batches},
+        }.items():
+            columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            moved = [f"{c} + {shifts[c]} * copy" if c in shifts else c for c in columns]
+            moved = ["key || '-' || copy" if c == "key" else c for c in moved]
+            copies = f"WITH copies(copy) AS (VALUES (1) UNION ALL SELECT copy + 1 FROM copies WHERE copy < {many - 1})"
+            names = ", ".join(columns)
+            db.execute(f"INSERT INTO {table} ({names}) {copies} SELECT {', '.join(moved)} FROM {table}, copies")
+        db.execute("UPDATE run SET value = 'running' WHERE key = 'state'")
+        db.execute("COMMIT")
+    layout = make_layout(config, folder.name, make_parameters(config, make_searcher(config)))
+    for index in range(layout.shards):
+        file = SnapshotFile(folder.shards, layout, index)
+        loaded = file.load()
+        assert loaded is not None
+        loaded[0].metadata["clients"][client(0)][0] = batches * many
+        file.write(loaded[0])
+    longer = replace(config, max_children=children + more)
+    folder.path.rename(storage / "old")
+    RunFolder(storage / "long").create(longer)
+    for each in ("ledger.sqlite", "shards"):
+        (storage / "old" / each).rename(folder.path / each)
+
+
+def resume(environment: dict[str, str], on: str) -> float:
+    """From the start of `nascluster resume` to the first attempt that is new."""
+    at = time.time()
+    driver = command(["resume", "long", "--on", on], environment)
+    begun = Ledger(Path.home() / "nascluster_runs" / "long").next_attempt(at)
+    driver.kill()
+    driver.wait()
+    return begun - at
+
+
+def measure(repetitions: int) -> Iterator[Row]:
+    """Every row."""
+    shards = "a shard host of the paper's 20 shards: a pull is answered"
+    machines = Machines(nodes=0, cores=4)
+    yield Row(what=shards, seconds=shard_host(machines, repetitions), goal_s=GOAL_SHARD_S)
+    search = Search(machines, "short")
+    kinds: dict[Callable[[], list[float]], list[str]] = {
+        search.worker: ["a worker: its child is in training again", "a worker: its successor has a child"],
+        search.replica_host: ["a replica host: it writes to the ledger"],
+        search.pool: ["the pool: an attempt begins"],
+        search.ledger_host: ["the ledger host: a replica writes to it"],
+        search.driver: ["the driver: an attempt begins after `nascluster resume`"],
+    }
+    for kill, names in kinds.items():
+        results = [kill() for _ in range(repetitions)]
+        for number, name in enumerate(names):
+            yield Row(what=name, seconds=[result[number] for result in results])
+    search.end()
+    long_run(Path.home() / "nascluster_runs", LONG, DISTANT)
+    wheres = {
+        "in one process": (dict(os.environ), "local"),
+        "on a Ray that runs": (machines.environment, "ray"),
+        "with a Ray of its own": (os.environ | {"RAY_ADDRESS": "local"}, "ray"),
+    }
+    for where, (environment, on) in wheres.items():
+        what = f"resume of {LONG:,} children {where}: an attempt begins"
+        yield Row(what=what, seconds=[resume(environment, on) for _ in range(repetitions)], goal_s=GOAL_RESUME_S)
+    machines.close()
+
+
+def main(arguments: list[str]) -> None:
+    """Measure in an environment that Ray shares with nobody, and print the table."""
+    match arguments:
+        case ["inside", repetitions]:
+            rows: list[Row] = []
+            for row in measure(int(repetitions)):
+                rows.append(row)
+                print(f"measured: {row.what}", file=sys.stderr, flush=True)
+            print(table(rows))
+        case [] | [_]:
+            inside = [sys.executable, "-m", "benchmarks.recovery", "inside", *(arguments or [str(REPETITIONS)])]
+            with isolated() as environment:
+                subprocess.run(inside, cwd=Path(__file__).parents[1], env=environment, check=True)
+        case _:
+            raise SystemExit(f"usage: python -m benchmarks.recovery [repetitions], got the arguments {arguments}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

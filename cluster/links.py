@@ -1,0 +1,188 @@
+"""How the actors of one run reach each other on Ray: by name, so that each may be started anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray._private.state import state as ray_state
+from ray.exceptions import RayActorError, RayError
+
+from child_trainer.outcome import Cause, Failure, Outcome
+from cluster.evaluator import Assignment
+from cluster.pool.crew import BrokenOff, Gone, Order, Report
+from cluster.pool.supervision import Nodes
+from cluster.records import Attempt, Verdict
+
+if TYPE_CHECKING:
+    from ps.client import GrpcStore
+    from ps.store import Layout
+
+Handle = Any
+"""An actor's handle: Ray's own type knows nothing of the actor's methods."""
+
+LEDGER, POOL, CHECKPOINTS = "ledger", "pool", "checkpoints"
+"""Names by which the actors of one run find each other. Runs side by side have namespaces of their own."""
+
+PATIENCE_S = 600.0
+"""Seconds in which a shard that died must be back before the run ends, to be resumed later."""
+
+
+@functools.cache
+def actor(name: str) -> Handle:
+    """A handle stays good when its actor is started anew. Raises `ValueError` if there is none of this name."""
+    return ray.get_actor(name)
+
+
+def worker_name(slot: int) -> str:
+    """The name under which a worker is found by the actors of its run, be they started anew."""
+    return f"worker-{slot}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connections:
+    """What a replica is connected to.
+
+    Attributes:
+        layout: of the shards, or `None` where the searcher keeps nothing on them.
+        token: of the shards; where they are the ledger knows.
+        ledger, pool: the actors.
+    """
+
+    layout: Layout | None
+    token: str
+    ledger: Handle
+    pool: Handle
+
+
+class RemoteLedger:
+    """The ledger as its actor's callers see it: the same methods, each a call that waits."""
+
+    def __init__(self, host: Handle) -> None:
+        self._host = host
+
+    def __getattr__(self, method: str) -> Any:
+        remote = getattr(self._host, method).remote
+        return lambda *args, **kwargs: ray.get(remote(*args, **kwargs))
+
+
+class AwaitedLedger:
+    """The ledger as the pool reaches it; see `cluster.pool.crew.PoolLedger`."""
+
+    async def attempts(self, child_id: int) -> Sequence[Attempt]:
+        """See `PoolLedger.attempts`."""
+        return await actor(LEDGER).attempts.remote(child_id)
+
+    async def running(self) -> Sequence[Attempt]:
+        """See `PoolLedger.running`."""
+        return await actor(LEDGER).running.remote()
+
+    async def start(self, attempt: Attempt) -> None:
+        """See `PoolLedger.start`."""
+        await actor(LEDGER).start.remote(
+            attempt.child_id, attempt.worker, attempt.key, slot=attempt.slot, batch_size=attempt.batch_size
+        )
+
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+        """See `PoolLedger.end_attempt`."""
+        return await actor(LEDGER).end_attempt.remote(key, outcome, verdict)
+
+
+class RemoteCheckpoints:
+    """The folder as a worker sees it. What goes wrong with it is an `OSError`, wherever the folder is."""
+
+    def __init__(self, host: Handle) -> None:
+        self._host = host
+
+    def load(self, child_id: int) -> bytes | None:
+        """See `CheckpointFolder.load`."""
+        return self._call(self._host.load.remote(child_id))
+
+    def save(self, child_id: int, data: bytes) -> None:
+        """See `CheckpointFolder.save`."""
+        self._call(self._host.save.remote(child_id, data))
+
+    def _call(self, call: ray.ObjectRef) -> Any:
+        try:
+            return ray.get(call)
+        except RayError as error:
+            raise OSError(f"the checkpoint host: {_last_line(error)}") from error
+
+
+class RayCrew:
+    """The workers as Ray's actors; see `cluster.pool.crew.Crew`."""
+
+    def __init__(self, checkpoints: bool) -> None:
+        self._checkpoints = checkpoints
+
+    async def report(self, slot: int) -> Report:
+        """See `Crew.report`."""
+        try:
+            worker = actor(worker_name(slot))
+            return await worker.report.remote()
+        except (RayError, ValueError) as error:  # its constructor failed, or Ray has forgotten it since
+            raise Gone(_last_line(error)) from error
+
+    async def train(self, slot: int, order: Order) -> Outcome:
+        """See `Crew.train`."""
+        try:
+            worker = actor(worker_name(slot))
+            return await worker.train.remote(order)
+        except (RayActorError, ValueError) as error:
+            raise BrokenOff(_last_line(error)) from error
+        except RayError as error:
+            failure = Failure(cause=Cause.CRASHED, message=str(error))
+            seed = order.assignment.seed
+            return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=seed, failure=failure)
+
+    def restart(self, slot: int) -> None:
+        """See `Crew.restart`."""
+        with contextlib.suppress(ValueError):
+            ray.kill(actor(worker_name(slot)), no_restart=False)
+
+    async def nodes(self) -> Nodes:
+        """See `Crew.nodes`."""
+        return await asyncio.get_running_loop().run_in_executor(None, _nodes)
+
+    def forget(self, child_id: int) -> None:
+        """See `Crew.forget`."""
+        if self._checkpoints:
+            actor(CHECKPOINTS).forget.remote(child_id)
+
+
+def _nodes() -> Nodes:
+    alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+    return Nodes(alive=alive, draining=frozenset(ray_state.get_draining_nodes()))
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().rpartition("\n")[2]
+
+
+class PoolEvaluator:
+    """A replica's view of the pool."""
+
+    def __init__(self, pool: Handle) -> None:
+        self._pool = pool
+        self._waiting: dict[ray.ObjectRef, int] = {}
+
+    def submit(self, assignment: Assignment) -> None:
+        """Hand the child to the pool."""
+        self._waiting[self._pool.evaluate.remote(assignment)] = assignment.child_id
+
+    def completed(self) -> list[tuple[int, Outcome]]:
+        """The children that have ended, waiting up to a second for the first."""
+        ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=1.0)
+        return [(self._waiting.pop(ref), ray.get(ref)) for ref in ready]
+
+
+def open_store(layout: Layout, ledger: Handle, token: str) -> GrpcStore:
+    """The shards' client, which asks the ledger where they are, and again whenever one cannot be reached."""
+    from ps.client import GrpcStore
+
+    return GrpcStore(layout, lambda: ray.get(ledger.addresses.remote()), token=token, patience_s=PATIENCE_S)

@@ -1,0 +1,80 @@
+"""What the objects of a run are called. Each start of a run has names of its own, and none is written twice.
+
+| name | what |
+|---|---|
+| `config.json` | the configuration |
+| `starts/000004.json` | who drives start 4, rewritten as a sign of life (`cluster/remote/claims.py`) |
+| `ledger/000004/00000000.base.sqlite.gz` | the whole ledger as start 4 found it (`cluster/remote/segments.py`) |
+| `ledger/000004/00000007.sqlite.gz` | the rows that changed since |
+| `shards/000004/00000007/shard-003.safetensors` | a file as it was before segment 7 was read; likewise `checkpoints/` |
+| `starts/stop.json` | somebody wants the run to stop |
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+CONFIG = "config.json"
+STOP = "starts/stop.json"
+STARTS = "starts"
+LEDGER = "ledger"
+SHARDS = "shards"
+CHECKPOINTS = "checkpoints"
+
+_SEGMENT = re.compile(rf"{LEDGER}/(\d{{6,}})/(\d{{8,}})(\.base)?\.sqlite\.gz")
+_FILE = re.compile(rf"({SHARDS}|{CHECKPOINTS})/(\d{{6,}})/(\d{{8,}})/([^/]+)")
+_START = re.compile(rf"{STARTS}/(\d{{6,}})\.json")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class SegmentName:
+    """A segment of the ledger: of which start, its number, and whether it holds the whole ledger."""
+
+    start: int
+    number: int
+    is_base: bool
+
+    def __str__(self) -> str:
+        return f"{LEDGER}/{self.start:06d}/{self.number:08d}{'.base' if self.is_base else ''}.sqlite.gz"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class FileName:
+    """A copy of a file: of which start, the number of the segment that was read after it, its folder and name."""
+
+    start: int
+    number: int
+    folder: str
+    file: str
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.start:06d}/{self.number:08d}/{self.file}"
+
+
+def start_name(start: int) -> str:
+    """The object that says who drives a start."""
+    return f"{STARTS}/{start:06d}.json"
+
+
+def starts(names: Iterable[str]) -> list[int]:
+    """The numbers of the starts among the names, in their order."""
+    return sorted(int(match[1]) for match in map(_START.fullmatch, names) if match)
+
+
+def segments(names: Iterable[str]) -> list[SegmentName]:
+    """The segments among the names, in their order."""
+    found = (match for match in map(_SEGMENT.fullmatch, names) if match)
+    return sorted(SegmentName(int(match[1]), int(match[2]), bool(match[3])) for match in found)
+
+
+def files(names: Iterable[str]) -> list[FileName]:
+    """The copies of files among the names, oldest first."""
+    found = (match for match in map(_FILE.fullmatch, names) if match)
+    return sorted(FileName(int(match[2]), int(match[3]), match[1], match[4]) for match in found)
+
+
+def older(names: Iterable[str], start: int) -> list[str]:
+    """What belongs to the starts before this one."""
+    names = list(names)
+    kept = [*segments(names), *files(names)]
+    return [str(name) for name in kept if name.start < start] + [start_name(n) for n in starts(names) if n < start]

@@ -1,0 +1,74 @@
+"""Makes a run's folder anew from its objects."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cluster.remote.objects import CONFIG, FileName, SegmentName, files, segments
+from cluster.remote.segments import rebuild
+from cluster.remote.storage import Storage
+from cluster.run_folder import RunFolder, RunFolderError
+
+LOOKS = 5
+"""How often the objects are listed again if some go while they are read: a driver that is alive replaces them."""
+
+
+def restore(storage: Storage, folder: RunFolder, *, with_files: bool) -> None:
+    """Make the folder from the newest start that can be read. There is no ledger in it if no start can.
+
+    Args:
+        storage: the run's objects.
+        folder: not there yet.
+        with_files: whether the shards and the checkpoints are wanted, too.
+
+    Raises:
+        RunFolderError: the objects change faster than they can be read.
+        Exception: whatever the storage raises.
+    """
+    folder.path.mkdir(parents=True)
+    _put(folder.config, storage.read(CONFIG) or b"")
+    for _ in range(LOOKS):
+        names = storage.names()
+        reached = _restore_ledger(storage, folder.ledger, segments(names))
+        if reached is None:
+            continue
+        wanted = _newest(files(names), reached) if with_files and reached.number >= 0 else []
+        contents = storage.read_all(map(str, wanted))
+        if len(contents) == len(wanted):
+            for name in wanted:
+                _put(folder.path / name.folder / name.file, contents[str(name)])
+            return
+    raise RunFolderError(f"the objects of the run {folder.name!r} change while they are read: is it running?")
+
+
+NOTHING = SegmentName(0, -1, False)
+"""Where no start can be read."""
+
+
+def _restore_ledger(storage: Storage, path: Path, found: Sequence[SegmentName]) -> SegmentName | None:
+    """Make the ledger, and give back the last segment that is in it; `None` if objects went away meanwhile."""
+    for base in reversed([name for name in found if name.is_base]):
+        chain = [name for name in found if name.start == base.start and name.number >= base.number]
+        contents = storage.read_all(map(str, chain))
+        if len(contents) < len(chain):
+            return None
+        path.unlink(missing_ok=True)
+        applied = rebuild(path, (contents[str(name)] for name in chain))
+        if applied:
+            return chain[applied - 1]
+    path.unlink(missing_ok=True)
+    return NOTHING
+
+
+def _newest(found: Iterable[FileName], reached: SegmentName) -> list[FileName]:
+    """Of each file the newest copy that is not ahead of the ledger."""
+    usable = (name for name in found if name.start == reached.start and name.number <= reached.number)
+    return list({(name.folder, name.file): name for name in usable}.values())
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,235 @@
+"""Named objects in a folder of an object store, through fsspec: S3, Google Cloud, Azure, a file system, memory."""
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+AT_ONCE = 32
+"""Objects that are moved at the same time."""
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    # One try at each level is enough: s3fs repeats requests by itself, and a mirror repeats its rounds for ever.
+    **{protocol: {"config_kwargs": {"retries": {"total_max_attempts": 1}}} for protocol in ("s3", "s3a")},
+}
+"""What a backend is told, by protocol."""
+
+INSTALL = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "az": "adlfs",
+    "sftp": "paramiko",
+}
+"""The package that brings a protocol."""
+
+
+class StorageError(ValueError):
+    """The object store cannot be used: an unknown protocol, a missing package, no bucket, no right to it."""
+
+
+def is_url(storage_path: str) -> bool:
+    """Whether a storage path names an object store, not a folder of this machine."""
+    return "://" in storage_path
+
+
+class Storage(Protocol):
+    """Objects by name, names being relative paths with slashes. Errors are the backend's own."""
+
+    def read(self, name: str) -> bytes | None:
+        """An object's content, `None` if there is no such object."""
+        ...
+
+    def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Several at once; those that do not exist are left out."""
+        ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """Make or replace an object; readers see the old content or the new one."""
+        ...
+
+    def write_all(self, contents: Mapping[str, bytes]) -> None:
+        """Several at once; where one fails, others may have been written."""
+        ...
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Make an object if there is none; of several that try at once, one gets `True`."""
+        ...
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects; one that is not there is no error."""
+        ...
+
+    def names(self, folder: str = "") -> list[str]:
+        """All names that begin with `folder` and a slash, in any depth, sorted."""
+        ...
+
+
+class FsspecStorage:
+    """Objects below a path of an fsspec file system. May be used by several threads.
+
+    Args:
+        file_system: what fsspec makes of a URL.
+        root: the path of the folder there.
+    """
+
+    def __init__(self, file_system: Any, root: str) -> None:
+        self._fs = file_system
+        self._root = root.rstrip("/")
+        # A file system replaces a file in steps, an object store at once.
+        self._in_steps = "file" in file_system.protocol
+
+    def below(self, folder: str) -> "FsspecStorage":
+        """The objects of a folder, named from there."""
+        return FsspecStorage(self._fs, self._path(folder))
+
+    def read(self, name: str) -> bytes | None:
+        """See `Storage.read`."""
+        try:
+            return self._fs.cat_file(self._path(name))
+        except FileNotFoundError:
+            return None
+
+    def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """See `Storage.read_all`."""
+        asked = list(names)
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            found = zip(asked, threads.map(self.read, asked), strict=True)
+            return {name: content for name, content in found if content is not None}
+
+    def write(self, name: str, content: bytes) -> None:
+        """See `Storage.write`."""
+        if self._in_steps:
+            draft = self._draft(name, content)
+            os.replace(draft, self._path(name))
+        else:
+            self._fs.pipe_file(self._path(name), content)
+
+    def write_all(self, contents: Mapping[str, bytes]) -> None:
+        """See `Storage.write_all`."""
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            list(threads.map(self.write, contents.keys(), contents.values()))
+
+    def create(self, name: str, content: bytes) -> bool:
+        """See `Storage.create`."""
+        if self._in_steps:
+            draft = self._draft(name, content)
+            try:
+                os.link(draft, self._path(name))
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(draft)
+            return True
+        # Not every backend knows exclusive writing, and the answer to one that was done may be lost: look twice.
+        if self.read(name) is not None:
+            return False
+        try:
+            self._fs.pipe_file(self._path(name), content, mode="create")
+        except OSError:
+            found = self.read(name)
+            if found is None:
+                raise
+            return found == content
+        return self.read(name) == content
+
+    def remove(self, names: Iterable[str]) -> None:
+        """See `Storage.remove`."""
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            list(threads.map(self._remove, names))
+
+    def folders(self) -> list[str]:
+        """The names of the folders here."""
+        self._fs.invalidate_cache()
+        try:
+            found = self._fs.ls(self._root, detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
+
+    def names(self, folder: str = "") -> list[str]:
+        """See `Storage.names`."""
+        # Listings that fsspec remembers would hide what another machine wrote.
+        self._fs.invalidate_cache()
+        start = len(self._root) + 1
+        found = (path[start:] for path in self._fs.find(self._path(folder) if folder else self._root))
+        return sorted(name for name in found if not name.rpartition("/")[2].startswith("."))
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._fs.rm_file(self._path(name))
+        except FileNotFoundError:
+            return
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _draft(self, name: str, content: bytes) -> Path:
+        path = Path(self._path(name))
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        return draft
+
+
+def open_storage(url: str) -> FsspecStorage:
+    """The objects below a URL, which were looked at once to see that it can be used.
+
+    Raises:
+        StorageError: it cannot; with the service's reason.
+    """
+    from fsspec.core import url_to_fs
+
+    protocol = url.partition("://")[0]
+    try:
+        package = INSTALL.get(protocol)
+        if package:
+            import_module(package)
+        file_system, root = url_to_fs(url, **OPTIONS.get(protocol, {}))
+    except ImportError as error:
+        package = INSTALL.get(protocol)
+        way = f"the package {package} (`pip install {package}`)" if package else f"a package: {error}"
+        raise StorageError(f"the storage path {url} needs {way}") from None
+    except ValueError as error:
+        raise StorageError(f"the storage path {url} cannot be used: {error}") from None
+    try:
+        if protocol in ("s3", "s3a"):
+            # A missing bucket is no other error for s3fs than a missing object.
+            bucket, _, prefix = root.partition("/")
+            file_system.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        else:
+            with suppress(FileNotFoundError):
+                file_system.info(root)
+    except Exception as error:  # each backend has a family of its own
+        raise StorageError(f"the storage path {url} cannot be used: {reason(error)}") from None
+    return FsspecStorage(file_system, root)
+
+
+@contextmanager
+def explained(place: str) -> Iterator[None]:
+    """Turn what a backend raises into one sentence.
+
+    Raises:
+        StorageError: the place cannot be used; with the service's reason.
+    """
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        raise StorageError(f"{place} cannot be used: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error's text, or its name."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

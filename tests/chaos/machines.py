@@ -1,0 +1,132 @@
+"""A Ray cluster of several nodes on this machine, whose processes can be found, and killed like a machine's."""
+
+import itertools
+import logging
+import os
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+MARK = "NASCLUSTER_MACHINE"
+"""An environment variable that every process of a node inherits from its raylet: which cluster and node it is of."""
+
+PATIENCE_S = 120.0
+"""For how long something may take that must happen: far longer than anything does on a busy machine."""
+
+
+def until(happened: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S, pause_s: float = 0.02) -> Any:
+    """What `happened` gives, once that is true."""
+    deadline = time.monotonic() + patience_s
+    while not (found := happened()):
+        assert time.monotonic() < deadline, f"{what} has not come about in {patience_s:g} s"
+        time.sleep(pause_s)
+    return found
+
+
+def first_value(ledger: Path, query: str, *values: object) -> Any:
+    """The first value of the first row, read from outside; `None` if there is none, or no ledger yet."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True)) as db:
+        row = db.execute(query, values).fetchone()
+        return row and row[0]
+    return None
+
+
+def start_command(
+    words: Sequence[str], environment: Mapping[str, str], log: int | IO[Any]
+) -> "subprocess.Popen[bytes]":
+    """One of our commands in a process of its own, which writes to `log`."""
+    command = [sys.executable, "-m", "cluster", *words]
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(command, env=environment, cwd=root, stdout=log, stderr=subprocess.STDOUT)
+
+
+def marked(mark: str) -> Iterator[tuple[int, str, str]]:
+    """Processes whose mark begins so: id, title, mark."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        with suppress(OSError):  # it ended meanwhile
+            variables = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+            found = next((v.partition("=")[2] for v in variables if v.startswith(f"{MARK}={mark}")), None)
+            if found is not None:
+                yield int(folder.name), (folder / "cmdline").read_bytes().decode().strip("\0 "), found
+
+
+class Machines:
+    """A head, which is never killed, and nodes that come and go; they share this machine's cores and its address.
+
+    Args:
+        nodes: how many there are besides the head.
+        cores: that each node pretends to have; the head has none where there are others.
+    """
+
+    def __init__(self, nodes: int, cores: int) -> None:
+        self._mark, self._numbers, self._cores = secrets.token_hex(8), itertools.count(), cores
+        self._nodes: dict[str, Any] = {}
+        # A node that does not answer is dead for Ray after seconds, not after half a minute.
+        health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000}
+        head = self._arguments(0 if nodes else cores) | {"include_dashboard": False, "_system_config": health}
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(nodes):
+            self.add_node()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a driver that is to join."""
+        return os.environ | {"RAY_ADDRESS": self._cluster.address, MARK: f"{self._mark}-driver"}
+
+    def add_node(self) -> None:
+        """Start another node."""
+        arguments = self._arguments(self._cores)
+        self._nodes[arguments["env_vars"][MARK]] = self._cluster.add_node(**arguments)
+
+    def processes(self, actor: str) -> list[tuple[int, str]]:
+        """The processes of an actor class that are up, and their titles, which say whether they are busy."""
+        return [(pid, title) for pid, title, _ in marked(self._mark) if title.split(".")[0] == f"ray::{actor}"]
+
+    def kill_node_of(self, actor: str) -> None:
+        """Kill a whole node, one where such an actor runs, without grace."""
+
+        def found() -> str | None:
+            marks = [m for _, title, m in marked(self._mark) if title.split(".")[0] == f"ray::{actor}"]
+            return next((m for m in marks if m in self._nodes), None)
+
+        node = self._nodes.pop(until(found, f"a node with a {actor}"))
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def kill_by_ray(self, actor: str) -> None:
+        """What `ray.kill` does to an actor of this name, of whichever run."""
+        with self.joined():
+            named: list[Any] = ray.util.list_named_actors(all_namespaces=True)
+            (found,) = [each for each in named if each["name"] == actor]
+            ray.kill(ray.get_actor(actor, namespace=found["namespace"]), no_restart=False)
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """This process is a driver of the cluster while the block lasts."""
+        ray.init(address=self._cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    def close(self) -> None:
+        """End the cluster."""
+        self._cluster.shutdown()
+        for pid, title, _ in marked(self._mark):
+            if title.startswith("ray::"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)  # one that was stopped does not see that its raylet is gone
+
+    def _arguments(self, cores: int) -> dict[str, Any]:
+        return {"num_cpus": cores, "env_vars": {MARK: f"{self._mark}-{next(self._numbers)}"}}
