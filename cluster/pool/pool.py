@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.backlog import Backlog
-from cluster.pool.crew import BrokenOff, Crew, Gone, Order, PoolLedger, Report, obituary
+from cluster.pool.crew import BrokenOff, Crew, Gone, Order, PoolLedger, Report, failed, obituary
 from cluster.pool.reactions import Reactions
 from cluster.pool.supervision import (
     Begin,
@@ -92,6 +92,7 @@ class Pool:
         self._stopping = False
         self._opening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._verdicts: dict[str, asyncio.Task[None]] = {}  # of attempts that are being given up, by their keys
 
     async def opened(self) -> None:
         """Take up, once, what is known of the workers and of what they train; every call awaits it."""
@@ -218,6 +219,8 @@ class Pool:
             if attempt is not None:
                 await self._settle_suspect(member, attempt, report)
             if report.key and (attempt is None or attempt.key != report.key):
+                if verdict := self._verdicts.get(report.key):
+                    await verdict  # a late word that came first would leave the child with nobody
                 await self._ledger.end_attempt(report.key, report.outcome, Verdict.LATE)
             if report.place not in (ended, member.ended):
                 break
@@ -229,7 +232,7 @@ class Pool:
     async def _settle_suspect(self, member: Member, attempt: Attempt, report: Report) -> None:
         if report.place != attempt.worker:
             cause = await self._cause_of_death(member)
-            await self._backlog.conclude(attempt, _failed(attempt, cause, obituary(attempt.worker, report.last_words)))
+            await self._backlog.conclude(attempt, failed(attempt, cause, obituary(attempt.worker, report.last_words)))
         elif report.key == attempt.key and report.outcome is not None:
             await self._backlog.conclude(attempt, report.outcome)
         else:
@@ -241,7 +244,7 @@ class Pool:
         self._members.pop(member.slot, None)
         if member.attempt is not None:
             cause = await self._cause_of_death(member)
-            await self._backlog.conclude(member.attempt, _failed(member.attempt, cause, reason))
+            await self._backlog.conclude(member.attempt, failed(member.attempt, cause, reason))
         self._news.put_nowait(reason)
 
     async def _cause_of_death(self, member: Member) -> Cause:
@@ -271,7 +274,9 @@ class Pool:
             case Restart():
                 self._restart(decision)
         if attempt is not None and not isinstance(decision, TakeBack) and decision.cause is not None:
-            self._spawn(self._backlog.conclude(attempt, _failed(attempt, decision.cause, decision.reason)))
+            outcome = failed(attempt, decision.cause, decision.reason)
+            verdict = self._verdicts[attempt.key] = self._spawn(self._backlog.conclude(attempt, outcome))
+            verdict.add_done_callback(lambda _: self._verdicts.pop(attempt.key))
 
     def _restart(self, decision: Restart) -> None:
         """End the worker's process; whoever waits for its word, if anyone does, enlists the next one."""
@@ -284,17 +289,13 @@ class Pool:
         if not waited_for:
             self._spawn(self._enlist(member))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)  # a task that nobody holds may be collected before it is done
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._news.put_nowait(error)
-
-
-def _failed(attempt: Attempt, cause: Cause, message: str) -> Outcome:
-    failure = Failure(cause=cause, message=message)
-    return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=attempt.seed, failure=failure)
