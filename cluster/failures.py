@@ -81,7 +81,8 @@ def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) 
     causes = Counter(failure.cause for failure in failures)
     given_up = Counter(failure.cause for failure in failures if failure.verdict == "outcome")
     children = len({failure.child_id for failure in failures})
-    lines = [f"{len(failures)} failed attempts at {children} children, by cause:"]
+    attempts = "1 failed attempt" if len(failures) == 1 else f"{len(failures):,} failed attempts"
+    lines = [f"{attempts} at {'1 child' if children == 1 else f'{children:,} children'}, by cause:"]
     for cause, count in causes.most_common():
         fate = f"{given_up[cause]} given up" if given_up[cause] else "none given up"
         lines.append(f"  {cause:13} {count:6,}   {fate}")

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
+from cluster.pool.checkpoints import CheckpointFolder
 from cluster.progress import Progress
 from cluster.remote.claims import TakenOver
 from cluster.remote.working_copy import driving
@@ -75,6 +76,8 @@ def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) 
         ledger = Ledger(folder.ledger, config.seed, config.max_children)
         try:
             ledger.end(state, message)
+            # A worker that was given up may have saved its child's state once more.
+            CheckpointFolder(folder.checkpoints).keep_only(ledger.open_children())
         finally:
             ledger.close()
     except sqlite3.Error as error:
