@@ -14,7 +14,15 @@ from torch import Tensor
 from ps.admission import check_layout, check_push, check_token, check_values
 from ps.codec import chunks, decode, encode, encoded_size
 from ps.directory import Directory, NoRoute, Route
-from ps.errors import ERRORS, MalformedMessage, StoreError, StoreUnavailable, TooFarAhead, Unauthenticated, WrongRun
+from ps.errors import (
+    MalformedMessage,
+    StoreError,
+    StoreUnavailable,
+    TooFarAhead,
+    Unauthenticated,
+    WrongRun,
+    named_error,
+)
 from ps.keeper import Keeper
 from ps.messages import ShardAck, ShardPush, ShardValues
 from ps.names import check_client
@@ -58,13 +66,14 @@ class GrpcStore:
         deadline_s: seconds for one attempt of one call.
         patience_s: seconds in which failed attempts are repeated; a call takes at most this plus one deadline.
         max_bytes: limit on the tensors of the layout and of every request.
+        interceptors: gRPC client interceptors, outermost first.
 
     Raises:
         ValueError: the addresses are not one per shard, or the token or a time cannot be used.
         TooLarge: the layout is above `max_bytes`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords that mean one thing each
         self,
         layout: Layout,
         addresses: Sequence[str] | Callable[[], Sequence[str]],
@@ -74,6 +83,7 @@ class GrpcStore:
         deadline_s: float = 10.0,
         patience_s: float = 60.0,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        interceptors: Sequence[Any] = (),
     ) -> None:
         check_layout(layout, max_bytes)
         if not deadline_s > 0 or not patience_s >= 0:
@@ -88,7 +98,9 @@ class GrpcStore:
         self._max_bytes = max_bytes
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(layout.shards * _CALLERS, thread_name_prefix="grpc-store")
-        self._directory = Directory(addresses, layout.shards, lambda address: _Connection(address, root_certificates))
+        self._directory = Directory(
+            addresses, layout.shards, lambda address: _Connection(address, root_certificates, interceptors)
+        )
         rules = layout.consistency
         self._keeper = Keeper(rules.members, rules.lease_s / 4, self._keep)
 
@@ -271,7 +283,7 @@ class GrpcStore:
         if code in _RETRIED or moved:
             return Missed(StoreUnavailable(f"{place} did not answer in {self._patience_s} s: {text}"), route.asked)
         metadata = dict(error.trailing_metadata() or ())
-        named = _named(metadata, error.details()) or StoreError(f"{place} failed: {text}")
+        named = named_error(metadata, error.details()) or StoreError(f"{place} failed: {text}")
         # Someone else may have been given the address of a shard that is gone.
         stranger = isinstance(named, WrongRun | Unauthenticated) or code is grpc.StatusCode.UNIMPLEMENTED
         return Missed(named, route.asked) if stranger and self._directory.moves else named
@@ -280,21 +292,14 @@ class GrpcStore:
 class _Connection:
     """A channel to one address, and the calls on it."""
 
-    def __init__(self, address: str, root_certificates: bytes | None) -> None:
+    def __init__(self, address: str, root_certificates: bytes | None, interceptors: Sequence[Any]) -> None:
         if root_certificates is None:
             self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
         else:
             credentials = grpc.ssl_channel_credentials(root_certificates)
             self._channel = grpc.secure_channel(address, credentials, _CHANNEL_OPTIONS)
-        self.stub: Any = ps_pb2_grpc.ParameterShardsStub(self._channel)
+        self.stub: Any = ps_pb2_grpc.ParameterShardsStub(grpc.intercept_channel(self._channel, *interceptors))
 
     def close(self) -> None:
         """Hang up; calls under way are cancelled."""
         self._channel.close()
-
-
-def _named(metadata: Mapping[str, Any], details: str) -> StoreError | None:
-    name = metadata.get("ps-error")
-    if name == TooFarAhead.__name__:
-        return TooFarAhead(details, applied=int(metadata["ps-applied"]))
-    return ERRORS[name](details) if name in ERRORS else None

@@ -1,5 +1,8 @@
 """Everything that a parameter store refuses, by name. The same exception arrives on both sides of the wire."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class StoreError(Exception):
     """Base of every error that a store raises about a request, its state, or its reachability."""
@@ -63,3 +66,11 @@ class CorruptSnapshot(StoreError):
 
 ERRORS: dict[str, type[StoreError]] = {error.__name__: error for error in StoreError.__subclasses__()}
 """The family by name: how the wire says which one it is."""
+
+
+def named_error(metadata: Mapping[str, Any], details: str) -> StoreError | None:
+    """The error that a server's trailing metadata names, or `None` if it names none of ours."""
+    name = metadata.get("ps-error")
+    if name == TooFarAhead.__name__:
+        return TooFarAhead(details, applied=int(metadata["ps-applied"]))
+    return ERRORS[name](details) if name in ERRORS else None

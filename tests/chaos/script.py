@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ps.client import GrpcStore
 from ps.store import Layout, ParameterStore, Push
-from ps.wire import ps_pb2_grpc
 
 FACTOR = int(os.environ.get("NASCLUSTER_CHAOS", "1"))
 """How many times longer than usual the random runs are."""
@@ -215,12 +214,7 @@ def _until_answered(send: Callable[[], Any]) -> Any:
 
 def connect(layout: Layout, addresses: Sequence[str], injector: Injector) -> GrpcStore:
     """A store whose pushes meet the script on their way."""
-    store = GrpcStore(layout, addresses, deadline_s=PATIENCE_S, patience_s=2 * PATIENCE_S)
-    store._stubs = [
-        ps_pb2_grpc.ParameterShardsStub(grpc.intercept_channel(store._channels[address], injector))
-        for address in addresses
-    ]
-    return store
+    return GrpcStore(layout, addresses, deadline_s=PATIENCE_S, patience_s=2 * PATIENCE_S, interceptors=[injector])
 
 
 def gradient(layout: Layout, client: str, sequence: int) -> dict[str, Tensor]:
