@@ -175,7 +175,8 @@ class Ledger:
             if known is not None:
                 if known == verdict and known_outcome == text:
                     return True  # the same word, delivered twice
-                if outcome and known != Verdict.OUTCOME:
+                # A worker that reports what it has said before brings nothing new.
+                if outcome and known != Verdict.OUTCOME and text != known_outcome:
                     db.execute("UPDATE attempts SET verdict = 'late', outcome = ? WHERE key = ?", (text, key))
                 return False
             end_attempts(db, "key = ?", key, self._clock(), outcome, verdict)

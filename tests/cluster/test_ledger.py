@@ -1,5 +1,6 @@
 import itertools
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,6 +177,8 @@ def test_a_child_to_be_trained_again_is_sampled_meanwhile(ledger: Ledger, path: 
     db = sqlite3.connect(path)
     assert db.execute("SELECT state FROM children").fetchall() == [("sampled",)]
     assert db.execute("SELECT cause, message, ended_at IS NULL FROM attempts").fetchall() == [("preempted", "why", 0)]
+    assert not ledger.end_attempt("a", outcome(cause=Cause.PREEMPTED), Verdict.LATE)  # the worker says it again
+    assert ledger.attempts(1)[0].verdict == Verdict.RETRY
     ledger.start(1, "there", "b", batch_size=8)
     ledger.end_attempt("b", outcome(), Verdict.OUTCOME)
     assert db.execute("SELECT state FROM children").fetchall() == [("running",)]
@@ -242,6 +245,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.rewards: dict[int, float] = {}
         self.sampled = 0
         self.attempts: dict[str, tuple[int, str | None]] = {}  # key -> child, verdict
+        self.results: defaultdict[str, Outcome | None] = defaultdict(lambda: None)
 
     @rule(target=children, replica=st.integers(0, 2), n=st.integers(1, 4))
     def admit(self, replica: int, n: int):  # type: ignore[no-untyped-def]
@@ -286,8 +290,10 @@ class LedgerMachine(RuleBasedStateMachine):
         if known is None:
             assert first
             self.attempts[key] = child, verdict
-        elif not first and known != "outcome":
+            self.results[key] = result
+        elif not first and known != "outcome" and self.results[key] != result:
             self.attempts[key] = child, "late"
+            self.results[key] = result
         if repeat and first:
             assert self.ledger.end_attempt(key, result, verdict)
 
