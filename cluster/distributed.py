@@ -123,8 +123,19 @@ def run_distributed(
 
         connections = Connections(layout=layout, token=token, ledger=ledger, pool=pool)
         ended = [host.run.remote(config, list(share), connections) for host, share in zip(hosts, shares, strict=True)]
-        _wait(ended, pool, folder, say)
+        try:
+            _wait(ended, pool, folder, say)
+        finally:
+            _end(hosts, ended)
         del held  # Ray ends an actor that nobody holds: they had to be held until here
+
+
+def _end(hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
+    """Ray would repeat what the replica hosts still do, and have a word to say on it when it is shut down."""
+    for host in hosts:
+        ray.kill(host)
+    if ended:
+        ray.wait(ended, num_returns=len(ended), timeout=LOOK_S)
 
 
 def _keep_checkpoints(config: RunConfig, folder: RunFolder, ledger: Handle, here: dict[str, Any]) -> list[Handle]:
