@@ -13,7 +13,7 @@ from cluster.evaluator import Assignment, Evaluator
 from cluster.records import Batch, Lesson, ReplicaLedger
 from cluster.seeding import child_seed, derive
 from controller.searcher import Child, Searcher, Update, View
-from ps.errors import TooFarAhead
+from ps.errors import LostPushes, TooFarAhead
 from ps.store import ParameterStore, Push, Snapshot
 
 NOTHING = Snapshot(values={}, versions=(), incarnations=(), applied=())
@@ -72,7 +72,10 @@ def replica_loop(replica: Replica) -> Iterator[None]:
                 ended[child_id] = ledger.finish(child_id, outcome, replica.reward(outcome))
             yield
         update = _learn(replica, [ended[child.id] for child in batch.children], snapshot, batch.number)
-        staleness = _push(replica, store, batch, update) if store else None
+        try:
+            staleness = _push(replica, store, batch, update, snapshot.applied) if store else None
+        except LostPushes:
+            continue  # a shard fell back while the children were trained: what it lacks comes first
         ledger.learned(replica.index, batch.number, Lesson(staleness=staleness, figures=update.figures))
     if store:
         store.leave(client(replica.index))
@@ -106,13 +109,19 @@ def client(index: int) -> str:
     return f"replica-{index}"
 
 
-def _push(replica: Replica, store: ParameterStore, batch: Batch, update: Update) -> tuple[int, ...]:
+def _push(
+    replica: Replica, store: ParameterStore, batch: Batch, update: Update, applied: tuple[int, ...]
+) -> tuple[int, ...]:
     """Push under an identity that is the same after a restart, so that a shard takes it only once.
 
     An update without gradients is pushed, too: others may wait for this replica to have done its part.
     """
     push = Push(
-        client=client(replica.index), sequence=batch.number, gradients=update.gradients, versions=batch.versions
+        client=client(replica.index),
+        sequence=batch.number,
+        gradients=update.gradients,
+        versions=batch.versions,
+        applied=applied,
     )
     return store.push(push).staleness
 

@@ -31,6 +31,10 @@ def check_push(layout: Layout, push: Push, max_bytes: int) -> None:
     """Raise the named error of the first thing that is wrong with a push; see `ParameterStore.push`."""
     if len(push.versions) != layout.shards or not all(type(v) is int and v >= 0 for v in push.versions):
         raise ValueError(f"`versions` must be {layout.shards} integers of at least 0, got {push.versions}")
+    if push.applied and (
+        len(push.applied) != layout.shards or not all(type(n) is int and n >= 0 for n in push.applied)
+    ):
+        raise ValueError(f"`applied` must be empty or {layout.shards} integers of at least 0, got {push.applied}")
     _check_size(push.gradients, max_bytes)
     check_tensors(layout.shapes, push.gradients)
 

@@ -175,6 +175,7 @@ class GrpcStore:
                 "client": push.client,
                 "sequence": push.sequence,
                 "seen_version": push.seen_version,
+                "seen_applied": push.seen_applied,
                 "size_bytes": len(data),
             }
             for number, chunk in enumerate(chunks(data)):

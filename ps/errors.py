@@ -60,6 +60,13 @@ class TooFarAhead(StoreError):
         self.applied = applied
 
 
+class LostPushes(StoreError):
+    """The shard lacks pushes that the client has seen applied: it fell back to an older snapshot. Nothing was applied.
+
+    The client pulls again, pushes what `applied` then says is missing, and then this push once more.
+    """
+
+
 class CorruptSnapshot(StoreError):
     """A snapshot file, and the one before it, cannot be read back as they were written."""
 

@@ -11,21 +11,27 @@ from ps.names import check_push_id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPush:
-    """One shard's part of a push: 1-D float32 slices by tensor name, possibly none, and the version it had seen.
+    """One shard's part of a push: 1-D float32 slices by tensor name, possibly none, and what it had seen.
+
+    Attributes:
+        seen_version, seen_applied: the shard's version, and the client's highest sequence there, at the pull.
 
     Raises:
-        ValueError: a client, a sequence or a version that no push can have.
+        ValueError: a client, a sequence, a version or a count that no push can have.
     """
 
     client: str
     sequence: int
     gradients: Mapping[str, Tensor]
     seen_version: int
+    seen_applied: int = 0
 
     def __post_init__(self) -> None:
         check_push_id(self.client, self.sequence)
         if self.seen_version < 0:
             raise ValueError(f"`seen_version` must be 0 or more, got {self.seen_version}")
+        if self.seen_applied < 0:
+            raise ValueError(f"`seen_applied` must be 0 or more, got {self.seen_applied}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,12 @@ def split_names(layout: Layout, parts: Partition, names: Sequence[str] | None) -
 
 def split_push(parts: Partition, push: Push) -> list[ShardPush]:
     """Each shard's part of a push. A shard without a named tensor gets one too: its version belongs in the ack."""
+    applied = push.applied or (0,) * len(parts)
     return [
-        ShardPush(client=push.client, sequence=push.sequence, gradients=part, seen_version=seen)
-        for part, seen in zip(split(parts, push.gradients), push.versions, strict=True)
+        ShardPush(
+            client=push.client, sequence=push.sequence, gradients=part, seen_version=version, seen_applied=sequence
+        )
+        for part, version, sequence in zip(split(parts, push.gradients), push.versions, applied, strict=True)
     ]
 
 

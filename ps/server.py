@@ -34,6 +34,7 @@ _CODES: dict[type[errors.StoreError], grpc.StatusCode] = {
     errors.MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooFarAhead: grpc.StatusCode.ABORTED,
+    errors.LostPushes: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WrongRun: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.NotDurable: grpc.StatusCode.INTERNAL,
@@ -142,6 +143,7 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
                     sequence=head.sequence,
                     gradients=decode(data),
                     seen_version=head.seen_version,
+                    seen_applied=head.seen_applied,
                 )
             ack = shard.push(push)
             return ps_pb2.PushReply(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ps.admission import check_names, check_tensors
-from ps.errors import NotInitialized, StoreError, UnknownParameter
+from ps.errors import LostPushes, NotInitialized, StoreError, UnknownParameter
 from ps.membership import Membership
 from ps.messages import ShardAck, ShardPush, ShardState, ShardValues
 from ps.optimizers import build_optimizer
@@ -111,11 +111,12 @@ class Shard:
         The ack of a repetition carries the staleness of the client's newest applied push.
 
         Raises:
-            NotInitialized, UnknownParameter, ShapeMismatch, NonFinite: nothing has changed.
+            NotInitialized, UnknownParameter, ShapeMismatch, NonFinite, LostPushes: nothing has changed.
         """
         try:
             self._require_initialized()
             check_tensors(self.shapes, push.gradients)
+            self._require_seen(push)
         except StoreError:
             self._rejected += 1
             raise
@@ -216,6 +217,14 @@ class Shard:
             sums={name: (saved.tensors[f"sum/{name}"].clone(), count) for name, count in data["summed"].items()},
         )
         self._membership.restore(data.get("membership", {}))
+
+    def _require_seen(self, push: ShardPush) -> None:
+        """A newer push would hide for ever that the ones before it are gone."""
+        last, _ = self._state.clients.get(push.client, (0, 0))
+        if last < push.seen_applied:
+            raise LostPushes(
+                f"shard {self.index} has {push.client!r} at push {last}, which it had seen at {push.seen_applied}"
+            )
 
     def _require_initialized(self) -> None:
         if not self._state.initialized:

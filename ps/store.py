@@ -151,6 +151,8 @@ class Push:
         gradients: tensor name -> float32 tensor of the layout's shape. Tensors that are not named stay as they
             are, their optimizer state included.
         versions: each shard's version at the pull that the gradients were computed from.
+        applied: `Snapshot.applied` of that pull or a later one, so that a shard which has lost pushes since refuses;
+            empty if the client does not know.
 
     Raises:
         ValueError: a client without a usable name, or a sequence outside 1 ... 2^63 - 1.
@@ -160,6 +162,7 @@ class Push:
     sequence: int
     gradients: Mapping[str, Tensor]
     versions: tuple[int, ...]
+    applied: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_push_id(self.client, self.sequence)
@@ -262,6 +265,7 @@ class ParameterStore(Protocol):
             NotInitialized: no values have been set.
             UnknownParameter, ShapeMismatch, NonFinite, TooLarge: a bad push; nothing has changed anywhere.
             ValueError: `versions` is not one number per shard.
+            LostPushes: a shard fell back since `push.applied` was seen; others may have taken the push.
             NotDurable, StoreUnavailable: not acked; sending it again with the same sequence is safe.
         """
         ...

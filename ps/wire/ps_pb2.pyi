@@ -55,20 +55,22 @@ class PullReply(_message.Message):
     def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., chunk: _Optional[bytes] = ..., applied: _Optional[int] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes")
+    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes", "seen_applied")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SEEN_VERSION_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SEEN_APPLIED_FIELD_NUMBER: _ClassVar[int]
     target: Target
     client: str
     sequence: int
     seen_version: int
     chunk: bytes
     size_bytes: int
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    seen_applied: int
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., seen_applied: _Optional[int] = ...) -> None: ...
 
 class PushReply(_message.Message):
     __slots__ = ("version", "incarnation", "staleness", "duplicate", "dropped")

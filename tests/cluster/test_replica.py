@@ -19,7 +19,7 @@ from cluster.replica import replica_loop
 from cluster.training import Trainer
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
-from ps.store import ParameterStore
+from ps.store import Ack, Layout, ParameterStore, Push
 
 CONFIG = RunConfig(
     task=TaskOptions(task="synthetic"),
@@ -182,6 +182,44 @@ def test_what_a_damaged_snapshot_has_lost_is_learnt_again_and_nothing_twice(
         assert sorted(set(run.trained)) == [1, 2, 3, 4, 5]
         again += learned > 0
     assert again > 5
+
+
+class FallingBack:
+    """A store one of whose shards dies between a pull and the push that follows, and restores its last but one."""
+
+    def __init__(self, layout: Layout, folder: Path, falls_at: int) -> None:
+        self._layout, self._folder, self._falls_at = layout, folder, falls_at
+        self.inner = LocalStore(layout, folder)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def push(self, push: Push) -> Ack:
+        if push.sequence == self._falls_at:
+            self._falls_at = 0
+            self.inner.close()
+            newest = self._folder / "shard-001.safetensors"
+            newest.write_bytes(newest.read_bytes()[:-1])
+            self.inner = LocalStore(self._layout, self._folder)
+        return self.inner.push(push)
+
+
+@pytest.mark.parametrize("falls_at", [2, 3])
+def test_a_shard_that_falls_back_under_a_live_replica_loses_nothing(tmp_path: Path, falls_at: int) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", CONFIG.seed, CONFIG.max_children, clock=lambda: 0.0)
+    ledger.begin(workers=1)
+    groups = make_parameters(CONFIG, make_searcher(CONFIG))
+    store: Any = FallingBack(make_layout(CONFIG, "run", groups), tmp_path / "shards", falls_at)
+    store.initialize(initial_values(groups))
+    trainer = Trainer(CONFIG)
+    evaluator = InProcessEvaluator(trainer, ledger, CONFIG.failures.reactions, batch_size=CONFIG.budget.batch_size)
+    for _ in replica_loop(make_replica(CONFIG, 0, store, evaluator, ledger)):
+        pass
+    assert [status.pushes for status in store.status()] == [3, 3]
+    assert all(len(ledger.attempts(child)) == 1 for child in range(1, 6))  # nothing was trained again for it
+    assert ledger.open_batch(0, 3) is None
+    ledger.close()
+    store.close()
 
 
 def test_a_ledger_behind_the_shards_numbers_its_next_batch_above_theirs(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ps.consistency import Consistency
-from ps.errors import NonFinite, StoreUnavailable, TooFarAhead
+from ps.errors import LostPushes, NonFinite, StoreUnavailable, TooFarAhead
 from ps.store import Ack, Group, Layout, ParameterStore, Push
-from tests.contracts.parameter_store import OpenStore, assert_equal
+from tests.contracts.parameter_store import OpenStore, assert_equal, sgd_layout
 
 NAMES = ("a", "b", "c")
 
@@ -181,6 +181,27 @@ class ConsistencyContract:
             store.leave(client)
         push(store, "stranger", 1, 1.0)
         assert value(store) == -7.0, "with nobody to wait for, each push is a round"
+
+    def test_a_shard_that_lacks_what_the_client_has_seen_refuses_and_changes_nothing(self, open_store: OpenStore):
+        """Else the newer push would hide for ever that the ones before it are gone."""
+        store = open_store(sgd_layout())
+        store.initialize({"x": torch.zeros(10)})
+
+        def push(sequence: int, applied: tuple[int, ...]) -> Push:
+            gradients = {"x": torch.ones(10)}
+            return Push(client="a", sequence=sequence, gradients=gradients, versions=(0, 0, 0), applied=applied)
+
+        store.push(push(1, ()))
+        with pytest.raises(LostPushes, match="'a' at push 1, which it had seen at 2"):
+            store.push(push(3, (2, 2, 2)))
+        assert store.pull(client="a").applied == (1, 1, 1)
+        assert torch.equal(store.pull().values["x"], torch.full((10,), -1.0))
+        store.push(push(2, (1, 1, 1)))
+        store.push(push(3, (2, 2, 2)))
+        assert store.push(push(3, (2, 2, 2))).duplicate  # a repetition has been seen, whatever it says it saw
+        assert torch.equal(store.pull().values["x"], torch.full((10,), -3.0))
+        with pytest.raises(ValueError, match="`applied` must be empty or 3 integers"):
+            store.push(push(4, (3,)))
 
     def test_a_push_in_an_open_round_is_applied_once(self, open_store: OpenStore):
         store = opened(open_store, layout("sync"))
