@@ -37,7 +37,8 @@ from cluster.links import (
 )
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from cluster.pool.crew import Order, Report
-from cluster.pool.pool import Pool, Terms
+from cluster.pool.pool import Pool
+from cluster.pool.supervision import Terms
 from cluster.pool.worker import LastWords, WorkerProcess
 from cluster.run_folder import writing
 
@@ -80,7 +81,7 @@ class Worker:
         slots = _checkpoint_slot if config.failures.checkpoint_children else None
         self._process = WorkerProcess(
             Trainer(config, gpu=bool(ray.get_gpu_ids()), slots=slots),
-            place=f"worker-{slot}@{ray.util.get_node_ip_address()}:{os.getpid()}",
+            place=f"worker-{slot}@{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}",
             node=context.get_node_id(),
             beat=lambda place, key: _beat(slot, place, key),
             last_words=before,

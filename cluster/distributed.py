@@ -22,7 +22,7 @@ from cluster.config import RunConfig, Topology
 from cluster.links import CHECKPOINTS, LEDGER, POOL, Connections, Handle, open_store, worker_name
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
-from cluster.pool.pool import Terms
+from cluster.pool.supervision import Terms
 from cluster.run_folder import RunFolder, Stopped
 from ps.store import Layout
 
@@ -172,9 +172,12 @@ def _wait(ended: list[ray.ObjectRef], pool: Handle, folder: RunFolder, say: Call
     Raises:
         Stopped: nothing is in training any more.
     """
-    loss = pool.next_loss.remote()
+    loss, stop = pool.next_loss.remote(), None
     while ended:
-        done, _ = ray.wait([*ended, loss], num_returns=1, timeout=LOOK_S)
+        done, _ = ray.wait([*ended, loss, *([stop] if stop else [])], num_returns=1, timeout=LOOK_S)
+        if stop and stop in done:
+            ray.get(stop)
+            raise Stopped
         if loss in done:
             try:
                 say(f"A worker is lost: {ray.get(loss)}")
@@ -184,10 +187,9 @@ def _wait(ended: list[ray.ObjectRef], pool: Handle, folder: RunFolder, say: Call
         elif done:
             ray.get(done)
             ended.remove(done[0])
-        elif folder.stop_asked():
+        elif folder.stop_asked() and stop is None:
             say("Stopping: nothing more is begun, and what is in training ends first ...")
-            ray.get(pool.stop.remote())
-            raise Stopped
+            stop = pool.stop.remote()
 
 
 def _serve_shards(

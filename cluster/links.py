@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray._private.state import state as ray_state
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError, RayTaskError
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.evaluator import Assignment
-from cluster.pool.crew import BrokenOff, Gone, Order, Report
+from cluster.pool.crew import BrokenOff, Gone, NotBegun, Order, Report
 from cluster.pool.supervision import Nodes
 from cluster.records import Attempt, Verdict
 
@@ -132,13 +132,18 @@ class RayCrew:
         """See `Crew.train`."""
         try:
             worker = actor(worker_name(slot))
-            return await worker.train.remote(order)
-        except (RayActorError, ValueError) as error:
+        except ValueError as error:  # Ray has forgotten it
             raise BrokenOff(_last_line(error)) from error
-        except RayError as error:
+        try:
+            return await worker.train.remote(order)
+        except NotBegun:
+            raise
+        except RayTaskError as error:  # the worker answered, with an error that is no child's
             failure = Failure(cause=Cause.CRASHED, message=str(error))
             seed = order.assignment.seed
             return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=seed, failure=failure)
+        except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
+            raise BrokenOff(_last_line(error)) from error
 
     def restart(self, slot: int) -> None:
         """See `Crew.restart`."""

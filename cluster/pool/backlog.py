@@ -1,10 +1,10 @@
 """The children that were asked for or are in training, and what each attempt at them means. Part of the pool."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from child_trainer.outcome import Outcome
+from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.crew import Order, PoolLedger
 from cluster.pool.reactions import Past, Reactions, past_of
@@ -29,6 +29,11 @@ class _Child:
     assignment: Assignment | None = None
     avoid: set[int] = field(default_factory=set)
     out: bool = False
+
+    def remember(self, attempts: Sequence[Attempt]) -> None:
+        """Take up what the ledger knows of it."""
+        self.past = past_of(attempts)
+        self.avoid = {attempt.slot for attempt in attempts if attempt.cause}
 
 
 class Backlog:
@@ -71,28 +76,40 @@ class Backlog:
     async def resume(self, attempt: Attempt) -> None:
         """An earlier pool has given the child to a worker, which may still have it."""
         child = self._child(attempt.child_id)
-        child.past, child.out = past_of(await self._ledger.attempts(attempt.child_id)), True
+        child.remember(await self._ledger.attempts(attempt.child_id))
+        child.out = True
 
-    def give_out(self, child_id: int, key: str) -> Order:
-        """Take a child that waits from the queue, to be trained as the attempt `key`."""
+    def give_out(self, child_id: int, key: str, place: str) -> Order:
+        """Take a child that waits from the queue, to be trained as the attempt `key` by the process at `place`."""
         del self.waiting[child_id]
         child = self._children[child_id]
         assert child.assignment is not None
         child.out = True
         size = self._reactions.batch_size(self._batch_size, child.past)
-        return Order(key=key, assignment=child.assignment, batch_size=None if size == self._batch_size else size)
+        smaller = None if size == self._batch_size else size
+        return Order(key=key, place=place, assignment=child.assignment, batch_size=smaller)
 
-    async def conclude(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Settle what an attempt means; a later word on the same attempt changes nothing."""
+    async def conclude(self, attempt: Attempt, outcome: Outcome, *, taken_back: bool = False) -> None:
+        """Settle what an attempt means; a later word on the same attempt changes nothing.
+
+        Args:
+            attempt: which.
+            outcome: what it came to.
+            taken_back: the child was asked back, and goes on later whatever is to follow a preemption.
+        """
         self.settling += 1
         try:
-            child = self._child(attempt.child_id)
-            again = outcome.failure is not None and self._reactions.again(outcome.failure.cause, child.past)
+            known = self._children.get(attempt.child_id)
+            cause = outcome.failure and outcome.failure.cause
+            returned = taken_back and cause == Cause.PREEMPTED
+            past = known.past if known else Past()
+            again = cause is not None and (returned or self._reactions.again(cause, past))
             verdict = Verdict.RETRY if again else Verdict.OUTCOME
             if not await self._ledger.end_attempt(attempt.key, outcome, verdict):
                 return
-            if outcome.failure and again:
-                child.past = Past((*child.past.causes, outcome.failure.cause))
+            child = self._child(attempt.child_id)
+            if cause and again:
+                child.past = Past((*child.past.causes, cause))
                 child.avoid.add(attempt.slot)
                 self._requeue(attempt.child_id, child)
             else:
@@ -102,8 +119,12 @@ class Backlog:
 
     async def void(self, attempt: Attempt) -> None:
         """The attempt never began: the worker does not know of it."""
-        if await self._ledger.end_attempt(attempt.key, None, Verdict.LOST):
-            self._requeue(attempt.child_id, self._child(attempt.child_id))
+        self.settling += 1
+        try:
+            if await self._ledger.end_attempt(attempt.key, None, Verdict.LOST):
+                self._requeue(attempt.child_id, self._child(attempt.child_id))
+        finally:
+            self.settling -= 1
 
     async def _admit(self, child_id: int, child: _Child) -> None:
         attempts = await self._ledger.attempts(child_id)
@@ -113,8 +134,7 @@ class Backlog:
         if settled is not None:
             self._settle(child_id, child, settled)
             return
-        child.past = past_of(attempts)
-        child.avoid = {attempt.slot for attempt in attempts if attempt.cause}
+        child.remember(attempts)
         self._queue(child_id, child)
 
     def _child(self, child_id: int) -> _Child:

@@ -16,11 +16,13 @@ class Order:
 
     Attributes:
         key: names the attempt.
+        place: the process that is meant; another one at the same slot refuses.
         assignment: the child.
         batch_size: instead of the budget's, or `None`.
     """
 
     key: str
+    place: str
     assignment: Assignment
     batch_size: int | None
 
@@ -66,6 +68,10 @@ class BrokenOff(Exception):
     """A call to a worker brought no answer: its process may have died, or may still be at it."""
 
 
+class NotBegun(Exception):
+    """The process that was meant is not there any more; the one in its place has not begun."""
+
+
 class Crew(Protocol):
     """The workers as the pool reaches them, by slot."""
 
@@ -74,7 +80,7 @@ class Crew(Protocol):
         ...
 
     async def train(self, slot: int, order: Order) -> Outcome:
-        """Have it train a child; raises `BrokenOff`."""
+        """Have it train a child; raises `BrokenOff` or `NotBegun`."""
         ...
 
     def restart(self, slot: int) -> None:

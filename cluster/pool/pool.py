@@ -6,14 +6,12 @@ started again: a worker keeps the outcome of its last attempt until it gets anot
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.backlog import Backlog
-from cluster.pool.crew import BrokenOff, Crew, Gone, Order, PoolLedger, Report, failed, obituary
-from cluster.pool.reactions import Reactions
+from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, Order, PoolLedger, Report, failed, obituary
 from cluster.pool.supervision import (
     Begin,
     Decision,
@@ -21,8 +19,8 @@ from cluster.pool.supervision import (
     Member,
     Nodes,
     Restart,
-    Rules,
     TakeBack,
+    Terms,
     assign,
     cause_of_death,
     watch,
@@ -39,23 +37,6 @@ AGAIN_S = 0.05
 
 class NoWorkers(RuntimeError):
     """No worker is left to train anything."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
-    """What a pool goes by.
-
-    Attributes:
-        rules: what is allowed.
-        reactions: what follows a failure.
-        batch_size: the budget's.
-        renew_crashed: start a worker afresh after a crashed child, as a GPU may be unusable for its process then.
-    """
-
-    rules: Rules
-    reactions: Reactions
-    batch_size: int
-    renew_crashed: bool = False
 
 
 class Pool:
@@ -90,6 +71,7 @@ class Pool:
         )
         self._news: asyncio.Queue[str | BaseException] = asyncio.Queue()
         self._stopping = False
+        self._failure: BaseException | None = None
         self._opening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._verdicts: dict[str, asyncio.Task[None]] = {}  # of attempts that are being given up, by their keys
@@ -114,6 +96,8 @@ class Pool:
         attempt = member.attempt
         if place == member.place or (attempt is not None and place == attempt.worker):
             member.heard_at = self._clock()
+        elif member.slot in self._idle and place != member.ended:
+            self._spawn(self._enlist(member))  # it died while it was idle, and this is the next process
         return key is not None and (member.asked_back or attempt is None or attempt.key != key)
 
     async def stop(self) -> None:
@@ -124,7 +108,9 @@ class Pool:
         await self.opened()
         self._stopping = True
         self._watch()
-        while self._backlog.settling or any(member.attempt for member in self._members.values()):
+        while self._backlog.settling or self._verdicts or any(m.attempt for m in self._members.values()):
+            if self._failure:
+                raise self._failure
             await asyncio.sleep(AGAIN_S)
 
     async def next_loss(self) -> str:
@@ -146,7 +132,10 @@ class Pool:
         self._nodes = await self._crew.nodes()
         for attempt in await self._ledger.running():
             await self._backlog.resume(attempt)
-            self._members[attempt.slot].attempt = attempt
+            member = self._members[attempt.slot]
+            if member.attempt is not None:  # a slot has one attempt: of the older one nobody can tell any more
+                await self._backlog.void(member.attempt)
+            member.attempt = attempt
         for member in self._members.values():
             member.heard_at = self._clock()
             self._spawn(self._enlist(member))
@@ -154,13 +143,15 @@ class Pool:
 
     def _assign(self) -> None:
         if not self._stopping:
-            for begin in assign(list(self._idle.values()), self._backlog.waiting.values(), self._nodes):
+            idle, nodes = list(self._idle.values()), self._nodes
+            living = {m.slot for m in self._members.values() if m.place and m.node not in nodes.draining}
+            for begin in assign(idle, self._backlog.waiting.values(), nodes, living=living):
                 self._begin(begin)
 
     def _begin(self, begin: Begin) -> None:
         member = self._idle.pop(begin.slot)
         assert member.place is not None
-        order = self._backlog.give_out(begin.child_id, self._new_key())
+        order = self._backlog.give_out(begin.child_id, self._new_key(), member.place)
         attempt = Attempt(
             child_id=begin.child_id,
             seed=order.assignment.seed,
@@ -180,8 +171,12 @@ class Pool:
                 outcome = await self._crew.train(member.slot, order)
             except BrokenOff:
                 pass  # what the worker reports settles the attempt
+            except NotBegun:
+                await self._backlog.void(attempt)
+                if member.attempt is attempt:
+                    member.attempt = None
             else:
-                await self._backlog.conclude(attempt, outcome)
+                await self._backlog.conclude(attempt, outcome, taken_back=member.asked_back)
                 if member.attempt is attempt:
                     self._free(member, outcome)
                     return
@@ -226,7 +221,7 @@ class Pool:
                 break
             await asyncio.sleep(AGAIN_S)  # the process that answered is the one that was just ended
         member.place, member.node, member.trained = report.place, report.node, report.trained
-        member.attempt, member.asked_back, member.worn = None, False, None
+        member.attempt, member.asked_back, member.worn, member.given_up_at = None, False, None, None
         self._use(member)
 
     async def _settle_suspect(self, member: Member, attempt: Attempt, report: Report) -> None:
@@ -270,7 +265,7 @@ class Pool:
             case TakeBack():
                 member.asked_back = True
             case GiveUp():
-                member.attempt = None
+                member.attempt, member.given_up_at = None, self._clock()
             case Restart():
                 self._restart(decision)
         if attempt is not None and not isinstance(decision, TakeBack) and decision.cause is not None:
@@ -283,7 +278,7 @@ class Pool:
         member = self._members[decision.slot]
         waited_for = member.attempt is not None or member.place is None
         member.ended = member.place or (member.attempt and member.attempt.worker) or member.ended
-        member.attempt, member.place = None, None
+        member.attempt, member.place, member.given_up_at = None, None, None
         self._idle.pop(member.slot, None)
         self._crew.restart(member.slot)
         if not waited_for:
@@ -298,4 +293,5 @@ class Pool:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
+            self._failure = self._failure or error
             self._news.put_nowait(error)

@@ -3,10 +3,11 @@
 Time comes in, decisions with reasons come out. The pool (`cluster/pool/pool.py`) only carries them out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from child_trainer.outcome import Cause
+from cluster.pool.reactions import Reactions
 from cluster.records import Attempt
 
 SUSPECT_S = 10.0
@@ -30,6 +31,23 @@ class Rules:
     checkpoints: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What a pool goes by.
+
+    Attributes:
+        rules: what is allowed.
+        reactions: what follows a failure.
+        batch_size: the budget's.
+        renew_crashed: start a worker afresh after a crashed child, as a GPU may be unusable for its process then.
+    """
+
+    rules: Rules
+    reactions: Reactions
+    batch_size: int
+    renew_crashed: bool = False
+
+
 @dataclass(kw_only=True, slots=True)
 class Member:
     """One worker of the fleet as the pool knows it.
@@ -44,6 +62,7 @@ class Member:
         worn: why its process is to be started afresh before it gets another child.
         asked_back: it was asked to give its child back.
         ended: the process that was ended last; it may still answer for a moment.
+        given_up_at: when its attempt was given up while it was waited for; `None` once it has reported or was ended.
     """
 
     slot: int
@@ -55,6 +74,7 @@ class Member:
     worn: str | None = None
     asked_back: bool = False
     ended: str | None = None
+    given_up_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +144,26 @@ def watch(now: float, members: Iterable[Member], nodes: Nodes, rules: Rules, *, 
     return [decision for decision in found if decision is not None]
 
 
-def assign(idle: Sequence[Member], waiting: Iterable[Waiting], nodes: Nodes) -> list[Begin]:
-    """Children to workers, both in their order; where there is a choice, not where a child has failed before."""
+def assign(
+    idle: Sequence[Member], waiting: Iterable[Waiting], nodes: Nodes, *, living: Set[int] | None = None
+) -> list[Begin]:
+    """Children to workers, both in their order; where there is a choice, not where a child has failed before.
+
+    Args:
+        idle: who is free.
+        waiting: who is first in line comes first.
+        nodes: those that are told to go get nothing.
+        living: the slots that may ever be free. A child that has failed at all of them waits for no other: it would
+            be passed over for ever.
+    """
     free = {member.slot: None for member in idle if member.node not in nodes.draining}
     begun: list[Begin] = []
     left: list[Waiting] = []
     for child in waiting:
         if not free:
             break
-        slot = next((slot for slot in free if slot not in child.avoid), None)
+        nowhere_else = living is not None and living <= child.avoid
+        slot = next((slot for slot in free if nowhere_else or slot not in child.avoid), None)
         if slot is None:
             left.append(child)
         else:
@@ -161,10 +192,17 @@ def _gone(node: str | None, nodes: Nodes) -> bool:
     return node is not None and node not in nodes.alive
 
 
+def _overdue(now: float, member: Member, rules: Rules) -> str | None:
+    """Why a process that was given up while it was waited for is to be ended: it hangs, and keeps the slot."""
+    if member.given_up_at is None or now - member.given_up_at <= rules.silence_s:
+        return None
+    return f"it was given up and has not reported for {now - member.given_up_at:.0f} s"
+
+
 def _about(now: float, member: Member, nodes: Nodes, rules: Rules, stopping: bool) -> Decision | None:
     attempt, slot = member.attempt, member.slot
     if attempt is None:
-        reason = wear(member, rules) if member.place is not None else None
+        reason = wear(member, rules) if member.place is not None else _overdue(now, member, rules)
         return Restart(slot=slot, cause=None, reason=reason) if reason else None
     taken, silent = now - attempt.started_at, now - member.heard_at
     if rules.child_timeout_s is not None and taken > rules.child_timeout_s:

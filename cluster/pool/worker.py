@@ -10,7 +10,7 @@ from typing import IO
 
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Trains
-from cluster.pool.crew import Order, Report
+from cluster.pool.crew import NotBegun, Order, Report
 
 BEAT_S = 2.0
 """Seconds between two signs of life."""
@@ -56,7 +56,13 @@ class WorkerProcess:
         )
 
     def train(self, order: Order) -> Outcome:
-        """Train one child; its outcome is kept until the next one begins, should the answer be lost."""
+        """Train one child; its outcome is kept until the next one begins, should the answer be lost.
+
+        Raises:
+            NotBegun: the order was meant for the process before this one.
+        """
+        if order.place != self._place:
+            raise NotBegun(f"{self._place} is not {order.place}")
         self._last, self._key = None, order.key
         try:
             outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)

@@ -18,8 +18,8 @@ from child_trainer.outcome import Budget
 from cluster.actors import CheckpointHost, LedgerHost, PoolHost, Worker
 from cluster.config import RunConfig, TaskOptions
 from cluster.links import CHECKPOINTS, LEDGER, POOL, worker_name
-from cluster.pool.pool import Terms
 from cluster.pool.reactions import Reactions
+from cluster.pool.supervision import Terms
 from cluster.records import Attempt
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture

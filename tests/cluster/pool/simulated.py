@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.evaluator import Assignment
 from cluster.ledger import Ledger
-from cluster.pool.crew import BrokenOff, Gone, Order, Report
-from cluster.pool.pool import Pool, Terms
+from cluster.pool.crew import BrokenOff, Gone, NotBegun, Order, Report
+from cluster.pool.pool import Pool
 from cluster.pool.reactions import Reactions
-from cluster.pool.supervision import Nodes, Rules
+from cluster.pool.supervision import Nodes, Rules, Terms
 from cluster.records import Attempt, Verdict
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -71,6 +71,7 @@ class Process:
     last: tuple[str, Outcome] | None = None
     trained: int = 0
     mute: bool = False
+    deaf: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,12 @@ class World:
             if self.pool is None or process.mute or process.dead.is_set():
                 continue
             key = process.key
-            if await self.pool.beat(slot, process.place, key) and key is not None and process.key == key:
+            if (
+                await self.pool.beat(slot, process.place, key)
+                and key is not None
+                and process.key == key
+                and not process.deaf
+            ):
                 process.give_back.set()
 
     # How the pool reaches it: `cluster.pool.crew.Crew`.
@@ -178,6 +184,8 @@ class World:
 
     async def _train(self, process: Process, order: Order) -> Outcome:
         await process.up.wait()
+        if order.place != process.place:
+            raise NotBegun(order.place)
         async with process.busy:
             process.give_back.clear()
             process.key, process.last = order.key, None
@@ -257,14 +265,14 @@ class Search:
         self.keys = (f"k{number}" for number in itertools.count())
         self.ended_at: dict[int, float] = {}
 
-    async def begin(self) -> None:
+    async def begin(self, *, ask: bool = True) -> None:
         self.ledger.begin(workers=self.slots)
         proposals = [Proposal(tokens=(0, 0, 0), architecture=ARCHITECTURE)] * self.children
         self.ledger.admit(0, 1, proposals, ())
         self.world = World(self.ledger, self.slots, self.seconds, self.results)
-        self.start_pool()
+        self.start_pool(ask=ask)
 
-    def start_pool(self) -> None:
+    def start_pool(self, *, ask: bool = True) -> None:
         """Start the pool, again if there was one: whatever the last one did is left undone from here on."""
         for task in list(getattr(self, "_of_pool", ())):
             task.cancel()
@@ -276,14 +284,18 @@ class Search:
             self.slots, self.world, SlowLedger(self.ledger), terms, clock=self.now, new_key=lambda: next(self.keys)
         )
         self._of_pool = [
-            asyncio.get_running_loop().create_task(self._replica(child.id)) for child in self.ledger.pending()
+            asyncio.get_running_loop().create_task(self.replica(child.id)) for child in self.ledger.pending() if ask
         ]
 
-    async def _replica(self, child_id: int) -> None:
+    async def replica(self, child_id: int) -> None:
         assignment = Assignment(child_id=child_id, architecture=ARCHITECTURE, seed=100 + child_id)
         outcome = await self.pool.evaluate(assignment)
         self.ledger.finish(child_id, outcome, 0.0)
         self.ended_at[child_id] = self.now()
+
+    async def chain(self, children: Iterable[int]) -> None:
+        for child_id in children:
+            await self.replica(child_id)
 
     async def until_all_have_ended(self, within_s: float = 10_000.0) -> None:
         while self.ledger.completed() < self.children:

@@ -265,6 +265,112 @@ MISFORTUNES: dict[str, Callable[[Search, int], None]] = {
     "sigterm": lambda search, slot: search.world.processes[slot].give_back.set(),
 }
 
+
+@pytest.mark.parametrize("beats_again", [False, True])
+def test_a_worker_that_hangs_while_the_pool_dies_does_not_keep_its_slot(beats_again: bool) -> None:
+    """It can only be ended: it will never report, and it does not look whether its child is asked back."""
+
+    async def whole() -> None:
+        hangs = True
+        search = Search(children=2, slots=1, seconds=lambda i: 1e9 if i == 1 and hangs else 10.0)
+        await search.begin()
+        await asyncio.sleep(START_S + 5)
+        process = search.world.processes[0]
+        process.mute, process.deaf = True, True
+        search.start_pool()
+        hangs = False
+        await asyncio.sleep(SUSPECT_S + 10)
+        process.mute = not beats_again
+        await search.until_all_have_ended(within_s=300)
+        assert search.world.restarts == [0]
+        assert search.attempts(1) == [("retry", "crashed"), ("outcome", None)]
+
+    run_virtually(whole())
+
+
+def test_the_successor_of_a_worker_that_died_idle_is_not_taken_for_silent() -> None:
+    async def whole() -> None:
+        search = Search(children=2, slots=1, seconds=lambda i: 5.0 if i == 1 else 200.0)
+        await search.begin(ask=False)
+        await search.replica(1)
+        search.world.kill(0)
+        await asyncio.sleep(10)
+        await search.replica(2)
+        assert search.attempts(2) == [("outcome", None)]
+        assert search.world.restarts == []
+        assert search.ledger.attempts(2)[0].worker == search.world.processes[0].place
+
+    run_virtually(whole())
+
+
+def test_a_child_that_met_the_wrong_process_has_not_failed() -> None:
+    """The worker died idle, and nobody has noticed when the next child comes."""
+
+    async def whole() -> None:
+        search = Search(children=2, slots=1)
+        await search.begin(ask=False)
+        await search.replica(1)
+        search.world.kill(0)
+        await search.replica(2)
+        assert search.attempts(2) == [("lost", None), ("outcome", None)]
+
+    run_virtually(whole())
+
+
+def test_a_stop_does_not_wait_for_a_ledger_that_cannot_be_written() -> None:
+    async def whole() -> None:
+        search = Search(children=1, slots=1)
+        await search.begin()
+        await asyncio.sleep(START_S + 5)
+        search.ledger.close()
+        with pytest.raises(Exception, match="closed database"):
+            await asyncio.wait_for(search.pool.stop(), 100)
+
+    run_virtually(whole())
+
+
+def test_a_child_that_failed_everywhere_keeps_its_place_in_line() -> None:
+    """Others that come later do not go before it."""
+
+    async def whole() -> None:
+        search = Search(children=40, slots=1)
+        await search.begin(ask=False)
+        first = asyncio.create_task(search.replica(1))
+        await asyncio.sleep(START_S + 5)
+        search.world.kill(0)
+        rest = [asyncio.create_task(search.chain(range(start, 41, 2))) for start in (2, 3)]
+        await asyncio.gather(first, *rest)
+        assert search.ended_at[1] < 60
+
+    run_virtually(whole())
+
+
+def test_where_a_child_has_failed_is_known_after_the_pool_has_died() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 5)
+        search.world.kill(search.slot_of(1))
+        await asyncio.sleep(START_S + 3)
+        search.start_pool()
+        await asyncio.sleep(1)
+        search.world.kill(search.slot_of(1))
+
+    search = tell(Search(children=1, slots=3), story)
+    assert len({attempt.slot for attempt in search.ledger.attempts(1)}) == 3
+
+
+def test_a_stop_takes_children_back_whatever_follows_a_preemption() -> None:
+    async def whole() -> None:
+        reactions = Reactions(max_attempts=3, by_cause=parse_reactions("preempted=drop"))
+        rules = Rules(checkpoints=True)
+        search = Search(children=1, slots=1, seconds=lambda _: 1e6, rules=rules, reactions=reactions)
+        await search.begin()
+        await asyncio.sleep(START_S + 5)
+        await search.pool.stop()
+        assert search.attempts(1) == [("retry", "preempted")]
+
+    run_virtually(whole())
+
+
 EVENTS = st.lists(
     st.tuples(
         st.floats(0, 12),

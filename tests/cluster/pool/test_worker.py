@@ -41,7 +41,7 @@ class Trainer:
 process = WorkerProcess(Trainer(), place="here", node="n", beat=lambda place, key: False)
 process.leave_on_sigterm()
 for number in (1, 2):
-    outcome = process.train(Order(key=f"k{number}", assignment=assignment(number), batch_size=None))
+    outcome = process.train(Order(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None))
     report = process.report()
     assert (report.key, report.outcome, report.trained) == (f"k{number}", outcome, number)
     print(outcome.failure.cause if outcome.failure else "finished", flush=True)
@@ -126,7 +126,7 @@ def _fast_beats(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def order(number: int) -> Order:
-    return Order(key=f"k{number}", assignment=assignment(number), batch_size=None)
+    return Order(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None)
 
 
 def process_with(trainer: Any, beat: Beat) -> WorkerProcess:
