@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -157,6 +158,10 @@ class ShardHost:
 
     def ready(self) -> None:
         """Returns once the shards are served."""
+
+    def serve(self) -> None:
+        """Never returns. The call ends with the reason if this host dies and cannot be started again."""
+        threading.Event().wait()
 
 
 @ray.remote(**SURVIVES)

@@ -123,15 +123,16 @@ def run_distributed(
 
         connections = Connections(layout=layout, token=token, ledger=ledger, pool=pool)
         ended = [host.run.remote(config, list(share), connections) for host, share in zip(hosts, shares, strict=True)]
+        serving = [host.serve.remote() for host in shard_hosts]
         try:
-            _wait(ended, pool, folder, say)
+            _wait(ended, serving, pool, folder, say)
         finally:
-            _end(hosts, ended)
+            _end([*hosts, *shard_hosts], [*ended, *serving])
         del held  # Ray ends an actor that nobody holds: they had to be held until here
 
 
 def _end(hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
-    """Ray would repeat what the replica hosts still do, and have a word to say on it when it is shut down."""
+    """Ray would repeat what the hosts still do, and have a word to say on it when it is shut down."""
     for host in hosts:
         ray.kill(host)
     if ended:
@@ -166,15 +167,21 @@ def _start_workers(config: RunConfig, cluster: Cluster, here: dict[str, Any]) ->
     return pool, workers
 
 
-def _wait(ended: list[ray.ObjectRef], pool: Handle, folder: RunFolder, say: Callable[[str], object]) -> None:
-    """Wait for all replicas; raise what ended one of them, that no worker is left, or that the run is to stop.
+def _wait(
+    ended: list[ray.ObjectRef],
+    serving: list[ray.ObjectRef],
+    pool: Handle,
+    folder: RunFolder,
+    say: Callable[[str], object],
+) -> None:
+    """Wait for all replicas; raise what ended one of them or a shard host, or that no worker is left.
 
     Raises:
         Stopped: nothing is in training any more.
     """
     loss, stop = pool.next_loss.remote(), None
     while ended:
-        done, _ = ray.wait([*ended, loss, *([stop] if stop else [])], num_returns=1, timeout=LOOK_S)
+        done, _ = ray.wait([*ended, loss, *([stop] if stop else []), *serving], num_returns=1, timeout=LOOK_S)
         if stop and stop in done:
             ray.get(stop)
             raise Stopped
@@ -185,7 +192,7 @@ def _wait(ended: list[ray.ObjectRef], pool: Handle, folder: RunFolder, say: Call
                 time.sleep(AGAIN_S)
             loss = pool.next_loss.remote()
         elif done:
-            ray.get(done)
+            ray.get(done)  # a shard host never ends but with an error
             ended.remove(done[0])
         elif folder.stop_asked() and stop is None:
             say("Stopping: nothing more is begun, and what is in training ends first ...")

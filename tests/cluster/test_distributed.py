@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -136,6 +137,27 @@ def test_a_killed_actor_comes_back_and_nothing_is_lost_or_done_twice(actor: str)
     db = sqlite3.connect(run_folder(actor) / "ledger.sqlite")
     assert db.execute("SELECT count(*) FROM attempts").fetchone() == (60,)  # no training was repeated
     db.close()
+
+
+def test_a_shard_host_that_cannot_start_again_ends_the_run_with_the_reason() -> None:
+    name = "damaged"
+    flags = ["--max-children", 500, "--child-seconds", 0.2, "--workers", 2, "--children", 3]
+    process = nascluster("launch", "synthetic", "--name", name, *flags)
+    wait_for(name, finished=9)
+    found = subprocess.run(["pgrep", "-f", "ray::ShardHost"], capture_output=True, text=True, check=True).stdout.split()
+    (ours,) = [int(pid) for pid in found if session_of(int(pid)) == session_of(process.pid)]
+    os.kill(ours, signal.SIGSTOP)  # so that it does not write again what is damaged now
+    for file in (run_folder(name) / "shards").glob("shard-000*.safetensors"):
+        file.write_bytes(b"damaged")
+    began = time.monotonic()
+    os.kill(ours, signal.SIGKILL)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 1, out + err
+    assert err == ""
+    assert time.monotonic() - began < 60
+    after = status(name)
+    assert after["state"] == "failed"
+    assert "shard-000" in after["message"]
 
 
 def test_a_search_on_digits_joins_the_cluster_it_is_told_of(cluster: str) -> None:
