@@ -112,6 +112,10 @@ def _checkpoint_slot(child_id: int) -> ChildSlot:
 class CheckpointHost(CheckpointFolder):
     """The children's checkpoints, in the run's folder."""
 
+    def __init__(self, path: Path) -> None:
+        self._writing = writing(path.parent)
+        super().__init__(path)
+
 
 @ray.remote(**SURVIVES)
 class PoolHost:

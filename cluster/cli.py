@@ -23,7 +23,7 @@ from cluster.progress import facts
 from cluster.recipes import RECIPES, differences
 from cluster.run_folder import RunFolder, existing_run, resumable_run, run_folder
 from cluster.status import Status, read_status
-from cluster.summary import best_lines, summary, training_command
+from cluster.summary import best_lines, training_command
 
 T = TypeVar("T")
 
@@ -78,8 +78,8 @@ def run(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(f"nascluster: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("nascluster: interrupted before anything was written", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"nascluster: {str(interrupt) or 'interrupted before anything was written'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         return 1
@@ -174,10 +174,15 @@ def _stop(arguments: list[str]) -> int:
         if status.state != "running":
             raise UsageError(f"the run {name!r} is not running: it has {status.state}")
         folder.ask_to_stop()
-        print(f"{name}: asked to stop; {status.running} children are in training", flush=True)
-        while not no_wait and status.state == "running":
-            time.sleep(0.5)
-            status = _read(existing_run(storage_path, name))  # which copies it anew if the driver is elsewhere
+        try:
+            print(f"{name}: asked to stop; {status.running} children are in training", flush=True)
+            while not no_wait and status.state == "running":
+                time.sleep(0.5)
+                status = _read(existing_run(storage_path, name))  # which copies it anew if the driver is elsewhere
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted, but the run {name!r} stays asked to stop: `{folder.command('status')}` shows it"
+            ) from None
         if not no_wait:
             print(f"{name}: {status.state}" + (f" ({status.message})" if status.message else ""))
         if status.state == "stopped":
@@ -288,7 +293,5 @@ def _read(folder: RunFolder) -> Status:
 def _execute(config: RunConfig, folder: RunFolder) -> int:
     from cluster.run import EXIT_STATUS, execute
 
-    console = Console()
-    status = execute(config, folder, console)
-    console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
+    status = execute(config, folder, Console())
     return 1 if status.state == "finished" and not status.finished else EXIT_STATUS[status.state]

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from cluster.run_folder import RunFolder, RunFolderError
-from cluster.status import reading
+from cluster.status import last_line, reading
 
 FATES = {
     "retry": "trained again",
@@ -96,8 +96,7 @@ def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) 
 def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
     when = datetime.fromtimestamp(failure.ended_at).strftime("%Y-%m-%d %H:%M:%S")
     fate = FATES.get(failure.verdict, failure.verdict)
-    text = failure.message.strip()
-    shown = text.splitlines() if whole else [text.rpartition("\n")[2]]
+    shown = failure.message.strip().splitlines() if whole else [last_line(failure.message)]
     return [
         f"  child {failure.child_id}, attempt {failure.number}: {failure.cause}, {fate}",
         f"      {when} on {failure.worker} after {failure.ended_at - failure.started_at:.1f} s",

@@ -7,7 +7,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from types import FrameType
 
 from rich.console import Console
@@ -18,33 +19,85 @@ from cluster.pool.checkpoints import CheckpointFolder
 from cluster.progress import Progress
 from cluster.remote.claims import TakenOver
 from cluster.remote.working_copy import driving
-from cluster.run_folder import RunFolder, RunFolderError, Stopped
-from cluster.status import Status, read_status
+from cluster.run_folder import READER_S, WRITERS_S, RunFolder, RunFolderError, Stopped
+from cluster.status import Status, last_line, read_status
+from cluster.summary import summary
 
 EXIT_STATUS = {"finished": 0, "failed": 1, "stopped": 130}
 
 
 def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
-    """Run the search in `folder` (made here if it is not there) to its end, an error or Ctrl-C.
+    """Run the search in `folder` (made here if it is not there) to its end, an error or Ctrl-C, and say how it ended.
 
     Raises:
         ValueError: if this machine or cluster cannot hold the run, another driver runs it, or its object store cannot
             be used; nothing was written.
-        KeyboardInterrupt: if it was interrupted before the run began.
+        KeyboardInterrupt: if it was interrupted before the run began, or again when it had ended; says what is left.
     """
     from cluster.parts import check_layout
 
     check_layout(config, folder.name)
-    begun = threading.Event()
+    course = _Course()
+    try:
+        _drive(config, folder, console, course)
+        status = read_status(folder, time.time())
+        console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
+        return status
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(course.interrupted(folder)) from interrupt
+
+
+@dataclass(slots=True)
+class _Course:
+    """How far a start of the run has come.
+
+    Attributes:
+        starting: the run's folder may have been made.
+        begun: the search may have done something.
+        ended: the end that is recorded.
+    """
+
+    starting: bool = False
+    begun: bool = False
+    ended: str = ""
+
+    def interrupted(self, folder: RunFolder) -> str:
+        """One sentence on what an interrupt leaves behind that was not the orderly end of the search."""
+        if self.ended:
+            return (
+                f"interrupted, but the run {folder.name!r} has {self.ended} and that is recorded:"
+                f" `{folder.command('status')}` shows the rest"
+            )
+        if self.begun:
+            return (
+                f"interrupted before the end of the run {folder.name!r} was recorded: what it has done until then is"
+                f" there, and `{folder.command('resume')}` goes on"
+            )
+        if self.starting:
+            return (
+                f"interrupted while the run {folder.name!r} was being started: `{folder.command('status')}` shows"
+                f" whether it is there, and `{folder.command('resume')}` goes on with it"
+            )
+        return "interrupted before anything was written"
+
+
+def _drive(config: RunConfig, folder: RunFolder, console: Console, course: _Course) -> None:
+    """Run the search to its end and record it; raises as `execute`."""
+
+    def say(text: str) -> None:
+        _say(console, text)
+
     takeover = _Takeover()
     state, message = "finished", ""
-    with ExitStack() as stack:
+    # What is on `until_copied` ends after the last copy to the object store, which comes with the end of `stack`.
+    with ExitStack() as until_copied, ExitStack() as stack:
 
         def begin() -> None:
-            stack.enter_context(driving(folder, config, lambda text: _say(console, text), takeover))
-            begun.set()
+            course.starting = True
+            stack.enter_context(driving(folder, config, say, takeover))
+            course.begun = True
             takeover.interrupts(True)
-            _say(console, f"Run {folder.name} in {folder.place}")
+            say(f"Run {folder.name} in {folder.place}")
 
         try:
             try:
@@ -54,20 +107,42 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
         except Stopped:
             state, message = "stopped", "as asked"
         except KeyboardInterrupt:
-            if not begun.is_set():
+            if not course.begun:
                 raise
             state, message = ("failed", str(takeover.error)) if takeover.error else ("stopped", "interrupted")
         except Exception as error:
-            if not begun.is_set():
+            if not course.begun:
                 raise
-            state, message = "failed", str(error).strip().rpartition("\n")[2] or type(error).__name__
+            state, message = "failed", last_line(str(error)) or type(error).__name__
             _note(folder, error)
+        until_copied.enter_context(_wait_for_writers(folder, say))
         _record_end(config, folder, state, message)
-    return read_status(folder, time.time())
+        course.ended = state
+
+
+def _wait_for_writers(folder: RunFolder, say: Callable[[str], object]) -> AbstractContextManager[object]:
+    """Wait until nobody else writes the run's files, and keep it so until what is given back is left.
+
+    The actors of a run on a cluster that goes on outlive it by a moment, in which one last outcome may be recorded.
+    It waits neither for ever nor on after Ctrl-C: the run has ended, whatever still clings to it.
+    """
+    alone = None
+    try:
+        alone = folder.without_writers(READER_S)
+        if alone is None:
+            say("Waiting for the run's last processes to end ...")
+            alone = folder.without_writers(WRITERS_S)
+    except KeyboardInterrupt:
+        pass
+    except OSError:  # it is the disk; the ledger has more to say on that
+        return nullcontext()
+    if alone is None:
+        say(f"Not all processes of the run have ended: what they still record is in {folder.path} and nowhere else")
+    return alone or nullcontext()
 
 
 def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) -> None:
-    """Whoever wrote the ledger is gone by now.
+    """Nobody else writes the ledger any more.
 
     Raises:
         RunFolderError: the ledger cannot be written, and with it the run's disk.

@@ -22,7 +22,7 @@ READER_S = 2.0
 """For how long a reader that asks whether a run is held may seem to hold it."""
 
 WRITERS_S = 60.0
-"""In which time the processes of a driver that was killed must be gone."""
+"""In which time the processes of a driver that was killed, or of a run that has ended, must be gone."""
 
 
 class RunFolderError(ValueError):
@@ -160,10 +160,25 @@ class RunFolder:
             if not _lock(file, READER_S):
                 raise RunFolderError(f"the run {self.name!r} is running; `{self.command('status')}` shows it")
             # A killed driver's actors live a little longer; what they write must not mix with what is to come.
-            with open(self.path / WRITERS, "w") as writers:
-                if not _lock(writers, WRITERS_S):
-                    raise RunFolderError(f"processes of an earlier start of the run {self.name!r} still write to it")
+            writers = self.without_writers(WRITERS_S)
+            if writers is None:
+                raise RunFolderError(f"processes of an earlier start of the run {self.name!r} still write to it")
+            writers.close()
             yield
+
+    def without_writers(self, patience_s: float) -> IO[str] | None:
+        """Wait until no process writes into the folder (see `writing`), and keep it so until the file is closed.
+
+        `None` if some still do after so many seconds.
+        """
+        file = open(self.path / WRITERS, "w")  # noqa: SIM115 - the lock is to outlive this method
+        locked = False
+        try:
+            locked = _lock(file, patience_s)
+        finally:
+            if not locked:
+                file.close()
+        return file if locked else None
 
     def is_held(self) -> bool:
         """Whether a driver holds the run now."""

@@ -129,6 +129,11 @@ class Status:
         }
 
 
+def last_line(text: str) -> str:
+    """What an error's text comes to: a traceback ends with what went wrong."""
+    return text.strip().rpartition("\n")[2]
+
+
 @contextmanager
 def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
     """The ledger, to be read: one consistent view of it, with the tables of this version.
@@ -235,7 +240,7 @@ def _last_failure(db: sqlite3.Connection) -> str | None:
     if row is None:
         return None
     failure = json.loads(row[1])["failure"]
-    return f"child {row[0]}, {failure['cause']}: {failure['message'].strip().rpartition(chr(10))[2]}"
+    return f"child {row[0]}, {failure['cause']}: {last_line(failure['message'])}"
 
 
 def _pace(db: sqlite3.Connection, started_at: float, now: float) -> float | None:
