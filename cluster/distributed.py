@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.actors import CheckpointHost, LedgerHost, PoolHost, ReplicaHost, ShardHost, Worker
 from cluster.config import RunConfig, Topology
-from cluster.links import CHECKPOINTS, LEDGER, POOL, Connections, Handle, open_store, worker_name
+from cluster.links import CHECKPOINTS, LEDGER, POOL, Connections, Handle, OneAtATime, open_store, worker_name
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
 from cluster.pool.supervision import Terms
@@ -110,7 +110,7 @@ def run_distributed(
     }
     ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(folder.ledger, config.seed, config.max_children)
     ray.get(ledger.begin.remote(workers=cluster.workers))
-    with watch(ledger.beat.remote):
+    with watch(OneAtATime(ledger.beat)):
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
         pool, workers = _start_workers(config, cluster, here)
         replicas = config.topology.replicas

@@ -191,3 +191,23 @@ def open_store(layout: Layout, ledger: Handle, token: str) -> GrpcStore:
     from ps.client import GrpcStore
 
     return GrpcStore(layout, lambda: ray.get(ledger.addresses.remote()), token=token, patience_s=PATIENCE_S)
+
+
+class OneAtATime:
+    """Calls a method of an actor now and then without waiting; not again while the last call is under way.
+
+    An actor that is away would else find all the calls that came meanwhile when it is back.
+    """
+
+    def __init__(self, method: Handle) -> None:
+        self._method = method
+        self._under_way: ray.ObjectRef | None = None
+
+    def __call__(self) -> None:
+        """Raises what became of the call before, if it failed."""
+        before = self._under_way
+        if before is not None and not ray.wait([before], timeout=0)[0]:
+            return
+        self._under_way = self._method.remote()
+        if before is not None:
+            ray.get(before)

@@ -1,6 +1,7 @@
 """What a person sees of a run while it runs: a live panel in a terminal, a line now and then elsewhere."""
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from child_trainer.outcome import Cause
-from cluster.run_folder import RunFolder
+from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import FIRST, Status, read_status
 
 LIVE_S = 0.5
@@ -107,7 +109,7 @@ class Progress:
     Args:
         folder: whose run.
         console: where to; a terminal gets the live panel, anything else lines.
-        beat: called every second.
+        beat: called every second; must not wait long, and may fail.
     """
 
     def __init__(self, folder: RunFolder, console: Console, beat: Callable[[], object]) -> None:
@@ -132,17 +134,23 @@ class Progress:
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_S):
-            self._beat()
+            # Locked, full, away: whoever has to write the ledger says so, and the next sign of life may come through.
+            with contextlib.suppress(Exception):
+                self._beat()
 
     def _watch(self) -> None:
         with contextlib.suppress(OSError):  # the terminal or the pipe is gone; the search goes on
             if not self._console.is_terminal:
                 while not self._stop.wait(LINE_S):
-                    self._console.print(line(self._status()), markup=False, highlight=False, soft_wrap=True)
+                    self._console.print(self._look(line), markup=False, highlight=False, soft_wrap=True)
                 return
             with Live(console=self._console, auto_refresh=False, transient=True) as live:
                 while not self._stop.wait(LIVE_S):
-                    live.update(panel(self._status()), refresh=True)
+                    live.update(self._look(panel), refresh=True)
 
-    def _status(self) -> Status:
-        return read_status(self._folder, time.time())
+    def _look(self, view: Callable[[Status], RenderableType]) -> RenderableType:
+        """The run's state as it is shown, or why it cannot be read now; the next look may find it again."""
+        try:
+            return view(read_status(self._folder, time.time()))
+        except (RunFolderError, sqlite3.Error, OSError) as error:
+            return Text(f"The run's state cannot be read now: {error}")
