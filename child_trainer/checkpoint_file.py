@@ -1,7 +1,8 @@
 """A checkpoint slot that is one file: whole at any moment, on disk when `save` returns. Standard library only."""
 
-import os
 from pathlib import Path
+
+from child_trainer.durable_file import replace_durably
 
 
 class CheckpointFile:
@@ -23,14 +24,4 @@ class CheckpointFile:
         Raises:
             OSError: what was there before is there still.
         """
-        temporary = self.path.with_name(f"{self.path.name}.tmp")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_durably(self.path, data)

@@ -1,9 +1,9 @@
 """Makes a run's folder anew from its objects."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from child_trainer.durable_file import write_durably
 from cluster.remote.objects import CONFIG, FileName, SegmentName, files, segments
 from cluster.remote.segments import rebuild
 from cluster.remote.storage import Storage
@@ -68,7 +68,4 @@ def _newest(found: Iterable[FileName], reached: SegmentName) -> list[FileName]:
 
 def _put(path: Path, content: bytes) -> None:
     path.parent.mkdir(exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_durably(path, content)

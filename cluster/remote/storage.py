@@ -2,12 +2,15 @@
 
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+
+from child_trainer.durable_file import write_durably
 
 AT_ONCE = 32
 """Objects that are moved at the same time."""
@@ -29,6 +32,17 @@ INSTALL = {
     "sftp": "paramiko",
 }
 """The package that brings a protocol."""
+
+
+EXCLUSIVE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "file", "local", "memory"})
+"""Protocols whose `create` leaves it to the service that of several at once one makes the object.
+
+By their packages' code: s3fs sends `If-None-Match: *`, gcsfs `ifGenerationMatch=0`, and adlfs uploads without leave to
+replace; a file is linked to its name. Memory is this process's own, in which a lock does it. All others have fsspec's
+way, which looks first and writes then.
+"""
+
+_CREATING = threading.Lock()
 
 
 class StorageError(ValueError):
@@ -83,8 +97,10 @@ class FsspecStorage:
     def __init__(self, file_system: Any, root: str) -> None:
         self._fs = file_system
         self._root = root.rstrip("/")
+        names = file_system.protocol
+        self._protocols = frozenset({names} if isinstance(names, str) else names)
         # A file system replaces a file in steps, an object store at once.
-        self._in_steps = "file" in file_system.protocol
+        self._in_steps = "file" in self._protocols
 
     def below(self, folder: str) -> "FsspecStorage":
         """The objects of a folder, named from there."""
@@ -129,16 +145,38 @@ class FsspecStorage:
                 os.unlink(draft)
             return True
         # Not every backend knows exclusive writing, and the answer to one that was done may be lost: look twice.
-        if self.read(name) is not None:
+        with _CREATING:
+            if self.read(name) is not None:
+                return False
+            try:
+                self._fs.pipe_file(self._path(name), content, mode="create")
+            except OSError:
+                found = self.read(name)
+                if found is None:
+                    raise
+                return found == content
+            return self.read(name) == content
+
+    def is_exclusive(self, name: str) -> bool:
+        """Whether `create` is known to give `True` to one only, of drivers on different machines, too.
+
+        Args:
+            name: an object that is there and never changes. A service that is S3 in all but this, as some are,
+                shows by replacing it, by itself.
+
+        Raises:
+            Exception: whatever the backend raises.
+        """
+        if not self._protocols & EXCLUSIVE:
             return False
+        if self._in_steps:
+            return True
+        content = self._fs.cat_file(self._path(name))
         try:
             self._fs.pipe_file(self._path(name), content, mode="create")
         except OSError:
-            found = self.read(name)
-            if found is None:
-                raise
-            return found == content
-        return self.read(name) == content
+            return True
+        return False
 
     def remove(self, names: Iterable[str]) -> None:
         """See `Storage.remove`."""
@@ -175,10 +213,7 @@ class FsspecStorage:
         path = Path(self._path(name))
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_durably(draft, content)
         return draft
 
 

@@ -11,11 +11,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from cluster.config import DEFAULT_STORAGE, RunConfig
+from cluster.remote.belonging import Belonging
 from cluster.remote.claims import (
     BEAT_S,
     DEAD_S,
@@ -40,35 +41,6 @@ SHOWN_ALIVE_S = 3 * BEAT_S
 """A driver that gave no sign of life for so long is shown as dead."""
 
 Say = Callable[[str], object]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Belonging:
-    """What a working copy says of itself.
-
-    Attributes:
-        owners: the claims that it may belong to: the last one, and the one that was to come when its driver died.
-        seen: tells the objects that it was restored from; `None` once a driver has worked in it.
-    """
-
-    owners: tuple[str, ...]
-    seen: str | None
-
-    @staticmethod
-    def read(folder: RunFolder) -> "Belonging | None":
-        """What the folder says, `None` if it says nothing."""
-        try:
-            found = json.loads(_belonging(folder).read_text())
-            return Belonging(owners=tuple(found["owners"]), seen=found["seen"])
-        except (OSError, ValueError, KeyError):
-            return None
-
-    def write(self, folder: RunFolder) -> None:
-        """Make the folder say so, durably."""
-        _belonging(folder).with_suffix(".tmp").write_text(json.dumps({"owners": self.owners, "seen": self.seen}))
-        with _belonging(folder).with_suffix(".tmp").open("rb") as file:
-            os.fsync(file.fileno())
-        _belonging(folder).with_suffix(".tmp").replace(_belonging(folder))
 
 
 def working_copy(url: str, name: str) -> RunFolder:
@@ -160,6 +132,11 @@ def driving(folder: RunFolder, config: RunConfig, say: Say, on_taken: Callable[[
     storage = _open(folder)
     with explained(folder.place):
         claim = _prepare(folder, config, storage)
+        if not storage.is_exclusive(CONFIG):
+            say(
+                f"{folder.place} is in a store that is not known to refuse the second of two drivers that start at"
+                " once: see to it that there is one"
+            )
     with folder.held():
         folder.begin_anew()  # before the lease, which brings wishes from elsewhere
         with explained(folder.place):
@@ -269,10 +246,6 @@ def _set_aside(folder: RunFolder) -> None:
     if folder.path.exists():
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder.path.rename(folder.path.parent / f".{folder.name}.{stamp}-{os.getpid()}.aside")
-
-
-def _belonging(folder: RunFolder) -> Path:
-    return folder.path / "belonging.json"
 
 
 def _open(folder: RunFolder) -> FsspecStorage:

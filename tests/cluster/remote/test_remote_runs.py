@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec import register_implementation
+from fsspec.implementations.memory import MemoryFileSystem
 from rich.console import Console
 
 from cluster import cli
@@ -266,6 +268,32 @@ def test_a_run_is_stopped_from_another_machine(
         again = run_folder(s3_url, "demo")
         wait_for(lambda: finished(again) > finished(folder) + 5, "the run does not go on")
         assert process.poll() is None
+
+
+class LooksFirst(MemoryFileSystem):
+    """A store like most that fsspec knows, of which nobody says that one only can create an object."""
+
+    protocol = "looks-first"
+
+
+def test_a_store_that_may_let_two_drivers_start_is_told_of_at_each_start(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starts_and_resumes(url: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr("cluster.local.run_locally", interrupted)
+            assert nascluster(*LONG, "--max-children", 2, "--storage-path", url) == 130
+        assert nascluster("resume", "demo", "--storage-path", url) == 0
+        return capfd.readouterr().out
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    register_implementation("looks-first", LooksFirst, clobber=True)
+    url = f"looks-first://{tmp_path}/store"
+    warning = f"{url}/demo is in a store that is not known to refuse the second of two drivers that start at once"
+    assert starts_and_resumes(url).count(warning) == 2
+    assert "not known to refuse" not in starts_and_resumes(f"memory://{tmp_path}/store")
 
 
 def test_a_copy_that_is_not_the_newest_is_set_aside_and_kept(tmp_path: Path, home: Path) -> None:

@@ -3,8 +3,11 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractFileSystem
 
 from cluster.remote.storage import FsspecStorage, StorageError, is_url, open_storage
 from cluster.run_folder import run_folder
@@ -47,7 +50,6 @@ def test_an_object_is_created_once(storage: FsspecStorage) -> None:
     assert storage.names() == ["starts/1"]
 
 
-@pytest.mark.parametrize("storage", ["s3", "file"], indirect=True)
 def test_of_many_that_create_an_object_one_does(storage: FsspecStorage) -> None:
     with ThreadPoolExecutor(8) as threads:
         for name in ("one", "two", "three"):
@@ -55,6 +57,55 @@ def test_of_many_that_create_an_object_one_does(storage: FsspecStorage) -> None:
             won = list(threads.map(lambda content, name=name: storage.create(name, content), contents))
             assert won.count(True) == 1
             assert storage.read(name) == contents[won.index(True)]
+
+
+def test_that_one_only_can_create_is_known_of_these(storage: FsspecStorage) -> None:
+    storage.create("config.json", b"as it is")
+    assert storage.is_exclusive("config.json")
+    assert storage.read("config.json") == b"as it is"
+    assert storage.names() == ["config.json"]
+
+
+class LooksFirst(MemoryFileSystem):
+    """As fsspec's own way is: nothing is between the look and the write but time."""
+
+    protocol = "looks-first"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        AbstractFileSystem.pipe_file(self, path, value, mode=mode, **options)
+
+
+class Careless(MemoryFileSystem):
+    """Does not know of exclusive writing."""
+
+    protocol = "careless"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        super().pipe_file(path, value, **options)
+
+
+class AlmostS3(Careless):
+    """A service that has S3's protocol and lets the condition pass unread."""
+
+    protocol = ("s3", "s3a")
+
+
+@pytest.mark.parametrize("backend", [LooksFirst, Careless, AlmostS3])
+def test_that_one_only_can_create_is_not_taken_for_granted(backend: type[MemoryFileSystem], tmp_path: Path) -> None:
+    storage = FsspecStorage(backend(), f"{tmp_path}/store")
+    assert storage.create("config.json", b"as it is")
+    assert not storage.create("config.json", b"another")
+    assert not storage.is_exclusive("config.json")
+    assert storage.read("config.json") == b"as it is"
+
+
+def test_a_protocol_with_file_in_its_name_is_no_file_system(tmp_path: Path) -> None:
+    class Files(MemoryFileSystem):
+        protocol = "filestore"
+
+    FsspecStorage(Files(), f"{tmp_path}/store").write("x", b"there")
+    assert Files().cat_file(f"{tmp_path}/store/x") == b"there"
+    assert not (tmp_path / "store").exists()
 
 
 def test_another_machines_objects_are_seen(s3_url: str) -> None:
