@@ -13,7 +13,7 @@ import ray
 from ray._private.state import state as ray_state
 from ray.exceptions import RayError, RayTaskError
 
-from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.crew import BrokenOff, Gone, NotBegun, Order, Report
 from cluster.pool.supervision import Nodes
@@ -139,9 +139,7 @@ class RayCrew:
         except NotBegun:
             raise
         except RayTaskError as error:  # the worker answered, with an error that is no child's
-            failure = Failure(cause=Cause.CRASHED, message=str(error))
-            seed = order.assignment.seed
-            return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=seed, failure=failure)
+            return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
         except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
             raise BrokenOff(_last_line(error)) from error
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.outcome import Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.supervision import Nodes
 from cluster.records import Attempt, Verdict
@@ -52,12 +52,6 @@ def obituary(place: str, last_words: str) -> str:
     if not last_words:
         return f"{place} died without a word: killed from outside, or for want of memory"
     return f"{last_words}\n{place} died: {last_words.partition(chr(10))[0]}"
-
-
-def failed(attempt: Attempt, cause: Cause, message: str) -> Outcome:
-    """What an attempt gave whose worker did not live to say so, or was not waited for."""
-    failure = Failure(cause=cause, message=message)
-    return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=attempt.seed, failure=failure)
 
 
 class Gone(Exception):

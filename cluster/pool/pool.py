@@ -11,7 +11,7 @@ from typing import Any
 from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.backlog import Backlog
-from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, Order, PoolLedger, Report, failed, obituary
+from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, Order, PoolLedger, Report, obituary
 from cluster.pool.supervision import (
     Begin,
     Decision,
@@ -227,7 +227,8 @@ class Pool:
     async def _settle_suspect(self, member: Member, attempt: Attempt, report: Report) -> None:
         if report.place != attempt.worker:
             cause = await self._cause_of_death(member)
-            await self._backlog.conclude(attempt, failed(attempt, cause, obituary(attempt.worker, report.last_words)))
+            message = obituary(attempt.worker, report.last_words)
+            await self._backlog.conclude(attempt, Outcome.failed(cause, message, seed=attempt.seed))
         elif report.key == attempt.key and report.outcome is not None:
             await self._backlog.conclude(attempt, report.outcome)
         else:
@@ -239,7 +240,8 @@ class Pool:
         self._members.pop(member.slot, None)
         if member.attempt is not None:
             cause = await self._cause_of_death(member)
-            await self._backlog.conclude(member.attempt, failed(member.attempt, cause, reason))
+            outcome = Outcome.failed(cause, reason, seed=member.attempt.seed)
+            await self._backlog.conclude(member.attempt, outcome)
         self._news.put_nowait(reason)
 
     async def _cause_of_death(self, member: Member) -> Cause:
@@ -269,7 +271,7 @@ class Pool:
             case Restart():
                 self._restart(decision)
         if attempt is not None and not isinstance(decision, TakeBack) and decision.cause is not None:
-            outcome = failed(attempt, decision.cause, decision.reason)
+            outcome = Outcome.failed(decision.cause, decision.reason, seed=attempt.seed)
             verdict = self._verdicts[attempt.key] = self._spawn(self._backlog.conclude(attempt, outcome))
             verdict.add_done_callback(lambda _: self._verdicts.pop(attempt.key))
 
