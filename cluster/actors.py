@@ -76,16 +76,14 @@ class Worker:
         context = ray.get_runtime_context()
         # Two Rays on one machine count their jobs alike, but each has a folder of its own.
         node: Any = ray_worker._global_node
-        last_words = LastWords(Path(node.get_logs_dir_path()) / f"nascluster-{context.get_job_id()}-{slot}.died")
-        before = last_words.take()
-        last_words.record()
+        died = Path(node.get_logs_dir_path()) / f"nascluster-{context.get_job_id()}-{slot}.died"
         slots = _checkpoint_slot if config.failures.checkpoint_children else None
         self._process = WorkerProcess(
             Trainer(config, gpu=bool(ray.get_gpu_ids()), slots=slots),
             place=f"worker-{slot}@{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}",
             node=context.get_node_id(),
             beat=lambda place, key: _beat(slot, place, key),
-            last_words=before,
+            last_words=LastWords(died),
         )
         self._process.leave_on_sigterm()
 

@@ -11,7 +11,7 @@ from typing import Any
 from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.backlog import Backlog
-from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, Order, PoolLedger, Report, obituary
+from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, Order, PoolLedger, Report, settled_by
 from cluster.pool.supervision import (
     Begin,
     Decision,
@@ -225,14 +225,11 @@ class Pool:
         self._use(member)
 
     async def _settle_suspect(self, member: Member, attempt: Attempt, report: Report) -> None:
-        if report.place != attempt.worker:
-            cause = await self._cause_of_death(member)
-            message = obituary(attempt.worker, report.last_words)
-            await self._backlog.conclude(attempt, Outcome.failed(cause, message, seed=attempt.seed))
-        elif report.key == attempt.key and report.outcome is not None:
-            await self._backlog.conclude(attempt, report.outcome)
-        else:
+        outcome = settled_by(report, attempt, await self._cause_of_death(member))
+        if outcome is None:
             await self._backlog.void(attempt)
+        else:
+            await self._backlog.conclude(attempt, outcome)
         if member.attempt is attempt:
             member.attempt = None
 

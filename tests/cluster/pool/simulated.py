@@ -10,7 +10,7 @@ from typing import Any
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.evaluator import Assignment
 from cluster.ledger import Ledger
-from cluster.pool.crew import BrokenOff, Gone, NotBegun, Order, Report
+from cluster.pool.crew import BrokenOff, Death, Gone, NotBegun, Order, Report
 from cluster.pool.pool import Pool
 from cluster.pool.reactions import Reactions
 from cluster.pool.supervision import Nodes, Rules, Terms
@@ -62,12 +62,14 @@ class Process:
 
     place: str
     node: str
+    death: Death | None = None
     up: asyncio.Event = field(default_factory=asyncio.Event)
     dead: asyncio.Event = field(default_factory=asyncio.Event)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
     give_back: asyncio.Event = field(default_factory=asyncio.Event)
     key: str | None = None
+    began: str | None = None
     last: tuple[str, Outcome] | None = None
     trained: int = 0
     mute: bool = False
@@ -116,8 +118,9 @@ class World:
 
     def kill(self, slot: int) -> None:
         """The worker's process dies; Ray starts another."""
-        self.processes[slot].dead.set()
-        self.processes[slot] = self._start(slot)
+        process = self.processes[slot]
+        process.dead.set()
+        self.processes[slot] = self._start(slot, Death(place=process.place, key=process.began))
 
     def cut(self, slot: int) -> None:
         """The call to the worker breaks off, and the worker knows nothing of it."""
@@ -133,9 +136,9 @@ class World:
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
-    def _start(self, slot: int) -> Process:
+    def _start(self, slot: int, death: Death | None = None) -> Process:
         number = next(self._lives)
-        process = Process(place=f"worker-{slot}@n{slot % 2}:{number}", node=f"n{slot % 2}")
+        process = Process(place=f"worker-{slot}@n{slot % 2}:{number}", node=f"n{slot % 2}", death=death)
         self.spawn(self._live(slot, process))
         return process
 
@@ -167,7 +170,12 @@ class World:
                 if not process.dead.is_set():
                     key, outcome = process.last or (None, None)
                     return Report(
-                        place=process.place, node=process.node, trained=process.trained, key=key, outcome=outcome
+                        place=process.place,
+                        node=process.node,
+                        trained=process.trained,
+                        key=key,
+                        outcome=outcome,
+                        death=process.death,
                     )
 
     async def train(self, slot: int, order: Order) -> Outcome:
@@ -188,7 +196,8 @@ class World:
             raise NotBegun(order.place)
         async with process.busy:
             process.give_back.clear()
-            process.key, process.last = order.key, None
+            process.key = process.began = order.key
+            process.last = None
             child_id, seed = order.assignment.child_id, order.assignment.seed
             outcome = bad(seed, self.results[child_id]) if child_id in self.results else good(seed)
             ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.give_back)]

@@ -317,6 +317,23 @@ def test_a_child_that_met_the_wrong_process_has_not_failed() -> None:
     run_virtually(whole())
 
 
+def test_a_child_that_was_sent_to_a_process_that_was_dead_already_has_not_failed() -> None:
+    """The worker died idle; the call to it breaks off, as on Ray while the next process starts."""
+
+    async def whole() -> None:
+        search = Search(children=2, slots=1, reactions=Reactions(max_attempts=1))
+        await search.begin(ask=False)
+        await search.replica(1)
+        search.world.kill(0)
+        second = asyncio.create_task(search.replica(2))
+        await asyncio.sleep(START_S / 2)
+        search.world.cut(0)
+        await second
+        assert [cause for _, cause in search.attempts(2)] == [None, None]
+
+    run_virtually(whole())
+
+
 def test_a_stop_does_not_wait_for_a_ledger_that_cannot_be_written() -> None:
     async def whole() -> None:
         search = Search(children=1, slots=1)

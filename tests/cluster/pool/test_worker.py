@@ -15,7 +15,7 @@ import pytest
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool import worker
-from cluster.pool.crew import Order
+from cluster.pool.crew import Death, Order
 from cluster.pool.worker import Beat, LastWords, WorkerProcess
 from tests.contracts.evaluator import assignment
 
@@ -213,38 +213,103 @@ def test_an_attempt_that_raises_leaves_no_outcome_behind() -> None:
 # --- Last words --------------------------------------------------------------------------------------------------
 
 DIES = """
-import sys
+import os, sys
 from pathlib import Path
 from child_trainer.outcome import Budget
 from child_trainer.tasks.faults import strike
 from cluster.pool.worker import LastWords
 
 words = LastWords(Path(sys.argv[1]))
-assert words.take() == ""
-words.record()
+assert words.take() is None
+words.record("here:1")
+for key in sys.argv[3:]:
+    words.note(key)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), 9)
 strike("crashed", Budget())
 """
 
 
-def test_a_segmentation_faults_stack_is_there_for_the_next_process_once(tmp_path: Path) -> None:
-    file = tmp_path / "worker-0.died"
-    assert subprocess.run([sys.executable, "-c", DIES, file], cwd=ROOT, check=False).returncode == -signal.SIGSEGV
-    words = LastWords(file)
-    text = words.take()
-    assert text.startswith("Fatal Python error: Segmentation fault")
-    assert "in _crash" in text
-    assert "Extension modules" not in text
-    assert words.take() == ""
+def death_of(file: Path, how: str, *keys: str) -> Death | None:
+    """What a process that began these attempts leaves behind."""
+    program = [sys.executable, "-c", DIES, str(file), how, *keys]
+    number = signal.SIGKILL if how == "killed" else signal.SIGSEGV
+    assert subprocess.run(program, cwd=ROOT, check=False).returncode == -number
+    return LastWords(file).take()
 
 
-def test_a_process_that_is_killed_leaves_no_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keys", [(), ("k1",), ("a long one", "k2")])
+def test_a_segmentation_faults_stack_is_there_for_the_next_process_once(tmp_path: Path, keys: tuple[str, ...]) -> None:
     file = tmp_path / "worker-0.died"
-    program = DIES.replace('strike("crashed", Budget())', "import os; os.kill(os.getpid(), 9)")
-    assert subprocess.run([sys.executable, "-c", program, file], cwd=ROOT, check=False).returncode == -signal.SIGKILL
-    assert LastWords(file).take() == ""
+    death = death_of(file, "crashed", *keys)
+    assert death is not None
+    assert (death.place, death.key) == ("here:1", keys[-1] if keys else None)
+    assert death.words.startswith("Fatal Python error: Segmentation fault")
+    assert "in _crash" in death.words
+    assert "Extension modules" not in death.words
+    assert LastWords(file).take() is None
+
+
+def test_a_process_that_is_killed_leaves_what_it_was_at_and_no_words(tmp_path: Path) -> None:
+    assert death_of(tmp_path / "a", "killed") == Death(place="here:1")
+    assert death_of(tmp_path / "b", "killed", "k1", "k2") == Death(place="here:1", key="k2")
 
 
 def test_words_without_end_are_cut_and_what_is_no_text_is_borne(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.died"
-    file.write_bytes(b"\xff" + b"x" * 10 * worker.LONGEST_LAST_WORDS)
-    assert len(LastWords(file).take()) == worker.LONGEST_LAST_WORDS
+    file.write_bytes(b"here:1\nk1\n\xff" + b"x" * 10 * worker.LONGEST_LAST_WORDS)
+    death = LastWords(file).take()
+    assert death is not None
+    assert len(death.words) == worker.LONGEST_LAST_WORDS
+
+
+def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:
+    """Rather than what was true an attempt ago; and the worker does its work all the same."""
+    nowhere = LastWords(tmp_path / "no folder" / "worker-0.died")
+    nowhere.record("here:1")
+    nowhere.note("k1")
+    assert nowhere.take() is None
+    program = f"""
+import resource, signal, sys
+from pathlib import Path
+from cluster.pool.worker import LastWords
+words = LastWords(Path(sys.argv[1]))
+words.record("here:1")
+words.note("k1")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({len("here:1") + 3}, resource.RLIM_INFINITY))
+words.note("k2 is too long")
+"""
+    file = tmp_path / "worker-0.died"
+    subprocess.run([sys.executable, "-c", program, str(file)], cwd=ROOT, check=True)
+    assert LastWords(file).take() is None
+
+
+def test_a_worker_reports_the_death_before_it_and_notes_what_it_begins(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from cluster.pool.crew import Order
+from cluster.pool.worker import LastWords, WorkerProcess
+from tests.contracts.evaluator import assignment
+
+class Deadly:
+    def train(self, assignment, *, batch_size=None, preempted=None):
+        os.kill(os.getpid(), 9)
+
+words = LastWords(Path(sys.argv[1]))
+process = WorkerProcess(Deadly(), place=sys.argv[2], node="n", beat=lambda place, key: False, last_words=words)
+print(process.report().death, flush=True)
+process.train(Order(key=sys.argv[3], place=sys.argv[2], assignment=assignment(1), batch_size=None))
+"""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "died"), *of],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for of in (("here:1", "k1"), ("here:2", "k2"), ("here:3", "k3"))
+    ]
+    assert told == ["None", str(Death(place="here:1", key="k1")), str(Death(place="here:2", key="k2"))]
