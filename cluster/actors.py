@@ -6,7 +6,6 @@ pool's) does without torch.
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 import time
@@ -35,6 +34,7 @@ from cluster.links import (
     RemoteLedger,
     actor,
     open_store,
+    place_here,
 )
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from cluster.pool.crew import Order, Report
@@ -80,7 +80,7 @@ class Worker:
         slots = _checkpoint_slot if config.failures.checkpoint_children else None
         self._process = WorkerProcess(
             Trainer(config, gpu=bool(ray.get_gpu_ids()), slots=slots),
-            place=f"worker-{slot}@{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}",
+            place=place_here(slot),
             node=context.get_node_id(),
             beat=lambda place, key: _beat(slot, place, key),
             last_words=LastWords(died),

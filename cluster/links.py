@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,16 @@ def actor(name: str) -> Handle:
 def worker_name(slot: int) -> str:
     """The name under which a worker is found by the actors of its run, be they started anew."""
     return f"worker-{slot}"
+
+
+def place_here(slot: int) -> str:
+    """The name of this process as the one of a worker, unlike any other's."""
+    return f"{worker_name(slot)}@{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}"
+
+
+def process_number(place: str) -> int:
+    """Of the process that `place_here` has named so, on its machine."""
+    return int(place.rpartition(":")[2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +155,9 @@ class RayCrew:
         except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
             raise BrokenOff(_last_line(error)) from error
 
-    def restart(self, slot: int) -> None:
-        """See `Crew.restart`."""
-        with contextlib.suppress(ValueError):
-            ray.kill(actor(worker_name(slot)), no_restart=False)
+    async def restart(self, slot: int, place: str) -> None:
+        """See `Crew.restart`. Ray ends whatever process is there: it is asked first which one that is."""
+        await asyncio.get_running_loop().run_in_executor(None, _end_process, slot, place)
 
     async def nodes(self) -> Nodes:
         """See `Crew.nodes`."""
@@ -156,6 +167,14 @@ class RayCrew:
         """See `Crew.forget`."""
         if self._checkpoints:
             actor(CHECKPOINTS).forget.remote(child_id)
+
+
+def _end_process(slot: int, place: str) -> None:
+    with contextlib.suppress(ValueError, RayError):  # Ray has forgotten it
+        worker = actor(worker_name(slot))
+        found = ray_state.actor_table(worker._actor_id.hex())
+        if found.get("State") == "ALIVE" and found["Pid"] == process_number(place):
+            ray.kill(worker, no_restart=False)
 
 
 def _nodes() -> Nodes:

@@ -108,8 +108,8 @@ class Crew(Protocol):
         """Have it train a child; raises `BrokenOff` or `NotBegun`."""
         ...
 
-    def restart(self, slot: int) -> None:
-        """End its process, whatever it does; another one is started in its place."""
+    async def restart(self, slot: int, place: str) -> None:
+        """End the process at `place`, whatever it does; another one is started. If that has happened, nothing does."""
         ...
 
     async def nodes(self) -> Nodes:

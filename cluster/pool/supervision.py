@@ -3,12 +3,16 @@
 Time comes in, decisions with reasons come out. The pool (`cluster/pool/pool.py`) only carries them out.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from child_trainer.outcome import Cause
 from cluster.pool.reactions import Reactions
 from cluster.records import Attempt
+
+MOST_ENDED = 16
+"""Processes of one worker that are remembered as ended: far more than can be heard at a time."""
 
 SUSPECT_S = 10.0
 """A worker that broke off its call and has given no sign of life for so long is taken for dead."""
@@ -61,7 +65,8 @@ class Member:
         trained: children since its process began.
         worn: why its process is to be started afresh before it gets another child.
         asked_back: it was asked to give its child back.
-        ended: the process that was ended last; it may still answer for a moment.
+        last_place: its process as far as it is known, whether it is up or not.
+        ended: the processes before that one, the latest last; they may still be heard for a moment.
         given_up_at: when its attempt was given up while it was waited for; `None` once it has reported or was ended.
     """
 
@@ -73,7 +78,8 @@ class Member:
     trained: int = 0
     worn: str | None = None
     asked_back: bool = False
-    ended: str | None = None
+    last_place: str | None = None
+    ended: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_ENDED))
     given_up_at: float | None = None
 
 

@@ -107,6 +107,7 @@ class World:
     trained: list[Trained] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
     restarts: list[int] = field(default_factory=list)
+    reports: list[int] = field(default_factory=list)
     pool: Pool | None = None
 
     def __post_init__(self) -> None:
@@ -161,6 +162,7 @@ class World:
     # How the pool reaches it: `cluster.pool.crew.Crew`.
 
     async def report(self, slot: int) -> Report:
+        self.reports.append(slot)
         while True:
             if slot in self.gone:
                 raise Gone("its data is gone")
@@ -216,9 +218,11 @@ class World:
             process.trained += 1
             return outcome
 
-    def restart(self, slot: int) -> None:
-        self.restarts.append(slot)
-        self.kill(slot)
+    async def restart(self, slot: int, place: str) -> None:
+        await asyncio.sleep(0.1)
+        if self.processes[slot].place == place:
+            self.restarts.append(slot)
+            self.kill(slot)
 
     async def nodes(self) -> Nodes:
         return self.nodes_
@@ -286,7 +290,7 @@ class Search:
         for task in list(getattr(self, "_of_pool", ())):
             task.cancel()
         if self.world.pool is not None:
-            for task in [*self.world.pool._tasks, *filter(None, [self.world.pool._opening])]:
+            for task in [*self.world.pool._tasks.running, *filter(None, [self.world.pool._opening])]:
                 task.cancel()
         terms = Terms(rules=self.rules, reactions=self.reactions, batch_size=64, renew_crashed=self.renew_crashed)
         self.pool = self.world.pool = Pool(

@@ -303,6 +303,53 @@ def test_the_successor_of_a_worker_that_died_idle_is_not_taken_for_silent() -> N
     run_virtually(whole())
 
 
+def test_a_timeout_ends_no_process_but_the_one_that_it_is_about() -> None:
+    """It was dead already when its time was up, and the next one, which has done nothing, is being started."""
+
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 60)
+        search.world.kill(0)
+
+    rules = Rules(child_timeout_s=60.5)
+    search = tell(Search(children=1, slots=1, seconds=lambda _: 100.0, rules=rules), story, within_s=70)
+    assert search.attempts(1) == [("outcome", "timeout")]
+    assert search.world.restarts == []
+
+
+def test_a_word_of_any_process_before_does_not_disturb_the_one_that_is_there() -> None:
+    async def whole() -> None:
+        search = Search(children=3, slots=1, rules=Rules(recycle_after=1))
+        await search.begin(ask=False)
+        for child in (1, 2, 3):
+            await search.replica(child)
+        await asyncio.sleep(2 * START_S)
+        places = [search.ledger.attempts(child)[0].worker for child in (1, 2, 3)]
+        assert len({*places, search.world.processes[0].place}) == 4
+        known = len(search.world.reports)
+        for place in places:
+            await search.pool.beat(0, place, None)
+        await asyncio.sleep(1)
+        assert len(search.world.reports) == known
+
+    run_virtually(whole())
+
+
+def test_two_signs_of_life_of_a_successor_enlist_it_once() -> None:
+    async def whole() -> None:
+        search = Search(children=2, slots=1)
+        await search.begin(ask=False)
+        await search.replica(1)
+        search.world.kill(0)
+        await asyncio.sleep(START_S + 0.1)
+        known = len(search.world.reports)
+        place = search.world.processes[0].place
+        await asyncio.gather(*(search.pool.beat(0, place, None) for _ in range(3)))
+        await asyncio.sleep(1)
+        assert len(search.world.reports) == known + 1
+
+    run_virtually(whole())
+
+
 def test_a_child_that_met_the_wrong_process_has_not_failed() -> None:
     """The worker died idle, and nobody has noticed when the next child comes."""
 
