@@ -373,7 +373,7 @@ def test_a_child_that_was_sent_to_a_process_that_was_dead_already_has_not_failed
         await search.replica(1)
         search.world.kill(0)
         second = asyncio.create_task(search.replica(2))
-        await asyncio.sleep(START_S / 2)
+        await asyncio.sleep(START_S - 0.2)  # the order has been sent by now
         search.world.cut(0)
         await second
         assert [cause for _, cause in search.attempts(2)] == [None, None]
