@@ -138,9 +138,9 @@ class PoolHost:
         await self._pool.stop()
 
     @ray.method(max_task_retries=0)
-    async def next_loss(self) -> str:
-        """See `Pool.next_loss`. Not repeated by Ray, which would have a word to say on it when the run ends."""
-        return await self._pool.next_loss()
+    async def next_news(self) -> str:
+        """See `Pool.next_news`. Not repeated by Ray, which would have a word to say on it when the run ends."""
+        return await self._pool.next_news()
 
 
 @ray.remote(**SURVIVES)

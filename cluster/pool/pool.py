@@ -22,6 +22,7 @@ from cluster.pool.supervision import (
     Terms,
     assign,
     cause_of_death,
+    shortage,
     watch,
     wear,
 )
@@ -70,7 +71,7 @@ class Pool:
             ledger, terms.reactions, terms.batch_size, on_waiting=self._assign, on_settled=crew.forget
         )
         self._news: asyncio.Queue[str | BaseException] = asyncio.Queue()
-        self._stopping = False
+        self._stopping = self._short = False
         self._opening: asyncio.Task[None] | None = None
         self._tasks = Tasks(on_error=self._news.put_nowait)
         self._verdicts: dict[str, asyncio.Task[None]] = {}  # of attempts that are being given up, by their keys
@@ -112,19 +113,17 @@ class Pool:
                 raise self._tasks.failure
             await asyncio.sleep(AGAIN_S)
 
-    async def next_loss(self) -> str:
-        """Waits for a worker that cannot be started, now or again, and gives the reason.
+    async def next_news(self) -> str:
+        """Waits for what whoever runs the search should know of its workers: a line for people.
 
         Raises:
-            NoWorkers: with the reason, if it was the last.
+            NoWorkers: with the reason, if the last worker can never be started again.
             Exception: whatever keeps the pool from its work, such as a ledger that cannot be written.
         """
         await self.opened()
         news = await self._news.get()
         if isinstance(news, BaseException):
             raise news
-        if not self._members:
-            raise NoWorkers(f"no worker is left; the last one said: {news}")
         return news
 
     async def _open(self) -> None:
@@ -246,7 +245,8 @@ class Pool:
             cause = await self._cause_of_death(member)
             outcome = Outcome.failed(cause, reason, seed=member.attempt.seed)
             await self._backlog.conclude(member.attempt, outcome)
-        self._news.put_nowait(reason)
+        last = NoWorkers(f"no worker is left; the last one said: {reason}")
+        self._news.put_nowait(f"A worker is lost: {reason}" if self._members else last)
 
     async def _cause_of_death(self, member: Member) -> Cause:
         self._nodes = await self._crew.nodes()
@@ -263,6 +263,10 @@ class Pool:
         now, members = self._clock(), list(self._members.values())
         for decision in watch(now, members, self._nodes, self._terms.rules, stopping=self._stopping):
             self._carry_out(decision)
+        waiting = 0 if self._stopping else len(self._backlog.waiting)
+        if line := shortage(now, members, self._nodes, waiting, told=self._short):
+            self._short = not self._short
+            self._news.put_nowait(line)
 
     def _carry_out(self, decision: Decision) -> None:
         member = self._members[decision.slot]

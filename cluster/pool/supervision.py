@@ -4,7 +4,7 @@ Time comes in, decisions with reasons come out. The pool (`cluster/pool/pool.py`
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from child_trainer.outcome import Cause
@@ -16,6 +16,10 @@ MOST_ENDED = 16
 
 SUSPECT_S = 10.0
 """A worker that broke off its call and has given no sign of life for so long is taken for dead."""
+
+
+NOBODY_S = 30.0
+"""Children that wait while no worker is up are spoken of after so long; a worker's start takes seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,6 +191,26 @@ def wear(member: Member, rules: Rules) -> str | None:
     if rules.recycle_after is not None and member.trained >= rules.recycle_after:
         return f"it has trained {member.trained} children"
     return None
+
+
+def shortage(now: float, members: Collection[Member], nodes: Nodes, waiting: int, *, told: bool) -> str | None:
+    """The line that says that children wait and no worker is up, or that some are up again; `None` if none is due.
+
+    Args:
+        now: seconds, on the clock that `heard_at` is read from.
+        members: the fleet.
+        nodes: where it runs.
+        waiting: how many children wait for a worker.
+        told: the last line said that no worker is up.
+    """
+    up = sum(member.place is not None and not _gone(member.node, nodes) for member in members)
+    if told:
+        return f"{up} of {len(members)} workers are up again." if up else None
+    silent = now - max((member.heard_at for member in members), default=now)
+    if up or not waiting or silent <= NOBODY_S:
+        return None
+    children = "1 child waits" if waiting == 1 else f"{waiting:,} children wait"
+    return f"No worker has been up for {silent:.0f} s: {children} until one is."
 
 
 def cause_of_death(node: str | None, nodes: Nodes) -> Cause:

@@ -96,6 +96,7 @@ class World:
         seconds: how long a child trains, by its id.
         results: what training it gives.
         gone: slots whose worker can never be started again.
+        homeless: set once there is a node for the processes that are to be started.
     """
 
     ledger: Ledger
@@ -103,6 +104,7 @@ class World:
     seconds: Callable[[int], float] = lambda _: 10.0
     results: Mapping[int, Cause] = field(default_factory=dict)
     gone: set[int] = field(default_factory=set)
+    homeless: asyncio.Event | None = None
     nodes_: Nodes = field(default_factory=lambda: Nodes(alive=frozenset({"n0", "n1"})))
     trained: list[Trained] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
@@ -144,6 +146,8 @@ class World:
         return process
 
     async def _live(self, slot: int, process: Process) -> None:
+        if self.homeless:
+            await self.homeless.wait()
         await asyncio.sleep(START_S)
         process.up.set()
         while not process.dead.is_set():

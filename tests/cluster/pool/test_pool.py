@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from child_trainer.outcome import Cause
 from cluster.pool.pool import NoWorkers
 from cluster.pool.reactions import Reactions, parse_reactions
-from cluster.pool.supervision import SUSPECT_S, Nodes, Rules
+from cluster.pool.supervision import NOBODY_S, SUSPECT_S, Nodes, Rules
 from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
 
 Story = Callable[[Search], Awaitable[None]]
@@ -231,12 +231,53 @@ def test_the_last_workers_loss_is_told() -> None:
         search = Search(children=2, slots=2)
         await search.begin()
         search.world.gone.add(0)
-        assert await search.pool.next_loss() == "its data is gone"
+        assert await search.pool.next_news() == "A worker is lost: its data is gone"
         await asyncio.sleep(START_S + 5)
         search.world.gone.add(1)
         search.world.kill(1)
         with pytest.raises(NoWorkers, match="no worker is left; the last one said: its data is gone"):
-            await search.pool.next_loss()
+            await search.pool.next_news()
+
+    run_virtually(whole())
+
+
+def test_children_that_wait_with_no_worker_up_are_told_of_once_and_so_is_the_end_of_it() -> None:
+    """The workers' nodes go, and their processes, which Ray would start again, find no place for a while."""
+
+    async def whole() -> None:
+        search = Search(children=6, slots=2)
+        await search.begin()
+        news: list[tuple[float, str]] = []
+
+        async def listen() -> None:
+            while True:
+                news.append((search.now(), await search.pool.next_news()))
+
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(START_S + 5)
+        search.world.nodes_, search.world.homeless = Nodes(), asyncio.Event()
+        for slot in (0, 1):
+            search.world.kill(slot)
+        await asyncio.sleep(200)
+        assert search.ledger.completed() == 0
+        ((_, text),) = news
+        assert text == "No worker has been up for 31 s: 6 children wait until one is."
+        search.world.nodes_ = Nodes(alive=frozenset({"n0", "n1"}))
+        search.world.homeless.set()
+        await search.until_all_have_ended(within_s=300)
+        assert [text for _, text in news[1:]] == ["2 of 2 workers are up again."]
+        listening.cancel()
+
+    run_virtually(whole())
+
+
+def test_workers_that_never_come_up_are_told_of() -> None:
+    async def whole() -> None:
+        search = Search(children=1, slots=2)
+        await search.begin()
+        search.world.homeless = asyncio.Event()
+        text = await asyncio.wait_for(search.pool.next_news(), NOBODY_S + 3)
+        assert text == "No worker has been up for 31 s: 1 child waits until one is."
 
     run_virtually(whole())
 
@@ -247,7 +288,7 @@ def test_a_ledger_that_cannot_be_written_ends_the_run() -> None:
         await search.begin()
         search.ledger.close()
         with pytest.raises(Exception, match="closed database"):
-            await search.pool.next_loss()
+            await search.pool.next_news()
 
     run_virtually(whole())
 
