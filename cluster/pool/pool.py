@@ -128,11 +128,11 @@ class Pool:
 
     async def _open(self) -> None:
         self._nodes = await self._crew.nodes()
-        for attempt in await self._ledger.running():
+        for attempt in sorted(await self._ledger.running(), key=lambda attempt: attempt.started_at):
             await self._backlog.resume(attempt)
             member = self._members[attempt.slot]
             if member.attempt is not None:  # a slot has one attempt: of the older one nobody can tell any more
-                await self._backlog.void(member.attempt)
+                await self._backlog.void(member.attempt, Verdict.LOST)
             member.attempt, member.last_place = attempt, attempt.worker
         for member in self._members.values():
             member.heard_at = self._clock()

@@ -304,6 +304,13 @@ class Search:
             asyncio.get_running_loop().create_task(self.replica(child.id)) for child in self.ledger.pending() if ask
         ]
 
+    def die(self) -> None:
+        """The driver dies with all that it has started, and the run is resumed at once."""
+        for slot in range(self.slots):
+            self.world.kill(slot)
+        self.ledger.begin(workers=self.slots)
+        self.start_pool()
+
     async def replica(self, child_id: int) -> None:
         assignment = Assignment(child_id=child_id, architecture=ARCHITECTURE, seed=100 + child_id)
         outcome = await self.pool.evaluate(assignment)

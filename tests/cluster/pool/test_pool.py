@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from child_trainer.outcome import Cause
+from child_trainer.outcome import Cause, Failure
 from cluster.pool.pool import NoWorkers
-from cluster.pool.reactions import Reactions, parse_reactions
+from cluster.pool.reactions import LOST_ALONE, MOST_LOST, Reactions, parse_reactions
 from cluster.pool.supervision import NOBODY_S, SUSPECT_S, Nodes, Rules
 from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
 
@@ -197,7 +197,7 @@ def test_a_pool_that_dies_at_any_moment_repeats_no_training(at: float) -> None:
     assert Counter(t.child_id for t in search.world.trained) == Counter(range(1, 5))
     for child_id in range(1, 5):
         assert search.attempts(child_id)[-1] == ("outcome", None)
-        assert {verdict for verdict, _ in search.attempts(child_id)[:-1]} <= {"lost"}
+        assert {verdict for verdict, _ in search.attempts(child_id)[:-1]} <= {"void"}
 
 
 def test_a_stop_waits_for_what_is_in_training_and_begins_nothing() -> None:
@@ -400,7 +400,7 @@ def test_a_child_that_met_the_wrong_process_has_not_failed() -> None:
         await search.replica(1)
         search.world.kill(0)
         await search.replica(2)
-        assert search.attempts(2) == [("lost", None), ("outcome", None)]
+        assert search.attempts(2) == [("void", None), ("outcome", None)]
 
     run_virtually(whole())
 
@@ -417,7 +417,68 @@ def test_a_child_that_was_sent_to_a_process_that_was_dead_already_has_not_failed
         await asyncio.sleep(START_S - 0.2)  # the order has been sent by now
         search.world.cut(0)
         await second
-        assert [cause for _, cause in search.attempts(2)] == [None, None]
+        assert search.attempts(2) == [("void", None), ("outcome", None)]
+
+    run_virtually(whole())
+
+
+def test_a_child_that_ends_the_driver_each_time_is_given_up_and_those_beside_it_are_not() -> None:
+    """It does so before any of the others has come to its end."""
+
+    async def story(search: Search) -> None:
+        while search.ledger.completed() < search.children:
+            await asyncio.sleep(0.5)
+            if any(a.child_id == 3 and search.now() - a.started_at > 2 for a in search.ledger.running()):
+                search.die()
+
+    search = tell(Search(children=8, slots=4, reactions=Reactions(max_attempts=1)), story)
+    assert search.attempts(3) == [("lost", None)] * MOST_LOST
+    outcomes = {child.id: child.outcome for child in search.ledger.history()}
+    failures = {child_id: outcome.failure for child_id, outcome in outcomes.items() if outcome and outcome.failure}
+    message = "the run died around 10 attempts at the child in a row"
+    assert failures == {3: Failure(cause=Cause.CRASHED, message=message)}
+    assert all(t.child_id != 3 for t in search.world.trained)
+    assert len(search.world.trained) == 7
+
+
+@pytest.mark.parametrize("at", [1.0, 4.0, 8.0, 13.0])
+def test_children_that_may_be_what_ends_the_run_are_trained_one_at_a_time(at: float) -> None:
+    async def whole() -> None:
+        search = Search(children=5, slots=5, seconds=lambda _: 5.0)
+        await search.begin(ask=False)
+        for number in range(LOST_ALONE):
+            for child_id in (1, 2, 3):
+                search.ledger.start(child_id, "worker-0@n0:before", f"{child_id}-{number}")
+            search.ledger.begin(workers=5)
+        search.start_pool()
+        await asyncio.sleep(at)
+        search.start_pool()
+        await search.until_all_have_ended()
+        first, second, third = sorted(search.ended_at[child_id] for child_id in (1, 2, 3))
+        assert second - first > 5
+        assert third - second > 5
+        assert max(search.ended_at[4], search.ended_at[5]) < 15
+        assert Counter(t.child_id for t in search.world.trained) == Counter(range(1, 6))
+
+    run_virtually(whole())
+
+
+def test_of_two_open_attempts_of_one_worker_the_newer_is_its_own() -> None:
+    """The older one was being given up when the pool died; it may be of a child that was sampled later."""
+
+    async def whole() -> None:
+        search = Search(children=2, slots=1)
+        await search.begin(ask=False)
+        await asyncio.sleep(1)
+        search.ledger.start(2, "worker-0@n0:before", "older")
+        await asyncio.sleep(START_S)
+        process = search.world.processes[0]
+        search.ledger.start(1, process.place, "newer")
+        process.last = "newer", good(101)
+        search.start_pool()
+        await search.until_all_have_ended()
+        assert search.attempts(1) == [("outcome", None)]
+        assert search.attempts(2) == [("lost", None), ("outcome", None)]
 
     run_virtually(whole())
 
