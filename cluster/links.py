@@ -41,18 +41,19 @@ def actor(name: str) -> Handle:
     return ray.get_actor(name)
 
 
-def worker_name(slot: int) -> str:
-    """The name under which a worker is found by the actors of its run, be they started anew."""
-    return f"worker-{slot}"
+def worker_name(slot: int, per_process: int = 1) -> str:
+    """The name under which a worker's process is found by the actors of its run, be they started anew."""
+    return f"worker-{slot // per_process}"
 
 
-def place_here(slot: int) -> str:
-    """The name of this process as the one of a worker, unlike any other's."""
-    return f"{worker_name(slot)}@{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}"
+def places_here(slots: Sequence[int]) -> dict[int, str]:
+    """Names for the workers of this process, by their slots, unlike those of any other process."""
+    process = f"{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}"
+    return {slot: f"worker-{slot}@{process}" for slot in slots}
 
 
 def process_number(place: str) -> int:
-    """Of the process that `place_here` has named so, on its machine."""
+    """Of the process that `places_here` has named so, on its machine."""
     return int(place.rpartition(":")[2])
 
 
@@ -127,27 +128,34 @@ class RemoteCheckpoints:
 
 
 class RayCrew:
-    """The workers as Ray's actors; see `cluster.pool.crew.Crew`."""
+    """The workers as Ray's actors; see `cluster.pool.crew.Crew`.
 
-    def __init__(self, checkpoints: bool) -> None:
-        self._checkpoints = checkpoints
+    Args:
+        checkpoints: children save their state.
+        per_process: workers that share a process.
+    """
+
+    def __init__(self, checkpoints: bool, per_process: int = 1) -> None:
+        self._checkpoints, self._per_process = checkpoints, per_process
+
+    def _worker(self, slot: int) -> Handle:
+        return actor(worker_name(slot, self._per_process))
 
     async def report(self, slot: int) -> Report:
         """See `Crew.report`."""
         try:
-            worker = actor(worker_name(slot))
-            return await worker.report.remote()
+            return await self._worker(slot).report.remote(slot)
         except (RayError, ValueError) as error:  # its constructor failed, or Ray has forgotten it since
             raise Gone(_last_line(error)) from error
 
     async def train(self, slot: int, order: Order) -> Outcome:
         """See `Crew.train`."""
         try:
-            worker = actor(worker_name(slot))
+            worker = self._worker(slot)
         except ValueError as error:  # Ray has forgotten it
             raise BrokenOff(_last_line(error)) from error
         try:
-            return await worker.train.remote(order)
+            return await worker.train.remote(slot, order)
         except NotBegun:
             raise
         except RayTaskError as error:  # the worker answered, with an error that is no child's
@@ -157,7 +165,14 @@ class RayCrew:
 
     async def restart(self, slot: int, place: str) -> None:
         """See `Crew.restart`. Ray ends whatever process is there: it is asked first which one that is."""
-        await asyncio.get_running_loop().run_in_executor(None, _end_process, slot, place)
+        await asyncio.get_running_loop().run_in_executor(None, self._end_process, slot, place)
+
+    def _end_process(self, slot: int, place: str) -> None:
+        with contextlib.suppress(ValueError, RayError):  # Ray has forgotten it
+            worker = self._worker(slot)
+            found = ray_state.actor_table(worker._actor_id.hex())
+            if found.get("State") == "ALIVE" and found["Pid"] == process_number(place):
+                ray.kill(worker, no_restart=False)
 
     async def nodes(self) -> Nodes:
         """See `Crew.nodes`."""
@@ -167,14 +182,6 @@ class RayCrew:
         """See `Crew.forget`."""
         if self._checkpoints:
             actor(CHECKPOINTS).forget.remote(child_id)
-
-
-def _end_process(slot: int, place: str) -> None:
-    with contextlib.suppress(ValueError, RayError):  # Ray has forgotten it
-        worker = actor(worker_name(slot))
-        found = ray_state.actor_table(worker._actor_id.hex())
-        if found.get("State") == "ALIVE" and found["Pid"] == process_number(place):
-            ray.kill(worker, no_restart=False)
 
 
 def _nodes() -> Nodes:

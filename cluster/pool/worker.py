@@ -2,13 +2,14 @@
 
 import contextlib
 import faulthandler
+import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from io import FileIO
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Trains
@@ -25,60 +26,64 @@ Beat = Callable[[str, str | None], bool]
 
 
 class LastWords:
-    """Where a process writes what it is at and how it dies, for the next one at the same slot on the same node to read.
+    """Where a process writes what it is at and how it dies, for the next one to read that has its workers on its node.
 
-    The file's first line is the process's place, the second the attempt that it began last, and the rest is what Python
-    writes when the process dies of a fault. It need not outlive the machine, and is not fsynced.
+    The file's first line is JSON: the places of its workers in their order, each with the attempt that it began last.
+    The rest is what Python writes when the process dies of a fault. It need not outlive the machine, and is not fsynced.
 
     Args:
-        path: the slot's file, which no other slot of any run may share.
+        path: the file, which processes with other workers, of any run, must not share.
+        places: of this process's workers. If it dies of a fault, Python writes the stack to the file from now on.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, places: Sequence[str]) -> None:
         self._path = path
-        self._file: IO[bytes] | None = None
-        self._place = ""
-
-    def take(self) -> Death | None:
-        """What the last process left, and nothing when asked again."""
-        try:
-            text = self._path.read_text(errors="replace")
-            self._path.unlink()
-        except OSError:
-            return None
-        place, _, rest = text.partition("\n")
-        key, _, words = rest.partition("\n")
-        # Python adds a long list of the extension modules that were loaded.
-        words = words.partition("\nExtension modules:")[0][:LONGEST_LAST_WORDS].strip()
-        return Death(place=place, key=key or None, words=words) if place else None
-
-    def record(self, place: str) -> None:
-        """This process is `place`, and is at nothing yet; if it dies of a fault, Python writes the stack there."""
-        self._place = place
+        self._deaths = dict(zip(places, take_deaths(path), strict=False))
+        self._begun: dict[str, str | None] = dict.fromkeys(places)
+        self._lock = threading.Lock()
         try:
             self._file = self._path.open("wb", buffering=0)
         except OSError:  # a full disk keeps no worker from its work
+            self._file = None
             return
-        self._write("")
+        self._write(self._file)
         faulthandler.enable(self._file, all_threads=False)
 
-    def note(self, key: str) -> None:
-        """The attempt `key` begins."""
-        if self._file:
-            self._write(key)
+    def before(self, place: str) -> Death | None:
+        """What became of the worker that had this one's slot in the last process, or `None` if nothing is known."""
+        return self._deaths.get(place)
 
-    def _write(self, key: str) -> None:
-        assert self._file is not None
-        lines = f"{self._place}\n{key}\n".encode()
-        number = self._file.fileno()
+    def note(self, place: str, key: str) -> None:
+        """The worker at `place` begins the attempt `key`."""
+        with self._lock:
+            self._begun[place] = key
+            if self._file:
+                self._write(self._file)
+
+    def _write(self, file: FileIO) -> None:
+        line = f"{json.dumps(list(self._begun.items()))}\n".encode()
+        number = file.fileno()
         try:
-            if os.pwrite(number, lines, 0) < len(lines):  # one call, as the process may die between any two
+            if os.pwrite(number, line, 0) < len(line):  # one call, as the process may die between any two
                 raise OSError("the disk is full")
-            os.ftruncate(number, len(lines))
+            os.ftruncate(number, len(line))
             os.lseek(number, 0, os.SEEK_END)  # where the stack goes
         except OSError:
             with contextlib.suppress(OSError):
                 self._path.unlink()  # nothing is better than what is wrong
+
+
+def take_deaths(path: Path) -> tuple[Death, ...]:
+    """What the process that wrote this file has left of each of its workers; nothing when asked again."""
+    try:
+        line, _, words = path.read_text(errors="replace").partition("\n")
+        path.unlink()
+        begun = json.loads(line)
+    except (OSError, ValueError):
+        return ()
+    # Python adds a long list of the extension modules that were loaded.
+    words = words.partition("\nExtension modules:")[0][:LONGEST_LAST_WORDS].strip()
+    return tuple(Death(place=place, key=key, words=words) for place, key in begun)
 
 
 class WorkerProcess:
@@ -89,17 +94,22 @@ class WorkerProcess:
         place: names this process, unlike any other.
         node: the id of its node.
         beat: carries a sign of life, from a thread of its own.
-        last_words: where the process before it has left what became of it, and where this one does.
+        beat_s: seconds between two of them.
+        last_words: says what became of the worker of the process before, and is told what this one begins.
     """
 
     def __init__(
-        self, trainer: Trains, *, place: str, node: str, beat: Beat, last_words: LastWords | None = None
+        self,
+        trainer: Trains,
+        *,
+        place: str,
+        node: str,
+        beat: Beat,
+        beat_s: float = BEAT_S,
+        last_words: LastWords | None = None,
     ) -> None:
         self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
-        self._last_words = last_words
-        self._death = last_words.take() if last_words else None
-        if last_words:
-            last_words.record(place)
+        self._beat_s, self._last_words = beat_s, last_words
         self._trained = 0
         self._key: str | None = None
         self._last: tuple[str, Outcome] | None = None
@@ -116,7 +126,7 @@ class WorkerProcess:
             trained=self._trained,
             key=key,
             outcome=outcome,
-            death=self._death,
+            death=self._last_words.before(self._place) if self._last_words else None,
         )
 
     def train(self, order: Order) -> Outcome:
@@ -130,7 +140,7 @@ class WorkerProcess:
         self._last, self._key = None, order.key
         try:
             if self._last_words:
-                self._last_words.note(order.key)
+                self._last_words.note(self._place, order.key)
             outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)
         finally:
             self._key = None
@@ -138,25 +148,21 @@ class WorkerProcess:
         self._trained += 1
         return outcome
 
-    def leave_on_sigterm(self) -> None:
-        """From now on SIGTERM has the child in training saved and given back; without one it ends the process.
+    @property
+    def busy(self) -> bool:
+        """Whether a child is in training."""
+        return self._key is not None
 
-        Only the main thread may call this.
-        """
-
-        def leave(number: int, frame: FrameType | None) -> None:
-            if self._key is None:
-                raise SystemExit(128 + number)
-            self._told_to_go.set()
-
-        signal.signal(signal.SIGTERM, leave)
+    def tell_to_go(self) -> None:
+        """From now on every child is saved and given back at its next step."""
+        self._told_to_go.set()
 
     def _preempted(self) -> bool:
         return self._asked_back == self._key or self._told_to_go.is_set()
 
     def _keep_beating(self) -> None:
         pause = threading.Event()
-        while not pause.wait(BEAT_S):
+        while not pause.wait(self._beat_s):
             key = self._key
             try:
                 give_back = self._beat(self._place, key)
@@ -164,3 +170,18 @@ class WorkerProcess:
                 continue
             if give_back:
                 self._asked_back = key  # the attempt, as another may have begun since
+
+
+def leave_on_sigterm(workers: Collection[WorkerProcess]) -> None:
+    """From now on SIGTERM has the children in training saved and given back; without one it ends the process.
+
+    Only the main thread may call this.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if not any(worker.busy for worker in workers):
+            raise SystemExit(128 + number)
+        for worker in workers:
+            worker.tell_to_go()
+
+    signal.signal(signal.SIGTERM, leave)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool import worker
 from cluster.pool.crew import Death, Order
-from cluster.pool.worker import Beat, LastWords, WorkerProcess
+from cluster.pool.worker import Beat, LastWords, WorkerProcess, take_deaths
 from tests.contracts.evaluator import assignment
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ from child_trainer.train import train
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic import SyntheticTask
 from cluster.pool.crew import Order
-from cluster.pool.worker import WorkerProcess
+from cluster.pool.worker import WorkerProcess, leave_on_sigterm
 from tests.contracts.evaluator import assignment
 
 class Trainer:
@@ -39,7 +40,7 @@ class Trainer:
         return train(assignment.architecture, task, budget, seed=assignment.seed, preempted=preempted)
 
 process = WorkerProcess(Trainer(), place="here", node="n", beat=lambda place, key: False)
-process.leave_on_sigterm()
+leave_on_sigterm([process])
 for number in (1, 2):
     outcome = process.train(Order(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None))
     report = process.report()
@@ -219,70 +220,74 @@ from child_trainer.outcome import Budget
 from child_trainer.tasks.faults import strike
 from cluster.pool.worker import LastWords
 
-words = LastWords(Path(sys.argv[1]))
-assert words.take() is None
-words.record("here:1")
+words = LastWords(Path(sys.argv[1]), ["a@here:1", "b@here:1"])
+assert words.before("a@here:1") is None
 for key in sys.argv[3:]:
-    words.note(key)
+    words.note("a@here:1", key)
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), 9)
 strike("crashed", Budget())
 """
 
 
-def death_of(file: Path, how: str, *keys: str) -> Death | None:
-    """What a process that began these attempts leaves behind."""
+def deaths_of(file: Path, how: str, *keys: str) -> tuple[Death, ...]:
+    """What a process of two workers leaves behind of which the first began these attempts."""
     program = [sys.executable, "-c", DIES, str(file), how, *keys]
     number = signal.SIGKILL if how == "killed" else signal.SIGSEGV
     assert subprocess.run(program, cwd=ROOT, check=False).returncode == -number
-    return LastWords(file).take()
+    return take_deaths(file)
 
 
 @pytest.mark.parametrize("keys", [(), ("k1",), ("a long one", "k2")])
 def test_a_segmentation_faults_stack_is_there_for_the_next_process_once(tmp_path: Path, keys: tuple[str, ...]) -> None:
     file = tmp_path / "worker-0.died"
-    death = death_of(file, "crashed", *keys)
-    assert death is not None
-    assert (death.place, death.key) == ("here:1", keys[-1] if keys else None)
-    assert death.words.startswith("Fatal Python error: Segmentation fault")
-    assert "in _crash" in death.words
-    assert "Extension modules" not in death.words
-    assert LastWords(file).take() is None
+    first, second = deaths_of(file, "crashed", *keys)
+    assert (first.place, first.key) == ("a@here:1", keys[-1] if keys else None)
+    assert (second.place, second.key) == ("b@here:1", None)
+    assert first.words == second.words
+    assert first.words.startswith("Fatal Python error: Segmentation fault")
+    assert "in _crash" in first.words
+    assert "Extension modules" not in first.words
+    assert take_deaths(file) == ()
 
 
 def test_a_process_that_is_killed_leaves_what_it_was_at_and_no_words(tmp_path: Path) -> None:
-    assert death_of(tmp_path / "a", "killed") == Death(place="here:1")
-    assert death_of(tmp_path / "b", "killed", "k1", "k2") == Death(place="here:1", key="k2")
+    first, second = Death(place="a@here:1"), Death(place="b@here:1")
+    assert deaths_of(tmp_path / "a", "killed") == (first, second)
+    assert deaths_of(tmp_path / "b", "killed", "k1", "k2") == (replace(first, key="k2"), second)
 
 
 def test_words_without_end_are_cut_and_what_is_no_text_is_borne(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.died"
-    file.write_bytes(b"here:1\nk1\n\xff" + b"x" * 10 * worker.LONGEST_LAST_WORDS)
-    death = LastWords(file).take()
-    assert death is not None
+    file.write_bytes(b'[["here:1", "k1"]]\n\xff' + b"x" * 10 * worker.LONGEST_LAST_WORDS)
+    (death,) = take_deaths(file)
     assert len(death.words) == worker.LONGEST_LAST_WORDS
+
+
+def test_a_file_that_is_no_such_file_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "worker-0.died"
+    file.write_bytes(b"Fatal Python error: Segmentation fault\n")
+    assert take_deaths(file) == ()
 
 
 def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:
     """Rather than what was true an attempt ago; and the worker does its work all the same."""
-    nowhere = LastWords(tmp_path / "no folder" / "worker-0.died")
-    nowhere.record("here:1")
-    nowhere.note("k1")
-    assert nowhere.take() is None
+    nowhere = tmp_path / "no folder" / "worker-0.died"
+    LastWords(nowhere, ["here:1"]).note("here:1", "k1")
+    assert take_deaths(nowhere) == ()
     program = f"""
 import resource, signal, sys
 from pathlib import Path
 from cluster.pool.worker import LastWords
-words = LastWords(Path(sys.argv[1]))
-words.record("here:1")
-words.note("k1")
+words = LastWords(Path(sys.argv[1]), ["here:1"])
+words.note("here:1", "k1")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({len("here:1") + 3}, resource.RLIM_INFINITY))
-words.note("k2 is too long")
+resource.setrlimit(resource.RLIMIT_FSIZE, ({len('[["here:1", "k1"]]')}, resource.RLIM_INFINITY))
+words.note("here:1", "k2 is too long")
 """
     file = tmp_path / "worker-0.died"
     subprocess.run([sys.executable, "-c", program, str(file)], cwd=ROOT, check=True)
-    assert LastWords(file).take() is None
+    assert take_deaths(file) == ()
 
 
 def test_a_worker_reports_the_death_before_it_and_notes_what_it_begins(tmp_path: Path) -> None:
@@ -297,7 +302,7 @@ class Deadly:
     def train(self, assignment, *, batch_size=None, preempted=None):
         os.kill(os.getpid(), 9)
 
-words = LastWords(Path(sys.argv[1]))
+words = LastWords(Path(sys.argv[1]), [sys.argv[2]])
 process = WorkerProcess(Deadly(), place=sys.argv[2], node="n", beat=lambda place, key: False, last_words=words)
 print(process.report().death, flush=True)
 process.train(Order(key=sys.argv[3], place=sys.argv[2], assignment=assignment(1), batch_size=None))
