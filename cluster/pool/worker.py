@@ -29,7 +29,7 @@ class LastWords:
     """Where a process writes what it is at and how it dies, for the next one to read that has its workers on its node.
 
     The file's first line is JSON: the places of its workers in their order, each with the attempt that it began last.
-    The rest is what Python writes when the process dies of a fault. It need not outlive the machine, and is not fsynced.
+    The rest is what Python writes when the process dies of a fault. It need not outlive the machine.
 
     Args:
         path: the file, which processes with other workers, of any run, must not share.
