@@ -83,6 +83,12 @@ class Outcome:
     seed: int
     failure: Failure | None = None
 
+    @classmethod
+    def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
+        """The outcome of a training that gave nothing, not even how long it took."""
+        failure = Failure(cause=cause, message=message)
+        return cls(curve=(), seconds=0.0, parameters=None, flops=None, seed=seed, failure=failure)
+
     @property
     def metric(self) -> float | None:
         """The best validation metric of the last five epochs (spec §1.6), or `None` if there is none or it failed."""

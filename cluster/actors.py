@@ -7,7 +7,6 @@ pool's) does without torch.
 from __future__ import annotations
 
 import functools
-import os
 import secrets
 import threading
 import time
@@ -36,6 +35,7 @@ from cluster.links import (
     RemoteLedger,
     actor,
     open_store,
+    places_here,
 )
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from cluster.pool.crew import Order, Report
@@ -80,22 +80,21 @@ class Worker:
         context = ray.get_runtime_context()
         # Two Rays on one machine count their jobs alike, but each has a folder of its own.
         node: Any = ray_worker._global_node
-        last_words = LastWords(Path(node.get_logs_dir_path()) / f"nascluster-{context.get_job_id()}-{slots[0]}.died")
-        before = last_words.take()
-        last_words.record()
+        died = Path(node.get_logs_dir_path()) / f"nascluster-{context.get_job_id()}-{slots[0]}.died"
         checkpoints = _checkpoint_slot if config.failures.checkpoint_children else None
         trainer = Trainer(config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
-        process = f"{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}"
+        places = places_here(slots)
+        last_words = LastWords(died, list(places.values()))
         self._workers = {
             slot: WorkerProcess(
                 trainer,
-                place=f"worker-{slot}@{process}",
+                place=place,
                 node=context.get_node_id(),
                 beat=functools.partial(_beat, slot),
                 beat_s=BEAT_S if len(slots) == 1 else SHARED_BEAT_S,
-                last_words=before,
+                last_words=last_words,
             )
-            for slot in slots
+            for slot, place in places.items()
         }
         leave_on_sigterm(self._workers.values())
         # Whoever asks a worker that trains for its report waits until it has ended.
@@ -158,9 +157,9 @@ class PoolHost:
         await self._pool.stop()
 
     @ray.method(max_task_retries=0)
-    async def next_loss(self) -> str:
-        """See `Pool.next_loss`. Not repeated by Ray, which would have a word to say on it when the run ends."""
-        return await self._pool.next_loss()
+    async def next_news(self) -> str:
+        """See `Pool.next_news`. Not repeated by Ray, which would have a word to say on it when the run ends."""
+        return await self._pool.next_news()
 
 
 @ray.remote(**SURVIVES)

@@ -103,7 +103,7 @@ def run_distributed(
         folder: where everything is kept; it must be on this node's disk.
         cluster: what there is to run on.
         watch: shows the run while it runs, and calls what it is given to say that the run is alive.
-        say: told of a worker that is lost.
+        say: told of workers that are lost, or missing.
     """
     # The folder is on this node, and so is everything that writes into it.
     here: dict[str, Any] = {
@@ -182,18 +182,18 @@ def _wait(
     Raises:
         Stopped: nothing is in training any more.
     """
-    loss, stop = pool.next_loss.remote(), None
+    news, stop = pool.next_news.remote(), None
     while ended:
-        done, _ = ray.wait([*ended, loss, *([stop] if stop else []), *serving], num_returns=1, timeout=LOOK_S)
+        done, _ = ray.wait([*ended, news, *([stop] if stop else []), *serving], num_returns=1, timeout=LOOK_S)
         if stop and stop in done:
             ray.get(stop)
             raise Stopped
-        if loss in done:
+        if news in done:
             try:
-                say(f"A worker is lost: {ray.get(loss)}")
+                say(ray.get(news))
             except RayActorError:  # the pool is being started again
                 time.sleep(AGAIN_S)
-            loss = pool.next_loss.remote()
+            news = pool.next_news.remote()
         elif done:
             ray.get(done)  # a shard host never ends but with an error
             ended.remove(done[0])

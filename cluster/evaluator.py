@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from child_trainer.architecture import Architecture
-from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.outcome import Cause, Outcome
 from cluster.pool.reactions import Reactions, past_of
 from cluster.records import AttemptLedger, Verdict
 
@@ -104,20 +104,16 @@ class InProcessEvaluator:
         deaths = sum(attempt.verdict == Verdict.LOST and attempt.worker == HERE for attempt in attempts)
         if deaths >= self._reactions.max_attempts:
             message = f"the process died {deaths} times while it trained the child"
-            return _failed(assignment, Cause.CRASHED, message)
+            return Outcome.failed(Cause.CRASHED, message, seed=assignment.seed)
         size = self._reactions.batch_size(self._batch_size, past)
         smaller = None if size == self._batch_size else size
         self._ledger.start(assignment.child_id, HERE, key, batch_size=smaller)
         try:
             outcome = self._trainer.train(assignment, batch_size=smaller, preempted=self._preempted)
         except KeyboardInterrupt:  # not a death: those are counted
-            self._ledger.end_attempt(key, _failed(assignment, Cause.PREEMPTED, "interrupted"), Verdict.RETRY)
+            interrupted = Outcome.failed(Cause.PREEMPTED, "interrupted", seed=assignment.seed)
+            self._ledger.end_attempt(key, interrupted, Verdict.RETRY)
             raise
         again = outcome.failure is not None and self._reactions.again(outcome.failure.cause, past)
         self._ledger.end_attempt(key, outcome, Verdict.RETRY if again else Verdict.OUTCOME)
         return None if again else outcome
-
-
-def _failed(assignment: Assignment, cause: Cause, message: str) -> Outcome:
-    failure = Failure(cause=cause, message=message)
-    return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=assignment.seed, failure=failure)

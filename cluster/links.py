@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ import ray
 from ray._private.state import state as ray_state
 from ray.exceptions import RayError, RayTaskError
 
-from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.crew import BrokenOff, Gone, NotBegun, Order, Report
 from cluster.pool.supervision import Nodes
@@ -42,6 +44,17 @@ def actor(name: str) -> Handle:
 def worker_name(slot: int, per_process: int = 1) -> str:
     """The name under which a worker's process is found by the actors of its run, be they started anew."""
     return f"worker-{slot // per_process}"
+
+
+def places_here(slots: Sequence[int]) -> dict[int, str]:
+    """Names for the workers of this process, by their slots, unlike those of any other process."""
+    process = f"{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}"
+    return {slot: f"worker-{slot}@{process}" for slot in slots}
+
+
+def process_number(place: str) -> int:
+    """Of the process that `places_here` has named so, on its machine."""
+    return int(place.rpartition(":")[2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,16 +159,20 @@ class RayCrew:
         except NotBegun:
             raise
         except RayTaskError as error:  # the worker answered, with an error that is no child's
-            failure = Failure(cause=Cause.CRASHED, message=str(error))
-            seed = order.assignment.seed
-            return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=seed, failure=failure)
+            return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
         except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
             raise BrokenOff(_last_line(error)) from error
 
-    def restart(self, slot: int) -> None:
-        """See `Crew.restart`."""
-        with contextlib.suppress(ValueError):
-            ray.kill(self._worker(slot), no_restart=False)
+    async def restart(self, slot: int, place: str) -> None:
+        """See `Crew.restart`. Ray ends whatever process is there: it is asked first which one that is."""
+        await asyncio.get_running_loop().run_in_executor(None, self._end_process, slot, place)
+
+    def _end_process(self, slot: int, place: str) -> None:
+        with contextlib.suppress(ValueError, RayError):  # Ray has forgotten it
+            worker = self._worker(slot)
+            found = ray_state.actor_table(worker._actor_id.hex())
+            if found.get("State") == "ALIVE" and found["Pid"] == process_number(place):
+                ray.kill(worker, no_restart=False)
 
     async def nodes(self) -> Nodes:
         """See `Crew.nodes`."""

@@ -52,7 +52,9 @@ class Verdict(StrEnum):
     LATE = "late"
     """It was given up while it ran; what it brought later is kept here and nowhere else."""
     LOST = "lost"
-    """Nobody knows what it came to: the run ended around it, or it never began."""
+    """Nobody knows what it came to: the run ended around it."""
+    VOID = "void"
+    """It never began: its worker did not get the order. (Ledgers of earlier versions call this lost, too.)"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

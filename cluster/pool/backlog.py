@@ -1,6 +1,7 @@
 """The children that were asked for or are in training, and what each attempt at them means. Part of the pool."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -61,6 +62,8 @@ class Backlog:
         self._children: dict[int, _Child] = {}
         self.waiting: dict[int, Waiting] = {}
         """Those that wait for a worker, in the order in which they came."""
+        self._suspect: int | None = None  # the one such child that waits or is in training, see `LOST_ALONE`
+        self._held: deque[int] = deque()  # the others, which wait for it to end
         self.settling = 0
         """Attempts whose end is being recorded."""
 
@@ -78,6 +81,8 @@ class Backlog:
         child = self._child(attempt.child_id)
         child.remember(await self._ledger.attempts(attempt.child_id))
         child.out = True
+        if child.past.suspected:
+            self._suspect = attempt.child_id
 
     def give_out(self, child_id: int, key: str, place: str) -> Order:
         """Take a child that waits from the queue, to be trained as the attempt `key` by the process at `place`."""
@@ -111,30 +116,35 @@ class Backlog:
             if cause and again:
                 child.past = Past((*child.past.causes, cause))
                 child.avoid.add(attempt.slot)
+                self._acquit(attempt.child_id)
                 self._requeue(attempt.child_id, child)
             else:
                 self._settle(attempt.child_id, child, outcome)
         finally:
             self.settling -= 1
 
-    async def void(self, attempt: Attempt) -> None:
-        """The attempt never began: the worker does not know of it."""
+    async def void(self, attempt: Attempt, verdict: Verdict = Verdict.VOID) -> None:
+        """The attempt never began, or nobody can tell any more (`LOST`): the child gets another whatever was before."""
         self.settling += 1
         try:
-            if await self._ledger.end_attempt(attempt.key, None, Verdict.LOST):
+            if await self._ledger.end_attempt(attempt.key, None, verdict):
                 self._requeue(attempt.child_id, self._child(attempt.child_id))
         finally:
             self.settling -= 1
 
     async def _admit(self, child_id: int, child: _Child) -> None:
         attempts = await self._ledger.attempts(child_id)
-        if child.result.done() or child.out or child_id in self.waiting:
+        if child.result.done() or child.out or child_id in self.waiting or child_id in self._held:
             return  # settled or taken up while the ledger was asked
         settled = next((a.outcome for a in attempts if a.verdict == Verdict.OUTCOME), None)
         if settled is not None:
             self._settle(child_id, child, settled)
             return
         child.remember(attempts)
+        if reason := self._reactions.hopeless(child.past):
+            assert child.assignment is not None
+            self._settle(child_id, child, Outcome.failed(Cause.CRASHED, reason, seed=child.assignment.seed))
+            return
         self._queue(child_id, child)
 
     def _child(self, child_id: int) -> _Child:
@@ -143,8 +153,21 @@ class Backlog:
         return self._children[child_id]
 
     def _queue(self, child_id: int, child: _Child) -> None:
+        if child.past.suspected:
+            if self._suspect not in (None, child_id):
+                self._held.append(child_id)
+                return
+            self._suspect = child_id
         self.waiting[child_id] = Waiting(child_id=child_id, avoid=frozenset(child.avoid))
         self._on_waiting()
+
+    def _acquit(self, child_id: int) -> None:
+        """An attempt at the child came to an end of its own: it is the next suspect's turn, if it was one."""
+        if self._suspect == child_id:
+            self._suspect = None
+            if self._held:
+                following = self._held.popleft()
+                self._queue(following, self._children[following])
 
     def _requeue(self, child_id: int, child: _Child) -> None:
         child.out = False
@@ -155,4 +178,5 @@ class Backlog:
         child.out = False
         child.result.set_result(outcome)
         del self._children[child_id]  # from now on the ledger knows
+        self._acquit(child_id)
         self._on_settled(child_id)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.supervision import Nodes
 from cluster.records import Attempt, Verdict
@@ -28,6 +28,21 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Death:
+    """What a process left behind when it died.
+
+    Attributes:
+        place: which it was.
+        key: the last attempt that it began, or `None` if it began none.
+        words: how it died, as far as it could say.
+    """
+
+    place: str
+    key: str | None = None
+    words: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """What a worker says of itself.
 
@@ -36,7 +51,7 @@ class Report:
         node: the id of its node.
         trained: children since the process began.
         key, outcome: its last attempt and what that gave; `None` before the first.
-        last_words: what the process before it left behind when it died.
+        death: of the process before it at the same slot on the same node, or `None` if nothing is known of one.
     """
 
     place: str
@@ -44,20 +59,30 @@ class Report:
     trained: int
     key: str | None = None
     outcome: Outcome | None = None
-    last_words: str = ""
+    death: Death | None = None
 
 
-def obituary(place: str, last_words: str) -> str:
+def settled_by(report: Report, attempt: Attempt, cause: Cause) -> Outcome | None:
+    """What an attempt came to, by what the worker at its slot says now; `None` if it never began.
+
+    Args:
+        report: by the process that made the attempt, or by a later one.
+        attempt: whose call brought no answer.
+        cause: what the child failed of if the process died of it.
+    """
+    if report.place == attempt.worker:
+        return report.outcome if report.key == attempt.key else None
+    death = report.death if report.death and report.death.place == attempt.worker else None
+    if death and death.key != attempt.key:
+        return None  # it was dead before the order came
+    return Outcome.failed(cause, _obituary(attempt.worker, death.words if death else ""), seed=attempt.seed)
+
+
+def _obituary(place: str, words: str) -> str:
     """The text for a process that died; the last line says it all, as in Python's tracebacks."""
-    if not last_words:
+    if not words:
         return f"{place} died without a word: killed from outside, or for want of memory"
-    return f"{last_words}\n{place} died: {last_words.partition(chr(10))[0]}"
-
-
-def failed(attempt: Attempt, cause: Cause, message: str) -> Outcome:
-    """What an attempt gave whose worker did not live to say so, or was not waited for."""
-    failure = Failure(cause=cause, message=message)
-    return Outcome(curve=(), seconds=0.0, parameters=None, flops=None, seed=attempt.seed, failure=failure)
+    return f"{words}\n{place} died: {words.partition(chr(10))[0]}"
 
 
 class Gone(Exception):
@@ -83,8 +108,8 @@ class Crew(Protocol):
         """Have it train a child; raises `BrokenOff` or `NotBegun`."""
         ...
 
-    def restart(self, slot: int) -> None:
-        """End its process, whatever it does; another one is started in its place."""
+    async def restart(self, slot: int, place: str) -> None:
+        """End the process at `place`, whatever it does; another one is started. If that has happened, nothing does."""
         ...
 
     async def nodes(self) -> Nodes:

@@ -5,13 +5,12 @@ started again: a worker keeps the outcome of its last attempt until it gets anot
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.backlog import Backlog
-from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, Order, PoolLedger, Report, failed, obituary
+from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, Order, PoolLedger, Report, settled_by
 from cluster.pool.supervision import (
     Begin,
     Decision,
@@ -23,9 +22,11 @@ from cluster.pool.supervision import (
     Terms,
     assign,
     cause_of_death,
+    shortage,
     watch,
     wear,
 )
+from cluster.pool.tasks import Tasks
 from cluster.records import Attempt, Verdict
 
 WATCH_S = 1.0
@@ -70,10 +71,9 @@ class Pool:
             ledger, terms.reactions, terms.batch_size, on_waiting=self._assign, on_settled=crew.forget
         )
         self._news: asyncio.Queue[str | BaseException] = asyncio.Queue()
-        self._stopping = False
-        self._failure: BaseException | None = None
+        self._stopping = self._short = False
         self._opening: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(on_error=self._news.put_nowait)
         self._verdicts: dict[str, asyncio.Task[None]] = {}  # of attempts that are being given up, by their keys
 
     async def opened(self) -> None:
@@ -96,8 +96,8 @@ class Pool:
         attempt = member.attempt
         if place == member.place or (attempt is not None and place == attempt.worker):
             member.heard_at = self._clock()
-        elif member.slot in self._idle and place != member.ended:
-            self._spawn(self._enlist(member))  # it died while it was idle, and this is the next process
+        elif member.slot in self._idle and place not in member.ended:
+            self._ask(member)  # it died while it was idle, and this is the next process
         return key is not None and (member.asked_back or attempt is None or attempt.key != key)
 
     async def stop(self) -> None:
@@ -109,37 +109,35 @@ class Pool:
         self._stopping = True
         self._watch()
         while self._backlog.settling or self._verdicts or any(m.attempt for m in self._members.values()):
-            if self._failure:
-                raise self._failure
+            if self._tasks.failure:
+                raise self._tasks.failure
             await asyncio.sleep(AGAIN_S)
 
-    async def next_loss(self) -> str:
-        """Waits for a worker that cannot be started, now or again, and gives the reason.
+    async def next_news(self) -> str:
+        """Waits for what whoever runs the search should know of its workers: a line for people.
 
         Raises:
-            NoWorkers: with the reason, if it was the last.
+            NoWorkers: with the reason, if the last worker can never be started again.
             Exception: whatever keeps the pool from its work, such as a ledger that cannot be written.
         """
         await self.opened()
         news = await self._news.get()
         if isinstance(news, BaseException):
             raise news
-        if not self._members:
-            raise NoWorkers(f"no worker is left; the last one said: {news}")
         return news
 
     async def _open(self) -> None:
         self._nodes = await self._crew.nodes()
-        for attempt in await self._ledger.running():
+        for attempt in sorted(await self._ledger.running(), key=lambda attempt: attempt.started_at):
             await self._backlog.resume(attempt)
             member = self._members[attempt.slot]
             if member.attempt is not None:  # a slot has one attempt: of the older one nobody can tell any more
-                await self._backlog.void(member.attempt)
-            member.attempt = attempt
+                await self._backlog.void(member.attempt, Verdict.LOST)
+            member.attempt, member.last_place = attempt, attempt.worker
         for member in self._members.values():
             member.heard_at = self._clock()
-            self._spawn(self._enlist(member))
-        self._spawn(self._keep_watch())
+            self._ask(member)
+        self._tasks.start(self._keep_watch())
 
     def _assign(self) -> None:
         if not self._stopping:
@@ -162,7 +160,7 @@ class Pool:
             started_at=self._clock(),
         )
         member.attempt, member.asked_back, member.heard_at = attempt, False, attempt.started_at
-        self._spawn(self._run(member, attempt, order))
+        self._tasks.start(self._run(member, attempt, order))
 
     async def _run(self, member: Member, attempt: Attempt, order: Order) -> None:
         await self._ledger.start(attempt)
@@ -200,9 +198,14 @@ class Pool:
             self._idle[member.slot] = member
             self._assign()
 
+    def _ask(self, member: Member) -> None:
+        """Have it report by and by; from this moment on it gets nothing, and is not asked a second time."""
+        self._idle.pop(member.slot, None)
+        member.place = None
+        self._tasks.start(self._enlist(member))
+
     async def _enlist(self, member: Member) -> None:
         """Have the worker report, settle the attempt that it is suspected to have ended, and use it."""
-        self._idle.pop(member.slot, None)
         member.place = None
         while True:
             try:
@@ -210,28 +213,29 @@ class Pool:
             except Gone as error:
                 await self._lose(member, str(error))
                 return
-            attempt, ended = member.attempt, member.ended
+            attempt = member.attempt
             if attempt is not None:
                 await self._settle_suspect(member, attempt, report)
             if report.key and (attempt is None or attempt.key != report.key):
                 if verdict := self._verdicts.get(report.key):
                     await verdict  # a late word that came first would leave the child with nobody
                 await self._ledger.end_attempt(report.key, report.outcome, Verdict.LATE)
-            if report.place not in (ended, member.ended):
+            if report.place not in member.ended:
                 break
-            await asyncio.sleep(AGAIN_S)  # the process that answered is the one that was just ended
-        member.place, member.node, member.trained = report.place, report.node, report.trained
+            await asyncio.sleep(AGAIN_S)  # the process that answered is one that was ended
+        if member.last_place not in (None, report.place, *member.ended):
+            member.ended.append(member.last_place)
+        member.place = member.last_place = report.place
+        member.node, member.trained = report.node, report.trained
         member.attempt, member.asked_back, member.worn, member.given_up_at = None, False, None, None
         self._use(member)
 
     async def _settle_suspect(self, member: Member, attempt: Attempt, report: Report) -> None:
-        if report.place != attempt.worker:
-            cause = await self._cause_of_death(member)
-            await self._backlog.conclude(attempt, failed(attempt, cause, obituary(attempt.worker, report.last_words)))
-        elif report.key == attempt.key and report.outcome is not None:
-            await self._backlog.conclude(attempt, report.outcome)
-        else:
+        outcome = settled_by(report, attempt, await self._cause_of_death(member))
+        if outcome is None:
             await self._backlog.void(attempt)
+        else:
+            await self._backlog.conclude(attempt, outcome)
         if member.attempt is attempt:
             member.attempt = None
 
@@ -239,8 +243,10 @@ class Pool:
         self._members.pop(member.slot, None)
         if member.attempt is not None:
             cause = await self._cause_of_death(member)
-            await self._backlog.conclude(member.attempt, failed(member.attempt, cause, reason))
-        self._news.put_nowait(reason)
+            outcome = Outcome.failed(cause, reason, seed=member.attempt.seed)
+            await self._backlog.conclude(member.attempt, outcome)
+        last = NoWorkers(f"no worker is left; the last one said: {reason}")
+        self._news.put_nowait(f"A worker is lost: {reason}" if self._members else last)
 
     async def _cause_of_death(self, member: Member) -> Cause:
         self._nodes = await self._crew.nodes()
@@ -257,6 +263,10 @@ class Pool:
         now, members = self._clock(), list(self._members.values())
         for decision in watch(now, members, self._nodes, self._terms.rules, stopping=self._stopping):
             self._carry_out(decision)
+        waiting = 0 if self._stopping else len(self._backlog.waiting)
+        if line := shortage(now, members, self._nodes, waiting, told=self._short):
+            self._short = not self._short
+            self._news.put_nowait(line)
 
     def _carry_out(self, decision: Decision) -> None:
         member = self._members[decision.slot]
@@ -269,29 +279,18 @@ class Pool:
             case Restart():
                 self._restart(decision)
         if attempt is not None and not isinstance(decision, TakeBack) and decision.cause is not None:
-            outcome = failed(attempt, decision.cause, decision.reason)
-            verdict = self._verdicts[attempt.key] = self._spawn(self._backlog.conclude(attempt, outcome))
+            outcome = Outcome.failed(decision.cause, decision.reason, seed=attempt.seed)
+            verdict = self._verdicts[attempt.key] = self._tasks.start(self._backlog.conclude(attempt, outcome))
             verdict.add_done_callback(lambda _: self._verdicts.pop(attempt.key))
 
     def _restart(self, decision: Restart) -> None:
         """End the worker's process; whoever waits for its word, if anyone does, enlists the next one."""
         member = self._members[decision.slot]
         waited_for = member.attempt is not None or member.place is None
-        member.ended = member.place or (member.attempt and member.attempt.worker) or member.ended
+        assert member.last_place is not None
+        member.ended.append(member.last_place)
         member.attempt, member.place, member.given_up_at = None, None, None
         self._idle.pop(member.slot, None)
-        self._crew.restart(member.slot)
+        self._tasks.start(self._crew.restart(member.slot, member.last_place))
         if not waited_for:
-            self._spawn(self._enlist(member))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)  # a task that nobody holds may be collected before it is done
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            self._failure = self._failure or error
-            self._news.put_nowait(error)
+            self._ask(member)

@@ -1,5 +1,6 @@
 """What a failed attempt means for its child: a policy by cause. Standard library only."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,20 @@ from cluster.records import Attempt, Verdict
 
 MOST_PREEMPTIONS = 100
 """Preemptions do not count as failures; a child that had so many is given up all the same, as `preempted`."""
+
+MOST_LOST = 10
+"""A child is given up, as `crashed`, when the run has died around so many attempts at it in a row.
+
+It may be what ends the run, with the driver's machine, or only have been in training whenever something else did. So
+the limit is generous, an attempt whose end is known begins the count anew, and the last few are made alone: see
+`LOST_ALONE`.
+"""
+
+LOST_ALONE = 7
+"""A child that was lost so many times in a row is trained while no other such child is.
+
+Of those that are always in training together, one that ends the run is then lost alone, and the others get to end.
+"""
 
 ACTIONS = "retry, smaller-batch, reward:NUMBER and drop"
 
@@ -36,9 +51,15 @@ DEFAULTS: Mapping[Cause, Reaction] = {
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What earlier attempts at a child came to: the causes of those that were followed by another, oldest first."""
+    """What earlier attempts at a child came to.
+
+    Attributes:
+        causes: why those failed that were followed by another, oldest first.
+        lost: around how many of them the run has died since the last one whose end is known.
+    """
 
     causes: tuple[Cause, ...] = ()
+    lost: int = 0
 
     @property
     def preemptions(self) -> int:
@@ -50,10 +71,18 @@ class Past:
         """How many of them failed; preemptions do not count."""
         return len(self.causes) - self.preemptions
 
+    @property
+    def suspected(self) -> bool:
+        """Whether the child may be what ends the run."""
+        return self.lost >= LOST_ALONE
+
 
 def past_of(attempts: Sequence[Attempt]) -> Past:
-    """What earlier attempts came to, as far as it counts."""
-    return Past(tuple(attempt.cause for attempt in attempts if attempt.cause and attempt.verdict != Verdict.OUTCOME))
+    """What earlier attempts came to, oldest first, as far as it counts."""
+    causes = tuple(attempt.cause for attempt in attempts if attempt.cause and attempt.verdict != Verdict.OUTCOME)
+    ended = [attempt.verdict for attempt in attempts if attempt.verdict not in (None, Verdict.VOID)]
+    in_a_row = itertools.takewhile(lambda verdict: verdict == Verdict.LOST, reversed(ended))
+    return Past(causes, lost=len(list(in_a_row)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +104,12 @@ class Reactions:
         if cause == Cause.PREEMPTED:
             return past.preemptions < MOST_PREEMPTIONS
         return past.failures + 1 < self.max_attempts
+
+    def hopeless(self, past: Past) -> str | None:
+        """Why a child gets no other attempt though none has failed of late, or `None` if it does."""
+        if past.lost < MOST_LOST:
+            return None
+        return f"the run died around {past.lost} attempts at the child in a row"
 
     def batch_size(self, usual: int, past: Past) -> int:
         """The batch size of the next attempt: halved for each failure that asks for it."""

@@ -3,15 +3,23 @@
 Time comes in, decisions with reasons come out. The pool (`cluster/pool/pool.py`) only carries them out.
 """
 
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence, Set
+from dataclasses import dataclass, field
 
 from child_trainer.outcome import Cause
 from cluster.pool.reactions import Reactions
 from cluster.records import Attempt
 
+MOST_ENDED = 16
+"""Processes of one worker that are remembered as ended: far more than can be heard at a time."""
+
 SUSPECT_S = 10.0
 """A worker that broke off its call and has given no sign of life for so long is taken for dead."""
+
+
+NOBODY_S = 30.0
+"""Children that wait while no worker is up are spoken of after so long; a worker's start takes seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +69,8 @@ class Member:
         trained: children since its process began.
         worn: why its process is to be started afresh before it gets another child.
         asked_back: it was asked to give its child back.
-        ended: the process that was ended last; it may still answer for a moment.
+        last_place: its process as far as it is known, whether it is up or not.
+        ended: the processes before that one, the latest last; they may still be heard for a moment.
         given_up_at: when its attempt was given up while it was waited for; `None` once it has reported or was ended.
     """
 
@@ -73,7 +82,8 @@ class Member:
     trained: int = 0
     worn: str | None = None
     asked_back: bool = False
-    ended: str | None = None
+    last_place: str | None = None
+    ended: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_ENDED))
     given_up_at: float | None = None
 
 
@@ -181,6 +191,26 @@ def wear(member: Member, rules: Rules) -> str | None:
     if rules.recycle_after is not None and member.trained >= rules.recycle_after:
         return f"it has trained {member.trained} children"
     return None
+
+
+def shortage(now: float, members: Collection[Member], nodes: Nodes, waiting: int, *, told: bool) -> str | None:
+    """The line that says that children wait and no worker is up, or that some are up again; `None` if none is due.
+
+    Args:
+        now: seconds, on the clock that `heard_at` is read from.
+        members: the fleet.
+        nodes: where it runs.
+        waiting: how many children wait for a worker.
+        told: the last line said that no worker is up.
+    """
+    up = sum(member.place is not None and not _gone(member.node, nodes) for member in members)
+    if told:
+        return f"{up} of {len(members)} workers are up again." if up else None
+    silent = now - max((member.heard_at for member in members), default=now)
+    if up or not waiting or silent <= NOBODY_S:
+        return None
+    children = "1 child waits" if waiting == 1 else f"{waiting:,} children wait"
+    return f"No worker has been up for {silent:.0f} s: {children} until one is."
 
 
 def cause_of_death(node: str | None, nodes: Nodes) -> Cause:

@@ -1,16 +1,19 @@
 """A worker's process: trains one child at a time, gives signs of life, and keeps its last outcome. Knows no Ray."""
 
+import contextlib
 import faulthandler
+import json
+import os
 import signal
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from io import FileIO
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Trains
-from cluster.pool.crew import NotBegun, Order, Report
+from cluster.pool.crew import Death, NotBegun, Order, Report
 
 BEAT_S = 2.0
 """Seconds between two signs of life."""
@@ -22,6 +25,67 @@ Beat = Callable[[str, str | None], bool]
 """Told the place and the attempt; answers whether the child is to be given back. May raise when nobody listens."""
 
 
+class LastWords:
+    """Where a process writes what it is at and how it dies, for the next one to read that has its workers on its node.
+
+    The file's first line is JSON: the places of its workers in their order, each with the attempt that it began last.
+    The rest is what Python writes when the process dies of a fault. It need not outlive the machine.
+
+    Args:
+        path: the file, which processes with other workers, of any run, must not share.
+        places: of this process's workers. If it dies of a fault, Python writes the stack to the file from now on.
+    """
+
+    def __init__(self, path: Path, places: Sequence[str]) -> None:
+        self._path = path
+        self._deaths = dict(zip(places, take_deaths(path), strict=False))
+        self._begun: dict[str, str | None] = dict.fromkeys(places)
+        self._lock = threading.Lock()
+        try:
+            self._file = self._path.open("wb", buffering=0)
+        except OSError:  # a full disk keeps no worker from its work
+            self._file = None
+            return
+        self._write(self._file)
+        faulthandler.enable(self._file, all_threads=False)
+
+    def before(self, place: str) -> Death | None:
+        """What became of the worker that had this one's slot in the last process, or `None` if nothing is known."""
+        return self._deaths.get(place)
+
+    def note(self, place: str, key: str) -> None:
+        """The worker at `place` begins the attempt `key`."""
+        with self._lock:
+            self._begun[place] = key
+            if self._file:
+                self._write(self._file)
+
+    def _write(self, file: FileIO) -> None:
+        line = f"{json.dumps(list(self._begun.items()))}\n".encode()
+        number = file.fileno()
+        try:
+            if os.pwrite(number, line, 0) < len(line):  # one call, as the process may die between any two
+                raise OSError("the disk is full")
+            os.ftruncate(number, len(line))
+            os.lseek(number, 0, os.SEEK_END)  # where the stack goes
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._path.unlink()  # nothing is better than what is wrong
+
+
+def take_deaths(path: Path) -> tuple[Death, ...]:
+    """What the process that wrote this file has left of each of its workers; nothing when asked again."""
+    try:
+        line, _, words = path.read_text(errors="replace").partition("\n")
+        path.unlink()
+        begun = json.loads(line)
+    except (OSError, ValueError):
+        return ()
+    # Python adds a long list of the extension modules that were loaded.
+    words = words.partition("\nExtension modules:")[0][:LONGEST_LAST_WORDS].strip()
+    return tuple(Death(place=place, key=key, words=words) for place, key in begun)
+
+
 class WorkerProcess:
     """The one of a slot at a time.
 
@@ -31,11 +95,18 @@ class WorkerProcess:
         node: the id of its node.
         beat: carries a sign of life, from a thread of its own.
         beat_s: seconds between two of them.
-        last_words: what the process before it left behind.
+        last_words: says what became of the worker of the process before, and is told what this one begins.
     """
 
     def __init__(
-        self, trainer: Trains, *, place: str, node: str, beat: Beat, beat_s: float = BEAT_S, last_words: str = ""
+        self,
+        trainer: Trains,
+        *,
+        place: str,
+        node: str,
+        beat: Beat,
+        beat_s: float = BEAT_S,
+        last_words: LastWords | None = None,
     ) -> None:
         self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
         self._beat_s, self._last_words = beat_s, last_words
@@ -55,7 +126,7 @@ class WorkerProcess:
             trained=self._trained,
             key=key,
             outcome=outcome,
-            last_words=self._last_words,
+            death=self._last_words.before(self._place) if self._last_words else None,
         )
 
     def train(self, order: Order) -> Outcome:
@@ -68,6 +139,8 @@ class WorkerProcess:
             raise NotBegun(f"{self._place} is not {order.place}")
         self._last, self._key = None, order.key
         try:
+            if self._last_words:
+                self._last_words.note(self._place, order.key)
             outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)
         finally:
             self._key = None
@@ -112,30 +185,3 @@ def leave_on_sigterm(workers: Collection[WorkerProcess]) -> None:
             worker.tell_to_go()
 
     signal.signal(signal.SIGTERM, leave)
-
-
-class LastWords:
-    """Where a process writes how it dies, for the next one at the same slot on the same node to read.
-
-    Args:
-        path: the slot's file, which no other slot of any run may share.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[str] | None = None
-
-    def take(self) -> str:
-        """What the last process left, and nothing when asked again."""
-        try:
-            text = self._path.read_text(errors="replace")
-            self._path.unlink()
-        except OSError:
-            return ""
-        # Python adds a long list of the extension modules that were loaded.
-        return text.partition("\nExtension modules:")[0][:LONGEST_LAST_WORDS].strip()
-
-    def record(self) -> None:
-        """Have Python write the stack there if this process dies of a fault such as a segmentation violation."""
-        self._file = self._path.open("w")
-        faulthandler.enable(self._file, all_threads=False)

@@ -116,7 +116,8 @@ def test_an_idle_worker_that_is_told_to_go_is_replaced(open_rig: Open) -> None:
     evaluator.submit(assignment(2))
     assert dict(gather(evaluator, 1))[2].failure is None
     assert process_of(rig.history(2)[-1]) != before
-    assert all(attempt.cause in (None, Cause.CRASHED) for attempt in rig.history(2))
+    # The order may have been sent to the dead process: it has left behind that it did not begin.
+    assert all(attempt.cause is None for attempt in rig.history(2))
 
 
 def test_a_stopped_workers_child_is_trained_elsewhere_and_ends_once(open_rig: Open) -> None:

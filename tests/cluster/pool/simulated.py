@@ -10,7 +10,7 @@ from typing import Any
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.evaluator import Assignment
 from cluster.ledger import Ledger
-from cluster.pool.crew import BrokenOff, Gone, NotBegun, Order, Report
+from cluster.pool.crew import BrokenOff, Death, Gone, NotBegun, Order, Report
 from cluster.pool.pool import Pool
 from cluster.pool.reactions import Reactions
 from cluster.pool.supervision import Nodes, Rules, Terms
@@ -62,12 +62,14 @@ class Process:
 
     place: str
     node: str
+    death: Death | None = None
     up: asyncio.Event = field(default_factory=asyncio.Event)
     dead: asyncio.Event = field(default_factory=asyncio.Event)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
     give_back: asyncio.Event = field(default_factory=asyncio.Event)
     key: str | None = None
+    began: str | None = None
     last: tuple[str, Outcome] | None = None
     trained: int = 0
     mute: bool = False
@@ -94,6 +96,7 @@ class World:
         seconds: how long a child trains, by its id.
         results: what training it gives.
         gone: slots whose worker can never be started again.
+        homeless: set once there is a node for the processes that are to be started.
     """
 
     ledger: Ledger
@@ -101,10 +104,12 @@ class World:
     seconds: Callable[[int], float] = lambda _: 10.0
     results: Mapping[int, Cause] = field(default_factory=dict)
     gone: set[int] = field(default_factory=set)
+    homeless: asyncio.Event | None = None
     nodes_: Nodes = field(default_factory=lambda: Nodes(alive=frozenset({"n0", "n1"})))
     trained: list[Trained] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
     restarts: list[int] = field(default_factory=list)
+    reports: list[int] = field(default_factory=list)
     pool: Pool | None = None
 
     def __post_init__(self) -> None:
@@ -116,8 +121,9 @@ class World:
 
     def kill(self, slot: int) -> None:
         """The worker's process dies; Ray starts another."""
-        self.processes[slot].dead.set()
-        self.processes[slot] = self._start(slot)
+        process = self.processes[slot]
+        process.dead.set()
+        self.processes[slot] = self._start(slot, Death(place=process.place, key=process.began))
 
     def cut(self, slot: int) -> None:
         """The call to the worker breaks off, and the worker knows nothing of it."""
@@ -133,13 +139,15 @@ class World:
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
-    def _start(self, slot: int) -> Process:
+    def _start(self, slot: int, death: Death | None = None) -> Process:
         number = next(self._lives)
-        process = Process(place=f"worker-{slot}@n{slot % 2}:{number}", node=f"n{slot % 2}")
+        process = Process(place=f"worker-{slot}@n{slot % 2}:{number}", node=f"n{slot % 2}", death=death)
         self.spawn(self._live(slot, process))
         return process
 
     async def _live(self, slot: int, process: Process) -> None:
+        if self.homeless:
+            await self.homeless.wait()
         await asyncio.sleep(START_S)
         process.up.set()
         while not process.dead.is_set():
@@ -158,6 +166,7 @@ class World:
     # How the pool reaches it: `cluster.pool.crew.Crew`.
 
     async def report(self, slot: int) -> Report:
+        self.reports.append(slot)
         while True:
             if slot in self.gone:
                 raise Gone("its data is gone")
@@ -167,7 +176,12 @@ class World:
                 if not process.dead.is_set():
                     key, outcome = process.last or (None, None)
                     return Report(
-                        place=process.place, node=process.node, trained=process.trained, key=key, outcome=outcome
+                        place=process.place,
+                        node=process.node,
+                        trained=process.trained,
+                        key=key,
+                        outcome=outcome,
+                        death=process.death,
                     )
 
     async def train(self, slot: int, order: Order) -> Outcome:
@@ -188,7 +202,8 @@ class World:
             raise NotBegun(order.place)
         async with process.busy:
             process.give_back.clear()
-            process.key, process.last = order.key, None
+            process.key = process.began = order.key
+            process.last = None
             child_id, seed = order.assignment.child_id, order.assignment.seed
             outcome = bad(seed, self.results[child_id]) if child_id in self.results else good(seed)
             ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.give_back)]
@@ -207,9 +222,11 @@ class World:
             process.trained += 1
             return outcome
 
-    def restart(self, slot: int) -> None:
-        self.restarts.append(slot)
-        self.kill(slot)
+    async def restart(self, slot: int, place: str) -> None:
+        await asyncio.sleep(0.1)
+        if self.processes[slot].place == place:
+            self.restarts.append(slot)
+            self.kill(slot)
 
     async def nodes(self) -> Nodes:
         return self.nodes_
@@ -277,7 +294,7 @@ class Search:
         for task in list(getattr(self, "_of_pool", ())):
             task.cancel()
         if self.world.pool is not None:
-            for task in [*self.world.pool._tasks, *filter(None, [self.world.pool._opening])]:
+            for task in [*self.world.pool._tasks.running, *filter(None, [self.world.pool._opening])]:
                 task.cancel()
         terms = Terms(rules=self.rules, reactions=self.reactions, batch_size=64, renew_crashed=self.renew_crashed)
         self.pool = self.world.pool = Pool(
@@ -286,6 +303,13 @@ class Search:
         self._of_pool = [
             asyncio.get_running_loop().create_task(self.replica(child.id)) for child in self.ledger.pending() if ask
         ]
+
+    def die(self) -> None:
+        """The driver dies with all that it has started, and the run is resumed at once."""
+        for slot in range(self.slots):
+            self.world.kill(slot)
+        self.ledger.begin(workers=self.slots)
+        self.start_pool()
 
     async def replica(self, child_id: int) -> None:
         assignment = Assignment(child_id=child_id, architecture=ARCHITECTURE, seed=100 + child_id)

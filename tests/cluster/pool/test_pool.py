@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from child_trainer.outcome import Cause
+from child_trainer.outcome import Cause, Failure
 from cluster.pool.pool import NoWorkers
-from cluster.pool.reactions import Reactions, parse_reactions
-from cluster.pool.supervision import SUSPECT_S, Nodes, Rules
+from cluster.pool.reactions import LOST_ALONE, MOST_LOST, Reactions, parse_reactions
+from cluster.pool.supervision import NOBODY_S, SUSPECT_S, Nodes, Rules
 from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
 
 Story = Callable[[Search], Awaitable[None]]
@@ -197,7 +197,7 @@ def test_a_pool_that_dies_at_any_moment_repeats_no_training(at: float) -> None:
     assert Counter(t.child_id for t in search.world.trained) == Counter(range(1, 5))
     for child_id in range(1, 5):
         assert search.attempts(child_id)[-1] == ("outcome", None)
-        assert {verdict for verdict, _ in search.attempts(child_id)[:-1]} <= {"lost"}
+        assert {verdict for verdict, _ in search.attempts(child_id)[:-1]} <= {"void"}
 
 
 def test_a_stop_waits_for_what_is_in_training_and_begins_nothing() -> None:
@@ -231,12 +231,53 @@ def test_the_last_workers_loss_is_told() -> None:
         search = Search(children=2, slots=2)
         await search.begin()
         search.world.gone.add(0)
-        assert await search.pool.next_loss() == "its data is gone"
+        assert await search.pool.next_news() == "A worker is lost: its data is gone"
         await asyncio.sleep(START_S + 5)
         search.world.gone.add(1)
         search.world.kill(1)
         with pytest.raises(NoWorkers, match="no worker is left; the last one said: its data is gone"):
-            await search.pool.next_loss()
+            await search.pool.next_news()
+
+    run_virtually(whole())
+
+
+def test_children_that_wait_with_no_worker_up_are_told_of_once_and_so_is_the_end_of_it() -> None:
+    """The workers' nodes go, and their processes, which Ray would start again, find no place for a while."""
+
+    async def whole() -> None:
+        search = Search(children=6, slots=2)
+        await search.begin()
+        news: list[tuple[float, str]] = []
+
+        async def listen() -> None:
+            while True:
+                news.append((search.now(), await search.pool.next_news()))
+
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(START_S + 5)
+        search.world.nodes_, search.world.homeless = Nodes(), asyncio.Event()
+        for slot in (0, 1):
+            search.world.kill(slot)
+        await asyncio.sleep(200)
+        assert search.ledger.completed() == 0
+        ((_, text),) = news
+        assert text == "No worker has been up for 31 s: 6 children wait until one is."
+        search.world.nodes_ = Nodes(alive=frozenset({"n0", "n1"}))
+        search.world.homeless.set()
+        await search.until_all_have_ended(within_s=300)
+        assert [text for _, text in news[1:]] == ["2 of 2 workers are up again."]
+        listening.cancel()
+
+    run_virtually(whole())
+
+
+def test_workers_that_never_come_up_are_told_of() -> None:
+    async def whole() -> None:
+        search = Search(children=1, slots=2)
+        await search.begin()
+        search.world.homeless = asyncio.Event()
+        text = await asyncio.wait_for(search.pool.next_news(), NOBODY_S + 3)
+        assert text == "No worker has been up for 31 s: 1 child waits until one is."
 
     run_virtually(whole())
 
@@ -247,7 +288,7 @@ def test_a_ledger_that_cannot_be_written_ends_the_run() -> None:
         await search.begin()
         search.ledger.close()
         with pytest.raises(Exception, match="closed database"):
-            await search.pool.next_loss()
+            await search.pool.next_news()
 
     run_virtually(whole())
 
@@ -261,6 +302,7 @@ MISFORTUNES: dict[str, Callable[[Search, int], None]] = {
     "cut": lambda search, slot: search.world.cut(slot),
     "mute": lambda search, slot: search.world.mute(slot),
     "pool": lambda search, _: search.start_pool(),
+    "driver": lambda search, _: search.die(),
     "drain": drain,
     "sigterm": lambda search, slot: search.world.processes[slot].give_back.set(),
 }
@@ -303,6 +345,53 @@ def test_the_successor_of_a_worker_that_died_idle_is_not_taken_for_silent() -> N
     run_virtually(whole())
 
 
+def test_a_timeout_ends_no_process_but_the_one_that_it_is_about() -> None:
+    """It was dead already when its time was up, and the next one, which has done nothing, is being started."""
+
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 60)
+        search.world.kill(0)
+
+    rules = Rules(child_timeout_s=60.5)
+    search = tell(Search(children=1, slots=1, seconds=lambda _: 100.0, rules=rules), story, within_s=70)
+    assert search.attempts(1) == [("outcome", "timeout")]
+    assert search.world.restarts == []
+
+
+def test_a_word_of_any_process_before_does_not_disturb_the_one_that_is_there() -> None:
+    async def whole() -> None:
+        search = Search(children=3, slots=1, rules=Rules(recycle_after=1))
+        await search.begin(ask=False)
+        for child in (1, 2, 3):
+            await search.replica(child)
+        await asyncio.sleep(2 * START_S)
+        places = [search.ledger.attempts(child)[0].worker for child in (1, 2, 3)]
+        assert len({*places, search.world.processes[0].place}) == 4
+        known = len(search.world.reports)
+        for place in places:
+            await search.pool.beat(0, place, None)
+        await asyncio.sleep(1)
+        assert len(search.world.reports) == known
+
+    run_virtually(whole())
+
+
+def test_two_signs_of_life_of_a_successor_enlist_it_once() -> None:
+    async def whole() -> None:
+        search = Search(children=2, slots=1)
+        await search.begin(ask=False)
+        await search.replica(1)
+        search.world.kill(0)
+        await asyncio.sleep(START_S + 0.1)
+        known = len(search.world.reports)
+        place = search.world.processes[0].place
+        await asyncio.gather(*(search.pool.beat(0, place, None) for _ in range(3)))
+        await asyncio.sleep(1)
+        assert len(search.world.reports) == known + 1
+
+    run_virtually(whole())
+
+
 def test_a_child_that_met_the_wrong_process_has_not_failed() -> None:
     """The worker died idle, and nobody has noticed when the next child comes."""
 
@@ -312,6 +401,84 @@ def test_a_child_that_met_the_wrong_process_has_not_failed() -> None:
         await search.replica(1)
         search.world.kill(0)
         await search.replica(2)
+        assert search.attempts(2) == [("void", None), ("outcome", None)]
+
+    run_virtually(whole())
+
+
+def test_a_child_that_was_sent_to_a_process_that_was_dead_already_has_not_failed() -> None:
+    """The worker died idle; the call to it breaks off, as on Ray while the next process starts."""
+
+    async def whole() -> None:
+        search = Search(children=2, slots=1, reactions=Reactions(max_attempts=1))
+        await search.begin(ask=False)
+        await search.replica(1)
+        search.world.kill(0)
+        second = asyncio.create_task(search.replica(2))
+        await asyncio.sleep(START_S - 0.2)  # the order has been sent by now
+        search.world.cut(0)
+        await second
+        assert search.attempts(2) == [("void", None), ("outcome", None)]
+
+    run_virtually(whole())
+
+
+def test_a_child_that_ends_the_driver_each_time_is_given_up_and_those_beside_it_are_not() -> None:
+    """It does so before any of the others has come to its end."""
+
+    async def story(search: Search) -> None:
+        while search.ledger.completed() < search.children:
+            await asyncio.sleep(0.5)
+            if any(a.child_id == 3 and search.now() - a.started_at > 2 for a in search.ledger.running()):
+                search.die()
+
+    search = tell(Search(children=8, slots=4, reactions=Reactions(max_attempts=1)), story)
+    assert search.attempts(3) == [("lost", None)] * MOST_LOST
+    outcomes = {child.id: child.outcome for child in search.ledger.history()}
+    failures = {child_id: outcome.failure for child_id, outcome in outcomes.items() if outcome and outcome.failure}
+    message = "the run died around 10 attempts at the child in a row"
+    assert failures == {3: Failure(cause=Cause.CRASHED, message=message)}
+    assert all(t.child_id != 3 for t in search.world.trained)
+    assert len(search.world.trained) == 7
+
+
+@pytest.mark.parametrize("at", [1.0, 4.0, 8.0, 13.0])
+def test_children_that_may_be_what_ends_the_run_are_trained_one_at_a_time(at: float) -> None:
+    async def whole() -> None:
+        search = Search(children=5, slots=5, seconds=lambda _: 5.0)
+        await search.begin(ask=False)
+        for number in range(LOST_ALONE):
+            for child_id in (1, 2, 3):
+                search.ledger.start(child_id, "worker-0@n0:before", f"{child_id}-{number}")
+            search.ledger.begin(workers=5)
+        search.start_pool()
+        await asyncio.sleep(at)
+        search.start_pool()
+        await search.until_all_have_ended()
+        first, second, third = sorted(search.ended_at[child_id] for child_id in (1, 2, 3))
+        assert second - first > 5
+        assert third - second > 5
+        assert max(search.ended_at[4], search.ended_at[5]) < 15
+        assert Counter(t.child_id for t in search.world.trained) == Counter(range(1, 6))
+
+    run_virtually(whole())
+
+
+def test_of_two_open_attempts_of_one_worker_the_newer_is_its_own() -> None:
+    """The older one was being given up when the pool died; it may be of a child that was sampled later."""
+
+    async def whole() -> None:
+        search = Search(children=2, slots=1)
+        await search.begin(ask=False)
+        await asyncio.sleep(1)
+        search.ledger.start(2, "worker-0@n0:before", "older")
+        await asyncio.sleep(START_S)
+        process = search.world.processes[0]
+        search.ledger.start(1, process.place, "newer")
+        process.last = "newer", good(101)
+        search.start_pool()
+        await search.until_all_have_ended()
+        assert search.attempts(1) == [("outcome", None)]
         assert search.attempts(2) == [("lost", None), ("outcome", None)]
 
     run_virtually(whole())
@@ -378,7 +545,7 @@ EVENTS = st.lists(
         st.integers(0, 2),
     ),
     max_size=12,
-)
+).filter(lambda events: sum(what == "driver" for _, what, _ in events) < MOST_LOST)
 
 
 # A worker's result arrives in the very moment in which it is given up: the late word must not be the first.
@@ -408,5 +575,5 @@ def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, in
         assert len(finished) <= 1 + deaths + (50 if child_id in fails else 0)
     assert search.ledger.completed() == 8
     assert sorted(search.world.forgotten) == sorted(set(search.world.forgotten)) or any(
-        w == "pool" for _, w, _ in events
+        w in ("pool", "driver") for _, w, _ in events
     )

@@ -1,7 +1,18 @@
 import pytest
 
 from child_trainer.outcome import Cause
-from cluster.pool.reactions import DEFAULTS, MOST_PREEMPTIONS, Past, Reaction, Reactions, parse_reactions
+from cluster.pool.reactions import (
+    DEFAULTS,
+    LOST_ALONE,
+    MOST_LOST,
+    MOST_PREEMPTIONS,
+    Past,
+    Reaction,
+    Reactions,
+    parse_reactions,
+    past_of,
+)
+from cluster.records import Attempt, Verdict
 
 
 def test_what_is_not_named_stays_as_it_is() -> None:
@@ -60,3 +71,47 @@ def test_only_the_causes_that_ask_for_it_halve_the_batch() -> None:
     assert policy.batch_size(48, Past((Cause.CRASHED,))) == 48
     assert policy.batch_size(48, Past((Cause.OUT_OF_MEMORY, Cause.CRASHED, Cause.OUT_OF_MEMORY))) == 12
     assert policy.batch_size(2, Past((Cause.OUT_OF_MEMORY,) * 5)) == 1
+
+
+LOST, VOID, RUNNING = (Verdict.LOST, None), (Verdict.VOID, None), (None, None)
+CRASHED, LATE = (Verdict.RETRY, Cause.CRASHED), (Verdict.LATE, Cause.CRASHED)
+
+
+@pytest.mark.parametrize(
+    ("history", "causes", "lost"),
+    [
+        ([], (), 0),
+        ([LOST, LOST, RUNNING], (), 2),
+        ([LOST, CRASHED, LOST], (Cause.CRASHED,), 1),
+        ([LOST, CRASHED], (Cause.CRASHED,), 0),
+        ([LOST, LATE], (Cause.CRASHED,), 0),
+        ([LOST, VOID, LOST, VOID], (), 2),  # what never began tells nothing
+        ([VOID] * 20, (), 0),
+    ],
+)
+def test_losses_are_counted_since_the_last_end_that_is_known(
+    history: list[tuple[Verdict | None, Cause | None]], causes: tuple[Cause, ...], lost: int
+) -> None:
+    attempts = [
+        Attempt(
+            child_id=1,
+            seed=7,
+            key=str(number),
+            slot=0,
+            worker="w",
+            batch_size=None,
+            started_at=float(number),
+            verdict=verdict,
+            cause=cause,
+        )
+        for number, (verdict, cause) in enumerate(history)
+    ]
+    assert past_of(attempts) == Past(causes, lost)
+
+
+def test_a_child_around_which_the_run_dies_is_suspected_and_then_given_up() -> None:
+    policy = Reactions(max_attempts=1)
+    assert [Past(lost=lost).suspected for lost in (0, LOST_ALONE - 1, LOST_ALONE, MOST_LOST)] == [0, 0, 1, 1]
+    assert policy.hopeless(Past(lost=MOST_LOST - 1)) is None
+    reason = policy.hopeless(Past(lost=MOST_LOST))
+    assert reason == "the run died around 10 attempts at the child in a row"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause
 from cluster.pool.supervision import (
+    NOBODY_S,
     SUSPECT_S,
     Begin,
     GiveUp,
@@ -19,6 +20,7 @@ from cluster.pool.supervision import (
     Waiting,
     assign,
     cause_of_death,
+    shortage,
     watch,
     wear,
 )
@@ -130,6 +132,36 @@ def test_each_decision_and_its_reason(
 )
 def test_a_death_with_its_node_is_a_preemption(node: str | None, nodes: Nodes, cause: Cause) -> None:
     assert cause_of_death(node, nodes) == cause
+
+
+LATELY, LONG_AGO = NOW - NOBODY_S, NOW - NOBODY_S - 1
+
+
+@pytest.mark.parametrize(
+    ("members", "waiting", "told", "line"),
+    [
+        ([Member(slot=0, heard_at=LONG_AGO)], 1, False, "No worker has been up for 31 s: 1 child waits until one is."),
+        (
+            # One died with its node while it was idle, and nobody has noticed yet.
+            [Member(slot=0, heard_at=LONG_AGO), idle(1, "gone", heard_at=LONG_AGO - 9)],
+            1_200,
+            False,
+            "No worker has been up for 31 s: 1,200 children wait until one is.",
+        ),
+        ([Member(slot=0, heard_at=LONG_AGO)], 1, True, None),  # once is enough
+        ([Member(slot=0, heard_at=LONG_AGO)], 0, False, None),  # nobody waits
+        ([Member(slot=0, heard_at=LONG_AGO), Member(slot=1, heard_at=LATELY)], 1, False, None),  # a moment ago
+        ([Member(slot=0, heard_at=LONG_AGO), busy(heard_at=LONG_AGO)], 1, False, None),
+        ([Member(slot=0), idle(1)], 1, True, "1 of 2 workers are up again."),
+        ([Member(slot=0), idle(1)], 0, True, "1 of 2 workers are up again."),
+        ([idle(1, "gone")], 1, True, None),
+        ([], 1, False, None),
+    ],
+)
+def test_that_no_worker_is_up_is_said_once_and_that_some_are_again(
+    members: list[Member], waiting: int, told: bool, line: str | None
+) -> None:
+    assert shortage(NOW, members, NODES, waiting, told=told) == line
 
 
 def test_only_a_worn_worker_is_renewed() -> None:

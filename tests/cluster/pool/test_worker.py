@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import pytest
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool import worker
-from cluster.pool.crew import Order
-from cluster.pool.worker import Beat, LastWords, WorkerProcess
+from cluster.pool.crew import Death, Order
+from cluster.pool.worker import Beat, LastWords, WorkerProcess, take_deaths
 from tests.contracts.evaluator import assignment
 
 ROOT = Path(__file__).parents[3]
@@ -213,38 +214,107 @@ def test_an_attempt_that_raises_leaves_no_outcome_behind() -> None:
 # --- Last words --------------------------------------------------------------------------------------------------
 
 DIES = """
-import sys
+import os, sys
 from pathlib import Path
 from child_trainer.outcome import Budget
 from child_trainer.tasks.faults import strike
 from cluster.pool.worker import LastWords
 
-words = LastWords(Path(sys.argv[1]))
-assert words.take() == ""
-words.record()
+words = LastWords(Path(sys.argv[1]), ["a@here:1", "b@here:1"])
+assert words.before("a@here:1") is None
+for key in sys.argv[3:]:
+    words.note("a@here:1", key)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), 9)
 strike("crashed", Budget())
 """
 
 
-def test_a_segmentation_faults_stack_is_there_for_the_next_process_once(tmp_path: Path) -> None:
-    file = tmp_path / "worker-0.died"
-    assert subprocess.run([sys.executable, "-c", DIES, file], cwd=ROOT, check=False).returncode == -signal.SIGSEGV
-    words = LastWords(file)
-    text = words.take()
-    assert text.startswith("Fatal Python error: Segmentation fault")
-    assert "in _crash" in text
-    assert "Extension modules" not in text
-    assert words.take() == ""
+def deaths_of(file: Path, how: str, *keys: str) -> tuple[Death, ...]:
+    """What a process of two workers leaves behind of which the first began these attempts."""
+    program = [sys.executable, "-c", DIES, str(file), how, *keys]
+    number = signal.SIGKILL if how == "killed" else signal.SIGSEGV
+    assert subprocess.run(program, cwd=ROOT, check=False).returncode == -number
+    return take_deaths(file)
 
 
-def test_a_process_that_is_killed_leaves_no_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keys", [(), ("k1",), ("a long one", "k2")])
+def test_a_segmentation_faults_stack_is_there_for_the_next_process_once(tmp_path: Path, keys: tuple[str, ...]) -> None:
     file = tmp_path / "worker-0.died"
-    program = DIES.replace('strike("crashed", Budget())', "import os; os.kill(os.getpid(), 9)")
-    assert subprocess.run([sys.executable, "-c", program, file], cwd=ROOT, check=False).returncode == -signal.SIGKILL
-    assert LastWords(file).take() == ""
+    first, second = deaths_of(file, "crashed", *keys)
+    assert (first.place, first.key) == ("a@here:1", keys[-1] if keys else None)
+    assert (second.place, second.key) == ("b@here:1", None)
+    assert first.words == second.words
+    assert first.words.startswith("Fatal Python error: Segmentation fault")
+    assert "in _crash" in first.words
+    assert "Extension modules" not in first.words
+    assert take_deaths(file) == ()
+
+
+def test_a_process_that_is_killed_leaves_what_it_was_at_and_no_words(tmp_path: Path) -> None:
+    first, second = Death(place="a@here:1"), Death(place="b@here:1")
+    assert deaths_of(tmp_path / "a", "killed") == (first, second)
+    assert deaths_of(tmp_path / "b", "killed", "k1", "k2") == (replace(first, key="k2"), second)
 
 
 def test_words_without_end_are_cut_and_what_is_no_text_is_borne(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.died"
-    file.write_bytes(b"\xff" + b"x" * 10 * worker.LONGEST_LAST_WORDS)
-    assert len(LastWords(file).take()) == worker.LONGEST_LAST_WORDS
+    file.write_bytes(b'[["here:1", "k1"]]\n\xff' + b"x" * 10 * worker.LONGEST_LAST_WORDS)
+    (death,) = take_deaths(file)
+    assert len(death.words) == worker.LONGEST_LAST_WORDS
+
+
+def test_a_file_that_is_no_such_file_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "worker-0.died"
+    file.write_bytes(b"Fatal Python error: Segmentation fault\n")
+    assert take_deaths(file) == ()
+
+
+def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:
+    """Rather than what was true an attempt ago; and the worker does its work all the same."""
+    nowhere = tmp_path / "no folder" / "worker-0.died"
+    LastWords(nowhere, ["here:1"]).note("here:1", "k1")
+    assert take_deaths(nowhere) == ()
+    program = f"""
+import resource, signal, sys
+from pathlib import Path
+from cluster.pool.worker import LastWords
+words = LastWords(Path(sys.argv[1]), ["here:1"])
+words.note("here:1", "k1")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({len('[["here:1", "k1"]]')}, resource.RLIM_INFINITY))
+words.note("here:1", "k2 is too long")
+"""
+    file = tmp_path / "worker-0.died"
+    subprocess.run([sys.executable, "-c", program, str(file)], cwd=ROOT, check=True)
+    assert take_deaths(file) == ()
+
+
+def test_a_worker_reports_the_death_before_it_and_notes_what_it_begins(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from cluster.pool.crew import Order
+from cluster.pool.worker import LastWords, WorkerProcess
+from tests.contracts.evaluator import assignment
+
+class Deadly:
+    def train(self, assignment, *, batch_size=None, preempted=None):
+        os.kill(os.getpid(), 9)
+
+words = LastWords(Path(sys.argv[1]), [sys.argv[2]])
+process = WorkerProcess(Deadly(), place=sys.argv[2], node="n", beat=lambda place, key: False, last_words=words)
+print(process.report().death, flush=True)
+process.train(Order(key=sys.argv[3], place=sys.argv[2], assignment=assignment(1), batch_size=None))
+"""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "died"), *of],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for of in (("here:1", "k1"), ("here:2", "k2"), ("here:3", "k3"))
+    ]
+    assert told == ["None", str(Death(place="here:1", key="k1")), str(Death(place="here:2", key="k2"))]
