@@ -52,11 +52,15 @@ def with_key(document: dict[str, Any], path: tuple[str | int, ...], key: str, va
     return copy
 
 
+FENCED = re.compile(r"^ *```(?:\w*)\n(.*?)^ *```", re.M | re.S)
+
+
 def code_lines(path: Path) -> list[str]:
-    """The command lines of a page: those of its code blocks, joined where a backslash goes on, and code in its text."""
+    """The command lines of a page: those of its code blocks, joined where a backslash goes on, and those in its text
+    that are more than a command's name."""
     text = path.read_text()
-    blocks = [*re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, re.M | re.S)]
-    blocks += re.findall(r"(?:^ {4}[^\n]*\n)+", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    rest = FENCED.sub("", text)
+    blocks = [*FENCED.findall(text), *re.findall(r"(?:^ {4}[^\n]*\n)+", rest, re.M)]
     joined = "\n".join(blocks).replace("\\\n", " ")
-    inline = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
-    return [line.strip() for line in (*joined.splitlines(), *(" ".join(code.split()) for code in inline))]
+    inline = re.findall(r"`([^`]+)`", rest)
+    return [line.strip() for line in joined.splitlines()] + [" ".join(c.split()) for c in inline if len(c.split()) > 2]
