@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import site
@@ -58,6 +59,14 @@ def test_every_shell_command_is_sound() -> None:
             assert done.returncode == 0, done.stderr
         if word == "CMD":
             assert json.loads(rest)[0] == "nascluster"
+
+
+def test_what_it_adds_is_found_by_every_shell() -> None:
+    """A login shell, in which Ray and KubeRay may start things, has the system's own path whatever ENV says."""
+    assert not any(word == "ENV" and re.search(r"(^| )PATH=", rest) for word, rest in instructions())
+    assert [target for names, target in copies() if names == ["deploy/kuberay/launch-or-resume.sh"]] == [
+        "/usr/local/bin/"
+    ]
 
 
 def pip_lines() -> list[list[str]]:

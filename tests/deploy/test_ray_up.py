@@ -4,6 +4,7 @@ import functools
 import re
 import shlex
 import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import botocore.session
 import jsonschema
 import pytest
 from botocore.validate import ParamValidator
+from ray._private.ray_constants import LABELS_ENVIRONMENT_VARIABLE
+from ray.autoscaler._private.command_runner import _with_environment_variables
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 
@@ -120,6 +123,21 @@ def test_the_pools_are_labelled_as_placement_expects_and_as_they_are_paid(cloud:
     assert {name: node_type["labels"] for name, node_type in types.items()} == expected
     bought = {name: bought_on_spot(node_type["node_config"]) for name, node_type in types.items()}
     assert bought == {"head": False, "stable": False, "children": True}
+
+
+@cloud
+def test_a_node_has_its_labels_when_ray_is_started_as_ray_up_starts_it(cloud: str) -> None:
+    labels = config(cloud)["available_node_types"]["children"]["labels"]
+    script = (
+        "from ray._private.resource_and_label_spec import ResourceAndLabelSpec as Spec;"
+        "spec = Spec(num_cpus=1, num_gpus=0, memory=1, object_store_memory=1, resources={}, labels={});"
+        "print(spec.resolve(is_head=False, node_ip_address='127.0.0.1').labels)"
+    )
+    line = _with_environment_variables(
+        shlex.join([sys.executable, "-c", script]), {LABELS_ENVIRONMENT_VARIABLE: labels}
+    )
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{labels}\n"
 
 
 def bought_on_spot(node_config: dict[str, Any]) -> bool:
