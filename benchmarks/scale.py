@@ -1,0 +1,200 @@
+"""The rehearsal at three sizes on this machine: processes, memory, start-up, children a second, pulls and pushes.
+
+    python -m benchmarks.scale [repetitions]
+
+Each size is `nascluster launch rehearsal` with a Ray of its own, and children that are instant; the last has children
+of 20 seconds, to see how many are in training at once. The processor time of each kind of process says what limits a
+size.
+"""
+
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.exactly_once import isolated
+from tests.chaos.machines import start_command
+
+REPETITIONS = 3
+
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+LOOK_S = 0.5
+"""Seconds between two looks at the processes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """What is launched: shards (S), replicas (K) with 8 children each, so many children in all."""
+
+    shards: int
+    replicas: int
+    children: int
+    child_seconds: float = 0.0
+
+    @property
+    def words(self) -> list[str]:
+        """The command line."""
+        return [
+            *("launch", "rehearsal", "--name", "run", "--shards", str(self.shards), "--replicas", str(self.replicas)),
+            *("--max-children", str(self.children), "--child-seconds", f"{self.child_seconds:g}"),
+        ]
+
+    def __str__(self) -> str:
+        each = f", {self.child_seconds:g} s each" if self.child_seconds else ""
+        return f"({self.shards}, {self.replicas}), {self.children:,} children{each}"
+
+
+SIZES = (
+    Size(shards=1, replicas=1, children=240),
+    Size(shards=4, replicas=10, children=1_200),
+    Size(shards=20, replicas=100, children=2_400),
+    Size(shards=20, replicas=100, children=800, child_seconds=20.0),
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class Processes:
+    """What the processes of one environment have used: the largest sum of their memory, processor time by title."""
+
+    home: str
+    most_mb: float = 0.0
+    most: int = 0
+    seconds: dict[int, tuple[str, float]] = field(default_factory=dict)
+
+    def look(self) -> None:
+        """Take the present figures."""
+        found = list(self._there())
+        self.most_mb = max(self.most_mb, sum(memory for *_, memory in found))
+        self.most = max(self.most, len(found))
+        for process, title, seconds, _ in found:
+            self.seconds[process] = title, seconds
+
+    def _there(self) -> Iterator[tuple[int, str, float, float]]:
+        for folder in Path("/proc").iterdir():
+            try:
+                if not folder.name.isdigit() or f"HOME={self.home}\0".encode() not in (folder / "environ").read_bytes():
+                    continue
+                title = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+                times = (folder / "stat").read_text().rpartition(")")[2].split()
+                pages = (folder / "smaps_rollup").read_text()
+            except OSError:  # it has ended meanwhile
+                continue
+            shared_out = next(line for line in pages.splitlines() if line.startswith("Pss:"))
+            seconds = (int(times[11]) + int(times[12])) * TICK_S
+            yield int(folder.name), _kind(title), seconds, int(shared_out.split()[1]) / 1024
+
+    def by_kind(self) -> dict[str, float]:
+        """Processor seconds of each kind of process."""
+        found: dict[str, float] = defaultdict(float)
+        for kind, seconds in self.seconds.values():
+            found[kind] += seconds
+        return found
+
+
+def _kind(title: str) -> str:
+    if title.startswith("ray::"):
+        return title.removeprefix("ray::").partition(".")[0].split()[0]
+    return "the driver" if " -m cluster " in title else "Ray's own"
+
+
+Figures = dict[str, float]
+
+
+def measure(size: Size) -> tuple[Figures, dict[str, float]]:
+    """One run: its figures, and processor seconds by kind of process."""
+    with isolated() as environment:
+        processes = Processes(home=environment["HOME"])
+        begun = time.time()
+        run = start_command(size.words, environment, log=subprocess.DEVNULL)
+        while run.poll() is None:
+            processes.look()
+            time.sleep(LOOK_S)
+        took = time.time() - begun
+        if run.returncode:
+            raise SystemExit(f"the run {size} ended with status {run.returncode}")
+        ledger = Path(environment["HOME"]) / "nascluster_runs" / "run" / "ledger.sqlite"
+        with closing(sqlite3.connect(ledger)) as db:
+            figures = _recorded(db, begun)
+    figures |= {"seconds in all": took, "processes": processes.most, "memory, MB": processes.most_mb}
+    return figures, processes.by_kind()
+
+
+def _recorded(db: sqlite3.Connection, begun: float) -> Figures:
+    def all_of(query: str) -> list[float]:
+        return [row[0] for row in db.execute(query)]
+
+    ended = sorted(all_of("SELECT ended_at FROM children"))
+    first, last = len(ended) // 10, len(ended) * 9 // 10
+    attempts = sorted(
+        [(at, 1) for at in all_of("SELECT started_at FROM attempts")]
+        + [(at, -1) for at in all_of("SELECT ended_at FROM attempts")]
+    )
+    found = {
+        "the first child in training after, s": min(all_of("SELECT started_at FROM attempts")) - begun,
+        "every replica has sampled after, s": max(all_of("SELECT min(sampled_at) FROM batches GROUP BY replica"))
+        - begun,
+        "children a second": (last - first) / (ended[last] - ended[first]),
+        "children at once": max(_running_sums([step for _, step in attempts])),
+    }
+    for what in ("pull", "push"):
+        times = sorted(all_of(f"SELECT {what}_seconds FROM batches WHERE {what}_seconds IS NOT NULL"))
+        found |= {f"{what} p50, ms": _quantile(times, 0.5) * 1e3, f"{what} p95, ms": _quantile(times, 0.95) * 1e3}
+    return found
+
+
+def _running_sums(steps: Sequence[int]) -> Iterator[int]:
+    total = 0
+    for step in steps:
+        total += step
+        yield total
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def table(results: dict[str, list[Figures]]) -> str:
+    """Markdown: a row for each figure, a column for each size; the median, and the range in brackets."""
+    rows = [["(shards, replicas)", *results], ["---"] * (len(results) + 1)]
+    for name in next(iter(results.values()))[0]:
+        rows.append([name, *(_cell([figures[name] for figures in runs]) for runs in results.values())])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(values: Sequence[float]) -> str:
+    least, middle, most = (_short(value) for value in (min(values), statistics.median(values), max(values)))
+    return middle if least == most else f"{middle} ({least} to {most})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def main(arguments: list[str]) -> None:
+    """Measure every size and print the table, then who used the processor."""
+    repetitions = int(arguments[0]) if arguments else REPETITIONS
+    results: dict[str, list[Figures]] = {}
+    shares: dict[str, Counter[str]] = {}
+    for size in SIZES:
+        for _ in range(repetitions):
+            figures, kinds = measure(size)
+            results.setdefault(str(size), []).append(figures)
+            shares.setdefault(str(size), Counter()).update(kinds)
+        print(f"measured: {size}", file=sys.stderr, flush=True)
+    print(table(results) + "\n")
+    for size, kinds in shares.items():
+        total: Any = sum(kinds.values())
+        print(f"{size}: " + ", ".join(f"{kind} {share / total:.0%}" for kind, share in kinds.most_common(6)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
