@@ -158,6 +158,7 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
     import ray
 
     from cluster.actors import LedgerHost, ShardHost
+    from cluster.credentials import RunToken
     from cluster.links import LEDGER, open_store
     from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
     from cluster.recipes import zoph2017_cifar10
@@ -169,9 +170,10 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
     folder.mkdir()
     with machines.joined():
         ledger: Any = LedgerHost.options(name=LEDGER).remote(folder / "ledger.sqlite", 0, 1)
-        host: Any = ShardHost.remote(layout, range(layout.shards), folder / "shards", "127.0.0.1", "token")
+        token = RunToken(nonce="token", check=None)
+        host: Any = ShardHost.remote(layout, range(layout.shards), folder / "shards", "127.0.0.1", token)
         ray.get(host.ready.remote())
-        store = open_store(layout, ledger, "token")
+        store = open_store(layout, ledger, token)
         store.initialize(initial_values(groups))
         found = []
         for _ in range(repetitions):

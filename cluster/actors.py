@@ -21,6 +21,7 @@ from ray._private import worker as ray_worker
 
 from child_trainer.outcome import Outcome
 from cluster.config import RunConfig
+from cluster.credentials import RunToken, shards_tls
 from cluster.evaluator import Assignment
 from cluster.ledger import Ledger
 from cluster.links import (
@@ -164,13 +165,19 @@ class PoolHost:
 
 @ray.remote(**SURVIVES)
 class ShardHost:
-    """Serves one or more shards over gRPC, and has the ledger know where."""
+    """Serves one or more shards over gRPC, and has the ledger know where.
 
-    def __init__(self, layout: Layout, indices: Sequence[int], directory: Path, host: str, token: str) -> None:
+    On the loopback, if that is the host; else on the address of the node where this process happens to be.
+    """
+
+    def __init__(self, layout: Layout, indices: Sequence[int], directory: Path, host: str, token: RunToken) -> None:
         from ps.server import ShardServer
 
+        node = ray.util.get_node_ip_address()
+        host = host if host == "127.0.0.1" else node
+        secret, tls = token.secret(os.environ, node), shards_tls(os.environ, host)
         self._writing = writing(directory.parent)
-        self._server = ShardServer(layout, indices, directory, host=host, token=token)
+        self._server = ShardServer(layout, indices, directory, host=host, token=secret, tls=tls)
         ray.get(actor(LEDGER).serve.remote(list(indices), self._server.address))
 
     def ready(self) -> None:

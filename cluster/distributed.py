@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.actors import CheckpointHost, LedgerHost, PoolHost, ReplicaHost, ShardHost, Worker
 from cluster.config import RunConfig, Topology
+from cluster.credentials import RunToken, check_credentials
 from cluster.links import CHECKPOINTS, LEDGER, POOL, Connections, Handle, OneAtATime, open_store, worker_name
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
@@ -71,7 +72,9 @@ def cluster(topology: Topology, say: Callable[[str], object]) -> Iterator[Cluste
     Raises:
         ClusterError: if `RAY_ADDRESS` names a cluster that does not answer.
         PlacementError: if the workers cannot fit; on a machine of our own before Ray is started.
+        CredentialsError: if the cluster's token or its certificates cannot be used.
     """
+    check_credentials(os.environ)
     joined = _join(say)
     try:
         if joined:
@@ -88,6 +91,7 @@ def cluster(topology: Topology, say: Callable[[str], object]) -> Iterator[Cluste
             _start(max(int(nodes[0].cores), math.ceil(workers / topology.workers_per_process)))
         _hush()
         interface = ray.util.get_node_ip_address() if joined else "127.0.0.1"
+        check_credentials(os.environ, interface)
         yield Cluster(nodes=nodes, workers=workers, gpus_each=gpus_each, interface=interface)
     finally:
         ray.shutdown()
@@ -118,7 +122,7 @@ def run_distributed(
         shares = spread(replicas, num_hosts(replicas, sum(node.cores for node in cluster.nodes)))
         # Started before there is anything for them to do: their processes take seconds, and so do the shards'.
         hosts: list[Handle] = [ReplicaHost.remote() for _ in shares]
-        token = secrets.token_urlsafe(32)
+        token = RunToken.new(os.environ, secrets.token_urlsafe(32))
         layout, shard_hosts = _serve_shards(config, folder, cluster, ledger, token, here)
         held += [pool, *workers, *shard_hosts]
 
@@ -203,7 +207,7 @@ def _wait(
 
 
 def _serve_shards(
-    config: RunConfig, folder: RunFolder, cluster: Cluster, ledger: Handle, token: str, here: dict[str, Any]
+    config: RunConfig, folder: RunFolder, cluster: Cluster, ledger: Handle, token: RunToken, here: dict[str, Any]
 ) -> tuple[Layout | None, list[Handle]]:
     """Start the shards and give them their first values; the layout is `None` when nothing is to be kept on them."""
     groups = make_parameters(config, make_searcher(config))

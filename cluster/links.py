@@ -16,6 +16,7 @@ from ray._private.state import state as ray_state
 from ray.exceptions import RayError, RayTaskError
 
 from child_trainer.outcome import Cause, Outcome
+from cluster.credentials import RunToken, shards_tls
 from cluster.evaluator import Assignment
 from cluster.pool.crew import BrokenOff, Gone, NotBegun, Order, Report
 from cluster.pool.supervision import Nodes
@@ -63,12 +64,12 @@ class Connections:
 
     Attributes:
         layout: of the shards, or `None` where the searcher keeps nothing on them.
-        token: of the shards; where they are the ledger knows.
+        token: from which the shards' secret is made; where they are the ledger knows.
         ledger, pool: the actors.
     """
 
     layout: Layout | None
-    token: str
+    token: RunToken
     ledger: Handle
     pool: Handle
 
@@ -210,11 +211,21 @@ class PoolEvaluator:
         return [(self._waiting.pop(ref), ray.get(ref)) for ref in ready]
 
 
-def open_store(layout: Layout, ledger: Handle, token: str) -> GrpcStore:
-    """The shards' client, which asks the ledger where they are, and again whenever one cannot be reached."""
+def open_store(layout: Layout, ledger: Handle, token: RunToken) -> GrpcStore:
+    """The shards' client, which asks the ledger where they are, and again whenever one cannot be reached.
+
+    Raises:
+        CredentialsError: this node's token or certificates are not what they must be.
+    """
     from ps.client import GrpcStore
 
-    return GrpcStore(layout, lambda: ray.get(ledger.addresses.remote()), token=token, patience_s=PATIENCE_S)
+    return GrpcStore(
+        layout,
+        lambda: ray.get(ledger.addresses.remote()),
+        token=token.secret(os.environ, ray.util.get_node_ip_address()),
+        tls=shards_tls(os.environ),
+        patience_s=PATIENCE_S,
+    )
 
 
 class OneAtATime:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import fields
@@ -12,7 +12,7 @@ import grpc
 from torch import Tensor
 
 from ps.admission import check_layout, check_push, check_token, check_values
-from ps.codec import chunks, decode, encode, encoded_size
+from ps.codec import decode, encoded_size
 from ps.directory import Directory, NoRoute, Route
 from ps.errors import (
     MalformedMessage,
@@ -28,15 +28,18 @@ from ps.messages import ShardAck, ShardPush, ShardValues
 from ps.names import check_client
 from ps.partition import partition, split
 from ps.patience import Missed, persist
+from ps.requests import initialize_requests, pull_request, push_requests, target_of
 from ps.scatter import merge_acks, merge_values, pull_admitted, split_names, split_push
 from ps.status import ShardStatus
 from ps.store import DEFAULT_MAX_BYTES, Ack, Layout, Push, Snapshot
+from ps.tls import Tls
 from ps.wire import ps_pb2, ps_pb2_grpc
 
 _T = TypeVar("_T")
 
-_RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-"""What may pass when a shard is restarted elsewhere. Repeating is safe: shards deduplicate pushes."""
+_RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+"""What may pass: a shard is restarted elsewhere, is slow and gives the request up, or has moved, and its connection is
+closed. Repeating is safe: shards deduplicate pushes."""
 
 _CALLERS = 8
 """Threads that may call one store at a time without waiting for each other; more share these threads."""
@@ -46,6 +49,9 @@ _CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A call over a link that has been cut must not wait for TCP, whose pauses have grown, once the link is back.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
 ]
 
 
@@ -62,7 +68,7 @@ class GrpcStore:
             soon and from any thread: it is asked at the first use, and again whenever a shard is not found where it
             was. It may raise, and may be behind the times for a while.
         token: the servers' token.
-        root_certificates: PEM of whom to trust, to speak TLS; `None` speaks plain text.
+        tls: this end's part of mutual TLS; `None` speaks plain text.
         deadline_s: seconds for one attempt of one call.
         patience_s: seconds in which failed attempts are repeated; a call takes at most this plus one deadline.
         max_bytes: limit on the tensors of the layout and of every request.
@@ -79,7 +85,7 @@ class GrpcStore:
         addresses: Sequence[str] | Callable[[], Sequence[str]],
         *,
         token: str | None = None,
-        root_certificates: bytes | None = None,
+        tls: Tls | None = None,
         deadline_s: float = 10.0,
         patience_s: float = 60.0,
         max_bytes: int = DEFAULT_MAX_BYTES,
@@ -98,9 +104,7 @@ class GrpcStore:
         self._max_bytes = max_bytes
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(layout.shards * _CALLERS, thread_name_prefix="grpc-store")
-        self._directory = Directory(
-            addresses, layout.shards, lambda address: _Connection(address, root_certificates, interceptors)
-        )
+        self._directory = Directory(addresses, layout.shards, lambda address: _Connection(address, tls, interceptors))
         rules = layout.consistency
         self._keeper = Keeper(rules.members, rules.lease_s / 4, self._keep)
 
@@ -119,8 +123,7 @@ class GrpcStore:
 
         def pull_all(catching_up: bool) -> list[ShardValues | TooFarAhead]:
             def request(shard: int) -> Any:
-                head = {"target": self._target(shard), "client": client or "", "catching_up": catching_up}
-                return ps_pb2.PullRequest(names=wanted[shard], **head)
+                return pull_request(self._target(shard), wanted[shard], client, catching_up=catching_up)
 
             return self._on_every_shard(lambda shard, until: self._pull_shard(shard, request(shard), until))
 
@@ -157,31 +160,16 @@ class GrpcStore:
         self._pool.shutdown()
 
     def _initialize_shard(self, shard: int, values: Mapping[str, Tensor], until: float) -> None:
-        data = encode(values)
-
-        def requests() -> Iterator[Any]:
-            for number, chunk in enumerate(chunks(data)):
-                head = {} if number else {"target": self._target(shard), "size_bytes": len(data)}
-                yield ps_pb2.InitializeRequest(chunk=chunk, **head)
-
-        self._call(shard, until, lambda stub, options: stub.Initialize(requests(), **options))
+        self._call(
+            shard,
+            until,
+            lambda stub, options: stub.Initialize(initialize_requests(self._target(shard), values), **options),
+        )
 
     def _push_shard(self, shard: int, push: ShardPush, until: float) -> ShardAck:
-        data = encode(push.gradients)
-
-        def requests() -> Iterator[Any]:
-            head = {
-                "target": self._target(shard),
-                "client": push.client,
-                "sequence": push.sequence,
-                "seen_version": push.seen_version,
-                "seen_applied": push.seen_applied,
-                "size_bytes": len(data),
-            }
-            for number, chunk in enumerate(chunks(data)):
-                yield ps_pb2.PushRequest(chunk=chunk, **({} if number else head))
-
-        reply = self._call(shard, until, lambda stub, options: stub.Push(requests(), **options))
+        reply = self._call(
+            shard, until, lambda stub, options: stub.Push(push_requests(self._target(shard), push), **options)
+        )
         return ShardAck(reply.version, reply.incarnation, reply.staleness, reply.duplicate, reply.dropped)
 
     def _pull_shard(self, shard: int, request: Any, until: float) -> ShardValues | TooFarAhead:
@@ -214,7 +202,7 @@ class GrpcStore:
         return ShardStatus(**{field.name: getattr(reply, field.name) for field in fields(ShardStatus)})
 
     def _target(self, shard: int) -> Any:
-        return ps_pb2.Target(run=self._layout.run, fingerprint=self._layout.fingerprint, shard=shard)
+        return target_of(self._layout, shard)
 
     def _on_every_shard(self, call: Callable[[int, float], _T]) -> list[_T]:
         """Each shard's result, in order; if some fail, the first failure, once none is under way any more.
@@ -280,8 +268,7 @@ class GrpcStore:
         if self._closed.is_set():
             return StoreUnavailable("the store is closed")
         place, text = f"shard {shard} at {route.address}", f"{code.name}: {error.details()}"
-        moved = code is grpc.StatusCode.CANCELLED and not self._directory.is_current(route)
-        if code in _RETRIED or moved:
+        if code in _RETRIED:
             return Missed(StoreUnavailable(f"{place} did not answer in {self._patience_s} s: {text}"), route.asked)
         metadata = dict(error.trailing_metadata() or ())
         named = named_error(metadata, error.details()) or StoreError(f"{place} failed: {text}")
@@ -293,11 +280,11 @@ class GrpcStore:
 class _Connection:
     """A channel to one address, and the calls on it."""
 
-    def __init__(self, address: str, root_certificates: bytes | None, interceptors: Sequence[Any]) -> None:
-        if root_certificates is None:
+    def __init__(self, address: str, tls: Tls | None, interceptors: Sequence[Any]) -> None:
+        if tls is None:
             self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
         else:
-            credentials = grpc.ssl_channel_credentials(root_certificates)
+            credentials = grpc.ssl_channel_credentials(tls.authorities, tls.key, tls.certificate)
             self._channel = grpc.secure_channel(address, credentials, _CHANNEL_OPTIONS)
         self.stub: Any = ps_pb2_grpc.ParameterShardsStub(grpc.intercept_channel(self._channel, *interceptors))
 

@@ -17,14 +17,21 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ps import errors
 from ps.admission import check_layout, check_token
 from ps.codec import chunks, decode, encode, encoded_size
+from ps.deadlines import Deadlines
 from ps.durable import DurableShard, close_all
 from ps.messages import ShardPush
 from ps.names import check_client
 from ps.store import DEFAULT_MAX_BYTES, Layout
+from ps.tls import Tls
 from ps.wire import ps_pb2, ps_pb2_grpc
 
 _THREADS = 32
 """Requests handled at once. Waiting for a write takes a thread, and those that wait share the next write."""
+
+_SERVER_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # two servers on one port would each get some of the requests
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),  # clients ask every 5 s whether the link is there
+]
 
 _CODES: dict[type[errors.StoreError], grpc.StatusCode] = {
     errors.NotInitialized: grpc.StatusCode.FAILED_PRECONDITION,
@@ -53,14 +60,17 @@ class ShardServer:
         host: the address to listen on; beyond the loopback a token is needed.
         port: 0 takes a free one.
         token: what every request must carry (printable ASCII), or `None` to let in whoever reaches the port.
-        tls: a private key and its certificate chain, both PEM, to encrypt the connection.
+        tls: this end's part of mutual TLS; `None` speaks plain text.
         max_bytes: limit on the tensors of the layout, and so of a message.
         snapshot_interval_s: see `LocalStore`.
+        deadline_s: seconds for one request, however long its client would wait: one that sends nothing, or does not
+            read, holds a thread no longer.
         interceptors: gRPC server interceptors, outermost first.
         clock: seconds, never going back, for the members' leases.
 
     Raises:
-        ValueError: an index outside the layout or twice, or a host beyond the loopback without a token.
+        ValueError: an index outside the layout or twice, a deadline that is not above 0, or a host beyond the loopback
+            without a token.
         StoreError: as `LocalStore`'s constructor.
         RuntimeError: the port cannot be had.
     """
@@ -74,9 +84,10 @@ class ShardServer:
         host: str = "127.0.0.1",
         port: int = 0,
         token: str | None = None,
-        tls: tuple[bytes, bytes] | None = None,
+        tls: Tls | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
         snapshot_interval_s: float = 0.0,
+        deadline_s: float = 30.0,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,22 +98,22 @@ class ShardServer:
             check_token(token)
         if not indices or len(set(indices)) != len(indices):
             raise ValueError(f"`indices` must name at least one shard, and none twice, got {list(indices)}")
+        self._deadlines = Deadlines(deadline_s)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="shard-server")
-        self._server = grpc.server(
-            self._threads,
-            interceptors=list(interceptors),
-            options=[("grpc.so_reuseport", 0)],  # two servers on one port would each get some of the requests
-        )
+        self._server = grpc.server(self._threads, interceptors=list(interceptors), options=_SERVER_OPTIONS)
         name = f"[{host}]" if ":" in host else host
         if tls is None:
             bound = self._server.add_insecure_port(f"{name}:{port}")
         else:
-            bound = self._server.add_secure_port(f"{name}:{port}", grpc.ssl_server_credentials([tls]))
+            pair = tls.key, tls.certificate
+            credentials = grpc.ssl_server_credentials([pair], tls.authorities, require_client_auth=True)
+            bound = self._server.add_secure_port(f"{name}:{port}", credentials)
         self._shards = {
             index: DurableShard(layout, index, directory, snapshot_interval_s, clock=clock) for index in indices
         }
         self._health = health.HealthServicer()
-        ps_pb2_grpc.add_ParameterShardsServicer_to_server(_Servicer(layout, self._shards, token), self._server)
+        servicer = _Servicer(layout, self._shards, token, self._deadlines)
+        ps_pb2_grpc.add_ParameterShardsServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.address = f"{name}:{bound}"
         """`host:port` for clients."""
@@ -119,14 +130,18 @@ class ShardServer:
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait()
         self._threads.shutdown()
+        self._deadlines.close()
         close_all(self._shards.values())
 
 
 class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
-    def __init__(self, layout: Layout, shards: dict[int, DurableShard], token: str | None) -> None:
+    def __init__(
+        self, layout: Layout, shards: dict[int, DurableShard], token: str | None, deadlines: Deadlines
+    ) -> None:
         self._layout = layout
         self._shards = shards
         self._token = token
+        self._deadlines = deadlines
 
     def Initialize(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
         with self._answering(context):
@@ -184,10 +199,11 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
 
     @contextmanager
     def _answering(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """Check the token, and turn a named error into a status that the client turns back."""
+        """Check the token, limit the time, and turn a named error into a status that the client turns back."""
         try:
             self._authenticate(context)
-            yield
+            with self._deadlines.limit(context):
+                yield
         except errors.StoreError as error:
             applied = (("ps-applied", str(error.applied)),) if isinstance(error, errors.TooFarAhead) else ()
             context.set_trailing_metadata((("ps-error", type(error).__name__), *applied))

@@ -277,7 +277,7 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--max-seconds", "--child-faults",
         "--max-attempts", "--on-failure", "--child-timeout", "--worker-silence", "--recycle-after",
         "--checkpoint-children", "--consistency", "--staleness-bound", "--on-stale", "--max-staleness",
-        "--replicas", "--shards", "--children", "--workers", "--gpus-per-child", "--accumulate",
+        "--replicas", "--shards", "--children", "--workers", "--workers-per-process", "--gpus-per-child", "--accumulate",
         "--filter-heights", "--filter-widths", "--strides", "--num-filters", "--no-skip-connections", "--layer-types",
         "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",
         "--depth-interval", "--max-depth",

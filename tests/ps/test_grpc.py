@@ -1,7 +1,5 @@
 """What only the wire can do wrong: lose replies, be absent, carry too much, or carry it from a stranger."""
 
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +18,9 @@ from ps.errors import MalformedMessage, NotDurable, StoreError, StoreUnavailable
 from ps.server import ShardServer
 from ps.snapshot import SnapshotFile
 from ps.store import Layout, Push
+from ps.tls import Tls
 from ps.wire import ps_pb2
+from tests.certificates import Authority
 from tests.contracts.parameter_store import sgd_layout
 
 LAYOUT = sgd_layout(shards=2)
@@ -277,18 +277,114 @@ def test_health_is_served_without_a_token(serve: Serve):
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with the openssl program")
-def test_tls_serves_those_who_trust_the_certificate(tmp_path: Path, serve: Serve, connect: Connect):
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command.split(), *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    server = serve(tls=(key.read_bytes(), certificate.read_bytes()), token="secret")
-    store = connect(server.address, root_certificates=certificate.read_bytes(), token="secret")
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def test_tls_serves_those_who_have_a_certificate_of_the_authority(
+    tmp_path: Path, serve: Serve, connect: Connect, authority: Authority
+):
+    server = serve(tls=authority.issue("shards", "IP:127.0.0.1").tls, token="secret")
+    store = connect(server.address, tls=authority.issue("client").tls, token="secret")
     store.initialize(ZEROS)
     assert store.push(push(1)).versions == (1, 1)
-    with pytest.raises(StoreUnavailable):
-        connect(server.address, token="secret", deadline_s=0.2, patience_s=0).pull()
+
+    stranger = Authority(tmp_path).issue("stranger", "IP:127.0.0.1").tls
+    ours = authority.issue("client").tls
+    trusting = Tls(key=stranger.key, certificate=stranger.certificate, authorities=ours.authorities)
+    distrusting = Tls(key=ours.key, certificate=ours.certificate, authorities=stranger.authorities)
+    for tls in (None, stranger, trusting, distrusting):
+        with pytest.raises(StoreUnavailable):
+            connect(server.address, tls=tls, token="secret", deadline_s=1, patience_s=0).pull()
+    assert store.pull().versions == (1, 1)
+
+
+def test_a_client_of_tls_calls_nobody_at_an_address_that_the_certificate_does_not_hold(
+    serve: Serve, connect: Connect, authority: Authority
+):
+    server = serve(tls=authority.issue("elsewhere", "IP:127.0.0.2").tls)
+    with pytest.raises(StoreUnavailable, match="did not answer"):
+        connect(server.address, tls=authority.issue("client").tls, deadline_s=1, patience_s=0).pull()
+
+
+def idle_requests(silent: threading.Event) -> Iterator[Any]:
+    """A stream that says nothing."""
+    silent.wait(60)
+    yield from ()
+
+
+@pytest.mark.parametrize("method", ["Initialize", "Push"])
+def test_clients_that_send_nothing_do_not_hold_the_server_up(serve: Serve, connect: Connect, method: str):
+    server = serve(token="secret", deadline_s=1)
+    store = connect(server.address, token="secret", deadline_s=20)
+    store.initialize(ZEROS)
+    silent, metadata = threading.Event(), (("authorization", "Bearer secret"),)
+    stub = store._directory.route(0).connection.stub
+    calls: list[Any] = []
+    try:
+        # More than the server has threads, none with a deadline of its own.
+        calls += [getattr(stub, method).future(idle_requests(silent), metadata=metadata) for _ in range(40)]
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert torch.equal(store.pull().values["x"], ZEROS["x"])
+        assert time.monotonic() - began < 5
+        assert [call.code() for call in calls[:32]] == [grpc.StatusCode.CANCELLED] * 32
+    finally:
+        silent.set()
+        for call in calls:
+            call.cancel()
+
+
+def test_clients_that_do_not_read_do_not_hold_the_server_up(serve: Serve, connect: Connect):
+    layout = sgd_layout(elements=5_000_000, shards=1)
+    server = serve(layout, deadline_s=1)
+    store = connect(server.address, layout, deadline_s=20)
+    store.initialize({"x": torch.zeros(5_000_000)})
+    request = ps_pb2.PullRequest(target=store._target(0), names=["x"])
+    stub = store._directory.route(0).connection.stub
+    unread = [stub.Pull(request) for _ in range(40)]
+    time.sleep(0.5)
+    began = time.monotonic()
+    assert store.push(push(1, gradients={"x": torch.ones(5_000_000)}, versions=(0,))).versions == (1,)
+    assert time.monotonic() - began < 10
+    for call in unread:
+        call.cancel()
+
+
+def test_a_client_tries_again_what_the_server_gave_up(serve: Serve, connect: Connect):
+    """The first attempt takes longer than the server allows, and the next ones do not."""
+
+    class Slow(grpc.ServerInterceptor):
+        def __init__(self) -> None:
+            self.requests = 0
+
+        def intercept_service(self, continuation: Any, details: Any) -> Any:
+            handler = continuation(details)
+            if not details.method.endswith("/Push"):
+                return handler
+
+            def behave(requests: Any, context: grpc.ServicerContext) -> Any:
+                self.requests += 1
+                if self.requests == 1:
+                    context.cancel()
+                return handler.stream_unary(requests, context)
+
+            return grpc.stream_unary_rpc_method_handler(
+                behave, handler.request_deserializer, handler.response_serializer
+            )
+
+    script, layout = Slow(), sgd_layout(shards=1)
+    store = connect(serve(layout, interceptors=[script]).address, layout)
+    store.initialize(ZEROS)
+    assert store.push(push(1, versions=(0,))).versions == (1,)
+    assert script.requests == 2
+
+
+@pytest.mark.parametrize("deadline_s", [0, -1])
+def test_a_server_needs_a_deadline(serve: Serve, deadline_s: float):
+    with pytest.raises(ValueError, match="`deadline_s` must be above 0"):
+        serve(deadline_s=deadline_s)
 
 
 def test_a_port_that_is_taken_is_an_error(serve: Serve):

@@ -1,0 +1,219 @@
+"""Whom the shards let in, and how they speak: by the variables that Ray reads. Standard library only.
+
+The secret that every call to a shard carries is made anew at each start of a run, so that nobody who is left of another
+start is let in. Where the cluster has a token, the secret is derived from it, and only what it is derived with travels
+through Ray: a process that has not the cluster's token cannot come to the secret.
+"""
+
+import hashlib
+import hmac
+import os
+import pwd
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ps.tls import Tls
+
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+USE_TLS, CERTIFICATE, KEY, AUTHORITIES = "RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT"
+
+Environment = Mapping[str, str]
+
+_WHITESPACE = " \t\n\r\f\v"
+
+
+class CredentialsError(ValueError):
+    """A token or a certificate that is missing or does not fit; the message is one sentence and holds no secret."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterToken:
+    """The token that all nodes of a cluster share.
+
+    Attributes:
+        value: the token.
+        source: where it was found: `RAY_AUTH_TOKEN`, or a file.
+    """
+
+    value: str = field(repr=False)
+    source: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits by which tokens of two nodes can be compared, and which do not give them away."""
+        return _derive(self.value, "fingerprint", "")[:8]
+
+
+def cluster_token(environment: Environment) -> ClusterToken | None:
+    """The token as Ray finds it: `RAY_AUTH_TOKEN`, the file `RAY_AUTH_TOKEN_PATH`, or `~/.ray/auth_token`.
+
+    `None` where there is none, or where `RAY_AUTH_MODE` is `disabled`: then nobody has to have one.
+
+    Raises:
+        CredentialsError: the token is blank, or the file that is named has none.
+    """
+    if environment.get(MODE, "").lower() == "disabled":
+        return None
+    if given := environment.get(TOKEN):
+        if not (token := given.strip(_WHITESPACE)):
+            raise CredentialsError(f"{TOKEN} must hold a token or be unset, got only blanks")
+        return ClusterToken(value=token, source=TOKEN)
+    if named := environment.get(TOKEN_PATH):
+        if not (token := _first_line(Path(named))):
+            raise CredentialsError(f"{TOKEN_PATH} must name a file with a token in its first line, got {named!r}")
+        return ClusterToken(value=token, source=named)
+    usual = _home(environment) / ".ray" / "auth_token"
+    token = _first_line(usual)
+    return ClusterToken(value=token, source=str(usual)) if token else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunToken:
+    """What travels through Ray, from which each process of a run makes the shards' secret with the cluster's token.
+
+    Attributes:
+        nonce: random, made at each start of a run; without a cluster's token it is the secret.
+        check: lets a process see that its token is the driver's; `None` where the driver has none.
+    """
+
+    nonce: str = field(repr=False)
+    check: str | None = field(repr=False)
+
+    @classmethod
+    def new(cls, environment: Environment, nonce: str) -> "RunToken":
+        """For one start of a run, by its driver.
+
+        Args:
+            environment: the driver's.
+            nonce: random, printable ASCII.
+
+        Raises:
+            CredentialsError: see `cluster_token`.
+        """
+        token = cluster_token(environment)
+        return cls(nonce=nonce, check=_derive(token.value, "check", nonce) if token else None)
+
+    def secret(self, environment: Environment, node: str) -> str:
+        """What every call to the shards carries, printable ASCII.
+
+        Args:
+            environment: of this process.
+            node: where it is, for the error.
+
+        Raises:
+            CredentialsError: the driver has a cluster's token, and this process has none or another one.
+        """
+        if self.check is None:
+            return self.nonce
+        token = cluster_token({**environment, MODE: "token"})  # the driver's mode is what counts
+        if token is None:
+            raise CredentialsError(
+                f"node {node} must have the cluster's token that the driver has ({TOKEN}, {TOKEN_PATH} or"
+                f" ~/.ray/auth_token), got none; or set {MODE}=disabled for the driver"
+            )
+        if not hmac.compare_digest(_derive(token.value, "check", self.nonce), self.check):
+            raise CredentialsError(
+                f"node {node} must have the cluster's token that the driver has, got another one, from {token.source}"
+            )
+        return _derive(token.value, "secret", self.nonce)
+
+
+def shards_tls(environment: Environment, host: str | None = None) -> Tls | None:
+    """Both ends' part of mutual TLS by Ray's variables, tried out; `None` where `RAY_USE_TLS` is not 1 or true.
+
+    Args:
+        environment: of this process; the files are its node's.
+        host: where the shards are to be called, which the certificate must then hold; `None` for whoever only calls.
+
+    Raises:
+        CredentialsError: a variable is missing, a file cannot be used, or the three do not fit each other or the host.
+    """
+    if environment.get(USE_TLS, "").lower() not in ("1", "true"):
+        return None
+    certificate, key, authorities = (_named_file(environment, name) for name in (CERTIFICATE, KEY, AUTHORITIES))
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for context in server, client:
+        _load(context, certificate, key, authorities)
+        context.verify_mode = ssl.CERT_REQUIRED
+    client.check_hostname = host is not None
+    try:
+        _shake_hands(server, client, host)
+    except ssl.SSLError as error:
+        held = f" and hold {host} as a subject alternative name" if host else ""
+        reason = str(getattr(error, "verify_message", None) or error.reason or error).rstrip(".")
+        raise CredentialsError(
+            f"{CERTIFICATE} must be valid now for servers and clients, be signed by {AUTHORITIES}{held}, got"
+            f" {str(certificate)!r}: {reason}"
+        ) from error
+    return Tls(key=key.read_bytes(), certificate=certificate.read_bytes(), authorities=authorities.read_bytes())
+
+
+def check_credentials(environment: Environment, host: str | None = None) -> None:
+    """Raise `CredentialsError` if this process could not speak with the run's shards, or not serve them at `host`."""
+    cluster_token(environment)
+    shards_tls(environment, host)
+
+
+def _home(environment: Environment) -> Path:
+    if home := environment.get("HOME"):
+        return Path(home)
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a container's user without an entry
+        return Path()
+
+
+def _derive(token: str, purpose: str, nonce: str) -> str:
+    message = f"nascluster shards {purpose} {nonce}".encode()
+    return hmac.new(token.encode(errors="surrogateescape"), message, hashlib.sha256).hexdigest()
+
+
+def _first_line(path: Path) -> str:
+    """Without blanks around it; empty if the file cannot be read, which Ray takes for the same."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline().strip(_WHITESPACE)
+    except OSError:
+        return ""
+
+
+def _named_file(environment: Environment, variable: str) -> Path:
+    if not (named := environment.get(variable)):
+        raise CredentialsError(f"{variable} must name a PEM file where {USE_TLS} is set, but it is not set")
+    try:
+        Path(named).read_bytes()
+    except OSError as error:
+        raise CredentialsError(f"{variable} must name a PEM file, got {named!r} ({error.strerror})") from error
+    return Path(named)
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path, authorities: Path) -> None:
+    """Raise `CredentialsError` naming the variable of the file that is none of what it should be."""
+    for variable, path in (AUTHORITIES, authorities), (CERTIFICATE, certificate):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        except ssl.SSLError as error:
+            raise CredentialsError(f"{variable} must hold PEM certificates, got {str(path)!r}") from error
+    context.load_verify_locations(cafile=authorities)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")  # which else is asked of the terminal
+    except (ssl.SSLError, ValueError) as error:
+        raise CredentialsError(
+            f"{KEY} must hold the private key of {CERTIFICATE}, PEM without a password, got {str(key)!r}"
+        ) from error
+
+
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, host: str | None) -> None:
+    """What the two would do on a connection, within memory."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    calling = client.wrap_bio(to_client, to_server, server_hostname=host)
+    ends = [calling, server.wrap_bio(to_server, to_client, server_side=True)]
+    while ends:
+        for end in list(ends):
+            try:
+                end.do_handshake()
+                ends.remove(end)
+            except ssl.SSLWantReadError:
+                pass
