@@ -14,16 +14,17 @@ import ray
 import torch
 from ray._private import worker as ray_worker
 from ray.exceptions import RayActorError
-from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.actors import CheckpointHost, LedgerHost, PoolHost, ReplicaHost, ShardHost, Worker
 from cluster.config import RunConfig, Topology
 from cluster.links import CHECKPOINTS, LEDGER, POOL, Connections, Handle, open_store, worker_name
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
-from cluster.placement import Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
+from cluster.placement import Node, gpus_per_child, num_hosts, num_workers, spread
 from cluster.pool.supervision import Terms
 from cluster.run_folder import RunFolder, Stopped
+from cluster.survey import has_autoscaler
+from cluster.survey import nodes as survey_nodes
 from ps.store import Layout
 
 CONNECT_S = 10.0
@@ -53,7 +54,7 @@ class Cluster:
         interface: where this node's shards are to be served; the loopback where all of the run is on this machine.
     """
 
-    nodes: tuple[Resources, ...]
+    nodes: tuple[Node, ...]
     workers: int
     gpus_each: float
     interface: str
@@ -74,12 +75,10 @@ def cluster(topology: Topology, say: Callable[[str], object]) -> Iterator[Cluste
     joined = _join(say)
     try:
         if joined:
-            status, second = _internal_kv_get(b"__autoscaling_status"), _internal_kv_get(b"__autoscaler_v2_enabled")
-            grows = can_grow(status, second)
-            nodes = tuple(_resources(node) for node in ray.nodes() if node["Alive"])
+            grows, nodes = has_autoscaler(), survey_nodes()
         else:
             grows = False
-            nodes = (Resources(float(os.cpu_count() or 1), float(torch.cuda.device_count())),)
+            nodes = (_this_machine(),)
         gpus_each = gpus_per_child(topology, sum(node.gpus for node in nodes), can_grow=grows)
         workers = num_workers(topology, nodes, gpus_each, can_grow=grows)
         if not joined:
@@ -224,8 +223,9 @@ def _hush() -> None:
     ray_worker._worker_logs_enabled = False
 
 
-def _resources(node: dict[str, Any]) -> Resources:
-    return Resources(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+def _this_machine() -> Node:
+    cores, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
+    return Node(id="", address="127.0.0.1", cores=cores, gpus=gpus, driver=True)
 
 
 def _join(say: Callable[[str], object]) -> bool:

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from cluster.config import Topology
@@ -12,12 +12,30 @@ CORES_PER_HOST = 4
 """A process that hosts replicas or shards is worth its 180 MB for every so many cores."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What one node has."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """One machine of the cluster, as Ray counts it.
 
+    Attributes:
+        id: Ray's name for it.
+        address: its IP address, for people.
+        cores, gpus: how many it has.
+        memory: bytes that its processes may use, or `None` where that is not known.
+        labels: what whoever runs the cluster has said of it.
+        gpu_kind: such as `A100`, or `None` where that is not known.
+        driver: the run's driver is here, and with it the run's folder.
+        draining: it was told to go.
+    """
+
+    id: str
+    address: str
     cores: float
-    gpus: float
+    gpus: float = 0.0
+    memory: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    gpu_kind: str | None = None
+    driver: bool = False
+    draining: bool = False
 
 
 class PlacementError(ValueError):
@@ -72,7 +90,7 @@ def gpus_per_child(topology: Topology, gpus: float, *, can_grow: bool) -> float:
     return asked
 
 
-def num_workers(topology: Topology, nodes: Sequence[Resources], gpus_each: float, *, can_grow: bool) -> int:
+def num_workers(topology: Topology, nodes: Sequence[Node], gpus_each: float, *, can_grow: bool) -> int:
     """Workers to start: as asked for, or as many as fit, and never more than children that can be out at once.
 
     A worker on the CPU takes a core; one on GPUs takes no core, and its GPUs are all of one node. On a cluster that
@@ -87,7 +105,7 @@ def num_workers(topology: Topology, nodes: Sequence[Resources], gpus_each: float
     return max(1, min(fit, most))
 
 
-def _fit(node: Resources, gpus_each: float) -> int:
+def _fit(node: Node, gpus_each: float) -> int:
     if not gpus_each:
         return int(node.cores)
     if gpus_each < 1:

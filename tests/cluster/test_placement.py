@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config import Topology
-from cluster.placement import PlacementError, Resources, can_grow, gpus_per_child, num_hosts, num_workers, spread
+from cluster.placement import Node, PlacementError, can_grow, gpus_per_child, num_hosts, num_workers, spread
+
+
+def machine(cores: float, gpus: float) -> Node:
+    return Node(id="a", address="10.0.0.1", cores=cores, gpus=gpus)
 
 
 @given(st.integers(1, 500), st.integers(1, 500))
@@ -63,13 +67,13 @@ def test_more_gpus_than_there_are_is_an_error_unless_more_can_come(
 def test_as_many_workers_as_fit_and_can_be_used(
     topology: Topology, nodes: list[tuple[float, float]], gpus_each: float, workers: int
 ) -> None:
-    there = [Resources(*node) for node in nodes]
+    there = [machine(*node) for node in nodes]
     assert num_workers(topology, there, gpus_each, can_grow=False) == workers
 
 
 def test_a_cluster_that_can_grow_is_asked_for_all_that_could_be_used() -> None:
     topology = Topology(replicas=10, children=8, gpus_per_child=1)
-    assert num_workers(topology, [Resources(4, 0)], 1, can_grow=True) == 80
+    assert num_workers(topology, [machine(4, 0)], 1, can_grow=True) == 80
 
 
 READ_ONLY = json.dumps(
