@@ -7,10 +7,11 @@ pool's) does without torch.
 from __future__ import annotations
 
 import functools
+import os
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,10 @@ class PoolHost:
         """See `Pool.beat`."""
         return await self._pool.beat(slot, place, key)
 
+    async def grow(self, slots: int) -> Mapping[str, int]:
+        """See `Pool.grow`."""
+        return await self._pool.grow(slots)
+
     async def stop(self) -> None:
         """See `Pool.stop`."""
         await self._pool.stop()
@@ -167,14 +172,16 @@ class PoolHost:
 class ShardHost:
     """Serves one or more shards over gRPC, and has the ledger know where.
 
-    On the loopback, if that is the host; else on the address of the node where this process happens to be.
+    On the given host, else on the address of the node where this process is: it may be started again on another.
     """
 
-    def __init__(self, layout: Layout, indices: Sequence[int], directory: Path, host: str, token: RunToken) -> None:
+    def __init__(
+        self, layout: Layout, indices: Sequence[int], directory: Path, host: str | None, token: RunToken
+    ) -> None:
         from ps.server import ShardServer
 
         node = ray.util.get_node_ip_address()
-        host = host if host == "127.0.0.1" else node
+        host = host or node
         secret, tls = token.secret(os.environ, node), shards_tls(os.environ, host)
         self._writing = writing(directory.parent)
         self._server = ShardServer(layout, indices, directory, host=host, token=secret, tls=tls)

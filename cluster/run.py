@@ -189,7 +189,7 @@ def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console, begin: C
         _say(console, text)
 
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
-    with cluster(config.topology, say) as found, _interruptible():
+    with cluster(config, say) as found, _interruptible():
         begin()
         say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")
         run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say)

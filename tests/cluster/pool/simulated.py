@@ -125,6 +125,10 @@ class World:
         process.dead.set()
         self.processes[slot] = self._start(slot, Death(place=process.place, key=process.began))
 
+    def add(self, slot: int) -> None:
+        """Another worker's process is started."""
+        self.processes[slot] = self._start(slot)
+
     def cut(self, slot: int) -> None:
         """The call to the worker breaks off, and the worker knows nothing of it."""
         self.processes[slot].cut.set()
