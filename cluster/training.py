@@ -9,6 +9,7 @@ from child_trainer.tasks.catalogue import load_task
 from child_trainer.train import train
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment
+from cluster.node_data import local_data
 from cluster.seeding import derive
 
 
@@ -21,7 +22,7 @@ class Trainer:
         slots: where a child keeps the state to go on from, by its id; `None` keeps none.
 
     Raises:
-        TaskError: the data cannot be had here.
+        TaskError, StorageError: the data cannot be had here.
         RuntimeError: there is a GPU, but this PyTorch cannot use it.
     """
 
@@ -37,7 +38,7 @@ class Trainer:
         self._device = "cuda" if gpu else "cpu"
         self._task = load_task(
             options.task,
-            data=options.data,
+            data=local_data(options.data),
             seed=derive(config.seed, "split"),
             device=self._device,
             child_seconds=options.child_seconds,
