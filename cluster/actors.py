@@ -6,6 +6,7 @@ pool's) does without torch.
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import threading
@@ -40,7 +41,7 @@ from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from cluster.pool.crew import Order, Report
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import Terms
-from cluster.pool.worker import LastWords, WorkerProcess
+from cluster.pool.worker import BEAT_S, LastWords, WorkerProcess, leave_on_sigterm
 from cluster.run_folder import writing
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ SURVIVES: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries
 
 CALL_S = 10.0
 """Seconds that a worker waits for an answer to its sign of life."""
+
+SHARED_BEAT_S = 10.0
+"""Seconds between two signs of life of a worker that shares its process with hundreds."""
 
 PAUSE_S = 0.5
 """Seconds after which a replica that is ahead of the others asks again whether it may go on."""
@@ -68,35 +72,45 @@ class LedgerHost(Ledger):
 
 @ray.remote(max_restarts=-1)
 class Worker:
-    """Trains children, one at a time, on its GPU or its share of the cores; see `WorkerProcess`."""
+    """One worker, or several that share this process: each trains children, one at a time; see `WorkerProcess`."""
 
-    def __init__(self, config: RunConfig, slot: int) -> None:
+    def __init__(self, config: RunConfig, slots: Sequence[int]) -> None:
         from cluster.training import Trainer
 
         context = ray.get_runtime_context()
         # Two Rays on one machine count their jobs alike, but each has a folder of its own.
         node: Any = ray_worker._global_node
-        last_words = LastWords(Path(node.get_logs_dir_path()) / f"nascluster-{context.get_job_id()}-{slot}.died")
+        last_words = LastWords(Path(node.get_logs_dir_path()) / f"nascluster-{context.get_job_id()}-{slots[0]}.died")
         before = last_words.take()
         last_words.record()
-        slots = _checkpoint_slot if config.failures.checkpoint_children else None
-        self._process = WorkerProcess(
-            Trainer(config, gpu=bool(ray.get_gpu_ids()), slots=slots),
-            place=f"worker-{slot}@{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}",
-            node=context.get_node_id(),
-            beat=lambda place, key: _beat(slot, place, key),
-            last_words=before,
-        )
-        self._process.leave_on_sigterm()
+        checkpoints = _checkpoint_slot if config.failures.checkpoint_children else None
+        trainer = Trainer(config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
+        process = f"{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}"
+        self._workers = {
+            slot: WorkerProcess(
+                trainer,
+                place=f"worker-{slot}@{process}",
+                node=context.get_node_id(),
+                beat=functools.partial(_beat, slot),
+                beat_s=BEAT_S if len(slots) == 1 else SHARED_BEAT_S,
+                last_words=before,
+            )
+            for slot in slots
+        }
+        leave_on_sigterm(self._workers.values())
+        # Whoever asks a worker that trains for its report waits until it has ended.
+        self._turns = {slot: threading.Lock() for slot in slots}
 
     @ray.method(max_task_retries=-1)
-    def report(self) -> Report:
+    def report(self, slot: int) -> Report:
         """Where this worker is, and what its last attempt gave."""
-        return self._process.report()
+        with self._turns[slot]:
+            return self._workers[slot].report()
 
-    def train(self, order: Order) -> Outcome:
+    def train(self, slot: int, order: Order) -> Outcome:
         """Train one child."""
-        return self._process.train(order)
+        with self._turns[slot]:
+            return self._workers[slot].train(order)
 
 
 def _beat(slot: int, place: str, key: str | None) -> bool:
@@ -117,10 +131,10 @@ class CheckpointHost(CheckpointFolder):
 class PoolHost:
     """The pool, see `cluster.pool.pool.Pool`, as an actor that asks its run's other actors by name."""
 
-    def __init__(self, slots: int, terms: Terms) -> None:
+    def __init__(self, slots: int, terms: Terms, per_process: int = 1) -> None:
         self._pool = Pool(
             slots,
-            RayCrew(terms.rules.checkpoints),
+            RayCrew(terms.rules.checkpoints, per_process),
             AwaitedLedger(),
             terms,
             clock=time.time,

@@ -70,6 +70,8 @@ class Topology:
     """Children that a replica samples for each gradient (m)."""
     workers: int | None = None
     """Workers that train children, one at a time each; unset: as many as the GPUs or cores allow, at most K x m."""
+    workers_per_process: int = 1
+    """Workers that share a process: more than 1 is for rehearsals on a small machine, as what ends one ends all."""
     gpus_per_child: float | None = None
     """GPUs of a worker, fractions allowed; unset: 1 where there is a GPU, else 0."""
     accumulate: int = 1
@@ -95,7 +97,7 @@ class Topology:
         )
 
     def __post_init__(self) -> None:
-        for name in ("replicas", "shards", "children", "workers", "accumulate"):
+        for name in ("replicas", "shards", "children", "workers", "workers_per_process", "accumulate"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= MOST_PARTS:
                 limit = "at least 1" if value < 1 else f"at most {MOST_PARTS:,}"
@@ -201,6 +203,21 @@ class RunConfig:
         if self.name is not None and (not self.name or self.name[0] in ".-" or set(self.name) & set("/\\\0")):
             raise ValueError(
                 f"`name` must be a folder's name without slashes or a leading dot or dash, got {self.name!r}"
+            )
+        self._check_shared_processes()
+
+    def _check_shared_processes(self) -> None:
+        shared = self.topology.workers_per_process
+        alone = {
+            "`task` other than synthetic": self.task.task != "synthetic",
+            "`child_faults`": bool(self.task.faults),
+            "`child_timeout`": self.failures.child_timeout is not None,
+            "`recycle_after`": self.failures.recycle_after is not None,
+            "`gpus_per_child`": bool(self.topology.gpus_per_child),
+        }
+        if shared > 1 and (needs := next((what for what, there in alone.items() if there), None)):
+            raise ValueError(
+                f"`workers_per_process` must be 1 with a {needs}, which needs a process each, got {shared}"
             )
 
     def to_json(self) -> dict[str, Any]:

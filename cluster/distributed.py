@@ -1,6 +1,7 @@
 """A run on Ray: the topology on one page. One machine or many, started here or joined."""
 
 import logging
+import math
 import os
 import secrets
 import socket
@@ -83,7 +84,7 @@ def cluster(topology: Topology, say: Callable[[str], object]) -> Iterator[Cluste
         workers = num_workers(topology, nodes, gpus_each, can_grow=grows)
         if not joined:
             say("Starting Ray on this machine ...")
-            _start(max(int(nodes[0].cores), workers))
+            _start(max(int(nodes[0].cores), math.ceil(workers / topology.workers_per_process)))
         _hush()
         interface = ray.util.get_node_ip_address() if joined else "127.0.0.1"
         yield Cluster(nodes=nodes, workers=workers, gpus_each=gpus_each, interface=interface)
@@ -151,8 +152,10 @@ def _start_workers(config: RunConfig, cluster: Cluster, here: dict[str, Any]) ->
     """The workers, and the pool, which uses each of them from the moment that it is up."""
     # A worker on a GPU takes no core: some machines have more GPUs to share out than cores.
     needs = {"num_gpus": cluster.gpus_each, "num_cpus": 0 if cluster.gpus_each else 1}
+    each = config.topology.workers_per_process
     workers: list[Handle] = [
-        Worker.options(**needs, name=worker_name(slot)).remote(config, slot) for slot in range(cluster.workers)
+        Worker.options(**needs, name=worker_name(slots[0], each), max_concurrency=len(slots)).remote(config, slots)
+        for slots in (range(first, min(first + each, cluster.workers)) for first in range(0, cluster.workers, each))
     ]
     terms = Terms(
         rules=config.failures.rules,
@@ -162,7 +165,7 @@ def _start_workers(config: RunConfig, cluster: Cluster, here: dict[str, Any]) ->
     )
     # All children at once, the workers' signs of life, and what callers that died still wait for.
     most_calls = 10 * config.topology.replicas * config.topology.children + cluster.workers + 1_000
-    pool: Handle = PoolHost.options(**here, name=POOL, max_concurrency=most_calls).remote(cluster.workers, terms)
+    pool: Handle = PoolHost.options(**here, name=POOL, max_concurrency=most_calls).remote(cluster.workers, terms, each)
     return pool, workers
 
 

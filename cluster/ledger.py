@@ -228,13 +228,15 @@ class Ledger:
         """Record that a batch was learnt from, durably."""
         with self._transaction() as db:
             db.execute(
-                "UPDATE batches SET learned_at = ?, pushed = ?, staleness = ?, figures = ?"
-                " WHERE replica = ? AND number = ? AND learned_at IS NULL",
+                "UPDATE batches SET learned_at = ?, pushed = ?, staleness = ?, figures = ?, pull_seconds = ?,"
+                " push_seconds = ? WHERE replica = ? AND number = ? AND learned_at IS NULL",
                 (
                     self._clock(),
                     lesson.staleness is not None,
                     json.dumps(lesson.staleness),
                     json.dumps(dict(lesson.figures)),
+                    lesson.pull_seconds,
+                    lesson.push_seconds,
                     replica,
                     number,
                 ),

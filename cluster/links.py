@@ -39,9 +39,9 @@ def actor(name: str) -> Handle:
     return ray.get_actor(name)
 
 
-def worker_name(slot: int) -> str:
-    """The name under which a worker is found by the actors of its run, be they started anew."""
-    return f"worker-{slot}"
+def worker_name(slot: int, per_process: int = 1) -> str:
+    """The name under which a worker's process is found by the actors of its run, be they started anew."""
+    return f"worker-{slot // per_process}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,27 +115,34 @@ class RemoteCheckpoints:
 
 
 class RayCrew:
-    """The workers as Ray's actors; see `cluster.pool.crew.Crew`."""
+    """The workers as Ray's actors; see `cluster.pool.crew.Crew`.
 
-    def __init__(self, checkpoints: bool) -> None:
-        self._checkpoints = checkpoints
+    Args:
+        checkpoints: children save their state.
+        per_process: workers that share a process.
+    """
+
+    def __init__(self, checkpoints: bool, per_process: int = 1) -> None:
+        self._checkpoints, self._per_process = checkpoints, per_process
+
+    def _worker(self, slot: int) -> Handle:
+        return actor(worker_name(slot, self._per_process))
 
     async def report(self, slot: int) -> Report:
         """See `Crew.report`."""
         try:
-            worker = actor(worker_name(slot))
-            return await worker.report.remote()
+            return await self._worker(slot).report.remote(slot)
         except (RayError, ValueError) as error:  # its constructor failed, or Ray has forgotten it since
             raise Gone(_last_line(error)) from error
 
     async def train(self, slot: int, order: Order) -> Outcome:
         """See `Crew.train`."""
         try:
-            worker = actor(worker_name(slot))
+            worker = self._worker(slot)
         except ValueError as error:  # Ray has forgotten it
             raise BrokenOff(_last_line(error)) from error
         try:
-            return await worker.train.remote(order)
+            return await worker.train.remote(slot, order)
         except NotBegun:
             raise
         except RayTaskError as error:  # the worker answered, with an error that is no child's
@@ -148,7 +155,7 @@ class RayCrew:
     def restart(self, slot: int) -> None:
         """See `Crew.restart`."""
         with contextlib.suppress(ValueError):
-            ray.kill(actor(worker_name(slot)), no_restart=False)
+            ray.kill(self._worker(slot), no_restart=False)
 
     async def nodes(self) -> Nodes:
         """See `Crew.nodes`."""

@@ -101,7 +101,7 @@ def num_workers(topology: Topology, nodes: Sequence[Node], gpus_each: float, *, 
     most = topology.replicas * topology.children
     if gpus_each and can_grow:
         return most
-    fit = sum(_fit(node, gpus_each) for node in nodes)
+    fit = sum(_fit(node, gpus_each) for node in nodes) * topology.workers_per_process
     return max(1, min(fit, most))
 
 

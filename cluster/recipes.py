@@ -73,12 +73,25 @@ def synthetic() -> RunConfig:
     )
 
 
+def rehearsal() -> RunConfig:
+    """The paper's whole layout on one small machine: 20 shards, 100 replicas, 800 children at once, all instant."""
+    return RunConfig(
+        max_children=2_400,
+        task=TaskOptions(task="synthetic"),
+        budget=Budget(epochs=10),
+        topology=Topology(workers_per_process=400),
+        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        reward="accuracy",
+    )
+
+
 RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "digits": digits,
     "fashion-mnist": fashion_mnist,
     "cifar10": cifar10,
     "zoph2017-cifar10": zoph2017_cifar10,
     "synthetic": synthetic,
+    "rehearsal": rehearsal,
 }
 
 

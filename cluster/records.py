@@ -28,10 +28,18 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """What became of a batch: the push's staleness on each shard (`None`: nothing was pushed), and figures."""
+    """What became of a batch.
+
+    Attributes:
+        staleness: the push's on each shard; `None`: nothing was pushed.
+        figures: the searcher's own numbers.
+        pull_seconds, push_seconds: what the replica waited for the last pull before the push, and for the ack.
+    """
 
     staleness: tuple[int, ...] | None
     figures: Mapping[str, float]
+    pull_seconds: float | None = None
+    push_seconds: float | None = None
 
 
 class Verdict(StrEnum):

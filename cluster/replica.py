@@ -5,8 +5,9 @@ before the ledger says so. One that starts after another died goes on from the b
 """
 
 import random
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Assignment, Evaluator
@@ -34,6 +35,7 @@ class Replica:
         evaluator: what trains children.
         ledger: the run's record.
         pause: called while the replica must wait for others.
+        clock: seconds, never going back; it only tells how long pulls and pushes take.
     """
 
     index: int
@@ -45,6 +47,7 @@ class Replica:
     evaluator: Evaluator
     ledger: ReplicaLedger
     pause: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.monotonic
 
 
 def replica_loop(replica: Replica) -> Iterator[None]:
@@ -52,9 +55,9 @@ def replica_loop(replica: Replica) -> Iterator[None]:
 
     Yields after every look at the evaluator, so that one thread can drive many replicas in turn.
     """
-    ledger, searcher, store = replica.ledger, replica.searcher, replica.store
+    ledger, searcher = replica.ledger, replica.searcher
     while True:
-        snapshot = (yield from _pull(replica, store)) if store else NOTHING
+        snapshot, pull_seconds = yield from _pull(replica)
         # A shard that fell back to an older snapshot has lost pushes: they are learnt again, under the same identity.
         batch = ledger.open_batch(replica.index, min(snapshot.applied, default=None))
         if batch is None:
@@ -72,23 +75,27 @@ def replica_loop(replica: Replica) -> Iterator[None]:
                 ended[child_id] = ledger.finish(child_id, outcome, replica.reward(outcome))
             yield
         update = _learn(replica, [ended[child.id] for child in batch.children], snapshot, batch.number)
+        lesson = Lesson(staleness=None, figures=update.figures, pull_seconds=pull_seconds)
         try:
-            staleness = _push(replica, store, batch, update, snapshot.applied) if store else None
+            lesson = _push(replica, batch, update, snapshot.applied, lesson)
         except LostPushes:
             continue  # a shard fell back while the children were trained: what it lacks comes first
-        ledger.learned(replica.index, batch.number, Lesson(staleness=staleness, figures=update.figures))
-    if store:
-        store.leave(client(replica.index))
+        ledger.learned(replica.index, batch.number, lesson)
+    if replica.store:
+        replica.store.leave(client(replica.index))
 
 
-def _pull(replica: Replica, store: ParameterStore) -> Generator[None, None, Snapshot]:
-    """The parameters, as soon as the store's consistency lets this replica go on."""
-    while True:
+def _pull(replica: Replica) -> Generator[None, None, tuple[Snapshot, float | None]]:
+    """The parameters, as soon as the store's consistency lets this replica go on, and the seconds that they took."""
+    store = replica.store
+    while store:
+        begun = replica.clock()
         try:
-            return store.pull(client=client(replica.index))
+            return store.pull(client=client(replica.index)), replica.clock() - begun
         except TooFarAhead:
             replica.pause()
             yield
+    return NOTHING, None
 
 
 def _learn(replica: Replica, children: Sequence[Child], snapshot: Snapshot, number: int) -> Update:
@@ -109,10 +116,8 @@ def client(index: int) -> str:
     return f"replica-{index}"
 
 
-def _push(
-    replica: Replica, store: ParameterStore, batch: Batch, update: Update, applied: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Push under an identity that is the same after a restart, so that a shard takes it only once.
+def _push(replica: Replica, batch: Batch, update: Update, applied: tuple[int, ...], lesson: Lesson) -> Lesson:
+    """Push under an identity that is the same after a restart, so that a shard takes it only once; what came of it.
 
     An update without gradients is pushed, too: others may wait for this replica to have done its part.
     """
@@ -123,7 +128,11 @@ def _push(
         versions=batch.versions,
         applied=applied,
     )
-    return store.push(push).staleness
+    if replica.store is None:
+        return lesson
+    begun = replica.clock()
+    staleness = replica.store.push(push).staleness
+    return replace(lesson, staleness=staleness, push_seconds=replica.clock() - begun)
 
 
 def _view(replica: Replica, snapshot: Snapshot, step: str, number: int) -> View:

@@ -103,6 +103,10 @@ MIGRATIONS = (
     );
     """
     + "\n".join(_noting_changes(table) for table in RECORDED),
+    """
+    ALTER TABLE batches ADD COLUMN pull_seconds REAL;    -- what the replica waited for its last pull before the push
+    ALTER TABLE batches ADD COLUMN push_seconds REAL;    -- and for the ack
+    """,
 )
 """What brings a file from version n (an empty one has 0) to n + 1."""
 

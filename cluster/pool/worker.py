@@ -3,7 +3,7 @@
 import faulthandler
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -30,12 +30,15 @@ class WorkerProcess:
         place: names this process, unlike any other.
         node: the id of its node.
         beat: carries a sign of life, from a thread of its own.
+        beat_s: seconds between two of them.
         last_words: what the process before it left behind.
     """
 
-    def __init__(self, trainer: Trains, *, place: str, node: str, beat: Beat, last_words: str = "") -> None:
+    def __init__(
+        self, trainer: Trains, *, place: str, node: str, beat: Beat, beat_s: float = BEAT_S, last_words: str = ""
+    ) -> None:
         self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
-        self._last_words = last_words
+        self._beat_s, self._last_words = beat_s, last_words
         self._trained = 0
         self._key: str | None = None
         self._last: tuple[str, Outcome] | None = None
@@ -72,25 +75,21 @@ class WorkerProcess:
         self._trained += 1
         return outcome
 
-    def leave_on_sigterm(self) -> None:
-        """From now on SIGTERM has the child in training saved and given back; without one it ends the process.
+    @property
+    def busy(self) -> bool:
+        """Whether a child is in training."""
+        return self._key is not None
 
-        Only the main thread may call this.
-        """
-
-        def leave(number: int, frame: FrameType | None) -> None:
-            if self._key is None:
-                raise SystemExit(128 + number)
-            self._told_to_go.set()
-
-        signal.signal(signal.SIGTERM, leave)
+    def tell_to_go(self) -> None:
+        """From now on every child is saved and given back at its next step."""
+        self._told_to_go.set()
 
     def _preempted(self) -> bool:
         return self._asked_back == self._key or self._told_to_go.is_set()
 
     def _keep_beating(self) -> None:
         pause = threading.Event()
-        while not pause.wait(BEAT_S):
+        while not pause.wait(self._beat_s):
             key = self._key
             try:
                 give_back = self._beat(self._place, key)
@@ -98,6 +97,21 @@ class WorkerProcess:
                 continue
             if give_back:
                 self._asked_back = key  # the attempt, as another may have begun since
+
+
+def leave_on_sigterm(workers: Collection[WorkerProcess]) -> None:
+    """From now on SIGTERM has the children in training saved and given back; without one it ends the process.
+
+    Only the main thread may call this.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if not any(worker.busy for worker in workers):
+            raise SystemExit(128 + number)
+        for worker in workers:
+            worker.tell_to_go()
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 class LastWords:

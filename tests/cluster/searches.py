@@ -110,7 +110,7 @@ def terms(config: RunConfig, *, max_attempts: int = 2) -> Terms:
 def open_pool(folder: Path, config: RunConfig, workers: int) -> tuple[Any, list[Any]]:
     """A pool of workers, and all its actors, under the names that they look for."""
     ledger: Any = LedgerHost.options(name=LEDGER).remote(folder / "ledger.sqlite", 0, 100)
-    held: list[Any] = [Worker.options(num_cpus=1, name=worker_name(i)).remote(config, i) for i in range(workers)]
+    held: list[Any] = [Worker.options(num_cpus=1, name=worker_name(i)).remote(config, [i]) for i in range(workers)]
     if config.failures.checkpoint_children:
         held.append(CheckpointHost.options(name=CHECKPOINTS).remote(folder / "checkpoints"))
     pool: Any = PoolHost.options(name=POOL).remote(workers, terms(config))

@@ -59,6 +59,8 @@ def test_differences_are_by_flag() -> None:
         (lambda: Topology(shards=-1), "`shards` must be at least 1, got -1"),
         (lambda: Topology(children=0), "`children` must be at least 1, got 0"),
         (lambda: Topology(workers=0), "`workers` must be at least 1, got 0"),
+        (lambda: Topology(workers_per_process=0), "`workers_per_process` must be at least 1, got 0"),
+        (lambda: RunConfig(topology=Topology(workers_per_process=2)), "`workers_per_process` must be 1 with a `task`"),
         (lambda: Topology(accumulate=0), "`accumulate` must be at least 1, got 0"),
         (lambda: Topology(gpus_per_child=-0.5), "`gpus_per_child` must be a fraction of one GPU or a whole number"),
         (lambda: Topology(gpus_per_child=1.5), "`gpus_per_child` .* got 1.5"),

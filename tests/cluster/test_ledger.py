@@ -92,15 +92,18 @@ def test_history_is_in_completion_order_and_failures_count(ledger: Ledger) -> No
     assert ledger.completed() == 2
 
 
-def test_a_batch_stays_open_until_it_is_learned(ledger: Ledger) -> None:
+def test_a_batch_stays_open_until_it_is_learned(ledger: Ledger, path: Path) -> None:
     ledger.admit(0, 1, proposals(1), ())
     ledger.finish(1, outcome(), 0.1)
     open_batch = ledger.open_batch(0)
     assert open_batch is not None
     assert open_batch.children[0].reward == 0.1
-    ledger.learned(0, 1, Lesson(staleness=(0, 2), figures={"baseline": 0.3}))
+    ledger.learned(0, 1, Lesson(staleness=(0, 2), figures={"baseline": 0.3}, pull_seconds=0.25, push_seconds=0.5))
     assert ledger.open_batch(0) is None
     assert ledger.last_batch(0) == 1
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT pull_seconds, push_seconds FROM batches").fetchall() == [(0.25, 0.5)]
+    db.close()
 
 
 def test_attempts_and_outcomes_are_recorded_for_people(ledger: Ledger, path: Path) -> None:

@@ -26,7 +26,7 @@ DIGITS = replace(
     topology=Topology(replicas=1, shards=3, children=2),
     budget=Budget(epochs=2, batch_size=32, train_fraction=0.5),
 )
-TIMES = {"seconds", "outcome"}
+TIMES = {"seconds", "outcome", "pull_seconds", "push_seconds"}
 """Columns that measure time (the outcome repeats the seconds), besides all that end in _at."""
 
 

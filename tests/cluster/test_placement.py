@@ -62,6 +62,8 @@ def test_more_gpus_than_there_are_is_an_error_unless_more_can_come(
         (Topology(), [(8, 4), (8, 2)], 2, 3),
         (Topology(replicas=1, children=2), [(64, 8)], 1, 2),
         (Topology(workers=7), [(2, 0)], 0, 7),
+        (Topology(workers_per_process=300), [(2, 0)], 0, 600),
+        (Topology(workers_per_process=400), [(4, 0)], 0, 800),
     ],
 )
 def test_as_many_workers_as_fit_and_can_be_used(

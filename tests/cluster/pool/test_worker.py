@@ -29,7 +29,7 @@ from child_trainer.train import train
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic import SyntheticTask
 from cluster.pool.crew import Order
-from cluster.pool.worker import WorkerProcess
+from cluster.pool.worker import WorkerProcess, leave_on_sigterm
 from tests.contracts.evaluator import assignment
 
 class Trainer:
@@ -39,7 +39,7 @@ class Trainer:
         return train(assignment.architecture, task, budget, seed=assignment.seed, preempted=preempted)
 
 process = WorkerProcess(Trainer(), place="here", node="n", beat=lambda place, key: False)
-process.leave_on_sigterm()
+leave_on_sigterm([process])
 for number in (1, 2):
     outcome = process.train(Order(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None))
     report = process.report()
