@@ -75,7 +75,7 @@ class Worker:
     """One worker, or several that share this process: each trains children, one at a time; see `WorkerProcess`."""
 
     def __init__(self, config: RunConfig, slots: Sequence[int]) -> None:
-        from cluster.training import Trainer
+        from cluster.training import trainer_on
 
         context = ray.get_runtime_context()
         # Two Rays on one machine count their jobs alike, but each has a folder of its own.
@@ -84,8 +84,9 @@ class Worker:
         before = last_words.take()
         last_words.record()
         checkpoints = _checkpoint_slot if config.failures.checkpoint_children else None
-        trainer = Trainer(config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
-        process = f"{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}"
+        address = ray.util.get_node_ip_address()
+        trainer = trainer_on(address, config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
+        process = f"{address}/{secrets.token_hex(4)}:{os.getpid()}"
         self._workers = {
             slot: WorkerProcess(
                 trainer,

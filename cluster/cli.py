@@ -16,7 +16,8 @@ from rich.console import Console
 from cluster.command_line import BAD_INPUT, UsageError, known, parse
 from cluster.config import DEFAULT_STORAGE, RunConfig
 from cluster.failures import failure_lines, failures_json, read_failures
-from cluster.node_data import check_data, located
+from cluster.node_data import located
+from cluster.preflight import check_data
 from cluster.progress import facts
 from cluster.recipes import RECIPES, differences
 from cluster.run_folder import RunFolder, existing_run, resumable_run, run_folder

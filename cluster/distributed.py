@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.actors import CheckpointHost, LedgerHost, PoolHost, ReplicaHost, ShardHost, Worker
 from cluster.config import RunConfig, Topology
+from cluster.joining import join
 from cluster.links import CHECKPOINTS, LEDGER, POOL, Connections, Handle, open_store, worker_name
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import Node, gpus_per_child, num_hosts, num_workers, spread
@@ -28,9 +28,6 @@ from cluster.survey import has_autoscaler
 from cluster.survey import nodes as survey_nodes
 from ps.store import Layout
 
-CONNECT_S = 10.0
-"""Seconds in which a cluster that was named must answer."""
-
 AGAIN_S = 0.2
 """Seconds between two questions to a pool that is being started again."""
 
@@ -38,10 +35,6 @@ LOOK_S = 1.0
 """Seconds between two looks at whether the run is asked to stop."""
 
 Watch = Callable[[Callable[[], object]], AbstractContextManager[object]]
-
-
-class ClusterError(ValueError):
-    """There is no cluster where one was named."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +66,7 @@ def cluster(topology: Topology, say: Callable[[str], object]) -> Iterator[Cluste
         ClusterError: if `RAY_ADDRESS` names a cluster that does not answer.
         PlacementError: if the workers cannot fit; on a machine of our own before Ray is started.
     """
-    joined = _join(say)
+    joined = join(say)
     try:
         if joined:
             grows, nodes = has_autoscaler(), survey_nodes()
@@ -229,38 +222,6 @@ def _hush() -> None:
 def _this_machine() -> Node:
     cores, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
     return Node(id="", address="127.0.0.1", cores=cores, gpus=gpus, driver=True)
-
-
-def _join(say: Callable[[str], object]) -> bool:
-    """Connect to a cluster that is there, and say whether there was one."""
-    named = os.environ.get("RAY_ADDRESS")
-    if named == "local":
-        return False
-    if named and named != "auto":
-        _check_reachable(named)
-        say(f"Joining the Ray cluster at {named} ...")
-    try:
-        ray.init(address=named or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError) as error:
-        if named:
-            reason = str(error).strip().partition("\n")[0]
-            raise ClusterError(f"RAY_ADDRESS is {named!r}, but that cluster cannot be joined: {reason}") from None
-        return False
-    return True
-
-
-def _check_reachable(address: str) -> None:
-    """Raise `ClusterError` if nobody listens at host:port, which Ray itself would take minutes to find out."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "://" in host:
-        raise ClusterError(
-            f"RAY_ADDRESS must be host:port, auto or local (Ray Client's ray:// is not), got {address!r}"
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ClusterError(f"RAY_ADDRESS is {address!r}, but no Ray cluster answers there ({reason})") from None
 
 
 def _start(cores: int) -> None:

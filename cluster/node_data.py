@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster.config import TaskOptions
 from cluster.remote.storage import FsspecStorage, StorageError, Stored, explained, is_url, open_storage
 
 CACHE_VARIABLE = "NASCLUSTER_DATA_CACHE"
@@ -90,26 +89,6 @@ def local_data(data: str | Path | None, *, cache: str | Path | None = None) -> P
             " another folder)"
         ) from error
     return copy.folder
-
-
-def check_data(options: TaskOptions) -> None:
-    """Make sure, before anything is started, that this node can load the task; a copy that it needs is fetched.
-
-    Raises:
-        TaskError, StorageError: it cannot; the message says what is missing and what would be right.
-    """
-    from child_trainer.tasks.catalogue import check_task
-    from child_trainer.tasks.task import TaskError
-
-    if options.download and options.data is not None and is_url(str(options.data)):
-        raise TaskError(f"`--download` fills a folder, and `--data` {options.data} is a URL; leave --download away")
-    check_task(
-        options.task,
-        local_data(options.data),
-        download=options.download,
-        child_seconds=options.child_seconds,
-        faults=options.faults,
-    )
 
 
 def _bring_up_to_date(url: str, copy: Copy) -> None:

@@ -1,5 +1,6 @@
 """What a worker does with a child: load the task once, then train one child after another."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from child_trainer.train import train
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment
 from cluster.node_data import local_data
+from cluster.preflight import NodeError, check_driver
 from cluster.seeding import derive
 
 
@@ -67,6 +69,19 @@ class Trainer:
         if self._device == "cuda":
             _release_memory()
         return outcome
+
+
+def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int], CheckpointSlot] | None) -> Trainer:
+    """The same for a process on the node of this name or address, which runs what the run's driver runs.
+
+    Raises:
+        NodeError: it does not, or the trainer cannot be had there; the message names the node.
+    """
+    try:
+        check_driver(os.environ)
+        return Trainer(config, gpu=gpu, slots=slots)
+    except (ValueError, RuntimeError) as error:
+        raise NodeError(f"node {node} cannot train: {error}") from error
 
 
 def _check_cuda() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from child_trainer.tasks.task import TaskError
 from cluster.config import RunConfig, TaskOptions
-from cluster.node_data import check_data, copy_of, data_folder, local_data, located
+from cluster.node_data import copy_of, data_folder, local_data, located
+from cluster.preflight import check_data
 from cluster.remote.storage import FsspecStorage, StorageError, open_storage
 from tests.cluster.remote.conftest import ObjectService, object_service, s3_url
 
