@@ -1,4 +1,4 @@
-"""The command line: `nascluster launch | resume | stop | status | best | failures | recipes`."""
+"""The command line: `nascluster launch | resume | stop | status | best | failures | doctor | recipes`."""
 
 import json
 import shlex
@@ -45,6 +45,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   status NAME [--json]      where a search stands, from any terminal, while it runs or after
   best NAME [--json]        its best child
   failures NAME [--json]    the attempts that failed, by cause, with the error and where it was
+  doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
   recipes                   the named runs, and what each sets
 
 first search: nascluster launch digits
@@ -195,6 +196,25 @@ def _failures(arguments: list[str]) -> int:
     return _cli(failures, arguments)
 
 
+def _doctor(arguments: list[str]) -> int:
+    def doctor(
+        name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help="A run's name.")] = None,
+        *,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+        as_json: Json = False,
+    ) -> int:
+        """Checks this machine and the cluster and, with NAME, says why that search does not go on."""
+        from cluster.doctor.examine import examine
+        from cluster.doctor.finding import as_json as in_json
+        from cluster.doctor.finding import exit_status, text
+
+        found = examine(storage_path, None if name is None else existing_run(storage_path, name))
+        print(in_json(found) if as_json else text(found))
+        return exit_status(found)
+
+    return _cli(doctor, arguments)
+
+
 def _recipes(arguments: list[str]) -> int:
     def recipes() -> int:
         """The named runs, and what each sets apart from the defaults, which are the paper's."""
@@ -214,6 +234,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "stop": _stop,
     "best": _best,
     "failures": _failures,
+    "doctor": _doctor,
     "recipes": _recipes,
 }
 

@@ -8,6 +8,7 @@ from ray._private import worker as ray_worker
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config import RunConfig, TaskOptions
+from cluster.doctor.run_facts import Session
 from cluster.placement import Node
 from cluster.preflight import NodeError, NodeReport, Versions, check_node, complaints, versions
 from cluster.remote.storage import is_url
@@ -89,6 +90,12 @@ def ask_nodes(
     for call in late:
         ray.cancel(call, force=True)
     return {asked[call]: _answer(call) for call in ready} | {asked[call]: SILENT for call in late}
+
+
+def session() -> Session:
+    """Where this driver's Ray is, for whoever asks why its run does not go on."""
+    context = ray.get_runtime_context()
+    return Session(address=context.gcs_address, job=context.get_job_id())
 
 
 def _answer(call: ray.ObjectRef) -> NodeReport | str:
