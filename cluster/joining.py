@@ -27,10 +27,10 @@ def join(say: Callable[[str], object]) -> bool:
         return False
     answer = knock(where)
     if isinstance(answer, Refusal) and not named:
-        say(f"The Ray that runs on this machine is left alone: {answer.reason}")
+        say(f"The Ray that runs on this machine is left alone: {answer}")
         return False
     if isinstance(answer, Refusal):
-        raise ClusterError(f"RAY_ADDRESS is {named!r}, but that cluster cannot be joined: {answer.reason}")
+        raise ClusterError(f"RAY_ADDRESS is {named!r}, but that cluster cannot be joined: {answer}")
     say(f"Joining the Ray cluster at {where} ...")
     try:
         with shipped(os.environ) as runtime_env:

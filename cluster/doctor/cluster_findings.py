@@ -80,8 +80,17 @@ def needs(wanted: Mapping[str, float], *, zeros: bool = False) -> str:
     return " and ".join(parts) or "nothing but a node"
 
 
-def node_findings(nodes: Sequence[Node], answers: Mapping[str, NodeReport | str], driver: Versions) -> list[Finding]:
-    """What the nodes say of themselves, by their ids: only what is wrong, or that nothing is."""
+def node_findings(
+    nodes: Sequence[Node], answers: Mapping[str, NodeReport | str], driver: Versions, data: bool
+) -> list[Finding]:
+    """What the nodes say of themselves: only what is wrong, or that nothing is.
+
+    Args:
+        nodes: who was asked.
+        answers: by the nodes' ids.
+        driver: what this process runs.
+        data: the task's data was asked for.
+    """
     found = []
     for node in nodes:
         answer = answers.get(node.id, "was not asked")
@@ -96,9 +105,8 @@ def node_findings(nodes: Sequence[Node], answers: Mapping[str, NodeReport | str]
             what = f"node {node.address} has {size(answer.disk_free)} free where Ray keeps its files"
             found.append(Finding("WARN", what, "make room there"))
     if not found:
-        found.append(
-            Finding("OK", f"{count(len(nodes), 'node')} asked: versions, code, shared memory and disk are right")
-        )
+        right = f"versions, code, {'data, ' if data else ''}shared memory and disk are right"
+        found.append(Finding("OK", f"{count(len(nodes), 'node')} asked: {right}"))
     return found
 
 

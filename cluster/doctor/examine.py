@@ -60,9 +60,9 @@ def _cluster(config: RunConfig | None, run: RunFacts | None, session: Session | 
         return [(heading, first), *([_data(config)] if config else [])]
     answer = knock(address)
     if isinstance(answer, Refusal):
-        do = "" if answer.token else "is it up? `ray status` on its head says more"
+        # A run that has ended needs no Ray, unless it is to be resumed on the one that is named.
         level = "FAIL" if run is None or run.state == "running" or os.environ.get("RAY_ADDRESS") else "WARN"
-        return [(heading, [*first, Finding(level, f"it cannot be asked: {answer.reason}", do)])]
+        return [(heading, [*first, Finding(level, f"it cannot be asked: {answer.reason}", answer.do)])]
     found = [*first, *cluster_findings(answer, version("ray"), platform.python_version())]
     sections: list[Section] = [(heading, found)]
     if run is not None and session is not None and run.state == "running":
@@ -104,7 +104,7 @@ def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[
     answers = visit(address, config)
     if isinstance(answers, str):
         return [Finding("WARN", f"they could not be asked: {answers}", "run this on a node of the cluster")]
-    return node_findings(facts.nodes, answers, versions())
+    return node_findings(facts.nodes, answers, versions(), config is not None)
 
 
 def _data(config: RunConfig) -> Section:

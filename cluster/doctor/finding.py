@@ -44,8 +44,8 @@ def text(sections: Sequence[Section]) -> str:
     bad = [finding for finding in everything if finding.level == "FAIL"]
     warned = sum(finding.level == "WARN" for finding in everything)
     if bad:
-        problems = "1 problem" if len(bad) == 1 else f"{len(bad)} problems"
-        lines.append(f"{problems}; the first: {bad[0].what}" + (f". {_sentence(bad[0].do)}" if bad[0].do else "."))
+        problems = "1 problem" if len(bad) == 1 else f"{len(bad)} problems, the first"
+        lines.append(f"{problems}: {bad[0].what}" + (f"  ->  {bad[0].do}" if bad[0].do else ""))
     else:
         warnings = {0: "", 1: "; 1 warning"}.get(warned, f"; {warned} warnings")
         lines.append(f"No problem found{warnings}.")
@@ -56,7 +56,3 @@ def as_json(sections: Sequence[Section]) -> str:
     """The same as one JSON object."""
     found = [{"section": heading, **asdict(finding)} for heading, findings in sections for finding in findings]
     return json.dumps({"well": not exit_status(sections), "findings": found}, indent=2)
-
-
-def _sentence(clause: str) -> str:
-    return f"Do: {clause}."

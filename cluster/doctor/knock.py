@@ -19,9 +19,7 @@ from cluster.doctor.facts import ClusterFacts
 ANSWER_S = 15.0
 """Seconds in which a head answers, the start of the asking process included."""
 
-WRONG_TOKEN = "its token is not the one that this process has: set RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or\
- ~/.ray/auth_token to that of the cluster"
-
+SET_TOKEN = "set RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token to the cluster's token"
 
 CONNECT_S = 10.0
 """Seconds in which a machine that was named takes a connection."""
@@ -33,10 +31,13 @@ class ClusterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no answer: one clause, with what would be right; `token` if it is the token that is wrong."""
+    """Why there is no answer, and what would be right."""
 
     reason: str
-    token: bool = False
+    do: str = "see that it is up: `ray status` on its head"
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.do}"
 
 
 def check_address(address: str) -> str:
@@ -75,7 +76,7 @@ def knock(
     try:
         done = subprocess.run(command, env=child, capture_output=True, text=True, timeout=within_s, check=False)
     except subprocess.TimeoutExpired as error:
-        return Refusal(_silence(within_s, _text(error.stderr)))
+        return _silence(within_s, _text(error.stderr))
     if done.returncode == 0:
         return ClusterFacts.from_json(json.loads(done.stdout.splitlines()[-1]))
     return explain(done.stdout, done.stderr, environment)
@@ -91,17 +92,18 @@ def explain(out: str, err: str, environment: Mapping[str, str]) -> Refusal:
     """
     said = out + err
     if "InvalidAuthToken" in said or "AuthenticationError" in said:
-        return Refusal(WRONG_TOKEN, token=True)
+        return Refusal("the token of this process is not the cluster's", SET_TOKEN)
     if environment.get("RAY_AUTH_MODE", "").lower() == "token" and "find an authentication token" in said:
-        return Refusal("RAY_AUTH_MODE is token, but no token is found here", token=True)
+        return Refusal("RAY_AUTH_MODE is token, but there is no token here", SET_TOKEN)
     line = (out.strip() or err.strip()).rpartition("\n")[2]
     return Refusal(line or "the asking process died")
 
 
-def _silence(within_s: float, err: str) -> str:
+def _silence(within_s: float, err: str) -> Refusal:
     if "SSL" in err or "Handshake" in err:
-        return "it does not speak TLS as this process does: RAY_USE_TLS and its certificates must be equal on all sides"
-    return f"it did not answer in {within_s:g} s"
+        reason = "this process speaks TLS and the cluster does not, or the other way round"
+        return Refusal(reason, "set RAY_USE_TLS and its certificates alike on all sides")
+    return Refusal(f"it does not answer in {within_s:g} s")
 
 
 def _text(output: bytes | str | None) -> str:

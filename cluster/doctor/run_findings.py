@@ -19,6 +19,12 @@ LONG = 10
 LONG_S = 60.0
 """No attempt is worth a word before."""
 
+UNKNOWN_S = 1_800.0
+"""The same as long as none has ended that would tell what is usual."""
+
+SHOWN = 3
+"""Attempts that are told one by one."""
+
 ENDED_ON_PURPOSE = re.compile(r"ray\.kill|owner has died|job (has )?(finished|ended)|process exited|out of scope", re.I)
 """How Ray puts that an actor was ended by its own run."""
 
@@ -96,18 +102,19 @@ def _running(run: RunFacts, quiet: str) -> Finding:
 
 def _training(run: RunFacts) -> list[Finding]:
     found: list[Finding] = []
-    usual = max(LONG_S, LONG * (run.typical_s or 0.0))
+    usual = UNKNOWN_S if run.typical_s is None else max(LONG_S, LONG * run.typical_s)
     typical = "none has ended yet" if run.typical_s is None else f"others took {duration(run.typical_s)}"
-    for attempt in run.open:
-        if attempt.seconds > usual:
-            what = f"child {attempt.child_id} has been in training for {duration(attempt.seconds)} on {attempt.worker}"
-            found.append(
-                Finding(
-                    "WARN",
-                    f"{what}; {typical}",
-                    "a hung child is ended from outside with --child-timeout; to end this one, kill that process",
-                )
-            )
+    long = [attempt for attempt in run.open if attempt.seconds > usual]
+    for attempt in long[:SHOWN]:
+        what = f"child {attempt.child_id} has been in training for {duration(attempt.seconds)} on {attempt.worker}"
+        do = "--child-timeout ends hung children from outside; to end this one, kill the process after the last colon"
+        found.append(Finding("WARN", f"{what}; {typical}", do))
+    if len(long) > SHOWN:
+        found.append(Finding("WARN", f"and {len(long) - SHOWN} more that take as long"))
+    if run.open and not long:
+        oldest = run.open[0]
+        what = f"in training for longest: child {oldest.child_id} on {oldest.worker}, {duration(oldest.seconds)}"
+        found.append(Finding("OK", f"{what}; {typical}"))
     if run.began and not run.open and run.waiting:
         since = f" for {duration(run.idle_s)}" if run.idle_s is not None else ""
         level = "FAIL" if (run.idle_s or 0.0) > SILENT_S else "WARN"

@@ -1,0 +1,142 @@
+"""Clusters of several nodes that are joined, for real: the driver's code on all of them, nodes that cannot take part,
+a doctor's word on each, and a Ray job that brings its code itself."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.cluster.searches import finish, nascluster, run_folder, status, wait_for
+
+pytestmark = pytest.mark.timeout(240)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def token_is_asked_for() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head, and a node with an address of its own."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=2, node_ip_address="127.0.0.2", labels={"pool": "children"})
+    yield cluster
+    cluster.shutdown()
+
+
+def doctor(cluster: Any, *arguments: str, code: int = 0) -> str:
+    return finish(nascluster("doctor", *arguments, address=cluster.address), code)
+
+
+def test_all_nodes_run_the_drivers_own_code(cluster: Any, tmp_path: Path) -> None:
+    """A checkout with a change that no node has: it shows in what the workers tell."""
+    for name in ("child_trainer", "cluster", "controller", "ps"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    worker = tmp_path / "cluster" / "actors.py"
+    changed = worker.read_text().replace('f"worker-{slot}@', 'f"changed-worker-{slot}@')
+    assert changed != worker.read_text()
+    worker.write_text(changed)
+    environment = os.environ | {"RAY_ADDRESS": cluster.address}
+    command = ["launch", "synthetic", "--name", "changed", "--max-children", "8", "--workers", "3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster", *command],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    db = sqlite3.connect(run_folder("changed") / "ledger.sqlite")
+    workers = {worker for (worker,) in db.execute("SELECT DISTINCT worker FROM attempts")}
+    db.close()
+    assert workers
+    assert all(worker.startswith("changed-worker-") for worker in workers)
+
+
+def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
+    out = doctor(cluster)
+    assert "2 nodes, 3 cores, 0 GPUs; no autoscaler" in out
+    assert "node 127.0.0.2: 2 cores" in out
+    assert "labels pool=children" in out
+    assert "2 nodes asked: versions, code, shared memory and disk are right" in out
+
+    flags = ["--workers", 5, "--child-seconds", 0.3, "--max-children", 500]
+    process = nascluster("launch", "synthetic", "--name", "crowded", *flags, address=cluster.address)
+    try:
+        wait_for("crowded", finished=1)
+        out = doctor(cluster, "crowded")
+        assert "it is running" in out
+        assert (
+            "2 workers (worker-3, worker-4) wait for a place: each needs 1 core, and all that is there is in use" in out
+        )
+    finally:
+        process.kill()
+        process.communicate()
+    out = doctor(cluster, "crowded", code=1)
+    assert "FAIL  its driver died" in out
+
+
+def test_a_wrong_token_is_told_as_such_and_at_once(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "w" * 32)
+    began = time.monotonic()
+    out = doctor(cluster, code=1)
+    assert "FAIL  it cannot be asked: the token of this process is not the cluster's  ->  set RAY_AUTH_TOKEN" in out
+    process = nascluster("launch", "synthetic", "--name", "stranger", address=cluster.address)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "cannot be joined: the token of this process is not the cluster's; set RAY_AUTH_TOKEN" in err
+    assert not run_folder("stranger").exists()
+    assert time.monotonic() - began < 15
+
+
+def test_a_node_that_cannot_take_part_is_named_before_anything_is_written(cluster: Any, tmp_path: Path) -> None:
+    """A node with another PyTorch, which has come by since."""
+    record = tmp_path / "packages" / "torch-0.1.dist-info"
+    record.mkdir(parents=True)
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 0.1\n")
+    node = cluster.add_node(
+        num_cpus=1, node_ip_address="127.0.0.3", env_vars={"PYTHONPATH": str(record.parent)}
+    )  # fmt: skip
+    try:
+        process = nascluster("launch", "synthetic", "--name", "unlike", address=cluster.address)
+        _, err = process.communicate(timeout=100)
+        assert process.returncode == 2, err
+        assert err.startswith("nascluster: node 127.0.0.3 cannot take part: has PyTorch 0.1, the driver ")
+        assert not run_folder("unlike").exists()
+        assert "FAIL  node 127.0.0.3: has PyTorch 0.1" in doctor(cluster, code=1)
+    finally:
+        cluster.remove_node(node)
+
+
+def test_a_ray_job_runs_the_code_that_it_brought(tmp_path: Path) -> None:
+    """`ray job submit --working-dir . -- python -m cluster launch ...`, with a dashboard, which takes the jobs."""
+    for name in ("child_trainer", "cluster", "controller", "ps"):
+        shutil.copytree(ROOT / name, tmp_path / "src" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 2, "include_dashboard": True, "dashboard_port": 0},
+    )  # fmt: skip
+    try:
+        url = f"http://{cluster.head_node.webui_url}"
+        launch = [sys.executable, "-m", "cluster", "launch", "synthetic", "--name", "job", "--max-children", "8"]
+        submit = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--address", url]
+        done = subprocess.run(
+            [*submit, "--working-dir", str(tmp_path / "src"), "--", *launch],
+            capture_output=True, text=True, timeout=150, check=False, cwd=tmp_path, env={**os.environ, "RAY_ADDRESS": ""},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert "8 children finished" in done.stdout
+    finally:
+        cluster.shutdown()
+    assert status("job")["state"] == "finished"
