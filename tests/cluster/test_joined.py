@@ -3,6 +3,7 @@ a doctor's word on each, and a Ray job that brings its code itself."""
 
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -137,7 +138,13 @@ def test_a_ray_job_runs_the_code_that_it_brought(tmp_path: Path) -> None:
     source = changed_checkout(tmp_path / "src")
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 2, "include_dashboard": True, "dashboard_port": 0},
+        # The agent that takes jobs has one port for all of a machine's Rays, if nothing is said.
+        head_node_args={
+            "num_cpus": 2,
+            "include_dashboard": True,
+            "dashboard_port": 0,
+            "dashboard_agent_listen_port": free_port(),
+        },
     )  # fmt: skip
     try:
         url = f"http://{cluster.head_node.webui_url}"
@@ -163,3 +170,8 @@ def patiently(submit: list[str], folder: Path) -> "subprocess.CompletedProcess[s
         if "No available agent" not in done.stderr or time.monotonic() > deadline:
             return done
         time.sleep(1)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
