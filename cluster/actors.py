@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +150,10 @@ class PoolHost:
         """See `Pool.beat`."""
         return await self._pool.beat(slot, place, key)
 
+    async def grow(self, slots: int) -> Mapping[str, int]:
+        """See `Pool.grow`."""
+        return await self._pool.grow(slots)
+
     async def stop(self) -> None:
         """See `Pool.stop`."""
         await self._pool.stop()
@@ -164,10 +168,12 @@ class PoolHost:
 class ShardHost:
     """Serves one or more shards over gRPC, and has the ledger know where."""
 
-    def __init__(self, layout: Layout, indices: Sequence[int], directory: Path, host: str, token: str) -> None:
+    def __init__(self, layout: Layout, indices: Sequence[int], directory: Path, host: str | None, token: str) -> None:
         from ps.server import ShardServer
 
         self._writing = writing(directory.parent)
+        # Without a host on whichever node this is: it may be started again on another.
+        host = host or ray.util.get_node_ip_address()
         self._server = ShardServer(layout, indices, directory, host=host, token=token)
         ray.get(actor(LEDGER).serve.remote(list(indices), self._server.address))
 

@@ -1,31 +1,30 @@
 """A run on Ray: the topology on one page. One machine or many, started here or joined."""
 
+import functools
 import logging
-import math
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-import torch
 from ray._private import worker as ray_worker
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.actors import CheckpointHost, LedgerHost, PoolHost, ReplicaHost, ShardHost, Worker
+from cluster import survey
+from cluster.actors import CheckpointHost, LedgerHost, ReplicaHost, ShardHost
 from cluster.config import RunConfig, Topology
+from cluster.fleet import Fleet, asking
 from cluster.joining import join
-from cluster.links import CHECKPOINTS, LEDGER, POOL, Connections, Handle, open_store, worker_name
+from cluster.links import CHECKPOINTS, LEDGER, Connections, Handle, actor, open_store
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
-from cluster.placement import Node, gpus_per_child, num_hosts, num_workers, spread
-from cluster.pool.supervision import Terms
+from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight, needs_of
+from cluster.plan import Plan, Seat, plan
 from cluster.run_folder import RunFolder, Stopped
-from cluster.survey import has_autoscaler
-from cluster.survey import nodes as survey_nodes
 from ps.store import Layout
 
 AGAIN_S = 0.2
@@ -33,6 +32,12 @@ AGAIN_S = 0.2
 
 LOOK_S = 1.0
 """Seconds between two looks at whether the run is asked to stop."""
+
+NODES_S = 2.0
+"""Seconds between two looks at which nodes there are."""
+
+LOOPBACK = "127.0.0.1"
+"""Where shards are served while all of the run is on a machine of our own."""
 
 Watch = Callable[[Callable[[], object]], AbstractContextManager[object]]
 
@@ -42,45 +47,46 @@ class Cluster:
     """What the run has to live on.
 
     Attributes:
-        nodes: what each machine has.
-        workers: how many workers to start.
-        gpus_each: GPUs of each worker.
-        interface: where this node's shards are to be served; the loopback where all of the run is on this machine.
+        nodes: the machines, this one first.
+        needs: what a process of workers takes.
+        joined: it is there without us, and others may join it; else it is this machine alone.
+        can_grow: an autoscaler may bring more nodes.
     """
 
     nodes: tuple[Node, ...]
-    workers: int
-    gpus_each: float
-    interface: str
+    needs: Needs
+    joined: bool
+    can_grow: bool
+
+    def plan(self, topology: Topology, sight: Sight) -> Plan:
+        """Who runs where; see `cluster.plan`."""
+        return plan(self.nodes, topology, self.needs, sight=sight, can_grow=self.can_grow)
 
     def __str__(self) -> str:
         cores, gpus = (sum(getattr(node, kind) for node in self.nodes) for kind in ("cores", "gpus"))
-        return f"{len(self.nodes)} node(s), {cores:g} cores, {gpus:g} GPUs: {self.workers} workers"
+        return f"{len(self.nodes)} node(s), {cores:g} cores, {gpus:g} GPUs"
 
 
 @contextmanager
-def cluster(topology: Topology, say: Callable[[str], object]) -> Iterator[Cluster]:
+def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster]:
     """Join the cluster that `RAY_ADDRESS` names or that runs on this machine, or else start one on this machine.
 
     Raises:
         ClusterError: if `RAY_ADDRESS` names a cluster that does not answer.
-        PlacementError: if the workers cannot fit; on a machine of our own before Ray is started.
+        PlacementError: if no worker can fit; on a machine of our own before Ray is started.
     """
+    topology = config.topology
+    memory = PROCESS_BYTES if config.task.task == "synthetic" else TRAINING_BYTES
     joined = join(say)
     try:
-        if joined:
-            grows, nodes = has_autoscaler(), survey_nodes()
-        else:
-            grows = False
-            nodes = (_this_machine(),)
-        gpus_each = gpus_per_child(topology, sum(node.gpus for node in nodes), can_grow=grows)
-        workers = num_workers(topology, nodes, gpus_each, can_grow=grows)
+        can_grow = joined and survey.has_autoscaler()
+        nodes = survey.nodes() if joined else (survey.this_machine(),)
+        needs = needs_of(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)
         if not joined:
             say("Starting Ray on this machine ...")
-            _start(max(int(nodes[0].cores), math.ceil(workers / topology.workers_per_process)))
+            nodes = (_start(nodes[0]),)
         _hush()
-        interface = ray.util.get_node_ip_address() if joined else "127.0.0.1"
-        yield Cluster(nodes=nodes, workers=workers, gpus_each=gpus_each, interface=interface)
+        yield Cluster(nodes=nodes, needs=needs, joined=joined, can_grow=can_grow)
     finally:
         ray.shutdown()
 
@@ -95,33 +101,44 @@ def run_distributed(
         folder: where everything is kept; it must be on this node's disk.
         cluster: what there is to run on.
         watch: shows the run while it runs, and calls what it is given to say that the run is alive.
-        say: told of a worker that is lost.
+        say: told where everything runs, of what is waited for, and of nodes and workers that come and go.
     """
-    # The folder is on this node, and so is everything that writes into it.
+    # The folder is on this node, and so is everything that writes into it but the shards.
     here: dict[str, Any] = {
         "scheduling_strategy": NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     }
     ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(folder.ledger, config.seed, config.max_children)
-    ray.get(ledger.begin.remote(workers=cluster.workers))
-    with watch(ledger.beat.remote):
+    seats = cluster.plan(config.topology, survey.sight(folder.path, cluster.nodes))
+    for text in ([f"Placed {seats}"] if len(cluster.nodes) > 1 else []) + list(seats.notes):
+        say(text)
+    ray.get(ledger.begin.remote(workers=seats.seated))
+    with watch(ledger.beat.remote), asking(seats, cluster.needs):
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
-        pool, workers = _start_workers(config, cluster, here)
-        replicas = config.topology.replicas
-        shares = spread(replicas, num_hosts(replicas, sum(node.cores for node in cluster.nodes)))
+        exact = cluster.joined and not cluster.can_grow
+        fleet = Fleet(config, seats, cluster.needs, cluster.nodes, exact=exact, here=here)
         # Started before there is anything for them to do: their processes take seconds, and so do the shards'.
-        hosts: list[Handle] = [ReplicaHost.remote() for _ in shares]
+        hosts: list[Handle] = [ReplicaHost.options(**_bound(seat)).remote() for seat in seats.replicas]
         token = secrets.token_urlsafe(32)
-        layout, shard_hosts = _serve_shards(config, folder, cluster, ledger, token, here)
-        held += [pool, *workers, *shard_hosts]
+        layout, shard_hosts = _serve_shards(config, folder, seats, None if cluster.joined else LOOPBACK, token)
 
-        connections = Connections(layout=layout, token=token, ledger=ledger, pool=pool)
-        ended = [host.run.remote(config, list(share), connections) for host, share in zip(hosts, shares, strict=True)]
+        connections = Connections(layout=layout, token=token, ledger=ledger, pool=fleet.pool)
+        ended = [
+            host.run.remote(config, list(seat.parts), connections)
+            for host, seat in zip(hosts, seats.replicas, strict=True)
+        ]
         serving = [host.serve.remote() for host in shard_hosts]
+        look = functools.partial(fleet.look, ledger, say) if cluster.joined else lambda: None
         try:
-            _wait(ended, serving, pool, folder, say)
+            _wait(ended, serving, fleet.pool, folder, say, look)
         finally:
             _end([*hosts, *shard_hosts], [*ended, *serving])
         del held  # Ray ends an actor that nobody holds: they had to be held until here
+
+
+def _bound(seat: Seat) -> dict[str, Any]:
+    """Ray's options for an actor that is to sit there, also when it is started again."""
+    first, *others = (dict(wish) for wish in seat.wishes)
+    return {"label_selector": first, "fallback_strategy": [{"label_selector": other} for other in others]}
 
 
 def _end(hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
@@ -141,41 +158,26 @@ def _keep_checkpoints(config: RunConfig, folder: RunFolder, ledger: Handle, here
     return [host]
 
 
-def _start_workers(config: RunConfig, cluster: Cluster, here: dict[str, Any]) -> tuple[Handle, list[Handle]]:
-    """The workers, and the pool, which uses each of them from the moment that it is up."""
-    # A worker on a GPU takes no core: some machines have more GPUs to share out than cores.
-    needs = {"num_gpus": cluster.gpus_each, "num_cpus": 0 if cluster.gpus_each else 1}
-    each = config.topology.workers_per_process
-    workers: list[Handle] = [
-        Worker.options(**needs, name=worker_name(slots[0], each), max_concurrency=len(slots)).remote(config, slots)
-        for slots in (range(first, min(first + each, cluster.workers)) for first in range(0, cluster.workers, each))
-    ]
-    terms = Terms(
-        rules=config.failures.rules,
-        reactions=config.failures.reactions,
-        batch_size=config.budget.batch_size,
-        renew_crashed=cluster.gpus_each > 0,
-    )
-    # All children at once, the workers' signs of life, and what callers that died still wait for.
-    most_calls = 10 * config.topology.replicas * config.topology.children + cluster.workers + 1_000
-    pool: Handle = PoolHost.options(**here, name=POOL, max_concurrency=most_calls).remote(cluster.workers, terms, each)
-    return pool, workers
-
-
 def _wait(
     ended: list[ray.ObjectRef],
     serving: list[ray.ObjectRef],
     pool: Handle,
     folder: RunFolder,
     say: Callable[[str], object],
+    look: Callable[[], None],
 ) -> None:
     """Wait for all replicas; raise what ended one of them or a shard host, or that no worker is left.
+
+    Meanwhile `look` is called every few seconds.
 
     Raises:
         Stopped: nothing is in training any more.
     """
-    loss, stop = pool.next_loss.remote(), None
+    loss, stop, looked_at = pool.next_loss.remote(), None, time.monotonic()
     while ended:
+        if time.monotonic() - looked_at > NODES_S:
+            look()
+            looked_at = time.monotonic()
         done, _ = ray.wait([*ended, loss, *([stop] if stop else []), *serving], num_returns=1, timeout=LOOK_S)
         if stop and stop in done:
             ray.get(stop)
@@ -195,20 +197,19 @@ def _wait(
 
 
 def _serve_shards(
-    config: RunConfig, folder: RunFolder, cluster: Cluster, ledger: Handle, token: str, here: dict[str, Any]
+    config: RunConfig, folder: RunFolder, seats: Plan, interface: str | None, token: str
 ) -> tuple[Layout | None, list[Handle]]:
     """Start the shards and give them their first values; the layout is `None` when nothing is to be kept on them."""
     groups = make_parameters(config, make_searcher(config))
     if not groups:
         return None, []
     layout = make_layout(config, folder.name, groups)
-    shares = spread(layout.shards, num_hosts(layout.shards, os.cpu_count() or 1))
     hosts: list[Handle] = [
-        ShardHost.options(**here).remote(layout, list(share), folder.shards, cluster.interface, token)
-        for share in shares
+        ShardHost.options(**_bound(seat)).remote(layout, list(seat.parts), folder.shards, interface, token)
+        for seat in seats.shards
     ]
     ray.get([host.ready.remote() for host in hosts])
-    store = open_store(layout, ledger, token)
+    store = open_store(layout, actor(LEDGER), token)
     store.initialize(initial_values(groups))
     store.close()
     return layout, hosts
@@ -219,11 +220,9 @@ def _hush() -> None:
     ray_worker._worker_logs_enabled = False
 
 
-def _this_machine() -> Node:
-    cores, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
-    return Node(id="", address="127.0.0.1", cores=cores, gpus=gpus, driver=True)
-
-
-def _start(cores: int) -> None:
+def _start(machine: Node) -> Node:
+    """Start a Ray on this machine; the node that it is then."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    cores = int(machine.cores)
     ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    return replace(machine, id=ray.get_runtime_context().get_node_id())

@@ -78,6 +78,11 @@ class Ledger:
         with self._transaction() as db:
             _put(db, beat_at=self._clock())
 
+    def staff(self, workers: int) -> None:
+        """The run has so many workers from now on."""
+        with self._transaction() as db:
+            _put(db, workers=workers)
+
     def end(self, state: str, message: str = "") -> None:
         """The run is `finished`, `stopped` or `failed`, with a word on why."""
         with self._transaction() as db:

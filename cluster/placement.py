@@ -1,15 +1,27 @@
-"""Who runs where: pure functions of what there is and what was asked for. Standard library only."""
+"""What nodes there are and what fits on them; `cluster.plan` says who runs where. Pure. Standard library only."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from cluster.config import Topology
+from cluster.config import MOST_PARTS, Topology
 
 CORES_PER_HOST = 4
-"""A process that hosts replicas or shards is worth its 180 MB for every so many cores."""
+"""A process that hosts replicas or shards is worth its memory for every so many cores."""
+
+PROCESS_BYTES = 200_000_000
+"""What a process with torch takes before it does anything, and more or less for good if it trains nothing."""
+
+TRAINING_BYTES = 600_000_000
+"""What a process takes that trains children."""
+
+POOL_LABEL = "nascluster/pool"
+"""The label by which whoever runs the cluster says what a node is for: `stable` or `children`."""
+
+MARKET_LABEL = "ray.io/market-type"
+"""Ray's label for how a node was bought: `spot` ones may be taken back at any moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +48,49 @@ class Node:
     gpu_kind: str | None = None
     driver: bool = False
     draining: bool = False
+
+    @property
+    def stable(self) -> bool:
+        """It is expected to stay: shards and replicas may be here."""
+        pool = self.labels.get(POOL_LABEL)
+        return pool == "stable" or (pool != "children" and self.labels.get(MARKET_LABEL) != "spot")
+
+    @property
+    def trains(self) -> bool:
+        """It is not kept for other things than children."""
+        return self.labels.get(POOL_LABEL) != "stable"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Who sees the run's folder, where the shards keep their snapshots.
+
+    Attributes:
+        folder: its path, for people.
+        nodes: the ids of the nodes that see it, besides the driver's.
+    """
+
+    folder: str
+    nodes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """What a process of workers takes, the same for the whole run.
+
+    Attributes:
+        gpus: GPUs, all of one node.
+        cores: cores, where it takes no GPU; none where they are to be shared among any number.
+        workers: how many share the process.
+        memory: bytes.
+        off_stable: it keeps off the nodes that are labelled stable.
+    """
+
+    gpus: float = 0.0
+    cores: int = 1
+    workers: int = 1
+    memory: int = TRAINING_BYTES
+    off_stable: bool = False
 
 
 class PlacementError(ValueError):
@@ -90,24 +145,61 @@ def gpus_per_child(topology: Topology, gpus: float, *, can_grow: bool) -> float:
     return asked
 
 
-def num_workers(topology: Topology, nodes: Sequence[Node], gpus_each: float, *, can_grow: bool) -> int:
-    """Workers to start: as asked for, or as many as fit, and never more than children that can be out at once.
+def needs_of(
+    topology: Topology, nodes: Sequence[Node], *, memory: int = TRAINING_BYTES, can_grow: bool, joined: bool = True
+) -> Needs:
+    """What a process of workers takes on this cluster.
 
-    A worker on the CPU takes a core; one on GPUs takes no core, and its GPUs are all of one node. On a cluster that
-    can grow, as many GPU workers are started as could be used: those that find no place make it grow.
+    Args:
+        topology: what was asked for.
+        nodes: what there is.
+        memory: bytes that it takes.
+        can_grow: an autoscaler may bring more nodes.
+        joined: nodes may be added by hand; a machine of our own stays alone.
+
+    Raises:
+        PlacementError: it fits no node, and nothing could bring one that it fits.
     """
-    if topology.workers is not None:
-        return topology.workers
-    most = topology.replicas * topology.children
-    if gpus_each and can_grow:
-        return most
-    fit = sum(_fit(node, gpus_each) for node in nodes) * topology.workers_per_process
-    return max(1, min(fit, most))
+    asked = replace(topology, workers=None) if joined else topology  # those that do not fit yet wait
+    gpus = gpus_per_child(asked, sum(node.gpus for node in nodes), can_grow=can_grow)
+    largest = max((node.gpus for node in nodes), default=0.0)
+    if gpus > largest and not can_grow:
+        raise PlacementError(
+            f"--gpus-per-child {gpus:g} needs a node with {gpus:g} GPUs, but the largest has {largest:g} and there is"
+            " no autoscaler to bring another; use fewer"
+        )
+    # Where no node is left for children that is not kept for other things, they go to any.
+    off_stable = any(node.trains and (node.gpus >= gpus if gpus else node.cores >= 1) for node in nodes)
+    # A machine of our own may be told of more workers than it has cores, which then share them.
+    shared = not joined and topology.workers is not None
+    return Needs(
+        gpus=gpus,
+        cores=0 if gpus or shared else 1,
+        workers=topology.workers_per_process,
+        memory=memory,
+        off_stable=off_stable or (can_grow and gpus > 0),
+    )
 
 
-def _fit(node: Node, gpus_each: float) -> int:
-    if not gpus_each:
-        return int(node.cores)
-    if gpus_each < 1:
-        return int(node.gpus) * int(1 / gpus_each + 1e-9)  # 0.1 is a little more than a tenth
-    return int(node.gpus // gpus_each)
+def room(node: Node, needs: Needs, hosts: int = 0) -> int:
+    """How many processes of workers a node holds beside so many processes of shards and replicas."""
+    if node.draining or (needs.off_stable and not node.trains):
+        return 0
+    held = _by_devices(node, needs)
+    if node.memory is not None:
+        held = min(held, max(0, node.memory - hosts * PROCESS_BYTES) // needs.memory)
+    return held
+
+
+def _by_devices(node: Node, needs: Needs) -> int:
+    if not needs.gpus:
+        return int(node.cores) // needs.cores if needs.cores else MOST_PARTS
+    if needs.gpus < 1:
+        return int(node.gpus) * int(1 / needs.gpus + 1e-9)  # 0.1 is a little more than a tenth
+    return int(node.gpus // needs.gpus)
+
+
+def room_for(nodes: Sequence[Node], needs: Needs, hosts: Mapping[str, int], wanted: int) -> int:
+    """How many workers these nodes hold, up to as many as are wanted, beside the `hosts` of each node (by its id)."""
+    held = sum(room(node, needs, hosts.get(node.id, 0)) for node in nodes)
+    return min(wanted, held * needs.workers)

@@ -115,7 +115,7 @@ def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console, begin: C
         _say(console, text)
 
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
-    with cluster(config.topology, say) as found, _interruptible():
+    with cluster(config, say) as found, _interruptible():
         check_nodes(config, say)
         begin()
         session().write(folder)

@@ -55,9 +55,14 @@ def demand_findings(facts: ClusterFacts) -> list[Finding]:
 def waiting(who: str, demand: Demand, facts: ClusterFacts) -> Finding:
     """Why something finds no place, and what would give it one."""
     wanted = needs(demand.needs)
-    what = f"{who} wait for a place: each needs {wanted}"
+    on = " and ".join(f"{key}={value}" for key, value in sorted(demand.labels.items()))
+    what = f"{who} wait for a place: each needs {wanted}" + (f" on a node with {on}" if on else "")
     if any(fits(node, demand.needs) for node in facts.nodes):
-        return Finding("WARN", f"{what}, and all that is there is in use", "wait, end something else or add nodes")
+        return Finding(
+            "WARN",
+            f"{what}, and all that is there is in use{' or labelled otherwise' * bool(on)}",
+            "wait, end something else or add nodes",
+        )
     most = {kind: max((_has(node, kind) for node in facts.nodes), default=0.0) for kind in demand.needs}
     largest = needs({kind: most[kind] for kind in demand.needs}, zeros=True)
     what += f", and the largest node has {largest}"

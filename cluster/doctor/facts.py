@@ -1,7 +1,7 @@
 """What a cluster's Ray knows, as plain data that passes from one process to another. Standard library only."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster.placement import Node
@@ -18,6 +18,7 @@ class Actor:
         address, pid: where its process is or was.
         restarts: how often it was started again.
         needs: what it asks for.
+        labels: what it asks of a node's labels, in Ray's words.
         reason: why it is dead, one line.
     """
 
@@ -28,15 +29,17 @@ class Actor:
     pid: int
     restarts: int
     needs: Mapping[str, float]
+    labels: Mapping[str, str]
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demand:
-    """What tasks and actors wait for: so many times these resources."""
+    """What tasks and actors wait for: so many times these resources, on a node with these labels."""
 
     needs: Mapping[str, float]
     count: int
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

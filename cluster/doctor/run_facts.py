@@ -56,7 +56,8 @@ class RunFacts:
         stop_asked: somebody has asked it to stop.
         waiting: children that were sampled and wait for a worker.
         ended, finished, failed, max_children: as in `Status`.
-        workers: how many were started.
+        workers: how many have a place.
+        asked: how many the launch asked for; `None` where it left that open.
         open: attempts that have not ended, the oldest first.
         typical_s: median seconds of the attempts that ended last; `None` before the first.
         idle_s: seconds since a child ended or, before the first, since this start.
@@ -80,6 +81,7 @@ class RunFacts:
     failed: int
     max_children: int
     workers: int
+    asked: int | None
     open: tuple[OpenAttempt, ...]
     typical_s: float | None
     idle_s: float | None
@@ -128,6 +130,7 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         failed=status.failed,
         max_children=status.max_children,
         workers=status.workers,
+        asked=None if config.local else config.topology.workers,
         open=attempts,
         typical_s=typical,
         idle_s=None if latest is None else now - latest,

@@ -45,6 +45,9 @@ def run_findings(run: RunFacts) -> list[Finding]:
     )
     if run.state == "running":
         found += _training(run)
+    if run.state == "running" and run.asked is not None and run.workers < run.asked:
+        what = f"{run.workers} of the {run.asked} workers that were asked for have a place"
+        found.append(Finding("WARN", what, "add nodes, which are used at once; or nothing, the search goes on"))
     return found + _failures(run)
 
 
@@ -135,11 +138,12 @@ def _failures(run: RunFacts) -> list[Finding]:
 
 
 def _pending(actors: Sequence[Actor], facts: ClusterFacts) -> list[Finding]:
-    alike: dict[tuple[tuple[str, float], ...], list[Actor]] = defaultdict(list)
+    alike: dict[str, list[Actor]] = defaultdict(list)
     for actor in actors:
-        alike[tuple(sorted(actor.needs.items()))].append(actor)
+        alike[str([sorted(actor.needs.items()), sorted(actor.labels.items())])].append(actor)
     return [
-        waiting(_kinds(group), Demand(needs=dict(wanted), count=len(group)), facts) for wanted, group in alike.items()
+        waiting(_kinds(group), Demand(needs=group[0].needs, labels=group[0].labels, count=len(group)), facts)
+        for group in alike.values()
     ]
 
 

@@ -5,7 +5,8 @@ started again: a worker keeps the outcome of its last attempt until it gets anot
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from child_trainer.outcome import Cause, Outcome
@@ -63,6 +64,7 @@ class Pool:
     ) -> None:
         self._crew, self._ledger, self._terms = crew, ledger, terms
         self._clock, self._new_key = clock, new_key
+        self._slots = slots
         self._members = {slot: Member(slot=slot) for slot in range(slots)}
         self._idle: dict[int, Member] = {}  # in the order in which they became so
         self._nodes = Nodes()
@@ -100,6 +102,22 @@ class Pool:
             self._spawn(self._enlist(member))  # it died while it was idle, and this is the next process
         return key is not None and (member.asked_back or attempt is None or attempt.key != key)
 
+    async def grow(self, slots: int) -> Mapping[str, int]:
+        """From now on there are `slots` workers; those that are known and those that were lost stay so.
+
+        May be repeated, and must be: a pool that was started again knows of the first workers only.
+
+        Returns:
+            How many workers are up on each node, by its id.
+        """
+        await self.opened()
+        for slot in range(self._slots, slots):
+            if slot not in self._members:
+                member = self._members[slot] = Member(slot=slot, heard_at=self._clock())
+                self._spawn(self._enlist(member))
+        self._slots = max(self._slots, slots)
+        return Counter(member.node for member in self._members.values() if member.node is not None)
+
     async def stop(self) -> None:
         """Begin nothing more; returns when nothing is in training, and all that ended is in the ledger.
 
@@ -132,7 +150,8 @@ class Pool:
         self._nodes = await self._crew.nodes()
         for attempt in await self._ledger.running():
             await self._backlog.resume(attempt)
-            member = self._members[attempt.slot]
+            # A worker that came later than the first ones is made known again by `grow`.
+            member = self._members.setdefault(attempt.slot, Member(slot=attempt.slot))
             if member.attempt is not None:  # a slot has one attempt: of the older one nobody can tell any more
                 await self._backlog.void(member.attempt)
             member.attempt = attempt

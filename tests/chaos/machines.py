@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -85,10 +86,20 @@ class Machines:
         """Of a driver that is to join."""
         return os.environ | {"RAY_ADDRESS": self._cluster.address, MARK: f"{self._mark}-driver"}
 
-    def add_node(self) -> None:
-        """Start another node."""
-        arguments = self._arguments(self._cores)
-        self._nodes[arguments["env_vars"][MARK]] = self._cluster.add_node(**arguments)
+    def add_node(self, **more: Any) -> str:
+        """Start another node, which has more or other things than its cores; its name here."""
+        arguments = self._arguments(self._cores) | more
+        name = arguments["env_vars"][MARK]
+        self._nodes[name] = self._cluster.add_node(**arguments)
+        return name
+
+    def kill_node(self, name: str) -> None:
+        """Kill a whole node without grace."""
+        self._cluster.remove_node(self._nodes.pop(name), allow_graceful=False)
+
+    def homes(self, actor: str) -> Counter[str]:
+        """How many processes of an actor class are up on each node."""
+        return Counter(mark for _, title, mark in marked(self._mark) if title.split(".")[0] == f"ray::{actor}")
 
     def processes(self, actor: str) -> list[tuple[int, str]]:
         """The processes of an actor class that are up, and their titles, which say whether they are busy."""
@@ -101,8 +112,7 @@ class Machines:
             marks = [m for _, title, m in marked(self._mark) if title.split(".")[0] == f"ray::{actor}"]
             return next((m for m in marks if m in self._nodes), None)
 
-        node = self._nodes.pop(until(found, f"a node with a {actor}"))
-        self._cluster.remove_node(node, allow_graceful=False)
+        self.kill_node(until(found, f"a node with a {actor}"))
 
     def kill_by_ray(self, actor: str) -> None:
         """What `ray.kill` does to an actor of this name, of whichever run."""

@@ -23,6 +23,7 @@ RUN = RunFacts(
     failed=0,
     max_children=100,
     workers=2,
+    asked=2,
     open=(ATTEMPT,),
     typical_s=4.0,
     idle_s=2.0,
@@ -53,5 +54,7 @@ def cluster(**changes: Any) -> ClusterFacts:
 
 
 def actor(name: str, state: str = "ALIVE", **changes: Any) -> Actor:
-    usual = Actor(name=name, state=state, job="01", address="10.0.0.2", pid=5, restarts=0, needs={}, reason="")
+    usual = Actor(
+        name=name, state=state, job="01", address="10.0.0.2", pid=5, restarts=0, needs={}, labels={}, reason=""
+    )
     return replace(usual, **changes)

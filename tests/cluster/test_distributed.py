@@ -14,11 +14,12 @@ import pytest
 import ray
 
 from child_trainer.outcome import Cause
+from cluster import survey
 from cluster.config import RunConfig, TaskOptions
 from cluster.distributed import Cluster, run_distributed
 from cluster.evaluator import Evaluator
 from cluster.links import PoolEvaluator
-from cluster.placement import Node
+from cluster.placement import Needs
 from cluster.run_folder import run_folder as folder_of
 from tests.cluster.searches import (
     TINY,
@@ -209,7 +210,7 @@ def test_data_that_no_worker_can_load_ends_the_run_with_the_reason(cluster: str,
     config = RunConfig(task=TaskOptions(task="fashion-mnist", data=tmp_path / "gone"), max_children=4)
     folder = folder_of(tmp_path, "run")
     folder.create(config)
-    there = Cluster(nodes=(Node(id="", address="", cores=3),), workers=1, gpus_each=0, interface="127.0.0.1")
+    there = Cluster(nodes=survey.nodes(), needs=Needs(), joined=True, can_grow=False)
     with pytest.raises(Exception, match=r"no worker is left; the last one said: .*gone"):
         run_distributed(config, folder, there, lambda _: nullcontext(), print)
 

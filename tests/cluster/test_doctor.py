@@ -49,6 +49,7 @@ def test_a_run_that_goes_well_has_nothing_to_complain_of() -> None:
         ({"silence_s": 120.0}, "FAIL", "no sign of life for 2 min 00 s", "end the driver"),
         ({"stop_asked": True}, "WARN", "asked to stop: nothing is begun, 1 attempt", "wait"),
         ({"open": (), "idle_s": 90.0}, "FAIL", "2 children wait, and none is in training for 1 min 30 s", "workers"),
+        ({"asked": 8}, "WARN", "2 of the 8 workers that were asked for have a place", "add nodes"),
         ({"causes": {"crashed": 3}}, "WARN", "failed attempts: 3 crashed", "failures demo"),
         (
             {"causes": {"crashed": 9}, "recent_failed": (8, 8), "last_failure": "child 9, crashed: boom"},
@@ -84,6 +85,10 @@ def test_workers_that_no_node_can_hold_are_a_problem_and_their_resource_is_named
     assert "autoscaler" in grows.do
     busy = [actor("worker-0", "PENDING_CREATION", needs=GPU)]
     assert "all that is there is in use" in only(actor_findings(run(), busy, CLUSTER), "WARN").what
+    elsewhere = [actor("worker-0", "PENDING_CREATION", needs=GPU, labels={"pool": "!stable"})]
+    assert (
+        "each needs 1 GPU on a node with pool=!stable" in only(actor_findings(run(), elsewhere, CLUSTER), "WARN").what
+    )
 
 
 def test_dead_actors_are_told_with_their_reason_and_those_ended_on_purpose_are_not() -> None:

@@ -2,6 +2,7 @@
 a doctor's word on each, and a Ray job that brings its code itself."""
 
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -17,7 +18,7 @@ import pytest
 import ray._raylet
 from ray.cluster_utils import Cluster
 
-from tests.cluster.searches import finish, nascluster, run_folder, wait_for
+from tests.cluster.searches import nascluster, run_folder, wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -44,8 +45,13 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def doctor(cluster: Any, *arguments: str, code: int = 0) -> str:
-    return finish(nascluster("doctor", *arguments, address=cluster.address), code)
+def doctor(cluster: Any, *arguments: str, code: int | None = 0) -> str:
+    """What it says; its exit status must be `code`, or may be any."""
+    process = nascluster("doctor", *arguments, address=cluster.address)
+    out, err = process.communicate(timeout=150)
+    assert err == ""
+    assert code in (None, process.returncode), out
+    return out
 
 
 def changed_checkout(folder: Path) -> Path:
@@ -87,16 +93,18 @@ def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
 
     flags = ["--workers", 5, "--child-seconds", 0.3, "--max-children", 500]
     process = nascluster("launch", "synthetic", "--name", "crowded", *flags, address=cluster.address)
+    second = nascluster("launch", "synthetic", "--name", "late", "--workers", 1, address=cluster.address)
     try:
-        wait_for("crowded", finished=1)
-        out = doctor(cluster, "crowded")
-        assert "it is running" in out
-        assert (
-            "2 workers (worker-3, worker-4) wait for a place: each needs 1 core, and all that is there is in use" in out
-        )
+        wait_until("late", "SELECT 1 FROM children LIMIT 1 OFFSET 7")
+        wait_until("crowded", "SELECT 1 FROM children LIMIT 1 OFFSET 7")
+        both = doctor(cluster, "crowded") + doctor(cluster, "late", code=None)
+        assert "it is running" in both
+        assert re.search("3 of the 5 workers that were asked for have a place", both)
+        assert re.search(r"worker.* wait for a place: each needs 1 core.*, and all that is there is in use", both)
     finally:
-        process.kill()
-        process.communicate()
+        for run in (process, second):
+            run.kill()
+            run.communicate()
     out = doctor(cluster, "crowded", code=1)
     assert "FAIL  its driver died" in out
 

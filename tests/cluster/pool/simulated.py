@@ -119,6 +119,10 @@ class World:
         self.processes[slot].dead.set()
         self.processes[slot] = self._start(slot)
 
+    def add(self, slot: int) -> None:
+        """Another worker's process is started."""
+        self.processes[slot] = self._start(slot)
+
     def cut(self, slot: int) -> None:
         """The call to the worker breaks off, and the worker knows nothing of it."""
         self.processes[slot].cut.set()

@@ -410,3 +410,20 @@ def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, in
     assert sorted(search.world.forgotten) == sorted(set(search.world.forgotten)) or any(
         w == "pool" for _, w, _ in events
     )
+
+
+def test_workers_that_come_later_are_used_and_found_by_a_pool_that_is_started_again() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 3)
+        search.world.add(1)
+        assert await search.pool.grow(2) == {"n0": 1}
+        await asyncio.sleep(START_S + 3)
+        assert await search.pool.grow(2) == {"n0": 1, "n1": 1}  # told again, it counts nobody twice
+        assert {attempt.slot for attempt in search.ledger.running()} == {0, 1}
+        search.start_pool()  # knows of one, and that the other has begun a child
+        await asyncio.sleep(30)
+        assert await search.pool.grow(2) == {"n0": 1, "n1": 1}
+
+    search = tell(Search(children=8, slots=1), story, within_s=60)
+    assert [search.attempts(child) for child in range(1, 9)] == [[("outcome", None)]] * 8
+    assert Counter(attempt.slot for child in range(1, 9) for attempt in search.ledger.attempts(child)) == {0: 4, 1: 4}

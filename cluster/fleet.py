@@ -1,0 +1,121 @@
+"""The run's workers on Ray, as nodes come and go."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+from ray.autoscaler.sdk import request_resources
+from ray.exceptions import RayError
+
+from cluster import survey
+from cluster.actors import PoolHost, Worker
+from cluster.config import RunConfig
+from cluster.links import POOL, Handle, worker_name
+from cluster.placement import Needs, Node, room_for
+from cluster.plan import OFF_STABLE, Plan, comings_and_goings
+from cluster.pool.supervision import Terms
+
+
+class Fleet:
+    """The workers, and the pool, which uses each of them from the moment that it is up.
+
+    A worker whose node goes waits, in Ray's keeping, for room on another. Where a node comes that has room for more
+    than there are, more are started, up to as many as are wanted.
+
+    Args:
+        config: what to run.
+        plan: with whom to start.
+        needs: what a process of workers takes.
+        nodes: what the plan was made for.
+        exact: have Ray keep to their memory, too; not where an autoscaler might know of no node with any.
+        here: options that bind the pool to the driver's node.
+    """
+
+    def __init__(
+        self, config: RunConfig, plan: Plan, needs: Needs, nodes: tuple[Node, ...], *, exact: bool, here: dict[str, Any]
+    ) -> None:
+        self._config, self._plan, self._needs, self._nodes = config, plan, needs, nodes
+        # A worker on a GPU takes no core: some machines have more GPUs to share out than cores.
+        self._options: dict[str, Any] = {"num_gpus": needs.gpus, "num_cpus": needs.cores}
+        if exact and all(node.memory for node in nodes):
+            self._options["memory"] = needs.memory
+        if needs.off_stable:
+            self._options["label_selector"] = dict(OFF_STABLE)
+        self._workers: list[Handle] = []
+        self._slots = 0
+        self._start(plan.started)
+        self._recorded = plan.seated
+        self.pool: Handle = self._open(here)
+        self._crews: Mapping[str, int] = {}
+        self._told: list[ray.ObjectRef] = []
+
+    def look(self, ledger: Handle, say: Callable[[str], object]) -> None:
+        """Use the nodes that have come, and tell the ledger, the pool and a person of those that have gone.
+
+        Waits for nobody: the pool may just be starting again, and is told at the next look.
+        """
+        self._hear()
+        before, self._nodes = self._nodes, survey.nodes()
+        held = room_for(self._nodes, self._needs, self._plan.hosts, self._plan.wanted)
+        self._start(held)
+        workers = min(self._slots, held)
+        for text in comings_and_goings(before, self._nodes, self._crews, workers, self._needs):
+            say(text)
+        if not self._told:
+            self._told = [self.pool.grow.remote(self._slots)]
+            if workers != self._recorded:
+                self._told.append(ledger.staff.remote(workers))
+                self._recorded = workers
+
+    def _start(self, slots: int) -> None:
+        """Start workers until there are so many; there never are fewer."""
+        each = self._needs.workers
+        for first in range(self._slots, slots, each):
+            mine = range(first, min(first + each, slots))
+            worker = Worker.options(**self._options, name=worker_name(first, each), max_concurrency=len(mine))
+            self._workers.append(worker.remote(self._config, mine))
+        self._slots = max(self._slots, slots)
+
+    def _open(self, here: dict[str, Any]) -> Handle:
+        failures, topology = self._config.failures, self._config.topology
+        terms = Terms(
+            rules=failures.rules,
+            reactions=failures.reactions,
+            batch_size=self._config.budget.batch_size,
+            renew_crashed=self._needs.gpus > 0,
+        )
+        # All children at once, the workers' signs of life, and what callers that died still wait for.
+        most_calls = 10 * topology.replicas * topology.children + self._plan.wanted + 1_000
+        pool = PoolHost.options(**here, name=POOL, max_concurrency=most_calls)
+        return pool.remote(self._slots, terms, self._needs.workers)
+
+    def _hear(self) -> None:
+        """What the pool has answered to the last look."""
+        ready, _ = ray.wait(self._told, num_returns=len(self._told), timeout=0) if self._told else ([], [])
+        if len(ready) < len(self._told) or not ready:
+            return
+        with suppress(RayError):  # the pool may have died of it, which whoever waits for it hears
+            self._crews = ray.get(self._told)[0]
+        self._told = []
+
+
+@contextmanager
+def asking(plan: Plan, needs: Needs) -> Iterator[None]:
+    """Have the autoscaler bring nodes for all workers while the block lasts, and let it take them back after.
+
+    The workers that wait would make it grow, too, but a step at a time.
+    """
+    if plan.started <= plan.seated:
+        yield
+        return
+    processes = math.ceil(plan.started / needs.workers)
+    bundle: dict[str, float] = {"GPU": needs.gpus} if needs.gpus else {"CPU": 1}
+    selectors = [dict(OFF_STABLE)] * processes if needs.off_stable else None
+    # What is asked for is compared with all that the cluster has, not with what is free.
+    request_resources(bundles=[bundle] * processes, bundle_label_selectors=selectors)
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])
