@@ -77,14 +77,15 @@ class Worker:
     """One worker, or several that share this process: each trains children, one at a time; see `WorkerProcess`."""
 
     def __init__(self, config: RunConfig, slots: Sequence[int]) -> None:
-        from cluster.training import Trainer
+        from cluster.training import trainer_on
 
         context = ray.get_runtime_context()
         # Two Rays on one machine count their jobs alike, but each has a folder of its own.
         node: Any = ray_worker._global_node
         died = Path(node.get_logs_dir_path()) / f"nascluster-{context.get_job_id()}-{slots[0]}.died"
         checkpoints = _checkpoint_slot if config.failures.checkpoint_children else None
-        trainer = Trainer(config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
+        address = ray.util.get_node_ip_address()
+        trainer = trainer_on(address, config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
         places = places_here(slots)
         last_words = LastWords(died, list(places.values()))
         self._workers = {

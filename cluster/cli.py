@@ -1,10 +1,6 @@
-"""The command line: `nascluster launch | resume | stop | status | best | failures | recipes`."""
+"""The command line: `nascluster launch | resume | stop | status | best | failures | doctor | recipes`."""
 
-import contextlib
-import difflib
-import io
 import json
-import re
 import shlex
 import signal
 import sys
@@ -12,22 +8,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
+from cluster.command_line import BAD_INPUT, UsageError, known, parse
 from cluster.config import DEFAULT_STORAGE, RunConfig
 from cluster.failures import failure_lines, failures_json, read_failures
+from cluster.node_data import located
+from cluster.preflight import check_data
 from cluster.progress import facts
 from cluster.recipes import RECIPES, differences
 from cluster.run_folder import RunFolder, existing_run, resumable_run, run_folder
 from cluster.status import Status, read_status
 from cluster.summary import best_lines, training_command
 
-T = TypeVar("T")
-
-BAD_INPUT = 2
 INTERRUPTED = 130
 
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The run's name.")]
@@ -49,14 +45,11 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   status NAME [--json]      where a search stands, from any terminal, while it runs or after
   best NAME [--json]        its best child
   failures NAME [--json]    the attempts that failed, by cause, with the error and where it was
+  doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
   recipes                   the named runs, and what each sets
 
 first search: nascluster launch digits
 """
-
-
-class UsageError(ValueError):
-    """The command line asks for something that cannot be; the message is one sentence."""
 
 
 def main() -> None:
@@ -73,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE, end="")
             return 0 if arguments else BAD_INPUT
-        command = _known(COMMANDS, arguments[0], "command")
+        command = known(COMMANDS, arguments[0], "command")
         return command(list(arguments[1:]))
     except ValueError as error:
         print(f"nascluster: {error}", file=sys.stderr)
@@ -91,8 +84,8 @@ def _launch(arguments: list[str]) -> int:
         _recipes([])
         print("\n`nascluster launch RECIPE --help` lists every option with the recipe's value.")
         return 0 if arguments else BAD_INPUT
-    recipe = _known(RECIPES, arguments[0], "recipe")
-    config = _parse(
+    recipe = known(RECIPES, arguments[0], "recipe")
+    config = parse(
         RunConfig,
         arguments[1:],
         f"nascluster launch {arguments[0]}",
@@ -101,12 +94,11 @@ def _launch(arguments: list[str]) -> int:
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    data = config.task.data and config.task.data.expanduser().absolute()  # a resume may come from another folder
-    task = replace(config.task, data=data)
+    task = replace(config.task, data=located(config.task.data))  # a resume may come from another folder
     config = replace(config, name=config.name or f"{arguments[0]}-{stamp}", task=task)
     folder = run_folder(config.storage_path, str(config.name))
     folder.check_new()
-    _check_task(config)
+    check_data(config.task)
     return _execute(config, folder)
 
 
@@ -121,7 +113,7 @@ def _resume(arguments: list[str]) -> int:
                 raise UsageError(f"the run {name!r} is running; `nascluster status {name}` shows it")
             if status.state == "finished":
                 raise UsageError(f"the run {name!r} has finished: all {status.max_children} children have ended")
-        _check_task(config)
+        check_data(config.task)
         return _execute(config if on == "as-before" else replace(config, local=on == "local"), folder)
 
     return _cli(resume, arguments)
@@ -209,6 +201,25 @@ def _failures(arguments: list[str]) -> int:
     return _cli(failures, arguments)
 
 
+def _doctor(arguments: list[str]) -> int:
+    def doctor(
+        name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help="A run's name.")] = None,
+        *,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+        as_json: Json = False,
+    ) -> int:
+        """Checks this machine and the cluster and, with NAME, says why that search does not go on."""
+        from cluster.doctor.examine import examine
+        from cluster.doctor.finding import as_json as in_json
+        from cluster.doctor.finding import exit_status, text
+
+        found = examine(storage_path, None if name is None else existing_run(storage_path, name))
+        print(in_json(found) if as_json else text(found))
+        return exit_status(found)
+
+    return _cli(doctor, arguments)
+
+
 def _recipes(arguments: list[str]) -> int:
     def recipes() -> int:
         """The named runs, and what each sets apart from the defaults, which are the paper's."""
@@ -228,62 +239,17 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "stop": _stop,
     "best": _best,
     "failures": _failures,
+    "doctor": _doctor,
     "recipes": _recipes,
 }
 
 
 def _cli(function: Callable[..., int], arguments: list[str]) -> int:
-    return _parse(function, arguments, f"nascluster {function.__name__}", config=(tyro.conf.FlagCreatePairsOff,))
-
-
-def _parse(target: Callable[..., T], arguments: list[str], prog: str, **options: Any) -> T:
-    """What tyro makes of the arguments; its boxed error becomes one sentence.
-
-    Raises:
-        UsageError: the arguments cannot be understood.
-    """
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(target, args=arguments, prog=prog, **options)
-    except SystemExit as stop:
-        if stop.code != BAD_INPUT:
-            raise
-        raise UsageError(f"{_sentence(said.getvalue())} (`{prog} --help` lists the options)") from None
-
-
-def _sentence(box: str) -> str:
-    """The first paragraph of a box of tyro's, with the first option that it suggests."""
-    rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
-    paragraphs = " ".join(rows).split("─" * 10)
-    suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
-    sentence = re.sub("^Error parsing \\w+: (?=`)", "", " ".join(paragraphs[0].split()).rstrip("."))
-    return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
-
-
-def _known(table: Any, name: str, what: str) -> Any:
-    if name in table:
-        return table[name]
-    close = difflib.get_close_matches(name, table, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise UsageError(f"unknown {what} {name!r}; there are {', '.join(table)}{hint}")
+    return parse(function, arguments, f"nascluster {function.__name__}", config=(tyro.conf.FlagCreatePairsOff,))
 
 
 def _flag_value(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _check_task(config: RunConfig) -> None:
-    from child_trainer.tasks.catalogue import check_task
-
-    options = config.task
-    check_task(
-        options.task,
-        options.data,
-        download=options.download,
-        child_seconds=options.child_seconds,
-        faults=options.faults,
-    )
 
 
 def _read(folder: RunFolder) -> Status:

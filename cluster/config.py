@@ -14,6 +14,7 @@ from child_trainer.outcome import Budget
 from child_trainer.tasks.faults import parse_faults
 from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.pool.supervision import Rules
+from cluster.remote.storage import is_url
 from controller.searchers.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.consistency import Consistency
@@ -35,8 +36,9 @@ class TaskOptions:
 
     task: Literal["digits", "fashion-mnist", "cifar10", "synthetic"] = "digits"
     """Data, loss, metric and preprocessing; `synthetic` trains nothing and scores the architecture itself."""
-    data: Path | None = None
-    """Folder with the data in torchvision's layout; digits and synthetic need none."""
+    data: str | Path | None = None
+    """Folder with the data in torchvision's layout, on every node, or its URL in an object store (s3://...), from
+    which each node fetches a copy once; digits and synthetic need none."""
     download: bool = False
     """Download the data into the folder first if it is not there."""
     child_seconds: float = 0.0
@@ -265,6 +267,6 @@ def _restore_field(hint: Any, value: Any) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
         return _restore(hint, value)
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if Path in options and value is not None:
+    if Path in options and value is not None and not is_url(value):
         return Path(value)
     return tuple(value) if isinstance(value, list) else value

@@ -4,7 +4,6 @@ import functools
 import logging
 import os
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,15 +20,13 @@ from cluster.actors import CheckpointHost, LedgerHost, ReplicaHost, ShardHost
 from cluster.config import RunConfig, Topology
 from cluster.credentials import RunToken, check_credentials
 from cluster.fleet import Fleet, asking
+from cluster.joining import join
 from cluster.links import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight, needs_of
 from cluster.plan import Plan, Seat, plan
 from cluster.run_folder import RunFolder, Stopped
 from ps.store import Layout
-
-CONNECT_S = 10.0
-"""Seconds in which a cluster that was named must answer."""
 
 AGAIN_S = 0.2
 """Seconds between two questions to a pool that is being started again."""
@@ -44,10 +41,6 @@ LOOPBACK = "127.0.0.1"
 """Where shards are served while all of the run is on a machine of our own."""
 
 Watch = Callable[[Callable[[], object]], AbstractContextManager[object]]
-
-
-class ClusterError(ValueError):
-    """There is no cluster where one was named."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +80,7 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
     topology = config.topology
     memory = PROCESS_BYTES if config.task.task == "synthetic" else TRAINING_BYTES
     check_credentials(os.environ)
-    joined = _join(say)
+    joined = join(say)
     try:
         can_grow = joined and survey.has_autoscaler()
         nodes = survey.nodes() if joined else (survey.this_machine(),)
@@ -229,38 +222,6 @@ def _serve_shards(
 def _hush() -> None:
     """Ray prints the death of every process, with no switch against it; here each is told by its cause."""
     ray_worker._worker_logs_enabled = False
-
-
-def _join(say: Callable[[str], object]) -> bool:
-    """Connect to a cluster that is there, and say whether there was one."""
-    named = os.environ.get("RAY_ADDRESS")
-    if named == "local":
-        return False
-    if named and named != "auto":
-        _check_reachable(named)
-        say(f"Joining the Ray cluster at {named} ...")
-    try:
-        ray.init(address=named or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError) as error:
-        if named:
-            reason = str(error).strip().partition("\n")[0]
-            raise ClusterError(f"RAY_ADDRESS is {named!r}, but that cluster cannot be joined: {reason}") from None
-        return False
-    return True
-
-
-def _check_reachable(address: str) -> None:
-    """Raise `ClusterError` if nobody listens at host:port, which Ray itself would take minutes to find out."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "://" in host:
-        raise ClusterError(
-            f"RAY_ADDRESS must be host:port, auto or local (Ray Client's ray:// is not), got {address!r}"
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ClusterError(f"RAY_ADDRESS is {address!r}, but no Ray cluster answers there ({reason})") from None
 
 
 def _start(machine: Node) -> Node:

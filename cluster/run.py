@@ -184,13 +184,16 @@ def _run_here(config: RunConfig, folder: RunFolder, console: Console, begin: Cal
 
 def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None]) -> None:
     from cluster.distributed import cluster, run_distributed
+    from cluster.inspection import check_nodes, session
 
     def say(text: str) -> None:
         _say(console, text)
 
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
     with cluster(config, say) as found, _interruptible():
+        check_nodes(config, say)
         begin()
+        session().write(folder)
         say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")
         run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say)
 

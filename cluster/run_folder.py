@@ -106,6 +106,11 @@ class RunFolder:
         """What the last start of a run that failed had to say, whole."""
         return self.path / "error.txt"
 
+    @property
+    def session(self) -> Path:
+        """Where its Ray is, JSON; see `cluster.doctor.run_facts.Session`."""
+        return self.path / "session.json"
+
     def check_new(self) -> None:
         """Raise `RunFolderError` if the run exists or has a name that cannot be."""
         if len(self.name) > MAX_NAME_LENGTH or not self.name.isprintable():

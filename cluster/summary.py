@@ -4,6 +4,7 @@ import shlex
 
 from child_trainer.drawing import draw
 from cluster.config import RunConfig
+from cluster.node_data import data_folder
 from cluster.progress import duration, failures, number
 from cluster.run_folder import RunFolder
 from cluster.seeding import derive
@@ -25,7 +26,7 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
         "split-seed": derive(config.seed, "split"),
     }
     if options.data is not None:
-        flags["data"] = shlex.quote(str(options.data))
+        flags["data"] = shlex.quote(str(data_folder(options.data)))
     return f"python -m child_trainer {file} " + " ".join(f"--{flag} {value}" for flag, value in flags.items())
 
 

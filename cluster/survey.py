@@ -1,6 +1,7 @@
 """What a Ray cluster has: read here, judged in `cluster.placement` and `cluster.plan`."""
 
 import fcntl
+import json
 import os
 import secrets
 from collections.abc import Sequence
@@ -8,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray import _raylet
+from ray._private import services
 from ray._private.state import state as ray_state
 from ray._private.utils import estimate_available_memory
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.core.generated import gcs_pb2
 from ray.exceptions import RayError
-from ray.experimental.internal_kv import _internal_kv_get
+from ray.experimental.internal_kv import _initialize_internal_kv, _internal_kv_get
 
+from cluster.doctor.facts import Actor, ClusterFacts, Demand
 from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Node, Sight, can_grow
 from cluster.plan import NODE_LABEL
 
@@ -22,6 +28,12 @@ ACCELERATOR_LABEL = "ray.io/accelerator-type"
 ACCELERATOR_RESOURCE = "accelerator_type:"
 """How the resource begins by which Ray itself names the kind of GPU that it has found."""
 
+# Compiled and generated code of Ray's, which says nothing to a type checker.
+RAYLET: Any = _raylet
+ActorTableData: Any = vars(gcs_pb2)["ActorTableData"]
+
+ANSWER_S = 5.0
+"""Seconds that the head has for one answer."""
 
 PROBE_S = 20.0
 """Seconds in which a node must have said whether it sees the run's folder; its first process takes some."""
@@ -121,3 +133,76 @@ def _node(
         driver=node_id == here,
         draining=node_id in draining,
     )
+
+
+def facts(address: str) -> ClusterFacts:
+    """What the head at host:port knows of the whole cluster, for a process that has not joined it.
+
+    Raises:
+        RayError: it does not answer, or not with these credentials.
+    """
+    client = RAYLET.GcsClient(address=address)
+    metadata = json.loads(client.internal_kv_get(b"CLUSTER_METADATA", namespace=b"cluster", timeout=ANSWER_S) or b"{}")
+    _initialize_internal_kv(client)
+    ray_state._initialize_global_state(RAYLET.GcsClientOptions.create(address, None, True, True))
+    table, draining = ray_state.node_table(), ray_state.get_draining_nodes()
+    alive = [node for node in table if node["Alive"]]
+    return ClusterFacts(
+        ray=metadata.get("ray_version", "?"),
+        python=metadata.get("python_version", "?"),
+        nodes=tuple(
+            _node(node["NodeID"], node["NodeManagerAddress"], node["Resources"], node["Labels"], "", draining)
+            for node in sorted(alive, key=lambda node: (node["NodeManagerAddress"], node["NodeID"]))
+        ),
+        dead=tuple(sorted(node["NodeManagerAddress"] for node in table if not node["Alive"])),
+        actors=_actors(),
+        demands=_demands(address),
+        autoscaler=has_autoscaler(),
+    )
+
+
+def _actors() -> tuple[Actor, ...]:
+    rows = ray_state._connect_and_get_accessor().get_actor_table(None, None)
+    return tuple(_actor(ActorTableData.FromString(row)) for row in rows)
+
+
+def _actor(row: Any) -> Actor:
+    return Actor(
+        name=row.name or row.class_name,
+        state=ActorTableData.ActorState.Name(row.state),
+        job=row.job_id.hex(),
+        address=row.address.ip_address,
+        pid=row.pid,
+        restarts=int(row.num_restarts),
+        needs=dict(row.required_resources),
+        labels=dict(row.label_selector),
+        reason=_reason(row.death_cause),
+    )
+
+
+def _reason(cause: Any) -> str:
+    kind = cause.WhichOneof("context")
+    if kind is None:
+        return ""
+    context = getattr(cause, kind)
+    if kind == "creation_task_failure_context":  # a traceback: what was raised stands last
+        return context.formatted_exception_string.strip().rpartition("\n")[2]
+    return getattr(context, "error_message", "").strip().partition("\n")[0] or kind.removesuffix("_context")
+
+
+def _demands(address: str) -> tuple[Demand, ...]:
+    found = get_cluster_status(address).resource_demands.ray_task_actor_demand
+    return tuple(
+        Demand(needs=dict(request.bundle), count=request.count)
+        for demand in found
+        for request in demand.bundles_by_count
+    )
+
+
+def running_here() -> str | None:
+    """The address of the Ray that runs on this machine and that Ray itself would join, if there is one."""
+    try:
+        found = services.get_ray_address_from_environment("auto", None)
+    except ConnectionError:
+        return None
+    return None if found == "auto" else found

@@ -1,5 +1,6 @@
 """What a worker does with a child: load the task once, then train one child after another."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ from child_trainer.tasks.catalogue import load_task
 from child_trainer.train import train
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment
+from cluster.node_data import local_data
+from cluster.preflight import NodeError, check_driver
 from cluster.seeding import derive
 
 
@@ -21,7 +24,7 @@ class Trainer:
         slots: where a child keeps the state to go on from, by its id; `None` keeps none.
 
     Raises:
-        TaskError: the data cannot be had here.
+        TaskError, StorageError: the data cannot be had here.
         RuntimeError: there is a GPU, but this PyTorch cannot use it.
     """
 
@@ -37,7 +40,7 @@ class Trainer:
         self._device = "cuda" if gpu else "cpu"
         self._task = load_task(
             options.task,
-            data=options.data,
+            data=local_data(options.data),
             seed=derive(config.seed, "split"),
             device=self._device,
             child_seconds=options.child_seconds,
@@ -66,6 +69,19 @@ class Trainer:
         if self._device == "cuda":
             _release_memory()
         return outcome
+
+
+def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int], CheckpointSlot] | None) -> Trainer:
+    """The same for a process on the node of this name or address, which runs what the run's driver runs.
+
+    Raises:
+        NodeError: it does not, or the trainer cannot be had there; the message names the node.
+    """
+    try:
+        check_driver(os.environ)
+        return Trainer(config, gpu=gpu, slots=slots)
+    except (ValueError, RuntimeError) as error:
+        raise NodeError(f"node {node} cannot train: {error}") from error
 
 
 def _check_cuda() -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,14 @@ class StorageError(ValueError):
 def is_url(storage_path: str) -> bool:
     """Whether a storage path names an object store, not a folder of this machine."""
     return "://" in storage_path
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a store tells of one object: bytes, and a text that changes with the content, where there is one."""
+
+    size: int
+    state: str
 
 
 class Storage(Protocol):
@@ -200,6 +209,21 @@ class FsspecStorage:
         found = (path[start:] for path in self._fs.find(self._path(folder) if folder else self._root))
         return sorted(name for name in found if not name.rpartition("/")[2].startswith("."))
 
+    def contents(self) -> dict[str, Stored]:
+        """What is there, as `names` gives it, with what the store tells of each object."""
+        self._fs.invalidate_cache()
+        start = len(self._root) + 1
+        found = self._fs.find(self._root, detail=True)
+        return {
+            path[start:]: Stored(int(entry["size"]), _state(entry))
+            for path, entry in sorted(found.items())
+            if not path.rpartition("/")[2].startswith(".")
+        }
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy an object, of any size, to a file of this machine."""
+        self._fs.get_file(self._path(name), str(path))
+
     def _remove(self, name: str) -> None:
         try:
             self._fs.rm_file(self._path(name))
@@ -217,8 +241,17 @@ class FsspecStorage:
         return draft
 
 
-def open_storage(url: str) -> FsspecStorage:
+def _state(entry: Mapping[str, Any]) -> str:
+    told = (entry.get(key) for key in ("ETag", "etag", "md5Hash", "md5", "mtime"))
+    return next((str(value) for value in told if value), "")
+
+
+def open_storage(url: str, what: str = "the storage path") -> FsspecStorage:
     """The objects below a URL, which were looked at once to see that it can be used.
+
+    Args:
+        url: of a folder in an object store.
+        what: what the user calls it, for the errors.
 
     Raises:
         StorageError: it cannot; with the service's reason.
@@ -234,9 +267,9 @@ def open_storage(url: str) -> FsspecStorage:
     except ImportError as error:
         package = INSTALL.get(protocol)
         way = f"the package {package} (`pip install {package}`)" if package else f"a package: {error}"
-        raise StorageError(f"the storage path {url} needs {way}") from None
+        raise StorageError(f"{what} {url} needs {way}") from None
     except ValueError as error:
-        raise StorageError(f"the storage path {url} cannot be used: {error}") from None
+        raise StorageError(f"{what} {url} cannot be used: {error}") from None
     try:
         if protocol in ("s3", "s3a"):
             # A missing bucket is no other error for s3fs than a missing object.
@@ -246,7 +279,7 @@ def open_storage(url: str) -> FsspecStorage:
             with suppress(FileNotFoundError):
                 file_system.info(root)
     except Exception as error:  # each backend has a family of its own
-        raise StorageError(f"the storage path {url} cannot be used: {reason(error)}") from None
+        raise StorageError(f"{what} {url} cannot be used: {reason(error)}") from None
     return FsspecStorage(file_system, root)
 
 

@@ -1,0 +1,57 @@
+"""What a user's words on the command line mean; what cannot be understood becomes one sentence."""
+
+import contextlib
+import difflib
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+BAD_INPUT = 2
+"""Exit status of a command that cannot be carried out as typed."""
+
+
+class UsageError(ValueError):
+    """The command line asks for something that cannot be; the message is one sentence."""
+
+
+def parse(target: Callable[..., T], arguments: list[str], prog: str, **options: Any) -> T:
+    """What tyro makes of the arguments; its boxed error becomes one sentence.
+
+    Raises:
+        UsageError: the arguments cannot be understood.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(target, args=arguments, prog=prog, **options)
+    except SystemExit as stop:
+        if stop.code != BAD_INPUT:
+            raise
+        raise UsageError(f"{_sentence(said.getvalue())} (`{prog} --help` lists the options)") from None
+
+
+def _sentence(box: str) -> str:
+    """The first paragraph of a box of tyro's, with the first option that it suggests."""
+    rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
+    paragraphs = " ".join(rows).split("─" * 10)
+    suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
+    sentence = re.sub("^Error parsing \\w+: (?=`)", "", " ".join(paragraphs[0].split()).rstrip("."))
+    return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
+
+
+def known(table: Mapping[str, T], name: str, what: str) -> T:
+    """What the table has under this name.
+
+    Raises:
+        UsageError: there is none; naming those that there are.
+    """
+    if name in table:
+        return table[name]
+    close = difflib.get_close_matches(name, table, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise UsageError(f"unknown {what} {name!r}; there are {', '.join(table)}{hint}")

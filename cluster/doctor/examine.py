@@ -1,0 +1,140 @@
+"""The examination: gathers the facts, in the order in which one thing rests on another, and has them judged."""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from cluster.config import RunConfig
+from cluster.doctor.cluster_findings import (
+    MIN_DISK,
+    MIN_SHM,
+    cluster_findings,
+    demand_findings,
+    node_findings,
+    size,
+)
+from cluster.doctor.credentials import credentials
+from cluster.doctor.facts import ClusterFacts
+from cluster.doctor.finding import Finding, Section
+from cluster.doctor.knock import ClusterError, Refusal, check_address, knock
+from cluster.doctor.run_facts import RunFacts, Session, read_run
+from cluster.doctor.run_findings import actor_findings, run_findings
+from cluster.doctor.visit import visit
+from cluster.preflight import check_data, versions
+from cluster.remote.storage import is_url
+from cluster.run_folder import RunFolder
+
+
+def examine(storage_path: str, folder: RunFolder | None) -> list[Section]:
+    """Everything that is to say on this machine, its cluster and, if one is given, a run.
+
+    Args:
+        storage_path: of all runs.
+        folder: the run's.
+
+    Raises:
+        RunFolderError: the run's files are damaged.
+    """
+    sections: list[Section] = [("This machine", [*_machine(storage_path), *credentials(os.environ)])]
+    config = run = session = None
+    if folder is not None:
+        config = folder.read_config()
+        run, session = read_run(folder, config, time.time()), Session.read(folder)
+        sections.insert(0, (f"Run {folder.name} in {folder.place}", run_findings(run)))
+    if config is not None and config.local:
+        return [
+            *sections,
+            ("Ray", [Finding("OK", "the run is --local: one process, which needs no Ray")]),
+            _data(config),
+        ]
+    return [*sections, *_cluster(config, run, session)]
+
+
+def _cluster(config: RunConfig | None, run: RunFacts | None, session: Session | None) -> list[Section]:
+    heading, address, first = _which(session if run and run.state == "running" else None)
+    if address is None:
+        return [(heading, first), *([_data(config)] if config else [])]
+    answer = knock(address)
+    if isinstance(answer, Refusal):
+        # A run that has ended needs no Ray, unless it is to be resumed on the one that is named.
+        level = "FAIL" if run is None or run.state == "running" or os.environ.get("RAY_ADDRESS") else "WARN"
+        return [(heading, [*first, Finding(level, f"it cannot be asked: {answer.reason}", answer.do)])]
+    found = [*first, *cluster_findings(answer, version("ray"), platform.python_version())]
+    sections: list[Section] = [(heading, found)]
+    if run is not None and session is not None and run.state == "running":
+        actors = [actor for actor in answer.actors if actor.job == session.job]
+        sections.append(("The run's actors", actor_findings(run, actors, answer)))
+    elif answer.demands:
+        sections.append(("What Ray's tasks and actors wait for", demand_findings(answer)))
+    return [*sections, ("Its nodes, asked one by one", _nodes(address, answer, config))]
+
+
+def _which(session: Session | None) -> tuple[str, str | None, Sequence[Finding]]:
+    """A heading, the address of the head that is to be asked, and what is to say before."""
+    if session is not None:
+        return f"Ray at {session.address}, where the run is", session.address, []
+    named = os.environ.get("RAY_ADDRESS")
+    if named == "local":
+        return "Ray", None, [Finding("OK", "RAY_ADDRESS is local: a launch starts a Ray of its own on this machine")]
+    return _named(named) if named and named != "auto" else _found(named)
+
+
+def _named(address: str) -> tuple[str, str | None, Sequence[Finding]]:
+    try:
+        return f"Ray at {check_address(address)} (RAY_ADDRESS)", address, []
+    except ClusterError as error:
+        return "Ray", None, [Finding("FAIL", str(error), "start it, or name another address")]
+
+
+def _found(named: str | None) -> tuple[str, str | None, Sequence[Finding]]:
+    from cluster.survey import running_here
+
+    if here := running_here():
+        return f"Ray at {here}, which runs on this machine", here, []
+    if named:
+        return "Ray", None, [Finding("FAIL", "RAY_ADDRESS is auto, but no Ray runs on this machine", "unset it")]
+    return "Ray", None, [Finding("OK", "none runs on this machine: a launch starts one of its own")]
+
+
+def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[Finding]:
+    answers = visit(address, config)
+    if isinstance(answers, str):
+        return [Finding("WARN", f"they could not be asked: {answers}", "run this on a node of the cluster")]
+    return node_findings(facts.nodes, answers, versions(), config is not None)
+
+
+def _data(config: RunConfig) -> Section:
+    try:
+        check_data(config.task)
+    except ValueError as error:
+        return "Data", [Finding("FAIL", str(error), "put it there")]
+    return "Data", [Finding("OK", f"the task {config.task.task!r} can be loaded here")]
+
+
+def _machine(storage_path: str) -> list[Finding]:
+    here = versions()
+    found = [
+        Finding(
+            "OK",
+            f"Python {platform.python_version()}, Ray {here.ray}, PyTorch {here.torch}, nascluster code {here.code};"
+            f" {os.cpu_count()} cores",
+        )
+    ]
+    if not is_url(storage_path):
+        found.append(_room(Path(storage_path).expanduser(), MIN_DISK, "where the runs are"))
+    if Path("/dev/shm").exists():
+        found.append(_room(Path("/dev/shm"), MIN_SHM, "shared memory, which Ray needs"))
+    return found
+
+
+def _room(folder: Path, least: int, what: str) -> Finding:
+    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
+    free = shutil.disk_usage(there).free
+    text = f"{size(free)} free in {folder} ({what})"
+    if not os.access(there, os.W_OK):
+        return Finding("FAIL", f"{folder} cannot be written", "name another folder with --storage-path")
+    return Finding("OK", text) if free >= least else Finding("WARN", text, "make room")

@@ -1,0 +1,126 @@
+"""Ask a cluster's head what it knows, from a process of its own.
+
+With a wrong address Ray tries for a minute, with a wrong token for 20 s, and without a token that it was told to use
+it ends the process. A process that only asks can be given up, and its end tells what is wrong.
+
+`python -m cluster.doctor.knock HOST:PORT` prints the answer as one line of JSON.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cluster.doctor.facts import ClusterFacts
+
+ANSWER_S = 15.0
+"""Seconds in which a head answers, the start of the asking process included."""
+
+SET_TOKEN = "set RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token to the cluster's token"
+
+CONNECT_S = 10.0
+"""Seconds in which a machine that was named takes a connection."""
+
+
+class ClusterError(ValueError):
+    """There is no cluster where one was named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no answer, and what would be right."""
+
+    reason: str
+    do: str = "see that it is up: `ray status` on its head"
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.do}"
+
+
+def check_address(address: str) -> str:
+    """The address, if it is one and somebody listens there, which Ray itself would take minutes to find out.
+
+    Raises:
+        ClusterError: it is not, or nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in host:
+        raise ClusterError(
+            f"RAY_ADDRESS must be host:port, auto or local (Ray Client's ray:// is not), got {address!r}"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ClusterError(f"RAY_ADDRESS is {address!r}, but no Ray cluster answers there ({reason})") from None
+    return address
+
+
+def knock(
+    address: str, within_s: float = ANSWER_S, environment: Mapping[str, str] | None = None
+) -> ClusterFacts | Refusal:
+    """What the head at host:port knows, or why it does not say so; never waits longer than `within_s` seconds.
+
+    Args:
+        address: of the head.
+        within_s: the limit, seconds.
+        environment: of the asking process; unset: as this one's.
+    """
+    environment = os.environ if environment is None else environment
+    command = [sys.executable, "-m", "cluster.doctor.knock", address]
+    path = [p for p in sys.path if p]
+    child = {**environment, "PYTHONPATH": os.pathsep.join(path)}
+    try:
+        done = subprocess.run(command, env=child, capture_output=True, text=True, timeout=within_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        return _silence(within_s, _text(error.stderr))
+    if done.returncode == 0:
+        return ClusterFacts.from_json(json.loads(done.stdout.splitlines()[-1]))
+    return explain(done.stdout, done.stderr, environment)
+
+
+def explain(out: str, err: str, environment: Mapping[str, str]) -> Refusal:
+    """What the end of an asking process means.
+
+    Args:
+        out: what it wrote: the error's text, if it was one of Python's.
+        err: what Ray wrote to the standard error.
+        environment: in which it ran.
+    """
+    said = out + err
+    if "InvalidAuthToken" in said or "AuthenticationError" in said:
+        return Refusal("the token of this process is not the cluster's", SET_TOKEN)
+    if environment.get("RAY_AUTH_MODE", "").lower() == "token" and "find an authentication token" in said:
+        return Refusal("RAY_AUTH_MODE is token, but there is no token here", SET_TOKEN)
+    line = (out.strip() or err.strip()).rpartition("\n")[2]
+    return Refusal(line or "the asking process died")
+
+
+def _silence(within_s: float, err: str) -> Refusal:
+    if "SSL" in err or "Handshake" in err:
+        reason = "this process speaks TLS and the cluster does not, or the other way round"
+        return Refusal(reason, "set RAY_USE_TLS and its certificates alike on all sides")
+    return Refusal(f"it does not answer in {within_s:g} s")
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+
+
+def main() -> None:
+    """The asking process."""
+    from cluster.survey import facts
+
+    try:
+        answer = facts(sys.argv[1])
+    except Exception as error:  # whatever it is, its text is the answer
+        print(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        sys.exit(1)
+    print(json.dumps(answer.to_json()))
+
+
+if __name__ == "__main__":
+    main()
