@@ -26,6 +26,18 @@ class Order:
     assignment: Assignment
     batch_size: int | None
 
+    def begun(self, slot: int, now: float) -> Attempt:
+        """The attempt that is made by the worker with this number, from the Unix time `now` on."""
+        return Attempt(
+            child_id=self.assignment.child_id,
+            seed=self.assignment.seed,
+            key=self.key,
+            slot=slot,
+            worker=self.place,
+            batch_size=self.batch_size,
+            started_at=now,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Death:
@@ -87,6 +99,10 @@ def _obituary(place: str, words: str) -> str:
 
 class Gone(Exception):
     """A worker can never be started again; the message says why."""
+
+
+class NoWorkers(RuntimeError):
+    """No worker is left to train anything."""
 
 
 class BrokenOff(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.backlog import Backlog
-from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, Order, PoolLedger, Report, settled_by
+from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, NoWorkers, Order, PoolLedger, Report, settled_by
 from cluster.pool.supervision import (
     Begin,
     Decision,
@@ -26,6 +26,7 @@ from cluster.pool.supervision import (
     shortage,
     watch,
     wear,
+    worn_by,
 )
 from cluster.pool.tasks import Tasks
 from cluster.records import Attempt, Verdict
@@ -35,10 +36,6 @@ WATCH_S = 1.0
 
 AGAIN_S = 0.05
 """Seconds between two questions to a worker whose process is ending."""
-
-
-class NoWorkers(RuntimeError):
-    """No worker is left to train anything."""
 
 
 class Pool:
@@ -169,15 +166,7 @@ class Pool:
         member = self._idle.pop(begin.slot)
         assert member.place is not None
         order = self._backlog.give_out(begin.child_id, self._new_key(), member.place)
-        attempt = Attempt(
-            child_id=begin.child_id,
-            seed=order.assignment.seed,
-            key=order.key,
-            slot=member.slot,
-            worker=member.place,
-            batch_size=order.batch_size,
-            started_at=self._clock(),
-        )
+        attempt = order.begun(member.slot, self._clock())
         member.attempt, member.asked_back, member.heard_at = attempt, False, attempt.started_at
         self._tasks.start(self._run(member, attempt, order))
 
@@ -201,12 +190,8 @@ class Pool:
 
     def _free(self, member: Member, outcome: Outcome) -> None:
         """The worker has answered for its attempt and may get another child."""
-        cause = outcome.failure and outcome.failure.cause
         member.trained += 1
-        if cause == Cause.CRASHED and self._terms.renew_crashed:
-            member.worn = "its GPU may be unusable after a crash"
-        if cause == Cause.PREEMPTED and not member.asked_back:
-            member.worn = "its process was told to go"
+        member.worn = worn_by(outcome, asked_back=member.asked_back, renew_crashed=self._terms.renew_crashed)
         member.attempt, member.asked_back = None, False
         self._use(member)
 

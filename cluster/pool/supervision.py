@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
-from child_trainer.outcome import Cause
+from child_trainer.outcome import Cause, Outcome
 from cluster.pool.reactions import Reactions
 from cluster.records import Attempt
 
@@ -182,6 +182,22 @@ def assign(
     # A worker at which a child has failed is better than none.
     begun += [Begin(slot=slot, child_id=child.child_id) for slot, child in zip(free, left, strict=False)]
     return begun
+
+
+def worn_by(outcome: Outcome, *, asked_back: bool, renew_crashed: bool) -> str | None:
+    """Why the process that has trained a child to this outcome is not to train another, or `None` if it may.
+
+    Args:
+        outcome: of the child.
+        asked_back: the pool wanted the child back.
+        renew_crashed: see `Terms`.
+    """
+    cause = outcome.failure and outcome.failure.cause
+    if cause == Cause.CRASHED and renew_crashed:
+        return "its GPU may be unusable after a crash"
+    if cause == Cause.PREEMPTED and not asked_back:
+        return "its process was told to go"
+    return None
 
 
 def wear(member: Member, rules: Rules) -> str | None:

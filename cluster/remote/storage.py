@@ -203,22 +203,19 @@ class FsspecStorage:
 
     def names(self, folder: str = "") -> list[str]:
         """See `Storage.names`."""
-        # Listings that fsspec remembers would hide what another machine wrote.
-        self._fs.invalidate_cache()
-        start = len(self._root) + 1
-        found = (path[start:] for path in self._fs.find(self._path(folder) if folder else self._root))
-        return sorted(name for name in found if not name.rpartition("/")[2].startswith("."))
+        return sorted(self._entries(folder))
 
     def contents(self) -> dict[str, Stored]:
         """What is there, as `names` gives it, with what the store tells of each object."""
+        return {name: Stored(int(entry["size"]), _state(entry)) for name, entry in sorted(self._entries().items())}
+
+    def _entries(self, folder: str = "") -> dict[str, Any]:
+        # Listings that fsspec remembers would hide what another machine wrote.
         self._fs.invalidate_cache()
         start = len(self._root) + 1
-        found = self._fs.find(self._root, detail=True)
-        return {
-            path[start:]: Stored(int(entry["size"]), _state(entry))
-            for path, entry in sorted(found.items())
-            if not path.rpartition("/")[2].startswith(".")
-        }
+        found = self._fs.find(self._path(folder) if folder else self._root, detail=True)
+        names = {path[start:]: entry for path, entry in found.items()}
+        return {name: entry for name, entry in names.items() if not name.rpartition("/")[2].startswith(".")}
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy an object, of any size, to a file of this machine."""
@@ -259,13 +256,12 @@ def open_storage(url: str, what: str = "the storage path") -> FsspecStorage:
     from fsspec.core import url_to_fs
 
     protocol = url.partition("://")[0]
+    package = INSTALL.get(protocol)
     try:
-        package = INSTALL.get(protocol)
         if package:
             import_module(package)
         file_system, root = url_to_fs(url, **OPTIONS.get(protocol, {}))
     except ImportError as error:
-        package = INSTALL.get(protocol)
         way = f"the package {package} (`pip install {package}`)" if package else f"a package: {error}"
         raise StorageError(f"{what} {url} needs {way}") from None
     except ValueError as error:
