@@ -138,9 +138,10 @@ class PoolHost:
     """The pool, see `cluster.pool.pool.Pool`, as an actor that asks its run's other actors by name."""
 
     def __init__(self, slots: int, terms: Terms, per_process: int = 1) -> None:
+        self._crew = RayCrew(terms.rules.checkpoints, per_process)
         self._pool = Pool(
             slots,
-            RayCrew(terms.rules.checkpoints, per_process),
+            self._crew,
             AwaitedLedger(),
             terms,
             clock=time.time,
@@ -153,6 +154,8 @@ class PoolHost:
 
     async def beat(self, slot: int, place: str, key: str | None) -> bool:
         """See `Pool.beat`."""
+        if key is None:
+            self._crew.is_idle(slot)
         return await self._pool.beat(slot, place, key)
 
     async def grow(self, slots: int) -> Mapping[str, int]:

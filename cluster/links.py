@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,10 @@ LEDGER, POOL, CHECKPOINTS = "ledger", "pool", "checkpoints"
 
 PATIENCE_S = 600.0
 """Seconds in which a shard that died must be back before the run ends, to be resumed later."""
+
+
+POKE_S = 10.0
+"""Seconds after which whoever waits for an actor's answer makes it another call, see `poke`."""
 
 
 @functools.cache
@@ -74,6 +80,23 @@ class Connections:
     pool: Handle
 
 
+def poke(host: Handle) -> None:
+    """Call the actor, on the connection on which its answer to an earlier call should come.
+
+    An answer that a cut link has swallowed is given up by the sender's system after 20 s, and its connection with it.
+    The receiver, who has nothing to send, would hear of that from Ray after five minutes. If it does send, it hears at
+    once, and Ray makes the call again.
+    """
+    host.__ray_ready__.options(max_task_retries=0).remote()
+
+
+def answer(host: Handle, call: ray.ObjectRef) -> Any:
+    """What the call to the actor gives, or raises."""
+    while not ray.wait([call], timeout=POKE_S)[0]:
+        poke(host)
+    return ray.get(call)
+
+
 class RemoteLedger:
     """The ledger as its actor's callers see it: the same methods, each a call that waits."""
 
@@ -82,7 +105,7 @@ class RemoteLedger:
 
     def __getattr__(self, method: str) -> Any:
         remote = getattr(self._host, method).remote
-        return lambda *args, **kwargs: ray.get(remote(*args, **kwargs))
+        return lambda *args, **kwargs: answer(self._host, remote(*args, **kwargs))
 
 
 class AwaitedLedger:
@@ -123,7 +146,7 @@ class RemoteCheckpoints:
 
     def _call(self, call: ray.ObjectRef) -> Any:
         try:
-            return ray.get(call)
+            return answer(self._host, call)
         except RayError as error:
             raise OSError(f"the checkpoint host: {_last_line(error)}") from error
 
@@ -138,6 +161,7 @@ class RayCrew:
 
     def __init__(self, checkpoints: bool, per_process: int = 1) -> None:
         self._checkpoints, self._per_process = checkpoints, per_process
+        self._sent: dict[int, float] = {}  # when each worker was sent the child whose outcome is waited for
 
     def _worker(self, slot: int) -> Handle:
         return actor(worker_name(slot, self._per_process))
@@ -155,6 +179,7 @@ class RayCrew:
             worker = self._worker(slot)
         except ValueError as error:  # Ray has forgotten it
             raise BrokenOff(_last_line(error)) from error
+        sent = self._sent[slot] = time.monotonic()
         try:
             return await worker.train.remote(slot, order)
         except NotBegun:
@@ -163,6 +188,15 @@ class RayCrew:
             return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
         except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
             raise BrokenOff(_last_line(error)) from error
+        finally:
+            if self._sent.get(slot) == sent:
+                del self._sent[slot]
+
+    def is_idle(self, slot: int) -> None:
+        """The worker says that it trains nothing: if its outcome has been waited for, the answer may be lost."""
+        if time.monotonic() - self._sent.get(slot, math.inf) > POKE_S:
+            with contextlib.suppress(ValueError):  # Ray has forgotten it
+                poke(self._worker(slot))
 
     async def restart(self, slot: int, place: str) -> None:
         """See `Crew.restart`. Ray ends whatever process is there: it is asked first which one that is."""
@@ -200,6 +234,7 @@ class PoolEvaluator:
     def __init__(self, pool: Handle) -> None:
         self._pool = pool
         self._waiting: dict[ray.ObjectRef, int] = {}
+        self._heard_at = time.monotonic()
 
     def submit(self, assignment: Assignment) -> None:
         """Hand the child to the pool."""
@@ -208,6 +243,11 @@ class PoolEvaluator:
     def completed(self) -> list[tuple[int, Outcome]]:
         """The children that have ended, waiting up to a second for the first."""
         ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=1.0)
+        now = time.monotonic()
+        if not ready and now - self._heard_at > POKE_S:
+            poke(self._pool)
+        if ready or now - self._heard_at > POKE_S:
+            self._heard_at = now
         return [(self._waiting.pop(ref), ray.get(ref)) for ref in ready]
 
 
