@@ -28,6 +28,7 @@ from cluster.ledger import Ledger
 from cluster.links import (
     CHECKPOINTS,
     LEDGER,
+    PATIENCE_S,
     POOL,
     AwaitedLedger,
     Connections,
@@ -44,7 +45,7 @@ from cluster.pool.crew import Order, Report
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import Terms
 from cluster.pool.worker import BEAT_S, LastWords, WorkerProcess, leave_on_sigterm
-from cluster.run_folder import writing
+from cluster.run_folder import sole_writer, writing
 
 if TYPE_CHECKING:
     from ps.store import Layout, ParameterStore
@@ -176,7 +177,8 @@ class PoolHost:
 class ShardHost:
     """Serves one or more shards over gRPC, and has the ledger know where.
 
-    On the given host, else on the address of the node where this process is: it may be started again on another.
+    On the given host, else on the address of the node where this process is: it may be started again on another, and
+    serves once the process before it can write no more.
     """
 
     def __init__(
@@ -188,6 +190,7 @@ class ShardHost:
         host = host or node
         secret, tls = token.secret(os.environ, node), shards_tls(os.environ, host)
         self._writing = writing(directory.parent)
+        self._sole = [sole_writer(directory / f"shard-{index:03d}", PATIENCE_S) for index in indices]
         self._server = ShardServer(layout, indices, directory, host=host, token=secret, tls=tls)
         ray.get(actor(LEDGER).serve.remote(list(indices), self._server.address))
 

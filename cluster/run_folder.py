@@ -212,6 +212,25 @@ def writing(folder: Path) -> IO[str]:
     return file
 
 
+def sole_writer(path: Path, patience_s: float) -> IO[str]:
+    """Wait until no other process is the sole writer of this file, and be it until the file is closed or the end.
+
+    Where Ray loses sight of a node it starts the actors elsewhere that were there. If the node lives, so do they.
+
+    Raises:
+        RunFolderError: another one has not gone in `patience_s` seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f"{path.name}.lock").open("w")
+    if not _lock(file, patience_s):
+        file.close()
+        raise RunFolderError(
+            f"{path} must have one writer, but a process from before, on this node or another, has held"
+            f" {path.name}.lock for {patience_s:g} s: end it"
+        )
+    return file
+
+
 def _lock(file: IO[str], patience_s: float) -> bool:
     give_up = time.monotonic() + patience_s
     while True:

@@ -43,6 +43,7 @@ class Host:
         self._folder = folder
         self._own = folder.with_name(f"{folder.name}-{namespace}")
         self._own.mkdir()
+        self._started: list[subprocess.Popen[bytes]] = []
         self._environment = dict(environment) | {"RAY_TMPDIR": str(folder), MARK: namespace}
         _ip("netns", "add", namespace)
         self.ip("link", "set", "lo", "up")
@@ -55,13 +56,15 @@ class Host:
         """A program on this host, which ends with it."""
         bind = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
         inside = ["unshare", "--mount", "sh", "-c", bind, "sh", str(self._own), str(self._folder), *command]
-        return subprocess.Popen(
+        started = subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *inside],
             env=self._environment,
             cwd=Path(__file__).parents[2],
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+        self._started.append(started)
+        return started
 
     def start_ray(self, cores: int, head: str | None, log: IO[Any]) -> "subprocess.Popen[bytes]":
         """Ray's node here: the head, or one that joins the head at this address."""
@@ -74,6 +77,9 @@ class Host:
         for pid, _, _ in marked(self.namespace):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for started in self._started:
+            started.kill()
+            started.wait()
         _ip("netns", "del", self.namespace)
 
 
