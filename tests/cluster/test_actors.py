@@ -1,5 +1,6 @@
 """Single actors on a real Ray, and how they are called."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +8,17 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
-from cluster.actors import CheckpointHost, LedgerHost
+from cluster.actors import CheckpointHost, LedgerHost, ShardHost
 from cluster.config import RunConfig
-from cluster.links import OneAtATime
+from cluster.credentials import CredentialsError, RunToken
+from cluster.links import LEDGER, OneAtATime, actor, open_store
 from cluster.run_folder import run_folder
-from tests.cluster.searches import running_cluster
+from ps.client import GrpcStore
+from ps.errors import Unauthenticated
+from tests.cluster.searches import end, running_cluster
+from tests.contracts.parameter_store import sgd_layout
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -39,6 +45,61 @@ def test_a_host_that_writes_into_the_runs_folder_is_waited_for_by_the_next_drive
     free = folder.without_writers(30.0)
     assert free is not None
     free.close()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Any]:
+    ledger: Any = LedgerHost.options(name=LEDGER).remote(tmp_path / "ledger.sqlite", 0, 10)
+    ray.get(ledger.__ray_ready__.remote())
+    yield ledger
+    end([ledger])
+    actor.cache_clear()
+
+
+def serve(folder: Path, token: RunToken, indices: tuple[int, ...] = (0, 1)) -> Any:
+    return ShardHost.remote(sgd_layout(shards=3), indices, folder / "shards", "127.0.0.1", token)
+
+
+def test_a_shard_is_served_once_whoever_served_it_before_can_write_no_more(tmp_path: Path, ledger: Any) -> None:
+    token = RunToken.new(os.environ, "nonce")
+    first, beside = serve(tmp_path, token), serve(tmp_path, token, (2,))
+    ray.get([first.ready.remote(), beside.ready.remote()])
+    second = serve(tmp_path, token, (1,))  # as Ray does that has lost sight of the first one's node
+    started = second.ready.remote()
+    assert ray.wait([started], timeout=3) == ([], [started])
+    ray.kill(first)
+    ray.get(started, timeout=60)
+    for host in beside, second:
+        ray.kill(host)
+
+
+def test_the_store_is_opened_with_the_clusters_token_and_with_no_other(
+    tmp_path: Path, ledger: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = RunToken.new(os.environ, "nonce")
+    host = serve(tmp_path, token, (0, 1, 2))
+    ray.get(host.ready.remote())
+    store = open_store(sgd_layout(shards=3), ledger, token)
+    store.initialize({"x": torch.zeros(10)})
+    store.close()
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", "another")
+        with pytest.raises(CredentialsError, match="the cluster's token that the driver has, got another one"):
+            open_store(sgd_layout(shards=3), ledger, token)
+    addresses = ray.get(ledger.addresses.remote())
+    # Neither what travels through Ray nor the cluster's token is the secret itself.
+    for wrong in token.nonce, os.environ["RAY_AUTH_TOKEN"], None:
+        stranger = GrpcStore(sgd_layout(shards=3), addresses, token=wrong, patience_s=5)
+        with pytest.raises(Unauthenticated):
+            stranger.pull()
+        stranger.close()
+    ray.kill(host)
+
+
+def test_a_shard_host_without_the_clusters_token_says_so(tmp_path: Path, ledger: Any) -> None:
+    token = RunToken.new({"RAY_AUTH_TOKEN": "of another cluster"}, "nonce")
+    with pytest.raises(ray.exceptions.RayActorError, match="must have the cluster's token that the driver has"):
+        ray.get(serve(tmp_path, token).ready.remote())
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)

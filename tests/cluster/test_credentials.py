@@ -196,3 +196,14 @@ def test_a_certificate_must_fit_the_authority_the_time_the_use_and_the_host(
     for environment, host, reason in cases:
         with pytest.raises(CredentialsError, match=f"RAY_TLS_SERVER_CERT must be valid now .*{reason}"):
             shards_tls(environment, host)
+
+
+def test_the_commands_of_the_security_page_make_certificates_that_fit(tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    commands = page[page.index("    openssl req -x509") : page.index("A launch tries the three files out")]
+    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, check=True, capture_output=True)
+    environment = Issued(
+        key=tmp_path / "node.key", certificate=tmp_path / "node.pem", authority=tmp_path / "ca.pem"
+    ).environment
+    for host in "10.0.0.7", "127.0.0.1", "localhost":
+        assert shards_tls(environment, host) is not None

@@ -19,7 +19,7 @@ from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.recipes import RECIPES
 from cluster.run import execute
-from cluster.run_folder import RunFolder, existing_run, run_folder, writing
+from cluster.run_folder import RunFolder, RunFolderError, existing_run, run_folder, sole_writer, writing
 from cluster.status import read_status
 from controller.searcher import Proposal
 from tests.cluster.searches import finish, nascluster, status, wait_until
@@ -32,6 +32,18 @@ SMALL = ["launch", "synthetic", "--local", "--max-children", "2", "--name", "dem
 OUTCOME = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=0)
 
 EndsAfter = Callable[[float], None]
+
+
+def test_a_file_has_one_writer(tmp_path: Path) -> None:
+    path = tmp_path / "shards" / "shard-000"
+    first = sole_writer(path, 0.0)
+    sole_writer(path.with_name("shard-001"), 0.0).close()
+    with pytest.raises(RunFolderError, match=r"shard-000 must have one writer, .* has held shard-000.lock for 0.2 s"):
+        sole_writer(path, 0.2)
+    later = threading.Timer(0.3, first.close)
+    later.start()
+    sole_writer(path, 30.0).close()
+    later.join()
 
 
 @pytest.fixture
