@@ -58,7 +58,7 @@ def changed_checkout(folder: Path) -> Path:
     """The packages, with a change that no node has: it shows in what the workers tell."""
     for name in ("child_trainer", "cluster", "controller", "ps"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    source = folder / "cluster" / "actors.py"
+    source = folder / "cluster" / "links.py"
     changed = source.read_text().replace('f"worker-{slot}@', 'f"changed-worker-{slot}@')
     assert changed != source.read_text()
     source.write_text(changed)
