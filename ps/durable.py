@@ -152,7 +152,8 @@ class DurableShard:
         """The shard's counters."""
         with self._lock:
             self._require_open()
-            return replace(self._shard.status(), writes=self._writes)
+            status = replace(self._shard.status(), writes=self._writes)
+            return self._file.tell(status) if self._file else status
 
     def close(self) -> None:
         """Write what is not yet on disk, and refuse all that comes later. Closing twice is allowed.
