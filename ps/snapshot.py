@@ -38,6 +38,7 @@ class SnapshotFile:
         self._layout = layout
         self._index = index
         self._clock = clock
+        self._writes = 0
         self._last: tuple[float, float, int] | None = None  # the last write: when it ended, its seconds and bytes
         self.path = directory / f"shard-{index:03d}.safetensors"
         """The newest snapshot."""
@@ -71,16 +72,17 @@ class SnapshotFile:
         temporary.replace(self.path)
         _sync_directory(self.path.parent)
         ended = self._clock()
+        self._writes += 1
         self._last = ended, ended - begun, len(content)
 
     def tell(self, status: ShardStatus) -> ShardStatus:
-        """The status with the figures of the last write of this process, if there was one."""
+        """The status with the number of writes of this process, and the figures of the last, if there was one."""
         last = self._last
         if last is None:
             return status
         ended, seconds, size = last
         age = self._clock() - ended
-        return replace(status, snapshot_age_s=age, snapshot_write_s=seconds, snapshot_bytes=size)
+        return replace(status, writes=self._writes, snapshot_age_s=age, snapshot_write_s=seconds, snapshot_bytes=size)
 
     def load(self) -> tuple[ShardState, bool] | None:
         """The newest readable state and whether it is only the previous one, or `None` if none was ever written.

@@ -138,5 +138,5 @@ def test_what_the_last_write_took_is_told(tmp_path: Path):
     assert file.tell(status) is status
     file.write(state(1))
     told = file.tell(status)
-    assert (told.snapshot_age_s, told.snapshot_write_s) == (7.0, 0.25)
+    assert (told.writes, told.snapshot_age_s, told.snapshot_write_s) == (1, 7.0, 0.25)
     assert told.snapshot_bytes == (tmp_path / NEWEST).stat().st_size
