@@ -42,7 +42,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   launch RECIPE [options]   start a search; `nascluster launch RECIPE --help` lists every option
   resume NAME               go on with a search that was stopped or killed
   stop NAME                 let a search end what is in training, then stop it, to be resumed
-  status NAME [--json]      where a search stands, from any terminal, while it runs or after
+  status NAME [--json]      where a search stands, from any terminal, while it runs or after; --watch keeps showing it
   best NAME [--json]        its best child
   failures NAME [--json]    the attempts that failed, by cause, with the error and where it was
   doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
@@ -103,7 +103,13 @@ def _launch(arguments: list[str]) -> int:
 
 
 def _resume(arguments: list[str]) -> int:
-    def resume(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, on: Where = "as-before") -> int:
+    def resume(
+        name: Name,
+        *,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+        on: Where = "as-before",
+        metrics_port: Annotated[int | None, tyro.conf.arg(help="Another port for metrics; unset: as before.")] = None,
+    ) -> int:
         """Go on with a search that was stopped or killed, from its folder alone."""
         folder = resumable_run(storage_path, name, print)
         config = folder.read_config()
@@ -114,15 +120,29 @@ def _resume(arguments: list[str]) -> int:
             if status.state == "finished":
                 raise UsageError(f"the run {name!r} has finished: all {status.max_children} children have ended")
         check_data(config.task)
+        if metrics_port is not None:  # the port of before may be another's by now
+            config = replace(config, metrics=replace(config.metrics, metrics_port=metrics_port))
         return _execute(config if on == "as-before" else replace(config, local=on == "local"), folder)
 
     return _cli(resume, arguments)
 
 
 def _status(arguments: list[str]) -> int:
-    def status(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, as_json: Json = False) -> int:
+    def status(
+        name: Name,
+        *,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+        as_json: Json = False,
+        watch: Annotated[bool, tyro.conf.arg(help="Keep showing it until the search ends, or Ctrl-C.")] = False,
+    ) -> int:
         """Where a search stands, from any terminal, while it runs or after."""
+        if watch and as_json:
+            raise UsageError("`--watch` shows a panel and `--json` prints an object: give one of them")
         found = _read(existing_run(storage_path, name))
+        if watch:
+            from cluster.watching import watch as watched
+
+            found = watched(lambda: _read(existing_run(storage_path, name)), Console())
         if as_json:
             print(json.dumps(found.to_json(), indent=2))
         else:

@@ -22,6 +22,7 @@ from cluster.credentials import RunToken, check_credentials
 from cluster.fleet import Fleet, asking
 from cluster.joining import join
 from cluster.links import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
+from cluster.metrics.observing import Observe, unobserved
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight, needs_of
 from cluster.plan import Plan, Seat, plan
@@ -96,7 +97,12 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
 
 
 def run_distributed(
-    config: RunConfig, folder: RunFolder, cluster: Cluster, watch: Watch, say: Callable[[str], object]
+    config: RunConfig,
+    folder: RunFolder,
+    cluster: Cluster,
+    watch: Watch,
+    say: Callable[[str], object],
+    observe: Observe = unobserved,
 ) -> None:
     """Run the search to its end.
 
@@ -106,6 +112,7 @@ def run_distributed(
         cluster: what there is to run on.
         watch: shows the run while it runs, and calls what it is given to say that the run is alive.
         say: told where everything runs, of what is waited for, and of nodes and workers that come and go.
+        observe: given the way to ask a shard for its counters.
     """
     # The folder is on this node, and so is everything that writes into it but the shards.
     here: dict[str, Any] = {
@@ -133,7 +140,8 @@ def run_distributed(
         serving = [host.serve.remote() for host in shard_hosts]
         look = functools.partial(fleet.look, ledger, say) if cluster.joined else lambda: None
         try:
-            _wait(ended, serving, fleet.pool, folder, say, look)
+            with _observed(layout, token, observe):
+                _wait(ended, serving, fleet.pool, folder, say, look)
         finally:
             _end([*hosts, *shard_hosts], [*ended, *serving])
         del held  # Ray ends an actor that nobody holds: they had to be held until here
@@ -217,6 +225,20 @@ def _serve_shards(
     store.initialize(initial_values(groups))
     store.close()
     return layout, hosts
+
+
+@contextmanager
+def _observed(layout: Layout | None, token: RunToken, observe: Observe) -> Iterator[None]:
+    """Let the shards be asked for their counters, without patience: one that is away is a fact to be told."""
+    if layout is None or observe is unobserved:
+        yield
+        return
+    store = open_store(layout, actor(LEDGER), token, deadline_s=LOOK_S, patience_s=0.0)
+    try:
+        with observe(layout.shards, store.shard_status):
+            yield
+    finally:
+        store.close()
 
 
 def _hush() -> None:

@@ -34,6 +34,9 @@ Handle = Any
 LEDGER, POOL, CHECKPOINTS = "ledger", "pool", "checkpoints"
 """Names by which the actors of one run find each other. Runs side by side have namespaces of their own."""
 
+DEADLINE_S = 10.0
+"""Seconds for one attempt of one call to a shard."""
+
 PATIENCE_S = 600.0
 """Seconds in which a shard that died must be back before the run ends, to be resumed later."""
 
@@ -251,8 +254,17 @@ class PoolEvaluator:
         return [(self._waiting.pop(ref), ray.get(ref)) for ref in ready]
 
 
-def open_store(layout: Layout, ledger: Handle, token: RunToken) -> GrpcStore:
+def open_store(
+    layout: Layout,
+    ledger: Handle,
+    token: RunToken,
+    *,
+    deadline_s: float = DEADLINE_S,
+    patience_s: float = PATIENCE_S,
+) -> GrpcStore:
     """The shards' client, which asks the ledger where they are, and again whenever one cannot be reached.
+
+    One attempt of a call takes at most `deadline_s`, and failed attempts are repeated for `patience_s`.
 
     Raises:
         CredentialsError: this node's token or certificates are not what they must be.
@@ -264,7 +276,8 @@ def open_store(layout: Layout, ledger: Handle, token: RunToken) -> GrpcStore:
         lambda: ray.get(ledger.addresses.remote()),
         token=token.secret(os.environ, ray.util.get_node_ip_address()),
         tls=shards_tls(os.environ),
-        patience_s=PATIENCE_S,
+        deadline_s=deadline_s,
+        patience_s=patience_s,
     )
 
 

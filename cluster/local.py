@@ -1,11 +1,13 @@
 """A run in this one process, without Ray: the reference, the debugger, and the single-node test mode."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 from cluster.config import RunConfig
 from cluster.evaluator import InProcessEvaluator
 from cluster.ledger import Ledger
+from cluster.metrics.observing import Observe, unobserved
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.placement import gpus_per_child
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
@@ -25,8 +27,12 @@ def check_locally(config: RunConfig) -> bool:
     return gpus_per_child(config.topology, gpus, can_grow=False) > 0
 
 
-def run_locally(config: RunConfig, folder: RunFolder, ledger: Ledger, *, gpu: bool = False) -> None:
+def run_locally(
+    config: RunConfig, folder: RunFolder, ledger: Ledger, *, gpu: bool = False, observe: Observe = unobserved
+) -> None:
     """Run the search to its end. The replicas take turns, a child at a time, so that a seed fixes everything.
+
+    `observe` is given the way to ask a shard for its counters.
 
     Raises:
         Stopped: the run was asked to stop.
@@ -54,11 +60,12 @@ def run_locally(config: RunConfig, folder: RunFolder, ledger: Ledger, *, gpu: bo
         replica_loop(make_replica(config, index, store, evaluator, ledger))
         for index, evaluator in enumerate(evaluators)
     ]
-    while turns:
-        if folder.stop_asked():
-            raise Stopped
-        # A replica that goes on yields None; one that has come to its end gives the default.
-        turns = [turn for turn in turns if next(turn, turn) is None]
+    with observe(config.topology.shards, lambda index: store.status()[index]) if store else nullcontext():
+        while turns:
+            if folder.stop_asked():
+                raise Stopped
+            # A replica that goes on yields None; one that has come to its end gives the default.
+            turns = [turn for turn in turns if next(turn, turn) is None]
 
 
 def _checkpoints(config: RunConfig, folder: RunFolder, ledger: Ledger) -> CheckpointFolder | None:

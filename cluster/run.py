@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
+from cluster.metrics.observing import Observe, unobserved
 from cluster.pool.checkpoints import CheckpointFolder
 from cluster.progress import Progress
 from cluster.remote.claims import TakenOver
@@ -22,6 +24,9 @@ from cluster.remote.working_copy import driving
 from cluster.run_folder import READER_S, WRITERS_S, RunFolder, RunFolderError, Stopped
 from cluster.status import Status, last_line, read_status
 from cluster.summary import summary
+
+if TYPE_CHECKING:
+    from cluster.metrics.exporter import Exporter
 
 EXIT_STATUS = {"finished": 0, "failed": 1, "stopped": 130}
 
@@ -89,8 +94,9 @@ def _drive(config: RunConfig, folder: RunFolder, console: Console, course: _Cour
 
     takeover = _Takeover()
     state, message = "finished", ""
+    # The metrics are served until the end is recorded.
     # What is on `until_copied` ends after the last copy to the object store, which comes with the end of `stack`.
-    with ExitStack() as until_copied, ExitStack() as stack:
+    with _metrics(config) as exporter, ExitStack() as until_copied, ExitStack() as stack:
 
         def begin() -> None:
             course.starting = True
@@ -98,10 +104,14 @@ def _drive(config: RunConfig, folder: RunFolder, console: Console, course: _Cour
             course.begun = True
             takeover.interrupts(True)
             say(f"Run {folder.name} in {folder.place}")
+            if exporter:
+                stack.enter_context(exporter.announced(folder, config))
+                say(f"Metrics for Prometheus at http://{exporter.target}/metrics")
 
         try:
             try:
-                (_run_here if config.local else _run_on_ray)(config, folder, console, begin)
+                observe = exporter.asking if exporter else unobserved
+                (_run_here if config.local else _run_on_ray)(config, folder, console, begin, observe)
             finally:
                 takeover.interrupts(False)
         except Stopped:
@@ -168,7 +178,18 @@ def _note(folder: RunFolder, error: Exception) -> None:
         folder.error.write_text("".join(traceback.format_exception(error)))
 
 
-def _run_here(config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None]) -> None:
+def _metrics(config: RunConfig) -> "AbstractContextManager[Exporter | None]":
+    """What serves the run's metrics, if they are wanted; the port is taken before anything else is done."""
+    if config.metrics.metrics_port is None:
+        return nullcontext()
+    from cluster.metrics.exporter import exporting
+
+    return exporting(config.metrics)
+
+
+def _run_here(
+    config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None], observe: Observe
+) -> None:
     from cluster.local import check_locally, run_locally
 
     gpu = check_locally(config)
@@ -177,12 +198,14 @@ def _run_here(config: RunConfig, folder: RunFolder, console: Console, begin: Cal
     try:
         ledger.begin(workers=1)
         with _interruptible(), Progress(folder, console, ledger.beat):
-            run_locally(config, folder, ledger, gpu=gpu)
+            run_locally(config, folder, ledger, gpu=gpu, observe=observe)
     finally:
         ledger.close()
 
 
-def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None]) -> None:
+def _run_on_ray(
+    config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None], observe: Observe
+) -> None:
     from cluster.distributed import cluster, run_distributed
     from cluster.inspection import check_nodes, session
 
@@ -195,7 +218,7 @@ def _run_on_ray(config: RunConfig, folder: RunFolder, console: Console, begin: C
         begin()
         session().write(folder)
         say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")
-        run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say)
+        run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say, observe)
 
 
 class _Takeover:

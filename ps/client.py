@@ -152,6 +152,10 @@ class GrpcStore:
         """See `ParameterStore.status`."""
         return self._on_every_shard(self._shard_status)
 
+    def shard_status(self, shard: int) -> ShardStatus:
+        """One shard's counters, whatever is with the others; raises what `status` raises."""
+        return self._shard_status(shard, time.monotonic() + self._patience_s)
+
     def close(self) -> None:
         """Hang up; calls under way in other threads raise `StoreUnavailable`. The servers run on."""
         self._closed.set()

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -77,7 +77,6 @@ class DurableShard:
         self._durable: ShardState | None = None  # what the last commit wrote; never set where nothing is committed
         self._dirty = False
         self._failure: str | None = None  # why the last periodic write failed
-        self._writes = 0
         self._closed = threading.Event()
         self._writer: threading.Thread | None = None
         if self._file is not None:
@@ -152,7 +151,8 @@ class DurableShard:
         """The shard's counters."""
         with self._lock:
             self._require_open()
-            return replace(self._shard.status(), writes=self._writes)
+            status = self._shard.status()
+            return self._file.tell(status) if self._file else status
 
     def close(self) -> None:
         """Write what is not yet on disk, and refuse all that comes later. Closing twice is allowed.
@@ -182,7 +182,6 @@ class DurableShard:
             file.write(state)
         except OSError as error:
             raise NotDurable(f"cannot start from {file.path}: {error}") from error
-        self._writes += 1
         self._durable = state if self._commits else None
 
     def _answer_waiting(self) -> None:
@@ -244,7 +243,6 @@ class DurableShard:
         state = self._shard.state()
         self._file.write(state)
         self._durable, self._dirty = state, False
-        self._writes += 1
 
     def _write_every(self, interval_s: float) -> None:
         while not self._closed.wait(interval_s):
@@ -266,7 +264,6 @@ class DurableShard:
                 self._dirty, self._failure = True, str(failure)
         else:
             with self._lock:
-                self._writes += 1
                 self._failure = None
 
     def _not_durable(self, error: OSError) -> NotDurable:

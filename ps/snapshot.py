@@ -8,6 +8,9 @@ import hashlib
 import json
 import logging
 import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
@@ -17,6 +20,7 @@ from torch import Tensor
 from ps.codec import encode
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.messages import ShardState
+from ps.status import ShardStatus
 from ps.store import Layout
 
 _LOG = logging.getLogger(__name__)
@@ -26,11 +30,16 @@ FORMAT = "nascluster-shard-1"
 
 
 class SnapshotFile:
-    """Where one shard's state is written to and read from."""
+    """Where one shard's state is written to and read from. `clock` gives seconds that never go back."""
 
-    def __init__(self, directory: Path, layout: Layout, index: int) -> None:
+    def __init__(
+        self, directory: Path, layout: Layout, index: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._layout = layout
         self._index = index
+        self._clock = clock
+        self._writes = 0
+        self._last: tuple[float, float, int] | None = None  # the last write: when it ended, its seconds and bytes
         self.path = directory / f"shard-{index:03d}.safetensors"
         """The newest snapshot."""
         self.previous = directory / f"shard-{index:03d}.previous.safetensors"
@@ -42,6 +51,7 @@ class SnapshotFile:
         Raises:
             OSError: it may or may not be on disk, but what was on disk before can still be read.
         """
+        begun = self._clock()
         header = {
             "format": FORMAT,
             "run": self._layout.run,
@@ -61,6 +71,18 @@ class SnapshotFile:
             self.path.replace(self.previous)
         temporary.replace(self.path)
         _sync_directory(self.path.parent)
+        ended = self._clock()
+        self._writes += 1
+        self._last = ended, ended - begun, len(content)
+
+    def tell(self, status: ShardStatus) -> ShardStatus:
+        """The status with the number of writes of this process, and the figures of the last, if there was one."""
+        last = self._last
+        if last is None:
+            return status
+        ended, seconds, size = last
+        age = self._clock() - ended
+        return replace(status, writes=self._writes, snapshot_age_s=age, snapshot_write_s=seconds, snapshot_bytes=size)
 
     def load(self) -> tuple[ShardState, bool] | None:
         """The newest readable state and whether it is only the previous one, or `None` if none was ever written.

@@ -19,6 +19,9 @@ class ShardStatus:
         elements: length of its range of the flattened vector.
         clients: clients in its deduplication table.
         writes: snapshots written.
+        snapshot_age_s: seconds since the last of them was on disk.
+        snapshot_write_s: seconds that it took to write.
+        snapshot_bytes: its size; 0 where none is written.
     """
 
     index: int
@@ -32,3 +35,6 @@ class ShardStatus:
     elements: int
     clients: int
     writes: int = 0
+    snapshot_age_s: float = 0.0
+    snapshot_write_s: float = 0.0
+    snapshot_bytes: int = 0

@@ -117,7 +117,7 @@ class StatusRequest(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("index", "version", "incarnation", "initialized", "pushes", "duplicates", "rejected", "elements", "clients", "writes", "dropped")
+    __slots__ = ("index", "version", "incarnation", "initialized", "pushes", "duplicates", "rejected", "elements", "clients", "writes", "dropped", "snapshot_age_s", "snapshot_write_s", "snapshot_bytes")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,9 @@ class StatusReply(_message.Message):
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_WRITE_S_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_BYTES_FIELD_NUMBER: _ClassVar[int]
     index: int
     version: int
     incarnation: int
@@ -140,4 +143,7 @@ class StatusReply(_message.Message):
     clients: int
     writes: int
     dropped: int
-    def __init__(self, index: _Optional[int] = ..., version: _Optional[int] = ..., incarnation: _Optional[int] = ..., initialized: _Optional[bool] = ..., pushes: _Optional[int] = ..., duplicates: _Optional[int] = ..., rejected: _Optional[int] = ..., elements: _Optional[int] = ..., clients: _Optional[int] = ..., writes: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
+    snapshot_age_s: float
+    snapshot_write_s: float
+    snapshot_bytes: int
+    def __init__(self, index: _Optional[int] = ..., version: _Optional[int] = ..., incarnation: _Optional[int] = ..., initialized: _Optional[bool] = ..., pushes: _Optional[int] = ..., duplicates: _Optional[int] = ..., rejected: _Optional[int] = ..., elements: _Optional[int] = ..., clients: _Optional[int] = ..., writes: _Optional[int] = ..., dropped: _Optional[int] = ..., snapshot_age_s: _Optional[float] = ..., snapshot_write_s: _Optional[float] = ..., snapshot_bytes: _Optional[int] = ...) -> None: ...

@@ -17,6 +17,7 @@ from child_trainer.outcome import Outcome
 from cluster import cli
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
+from cluster.metrics.observing import Observe
 from cluster.recipes import RECIPES
 from cluster.run import execute
 from cluster.run_folder import RunFolder, RunFolderError, existing_run, run_folder, sole_writer, writing
@@ -60,7 +61,7 @@ def last_writer_goes(monkeypatch: pytest.MonkeyPatch) -> Iterator[EndsAfter]:
                 ledger.finish(2, OUTCOME, 0.5)
                 ledger.close()
 
-        def run_locally(config: RunConfig, folder: RunFolder, ledger: Ledger, *, gpu: bool) -> None:
+        def run_locally(config: RunConfig, folder: RunFolder, ledger: Ledger, *, gpu: bool, observe: Observe) -> None:
             ledger.admit(0, 1, [Proposal(tokens=(0,), architecture=architecture())] * 2, ())
             ledger.finish(1, OUTCOME, 0.5)
             threads.append(threading.Thread(target=linger, args=(folder,)))

@@ -15,7 +15,12 @@ from ray.scripts.scripts import cli as ray_cli
 from cluster import cli
 from tests.deploy.files import DEPLOY, ROOT, code_lines, documents
 
-PAGES = [ROOT / "README.md", DEPLOY / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(DEPLOY.glob("**/README.md")),
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("**/*.md")),
+]
 
 SCRIPT = "launch-or-resume.sh"
 

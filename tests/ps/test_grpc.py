@@ -147,6 +147,16 @@ def test_an_absent_server_is_named_when_the_patience_is_over(serve: Serve, conne
     assert time.monotonic() - began < 5
 
 
+def test_one_shard_tells_its_counters_while_another_is_away(tmp_path: Path, serve: Serve):
+    address = serve(directory=tmp_path).address
+    store = GrpcStore(LAYOUT, [address, "127.0.0.1:1"], deadline_s=2, patience_s=0)
+    told = store.shard_status(0)
+    assert (told.index, told.writes, told.snapshot_bytes > 0) == (0, 1, True)
+    with pytest.raises(StoreUnavailable, match=r"shard 1 at 127\.0\.0\.1:1"):
+        store.shard_status(1)
+    store.close()
+
+
 def test_closing_wakes_a_call_that_waits(serve: Serve, connect: Connect):
     server = serve()
     server.stop(grace_s=0)

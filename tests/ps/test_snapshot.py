@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.local import LocalStore
-from ps.shard import ShardState
+from ps.shard import Shard, ShardState
 from ps.snapshot import SnapshotFile
 from ps.store import Layout, Push
 from tests.contracts.parameter_store import sgd_layout
@@ -129,3 +129,14 @@ def test_files_of_another_run_or_layout_are_refused(tmp_path: Path, other: Layou
     with pytest.raises(WrongRun, match=f"{NEWEST} belongs to"):
         LocalStore(other, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_the_last_write_took_is_told(tmp_path: Path):
+    status = Shard(LAYOUT, 0).status()
+    times = iter([100.0, 100.25, 107.25])
+    file = SnapshotFile(tmp_path, LAYOUT, 0, clock=lambda: next(times))
+    assert file.tell(status) is status
+    file.write(state(1))
+    told = file.tell(status)
+    assert (told.writes, told.snapshot_age_s, told.snapshot_write_s) == (1, 7.0, 0.25)
+    assert told.snapshot_bytes == (tmp_path / NEWEST).stat().st_size

@@ -1,0 +1,363 @@
+"""Grafana's three dashboards as data. `python deploy/observability/dashboards.py` writes the JSON beside it anew."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "grafana" / "dashboards"
+
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+WIDTH, HEIGHT, STAT_HEIGHT = 8, 8, 4
+"""Of a panel, in Grafana's units: 24 make a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One panel.
+
+    Attributes:
+        title, description: for whoever looks at it.
+        unit: Grafana's name of it.
+        series: (expression, legend) of each.
+        kind: Grafana's type of panel.
+        stacked: the series are parts of a whole.
+    """
+
+    title: str
+    description: str
+    unit: str
+    series: Sequence[tuple[str, str]]
+    kind: str = "timeseries"
+    stacked: bool = False
+
+    @property
+    def is_stat(self) -> bool:
+        """Whether it is one number."""
+        return self.kind == "stat"
+
+
+def stat(title: str, unit: str, expression: str, description: str) -> Panel:
+    """A single number for each run."""
+    return Panel(
+        title=title, unit=unit, series=[(expression, "{{run}}")], description=description, kind="stat"
+    )  # fmt: skip
+
+
+def plot(title: str, unit: str, description: str, *series: tuple[str, str], stacked: bool = False) -> Panel:
+    """Curves against time."""
+    return Panel(title=title, unit=unit, series=series, description=description, stacked=stacked)
+
+
+def metric(name: str, more: str = "") -> str:
+    """The series of the chosen runs."""
+    return f'nascluster_{name}{{run=~"$run"{more}}}'
+
+
+def rate(name: str, more: str = "", over: str = "$__rate_interval") -> str:
+    """A counter's growth in a second."""
+    return f"rate({metric(name, more)}[{over}])"
+
+
+def quantiles(name: str) -> list[tuple[str, str]]:
+    """The median, and the two that hurt, of a histogram."""
+    buckets = f"sum by (run, le) ({rate(f'{name}_bucket')})"
+    return [(f"histogram_quantile({q}, {buckets})", f"p{q * 100:.0f} {{{{run}}}}") for q in (0.5, 0.95, 0.99)]
+
+
+ENDED = f"({metric('children_finished_total')} + on (run) sum by (run) ({metric('children_failed_total')}))"
+PACE = (
+    f"({rate('children_finished_total', over='30m')}"
+    f" + on (run) sum by (run) ({rate('children_failed_total', over='30m')}))"
+)
+FAULT, PREEMPTED = ', cause!="preempted"', ', cause="preempted"'
+LEFT_S = f"({metric('children_max')} - on (run) {ENDED}) / on (run) ({PACE} > 0)"
+
+SEARCH = (
+    stat("Best reward", "none", metric("reward_best"), "The highest reward of a child so far."),
+    stat("Children ended", "short", ENDED, "Children that finished or failed, in all starts of the run."),
+    stat("Progress", "percentunit", f"{ENDED} / on (run) {metric('children_max')}", "Of the children of the search."),
+    stat("Children in an hour", "short", f"3600 * {PACE}", "Children that ended in an hour, over the last 30 minutes."),
+    stat("Time left", "s", LEFT_S, "To the last child at the pace of the last 30 minutes."),
+    stat(
+        "Cost left",
+        "h",
+        f"{metric('workers')} * on (run) {LEFT_S} / 3600",
+        "Worker hours to the last child: GPU hours where a worker has a GPU of its own.",
+    ),
+    plot(
+        "Reward",
+        "none",
+        "Mean of the last 100 children, the best so far, and what the searcher compares with.",
+        (metric("reward_recent"), "mean {{run}}"),
+        (metric("reward_best"), "best {{run}}"),
+        (metric("reward_baseline"), "baseline {{run}}"),
+    ),
+    plot(
+        "Policy entropy",
+        "none",
+        "In nats, of a whole architecture. It falls as the policy comes to prefer something; near 0 it samples one.",
+        (metric("policy_entropy_nats"), "{{run}}"),
+    ),
+    plot(
+        "Distinct architectures",
+        "percentunit",
+        "Of the last 100 children: 100 % when no two are the same network.",
+        (metric("architectures_distinct_ratio"), "{{run}}"),
+    ),
+    plot(
+        "Children now",
+        "short",
+        "In training, and waiting for a worker.",
+        (metric("children_running"), "in training {{run}}"),
+        (metric("children_waiting"), "waiting {{run}}"),
+        stacked=True,
+    ),
+    plot(
+        "Children in an hour",
+        "short",
+        "Sampled by the replicas, and finished by the workers.",
+        (f"3600 * {rate('children_sampled_total')}", "sampled {{run}}"),
+        (f"3600 * {rate('children_finished_total')}", "finished {{run}}"),
+    ),
+    plot(
+        "Children that failed",
+        "short",
+        "Given up in an hour, by cause.",
+        (f"3600 * {rate('children_failed_total')}", "{{cause}} {{run}}"),
+        stacked=True,
+    ),
+    plot(
+        "Depth",
+        "short",
+        "Mean number of nodes of the last 100 children's architectures.",
+        (metric("architecture_nodes"), "{{run}}"),
+    ),
+    plot(
+        "Batches learnt from",
+        "short",
+        "In an hour; each is one gradient of a replica.",
+        (f"3600 * {rate('batches_learned_total')}", "{{run}}"),
+    ),
+    plot(
+        "Ledger",
+        "s",
+        "Age of the last sign of life, sent every second: how far the ledger is behind what there is to record.",
+        (metric("ledger_beat_age_seconds"), "{{run}}"),
+    ),
+)
+
+PARAMETER_SERVER = (
+    stat("Shards up", "short", f"sum by (run) ({metric('shard_up')})", "Shards that answer."),
+    stat(
+        "Version skew",
+        "short",
+        f"max by (run) ({metric('shard_version')}) - min by (run) ({metric('shard_version')})",
+        "Steps between the shard that is furthest and the one that is furthest behind.",
+    ),
+    stat("Parameters", "short", f"sum by (run) ({metric('shard_elements')})", "Numbers on all shards together."),
+    stat("Shard starts", "short", f"max by (run) ({metric('shard_incarnation')})", "Of the shard most often started."),
+    stat("Clients", "short", f"max by (run) ({metric('shard_clients')})", "Clients that a shard remembers pushes of."),
+    stat(
+        "Snapshots",
+        "bytes",
+        f"sum by (run) ({metric('shard_snapshot_bytes')})",
+        "Size of the last snapshots of all shards.",
+    ),
+    plot(
+        "Pushes",
+        "ops",
+        "Acked pushes as the replicas recorded them, and pulls.",
+        (rate("pushes_total"), "pushes {{run}}"),
+        (rate("pull_seconds_count"), "pulls {{run}}"),
+    ),
+    plot("Pull latency", "s", "What a replica waited for the parameters.", *quantiles("pull_seconds")),
+    plot("Push latency", "s", "What a replica waited for a durable ack.", *quantiles("push_seconds")),
+    plot("Staleness", "short", "Versions by which pushes were stale on a shard.", *quantiles("staleness_versions")),
+    plot(
+        "Versions",
+        "short",
+        "Optimizer steps of the shards that are first and last; they drift apart when one is away.",
+        (f"max by (run) ({metric('shard_version')})", "first {{run}}"),
+        (f"min by (run) ({metric('shard_version')})", "last {{run}}"),
+    ),
+    plot(
+        "Pushes on shards",
+        "ops",
+        "Applied, dropped as too stale, acked again without being applied, and rejected; all shards together.",
+        (f"sum by (run) ({rate('shard_pushes_total')})", "applied {{run}}"),
+        (f"sum by (run) ({rate('shard_dropped_total')})", "dropped {{run}}"),
+        (f"sum by (run) ({rate('shard_duplicates_total')})", "duplicate {{run}}"),
+        (f"sum by (run) ({rate('shard_rejected_total')})", "rejected {{run}}"),
+    ),
+    plot(
+        "Snapshot age",
+        "s",
+        "Since the last snapshot of the shard that has the oldest one. It grows while nothing is pushed.",
+        (f"max by (run) ({metric('shard_snapshot_age_seconds')})", "{{run}}"),
+    ),
+    plot(
+        "Snapshot time",
+        "s",
+        "What the last snapshot took to write and sync, on the slowest shard.",
+        (f"max by (run) ({metric('shard_snapshot_write_seconds')})", "{{run}}"),
+    ),
+    plot(
+        "Bytes",
+        "Bps",
+        "Written as snapshots, and gradients received (4 bytes a number).",
+        (
+            f"sum by (run) ({rate('shard_snapshots_total')} * on (run, shard) {metric('shard_snapshot_bytes')})",
+            "snapshots {{run}}",
+        ),
+        (
+            f"sum by (run) (4 * {rate('shard_pushes_total')} * on (run, shard) {metric('shard_elements')})",
+            "gradients {{run}}",
+        ),
+    ),
+)
+
+WORKERS = (
+    stat("Workers", "short", metric("workers"), "Workers that the run has."),
+    stat(
+        "Busy",
+        "percentunit",
+        f"{metric('workers_busy')} / on (run) ({metric('workers')} > 0)",
+        "Workers that train a child, of all.",
+    ),
+    stat(
+        "Goodput",
+        "percentunit",
+        f"{rate('child_seconds_total', over='30m')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
+        "Training time of children that finished, of the workers' time, over the last 30 minutes.",
+    ),
+    stat("Replicas", "short", metric("replicas"), "Controller replicas that hand children to the workers."),
+    stat("Run time", "s", metric("run_seconds"), "How long the run has run, pauses apart."),
+    stat(
+        "Last child",
+        "s",
+        f"time() - {metric('last_child_timestamp_seconds')}",
+        "Since the last child ended, finished or failed.",
+    ),
+    plot(
+        "Workers busy",
+        "short",
+        "Workers that train a child, and all there are.",
+        (metric("workers_busy"), "busy {{run}}"),
+        (metric("workers"), "all {{run}}"),
+    ),
+    plot(
+        "Goodput",
+        "percentunit",
+        "Of the workers' time: training of children that finished, and attempts that have ended, whatever came of them."
+        " Long children come in steps.",
+        (
+            f"{rate('child_seconds_total', over='30m')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
+            "useful {{run}}",
+        ),
+        (
+            f"{rate('attempt_seconds_total', over='30m')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
+            "attempts {{run}}",
+        ),
+    ),
+    plot("Queue wait", "s", "From when a child was sampled to its first attempt.", *quantiles("queue_wait_seconds")),
+    plot(
+        "Attempts begun",
+        "short",
+        "In an hour.",
+        (f"3600 * {rate('attempts_started_total')}", "{{run}}"),
+    ),
+    plot(
+        "Attempts ended",
+        "short",
+        "In an hour, by what that meant: an outcome, another try, lost with its worker or its run, or never begun.",
+        (f"3600 * {rate('attempts_ended_total')}", "{{verdict}} {{run}}"),
+        stacked=True,
+    ),
+    plot(
+        "Attempts that failed",
+        "short",
+        "In an hour, by cause, preemptions apart.",
+        (f"3600 * {rate('attempts_failed_total', FAULT)}", "{{cause}} {{run}}"),
+        stacked=True,
+    ),
+    plot(
+        "Preemptions",
+        "short",
+        "Attempts in an hour whose machine was taken away; their children are trained again.",
+        (f"3600 * {rate('attempts_failed_total', PREEMPTED)}", "{{run}}"),
+    ),
+    plot("Seconds of an epoch", "s", "The mean of each child that trained one.", *quantiles("epoch_seconds")),
+)
+
+DASHBOARDS = {
+    "search": ("Search", SEARCH),
+    "parameter-server": ("Parameter server", PARAMETER_SERVER),
+    "workers": ("Workers", WORKERS),
+}
+
+
+def dashboard(name: str, title: str, panels: Sequence[Panel]) -> dict[str, Any]:
+    """Grafana's JSON of one dashboard: single numbers in one row, plots three to a row below."""
+    stats, plots = [p for p in panels if p.is_stat], [p for p in panels if not p.is_stat]
+    width = 24 // len(stats)
+    placed = [(p, {"x": i * width, "y": 0, "w": width, "h": STAT_HEIGHT}) for i, p in enumerate(stats)]
+    for i, p in enumerate(plots):
+        row, column = divmod(i, 24 // WIDTH)
+        placed.append((p, {"x": column * WIDTH, "y": STAT_HEIGHT + row * HEIGHT, "w": WIDTH, "h": HEIGHT}))
+    return {
+        "uid": f"nascluster-{name}",
+        "title": title,
+        "tags": ["nascluster"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "links": [
+            {"type": "dashboards", "title": "nascluster", "tags": ["nascluster"], "asDropdown": False, "keepTime": True,
+             "includeVars": True},
+            {"type": "link", "title": "Ray (nodes, GPUs)", "url": "http://127.0.0.1:8265", "targetBlank": True,
+             "tooltip": "Ray's own dashboard, where the run has a Ray with one"},
+        ],
+        "templating": {"list": [
+            {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
+            {"name": "run", "label": "Run", "type": "query", "datasource": DATASOURCE, "refresh": 2, "sort": 1,
+             "query": {"query": "label_values(nascluster_run_seconds, run)", "refId": "run"},
+             "definition": "label_values(nascluster_run_seconds, run)",
+             "multi": True, "includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}},
+        ]},
+        "panels": [_panel(number, panel, place) for number, (panel, place) in enumerate(placed, start=1)],
+    }  # fmt: skip
+
+
+def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    custom = {"stacking": {"mode": "normal"}, "fillOpacity": 30} if panel.stacked else {}
+    return {
+        "id": number,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.description,
+        "datasource": DATASOURCE,
+        "gridPos": place,
+        "fieldConfig": {"defaults": {"unit": panel.unit, "custom": custom}, "overrides": []},
+        "targets": [
+            {"refId": chr(ord("A") + i), "datasource": DATASOURCE, "expr": expression, "legendFormat": legend}
+            for i, (expression, legend) in enumerate(panel.series)
+        ],
+    }
+
+
+def files() -> dict[str, str]:
+    """File name -> what it must hold."""
+    return {
+        f"{name}.json": json.dumps(dashboard(name, title, panels), indent=2) + "\n"
+        for name, (title, panels) in DASHBOARDS.items()
+    }
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for file, text in files().items():
+        (FOLDER / file).write_text(text)
