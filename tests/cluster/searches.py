@@ -72,7 +72,10 @@ def status(name: str) -> dict[str, Any]:
 
 def session_of(process: int) -> str | None:
     """Which of the commands that these tests started a process belongs to, `None` for none of them."""
-    variables = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
+    try:
+        variables = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
+    except OSError:  # somebody else's, and it has ended meanwhile
+        return None
     return dict(v.partition("=")[::2] for v in variables).get("NASCLUSTER_TEST")
 
 
