@@ -86,9 +86,8 @@ class Connections:
 def poke(host: Handle) -> None:
     """Call the actor, on the connection on which its answer to an earlier call should come.
 
-    An answer that a cut link has swallowed is given up by the sender's system after 20 s, and its connection with it.
-    The receiver, who has nothing to send, would hear of that from Ray after five minutes. If it does send, it hears at
-    once, and Ray makes the call again.
+    An answer that a cut link swallows is given up by its sender's system after 20 s, and the connection with it. Who
+    waits would hear of that from Ray after five minutes; who sends hears at once, and Ray makes the earlier call again.
     """
     host.__ray_ready__.options(max_task_retries=0).remote()
 

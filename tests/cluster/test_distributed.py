@@ -136,7 +136,9 @@ def test_a_killed_actor_comes_back_and_nothing_is_lost_or_done_twice(actor: str)
     after = status(actor)
     assert (after["state"], after["children"]["finished"], after["updates"]) == ("finished", 60, 20)
     db = sqlite3.connect(run_folder(actor) / "ledger.sqlite")
-    assert db.execute("SELECT count(*) FROM attempts").fetchone() == (60,)  # no training was repeated
+    # No training was repeated: an attempt that the pool had written down and not yet sent when it died never began.
+    begun = "SELECT count(*) FROM attempts WHERE verdict <> 'void'"
+    assert db.execute(begun).fetchone() == (60,)
     db.close()
 
 
