@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray import _raylet
 from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
-from ray.experimental.internal_kv import _internal_kv_get
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from cluster import survey
 from cluster.config import Topology
@@ -47,6 +48,15 @@ def test_nodes_are_read_with_what_they_have(cluster: None) -> None:
     assert (stable.cores, stable.gpus, stable.gpu_kind, stable.driver) == (2, 0, None, False)
     assert (gpus.cores, gpus.gpus, gpus.gpu_kind, gpus.memory) == (0, 2, "A100", 10**9)
     assert stable.address == ray.util.get_node_ip_address()
+    assert not survey.has_autoscaler()
+
+
+def test_the_second_autoscaler_is_found_where_ray_says_that_it_runs(cluster: None) -> None:
+    key, namespace = _raylet.GCS_AUTOSCALER_V2_ENABLED_KEY, _raylet.GCS_AUTOSCALER_STATE_NAMESPACE
+    before = _internal_kv_get(key, namespace=namespace)
+    _internal_kv_put(key, b"1", overwrite=True, namespace=namespace)
+    assert survey.has_autoscaler()
+    _internal_kv_put(key, before, overwrite=True, namespace=namespace)
     assert not survey.has_autoscaler()
 
 
