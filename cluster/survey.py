@@ -52,7 +52,8 @@ def nodes() -> tuple[Node, ...]:
 
 def has_autoscaler() -> bool:
     """Whether the cluster can get more nodes by itself."""
-    return can_grow(_internal_kv_get(b"__autoscaling_status"), _internal_kv_get(b"__autoscaler_v2_enabled"))
+    second = _internal_kv_get(b"__autoscaler_v2_enabled", namespace=b"__autoscaler")
+    return can_grow(_internal_kv_get(b"__autoscaling_status"), second)
 
 
 def this_machine() -> Node:
