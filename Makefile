@@ -45,7 +45,7 @@ test: check
 	$(BIN)/python -m pytest
 
 chaos: install
-	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos -s
+	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/test_multinode.py tests/deploy -s
 
 bench: install
 	@set -e; for script in benchmarks/*.py; do \

@@ -9,9 +9,13 @@ import pytest
 
 from tests.chaos.invariants import check
 from tests.chaos.machines import Machines, first_value, start_command, until
+from tests.chaos.script import FACTOR
 from tests.cluster.searches import run_folder
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(FACTOR == 1, reason="takes minutes; NASCLUSTER_CHAOS=10 runs it"),
+]
 
 SMALL = ["--shards", "4", "--replicas", "2", "--children", "4", "--epochs", "5"]
 
