@@ -87,7 +87,7 @@ class _Grower:
             if following is None or following in self.stops - set(self.inputs):
                 return self._with_reads(lines, names, node.inputs)
             name = following
-        return _Tree([*lines, name], names, [], [])
+        return _Tree([*lines, name], names or [name], [], [])
 
     def _with_reads(self, lines: list[str], names: list[str], inputs: tuple[str, ...]) -> _Tree:
         below = [(source, self.grow(source)) for source in inputs]
