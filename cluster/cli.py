@@ -1,4 +1,4 @@
-"""The command line: `nascluster launch | resume | stop | status | best | failures | doctor | recipes`."""
+"""The command line: `nascluster launch | resume | stop | status | best | failures | report | doctor | recipes`."""
 
 import json
 import shlex
@@ -45,6 +45,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   status NAME [--json]      where a search stands, from any terminal, while it runs or after; --watch keeps showing it
   best NAME [--json]        its best child
   failures NAME [--json]    the attempts that failed, by cause, with the error and where it was
+  report NAME [--open]      one HTML page of what it did and found; --watch serves it while the search runs
   doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
   recipes                   the named runs, and what each sets
 
@@ -221,6 +222,12 @@ def _failures(arguments: list[str]) -> int:
     return _cli(failures, arguments)
 
 
+def _report(arguments: list[str]) -> int:
+    from cluster.report.command import report
+
+    return _cli(report, arguments)
+
+
 def _doctor(arguments: list[str]) -> int:
     def doctor(
         name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help="A run's name.")] = None,
@@ -259,6 +266,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "stop": _stop,
     "best": _best,
     "failures": _failures,
+    "report": _report,
     "doctor": _doctor,
     "recipes": _recipes,
 }

@@ -89,7 +89,7 @@ def dots(found: Sequence[Dot], x: Axis, y: Axis) -> list[Markup]:
 
 
 def cells(counts: Mapping[tuple[int, int], int], x: Axis, y: Axis, grid: tuple[Point, Point, int, int]) -> list[Markup]:
-    """Cells that are the darker the more children are in them.
+    """Cells that are the stronger the more children are in them.
 
     Args:
         counts: by column and row.
@@ -136,7 +136,7 @@ def bands(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...]
 
 
 def strips(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...] | None]) -> Markup:
-    """The same where any of the options may be chosen: a row an option, the darker the more often."""
+    """The same where any of the options may be chosen: a row an option, the stronger the more often."""
     height = max(6.0, min(14.0, SMALL_HEIGHT / len(options)))
     width = SMALL_WIDTH / len(shares)
     drawn = [

@@ -11,12 +11,12 @@ from cluster.report.charts import Line, area_chart, bars, line_chart, nothing
 from cluster.report.checklist import checklist
 from cluster.report.facts import Facts, Learned
 from cluster.report.markup import Markup, joined, tag
-from cluster.report.scale import axis, time_unit
+from cluster.report.scale import axis, counted, time_unit
 from cluster.report.search_sections import section
 
 VERDICTS = {
-    "outcome": "gave the child's outcome, good or bad",
-    "retry": "failed, and the child was trained again",
+    "outcome": "gave the outcome, good or bad",
+    "retry": "failed and were retried",
     "late": "given up while it ran",
     "lost": "the run ended around it",
     "void": "never began",
@@ -58,10 +58,11 @@ def shard_section(facts: Facts) -> Markup:
     title = "The parameter server"
     if not facts.learned:
         return section("shards", title, tag("p", "No batch has been learnt from yet.", class_="open"))
-    mode = facts.config.topology.consistency
+    status = facts.status
+    parts = ", ".join(counted(*part) for part in ((status.shards, "shard"), (status.replicas, "replica")))
     note = (
-        f"{facts.status.shards} shards, {facts.status.replicas} replicas, {mode}: {facts.status.updates:,} updates, in"
-        f" {len(facts.learned)} slices by the order in which they were applied."
+        f"{parts}, {facts.config.topology.consistency}: {status.updates:,} updates, in"
+        f" {counted(len(facts.learned), 'slice')} by the order in which they were applied."
     )
     charts = (
         _over_time(facts, "Staleness of pushes", "versions", (("worst", _worst), ("mean", _mean))),
@@ -124,7 +125,8 @@ def work_section(facts: Facts) -> Markup:
         points = [(seconds / unit, value) for seconds, value in work.busy]
         x = axis(f"{name} since the first child", [at for at, _ in points], zero=True)
         y = axis("workers that train", [value for _, value in points] + [facts.status.workers], zero=True)
-        note = f"On average in each of {len(points)} slices, pauses included; there are {facts.status.workers:,}."
+        of = counted(facts.status.workers, "worker")
+        note = f"On average in each of {len(points)} slices, pauses included, of {of}."
         chart = area_chart(title, x, y, points, note)
     else:
         chart = nothing(title, "No attempt has begun.")

@@ -23,7 +23,7 @@ from cluster.report.drawing import architecture_svg
 from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Facts, Place, Progress
 from cluster.report.markup import Markup, joined, tag
 from cluster.report.preferences import Preference
-from cluster.report.scale import axis, short, time_unit
+from cluster.report.scale import axis, counted, short, time_unit
 from cluster.status import FIRST, Best
 from cluster.summary import training_command
 
@@ -35,6 +35,8 @@ COST_LABELS = {
     "flops": "FLOPs of a forward pass on one example",
     "seconds": "seconds of training",
 }
+
+SHORT_LABELS = {"flops": "FLOPs"}
 
 
 def section(name: str, title: str, *content: str) -> Markup:
@@ -95,7 +97,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         (f"{status.failed:,}", f"children {failures(status).partition(' ')[2]}"),
         (f"{status.updates:,}", "updates" + _stale(facts)),
         (f"{facts.distinct:,}", f"different architectures among {status.sampled:,} sampled"),
-        (_percent(facts.utilisation), f"of the time of {status.workers:,} workers was training"),
+        (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
     ]
     if facts.gpu_seconds:
         found.append((f"{facts.gpu_seconds / 3600:,.2f}", "GPU-hours, failed attempts included"))
@@ -132,7 +134,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         f"reward {number(best.reward)}",
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
-        f"trained in {best.seconds:.3g} s",
+        f"trained in {duration(best.seconds) if best.seconds >= 60 else f'{best.seconds:.3g} s'}",
     ]
     file = f"child-{best.child_id}.json"
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
@@ -200,7 +202,9 @@ def _entropy_chart(facts: Facts) -> Markup:
     points = [(seconds / unit, value) for seconds, value in found]
     x = axis(f"{name} since the first child", [at for at, _ in points], zero=True)
     y = axis("nats for an architecture", [value for _, value in points], zero=True)
-    return area_chart(title, x, y, points, "Near zero, it samples the same again and again.")
+    return area_chart(
+        title, x, y, points, "It grows with the depth of the networks; near zero the same is sampled again and again."
+    )
 
 
 def preference_section(facts: Facts) -> Markup:
@@ -226,7 +230,9 @@ def _kind(found: Sequence[Preference]) -> Markup:
         key = legend([(f"o{band_style(i, len(options))}", option) for i, option in enumerate(options)])
     else:
         key = tag(
-            "p", "A row for each earlier layer, 1 at the top; the darker, the more often it was chosen.", class_="soft"
+            "p",
+            "A row for each earlier layer, 1 at the top; the stronger, the more often it was chosen.",
+            class_="soft",
         )
     draw = bands if first.exclusive else strips
     smalls = [draw(_where(p), p.options, p.shares) for p in found[:MOST_LAYERS]]
@@ -259,8 +265,15 @@ def _cloud(facts: Facts, cloud: Cloud) -> Markup:
         shown = dots([_dot(child, label) for child in cloud.children], x, y)
     else:
         shown = cells(cloud.cells, x, y, (cloud.lowest, cloud.highest, COLUMNS, ROWS))
-    note = f"{cloud.count:,} children" + ("" if cloud.children else ", counted in cells: the darker, the more")
-    return cloud_chart(f"By {cloud.cost}", x, y, shown, [_dot(child, label) for child in cloud.front], note)
+    note = f"{cloud.count:,} children" + ("" if cloud.children else ", counted in cells: the stronger, the more")
+    return cloud_chart(
+        f"By {SHORT_LABELS.get(cloud.cost, cloud.cost)}",
+        x,
+        y,
+        shown,
+        [_dot(child, label) for child in cloud.front],
+        note,
+    )
 
 
 def _dot(child: Child, label: str) -> Dot:

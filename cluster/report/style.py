@@ -34,7 +34,7 @@ pre.command { white-space: pre-wrap; }
 .badge.running { color: var(--s0); }
 .badge.stopped, .mark.partly { color: var(--warn); }
 nav { font-size: 13px; display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 8px 0 14px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; margin: 14px 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 10px; margin: 14px 0; }
 .tile { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 8px 12px; }
 .tile b { display: block; font-size: 21px; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: 12.5px; display: block; line-height: 1.35; }
@@ -82,9 +82,9 @@ thead th { color: var(--soft); font-size: 12.5px; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .scroll { overflow-x: auto; }
 table.bars { width: 100%; }
-table.bars th { white-space: nowrap; font-weight: 400; }
-.wide { width: 70%; vertical-align: middle; }
-.bar { height: 10px; min-width: 2px; background: var(--s1); border-radius: 2px; }
+table.bars th { font-weight: 400; width: 45%; }
+.wide { width: 45%; vertical-align: middle; }
+.bar { height: 10px; min-width: 2px; background: var(--s0); border-radius: 2px; }
 .champions { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); gap: 12px;
   align-items: start; }
 .card h3 { margin: 0 0 2px; }
