@@ -57,7 +57,7 @@ def report(
     if watch:
         serve(build, port, lambda url: _served(url, show=open_browser))
         return 0
-    path = _target(existing_run(storage_path, name), output)
+    path = target(existing_run(storage_path, name), output)
     _write(path, first)
     print(path)
     if open_browser:
@@ -76,7 +76,8 @@ def _show(url: str) -> None:
         print(f"There is no browser to show it: open {url} yourself")
 
 
-def _target(folder: RunFolder, output: Path | None) -> Path:
+def target(folder: RunFolder, output: Path | None) -> Path:
+    """The file that is written where `--output` says so much."""
     if output is not None:
         return output.expanduser().absolute()
     # What is here of a run in an object store is a copy, which is replaced by the next one.

@@ -101,7 +101,7 @@ svg .layer.end { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 svg .layer.max-pool, svg .layer.avg-pool, svg .layer.global-avg-pool, svg .layer.batch-norm,
 svg .layer.local-contrast-norm { fill: var(--other); stroke: var(--other-edge); }
 svg .layer-number { fill: var(--soft); }
-svg .state { fill: var(--s1); font-weight: 600; }
+svg .state { fill: var(--s1); font-weight: 600; stroke: var(--card); stroke-width: 4px; paint-order: stroke; }
 svg .wire { stroke: var(--soft); fill: none; stroke-width: 1.5; }
 svg .wire.again { stroke-dasharray: 4 3; stroke: var(--s1); }
 svg .skip { stroke: var(--s1); fill: none; stroke-width: 1.3; opacity: .6; }
