@@ -25,6 +25,12 @@ def joined(parts: Iterable[str], between: str = "") -> Markup:
     return Markup(text(between).join(text(part) for part in parts))
 
 
+def prose(sentence: str) -> Markup:
+    """A sentence in which what stands between two backticks is code."""
+    parts = sentence.split("`")
+    return joined(tag("code", part) if place % 2 else part for place, part in enumerate(parts))
+
+
 def tag(element: str, /, *children: str, **attributes: Attribute) -> Markup:
     """One element.
 

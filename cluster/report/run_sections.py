@@ -10,7 +10,7 @@ from cluster.recipes import differences
 from cluster.report.charts import Line, area_chart, bars, line_chart, nothing
 from cluster.report.checklist import checklist
 from cluster.report.facts import Facts, Learned
-from cluster.report.markup import Markup, joined, tag
+from cluster.report.markup import Markup, joined, prose, tag
 from cluster.report.scale import axis, counted, time_unit
 from cluster.report.search_sections import section
 
@@ -34,7 +34,7 @@ def trouble_section(facts: Facts) -> Markup:
     else:
         causes = nothing("Failed attempts by cause", "No attempt has failed.")
     given_up = (
-        bars("Children given up, by cause", found.children)
+        bars("Children given up, by cause", dict(sorted(found.children.items(), key=lambda item: -item[1])))
         if found.children
         else nothing("Children given up, by cause", "No child was given up.")
     )
@@ -141,7 +141,7 @@ def work_section(facts: Facts) -> Markup:
             f"{_hours(facts.gpu_seconds)} at {gpus:g} GPUs a child" if facts.gpu_seconds is not None else _NO_GPUS,
         ),
     ]
-    table = tag("table", *(tag("tr", tag("th", what, scope="row"), tag("td", value)) for what, value in rows))
+    table = tag("table", *(tag("tr", tag("th", what, scope="row"), tag("td", prose(value))) for what, value in rows))
     cost = tag("figure", tag("figcaption", tag("b", "Total cost")), table, class_="chart")
     return section("work", "Workers and cost", tag("div", chart, cost, class_="charts"))
 
@@ -196,7 +196,12 @@ def checklist_section(facts: Facts) -> Markup:
     groups: list[Markup] = []
     for heading, items in checklist(facts).items():
         rows = [
-            tag("tr", tag("td", ANSWERS[i.answer], class_=f"mark {i.answer}"), tag("td", i.practice), tag("td", i.why))
+            tag(
+                "tr",
+                tag("td", ANSWERS[i.answer], class_=f"mark {i.answer}"),
+                tag("td", i.practice),
+                tag("td", prose(i.why)),
+            )
             for i in items
         ]
         groups.append(joined([tag("h3", heading), tag("div", tag("table", *rows), class_="scroll")]))

@@ -122,7 +122,7 @@ def best_section(facts: Facts) -> Markup:
     if not facts.best:
         return section("best", "The best architectures", tag("p", "No child has finished yet.", class_="open"))
     cards = [_card(facts, best, place) for place, best in enumerate(facts.best, start=1)]
-    note = "Each is the best child of its architecture. A layer reads what it touches and what its arcs come from."
+    note = "Each is the best child of its architecture. A layer reads the one above it where a line joins them, and those from which its arcs come."
     return section(
         "best", "The best architectures", tag("p", note, class_="soft"), tag("div", *cards, class_="champions")
     )
@@ -141,7 +141,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
     return tag(
         "article",
         tag("h3", f"{place}. Child {best.child_id}"),
-        tag("p", ", ".join(figure for figure in figures if figure), class_="soft"),
+        tag("p", ", ".join(figure.replace(" ", "\N{NO-BREAK SPACE}") for figure in figures if figure), class_="soft"),
         tag(
             "details",
             tag("summary", tag("span", architecture_svg(best.architecture), class_="drawn"), hint),
@@ -238,7 +238,7 @@ def _kind(found: Sequence[Preference]) -> Markup:
     smalls = [draw(_where(p), p.options, p.shares) for p in found[:MOST_LAYERS]]
     rest = len(found) - len(smalls)
     more = [tag("p", f"{rest} deeper layers are not drawn.", class_="open")] if rest else []
-    return joined([heading, key, tag("div", *smalls, class_="smalls"), *more])
+    return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *more, class_="kind")
 
 
 def _where(preference: Preference) -> str:

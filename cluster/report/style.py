@@ -76,13 +76,13 @@ svg .cell, svg .strip { fill: var(--s0); }
 svg .band { fill: var(--fill); stroke: none; }
 table { border-collapse: collapse; font-size: 14px; }
 th, td { text-align: left; padding: 3px 14px 3px 0; vertical-align: top; border-bottom: 1px solid var(--rule);
-  overflow-wrap: anywhere; }
-th { font-weight: 600; }
+  overflow-wrap: break-word; }
+th { font-weight: 600; white-space: nowrap; }
 thead th { color: var(--soft); font-size: 12.5px; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .scroll { overflow-x: auto; }
 table.bars { width: 100%; }
-table.bars th { font-weight: 400; width: 45%; }
+table.bars th { font-weight: 400; width: 45%; white-space: normal; }
 .wide { width: 45%; vertical-align: middle; }
 .bar { height: 10px; min-width: 2px; background: var(--s0); border-radius: 2px; }
 .champions { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); gap: 12px;
@@ -124,11 +124,11 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   body { font-size: 11px; }
   main { max-width: none; padding: 0; }
-  nav, .hint { display: none; }
+  nav, .picture .hint { display: none; }
   .charts, .champions { grid-template-columns: 1fr 1fr; }
   .smalls { grid-template-columns: repeat(5, 1fr); }
-  .chart, .card, .tile, .small, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
+  .chart, .card, .tile, .small, .kind, tr { break-inside: avoid; }
+  h2, h3, .soft, .legend { break-after: avoid; }
   pre { max-height: none; white-space: pre-wrap; }
   svg.network { max-height: 200mm; }
 }
