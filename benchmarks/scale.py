@@ -39,8 +39,8 @@ class Size:
     replicas: int
     children: int
     child_seconds: float = 0.0
-    alone: bool = False
-    """Each worker has a process of its own."""
+    alone: int = 0
+    """So many workers, each with a process of its own."""
 
     @property
     def words(self) -> list[str]:
@@ -48,12 +48,12 @@ class Size:
         return [
             *("launch", "rehearsal", "--name", "run", "--shards", str(self.shards), "--replicas", str(self.replicas)),
             *("--max-children", str(self.children), "--child-seconds", f"{self.child_seconds:g}"),
-            *(("--workers-per-process", "1") if self.alone else ()),
+            *(("--workers", str(self.alone), "--workers-per-process", "1") if self.alone else ()),
         ]
 
     def __str__(self) -> str:
         each = f", {self.child_seconds:g} s each" if self.child_seconds else ""
-        alone = ", a process for each worker" if self.alone else ""
+        alone = f", {self.alone} workers with a process each" if self.alone else ""
         return f"({self.shards}, {self.replicas}), {self.children:,} children{each}{alone}"
 
 
@@ -62,7 +62,7 @@ SIZES = (
     Size(shards=4, replicas=10, children=1_200),
     Size(shards=20, replicas=100, children=2_400),
     Size(shards=20, replicas=100, children=800, child_seconds=20.0),
-    Size(shards=4, replicas=8, children=640, alone=True),
+    Size(shards=4, replicas=8, children=640, alone=64),
 )
 
 

@@ -206,8 +206,9 @@ def running_here() -> str | None:
     That is one of `ray start`. One that a program has started for itself, as a launch does, ends with that program: it
     is joined only where `RAY_ADDRESS` is `auto`.
     """
+    unnamed: Any = None
     try:
-        found = services.get_ray_address_from_environment(None, None)
+        found = services.get_ray_address_from_environment(unnamed, None)
     except ConnectionError:
         return None
     return None if found == "auto" else found
