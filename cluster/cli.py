@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from cluster.callbacks.options import CallbackOptions
 from cluster.command_line import BAD_INPUT, Name, StoragePath, UsageError, known, parse
 from cluster.config import DEFAULT_STORAGE, RunConfig
 from cluster.failures import failure_lines, failures_json, read_failures
@@ -112,6 +113,10 @@ def _resume(arguments: list[str]) -> int:
         metrics_port: Annotated[int | None, tyro.conf.arg(help="Another port for metrics; unset: as before.")] = None,
         log_format: Annotated[LogFormat | None, tyro.conf.arg(help="Events as text or json; unset: as before.")] = None,
         log_level: Annotated[LogLevel | None, tyro.conf.arg(help="The least that is logged; unset: as before.")] = None,
+        callback: Annotated[
+            tyro.conf.UseAppendAction[tuple[str, ...]],
+            tyro.conf.arg(help="tensorboard, mlflow or MODULE:CLASS, repeatedly; unset: as before."),
+        ] = (),
     ) -> int:
         """Go on with a search that was stopped or killed, from its folder alone."""
         folder = resumable_run(storage_path, name, print)
@@ -127,6 +132,8 @@ def _resume(arguments: list[str]) -> int:
             config = replace(config, metrics=replace(config.metrics, metrics_port=metrics_port))
         logs = LogOptions(log_format=log_format or config.logs.log_format, log_level=log_level or config.logs.log_level)
         config = replace(config, logs=logs)
+        if callback:
+            config = replace(config, callbacks=CallbackOptions(callback=callback))
         return _execute(config if on == "as-before" else replace(config, local=on == "local"), folder)
 
     return _cli(resume, arguments)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from cluster.callbacks.loading import load_callback
+from cluster.callbacks.telling import telling
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.logs.journal import Journal
@@ -92,6 +94,7 @@ class _Course:
 def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Course) -> None:
     """Run the search to its end and record it; raises as `execute`."""
     takeover = _Takeover()
+    callbacks = [(name, load_callback(name)) for name in config.callbacks.callback]
     state, message = "finished", ""
     # The metrics are served until the end is recorded.
     # What is on `until_copied` ends after the last copy to the object store, which comes with the end of `stack`.
@@ -104,6 +107,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Cour
             takeover.interrupts(True)
             stack.enter_context(journal.kept(folder))
             journal.event("run resumed" if known else "run started", children=config.max_children, seed=config.seed)
+            stack.enter_context(telling(callbacks, folder, config, journal.say))
             journal.say(f"Run {folder.name} in {folder.place}")
             if exporter:
                 stack.enter_context(exporter.announced(folder, config))
