@@ -17,7 +17,7 @@ def logs(arguments: list[str]) -> int:
 
     def logs(
         name: Name,
-        child: Annotated[tyro.conf.Positional[int | None], tyro.conf.arg(metavar="CHILD", help="A child's id.")] = None,
+        child: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="CHILD", help="A child's id.")] = None,
         *,
         attempt: Annotated[int | None, tyro.conf.arg(help="Only this attempt at the child, from 1.")] = None,
         follow: Annotated[bool, tyro.conf.arg(help="Go on with what comes until the search ends, or Ctrl-C.")] = False,
@@ -28,9 +28,11 @@ def logs(arguments: list[str]) -> int:
             raise UsageError("`--attempt` is one of a child's: name the child, too")
         if child is not None and follow:
             raise UsageError("`--follow` is for the run's events: a child's output is there when its attempt has ended")
+        if child is not None and not (child.isascii() and child.isdecimal()):
+            raise UsageError(f"`CHILD` must be a child's id, a whole number, got {child!r}")
         folder = existing_run(storage_path, name)
         if child is not None:
-            print("\n".join(output_lines(child, child_output(folder, child, attempt))))
+            print("\n".join(output_lines(int(child), child_output(folder, int(child), attempt))))
             return 0
         if follow and folder.alive is not None:
             raise UsageError(f"`--follow` needs a file of this machine, and the driver of {name!r} is on another")
