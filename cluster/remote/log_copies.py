@@ -27,7 +27,10 @@ class LogCopies:
         Raises:
             Exception: whatever the storage or the file system raises.
         """
-        self._fresh.mkdir(parents=True, exist_ok=True)
+        try:
+            self._fresh.mkdir(parents=True, exist_ok=True)
+        except OSError:  # a full disk: nothing is printed into it either, and the run's record can still be copied
+            return
         links = {f"{OUTPUTS}/{output_of(link.name)}": link for link in self._fresh.iterdir() if link.name[0] != "."}
         if links:
             self._storage.write_all({name: link.read_bytes() for name, link in links.items()})

@@ -187,6 +187,7 @@ def test_tensorboard_shows_each_child_once(home: Path, monkeypatch: pytest.Monke
 def test_mlflow_has_one_run_for_each_child(home: Path, monkeypatch: pytest.MonkeyPatch, forget: int) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{home}/mlruns")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "searches")
     launch_and_resume("mlflow", monkeypatch, home, forget=forget)
