@@ -8,7 +8,7 @@ and have a last resort are bound to nodes; workers are not.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.config import Topology
@@ -176,12 +176,17 @@ def _seat_shards(count: int, nodes: Sequence[Node], sight: Sight) -> tuple[Seat,
     reason = "it is stable and sees the run's folder" if seeing else "no stable node sees the run's folder, and it does"
     if len(nodes) == 1:
         reason = "it is the only node"
+    chosen = _with_cores(seeing or [driver])
     # The driver's node is the last resort, as without it all is over anyway.
-    anywhere = {NODE_LABEL: f"in({','.join(sorted({node.id for node in (*seeing, driver)}))})"}
+    others = (_one_of(chosen), _one_of([*seeing, driver]))
     return tuple(
-        Seat(node=node, parts=parts, reason=reason, wishes=({NODE_LABEL: node.id}, anywhere))
-        for node, parts in _deal(count, _with_cores(seeing or [driver]))
+        Seat(node=node, parts=parts, reason=reason, wishes=({NODE_LABEL: node.id}, *others))
+        for node, parts in _deal(count, chosen)
     )
+
+
+def _one_of(nodes: Iterable[Node]) -> Selector:
+    return {NODE_LABEL: f"in({','.join(sorted({node.id for node in nodes}))})"}
 
 
 def _seat_replicas(count: int, nodes: Sequence[Node]) -> tuple[Seat, ...]:

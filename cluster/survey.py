@@ -201,9 +201,13 @@ def _demands(address: str) -> tuple[Demand, ...]:
 
 
 def running_here() -> str | None:
-    """The address of the Ray that runs on this machine and that Ray itself would join, if there is one."""
+    """The address of the Ray that runs on this machine and that Ray itself would join, if there is one.
+
+    That is one of `ray start`. One that a program has started for itself, as a launch does, ends with that program: it
+    is joined only where `RAY_ADDRESS` is `auto`.
+    """
     try:
-        found = services.get_ray_address_from_environment("auto", None)
+        found = services.get_ray_address_from_environment(None, None)
     except ConnectionError:
         return None
     return None if found == "auto" else found

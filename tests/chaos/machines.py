@@ -139,4 +139,11 @@ class Machines:
                     os.kill(pid, signal.SIGKILL)  # one that was stopped does not see that its raylet is gone
 
     def _arguments(self, cores: int) -> dict[str, Any]:
-        return {"num_cpus": cores, "env_vars": {MARK: f"{self._mark}-{next(self._numbers)}"}}
+        number = next(self._numbers)
+        return {
+            "num_cpus": cores,
+            "env_vars": {MARK: f"{self._mark}-{number}"},
+            # Nodes that share it, as no two machines do, take the code from under each other's processes. The head's
+            # has Ray's own name, by which drivers look for it.
+            "runtime_env_dir_name": f"runtime_resources-{number}" if number else None,
+        }
