@@ -108,17 +108,17 @@ class Progress:
 
     Args:
         folder: whose run.
-        console: where to; a terminal gets the live panel, anything else lines.
+        console: where to; a terminal gets the live panel, anything else lines; `None`: it is not shown.
         beat: called every second; must not wait long, and may fail.
     """
 
-    def __init__(self, folder: RunFolder, console: Console, beat: Callable[[], object]) -> None:
+    def __init__(self, folder: RunFolder, console: Console | None, beat: Callable[[], object]) -> None:
         self._folder = folder
-        self._console = console
         self._beat = beat
         self._stop = threading.Event()
         # The two are apart: what is wrong with the terminal must not make the run look dead.
-        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._keep_beating, self._watch)]
+        wanted = [self._keep_beating] if console is None else [self._keep_beating, lambda: self._watch(console)]
+        self._threads = [threading.Thread(target=run, daemon=True) for run in wanted]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -138,13 +138,20 @@ class Progress:
             with contextlib.suppress(Exception):
                 self._beat()
 
-    def _watch(self) -> None:
+    def _watch(self, console: Console) -> None:
         with contextlib.suppress(OSError):  # the terminal or the pipe is gone; the search goes on
-            if not self._console.is_terminal:
+            if not console.is_terminal:
                 while not self._stop.wait(LINE_S):
-                    self._console.print(self._look(line), markup=False, highlight=False, soft_wrap=True)
+                    console.print(self._look(line), markup=False, highlight=False, soft_wrap=True)
                 return
-            with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            live = Live(
+                console=console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,  # what children print in this process is taken, and needs no way round the panel
+                redirect_stderr=False,
+            )
+            with live:
                 while not self._stop.wait(LIVE_S):
                     live.update(self._look(panel), refresh=True)
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -163,6 +163,12 @@ def request_stop(url: str, name: str) -> None:
         RunFolderError, StorageError: there is no such run; the object store cannot be used.
     """
     _existing(working_copy(url, name)).write(STOP, b"{}")
+
+
+def stored(folder: RunFolder, names: Sequence[str]) -> dict[str, bytes]:
+    """The run's objects of these names; those that do not exist are left out. Raises `StorageError`."""
+    with explained(folder.place):
+        return _open(folder).read_all(names)
 
 
 @cache

@@ -377,4 +377,11 @@ def test_a_plain_path_keeps_nothing_of_all_this(tmp_path: Path) -> None:
     assert execute(config, folder, Console(file=io.StringIO())).state == "finished"
     names = {path.name for path in folder.path.iterdir()}
     files_of_sqlite = {"ledger.sqlite-wal", "ledger.sqlite-shm"}
-    assert names - files_of_sqlite == {"config.json", "ledger.sqlite", "shards", "driver.lock", "writers.lock"}
+    assert names - files_of_sqlite == {
+        "config.json",
+        "ledger.sqlite",
+        "shards",
+        "run.log",
+        "driver.lock",
+        "writers.lock",
+    }
