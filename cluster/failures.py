@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from cluster.run_folder import RunFolder, RunFolderError
-from cluster.status import last_line, reading
+from cluster.status import reading
+from cluster.texts import last_line
 
 FATES = {
     "retry": "trained again",

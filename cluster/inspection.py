@@ -13,6 +13,7 @@ from cluster.placement import Node
 from cluster.preflight import NodeError, NodeReport, Versions, check_node, complaints, versions
 from cluster.remote.storage import is_url
 from cluster.survey import nodes as survey_nodes
+from cluster.texts import last_line
 
 ANSWER_S = 60.0
 """Seconds in which a node answers; the start of a process that imports torchvision is part of it."""
@@ -102,7 +103,7 @@ def _answer(call: ray.ObjectRef) -> NodeReport | str:
     try:
         return ray.get(call)
     except Exception as error:  # whatever its process died of, or could not import
-        return f"cannot run a check: {str(error).strip().rpartition(chr(10))[2]}"
+        return f"cannot run a check: {last_line(str(error))}"
 
 
 def _own_ray() -> bool:

@@ -22,8 +22,9 @@ from cluster.progress import Progress
 from cluster.remote.claims import TakenOver
 from cluster.remote.working_copy import driving
 from cluster.run_folder import READER_S, WRITERS_S, RunFolder, RunFolderError, Stopped
-from cluster.status import Status, last_line, read_status
+from cluster.status import Status, read_status
 from cluster.summary import summary
+from cluster.texts import last_line
 
 if TYPE_CHECKING:
     from cluster.metrics.exporter import Exporter

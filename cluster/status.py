@@ -11,6 +11,7 @@ from child_trainer.architecture import Architecture
 from cluster.config import RunConfig
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.schema import VERSION, migrate
+from cluster.texts import last_line
 
 FIRST = 16
 """Children at the start of a run that its best is compared with, and at the end that its recent reward is taken of."""
@@ -127,11 +128,6 @@ class Status:
             "best": self.best and self.best.to_json(),
             "seconds": round(self.seconds, 3),
         }
-
-
-def last_line(text: str) -> str:
-    """What an error's text comes to: a traceback ends with what went wrong."""
-    return text.strip().rpartition("\n")[2]
 
 
 @contextmanager

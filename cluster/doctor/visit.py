@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.config import RunConfig
 from cluster.preflight import NodeReport, Versions
+from cluster.texts import last_line
 
 ANSWER_S = 90.0
 """Seconds in which all nodes answer; in the process that asks them, a little less."""
@@ -46,7 +47,7 @@ def visit(address: str, config: RunConfig | None, within_s: float = ANSWER_S) ->
     except subprocess.TimeoutExpired:
         return f"no answer in {within_s:g} s"
     if done.returncode:
-        return (done.stdout.strip() or done.stderr.strip()).rpartition("\n")[2]
+        return last_line(done.stdout) or last_line(done.stderr)
     return {node: _answer(said) for node, said in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
