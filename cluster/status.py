@@ -136,20 +136,24 @@ def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
 
     Raises:
         LedgerVersionError: a newer nascluster wrote it.
+        RunFolderError: it is damaged, which may show only when it is asked.
     """
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as own:
-        if not folder.ledger.exists():  # it is being made; read it as empty
-            migrate(own, str(folder.ledger))
-            yield own
-            return
-        with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
-            if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
-                db.execute("BEGIN")
-                yield db
+    try:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as own:
+            if not folder.ledger.exists():  # it is being made; read it as empty
+                migrate(own, str(folder.ledger))
+                yield own
                 return
-            db.backup(own)  # the file is the writer's to bring up to date
-            migrate(own, str(folder.ledger))
-            yield own
+            with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
+                if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
+                    db.execute("BEGIN")
+                    yield db
+                    return
+                db.backup(own)  # the file is the writer's to bring up to date
+                migrate(own, str(folder.ledger))
+                yield own
+    except sqlite3.DatabaseError as error:
+        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
 
 
 def read_status(folder: RunFolder, now: float) -> Status:
@@ -159,11 +163,8 @@ def read_status(folder: RunFolder, now: float) -> Status:
         RunFolderError: the configuration or the ledger is damaged.
     """
     config, held = folder.read_config(), folder.is_held()
-    try:
-        with reading(folder) as db:
-            return _status(db, folder.name, config, held, now)
-    except sqlite3.DatabaseError as error:
-        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+    with reading(folder) as db:
+        return _status(db, folder.name, config, held, now)
 
 
 def _status(db: sqlite3.Connection, name: str, config: RunConfig, held: bool, now: float) -> Status:
