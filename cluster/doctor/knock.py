@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cluster.doctor.asking import ask
 from cluster.doctor.facts import ClusterFacts
 from cluster.texts import first_line, last_line
 
@@ -71,11 +72,8 @@ def knock(
         environment: of the asking process; unset: as this one's.
     """
     environment = os.environ if environment is None else environment
-    command = [sys.executable, "-m", "cluster.doctor.knock", address]
-    path = [p for p in sys.path if p]
-    child = {**environment, "PYTHONPATH": os.pathsep.join(path)}
     try:
-        done = subprocess.run(command, env=child, capture_output=True, text=True, timeout=within_s, check=False)
+        done = ask("cluster.doctor.knock", address, within_s, environment=environment)
     except subprocess.TimeoutExpired as error:
         return _silence(within_s, _text(error.stderr))
     if done.returncode == 0:
