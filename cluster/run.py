@@ -215,7 +215,8 @@ def _run_on_ray(
 
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
     with cluster(config, say) as found, _interruptible():
-        check_nodes(config, say)
+        if found.joined:
+            check_nodes(found.nodes, config, say)
         begin()
         session().write(folder)
         say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")
