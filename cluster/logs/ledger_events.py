@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.logs.events import Event
 from cluster.records import Verdict
-from cluster.status import last_line
+from cluster.texts import last_line
 
 MOST_LINES = 200
 """Events from `logging.INFO` up that one look tells one by one; of more their number is told."""

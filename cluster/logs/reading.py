@@ -11,7 +11,8 @@ from cluster.failures import FATES
 from cluster.logs.journal import rotated
 from cluster.logs.outputs import OUTPUTS, OutputFolder, output_name
 from cluster.run_folder import RunFolder, RunFolderError
-from cluster.status import last_line, reading
+from cluster.status import reading
+from cluster.texts import last_line
 
 LOOK_S = 0.5
 """Seconds between two looks for what is new."""
