@@ -104,6 +104,10 @@ class Processes:
             found[kind] += seconds
         return found
 
+    def actors(self) -> int:
+        """Processes that were one of a run's actors."""
+        return sum(kind.endswith("Host") or kind == "Worker" for kind, _ in self.seconds.values())
+
 
 def _kind(title: str) -> str:
     if title.startswith("ray::"):
@@ -129,7 +133,8 @@ def measure(size: Size) -> tuple[Figures, dict[str, float]]:
         ledger = Path(environment["HOME"]) / "nascluster_runs" / "run" / "ledger.sqlite"
         with closing(sqlite3.connect(ledger)) as db:
             figures = _recorded(db, begun)
-    figures |= {"seconds in all": took, "processes": processes.most, "memory, MB": processes.most_mb}
+    figures |= {"actors, a process each": processes.actors(), "processes": processes.most}
+    figures |= {"memory, MB": processes.most_mb, "seconds in all": took}
     return figures, processes.by_kind()
 
 
