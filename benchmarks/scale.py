@@ -118,12 +118,12 @@ def _kind(title: str) -> str:
 Figures = dict[str, float]
 
 
-def measure(size: Size) -> tuple[Figures, dict[str, float]]:
-    """One run: its figures, and processor seconds by kind of process."""
+def measure(size: Size, *more: str) -> tuple[Figures, dict[str, float]]:
+    """One run, with more options if there are any: its figures, and processor seconds by kind of process."""
     with isolated() as environment:
         processes = Processes(home=environment["HOME"])
         begun = time.time()
-        run = start_command(size.words, environment, log=subprocess.DEVNULL)
+        run = start_command([*size.words, *more], environment, log=subprocess.DEVNULL)
         while run.poll() is None:
             processes.look()
             time.sleep(LOOK_S)
