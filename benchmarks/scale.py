@@ -2,9 +2,9 @@
 
     python -m benchmarks.scale [repetitions]
 
-Each size is `nascluster launch rehearsal` with a Ray of its own, and children that are instant; the last has children
-of 20 seconds, to see how many are in training at once. The processor time of each kind of process says what limits a
-size.
+Each size is `nascluster launch rehearsal` with a Ray of its own, and children that are instant; the fourth has children
+of 20 seconds, to see how many are in training at once, and the last a process for each worker, as on a real cluster, to
+see how fast those start. The processor time of each kind of process says what limits a size.
 """
 
 import os
@@ -39,6 +39,8 @@ class Size:
     replicas: int
     children: int
     child_seconds: float = 0.0
+    alone: int = 0
+    """So many workers, each with a process of its own."""
 
     @property
     def words(self) -> list[str]:
@@ -46,11 +48,13 @@ class Size:
         return [
             *("launch", "rehearsal", "--name", "run", "--shards", str(self.shards), "--replicas", str(self.replicas)),
             *("--max-children", str(self.children), "--child-seconds", f"{self.child_seconds:g}"),
+            *(("--workers", str(self.alone), "--workers-per-process", "1") if self.alone else ()),
         ]
 
     def __str__(self) -> str:
         each = f", {self.child_seconds:g} s each" if self.child_seconds else ""
-        return f"({self.shards}, {self.replicas}), {self.children:,} children{each}"
+        alone = f", {self.alone} workers with a process each" if self.alone else ""
+        return f"({self.shards}, {self.replicas}), {self.children:,} children{each}{alone}"
 
 
 SIZES = (
@@ -58,6 +62,7 @@ SIZES = (
     Size(shards=4, replicas=10, children=1_200),
     Size(shards=20, replicas=100, children=2_400),
     Size(shards=20, replicas=100, children=800, child_seconds=20.0),
+    Size(shards=4, replicas=8, children=640, alone=64),
 )
 
 
@@ -99,6 +104,10 @@ class Processes:
             found[kind] += seconds
         return found
 
+    def actors(self) -> int:
+        """Processes that were one of a run's actors."""
+        return sum(kind.endswith("Host") or kind == "Worker" for kind, _ in self.seconds.values())
+
 
 def _kind(title: str) -> str:
     if title.startswith("ray::"):
@@ -109,12 +118,12 @@ def _kind(title: str) -> str:
 Figures = dict[str, float]
 
 
-def measure(size: Size) -> tuple[Figures, dict[str, float]]:
-    """One run: its figures, and processor seconds by kind of process."""
+def measure(size: Size, *more: str) -> tuple[Figures, dict[str, float]]:
+    """One run, with more options if there are any: its figures, and processor seconds by kind of process."""
     with isolated() as environment:
         processes = Processes(home=environment["HOME"])
         begun = time.time()
-        run = start_command(size.words, environment, log=subprocess.DEVNULL)
+        run = start_command([*size.words, *more], environment, log=subprocess.DEVNULL)
         while run.poll() is None:
             processes.look()
             time.sleep(LOOK_S)
@@ -124,7 +133,8 @@ def measure(size: Size) -> tuple[Figures, dict[str, float]]:
         ledger = Path(environment["HOME"]) / "nascluster_runs" / "run" / "ledger.sqlite"
         with closing(sqlite3.connect(ledger)) as db:
             figures = _recorded(db, begun)
-    figures |= {"seconds in all": took, "processes": processes.most, "memory, MB": processes.most_mb}
+    figures |= {"actors, a process each": processes.actors(), "processes": processes.most}
+    figures |= {"memory, MB": processes.most_mb, "seconds in all": took}
     return figures, processes.by_kind()
 
 
@@ -138,10 +148,13 @@ def _recorded(db: sqlite3.Connection, begun: float) -> Figures:
         [(at, 1) for at in all_of("SELECT started_at FROM attempts")]
         + [(at, -1) for at in all_of("SELECT ended_at FROM attempts")]
     )
+    workers = all_of("SELECT min(started_at) FROM attempts GROUP BY slot")
     found = {
         "the first child in training after, s": min(all_of("SELECT started_at FROM attempts")) - begun,
         "every replica has sampled after, s": max(all_of("SELECT min(sampled_at) FROM batches GROUP BY replica"))
         - begun,
+        "every worker has had a child after, s": max(workers) - begun,
+        "workers": len(workers),
         "children a second": (last - first) / (ended[last] - ended[first]),
         "children at once": max(_running_sums([step for _, step in attempts])),
     }

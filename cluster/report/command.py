@@ -8,12 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from cluster.cli import Name, StoragePath
-from cluster.command_line import UsageError
+from cluster.command_line import Name, StoragePath, UsageError, parse
 from cluster.config import DEFAULT_STORAGE
-from cluster.report.page import page
-from cluster.report.read import read_facts
-from cluster.report.serving import MOST_PORT, serve
 from cluster.run_folder import RunFolder, RunFolderError, existing_run
 
 Output = Annotated[
@@ -30,39 +26,48 @@ Watch = Annotated[bool, tyro.conf.arg(help="Serve it to browsers of this machine
 Port = Annotated[int, tyro.conf.arg(help="With --watch: the port; 0: any that is free.")]
 
 
-def report(
-    name: Name,
-    *,
-    storage_path: StoragePath = DEFAULT_STORAGE,
-    output: Output = None,
-    compare: Compare = None,
-    open_browser: Open = False,
-    watch: Watch = False,
-    port: Port = 0,
-) -> int:
-    """What a search did and found, as one HTML page that needs nothing else: while it runs, or after."""
-    if watch and output is not None:
-        raise UsageError("`--watch` serves the page and `--output` writes it: give one of them")
-    if not 0 <= port <= MOST_PORT or (port and not watch):
-        raise UsageError(f"`--port` must be 0 to {MOST_PORT}, and goes with `--watch`, got {port}")
-    if compare == name:
-        raise UsageError(f"`--compare` must name another run than {name!r}")
+def report(arguments: list[str]) -> int:
+    """Carry out the command and give its exit status."""
 
-    def build() -> str:
-        folder = existing_run(storage_path, name)  # which copies it anew if its driver is elsewhere
-        other = None if compare is None else existing_run(storage_path, compare)
-        return page(read_facts(folder, time.time(), other), watched=watch)
+    def report(
+        name: Name,
+        *,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+        output: Output = None,
+        compare: Compare = None,
+        open_browser: Open = False,
+        watch: Watch = False,
+        port: Port = 0,
+    ) -> int:
+        """What a search did and found, as one HTML page that needs nothing else: while it runs, or after."""
+        from cluster.report.page import page
+        from cluster.report.read import read_facts
+        from cluster.report.serving import MOST_PORT, serve
 
-    first = build()  # what is wrong with the names is said before a server is there
-    if watch:
-        serve(build, port, lambda url: _served(url, show=open_browser))
+        if watch and output is not None:
+            raise UsageError("`--watch` serves the page and `--output` writes it: give one of them")
+        if not 0 <= port <= MOST_PORT or (port and not watch):
+            raise UsageError(f"`--port` must be 0 to {MOST_PORT}, and goes with `--watch`, got {port}")
+        if compare == name:
+            raise UsageError(f"`--compare` must name another run than {name!r}")
+
+        def build() -> str:
+            folder = existing_run(storage_path, name)  # which copies it anew if its driver is elsewhere
+            other = None if compare is None else existing_run(storage_path, compare)
+            return page(read_facts(folder, time.time(), other), watched=watch)
+
+        first = build()  # what is wrong with the names is said before a server is there
+        if watch:
+            serve(build, port, lambda url: _served(url, show=open_browser))
+            return 0
+        path = target(existing_run(storage_path, name), output)
+        _write(path, first)
+        print(path)
+        if open_browser:
+            _show(path.as_uri())
         return 0
-    path = target(existing_run(storage_path, name), output)
-    _write(path, first)
-    print(path)
-    if open_browser:
-        _show(path.as_uri())
-    return 0
+
+    return parse(report, arguments, "nascluster report", config=(tyro.conf.FlagCreatePairsOff,))
 
 
 def _served(url: str, *, show: bool) -> None:

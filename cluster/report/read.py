@@ -11,7 +11,8 @@ from cluster.report.children_read import COSTS, gather, read_cloud, read_progres
 from cluster.report.facts import Facts, Learned, Progress, Troubles, Work
 from cluster.report.preferences import Preference, Sample, num_windows, preferences
 from cluster.run_folder import RunFolder, RunFolderError
-from cluster.status import FIRST, Best, Status, last_line, read_status, reading
+from cluster.status import FIRST, Best, Status, read_status, reading
+from cluster.texts import last_line
 
 SHOWN = 5
 """Architectures and errors that are shown."""

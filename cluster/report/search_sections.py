@@ -122,7 +122,7 @@ def best_section(facts: Facts) -> Markup:
     if not facts.best:
         return section("best", "The best architectures", tag("p", "No child has finished yet.", class_="open"))
     cards = [_card(facts, best, place) for place, best in enumerate(facts.best, start=1)]
-    note = "Each is the best child of its architecture. A layer reads the one above it where a line joins them, and those from which its arcs come."
+    note = "Each is the best child of its architecture. Lines and arcs lead down to the layer that reads."
     return section(
         "best", "The best architectures", tag("p", note, class_="soft"), tag("div", *cards, class_="champions")
     )
@@ -212,9 +212,9 @@ def preference_section(facts: Facts) -> Markup:
     title = "What the policy came to prefer"
     if not facts.preferences:
         return section("preferences", title, tag("p", "Nothing has been sampled yet.", class_="open"))
-    windows = len(facts.preferences[0].shares)
+    windows = counted(len(facts.preferences[0].shares), "window")
     note = (
-        f"From left to right the children in the order in which they were sampled, in {windows} windows; the share of"
+        f"From left to right the children in the order in which they were sampled, in {windows}; the share of"
         " the children of a window that took an option. Empty: the decision was not made."
     )
     kinds = dict.fromkeys(preference.kind for preference in facts.preferences)

@@ -17,7 +17,7 @@ class PageServer(ThreadingHTTPServer):
     """Serves one page at `/` on the loopback interface, to whoever asks for it by this machine's own name.
 
     Args:
-        build: makes the page; not called by two threads at once. What it raises as `ValueError` is shown instead.
+        build: makes the page, not in two threads at once; a `ValueError` or `OSError` is shown in its place.
         port: where; 0: any that is free.
 
     Raises:
@@ -50,7 +50,7 @@ class PageServer(ThreadingHTTPServer):
         with self._turn:
             try:
                 return HTTPStatus.OK, "text/html", self._build()
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{error}\n"
 
 

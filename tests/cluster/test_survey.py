@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import ray
 from ray import _raylet
+from ray._private import services
+from ray._private.utils import write_ray_address
 from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
@@ -49,6 +51,21 @@ def test_nodes_are_read_with_what_they_have(cluster: None) -> None:
     assert (gpus.cores, gpus.gpus, gpus.gpu_kind, gpus.memory) == (0, 2, "A100", 10**9)
     assert stable.address == ray.util.get_node_ip_address()
     assert not survey.has_autoscaler()
+
+
+def test_a_ray_that_a_program_started_for_itself_is_joined_only_when_told_to(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    services.find_gcs_addresses.cache_clear()
+    assert survey.running_here() is None
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert survey.running_here() is not None
+    monkeypatch.delenv("RAY_ADDRESS")
+    (tmp_path / "ray").mkdir()
+    write_ray_address("192.0.2.7:6379")  # as `ray start` does, on every node
+    assert survey.running_here() == "192.0.2.7:6379"
 
 
 def test_the_second_autoscaler_is_found_where_ray_says_that_it_runs(cluster: None) -> None:

@@ -130,6 +130,17 @@ def test_a_port_that_is_taken_is_said() -> None:
         PageServer(str, server.server_port)
 
 
+def test_neither_torch_nor_ray_is_needed(tmp_path: Path) -> None:
+    filled_run(tmp_path, 20)
+    code = (
+        "import sys; from cluster import cli; assert cli.run(sys.argv[1:]) == 0;"
+        "print({'torch', 'numpy', 'ray'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, "report", "run", "--storage-path", str(tmp_path)]
+    out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert out.splitlines()[-1] == "set()"
+
+
 def test_watching_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     filled_run(tmp_path, 20)
     command = [sys.executable, "-m", "cluster", "report", "run", "--watch", "--storage-path", str(tmp_path)]
