@@ -39,7 +39,7 @@ def _code(facts: Facts) -> tuple[Item, ...]:
         Item(
             "Code of the search space",
             "partly",
-            f"It is nascluster's {config.space} space with the options below; say which version of the code you used.",
+            f"It is nascluster's {config.space} space with the options above; say which version of the code you used.",
         ),
         Item(
             "Code of the method",
@@ -49,7 +49,7 @@ def _code(facts: Facts) -> tuple[Item, ...]:
         Item(
             "Hyperparameters and seeds of the method",
             "yes",
-            f"All are in the configuration below; every random number comes from the seed {config.seed}.",
+            f"All are in the configuration above; every random number comes from the seed {config.seed}.",
         ),
     )
 
@@ -111,6 +111,6 @@ def _details(facts: Facts) -> tuple[Item, ...]:
         Item(
             "All details of the experimental setup",
             "partly",
-            "Configuration, seed and cost are below; the hardware and the data's version are not in the run's folder.",
+            "Configuration, seed and cost are above; the hardware and the data's version are not in the run's folder.",
         ),
     )

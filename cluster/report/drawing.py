@@ -7,12 +7,16 @@ from child_trainer.drawing import Row, layer_rows
 from cluster.report.cell_drawing import cell_svg
 from cluster.report.markup import Markup, pixels, tag
 
-BOX_WIDTH, BOX_HEIGHT, GAP = 196.0, 24.0, 14.0
+BOX_HEIGHT, GAP = 24.0, 14.0
 STEP = BOX_HEIGHT + GAP
 ARC_STEP = 11.0
 """How much further out an arc goes for each layer that it skips, up to `MOST_ARC`."""
 MOST_ARC = 150.0
 MARGIN = 6.0
+INDENT, CHARACTER = 32.0, 6.6
+"""Of a label from the left of its box, which has room for the number, and the width of a character."""
+LONGEST = 44
+"""Characters of a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,11 @@ def _network_svg(rows: list[Row]) -> Markup:
     boxes = [_Box("", "image", ()), *(_Box(row.number, row.label, row.reads) for row in rows)]
     skips = [(source, index) for index, box in enumerate(boxes) for source in box.reads if source < index - 1]
     farthest = max((index - source for source, index in skips), default=0)
-    width = 2 * MARGIN + BOX_WIDTH + (_reach(farthest) * 0.75 + 4 if skips else 0)
+    box_width = INDENT + CHARACTER * max(16, *(len(_fitting(box.label)) for box in boxes))
+    width = 2 * MARGIN + box_width + (_reach(farthest) * 0.75 + 4 if skips else 0)
     height = 2 * MARGIN + len(boxes) * STEP - GAP
-    arcs = [_arc(source, index) for source, index in sorted(skips, key=lambda skip: skip[0] - skip[1])]
-    straight = [_straight(index) for index, box in enumerate(boxes) if index - 1 in box.reads]
+    arcs = [_arc(source, index, box_width) for source, index in sorted(skips, key=lambda skip: skip[0] - skip[1])]
+    straight = [_straight(index, box_width) for index, box in enumerate(boxes) if index - 1 in box.reads]
     says = f"A network of {len(rows) - 1} layers with {len(skips)} skip connections: " + "; ".join(
         f"{box.number or 'classifier'} {box.label if box.number else ''} reads {_names(box.reads)}" for box in boxes[1:]
     )
@@ -44,7 +49,7 @@ def _network_svg(rows: list[Row]) -> Markup:
         tag("title", f"A network of {len(rows) - 1} layers with {len(skips)} skip connections"),
         *straight,
         *arcs,
-        *(_box(index, box) for index, box in enumerate(boxes)),
+        *(_box(index, box, box_width) for index, box in enumerate(boxes)),
         viewBox=f"0 0 {pixels(width)} {pixels(height)}",
         width=width,
         class_="network",
@@ -61,22 +66,22 @@ def _top(index: int) -> float:
     return MARGIN + index * STEP
 
 
-def _box(index: int, box: _Box) -> Markup:
+def _box(index: int, box: _Box, width: float) -> Markup:
     ends = box.label in ("image", "classifier") and not box.number
     kind = "end" if ends else box.label.split(",")[0].split()[0].replace("_", "-")
     middle = _top(index) + BOX_HEIGHT / 2 + 4
-    body = tag("rect", x=MARGIN, y=_top(index), width=BOX_WIDTH, height=BOX_HEIGHT, rx=5.0, class_=f"layer {kind}")
+    body = tag("rect", x=MARGIN, y=_top(index), width=width, height=BOX_HEIGHT, rx=5.0, class_=f"layer {kind}")
     number = tag("text", box.number, x=MARGIN + 8, y=middle, class_="layer-number") if box.number else ""
-    return tag("g", body, number, tag("text", _fitting(box.label), x=MARGIN + 32, y=middle, class_="layer-label"))
+    return tag("g", body, number, tag("text", _fitting(box.label), x=MARGIN + INDENT, y=middle, class_="layer-label"))
 
 
 def _fitting(label: str) -> str:
-    return label if len(label) <= 27 else label[:26] + "…"
+    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
 
 
-def _straight(index: int) -> Markup:
+def _straight(index: int, width: float) -> Markup:
     """From the layer before to this one."""
-    middle = MARGIN + BOX_WIDTH / 2
+    middle = MARGIN + width / 2
     return tag("path", d=f"M{pixels(middle)} {pixels(_top(index) - GAP)}V{pixels(_top(index))}", class_="wire")
 
 
@@ -84,9 +89,9 @@ def _reach(layers: int) -> float:
     return min(MOST_ARC, 16 + ARC_STEP * layers)
 
 
-def _arc(source: int, index: int) -> Markup:
+def _arc(source: int, index: int, width: float) -> Markup:
     """From the lower half of one layer's right side to the upper half of another's."""
-    right, out = MARGIN + BOX_WIDTH, _reach(index - source)
+    right, out = MARGIN + width, _reach(index - source)
     start, end = _top(source) + BOX_HEIGHT * 0.7, _top(index) + BOX_HEIGHT * 0.3
     bend = f"C{pixels(right + out)} {pixels(start)} {pixels(right + out)} {pixels(end)}"
     path = f"M{pixels(right)} {pixels(start)}{bend} {pixels(right)} {pixels(end)}"

@@ -126,8 +126,9 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
   main { max-width: none; padding: 0; }
   nav, .picture .hint { display: none; }
   .charts, .champions { grid-template-columns: 1fr 1fr; }
-  .smalls { grid-template-columns: repeat(5, 1fr); }
-  .chart, .card, .tile, .small, .kind, tr { break-inside: avoid; }
+  .smalls { grid-template-columns: repeat(7, 1fr); gap: 6px; }
+  .small svg { max-height: 52px; }
+  .chart, .card, .tile, .small, .kind, tr, p { break-inside: avoid; }
   h2, h3, .soft, .legend { break-after: avoid; }
   pre { max-height: none; white-space: pre-wrap; }
   svg.network { max-height: 200mm; }

@@ -125,3 +125,10 @@ def test_pools_and_the_like_have_a_look_of_their_own() -> None:
     )
     found = drawn(Architecture("feedforward", nodes, ("b",)))
     assert [a["class"] for a in found.classed("layer")] == ["layer end", "layer conv", "layer max-pool", "layer end"]
+
+
+def test_strides_are_told_and_the_boxes_are_as_wide_as_that_takes() -> None:
+    plain, strided = drawn(architecture()), drawn(architecture(strides=(2,) * 15))
+    assert strided.words.count("filters, stride 2") == 15
+    widths = [float(found.named("rect")[0]["width"] or 0) for found in (plain, strided)]
+    assert widths[1] > widths[0]
