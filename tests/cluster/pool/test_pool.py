@@ -241,6 +241,26 @@ def test_the_last_workers_loss_is_told() -> None:
     run_virtually(whole())
 
 
+def test_a_lost_worker_that_is_replaced_is_used_again_and_the_last_one_ends_nothing() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 3)
+        search.world.gone.update((0, 1))
+        for slot in (0, 1):
+            search.world.kill(slot)
+        for _ in range(2):
+            assert await search.pool.next_news() == "A worker is lost: its data is gone"
+        assert await search.pool.grow(2) == Muster(up={}, lost=(0, 1))
+        assert await search.pool.grow(2) == Muster(up={}, lost=(0, 1))  # those that nobody replaced stay lost
+        search.world.gone.clear()
+        search.world.add(1)
+        await search.pool.grow(2, [1])
+        await asyncio.sleep(START_S + 3)
+        assert await search.pool.grow(2) == Muster(up={"n1": 1}, lost=(0,))
+
+    search = tell(Search(children=8, slots=2, replaced=True), story, within_s=200)
+    assert search.ledger.completed() == 8
+
+
 def test_children_that_wait_with_no_worker_up_are_told_of_once_and_so_is_the_end_of_it() -> None:
     """The workers' nodes go, and their processes, which Ray would start again, find no place for a while."""
 
