@@ -2,10 +2,10 @@
 
     python -m benchmarks.metrics_cost [pairs]
 
-The endpoint is read every 5 s, twice as often as by deploy/observability/prometheus.yml. Children are instant, so that the
-processor limits the run, and what metrics take of it is missing elsewhere: with children that train, it is less. On a
-machine with other work the children a second of one run say little, and the processor seconds more: both are given as
-ratios within each pair.
+The endpoint is read every 5 s, twice as often as by deploy/observability/prometheus.yml. Children are instant, so that
+the processor limits the run, and what metrics take of it is missing elsewhere: with children that train, it is less. On
+a machine with other work the children a second of one run say little, and the processor seconds more: both are given
+as ratios within each pair.
 """
 
 import socket

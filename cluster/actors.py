@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -32,10 +32,8 @@ from cluster.links import (
     LEDGER,
     PATIENCE_S,
     POOL,
-    AwaitedLedger,
     Connections,
     PoolEvaluator,
-    RayCrew,
     RemoteCheckpoints,
     RemoteLedger,
     actor,
@@ -46,10 +44,11 @@ from cluster.logs.capture import Capture, by_descriptor, by_thread, split_by_thr
 from cluster.logs.outputs import OUTPUTS, OutputFolder, keep_output
 from cluster.logs.scratch import Scratch
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
-from cluster.pool.crew import Order, Report
+from cluster.pool.crew import Muster, Order, Report
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import Terms
 from cluster.pool.worker import BEAT_S, LastWords, WorkerProcess, leave_on_sigterm
+from cluster.pool_on_ray import AwaitedLedger, RayCrew
 from cluster.run_folder import sole_writer, writing
 
 if TYPE_CHECKING:
@@ -182,9 +181,9 @@ class PoolHost:
             self._crew.is_idle(slot)
         return await self._pool.beat(slot, place, key)
 
-    async def grow(self, slots: int) -> Mapping[str, int]:
+    async def grow(self, slots: int, again: Collection[int]) -> Muster:
         """See `Pool.grow`."""
-        return await self._pool.grow(slots)
+        return await self._pool.grow(slots, again)
 
     async def stop(self) -> None:
         """See `Pool.stop`."""

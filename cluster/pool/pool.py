@@ -6,12 +6,12 @@ started again: a worker keeps the outcome of its last attempt until it gets anot
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.backlog import Backlog
-from cluster.pool.crew import BrokenOff, Crew, Gone, NotBegun, NoWorkers, Order, PoolLedger, Report, settled_by
+from cluster.pool.crew import BrokenOff, Crew, Gone, Muster, NotBegun, NoWorkers, Order, PoolLedger, Report, settled_by
 from cluster.pool.supervision import (
     Begin,
     Decision,
@@ -70,7 +70,7 @@ class Pool:
             ledger, terms.reactions, terms.batch_size, on_waiting=self._assign, on_settled=crew.forget
         )
         self._news: asyncio.Queue[str | BaseException] = asyncio.Queue()
-        self._stopping = self._short = False
+        self._stopping = self._short = self._ever_up = False
         self._opening: asyncio.Task[None] | None = None
         self._tasks = Tasks(on_error=self._news.put_nowait)
         self._verdicts: dict[str, asyncio.Task[None]] = {}  # of attempts that are being given up, by their keys
@@ -99,21 +99,19 @@ class Pool:
             self._ask(worker)  # it died while it was idle, and this is the next process
         return key is not None and (worker.asked_back or attempt is None or attempt.key != key)
 
-    async def grow(self, slots: int) -> Mapping[str, int]:
-        """From now on there are `slots` workers; those that are known and those that were lost stay so.
+    async def grow(self, slots: int, again: Collection[int] = ()) -> Muster:
+        """From now on there are `slots` workers; of those that were lost, others were started for the ones in `again`.
 
         May be repeated, and must be: a pool that was started again knows of the first workers only.
-
-        Returns:
-            How many workers are up on each node, by its id.
         """
         await self.opened()
-        for slot in range(self._slots, slots):
+        for slot in (*range(self._slots, slots), *again):
             if slot not in self._workers:
                 self._workers[slot] = WorkerState(slot=slot, heard_at=self._clock())
                 self._ask(self._workers[slot])
         self._slots = max(self._slots, slots)
-        return Counter(worker.node for worker in self._workers.values() if worker.node is not None)
+        up = Counter(worker.node for worker in self._workers.values() if worker.node is not None)
+        return Muster(up=up, lost=tuple(slot for slot in range(self._slots) if slot not in self._workers))
 
     async def stop(self) -> None:
         """Begin nothing more; returns when nothing is in training, and all that ended is in the ledger.
@@ -132,7 +130,7 @@ class Pool:
         """Waits for what whoever runs the search should know of its workers: a line for people.
 
         Raises:
-            NoWorkers: with the reason, if the last worker can never be started again.
+            NoWorkers: with the reason, if the last worker is lost and there is no hope of another.
             Exception: whatever keeps the pool from its work, such as a ledger that cannot be written.
         """
         await self.opened()
@@ -232,6 +230,7 @@ class Pool:
         worker.place = worker.last_place = report.place
         worker.node, worker.trained = report.node, report.trained
         worker.attempt, worker.asked_back, worker.worn, worker.given_up_at = None, False, None, None
+        self._ever_up = True
         self._use(worker)
 
     async def _settle_suspect(self, worker: WorkerState, attempt: Attempt, report: Report) -> None:
@@ -250,7 +249,8 @@ class Pool:
             outcome = Outcome.failed(cause, reason, seed=worker.attempt.seed)
             await self._backlog.conclude(worker.attempt, outcome)
         last = NoWorkers(f"no worker is left; the last one said: {reason}")
-        self._news.put_nowait(f"A worker is lost: {reason}" if self._workers else last)
+        hope = self._workers or (self._terms.replaced and self._ever_up)
+        self._news.put_nowait(f"A worker is lost: {reason}" if hope else last)
 
     async def _cause_of_death(self, worker: WorkerState) -> Cause:
         self._nodes = await self._crew.nodes()

@@ -48,12 +48,14 @@ class Terms:
         reactions: what follows a failure.
         batch_size: the budget's.
         renew_crashed: start a worker afresh after a crashed child, as a GPU may be unusable for its process then.
+        replaced: whoever has started the workers starts others for those that are lost.
     """
 
     rules: Rules
     reactions: Reactions
     batch_size: int
     renew_crashed: bool = False
+    replaced: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
