@@ -1,6 +1,5 @@
 """`nascluster report`: the page written into a file, or served while the run goes on."""
 
-import os
 import time
 import webbrowser
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from child_trainer.durable_file import replace_durably
 from cluster.command_line import Name, StoragePath, UsageError, parse
 from cluster.config import DEFAULT_STORAGE
 from cluster.run_folder import RunFolder, RunFolderError, existing_run
@@ -82,7 +82,7 @@ def _show(url: str) -> None:
 
 
 def target(folder: RunFolder, output: Path | None) -> Path:
-    """The file that is written where `--output` says so much."""
+    """The file to write: what `--output` names, or where it goes by itself."""
     if output is not None:
         return output.expanduser().absolute()
     # What is here of a run in an object store is a copy, which is replaced by the next one.
@@ -90,15 +90,12 @@ def target(folder: RunFolder, output: Path | None) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    """The file appears whole or not at all.
+    """Make or replace the file.
 
     Raises:
         RunFolderError: it cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        replace_durably(path, text.encode())
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise RunFolderError(f"the report {path} cannot be written: {error.strerror}") from error
