@@ -168,8 +168,6 @@ def needs_of(
             f"--gpus-per-child {gpus:g} needs a node with {gpus:g} GPUs, but the largest has {largest:g} and there is"
             " no autoscaler to bring another; use fewer"
         )
-    # Where no node is left for children that is not kept for other things, they go to any.
-    off_stable = any(node.trains and (node.gpus >= gpus if gpus else node.cores >= 1) for node in nodes)
     # A machine of our own may be told of more workers than it has cores, which then share them.
     shared = not joined and topology.workers is not None
     return Needs(
@@ -177,8 +175,16 @@ def needs_of(
         cores=0 if gpus or shared else 1,
         workers=topology.workers_per_process,
         memory=memory,
-        off_stable=off_stable or (can_grow and gpus > 0),
+        off_stable=keeps_off_stable(nodes, gpus) or (can_grow and gpus > 0),
     )
+
+
+def keeps_off_stable(nodes: Sequence[Node], gpus: float) -> bool:
+    """Whether workers of so many GPUs each keep off the nodes that are kept for other things.
+
+    Where no other node is left for children, they go to any.
+    """
+    return any(node.trains and (node.gpus >= gpus if gpus else node.cores >= 1) for node in nodes)
 
 
 def room(node: Node, needs: Needs, hosts: int = 0) -> int:

@@ -1,6 +1,8 @@
 """What is read of a cluster, and what is asked of it."""
 
 import fcntl
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +14,12 @@ from ray._private.utils import write_ray_address
 from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
-from cluster import survey
-from cluster.config import Topology
+from cluster import inspection, survey
+from cluster.config import RunConfig, TaskOptions, Topology
 from cluster.fleet import asking
 from cluster.placement import Needs, Node, Sight
 from cluster.plan import plan
-from tests.chaos.machines import Machines
+from tests.chaos.machines import Machines, until
 
 
 def test_a_folder_is_seen_where_its_locks_are(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_a_folder_is_seen_where_its_locks_are(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[Machines]:
     """A node of each kind beside the head."""
     machines = Machines(nodes=0, cores=0)
     machines.add_node(num_cpus=2, labels={"nascluster/pool": "stable"})
@@ -38,11 +40,11 @@ def cluster() -> Iterator[None]:
         num_gpus=2, labels={"nascluster/pool": "children"}, resources={"accelerator_type:A100": 1}, memory=10**9
     )
     with machines.joined():
-        yield
+        yield machines
     machines.close()
 
 
-def test_nodes_are_read_with_what_they_have(cluster: None) -> None:
+def test_nodes_are_read_with_what_they_have(cluster: Machines) -> None:
     here, *others = survey.nodes()
     assert here.driver
     (stable,) = [node for node in others if node.labels.get("nascluster/pool") == "stable"]
@@ -54,7 +56,7 @@ def test_nodes_are_read_with_what_they_have(cluster: None) -> None:
 
 
 def test_a_ray_that_a_program_started_for_itself_is_joined_only_when_told_to(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -68,7 +70,7 @@ def test_a_ray_that_a_program_started_for_itself_is_joined_only_when_told_to(
     assert survey.running_here() == "192.0.2.7:6379"
 
 
-def test_the_second_autoscaler_is_found_where_ray_says_that_it_runs(cluster: None) -> None:
+def test_the_second_autoscaler_is_found_where_ray_says_that_it_runs(cluster: Machines) -> None:
     key, namespace = _raylet.GCS_AUTOSCALER_V2_ENABLED_KEY, _raylet.GCS_AUTOSCALER_STATE_NAMESPACE
     before = _internal_kv_get(key, namespace=namespace)
     _internal_kv_put(key, b"1", overwrite=True, namespace=namespace)
@@ -77,7 +79,7 @@ def test_the_second_autoscaler_is_found_where_ray_says_that_it_runs(cluster: Non
     assert not survey.has_autoscaler()
 
 
-def test_the_stable_nodes_are_asked_whether_they_see_the_folder(cluster: None, tmp_path: Path) -> None:
+def test_the_stable_nodes_are_asked_whether_they_see_the_folder(cluster: Machines, tmp_path: Path) -> None:
     here, *others = survey.nodes()
     lost = Node(id="e" * 56, address="10.0.0.9", cores=1)
     seen = survey.sight(tmp_path, [here, *others, lost])
@@ -85,7 +87,7 @@ def test_the_stable_nodes_are_asked_whether_they_see_the_folder(cluster: None, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nodes_are_asked_for_and_are_not_any_more_however_it_ends(cluster: None) -> None:
+def test_nodes_are_asked_for_and_are_not_any_more_however_it_ends(cluster: Machines) -> None:
     there = [Node(id="a", address="10.0.0.1", cores=8, driver=True)]
     needs, topology = Needs(gpus=0.5, off_stable=True), Topology(replicas=1, children=3)
     wanting = plan(there, topology, needs, sight=Sight("/runs/a"), can_grow=True)
@@ -97,3 +99,35 @@ def test_nodes_are_asked_for_and_are_not_any_more_however_it_ends(cluster: None)
         assert asked() == b'[{"GPU": 0.5}, {"GPU": 0.5}, {"GPU": 0.5}]'
         raise KeyboardInterrupt
     assert asked() == b"[]"
+
+
+def test_a_node_that_goes_keeps_nobody_from_starting(cluster: Machines) -> None:
+    """One that is known to go, and one that was told so after it was surveyed."""
+    known, since = (cluster.add_node(num_cpus=1) for _ in range(2))
+    until(lambda: len(survey.nodes()) == 5, "both are there")
+    cluster.drain_node(known)
+    there = until(lambda: (found := survey.nodes()) and any(n.draining for n in found) and found, "one is told to go")
+    cluster.drain_node(since)
+    said: list[str] = []
+    inspection.check_nodes(there, RunConfig(task=TaskOptions(task="synthetic")), said.append)
+    assert sorted(text.partition(there[0].address)[2] for text in said) == [
+        " has gone meanwhile; the others take part",
+        " is told to go; it gets no workers",
+    ]
+    for name in (known, since):
+        cluster.kill_node(name)
+
+
+def test_a_node_that_dies_of_the_question_keeps_nobody_from_starting(
+    cluster: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {node.id for node in survey.nodes()}
+    cluster.add_node(num_cpus=1)
+    (dying,) = until(lambda: [node for node in survey.nodes() if node.id not in before], "it is there")
+
+    def take_the_node_along(task: object) -> None:
+        os.kill(os.getppid(), signal.SIGKILL)  # its raylet
+
+    monkeypatch.setattr(inspection, "check_node", take_the_node_along)
+    answers = inspection.ask_nodes([dying], None, frozenset(), 60.0)
+    assert answers == {dying.id: inspection.GONE}
