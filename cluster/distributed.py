@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +17,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster import survey
 from cluster.actors import CheckpointHost, LedgerHost, ReplicaHost, ShardHost
+from cluster.asking import asking
 from cluster.config import RunConfig, Topology
 from cluster.credentials import RunToken, check_credentials
-from cluster.fleet import Fleet, asking
+from cluster.fleet import Fleet
 from cluster.joining import join
 from cluster.links import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
 from cluster.metrics.observing import Observe, unobserved
@@ -123,7 +124,8 @@ def run_distributed(
     for text in ([f"Placed {seats}"] if len(cluster.nodes) > 1 else []) + list(seats.notes):
         say(text)
     ray.get(ledger.begin.remote(workers=seats.seated))
-    with watch(OneAtATime(ledger.beat)), asking(seats, cluster.needs):
+    asked = asking(seats, cluster.needs, say) if cluster.can_grow else nullcontext()
+    with watch(OneAtATime(ledger.beat)), asked:
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
         exact = cluster.joined and not cluster.can_grow
         fleet = Fleet(config, seats, cluster.needs, cluster.nodes, exact=exact, here=here)

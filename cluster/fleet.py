@@ -1,12 +1,10 @@
 """The run's workers on Ray, as nodes come and go."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
 from cluster import survey
@@ -99,23 +97,3 @@ class Fleet:
         with suppress(RayError):  # the pool may have died of it, which whoever waits for it hears
             self._crews = ray.get(self._told)[0]
         self._told = []
-
-
-@contextmanager
-def asking(plan: Plan, needs: Needs) -> Iterator[None]:
-    """Have the autoscaler bring nodes for all workers while the block lasts, and let it take them back after.
-
-    The workers that wait would make it grow, too, but a step at a time.
-    """
-    if plan.started <= plan.seated:
-        yield
-        return
-    processes = math.ceil(plan.started / needs.workers)
-    bundle: dict[str, float] = {"GPU": needs.gpus} if needs.gpus else {"CPU": 1}
-    selectors = [dict(OFF_STABLE)] * processes if needs.off_stable else None
-    # What is asked for is compared with all that the cluster has, not with what is free.
-    request_resources(bundles=[bundle] * processes, bundle_label_selectors=selectors)
-    try:
-        yield
-    finally:
-        request_resources(bundles=[])

@@ -1,10 +1,12 @@
 """What is read of a cluster, and what is asked of it."""
 
 import fcntl
+import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -15,8 +17,8 @@ from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNE
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from cluster import inspection, survey
+from cluster.asking import asker, asking
 from cluster.config import RunConfig, TaskOptions, Topology
-from cluster.fleet import asking
 from cluster.placement import Needs, Node, Sight
 from cluster.plan import plan
 from tests.chaos.machines import Machines, until
@@ -87,18 +89,36 @@ def test_the_stable_nodes_are_asked_whether_they_see_the_folder(cluster: Machine
     assert list(tmp_path.iterdir()) == []
 
 
+def asked() -> Any:
+    """What the autoscaler is asked for."""
+    return json.loads(_internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL) or b"null")
+
+
 def test_nodes_are_asked_for_and_are_not_any_more_however_it_ends(cluster: Machines) -> None:
     there = [Node(id="a", address="10.0.0.1", cores=8, driver=True)]
     needs, topology = Needs(gpus=0.5, off_stable=True), Topology(replicas=1, children=3)
     wanting = plan(there, topology, needs, sight=Sight("/runs/a"), can_grow=True)
 
-    def asked() -> bytes | None:
-        return _internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL)
-
-    with pytest.raises(KeyboardInterrupt), asking(wanting, needs):
-        assert asked() == b'[{"GPU": 0.5}, {"GPU": 0.5}, {"GPU": 0.5}]'
+    with pytest.raises(KeyboardInterrupt), asking(wanting, needs, pytest.fail):
+        assert asked() == [{"GPU": 0.5}, {"GPU": 0.5}, {"GPU": 0.5}]
         raise KeyboardInterrupt
-    assert asked() == b"[]"
+    assert asked() == []
+
+
+def test_runs_of_one_cluster_ask_side_by_side_and_one_that_falls_silent_asks_no_more(cluster: Machines) -> None:
+    there = [Node(id="a", address="10.0.0.1", cores=8, driver=True)]
+    needs, topology = Needs(gpus=0.5, off_stable=True), Topology(replicas=1, children=3)
+    wanting = plan(there, topology, needs, sight=Sight("/runs/a"), can_grow=True)
+    others = asker()
+    ray.get(others.put.remote("another run", 2, {"CPU": 1.0}, {}))
+    with asking(wanting, needs, pytest.fail):
+        assert asked() == [{"CPU": 1}] * 2 + [{"GPU": 0.5}] * 3
+        ray.get(others.put.remote("one that is killed", 1, {"GPU": 8.0}, {}, 0.5))
+        assert asked()[-1] == {"GPU": 8}
+        until(lambda: asked() == [{"CPU": 1}] * 2 + [{"GPU": 0.5}] * 3, "what nobody repeats is dropped")
+    assert asked() == [{"CPU": 1}] * 2
+    ray.get(others.drop.remote("another run"))
+    assert asked() == []
 
 
 def test_a_node_that_goes_keeps_nobody_from_starting(cluster: Machines) -> None:
