@@ -62,8 +62,9 @@ class Cluster:
     can_grow: bool
 
     def plan(self, topology: Topology, sight: Sight) -> Plan:
-        """Who runs where; see `cluster.plan`."""
-        return plan(self.nodes, topology, self.needs, sight=sight, can_grow=self.can_grow)
+        """Who runs where, with what is free now; see `cluster.plan`."""
+        nodes = survey.with_free(self.nodes) if self.joined else self.nodes
+        return plan(nodes, topology, self.needs, sight=sight, can_grow=self.can_grow)
 
     def __str__(self) -> str:
         cores, gpus = (sum(getattr(node, kind) for node in self.nodes) for kind in ("cores", "gpus"))
@@ -121,7 +122,8 @@ def run_distributed(
     }
     ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(folder.ledger, config.seed, config.max_children)
     seats = cluster.plan(config.topology, survey.sight(folder.path, cluster.nodes))
-    for text in ([f"Placed {seats}"] if len(cluster.nodes) > 1 else []) + list(seats.notes):
+    placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
+    for text in (*placed, *seats.notes):
         say(text)
     ray.get(ledger.begin.remote(workers=seats.seated))
     asked = asking(seats, cluster.needs, say) if cluster.can_grow else nullcontext()

@@ -1,5 +1,6 @@
 """The run's workers on Ray, as nodes come and go."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,9 +12,12 @@ from cluster import survey
 from cluster.actors import PoolHost, Worker
 from cluster.config import RunConfig
 from cluster.links import POOL, Handle, worker_name
-from cluster.placement import Needs, Node, room_for
+from cluster.placement import Needs, Node, Recent, places_for, room_for
 from cluster.plan import OFF_STABLE, Plan, comings_and_goings
 from cluster.pool.supervision import Terms
+
+START_S = 60.0
+"""Seconds in which a worker that has found its place is up, also on a busy node."""
 
 
 class Fleet:
@@ -44,7 +48,8 @@ class Fleet:
         self._workers: list[Handle] = []
         self._slots = 0
         self._start(plan.started)
-        self._recorded = plan.seated
+        self._recorded, self._places = plan.seated, Recent(START_S)
+        self._places.most(plan.seated, time.monotonic())
         self.pool: Handle = self._open(here)
         self._crews: Mapping[str, int] = {}
         self._told: list[ray.ObjectRef] = []
@@ -58,7 +63,9 @@ class Fleet:
         before, self._nodes = self._nodes, survey.nodes()
         held = room_for(self._nodes, self._needs, self._plan.hosts, self._plan.wanted)
         self._start(held)
-        workers = min(self._slots, held)
+        has = places_for(self._nodes, self._needs, self._plan.hosts, self._slots, self._crews)
+        # A worker that is starting has its place and is not up yet, which looks as if others had it.
+        workers = min(self._slots, held, self._places.most(has, time.monotonic()))
         for text in comings_and_goings(before, self._nodes, self._crews, workers, self._needs):
             say(text)
         if not self._told:

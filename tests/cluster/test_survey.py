@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,11 +122,20 @@ def test_runs_of_one_cluster_ask_side_by_side_and_one_that_falls_silent_asks_no_
     assert asked() == []
 
 
+class Holder:
+    """Something that goes on where it is."""
+
+    def ready(self) -> None:
+        """It is up."""
+
+
 def test_a_node_that_goes_keeps_nobody_from_starting(cluster: Machines) -> None:
     """One that is known to go, and one that was told so after it was surveyed."""
-    known, since = (cluster.add_node(num_cpus=1) for _ in range(2))
-    until(lambda: len(survey.nodes()) == 5, "both are there")
-    cluster.drain_node(known)
+    known, since = (cluster.add_node(resources={name: 1}) for name in ("known", "since"))
+    until(lambda: {"known", "since"} <= ray.cluster_resources().keys(), "both are there")
+    holder: Any = ray.remote(resources={"known": 1})(Holder).remote()
+    ray.get(holder.ready.remote())
+    cluster.drain_node(known)  # where nothing runs any more, Ray ends the node at once
     there = until(lambda: (found := survey.nodes()) and any(n.draining for n in found) and found, "one is told to go")
     cluster.drain_node(since)
     said: list[str] = []
@@ -134,8 +144,7 @@ def test_a_node_that_goes_keeps_nobody_from_starting(cluster: Machines) -> None:
         " has gone meanwhile; the others take part",
         " is told to go; it gets no workers",
     ]
-    for name in (known, since):
-        cluster.kill_node(name)
+    ray.kill(holder)
 
 
 def test_a_node_that_dies_of_the_question_keeps_nobody_from_starting(
@@ -147,6 +156,7 @@ def test_a_node_that_dies_of_the_question_keeps_nobody_from_starting(
 
     def take_the_node_along(task: object) -> None:
         os.kill(os.getppid(), signal.SIGKILL)  # its raylet
+        time.sleep(60)
 
     monkeypatch.setattr(inspection, "check_node", take_the_node_along)
     answers = inspection.ask_nodes([dying], None, frozenset(), 60.0)
