@@ -27,6 +27,7 @@ from cluster.metrics.observing import Observe, unobserved
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight, needs_of
 from cluster.plan import Plan, Seat, plan
+from cluster.preflight import check_data, check_without_data
 from cluster.run_folder import RunFolder, Stopped
 from ps.store import Layout
 
@@ -77,7 +78,8 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
 
     Raises:
         ClusterError: if `RAY_ADDRESS` names a cluster that does not answer.
-        PlacementError: if no worker can fit; on a machine of our own before Ray is started.
+        TaskError, StorageError: if the task cannot be loaded; on a machine of our own before Ray is started.
+        PlacementError: if no worker can fit; likewise.
         CredentialsError: if the cluster's token or its certificates cannot be used.
     """
     topology = config.topology
@@ -85,6 +87,8 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
     check_credentials(os.environ)
     joined = join(say)
     try:
+        # The nodes of a cluster are asked one by one; this one need not be of those that train.
+        (check_without_data if joined else check_data)(config.task)
         can_grow = joined and survey.has_autoscaler()
         nodes = survey.nodes() if joined else (survey.this_machine(),)
         needs = needs_of(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)

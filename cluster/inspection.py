@@ -10,6 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config import RunConfig, TaskOptions
 from cluster.doctor.run_facts import Session
+from cluster.node_data import check_stored
 from cluster.placement import Needs, Node, keeps_off_stable, room
 from cluster.preflight import NodeError, NodeReport, Versions, check_node, complaints, versions
 from cluster.remote.storage import is_url
@@ -38,10 +39,13 @@ def check_nodes(nodes: Sequence[Node], config: RunConfig, say: Callable[[str], o
 
     Raises:
         NodeError: a node cannot take part; the message names it, and says what would be right.
+        StorageError: no node that trains is there yet, and the data is not where such nodes would fetch it.
     """
     fetches = config.task.data is not None and is_url(str(config.task.data))
     training = training_nodes(nodes, config.topology.gpus_per_child)
-    if fetches:
+    if fetches and not training:
+        check_stored(str(config.task.data))  # nobody else would see before such a node has come
+    elif fetches:
         say(f"{len(training)} node(s) fetch the data from {config.task.data}, where they have no copy of it ...")
     answers = ask_nodes(nodes, config.task, training, FETCH_S if fetches else ANSWER_S)
     for node in nodes:

@@ -18,6 +18,7 @@ from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.metrics.observing import Observe, unobserved
 from cluster.pool.checkpoints import CheckpointFolder
+from cluster.preflight import check_data
 from cluster.progress import Progress
 from cluster.remote.claims import TakenOver
 from cluster.remote.working_copy import driving
@@ -193,6 +194,7 @@ def _run_here(
 ) -> None:
     from cluster.local import check_locally, run_locally
 
+    check_data(config.task)
     gpu = check_locally(config)
     begin()
     ledger = Ledger(folder.ledger, config.seed, config.max_children)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from child_trainer.tasks.task import TaskError
 from cluster.config import RunConfig, TaskOptions
 from cluster.inspection import EXCUSES, SILENT, judge, training_nodes
 from cluster.placement import Node
@@ -18,6 +19,7 @@ from cluster.preflight import (
     Versions,
     check_driver,
     check_node,
+    check_without_data,
     complaints,
     digest,
     mismatches,
@@ -89,6 +91,20 @@ def test_a_node_says_what_it_lacks(tmp_path: Path) -> None:
     assert report.versions == versions()
     assert report.shm_free > 0
     assert report.disk_free > 0
+
+
+def test_a_driver_that_trains_nothing_needs_no_data(tmp_path: Path) -> None:
+    gone = TaskOptions(task="fashion-mnist", data=tmp_path / "gone")
+    check_without_data(gone)
+    check_without_data(replace(gone, data=f"file://{tmp_path}/gone"))
+    for wrong, why in (
+        (replace(gone, data=None), "needs `--data DIR`"),
+        (replace(gone, task="mnist"), "no task 'mnist'"),
+        (replace(gone, child_seconds=1.0), "for the task 'synthetic' only"),
+        (replace(gone, data="s3://bucket/data", download=True), "leave --download away"),
+    ):
+        with pytest.raises(TaskError, match=why):
+            check_without_data(wrong)
 
 
 def test_nodes_that_cannot_take_part_are_named() -> None:
