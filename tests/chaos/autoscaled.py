@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ray._private.services import get_node_ip_address
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.autoscaler.v2.sdk import get_cluster_status
 
@@ -38,7 +39,7 @@ class Autoscaled:
         self._mark = secrets.token_hex(8)
         self._folder = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))  # short, as Ray's sockets are below it
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+            self.address = f"{get_node_ip_address()}:{free.getsockname()[1]}"
         config = self._folder / "cluster.json"
         config.write_text(json.dumps(_config(self.address, resources, labels, most)))
         environment = os.environ | {
@@ -53,10 +54,14 @@ class Autoscaled:
         environment.pop("RAY_ADDRESS", None)
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=0"]
         command += [f"--autoscaling-config={config}", f"--port={self.address.rpartition(':')[2]}"]
-        command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
+        command += ["--include-dashboard=false", "--disable-usage-stats"]
         self._log = (self._folder / "head.log").open("wb")
         self._head = subprocess.Popen(command, env=environment, stdout=self._log, stderr=subprocess.STDOUT)
-        until(lambda: b"Ray runtime started" in (self._folder / "head.log").read_bytes(), "the head is up")
+        try:
+            until(lambda: b"Ray runtime started" in (self._folder / "head.log").read_bytes(), "the head is up")
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def environment(self) -> dict[str, str]:
@@ -85,7 +90,8 @@ def _config(address: str, resources: Mapping[str, float], labels: Mapping[str, s
         "cluster_name": "test",
         "max_workers": most,
         "provider": {
-            "type": "fake_multinode",
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "gcs_address": address,
             "head_node_id": FAKE_HEAD_NODE_ID,
             "launch_multiple": True,
