@@ -95,6 +95,7 @@ def _config(address: str, resources: Mapping[str, float], labels: Mapping[str, s
             "gcs_address": address,
             "head_node_id": FAKE_HEAD_NODE_ID,
             "launch_multiple": True,
+            "disable_node_updaters": True,
         },
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
