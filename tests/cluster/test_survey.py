@@ -133,7 +133,7 @@ def test_a_node_that_goes_keeps_nobody_from_starting(cluster: Machines) -> None:
     """One that is known to go, and one that was told so after it was surveyed."""
     known, since = (cluster.add_node(resources={name: 1}) for name in ("known", "since"))
     until(lambda: {"known", "since"} <= ray.cluster_resources().keys(), "both are there")
-    holder: Any = ray.remote(resources={"known": 1})(Holder).remote()
+    holder: Any = ray.remote(num_cpus=0, resources={"known": 1})(Holder).remote()
     ray.get(holder.ready.remote())
     cluster.drain_node(known)  # where nothing runs any more, Ray ends the node at once
     there = until(lambda: (found := survey.nodes()) and any(n.draining for n in found) and found, "one is told to go")
