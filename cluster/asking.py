@@ -17,7 +17,6 @@ from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.links import Handle
 from cluster.placement import Needs
 from cluster.plan import OFF_STABLE, Plan
 from cluster.wants import LASTS_S, REPEAT_S, Want, Wants
@@ -134,7 +133,7 @@ def _put(run: str, want: Want) -> None:
             time.sleep(LOOK_S)
 
 
-def asker() -> Handle:
+def asker() -> Any:
     """The cluster's, started if there is none: beside this driver, as it keeps its node from being idle."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     return _ASKER.options(
