@@ -20,7 +20,6 @@ from cluster.failures import failure_lines, failures_json, read_failures
 from cluster.logs.command import logs
 from cluster.logs.options import LogFormat, LogLevel, LogOptions
 from cluster.node_data import located
-from cluster.preflight import check_data
 from cluster.progress import facts
 from cluster.recipes import RECIPES, differences
 from cluster.report.command import report
@@ -102,7 +101,6 @@ def _launch(arguments: list[str]) -> int:
     config = replace(config, name=config.name or f"{arguments[0]}-{stamp}", task=task)
     folder = run_folder(config.storage_path, str(config.name))
     folder.check_new()
-    check_data(config.task)
     return _execute(config, folder)
 
 
@@ -129,7 +127,6 @@ def _resume(arguments: list[str]) -> int:
                 raise UsageError(f"the run {name!r} is running; `nascluster status {name}` shows it")
             if status.state == "finished":
                 raise UsageError(f"the run {name!r} has finished: all {status.max_children} children have ended")
-        check_data(config.task)
         if metrics_port is not None:  # the port of before may be another's by now
             config = replace(config, metrics=replace(config.metrics, metrics_port=metrics_port))
         logs = LogOptions(log_format=log_format or config.logs.log_format, log_level=log_level or config.logs.log_level)

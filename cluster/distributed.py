@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,15 +17,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster import survey
 from cluster.actors import CheckpointHost, LedgerHost, ReplicaHost, ShardHost
+from cluster.asking import asking
 from cluster.config import RunConfig, Topology
 from cluster.credentials import RunToken, check_credentials
-from cluster.fleet import Fleet, asking
+from cluster.fleet import Fleet
 from cluster.joining import join
 from cluster.links import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
 from cluster.metrics.observing import Observe, unobserved
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight, needs_of
 from cluster.plan import Plan, Seat, plan
+from cluster.preflight import check_data, check_without_data
 from cluster.run_folder import RunFolder, Stopped
 from controller.searcher import ParameterGroup
 from ps.store import Layout
@@ -62,8 +64,9 @@ class Cluster:
     can_grow: bool
 
     def plan(self, topology: Topology, sight: Sight) -> Plan:
-        """Who runs where; see `cluster.plan`."""
-        return plan(self.nodes, topology, self.needs, sight=sight, can_grow=self.can_grow)
+        """Who runs where, with what is free now; see `cluster.plan`."""
+        nodes = survey.with_free(self.nodes) if self.joined else self.nodes
+        return plan(nodes, topology, self.needs, sight=sight, can_grow=self.can_grow)
 
     def __str__(self) -> str:
         cores, gpus = (sum(getattr(node, kind) for node in self.nodes) for kind in ("cores", "gpus"))
@@ -76,7 +79,8 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
 
     Raises:
         ClusterError: if `RAY_ADDRESS` names a cluster that does not answer.
-        PlacementError: if no worker can fit; on a machine of our own before Ray is started.
+        TaskError, StorageError: if the task cannot be loaded; on a machine of our own before Ray is started.
+        PlacementError: if no worker can fit; likewise.
         CredentialsError: if the cluster's token or its certificates cannot be used.
     """
     topology = config.topology
@@ -84,6 +88,8 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
     check_credentials(os.environ)
     joined = join(say)
     try:
+        # The nodes of a cluster are asked one by one; this one need not be of those that train.
+        (check_without_data if joined else check_data)(config.task)
         can_grow = joined and survey.has_autoscaler()
         nodes = survey.nodes() if joined else (survey.this_machine(),)
         needs = needs_of(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)
@@ -121,10 +127,12 @@ def run_distributed(
     }
     ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(folder.ledger, config.seed, config.max_children)
     seats = cluster.plan(config.topology, survey.sight(folder.path, cluster.nodes))
-    for text in ([f"Placed {seats}"] if len(cluster.nodes) > 1 else []) + list(seats.notes):
+    placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
+    for text in (*placed, *seats.notes):
         say(text)
     ray.get(ledger.begin.remote(workers=seats.seated))
-    with watch(OneAtATime(ledger.beat)), asking(seats, cluster.needs):
+    asked = asking(seats, cluster.needs, say) if cluster.can_grow else nullcontext()
+    with watch(OneAtATime(ledger.beat)), asked:
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
         exact = cluster.joined and not cluster.can_grow
         # All are started without waiting for one another, and those first that there are few of: where many share few

@@ -1,24 +1,25 @@
 """The run's workers on Ray, as nodes come and go."""
 
-import math
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
 from cluster import survey
 from cluster.actors import PoolHost, Worker
 from cluster.config import RunConfig
 from cluster.links import POOL, Handle, worker_name
-from cluster.placement import Needs, Node, room_for
+from cluster.placement import Needs, Node, Recent, places_for, room_for
 from cluster.plan import NODE_LABEL, OFF_STABLE, Plan, comings_and_goings
 from cluster.pool.crew import Muster
 from cluster.pool.supervision import Terms
 from cluster.replacing import Replacements
+
+START_S = 60.0
+"""Seconds in which a worker that has found its place is up, also on a busy node."""
 
 
 class Fleet:
@@ -62,7 +63,8 @@ class Fleet:
         self._workers: list[Handle] = []
         self._slots = 0
         self._start(plan.started)
-        self._recorded = plan.seated
+        self._recorded, self._places = plan.seated, Recent(START_S)
+        self._places.most(plan.seated, time.monotonic())
         self._muster = Muster(up={})
         self._replacements = Replacements()
         self._told: list[ray.ObjectRef] = []
@@ -76,7 +78,9 @@ class Fleet:
         before, self._nodes = self._nodes, survey.nodes()
         held = room_for(self._nodes, self._needs, self._plan.hosts, self._plan.wanted)
         self._start(held)
-        workers = min(self._slots, held)
+        has = places_for(self._nodes, self._needs, self._plan.hosts, self._slots, self._muster.up)
+        # A worker that is starting has its place and is not up yet, which looks as if others had it.
+        workers = min(self._slots, held, self._places.most(has, time.monotonic()))
         for text in comings_and_goings(before, self._nodes, self._muster.up, workers, self._needs):
             say(text)
         if not self._told:
@@ -145,23 +149,3 @@ def avoiding(options: dict[str, Any], nodes: Collection[str]) -> dict[str, Any]:
     selector = dict(options.get("label_selector", {}))
     elsewhere = {**selector, NODE_LABEL: f"!in({','.join(sorted(nodes))})"}
     return {**options, "label_selector": elsewhere, "fallback_strategy": [{"label_selector": selector}]}
-
-
-@contextmanager
-def asking(plan: Plan, needs: Needs) -> Iterator[None]:
-    """Have the autoscaler bring nodes for all workers while the block lasts, and let it take them back after.
-
-    The workers that wait would make it grow, too, but a step at a time.
-    """
-    if plan.started <= plan.seated:
-        yield
-        return
-    processes = math.ceil(plan.started / needs.workers)
-    bundle: dict[str, float] = {"GPU": needs.gpus} if needs.gpus else {"CPU": 1}
-    selectors = [dict(OFF_STABLE)] * processes if needs.off_stable else None
-    # What is asked for is compared with all that the cluster has, not with what is free.
-    request_resources(bundles=[bundle] * processes, bundle_label_selectors=selectors)
-    try:
-        yield
-    finally:
-        request_resources(bundles=[])

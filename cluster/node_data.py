@@ -92,18 +92,35 @@ def local_data(data: str | Path | None, *, cache: str | Path | None = None) -> P
     return copy.folder
 
 
+def check_stored(url: str) -> None:
+    """Make sure that the object store holds files there; fetches none.
+
+    Raises:
+        StorageError: it cannot be used, or holds nothing there.
+    """
+    _some(url, _stored(url)[1])
+
+
+def _stored(url: str) -> tuple[FsspecStorage, Mapping[str, Stored]]:
+    store = open_storage(url, what="`--data`")
+    with explained(f"`--data` {url}"):
+        return store, store.contents()
+
+
+def _some(url: str, found: Mapping[str, Stored]) -> None:
+    if not found:
+        raise StorageError(f"`--data` {url} holds no files; it must be a folder with the data in torchvision's layout")
+
+
 def _bring_up_to_date(url: str, copy: Copy) -> None:
     before = _recorded(copy)
     try:
-        store = open_storage(url, what="`--data`")
-        with explained(f"`--data` {url}"):
-            wanted = store.contents()
+        store, wanted = _stored(url)
     except StorageError:
         if before and not _missing(copy, before, before):
             return  # the store is away, and what is here is whole
         raise
-    if not wanted:
-        raise StorageError(f"`--data` {url} holds no files; it must be a folder with the data in torchvision's layout")
+    _some(url, wanted)
     if outside := [name for name in wanted if ".." in name.split("/")]:
         raise StorageError(f"`--data` {url} holds {outside[0]!r}, a name that points outside it; rename that object")
     missing = _missing(copy, wanted, before)

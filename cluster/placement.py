@@ -37,6 +37,7 @@ class Node:
         gpu_kind: such as `A100`, or `None` where that is not known.
         driver: the run's driver is here, and with it the run's folder.
         draining: it was told to go.
+        free: what of it nobody uses at this moment, by Ray's names, or `None` where nobody else could use it.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Node:
     gpu_kind: str | None = None
     driver: bool = False
     draining: bool = False
+    free: Mapping[str, float] | None = None
 
     @property
     def stable(self) -> bool:
@@ -168,8 +170,6 @@ def needs_of(
             f"--gpus-per-child {gpus:g} needs a node with {gpus:g} GPUs, but the largest has {largest:g} and there is"
             " no autoscaler to bring another; use fewer"
         )
-    # Where no node is left for children that is not kept for other things, they go to any.
-    off_stable = any(node.trains and (node.gpus >= gpus if gpus else node.cores >= 1) for node in nodes)
     # A machine of our own may be told of more workers than it has cores, which then share them.
     shared = not joined and topology.workers is not None
     return Needs(
@@ -177,8 +177,16 @@ def needs_of(
         cores=0 if gpus or shared else 1,
         workers=topology.workers_per_process,
         memory=memory,
-        off_stable=off_stable or (can_grow and gpus > 0),
+        off_stable=keeps_off_stable(nodes, gpus) or (can_grow and gpus > 0),
     )
+
+
+def keeps_off_stable(nodes: Sequence[Node], gpus: float) -> bool:
+    """Whether workers of so many GPUs each keep off the nodes that are kept for other things.
+
+    Where no other node is left for children, they go to any.
+    """
+    return any(node.trains and (node.gpus >= gpus if gpus else node.cores >= 1) for node in nodes)
 
 
 def room(node: Node, needs: Needs, hosts: int = 0) -> int:
@@ -199,7 +207,47 @@ def _by_devices(node: Node, needs: Needs) -> int:
     return int(node.gpus // needs.gpus)
 
 
+def vacant(node: Node, needs: Needs, hosts: int = 0) -> int:
+    """How many of those processes would find room at this moment, beside what others use."""
+    held = room(node, needs, hosts)
+    taken = {"GPU": needs.gpus, "CPU": float(needs.cores), "memory": float(needs.memory if node.memory else 0)}
+    for kind, amount in taken.items() if node.free is not None else ():
+        if amount:
+            held = min(held, int((node.free or {}).get(kind, 0.0) / amount + 1e-9))
+    return held
+
+
 def room_for(nodes: Sequence[Node], needs: Needs, hosts: Mapping[str, int], wanted: int) -> int:
     """How many workers these nodes hold, up to as many as are wanted, beside the `hosts` of each node (by its id)."""
     held = sum(room(node, needs, hosts.get(node.id, 0)) for node in nodes)
     return min(wanted, held * needs.workers)
+
+
+def places_for(
+    nodes: Sequence[Node], needs: Needs, hosts: Mapping[str, int], wanted: int, up: Mapping[str, int] | None = None
+) -> int:
+    """How many workers have a place on these nodes at this moment: `room_for`, but for what others use.
+
+    Args:
+        nodes, needs, hosts, wanted: as there.
+        up: how many of our own are on each node already, by its id.
+    """
+    places = 0
+    for node in nodes:
+        beside = hosts.get(node.id, 0)
+        more = vacant(node, needs, beside) * needs.workers
+        places += min(room(node, needs, beside) * needs.workers, (up or {}).get(node.id, 0) + more)
+    return min(wanted, places)
+
+
+class Recent:
+    """The most that a number has been within the last while: it holds through a gap that is shorter."""
+
+    def __init__(self, within_s: float) -> None:
+        self._within_s, self._seen = within_s, list[tuple[float, int]]()
+
+    def most(self, number: int, now: float) -> int:
+        """It is `number` at the time `now`, seconds."""
+        self._seen = [(at, seen) for at, seen in self._seen if now - at < self._within_s and seen > number]
+        self._seen.append((now, number))
+        return max(seen for _, seen in self._seen)

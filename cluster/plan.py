@@ -20,6 +20,7 @@ from cluster.placement import (
     Node,
     Sight,
     num_hosts,
+    places_for,
     room,
     room_for,
     spread,
@@ -64,9 +65,10 @@ class Plan:
 
     Attributes:
         shards, replicas: one seat for each process.
-        workers: one seat for each node with room; Ray settles who of them is where, as nodes come and go.
+        workers: one seat for each node with room now; Ray settles who of them is where, as nodes come and go.
         wanted: workers that could be used.
-        started: workers to start with; more than have a seat where an autoscaler is to bring nodes for them.
+        started: workers to start with; more than have a seat where an autoscaler is to bring nodes for them, or where
+            they are to have what others use now.
         notes: what a person should know, in sentences.
     """
 
@@ -86,6 +88,11 @@ class Plan:
     def seated(self) -> int:
         """Workers for which there is room now."""
         return sum(len(seat.parts) for seat in self.workers)
+
+    @property
+    def staffing(self) -> str:
+        """For people, how many of the workers that could be used have a seat."""
+        return f"{self.seated} of {_count(self.wanted, 'worker')} {'has' if self.seated == 1 else 'have'} a place"
 
     def __str__(self) -> str:
         parts = (("shards", self.shards), ("replicas", self.replicas), ("workers", self.workers))
@@ -111,18 +118,19 @@ def plan(nodes: Sequence[Node], topology: Topology, needs: Needs, *, sight: Sigh
     hosts = Counter(seat.node.id for seat in (*shards, *replicas))
     wanted = topology.workers or topology.replicas * topology.children
     workers = _seat_workers(wanted, there, needs, hosts)
-    seated = room_for(there, needs, hosts, wanted)
+    held, seated = room_for(there, needs, hosts, wanted), places_for(there, needs, hosts, wanted)
     asked_for = topology.workers is not None or (can_grow and needs.gpus > 0)
     notes = [*_sight_notes(there, shards, sight), *_kinds_notes(workers, needs)]
     if seated < wanted:
         notes += _memory_notes(there, needs, hosts)
-        notes += [_waiting_note(wanted, seated, there, needs)] if asked_for else []
+        notes += [_waiting_note(wanted if asked_for else held, seated, there, needs)] * (asked_for or seated < held)
+        notes += [_growth_note(topology, wanted)] * (can_grow and not asked_for)
     return Plan(
         shards=shards,
         replicas=replicas,
         workers=workers,
         wanted=wanted,
-        started=wanted if can_grow and asked_for else seated,
+        started=wanted if can_grow and asked_for else held,
         notes=tuple(notes),
     )
 
@@ -206,7 +214,7 @@ def _seat_workers(wanted: int, nodes: Sequence[Node], needs: Needs, hosts: Mappi
     seats: list[Seat] = []
     taken = 0
     for node in nodes:
-        fit = room_for([node], needs, hosts, wanted - taken)
+        fit = places_for([node], needs, hosts, wanted - taken)
         if fit:
             has = f"{node.gpus:g} {node.gpu_kind or ''} GPU(s)" if needs.gpus else f"{node.cores:g} core(s)"
             kept = " and is not kept for other things" if needs.off_stable else ""
@@ -241,14 +249,28 @@ def _memory_notes(nodes: Sequence[Node], needs: Needs, hosts: Mapping[str, int])
 
 
 def _waiting_note(wanted: int, seated: int, nodes: Sequence[Node], needs: Needs) -> str:
-    boundless = [replace(node, memory=None) for node in nodes]
-    if room_for(boundless, needs, {}, wanted) == wanted:
+    may = [node for node in nodes if not node.draining and (node.trains or not needs.off_stable)]
+    kind = "GPU" if needs.gpus else "CPU"
+    there = sum(node.gpus if needs.gpus else node.cores for node in may)
+    free = sum(there if node.free is None else node.free.get(kind, 0.0) for node in may)
+    if places_for([replace(node, memory=None) for node in nodes], needs, {}, wanted) == wanted:
         lacking = "memory"
     else:
-        may = [node for node in nodes if not node.draining and (node.trains or not needs.off_stable)]
-        there = sum(node.gpus if needs.gpus else node.cores for node in may)
         lacking = f"{'GPUs' if needs.gpus else 'cores'}: the cluster has {there:g}"
+        if room_for(nodes, needs, {}, wanted) > seated:
+            lacking += f", and others use all but {free:g}"
     return f"{wanted - seated} of {_count(wanted, 'worker')} wait for {lacking}; they are used as they come"
+
+
+def _growth_note(topology: Topology, wanted: int) -> str:
+    """Why an autoscaler is not asked for anything, though more could be used."""
+    cores = f"--workers {wanted} has it bring cores"
+    if topology.gpus_per_child is not None:
+        return f"The autoscaler is not asked for more nodes; {cores}"
+    return (
+        "No GPU is up, so children are trained on CPUs and the autoscaler is not asked for more nodes;"
+        f" --gpus-per-child 1 has it bring GPUs, {cores}"
+    )
 
 
 def _kinds_notes(seats: Sequence[Seat], needs: Needs) -> list[str]:

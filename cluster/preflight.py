@@ -131,10 +131,8 @@ def check_data(options: TaskOptions) -> None:
         TaskError, StorageError: it cannot; the message says what is missing and what would be right.
     """
     from child_trainer.tasks.catalogue import check_task
-    from child_trainer.tasks.task import TaskError
 
-    if options.download and options.data is not None and is_url(str(options.data)):
-        raise TaskError(f"`--download` fills a folder, and `--data` {options.data} is a URL; leave --download away")
+    _check_download(options)
     check_task(
         options.task,
         local_data(options.data),
@@ -142,6 +140,29 @@ def check_data(options: TaskOptions) -> None:
         child_seconds=options.child_seconds,
         faults=options.faults,
     )
+
+
+def check_without_data(options: TaskOptions) -> None:
+    """The same for a driver whose node may train nothing, and needs no data then.
+
+    Where it was told to download, or the task needs no `--data`, that is `check_data`.
+
+    Raises:
+        TaskError, StorageError: the task could be loaded nowhere; the message says what would be right.
+    """
+    from child_trainer.tasks.catalogue import check_options
+
+    _check_download(options)
+    if options.download or options.data is None:
+        return check_data(options)
+    return check_options(options.task, options.child_seconds, options.faults)
+
+
+def _check_download(options: TaskOptions) -> None:
+    from child_trainer.tasks.task import TaskError
+
+    if options.download and options.data is not None and is_url(str(options.data)):
+        raise TaskError(f"`--download` fills a folder, and `--data` {options.data} is a URL; leave --download away")
 
 
 def check_node(options: TaskOptions | None, temporary: str = "/tmp") -> NodeReport:

@@ -21,6 +21,7 @@ from cluster.ledger import Ledger
 from cluster.logs.journal import Journal
 from cluster.metrics.observing import Observe, unobserved
 from cluster.pool.checkpoints import CheckpointFolder
+from cluster.preflight import check_data
 from cluster.progress import Progress
 from cluster.remote.claims import TakenOver
 from cluster.remote.working_copy import driving
@@ -199,6 +200,7 @@ def _run_here(
 ) -> None:
     from cluster.local import check_locally, run_locally
 
+    check_data(config.task)
     gpu = check_locally(config)
     begin()
     ledger = Ledger(folder.ledger, config.seed, config.max_children)

@@ -4,7 +4,8 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,14 @@ def nodes() -> tuple[Node, ...]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+    found = with_free(found)
     return tuple(sorted(found, key=lambda node: (not node.driver, node.address, node.id)))
+
+
+def with_free(there: Iterable[Node]) -> tuple[Node, ...]:
+    """The same nodes, with what of them is free now."""
+    free = ray_state.available_resources_per_node()
+    return tuple(replace(node, free=free.get(node.id, {})) for node in there)
 
 
 def has_autoscaler() -> bool:

@@ -43,7 +43,7 @@ def check_task(
         TaskError: the name is unknown, its data is not there, is corrupt or cannot be downloaded, or an option is
             wrong or for another task.
     """
-    _check_options(name, child_seconds, faults)
+    check_options(name, child_seconds, faults)
     if name in ("fashion-mnist", "cifar10"):
         from child_trainer.tasks import torchvision_images
 
@@ -74,7 +74,7 @@ def load_task(
     Raises:
         TaskError: as `check_task` does.
     """
-    _check_options(name, child_seconds, faults)
+    check_options(name, child_seconds, faults)
     if name == "synthetic":
         return SyntheticTask(child_seconds=child_seconds, faults=faults)
     if name == "digits":
@@ -92,7 +92,7 @@ def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "I
     Raises:
         TaskError: the name is unknown, the task has no test images, or its data is not there or corrupt.
     """
-    _check_options(name, 0.0, NO_FAULTS)
+    check_options(name, 0.0, NO_FAULTS)
     if name == "synthetic":
         raise TaskError("the task 'synthetic' has no test images")
     if name == "digits":
@@ -104,7 +104,12 @@ def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "I
     return torchvision_images.load_test(name, data).to(device)
 
 
-def _check_options(name: str, child_seconds: float, faults: Mapping[str, float]) -> None:
+def check_options(name: str, child_seconds: float, faults: Mapping[str, float]) -> None:
+    """The part of `check_task` that needs no data.
+
+    Raises:
+        TaskError: the name is unknown, or an option is wrong or for another task.
+    """
     if name not in TASKS:
         raise TaskError(f"there is no task {name!r}; the tasks are {', '.join(TASKS)}")
     if not (math.isfinite(child_seconds) and child_seconds >= 0):

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import ray
+from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
+from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
 MARK = "NASCLUSTER_MACHINE"
 """An environment variable that every process of a node inherits from its raylet: which cluster and node it is of."""
@@ -102,6 +104,14 @@ class Machines:
     def kill_node(self, name: str) -> None:
         """Kill a whole node without grace."""
         self._cluster.remove_node(self._nodes.pop(name), allow_graceful=False)
+
+    def drain_node(self, name: str) -> None:
+        """Tell a node to go in a minute, as a cloud does that takes a machine back."""
+        client = GcsClient(address=self._cluster.address)
+        in_a_minute = int((time.time() + 60) * 1000)
+        node = self._nodes[name].node_id
+        accepted, why = client.drain_node(node, DRAIN_NODE_REASON_PREEMPTION, "taken back", in_a_minute)
+        assert accepted, why
 
     def homes(self, actor: str) -> Counter[str]:
         """How many processes of an actor class are up on each node."""

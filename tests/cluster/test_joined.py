@@ -93,16 +93,18 @@ def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
 
     flags = ["--workers", 5, "--child-seconds", 0.3, "--max-children", 500]
     process = nascluster("launch", "synthetic", "--name", "crowded", *flags, address=cluster.address)
-    second = nascluster("launch", "synthetic", "--name", "late", "--workers", 1, address=cluster.address)
+    runs = [process]
     try:
+        wait_until("crowded", "SELECT 1 FROM children WHERE completion >= 2")  # it has all places
+        runs.append(nascluster("launch", "synthetic", "--name", "late", "--workers", 1, address=cluster.address))
         wait_until("late", "SELECT 1 FROM children LIMIT 1 OFFSET 7")
-        wait_until("crowded", "SELECT 1 FROM children LIMIT 1 OFFSET 7")
         both = doctor(cluster, "crowded") + doctor(cluster, "late", code=None)
         assert "it is running" in both
         assert re.search("3 of the 5 workers that were asked for have a place", both)
+        assert re.search("0 of the 1 workers that were asked for have a place", both)
         assert re.search(r"worker.* wait for a place: each needs 1 core.*, and all that is there is in use", both)
     finally:
-        for run in (process, second):
+        for run in runs:
             run.kill()
             run.communicate()
     out = doctor(cluster, "crowded", code=1)

@@ -130,3 +130,19 @@ def test_a_shard_moves_from_a_node_that_goes(machines: Machines) -> None:
     finished(process)
     report = check(run_folder("shards"))
     assert (report.children, report.lost, report.duplicated) == (100, 0, 0)
+
+
+def test_a_launch_on_a_cluster_in_use_says_so_and_counts_the_workers_that_it_has(machines: Machines) -> None:
+    machines.add_node(num_gpus=2)
+    flags = ["--gpus-per-child", 1, "--child-seconds", 0.5]
+    first = launch(machines, "first", *flags, "--max-children", 1000)
+    until(lambda: ended("first", 2), "the first has the GPUs")
+    second = launch(machines, "second", *flags, "--max-children", 24)
+    until(lambda: first_value(ledger("second"), "SELECT 1 FROM children"), "the second has begun")
+    assert workers("second") == 0
+    first.terminate()
+    first.communicate(timeout=60)
+    until(lambda: workers("second") == 2, "it has got the GPUs")
+    text = finished(second)
+    assert "0 of 8 workers have a place" in text
+    assert "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0; they are used as they" in text

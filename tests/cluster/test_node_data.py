@@ -1,6 +1,7 @@
 """The data on a node: a folder, or a copy of one in an object store, made once and never read torn."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from child_trainer.tasks.task import TaskError
 from cluster.config import RunConfig, TaskOptions
-from cluster.node_data import copy_of, data_folder, local_data, located
+from cluster.node_data import check_stored, copy_of, data_folder, local_data, located
 from cluster.preflight import check_data
 from cluster.remote.storage import FsspecStorage, StorageError, open_storage
 from tests.cluster.remote.conftest import ObjectService, object_service, s3_url
@@ -154,6 +155,22 @@ def test_what_cannot_be_had_is_told(cache: Path, tmp_path: Path, url: str) -> No
     (tmp_path / "file").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match=r"cannot be copied to .*NASCLUSTER_DATA_CACHE names another folder"):
         local_data(url, cache=tmp_path / "file")
+
+
+def test_the_store_is_looked_at_without_fetching_anything(cache: Path, tmp_path: Path, url: str) -> None:
+    check_stored(url)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StorageError, match=r"empty holds no files"):
+        check_stored(f"file://{tmp_path}/empty")
+    assert not cache.exists()
+
+
+def test_a_store_that_was_emptied_is_told_though_there_is_a_copy(cache: Path, tmp_path: Path, url: str) -> None:
+    assert local_data(url)
+    shutil.rmtree(url.removeprefix("file://"))
+    Path(url.removeprefix("file://")).mkdir()
+    with pytest.raises(StorageError, match="holds no files"):
+        local_data(url)
 
 
 def test_a_task_is_checked_on_the_copy(cache: Path, url: str) -> None:

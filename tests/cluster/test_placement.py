@@ -12,13 +12,16 @@ from cluster.placement import (
     Needs,
     Node,
     PlacementError,
+    Recent,
     Sight,
     can_grow,
     gpus_per_child,
     needs_of,
     num_hosts,
+    places_for,
     room,
     spread,
+    vacant,
 )
 from cluster.plan import OFF_STABLE, ON_STABLE, Plan, Seat, comings_and_goings, plan
 
@@ -276,6 +279,66 @@ def test_a_launch_that_asks_for_more_than_there_is_says_what_it_waits_for() -> N
     found = planned(there, Topology(), can_grow=True, seen=[])
     assert found.notes == ("640 of 800 workers wait for GPUs: the cluster has 160; they are used as they come",)
     assert planned(there, Topology()).notes == ()  # where nobody has asked for more, it is no news
+
+
+def test_what_others_use_is_waited_for_and_said() -> None:
+    there = [machine(4, 0, free={}), machine(4, 2, number=1, labels=CHILDREN, free={"CPU": 4.0, "GPU": 0.5})]
+    found = planned(there, Topology(workers=2))
+    assert (found.started, found.seated, found.workers) == (2, 0, ())
+    waits = "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0.5; they are used as they come"
+    assert found.notes[-1] == waits
+    assert found.staffing == "0 of 2 workers have a place"
+    assert planned(there, Topology()).notes[-1] == waits  # also where nobody has asked for more than there is
+    shares = planned(there, Topology(gpus_per_child=0.25))
+    assert (shares.started, shares.seated) == (8, 2)
+    assert planned(there, Topology(gpus_per_child=1), can_grow=True).seated == 0
+    alone = [replace(node, free={"CPU": node.cores, "GPU": node.gpus}) for node in there]
+    assert planned(alone, Topology(workers=2)).seated == 2
+
+
+def test_memory_that_others_use_is_waited_for() -> None:
+    there = [machine(8, 0, memory=10**10, free={"CPU": 6.0, "memory": 1.3e9})]
+    found = planned(there, Topology(shards=1, replicas=1, workers=6), memory=600_000_000)
+    assert (found.started, found.seated) == (6, 2)
+    assert found.notes[-1] == "4 of 6 workers wait for memory; they are used as they come"
+
+
+def test_how_many_of_the_workers_that_could_be_used_have_a_place_is_always_told() -> None:
+    assert planned([machine(8, 8)], Topology()).staffing == "8 of 800 workers have a place"
+
+
+def test_an_autoscaler_that_is_not_asked_is_said_with_what_would_ask_it() -> None:
+    there = [machine(8, 0), machine(8, 0, number=1)]
+    (note,) = planned(there, Topology(), seen=["node1"], can_grow=True).notes
+    assert note == (
+        "No GPU is up, so children are trained on CPUs and the autoscaler is not asked for more nodes;"
+        " --gpus-per-child 1 has it bring GPUs, --workers 800 has it bring cores"
+    )
+    (note,) = planned(there, Topology(gpus_per_child=0), seen=["node1"], can_grow=True).notes
+    assert note == "The autoscaler is not asked for more nodes; --workers 800 has it bring cores"
+    for asked in (Topology(workers=800), Topology(gpus_per_child=1)):
+        (note,) = planned(there, asked, seen=["node1"], can_grow=True).notes
+        assert " of 800 workers wait for " in note
+    assert planned(there, Topology(), seen=["node1"]).notes == ()
+
+
+def test_workers_that_are_up_have_their_place_beside_what_is_free() -> None:
+    needs, busy = Needs(gpus=1.0, cores=0), machine(4, 4, free={"GPU": 1.0})
+    assert (vacant(busy, needs), room(busy, needs)) == (1, 4)
+    assert places_for([busy], needs, {}, 9) == 1
+    assert places_for([busy], needs, {}, 9, {busy.id: 2}) == 3
+    assert places_for([replace(busy, free={"GPU": 4.0})], needs, {}, 9, {busy.id: 2}) == 4  # they are no more
+    assert places_for([replace(busy, free=None)], needs, {}, 3) == 3
+    gone = {"node7": 4}
+    assert places_for([busy], needs, {}, 9, gone) == 1
+
+
+def test_a_number_holds_through_a_gap() -> None:
+    recent = Recent(10.0)
+    assert [recent.most(*seen) for seen in ((2, 0.0), (0, 3.0), (1, 6.0), (0, 11.0), (0, 15.9), (0, 16.0))] == [
+        2, 2, 2, 1, 1, 0,
+    ]  # fmt: skip
+    assert recent.most(5, 17.0) == 5
 
 
 def test_nodes_that_come_and_go_are_told_with_their_workers() -> None:

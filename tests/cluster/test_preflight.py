@@ -4,11 +4,13 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from child_trainer.tasks.task import TaskError
 from cluster.config import RunConfig, TaskOptions
-from cluster.inspection import SILENT, judge, training_nodes
+from cluster.inspection import EXCUSES, SILENT, judge, training_nodes
 from cluster.placement import Node
 from cluster.preflight import (
     DRIVER_VARIABLE,
@@ -17,6 +19,7 @@ from cluster.preflight import (
     Versions,
     check_driver,
     check_node,
+    check_without_data,
     complaints,
     digest,
     mismatches,
@@ -32,8 +35,8 @@ UNPACKED = tuple(Path("/tmp/ray/session/runtime_resources/working_dir_files/x") 
 EMPTY = Path("/empty")
 
 
-def node(number: int, cores: float = 1, gpus: float = 0) -> Node:
-    return Node(id=str(number), address=f"10.0.0.{number}", cores=cores, gpus=gpus)
+def node(number: int, cores: float = 1, gpus: float = 0, **more: Any) -> Node:
+    return Node(id=str(number), address=f"10.0.0.{number}", cores=cores, gpus=gpus, **more)
 
 
 def test_equal_code_has_an_equal_digest_wherever_it_is(tmp_path: Path) -> None:
@@ -90,9 +93,27 @@ def test_a_node_says_what_it_lacks(tmp_path: Path) -> None:
     assert report.disk_free > 0
 
 
+def test_a_driver_that_trains_nothing_needs_no_data(tmp_path: Path) -> None:
+    gone = TaskOptions(task="fashion-mnist", data=tmp_path / "gone")
+    check_without_data(gone)
+    check_without_data(replace(gone, data=f"file://{tmp_path}/gone"))
+    for wrong, why in (
+        (replace(gone, data=None), "needs `--data DIR`"),
+        (replace(gone, task="mnist"), "no task 'mnist'"),
+        (replace(gone, child_seconds=1.0), "for the task 'synthetic' only"),
+        (replace(gone, data="s3://bucket/data", download=True), "leave --download away"),
+    ):
+        with pytest.raises(TaskError, match=why):
+            check_without_data(wrong)
+
+
 def test_nodes_that_cannot_take_part_are_named() -> None:
     nodes = [node(i) for i in range(1, 7)]
     judge(nodes, {n.id: SILENT if n.id == "2" else WELL for n in nodes}, DRIVER)
+    for excuse in EXCUSES:  # one that comes or goes keeps nobody from starting
+        judge(nodes, {n.id: excuse if n.id == "2" else WELL for n in nodes}, DRIVER)
+    with pytest.raises(NodeError, match=r"^node 10\.0\.0\.2 cannot take part: cannot run a check: no torch$"):
+        judge(nodes, {n.id: "cannot run a check: no torch" if n.id == "2" else WELL for n in nodes}, DRIVER)
     bad = replace(WELL, problem="`--data` /d is not a folder")
     with pytest.raises(NodeError) as caught:
         judge(nodes, {n.id: WELL if n.id == "1" else bad for n in nodes}, DRIVER)
@@ -108,6 +129,16 @@ def test_only_nodes_that_train_need_the_data() -> None:
     assert training_nodes(nodes, 0.5) == {"2"}
     assert training_nodes(nodes, 0) == {"1"}
     assert training_nodes(nodes[:1], None) == {"1"}
+
+
+def test_nodes_that_are_kept_for_other_things_need_no_data_unless_there_are_no_others() -> None:
+    stable, children = ({"nascluster/pool": pool} for pool in ("stable", "children"))
+    kept, free = node(1, cores=8, gpus=1, labels=stable), node(2, cores=8, gpus=1, labels=children)
+    for gpus in (None, 0, 0.5):
+        assert training_nodes([kept, free], gpus) == {"2"}
+        assert training_nodes([kept], gpus) == {"1"}
+        assert training_nodes([kept, replace(free, draining=True)], gpus) == frozenset()
+    assert training_nodes([kept, node(3, gpus=0, labels=children)], 1) == {"1"}
 
 
 def test_code_from_a_checkout_or_a_wheel_is_carried_and_shadowed_by_nothing() -> None:
