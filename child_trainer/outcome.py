@@ -74,6 +74,7 @@ class Outcome:
         flops: floating-point operations of one forward pass on one example, or `None` likewise.
         seed: the seed that reproduces this training.
         failure: why there is no usable metric, or `None` when there is one.
+        gpu_bytes: the most that PyTorch held for it of its GPU's memory at one time, or `None` without a GPU.
     """
 
     curve: tuple[float, ...]
@@ -82,6 +83,7 @@ class Outcome:
     flops: int | None
     seed: int
     failure: Failure | None = None
+    gpu_bytes: int | None = None
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:

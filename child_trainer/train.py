@@ -55,6 +55,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
     )
     failure = None
     try:
+        _forget_peak(device)
         task.fit(architecture, budget, progress, seed=seed, device=device)
     except Exception as error:
         failure = _failure(error)
@@ -65,7 +66,25 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         flops=progress.flops,
         seed=seed,
         failure=failure,
+        gpu_bytes=_peak(device),
     )
+
+
+def _forget_peak(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.init()  # there are no statistics before
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak(device: str) -> int | None:
+    """The most bytes of the GPU that were in use since `_forget_peak`."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) if torch.cuda.is_initialized() else None
 
 
 _CAUSES: tuple[tuple[type[Exception], Cause], ...] = (

@@ -36,6 +36,7 @@ class Facts:
         learned, pushed: batches learnt from; those of them with a push.
         queue_wait: seconds from when a child was sampled to its first attempt.
         epoch: seconds of an epoch, the mean of each child that trained one.
+        gpu_memory: bytes of its GPU that a child had in use at most, of those that had one.
         pull, push: seconds that replicas waited.
         staleness: of pushes, in versions, shard by shard.
     """
@@ -66,6 +67,7 @@ class Facts:
     pushed: int
     queue_wait: Histogram
     epoch: Histogram
+    gpu_memory: Histogram
     pull: Histogram
     push: Histogram
     staleness: Histogram

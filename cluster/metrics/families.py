@@ -48,6 +48,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Facts], float]], ...] = (
 _HISTOGRAMS: tuple[tuple[str, str, Callable[[Facts], Histogram]], ...] = (
     ("queue_wait_seconds", "From when a child was sampled to its first attempt.", lambda f: f.queue_wait),
     ("epoch_seconds", "Time of an epoch, the mean of each child.", lambda f: f.epoch),
+    ("child_gpu_bytes", "Most memory of its GPU that a child had in use.", lambda f: f.gpu_memory),
     ("pull_seconds", "What a replica waited for a pull.", lambda f: f.pull),
     ("push_seconds", "What a replica waited for a push's ack.", lambda f: f.push),
     ("staleness_versions", "Versions by which a push was stale on a shard.", lambda f: f.staleness),

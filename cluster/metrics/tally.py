@@ -16,10 +16,12 @@ WAITS_S = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 EPOCHS_S = (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 CALLS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 VERSIONS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
-"""Bounds of the histograms, in seconds and versions."""
+GPU_BYTES = tuple(2**power for power in range(26, 38))
+"""Bounds of the histograms, in seconds, versions and bytes (64 MiB to 128 GiB)."""
 
 ENDED = """
-SELECT completion, state, cause, reward, seconds, json_array_length(outcome, '$.curve'), ended_at
+SELECT completion, state, cause, reward, seconds, json_array_length(outcome, '$.curve'),
+    json_extract(outcome, '$.gpu_bytes'), ended_at
 FROM children WHERE completion > ?
 """
 
@@ -63,6 +65,7 @@ class Tally:
         self._learned = self._pushed = 0
         self._last_child_at = self._learned_at = 0.0
         self._queue_wait, self._epoch = Histogram(WAITS_S), Histogram(EPOCHS_S)
+        self._gpu_memory = Histogram(GPU_BYTES)
         self._pull, self._push, self._staleness = Histogram(CALLS_S), Histogram(CALLS_S), Histogram(VERSIONS)
 
     def count(self, db: sqlite3.Connection, now: float) -> Facts:
@@ -96,7 +99,7 @@ class Tally:
         return db.execute(query + where + order, (self._revision,)).fetchall()
 
     def _count_children(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        for completion, state, cause, reward, seconds, epochs, ended_at in rows:
+        for completion, state, cause, reward, seconds, epochs, gpu_bytes, ended_at in rows:
             self._completion = completion
             self._last_child_at = max(self._last_child_at, ended_at)
             if reward is not None:
@@ -108,6 +111,8 @@ class Tally:
                 self._failed[cause] += 1
             if epochs:
                 self._epoch.observe(seconds / epochs)
+            if gpu_bytes is not None:
+                self._gpu_memory.observe(gpu_bytes)
 
     def _count_attempts(self, rows: Iterable[tuple[Any, ...]]) -> None:
         for row, number, sampled_at, started_at, ended_at, verdict, cause in rows:
@@ -166,6 +171,7 @@ class Tally:
             pushed=self._pushed,
             queue_wait=self._queue_wait.copy(),
             epoch=self._epoch.copy(),
+            gpu_memory=self._gpu_memory.copy(),
             pull=self._pull.copy(),
             push=self._push.copy(),
             staleness=self._staleness.copy(),

@@ -290,6 +290,12 @@ WORKERS = (
         (f"3600 * {rate('attempts_failed_total', PREEMPTED)}", "{{run}}"),
     ),
     plot("Seconds of an epoch", "s", "The mean of each child that trained one.", *quantiles("epoch_seconds")),
+    plot(
+        "GPU memory of a child",
+        "bytes",
+        "The most that was in use at one time, of children on GPUs; what a node's GPUs hold now is on Ray's dashboard.",
+        *quantiles("child_gpu_bytes"),
+    ),
 )
 
 DASHBOARDS = {

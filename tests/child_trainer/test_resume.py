@@ -314,6 +314,7 @@ def test_interrupted_on_a_gpu_and_continued(question):
     task = load_task("digits", seed=1, device="cuda")
     network, slot = NETWORKS["dropout"], Slot()
     expected = train(network, task, BUDGET, seed=5, device="cuda")
+    assert expected.gpu_bytes is not None and expected.gpu_bytes > 0
     train(network, task, BUDGET, seed=5, device="cuda", checkpoints=slot, preempted=at(question))
     torch.cuda.manual_seed(question)
     assert train(network, task, BUDGET, seed=5, device="cuda", checkpoints=slot).curve == expected.curve

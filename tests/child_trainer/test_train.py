@@ -41,6 +41,7 @@ def test_a_small_network_learns_digits(digits):
     convolutions = 64 * 9 * 24 + 16 * 9 * 24 * 24 + 64 * 48 * 24
     assert outcome.flops == 2 * (convolutions + 24 * 10)
     assert Outcome.from_json(outcome.to_json()) == outcome
+    assert outcome.gpu_bytes is None
 
 
 def test_the_same_seed_gives_the_same_curve_and_another_seed_another(digits):

@@ -33,8 +33,17 @@ class History:
     def start(self, child: int, key: str) -> None:
         self.ledger.start(child, "worker", key)
 
-    def give(self, child: int, key: str, reward: float, *, epochs: int = 4, seconds: float = 8.0) -> None:
-        outcome = Outcome(curve=(0.5,) * epochs, seconds=seconds, parameters=1, flops=1, seed=1)
+    def give(
+        self,
+        child: int,
+        key: str,
+        reward: float,
+        *,
+        epochs: int = 4,
+        seconds: float = 8.0,
+        gpu_bytes: int | None = None,
+    ) -> None:
+        outcome = Outcome(curve=(0.5,) * epochs, seconds=seconds, parameters=1, flops=1, seed=1, gpu_bytes=gpu_bytes)
         self.ledger.end_attempt(key, outcome, Verdict.OUTCOME)
         self.ledger.finish(child, outcome, reward)
 
@@ -69,5 +78,5 @@ def full_facts() -> Facts:
         attempts=800, attempts_ended={str(verdict): 2 for verdict in Verdict}, attempts_failed=causes,
         attempt_seconds=600.0, recent_reward=0.5, best_reward=0.9, distinct_ratio=0.8, depth=6.0,
         figures={"baseline": 0.4, "entropy": 9.0}, learned=10, pushed=9,
-        queue_wait=waited, epoch=waited, pull=waited, push=waited, staleness=waited,
+        queue_wait=waited, epoch=waited, gpu_memory=waited, pull=waited, push=waited, staleness=waited,
     )  # fmt: skip

@@ -39,7 +39,7 @@ def steps(history: History) -> Iterator[str]:
     history.start(1, "1a")
     history.start(2, "2a")
     yield step("training")
-    history.give(1, "1a", 0.25)
+    history.give(1, "1a", 0.25, gpu_bytes=3 * 2**30)
     history.fail("2a", Cause.PREEMPTED, Verdict.RETRY)
     yield step("one ended")
     history.start(2, "2b")
@@ -71,6 +71,8 @@ def test_every_fact_of_a_known_history(history: History) -> None:
     assert facts.queue_wait.sum == 10 + 10 + 30  # child 3 waited while the workers had others
     assert facts.queue_wait.cumulative()[-1] == ("+Inf", 3)
     assert facts.epoch.sum == 2.0 + 2.0
+    assert facts.gpu_memory.sum == 3 * 2**30  # the other one had no GPU
+    assert [count for bound, count in facts.gpu_memory.cumulative() if float(bound) in (2**31, 2**32)] == [0, 1]
     assert dict(facts.staleness.cumulative())["0.0"] == 1
     assert facts.staleness.sum == 3
     assert (facts.pull.sum, facts.push.sum) == (0.02, 0.2)
