@@ -43,6 +43,7 @@ class Autoscaled:
         config = self._folder / "cluster.json"
         config.write_text(json.dumps(_config(self.address, resources, labels, most)))
         environment = os.environ | {
+            "RAY_AUTH_MODE": "disabled",
             MARK: f"{self._mark}-nodes",
             "RAY_TMPDIR": str(self._folder),
             "RAY_FAKE_CLUSTER": "1",
@@ -66,7 +67,7 @@ class Autoscaled:
     @property
     def environment(self) -> dict[str, str]:
         """Of a driver that is to join."""
-        return os.environ | {"RAY_ADDRESS": self.address, MARK: f"{self._mark}-driver"}
+        return os.environ | {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "disabled", MARK: f"{self._mark}-driver"}
 
     def asked(self) -> list[tuple[dict[str, float], int]]:
         """What the autoscaler is asked for: resources, and how many times; for a process that has joined."""
