@@ -104,6 +104,10 @@ class Processes:
             found[kind] += seconds
         return found
 
+    def actors(self) -> int:
+        """Processes that were one of a run's actors."""
+        return sum(kind.endswith("Host") or kind == "Worker" for kind, _ in self.seconds.values())
+
 
 def _kind(title: str) -> str:
     if title.startswith("ray::"):
@@ -114,12 +118,12 @@ def _kind(title: str) -> str:
 Figures = dict[str, float]
 
 
-def measure(size: Size) -> tuple[Figures, dict[str, float]]:
-    """One run: its figures, and processor seconds by kind of process."""
+def measure(size: Size, *more: str) -> tuple[Figures, dict[str, float]]:
+    """One run, with more options if there are any: its figures, and processor seconds by kind of process."""
     with isolated() as environment:
         processes = Processes(home=environment["HOME"])
         begun = time.time()
-        run = start_command(size.words, environment, log=subprocess.DEVNULL)
+        run = start_command([*size.words, *more], environment, log=subprocess.DEVNULL)
         while run.poll() is None:
             processes.look()
             time.sleep(LOOK_S)
@@ -129,7 +133,8 @@ def measure(size: Size) -> tuple[Figures, dict[str, float]]:
         ledger = Path(environment["HOME"]) / "nascluster_runs" / "run" / "ledger.sqlite"
         with closing(sqlite3.connect(ledger)) as db:
             figures = _recorded(db, begun)
-    figures |= {"seconds in all": took, "processes": processes.most, "memory, MB": processes.most_mb}
+    figures |= {"actors, a process each": processes.actors(), "processes": processes.most}
+    figures |= {"memory, MB": processes.most_mb, "seconds in all": took}
     return figures, processes.by_kind()
 
 

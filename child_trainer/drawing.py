@@ -18,7 +18,7 @@ ON, OFF = "●", "·"
 def draw(architecture: Architecture) -> str:
     """The part of the network that its outputs depend on, in lines of at most 100 columns."""
     live = architecture.pruned()
-    return _draw_table(_rows(live)) if live.kind == "feedforward" else _draw_cell(live)
+    return _draw_table(layer_rows(live)) if live.kind == "feedforward" else _draw_cell(live)
 
 
 # --- Feed-forward networks: a table and a triangle ---------------------------------------------------------------
@@ -33,7 +33,7 @@ class Row:
     reads: tuple[int, ...]
 
 
-def _rows(architecture: Architecture) -> list[Row]:
+def layer_rows(architecture: Architecture) -> list[Row]:
     """One row a layer, a `concat` being part of whoever reads it, and the classifier's last."""
     by_name = {n.name: n for n in architecture.nodes}
     # Inside an `add` a concat must stay visible: add(concat(a, b), c) is not add(a, b, c).
@@ -54,11 +54,11 @@ def _rows(architecture: Architecture) -> list[Row]:
         return tuple(sorted(found) if OPERATIONS[n.op].commutative else found)
 
     layers = [n for n in architecture.ordered if n.name not in folded]
-    rows = [Row(str(numbers[n.name]), _label(n), all_reads(n)) for n in layers]
+    rows = [Row(str(numbers[n.name]), node_label(n), all_reads(n)) for n in layers]
     return [*rows, Row("", "classifier", reads(architecture.outputs[0]))]
 
 
-def _label(n: Node) -> str:
+def node_label(n: Node) -> str:
     """Operation, window, filters, and whatever else is not as by default."""
     given = {name: n.attribute(name) for name in OPERATIONS[n.op].attributes}
     text = [n.op]
@@ -162,7 +162,7 @@ class _Tree:
             if name in self.shared:
                 self.drawn.add(name)
                 mark = f" [{name}]"
-            operation, _, settings = _label(n).partition(", ")
+            operation, _, settings = node_label(n).partition(", ")
             words.append(operation + (f" ({settings})" if settings else "") + mark)
             if len(n.inputs) != 1:
                 return " of ".join(words), n.inputs

@@ -11,14 +11,16 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray._private import worker as ray_worker
+from ray.exceptions import RayError
 
 from child_trainer.outcome import Outcome
 from cluster.config import RunConfig
@@ -30,21 +32,23 @@ from cluster.links import (
     LEDGER,
     PATIENCE_S,
     POOL,
-    AwaitedLedger,
     Connections,
     PoolEvaluator,
-    RayCrew,
     RemoteCheckpoints,
     RemoteLedger,
     actor,
     open_store,
     places_here,
 )
+from cluster.logs.capture import Capture, by_descriptor, by_thread, split_by_thread
+from cluster.logs.outputs import OUTPUTS, OutputFolder, keep_output
+from cluster.logs.scratch import Scratch
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
-from cluster.pool.crew import Order, Report
+from cluster.pool.crew import Muster, Order, Report
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import Terms
 from cluster.pool.worker import BEAT_S, LastWords, WorkerProcess, leave_on_sigterm
+from cluster.pool_on_ray import AwaitedLedger, RayCrew
 from cluster.run_folder import sole_writer, writing
 
 if TYPE_CHECKING:
@@ -70,7 +74,12 @@ class LedgerHost(Ledger):
 
     def __init__(self, path: Path, seed: int, max_children: int) -> None:
         self._writing = writing(path.parent)
+        self._outputs = OutputFolder(path.parent / OUTPUTS)
         super().__init__(path, seed, max_children)
+
+    def keep_output(self, child_id: int, key: str, text: str) -> None:
+        """Keep what the attempt with this key printed; see `cluster.logs.outputs`."""
+        keep_output(self, self._outputs, child_id, key, text)
 
 
 @ray.remote(max_restarts=-1)
@@ -83,20 +92,27 @@ class Worker:
         context = ray.get_runtime_context()
         # Two Rays on one machine count their jobs alike, but each has a folder of its own.
         node: Any = ray_worker._global_node
-        died = Path(node.get_logs_dir_path()) / f"nascluster-{context.get_job_id()}-{slots[0]}.died"
+        own = f"{node.get_logs_dir_path()}/nascluster-{context.get_job_id()}"
+        alone = len(slots) == 1
+        if not alone:
+            self._split = ExitStack()
+            self._split.enter_context(split_by_thread())
         checkpoints = _checkpoint_slot if config.failures.checkpoint_children else None
         address = ray.util.get_node_ip_address()
         trainer = trainer_on(address, config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
         places = places_here(slots)
-        last_words = LastWords(died, list(places.values()))
+        last_words = LastWords(Path(f"{own}-{slots[0]}.died"), list(places.values()))
         self._workers = {
             slot: WorkerProcess(
                 trainer,
                 place=place,
                 node=context.get_node_id(),
                 beat=functools.partial(_beat, slot),
-                beat_s=BEAT_S if len(slots) == 1 else SHARED_BEAT_S,
+                beat_s=BEAT_S if alone else SHARED_BEAT_S,
                 last_words=last_words,
+                capture=Capture(
+                    Scratch(Path(f"{own}-{slot}.output")), by_descriptor if alone else by_thread, _keep_output
+                ),
             )
             for slot, place in places.items()
         }
@@ -119,6 +135,12 @@ class Worker:
 def _beat(slot: int, place: str, key: str | None) -> bool:
     pool = actor(POOL)
     return ray.get(pool.beat.options(max_task_retries=0).remote(slot, place, key), timeout=CALL_S)
+
+
+def _keep_output(child_id: int, key: str, text: str) -> None:
+    """Have it kept before anybody is told that the attempt has ended, unless that takes too long."""
+    with suppress(RayError, ValueError):  # the ledger's process is away, and gets it when it is back; or for good
+        ray.get(actor(LEDGER).keep_output.remote(child_id, key, text), timeout=CALL_S)
 
 
 def _checkpoint_slot(child_id: int) -> ChildSlot:
@@ -159,9 +181,9 @@ class PoolHost:
             self._crew.is_idle(slot)
         return await self._pool.beat(slot, place, key)
 
-    async def grow(self, slots: int) -> Mapping[str, int]:
+    async def grow(self, slots: int, again: Collection[int]) -> Muster:
         """See `Pool.grow`."""
-        return await self._pool.grow(slots)
+        return await self._pool.grow(slots, again)
 
     async def stop(self) -> None:
         """See `Pool.stop`."""

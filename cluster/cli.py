@@ -1,4 +1,4 @@
-"""The command line: `nascluster launch | resume | stop | status | best | failures | doctor | recipes`."""
+"""The command line: `nascluster COMMAND ...`; `USAGE` lists the commands."""
 
 import json
 import shlex
@@ -13,20 +13,22 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from cluster.command_line import BAD_INPUT, UsageError, known, parse
+from cluster.callbacks.options import CallbackOptions
+from cluster.command_line import BAD_INPUT, Name, StoragePath, UsageError, known, parse
 from cluster.config import DEFAULT_STORAGE, RunConfig
 from cluster.failures import failure_lines, failures_json, read_failures
+from cluster.logs.command import logs
+from cluster.logs.options import LogFormat, LogLevel, LogOptions
 from cluster.node_data import located
 from cluster.progress import facts
 from cluster.recipes import RECIPES, differences
+from cluster.report.command import report
 from cluster.run_folder import RunFolder, existing_run, resumable_run, run_folder
 from cluster.status import Status, read_status
 from cluster.summary import best_lines, training_command
 
 INTERRUPTED = 130
 
-Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The run's name.")]
-StoragePath = Annotated[str, tyro.conf.arg(help="Folder of all runs, or its URL.")]
 Where = Annotated[
     Literal["as-before", "local", "ray"],
     tyro.conf.arg(help="Where to go on: in this one process, on Ray, or as before."),
@@ -44,6 +46,8 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   status NAME [--json]      where a search stands, from any terminal, while it runs or after; --watch keeps showing it
   best NAME [--json]        its best child
   failures NAME [--json]    the attempts that failed, by cause, with the error and where it was
+  logs NAME [CHILD]         what happened, an event a line, --follow for what comes; or what that child has printed
+  report NAME [--open]      one HTML page of what it did and found; --watch serves it while the search runs
   doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
   recipes                   the named runs, and what each sets
 
@@ -107,6 +111,12 @@ def _resume(arguments: list[str]) -> int:
         storage_path: StoragePath = DEFAULT_STORAGE,
         on: Where = "as-before",
         metrics_port: Annotated[int | None, tyro.conf.arg(help="Another port for metrics; unset: as before.")] = None,
+        log_format: Annotated[LogFormat | None, tyro.conf.arg(help="Events as text or json; unset: as before.")] = None,
+        log_level: Annotated[LogLevel | None, tyro.conf.arg(help="The least that is logged; unset: as before.")] = None,
+        callback: Annotated[
+            tyro.conf.UseAppendAction[tuple[str, ...]],
+            tyro.conf.arg(help="tensorboard, mlflow or MODULE:CLASS, repeatedly; unset: as before."),
+        ] = (),
     ) -> int:
         """Go on with a search that was stopped or killed, from its folder alone."""
         folder = resumable_run(storage_path, name, print)
@@ -119,6 +129,10 @@ def _resume(arguments: list[str]) -> int:
                 raise UsageError(f"the run {name!r} has finished: all {status.max_children} children have ended")
         if metrics_port is not None:  # the port of before may be another's by now
             config = replace(config, metrics=replace(config.metrics, metrics_port=metrics_port))
+        logs = LogOptions(log_format=log_format or config.logs.log_format, log_level=log_level or config.logs.log_level)
+        config = replace(config, logs=logs)
+        if callback:
+            config = replace(config, callbacks=CallbackOptions(callback=callback))
         return _execute(config if on == "as-before" else replace(config, local=on == "local"), folder)
 
     return _cli(resume, arguments)
@@ -256,6 +270,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "stop": _stop,
     "best": _best,
     "failures": _failures,
+    "logs": logs,
+    "report": report,
     "doctor": _doctor,
     "recipes": _recipes,
 }

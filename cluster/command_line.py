@@ -5,11 +5,14 @@ import difflib
 import io
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 T = TypeVar("T")
+
+Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The run's name.")]
+StoragePath = Annotated[str, tyro.conf.arg(help="Folder of all runs, or its URL.")]
 
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from child_trainer.outcome import Budget
 from child_trainer.tasks.faults import parse_faults
+from cluster.callbacks.options import CallbackOptions
+from cluster.logs.options import LogOptions
 from cluster.metrics.options import MetricsOptions
 from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.pool.supervision import Rules
@@ -194,6 +196,10 @@ class RunConfig:
     """What becomes of children that fail"""
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
     """Where Prometheus reads the run"""
+    logs: LogOptions = field(default_factory=LogOptions)
+    """How events are told"""
+    callbacks: CallbackOptions = field(default_factory=CallbackOptions)
+    """Who is told of each child"""
     convolutional: ConvolutionalSpace = field(default_factory=ConvolutionalSpace)
     """What a convolutional architecture may be"""
     reinforce: ReinforceOptions = field(default_factory=ReinforceOptions)

@@ -29,6 +29,7 @@ from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight,
 from cluster.plan import Plan, Seat, plan
 from cluster.preflight import check_data, check_without_data
 from cluster.run_folder import RunFolder, Stopped
+from controller.searcher import ParameterGroup
 from ps.store import Layout
 
 AGAIN_S = 0.2
@@ -134,12 +135,16 @@ def run_distributed(
     with watch(OneAtATime(ledger.beat)), asked:
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
         exact = cluster.joined and not cluster.can_grow
-        fleet = Fleet(config, seats, cluster.needs, cluster.nodes, exact=exact, here=here)
-        # Started before there is anything for them to do: their processes take seconds, and so do the shards'.
+        # All are started without waiting for one another, and those first that there are few of: where many share few
+        # cores, processes start in the order in which they are wanted, and workers have nothing to do without these.
         hosts: list[Handle] = [ReplicaHost.options(**_bound(seat)).remote() for seat in seats.replicas]
         token = RunToken.new(os.environ, secrets.token_urlsafe(32))
-        layout, shard_hosts = _serve_shards(config, folder, seats, None if cluster.joined else LOOPBACK, token)
-
+        groups = make_parameters(config, make_searcher(config))
+        layout = make_layout(config, folder.name, groups) if groups else None
+        shard_hosts = _start_shards(layout, folder, seats, None if cluster.joined else LOOPBACK, token)
+        fleet = Fleet(config, seats, cluster.needs, cluster.nodes, exact=exact, here=here, replaces=cluster.joined)
+        if layout:
+            _give_first_values(layout, shard_hosts, groups, token)
         connections = Connections(layout=layout, token=token, ledger=ledger, pool=fleet.pool)
         ended = [
             host.run.remote(config, list(seat.parts), connections)
@@ -216,23 +221,23 @@ def _wait(
             stop = pool.stop.remote()
 
 
-def _serve_shards(
-    config: RunConfig, folder: RunFolder, seats: Plan, interface: str | None, token: RunToken
-) -> tuple[Layout | None, list[Handle]]:
-    """Start the shards and give them their first values; the layout is `None` when nothing is to be kept on them."""
-    groups = make_parameters(config, make_searcher(config))
-    if not groups:
-        return None, []
-    layout = make_layout(config, folder.name, groups)
-    hosts: list[Handle] = [
+def _start_shards(
+    layout: Layout | None, folder: RunFolder, seats: Plan, interface: str | None, token: RunToken
+) -> list[Handle]:
+    """Begin to start the shards, if anything is to be kept on them."""
+    return [
         ShardHost.options(**_bound(seat)).remote(layout, list(seat.parts), folder.shards, interface, token)
-        for seat in seats.shards
+        for seat in (seats.shards if layout else ())
     ]
+
+
+def _give_first_values(
+    layout: Layout, hosts: list[Handle], groups: tuple[ParameterGroup, ...], token: RunToken
+) -> None:
     ray.get([host.ready.remote() for host in hosts])
     store = open_store(layout, actor(LEDGER), token)
     store.initialize(initial_values(groups))
     store.close()
-    return layout, hosts
 
 
 @contextmanager

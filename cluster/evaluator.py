@@ -7,6 +7,7 @@ from typing import Protocol
 
 from child_trainer.architecture import Architecture
 from child_trainer.outcome import Cause, Outcome
+from cluster.logs.outputs import Takes, untaken
 from cluster.pool.reactions import Reactions, past_of
 from cluster.records import AttemptLedger, Verdict
 
@@ -62,6 +63,7 @@ class InProcessEvaluator:
         batch_size: the budget's.
         preempted: asked before each step whether the child is to be given back; the child then stays in the queue.
         on_settled: called with the id of a child that has its outcome.
+        takes: takes what the children print.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class InProcessEvaluator:
         batch_size: int,
         preempted: Callable[[], bool] | None = None,
         on_settled: Callable[[int], None] = lambda _: None,
+        takes: Takes = untaken,
     ) -> None:
+        self._takes = takes
         self._trainer, self._ledger, self._reactions = trainer, ledger, reactions
         self._batch_size, self._preempted, self._on_settled = batch_size, preempted, on_settled
         self._waiting: deque[Assignment] = deque()
@@ -109,7 +113,8 @@ class InProcessEvaluator:
         smaller = None if size == self._batch_size else size
         self._ledger.start(assignment.child_id, HERE, key, batch_size=smaller)
         try:
-            outcome = self._trainer.train(assignment, batch_size=smaller, preempted=self._preempted)
+            with self._takes(assignment.child_id, key):
+                outcome = self._trainer.train(assignment, batch_size=smaller, preempted=self._preempted)
         except KeyboardInterrupt:  # not a death: those are counted
             interrupted = Outcome.failed(Cause.PREEMPTED, "interrupted", seed=assignment.seed)
             self._ledger.end_attempt(key, interrupted, Verdict.RETRY)

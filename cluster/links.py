@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
-import math
 import os
 import secrets
 import time
@@ -14,15 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray._private.state import state as ray_state
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
-from child_trainer.outcome import Cause, Outcome
+from child_trainer.outcome import Outcome
 from cluster.credentials import RunToken, shards_tls
 from cluster.evaluator import Assignment
-from cluster.pool.crew import BrokenOff, Gone, NotBegun, Order, Report
-from cluster.pool.supervision import Nodes
-from cluster.records import Attempt, Verdict
 from cluster.texts import last_line
 
 if TYPE_CHECKING:
@@ -40,7 +33,6 @@ DEADLINE_S = 10.0
 
 PATIENCE_S = 600.0
 """Seconds in which a shard that died must be back before the run ends, to be resumed later."""
-
 
 POKE_S = 10.0
 """Seconds after which whoever waits for an actor's answer makes it another call, see `poke`."""
@@ -111,28 +103,6 @@ class RemoteLedger:
         return lambda *args, **kwargs: answer(self._host, remote(*args, **kwargs))
 
 
-class AwaitedLedger:
-    """The ledger as the pool reaches it; see `cluster.pool.crew.PoolLedger`."""
-
-    async def attempts(self, child_id: int) -> Sequence[Attempt]:
-        """See `PoolLedger.attempts`."""
-        return await actor(LEDGER).attempts.remote(child_id)
-
-    async def running(self) -> Sequence[Attempt]:
-        """See `PoolLedger.running`."""
-        return await actor(LEDGER).running.remote()
-
-    async def start(self, attempt: Attempt) -> None:
-        """See `PoolLedger.start`."""
-        await actor(LEDGER).start.remote(
-            attempt.child_id, attempt.worker, attempt.key, slot=attempt.slot, batch_size=attempt.batch_size
-        )
-
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
-        """See `PoolLedger.end_attempt`."""
-        return await actor(LEDGER).end_attempt.remote(key, outcome, verdict)
-
-
 class RemoteCheckpoints:
     """The folder as a worker sees it. What goes wrong with it is an `OSError`, wherever the folder is."""
 
@@ -152,79 +122,6 @@ class RemoteCheckpoints:
             return answer(self._host, call)
         except RayError as error:
             raise OSError(f"the checkpoint host: {last_line(str(error))}") from error
-
-
-class RayCrew:
-    """The workers as Ray's actors; see `cluster.pool.crew.Crew`.
-
-    Args:
-        checkpoints: children save their state.
-        per_process: workers that share a process.
-    """
-
-    def __init__(self, checkpoints: bool, per_process: int = 1) -> None:
-        self._checkpoints, self._per_process = checkpoints, per_process
-        self._sent: dict[int, float] = {}  # when each worker was sent the child whose outcome is waited for
-
-    def _worker(self, slot: int) -> Handle:
-        return actor(worker_name(slot, self._per_process))
-
-    async def report(self, slot: int) -> Report:
-        """See `Crew.report`."""
-        try:
-            return await self._worker(slot).report.remote(slot)
-        except (RayError, ValueError) as error:  # its constructor failed, or Ray has forgotten it since
-            raise Gone(last_line(str(error))) from error
-
-    async def train(self, slot: int, order: Order) -> Outcome:
-        """See `Crew.train`."""
-        try:
-            worker = self._worker(slot)
-        except ValueError as error:  # Ray has forgotten it
-            raise BrokenOff(last_line(str(error))) from error
-        sent = self._sent[slot] = time.monotonic()
-        try:
-            return await worker.train.remote(slot, order)
-        except NotBegun:
-            raise
-        except RayTaskError as error:  # the worker answered, with an error that is no child's
-            return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
-        except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
-            raise BrokenOff(last_line(str(error))) from error
-        finally:
-            if self._sent.get(slot) == sent:
-                del self._sent[slot]
-
-    def is_idle(self, slot: int) -> None:
-        """The worker says that it trains nothing: if its outcome has been waited for, the answer may be lost."""
-        if time.monotonic() - self._sent.get(slot, math.inf) > POKE_S:
-            with contextlib.suppress(ValueError):  # Ray has forgotten it
-                poke(self._worker(slot))
-
-    async def restart(self, slot: int, place: str) -> None:
-        """See `Crew.restart`. Ray ends whatever process is there: it is asked first which one that is."""
-        await asyncio.get_running_loop().run_in_executor(None, self._end_process, slot, place)
-
-    def _end_process(self, slot: int, place: str) -> None:
-        with contextlib.suppress(ValueError, RayError):  # Ray has forgotten it
-            worker = self._worker(slot)
-            found = ray_state.actor_table(worker._actor_id.hex())
-            if found.get("State") == "ALIVE" and found["Pid"] == process_number(place):
-                ray.kill(worker, no_restart=False)
-
-    async def nodes(self) -> Nodes:
-        """See `Crew.nodes`."""
-        return await asyncio.get_running_loop().run_in_executor(None, _nodes)
-
-    def forget(self, child_id: int) -> None:
-        """See `Crew.forget`."""
-        if self._checkpoints:
-            actor(CHECKPOINTS).forget.remote(child_id)
-
-
-def _nodes() -> Nodes:
-    alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
-    return Nodes(alive=alive, draining=frozenset(ray_state.get_draining_nodes()))
 
 
 class PoolEvaluator:

@@ -1,5 +1,6 @@
 """A run in this one process, without Ray: the reference, the debugger, and the single-node test mode."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -7,6 +8,9 @@ from dataclasses import replace
 from cluster.config import RunConfig
 from cluster.evaluator import InProcessEvaluator
 from cluster.ledger import Ledger
+from cluster.logs.capture import Capture, by_thread, split_by_thread
+from cluster.logs.outputs import OUTPUTS, OutputFolder, keep_output
+from cluster.logs.scratch import Scratch
 from cluster.metrics.observing import Observe, unobserved
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.placement import gpus_per_child
@@ -45,6 +49,7 @@ def run_locally(
     store = LocalStore(make_layout(config, folder.name, groups), folder.shards) if groups else None
     if store:
         store.initialize(initial_values(groups))
+    takes = _takes_output(folder, ledger)
     evaluators = [
         InProcessEvaluator(
             trainer,
@@ -53,6 +58,7 @@ def run_locally(
             batch_size=config.budget.batch_size,
             preempted=folder.stop_asked if checkpoints else None,
             on_settled=checkpoints.forget if checkpoints else lambda _: None,
+            takes=takes,
         )
         for _ in range(config.topology.replicas)
     ]
@@ -60,7 +66,8 @@ def run_locally(
         replica_loop(make_replica(config, index, store, evaluator, ledger))
         for index, evaluator in enumerate(evaluators)
     ]
-    with observe(config.topology.shards, lambda index: store.status()[index]) if store else nullcontext():
+    observed = observe(config.topology.shards, lambda index: store.status()[index]) if store else nullcontext()
+    with split_by_thread(), observed:
         while turns:
             if folder.stop_asked():
                 raise Stopped
@@ -74,6 +81,12 @@ def _checkpoints(config: RunConfig, folder: RunFolder, ledger: Ledger) -> Checkp
     checkpoints = CheckpointFolder(folder.checkpoints)
     checkpoints.keep_only(ledger.open_children())
     return checkpoints
+
+
+def _takes_output(folder: RunFolder, ledger: Ledger) -> Capture:
+    """What takes the children's output; what a driver that was killed has left of it is kept first."""
+    keep = functools.partial(keep_output, ledger, OutputFolder(folder.path / OUTPUTS))
+    return Capture(Scratch(folder.path / "output.part"), by_thread, keep)
 
 
 def _within_time(config: RunConfig) -> RunConfig:

@@ -118,7 +118,14 @@ def shown(console: Console) -> Iterator[tuple[View, Show, float]]:
     if not console.is_terminal:
         yield line, functools.partial(console.print, markup=False, highlight=False, soft_wrap=True), LINE_S
         return
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    live = Live(
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,  # what children print in this process is taken, and needs no way round the panel
+        redirect_stderr=False,
+    )
+    with live:
         yield panel, functools.partial(live.update, refresh=True), LIVE_S
 
 
@@ -127,17 +134,17 @@ class Progress:
 
     Args:
         folder: whose run.
-        console: where to; a terminal gets the live panel, anything else lines.
+        console: where to; a terminal gets the live panel, anything else lines; `None`: it is not shown.
         beat: called every second; must not wait long, and may fail.
     """
 
-    def __init__(self, folder: RunFolder, console: Console, beat: Callable[[], object]) -> None:
+    def __init__(self, folder: RunFolder, console: Console | None, beat: Callable[[], object]) -> None:
         self._folder = folder
-        self._console = console
         self._beat = beat
         self._stop = threading.Event()
         # The two are apart: what is wrong with the terminal must not make the run look dead.
-        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._keep_beating, self._watch)]
+        wanted = [self._keep_beating] if console is None else [self._keep_beating, lambda: self._watch(console)]
+        self._threads = [threading.Thread(target=run, daemon=True) for run in wanted]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -157,9 +164,9 @@ class Progress:
             with contextlib.suppress(Exception):
                 self._beat()
 
-    def _watch(self) -> None:
+    def _watch(self, console: Console) -> None:
         # Suppressed: the terminal or the pipe is gone; the search goes on.
-        with contextlib.suppress(OSError), shown(self._console) as (view, show, pause_s):
+        with contextlib.suppress(OSError), shown(console) as (view, show, pause_s):
             while not self._stop.wait(pause_s):
                 show(self._look(view))
 

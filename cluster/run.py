@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from cluster.callbacks.loading import load_callback
+from cluster.callbacks.telling import telling
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
+from cluster.logs.journal import Journal
 from cluster.metrics.observing import Observe, unobserved
 from cluster.pool.checkpoints import CheckpointFolder
 from cluster.preflight import check_data
@@ -46,9 +49,11 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
     check_layout(config, folder.name)
     course = _Course()
     try:
-        _drive(config, folder, console, course)
+        journal = Journal(folder.name, config.logs, console)
+        _drive(config, folder, journal, course)
         status = read_status(folder, time.time())
-        console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
+        if journal.console:
+            journal.console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
         return status
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(course.interrupted(folder)) from interrupt
@@ -88,32 +93,32 @@ class _Course:
         return "interrupted before anything was written"
 
 
-def _drive(config: RunConfig, folder: RunFolder, console: Console, course: _Course) -> None:
+def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Course) -> None:
     """Run the search to its end and record it; raises as `execute`."""
-
-    def say(text: str) -> None:
-        _say(console, text)
-
     takeover = _Takeover()
+    callbacks = [(name, load_callback(name)) for name in config.callbacks.callback]
     state, message = "finished", ""
     # The metrics are served until the end is recorded.
     # What is on `until_copied` ends after the last copy to the object store, which comes with the end of `stack`.
     with _metrics(config) as exporter, ExitStack() as until_copied, ExitStack() as stack:
 
         def begin() -> None:
-            course.starting = True
-            stack.enter_context(driving(folder, config, say, takeover))
+            course.starting, known = True, folder.ledger.exists()
+            stack.enter_context(driving(folder, config, journal.say, takeover))
             course.begun = True
             takeover.interrupts(True)
-            say(f"Run {folder.name} in {folder.place}")
+            stack.enter_context(journal.kept(folder))
+            journal.event("run resumed" if known else "run started", children=config.max_children, seed=config.seed)
+            stack.enter_context(telling(callbacks, folder, config, journal.say))
+            journal.say(f"Run {folder.name} in {folder.place}")
             if exporter:
                 stack.enter_context(exporter.announced(folder, config))
-                say(f"Metrics for Prometheus at http://{exporter.target}/metrics")
+                journal.say(f"Metrics for Prometheus at http://{exporter.target}/metrics")
 
         try:
             try:
                 observe = exporter.asking if exporter else unobserved
-                (_run_here if config.local else _run_on_ray)(config, folder, console, begin, observe)
+                (_run_here if config.local else _run_on_ray)(config, folder, journal, begin, observe)
             finally:
                 takeover.interrupts(False)
         except Stopped:
@@ -127,9 +132,10 @@ def _drive(config: RunConfig, folder: RunFolder, console: Console, course: _Cour
                 raise
             state, message = "failed", last_line(str(error)) or type(error).__name__
             _note(folder, error)
-        until_copied.enter_context(_wait_for_writers(folder, say))
+        until_copied.enter_context(_wait_for_writers(folder, journal.say))
         _record_end(config, folder, state, message)
         course.ended = state
+        journal.ended(folder, read_status(folder, time.time()))
 
 
 def _wait_for_writers(folder: RunFolder, say: Callable[[str], object]) -> AbstractContextManager[object]:
@@ -190,7 +196,7 @@ def _metrics(config: RunConfig) -> "AbstractContextManager[Exporter | None]":
 
 
 def _run_here(
-    config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None], observe: Observe
+    config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
 ) -> None:
     from cluster.local import check_locally, run_locally
 
@@ -200,21 +206,19 @@ def _run_here(
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     try:
         ledger.begin(workers=1)
-        with _interruptible(), Progress(folder, console, ledger.beat):
+        with _interruptible(), Progress(folder, journal.console, ledger.beat):
             run_locally(config, folder, ledger, gpu=gpu, observe=observe)
     finally:
         ledger.close()
 
 
 def _run_on_ray(
-    config: RunConfig, folder: RunFolder, console: Console, begin: Callable[[], None], observe: Observe
+    config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
 ) -> None:
     from cluster.distributed import cluster, run_distributed
     from cluster.inspection import check_nodes, session
 
-    def say(text: str) -> None:
-        _say(console, text)
-
+    say, console = journal.say, journal.console
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
     with cluster(config, say) as found, _interruptible():
         if found.joined:
@@ -245,10 +249,6 @@ class _Takeover:
             self._interrupts = wanted
         if wanted and self.error:
             raise self.error
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -145,6 +145,12 @@ def _node(
     )
 
 
+def node_of(actor: Any) -> str | None:
+    """The id of the node on which an actor is, or was last; `None` if nobody knows."""
+    found = ray_state.actor_table(actor._actor_id.hex())
+    return found.get("Address", {}).get("NodeID") or None
+
+
 def facts(address: str) -> ClusterFacts:
     """What the head at host:port knows of the whole cluster, for a process that has not joined it.
 

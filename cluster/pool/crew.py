@@ -1,6 +1,6 @@
 """What passes between the pool and the workers, and how the pool reaches them. Standard library only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,8 +97,21 @@ def _obituary(place: str, words: str) -> str:
     return f"{words}\n{place} died: {words.partition(chr(10))[0]}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Muster:
+    """Who is there.
+
+    Attributes:
+        up: how many workers are up on each node, by its id.
+        lost: slots of which nothing more is expected until somebody else is started there.
+    """
+
+    up: Mapping[str, int]
+    lost: tuple[int, ...] = ()
+
+
 class Gone(Exception):
-    """A worker can never be started again; the message says why."""
+    """A worker can never be started again by itself; the message says why."""
 
 
 class NoWorkers(RuntimeError):

@@ -13,6 +13,8 @@ from types import FrameType
 
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Trains
+from cluster.logs.capture import Capture
+from cluster.logs.outputs import untaken
 from cluster.pool.crew import Death, NotBegun, Order, Report
 
 BEAT_S = 2.0
@@ -96,6 +98,7 @@ class WorkerProcess:
         beat: carries a sign of life, from a thread of its own.
         beat_s: seconds between two of them.
         last_words: says what became of the worker of the process before, and is told what this one begins.
+        capture: takes what the children print.
     """
 
     def __init__(
@@ -107,7 +110,9 @@ class WorkerProcess:
         beat: Beat,
         beat_s: float = BEAT_S,
         last_words: LastWords | None = None,
+        capture: Capture | None = None,
     ) -> None:
+        self._capture = capture
         self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
         self._beat_s, self._last_words = beat_s, last_words
         self._trained = 0
@@ -141,7 +146,8 @@ class WorkerProcess:
         try:
             if self._last_words:
                 self._last_words.note(self._place, order.key)
-            outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)
+            with (self._capture or untaken)(order.assignment.child_id, order.key):
+                outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)
         finally:
             self._key = None
         self._last = order.key, outcome
@@ -164,6 +170,8 @@ class WorkerProcess:
         pause = threading.Event()
         while not pause.wait(self._beat_s):
             key = self._key
+            if self._capture:
+                self._capture.cut()
             try:
                 give_back = self._beat(self._place, key)
             except Exception:  # the pool is being started again: it will ask the workers itself

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from cluster.remote.log_copies import LogCopies
 from cluster.remote.objects import CHECKPOINTS, SHARDS, FileName, SegmentName, older
 from cluster.remote.segments import export
 from cluster.remote.storage import Storage, reason
@@ -60,6 +61,7 @@ class Mirror:
         self._small: list[SegmentName] = []  # segments since then
         self._versions: dict[tuple[str, str], Version] = {}  # of each file, as it was last written
         self._copies: dict[tuple[str, str], list[FileName]] = {}
+        self._logs = LogCopies(storage, folder, start)
         self._unsure: list[str] = []  # objects whose writing has failed, or seemed to
         self._obsolete: list[str] = []
 
@@ -96,6 +98,7 @@ class Mirror:
         if len(self._small) >= self._merge_after:
             self._merge()
         self._clean()
+        self._logs.round()  # last: what it cannot write holds up nothing that a resume needs
 
     def _merge(self) -> None:
         """Write the rows of all small segments once more, in one."""

@@ -7,6 +7,8 @@
 | `ledger/000004/00000000.base.sqlite.gz` | the whole ledger as start 4 found it (`cluster/remote/segments.py`) |
 | `ledger/000004/00000007.sqlite.gz` | the rows that changed since |
 | `shards/000004/00000007/shard-003.safetensors` | a file as it was before segment 7 was read; likewise `checkpoints/` |
+| `logs/000004.log` | the run's log (`run.log`) as start 4 has left it, rewritten as it grows |
+| `outputs/00012/12345-2.log` | what the second attempt at child 12,345 printed |
 | `starts/stop.json` | somebody wants the run to stop |
 """
 
@@ -20,9 +22,11 @@ STARTS = "starts"
 LEDGER = "ledger"
 SHARDS = "shards"
 CHECKPOINTS = "checkpoints"
+LOGS = "logs"
 
 _SEGMENT = re.compile(rf"{LEDGER}/(\d{{6,}})/(\d{{8,}})(\.base)?\.sqlite\.gz")
 _FILE = re.compile(rf"({SHARDS}|{CHECKPOINTS})/(\d{{6,}})/(\d{{8,}})/([^/]+)")
+_LOG = re.compile(rf"{LOGS}/\d{{6,}}\.log")
 _START = re.compile(rf"{STARTS}/(\d{{6,}})\.json")
 
 
@@ -54,6 +58,16 @@ class FileName:
 def start_name(start: int) -> str:
     """The object that says who drives a start."""
     return f"{STARTS}/{start:06d}.json"
+
+
+def log_name(start: int) -> str:
+    """The log as a start has left it."""
+    return f"{LOGS}/{start:06d}.log"
+
+
+def newest_log(names: Iterable[str]) -> str | None:
+    """The log of the last start that has one."""
+    return max((name for name in names if _LOG.fullmatch(name)), default=None)
 
 
 def starts(names: Iterable[str]) -> list[int]:

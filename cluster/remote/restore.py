@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from child_trainer.durable_file import write_durably
-from cluster.remote.objects import CONFIG, FileName, SegmentName, files, segments
+from cluster.logs.journal import RUN_LOG
+from cluster.remote.objects import CONFIG, FileName, SegmentName, files, newest_log, segments
 from cluster.remote.segments import rebuild
 from cluster.remote.storage import Storage
 from cluster.run_folder import RunFolder, RunFolderError
@@ -32,6 +33,8 @@ def restore(storage: Storage, folder: RunFolder, *, with_files: bool) -> None:
         reached = _restore_ledger(storage, folder.ledger, segments(names))
         if reached is None:
             continue
+        if (log := newest_log(names)) and (lines := storage.read(log)):
+            _put(folder.path / RUN_LOG, lines)
         wanted = _newest(files(names), reached) if with_files and reached.number >= 0 else []
         contents = storage.read_all(map(str, wanted))
         if len(contents) == len(wanted):

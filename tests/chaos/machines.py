@@ -88,10 +88,16 @@ class Machines:
         """Of a driver that is to join."""
         return os.environ | {"RAY_ADDRESS": self._cluster.address, MARK: f"{self._mark}-driver"}
 
-    def add_node(self, **more: Any) -> str:
-        """Start another node, which has more or other things than its cores; its name here."""
+    def add_node(self, variables: Mapping[str, str] | None = None, **more: Any) -> str:
+        """Start another node, which has more or other things than its cores; its name here.
+
+        Args:
+            variables: of the environment of its processes.
+            more: what `Cluster.add_node` takes.
+        """
         arguments = self._arguments(self._cores) | more
         name = arguments["env_vars"][MARK]
+        arguments["env_vars"] |= variables or {}
         self._nodes[name] = self._cluster.add_node(**arguments)
         return name
 

@@ -91,6 +91,20 @@ while True:
     time.sleep(0.1)
 """
 
+KNOCK = """
+import os, sys
+from cluster.credentials import shards_tls
+from ps.client import GrpcStore
+from ps.errors import StoreError
+from tests.contracts.parameter_store import sgd_layout
+for tls in (None, shards_tls(os.environ)):
+    store = GrpcStore(sgd_layout(shards=1), [sys.argv[1]], token="guessed", tls=tls, deadline_s=5, patience_s=0)
+    try:
+        store.status()
+    except StoreError as error:
+        print(type(error).__name__)
+"""
+
 
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
@@ -146,6 +160,14 @@ class Search:
         query = "SELECT count(*) FROM attempts WHERE verdict = 'outcome' AND worker LIKE ?"
         return first_value(self.folder / "ledger.sqlite", query, f"%@{host.address}/%") or 0
 
+    def answers_to_a_stranger(self) -> list[str]:
+        """What a shard says to the other host, to plain text first, then to a good certificate without the secret."""
+        address = first_value(self.folder / "ledger.sqlite", "SELECT address FROM addresses")
+        path = self._log.with_name("knocked")
+        with path.open("wb") as log:
+            assert self._hosts[1].start([sys.executable, "-c", KNOCK, address], log).wait(60) == 0
+        return lines(path)
+
     def make_progress(self, children: int) -> None:
         goal = self.ended() + children
 
@@ -174,6 +196,7 @@ def test_a_search_over_two_hosts_outlives_20_s_without_the_link(open_pair: Open,
     search = Search(pair, folder)
     search.make_progress(16)
     assert all(search.trained_on(host) for host in pair.hosts)
+    assert search.answers_to_a_stranger() == ["StoreUnavailable", "Unauthenticated"]
     pair.cut()
     time.sleep(20)
     pair.mend()

@@ -277,6 +277,7 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--max-seconds", "--child-faults",
         "--max-attempts", "--on-failure", "--child-timeout", "--worker-silence", "--recycle-after",
         "--checkpoint-children", "--metrics-port", "--metrics-host", "--metrics-file-sd",
+            "--log-format", "--log-level", "--callback",
         "--consistency", "--staleness-bound", "--on-stale", "--max-staleness",
         "--replicas", "--shards", "--children", "--workers", "--workers-per-process", "--gpus-per-child",
         "--accumulate",

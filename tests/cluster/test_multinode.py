@@ -1,6 +1,7 @@
 """Real Rays of several nodes on this machine, with labels and GPUs that they only say they have."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,26 @@ def test_nodes_that_come_are_used_and_nodes_that_go_lose_nothing(machines: Machi
     assert "has left with 2 workers: their children are trained elsewhere; the search waits for a node" in text
     report = check(run_folder("moving"))
     assert (report.children, report.lost, report.duplicated) == (160, 0, 0)
+
+
+def test_a_node_that_cannot_train_takes_no_worker_from_those_that_can(machines: Machines, tmp_path: Path) -> None:
+    (tmp_path / "torch-0.1.dist-info").mkdir()
+    (tmp_path / "torch-0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 0.1\n")
+    machines.add_node(num_gpus=1)
+    flags = ["--gpus-per-child", 1, "--workers", 3, "--max-children", 200, "--child-seconds", 0.5]
+    process = launch(machines, "unfit", *flags)
+    until(lambda: ended("unfit", 4), "the search is under way with what it has")
+    machines.add_node({"PYTHONPATH": str(tmp_path)}, num_gpus=2)
+    lost = "SELECT value FROM run WHERE key = 'workers' AND value = 3"
+    until(lambda: first_value(ledger("unfit"), lost), "the ledger counts on the node that has come")
+    time.sleep(5)  # the workers that waited for room come to it and fail
+    good = machines.add_node(num_gpus=2)
+    until(lambda: machines.homes("Worker")[good] == 2, "they are started again, on the node that can train")
+    text = finished(process)
+    assert text.count("A worker is lost: ") == 2
+    assert "PyTorch" in text and "0.1" in text
+    report = check(run_folder("unfit"))
+    assert (report.children, report.lost, report.duplicated) == (200, 0, 0)
 
 
 def test_a_shard_moves_from_a_node_that_goes(machines: Machines) -> None:

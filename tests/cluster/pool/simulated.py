@@ -279,6 +279,7 @@ class Search:
     seconds: Callable[[int], float] = lambda _: 10.0
     results: Mapping[int, Cause] = field(default_factory=dict)
     renew_crashed: bool = False
+    replaced: bool = False
 
     def __post_init__(self) -> None:
         self.now = lambda: asyncio.get_running_loop().time()
@@ -300,7 +301,13 @@ class Search:
         if self.world.pool is not None:
             for task in [*self.world.pool._tasks.running, *filter(None, [self.world.pool._opening])]:
                 task.cancel()
-        terms = Terms(rules=self.rules, reactions=self.reactions, batch_size=64, renew_crashed=self.renew_crashed)
+        terms = Terms(
+            rules=self.rules,
+            reactions=self.reactions,
+            batch_size=64,
+            renew_crashed=self.renew_crashed,
+            replaced=self.replaced,
+        )
         self.pool = self.world.pool = Pool(
             self.slots, self.world, SlowLedger(self.ledger), terms, clock=self.now, new_key=lambda: next(self.keys)
         )

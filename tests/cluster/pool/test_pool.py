@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause, Failure
-from cluster.pool.crew import NoWorkers
+from cluster.pool.crew import Muster, NoWorkers
 from cluster.pool.reactions import LOST_ALONE, MOST_LOST, Reactions, parse_reactions
 from cluster.pool.supervision import NOBODY_S, SUSPECT_S, Nodes, Rules
 from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
@@ -239,6 +239,26 @@ def test_the_last_workers_loss_is_told() -> None:
             await search.pool.next_news()
 
     run_virtually(whole())
+
+
+def test_a_lost_worker_that_is_replaced_is_used_again_and_the_last_one_ends_nothing() -> None:
+    async def story(search: Search) -> None:
+        await asyncio.sleep(START_S + 3)
+        search.world.gone.update((0, 1))
+        for slot in (0, 1):
+            search.world.kill(slot)
+        for _ in range(2):
+            assert await search.pool.next_news() == "A worker is lost: its data is gone"
+        assert await search.pool.grow(2) == Muster(up={}, lost=(0, 1))
+        assert await search.pool.grow(2) == Muster(up={}, lost=(0, 1))  # those that nobody replaced stay lost
+        search.world.gone.clear()
+        search.world.add(1)
+        await search.pool.grow(2, [1])
+        await asyncio.sleep(START_S + 3)
+        assert await search.pool.grow(2) == Muster(up={"n1": 1}, lost=(0,))
+
+    search = tell(Search(children=8, slots=2, replaced=True), story, within_s=200)
+    assert search.ledger.completed() == 8
 
 
 def test_children_that_wait_with_no_worker_up_are_told_of_once_and_so_is_the_end_of_it() -> None:
@@ -583,13 +603,13 @@ def test_workers_that_come_later_are_used_and_found_by_a_pool_that_is_started_ag
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 3)
         search.world.add(1)
-        assert await search.pool.grow(2) == {"n0": 1}
+        assert await search.pool.grow(2) == Muster(up={"n0": 1})
         await asyncio.sleep(START_S + 3)
-        assert await search.pool.grow(2) == {"n0": 1, "n1": 1}  # told again, it counts nobody twice
+        assert await search.pool.grow(2) == Muster(up={"n0": 1, "n1": 1})  # told again, it counts nobody twice
         assert {attempt.slot for attempt in search.ledger.running()} == {0, 1}
         search.start_pool()  # knows of one, and that the other has begun a child
         await asyncio.sleep(30)
-        assert await search.pool.grow(2) == {"n0": 1, "n1": 1}
+        assert await search.pool.grow(2) == Muster(up={"n0": 1, "n1": 1})
 
     search = tell(Search(children=8, slots=1), story, within_s=60)
     assert [search.attempts(child) for child in range(1, 9)] == [[("outcome", None)]] * 8

@@ -1,0 +1,63 @@
+"""An event of a run, and the line that tells it. Pure; standard library only."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+PLAIN = re.compile(r"[^\s\"=]+")
+"""Text that needs no quotes in a line for people."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        time: Unix time.
+        level: as in `logging`.
+        event: what happened, in the same few words each time.
+        run: the run's name.
+        replica, child: whom it befell, where it is one of them.
+        fields: what else there is to know, plain data.
+    """
+
+    time: float
+    event: str
+    run: str
+    level: int = logging.INFO
+    replica: int | None = None
+    child: int | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def as_text(event: Event) -> str:
+    """One line for people: time (UTC), level, what happened, then `name=value` for whatever is known."""
+    known = {"run": event.run, "replica": event.replica, "child": event.child, **event.fields}
+    pairs = " ".join(f"{name}={_value(value)}" for name, value in known.items() if value is not None)
+    return f"{_stamp(event.time)} {logging.getLevelName(event.level):7} {event.event} {pairs}"
+
+
+def as_json(event: Event) -> str:
+    """One JSON object in one line, the same names in each: `replica` and `child` are null where there is none."""
+    known = {
+        "time": _stamp(event.time),
+        "level": logging.getLevelName(event.level).lower(),
+        "event": event.event,
+        "run": event.run,
+        "replica": event.replica,
+        "child": event.child,
+    }
+    return json.dumps({**known, **event.fields, **known})
+
+
+def _stamp(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _value(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,116 @@
+"""The best practices for research on NAS, as far as one run can answer for them.
+
+Lindauer and Hutter, Best Practices for Scientific Research on Neural Architecture Search, JMLR 21 (2020), in our words.
+What a run does not know stays visibly open: it is for whoever writes about it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cluster.progress import duration
+from cluster.report.facts import Facts
+
+Answer = Literal["yes", "partly", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One practice, whether the run keeps it, and what is to say."""
+
+    practice: str
+    answer: Answer
+    why: str
+
+
+def checklist(facts: Facts) -> dict[str, tuple[Item, ...]]:
+    """The items by heading."""
+    return {
+        "Releasing code": _code(facts),
+        "Comparing methods": _comparing(facts),
+        "Reporting details": _details(facts),
+    }
+
+
+def _code(facts: Facts) -> tuple[Item, ...]:
+    config = facts.config
+    return (
+        Item("Code of the training pipeline that evaluates the final architectures", "open", _FINAL),
+        Item("Hyperparameters and seeds of that final evaluation", "open", _FINAL),
+        Item(
+            "Code of the search space",
+            "partly",
+            f"It is nascluster's {config.space} space with the options above; say which version of the code you used.",
+        ),
+        Item(
+            "Code of the method",
+            "partly",
+            f"It is nascluster's {config.searcher} searcher; say which version of the code you used.",
+        ),
+        Item(
+            "Hyperparameters and seeds of the method",
+            "yes",
+            f"All are in the configuration above; every random number comes from the seed {config.seed}.",
+        ),
+    )
+
+
+_FINAL = "The best architecture is still to be trained in full and tested; a search knows validation data only."
+
+
+def _comparing(facts: Facts) -> tuple[Item, ...]:
+    other = facts.other
+    compared = f"the run {other.name!r} ({other.searcher})" if other else ""
+    is_random = other is not None and other.searcher == "random"
+    synthetic = facts.config.task.task == "synthetic"
+    return (
+        Item(
+            "The same benchmark for all methods: data and split, search space, training code and its hyperparameters",
+            "partly" if other else "open",
+            f"Compare the configurations of this run and of {compared}." if other else _ALONE,
+        ),
+        Item(
+            "Confounding factors under control: hardware, versions of libraries, running time",
+            "partly" if other else "open",
+            "Both are on one axis of worker time; the hardware is not in the ledger." if other else _ALONE,
+        ),
+        Item("Ablation studies", "open", "They take runs that differ in one option."),
+        Item("The same evaluation protocol for all methods", "partly" if other else "open", compared or _ALONE),
+        Item("Performance over time", "yes", "Plotted against children, wall time and worker time."),
+        Item(
+            "Comparison with random search",
+            "yes" if is_random or facts.config.searcher == "random" else "open",
+            f"With {compared}."
+            if is_random
+            else "This is random search."
+            if facts.config.searcher == "random"
+            else "Launch the same recipe with `--searcher random`, and give that run to `--compare`.",
+        ),
+        Item("Several runs, and their seeds", "open", f"This is one run, of seed {facts.config.seed}."),
+        Item(
+            "A tabular or surrogate benchmark for in-depth evaluations",
+            "open",
+            "Children only pretended to train: figures of a rehearsal." if synthetic else "Children were trained.",
+        ),
+    )
+
+
+_ALONE = "Nothing is compared here."
+
+
+def _details(facts: Facts) -> tuple[Item, ...]:
+    gpus = facts.gpu_seconds
+    cost = f"{duration(facts.work.seconds)} of worker time" + (f", {duration(gpus)} of GPU time" if gpus else "")
+    return (
+        Item("How hyperparameters were tuned, and at what cost in time and resources", "open", "The run cannot know."),
+        Item(
+            "The time of the whole method from end to end, not of the search alone",
+            "partly",
+            f"The search, with everything that failed: {duration(facts.status.seconds)}, {cost}. Tuning before it and"
+            " the final training after it are not in it.",
+        ),
+        Item(
+            "All details of the experimental setup",
+            "partly",
+            "Configuration, seed and cost are above; the hardware and the data's version are not in the run's folder.",
+        ),
+    )

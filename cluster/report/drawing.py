@@ -1,0 +1,98 @@
+"""Architectures as SVG: a feed-forward network as a column of layers with arcs for what skips, a cell as a tree."""
+
+from dataclasses import dataclass
+
+from child_trainer.architecture import Architecture
+from child_trainer.drawing import Row, layer_rows
+from cluster.report.cell_drawing import cell_svg
+from cluster.report.markup import Markup, pixels, tag
+
+BOX_HEIGHT, GAP = 24.0, 14.0
+STEP = BOX_HEIGHT + GAP
+ARC_STEP = 11.0
+"""How much further out an arc goes for each layer that it skips, up to `MOST_ARC`."""
+MOST_ARC = 150.0
+MARGIN = 6.0
+INDENT, CHARACTER = 32.0, 6.6
+"""Of a label from the left of its box, which has room for the number, and the width of a character."""
+LONGEST = 44
+"""Characters of a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    number: str
+    label: str
+    reads: tuple[int, ...]
+
+
+def architecture_svg(architecture: Architecture) -> Markup:
+    """The part of the network that its outputs depend on; whatever says `class` is coloured by the style sheet."""
+    live = architecture.pruned()
+    return cell_svg(live) if live.kind == "recurrent" else _network_svg(layer_rows(live))
+
+
+def _network_svg(rows: list[Row]) -> Markup:
+    boxes = [_Box("", "image", ()), *(_Box(row.number, row.label, row.reads) for row in rows)]
+    skips = [(source, index) for index, box in enumerate(boxes) for source in box.reads if source < index - 1]
+    farthest = max((index - source for source, index in skips), default=0)
+    box_width = INDENT + CHARACTER * max(16, *(len(_fitting(box.label)) for box in boxes))
+    width = 2 * MARGIN + box_width + (_reach(farthest) * 0.75 + 4 if skips else 0)
+    height = 2 * MARGIN + len(boxes) * STEP - GAP
+    arcs = [_arc(source, index, box_width) for source, index in sorted(skips, key=lambda skip: skip[0] - skip[1])]
+    straight = [_straight(index, box_width) for index, box in enumerate(boxes) if index - 1 in box.reads]
+    says = f"A network of {len(rows) - 1} layers with {len(skips)} skip connections: " + "; ".join(
+        f"{box.number or 'classifier'} {box.label if box.number else ''} reads {_names(box.reads)}" for box in boxes[1:]
+    )
+    return tag(
+        "svg",
+        tag("title", f"A network of {len(rows) - 1} layers with {len(skips)} skip connections"),
+        *straight,
+        *arcs,
+        *(_box(index, box, box_width) for index, box in enumerate(boxes)),
+        viewBox=f"0 0 {pixels(width)} {pixels(height)}",
+        width=width,
+        class_="network",
+        role="img",
+        aria_label=says,
+    )
+
+
+def _names(reads: tuple[int, ...]) -> str:
+    return ", ".join("image" if source == 0 else str(source) for source in reads)
+
+
+def _top(index: int) -> float:
+    return MARGIN + index * STEP
+
+
+def _box(index: int, box: _Box, width: float) -> Markup:
+    ends = box.label in ("image", "classifier") and not box.number
+    kind = "end" if ends else box.label.split(",")[0].split()[0].replace("_", "-")
+    middle = _top(index) + BOX_HEIGHT / 2 + 4
+    body = tag("rect", x=MARGIN, y=_top(index), width=width, height=BOX_HEIGHT, rx=5.0, class_=f"layer {kind}")
+    number = tag("text", box.number, x=MARGIN + 8, y=middle, class_="layer-number") if box.number else ""
+    return tag("g", body, number, tag("text", _fitting(box.label), x=MARGIN + INDENT, y=middle, class_="layer-label"))
+
+
+def _fitting(label: str) -> str:
+    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
+
+
+def _straight(index: int, width: float) -> Markup:
+    """From the layer before to this one."""
+    middle = MARGIN + width / 2
+    return tag("path", d=f"M{pixels(middle)} {pixels(_top(index) - GAP)}V{pixels(_top(index))}", class_="wire")
+
+
+def _reach(layers: int) -> float:
+    return min(MOST_ARC, 16 + ARC_STEP * layers)
+
+
+def _arc(source: int, index: int, width: float) -> Markup:
+    """From the lower half of one layer's right side to the upper half of another's."""
+    right, out = MARGIN + width, _reach(index - source)
+    start, end = _top(source) + BOX_HEIGHT * 0.7, _top(index) + BOX_HEIGHT * 0.3
+    bend = f"C{pixels(right + out)} {pixels(start)} {pixels(right + out)} {pixels(end)}"
+    path = f"M{pixels(right)} {pixels(start)}{bend} {pixels(right)} {pixels(end)}"
+    return tag("path", tag("title", f"{index} reads {source or 'image'}"), d=path, class_="skip")

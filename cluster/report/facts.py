@@ -1,0 +1,185 @@
+"""What a report shows, as data whose size is bounded however many children there are. Standard library only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cluster.config import RunConfig
+from cluster.report.preferences import Preference
+from cluster.status import Best, Status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A value and where in the search it was reached.
+
+    Attributes:
+        children: children that had ended.
+        seconds: since the first child was sampled, pauses between a stop and a resume included.
+        work: seconds that workers had spent on these children.
+        value: what was reached.
+    """
+
+    children: int
+    seconds: float
+    work: float
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How a search got better.
+
+    Attributes:
+        name, searcher: whose, and what decided which architectures to try.
+        best: each place at which the best metric so far rose, and the last place.
+        rewards: the mean reward of the last `window` children.
+        window: how many these are.
+    """
+
+    name: str
+    searcher: str
+    best: tuple[Place, ...]
+    rewards: tuple[Place, ...]
+    window: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learned:
+    """Some successive batches that were learnt from; a mean over them and quantiles, each `None` where unknown.
+
+    Attributes:
+        seconds: since the first child was sampled, of the last of them.
+        entropy, baseline: the searcher's own figures, the entropy in nats.
+        staleness, worst_staleness: mean and largest, in versions, over pushes and shards.
+        pull, slow_pull, push, slow_push: median and 95th percentile of what the replicas waited, in seconds.
+    """
+
+    seconds: float
+    entropy: float | None
+    baseline: float | None
+    staleness: float | None
+    worst_staleness: float | None
+    pull: float | None
+    slow_pull: float | None
+    push: float | None
+    slow_push: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Child:
+    """A finished child in a plot: what it costs and what it reaches."""
+
+    id: int
+    cost: float
+    metric: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cloud:
+    """The finished children by one kind of cost; either all of them, or how many there are in each cell.
+
+    Attributes:
+        cost: `parameters`, `flops` or `seconds`.
+        count: children whose cost is known.
+        lowest, highest: the ranges of cost and metric.
+        log: whether the cells are even in the cost's logarithm, as the plot is to be.
+        children: every child, if they are few; else none.
+        cells: column and row (of `COLUMNS` and `ROWS`, from the lowest) with the number of children, if they are many.
+        front: the Pareto front: the children that no cheaper one equals, by cost.
+    """
+
+    cost: str
+    count: int
+    lowest: tuple[float, float]
+    highest: tuple[float, float]
+    log: bool
+    children: tuple[Child, ...]
+    cells: Mapping[tuple[int, int], int]
+    front: tuple[Child, ...]
+
+
+COLUMNS, ROWS = 44, 26
+"""Cells of a `Cloud`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Troubles:
+    """What failed.
+
+    Attributes:
+        attempts: failed attempts, by cause.
+        retried: those of them after which the child was trained again.
+        children: children that were given up, by cause.
+        verdicts: ended attempts, by what they meant for their child.
+        latest: the errors of the children that failed last: child, cause and the error's last line.
+    """
+
+    attempts: Mapping[str, int]
+    retried: Mapping[str, int]
+    children: Mapping[str, int]
+    verdicts: Mapping[str, int]
+    latest: tuple[tuple[int, str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What the workers did.
+
+    Attributes:
+        seconds: of all attempts, whatever came of them; of those that run, up to now.
+        useful: of those that gave a metric.
+        attempts: how many were begun.
+        busy: seconds since the first child was sampled, and how many workers were busy on average up to there, slice by
+            slice.
+    """
+
+    seconds: float
+    useful: float
+    attempts: int
+    busy: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """All that a report is made of.
+
+    Attributes:
+        status: where the run stands.
+        config: its configuration.
+        place: where everything is.
+        now: Unix time at which this was read.
+        distinct: different architectures among all children.
+        best: the best children, each of another architecture, the best first.
+        progress: of this run.
+        other: of the run that it is compared with.
+        learned: the batches, in slices by the order in which they were learnt from.
+        clouds: one for each kind of cost that is known of a child.
+        preferences: what was sampled at each decision.
+        troubles, work: what failed; what the workers did.
+    """
+
+    status: Status
+    config: RunConfig
+    place: str
+    now: float
+    distinct: int
+    best: tuple[Best, ...]
+    progress: Progress
+    other: Progress | None
+    learned: tuple[Learned, ...]
+    clouds: tuple[Cloud, ...]
+    preferences: tuple[Preference, ...]
+    troubles: Troubles
+    work: Work
+
+    @property
+    def gpu_seconds(self) -> float | None:
+        """GPU time of all attempts, or `None` where the run was not told how many GPUs a child has."""
+        gpus = self.config.topology.gpus_per_child
+        return None if gpus is None else gpus * self.work.seconds
+
+    @property
+    def utilisation(self) -> float | None:
+        """Share of the workers' time in which they trained, at the number that the last start had."""
+        available = self.status.workers * self.status.seconds
+        return min(1.0, self.work.seconds / available) if available else None

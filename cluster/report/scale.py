@@ -1,0 +1,90 @@
+"""From values to pixels: the scale of a plot's axis, and the numbers on it. Standard library only."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axis:
+    """One axis.
+
+    Attributes:
+        label: what it shows, with the unit.
+        low, high: the values at its ends; `low` is below `high`.
+        log: even in the logarithm.
+        whole: the numbers on it are whole ones.
+    """
+
+    label: str
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def share(self, value: float) -> float:
+        """How far along the axis a value is, from 0 to 1 within the ends."""
+        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
+        return (at - low) / (high - low)
+
+    def ticks(self) -> list[float]:
+        """Round numbers within the ends, some two to seven."""
+        return _log_ticks(self.low, self.high) if self.log else _even_ticks(self.low, self.high, self.whole)
+
+
+def axis(label: str, values: Iterable[float], *, zero: bool = False, log: bool = False, whole: bool = False) -> Axis:
+    """An axis on which all these values lie, with some room; from 0 if `zero`, and never of no length."""
+    found = list(values)
+    low, high = min(found, default=0.0), max(found, default=1.0)
+    if log:
+        return Axis(label=label, low=low / 1.15, high=high * 1.15, log=True)
+    if zero:
+        low = min(low, 0.0)
+    if high == low:
+        low, high = (low, low + 1) if zero or whole else (low - max(abs(low), 1e-9) / 2, low + max(abs(low), 1e-9) / 2)
+    room = (high - low) * 0.04
+    return Axis(label=label, low=low if zero else low - room, high=high + room, whole=whole)
+
+
+def _even_ticks(low: float, high: float, whole: bool) -> list[float]:
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    step = max(step, 1.0) if whole else step
+    first = math.ceil(low / step - 1e-9)
+    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    factors = (1,) if math.log10(high / low) > 3 else (1, 3) if math.log10(high / low) > 1.5 else (1, 2, 5)
+    return [t for power in powers for factor in factors if low <= (t := factor * 10.0**power) <= high]
+
+
+def short(value: float) -> str:
+    """A number for an axis or a tile: 3 digits, 25.6k, 7.14M."""
+    for size, unit in UNITS:
+        if abs(value) >= size:
+            return f"{_digits(value / size)}{unit}"
+    return _digits(value)
+
+
+def counted(number: int, what: str) -> str:
+    """So many of them: 1 worker, 2 workers."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _digits(value: float) -> str:
+    text = f"{value:.3g}"
+    return f"{value:.0f}" if "e+" in text else text
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """In which unit so long a time is best told: its seconds and its name."""
+    if seconds >= 2 * 86400:
+        return 86400.0, "days"
+    if seconds >= 2 * 3600:
+        return 3600.0, "hours"
+    return (60.0, "minutes") if seconds >= 120 else (1.0, "seconds")

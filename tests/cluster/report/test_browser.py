@@ -1,0 +1,121 @@
+"""The page in a real Chromium: nothing in the console, nothing asked of the network, every plot drawn."""
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from cluster.report.page import page
+from cluster.report.read import read_facts
+from cluster.report.serving import PageServer
+from cluster.run_folder import RunFolder
+from tests.cluster.report.chromium import BINARY, Tab, chromium, open_tab
+from tests.cluster.report.ledgers import START, filled_run, ledger
+
+pytestmark = pytest.mark.skipif(BINARY is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
+
+NOW = START + 10_000_000
+
+EMPTY_PLOTS = """
+[...document.querySelectorAll("figure.chart svg, figure.small svg, svg.network")].filter(svg => {
+    const box = svg.getBoundingClientRect();
+    const marks = [...svg.querySelectorAll("path, circle, rect")].filter(mark => {
+        const drawn = mark.getBoundingClientRect();
+        return drawn.width + drawn.height > 0 && getComputedStyle(mark).visibility === "visible";
+    });
+    return box.width < 60 || box.height < 5 || marks.length === 0;
+}).map(svg => svg.getAttribute("aria-label"))
+"""
+
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+def in_browser(profile: Path, visit: Callable[[Tab], Awaitable[None]]) -> Tab:
+    """Do this with a tab, and give the tab back for what it has seen."""
+
+    async def drive(port: int) -> Tab:
+        async with aiohttp.ClientSession() as session:
+            tab = await open_tab(session, port)
+            await visit(tab)
+            return tab
+
+    with chromium(profile) as port:
+        return asyncio.run(drive(port))
+
+
+def running(folder: RunFolder, state: str) -> None:
+    with ledger(folder) as db:
+        db.execute("UPDATE run SET value = ? WHERE key = 'state'", (state,))
+
+
+def test_the_page_as_a_reader_meets_it(tmp_path: Path) -> None:
+    folder = filled_run(tmp_path, 200)
+    file = folder.path / "report.html"
+    facts = read_facts(folder, NOW, filled_run(tmp_path, 50, name="<other>"))
+    file.write_text(page(facts))
+
+    async def visit(tab: Tab) -> None:
+        await tab.visit(file.as_uri())
+        assert await tab.evaluate("document.querySelectorAll('figure.chart svg').length") == 11
+        assert await tab.evaluate("document.querySelectorAll('svg.network').length") == 5
+        assert await tab.evaluate(EMPTY_PLOTS) == []
+
+        shown = "document.querySelector('.picture pre.json').checkVisibility()"
+        assert not await tab.evaluate(shown)
+        await tab.evaluate(
+            "document.querySelector('.picture svg').dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+        )
+        assert await tab.evaluate(shown)
+        text = await tab.evaluate("document.querySelector('.picture pre.json').textContent")
+        assert json.loads(text) == facts.best[0].architecture.to_json()
+
+        colours = {}
+        for scheme in ("light", "dark"):
+            await tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            found = await tab.evaluate(
+                "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+            )
+            colours[scheme] = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in found]
+        assert colours["light"][0] > colours["light"][1] + 500  # light paper, dark ink: sums of red, green and blue
+        assert colours["dark"][0] < colours["dark"][1] - 500
+
+        for width in (360, 1280):
+            await tab.call(
+                "Emulation.setDeviceMetricsOverride", width=width, height=740, deviceScaleFactor=1, mobile=width < 500
+            )
+            assert await tab.evaluate(OVERFLOW) == 0
+
+    tab = in_browser(tmp_path / "profile", visit)
+    assert tab.complaints() == []
+    assert set(tab.requests()) == {file.as_uri()}
+
+
+def test_a_watched_page_follows_the_search_until_it_ends(tmp_path: Path) -> None:
+    folder = filled_run(tmp_path, 20)
+    running(folder, "running")
+    with folder.held(), PageServer(lambda: page(read_facts(folder, NOW), watched=True), 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+
+        async def visit(tab: Tab) -> None:
+            await tab.visit(server.url)
+            assert await tab.evaluate("document.title") == "run: running"
+            await tab.evaluate("document.querySelector('.picture').open = true")
+            running(folder, "finished")
+            await tab.becomes("document.title === 'run: finished'")
+            assert await tab.evaluate("document.querySelector('.badge').textContent") == "finished"
+            assert await tab.evaluate("document.querySelector('.picture').open")  # what was open stays open
+            assert await tab.evaluate(EMPTY_PLOTS) == []
+
+        try:
+            tab = in_browser(tmp_path / "profile", visit)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert tab.complaints() == []
+    assert {url.partition("favicon")[0] for url in tab.requests()} == {server.url}

@@ -1,0 +1,198 @@
+"""The page: whole whatever the run, nothing in it that was not escaped, and of bounded size."""
+
+import re
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.config import TaskOptions
+from cluster.report.checklist import checklist
+from cluster.report.markup import tag
+from cluster.report.page import page
+from cluster.report.read import read_facts
+from cluster.run_folder import RunFolder
+from cluster.schema import TABLES
+from tests.cluster.report.ledgers import CONFIG, START, filled_run, ledger, new_run
+from tests.cluster.report.well_formed import Read, read_page
+
+NOW = START + 10_000_000
+
+
+def read(folder: RunFolder, other: RunFolder | None = None) -> Read:
+    return read_page(page(read_facts(folder, NOW, other)))
+
+
+def version_1(storage: Path) -> RunFolder:
+    """As version 1 left it: child 1 failed at its second attempt, child 2 was in training."""
+    folder = new_run(storage)
+    with closing(sqlite3.connect(folder.ledger, isolation_level=None)) as db:
+        db.executescript(TABLES + "PRAGMA user_version = 1;")
+        child = (
+            "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, seed, state, sampled_at,"
+            " ended_at, completion, reward, cause, outcome) VALUES (?, 0, 1, '[]', '{}', '', 1, ?, 0, ?, ?, ?, ?, ?)"
+        )
+        failure = '{"failure": {"cause": "crashed", "message": "why"}}'
+        db.execute(child, (1, "failed", 3, 1, 0.0, "crashed", failure))
+        db.execute(child, (2, "running", None, None, None, None, None))
+        attempts = [(1, 1, "a", "k1", 1, 2), (1, 2, "b", "k2", 1, 3), (2, 1, "c", "k3", 1, None)]
+        db.executemany("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", attempts)
+    return folder
+
+
+def one_sampled(storage: Path) -> RunFolder:
+    folder = new_run(storage)
+    with ledger(folder) as db:
+        db.execute(
+            "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, seed, state, sampled_at)"
+            " VALUES (1, 0, 1, '[]', '{}', '', 1, 'sampled', 5.0)"
+        )
+    return folder
+
+
+RUNS = {
+    "no ledger": new_run,
+    "one child sampled": one_sampled,
+    "one child": lambda storage: filled_run(storage, 1, fails=0.0),
+    "ten children": lambda storage: filled_run(storage, 10),
+    "all failed": lambda storage: filled_run(storage, 30, fails=1.0),
+    "version 1": version_1,
+    "three thousand": lambda storage: filled_run(storage, 3000),
+    "synthetic": lambda storage: filled_run(
+        storage, 20, config=replace(CONFIG, task=TaskOptions(task="synthetic"), searcher="random")
+    ),
+}
+
+
+@pytest.mark.parametrize("what", RUNS)
+def test_whatever_the_run_the_page_is_whole_and_needs_nothing_else(what: str, tmp_path: Path) -> None:
+    found = read(RUNS[what](tmp_path))
+    assert len(found.named("h2")) == 9
+    assert not found.named("script")
+    for name in ("nan", "None", "inf "):
+        assert not re.search(rf"(?<![\w']){name}(?![\w'])", found.words), name
+    for svg in found.named("svg"):
+        assert svg["aria-label"]
+        assert svg["role"] == "img"
+
+
+NASTY = "<script>alert('1')</script>\"&amp;\n</td></table>"
+
+
+def test_names_and_errors_are_text_and_never_elements(tmp_path: Path) -> None:
+    name = "<script>alert(1)&\"'<img src=x>"
+    folder = filled_run(tmp_path, 20, name=name, fails=0.5, message=f"Traceback\n{NASTY}\n<b>last & line</b>")
+    other = filled_run(tmp_path, 20, name="<i>other")
+    with ledger(folder) as db:
+        db.execute("UPDATE run SET value = ? WHERE key = 'message'", (NASTY,))
+    found = read(folder, other)
+    assert not {"script", "b ", "img", "i "} & {tag for tag, _ in found.tags}
+    assert name in found.words
+    assert "<b>last & line</b>" in found.words
+    assert "<i>other" in found.words
+    assert " ".join(NASTY.split()) in found.words
+
+
+@settings(max_examples=50)
+@given(st.text(), st.text())
+def test_any_text_comes_back_as_it_was(plain: str, attribute: str) -> None:
+    seen: list[object] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            seen.append((tag, attrs))
+
+        def handle_data(self, data: str) -> None:
+            seen.append(data)
+
+        def handle_endtag(self, tag: str) -> None:
+            seen.append(f"/{tag}")
+
+    reader = Reader()
+    reader.feed(tag("p", plain, aria_label=attribute))
+    reader.close()
+    assert seen[0] == ("p", [("aria-label", attribute)])
+    assert "".join(map(str, seen[1:-1])) == plain
+    assert seen[-1] == "/p"
+
+
+def test_the_headline_says_what_the_ledger_says(tmp_path: Path) -> None:
+    folder = filled_run(tmp_path, 500)
+    with closing(sqlite3.connect(folder.ledger)) as db:
+        (best, child) = db.execute(
+            "SELECT metric, id FROM children WHERE metric NOT NULL ORDER BY reward DESC, id"
+        ).fetchone()
+        (failed,) = db.execute("SELECT count(*) FROM children WHERE state = 'failed'").fetchone()
+        (seconds,) = db.execute("SELECT sum(ended_at - started_at) FROM attempts").fetchone()
+        (distinct,) = db.execute("SELECT count(DISTINCT architecture_id) FROM children").fetchone()
+        (mean,) = db.execute("SELECT avg(reward) FROM children").fetchone()
+    words = read(folder).words
+    assert "500 of 200,000 children ended" in words
+    assert f"{best:.4f} best validation accuracy (child {child}, " in words
+    assert f"; {mean:.4f} of all" in words
+    assert f"{failed} children failed (" in words
+    assert f"{distinct} different architectures among 500 sampled" in words
+    assert f"{seconds / 3600 / 2:,.2f} GPU-hours" in words
+    assert f"{seconds / 3600:,.3f} h in " in words
+    assert f"{best:.4f}, reward" in words
+
+
+def test_what_differs_from_the_defaults_comes_before_all_options(tmp_path: Path) -> None:
+    words = read(filled_run(tmp_path, 10)).words
+    _, _, options = words.partition("What differs from the defaults")
+    differing, _, every = options.partition(" options ")
+    assert "gpus-per-child 0.5" in differing
+    assert "weight-decay" not in differing
+    assert "weight-decay 0.0001" in every
+    assert "controller-learning-rate" in every
+
+
+def test_another_run_is_plotted_beside_it_and_answers_the_checklist(tmp_path: Path) -> None:
+    folder = filled_run(tmp_path, 40)
+    other = filled_run(tmp_path, 30, name="other", config=replace(CONFIG, searcher="random"))
+    alone, both = read(folder), read(folder, other)
+    assert len(alone.classed("curve")) + 6 == len(both.classed("curve"))  # two lines in each of three plots
+    assert "best so far, other" in both.words
+    assert "best so far, other" not in alone.words
+    random = "Comparison with random search"
+    assert f"○ open {random}" in alone.words
+    assert f"✓ yes {random} With the run 'other' (random)." in both.words
+
+
+def test_the_checklist_leaves_open_what_a_run_cannot_know(tmp_path: Path) -> None:
+    items = [i for group in checklist(read_facts(filled_run(tmp_path, 10), NOW)).values() for i in group]
+    assert len(items) == 16
+    assert {i.answer for i in items if "final" in i.practice or "tuned" in i.practice} == {"open"}
+    assert {
+        i.answer for i in items if i.practice.startswith(("Hyperparameters and seeds of the m", "Performance"))
+    } == {"yes"}
+
+
+def test_a_hundred_thousand_children_make_a_page_of_bounded_size_in_seconds(tmp_path: Path) -> None:
+    folder = filled_run(tmp_path, 100_000)
+    begun = time.process_time()
+    written = page(read_facts(folder, NOW))
+    assert time.process_time() - begun < 20  # some four seconds; the machine may be slow
+    assert len(written.encode()) < 3e6
+    found = read_page(written)
+    assert len(found.tags) < 15_000
+    assert "100,000 of 200,000 children ended" in found.words
+
+
+def test_only_a_watched_page_of_a_running_search_refreshes_itself(tmp_path: Path) -> None:
+    folder = filled_run(tmp_path, 10)
+    assert not read_page(page(read_facts(folder, NOW), watched=True)).named("script")
+    with ledger(folder) as db:
+        db.execute("UPDATE run SET value = 'running' WHERE key = 'state'")
+    with folder.held():
+        facts = read_facts(folder, NOW)
+    assert not read_page(page(facts)).named("script")
+    found = read_page(page(facts, watched=True))
+    assert len(found.named("script")) == 1
+    assert [m for m in found.named("meta") if m.get("http-equiv") == "refresh"]
