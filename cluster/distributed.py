@@ -203,6 +203,9 @@ def _wait(
         if time.monotonic() - looked_at > NODES_S:
             look()
             looked_at = time.monotonic()
+        if stop is None and folder.stop_asked():  # also when there always is something new
+            say("Stopping: nothing more is begun, and what is in training ends first ...")
+            stop = pool.stop.remote()
         done, _ = ray.wait([*ended, news, *([stop] if stop else []), *serving], num_returns=1, timeout=LOOK_S)
         if stop and stop in done:
             ray.get(stop)
@@ -216,9 +219,6 @@ def _wait(
         elif done:
             ray.get(done)  # a shard host never ends but with an error
             ended.remove(done[0])
-        elif folder.stop_asked() and stop is None:
-            say("Stopping: nothing more is begun, and what is in training ends first ...")
-            stop = pool.stop.remote()
 
 
 def _start_shards(

@@ -11,7 +11,7 @@ from cluster.report.charts import Line, area_chart, bars, line_chart, nothing
 from cluster.report.checklist import checklist
 from cluster.report.facts import Facts, Learned
 from cluster.report.markup import Markup, joined, prose, tag
-from cluster.report.scale import axis, counted, time_unit
+from cluster.report.scale import axis, counted, time_unit, wait_unit
 from cluster.report.search_sections import section
 
 VERDICTS = {
@@ -66,8 +66,8 @@ def shard_section(facts: Facts) -> Markup:
     )
     charts = (
         _over_time(facts, "Staleness of pushes", "versions", (("worst", _worst), ("mean", _mean))),
-        _over_time(facts, "Time of a pull", "seconds", (("95th percentile", _slow_pull), ("median", _pull))),
-        _over_time(facts, "Time of a push", "seconds", (("95th percentile", _slow_push), ("median", _push))),
+        _over_time(facts, "Time of a pull", None, (("95th percentile", _slow_pull), ("median", _pull))),
+        _over_time(facts, "Time of a push", None, (("95th percentile", _slow_push), ("median", _push))),
     )
     return section("shards", title, tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
 
@@ -99,12 +99,19 @@ def _slow_push(batch: Learned) -> float | None:
 Reader = Callable[[Learned], float | None]
 
 
-def _over_time(facts: Facts, title: str, label: str, curves: tuple[tuple[str, Reader], ...]) -> Markup:
+def _over_time(facts: Facts, title: str, label: str | None, curves: tuple[tuple[str, Reader], ...]) -> Markup:
+    """A chart with a line for each reader; without a label, what they read are seconds."""
     unit, name = time_unit(facts.learned[-1].seconds)
+    read_all = [value for _, read in curves for batch in facts.learned if (value := read(batch)) is not None]
+    of_value, label = wait_unit(max(read_all, default=0.0)) if label is None else (1.0, label)
     lines = [
         Line(
             name=curve,
-            points=[(batch.seconds / unit, value) for batch in facts.learned if (value := read(batch)) is not None],
+            points=[
+                (batch.seconds / unit, value / of_value)
+                for batch in facts.learned
+                if (value := read(batch)) is not None
+            ],
             style=1 - number,
         )
         for number, (curve, read) in enumerate(curves)

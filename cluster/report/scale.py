@@ -81,6 +81,11 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if "e+" in text else text
 
 
+def wait_unit(seconds: float) -> tuple[float, str]:
+    """The same for what may be as short as a call."""
+    return (0.001, "milliseconds") if seconds < 1 else time_unit(seconds)
+
+
 def time_unit(seconds: float) -> tuple[float, str]:
     """In which unit so long a time is best told: its seconds and its name."""
     if seconds >= 2 * 86400:
