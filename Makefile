@@ -54,7 +54,7 @@ test: check debian
 	$(BIN)/python -m pytest
 
 chaos: install
-	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/test_multinode.py tests/deploy -s
+	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/test_autoscaled.py tests/cluster/test_multinode.py tests/deploy -s
 
 bench: install
 	@set -e; for script in benchmarks/*.py; do \

@@ -14,14 +14,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ray._private import ray_constants
 from ray._private.services import get_node_ip_address
-from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FakeMultiNodeProvider
 from ray.autoscaler.v2.sdk import get_cluster_status
 
 from tests.chaos.machines import MARK, PATIENCE_S, marked, until
 
 IDLE_S = 3.0
 """Seconds after which a node that nobody uses is ended."""
+
+
+class Provider(FakeMultiNodeProvider):
+    """Ray's own for tests, but that the nodes keep our code apart, as machines do."""
+
+    def _create_node_with_resources_and_labels(self, *arguments: Any, **named: Any) -> None:
+        # In the autoscaler's process, which starts nothing else.
+        ray_constants.DEFAULT_RUNTIME_ENV_DIR_NAME = f"runtime_resources-{secrets.token_hex(4)}"
+        super()._create_node_with_resources_and_labels(*arguments, **named)
 
 
 class Autoscaled:
@@ -43,7 +53,9 @@ class Autoscaled:
         config = self._folder / "cluster.json"
         config.write_text(json.dumps(_config(self.address, resources, labels, most)))
         environment = os.environ | {
+            "RAY_AUTH_MODE": "disabled",
             MARK: f"{self._mark}-nodes",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
             "RAY_TMPDIR": str(self._folder),
             "RAY_FAKE_CLUSTER": "1",
             "RAY_enable_autoscaler_v2": "1",
@@ -66,7 +78,7 @@ class Autoscaled:
     @property
     def environment(self) -> dict[str, str]:
         """Of a driver that is to join."""
-        return os.environ | {"RAY_ADDRESS": self.address, MARK: f"{self._mark}-driver"}
+        return os.environ | {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "disabled", MARK: f"{self._mark}-driver"}
 
     def asked(self) -> list[tuple[dict[str, float], int]]:
         """What the autoscaler is asked for: resources, and how many times; for a process that has joined."""
@@ -91,7 +103,7 @@ def _config(address: str, resources: Mapping[str, float], labels: Mapping[str, s
         "max_workers": most,
         "provider": {
             "type": "external",
-            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "module": f"{__name__}.{Provider.__name__}",
             "gcs_address": address,
             "head_node_id": FAKE_HEAD_NODE_ID,
             "launch_multiple": True,

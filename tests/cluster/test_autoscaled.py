@@ -26,10 +26,12 @@ CHILDREN = {"nascluster/pool": "children"}
 def cluster() -> Iterator[Autoscaled]:
     """Which this process has joined."""
     cluster = Autoscaled({"CPU": 1, "GPU": 2}, CHILDREN, most=2)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-    yield cluster
-    ray.shutdown()
-    cluster.close()
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.close()
 
 
 def launch(cluster: Autoscaled, name: str, *flags: object) -> "subprocess.Popen[bytes]":
