@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
@@ -27,7 +27,7 @@ from cluster.metrics.observing import Observe, unobserved
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight, needs_of
 from cluster.plan import Plan, Seat, plan
-from cluster.preflight import check_data, check_without_data
+from cluster.preflight import check_data, check_without_data, versions
 from cluster.run_folder import RunFolder, Stopped
 from controller.searcher import ParameterGroup
 from ps.store import Layout
@@ -130,7 +130,7 @@ def run_distributed(
     placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
     for text in (*placed, *seats.notes):
         say(text)
-    ray.get(ledger.begin.remote(workers=seats.seated))
+    ray.get(ledger.begin.remote(workers=seats.seated, versions=asdict(versions())))
     asked = asking(seats, cluster.needs, say) if cluster.can_grow else nullcontext()
     with watch(OneAtATime(ledger.beat)), asked:
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,15 +55,17 @@ class Ledger:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def begin(self, workers: int) -> None:
-        """The run starts, or goes on."""
+    def begin(self, workers: int, versions: Mapping[str, str] | None = None) -> None:
+        """The run starts, or goes on, with programs of these versions by their names."""
         with self._transaction() as db:
             found = dict(db.execute("SELECT key, value FROM run"))
             # Time between a stop and a resume does not count.
             spent = found.get("seconds_before", 0.0)
             if "started_at" in found:
                 spent += found["beat_at"] - found["started_at"]
-            now = self._clock()
+            now, ran = self._clock(), json.loads(found.get("versions", "[]"))
+            if versions and versions not in ran:
+                _put(db, versions=json.dumps([*ran, versions]))
             # Nothing of an earlier start is running any more.
             db.execute("UPDATE children SET state = 'sampled' WHERE state = 'running'")
             db.execute(

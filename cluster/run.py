@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from cluster.ledger import Ledger
 from cluster.logs.journal import Journal
 from cluster.metrics.observing import Observe, unobserved
 from cluster.pool.checkpoints import CheckpointFolder
-from cluster.preflight import check_data
+from cluster.preflight import check_data, versions
 from cluster.progress import Progress
 from cluster.remote.claims import TakenOver
 from cluster.remote.working_copy import driving
@@ -205,7 +205,7 @@ def _run_here(
     begin()
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     try:
-        ledger.begin(workers=1)
+        ledger.begin(workers=1, versions=asdict(versions()))
         with _interruptible(), Progress(folder, journal.console, ledger.beat):
             run_locally(config, folder, ledger, gpu=gpu, observe=observe)
     finally:

@@ -4,7 +4,7 @@ import sqlite3
 
 TABLES = """
 CREATE TABLE run (
-    key TEXT PRIMARY KEY,               -- state, message, started_at, beat_at, seconds_before, workers
+    key TEXT PRIMARY KEY,               -- state, message, started_at, beat_at, seconds_before, workers, versions
     value
 );
 CREATE TABLE children (

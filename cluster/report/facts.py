@@ -156,6 +156,7 @@ class Facts:
         clouds: one for each kind of cost that is known of a child.
         preferences: what was sampled at each decision.
         troubles, work: what failed; what the workers did.
+        versions: of the programs that its driver ran, by their names, each set of them once, in order.
     """
 
     status: Status
@@ -171,6 +172,7 @@ class Facts:
     preferences: tuple[Preference, ...]
     troubles: Troubles
     work: Work
+    versions: tuple[Mapping[str, str], ...]
 
     @property
     def gpu_seconds(self) -> float | None:

@@ -10,7 +10,7 @@ from cluster.failures import FAILED
 from cluster.report.children_read import COSTS, gather, read_cloud, read_progress
 from cluster.report.facts import Facts, Learned, Progress, Troubles, Work
 from cluster.report.preferences import Preference, Sample, num_windows, preferences
-from cluster.run_folder import RunFolder, RunFolderError
+from cluster.run_folder import RunFolder
 from cluster.status import FIRST, Best, Status, read_status, reading
 from cluster.texts import last_line
 
@@ -70,20 +70,14 @@ def read_facts(folder: RunFolder, now: float, other: RunFolder | None = None) ->
     """
     config, status = folder.read_config(), read_status(folder, now)
     beside = None if other is None else _progress_of(other)
-    try:
-        with reading(folder) as db:
-            return _facts(db, folder, (config, status), beside, now)
-    except sqlite3.DatabaseError as error:
-        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+    with reading(folder) as db:
+        return _facts(db, folder, (config, status), beside, now)
 
 
 def _progress_of(folder: RunFolder) -> Progress:
-    try:
-        with reading(folder) as db:
-            gather(db)
-            return read_progress(db, folder.name, folder.read_config().searcher, FIRST)
-    except sqlite3.DatabaseError as error:
-        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+    with reading(folder) as db:
+        gather(db)
+        return read_progress(db, folder.name, folder.read_config().searcher, FIRST)
 
 
 def _facts(
@@ -107,7 +101,13 @@ def _facts(
         preferences=_preferences(db, config),
         troubles=_troubles(db, status),
         work=_work(db, zero, now if status.state == "running" else None),
+        versions=_versions(db),
     )
+
+
+def _versions(db: sqlite3.Connection) -> tuple[dict[str, str], ...]:
+    row = db.execute("SELECT value FROM run WHERE key = 'versions'").fetchone()
+    return tuple(json.loads(row[0])) if row else ()
 
 
 def _best(db: sqlite3.Connection) -> tuple[Best, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cluster.failures import FATES
-from cluster.preflight import NAMES, versions
+from cluster.preflight import NAMES
 from cluster.progress import duration
 from cluster.recipes import differences
 from cluster.report.charts import Line, area_chart, bars, line_chart, nothing
@@ -164,8 +164,6 @@ def configuration_section(facts: Facts) -> Markup:
     """The options that are not as by default, then all; the versions and the seed."""
     apart = differences(facts.config)
     whole = _flat(facts.config.to_json())
-    here = versions()
-    programs = {NAMES[name]: getattr(here, name) for name in ("python", "ray", "torch", "code")}
     return section(
         "configuration",
         "Configuration, versions, seed",
@@ -173,9 +171,19 @@ def configuration_section(facts: Facts) -> Markup:
         _table(apart),
         tag("details", tag("summary", f"All {len(whole)} options"), _table(whole), id="options"),
         tag("h3", "Seed and versions"),
-        tag("p", "The versions are those that wrote this page: a ledger does not keep its own.", class_="soft"),
-        _table({"seed": facts.config.seed, **programs}),
+        tag("p", "As the run's driver had them, at its start and wherever it was resumed with others.", class_="soft"),
+        _table({"seed": facts.config.seed, **_versions(facts)}),
     )
+
+
+def _versions(facts: Facts) -> dict[str, str]:
+    """What each program's versions were, in the order in which they were used."""
+    if not facts.versions:
+        return {"versions": "not in the ledger, which an earlier nascluster has begun"}
+    return {
+        label: ", then ".join(dict.fromkeys(start.get(name, "unknown") for start in facts.versions))
+        for name, label in NAMES.items()
+    }
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 import itertools
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,15 @@ def test_a_retry_is_another_attempt(ledger: Ledger, path: Path) -> None:
     attempts = db.execute("SELECT number, worker, ended_at IS NULL FROM attempts").fetchall()
     assert attempts == [(1, "worker-0", 0), (2, "worker-1", 1)]
     db.close()
+
+
+def test_the_versions_of_each_start_are_kept_once_in_order(ledger: Ledger, path: Path) -> None:
+    for version in ("2.13", "2.13", "2.14", "2.13"):
+        ledger.begin(workers=1, versions={"torch": version})
+    ledger.begin(workers=1)  # by somebody who does not say
+    with closing(sqlite3.connect(path)) as db:
+        (found,) = db.execute("SELECT value FROM run WHERE key = 'versions'").fetchone()
+    assert json.loads(found) == [{"torch": "2.13"}, {"torch": "2.14"}]
 
 
 def test_a_new_start_forgets_who_was_running(ledger: Ledger, path: Path) -> None:

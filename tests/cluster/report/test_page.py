@@ -1,5 +1,6 @@
 """The page: whole whatever the run, nothing in it that was not escaped, and of bounded size."""
 
+import json
 import re
 import sqlite3
 import time
@@ -80,6 +81,18 @@ def test_whatever_the_run_the_page_is_whole_and_needs_nothing_else(what: str, tm
     for svg in found.named("svg"):
         assert svg["aria-label"]
         assert svg["role"] == "img"
+
+
+def test_the_versions_are_those_of_the_run_and_not_of_whoever_writes_the_page(tmp_path: Path) -> None:
+    folder = filled_run(tmp_path, 3)
+    assert "not in the ledger" in read(folder).words
+    starts = [{"python": "3.11", "ray": "2.60.0", "torch": torch, "code": "abcdef"} for torch in ("0.13.7", "0.14.9")]
+    with closing(sqlite3.connect(folder.ledger)) as db, db:
+        db.execute("INSERT INTO run VALUES ('versions', ?)", (json.dumps(starts),))
+    words = read(folder).words
+    assert "0.13.7, then 0.14.9" in words
+    assert "abcdef, then" not in words
+    assert "not in the ledger" not in words
 
 
 NASTY = "<script>alert('1')</script>\"&amp;\n</td></table>"
