@@ -66,7 +66,7 @@ def test_a_driver_that_is_killed_leaves_no_node_asked_for_and_takes_nothing_from
     for name in ("killed", "lives"):
         until(lambda name=name: select(name, "SELECT 1 FROM children WHERE completion >= 2"), f"{name} trains")
     killed.kill()
-    killed.wait()
+    killed.communicate()
     until(lambda: cluster.asked() == [({"GPU": 1.0}, 2)], "what was asked for is what the other wants")
     until(lambda: gpus() == 2, "one node has gone again")
     assert lives.poll() is None
