@@ -22,7 +22,7 @@ pytestmark = [
 CHILDREN = {"nascluster/pool": "children"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[Autoscaled]:
     """Which this process has joined."""
     cluster = Autoscaled({"CPU": 1, "GPU": 2}, CHILDREN, most=2)
