@@ -68,9 +68,8 @@ def test_a_driver_that_is_killed_leaves_no_node_asked_for_and_takes_nothing_from
     killed.kill()
     killed.communicate()
     until(lambda: cluster.asked() == [({"GPU": 1.0}, 2)], "what was asked for is what the other wants")
-    until(lambda: gpus() == 2, "one node has gone again")
-    assert lives.poll() is None
+    assert lives.poll() is None  # its workers may be on both nodes, which stay then
     lives.send_signal(signal.SIGTERM)
     lives.communicate(timeout=60)
     assert cluster.asked() == []
-    until(lambda: gpus() == 0, "the other has, too")
+    until(lambda: gpus() == 0, "the nodes have gone again")
