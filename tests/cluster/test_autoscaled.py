@@ -22,7 +22,7 @@ pytestmark = [
 CHILDREN = {"nascluster/pool": "children"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[Autoscaled]:
     """Which this process has joined."""
     cluster = Autoscaled({"CPU": 1, "GPU": 2}, CHILDREN, most=2)
@@ -66,11 +66,10 @@ def test_a_driver_that_is_killed_leaves_no_node_asked_for_and_takes_nothing_from
     for name in ("killed", "lives"):
         until(lambda name=name: select(name, "SELECT 1 FROM children WHERE completion >= 2"), f"{name} trains")
     killed.kill()
-    killed.wait()
+    killed.communicate()
     until(lambda: cluster.asked() == [({"GPU": 1.0}, 2)], "what was asked for is what the other wants")
-    until(lambda: gpus() == 2, "one node has gone again")
-    assert lives.poll() is None
+    assert lives.poll() is None  # its workers may be on both nodes, which stay then
     lives.send_signal(signal.SIGTERM)
     lives.communicate(timeout=60)
     assert cluster.asked() == []
-    until(lambda: gpus() == 0, "the other has, too")
+    until(lambda: gpus() == 0, "the nodes have gone again")
