@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.exactly_once import isolated
+from cluster.links import process_number
 from cluster.run_folder import WRITERS
 from tests.chaos.long_run import long_run
 from tests.chaos.machines import Machines, first_value, start_command, until
@@ -126,7 +127,7 @@ class Search:
         running = "SELECT worker FROM attempts WHERE ended_at IS NULL AND started_at < ?"
         worker = until(lambda: self.ledger.one(running, time.time() - 0.1), "a child in training")
         child = self.ledger.one("SELECT child FROM attempts WHERE worker = ? AND ended_at IS NULL", worker)
-        os.kill(int(worker.rpartition(":")[2]), signal.SIGKILL)
+        os.kill(process_number(worker), signal.SIGKILL)
         at = time.time()
         if child is None or self.ledger.one("SELECT completion FROM children WHERE id = ?", child):
             return self.worker()  # it had just ended

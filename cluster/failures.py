@@ -1,15 +1,15 @@
 """The attempts that failed, read from a run's folder: while it runs, or after. Imports no torch."""
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from cluster.run_folder import RunFolder, RunFolderError
-from cluster.status import last_line, reading
+from cluster.run_folder import RunFolder
+from cluster.status import reading
+from cluster.texts import last_line
 
 FATES = {
     "retry": "trained again",
@@ -66,11 +66,8 @@ def read_failures(folder: RunFolder, child_id: int | None = None) -> list[Failed
     one = "" if child_id is None else " WHERE child = ?"
     query = f"SELECT * FROM ({FAILED}){one} ORDER BY ended_at DESC, child DESC, number DESC"
     fields = ("child_id", "number", "cause", "message", "worker", "started_at", "ended_at", "verdict")
-    try:
-        with reading(folder) as db:
-            rows = db.execute(query, () if child_id is None else (child_id,)).fetchall()
-    except sqlite3.DatabaseError as error:
-        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+    with reading(folder) as db:
+        rows = db.execute(query, () if child_id is None else (child_id,)).fetchall()
     return [FailedAttempt(**dict(zip(fields, row, strict=True))) for row in rows]
 
 

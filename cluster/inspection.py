@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray._private import worker as ray_worker
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config import RunConfig, TaskOptions
@@ -12,7 +11,7 @@ from cluster.doctor.run_facts import Session
 from cluster.placement import Node
 from cluster.preflight import NodeError, NodeReport, Versions, check_node, complaints, versions
 from cluster.remote.storage import is_url
-from cluster.survey import nodes as survey_nodes
+from cluster.texts import last_line
 
 ANSWER_S = 60.0
 """Seconds in which a node answers; the start of a process that imports torchvision is part of it."""
@@ -24,18 +23,20 @@ NAMED = 3
 """Nodes that an error names; the others are counted."""
 
 
-def check_nodes(config: RunConfig, say: Callable[[str], object]) -> None:
+def check_nodes(nodes: Sequence[Node], config: RunConfig, say: Callable[[str], object]) -> None:
     """Make sure that every node of a cluster which this driver has joined runs what the driver runs, and has the data.
 
     A node that does not answer in time is said, and its workers are checked when they start.
 
+    Args:
+        nodes: all of the cluster's.
+        config: what they are to take part in.
+        say: told of what is waited for, and of nodes that do not answer.
+
     Raises:
         NodeError: a node cannot take part; the message names it, and says what would be right.
     """
-    if _own_ray():
-        return
     fetches = config.task.data is not None and is_url(str(config.task.data))
-    nodes = survey_nodes()
     if fetches:
         say(f"{len(nodes)} node(s) fetch the data from {config.task.data}, where they have no copy of it ...")
     training = training_nodes(nodes, config.topology.gpus_per_child)
@@ -102,9 +103,4 @@ def _answer(call: ray.ObjectRef) -> NodeReport | str:
     try:
         return ray.get(call)
     except Exception as error:  # whatever its process died of, or could not import
-        return f"cannot run a check: {str(error).strip().rpartition(chr(10))[2]}"
-
-
-def _own_ray() -> bool:
-    node: Any = ray_worker._global_node
-    return node.head
+        return f"cannot run a check: {last_line(str(error))}"

@@ -23,6 +23,7 @@ from cluster.evaluator import Assignment
 from cluster.pool.crew import BrokenOff, Gone, NotBegun, Order, Report
 from cluster.pool.supervision import Nodes
 from cluster.records import Attempt, Verdict
+from cluster.texts import last_line
 
 if TYPE_CHECKING:
     from ps.client import GrpcStore
@@ -150,7 +151,7 @@ class RemoteCheckpoints:
         try:
             return answer(self._host, call)
         except RayError as error:
-            raise OSError(f"the checkpoint host: {_last_line(error)}") from error
+            raise OSError(f"the checkpoint host: {last_line(str(error))}") from error
 
 
 class RayCrew:
@@ -173,14 +174,14 @@ class RayCrew:
         try:
             return await self._worker(slot).report.remote(slot)
         except (RayError, ValueError) as error:  # its constructor failed, or Ray has forgotten it since
-            raise Gone(_last_line(error)) from error
+            raise Gone(last_line(str(error))) from error
 
     async def train(self, slot: int, order: Order) -> Outcome:
         """See `Crew.train`."""
         try:
             worker = self._worker(slot)
         except ValueError as error:  # Ray has forgotten it
-            raise BrokenOff(_last_line(error)) from error
+            raise BrokenOff(last_line(str(error))) from error
         sent = self._sent[slot] = time.monotonic()
         try:
             return await worker.train.remote(slot, order)
@@ -189,7 +190,7 @@ class RayCrew:
         except RayTaskError as error:  # the worker answered, with an error that is no child's
             return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
         except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
-            raise BrokenOff(_last_line(error)) from error
+            raise BrokenOff(last_line(str(error))) from error
         finally:
             if self._sent.get(slot) == sent:
                 del self._sent[slot]
@@ -224,10 +225,6 @@ class RayCrew:
 def _nodes() -> Nodes:
     alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
     return Nodes(alive=alive, draining=frozenset(ray_state.get_draining_nodes()))
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().rpartition("\n")[2]
 
 
 class PoolEvaluator:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from child_trainer.durable_file import replace_durably
 from cluster.remote.storage import FsspecStorage, StorageError, Stored, explained, is_url, open_storage
 
 CACHE_VARIABLE = "NASCLUSTER_DATA_CACHE"
@@ -111,7 +112,8 @@ def _bring_up_to_date(url: str, copy: Copy) -> None:
         _fetch(url, store, copy, missing)
         if torn := _missing(copy, wanted, wanted):
             raise StorageError(f"`--data` {url} has changed while {torn[0]} was copied; try again")
-        _write_record(copy, wanted)
+        record = {name: asdict(stored) for name, stored in wanted.items()}
+        replace_durably(copy.record, json.dumps(record).encode())
 
 
 def _missing(copy: Copy, wanted: Mapping[str, Stored], before: Mapping[str, Stored]) -> list[str]:
@@ -153,12 +155,6 @@ def _recorded(copy: Copy) -> dict[str, Stored]:
         return {name: Stored(**fields) for name, fields in json.loads(copy.record.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-
-
-def _write_record(copy: Copy, contents: Mapping[str, Stored]) -> None:
-    draft = copy.record.with_name(f".{copy.record.name}.{secrets.token_hex(4)}")
-    draft.write_text(json.dumps({name: asdict(stored) for name, stored in contents.items()}))
-    draft.replace(copy.record)
 
 
 @contextmanager

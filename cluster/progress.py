@@ -1,10 +1,12 @@
 """What a person sees of a run while it runs: a live panel in a terminal, a line now and then elsewhere."""
 
 import contextlib
+import functools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -103,6 +105,23 @@ def line(status: Status) -> str:
     return f"[{status.ended}/{status.max_children}] " + " | ".join(f"{name}: {text}" for name, text in facts(status))
 
 
+View = Callable[[Status], RenderableType]
+"""What there is to see of a run in that state."""
+
+Show = Callable[[RenderableType], object]
+"""Puts it before people's eyes."""
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[tuple[View, Show, float]]:
+    """How a run is shown: a terminal gets the live panel, anything else lines; and the seconds between two looks."""
+    if not console.is_terminal:
+        yield line, functools.partial(console.print, markup=False, highlight=False, soft_wrap=True), LINE_S
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield panel, functools.partial(live.update, refresh=True), LIVE_S
+
+
 class Progress:
     """Shows a run until the `with` block ends, and tells the ledger that the run is alive.
 
@@ -139,16 +158,12 @@ class Progress:
                 self._beat()
 
     def _watch(self) -> None:
-        with contextlib.suppress(OSError):  # the terminal or the pipe is gone; the search goes on
-            if not self._console.is_terminal:
-                while not self._stop.wait(LINE_S):
-                    self._console.print(self._look(line), markup=False, highlight=False, soft_wrap=True)
-                return
-            with Live(console=self._console, auto_refresh=False, transient=True) as live:
-                while not self._stop.wait(LIVE_S):
-                    live.update(self._look(panel), refresh=True)
+        # Suppressed: the terminal or the pipe is gone; the search goes on.
+        with contextlib.suppress(OSError), shown(self._console) as (view, show, pause_s):
+            while not self._stop.wait(pause_s):
+                show(self._look(view))
 
-    def _look(self, view: Callable[[Status], RenderableType]) -> RenderableType:
+    def _look(self, view: View) -> RenderableType:
         """The run's state as it is shown, or why it cannot be read now; the next look may find it again."""
         try:
             return view(read_status(self._folder, time.time()))

@@ -22,8 +22,9 @@ from cluster.progress import Progress
 from cluster.remote.claims import TakenOver
 from cluster.remote.working_copy import driving
 from cluster.run_folder import READER_S, WRITERS_S, RunFolder, RunFolderError, Stopped
-from cluster.status import Status, last_line, read_status
+from cluster.status import Status, read_status
 from cluster.summary import summary
+from cluster.texts import last_line
 
 if TYPE_CHECKING:
     from cluster.metrics.exporter import Exporter
@@ -214,7 +215,8 @@ def _run_on_ray(
 
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
     with cluster(config, say) as found, _interruptible():
-        check_nodes(config, say)
+        if found.joined:
+            check_nodes(found.nodes, config, say)
         begin()
         session().write(folder)
         say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")

@@ -11,6 +11,7 @@ from child_trainer.architecture import Architecture
 from cluster.config import RunConfig
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.schema import VERSION, migrate
+from cluster.texts import last_line
 
 FIRST = 16
 """Children at the start of a run that its best is compared with, and at the end that its recent reward is taken of."""
@@ -129,31 +130,30 @@ class Status:
         }
 
 
-def last_line(text: str) -> str:
-    """What an error's text comes to: a traceback ends with what went wrong."""
-    return text.strip().rpartition("\n")[2]
-
-
 @contextmanager
 def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
     """The ledger, to be read: one consistent view of it, with the tables of this version.
 
     Raises:
         LedgerVersionError: a newer nascluster wrote it.
+        RunFolderError: it is damaged, which may show only when it is asked.
     """
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as own:
-        if not folder.ledger.exists():  # it is being made; read it as empty
-            migrate(own, str(folder.ledger))
-            yield own
-            return
-        with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
-            if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
-                db.execute("BEGIN")
-                yield db
+    try:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as own:
+            if not folder.ledger.exists():  # it is being made; read it as empty
+                migrate(own, str(folder.ledger))
+                yield own
                 return
-            db.backup(own)  # the file is the writer's to bring up to date
-            migrate(own, str(folder.ledger))
-            yield own
+            with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
+                if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
+                    db.execute("BEGIN")
+                    yield db
+                    return
+                db.backup(own)  # the file is the writer's to bring up to date
+                migrate(own, str(folder.ledger))
+                yield own
+    except sqlite3.DatabaseError as error:
+        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
 
 
 def read_status(folder: RunFolder, now: float) -> Status:
@@ -163,11 +163,8 @@ def read_status(folder: RunFolder, now: float) -> Status:
         RunFolderError: the configuration or the ledger is damaged.
     """
     config, held = folder.read_config(), folder.is_held()
-    try:
-        with reading(folder) as db:
-            return _status(db, folder.name, config, held, now)
-    except sqlite3.DatabaseError as error:
-        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+    with reading(folder) as db:
+        return _status(db, folder.name, config, held, now)
 
 
 def _status(db: sqlite3.Connection, name: str, config: RunConfig, held: bool, now: float) -> Status:

@@ -21,6 +21,7 @@ from ray.experimental.internal_kv import _initialize_internal_kv, _internal_kv_g
 from cluster.doctor.facts import Actor, ClusterFacts, Demand
 from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Node, Sight, can_grow
 from cluster.plan import NODE_LABEL
+from cluster.texts import first_line, last_line
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 """Ray's label that names the kind of a node's GPUs, where whoever runs the cluster has set it."""
@@ -187,8 +188,8 @@ def _reason(cause: Any) -> str:
         return ""
     context = getattr(cause, kind)
     if kind == "creation_task_failure_context":  # a traceback: what was raised stands last
-        return context.formatted_exception_string.strip().rpartition("\n")[2]
-    return getattr(context, "error_message", "").strip().partition("\n")[0] or kind.removesuffix("_context")
+        return last_line(context.formatted_exception_string)
+    return first_line(getattr(context, "error_message", "")) or kind.removesuffix("_context")
 
 
 def _demands(address: str) -> tuple[Demand, ...]:

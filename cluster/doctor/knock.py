@@ -14,7 +14,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cluster.doctor.asking import ask
 from cluster.doctor.facts import ClusterFacts
+from cluster.texts import first_line, last_line
 
 ANSWER_S = 15.0
 """Seconds in which a head answers, the start of the asking process included."""
@@ -70,11 +72,8 @@ def knock(
         environment: of the asking process; unset: as this one's.
     """
     environment = os.environ if environment is None else environment
-    command = [sys.executable, "-m", "cluster.doctor.knock", address]
-    path = [p for p in sys.path if p]
-    child = {**environment, "PYTHONPATH": os.pathsep.join(path)}
     try:
-        done = subprocess.run(command, env=child, capture_output=True, text=True, timeout=within_s, check=False)
+        done = ask("cluster.doctor.knock", address, within_s, environment=environment)
     except subprocess.TimeoutExpired as error:
         return _silence(within_s, _text(error.stderr))
     if done.returncode == 0:
@@ -95,8 +94,7 @@ def explain(out: str, err: str, environment: Mapping[str, str]) -> Refusal:
         return Refusal("the token of this process is not the cluster's", SET_TOKEN)
     if environment.get("RAY_AUTH_MODE", "").lower() == "token" and "find an authentication token" in said:
         return Refusal("RAY_AUTH_MODE is token, but there is no token here", SET_TOKEN)
-    line = (out.strip() or err.strip()).rpartition("\n")[2]
-    return Refusal(line or "the asking process died")
+    return Refusal(last_line(out) or last_line(err) or "the asking process died")
 
 
 def _silence(within_s: float, err: str) -> Refusal:
@@ -117,7 +115,7 @@ def main() -> None:
     try:
         answer = facts(sys.argv[1])
     except Exception as error:  # whatever it is, its text is the answer
-        print(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        print(f"{type(error).__name__}: {first_line(str(error))}")
         sys.exit(1)
     print(json.dumps(answer.to_json()))
 

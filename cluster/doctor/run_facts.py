@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.config import RunConfig
-from cluster.run_folder import RunFolder, RunFolderError
+from cluster.run_folder import RunFolder
 from cluster.status import read_status, reading
 
 RECENT = 32
@@ -100,21 +100,18 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         RunFolderError: the ledger is damaged.
     """
     status = read_status(folder, now)
-    try:
-        with reading(folder) as db:
-            run = dict(db.execute("SELECT key, value FROM run"))
-            started = run.get("started_at")
-            (ended_at,) = db.execute("SELECT max(ended_at) FROM attempts WHERE verdict IS NOT NULL").fetchone()
-            recent = db.execute(
-                "SELECT state FROM children WHERE completion IS NOT NULL ORDER BY completion DESC LIMIT ?", (RECENT,)
-            ).fetchall()
-            waiting = db.execute("SELECT count(*) FROM children WHERE state = 'sampled'").fetchone()[0]
-            causes = dict(
-                db.execute("SELECT cause, count(*) FROM attempts WHERE cause IS NOT NULL GROUP BY cause").fetchall()
-            )
-            attempts, typical = _open_attempts(db, now), _typical_seconds(db)
-    except sqlite3.DatabaseError as error:
-        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+    with reading(folder) as db:
+        run = dict(db.execute("SELECT key, value FROM run"))
+        started = run.get("started_at")
+        (ended_at,) = db.execute("SELECT max(ended_at) FROM attempts WHERE verdict IS NOT NULL").fetchone()
+        recent = db.execute(
+            "SELECT state FROM children WHERE completion IS NOT NULL ORDER BY completion DESC LIMIT ?", (RECENT,)
+        ).fetchall()
+        waiting = db.execute("SELECT count(*) FROM children WHERE state = 'sampled'").fetchone()[0]
+        causes = dict(
+            db.execute("SELECT cause, count(*) FROM attempts WHERE cause IS NOT NULL GROUP BY cause").fetchall()
+        )
+        attempts, typical = _open_attempts(db, now), _typical_seconds(db)
     latest = max((moment for moment in (started, ended_at) if moment is not None), default=None)
     return RunFacts(
         name=status.name,

@@ -13,7 +13,9 @@ from dataclasses import asdict
 from typing import Any
 
 from cluster.config import RunConfig
+from cluster.doctor.asking import ask
 from cluster.preflight import NodeReport, Versions
+from cluster.texts import last_line
 
 ANSWER_S = 90.0
 """Seconds in which all nodes answer; in the process that asks them, a little less."""
@@ -31,22 +33,13 @@ def visit(address: str, config: RunConfig | None, within_s: float = ANSWER_S) ->
         config: the run whose task they must be able to load; `None` asks for none.
         within_s: the limit, seconds.
     """
-    command = [sys.executable, "-m", "cluster.doctor.visit", address]
-    path = os.pathsep.join(p for p in sys.path if p)
+    task = json.dumps(config and config.to_json())
     try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(config and config.to_json()),
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=within_s,
-            check=False,
-        )
+        done = ask("cluster.doctor.visit", address, within_s, given=task)
     except subprocess.TimeoutExpired:
         return f"no answer in {within_s:g} s"
     if done.returncode:
-        return (done.stdout.strip() or done.stderr.strip()).rpartition("\n")[2]
+        return last_line(done.stdout) or last_line(done.stderr)
     return {node: _answer(said) for node, said in json.loads(done.stdout.splitlines()[-1]).items()}
 
 

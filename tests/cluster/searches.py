@@ -17,7 +17,7 @@ import ray
 from child_trainer.outcome import Budget
 from cluster.actors import CheckpointHost, LedgerHost, PoolHost, Worker
 from cluster.config import RunConfig, TaskOptions
-from cluster.links import CHECKPOINTS, LEDGER, POOL, worker_name
+from cluster.links import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
 from cluster.pool.reactions import Reactions
 from cluster.pool.supervision import Terms
 from cluster.records import Attempt
@@ -174,4 +174,4 @@ class Rig:
 
 def process_of(attempt: Attempt) -> int:
     """The number of the process that makes or made the attempt."""
-    return int(attempt.worker.rpartition(":")[2])
+    return process_number(attempt.worker)

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from cluster.links import process_number
 from tests.chaos.invariants import check
 from tests.cluster.searches import finish, nascluster, run_folder, select, wait_for, wait_until
 
@@ -23,10 +24,10 @@ def test_workers_that_share_a_process_train_all_children_at_once_and_outlive_its
     run = nascluster("launch", "rehearsal", "--name", "rehearsal", *SIZES)
     wait_for("rehearsal", 16)
     workers = [place for (place,) in select("rehearsal", "SELECT DISTINCT worker FROM attempts")]
-    processes = {place.rpartition(":")[2] for place in workers}
+    processes = {process_number(place) for place in workers}
     assert len(workers) == 16
     assert len(processes) == 1
-    os.kill(int(processes.pop()), signal.SIGKILL)
+    os.kill(processes.pop(), signal.SIGKILL)
     out = finish(run)
     assert "48 children finished, 0 failed" in out
     assert select("rehearsal", AT_ONCE) == [(16,)]
@@ -42,7 +43,7 @@ def test_a_process_of_many_workers_ends_on_sigterm_with_its_children_given_back(
     run = nascluster("launch", "rehearsal", *arguments)
     wait_until("told", "SELECT 1 FROM attempts WHERE ended_at IS NULL LIMIT 1 OFFSET 8")
     (place,) = select("told", "SELECT worker FROM attempts LIMIT 1")[0]
-    os.kill(int(place.rpartition(":")[2]), signal.SIGTERM)
+    os.kill(process_number(place), signal.SIGTERM)
     assert "48 children finished, 0 failed" in finish(run)
     # The first of them that are idle have the process ended, which may be before the last has saved its state.
     assert ("preempted",) in select("told", "SELECT cause FROM attempts")

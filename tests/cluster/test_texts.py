@@ -1,0 +1,19 @@
+"""What an error comes to in a line, wherever its text has it."""
+
+import pytest
+
+from cluster.texts import first_line, last_line
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("boom", "boom", "boom"),
+        ("Traceback:\n  a line\nValueError: boom\n", "Traceback:", "ValueError: boom"),
+        ("\n\n  no bucket \n\n", "no bucket", "no bucket"),
+        (" \n", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_a_text_comes_to_its_first_or_its_last_line(text: str, first: str, last: str) -> None:
+    assert (first_line(text), last_line(text)) == (first, last)
