@@ -69,6 +69,21 @@ def cluster_token(environment: Environment) -> ClusterToken | None:
     return ClusterToken(value=token, source=str(usual)) if token else None
 
 
+def sending_token(environment: Environment) -> dict[str, str]:
+    """The environment in which Ray's calls carry the token that is found there.
+
+    Ray switches that on by itself where it starts a cluster, and not where it is given the address of one. A cluster
+    without tokens does not mind to be sent one.
+    """
+    if environment.get(MODE):
+        return dict(environment)
+    try:
+        found = cluster_token(environment)
+    except CredentialsError:  # whoever looks at the credentials tells that
+        found = None
+    return {**environment, MODE: "token"} if found else dict(environment)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunToken:
     """What travels through Ray, from which each process of a run makes the shards' secret with the cluster's token.

@@ -185,6 +185,10 @@ def test_facts_survive_the_way_between_two_processes() -> None:
 def test_what_an_asking_process_dies_of_is_explained() -> None:
     refused = explain("AuthenticationError: RPC error: InvalidAuthToken: ...", "", {})
     assert "RAY_AUTH_TOKEN_PATH" in refused.do
+    assert refused.reason == "it asks for a token, and there is none here"
+    refused = explain("AuthenticationError: RPC error: InvalidAuthToken: ...", "", {"RAY_AUTH_MODE": "disabled"})
+    assert refused.reason == "it asks for a token, and RAY_AUTH_MODE is disabled here, so that none is sent"
+    assert refused.do == "unset RAY_AUTH_MODE or set it to token"
     crash = "Check failed: Token authentication is enabled but Ray couldn't find an authentication token. ..."
     assert explain("", crash, {"RAY_AUTH_MODE": "token"}).reason == "RAY_AUTH_MODE is token, but there is no token here"
     assert explain("RpcError: out of luck\n", "", {}).reason == "RpcError: out of luck"
