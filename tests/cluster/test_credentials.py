@@ -13,6 +13,7 @@ from cluster.credentials import (
     RunToken,
     check_credentials,
     cluster_token,
+    make_token,
     sending_token,
     shards_tls,
 )
@@ -77,6 +78,18 @@ def test_a_token_that_is_there_is_sent_unless_somebody_has_said_otherwise(home: 
     assert sending_token(there | {"RAY_AUTH_MODE": ""}) == there | {"RAY_AUTH_MODE": "token"}
     for as_it_is in (away, there | {"RAY_AUTH_MODE": "disabled"}, there | {"RAY_AUTH_TOKEN": " "}):
         assert sending_token(as_it_is) == as_it_is
+
+
+def test_a_token_that_is_made_is_for_its_user_alone(tmp_path: Path):
+    file, home = tmp_path / ".ray" / "auth_token", {"HOME": str(tmp_path)}
+    for others in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "given"}):
+        make_token(home | others, "made")
+        assert not file.exists()
+    make_token(home, "made")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert what_ray_finds(home) == "made"
+    make_token(home, "another")
+    assert what_ray_finds(home) == "made"
 
 
 def test_where_a_token_is_from_and_that_it_is_not_shown(home: Path):
