@@ -11,6 +11,7 @@ import os
 import pwd
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +68,40 @@ def cluster_token(environment: Environment) -> ClusterToken | None:
     usual = _home(environment) / ".ray" / "auth_token"
     token = _first_line(usual)
     return ClusterToken(value=token, source=str(usual)) if token else None
+
+
+def make_token(environment: Environment, value: str) -> None:
+    """Keep a token for a Ray that is to be started here, where there is none: Ray's own file others could read.
+
+    Args:
+        environment: of this process.
+        value: the token, if one has to be made.
+
+    Raises:
+        CredentialsError: see `cluster_token`.
+        OSError: it cannot be written.
+    """
+    if environment.get(MODE, "token").lower() != "token" or cluster_token(environment) is not None:
+        return
+    path = _home(environment) / ".ray" / "auth_token"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(value)
+
+
+def sending_token(environment: Environment) -> dict[str, str]:
+    """The environment in which Ray's calls carry the token that is found there.
+
+    Ray switches that on by itself where it starts a cluster, and not where it is given the address of one. A cluster
+    without tokens does not mind to be sent one.
+    """
+    if environment.get(MODE):
+        return dict(environment)
+    try:
+        found = cluster_token(environment)
+    except CredentialsError:  # whoever looks at the credentials tells that
+        found = None
+    return {**environment, MODE: "token"} if found else dict(environment)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from cluster import survey
 from cluster.actors import CheckpointHost, LedgerHost, ReplicaHost, ShardHost
 from cluster.asking import asking
 from cluster.config import RunConfig, Topology
-from cluster.credentials import RunToken, check_credentials
+from cluster.credentials import RunToken, check_credentials, make_token
 from cluster.fleet import Fleet
 from cluster.joining import join
 from cluster.links import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
@@ -262,6 +262,7 @@ def _hush() -> None:
 def _start(machine: Node) -> Node:
     """Start a Ray on this machine; the node that it is then."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    make_token(os.environ, secrets.token_hex(32))
     cores = int(machine.cores)
     ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     return replace(machine, id=ray.get_runtime_context().get_node_id())

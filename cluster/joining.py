@@ -6,36 +6,68 @@ from collections.abc import Callable
 
 import ray
 
-from cluster.doctor.knock import ClusterError, Refusal, check_address, knock
+from cluster.credentials import sending_token
+from cluster.doctor.knock import ANSWER_S, ClusterError, Refusal, check_address, knock, unreachable
 from cluster.shipping import shipped
-from cluster.survey import running_here
+from cluster.survey import RAYLET, running_here
 
 
-def join(say: Callable[[str], object]) -> bool:
+def join(say: Callable[[str], object], *, within_s: float = ANSWER_S) -> bool:
     """Connect to a cluster that is there, and say whether there was one.
 
+    Args:
+        say: told what is done.
+        within_s: seconds in which its head answers.
+
     Raises:
-        ClusterError: one is named, and it cannot be joined.
+        ClusterError: one is named and cannot be joined, or one of this machine does not answer as it should.
     """
-    named = os.environ.get("RAY_ADDRESS")
-    if named == "local":
-        return False
-    where = check_address(named) if named and named != "auto" else running_here()
+    where = _found()
     if where is None:
-        if named:
-            raise ClusterError("RAY_ADDRESS is 'auto', but no Ray runs on this machine")
         return False
-    answer = knock(where)
-    if isinstance(answer, Refusal) and not named:
+    named = os.environ.get("RAY_ADDRESS")
+    answer = knock(where, within_s)
+    if isinstance(answer, Refusal) and named:
+        raise ClusterError(f"RAY_ADDRESS is {named!r}, but that cluster cannot be joined: {answer}")
+    if isinstance(answer, Refusal) and answer.foreign:
         say(f"The Ray that runs on this machine is left alone: {answer}")
         return False
-    if isinstance(answer, Refusal):
-        raise ClusterError(f"RAY_ADDRESS is {named!r}, but that cluster cannot be joined: {answer}")
+    if isinstance(answer, Refusal):  # a search on this machine alone is not what is wanted where a cluster is busy
+        raise ClusterError(
+            f"a Ray runs on this machine at {where}, but it cannot be joined: {answer}; or set RAY_ADDRESS=local for a"
+            " Ray of this run's own"
+        )
     say(f"Joining the Ray cluster at {where} ...")
     try:
+        _send_token()
         with shipped(os.environ) as runtime_env:
             ray.init(address=where, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ClusterError(f"the Ray cluster at {where} cannot be joined: {reason}") from None
     return True
+
+
+def _found() -> str | None:
+    """The address of the head that is to be asked; `None` where a Ray is to be started."""
+    named = os.environ.get("RAY_ADDRESS")
+    if named == "local":
+        return None
+    if named and named != "auto":
+        return check_address(named)
+    here = listening_here()
+    if named and here is None:
+        raise ClusterError("RAY_ADDRESS is 'auto', but no Ray runs on this machine")
+    return here
+
+
+def listening_here() -> str | None:
+    """What `running_here` finds, if anybody listens there: a Ray that was killed leaves its address behind."""
+    here = running_here()
+    return None if here is None or unreachable(here) else here
+
+
+def _send_token() -> None:
+    """Have this process's Ray send the token that is here; it has read its settings when it was imported."""
+    os.environ.update(sending_token(os.environ))
+    RAYLET.Config.initialize("")

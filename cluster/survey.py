@@ -14,8 +14,7 @@ from ray import _raylet
 from ray._private import services
 from ray._private.state import state as ray_state
 from ray._private.utils import estimate_available_memory
-from ray.autoscaler.v2.sdk import get_cluster_status
-from ray.core.generated import gcs_pb2
+from ray.core.generated import autoscaler_pb2, common_pb2, gcs_pb2
 from ray.exceptions import RayError
 from ray.experimental.internal_kv import _initialize_internal_kv, _internal_kv_get
 
@@ -33,6 +32,8 @@ ACCELERATOR_RESOURCE = "accelerator_type:"
 # Compiled and generated code of Ray's, which says nothing to a type checker.
 RAYLET: Any = _raylet
 ActorTableData: Any = vars(gcs_pb2)["ActorTableData"]
+GetClusterResourceStateReply: Any = vars(autoscaler_pb2)["GetClusterResourceStateReply"]
+LABEL_NOT_IN: Any = vars(common_pb2)["LabelSelectorOperator"].Value("LABEL_OPERATOR_NOT_IN")
 
 ANSWER_S = 5.0
 """Seconds that the head has for one answer."""
@@ -172,7 +173,7 @@ def facts(address: str) -> ClusterFacts:
         ),
         dead=tuple(sorted(node["NodeManagerAddress"] for node in table if not node["Alive"])),
         actors=_actors(),
-        demands=_demands(address),
+        demands=_demands(client),
         autoscaler=has_autoscaler(),
     )
 
@@ -206,13 +207,25 @@ def _reason(cause: Any) -> str:
     return first_line(getattr(context, "error_message", "")) or kind.removesuffix("_context")
 
 
-def _demands(address: str) -> tuple[Demand, ...]:
-    found = get_cluster_status(address).resource_demands.ray_task_actor_demand
+def _demands(client: Any) -> tuple[Demand, ...]:
+    reply = GetClusterResourceStateReply.FromString(client.get_cluster_resource_state(timeout_s=ANSWER_S))
     return tuple(
-        Demand(needs=dict(request.bundle), count=request.count)
-        for demand in found
-        for request in demand.bundles_by_count
+        Demand(needs=dict(by_count.request.resources_bundle), count=by_count.count, labels=_labels(by_count.request))
+        for by_count in reply.cluster_resource_state.pending_resource_requests
     )
+
+
+def _labels(request: Any) -> dict[str, str]:
+    """The first of the selectors that would do, in the words in which Ray takes them."""
+    for selector in request.label_selectors[:1]:
+        return {constraint.label_key: _wanted(constraint) for constraint in selector.label_constraints}
+    return {}
+
+
+def _wanted(constraint: Any) -> str:
+    not_ = "!" if constraint.operator == LABEL_NOT_IN else ""
+    values = list(constraint.label_values)
+    return f"{not_}{values[0]}" if len(values) == 1 else f"{not_}in({','.join(values)})"
 
 
 def running_here() -> str | None:

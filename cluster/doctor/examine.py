@@ -60,9 +60,7 @@ def _cluster(config: RunConfig | None, run: RunFacts | None, session: Session | 
         return [(heading, first), *([_data(config)] if config else [])]
     answer = knock(address)
     if isinstance(answer, Refusal):
-        # A run that has ended needs no Ray, unless it is to be resumed on the one that is named.
-        level = "FAIL" if run is None or run.state == "running" or os.environ.get("RAY_ADDRESS") else "WARN"
-        return [(heading, [*first, Finding(level, f"it cannot be asked: {answer.reason}", answer.do)])]
+        return [(heading, [*first, _refused(answer, run)])]
     found = [*first, *cluster_findings(answer, version("ray"), platform.python_version())]
     sections: list[Section] = [(heading, found)]
     if run is not None and session is not None and run.state == "running":
@@ -71,6 +69,16 @@ def _cluster(config: RunConfig | None, run: RunFacts | None, session: Session | 
     elif answer.demands:
         sections.append(("What Ray's tasks and actors wait for", demand_findings(answer)))
     return [*sections, ("Its nodes, asked one by one", _nodes(address, answer, config))]
+
+
+def _refused(answer: Refusal, run: RunFacts | None) -> Finding:
+    what, do = f"it cannot be asked: {answer.reason}", answer.do
+    if (run is not None and run.state == "running") or os.environ.get("RAY_ADDRESS"):
+        return Finding("FAIL", what, do)
+    if answer.foreign:
+        return Finding("WARN", f"{what}; a launch leaves it alone and starts one of its own", do)
+    # A run that has ended needs no Ray.
+    return Finding("FAIL" if run is None else "WARN", what, do)
 
 
 def _which(session: Session | None) -> tuple[str, str | None, Sequence[Finding]]:
@@ -91,9 +99,9 @@ def _named(address: str) -> tuple[str, str | None, Sequence[Finding]]:
 
 
 def _found(named: str | None) -> tuple[str, str | None, Sequence[Finding]]:
-    from cluster.survey import running_here
+    from cluster.joining import listening_here
 
-    if here := running_here():
+    if here := listening_here():
         return f"Ray at {here}, which runs on this machine", here, []
     if named:
         return "Ray", None, [Finding("FAIL", "RAY_ADDRESS is auto, but no Ray runs on this machine", "unset it")]

@@ -15,7 +15,7 @@ class Actor:
         name: as in `cluster.links`; the class's name where it has none.
         state: Ray's: DEPENDENCIES_UNREADY, PENDING_CREATION, ALIVE, RESTARTING or DEAD.
         job: the driver's number in the cluster, hexadecimal.
-        address, pid: where its process is or was.
+        address, pid: where its process is or was; no address as long as an actor that is started again has no place.
         restarts: how often it was started again.
         needs: what it asks for.
         labels: what it asks of a node's labels, in Ray's words.

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cluster.credentials import MODE, sending_token
 from cluster.doctor.asking import ask
 from cluster.doctor.facts import ClusterFacts
 from cluster.texts import first_line, last_line
@@ -33,10 +34,16 @@ class ClusterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no answer, and what would be right."""
+    """Why there is no answer, and what would be right.
+
+    Attributes:
+        reason, do: as in a finding.
+        foreign: it asks for other credentials than this process has.
+    """
 
     reason: str
     do: str = "see that it is up: `ray status` on its head"
+    foreign: bool = False
 
     def __str__(self) -> str:
         return f"{self.reason}; {self.do}"
@@ -53,12 +60,19 @@ def check_address(address: str) -> str:
         raise ClusterError(
             f"RAY_ADDRESS must be host:port, auto or local (Ray Client's ray:// is not), got {address!r}"
         )
+    if problem := unreachable(address):
+        raise ClusterError(f"RAY_ADDRESS is {address!r}, but no Ray cluster answers there ({problem})")
+    return address
+
+
+def unreachable(address: str) -> str:
+    """Why nobody listens at host:port; empty if somebody does."""
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ClusterError(f"RAY_ADDRESS is {address!r}, but no Ray cluster answers there ({reason})") from None
-    return address
+        return error.strerror or str(error)
+    return ""
 
 
 def knock(
@@ -78,7 +92,7 @@ def knock(
         return _silence(within_s, _text(error.stderr))
     if done.returncode == 0:
         return ClusterFacts.from_json(json.loads(done.stdout.splitlines()[-1]))
-    return explain(done.stdout, done.stderr, environment)
+    return explain(done.stdout, done.stderr, sending_token(environment))
 
 
 def explain(out: str, err: str, environment: Mapping[str, str]) -> Refusal:
@@ -89,18 +103,23 @@ def explain(out: str, err: str, environment: Mapping[str, str]) -> Refusal:
         err: what Ray wrote to the standard error.
         environment: in which it ran.
     """
-    said = out + err
+    said, mode = out + err, environment.get(MODE, "").lower()
     if "InvalidAuthToken" in said or "AuthenticationError" in said:
-        return Refusal("the token of this process is not the cluster's", SET_TOKEN)
-    if environment.get("RAY_AUTH_MODE", "").lower() == "token" and "find an authentication token" in said:
-        return Refusal("RAY_AUTH_MODE is token, but there is no token here", SET_TOKEN)
+        if mode == "token":
+            return Refusal("the token of this process is not the cluster's", SET_TOKEN, foreign=True)
+        if mode:
+            reason = f"it asks for a token, and {MODE} is {mode} here, so that none is sent"
+            return Refusal(reason, f"unset {MODE} or set it to token", foreign=True)
+        return Refusal("it asks for a token, and there is none here", SET_TOKEN, foreign=True)
+    if mode == "token" and "find an authentication token" in said:
+        return Refusal(f"{MODE} is token, but there is no token here", SET_TOKEN, foreign=True)
     return Refusal(last_line(out) or last_line(err) or "the asking process died")
 
 
 def _silence(within_s: float, err: str) -> Refusal:
     if "SSL" in err or "Handshake" in err:
         reason = "this process speaks TLS and the cluster does not, or the other way round"
-        return Refusal(reason, "set RAY_USE_TLS and its certificates alike on all sides")
+        return Refusal(reason, "set RAY_USE_TLS and its certificates alike on all sides", foreign=True)
     return Refusal(f"it does not answer in {within_s:g} s")
 
 

@@ -69,9 +69,10 @@ def actor_findings(run: RunFacts, actors: Sequence[Actor], facts: ClusterFacts) 
     found = []
     if alive := by_state["ALIVE"]:
         found.append(Finding("OK", f"{count(len(alive), 'actor')} up: {_kinds(alive)}"))
-    for state in ("PENDING_CREATION", "DEPENDENCIES_UNREADY"):
-        found += _pending(by_state[state], facts)
-    for actor in by_state["RESTARTING"]:
+    # Ray keeps an actor whose node has gone as one that is started again, for as long as no node has room for it.
+    homeless = [actor for actor in by_state["RESTARTING"] if not actor.address]
+    found += _pending([*by_state["PENDING_CREATION"], *by_state["DEPENDENCIES_UNREADY"], *homeless], facts)
+    for actor in (actor for actor in by_state["RESTARTING"] if actor.address):
         what = f"{actor.name} is being started again, for the {_ordinal(actor.restarts)} time"
         found.append(Finding("WARN", what, "if that goes on, see Ray's logs on its node"))
     return found + _dead(by_state["DEAD"])

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from cluster.credentials import ClusterToken, CredentialsError, RunToken, check_credentials, cluster_token, shards_tls
+from cluster.credentials import (
+    ClusterToken,
+    CredentialsError,
+    RunToken,
+    check_credentials,
+    cluster_token,
+    make_token,
+    sending_token,
+    shards_tls,
+)
 from tests.certificates import Authority, Issued
 
 NONCE = "n" * 43
@@ -61,6 +70,26 @@ def test_a_disabled_token_is_none(home: Path):
     for mode, token in ("disabled", None), ("Disabled", None), ("token", "given"), ("", "given"):
         found = cluster_token({"RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": "given", "HOME": str(home)})
         assert (found and found.value) == token
+
+
+def test_a_token_that_is_there_is_sent_unless_somebody_has_said_otherwise(home: Path):
+    there, away = {"HOME": str(home)}, {"HOME": str(home / "token")}
+    assert sending_token(there) == there | {"RAY_AUTH_MODE": "token"}
+    assert sending_token(there | {"RAY_AUTH_MODE": ""}) == there | {"RAY_AUTH_MODE": "token"}
+    for as_it_is in (away, there | {"RAY_AUTH_MODE": "disabled"}, there | {"RAY_AUTH_TOKEN": " "}):
+        assert sending_token(as_it_is) == as_it_is
+
+
+def test_a_token_that_is_made_is_for_its_user_alone(tmp_path: Path):
+    file, home = tmp_path / ".ray" / "auth_token", {"HOME": str(tmp_path)}
+    for others in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "given"}):
+        make_token(home | others, "made")
+        assert not file.exists()
+    make_token(home, "made")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert what_ray_finds(home) == "made"
+    make_token(home, "another")
+    assert what_ray_finds(home) == "made"
 
 
 def test_where_a_token_is_from_and_that_it_is_not_shown(home: Path):

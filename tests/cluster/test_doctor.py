@@ -91,6 +91,14 @@ def test_workers_that_no_node_can_hold_are_a_problem_and_their_resource_is_named
     )
 
 
+def test_a_worker_whose_node_has_left_waits_like_one_that_never_had_a_place() -> None:
+    gone = [actor(f"worker-{i}", "RESTARTING", restarts=1, address="", needs={"GPU": 4.0}) for i in range(2)]
+    found = only(actor_findings(run(), [*gone, actor("pool")], CLUSTER), "FAIL")
+    assert found.what.startswith("2 workers (worker-0, worker-1) wait for a place: each needs 4 GPUs, and the largest")
+    back = [actor("worker-0", "RESTARTING", restarts=1, needs=GPU)]
+    assert "being started again, for the first time" in only(actor_findings(run(), back, CLUSTER), "WARN").what
+
+
 def test_dead_actors_are_told_with_their_reason_and_those_ended_on_purpose_are_not() -> None:
     reason = "cluster.preflight.NodeError: node 10.0.0.2 cannot train: `--data` /d is not a folder"
     dead = [actor(f"worker-{i}", "DEAD", reason=reason) for i in range(2)]
@@ -185,6 +193,10 @@ def test_facts_survive_the_way_between_two_processes() -> None:
 def test_what_an_asking_process_dies_of_is_explained() -> None:
     refused = explain("AuthenticationError: RPC error: InvalidAuthToken: ...", "", {})
     assert "RAY_AUTH_TOKEN_PATH" in refused.do
+    assert refused.reason == "it asks for a token, and there is none here"
+    refused = explain("AuthenticationError: RPC error: InvalidAuthToken: ...", "", {"RAY_AUTH_MODE": "disabled"})
+    assert refused.reason == "it asks for a token, and RAY_AUTH_MODE is disabled here, so that none is sent"
+    assert refused.do == "unset RAY_AUTH_MODE or set it to token"
     crash = "Check failed: Token authentication is enabled but Ray couldn't find an authentication token. ..."
     assert explain("", crash, {"RAY_AUTH_MODE": "token"}).reason == "RAY_AUTH_MODE is token, but there is no token here"
     assert explain("RpcError: out of luck\n", "", {}).reason == "RpcError: out of luck"

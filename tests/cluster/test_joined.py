@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray._raylet
+from ray._private.utils import get_ray_address_file, write_ray_address
 from ray.cluster_utils import Cluster
 
+from cluster.doctor.knock import ClusterError
+from cluster.joining import join
 from tests.cluster.searches import nascluster, run_folder, wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -52,6 +55,14 @@ def doctor(cluster: Any, *arguments: str, code: int | None = 0) -> str:
     assert err == ""
     assert code in (None, process.returncode), out
     return out
+
+
+@contextmanager
+def announced(address: str) -> Iterator[None]:
+    """What `ray start` leaves on its machine."""
+    write_ray_address(address)
+    yield
+    Path(get_ray_address_file(None)).unlink()
 
 
 def changed_checkout(folder: Path) -> Path:
@@ -122,6 +133,41 @@ def test_a_wrong_token_is_told_as_such_and_at_once(cluster: Any, monkeypatch: py
     assert "cannot be joined: the token of this process is not the cluster's; set RAY_AUTH_TOKEN" in err
     assert not run_folder("stranger").exists()
     assert time.monotonic() - began < 15
+
+
+def test_without_a_mode_the_token_that_is_there_is_sent(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray itself asks for the token wherever it finds one, the usual shell has no RAY_AUTH_MODE."""
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    assert "2 nodes asked: versions, code, shared memory and disk are right" in doctor(cluster)
+    with announced(cluster.address):
+        done = subprocess.run(
+            [sys.executable, "-c", "from cluster.joining import join; assert join(print)"],
+            env=os.environ | {"RAY_ADDRESS": ""}, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.stdout, done.stderr) == (f"Joining the Ray cluster at {cluster.address} ...\n", "")
+    assert done.returncode == 0
+
+
+def test_a_mode_that_sends_no_token_is_named(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    out = doctor(cluster, code=1)
+    assert "FAIL  it cannot be asked: it asks for a token, and RAY_AUTH_MODE is disabled here, so that none" in out
+    assert "->  unset RAY_AUTH_MODE or set it to token" in out
+
+
+def test_a_ray_of_this_machine_that_is_silent_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with announced(address):
+            with pytest.raises(
+                ClusterError, match=f"^a Ray runs on this machine at {address}, but .* in 3 s; .*=local"
+            ):
+                join(said.append, within_s=3.0)
+            silent.close()
+            assert not join(said.append)  # what a Ray has left that was killed
+    assert said == []
 
 
 def test_a_node_that_cannot_take_part_is_named_before_anything_is_written(cluster: Any, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 from cluster import inspection, survey
 from cluster.asking import asker, asking
 from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.credentials import sending_token
+from cluster.doctor.facts import ClusterFacts
+from cluster.doctor.knock import knock
 from cluster.placement import Needs, Node, Sight
 from cluster.plan import plan
 from tests.chaos.machines import Machines, until
@@ -55,6 +58,14 @@ def test_nodes_are_read_with_what_they_have(cluster: Machines) -> None:
     assert (gpus.cores, gpus.gpus, gpus.gpu_kind, gpus.memory) == (0, 2, "A100", 10**9)
     assert stable.address == ray.util.get_node_ip_address()
     assert not survey.has_autoscaler()
+
+
+def test_a_cluster_without_tokens_answers_whoever_sends_one(cluster: None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    assert sending_token(environment)["RAY_AUTH_MODE"] == "token"
+    answer = knock(ray.get_runtime_context().gcs_address, environment=environment)
+    assert isinstance(answer, ClusterFacts), answer
+    assert len(answer.nodes) == 3
 
 
 def test_a_ray_that_a_program_started_for_itself_is_joined_only_when_told_to(
