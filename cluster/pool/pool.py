@@ -16,11 +16,11 @@ from cluster.pool.supervision import (
     Begin,
     Decision,
     GiveUp,
-    Member,
     Nodes,
     Restart,
     TakeBack,
     Terms,
+    WorkerState,
     assign,
     cause_of_death,
     shortage,
@@ -63,8 +63,8 @@ class Pool:
         self._crew, self._ledger, self._terms = crew, ledger, terms
         self._clock, self._new_key = clock, new_key
         self._slots = slots
-        self._members = {slot: Member(slot=slot) for slot in range(slots)}
-        self._idle: dict[int, Member] = {}  # in the order in which they became so
+        self._workers = {slot: WorkerState(slot=slot) for slot in range(slots)}
+        self._idle: dict[int, WorkerState] = {}  # in the order in which they became so
         self._nodes = Nodes()
         self._backlog = Backlog(
             ledger, terms.reactions, terms.batch_size, on_waiting=self._assign, on_settled=crew.forget
@@ -89,15 +89,15 @@ class Pool:
     async def beat(self, slot: int, place: str, key: str | None) -> bool:
         """A worker's sign of life; whether it is to give back the child of the attempt `key`."""
         await self.opened()
-        member = self._members.get(slot)
-        if member is None:
+        worker = self._workers.get(slot)
+        if worker is None:
             return False
-        attempt = member.attempt
-        if place == member.place or (attempt is not None and place == attempt.worker):
-            member.heard_at = self._clock()
-        elif member.slot in self._idle and place not in member.ended:
-            self._ask(member)  # it died while it was idle, and this is the next process
-        return key is not None and (member.asked_back or attempt is None or attempt.key != key)
+        attempt = worker.attempt
+        if place == worker.place or (attempt is not None and place == attempt.worker):
+            worker.heard_at = self._clock()
+        elif worker.slot in self._idle and place not in worker.ended:
+            self._ask(worker)  # it died while it was idle, and this is the next process
+        return key is not None and (worker.asked_back or attempt is None or attempt.key != key)
 
     async def grow(self, slots: int) -> Mapping[str, int]:
         """From now on there are `slots` workers; those that are known and those that were lost stay so.
@@ -109,11 +109,11 @@ class Pool:
         """
         await self.opened()
         for slot in range(self._slots, slots):
-            if slot not in self._members:
-                self._members[slot] = Member(slot=slot, heard_at=self._clock())
-                self._ask(self._members[slot])
+            if slot not in self._workers:
+                self._workers[slot] = WorkerState(slot=slot, heard_at=self._clock())
+                self._ask(self._workers[slot])
         self._slots = max(self._slots, slots)
-        return Counter(member.node for member in self._members.values() if member.node is not None)
+        return Counter(worker.node for worker in self._workers.values() if worker.node is not None)
 
     async def stop(self) -> None:
         """Begin nothing more; returns when nothing is in training, and all that ended is in the ledger.
@@ -123,7 +123,7 @@ class Pool:
         await self.opened()
         self._stopping = True
         self._watch()
-        while self._backlog.settling or self._verdicts or any(m.attempt for m in self._members.values()):
+        while self._backlog.settling or self._verdicts or any(w.attempt for w in self._workers.values()):
             if self._tasks.failure:
                 raise self._tasks.failure
             await asyncio.sleep(AGAIN_S)
@@ -146,115 +146,115 @@ class Pool:
         for attempt in sorted(await self._ledger.running(), key=lambda attempt: attempt.started_at):
             await self._backlog.resume(attempt)
             # A worker that came later than the first ones is made known again by `grow`.
-            member = self._members.setdefault(attempt.slot, Member(slot=attempt.slot))
-            if member.attempt is not None:  # a slot has one attempt: of the older one nobody can tell any more
-                await self._backlog.void(member.attempt, Verdict.LOST)
-            member.attempt, member.last_place = attempt, attempt.worker
-        for member in self._members.values():
-            member.heard_at = self._clock()
-            self._ask(member)
+            worker = self._workers.setdefault(attempt.slot, WorkerState(slot=attempt.slot))
+            if worker.attempt is not None:  # a slot has one attempt: of the older one nobody can tell any more
+                await self._backlog.void(worker.attempt, Verdict.LOST)
+            worker.attempt, worker.last_place = attempt, attempt.worker
+        for worker in self._workers.values():
+            worker.heard_at = self._clock()
+            self._ask(worker)
         self._tasks.start(self._keep_watch())
 
     def _assign(self) -> None:
         if not self._stopping:
             idle, nodes = list(self._idle.values()), self._nodes
-            living = {m.slot for m in self._members.values() if m.place and m.node not in nodes.draining}
+            living = {w.slot for w in self._workers.values() if w.place and w.node not in nodes.draining}
             for begin in assign(idle, self._backlog.waiting.values(), nodes, living=living):
                 self._begin(begin)
 
     def _begin(self, begin: Begin) -> None:
-        member = self._idle.pop(begin.slot)
-        assert member.place is not None
-        order = self._backlog.give_out(begin.child_id, self._new_key(), member.place)
-        attempt = order.begun(member.slot, self._clock())
-        member.attempt, member.asked_back, member.heard_at = attempt, False, attempt.started_at
-        self._tasks.start(self._run(member, attempt, order))
+        worker = self._idle.pop(begin.slot)
+        assert worker.place is not None
+        order = self._backlog.give_out(begin.child_id, self._new_key(), worker.place)
+        attempt = order.begun(worker.slot, self._clock())
+        worker.attempt, worker.asked_back, worker.heard_at = attempt, False, attempt.started_at
+        self._tasks.start(self._run(worker, attempt, order))
 
-    async def _run(self, member: Member, attempt: Attempt, order: Order) -> None:
+    async def _run(self, worker: WorkerState, attempt: Attempt, order: Order) -> None:
         await self._ledger.start(attempt)
-        if member.attempt is attempt:
+        if worker.attempt is attempt:
             try:
-                outcome = await self._crew.train(member.slot, order)
+                outcome = await self._crew.train(worker.slot, order)
             except BrokenOff:
                 pass  # what the worker reports settles the attempt
             except NotBegun:
                 await self._backlog.void(attempt)
-                if member.attempt is attempt:
-                    member.attempt = None
+                if worker.attempt is attempt:
+                    worker.attempt = None
             else:
-                await self._backlog.conclude(attempt, outcome, taken_back=member.asked_back)
-                if member.attempt is attempt:
-                    self._free(member, outcome)
+                await self._backlog.conclude(attempt, outcome, taken_back=worker.asked_back)
+                if worker.attempt is attempt:
+                    self._free(worker, outcome)
                     return
-        await self._enlist(member)
+        await self._enlist(worker)
 
-    def _free(self, member: Member, outcome: Outcome) -> None:
+    def _free(self, worker: WorkerState, outcome: Outcome) -> None:
         """The worker has answered for its attempt and may get another child."""
-        member.trained += 1
-        member.worn = worn_by(outcome, asked_back=member.asked_back, renew_crashed=self._terms.renew_crashed)
-        member.attempt, member.asked_back = None, False
-        self._use(member)
+        worker.trained += 1
+        worker.worn = worn_by(outcome, asked_back=worker.asked_back, renew_crashed=self._terms.renew_crashed)
+        worker.attempt, worker.asked_back = None, False
+        self._use(worker)
 
-    def _use(self, member: Member) -> None:
-        if reason := wear(member, self._terms.rules):
-            self._restart(Restart(slot=member.slot, cause=None, reason=reason))
+    def _use(self, worker: WorkerState) -> None:
+        if reason := wear(worker, self._terms.rules):
+            self._restart(Restart(slot=worker.slot, cause=None, reason=reason))
         else:
-            self._idle[member.slot] = member
+            self._idle[worker.slot] = worker
             self._assign()
 
-    def _ask(self, member: Member) -> None:
+    def _ask(self, worker: WorkerState) -> None:
         """Have it report by and by; from this moment on it gets nothing, and is not asked a second time."""
-        self._idle.pop(member.slot, None)
-        member.place = None
-        self._tasks.start(self._enlist(member))
+        self._idle.pop(worker.slot, None)
+        worker.place = None
+        self._tasks.start(self._enlist(worker))
 
-    async def _enlist(self, member: Member) -> None:
+    async def _enlist(self, worker: WorkerState) -> None:
         """Have the worker report, settle the attempt that it is suspected to have ended, and use it."""
-        member.place = None
+        worker.place = None
         while True:
             try:
-                report = await self._crew.report(member.slot)
+                report = await self._crew.report(worker.slot)
             except Gone as error:
-                await self._lose(member, str(error))
+                await self._lose(worker, str(error))
                 return
-            attempt = member.attempt
+            attempt = worker.attempt
             if attempt is not None:
-                await self._settle_suspect(member, attempt, report)
+                await self._settle_suspect(worker, attempt, report)
             if report.key and (attempt is None or attempt.key != report.key):
                 if verdict := self._verdicts.get(report.key):
                     await verdict  # a late word that came first would leave the child with nobody
                 await self._ledger.end_attempt(report.key, report.outcome, Verdict.LATE)
-            if report.place not in member.ended:
+            if report.place not in worker.ended:
                 break
             await asyncio.sleep(AGAIN_S)  # the process that answered is one that was ended
-        if member.last_place not in (None, report.place, *member.ended):
-            member.ended.append(member.last_place)
-        member.place = member.last_place = report.place
-        member.node, member.trained = report.node, report.trained
-        member.attempt, member.asked_back, member.worn, member.given_up_at = None, False, None, None
-        self._use(member)
+        if worker.last_place not in (None, report.place, *worker.ended):
+            worker.ended.append(worker.last_place)
+        worker.place = worker.last_place = report.place
+        worker.node, worker.trained = report.node, report.trained
+        worker.attempt, worker.asked_back, worker.worn, worker.given_up_at = None, False, None, None
+        self._use(worker)
 
-    async def _settle_suspect(self, member: Member, attempt: Attempt, report: Report) -> None:
-        outcome = settled_by(report, attempt, await self._cause_of_death(member))
+    async def _settle_suspect(self, worker: WorkerState, attempt: Attempt, report: Report) -> None:
+        outcome = settled_by(report, attempt, await self._cause_of_death(worker))
         if outcome is None:
             await self._backlog.void(attempt)
         else:
             await self._backlog.conclude(attempt, outcome)
-        if member.attempt is attempt:
-            member.attempt = None
+        if worker.attempt is attempt:
+            worker.attempt = None
 
-    async def _lose(self, member: Member, reason: str) -> None:
-        self._members.pop(member.slot, None)
-        if member.attempt is not None:
-            cause = await self._cause_of_death(member)
-            outcome = Outcome.failed(cause, reason, seed=member.attempt.seed)
-            await self._backlog.conclude(member.attempt, outcome)
+    async def _lose(self, worker: WorkerState, reason: str) -> None:
+        self._workers.pop(worker.slot, None)
+        if worker.attempt is not None:
+            cause = await self._cause_of_death(worker)
+            outcome = Outcome.failed(cause, reason, seed=worker.attempt.seed)
+            await self._backlog.conclude(worker.attempt, outcome)
         last = NoWorkers(f"no worker is left; the last one said: {reason}")
-        self._news.put_nowait(f"A worker is lost: {reason}" if self._members else last)
+        self._news.put_nowait(f"A worker is lost: {reason}" if self._workers else last)
 
-    async def _cause_of_death(self, member: Member) -> Cause:
+    async def _cause_of_death(self, worker: WorkerState) -> Cause:
         self._nodes = await self._crew.nodes()
-        return cause_of_death(member.node, self._nodes)
+        return cause_of_death(worker.node, self._nodes)
 
     async def _keep_watch(self) -> None:
         while True:
@@ -264,22 +264,22 @@ class Pool:
             self._assign()
 
     def _watch(self) -> None:
-        now, members = self._clock(), list(self._members.values())
-        for decision in watch(now, members, self._nodes, self._terms.rules, stopping=self._stopping):
+        now, workers = self._clock(), list(self._workers.values())
+        for decision in watch(now, workers, self._nodes, self._terms.rules, stopping=self._stopping):
             self._carry_out(decision)
         waiting = 0 if self._stopping else len(self._backlog.waiting)
-        if line := shortage(now, members, self._nodes, waiting, told=self._short):
+        if line := shortage(now, workers, self._nodes, waiting, told=self._short):
             self._short = not self._short
             self._news.put_nowait(line)
 
     def _carry_out(self, decision: Decision) -> None:
-        member = self._members[decision.slot]
-        attempt = member.attempt
+        worker = self._workers[decision.slot]
+        attempt = worker.attempt
         match decision:
             case TakeBack():
-                member.asked_back = True
+                worker.asked_back = True
             case GiveUp():
-                member.attempt, member.given_up_at = None, self._clock()
+                worker.attempt, worker.given_up_at = None, self._clock()
             case Restart():
                 self._restart(decision)
         if attempt is not None and not isinstance(decision, TakeBack) and decision.cause is not None:
@@ -289,12 +289,12 @@ class Pool:
 
     def _restart(self, decision: Restart) -> None:
         """End the worker's process; whoever waits for its word, if anyone does, enlists the next one."""
-        member = self._members[decision.slot]
-        waited_for = member.attempt is not None or member.place is None
-        assert member.last_place is not None
-        member.ended.append(member.last_place)
-        member.attempt, member.place, member.given_up_at = None, None, None
-        self._idle.pop(member.slot, None)
-        self._tasks.start(self._crew.restart(member.slot, member.last_place))
+        worker = self._workers[decision.slot]
+        waited_for = worker.attempt is not None or worker.place is None
+        assert worker.last_place is not None
+        worker.ended.append(worker.last_place)
+        worker.attempt, worker.place, worker.given_up_at = None, None, None
+        self._idle.pop(worker.slot, None)
+        self._tasks.start(self._crew.restart(worker.slot, worker.last_place))
         if not waited_for:
-            self._ask(member)
+            self._ask(worker)

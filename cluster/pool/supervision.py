@@ -57,7 +57,7 @@ class Terms:
 
 
 @dataclass(kw_only=True, slots=True)
-class Member:
+class WorkerState:
     """One worker of the fleet as the pool knows it.
 
     Attributes:
@@ -140,22 +140,22 @@ class TakeBack:
 Decision = Restart | GiveUp | TakeBack
 
 
-def watch(now: float, members: Iterable[Member], nodes: Nodes, rules: Rules, *, stopping: bool) -> list[Decision]:
+def watch(now: float, workers: Iterable[WorkerState], nodes: Nodes, rules: Rules, *, stopping: bool) -> list[Decision]:
     """What is to be done about workers that are busy, silent, worn, or about to lose their node.
 
     Args:
         now: seconds, on the clock that `heard_at` and `started_at` are read from.
-        members: the fleet.
+        workers: the fleet.
         nodes: where it runs.
         rules: what is allowed.
         stopping: the run is to stop once nothing is in training.
     """
-    found = (_about(now, member, nodes, rules, stopping) for member in members)
+    found = (_about(now, worker, nodes, rules, stopping) for worker in workers)
     return [decision for decision in found if decision is not None]
 
 
 def assign(
-    idle: Sequence[Member], waiting: Iterable[Waiting], nodes: Nodes, *, living: Set[int] | None = None
+    idle: Sequence[WorkerState], waiting: Iterable[Waiting], nodes: Nodes, *, living: Set[int] | None = None
 ) -> list[Begin]:
     """Children to workers, both in their order; where there is a choice, not where a child has failed before.
 
@@ -166,7 +166,7 @@ def assign(
         living: the slots that may ever be free. A child that has failed at all of them waits for no other: it would
             be passed over for ever.
     """
-    free = {member.slot: None for member in idle if member.node not in nodes.draining}
+    free = {worker.slot: None for worker in idle if worker.node not in nodes.draining}
     begun: list[Begin] = []
     left: list[Waiting] = []
     for child in waiting:
@@ -200,29 +200,29 @@ def worn_by(outcome: Outcome, *, asked_back: bool, renew_crashed: bool) -> str |
     return None
 
 
-def wear(member: Member, rules: Rules) -> str | None:
+def wear(worker: WorkerState, rules: Rules) -> str | None:
     """Why an idle worker's process is to be started afresh, or `None` if it is not."""
-    if member.worn:
-        return member.worn
-    if rules.recycle_after is not None and member.trained >= rules.recycle_after:
-        return f"it has trained {member.trained} children"
+    if worker.worn:
+        return worker.worn
+    if rules.recycle_after is not None and worker.trained >= rules.recycle_after:
+        return f"it has trained {worker.trained} children"
     return None
 
 
-def shortage(now: float, members: Collection[Member], nodes: Nodes, waiting: int, *, told: bool) -> str | None:
+def shortage(now: float, workers: Collection[WorkerState], nodes: Nodes, waiting: int, *, told: bool) -> str | None:
     """The line that says that children wait and no worker is up, or that some are up again; `None` if none is due.
 
     Args:
         now: seconds, on the clock that `heard_at` is read from.
-        members: the fleet.
+        workers: the fleet.
         nodes: where it runs.
         waiting: how many children wait for a worker.
         told: the last line said that no worker is up.
     """
-    up = sum(member.place is not None and not _gone(member.node, nodes) for member in members)
+    up = sum(worker.place is not None and not _gone(worker.node, nodes) for worker in workers)
     if told:
-        return f"{up} of {len(members)} workers are up again." if up else None
-    silent = now - max((member.heard_at for member in members), default=now)
+        return f"{up} of {len(workers)} workers are up again." if up else None
+    silent = now - max((worker.heard_at for worker in workers), default=now)
     if up or not waiting or silent <= NOBODY_S:
         return None
     children = "1 child waits" if waiting == 1 else f"{waiting:,} children wait"
@@ -238,30 +238,30 @@ def _gone(node: str | None, nodes: Nodes) -> bool:
     return node is not None and node not in nodes.alive
 
 
-def _overdue(now: float, member: Member, rules: Rules) -> str | None:
+def _overdue(now: float, worker: WorkerState, rules: Rules) -> str | None:
     """Why a process that was given up while it was waited for is to be ended: it hangs, and keeps the slot."""
-    if member.given_up_at is None or now - member.given_up_at <= rules.silence_s:
+    if worker.given_up_at is None or now - worker.given_up_at <= rules.silence_s:
         return None
-    return f"it was given up and has not reported for {now - member.given_up_at:.0f} s"
+    return f"it was given up and has not reported for {now - worker.given_up_at:.0f} s"
 
 
-def _about(now: float, member: Member, nodes: Nodes, rules: Rules, stopping: bool) -> Decision | None:
-    attempt, slot = member.attempt, member.slot
+def _about(now: float, worker: WorkerState, nodes: Nodes, rules: Rules, stopping: bool) -> Decision | None:
+    attempt, slot = worker.attempt, worker.slot
     if attempt is None:
-        reason = wear(member, rules) if member.place is not None else _overdue(now, member, rules)
+        reason = wear(worker, rules) if worker.place is not None else _overdue(now, worker, rules)
         return Restart(slot=slot, cause=None, reason=reason) if reason else None
-    taken, silent = now - attempt.started_at, now - member.heard_at
+    taken, silent = now - attempt.started_at, now - worker.heard_at
     if rules.child_timeout_s is not None and taken > rules.child_timeout_s:
         reason = f"the attempt has taken {taken:.1f} s, and a child may take {rules.child_timeout_s:g} s"
         return Restart(slot=slot, cause=Cause.TIMEOUT, reason=reason)
-    if member.place is None and (silent > SUSPECT_S or _gone(member.node, nodes)):
-        cause = cause_of_death(member.node, nodes)
-        what = "its node is gone" if _gone(member.node, nodes) else f"no sign of life for {silent:.0f} s"
+    if worker.place is None and (silent > SUSPECT_S or _gone(worker.node, nodes)):
+        cause = cause_of_death(worker.node, nodes)
+        what = "its node is gone" if _gone(worker.node, nodes) else f"no sign of life for {silent:.0f} s"
         reason = f"{attempt.worker} broke off: {what}"
         return GiveUp(slot=slot, cause=cause, reason=reason)
     if silent > rules.silence_s:
         reason = f"{attempt.worker} has given no sign of life for {silent:.0f} s"
-        return Restart(slot=slot, cause=cause_of_death(member.node, nodes), reason=reason)
-    if rules.checkpoints and not member.asked_back and (stopping or member.node in nodes.draining):
+        return Restart(slot=slot, cause=cause_of_death(worker.node, nodes), reason=reason)
+    if rules.checkpoints and not worker.asked_back and (stopping or worker.node in nodes.draining):
         return TakeBack(slot=slot, reason="the run is to stop" if stopping else "its node is told to go")
     return None

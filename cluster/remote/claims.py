@@ -107,8 +107,8 @@ def claim_start(storage: Storage, after: Claim | None, owner: str) -> Claim:
     return claim
 
 
-class Lease:
-    """Keeps a claim alive until it is released or another driver takes over. A thread of its own does it.
+class HeldClaim:
+    """A claim that is kept alive until it is released or another driver takes over. A thread of its own does it.
 
     Args:
         storage: the run's objects.
@@ -134,7 +134,7 @@ class Lease:
         self._on_taken = on_taken
         self._interval_s = interval_s
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="held-claim", daemon=True)
 
     def start(self) -> None:
         """Begin to give signs of life."""

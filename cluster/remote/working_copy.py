@@ -21,7 +21,7 @@ from cluster.remote.claims import (
     BEAT_S,
     DEAD_S,
     Claim,
-    Lease,
+    HeldClaim,
     TakenOver,
     claim_start,
     is_alive,
@@ -138,13 +138,13 @@ def driving(folder: RunFolder, config: RunConfig, say: Say, on_taken: Callable[[
                 " once: see to it that there is one"
             )
     with folder.held():
-        folder.begin_anew()  # before the lease, which brings wishes from elsewhere
+        folder.begin_anew()  # before the claim is held, which brings wishes from elsewhere
         with explained(folder.place):
-            lease = _claim(folder, storage, claim, on_taken)
+            held = _claim(folder, storage, claim, on_taken)
         complete = False
         try:
-            mirror = Mirror(storage, folder, lease.claim.number, lease.check)
-            thread = MirrorThread(mirror, folder.place, lambda: lease.taken is not None, say)
+            mirror = Mirror(storage, folder, held.claim.number, held.check)
+            thread = MirrorThread(mirror, folder.place, lambda: held.taken is not None, say)
             with explained(folder.place):
                 mirror.round()  # all that is here is in the object store before there is anything new
             thread.start()
@@ -153,7 +153,7 @@ def driving(folder: RunFolder, config: RunConfig, say: Say, on_taken: Callable[[
             finally:
                 complete = thread.finish()
         finally:
-            lease.end(release=complete)
+            held.end(release=complete)
 
 
 def request_stop(url: str, name: str) -> None:
@@ -188,7 +188,9 @@ def _prepare(folder: RunFolder, config: RunConfig, storage: Storage) -> Claim | 
     return claim
 
 
-def _claim(folder: RunFolder, storage: Storage, last: Claim | None, on_taken: Callable[[TakenOver], object]) -> Lease:
+def _claim(
+    folder: RunFolder, storage: Storage, last: Claim | None, on_taken: Callable[[TakenOver], object]
+) -> HeldClaim:
     """Claim the next start, and keep it alive."""
     found = Belonging.read(folder)
     assert found is not None
@@ -198,9 +200,9 @@ def _claim(folder: RunFolder, storage: Storage, last: Claim | None, on_taken: Ca
     storage.remove([STOP])
     claim = claim_start(storage, last, owner)
     Belonging(owners=(owner,), seen=None).write(folder)
-    lease = Lease(storage, claim, on_stop=folder.ask_to_stop, on_taken=on_taken)
-    lease.start()
-    return lease
+    held = HeldClaim(storage, claim, on_stop=folder.ask_to_stop, on_taken=on_taken)
+    held.start()
+    return held
 
 
 def _is_newest(folder: RunFolder, storage: Storage, claim: Claim | None) -> bool:

@@ -266,7 +266,7 @@ def test_a_run_of_failures_says_of_what(home: Path, capfd: pytest.CaptureFixture
 
 
 def test_a_driver_that_was_killed_is_told_with_the_way_on(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    command = ["launch", "synthetic", "--name", "demo", "--local", "--child-seconds", "0.2"]
+    command = ["launch", "synthetic", "--name", "demo", "--local", "--child-seconds", "1"]
     root = Path(__file__).parents[2]
     driver = subprocess.Popen([sys.executable, "-m", "cluster", *command], cwd=root, stdout=subprocess.DEVNULL)
     try:

@@ -12,12 +12,12 @@ from cluster.pool.supervision import (
     SUSPECT_S,
     Begin,
     GiveUp,
-    Member,
     Nodes,
     Restart,
     Rules,
     TakeBack,
     Waiting,
+    WorkerState,
     assign,
     cause_of_death,
     shortage,
@@ -37,13 +37,13 @@ def attempt(started_at: float = NOW - 10) -> Attempt:
     )
 
 
-def busy(**changes: object) -> Member:
-    member = Member(slot=0, place="worker-0@here:7", node="a", attempt=attempt(), heard_at=NOW - 1)
-    return replace(member, **changes)  # type: ignore[arg-type]
+def busy(**changes: object) -> WorkerState:
+    worker = WorkerState(slot=0, place="worker-0@here:7", node="a", attempt=attempt(), heard_at=NOW - 1)
+    return replace(worker, **changes)  # type: ignore[arg-type]
 
 
-def idle(slot: int = 0, node: str = "a", **changes: object) -> Member:
-    return replace(Member(slot=slot, place="p", node=node), **changes)  # type: ignore[arg-type]
+def idle(slot: int = 0, node: str = "a", **changes: object) -> WorkerState:
+    return replace(WorkerState(slot=slot, place="p", node=node), **changes)  # type: ignore[arg-type]
 
 
 DRAINING = replace(NODES, draining=frozenset({"a"}))
@@ -52,7 +52,7 @@ NONE_LEFT = Nodes(alive=frozenset({"b"}))
 
 
 @pytest.mark.parametrize(
-    ("member", "nodes", "rules", "stopping"),
+    ("worker", "nodes", "rules", "stopping"),
     [
         (busy(), NODES, RULES, False),
         (busy(), NODES, RULES, True),
@@ -62,14 +62,14 @@ NONE_LEFT = Nodes(alive=frozenset({"b"}))
         (busy(), DRAINING, RULES, False),  # it could not go on elsewhere: let it end
         (busy(asked_back=True), DRAINING, SAVING, True),  # once is enough
         (busy(place=None, heard_at=NOW - SUSPECT_S), NODES, RULES, False),  # its call broke off a moment ago
-        (Member(slot=0), NODES, RULES, False),  # being started
-        (Member(slot=0, worn="worn"), NODES, RULES, False),  # being started anew
+        (WorkerState(slot=0), NODES, RULES, False),  # being started
+        (WorkerState(slot=0, worn="worn"), NODES, RULES, False),  # being started anew
         (idle(heard_at=0.0), NODES, RULES, False),  # an idle worker owes no sign of life
         (idle(trained=9), NODES, replace(RULES, recycle_after=10), False),
     ],
 )
-def test_nothing_is_done_without_need(member: Member, nodes: Nodes, rules: Rules, stopping: bool) -> None:
-    assert watch(NOW, [member], nodes, rules, stopping=stopping) == []
+def test_nothing_is_done_without_need(worker: WorkerState, nodes: Nodes, rules: Rules, stopping: bool) -> None:
+    assert watch(NOW, [worker], nodes, rules, stopping=stopping) == []
 
 
 TOO_LONG = "the attempt has taken 100.5 s, and a child may take 100 s"
@@ -77,7 +77,7 @@ SILENT = "worker-0@here:7 has given no sign of life for 31 s"
 
 
 @pytest.mark.parametrize(
-    ("member", "nodes", "rules", "stopping", "decision"),
+    ("worker", "nodes", "rules", "stopping", "decision"),
     [
         (
             busy(attempt=attempt(NOW - 100.5)),
@@ -116,9 +116,9 @@ SILENT = "worker-0@here:7 has given no sign of life for 31 s"
     ],
 )
 def test_each_decision_and_its_reason(
-    member: Member, nodes: Nodes, rules: Rules, stopping: bool, decision: object
+    worker: WorkerState, nodes: Nodes, rules: Rules, stopping: bool, decision: object
 ) -> None:
-    assert watch(NOW, [member], nodes, rules, stopping=stopping) == [decision]
+    assert watch(NOW, [worker], nodes, rules, stopping=stopping) == [decision]
 
 
 @pytest.mark.parametrize(
@@ -138,30 +138,40 @@ LATELY, LONG_AGO = NOW - NOBODY_S, NOW - NOBODY_S - 1
 
 
 @pytest.mark.parametrize(
-    ("members", "waiting", "told", "line"),
+    ("workers", "waiting", "told", "line"),
     [
-        ([Member(slot=0, heard_at=LONG_AGO)], 1, False, "No worker has been up for 31 s: 1 child waits until one is."),
+        (
+            [WorkerState(slot=0, heard_at=LONG_AGO)],
+            1,
+            False,
+            "No worker has been up for 31 s: 1 child waits until one is.",
+        ),
         (
             # One died with its node while it was idle, and nobody has noticed yet.
-            [Member(slot=0, heard_at=LONG_AGO), idle(1, "gone", heard_at=LONG_AGO - 9)],
+            [WorkerState(slot=0, heard_at=LONG_AGO), idle(1, "gone", heard_at=LONG_AGO - 9)],
             1_200,
             False,
             "No worker has been up for 31 s: 1,200 children wait until one is.",
         ),
-        ([Member(slot=0, heard_at=LONG_AGO)], 1, True, None),  # once is enough
-        ([Member(slot=0, heard_at=LONG_AGO)], 0, False, None),  # nobody waits
-        ([Member(slot=0, heard_at=LONG_AGO), Member(slot=1, heard_at=LATELY)], 1, False, None),  # a moment ago
-        ([Member(slot=0, heard_at=LONG_AGO), busy(heard_at=LONG_AGO)], 1, False, None),
-        ([Member(slot=0), idle(1)], 1, True, "1 of 2 workers are up again."),
-        ([Member(slot=0), idle(1)], 0, True, "1 of 2 workers are up again."),
+        ([WorkerState(slot=0, heard_at=LONG_AGO)], 1, True, None),  # once is enough
+        ([WorkerState(slot=0, heard_at=LONG_AGO)], 0, False, None),  # nobody waits
+        (
+            [WorkerState(slot=0, heard_at=LONG_AGO), WorkerState(slot=1, heard_at=LATELY)],
+            1,
+            False,
+            None,
+        ),  # a moment ago
+        ([WorkerState(slot=0, heard_at=LONG_AGO), busy(heard_at=LONG_AGO)], 1, False, None),
+        ([WorkerState(slot=0), idle(1)], 1, True, "1 of 2 workers are up again."),
+        ([WorkerState(slot=0), idle(1)], 0, True, "1 of 2 workers are up again."),
         ([idle(1, "gone")], 1, True, None),
         ([], 1, False, None),
     ],
 )
 def test_that_no_worker_is_up_is_said_once_and_that_some_are_again(
-    members: list[Member], waiting: int, told: bool, line: str | None
+    workers: list[WorkerState], waiting: int, told: bool, line: str | None
 ) -> None:
-    assert shortage(NOW, members, NODES, waiting, told=told) == line
+    assert shortage(NOW, workers, NODES, waiting, told=told) == line
 
 
 def test_only_a_worn_worker_is_renewed() -> None:
@@ -209,9 +219,9 @@ SOME_RULES = st.builds(
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> list[Member]:
+def fleets(draw: st.DrawFn) -> list[WorkerState]:
     return [
-        Member(
+        WorkerState(
             slot=slot,
             place=draw(st.none() | st.just(f"p{slot}")),
             node=draw(st.none() | NODE),
@@ -232,42 +242,42 @@ WAITING = st.lists(
 )
 
 
-@given(members=fleets(), nodes=SOME_NODES, rules=SOME_RULES, stopping=st.booleans())
+@given(workers=fleets(), nodes=SOME_NODES, rules=SOME_RULES, stopping=st.booleans())
 def test_whatever_is_decided_has_a_reason_and_is_decided_once(
-    members: list[Member], nodes: Nodes, rules: Rules, stopping: bool
+    workers: list[WorkerState], nodes: Nodes, rules: Rules, stopping: bool
 ) -> None:
-    decisions = watch(NOW, members, nodes, rules, stopping=stopping)
-    fleet = {member.slot: member for member in members}
+    decisions = watch(NOW, workers, nodes, rules, stopping=stopping)
+    fleet = {worker.slot: worker for worker in workers}
     assert len({decision.slot for decision in decisions}) == len(decisions)
     for decision in decisions:
-        member = fleet[decision.slot]
+        worker = fleet[decision.slot]
         assert decision.reason
         # A child fails of something, and who has none is not given up.
-        assert isinstance(decision, TakeBack) or (decision.cause is None) == (member.attempt is None)
+        assert isinstance(decision, TakeBack) or (decision.cause is None) == (worker.attempt is None)
         if isinstance(decision, TakeBack):
             assert rules.checkpoints
-            assert member.attempt is not None
+            assert worker.attempt is not None
         if isinstance(decision, GiveUp):
-            assert member.place is None
-    for member in members:
-        if member.attempt is not None and member.slot not in {decision.slot for decision in decisions}:
-            assert rules.child_timeout_s is None or NOW - member.attempt.started_at <= rules.child_timeout_s
-            assert NOW - member.heard_at <= rules.silence_s
+            assert worker.place is None
+    for worker in workers:
+        if worker.attempt is not None and worker.slot not in {decision.slot for decision in decisions}:
+            assert rules.child_timeout_s is None or NOW - worker.attempt.started_at <= rules.child_timeout_s
+            assert NOW - worker.heard_at <= rules.silence_s
 
 
-@given(members=fleets(), waiting=WAITING, nodes=SOME_NODES)
-def test_nobody_waits_while_somebody_is_idle(members: list[Member], waiting: list[Waiting], nodes: Nodes) -> None:
-    free = [member for member in members if member.node not in nodes.draining]
-    found = assign(members, waiting, nodes)
+@given(workers=fleets(), waiting=WAITING, nodes=SOME_NODES)
+def test_nobody_waits_while_somebody_is_idle(workers: list[WorkerState], waiting: list[Waiting], nodes: Nodes) -> None:
+    free = [worker for worker in workers if worker.node not in nodes.draining]
+    found = assign(workers, waiting, nodes)
     slots, children = [begin.slot for begin in found], [begin.child_id for begin in found]
     assert len(set(slots)) == len(slots), "a worker got two children"
     assert len(set(children)) == len(children), "a child got two workers"
-    assert set(slots) <= {member.slot for member in free}
+    assert set(slots) <= {worker.slot for worker in free}
     assert set(children) <= {child.child_id for child in waiting}
     assert len(found) == min(len(free), len(waiting))
     # Who was given to where it had failed could not have been exchanged for the better: no other place was left.
     avoid = {child.child_id: child.avoid for child in waiting}
-    unused = {member.slot for member in free} - set(slots)
+    unused = {worker.slot for worker in free} - set(slots)
     for begin in found:
         if begin.slot in avoid[begin.child_id]:
             assert unused <= avoid[begin.child_id]

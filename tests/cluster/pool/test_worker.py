@@ -131,7 +131,7 @@ def order(number: int) -> Order:
 
 
 def process_with(trainer: Any, beat: Beat) -> WorkerProcess:
-    return WorkerProcess(trainer, place="here", node="n", beat=beat)
+    return WorkerProcess(trainer, place="here", node="n", beat=beat, beat_s=0.1)
 
 
 def test_a_beat_says_where_and_what_and_brings_the_request_to_give_back() -> None:

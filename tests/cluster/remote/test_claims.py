@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.remote.claims import DEAD_S, Claim, Lease, TakenOver, claim_start, is_alive, newest_claim
+from cluster.remote.claims import DEAD_S, Claim, HeldClaim, TakenOver, claim_start, is_alive, newest_claim
 from cluster.remote.objects import STOP, start_name
 from cluster.remote.storage import Storage, open_storage
 from cluster.run_folder import RunFolderError
@@ -33,8 +33,8 @@ class Time:
             event()
 
 
-def lease(storage: Storage, claim: Claim, happened: list[object]) -> Lease:
-    return Lease(storage, claim, on_stop=lambda: happened.append("stop"), on_taken=happened.append)
+def held(storage: Storage, claim: Claim, happened: list[object]) -> HeldClaim:
+    return HeldClaim(storage, claim, on_stop=lambda: happened.append("stop"), on_taken=happened.append)
 
 
 def test_starts_are_counted(storage: Storage) -> None:
@@ -70,14 +70,14 @@ def test_a_silent_driver_is_dead_after_its_time_and_not_before(storage: Storage)
 def test_a_sign_of_life_at_the_last_moment_counts(storage: Storage) -> None:
     time = Time()
     claim = claim_start(storage, None, "a")
-    time.events[DEAD_S] = lease(storage, claim, []).beat
+    time.events[DEAD_S] = held(storage, claim, []).beat
     assert is_alive(storage, claim, DEAD_S, time, time.sleep)
     assert time.now == DEAD_S
 
 
 def test_a_driver_that_said_that_it_ended_is_not_waited_for(storage: Storage) -> None:
     time = Time()
-    keeper = lease(storage, claim_start(storage, None, "a"), [])
+    keeper = held(storage, claim_start(storage, None, "a"), [])
     before = keeper.claim
     time.events[1.0] = lambda: keeper.end(release=True)
     assert not is_alive(storage, before, DEAD_S, time, time.sleep)
@@ -101,7 +101,7 @@ def test_a_torn_claim_is_somebodys(storage: Storage) -> None:
 
 def test_who_was_replaced_says_so_once_and_writes_no_more(storage: Storage) -> None:
     happened: list[object] = []
-    first = lease(storage, claim_start(storage, None, "a"), happened)
+    first = held(storage, claim_start(storage, None, "a"), happened)
     first.beat()
     first.check()
     assert happened == []
@@ -120,7 +120,7 @@ def test_who_was_replaced_says_so_once_and_writes_no_more(storage: Storage) -> N
 
 
 def test_a_driver_that_was_away_learns_of_a_start_whose_predecessors_are_gone(storage: Storage) -> None:
-    first = lease(storage, claim_start(storage, None, "a"), [])
+    first = held(storage, claim_start(storage, None, "a"), [])
     second = claim_start(storage, first.claim, "b")
     claim_start(storage, second, "c")
     storage.remove([start_name(1), start_name(2)])
@@ -130,7 +130,7 @@ def test_a_driver_that_was_away_learns_of_a_start_whose_predecessors_are_gone(st
 
 def test_a_wish_to_stop_reaches_the_driver_once(storage: Storage) -> None:
     happened: list[object] = []
-    keeper = lease(storage, claim_start(storage, None, "a"), happened)
+    keeper = held(storage, claim_start(storage, None, "a"), happened)
     storage.write(STOP, b"{}")
     keeper.beat()
     keeper.beat()

@@ -321,7 +321,7 @@ def test_a_copy_that_is_not_the_newest_is_set_aside_and_kept(tmp_path: Path, hom
     assert (newest := newest_claim(open_storage(f"{url}/demo"))) and newest.number == 3
 
 
-@pytest.mark.parametrize("dies_at", ["claim_start", "Lease"])
+@pytest.mark.parametrize("dies_at", ["claim_start", "HeldClaim"])
 def test_a_driver_that_dies_around_its_claim_leaves_its_copy_the_newest(
     dies_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
