@@ -5,6 +5,7 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -112,12 +113,16 @@ def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[
     answers = visit(address, config)
     if isinstance(answers, str):
         return [Finding("WARN", f"they could not be asked: {answers}", "run this on a node of the cluster")]
-    return node_findings(facts.nodes, answers, versions(), config is not None)
+    staying = [node for node in facts.nodes if not node.draining]  # no task can be sent to the others
+    return node_findings(staying, answers, versions(), config is not None)
 
 
 def _data(config: RunConfig) -> Section:
+    if config.task.data is not None and is_url(str(config.task.data)):
+        what = f"the data comes from {config.task.data}: each node copies it when it is first used there"
+        return "Data", [Finding("OK", what)]
     try:
-        check_data(config.task)
+        check_data(replace(config.task, download=False))  # a doctor only looks
     except ValueError as error:
         return "Data", [Finding("FAIL", str(error), "put it there")]
     return "Data", [Finding("OK", f"the task {config.task.task!r} can be loaded here")]

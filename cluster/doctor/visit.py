@@ -62,7 +62,7 @@ def main() -> None:
     try:
         with shipped(os.environ) as runtime_env:
             ray.init(address=sys.argv[1], runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
-        there = nodes()
+        there = [node for node in nodes() if not node.draining]  # no task can be sent to the others
         training = training_nodes(there, config.topology.gpus_per_child) if config else frozenset[str]()
         answers = ask_nodes(there, config and config.task, training, ASK_S)
     except Exception as error:  # whatever it is, its text is the answer

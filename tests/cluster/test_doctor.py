@@ -324,6 +324,24 @@ def test_data_that_has_gone_is_told(home: Path, capfd: pytest.CaptureFixture[str
     assert f"FAIL  `--data` {home}/gone is not a folder" in out
 
 
+@pytest.mark.parametrize("data", ["gone", "file://{home}/store"])
+def test_a_doctor_fetches_nothing(home: Path, capfd: pytest.CaptureFixture[str], data: str) -> None:
+    folder = launch()
+    (home / "store").mkdir()
+    (home / "store" / "image").write_text("data")
+    config = json.loads(folder.config.read_text())
+    download = "://" not in data
+    config["task"] |= {"task": "fashion-mnist", "download": download}
+    config["task"]["data"] = str(home / data) if download else data.format(home=home)
+    folder.config.write_text(json.dumps(config))
+    before = {path for path in home.rglob("*") if "nascluster_runs" not in path.parts}
+    capfd.readouterr()
+    code, out = doctor(capfd, "demo")
+    assert code == int(download)
+    assert ("is not a folder" in out) == download
+    assert {path for path in home.rglob("*") if "nascluster_runs" not in path.parts} == before
+
+
 def test_the_run_that_is_not_there_is_bad_input(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["doctor", "nobody"]) == 2
     assert "no run named 'nobody'" in capfd.readouterr().err
