@@ -12,7 +12,17 @@ from cluster.config import RunConfig, TaskOptions
 from cluster.doctor.run_facts import Session
 from cluster.node_data import check_stored
 from cluster.placement import Needs, Node, keeps_off_stable, room
-from cluster.preflight import NodeError, NodeReport, Versions, check_node, complaints, versions
+from cluster.preflight import (
+    GONE,
+    LEAVING,
+    SILENT,
+    NodeError,
+    NodeReport,
+    Versions,
+    check_node,
+    complaints,
+    versions,
+)
 from cluster.remote.storage import is_url
 from cluster.texts import last_line
 
@@ -53,12 +63,6 @@ def check_nodes(nodes: Sequence[Node], config: RunConfig, say: Callable[[str], o
             say(f"Node {node.address} {answer}; {EXCUSES[answer]}")
     judge(nodes, answers, versions())
 
-
-SILENT = "does not answer"
-
-LEAVING = "is told to go"
-
-GONE = "has gone meanwhile"
 
 EXCUSES = {
     SILENT: "its workers are checked when they start",

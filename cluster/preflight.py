@@ -24,6 +24,10 @@ DRIVER_VARIABLE = "NASCLUSTER_DRIVER"
 NAMES = {"python": "Python", "ray": "Ray", "torch": "PyTorch", "code": "nascluster code"}
 
 
+SILENT, LEAVING, GONE = "does not answer", "is told to go", "has gone meanwhile"
+"""What is said of a node that does not say anything of itself."""
+
+
 class NodeError(ValueError):
     """A node cannot take part in the run; the message names it."""
 

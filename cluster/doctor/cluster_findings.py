@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from cluster.doctor.facts import ClusterFacts, Demand
 from cluster.doctor.finding import Finding
 from cluster.placement import Node
-from cluster.preflight import NodeReport, Versions, complaints
+from cluster.preflight import GONE, LEAVING, NodeReport, Versions, complaints
 
 SHOWN = 20
 """Nodes that are listed; the others are counted."""
@@ -100,7 +100,8 @@ def node_findings(
     for node in nodes:
         answer = answers.get(node.id, "was not asked")
         if isinstance(answer, str):
-            found.append(Finding("FAIL", f"node {node.address} {answer}", "look at Ray's logs there, or restart it"))
+            do = "" if answer in (GONE, LEAVING) else "look at Ray's logs there, or restart it"
+            found.append(Finding("FAIL" if do else "WARN", f"node {node.address} {answer}", do))
             continue
         found += [Finding("FAIL", f"node {node.address}: {text}") for text in complaints(driver, answer)]
         if answer.shm_free < MIN_SHM:

@@ -110,6 +110,8 @@ def _found(named: str | None) -> tuple[str, str | None, Sequence[Finding]]:
 
 
 def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[Finding]:
+    if config is not None and _from_url(config):  # to look for it there is to copy it
+        return [*_nodes(address, facts, None), *_data(config)[1]]
     answers = visit(address, config)
     if isinstance(answers, str):
         return [Finding("WARN", f"they could not be asked: {answers}", "run this on a node of the cluster")]
@@ -117,8 +119,12 @@ def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[
     return node_findings(staying, answers, versions(), config is not None)
 
 
+def _from_url(config: RunConfig) -> bool:
+    return config.task.data is not None and is_url(str(config.task.data))
+
+
 def _data(config: RunConfig) -> Section:
-    if config.task.data is not None and is_url(str(config.task.data)):
+    if _from_url(config):
         what = f"the data comes from {config.task.data}: each node copies it when it is first used there"
         return "Data", [Finding("OK", what)]
     try:

@@ -132,6 +132,7 @@ def test_demands_that_wait_are_told() -> None:
 def test_nodes_tell_what_they_lack() -> None:
     well = NodeReport(versions=HERE, problem="", shm_free=2**40, disk_free=2**40)
     assert levels(node_findings(NODES, {"1": well, "2": well}, HERE, True)) == ["OK"]
+    assert levels(node_findings(NODES, {"1": well, "2": "has gone meanwhile"}, HERE, True)) == ["WARN"]
     bad = NodeReport(versions=HERE, problem="no data", shm_free=64 * 2**20, disk_free=2**20)
     found = node_findings(NODES, {"1": "does not answer", "2": bad}, HERE, True)
     assert [str(f).split("  ->")[0] for f in found] == [

@@ -10,10 +10,11 @@ import pytest
 
 from child_trainer.tasks.task import TaskError
 from cluster.config import RunConfig, TaskOptions
-from cluster.inspection import EXCUSES, SILENT, judge, training_nodes
+from cluster.inspection import EXCUSES, judge, training_nodes
 from cluster.placement import Node
 from cluster.preflight import (
     DRIVER_VARIABLE,
+    SILENT,
     NodeError,
     NodeReport,
     Versions,

@@ -24,6 +24,7 @@ from cluster.doctor.facts import ClusterFacts
 from cluster.doctor.knock import knock
 from cluster.placement import Needs, Node, Sight
 from cluster.plan import plan
+from cluster.preflight import GONE
 from tests.chaos.machines import Machines, until
 
 
@@ -170,4 +171,4 @@ def test_a_node_that_dies_of_the_question_keeps_nobody_from_starting(
 
     monkeypatch.setattr(inspection, "check_node", take_the_node_along)
     answers = inspection.ask_nodes([dying], None, frozenset(), 60.0)
-    assert answers == {dying.id: inspection.GONE}
+    assert answers == {dying.id: GONE}
