@@ -92,8 +92,7 @@ def make_token(environment: Environment, value: str) -> None:
 def sending_token(environment: Environment) -> dict[str, str]:
     """The environment in which Ray's calls carry the token that is found there.
 
-    Ray switches that on by itself where it starts a cluster, and not where it is given the address of one. A cluster
-    without tokens does not mind to be sent one.
+    Ray switches that on by itself where it starts a cluster, and not where it is given the address of one.
     """
     if environment.get(MODE):
         return dict(environment)

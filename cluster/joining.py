@@ -39,7 +39,8 @@ def join(say: Callable[[str], object], *, within_s: float = ANSWER_S) -> bool:
         )
     say(f"Joining the Ray cluster at {where} ...")
     try:
-        _send_token()
+        if answer.asks_token:
+            _send_token()
         with shipped(os.environ) as runtime_env:
             ray.init(address=where, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from cluster.credentials import sending_token
-
 
 def ask(
     module: str, address: str, within_s: float, *, environment: Mapping[str, str] = os.environ, given: str | None = None
@@ -17,7 +15,7 @@ def ask(
         module: it prints its answer, or ends with a status that is not 0.
         address: host:port of the cluster's head.
         within_s: the limit, seconds.
-        environment: of the process, but for `PYTHONPATH`, and that it sends the token that is there.
+        environment: of the process, but for `PYTHONPATH`.
         given: what it reads from its standard input; `None`: this process's own.
 
     Raises:
@@ -26,7 +24,7 @@ def ask(
     return subprocess.run(
         [sys.executable, "-m", module, address],
         input=given,
-        env={**sending_token(environment), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,
         text=True,
         timeout=within_s,

@@ -112,7 +112,7 @@ def _found(named: str | None) -> tuple[str, str | None, Sequence[Finding]]:
 def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[Finding]:
     if config is not None and _from_url(config):  # to look for it there is to copy it
         return [*_nodes(address, facts, None), *_data(config)[1]]
-    answers = visit(address, config)
+    answers = visit(address, config, asks_token=facts.asks_token)
     if isinstance(answers, str):
         return [Finding("WARN", f"they could not be asked: {answers}", "run this on a node of the cluster")]
     staying = [node for node in facts.nodes if not node.draining]  # no task can be sent to the others

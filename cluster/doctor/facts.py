@@ -52,6 +52,7 @@ class ClusterFacts:
         dead: addresses of those that have died.
         actors, demands: of all jobs.
         autoscaler: whether it can get nodes by itself.
+        asks_token: whether it answered only when it was sent the token that `sending_token` found.
     """
 
     ray: str
@@ -61,6 +62,7 @@ class ClusterFacts:
     actors: tuple[Actor, ...]
     demands: tuple[Demand, ...]
     autoscaler: bool
+    asks_token: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` gives back equal facts."""

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.credentials import MODE, sending_token
 from cluster.doctor.asking import ask
@@ -78,21 +78,32 @@ def unreachable(address: str) -> str:
 def knock(
     address: str, within_s: float = ANSWER_S, environment: Mapping[str, str] | None = None
 ) -> ClusterFacts | Refusal:
-    """What the head at host:port knows, or why it does not say so; never waits longer than `within_s` seconds.
+    """What the head at host:port knows, or why it does not say so.
+
+    Where nothing says whether tokens are used, it is asked without one first. Who speaks with tokens to a cluster
+    that has none is answered, but hears nothing that the cluster says of itself.
 
     Args:
         address: of the head.
-        within_s: the limit, seconds.
+        within_s: the limit for one question, seconds; there are two at most.
         environment: of the asking process; unset: as this one's.
     """
     environment = os.environ if environment is None else environment
+    answer, sending = _knock(address, within_s, environment), sending_token(environment)
+    if isinstance(answer, ClusterFacts) or answer.do != SET_TOKEN or sending == dict(environment):
+        return answer
+    answer = _knock(address, within_s, sending)
+    return replace(answer, asks_token=True) if isinstance(answer, ClusterFacts) else answer
+
+
+def _knock(address: str, within_s: float, environment: Mapping[str, str]) -> ClusterFacts | Refusal:
     try:
         done = ask("cluster.doctor.knock", address, within_s, environment=environment)
     except subprocess.TimeoutExpired as error:
         return _silence(within_s, _text(error.stderr))
     if done.returncode == 0:
         return ClusterFacts.from_json(json.loads(done.stdout.splitlines()[-1]))
-    return explain(done.stdout, done.stderr, sending_token(environment))
+    return explain(done.stdout, done.stderr, environment)
 
 
 def explain(out: str, err: str, environment: Mapping[str, str]) -> Refusal:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cluster.config import RunConfig
+from cluster.credentials import sending_token
 from cluster.doctor.asking import ask
 from cluster.preflight import NodeReport, Versions
 from cluster.texts import last_line
@@ -25,17 +26,21 @@ ASK_S = 60.0
 Answers = Mapping[str, NodeReport | str]
 
 
-def visit(address: str, config: RunConfig | None, within_s: float = ANSWER_S) -> Answers | str:
+def visit(
+    address: str, config: RunConfig | None, within_s: float = ANSWER_S, *, asks_token: bool = False
+) -> Answers | str:
     """What the nodes say of themselves, by their ids, or why they could not be asked.
 
     Args:
         address: host:port of the head.
         config: the run whose task they must be able to load; `None` asks for none.
         within_s: the limit, seconds.
+        asks_token: see `ClusterFacts`.
     """
+    environment = sending_token(os.environ) if asks_token else os.environ
     task = json.dumps(config and config.to_json())
     try:
-        done = ask("cluster.doctor.visit", address, within_s, given=task)
+        done = ask("cluster.doctor.visit", address, within_s, environment=environment, given=task)
     except subprocess.TimeoutExpired:
         return f"no answer in {within_s:g} s"
     if done.returncode:

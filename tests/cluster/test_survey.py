@@ -61,12 +61,13 @@ def test_nodes_are_read_with_what_they_have(cluster: Machines) -> None:
     assert not survey.has_autoscaler()
 
 
-def test_a_cluster_without_tokens_answers_whoever_sends_one(cluster: None) -> None:
+def test_a_cluster_without_tokens_is_asked_without_one_though_there_is_one_here(cluster: None) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     assert sending_token(environment)["RAY_AUTH_MODE"] == "token"
     answer = knock(ray.get_runtime_context().gcs_address, environment=environment)
     assert isinstance(answer, ClusterFacts), answer
     assert len(answer.nodes) == 3
+    assert not answer.asks_token  # one that joined it with tokens would not hear it
 
 
 def test_a_ray_that_a_program_started_for_itself_is_joined_only_when_told_to(
