@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config import RunConfig, TaskOptions
 from cluster.doctor.run_facts import Session
-from cluster.node_data import check_stored
+from cluster.node_data import at_url, check_stored
 from cluster.placement import Needs, Node, keeps_off_stable, room
 from cluster.preflight import (
     GONE,
@@ -23,7 +23,6 @@ from cluster.preflight import (
     complaints,
     versions,
 )
-from cluster.remote.storage import is_url
 from cluster.texts import last_line
 
 ANSWER_S = 60.0
@@ -51,7 +50,7 @@ def check_nodes(nodes: Sequence[Node], config: RunConfig, say: Callable[[str], o
         NodeError: a node cannot take part; the message names it, and says what would be right.
         StorageError: no node that trains is there yet, and the data is not where such nodes would fetch it.
     """
-    fetches = config.task.data is not None and is_url(str(config.task.data))
+    fetches = at_url(config.task.data)
     training = training_nodes(nodes, config.topology.gpus_per_child)
     if fetches and not training:
         check_stored(str(config.task.data))  # nobody else would see before such a node has come

@@ -43,6 +43,11 @@ class Copy:
     lock: Path
 
 
+def at_url(data: Path | str | None) -> bool:
+    """Whether a task's data is at a URL, from where each node copies it."""
+    return data is not None and is_url(str(data))
+
+
 def located(data: str | Path | None) -> str | Path | None:
     """What `--data` names, independent of the present folder: an absolute path, or a URL as it is."""
     if data is None or is_url(str(data)):
@@ -77,7 +82,7 @@ def local_data(data: str | Path | None, *, cache: str | Path | None = None) -> P
         StorageError: the store cannot be used and there is no whole copy, it holds nothing there, or the copy cannot
             be written.
     """
-    if data is None or not is_url(str(data)):
+    if data is None or not at_url(data):
         return data_folder(data)
     url = str(data)
     copy = copy_of(url, cache)

@@ -12,8 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cluster.config import TaskOptions
-from cluster.node_data import local_data
-from cluster.remote.storage import is_url
+from cluster.node_data import at_url, local_data
 
 PACKAGES = ("child_trainer", "cluster", "controller", "ps")
 """Our code, as Python imports it."""
@@ -165,7 +164,7 @@ def check_without_data(options: TaskOptions) -> None:
 def _check_download(options: TaskOptions) -> None:
     from child_trainer.tasks.task import TaskError
 
-    if options.download and options.data is not None and is_url(str(options.data)):
+    if options.download and at_url(options.data):
         raise TaskError(f"`--download` fills a folder, and `--data` {options.data} is a URL; leave --download away")
 
 

@@ -25,6 +25,7 @@ from cluster.doctor.knock import ClusterError, Refusal, check_address, knock
 from cluster.doctor.run_facts import RunFacts, Session, read_run
 from cluster.doctor.run_findings import actor_findings, run_findings
 from cluster.doctor.visit import visit
+from cluster.node_data import at_url
 from cluster.preflight import check_data, versions
 from cluster.remote.storage import is_url
 from cluster.run_folder import RunFolder
@@ -110,7 +111,7 @@ def _found(named: str | None) -> tuple[str, str | None, Sequence[Finding]]:
 
 
 def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[Finding]:
-    if config is not None and _from_url(config):  # to look for it there is to copy it
+    if config is not None and at_url(config.task.data):  # to look for it there is to copy it
         return [*_nodes(address, facts, None), *_data(config)[1]]
     answers = visit(address, config, asks_token=facts.asks_token)
     if isinstance(answers, str):
@@ -119,12 +120,8 @@ def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[
     return node_findings(staying, answers, versions(), config is not None)
 
 
-def _from_url(config: RunConfig) -> bool:
-    return config.task.data is not None and is_url(str(config.task.data))
-
-
 def _data(config: RunConfig) -> Section:
-    if _from_url(config):
+    if at_url(config.task.data):
         what = f"the data comes from {config.task.data}: each node copies it when it is first used there"
         return "Data", [Finding("OK", what)]
     try:
