@@ -15,7 +15,8 @@ from child_trainer.checkpoint import Checkpoint, CheckpointError, Identity, iden
 from child_trainer.checkpoint_file import CheckpointFile
 from child_trainer.drawing import draw
 from child_trainer.outcome import Budget, Cause, Outcome
-from child_trainer.tasks.catalogue import TASKS, load_task
+from child_trainer.tasks.catalogue import load_task
+from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.task import OnEpoch
 from child_trainer.train import train
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m child_trainer",
         description="Train one architecture and print what came of it.",
-        epilog="Tasks: " + "; ".join(f"{name} ({what})" for name, what in TASKS.items()) + ".",
+        epilog="Tasks: " + "; ".join(f"{name} ({task.what})" for name, task in TASKS.items()) + ".",
     )
     add = parser.add_argument
     add(

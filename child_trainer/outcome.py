@@ -9,6 +9,19 @@ LAST_EPOCHS = 5
 """Epochs at the end of the training whose best is the child's metric."""
 
 
+class Measure(StrEnum):
+    """What a validation metric is."""
+
+    ACCURACY = "accuracy"
+    PERPLEXITY = "perplexity"
+    SCORE = "score"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the better of two networks has the lower one."""
+        return self is Measure.PERPLEXITY
+
+
 class Cause(StrEnum):
     """Why a child gave no usable metric."""
 
@@ -68,13 +81,14 @@ class Outcome:
     """What training a child gave.
 
     Attributes:
-        curve: the validation metric after each epoch; accuracies are in [0, 1], higher is better.
+        curve: the validation metric after each epoch; accuracies are in [0, 1].
         seconds: wall time of the training, data loading excluded.
         parameters: trainable parameters of the built network, or `None` if it was never built.
         flops: floating-point operations of one forward pass on one example, or `None` likewise.
         seed: the seed that reproduces this training.
         failure: why there is no usable metric, or `None` when there is one.
         gpu_bytes: the most that PyTorch held for it of its GPU's memory at one time, or `None` without a GPU.
+        measure: what the metric is.
     """
 
     curve: tuple[float, ...]
@@ -84,6 +98,7 @@ class Outcome:
     seed: int
     failure: Failure | None = None
     gpu_bytes: int | None = None
+    measure: Measure = Measure.ACCURACY
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
@@ -94,7 +109,10 @@ class Outcome:
     @property
     def metric(self) -> float | None:
         """The best validation metric of the last five epochs (spec §1.6), or `None` if there is none or it failed."""
-        return max(self.curve[-LAST_EPOCHS:]) if self.curve and self.failure is None else None
+        if not self.curve or self.failure is not None:
+            return None
+        best = min if self.measure.lower_is_better else max
+        return best(self.curve[-LAST_EPOCHS:])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`; `from_json` gives back an equal outcome."""
@@ -105,4 +123,5 @@ class Outcome:
         """The outcome that `to_json` wrote."""
         failure = data["failure"]
         restored = Failure(cause=Cause(failure["cause"]), message=failure["message"]) if failure else None
-        return cls(**(data | {"curve": tuple(data["curve"]), "failure": restored}))
+        measure = Measure(data.get("measure", Measure.ACCURACY))
+        return cls(**(data | {"curve": tuple(data["curve"]), "failure": restored, "measure": measure}))

@@ -67,6 +67,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         seed=seed,
         failure=failure,
         gpu_bytes=_peak(device),
+        measure=task.measure,
     )
 
 

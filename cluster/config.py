@@ -10,15 +10,18 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from child_trainer.outcome import Budget
+from child_trainer.outcome import Budget, Measure
 from child_trainer.tasks.faults import parse_faults
+from child_trainer.tasks.summaries import TASKS
 from cluster.callbacks.options import CallbackOptions
 from cluster.logs.options import LogOptions
 from cluster.metrics.options import MetricsOptions
 from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.pool.supervision import Rules
 from cluster.remote.storage import is_url
+from controller.reward import REWARDS
 from controller.searchers.options import ReinforceOptions
+from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.consistency import Consistency
 
@@ -213,7 +216,34 @@ class RunConfig:
             raise ValueError(
                 f"`name` must be a folder's name without slashes or a leading dot or dash, got {self.name!r}"
             )
+        self._check_task()
         self._check_shared_processes()
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """The chosen one of the spaces, each of which has its options under its own name."""
+        return getattr(self, self.space)
+
+    @property
+    def measure(self) -> Measure:
+        """What children are compared by."""
+        return TASKS[self.task.task].measure
+
+    def _check_task(self) -> None:
+        """Make sure that the task can judge what the space gives, and the reward what the task gives."""
+        task, name = TASKS[self.task.task], self.task.task
+        kind = self.search_space.kind
+        if kind not in task.kinds:
+            raise ValueError(
+                f"the task {name!r} trains {' and '.join(task.kinds)} architectures; the space {self.space!r} has"
+                f" {kind} ones"
+            )
+        fitting = [reward for reward, entry in REWARDS.items() if self.measure in entry.measures]
+        if self.reward not in fitting:
+            raise ValueError(
+                f"the reward {self.reward!r} does not judge the {self.measure} of the task {name!r}; use"
+                f" {' or '.join(fitting)}"
+            )
 
     def _check_shared_processes(self) -> None:
         shared = self.topology.workers_per_process

@@ -20,8 +20,8 @@ from ps.store import Group, Layout, ParameterStore
 def make_searcher(config: RunConfig) -> Searcher:
     """The searcher over its space."""
     if config.searcher == "random":
-        return RandomSearch(config.convolutional)
-    return Reinforce(config.convolutional, config.reinforce)
+        return RandomSearch(config.search_space)
+    return Reinforce(config.search_space, config.reinforce)
 
 
 def make_parameters(config: RunConfig, searcher: Searcher) -> tuple[ParameterGroup, ...]:
@@ -62,7 +62,7 @@ def initial_values(groups: tuple[ParameterGroup, ...]) -> dict[str, Tensor]:
 
 def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
     """From outcome to reward; `None` for a child that is not to be learnt from."""
-    reward, reactions = REWARDS[config.reward], config.failures.reactions
+    reward, reactions = REWARDS[config.reward].of, config.failures.reactions
 
     def judge(outcome: Outcome) -> float | None:
         return reactions.reward(outcome.failure.cause) if outcome.failure else reward(outcome)

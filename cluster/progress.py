@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from child_trainer.outcome import Cause
+from child_trainer.outcome import Cause, Measure
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import FIRST, Status, read_status
 
@@ -43,6 +43,11 @@ def duration(seconds: float | None) -> str:
 def number(value: float | None) -> str:
     """Four digits, or a dash where there is nothing yet."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def metric_name(measure: Measure) -> str:
+    """What children are compared by, in words."""
+    return str(measure) if measure is Measure.SCORE else f"validation {measure}"
 
 
 def failures(status: Status) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from child_trainer.architecture import Architecture
+from child_trainer.outcome import Measure
 from cluster.config import RunConfig
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.schema import VERSION, migrate
@@ -56,6 +57,7 @@ class Status:
         shards, replicas, workers: how many there are.
         mean_reward: over all ended children, failed ones included; `None` before the first.
         recent_reward: the same over the last `FIRST`.
+        measure: what the children's metric is.
         first_metric: mean validation metric of the first `FIRST` children that finished.
         figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`.
         staleness: mean and largest staleness of the pushes so far, in versions; `None` before the first.
@@ -81,6 +83,7 @@ class Status:
     workers: int
     mean_reward: float | None
     recent_reward: float | None
+    measure: Measure
     first_metric: float | None
     figures: dict[str, float]
     staleness: tuple[float, int] | None
@@ -125,6 +128,7 @@ class Status:
             "workers": self.workers,
             "reward": {"mean": self.mean_reward, "recent": self.recent_reward, **self.figures},
             "staleness": staleness,
+            "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
             "seconds": round(self.seconds, 3),
         }
@@ -194,6 +198,7 @@ def _status(db: sqlite3.Connection, name: str, config: RunConfig, held: bool, no
         workers=run.get("workers", 0),
         mean_reward=_value(db, f"{rewards})"),
         recent_reward=_value(db, f"{rewards} ORDER BY completion DESC LIMIT {FIRST})"),
+        measure=config.measure,
         first_metric=_value(
             db,
             "SELECT avg(metric) FROM"

@@ -5,7 +5,7 @@ import shlex
 from child_trainer.drawing import draw
 from cluster.config import RunConfig
 from cluster.node_data import data_folder
-from cluster.progress import duration, failures, number
+from cluster.progress import duration, failures, metric_name, number
 from cluster.run_folder import RunFolder
 from cluster.seeding import derive
 from cluster.status import FIRST, Best, Status
@@ -45,7 +45,7 @@ def best_lines(status: Status) -> list[str]:
         "",
         draw(best.architecture),
         "",
-        f"validation accuracy {best.metric:.4f}, reward {best.reward:.4f}",
+        f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
         ", ".join(text for text in cost if text),
     ]
 

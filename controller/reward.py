@@ -1,8 +1,10 @@
 """From what training gave to the number that the searcher learns from. Standard library only."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from child_trainer.outcome import Outcome
+from child_trainer.outcome import Measure, Outcome
 
 FAILED = 0.0
 """Reward of a child that failed; it counts as completed (spec §1.6)."""
@@ -18,4 +20,22 @@ def cubed_accuracy(outcome: Outcome) -> float:
     return accuracy(outcome) ** 3
 
 
-REWARDS: Mapping[str, Callable[[Outcome], float]] = {"cubed-accuracy": cubed_accuracy, "accuracy": accuracy}
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A way to judge an outcome.
+
+    Attributes:
+        of: the number; 0 for a child that failed.
+        measures: what the outcome's metric may be.
+    """
+
+    of: Callable[[Outcome], float]
+    measures: tuple[Measure, ...]
+
+
+_shares = (Measure.ACCURACY, Measure.SCORE)
+
+REWARDS: Mapping[str, Reward] = MappingProxyType(
+    {"cubed-accuracy": Reward(cubed_accuracy, _shares), "accuracy": Reward(accuracy, _shares)}
+)
+"""Every reward by its name; that of a measure without another is the first that takes it."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from child_trainer.architecture import Architecture
+from child_trainer.architecture import Architecture, Kind
 from controller.decisions import Decisions
 
 
@@ -14,7 +14,13 @@ class SearchSpace(Protocol):
     1. Every sample of `decisions(completed)` decodes, and equal tokens give equal architectures.
     2. The number of tokens tells which of the sequences they are a sample of.
     3. Every choice in any sequence is in the `vocabulary`, with as many options as it says.
+    4. What decodes is of the space's `kind`.
     """
+
+    @property
+    def kind(self) -> Kind:
+        """Of its architectures."""
+        ...
 
     def decisions(self, completed: int) -> Decisions:
         """The decisions for the next sample, after `completed` children of the search have ended."""

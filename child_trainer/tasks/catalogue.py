@@ -7,21 +7,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from child_trainer.tasks.faults import check_faults
+from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.synthetic import SyntheticTask
 from child_trainer.tasks.task import Task, TaskError
 
 if TYPE_CHECKING:
     from child_trainer.sgd import Images
-
-TASKS: Mapping[str, str] = MappingProxyType(
-    {
-        "digits": "scikit-learn's handwritten digits, 8 x 8 pixels; needs no download",
-        "fashion-mnist": "Fashion-MNIST, 28 x 28 pixels, from --data",
-        "cifar10": "CIFAR-10, 32 x 32 pixels in colour, from --data",
-        "synthetic": "a known function of the architecture, at once; trains nothing",
-    }
-)
-"""Every task's name and what it is."""
 
 NO_FAULTS: Mapping[str, float] = MappingProxyType({})
 """Nothing is rehearsed."""

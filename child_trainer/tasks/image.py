@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from child_trainer import augment, cost, sgd
 from child_trainer.architecture import Architecture, InvalidArchitecture
 from child_trainer.network import build
-from child_trainer.outcome import Budget
+from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import derive
 from child_trainer.sgd import Images
 from child_trainer.tasks.task import Progress
@@ -27,7 +27,7 @@ class ImageTask:
     """Images to be classified, carved into training and validation; the test images are not in it.
 
     Attributes:
-        name: as in `catalogue.TASKS`.
+        name: as in `summaries.TASKS`.
         num_classes: labels are 0 to this, exclusive.
         flip: whether a mirrored image is of the same class, and training may mirror it.
         training: in a random order fixed by the split's seed, so that its first part is a fair sample.
@@ -39,6 +39,11 @@ class ImageTask:
     flip: bool
     training: Images
     validation: Images
+
+    @property
+    def measure(self) -> Measure:
+        """The share of images that are put in the right class."""
+        return Measure.ACCURACY
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from child_trainer.architecture import Architecture, InvalidArchitecture, Node
-from child_trainer.outcome import Budget
+from child_trainer.outcome import Budget, Measure
 from child_trainer.tasks.faults import check_faults, drawn_fault, strike
 from child_trainer.tasks.task import Progress
 
@@ -44,6 +44,11 @@ class SyntheticTask:
 
     def __post_init__(self) -> None:
         check_faults(self.faults)
+
+    @property
+    def measure(self) -> Measure:
+        """How near to the best network."""
+        return Measure.SCORE
 
     def fit(
         self, architecture: Architecture, budget: Budget, progress: Progress, *, seed: int, device: str = "cpu"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from child_trainer.architecture import Architecture
 from child_trainer.checkpoint import Checkpoint, CheckpointError, CheckpointSlot, Identity
-from child_trainer.outcome import Budget
+from child_trainer.outcome import Budget, Measure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -193,7 +193,12 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """As in `catalogue.TASKS`."""
+        """As in `summaries.TASKS`."""
+        ...
+
+    @property
+    def measure(self) -> Measure:
+        """What the metric is that `fit` reports."""
         ...
 
     def fit(

@@ -5,6 +5,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from child_trainer.outcome import Measure
+from cluster.config import RunConfig
 from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Place, Progress
 
 MOST_CHILDREN = 1_500
@@ -38,7 +40,7 @@ WHERE completion IS NOT NULL ORDER BY completion;
 
 RECORDS = """
 SELECT min(completion), min(at), min(work), best FROM (
-    SELECT completion, at, work, max(metric) OVER (ORDER BY completion) AS best FROM ended
+    SELECT completion, at, work, {best}(metric) OVER (ORDER BY completion) AS best FROM ended
 ) WHERE best IS NOT NULL GROUP BY best ORDER BY 1
 """
 
@@ -51,10 +53,10 @@ SELECT completion, at, work, mean FROM (
 # A child is on the front if it is better than every child that costs no more.
 FRONT = """
 SELECT id, cost, metric FROM (
-    SELECT id, {cost} AS cost, metric, max(metric) OVER (
-        ORDER BY {cost}, metric DESC, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    SELECT id, {cost} AS cost, metric, {best}(metric) OVER (
+        ORDER BY {cost}, metric {order}, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS cheaper FROM ended WHERE state = 'finished' AND {cost} IS NOT NULL
-) WHERE cheaper IS NULL OR metric > cheaper ORDER BY cost
+) WHERE cheaper IS NULL OR metric {better} cheaper ORDER BY cost
 """
 
 CELLS = """
@@ -73,29 +75,43 @@ def gather(db: sqlite3.Connection) -> float | None:
     return zero
 
 
-def read_progress(db: sqlite3.Connection, name: str, searcher: str, window: int) -> Progress:
+def _ranking(measure: Measure) -> dict[str, str]:
+    """How SQL says which of two metrics is the better one."""
+    if measure.lower_is_better:
+        return {"best": "min", "order": "ASC", "better": "<"}
+    return {"best": "max", "order": "DESC", "better": ">"}
+
+
+def read_progress(db: sqlite3.Connection, name: str, config: RunConfig, window: int) -> Progress:
     """How the search got better.
 
     Args:
         db: after `gather`.
-        name, searcher: the run's.
+        name, config: the run's.
         window: children that a mean reward is of, where they are few; else it is a hundredth of them.
     """
     last, at, work = db.execute("SELECT coalesce(max(completion), 0), max(at), max(work) FROM ended").fetchone()
-    best = [Place(children=c, seconds=s, work=w, value=v) for c, s, w, v in db.execute(RECORDS)]
+    best = [
+        Place(children=c, seconds=s, work=w, value=v)
+        for c, s, w, v in db.execute(RECORDS.format(**_ranking(config.measure)))
+    ]
     if best and best[-1].children < last:
         best.append(Place(children=last, seconds=at, work=work, value=best[-1].value))
     window = max(window, last // 100)
     query = REWARDS.format(before=window - 1, step=max(1, -(-last // MOST_PLACES)), last=last)
     rewards = [Place(children=c, seconds=s, work=w, value=v) for c, s, w, v in db.execute(query)]
     return Progress(
-        name=name, searcher=searcher, best=tuple(thinned(best, MOST_PLACES)), rewards=tuple(rewards), window=window
+        name=name,
+        searcher=config.searcher,
+        best=tuple(thinned(best, MOST_PLACES)),
+        rewards=tuple(rewards),
+        window=window,
     )
 
 
-def read_cloud(db: sqlite3.Connection, cost: str) -> Cloud | None:
-    """The finished children by one of `COSTS`; `None` where it is known of none."""
-    count, least, most, worst, best = db.execute(
+def read_cloud(db: sqlite3.Connection, cost: str, measure: Measure) -> Cloud | None:
+    """The finished children, whose metric is such a measure, by one of `COSTS`; `None` where it is known of none."""
+    count, least, most, bottom, top = db.execute(
         f"SELECT count(*), min({cost}), max({cost}), min(metric), max(metric) FROM ended"
         f" WHERE state = 'finished' AND {cost} IS NOT NULL"
     ).fetchone()
@@ -110,14 +126,14 @@ def read_cloud(db: sqlite3.Connection, cost: str) -> Cloud | None:
         db.create_function("scaled", 1, math.log10 if log else float, deterministic=True)
         low, high = (math.log10(least), math.log10(most)) if log else (least, most)
         query = CELLS.format(cost=cost, columns=COLUMNS, rows=ROWS)
-        rows = db.execute(query, (low, (high - low) or 1.0, worst, (best - worst) or 1.0))
+        rows = db.execute(query, (low, (high - low) or 1.0, bottom, (top - bottom) or 1.0))
         cells = {(c, r): number for c, r, number in rows}
-    front = [Child(id=i, cost=c, metric=m) for i, c, m in db.execute(FRONT.format(cost=cost))]
+    front = [Child(id=i, cost=c, metric=m) for i, c, m in db.execute(FRONT.format(cost=cost, **_ranking(measure)))]
     return Cloud(
         cost=cost,
         count=count,
-        lowest=(least, worst),
-        highest=(most, best),
+        lowest=(least, bottom),
+        highest=(most, top),
         log=log,
         children=children,
         cells=cells,

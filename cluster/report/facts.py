@@ -31,7 +31,7 @@ class Progress:
 
     Attributes:
         name, searcher: whose, and what decided which architectures to try.
-        best: each place at which the best metric so far rose, and the last place.
+        best: each place at which the best metric so far got better, and the last place.
         rewards: the mean reward of the last `window` children.
         window: how many these are.
     """

@@ -77,7 +77,7 @@ def read_facts(folder: RunFolder, now: float, other: RunFolder | None = None) ->
 def _progress_of(folder: RunFolder) -> Progress:
     with reading(folder) as db:
         gather(db)
-        return read_progress(db, folder.name, folder.read_config().searcher, FIRST)
+        return read_progress(db, folder.name, folder.read_config(), FIRST)
 
 
 def _facts(
@@ -86,7 +86,7 @@ def _facts(
     config, status = run
     zero = gather(db) or 0.0
     (distinct,) = db.execute("SELECT count(DISTINCT architecture_id) FROM children").fetchone()
-    clouds = (read_cloud(db, cost) for cost in COSTS)
+    clouds = (read_cloud(db, cost, config.measure) for cost in COSTS)
     return Facts(
         status=status,
         config=config,
@@ -94,7 +94,7 @@ def _facts(
         now=now,
         distinct=distinct,
         best=_best(db),
-        progress=read_progress(db, folder.name, config.searcher, FIRST),
+        progress=read_progress(db, folder.name, config, FIRST),
         other=other,
         learned=_learned(db, zero),
         clouds=tuple(cloud for cloud in clouds if cloud is not None),
@@ -161,7 +161,7 @@ def _preferences(db: sqlite3.Connection, config: RunConfig) -> tuple[Preference,
             if place % stride == 0:
                 yield place * windows // children, json.loads(tokens)
 
-    return preferences(samples(), config.convolutional, windows)
+    return preferences(samples(), config.search_space, windows)
 
 
 def _troubles(db: sqlite3.Connection, status: Status) -> Troubles:

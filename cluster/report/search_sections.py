@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from cluster.progress import duration, failures, number
+from cluster.progress import duration, failures, metric_name, number
 from cluster.report.charts import (
     Dot,
     Line,
@@ -44,11 +44,6 @@ def section(name: str, title: str, *content: str) -> Markup:
     return tag("section", tag("h2", title), *content, id=name)
 
 
-def metric_name(facts: Facts) -> str:
-    """What children are measured by."""
-    return "score" if facts.config.task.task == "synthetic" else "validation accuracy"
-
-
 def headline(facts: Facts) -> Markup:
     """The run's name and state, and its figures."""
     status = facts.status
@@ -86,7 +81,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         (f"{status.ended:,} of {status.max_children:,}", f"children ended; {status.running:,} in training"),
         (
             number(best and best.metric),
-            f"best {metric_name(facts)}" + (f" (child {best.child_id}{gain})" if best else ""),
+            f"best {metric_name(facts.config.measure)}" + (f" (child {best.child_id}{gain})" if best else ""),
         ),
         (number(status.recent_reward), f"mean reward of the last {FIRST}; {number(status.mean_reward)} of all"),
         (duration(status.seconds), f"running, without pauses{left}"),
@@ -130,7 +125,7 @@ def best_section(facts: Facts) -> Markup:
 
 def _card(facts: Facts, best: Best, place: int) -> Markup:
     figures = [
-        f"{metric_name(facts)} {number(best.metric)}",
+        f"{metric_name(facts.config.measure)} {number(best.metric)}",
         f"reward {number(best.reward)}",
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
@@ -160,8 +155,7 @@ def progress_section(facts: Facts) -> Markup:
     if not facts.progress.best:
         return section("progress", "Progress", tag("p", "No child has finished yet.", class_="open"))
     runs = [facts.progress, *([facts.other] if facts.other else [])]
-    everything = [place.value for run in runs for place in (*run.best, *run.rewards)]
-    y = axis(f"{metric_name(facts)}, reward", everything)
+    scales = _scales(facts)
     note = f"The reward is the mean of the last {facts.progress.window} children that ended."
     if facts.other:
         note += f" Beside it: {facts.other.name} ({facts.other.searcher})."
@@ -175,22 +169,32 @@ def progress_section(facts: Facts) -> Markup:
         ("Against worker time", f"{work_unit} of all workers together", lambda place: place.work / work),
     ):
         x = axis(label, [at(place) for place in places], zero=True, whole=title == "Against children")
-        charts.append(line_chart(title, x, y, [line for run in runs for line in _lines(facts, run, at)]))
+        pairs = [_lines(facts, run, at) for run in runs]
+        for scale, members in scales:
+            lines = [pair[member] for pair in pairs for member in members]
+            y = axis(scale, [value for line in lines for _, value in line.points])
+            charts.append(line_chart(title, x, y, lines))
     charts.append(_entropy_chart(facts))
     return section("progress", "Progress", tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
 
 
-def _lines(facts: Facts, run: Progress, at: Callable[[Place], float]) -> list[Line]:
+def _scales(facts: Facts) -> list[tuple[str, tuple[int, ...]]]:
+    """For each scale its label and which of the two `_lines` share it: an accuracy and its reward do."""
+    name = metric_name(facts.config.measure)
+    return [(name, (0,)), ("reward", (1,))] if facts.config.measure.lower_is_better else [(f"{name}, reward", (0, 1))]
+
+
+def _lines(facts: Facts, run: Progress, at: Callable[[Place], float]) -> tuple[Line, Line]:
     mine = run is facts.progress
     name = "" if mine else f", {run.name}"
 
     def points(places: Sequence[Place]) -> list[tuple[float, float]]:
         return [(at(place), place.value) for place in places]
 
-    return [
+    return (
         Line(name=f"best so far{name}", points=points(run.best), style=0 if mine else 1, steps=True),
         Line(name=f"mean reward{name}", points=points(run.rewards), style=2 if mine else 3),
-    ]
+    )
 
 
 def _entropy_chart(facts: Facts) -> Markup:
@@ -260,7 +264,7 @@ def cost_section(facts: Facts) -> Markup:
 def _cloud(facts: Facts, cloud: Cloud) -> Markup:
     label = COST_LABELS[cloud.cost]
     x = axis(label, [cloud.lowest[0], cloud.highest[0]], log=cloud.log)
-    y = axis(metric_name(facts), [cloud.lowest[1], cloud.highest[1]])
+    y = axis(metric_name(facts.config.measure), [cloud.lowest[1], cloud.highest[1]])
     if cloud.children:
         shown = dots([_dot(child, label) for child in cloud.children], x, y)
     else:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from child_trainer.architecture import Architecture, Node, node
+from child_trainer.architecture import Architecture, Kind, Node, node
 from controller.decisions import Choice, Condition, Decision, Decisions, InvalidTokens, Subset, check_tokens, offsets
 
 LAYER_TYPES = ("conv", "pool", "local_contrast_norm", "batch_norm")
@@ -65,6 +65,11 @@ class ConvolutionalSpace:
             )
         if not _layer_choices(self, 1, 0) and not self.skip_connections:
             raise ValueError(f"`layer_types` {self.layer_types} without skip connections leave nothing to decide")
+
+    @property
+    def kind(self) -> Kind:
+        """Feed-forward."""
+        return "feedforward"
 
     def depth(self, completed: int) -> int:
         """Layers of a network sampled after `completed` children have ended (spec §1.5)."""

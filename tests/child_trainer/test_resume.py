@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from child_trainer import sgd
 from child_trainer.checkpoint import Checkpoint
-from child_trainer.outcome import Budget, Cause
+from child_trainer.outcome import Budget, Cause, Measure
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.task import Preempted, Progress
 from child_trainer.train import train
@@ -260,6 +260,7 @@ class Own:
     """A task of somebody's own that knows nothing of checkpoints."""
 
     name = "own"
+    measure = Measure.ACCURACY
 
     def fit(self, architecture, budget, progress, *, seed, device="cpu"):
         for epoch in range(budget.epochs):
@@ -279,6 +280,7 @@ class Counting:
     """A task of somebody's own that opts in: its state is a number."""
 
     name = "counting"
+    measure = Measure.ACCURACY
 
     def __init__(self):
         self.number = torch.zeros((), dtype=torch.int64)

@@ -8,8 +8,9 @@ import torch
 from child_trainer.architecture import Architecture, InvalidArchitecture, node
 from child_trainer.outcome import Budget, Cause
 from child_trainer.sgd import Images, standardise
-from child_trainer.tasks.catalogue import TASKS, check_task, load_task, load_test
+from child_trainer.tasks.catalogue import check_task, load_task, load_test
 from child_trainer.tasks.image import ImageTask, carve
+from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.synthetic import SyntheticTask, score
 from child_trainer.tasks.task import TaskError
 from child_trainer.train import train
@@ -163,7 +164,7 @@ def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
 
 def test_the_catalogue_describes_every_task():
     assert list(TASKS) == ["digits", "fashion-mnist", "cifar10", "synthetic"]
-    assert all(TASKS.values())
+    assert all(task.what for task in TASKS.values())
 
 
 # --- The synthetic task ------------------------------------------------------------------------------------------

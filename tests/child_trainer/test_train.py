@@ -1,3 +1,4 @@
+import json
 import math
 import time
 from itertools import chain
@@ -7,7 +8,7 @@ import torch
 
 from child_trainer import sgd
 from child_trainer.architecture import Architecture, InvalidArchitecture, node
-from child_trainer.outcome import Budget, Cause, Outcome
+from child_trainer.outcome import Budget, Cause, Measure, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.task import Diverged, Progress
 from child_trainer.train import train
@@ -223,6 +224,7 @@ class Failing:
     """A task that reports one epoch and then fails as it is told to."""
 
     name = "failing"
+    measure = Measure.ACCURACY
 
     def __init__(self, error):
         self.error = error
@@ -285,3 +287,17 @@ def test_a_small_child_costs_little_before_it_trains(digits):
 class Instant(Progress):
     def finished_epoch(self, metric):
         return True
+
+
+@pytest.mark.parametrize(("measure", "metric"), [(Measure.ACCURACY, 6.0), (Measure.PERPLEXITY, 2.0)])
+def test_the_metric_is_the_best_of_the_last_five_epochs(measure, metric):
+    curve = (0.5, 9.0, 3.0, 6.0, 2.0, 4.0, 5.0)
+    outcome = Outcome(curve=curve, seconds=1.0, parameters=1, flops=1, seed=1, measure=measure)
+    assert outcome.metric == metric
+    assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+
+
+def test_outcomes_of_before_measures_were_told_are_accuracies():
+    data = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=1).to_json()
+    del data["measure"]
+    assert Outcome.from_json(data).measure is Measure.ACCURACY

@@ -5,7 +5,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from child_trainer.outcome import Budget
-from child_trainer.tasks.catalogue import TASKS
+from child_trainer.tasks.summaries import TASKS
 from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
 from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.pool.supervision import Rules

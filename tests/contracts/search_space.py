@@ -25,6 +25,7 @@ class SearchSpaceContract:
             for _ in range(SAMPLES):
                 tokens = uniform(space.decisions(completed), rng)
                 architecture = space.decode(tokens)
+                assert architecture.kind == space.kind
                 assert architecture == space.decode(list(tokens))
                 assert Architecture.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
 
