@@ -31,7 +31,7 @@ TASKS: Mapping[str, Summary] = MappingProxyType(
         "fashion-mnist": Summary("Fashion-MNIST, 28 x 28 pixels, from --data", ("feedforward",), Measure.ACCURACY),
         "cifar10": Summary("CIFAR-10, 32 x 32 pixels in colour, from --data", ("feedforward",), Measure.ACCURACY),
         "synthetic": Summary(
-            "a known function of the architecture, at once; trains nothing", ("feedforward",), Measure.SCORE
+            "a known function of the architecture, at once; trains nothing", ("feedforward", "recurrent"), Measure.SCORE
         ),
     }
 )
