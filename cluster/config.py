@@ -24,6 +24,7 @@ from controller.reward import REWARDS
 from controller.searchers.options import ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.recurrent import RecurrentSpace
 from ps.consistency import Consistency
 
 T = TypeVar("T")
@@ -189,7 +190,7 @@ class RunConfig:
     """Children after which the search ends (the paper trained 12,800)."""
     searcher: Literal["reinforce", "random"] = "reinforce"
     """What decides which architectures to try."""
-    space: Literal["convolutional"] = "convolutional"
+    space: Literal["convolutional", "recurrent"] = "convolutional"
     """What an architecture may be."""
     reward: Literal["cubed-accuracy", "accuracy", "perplexity"] = "cubed-accuracy"
     """What the searcher learns from: the best of the last five validation accuracies, cubed as in the paper, or not;
@@ -210,6 +211,8 @@ class RunConfig:
     """Who is told of each child"""
     convolutional: ConvolutionalSpace = field(default_factory=ConvolutionalSpace)
     """What a convolutional architecture may be"""
+    recurrent: RecurrentSpace = field(default_factory=RecurrentSpace)
+    """What a recurrent cell may be"""
     reinforce: ReinforceOptions = field(default_factory=ReinforceOptions)
     """The controller, where the searcher is reinforce"""
 

@@ -55,7 +55,7 @@ TASKS: Mapping[str, Summary] = MappingProxyType(
             SMALL,
         ),
         "synthetic": Summary(
-            "a known function of the architecture, at once; trains nothing", ("feedforward",), Measure.SCORE
+            "a known function of the architecture, at once; trains nothing", ("feedforward", "recurrent"), Measure.SCORE
         ),
     }
 )
