@@ -37,7 +37,11 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
 
 
 def _language_flags(language: LanguageOptions) -> dict[str, object]:
-    flags = {name.replace("_", "-"): value for name, value in asdict(language).items() if value is not None and value is not False}
+    flags = {
+        name.replace("_", "-"): value
+        for name, value in asdict(language).items()
+        if value is not None and value is not False
+    }
     if language.hidden_size is not None:
         del flags["target-parameters"]  # only the width is taken then
     return flags
