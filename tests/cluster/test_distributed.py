@@ -36,7 +36,7 @@ from tests.cluster.searches import (
 )
 from tests.contracts.evaluator import EvaluatorContract, assignment, gather
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from cluster.seeding import derive
 from tests.cluster.searches import SLOW, Rig, end, process_of, running_cluster
 from tests.contracts.evaluator import assignment, gather
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 Open = Callable[..., Rig]
 

@@ -23,7 +23,7 @@ from cluster.doctor.knock import ClusterError
 from cluster.joining import join
 from tests.cluster.searches import nascluster, run_folder, wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
 

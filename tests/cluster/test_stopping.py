@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.searches import finish, nascluster, run_folder, running_cluster, select, status, wait_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 FLAGS = ("--replicas", 1, "--children", 3, "--workers", 2, "--epochs", 4)
 
