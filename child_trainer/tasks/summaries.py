@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from child_trainer.architecture import Kind
-from child_trainer.outcome import Measure
+from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Budget, Measure
+
+IMAGES = Budget(epochs=3)
+TEXTS = Budget(epochs=3, batch_size=20, learning_rate=1.0, weight_decay=0.0, momentum=0.0)
+"""What a child is usually given that is trained by hand: that of texts as Zaremba et al. 2014 train, with plain SGD."""
+
+MEDIUM, SMALL = LanguageOptions(), LanguageOptions(hidden_size=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +23,15 @@ class Summary:
         what: the task, in a few words.
         kinds: of architectures that it can judge.
         measure: what its metric is.
+        usual: the budget of a child that is trained by hand, unless told otherwise.
+        language: the model around a cell, likewise.
     """
 
     what: str
     kinds: tuple[Kind, ...]
     measure: Measure
+    usual: Budget = IMAGES
+    language: LanguageOptions = MEDIUM
 
 
 TASKS: Mapping[str, Summary] = MappingProxyType(
@@ -30,8 +41,21 @@ TASKS: Mapping[str, Summary] = MappingProxyType(
         ),
         "fashion-mnist": Summary("Fashion-MNIST, 28 x 28 pixels, from --data", ("feedforward",), Measure.ACCURACY),
         "cifar10": Summary("CIFAR-10, 32 x 32 pixels in colour, from --data", ("feedforward",), Measure.ACCURACY),
+        "ptb": Summary(
+            "Penn Treebank, from --data: the next word, word by word", ("recurrent",), Measure.PERPLEXITY, TEXTS
+        ),
+        "wikitext2": Summary(
+            "WikiText-2, from --data: the next word, word by word", ("recurrent",), Measure.PERPLEXITY, TEXTS
+        ),
+        "text": Summary(
+            "the prose of Python's own manual: the next word; needs no download",
+            ("recurrent",),
+            Measure.PERPLEXITY,
+            TEXTS,
+            SMALL,
+        ),
         "synthetic": Summary(
-            "a known function of the architecture, at once; trains nothing", ("feedforward",), Measure.SCORE
+            "a known function of the architecture, at once; trains nothing", ("feedforward", "recurrent"), Measure.SCORE
         ),
     }
 )
