@@ -103,6 +103,7 @@ class LanguageTask:
                 part,
                 others={"global": global_generator(part.device)},
                 carried=_named(model.initial_state(words.shape[1])),
+                settings=repr(self.options),
             )
 
             def train_epoch(epoch: int) -> Tensor:

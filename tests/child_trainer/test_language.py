@@ -299,3 +299,12 @@ def test_a_checkpoint_of_another_text_is_not_gone_on_from(prose, undisturbed):
     other = replace(prose, training=prose.training.flip(0))
     train(nas_cell(), other, BUDGET, seed=5, checkpoints=slot, preempted=at(1))
     assert train(nas_cell(), prose, BUDGET, seed=5, checkpoints=slot).curve == undisturbed.curve
+
+
+@pytest.mark.parametrize("changes", [{"clip_norm": 0.1}, {"unroll": 9}, {"variational_dropout": 0.5}])
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(prose, changes):
+    """None of these shows in the budget, the text, or the shapes of what was saved."""
+    task, slot = replace(prose, options=replace(SMALL, **changes)), Slot()
+    train(nas_cell(), prose, BUDGET, seed=5, checkpoints=slot, preempted=at(1))
+    expected = train(nas_cell(), task, BUDGET, seed=5).curve
+    assert train(nas_cell(), task, BUDGET, seed=5, checkpoints=slot).curve == expected
