@@ -20,6 +20,11 @@ FIRST = 16
 RECORD_GONE = "it had begun, but its ledger is missing or empty"
 """What is wrong with a run whose ledger does not know of the start that other files tell of."""
 
+BEST_COLUMNS = "id, reward, metric, parameters, flops, seconds, seed, batch_size, architecture"
+"""What `Best.of` takes."""
+
+BEST_NUMBERS = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Best:
@@ -35,10 +40,16 @@ class Best:
     batch_size: int | None
     architecture: Architecture
 
+    @staticmethod
+    def of(*row: Any) -> "Best":
+        """A child from its row."""
+        *numbers, architecture = row
+        fields = dict(zip(BEST_NUMBERS, numbers, strict=True))
+        return Best(**fields, architecture=Architecture.from_json(json.loads(architecture)))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, the architecture apart."""
-        names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in BEST_NUMBERS}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,11 +270,6 @@ def _pace(db: sqlite3.Connection, started_at: float, now: float) -> float | None
 
 def _best(db: sqlite3.Connection) -> Best | None:
     row = db.execute(
-        "SELECT id, reward, metric, parameters, flops, seconds, seed, batch_size, architecture FROM children"
-        " WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
+        f"SELECT {BEST_COLUMNS} FROM children WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
     ).fetchone()
-    if row is None:
-        return None
-    *numbers, architecture = row
-    names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
-    return Best(**dict(zip(names, numbers, strict=True)), architecture=Architecture.from_json(json.loads(architecture)))
+    return Best.of(*row) if row else None

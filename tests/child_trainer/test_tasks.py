@@ -114,7 +114,10 @@ def test_only_a_task_that_may_flip_flips():
 
 @pytest.mark.parametrize("function", [check_task, load_task, load_test])
 def test_an_unknown_task_is_refused_with_the_known_ones(function):
-    with pytest.raises(TaskError, match="no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, synthetic"):
+    with pytest.raises(
+        TaskError,
+        match="no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, ptb, wikitext2, text, synthetic",
+    ):
         function("mnist")
 
 
@@ -164,7 +167,7 @@ def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
 
 
 def test_the_catalogue_describes_every_task():
-    assert list(TASKS) == ["digits", "fashion-mnist", "cifar10", "synthetic"]
+    assert list(TASKS) == ["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic"]
     assert all(task.what for task in TASKS.values())
 
 
