@@ -127,13 +127,14 @@ def parse_reactions(text: str) -> dict[Cause, Reaction]:
     `retry` and `smaller-batch` train again; `reward:NUMBER` and `drop` say what follows when no attempt is left
     (unset: `reward:0`). For example `out_of_memory=smaller-batch+drop,crashed=reward:-1`.
 
-    Spaces around the parts are allowed; an empty text changes nothing.
+    Spaces around the parts are allowed, and a comma at the end; an empty text changes nothing.
 
     Raises:
         ValueError: an unknown cause or action, or a cause that comes twice.
     """
     found: dict[Cause, Reaction] = {}
-    for item in (part.strip() for part in text.split(",")) if text.strip() else ():
+    items = [part.strip() for part in text.split(",")]
+    for item in items if items[-1] else items[:-1]:
         name, equals, actions = (piece.strip() for piece in item.partition("="))
         if not equals or name not in list(Cause):
             raise ValueError(f"`on_failure` must be CAUSE=ACTION with a cause of {', '.join(Cause)}, got {item!r}")
