@@ -15,6 +15,7 @@ from pathlib import Path
 from child_trainer.outcome import Outcome
 from cluster.records import Attempt, Batch, Lesson, Verdict
 from cluster.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of, end_attempts, outcome_text
+from cluster.run_folder import mark_begun
 from cluster.schema import migrate
 from cluster.seeding import child_seed
 from controller.searcher import Child, Proposal
@@ -33,6 +34,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, seed: int, max_children: int, clock: Clock = time.time) -> None:
+        self._path = path
         self._seed = seed
         self._max_children = max_children
         self._clock = clock
@@ -74,6 +76,7 @@ class Ledger:
             )
             db.execute("DELETE FROM addresses")
             _put(db, state="running", message="", started_at=now, beat_at=now, seconds_before=spent, workers=workers)
+        mark_begun(self._path)
 
     def beat(self) -> None:
         """The run is alive."""
