@@ -129,6 +129,25 @@ def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
     assert "FAIL  its driver died" in out
 
 
+def test_a_doctor_tells_what_workers_wait_for_whose_node_has_left(cluster: Any) -> None:
+    node = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.4")
+    flags = ["--workers", 5, "--child-seconds", 0.5, "--max-children", 500]
+    process = nascluster("launch", "synthetic", "--name", "left", *flags, address=cluster.address)
+    try:
+        wait_until("left", "SELECT 1 FROM attempts GROUP BY 1 HAVING count(DISTINCT worker) = 5")
+        cluster.remove_node(node, allow_graceful=False)
+        deadline = time.monotonic() + 60
+        while "3 of the 5 workers that were asked for have a place" not in (out := doctor(cluster, "left", code=None)):
+            assert time.monotonic() < deadline, out
+        assert "it is running" in out
+        assert re.search(
+            r"2 workers \(.*\) wait for a place: each needs 1 core.*, and all that is there is in use", out
+        )
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_wrong_token_is_told_as_such_and_at_once(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "w" * 32)
     began = time.monotonic()
