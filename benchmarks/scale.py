@@ -1,10 +1,10 @@
 """The rehearsal at three sizes on this machine: processes, memory, start-up, children a second, pulls and pushes.
 
-    python -m benchmarks.scale [repetitions]
+    python -m benchmarks.scale [repetitions [column ...]]
 
 Each size is `nascluster launch rehearsal` with a Ray of its own, and children that are instant; the fourth has children
 of 20 seconds, to see how many are in training at once, and the last a process for each worker, as on a real cluster, to
-see how fast those start. The processor time of each kind of process says what limits a size.
+see how fast those start. Columns (1 to 5) say which of them, all if none does. The processor time of each kind of process says what limits a size.
 """
 
 import os
@@ -198,9 +198,10 @@ def _short(value: float) -> str:
 def main(arguments: list[str]) -> None:
     """Measure every size and print the table, then who used the processor."""
     repetitions = int(arguments[0]) if arguments else REPETITIONS
+    sizes = [SIZES[int(column) - 1] for column in arguments[1:]] or SIZES
     results: dict[str, list[Figures]] = {}
     shares: dict[str, Counter[str]] = {}
-    for size in SIZES:
+    for size in sizes:
         for _ in range(repetitions):
             figures, kinds = measure(size)
             results.setdefault(str(size), []).append(figures)
