@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         architecture = _read(options.architecture)
         budget = _budget(options)
+        if options.task in TASKS:  # another one is refused below, with what there is
+            TASKS[options.task].check_budget(budget)
         device = _device(options.device, options.task)
         split = options.seed if options.split_seed is None else options.split_seed
         child = identity(architecture, options.task, budget, seed=options.seed, device=device)
@@ -183,7 +185,7 @@ def _stopped_by_signals(wanted: bool) -> Iterator[list[int]]:
 
 
 def _device(wish: str, task: str) -> str:
-    if wish == "cpu" or task == "synthetic":
+    if wish == "cpu" or (task in TASKS and not TASKS[task].trains):
         return "cpu"
     import torch
 

@@ -23,6 +23,7 @@ from controller.reward import REWARDS
 from controller.searchers.options import ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.nasbench201 import NasBench201Space
 from ps.consistency import Consistency
 
 T = TypeVar("T")
@@ -40,8 +41,9 @@ MOST_CHILDREN = 1_000_000_000
 class TaskOptions:
     """What children are trained on."""
 
-    task: Literal["digits", "fashion-mnist", "cifar10", "synthetic"] = "digits"
-    """Data, loss, metric and preprocessing; `synthetic` trains nothing and scores the architecture itself."""
+    task: Literal["digits", "fashion-mnist", "cifar10", "synthetic", "nasbench201"] = "digits"
+    """Data, loss, metric and preprocessing; `synthetic` trains nothing and scores the architecture itself;
+    `nasbench201` looks it up in the benchmark's table."""
     data: str | Path | None = None
     """Folder with the data in torchvision's layout, on every node, or its URL in an object store (s3://...), from
     which each node fetches a copy once; digits and synthetic need none."""
@@ -185,7 +187,7 @@ class RunConfig:
     """Children after which the search ends (the paper trained 12,800)."""
     searcher: Literal["reinforce", "random"] = "reinforce"
     """What decides which architectures to try."""
-    space: Literal["convolutional"] = "convolutional"
+    space: Literal["convolutional", "nasbench201"] = "convolutional"
     """What an architecture may be."""
     reward: Literal["cubed-accuracy", "accuracy"] = "cubed-accuracy"
     """What the searcher learns from: the best of the last five validation accuracies, cubed as in the paper, or not."""
@@ -205,6 +207,8 @@ class RunConfig:
     """Who is told of each child"""
     convolutional: ConvolutionalSpace = field(default_factory=ConvolutionalSpace)
     """What a convolutional architecture may be"""
+    nasbench201: NasBench201Space = field(default_factory=NasBench201Space)
+    """What a network of NAS-Bench-201's cells may be"""
     reinforce: ReinforceOptions = field(default_factory=ReinforceOptions)
     """The controller, where the searcher is reinforce"""
 
@@ -244,11 +248,17 @@ class RunConfig:
                 f"the reward {self.reward!r} does not judge the {self.measure} of the task {name!r}; use"
                 f" {' or '.join(fitting)}"
             )
+        task.check_budget(self.budget)
+        if name == "nasbench201" and self.search_space != NasBench201Space():
+            raise ValueError(
+                "the task 'nasbench201' knows the benchmark's own networks only: use the space 'nasbench201' and leave"
+                f" its options as they are, got {self.search_space}"
+            )
 
     def _check_shared_processes(self) -> None:
         shared = self.topology.workers_per_process
         alone = {
-            "`task` other than synthetic": self.task.task != "synthetic",
+            "`task` that trains": TASKS[self.task.task].trains,
             "`child_faults`": bool(self.task.faults),
             "`child_timeout`": self.failures.child_timeout is not None,
             "`recycle_after`": self.failures.recycle_after is not None,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 
+from child_trainer.tasks.summaries import TASKS
 from cluster.config import RunConfig
 from cluster.evaluator import InProcessEvaluator
 from cluster.ledger import Ledger
@@ -27,7 +28,7 @@ def check_locally(config: RunConfig) -> bool:
     Raises:
         PlacementError: if it asks for more than there are.
     """
-    gpus = _num_gpus() if config.topology.gpus_per_child or config.task.task != "synthetic" else 0
+    gpus = _num_gpus() if config.topology.gpus_per_child or TASKS[config.task.task].trains else 0
     return gpus_per_child(config.topology, gpus, can_grow=False) > 0
 
 
