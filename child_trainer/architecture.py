@@ -49,11 +49,11 @@ class Node:
 
 @lru_cache(maxsize=4096)
 def _label(op: str, attributes: tuple[tuple[str, Value], ...]) -> tuple[str, tuple[tuple[str, str], ...]]:
-    given = dict(attributes)
+    given: dict[str, Any] = dict(attributes)
     known = sorted(OPERATIONS[op].attributes.items())
     # Through the attribute's type, so that a rate of 1 and of 1.0 are the same rate; and so are 0.0 and -0.0.
-    values = [(name, a.of, a.of(given.get(name, a.default))) for name, a in known]
-    return op, tuple((name, json.dumps(value or kind())) for name, kind, value in values)
+    values = [(name, a.of(given.get(name, a.default)) or a.of()) for name, a in known]
+    return op, tuple((name, json.dumps(value)) for name, value in values)
 
 
 def node(name: str, op: str, inputs: Sequence[str] | str, **attributes: Value) -> Node:

@@ -20,7 +20,7 @@ from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.pool.supervision import Rules
 from cluster.remote.storage import is_url
 from controller.reward import REWARDS
-from controller.searchers.options import ReinforceOptions
+from controller.searchers.options import EvolutionOptions, LocalSearchOptions, ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.nasbench201 import NasBench201Space
@@ -59,6 +59,11 @@ class TaskOptions:
     def faults(self) -> Mapping[str, float]:
         """The rehearsed faults and their probabilities."""
         return parse_faults(self.child_faults)
+
+    @property
+    def instant(self) -> bool:
+        """Whether a child takes no time and can come to no harm."""
+        return not (TASKS[self.task].trains or self.child_seconds or self.faults)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.child_seconds) and self.child_seconds >= 0):
@@ -185,7 +190,7 @@ class RunConfig:
     """Run in this one process, without Ray."""
     max_children: int = 12_800
     """Children after which the search ends (the paper trained 12,800)."""
-    searcher: Literal["reinforce", "random"] = "reinforce"
+    searcher: Literal["reinforce", "random", "evolution", "local-search"] = "reinforce"
     """What decides which architectures to try."""
     space: Literal["convolutional", "nasbench201"] = "convolutional"
     """What an architecture may be."""
@@ -211,6 +216,10 @@ class RunConfig:
     """What a network of NAS-Bench-201's cells may be"""
     reinforce: ReinforceOptions = field(default_factory=ReinforceOptions)
     """The controller, where the searcher is reinforce"""
+    evolution: EvolutionOptions = field(default_factory=EvolutionOptions)
+    """The population, where the searcher is evolution"""
+    local_search: LocalSearchOptions = field(default_factory=LocalSearchOptions)
+    """The climbs, where the searcher is local-search"""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_children <= MOST_CHILDREN:
