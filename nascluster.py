@@ -17,6 +17,7 @@ from controller.searchers.random import RandomSearch
 from controller.searchers.reinforce import Reinforce
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.recurrent import RecurrentSpace
 from ps.client import GrpcStore
 from ps.consistency import Consistency
 from ps.local import LocalStore
@@ -48,6 +49,7 @@ __all__ = [
     "Proposal",
     "Push",
     "RandomSearch",
+    "RecurrentSpace",
     "Reinforce",
     "ReinforceOptions",
     "RunConfig",

@@ -1,6 +1,5 @@
 """Train one architecture by hand: `python -m child_trainer ARCHITECTURE.json`, the debugger of every bad child."""
 
-import argparse
 import json
 import signal
 import sys
@@ -8,24 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
-from child_trainer.architecture import Architecture
 from child_trainer.checkpoint import Checkpoint, CheckpointError, Identity, identity
 from child_trainer.checkpoint_file import CheckpointFile
+from child_trainer.command_line import chosen_budget, chosen_language, make_parser, read_architecture
 from child_trainer.drawing import draw
-from child_trainer.outcome import Budget, Cause, Outcome
+from child_trainer.outcome import Cause, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.task import OnEpoch
 from child_trainer.train import train
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage above it: `--help` has that."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,17 +25,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 if the child failed, 2 on bad input, 128 and the signal's number if one stopped it.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
-        architecture = _read(options.architecture)
-        budget = _budget(options)
+        architecture = read_architecture(options.architecture)
+        budget, language = chosen_budget(options), chosen_language(options)
         if options.task in TASKS:  # another one is refused below, with what there is
             TASKS[options.task].check_budget(budget)
         device = _device(options.device, options.task)
         split = options.seed if options.split_seed is None else options.split_seed
         child = identity(architecture, options.task, budget, seed=options.seed, device=device)
         checkpoints = _checkpoints(options.checkpoint, child)
-        task = load_task(options.task, data=options.data, seed=split, device=device, download=options.download)
+        task = load_task(
+            options.task,
+            data=options.data,
+            seed=split,
+            device=device,
+            download=options.download,
+            language=language,
+        )
     except ValueError as error:
         return _refuse(str(error))
     if not options.json:
@@ -72,77 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"the same command goes on from {options.checkpoint}", file=sys.stderr)
         return 128 + signals[0]
     return 1 if outcome.failure else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    default = Budget()
-    parser = _Parser(
-        prog="python -m child_trainer",
-        description="Train one architecture and print what came of it.",
-        epilog="Tasks: " + "; ".join(f"{name} ({task.what})" for name, task in TASKS.items()) + ".",
-    )
-    add = parser.add_argument
-    add(
-        "architecture",
-        type=Path,
-        metavar="ARCHITECTURE.json",
-        help="an architecture, or what `nascluster best NAME --json` prints",
-    )
-    add("--task", default="digits", metavar="NAME", help=f"{', '.join(TASKS)} (default: digits)")
-    add("--epochs", type=int, default=3, metavar="N", help="passes over the training data (default: 3)")
-    add("--seed", type=int, default=1, metavar="N", help="of the split, the weights and the order (default: 1)")
-    add("--split-seed", type=int, metavar="N", help="of the split alone (default: the seed)")
-    add("--data", type=Path, metavar="DIR", help="folder with the images, laid out as torchvision does")
-    add("--download", action="store_true", help="fetch into --data what is missing there")
-    add("--batch-size", type=int, default=default.batch_size, metavar="N", help="images a step (default: %(default)s)")
-    add(
-        "--learning-rate",
-        type=float,
-        default=default.learning_rate,
-        metavar="X",
-        help="step size, unless the architecture has its own (default: %(default)s)",
-    )
-    for name, what in (("--weight-decay", "L2 penalty"), ("--momentum", "Nesterov momentum")):
-        usual = getattr(default, name[2:].replace("-", "_"))
-        add(name, type=float, default=usual, metavar="X", help=f"{what} (default: %(default)s)")
-    add("--train-fraction", type=float, default=1.0, metavar="F", help="share of the training data to use (default: 1)")
-    add("--device", choices=("cpu", "cuda", "auto"), default="auto", help="where to train (default: auto)")
-    add(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="save the training here after each epoch and on Ctrl-C, and go on from it if it is there",
-    )
-    add("--json", action="store_true", help="print the outcome as one line of JSON and nothing else")
-    return parser
-
-
-def _read(path: Path) -> Architecture:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); give a JSON file with an architecture") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8; give a JSON file with an architecture") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from error
-    except RecursionError as error:
-        raise ValueError(f"{path} is nested too deeply to be an architecture") from error
-    # What `nascluster best --json` prints will do as well.
-    return Architecture.from_json(data["architecture"] if isinstance(data, dict) and "architecture" in data else data)
-
-
-def _budget(options: argparse.Namespace) -> Budget:
-    return Budget(
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        momentum=options.momentum,
-        train_fraction=options.train_fraction,
-    )
 
 
 def _checkpoints(path: Path | None, child: Identity) -> CheckpointFile | None:
@@ -206,7 +133,8 @@ def _report(outcome: Outcome) -> None:
         return
     size = "" if outcome.parameters is None else f", {outcome.parameters:,} parameters"
     work = "" if outcome.flops is None else f", {outcome.flops / 1e6:,.1f} MFLOPs a forward pass"
-    print(f"\nbest {outcome.metric:.4f} after {len(outcome.curve)} epochs in {outcome.seconds:.1f} s{size}{work}")
+    best = f"best {outcome.measure} {outcome.metric:.4f}"
+    print(f"\n{best} after {len(outcome.curve)} epochs in {outcome.seconds:.1f} s{size}{work}")
 
 
 def _refuse(message: str) -> int:

@@ -5,19 +5,21 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from child_trainer.network import ImageProblem
-
 
 def parameters(network: nn.Module) -> int:
     """How many trainable numbers the network has."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def flops(network: nn.Module, task: ImageProblem) -> int:
-    """Floating-point operations of one forward pass on one image; a multiply-add counts as two.
+def flops(network: nn.Module, *example: object) -> int:
+    """Floating-point operations of one forward pass on one example; a multiply-add counts as two.
 
     Counts convolutions and matrix products, which PyTorch's counter knows; everything else is small beside
     them. Runs on the `meta` device, so that nothing is computed, and leaves the network as it was.
+
+    Args:
+        network: on any device.
+        example: what its `forward` takes, the tensors on the `meta` device.
     """
     state = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
     was_training = network.training
@@ -25,7 +27,7 @@ def flops(network: nn.Module, task: ImageProblem) -> int:
     network.eval()
     try:
         with counter, torch.no_grad():
-            functional_call(network, state, torch.empty((1, *task.input_shape), device="meta"))
+            functional_call(network, state, example)
     finally:
         network.train(was_training)
     return counter.get_total_flops()

@@ -98,6 +98,15 @@ def build_cell(
     """One step of a recurrent cell (spec §2.1): `x [B, input_size], h, c [B, hidden_size] -> (h, c)` or `(h,)`.
 
     Raises:
+        InvalidArchitecture: as `cell_on_meta` does.
+    """
+    return _materialise(cell_on_meta(architecture, input_size, hidden_size), generator)
+
+
+def cell_on_meta(architecture: Architecture, input_size: int, hidden_size: int) -> Graph:
+    """The same without memory for its weights: to know its shapes and sizes.
+
+    Raises:
         InvalidArchitecture: it is feed-forward, a node cannot take what reaches it, or a next state does not
             have the hidden size.
     """
@@ -109,7 +118,7 @@ def build_cell(
     for name, shape in zip(live.outputs, shapes, strict=True):
         if shape != (hidden_size,):
             raise InvalidArchitecture(f"output {name!r} has shape {shape}; a next state must be ({hidden_size},)")
-    return _materialise(graph, generator)
+    return graph
 
 
 def _freed_after(nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -48,7 +48,7 @@ class Budget:
     epochs: int = 50
     """Passes over the training data (the paper: 50)."""
     batch_size: int = 128
-    """Images per step (the paper does not say)."""
+    """Images per step, or streams of text side by side (the paper does not say)."""
     train_fraction: float = 1.0
     """Share of the training data that is used, in (0, 1]; validation data is never reduced."""
     learning_rate: float = 0.1

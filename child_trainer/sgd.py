@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from child_trainer.augment import Augmentation
+from child_trainer.fitting import global_generator, make_optimizer, run_epochs
 from child_trainer.outcome import Budget
 from child_trainer.sgd_state import SgdState
 from child_trainer.tasks.task import Diverged, Progress
@@ -84,21 +85,18 @@ def fit(
     # Channels last is the layout that convolutions compute in: about a fifth faster on a CPU.
     network.to(training.labels.device)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (missing in PyTorch's stub)
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=budget.learning_rate,
-        momentum=budget.momentum,
-        weight_decay=budget.weight_decay,
-        nesterov=budget.momentum > 0,
+    state = SgdState(
+        network,
+        make_optimizer(network, budget),
+        training.labels,
+        order=generator,
+        others=_drawn_from(augment, training.labels.device),
     )
-    state = SgdState(network, optimizer, generator, _drawn_from(augment, training.labels.device), training.labels)
-    progress.resume(state)
-    for epoch in range(len(progress.curve) + 1, budget.epochs + 1):
-        loss = _train_epoch(state, training, budget.batch_size, augment, progress)
-        if not loss.isfinite():
-            raise Diverged(f"the training loss is {loss.item()} in epoch {epoch}")
-        if progress.finished_epoch(evaluate(network)):
-            return
+
+    def train_epoch(epoch: int) -> Tensor:
+        return _train_epoch(state, training, budget.batch_size, augment, progress)
+
+    run_epochs(state, budget.epochs, progress, train_epoch, lambda: evaluate(network))
 
 
 def accuracy(network: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]) -> float:
@@ -125,9 +123,8 @@ def accuracy(network: nn.Module, images: Images, prepare: Callable[[Tensor], Ten
 
 def _drawn_from(augment: Callable[[Tensor], Tensor], device: torch.device) -> dict[str, torch.Generator]:
     """The generators that a step draws from: the augmentation's, and the device's global one, which dropout uses."""
-    everywhere = torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
     own = {"augmentation": augment.generator} if isinstance(augment, Augmentation) else {}
-    return {"global": everywhere, **own}
+    return {"global": global_generator(device), **own}
 
 
 def _train_epoch(

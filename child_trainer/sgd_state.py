@@ -18,45 +18,53 @@ class SgdState:
     Args:
         network: on its device, in the memory format that it is trained in.
         optimizer: of its parameters.
-        order: draws the order of each epoch.
+        data: what the network is trained on, or what tells it from other data, in its order.
+        order: draws the order of each epoch, if there is one.
         others: by name, the other generators that a step draws from.
-        labels: of the training images, in their order.
+        carried: by name, what a step hands on to the next one of its epoch, as the first one is to find it.
     """
 
     def __init__(
         self,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        order: Generator,
+        data: Tensor,
+        *,
+        order: Generator | None = None,
         others: Mapping[str, Generator],
-        labels: Tensor,
+        carried: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.network = network
         self.optimizer = optimizer
         self.order = order
-        self.loss = torch.zeros((), device=labels.device)
+        self.loss = torch.zeros((), device=data.device)
         """The sum of this epoch's losses so far."""
+        self.carried = dict(carried or {})
+        """What the last step has handed on."""
         self._others = others
-        self._labels = labels
-        self._epoch_order = order.get_state()
+        self._data = data
+        self._first_carried = dict(self.carried)
+        self._epoch_order = order and order.get_state()
 
     def next_epoch(self) -> None:
         """Nothing of the next epoch has happened, its order included."""
         self.loss = torch.zeros_like(self.loss)
-        self._epoch_order = self.order.get_state()
+        self.carried = dict(self._first_carried)
+        self._epoch_order = self.order and self.order.get_state()
 
     def fingerprint(self) -> str:
-        """Of the labels: another split, or a part of another size, has others."""
-        return hashlib.sha256(self._labels.cpu().numpy().tobytes()).hexdigest()[:16]
+        """Of the data: another split, or a part of another size, has another."""
+        return hashlib.sha256(self._data.cpu().numpy().tobytes()).hexdigest()[:16]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, buffers, optimizer state, the loss, and the generators' states (`[N]` uint8, on the CPU).
+        """Weights, buffers, optimizer state, loss, what is carried, generators' states (`[N]` uint8 on the CPU).
 
         The order's generator is given as it was before it drew this epoch's order, so that it can draw it again.
         """
         return {
             "loss": self.loss,
-            "generator/order": self._epoch_order,
+            **({} if self._epoch_order is None else {"generator/order": self._epoch_order}),
+            **{f"carried/{name}": tensor for name, tensor in self.carried.items()},
             **{f"generator/{name}": generator.get_state() for name, generator in self._others.items()},
             **{f"network/{name}": tensor for name, tensor in self.network.state_dict().items()},
             **{
@@ -70,9 +78,12 @@ class SgdState:
         """Take over what `tensors` gave, on a network that has not been trained yet; see `Resumable`."""
         self._check(tensors)
         self.loss.copy_(tensors["loss"])
-        for name, generator in {"order": self.order, **self._others}.items():
+        own = {} if self.order is None else {"order": self.order}
+        for name, generator in {**own, **self._others}.items():
             generator.set_state(tensors[f"generator/{name}"])
-        self._epoch_order = self.order.get_state()
+        self._epoch_order = self.order and self.order.get_state()
+        # To each tensor its own device: what was saved on one may be restored on another.
+        self.carried = {name: t.clone().copy_(tensors[f"carried/{name}"]) for name, t in self.carried.items()}
         for name, tensor in self.network.state_dict().items():
             tensor.copy_(tensors[f"network/{name}"])
         for name, parameter, key in self._optimized(tensors):

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
 from child_trainer.tasks.faults import parse_faults
 from child_trainer.tasks.summaries import TASKS
@@ -24,6 +25,7 @@ from controller.searchers.options import EvolutionOptions, LocalSearchOptions, R
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.nasbench201 import NasBench201Space
+from controller.spaces.recurrent import RecurrentSpace
 from ps.consistency import Consistency
 
 T = TypeVar("T")
@@ -41,12 +43,15 @@ MOST_CHILDREN = 1_000_000_000
 class TaskOptions:
     """What children are trained on."""
 
-    task: Literal["digits", "fashion-mnist", "cifar10", "synthetic", "nasbench201"] = "digits"
+    task: Literal["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic", "nasbench201"] = (
+        "digits"
+    )
     """Data, loss, metric and preprocessing; `synthetic` trains nothing and scores the architecture itself;
     `nasbench201` looks it up in the benchmark's table."""
     data: str | Path | None = None
-    """Folder with the data in torchvision's layout, on every node, or its URL in an object store (s3://...), from
-    which each node fetches a copy once; digits and synthetic need none."""
+    """Folder with the data on every node (images in torchvision's layout; texts as train.txt, valid.txt and test.txt),
+    or its URL in an object store (s3://...), from which each node fetches a copy once; digits, text and synthetic need
+    none."""
     download: bool = False
     """Download the data into the folder first if it is not there."""
     child_seconds: float = 0.0
@@ -54,6 +59,8 @@ class TaskOptions:
     child_faults: str = ""
     """Faults that synthetic children rehearse: FAULT=PROBABILITY,... of crashed (a segmentation fault), hang,
     out_of_memory and diverged."""
+    language: LanguageOptions = field(default_factory=LanguageOptions)
+    """What a language model is around its cell"""
 
     @property
     def faults(self) -> Mapping[str, float]:
@@ -192,10 +199,11 @@ class RunConfig:
     """Children after which the search ends (the paper trained 12,800)."""
     searcher: Literal["reinforce", "random", "evolution", "local-search"] = "reinforce"
     """What decides which architectures to try."""
-    space: Literal["convolutional", "nasbench201"] = "convolutional"
+    space: Literal["convolutional", "recurrent", "nasbench201"] = "convolutional"
     """What an architecture may be."""
-    reward: Literal["cubed-accuracy", "accuracy"] = "cubed-accuracy"
-    """What the searcher learns from: the best of the last five validation accuracies, cubed as in the paper, or not."""
+    reward: Literal["cubed-accuracy", "accuracy", "perplexity"] = "cubed-accuracy"
+    """What the searcher learns from: the best of the last five validation accuracies, cubed as in the paper, or not;
+    or, of language models, 80 divided by the square of the best of the last five validation perplexities."""
     task: TaskOptions = field(default_factory=TaskOptions)
     """What children are trained on"""
     budget: Budget = field(default_factory=Budget)
@@ -212,6 +220,8 @@ class RunConfig:
     """Who is told of each child"""
     convolutional: ConvolutionalSpace = field(default_factory=ConvolutionalSpace)
     """What a convolutional architecture may be"""
+    recurrent: RecurrentSpace = field(default_factory=RecurrentSpace)
+    """What a recurrent cell may be"""
     nasbench201: NasBench201Space = field(default_factory=NasBench201Space)
     """What a network of NAS-Bench-201's cells may be"""
     reinforce: ReinforceOptions = field(default_factory=ReinforceOptions)

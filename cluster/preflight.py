@@ -142,6 +142,7 @@ def check_data(options: TaskOptions) -> None:
         download=options.download,
         child_seconds=options.child_seconds,
         faults=options.faults,
+        language=options.language,
     )
 
 

@@ -1,13 +1,16 @@
 """The named runs. Each is a function that gives a configuration; the command line may change any part of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
+from child_trainer.tasks.summaries import TEXTS
 from cluster.config import RunConfig, TaskOptions, Topology
 from controller.searchers.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.recurrent import RecurrentSpace
 
 
 def digits() -> RunConfig:
@@ -61,6 +64,58 @@ def zoph2017_cifar10() -> RunConfig:
     return RunConfig(task=TaskOptions(task="cifar10"))
 
 
+def text_rnn() -> RunConfig:
+    """Recurrent cells on the prose of Python's own manual: a whole search in minutes on two cores, no download."""
+    return RunConfig(
+        max_children=48,
+        space="recurrent",
+        reward="perplexity",
+        task=TaskOptions(
+            task="text",
+            language=LanguageOptions(
+                cell_layers=1,
+                hidden_size=32,
+                max_vocabulary=1000,
+                embedding_dropout=0.0,
+                variational_dropout=0.0,
+                unroll=20,
+            ),
+        ),
+        budget=replace(TEXTS, epochs=3, learning_rate=4.0),
+        topology=Topology(replicas=2, shards=2, children=4),
+        # Small cells are told apart in three epochs already.
+        recurrent=RecurrentSpace(base=4),
+        reinforce=ReinforceOptions(controller_learning_rate=0.006),
+    )
+
+
+def wikitext2_rnn() -> RunConfig:
+    """Recurrent cells on WikiText-2, at a budget for one machine."""
+    return RunConfig(
+        max_children=256,
+        space="recurrent",
+        reward="perplexity",
+        task=TaskOptions(
+            task="wikitext2", language=LanguageOptions(target_parameters=4_000_000, max_vocabulary=10_000)
+        ),
+        budget=replace(TEXTS, epochs=2, train_fraction=0.1),
+        topology=Topology(replicas=4, shards=4, children=4),
+        reinforce=ReinforceOptions(controller_learning_rate=0.003),
+    )
+
+
+def zoph2017_ptb() -> RunConfig:
+    """The paper's search on Penn Treebank: 400 replicas of one child each, ten gradients an update, 35 epochs."""
+    return RunConfig(
+        space="recurrent",
+        reward="perplexity",
+        task=TaskOptions(task="ptb"),
+        budget=replace(TEXTS, epochs=35),
+        topology=Topology(replicas=400, children=1, accumulate=10),
+        reinforce=ReinforceOptions(controller_learning_rate=0.0005),
+    )
+
+
 def synthetic() -> RunConfig:
     """Children that only compute a known function of their architecture: rehearsals and tests of a cluster."""
     return RunConfig(
@@ -103,6 +158,9 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "fashion-mnist": fashion_mnist,
     "cifar10": cifar10,
     "zoph2017-cifar10": zoph2017_cifar10,
+    "text-rnn": text_rnn,
+    "wikitext2-rnn": wikitext2_rnn,
+    "zoph2017-ptb": zoph2017_ptb,
     "synthetic": synthetic,
     "nasbench201": nasbench201,
     "rehearsal": rehearsal,

@@ -1,8 +1,11 @@
 """What a run has to say when it ends, as text."""
 
 import shlex
+from dataclasses import asdict
 
 from child_trainer.drawing import draw
+from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Measure
 from cluster.config import RunConfig
 from cluster.node_data import data_folder
 from cluster.progress import duration, failures, metric_name, number
@@ -27,7 +30,21 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
     }
     if options.data is not None:
         flags["data"] = shlex.quote(str(data_folder(options.data)))
-    return f"python -m child_trainer {file} " + " ".join(f"--{flag} {value}" for flag, value in flags.items())
+    if config.measure is Measure.PERPLEXITY:
+        flags |= _language_flags(options.language)
+    words = [f"--{flag}" if value is True else f"--{flag} {value}" for flag, value in flags.items()]
+    return f"python -m child_trainer {file} {' '.join(words)}"
+
+
+def _language_flags(language: LanguageOptions) -> dict[str, object]:
+    flags = {
+        name.replace("_", "-"): value
+        for name, value in asdict(language).items()
+        if value is not None and value is not False
+    }
+    if language.hidden_size is not None:
+        del flags["target-parameters"]  # only the width is taken then
+    return flags
 
 
 def best_lines(status: Status) -> list[str]:

@@ -46,6 +46,7 @@ class Trainer:
             device=self._device,
             child_seconds=options.child_seconds,
             faults=options.faults,
+            language=options.language,
         )
 
     def train(

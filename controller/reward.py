@@ -20,6 +20,15 @@ def cubed_accuracy(outcome: Outcome) -> float:
     return accuracy(outcome) ** 3
 
 
+PERPLEXITY_SCALE = 80.0
+"""The paper's c: a perplexity of c earns 1 / c."""
+
+
+def perplexity(outcome: Outcome) -> float:
+    """c / perplexity^2, of the best of the last five validation epochs (Zoph & Le 2017, section 4.2; spec §2.3)."""
+    return FAILED if outcome.metric is None else PERPLEXITY_SCALE / outcome.metric**2
+
+
 @dataclass(frozen=True, slots=True)
 class Reward:
     """A way to judge an outcome.
@@ -36,6 +45,10 @@ class Reward:
 _shares = (Measure.ACCURACY, Measure.SCORE)
 
 REWARDS: Mapping[str, Reward] = MappingProxyType(
-    {"cubed-accuracy": Reward(cubed_accuracy, _shares), "accuracy": Reward(accuracy, _shares)}
+    {
+        "cubed-accuracy": Reward(cubed_accuracy, _shares),
+        "accuracy": Reward(accuracy, _shares),
+        "perplexity": Reward(perplexity, (Measure.PERPLEXITY,)),
+    }
 )
-"""Every reward by its name; that of a measure without another is the first that takes it."""
+"""Every reward by its name."""

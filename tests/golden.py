@@ -1,4 +1,4 @@
-"""The published golden network of spec §1.7 as a table, and the same table as an architecture."""
+"""The published golden network of spec §1.7 as a table and as an architecture, and the published cell as its tokens."""
 
 from child_trainer.architecture import Architecture, Node, node
 
@@ -53,3 +53,15 @@ def architecture(layers: tuple[Layer, ...] = GOLDEN_LAYERS, strides: tuple[int, 
     loose = tuple(i for i in range(1, len(layers) + 1) if i not in read)
     output = gather("features", loose)
     return Architecture("feedforward", tuple(nodes), (output,))
+
+
+GOLDEN_CELL = (
+    *(1, 2), *(1, 3), *(1, 2), *(0, 3), *(1, 1), *(1, 2), *(1, 1), *(1, 2),
+    *(0, 1), *(1, 1), *(0, 1), *(1, 2),
+    *(0, 0), *(1, 1),
+    *(0, 1),
+    *(1, 1),
+    *(12, 8),
+)  # fmt: skip
+"""The published cell of spec §2.2 as tokens of the recurrent space of base 8: combination and activation of each node,
+level by level, and of the injection; the node that gives the next c, and the one where the last c comes in."""

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Measure
 from child_trainer.tasks import nasbench201
 from child_trainer.tasks.faults import check_faults
 from child_trainer.tasks.summaries import TASKS
@@ -22,6 +24,11 @@ TABLES: Mapping[str, Callable[[Path | None], Table]] = MappingProxyType({"nasben
 NO_FAULTS: Mapping[str, float] = MappingProxyType({})
 """Nothing is rehearsed."""
 
+USUAL_LANGUAGE = LanguageOptions()
+
+TEXTS = tuple(name for name, task in TASKS.items() if task.measure is Measure.PERPLEXITY)
+"""The tasks of language modelling."""
+
 
 def check_task(
     name: str,
@@ -30,8 +37,9 @@ def check_task(
     download: bool = False,
     child_seconds: float = 0.0,
     faults: Mapping[str, float] = NO_FAULTS,
+    language: LanguageOptions = USUAL_LANGUAGE,
 ) -> None:
-    """Make sure, before anything is started, that `load_task` would succeed; loads no images.
+    """Make sure, before anything is started, that `load_task` would succeed; loads no images and trains nothing.
 
     With `download`, what is missing is fetched now, so that no worker has to.
 
@@ -44,11 +52,15 @@ def check_task(
         from child_trainer.tasks import torchvision_images
 
         torchvision_images.check(name, data, download=download)
-    if name in TABLES:
+    elif name in TEXTS:
+        from child_trainer.tasks import language as texts
+
+        texts.check(name, data, language)
+    elif name in TABLES:
         load_table(name, data=data)
 
 
-def load_task(
+def load_task(  # noqa: PLR0913  (all but the first are options)
     name: str,
     *,
     data: Path | None = None,
@@ -57,17 +69,19 @@ def load_task(
     download: bool = False,
     child_seconds: float = 0.0,
     faults: Mapping[str, float] = NO_FAULTS,
+    language: LanguageOptions = USUAL_LANGUAGE,
 ) -> Task:
-    """The task, its images already on the device.
+    """The task, its data already on the device.
 
     Args:
         name: one of `TASKS`.
-        data: the folder with the images, in torchvision's layout; tasks that need none ignore it.
-        seed: of the split into training and validation images.
-        device: where the images are to stay, as PyTorch names it.
+        data: the folder with the images, in torchvision's layout, or with the texts; tasks that need none ignore it.
+        seed: of the split into training and validation images; texts are split already.
+        device: where the data is to stay, as PyTorch names it.
         download: fetch what is missing in `data`.
         child_seconds: how long a child of the synthetic task pretends to train.
         faults: how probable each rehearsed fault of the synthetic task is (`faults.parse_faults` reads them).
+        language: the model around a recurrent cell, and the vocabulary.
 
     Raises:
         TaskError: as `check_task` does.
@@ -81,6 +95,10 @@ def load_task(
         from child_trainer.tasks import digits
 
         return digits.load(seed).to(device)
+    if name in TEXTS:
+        from child_trainer.tasks import language as texts
+
+        return texts.load(name, data, language).to(device)
     from child_trainer.tasks import torchvision_images
 
     return torchvision_images.load(name, data, seed, download=download).to(device)
@@ -93,7 +111,7 @@ def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "I
         TaskError: the name is unknown, the task has no test images, or its data is not there or corrupt.
     """
     check_options(name, 0.0, NO_FAULTS)
-    if not TASKS[name].trains:
+    if not TASKS[name].trains or name in TEXTS:
         raise TaskError(f"the task {name!r} has no test images")
     if name == "digits":
         from child_trainer.tasks import digits

@@ -1,8 +1,5 @@
 """Image classification: data that stays on the device, and how a child is trained on it (spec §1.6)."""
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -11,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from child_trainer import augment, cost, sgd
-from child_trainer.architecture import Architecture, InvalidArchitecture
+from child_trainer.architecture import Architecture
+from child_trainer.fitting import own_randomness, with_hyperparameters
 from child_trainer.network import build
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import derive
@@ -97,13 +95,16 @@ class ImageTask:
         from generators of this child's own; the global one, which dropout uses, is put back afterwards. It can be
         interrupted before any step and continued, to the bit.
         """
-        settings = _with_hyperparameters(budget, architecture)
+        settings = with_hyperparameters(budget, architecture)
         network = build(architecture, self, generator=torch.Generator().manual_seed(derive(seed, "weights")))
-        progress.parameters, progress.flops = cost.parameters(network), cost.flops(network, self)
+        progress.parameters, progress.flops = (
+            cost.parameters(network),
+            cost.flops(network, torch.empty((1, *self.input_shape), device="meta")),
+        )
         order = torch.Generator(device).manual_seed(derive(seed, "order"))
         changes = torch.Generator(device).manual_seed(derive(seed, "augmentation"))
         validation = self.validation.to(device)
-        with _own_randomness(derive(seed, "dropout"), device):
+        with own_randomness(derive(seed, "dropout"), device):
             sgd.fit(
                 network,
                 self.training.first(budget.train_fraction).to(device),
@@ -119,28 +120,3 @@ def carve(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]:
     """Disjoint random parts of the given sizes, each in random order; the same seed gives the same parts."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(derive(seed, "split")))
     return [Images(images.pixels[part], images.labels[part]) for part in order[: sum(sizes)].split(list(sizes))]
-
-
-def _with_hyperparameters(budget: Budget, architecture: Architecture) -> Budget:
-    own = dict(architecture.hyperparameters)
-    rate = own.pop("learning_rate", budget.learning_rate)
-    if own:
-        raise InvalidArchitecture(f"training knows the hyperparameter 'learning_rate' only, got {min(own)!r}")
-    if not (math.isfinite(rate) and rate > 0):
-        raise InvalidArchitecture(f"the hyperparameter 'learning_rate' must be a positive number, got {rate!r}")
-    return replace(budget, learning_rate=rate)
-
-
-@contextmanager
-def _own_randomness(seed: int, device: str) -> Iterator[None]:
-    """The global generators seeded inside and restored outside; convolutions that repeat bit for bit."""
-    gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=gpus),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-    ):
-        torch.default_generator.manual_seed(seed)
-        for gpu in gpus:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(seed)
-        yield

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from child_trainer.architecture import Kind
+from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
+
+IMAGES = Budget(epochs=3)
+TEXTS = Budget(epochs=3, batch_size=20, learning_rate=1.0, weight_decay=0.0, momentum=0.0)
+"""What a child is usually given that is trained by hand: that of texts as Zaremba et al. 2014 train, with plain SGD."""
+
+MEDIUM, SMALL = LanguageOptions(), LanguageOptions(hidden_size=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +23,8 @@ class Summary:
         what: the task, in a few words.
         kinds: of architectures that it can judge.
         measure: what its metric is.
+        usual: the budget of a child that is trained by hand, unless told otherwise.
+        language: the model around a cell, likewise.
         trains: whether it builds and trains networks, for which a process needs PyTorch, memory and perhaps a GPU.
         epochs: the only budget that it can answer for; `None`: any.
     """
@@ -23,6 +32,8 @@ class Summary:
     what: str
     kinds: tuple[Kind, ...]
     measure: Measure
+    usual: Budget = IMAGES
+    language: LanguageOptions = MEDIUM
     trains: bool = True
     epochs: int | None = None
 
@@ -39,9 +50,22 @@ TASKS: Mapping[str, Summary] = MappingProxyType(
         ),
         "fashion-mnist": Summary("Fashion-MNIST, 28 x 28 pixels, from --data", ("feedforward",), Measure.ACCURACY),
         "cifar10": Summary("CIFAR-10, 32 x 32 pixels in colour, from --data", ("feedforward",), Measure.ACCURACY),
+        "ptb": Summary(
+            "Penn Treebank, from --data: the next word, word by word", ("recurrent",), Measure.PERPLEXITY, TEXTS
+        ),
+        "wikitext2": Summary(
+            "WikiText-2, from --data: the next word, word by word", ("recurrent",), Measure.PERPLEXITY, TEXTS
+        ),
+        "text": Summary(
+            "the prose of Python's own manual: the next word; needs no download",
+            ("recurrent",),
+            Measure.PERPLEXITY,
+            TEXTS,
+            SMALL,
+        ),
         "synthetic": Summary(
             "a known function of the architecture, at once; trains nothing",
-            ("feedforward",),
+            ("feedforward", "recurrent"),
             Measure.SCORE,
             trains=False,
         ),
@@ -49,6 +73,7 @@ TASKS: Mapping[str, Summary] = MappingProxyType(
             "NAS-Bench-201's CIFAR-10, a table from --data; trains nothing",
             ("feedforward",),
             Measure.ACCURACY,
+            Budget(epochs=12),
             trains=False,
             epochs=12,
         ),

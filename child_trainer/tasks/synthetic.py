@@ -5,10 +5,11 @@ For rehearsals: it shows a search, a cluster and its failures at thousands of ch
 
 import math
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from child_trainer.architecture import Architecture, InvalidArchitecture, Node
+from child_trainer.architecture import Architecture, Node
 from child_trainer.outcome import Budget, Measure
 from child_trainer.tasks.faults import check_faults, drawn_fault, strike
 from child_trainer.tasks.task import Progress
@@ -79,24 +80,55 @@ def _pretend(seconds: float, progress: Progress) -> None:
 
 
 def score(architecture: Architecture) -> float:
-    """How near a network is to a known best one, in [0, 1]; a uniformly random one gets about 0.3.
+    """How near an architecture is to a known best one, in [0, 1]; what no output depends on does not count.
 
-    The mean of four shares, over the convolutions that the output depends on: those 5 high, those 3 wide, those
-    with 48 filters, and the pairs that are right about their skip connection (each convolution reads the two
-    nearest before it and no others; what stands between two convolutions is looked through). 0 without convolutions.
+    Of a network the mean of four shares, over its convolutions: those 5 high, those 3 wide, those with 48 filters, and
+    the pairs that are right about their skip connection (each convolution reads the two nearest before it and no
+    others; what stands between two convolutions is looked through). 0 without convolutions; a uniformly random network
+    gets about 0.3.
 
-    Raises:
-        InvalidArchitecture: it is a recurrent cell.
+    Of a recurrent cell the mean of five: with a leaf for an operation that joins a linear map of x with something, and
+    an inner one for any other that joins values, except c, the leaves that add, the leaves that only a sigmoid reads,
+    the inner ones that multiply, those that only a tanh reads, and the operations on c that add. A share of none is 0;
+    a uniformly random cell gets about 0.4.
     """
-    if architecture.kind != "feedforward":
-        raise InvalidArchitecture(f"the synthetic task scores feedforward architectures, got a {architecture.kind} one")
-    reads = _reads(architecture)
-    convolutions = [n for n in _live(architecture) if n.op == "conv"]
+    return _cell_score(architecture) if architecture.kind == "recurrent" else _network_score(architecture)
+
+
+def _network_score(network: Architecture) -> float:
+    reads = _reads(network)
+    convolutions = [n for n in _live(network) if n.op == "conv"]
     if not convolutions:
         return 0.0
     wishes = {"height": BEST_HEIGHT, "width": BEST_WIDTH, "filters": BEST_FILTERS}
     met = [sum(n.attribute(name) == best for n in convolutions) / len(convolutions) for name, best in wishes.items()]
     return (sum(met) + _right_skips([reads[n.name] for n in convolutions])) / 4
+
+
+def _cell_score(cell: Architecture) -> float:
+    live = _live(cell)
+    readers: dict[str, set[str]] = defaultdict(set)
+    for n in live:
+        for source in n.inputs:
+            readers[source].add(n.op)
+    maps = {n.name for n in live if n.op == "linear" and n.inputs == ("x",)}
+    joins = [n for n in live if len(n.inputs) > 1]
+    leaves = [n for n in joins if maps.intersection(n.inputs)]
+    inner = [n for n in joins if not maps.intersection(n.inputs) and "c" not in n.inputs]
+    shares = (
+        _share(n.op == "add" for n in leaves),
+        _share(readers[n.name] == {"sigmoid"} for n in leaves),
+        _share(n.op == "multiply" for n in inner),
+        _share(readers[n.name] == {"tanh"} for n in inner),
+        _share(n.op == "add" for n in live if "c" in n.inputs),
+    )
+    return sum(shares) / len(shares)
+
+
+def _share(answers: Iterable[bool]) -> float:
+    """Of those that are true; 0 of none."""
+    known = list(answers)
+    return sum(known) / len(known) if known else 0.0
 
 
 def _live(architecture: Architecture) -> list[Node]:

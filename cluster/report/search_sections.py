@@ -27,7 +27,7 @@ from cluster.report.scale import axis, counted, short, time_unit
 from cluster.status import FIRST, Best
 from cluster.summary import training_command
 
-MOST_LAYERS = 40
+MOST_PLACES = 40
 """Decisions of one kind that are drawn."""
 
 COST_LABELS = {
@@ -222,11 +222,12 @@ def preference_section(facts: Facts) -> Markup:
         " the children of a window that took an option. Empty: the decision was not made."
     )
     kinds = dict.fromkeys(preference.kind for preference in facts.preferences)
-    groups = [_kind([p for p in facts.preferences if p.kind == kind]) for kind in kinds]
+    recurrent = facts.config.search_space.kind == "recurrent"
+    groups = [_kind([p for p in facts.preferences if p.kind == kind], recurrent=recurrent) for kind in kinds]
     return section("preferences", title, tag("p", note, class_="soft"), *groups)
 
 
-def _kind(found: Sequence[Preference]) -> Markup:
+def _kind(found: Sequence[Preference], *, recurrent: bool) -> Markup:
     first = found[0]
     heading = tag("h3", first.kind.replace("_", " "))
     options = max((preference.options for preference in found), key=len)
@@ -239,14 +240,21 @@ def _kind(found: Sequence[Preference]) -> Markup:
             class_="soft",
         )
     draw = bands if first.exclusive else strips
-    smalls = [draw(_where(p), p.options, p.shares) for p in found[:MOST_LAYERS]]
+    where = _node if recurrent else _layer
+    smalls = [draw(where(p), p.options, p.shares) for p in found[:MOST_PLACES]]
     rest = len(found) - len(smalls)
-    more = [tag("p", f"{rest} deeper layers are not drawn.", class_="open")] if rest else []
+    places = "nodes" if recurrent else "layers"
+    more = [tag("p", f"{rest} deeper {places} are not drawn.", class_="open")] if rest else []
     return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *more, class_="kind")
 
 
-def _where(preference: Preference) -> str:
+def _layer(preference: Preference) -> str:
     return f"layer {preference.layer}" if preference.layer else "the whole network"
+
+
+def _node(preference: Preference) -> str:
+    # By the number that the indices among a cell's options have: from 0.
+    return f"node {preference.layer - 1}" if preference.layer else "the whole cell"
 
 
 def cost_section(facts: Facts) -> Markup:

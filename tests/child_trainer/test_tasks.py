@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from child_trainer.architecture import Architecture, InvalidArchitecture, node
+from child_trainer.architecture import Architecture, node
 from child_trainer.outcome import Budget, Cause
 from child_trainer.sgd import Images, standardise
 from child_trainer.tasks.catalogue import check_task, load_task, load_test
@@ -14,7 +14,8 @@ from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.synthetic import SyntheticTask, score
 from child_trainer.tasks.task import TaskError
 from child_trainer.train import train
-from tests.golden import architecture, chained, densely_connected
+from controller.spaces.recurrent import RecurrentSpace
+from tests.golden import GOLDEN_CELL, architecture, chained, densely_connected
 
 
 def rows(images: Images) -> list[bytes]:
@@ -163,7 +164,7 @@ def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
 
 
 def test_the_catalogue_describes_every_task():
-    assert list(TASKS) == ["digits", "fashion-mnist", "cifar10", "synthetic", "nasbench201"]
+    assert list(TASKS) == ["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic", "nasbench201"]
     assert all(task.what for task in TASKS.values())
 
 
@@ -219,11 +220,63 @@ def test_a_child_pretends_to_train_for_its_seconds():
     assert late.failure.cause is Cause.TIMEOUT
 
 
-def test_a_cell_cannot_be_scored():
-    cell = Architecture("recurrent", (node("a", "tanh", "x"),), ("a",))
-    with pytest.raises(InvalidArchitecture, match="got a recurrent one"):
-        score(cell)
-    assert train(cell, SyntheticTask(), Budget(), seed=1).failure.cause is Cause.INVALID
+def cell(*, leaf=("add", "sigmoid"), inner=("multiply", "tanh"), inject="add", names="abdefgijkl") -> Architecture:
+    """Two leaves, joined; c comes in at the first leaf."""
+    w, u, p, q, x, y, joined, root, out, spare = names
+    nodes = (
+        node(w, "linear", "x", bias=False),
+        node(u, "linear", "h", bias=False),
+        node(p, leaf[0], (w, u)),
+        node(q, leaf[0], (u, w)),
+        node(x, leaf[1], p),
+        node(y, leaf[1], q),
+        node(joined, inject, (x, "c")),
+        node(root, inner[0], (joined, y)),
+        node(out, inner[1], root),
+        node(spare, "multiply", ("c", "c")),  # nobody reads it
+    )
+    return Architecture("recurrent", nodes[::-1], (out, p))
+
+
+def test_the_best_cell_scores_one_and_the_worst_zero():
+    assert score(cell()) == 1.0
+    assert score(cell(leaf=("multiply", "tanh"), inner=("add", "sigmoid"), inject="multiply")) == 0.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"leaf": ("multiply", "sigmoid")},
+        {"leaf": ("add", "relu")},
+        {"inner": ("add", "tanh")},
+        {"inner": ("multiply", "relu")},
+        {"inject": "maximum"},
+    ],
+)
+def test_each_property_of_a_cell_moves_its_score_by_a_fifth(change):
+    assert score(cell(**change)) == pytest.approx(0.8)
+
+
+def test_the_names_of_a_cells_nodes_do_not_count():
+    changed = {"leaf": ("add", "relu"), "inject": "multiply"}
+    assert score(cell(**changed)) == score(cell(**changed, names="lkjigfedba"))
+
+
+def test_the_score_of_the_published_cell_by_hand():
+    """Spec §2.2: 7 of 8 leaves add, 4 have a sigmoid; 4 of 7 inner nodes multiply, 5 have a tanh; c is added."""
+    expected = (7 / 8 + 4 / 8 + 4 / 7 + 5 / 7 + 1) / 5
+    assert score(RecurrentSpace().decode(GOLDEN_CELL)) == pytest.approx(expected)
+
+
+def test_an_identity_is_no_activation_and_a_cell_without_a_tree_scores_nothing():
+    nodes = [n for n in cell().nodes if n.op != "tanh"]
+    assert score(Architecture("recurrent", tuple(nodes), ("j",))) == pytest.approx(0.8)
+    assert score(Architecture("recurrent", (node("a", "tanh", "x"),), ("a",))) == 0.0
+
+
+def test_a_cell_is_trained_as_a_network_is():
+    outcome = train(cell(), SyntheticTask(), Budget(epochs=2), seed=1)
+    assert outcome.curve == (0.5, 0.75)
 
 
 def test_a_child_takes_less_than_a_millisecond():

@@ -284,6 +284,7 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--filter-heights", "--filter-widths", "--strides", "--num-filters", "--no-skip-connections", "--layer-types",
         "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",
         "--depth-interval", "--max-depth",
+        "--base", "--combinations", "--activations",
         "--controller-units", "--controller-layers", "--controller-init", "--controller-learning-rate",
         "--baseline-decay",
     }  # fmt: skip

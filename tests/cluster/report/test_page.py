@@ -1,5 +1,6 @@
 """The page: whole whatever the run, nothing in it that was not escaped, and of bounded size."""
 
+import io
 import json
 import re
 import sqlite3
@@ -12,14 +13,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from cluster.config import TaskOptions
+from cluster.config import RunConfig, TaskOptions, Topology
 from cluster.report.checklist import checklist
 from cluster.report.markup import tag
 from cluster.report.page import page
 from cluster.report.read import read_facts
-from cluster.run_folder import RunFolder
+from cluster.run import execute
+from cluster.run_folder import RunFolder, run_folder
 from cluster.schema import TABLES
+from controller.spaces.recurrent import RecurrentSpace
 from tests.cluster.report.ledgers import CONFIG, START, filled_run, ledger, new_run
 from tests.cluster.report.well_formed import Read, read_page
 
@@ -209,3 +213,22 @@ def test_only_a_watched_page_of_a_running_search_refreshes_itself(tmp_path: Path
     found = read_page(page(facts, watched=True))
     assert len(found.named("script")) == 1
     assert [m for m in found.named("meta") if m.get("http-equiv") == "refresh"]
+
+
+def test_a_search_for_cells_tells_of_nodes_with_the_numbers_that_its_indices_have(tmp_path: Path) -> None:
+    config = RunConfig(
+        local=True,
+        space="recurrent",
+        recurrent=RecurrentSpace(base=2),
+        max_children=8,
+        task=TaskOptions(task="synthetic"),
+        topology=Topology(replicas=1, shards=1, children=4),
+    )
+    folder = run_folder(tmp_path, "cells")
+    execute(config, folder, Console(file=io.StringIO()))
+    found = read(folder)
+    labels = [svg["aria-label"] or "" for svg in found.named("svg")]
+    places = {label.partition(",")[0] for label in labels if "in the last window" in label}
+    assert places == {"node 0", "node 1", "node 2", "the whole cell"}
+    assert "layer 1" not in found.words
+    assert any(label.startswith("A recurrent cell: next h is ") for label in labels)

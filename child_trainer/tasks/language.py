@@ -1,0 +1,201 @@
+"""Word-level language modelling: how a recurrent cell is trained on text (Zoph & Le 2017, section 4.2; spec §2.3)."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from child_trainer import cost
+from child_trainer.architecture import Architecture
+from child_trainer.fitting import (
+    global_generator,
+    make_optimizer,
+    own_randomness,
+    run_epochs,
+    with_hyperparameters,
+)
+from child_trainer.language_model import LanguageModel, build_language_model
+from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Budget, Measure
+from child_trainer.recurrent import State
+from child_trainer.seeding import derive
+from child_trainer.sgd_state import SgdState
+from child_trainer.tasks.task import Diverged, Progress, TaskError
+from child_trainer.tasks.text import lines_of, make_vocabulary, numbered
+
+EVALUATION_STREAMS = 10
+"""Streams in which a text is evaluated, whatever the batch size of the training."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LanguageTask:
+    """Text whose next word is to be predicted; the test text is not in it.
+
+    Attributes:
+        name: as in `summaries.TASKS`.
+        options: the model around the cell.
+        vocabulary: the words by their numbers.
+        training, validation: `[N]` int64, numbers of words.
+    """
+
+    name: str
+    options: LanguageOptions
+    vocabulary: tuple[str, ...]
+    training: Tensor
+    validation: Tensor
+
+    @property
+    def measure(self) -> Measure:
+        """Per word."""
+        return Measure.PERPLEXITY
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same task with its text on a device."""
+        return replace(self, training=self.training.to(device), validation=self.validation.to(device))
+
+    def perplexity(self, model: LanguageModel, text: Tensor) -> float:
+        """Of the model on a text `[N]` (this task's validation text, or its test text), per word.
+
+        The text is cut into `EVALUATION_STREAMS` streams that are read side by side, and what is left over at the end
+        (fewer words than streams) is left out.
+
+        Raises:
+            Diverged: it is NaN or infinite.
+        """
+        words = streams(text, EVALUATION_STREAMS)
+        was_training = model.training
+        model.eval()
+        state, total = model.initial_state(words.shape[1]), torch.zeros((), dtype=torch.float64, device=text.device)
+        with torch.inference_mode():
+            for start in range(0, len(words) - 1, self.options.unroll):
+                inputs, targets = _stretch(words, start, self.options.unroll)
+                logits, state = model(inputs, state)
+                total += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+        model.train(was_training)
+        perplexity = (total / words[1:].numel()).exp().item()
+        if not perplexity < float("inf"):
+            raise Diverged(f"the perplexity is {perplexity}")
+        return perplexity
+
+    def fit(
+        self, architecture: Architecture, budget: Budget, progress: Progress, *, seed: int, device: str = "cpu"
+    ) -> None:
+        """Build a model of the cell and train it; see `Task.fit`.
+
+        Plain truncated back-propagation: `Budget.batch_size` streams are read side by side in stretches of
+        `LanguageOptions.unroll` words, and the state is carried from one stretch to the next. The loss of a stretch is
+        the mean over its words. It can be interrupted before any stretch and continued, to the bit.
+        """
+        settings = with_hyperparameters(budget, architecture)
+        generator = torch.Generator().manual_seed(derive(seed, "weights"))
+        model = build_language_model(architecture, len(self.vocabulary), self.options, generator=generator)
+        progress.parameters, progress.flops = cost.parameters(model), _flops(model)
+        model.to(device)
+        part = self.training[: max(2, round(len(self.training) * budget.train_fraction))].to(device)
+        words, validation = streams(part, budget.batch_size), self.validation.to(device)
+        with own_randomness(derive(seed, "dropout"), device):
+            state = SgdState(
+                model,
+                make_optimizer(model, settings),
+                part,
+                others={"global": global_generator(part.device)},
+                carried=_named(model.initial_state(words.shape[1])),
+            )
+
+            def train_epoch(epoch: int) -> Tensor:
+                for group in state.optimizer.param_groups:
+                    group["lr"] = self.options.learning_rate(settings.learning_rate, epoch)
+                return _train_epoch(state, model, words, self.options, progress)
+
+            run_epochs(state, budget.epochs, progress, train_epoch, lambda: self.perplexity(model, validation))
+
+
+def streams(text: Tensor, count: int) -> Tensor:
+    """`[N]` words as `[N // count, count]`: equally long parts of the text side by side, each read downwards.
+
+    Of a text too short for so many streams of two words fewer are made.
+    """
+    count = max(1, min(count, len(text) // 2))
+    length = len(text) // count
+    return text[: length * count].view(count, length).t().contiguous()
+
+
+def check(name: str, data: Path | None, options: LanguageOptions) -> tuple[str, ...]:
+    """The vocabulary of a task's training text, once it is sure that a model of it can be had.
+
+    Raises:
+        TaskError: the text is not there or not text, or a model's tables of words alone have more parameters than the
+            whole model may have.
+    """
+    vocabulary = make_vocabulary(lines_of(name, data)("train"), options.max_vocabulary)
+    least = len(vocabulary) * (2 if options.tied_embeddings else 3)
+    if options.hidden_size is None and least > options.target_parameters:
+        raise TaskError(
+            f"a model of the {len(vocabulary):,} words of the task {name!r} has {least:,} parameters for them alone,"
+            f" but `target_parameters` is {options.target_parameters:,}; raise it, or lower `max_vocabulary`"
+        )
+    return vocabulary
+
+
+def load(name: str, data: Path | None, options: LanguageOptions) -> LanguageTask:
+    """The task; the test text is not read.
+
+    Raises:
+        TaskError: as `check` does, or a text is too short.
+    """
+    vocabulary, lines = check(name, data, options), lines_of(name, data)
+    training, validation = (numbered(lines(part), vocabulary) for part in ("train", "valid"))
+    for text, what in ((training, "to train on"), (validation, "to validate")):
+        if len(text) < 2 * EVALUATION_STREAMS:
+            raise TaskError(f"the text {what} of the task {name!r} has {len(text)} words; at least 20 are needed")
+    return LanguageTask(name=name, options=options, vocabulary=vocabulary, training=training, validation=validation)
+
+
+def load_test(task: LanguageTask, data: Path | None) -> Tensor:
+    """The test text of a task, `[N]` words of its vocabulary, which no search ever sees."""
+    return numbered(lines_of(task.name, data)("test"), task.vocabulary)
+
+
+def _stretch(words: Tensor, start: int, unroll: int) -> tuple[Tensor, Tensor]:
+    """Words `[T, B]` from a place on, and those that follow each of them."""
+    end = min(start + unroll, len(words) - 1)
+    return words[start:end], words[start + 1 : end + 1]
+
+
+def _train_epoch(
+    state: SgdState, model: LanguageModel, words: Tensor, options: LanguageOptions, progress: Progress
+) -> Tensor:
+    """The sum of the stretches' losses: NaN or infinite if one of them was. Read once, so a GPU never waits."""
+    for step in range(progress.step, -(-(len(words) - 1) // options.unroll)):
+        progress.before_step(step)
+        inputs, targets = _stretch(words, step * options.unroll, options.unroll)
+        logits, after = model(inputs, _state(state.carried))
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        state.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+        state.optimizer.step()
+        state.loss += loss.detach()
+        state.carried = _named(after)
+    total = state.loss
+    state.next_epoch()
+    return total
+
+
+def _named(state: list[State]) -> dict[str, Tensor]:
+    """A model's state as named tensors, without where it came from."""
+    return {f"{name}{i}": t.detach() for i, layer in enumerate(state) for name, t in zip("hc", layer, strict=True)}
+
+
+def _state(named: dict[str, Tensor]) -> list[State]:
+    return [(named[f"h{i}"], named[f"c{i}"]) for i in range(len(named) // 2)]
+
+
+def _flops(model: LanguageModel) -> int:
+    """Of one word."""
+    zeros = torch.zeros((1, model.hidden_size), device="meta")
+    words = torch.zeros((1, 1), dtype=torch.int64, device="meta")
+    return cost.flops(model, words, [(zeros, zeros) for _ in model.layers])

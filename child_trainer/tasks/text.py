@@ -1,0 +1,140 @@
+"""Text as numbered words: Penn Treebank's and WikiText-2's folders, and English prose that ships with Python.
+
+A line is its words, separated by white space, and then `END`. The vocabulary is that of the training text, the most
+frequent word first; words that it lacks are `UNKNOWN`.
+"""
+
+import importlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from child_trainer.tasks.task import TaskError
+
+END = "<eos>"
+UNKNOWN = "<unk>"
+
+PARTS = ("train", "valid", "test")
+
+Lines = Callable[[str], Iterator[list[str]]]
+"""From a part's name to the words of each of its lines."""
+
+FILES: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
+    {
+        "ptb": tuple((f"ptb.{part}.txt", f"{part}.txt") for part in PARTS),
+        "wikitext2": tuple((f"{part}.txt", f"wiki.{part}.tokens") for part in PARTS),
+    }
+)
+"""For each task the names that the file of each part may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text as the numbers of its words.
+
+    Attributes:
+        words: `[N]` int64.
+        vocabulary: the words by their numbers.
+    """
+
+    words: Tensor
+    vocabulary: tuple[str, ...]
+
+
+def check_folder(name: str, data: Path | None) -> Path:
+    """The folder of a task, once it is sure that each part is there and not empty.
+
+    Raises:
+        TaskError: no folder is given, or a part is missing or empty.
+    """
+    wanted = ", ".join(names[0] for names in FILES[name])
+    if data is None:
+        raise TaskError(f"the task {name!r} needs `--data DIR`, a folder that holds {wanted}")
+    if not data.is_dir():
+        raise TaskError(f"`--data` {data} is not a folder; the task {name!r} needs one that holds {wanted}")
+    for part in PARTS:
+        path = _file(name, data, part)
+        if not path.stat().st_size:
+            raise TaskError(f"{path} is empty; the task {name!r} needs a folder that holds {wanted}")
+    return data
+
+
+def _file(name: str, data: Path, part: str) -> Path:
+    names = FILES[name][PARTS.index(part)]
+    found = [data / one for one in names if (data / one).is_file()]
+    if not found:
+        raise TaskError(
+            f"{data} holds no {' or '.join(names)}; the task {name!r} needs texts to train on, to validate and to test"
+        )
+    return found[0]
+
+
+def lines_of(name: str, data: Path | None) -> Lines:
+    """The lines of each part of a task.
+
+    Raises:
+        TaskError: as `check_folder` does; while they are read, if a file is not text in UTF-8.
+    """
+    if name == "text":
+        return _prose
+    folder = check_folder(name, data)
+
+    def read(part: str) -> Iterator[list[str]]:
+        path = _file(name, folder, part)
+        try:
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    yield line.split()
+        except UnicodeDecodeError as error:
+            raise TaskError(f"{path} is not text in UTF-8") from error
+
+    return read
+
+
+def make_vocabulary(lines: Iterator[list[str]], most: int | None) -> tuple[str, ...]:
+    """The words of a text, the most frequent first, at most so many; `END` and `UNKNOWN` are always among them."""
+    counts: Counter[str] = Counter({END: 0, UNKNOWN: 0})
+    for line in lines:
+        counts.update(line)
+        counts[END] += 1
+    # By the word itself where two are as frequent, so that the order never depends on where they stand.
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    if not counts[UNKNOWN]:
+        ranked.remove(UNKNOWN)
+        ranked.append(UNKNOWN)
+    if most is None or len(ranked) <= most:
+        return tuple(ranked)
+    kept = [word for word in ranked if word not in (END, UNKNOWN)][: most - 2]
+    return tuple(word for word in ranked if word in {*kept, END, UNKNOWN})
+
+
+def numbered(lines: Iterator[list[str]], vocabulary: tuple[str, ...]) -> Tensor:
+    """`[N]` int64: every word's number, and that of `END` after each line."""
+    numbers = {word: number for number, word in enumerate(vocabulary)}
+    unknown, end = numbers[UNKNOWN], numbers[END]
+    found: list[int] = []
+    for line in lines:
+        found += [numbers.get(word, unknown) for word in line]
+        found.append(end)
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def _prose(part: str) -> Iterator[list[str]]:
+    """Paragraphs of Python's own manual, in small letters: of ten, one is to validate, and one to test."""
+    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    paragraphs = [text for name in sorted(topics) for text in topics[name].split("\n\n")]
+    turns = {"train": range(8), "valid": (8,), "test": (9,)}[part]
+    number = 0
+    for paragraph in paragraphs:
+        words = re.findall(r"[a-z]+(?:'[a-z]+)?|[^\sa-z]", paragraph.lower())
+        # Code, tables and headings are no prose: they have few words for their signs, or few words at all.
+        if len(words) >= 8 and sum(word[0].isalpha() for word in words) >= 0.6 * len(words):
+            if number % 10 in turns:
+                yield words
+            number += 1
