@@ -43,8 +43,8 @@ class LanguageModel(nn.Module):
 
     def initial_state(self, streams: int) -> list[State]:
         """Zeros: of each layer h and c, `[B, H]`."""
-        zeros = self.bias.new_zeros((streams, self.hidden_size))
-        return [(zeros, zeros) for _ in self.layers]
+        size = (streams, self.hidden_size)
+        return [(self.bias.new_zeros(size), self.bias.new_zeros(size)) for _ in self.layers]
 
     def forward(self, words: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
         """Logits `[T, B, V]` of the words that follow, and the state after them, from words `[T, B]`."""

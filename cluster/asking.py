@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.placement import Needs
 from cluster.plan import OFF_STABLE, Plan
+from cluster.repeating import repeating
 from cluster.wants import LASTS_S, REPEAT_S, Want, Wants
 
 ASKER, NAMESPACE = "autoscaler-asker", "nascluster"
@@ -97,27 +98,22 @@ def asking(plan: Plan, needs: Needs, say: Callable[[str], object]) -> Iterator[N
         resources={"GPU": needs.gpus} if needs.gpus else {"CPU": 1},
         selector=OFF_STABLE if needs.off_stable else {},
     )
-    run, ended = ray.get_runtime_context().get_job_id(), threading.Event()
-    repeating = threading.Thread(target=_repeat, args=(run, want, ended), name="asking", daemon=True)
+    run = ray.get_runtime_context().get_job_id()
+
+    def put_again() -> None:
+        with suppress(RayError):  # the head may be away for a moment
+            _put(run, want)
+
     try:
         try:
             _put(run, want)
         except RayError as error:
             say(f"The autoscaler is not asked for nodes, and grows step by step: {' '.join(str(error).split())}")
-        repeating.start()
-        yield
+        with repeating(put_again, REPEAT_S, name="asking", leave_s=LEAVE_S):
+            yield
     finally:
-        ended.set()
-        if repeating.is_alive():
-            repeating.join(LEAVE_S)
         with suppress(RayError, ValueError):  # no asker is there any more, or it drops the want by itself
             ray.get(ray.get_actor(ASKER, NAMESPACE).drop.remote(run), timeout=LEAVE_S)
-
-
-def _repeat(run: str, want: Want, ended: threading.Event) -> None:
-    while not ended.wait(REPEAT_S):
-        with suppress(RayError):
-            _put(run, want)
 
 
 def _put(run: str, want: Want) -> None:

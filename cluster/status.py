@@ -17,6 +17,11 @@ from cluster.texts import last_line
 FIRST = 16
 """Children at the start of a run that its best is compared with, and at the end that its recent reward is taken of."""
 
+BEST_COLUMNS = "id, reward, metric, parameters, flops, seconds, seed, batch_size, architecture"
+"""What `Best.of` takes."""
+
+BEST_NUMBERS = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Best:
@@ -32,10 +37,16 @@ class Best:
     batch_size: int | None
     architecture: Architecture
 
+    @staticmethod
+    def of(*row: Any) -> "Best":
+        """A child from its row."""
+        *numbers, architecture = row
+        fields = dict(zip(BEST_NUMBERS, numbers, strict=True))
+        return Best(**fields, architecture=Architecture.from_json(json.loads(architecture)))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, the architecture apart."""
-        names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in BEST_NUMBERS}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,11 +265,6 @@ def _pace(db: sqlite3.Connection, started_at: float, now: float) -> float | None
 
 def _best(db: sqlite3.Connection) -> Best | None:
     row = db.execute(
-        "SELECT id, reward, metric, parameters, flops, seconds, seed, batch_size, architecture FROM children"
-        " WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
+        f"SELECT {BEST_COLUMNS} FROM children WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
     ).fetchone()
-    if row is None:
-        return None
-    *numbers, architecture = row
-    names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
-    return Best(**dict(zip(names, numbers, strict=True)), architecture=Architecture.from_json(json.loads(architecture)))
+    return Best.of(*row) if row else None

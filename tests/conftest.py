@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,17 @@ os.environ |= {
 (_ISOLATED / "home").mkdir()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _isolated() -> Iterator[None]:
-    yield
+def pytest_unconfigure() -> None:
     shutil.rmtree(_ISOLATED, ignore_errors=True)  # Ray's daemons may be writing their last log lines
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests are shared out among processes, those of a file stay together, for its fixtures.
+
+    What starts a Ray has a mark that says so, for one process to do it all: two Rays at once would only be in each
+    other's way.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))

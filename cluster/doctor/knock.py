@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cluster.credentials import MODE, sending_token
-from cluster.doctor.asking import ask
 from cluster.doctor.facts import ClusterFacts
+from cluster.doctor.own_process import ask
 from cluster.texts import first_line, last_line
 
 ANSWER_S = 15.0

@@ -14,7 +14,7 @@ from typing import Any
 
 from cluster.config import RunConfig
 from cluster.credentials import sending_token
-from cluster.doctor.asking import ask
+from cluster.doctor.own_process import ask
 from cluster.preflight import NodeReport, Versions
 from cluster.texts import last_line
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from cluster.logs.events import Event, as_json, as_text
 from cluster.logs.ledger_events import LedgerEvents
 from cluster.logs.options import LogOptions
+from cluster.repeating import repeating
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import Status, reading
 
@@ -84,19 +85,10 @@ class Journal:
         self._add(handler)
         with suppress(sqlite3.Error, RunFolderError, OSError), reading(folder) as db:
             self._ledger = LedgerEvents(self._run, db)
-        stop = threading.Event()
-
-        def keep_looking() -> None:
-            while not stop.wait(LOOK_S):
-                self.look(folder)
-
-        thread = threading.Thread(target=keep_looking, name="journal", daemon=True)
-        thread.start()
         try:
-            yield
+            with repeating(lambda: self.look(folder), LOOK_S, name="journal"):
+                yield
         finally:
-            stop.set()
-            thread.join()
             self._logger.removeHandler(handler)
             handler.close()
 

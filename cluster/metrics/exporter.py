@@ -22,6 +22,7 @@ from cluster.metrics.families import Shards, families
 from cluster.metrics.observing import AskShard
 from cluster.metrics.options import MetricsOptions
 from cluster.metrics.tally import Tally
+from cluster.repeating import repeating
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import reading
 from ps.status import ShardStatus
@@ -139,22 +140,16 @@ class Exporter:
     @contextmanager
     def asking(self, shards: int, ask: AskShard) -> Iterator[None]:
         """Ask so many shards for their counters every few seconds until the block is left."""
-        stop = threading.Event()
 
-        def keep_asking() -> None:
-            while not stop.is_set():
-                found = tuple(_answer(ask, index) for index in range(shards))
-                if self._collector and not stop.is_set():
-                    self._collector.shards = found
-                stop.wait(SHARDS_S)
+        def ask_all() -> None:
+            found = tuple(_answer(ask, index) for index in range(shards))
+            if self._collector:
+                self._collector.shards = found
 
-        thread = threading.Thread(target=keep_asking, name="metrics-shards", daemon=True)
-        thread.start()
         try:
-            yield
+            with repeating(ask_all, SHARDS_S, name="metrics-shards", at_once=True):
+                yield
         finally:
-            stop.set()
-            thread.join()
             if self._collector:
                 self._collector.shards = ()
 

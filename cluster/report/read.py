@@ -4,14 +4,13 @@ import json
 import sqlite3
 from collections.abc import Iterator
 
-from child_trainer.architecture import Architecture
 from cluster.config import RunConfig
 from cluster.failures import FAILED
 from cluster.report.children_read import COSTS, gather, read_cloud, read_progress
 from cluster.report.facts import Facts, Learned, Progress, Troubles, Work
 from cluster.report.preferences import Preference, Sample, num_windows, preferences
 from cluster.run_folder import RunFolder
-from cluster.status import FIRST, Best, Status, read_status, reading
+from cluster.status import BEST_COLUMNS, FIRST, Best, Status, read_status, reading
 from cluster.texts import last_line
 
 SHOWN = 5
@@ -24,8 +23,8 @@ MOST_SAMPLES = 100_000
 """Children whose tokens are read; of more than these every second, third, ... child's."""
 
 # The rows are wide: who the best are is settled by narrow columns.
-CHAMPIONS = """
-SELECT id, reward, metric, parameters, flops, seconds, seed, batch_size, architecture FROM children WHERE id IN (
+CHAMPIONS = f"""
+SELECT {BEST_COLUMNS} FROM children WHERE id IN (
     SELECT id FROM (
         SELECT id, reward, row_number() OVER (PARTITION BY architecture_id ORDER BY reward DESC, id) AS place
         FROM children WHERE state = 'finished'
@@ -111,11 +110,7 @@ def _versions(db: sqlite3.Connection) -> tuple[dict[str, str], ...]:
 
 
 def _best(db: sqlite3.Connection) -> tuple[Best, ...]:
-    names = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
-    return tuple(
-        Best(**dict(zip(names, numbers, strict=True)), architecture=Architecture.from_json(json.loads(architecture)))
-        for *numbers, architecture in db.execute(CHAMPIONS, (SHOWN,))
-    )
+    return tuple(Best.of(*row) for row in db.execute(CHAMPIONS, (SHOWN,)))
 
 
 def _learned(db: sqlite3.Connection, zero: float) -> tuple[Learned, ...]:

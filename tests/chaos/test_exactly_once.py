@@ -1,6 +1,10 @@
 """Ray's own fault injection: what it delivers twice is done twice by a plain actor, and once by ours."""
 
+import pytest
+
 from benchmarks.exactly_once import LOST, PUSHES, Count, measure, table
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 
 def test_ours_applies_each_push_once_where_a_plain_actor_does_not() -> None:

@@ -21,7 +21,7 @@ from tests.chaos.script import FACTOR
 
 WHY_NOT = why_not()
 
-pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))]
 
 Open = Callable[..., Pair]
 

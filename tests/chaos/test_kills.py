@@ -31,6 +31,8 @@ from tests.chaos.kills import BY_RAY, Kill, Kind, Push, Search, Stage, random_ki
 from tests.chaos.machines import Machines
 from tests.chaos.script import FACTOR
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 CHILDREN_EACH = 9
 """Children to a kill: those that end between two, and as many as may end while a process is waited for."""
 

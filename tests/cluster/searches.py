@@ -46,7 +46,7 @@ def running_cluster(cores: int = 3) -> Iterator[str]:
 def nascluster(*arguments: object, address: str = "local", new_session: bool = False) -> Process:
     return subprocess.Popen(
         [sys.executable, "-m", "cluster", *map(str, arguments)],
-        env=os.environ | {"RAY_ADDRESS": address, "NASCLUSTER_TEST": str(next(COUNTER))},
+        env=os.environ | {"RAY_ADDRESS": address, "NASCLUSTER_TEST": f"{os.getpid()}-{next(COUNTER)}"},
         cwd=Path(__file__).parents[2],
         text=True,
         stdout=subprocess.PIPE,

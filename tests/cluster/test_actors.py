@@ -20,7 +20,7 @@ from ps.errors import Unauthenticated
 from tests.cluster.searches import end, running_cluster
 from tests.contracts.parameter_store import sgd_layout
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,6 +15,7 @@ from tests.chaos.script import FACTOR
 from tests.cluster.searches import run_folder, select
 
 pytestmark = [
+    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(300),
     pytest.mark.skipif(FACTOR == 1, reason="takes minutes; NASCLUSTER_CHAOS=10 runs it"),
 ]

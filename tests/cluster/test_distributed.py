@@ -36,7 +36,7 @@ from tests.cluster.searches import (
 )
 from tests.contracts.evaluator import EvaluatorContract, assignment, gather
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +168,9 @@ def test_a_search_on_digits_joins_the_cluster_it_is_told_of(cluster: str) -> Non
         "--max-children",
         10,
         "--epochs",
-        2,
+        1,
         "--train-fraction",
-        0.3,
+        0.1,
         "--shards",
         3,
         "--replicas",
@@ -221,7 +221,7 @@ def test_data_that_no_worker_can_load_ends_the_run_with_the_reason(cluster: str,
 def test_an_interrupted_run_keeps_what_is_done_and_resumes(number: signal.Signals) -> None:
     """On a Ray of its own, in a process group of its own, as in a terminal."""
     name = f"interrupted-{number.name.lower()}"
-    flags = ["--max-children", 60, "--child-seconds", 0.2, "--workers", 2, "--children", 3]
+    flags = ["--max-children", 36, "--child-seconds", 0.2, "--workers", 2, "--children", 3]
     process = nascluster("launch", "synthetic", "--name", name, *flags, new_session=True)
     wait_for(name, finished=6)
     os.killpg(process.pid, number) if number == signal.SIGINT else os.kill(process.pid, number)
@@ -229,10 +229,10 @@ def test_an_interrupted_run_keeps_what_is_done_and_resumes(number: signal.Signal
     assert f"Go on with: nascluster resume {name}" in out
     stopped = status(name)
     assert stopped["state"] == "stopped"
-    assert 6 <= stopped["children"]["finished"] < 60
+    assert 6 <= stopped["children"]["finished"] < 36
     finish(nascluster("resume", name, "--on", "local"))
     resumed = status(name)
-    assert (resumed["state"], resumed["children"]["finished"]) == ("finished", 60)
+    assert (resumed["state"], resumed["children"]["finished"]) == ("finished", 36)
     db = sqlite3.connect(run_folder(name) / "ledger.sqlite")
-    assert db.execute("SELECT count(*), count(DISTINCT completion) FROM children").fetchone() == (60, 60)
+    assert db.execute("SELECT count(*), count(DISTINCT completion) FROM children").fetchone() == (36, 36)
     db.close()

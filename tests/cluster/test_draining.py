@@ -19,7 +19,7 @@ from cluster.records import Verdict
 from tests.cluster.searches import SLOW, Rig, end
 from tests.contracts.evaluator import assignment, gather
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 CONFIG = replace(
     SLOW,

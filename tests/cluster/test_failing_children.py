@@ -11,7 +11,7 @@ from child_trainer.tasks.faults import drawn_fault
 from cluster.seeding import child_seed
 from tests.cluster.searches import finish, nascluster, running_cluster, select, status
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 FAULTS = ("--child-faults", "crashed=0.15,hang=0.1,out_of_memory=0.15,diverged=0.15")
 POLICY = ("--max-attempts", 2, "--on-failure", "out_of_memory=smaller-batch,diverged=drop,timeout=reward:-1")

@@ -21,9 +21,9 @@ from ray.cluster_utils import Cluster
 
 from cluster.doctor.knock import ClusterError
 from cluster.joining import join
-from tests.cluster.searches import nascluster, run_folder, wait_until
+from tests.cluster.searches import Process, nascluster, run_folder, wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,13 +48,20 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def doctor(cluster: Any, *arguments: str, code: int | None = 0) -> str:
+def begin_doctor(cluster: Any, *arguments: str) -> Process:
+    return nascluster("doctor", *arguments, address=cluster.address)
+
+
+def said(process: Process, code: int | None = 0) -> str:
     """What it says; its exit status must be `code`, or may be any."""
-    process = nascluster("doctor", *arguments, address=cluster.address)
     out, err = process.communicate(timeout=150)
     assert err == ""
     assert code in (None, process.returncode), out
     return out
+
+
+def doctor(cluster: Any, *arguments: str, code: int | None = 0) -> str:
+    return said(begin_doctor(cluster, *arguments), code)
 
 
 @contextmanager
@@ -96,12 +103,6 @@ def test_all_nodes_run_the_drivers_own_code(cluster: Any, tmp_path: Path) -> Non
 
 
 def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
-    out = doctor(cluster)
-    assert "2 nodes, 3 cores, 0 GPUs; no autoscaler" in out
-    assert "node 127.0.0.2: 2 cores" in out
-    assert "labels pool=children" in out
-    assert "2 nodes asked: versions, code, shared memory and disk are right" in out
-
     flags = ["--workers", 5, "--child-seconds", 0.3, "--max-children", 500]
     process = nascluster("launch", "synthetic", "--name", "crowded", *flags, address=cluster.address)
     runs = [process]
@@ -109,8 +110,10 @@ def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
         wait_until("crowded", "SELECT 1 FROM children WHERE completion >= 2")  # it has all places
         runs.append(nascluster("launch", "synthetic", "--name", "late", "--workers", 1, address=cluster.address))
         wait_until("late", "SELECT 1 FROM children LIMIT 1 OFFSET 7")
-        both = doctor(cluster, "crowded") + doctor(cluster, "late", code=None)
-        assert "it is running" in both
+        asked = [begin_doctor(cluster, "crowded"), begin_doctor(cluster, "late")]
+        both = said(asked[0]) + said(asked[1], code=None)
+        assert both.count("it is running") == 2
+        assert both.count("2 nodes asked: versions, code, ") == 2
         assert re.search("3 of the 5 workers that were asked for have a place", both)
         assert re.search("0 of the 1 workers that were asked for have a place", both)
         assert re.search(r"worker.* wait for a place: each needs 1 core.*, and all that is there is in use", both)
@@ -138,7 +141,11 @@ def test_a_wrong_token_is_told_as_such_and_at_once(cluster: Any, monkeypatch: py
 def test_without_a_mode_the_token_that_is_there_is_sent(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Ray itself asks for the token wherever it finds one, the usual shell has no RAY_AUTH_MODE."""
     monkeypatch.delenv("RAY_AUTH_MODE")
-    assert "2 nodes asked: versions, code, shared memory and disk are right" in doctor(cluster)
+    out = doctor(cluster)
+    assert "2 nodes, 3 cores, 0 GPUs; no autoscaler" in out
+    assert "node 127.0.0.2: 2 cores" in out
+    assert "labels pool=children" in out
+    assert "2 nodes asked: versions, code, shared memory and disk are right" in out
     with announced(cluster.address):
         done = subprocess.run(
             [sys.executable, "-c", "from cluster.joining import join; assert join(print)"],
@@ -156,7 +163,7 @@ def test_a_mode_that_sends_no_token_is_named(cluster: Any, monkeypatch: pytest.M
 
 
 def test_a_ray_of_this_machine_that_is_silent_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    told: list[str] = []
     monkeypatch.setenv("RAY_ADDRESS", "")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -164,10 +171,10 @@ def test_a_ray_of_this_machine_that_is_silent_is_not_taken_for_none(monkeypatch:
             with pytest.raises(
                 ClusterError, match=f"^a Ray runs on this machine at {address}, but .* in 3 s; .*=local"
             ):
-                join(said.append, within_s=3.0)
+                join(told.append, within_s=3.0)
             silent.close()
-            assert not join(said.append)  # what a Ray has left that was killed
-    assert said == []
+            assert not join(told.append)  # what a Ray has left that was killed
+    assert told == []
 
 
 def test_a_node_that_cannot_take_part_is_named_before_anything_is_written(cluster: Any, tmp_path: Path) -> None:

@@ -17,9 +17,7 @@ from cluster.config import RunConfig, TaskOptions
 from cluster.node_data import check_stored, copy_of, data_folder, local_data, located
 from cluster.preflight import check_data
 from cluster.remote.storage import FsspecStorage, StorageError, open_storage
-from tests.cluster.remote.conftest import ObjectService, object_service, s3_url
-
-__all__ = ["object_service", "s3_url"]  # pytest finds them here
+from tests.cluster.conftest import ObjectService
 
 CONTENTS = {"FashionMNIST/raw/images.gz": b"i" * 100_000, "FashionMNIST/raw/labels.gz": b"l" * 10}
 

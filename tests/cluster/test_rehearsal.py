@@ -10,7 +10,7 @@ from cluster.links import process_number
 from tests.chaos.invariants import check
 from tests.cluster.searches import finish, nascluster, run_folder, select, wait_for, wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 SIZES = ["--replicas", "4", "--shards", "3", "--children", "4", "--max-children", "48", "--child-seconds", "1"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.searches import finish, nascluster, run_folder, running_cluster, select, status, wait_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 FLAGS = ("--replicas", 1, "--children", 3, "--workers", 2, "--epochs", 4)
 
@@ -60,13 +60,12 @@ def test_what_is_in_training_ends_first_and_a_resume_goes_on(local: bool, reques
 
 
 @pytest.mark.parametrize("local", [False, True], ids=["ray", "local"])
-def test_children_that_save_their_state_are_given_back_at_once(local: bool, request: pytest.FixtureRequest) -> None:
-    where = {} if local else {"address": request.getfixturevalue("cluster")}
+def test_children_that_save_their_state_are_given_back_at_once(local: bool) -> None:
     name = f"given-back-{'local' if local else 'ray'}"
     # On Ray the word that a child is to be given back comes with a sign of life, which takes some seconds.
     seconds = 2.0 if local else 8.0
     flags = ["--max-children", 3, "--child-seconds", seconds, "--checkpoint-children", *(["--local"] if local else [])]
-    run = nascluster("launch", "synthetic", "--name", name, *FLAGS, *flags, **where)
+    run = nascluster("launch", "synthetic", "--name", name, *FLAGS, *flags)
     wait_for(name, finished=1)
     stop(name, run)
     given_back = select(name, "SELECT DISTINCT child FROM attempts WHERE cause = 'preempted' AND verdict = 'retry'")
@@ -79,7 +78,7 @@ def test_children_that_save_their_state_are_given_back_at_once(local: bool, requ
     (folder / f"child-{ended:08d}.safetensors").write_bytes(b"left over")
     (folder / f"child-{given_back[0][0]:08d}.safetensors.tmp").write_bytes(b"half")
 
-    finish(nascluster("resume", name, **where))
+    finish(nascluster("resume", name))
     check_whole(name, 3, {("outcome", None), ("retry", "preempted")})
     assert checkpoints(name) == []
     assert status(name)["retries"] == {"preempted": len(given_back)}

@@ -27,6 +27,8 @@ from cluster.plan import plan
 from cluster.preflight import GONE
 from tests.chaos.machines import Machines, until
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 def test_a_folder_is_seen_where_its_locks_are(tmp_path: Path) -> None:
     file = tmp_path / "file"

@@ -16,6 +16,8 @@ from ray._private.state import state as ray_state
 
 from tests.deploy.files import DEPLOY
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 SCRIPT = DEPLOY / "spot-notice.sh"
 
 

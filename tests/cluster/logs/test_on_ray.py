@@ -22,7 +22,7 @@ from cluster.run_folder import RunFolder
 from tests.cluster.searches import end, open_pool
 from tests.contracts.evaluator import assignment, gather
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(120)]
 
 CONFIG = RunConfig(task=TaskOptions(task="synthetic"))
 

@@ -6,7 +6,11 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.searches import Process, finish, nascluster, run_folder
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 SHARDS_UP = ['nascluster_shard_up{run="measured",shard="0"}', 'nascluster_shard_up{run="measured",shard="1"}']
 FINISHED = 'nascluster_children_finished_total{run="measured"}'

@@ -28,7 +28,7 @@ from cluster.remote.objects import CONFIG, files, segments, start_name
 from cluster.remote.storage import open_storage
 from cluster.run import execute
 from cluster.run_folder import RunFolder, existing_run, run_folder
-from tests.cluster.remote.conftest import ObjectService
+from tests.cluster.conftest import ObjectService
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -35,6 +35,7 @@ class ObjectService:
 
 @pytest.fixture(scope="session")
 def object_service() -> Iterator[ObjectService]:
+    """One for all: fsspec knows a service that it has once opened again by its URL, which does not say where it is."""
     service = ObjectService()
     service.start()
     yield service
