@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import re
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,17 @@ def test_a_table_answers_whatever_the_nodes_are_called() -> None:
         assert (outcome.curve, outcome.metric, outcome.seconds, outcome.parameters) == ((0.75,), 0.75, 90.0, 7)
         assert (outcome.failure, outcome.seed, outcome.measure) == (None, 3, Measure.ACCURACY)
         assert table.test_metric(architecture) == 0.5
+
+
+def test_the_example_of_the_docs_makes_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "table.csv").write_text(f"architecture,accuracy,test,hours\n{KNOWN.id},0.75,0.5,2\n")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    outcome = train(KNOWN, names["task"], Budget(), seed=1)
+    assert (outcome.metric, outcome.seconds, names["task"].test_metric(KNOWN)) == (0.75, 7200, 0.5)
 
 
 def test_what_the_search_is_told_has_nothing_of_the_test() -> None:

@@ -286,7 +286,11 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--depth-interval", "--max-depth",
         "--base", "--combinations", "--activations",
         "--controller-units", "--controller-layers", "--controller-init", "--controller-learning-rate",
-        "--baseline-decay",
+        "--baseline-decay", "--entropy-bonus",
+        "--cells-per-stage", "--stem-channels",
+        "--population", "--tournament", "--unchanged", "--dies", "--random-starts",
+        "--hidden-size", "--cell-layers", "--target-parameters", "--tied-embeddings", "--variational-dropout",
+        "--embedding-dropout", "--max-vocabulary", "--unroll", "--clip-norm", "--learning-rate-decay", "--decay-after",
     }  # fmt: skip
 
 
