@@ -50,9 +50,8 @@ debian:
 		{ timeout 60 apt-get -qq update; timeout 240 apt-get -qq install --no-install-recommends $$missing; } >/dev/null 2>&1 \
 		|| echo "$$missing could not be installed; the tests that need it are skipped"; }
 
-# In two processes, of which one does all that starts a Ray (see tests/conftest.py), which is mostly waiting.
 test: check debian
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 chaos: install
 	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/test_autoscaled.py tests/cluster/test_multinode.py tests/deploy -s

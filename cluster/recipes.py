@@ -81,9 +81,8 @@ def text_rnn() -> RunConfig:
                 unroll=20,
             ),
         ),
-        budget=replace(TEXTS, epochs=3, learning_rate=4.0),
+        budget=replace(TEXTS, epochs=2, batch_size=10, momentum=0.9),
         topology=Topology(replicas=2, shards=2, children=4),
-        # Small cells are told apart in three epochs already.
         recurrent=RecurrentSpace(base=4),
         reinforce=ReinforceOptions(controller_learning_rate=0.006),
     )

@@ -67,7 +67,10 @@ def test_a_child_that_fails_exits_with_one_and_its_cause(small, capsys):
         (["--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
         (["--learning-rate", "nan"], "`learning_rate` must be a positive number, got nan"),
         (["--train-fraction", "2"], "`train_fraction` must be above 0 and at most 1, got 2.0"),
-        (["--task", "mnist"], "there is no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, ptb"),
+        (
+            ["--task", "mnist"],
+            "there is no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, ptb, wikitext2, text, synthetic",
+        ),
         (["--task", "cifar10"], "the task 'cifar10' needs `--data DIR`"),
         (["--task", "cifar10", "--data", "/none"], "`--data` /none is not a folder"),
         (["--colour"], "unrecognized arguments: --colour"),

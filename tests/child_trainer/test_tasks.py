@@ -114,7 +114,10 @@ def test_only_a_task_that_may_flip_flips():
 
 @pytest.mark.parametrize("function", [check_task, load_task, load_test])
 def test_an_unknown_task_is_refused_with_the_known_ones(function):
-    with pytest.raises(TaskError, match="no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, ptb"):
+    with pytest.raises(
+        TaskError,
+        match="no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, ptb, wikitext2, text, synthetic",
+    ):
         function("mnist")
 
 

@@ -285,12 +285,13 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",
         "--depth-interval", "--max-depth",
         "--base", "--combinations", "--activations",
+        "--cell-layers", "--target-parameters", "--hidden-size", "--tied-embeddings", "--embedding-dropout",
+        "--variational-dropout", "--unroll", "--clip-norm", "--decay-after", "--learning-rate-decay",
+        "--max-vocabulary",
         "--controller-units", "--controller-layers", "--controller-init", "--controller-learning-rate",
         "--baseline-decay", "--entropy-bonus",
         "--cells-per-stage", "--stem-channels",
         "--population", "--tournament", "--unchanged", "--dies", "--random-starts",
-        "--hidden-size", "--cell-layers", "--target-parameters", "--tied-embeddings", "--variational-dropout",
-        "--embedding-dropout", "--max-vocabulary", "--unroll", "--clip-norm", "--learning-rate-decay", "--decay-after",
     }  # fmt: skip
 
 

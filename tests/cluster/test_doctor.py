@@ -267,7 +267,7 @@ def test_a_run_of_failures_says_of_what(home: Path, capfd: pytest.CaptureFixture
 
 
 def test_a_driver_that_was_killed_is_told_with_the_way_on(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    command = ["launch", "synthetic", "--name", "demo", "--local", "--child-seconds", "1"]
+    command = ["launch", "synthetic", "--name", "demo", "--local", "--child-seconds", "3"]
     root = Path(__file__).parents[2]
     driver = subprocess.Popen([sys.executable, "-m", "cluster", *command], cwd=root, stdout=subprocess.DEVNULL)
     try:
@@ -291,14 +291,17 @@ def wait_for_a_child(path: Path) -> None:
         if path.exists():
             db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
             try:
-                if db.execute("SELECT 1 FROM attempts WHERE ended_at IS NOT NULL").fetchone():
+                ended, running = db.execute(
+                    "SELECT count(ended_at), count(*) - count(ended_at) FROM attempts"
+                ).fetchone()
+                if ended and running:
                     return
             except sqlite3.OperationalError:
                 pass  # it is being made
             finally:
                 db.close()
         time.sleep(0.1)
-    raise AssertionError("no child has ended")
+    raise AssertionError("no child has ended while another was in training")
 
 
 def test_a_driver_that_hangs_is_told_from_one_that_died(home: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,81 @@
+"""How many words a second one layer trains on: fused, stepped node by node, and PyTorch's own LSTM.
+
+    python -m benchmarks.recurrent_speed [rounds]
+
+For the published cell and the LSTM as cells, at several widths: forward and backward over a stretch of 35 words in 20
+streams, on one thread, as a worker with one core does. The three take turns, so that a busy machine slows all alike;
+the ratio is the median over the rounds of the ratio within a round.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from child_trainer.network import Graph, build_cell
+from child_trainer.recurrent import FusedCell
+from child_trainer.reference_cells import REFERENCE_CELLS
+
+ROUNDS = 40
+WORDS, STREAMS = 35, 20
+WIDTHS = (32, 64, 128, 256)
+
+
+def stepped(graph: Graph, inputs: torch.Tensor, zeros: torch.Tensor) -> torch.Tensor:
+    """The naive loop: every map of every leaf on its own, at every step."""
+    h = c = zeros
+    hidden = []
+    for x in inputs:
+        h, c = graph(x, h, c)
+        hidden.append(h)
+    return torch.stack(hidden)
+
+
+def seconds(run: Callable[[], torch.Tensor]) -> float:
+    """Of one forward and backward pass."""
+    start = time.perf_counter()
+    run().square().mean().backward()
+    return time.perf_counter() - start
+
+
+def measure(name: str, width: int, rounds: int) -> None:
+    """Print one row."""
+    graph = build_cell(REFERENCE_CELLS[name](), width, width)
+    fused, theirs = FusedCell(graph), torch.nn.LSTM(width, width)
+    inputs, zeros = torch.randn(WORDS, STREAMS, width), torch.zeros(STREAMS, width)
+    runs = {
+        "fused": lambda: fused(inputs, (zeros, zeros))[0],
+        "naive": lambda: stepped(graph, inputs, zeros),
+        "nn.LSTM": lambda: theirs(inputs)[0],
+    }
+    for run in runs.values():
+        seconds(run)
+    found = [{what: seconds(run) for what, run in runs.items()} for _ in range(rounds)]
+    rates = [f"{WORDS * STREAMS / statistics.median(one[what] for one in found):,.0f}" for what in runs]
+    columns = [*rates, *(_ratio([one[other] / one["fused"] for one in found]) for other in ("naive", "nn.LSTM"))]
+    print(f"| {name} | {width} | {' | '.join(columns)} |")
+
+
+def _ratio(values: list[float]) -> str:
+    quarter, half, most = statistics.quantiles(values, n=4)
+    return f"{half:.2f} ({quarter:.2f} to {most:.2f})"
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rounds = int(arguments[0]) if arguments else ROUNDS
+    print(f"Words a second of one layer, forward and backward: medians of {rounds} rounds, ratios with middle half.\n")
+    print(
+        "| cell | width | fused | naive | nn.LSTM | fused to naive | fused to nn.LSTM |\n|---|---|---|---|---|---|---|"
+    )
+    for name in REFERENCE_CELLS:
+        for width in WIDTHS:
+            measure(name, width, rounds)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
