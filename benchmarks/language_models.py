@@ -22,7 +22,7 @@ from child_trainer.language_model import LanguageModel
 from child_trainer.language_options import LanguageOptions
 from child_trainer.reference_cells import REFERENCE_CELLS
 from child_trainer.tasks.language import LanguageTask, load, load_test
-from child_trainer.tasks.summaries import TEXTS
+from child_trainer.tasks.summaries import TEXT_BUDGET
 from child_trainer.train import train
 
 SEEDS = 3
@@ -34,7 +34,7 @@ OPTIONS = LanguageOptions(
     embedding_dropout=0.0,
     variational_dropout=0.0,
 )
-BUDGET = replace(TEXTS, epochs=3, train_fraction=0.05)
+BUDGET = replace(TEXT_BUDGET, epochs=3, train_fraction=0.05)
 
 Result = tuple[float, float, float, int, int]
 """Validation and test perplexity, seconds, parameters, width."""

@@ -11,7 +11,7 @@ from child_trainer.architecture import Architecture
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
 from child_trainer.reference_cells import REFERENCE_CELLS
-from child_trainer.tasks.summaries import IMAGES, TASKS, TEXTS
+from child_trainer.tasks.summaries import IMAGE_BUDGET, TASKS, TEXT_BUDGET
 
 BUDGET_HELP = {
     "epochs": "passes over the training data",
@@ -64,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, metavar="DIR", help="folder with the images, laid out as torchvision does, or the texts")
     add("--download", action="store_true", help="fetch into --data what is missing there")
     for name, what in BUDGET_HELP.items():
-        image, text = getattr(IMAGES, name), getattr(TEXTS, name)
+        image, text = getattr(IMAGE_BUDGET, name), getattr(TEXT_BUDGET, name)
         usual = f"{image}" if image == text else f"{image}; of texts {text}"
         add(_flag(name), type=type(image), metavar=_metavar(image), help=f"{what} (default: {usual})")
     add("--device", choices=("cpu", "cuda", "auto"), default="auto", help="where to train (default: auto)")
@@ -128,7 +128,7 @@ def read_architecture(text: str) -> Architecture:
 
 def chosen_budget(options: argparse.Namespace) -> Budget:
     """The task's usual budget, with what the command line says instead."""
-    usual = TASKS[options.task].usual if options.task in TASKS else IMAGES
+    usual = TASKS[options.task].usual if options.task in TASKS else IMAGE_BUDGET
     return replace(usual, **_given(options, BUDGET_HELP))
 
 

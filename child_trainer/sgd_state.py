@@ -22,6 +22,7 @@ class SgdState:
         order: draws the order of each epoch, if there is one.
         others: by name, the other generators that a step draws from.
         carried: by name, what a step hands on to the next one of its epoch, as the first one is to find it.
+        settings: in words, what else the steps depend on that neither the budget nor the network tells.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class SgdState:
         order: Generator | None = None,
         others: Mapping[str, Generator],
         carried: Mapping[str, Tensor] | None = None,
+        settings: str = "",
     ) -> None:
         self.network = network
         self.optimizer = optimizer
@@ -43,6 +45,7 @@ class SgdState:
         """What the last step has handed on."""
         self._others = others
         self._data = data
+        self._settings = settings
         self._first_carried = dict(self.carried)
         self._epoch_order = order and order.get_state()
 
@@ -53,8 +56,8 @@ class SgdState:
         self._epoch_order = self.order and self.order.get_state()
 
     def fingerprint(self) -> str:
-        """Of the data: another split, or a part of another size, has another."""
-        return hashlib.sha256(self._data.cpu().numpy().tobytes()).hexdigest()[:16]
+        """Of the data and the settings: another split, or a part of another size, has another."""
+        return hashlib.sha256(self._data.cpu().numpy().tobytes() + self._settings.encode()).hexdigest()[:16]
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers, optimizer state, loss, what is carried, generators' states (`[N]` uint8 on the CPU).

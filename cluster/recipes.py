@@ -6,7 +6,7 @@ from typing import Any
 
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
-from child_trainer.tasks.summaries import TEXTS
+from child_trainer.tasks.summaries import TEXT_BUDGET
 from cluster.config import RunConfig, TaskOptions, Topology
 from controller.searchers.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -81,7 +81,7 @@ def text_rnn() -> RunConfig:
                 unroll=20,
             ),
         ),
-        budget=replace(TEXTS, epochs=2, batch_size=10, momentum=0.9),
+        budget=replace(TEXT_BUDGET, epochs=2, batch_size=10, momentum=0.9),
         topology=Topology(replicas=2, shards=2, children=4),
         recurrent=RecurrentSpace(base=4),
         reinforce=ReinforceOptions(controller_learning_rate=0.006),
@@ -97,7 +97,7 @@ def wikitext2_rnn() -> RunConfig:
         task=TaskOptions(
             task="wikitext2", language=LanguageOptions(target_parameters=4_000_000, max_vocabulary=10_000)
         ),
-        budget=replace(TEXTS, epochs=2, train_fraction=0.1),
+        budget=replace(TEXT_BUDGET, epochs=2, train_fraction=0.1),
         topology=Topology(replicas=4, shards=4, children=4),
         reinforce=ReinforceOptions(controller_learning_rate=0.003),
     )
@@ -109,7 +109,7 @@ def zoph2017_ptb() -> RunConfig:
         space="recurrent",
         reward="perplexity",
         task=TaskOptions(task="ptb"),
-        budget=replace(TEXTS, epochs=35),
+        budget=replace(TEXT_BUDGET, epochs=35),
         topology=Topology(replicas=400, children=1, accumulate=10),
         reinforce=ReinforceOptions(controller_learning_rate=0.0005),
     )

@@ -26,7 +26,7 @@ NO_FAULTS: Mapping[str, float] = MappingProxyType({})
 
 USUAL_LANGUAGE = LanguageOptions()
 
-TEXTS = tuple(name for name, task in TASKS.items() if task.measure is Measure.PERPLEXITY)
+LANGUAGE_TASKS = tuple(name for name, task in TASKS.items() if task.measure is Measure.PERPLEXITY)
 """The tasks of language modelling."""
 
 
@@ -52,10 +52,10 @@ def check_task(
         from child_trainer.tasks import torchvision_images
 
         torchvision_images.check(name, data, download=download)
-    elif name in TEXTS:
+    elif name in LANGUAGE_TASKS:
         from child_trainer.tasks import language as texts
 
-        texts.check(name, data, language)
+        texts.vocabulary_of(name, data, language)
     elif name in TABLES:
         load_table(name, data=data)
 
@@ -95,7 +95,7 @@ def load_task(  # noqa: PLR0913  (all but the first are options)
         from child_trainer.tasks import digits
 
         return digits.load(seed).to(device)
-    if name in TEXTS:
+    if name in LANGUAGE_TASKS:
         from child_trainer.tasks import language as texts
 
         return texts.load(name, data, language).to(device)
@@ -111,7 +111,7 @@ def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "I
         TaskError: the name is unknown, the task has no test images, or its data is not there or corrupt.
     """
     check_options(name, 0.0, NO_FAULTS)
-    if not TASKS[name].trains or name in TEXTS:
+    if not TASKS[name].trains or name in LANGUAGE_TASKS:
         raise TaskError(f"the task {name!r} has no test images")
     if name == "digits":
         from child_trainer.tasks import digits

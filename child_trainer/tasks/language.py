@@ -103,6 +103,7 @@ class LanguageTask:
                 part,
                 others={"global": global_generator(part.device)},
                 carried=_named(model.initial_state(words.shape[1])),
+                settings=repr(self.options),
             )
 
             def train_epoch(epoch: int) -> Tensor:
@@ -123,7 +124,7 @@ def streams(text: Tensor, count: int) -> Tensor:
     return text[: length * count].view(count, length).t().contiguous()
 
 
-def check(name: str, data: Path | None, options: LanguageOptions) -> tuple[str, ...]:
+def vocabulary_of(name: str, data: Path | None, options: LanguageOptions) -> tuple[str, ...]:
     """The vocabulary of a task's training text, once it is sure that a model of it can be had.
 
     Raises:
@@ -144,9 +145,9 @@ def load(name: str, data: Path | None, options: LanguageOptions) -> LanguageTask
     """The task; the test text is not read.
 
     Raises:
-        TaskError: as `check` does, or a text is too short.
+        TaskError: as `vocabulary_of` does, or a text is too short.
     """
-    vocabulary, lines = check(name, data, options), lines_of(name, data)
+    vocabulary, lines = vocabulary_of(name, data, options), lines_of(name, data)
     training, validation = (numbered(lines(part), vocabulary) for part in ("train", "valid"))
     for text, what in ((training, "to train on"), (validation, "to validate")):
         if len(text) < 2 * EVALUATION_STREAMS:

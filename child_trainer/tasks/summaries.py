@@ -8,8 +8,8 @@ from child_trainer.architecture import Kind
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
 
-IMAGES = Budget(epochs=3)
-TEXTS = Budget(epochs=3, batch_size=20, learning_rate=1.0, weight_decay=0.0, momentum=0.0)
+IMAGE_BUDGET = Budget(epochs=3)
+TEXT_BUDGET = Budget(epochs=3, batch_size=20, learning_rate=1.0, weight_decay=0.0, momentum=0.0)
 """What a child is usually given that is trained by hand: that of texts as Zaremba et al. 2014 train, with plain SGD."""
 
 MEDIUM, SMALL = LanguageOptions(), LanguageOptions(hidden_size=64)
@@ -32,7 +32,7 @@ class Summary:
     what: str
     kinds: tuple[Kind, ...]
     measure: Measure
-    usual: Budget = IMAGES
+    usual: Budget = IMAGE_BUDGET
     language: LanguageOptions = MEDIUM
     trains: bool = True
     epochs: int | None = None
@@ -51,16 +51,16 @@ TASKS: Mapping[str, Summary] = MappingProxyType(
         "fashion-mnist": Summary("Fashion-MNIST, 28 x 28 pixels, from --data", ("feedforward",), Measure.ACCURACY),
         "cifar10": Summary("CIFAR-10, 32 x 32 pixels in colour, from --data", ("feedforward",), Measure.ACCURACY),
         "ptb": Summary(
-            "Penn Treebank, from --data: the next word, word by word", ("recurrent",), Measure.PERPLEXITY, TEXTS
+            "Penn Treebank, from --data: the next word, word by word", ("recurrent",), Measure.PERPLEXITY, TEXT_BUDGET
         ),
         "wikitext2": Summary(
-            "WikiText-2, from --data: the next word, word by word", ("recurrent",), Measure.PERPLEXITY, TEXTS
+            "WikiText-2, from --data: the next word, word by word", ("recurrent",), Measure.PERPLEXITY, TEXT_BUDGET
         ),
         "text": Summary(
             "the prose of Python's own manual: the next word; needs no download",
             ("recurrent",),
             Measure.PERPLEXITY,
-            TEXTS,
+            TEXT_BUDGET,
             SMALL,
         ),
         "synthetic": Summary(

@@ -8,7 +8,7 @@ import importlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -32,19 +32,6 @@ FILES: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
     }
 )
 """For each task the names that the file of each part may have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Text as the numbers of its words.
-
-    Attributes:
-        words: `[N]` int64.
-        vocabulary: the words by their numbers.
-    """
-
-    words: Tensor
-    vocabulary: tuple[str, ...]
 
 
 def check_folder(name: str, data: Path | None) -> Path:
@@ -105,13 +92,10 @@ def make_vocabulary(lines: Iterator[list[str]], most: int | None) -> tuple[str, 
         counts[END] += 1
     # By the word itself where two are as frequent, so that the order never depends on where they stand.
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    if not counts[UNKNOWN]:
-        ranked.remove(UNKNOWN)
-        ranked.append(UNKNOWN)
     if most is None or len(ranked) <= most:
         return tuple(ranked)
-    kept = [word for word in ranked if word not in (END, UNKNOWN)][: most - 2]
-    return tuple(word for word in ranked if word in {*kept, END, UNKNOWN})
+    kept = {END, UNKNOWN, *[word for word in ranked if word not in (END, UNKNOWN)][: most - 2]}
+    return tuple(word for word in ranked if word in kept)
 
 
 def numbered(lines: Iterator[list[str]], vocabulary: tuple[str, ...]) -> Tensor:
@@ -126,15 +110,16 @@ def numbered(lines: Iterator[list[str]], vocabulary: tuple[str, ...]) -> Tensor:
 
 
 def _prose(part: str) -> Iterator[list[str]]:
-    """Paragraphs of Python's own manual, in small letters: of ten, one is to validate, and one to test."""
-    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
-    paragraphs = [text for name in sorted(topics) for text in topics[name].split("\n\n")]
+    """Of ten paragraphs of Python's own manual, one is to validate, and one to test."""
     turns = {"train": range(8), "valid": (8,), "test": (9,)}[part]
-    number = 0
-    for paragraph in paragraphs:
-        words = re.findall(r"[a-z]+(?:'[a-z]+)?|[^\sa-z]", paragraph.lower())
-        # Code, tables and headings are no prose: they have few words for their signs, or few words at all.
-        if len(words) >= 8 and sum(word[0].isalpha() for word in words) >= 0.6 * len(words):
-            if number % 10 in turns:
-                yield words
-            number += 1
+    return (list(words) for number, words in enumerate(_paragraphs()) if number % 10 in turns)
+
+
+@cache
+def _paragraphs() -> tuple[tuple[str, ...], ...]:
+    """The words of each paragraph of the manual, in small letters."""
+    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    texts = (text for name in sorted(topics) for text in topics[name].split("\n\n"))
+    paragraphs = (tuple(re.findall(r"[a-z]+(?:'[a-z]+)?|[^\sa-z]", text.lower())) for text in texts)
+    # Code, tables and headings are no prose: they have few words for their signs, or few words at all.
+    return tuple(p for p in paragraphs if len(p) >= 8 and sum(word[0].isalpha() for word in p) >= 0.6 * len(p))

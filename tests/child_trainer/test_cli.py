@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 
 from child_trainer.__main__ import main
 from child_trainer.architecture import Architecture, node
-from child_trainer.outcome import Outcome
+from child_trainer.command_line import BUDGET_HELP, LANGUAGE_HELP
+from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Budget, Outcome
+from child_trainer.reference_cells import lstm
 from tests.golden import architecture
 
 SMALL = architecture(((3, 3, 24, ()), (3, 3, 24, (1,))), strides=(2, 1))
@@ -197,3 +201,19 @@ def test_a_checkpoint_that_cannot_be_written_is_refused(small, tmp_path, capsys)
     said = refused(capsys, small, "--checkpoint", str(tmp_path / "none" / "c"))
     assert said.endswith(f"cannot be written, because {tmp_path / 'none'} is not a folder")
     assert "cannot be read (Is a directory); give a file" in refused(capsys, small, "--checkpoint", str(tmp_path))
+
+
+def test_every_option_of_a_language_model_and_of_a_budget_has_a_flag():
+    assert LANGUAGE_HELP.keys() == {f.name for f in fields(LanguageOptions)}
+    # Seconds are for searches: whoever trains by hand has Ctrl-C.
+    assert BUDGET_HELP.keys() == {f.name for f in fields(Budget)} - {"max_seconds"}
+
+
+def test_a_cell_of_the_literature_goes_by_its_name(capsys):
+    arguments = "lstm --task text --hidden-size 4 --cell-layers 1 --epochs 1 --train-fraction 0.02 --device cpu --json"
+    assert main(arguments.split()) == 0
+    assert lstm().id == json.loads(capsys.readouterr().out)["architecture"]
+
+
+def test_an_unknown_name_is_a_file_that_cannot_be_read(capsys):
+    assert "gru cannot be read (No such file or directory)" in refused(capsys, "gru", "--task", "text")

@@ -14,16 +14,17 @@ from child_trainer.language_model import build_language_model
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Cause, Measure
 from child_trainer.reference_cells import lstm, nas_cell
+from child_trainer.seeding import derive
 from child_trainer.tasks.catalogue import check_task, load_task
 from child_trainer.tasks.language import EVALUATION_STREAMS, load_test, streams
-from child_trainer.tasks.summaries import TEXTS
+from child_trainer.tasks.summaries import TEXT_BUDGET
 from child_trainer.tasks.task import TaskError
 from child_trainer.train import train
 from tests.child_trainer.interruptions import Slot, at
 from tests.child_trainer.test_real_data import real
 
 SMALL = LanguageOptions(hidden_size=8, cell_layers=2, unroll=10, max_vocabulary=60)
-QUICK = replace(TEXTS, epochs=2, train_fraction=0.02, learning_rate=2.0)
+QUICK = replace(TEXT_BUDGET, epochs=2, train_fraction=0.02, learning_rate=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +194,6 @@ def test_the_state_is_carried_and_gradients_end_at_the_stretch(prose):
     watched = Watched(**{name: getattr(task, name) for name in task.__dataclass_fields__})
     assert train(lstm(), watched, budget, seed=3).failure is None
 
-    from child_trainer.seeding import derive
-
     model = build_language_model(
         lstm(), len(task.vocabulary), options, generator=torch.Generator().manual_seed(derive(3, "weights"))
     )
@@ -300,3 +299,12 @@ def test_a_checkpoint_of_another_text_is_not_gone_on_from(prose, undisturbed):
     other = replace(prose, training=prose.training.flip(0))
     train(nas_cell(), other, BUDGET, seed=5, checkpoints=slot, preempted=at(1))
     assert train(nas_cell(), prose, BUDGET, seed=5, checkpoints=slot).curve == undisturbed.curve
+
+
+@pytest.mark.parametrize("changes", [{"clip_norm": 0.1}, {"unroll": 9}, {"variational_dropout": 0.5}])
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(prose, changes):
+    """None of these shows in the budget, the text, or the shapes of what was saved."""
+    task, slot = replace(prose, options=replace(SMALL, **changes)), Slot()
+    train(nas_cell(), prose, BUDGET, seed=5, checkpoints=slot, preempted=at(1))
+    expected = train(nas_cell(), task, BUDGET, seed=5).curve
+    assert train(nas_cell(), task, BUDGET, seed=5, checkpoints=slot).curve == expected

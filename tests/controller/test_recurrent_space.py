@@ -9,6 +9,7 @@ from torch import Tensor
 from child_trainer import cost
 from child_trainer.architecture import Architecture
 from child_trainer.network import Graph, build_cell
+from child_trainer.reference_cells import REFERENCE_CELLS
 from controller.decisions import InvalidTokens, every, size, uniform
 from controller.policy import Policy
 from controller.space import SearchSpace
@@ -214,3 +215,7 @@ def test_different_tokens_may_give_the_same_cell_and_no_others_do() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RecurrentSpace(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_cell_by_its_name_is_the_cell_of_its_tokens() -> None:
+    assert REFERENCE_CELLS["nas-cell"]().id == RecurrentSpace().decode(GOLDEN_CELL).id
