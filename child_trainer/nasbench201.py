@@ -91,6 +91,14 @@ def cell_of(architecture: Architecture) -> Cell:
     )
 
 
+def known_as(architecture: Architecture) -> str | None:
+    """The name of the cell of which this is the benchmark's network; `None` of every other architecture."""
+    try:
+        return cell_name(cell_of(architecture))
+    except InvalidArchitecture:
+        return None
+
+
 @lru_cache(maxsize=4096)
 def _node(name: str, op: str, *inputs: str, **attributes: Value) -> Node:
     # The networks of a search have most nodes in common, and can then share them.

@@ -7,7 +7,7 @@ import torch
 
 from child_trainer import cost
 from child_trainer.architecture import Architecture, InvalidArchitecture, Node, node
-from child_trainer.nasbench201 import CELL_OPERATIONS, Cell, cell_from_name, cell_name, cell_of, network
+from child_trainer.nasbench201 import CELL_OPERATIONS, Cell, cell_from_name, cell_name, cell_of, known_as, network
 from child_trainer.network import build
 from child_trainer.outcome import Budget
 from child_trainer.tasks.catalogue import load_task
@@ -39,6 +39,11 @@ def test_networks_have_the_published_size(cell: Cell, parameters: int, mega_mult
     assert cost.flops(built, torch.empty(1, *Cifar.input_shape, device="meta")) / 2e6 == pytest.approx(
         mega_multiplications, abs=0.005
     )
+
+
+def test_its_networks_have_the_benchmarks_name_and_no_others_do() -> None:
+    assert known_as(network(cell_from_name(BEST))) == BEST
+    assert known_as(network(cell_from_name(BEST), cells_per_stage=1)) is None
 
 
 def test_a_name_is_read_and_written() -> None:
