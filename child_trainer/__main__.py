@@ -14,6 +14,7 @@ from child_trainer.command_line import chosen_budget, chosen_language, make_pars
 from child_trainer.drawing import draw
 from child_trainer.outcome import Cause, Outcome
 from child_trainer.tasks.catalogue import load_task
+from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.task import OnEpoch
 from child_trainer.train import train
 
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         architecture = read_architecture(options.architecture)
         budget, language = chosen_budget(options), chosen_language(options)
+        if options.task in TASKS:  # another one is refused below, with what there is
+            TASKS[options.task].check_budget(budget)
         device = _device(options.device, options.task)
         split = options.seed if options.split_seed is None else options.split_seed
         child = identity(architecture, options.task, budget, seed=options.seed, device=device)
@@ -109,7 +112,7 @@ def _stopped_by_signals(wanted: bool) -> Iterator[list[int]]:
 
 
 def _device(wish: str, task: str) -> str:
-    if wish == "cpu" or task == "synthetic":
+    if wish == "cpu" or (task in TASKS and not TASKS[task].trains):
         return "cpu"
     import torch
 

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, Self
 
@@ -44,9 +44,16 @@ class Node:
 
     def label(self) -> tuple[str, tuple[tuple[str, str], ...]]:
         """What the node does, whoever its neighbours are, with defaults filled in."""
-        # Through the attribute's type, so that a rate of 1 and of 1.0 are the same rate.
-        attributes = sorted(OPERATIONS[self.op].attributes.items())
-        return self.op, tuple((name, json.dumps(a.of(self.attribute(name)))) for name, a in attributes)
+        return _label(self.op, self.attributes)
+
+
+@lru_cache(maxsize=4096)
+def _label(op: str, attributes: tuple[tuple[str, Value], ...]) -> tuple[str, tuple[tuple[str, str], ...]]:
+    given: dict[str, Any] = dict(attributes)
+    known = sorted(OPERATIONS[op].attributes.items())
+    # Through the attribute's type, so that a rate of 1 and of 1.0 are the same rate; and so are 0.0 and -0.0.
+    values = [(name, a.of(given.get(name, a.default)) or a.of()) for name, a in known]
+    return op, tuple((name, json.dumps(value)) for name, value in values)
 
 
 def node(name: str, op: str, inputs: Sequence[str] | str, **attributes: Value) -> Node:
@@ -79,10 +86,9 @@ class Architecture:
     def ordered(self) -> tuple[Node, ...]:
         """The nodes, each after everything that it reads; the given order is kept where it allows."""
         by_name = {n.name: n for n in self.nodes}
-        graph = {n.name: [i for i in n.inputs if i in by_name] for n in self.nodes}
-        done: set[str] = set()
-        if all(set(graph[n.name]) <= done and not done.add(n.name) for n in self.nodes):
+        if _follows_order(self.nodes, set(by_name)):
             return self.nodes
+        graph = {n.name: [i for i in n.inputs if i in by_name] for n in self.nodes}
         return tuple(by_name[name] for name in TopologicalSorter(graph).static_order())
 
     def pruned(self) -> "Architecture":
@@ -217,21 +223,48 @@ def _check_node(n: Node, names: set[str]) -> None:
     for source in n.inputs:
         if not isinstance(source, str) or source not in names:
             raise InvalidArchitecture(f"node {n.name!r} reads {source!r}, which does not exist")
-    given = dict(n.attributes)
-    if unknown := sorted(given.keys() - operation.attributes.keys()):
-        known = ", ".join(operation.attributes) or "none"
-        raise InvalidArchitecture(f"node {n.name!r} ({n.op}) has no attribute {unknown[0]!r}; it has: {known}")
-    for name, attribute in operation.attributes.items():
+    try:
+        problem = _problem(n.op, n.attributes, tuple([type(value) for _, value in n.attributes]))
+    except TypeError:  # a value that is no plain one, such as a list
+        problem = _problem.__wrapped__(n.op, n.attributes, ())
+    if problem:
+        what, ends = problem
+        raise InvalidArchitecture(f"{what} {n.name!r} ({n.op}) {ends}")
+
+
+@lru_cache(maxsize=4096)
+def _problem(op: str, attributes: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> tuple[str, str] | None:
+    """What is wrong with a node's attributes, as the sentence before and after its name, or `None`.
+
+    The types are there for the cache alone, to which 1, 1.0 and True are one value.
+    """
+    given, known = dict(attributes), OPERATIONS[op].attributes
+    if unknown := sorted(given.keys() - known.keys()):
+        return "node", f"has no attribute {unknown[0]!r}; it has: {', '.join(known) or 'none'}"
+    for name, attribute in known.items():
         if name not in given and attribute.default is None:
-            raise InvalidArchitecture(f"node {n.name!r} ({n.op}) lacks the attribute {name!r}")
+            return "node", f"lacks the attribute {name!r}"
         if name in given and (problem := attribute.problem(given[name])):
-            raise InvalidArchitecture(f"the attribute {name!r} of node {n.name!r} ({n.op}) {problem}")
+            return f"the attribute {name!r} of node", problem
+    return None
 
 
 def _check_acyclic(nodes: tuple[Node, ...]) -> None:
     own = {n.name for n in nodes}
+    if _follows_order(nodes, own):
+        return
     try:
         TopologicalSorter({n.name: [i for i in n.inputs if i in own] for n in nodes}).prepare()
     except CycleError as error:
         path = " -> ".join(reversed(error.args[1]))
         raise InvalidArchitecture(f"the nodes form a cycle: {path}") from None
+
+
+def _follows_order(nodes: tuple[Node, ...], own: set[str]) -> bool:
+    """Whether each node comes after everything that it reads of these `own` nodes."""
+    ahead = set(own)
+    for n in nodes:
+        if not ahead.isdisjoint(n.inputs):
+            return False
+        ahead.discard(n.name)
+    return True

@@ -36,7 +36,9 @@ def certificate(
         found = [colours[source] for source in inputs.get(name, ())]
         return tuple(sorted(found) if name in commutative else found)
 
-    colours = _ranks(_initial(labels, inputs, outputs))
+    # The text of a label is asked for once: it takes as long as the rest.
+    texts = {name: repr(label) for name, label in labels.items()}
+    colours = _ranks(_initial(texts, inputs, outputs))
     while True:
         signatures = {
             name: (
@@ -50,18 +52,18 @@ def certificate(
         if len(set(refined.values())) == len(set(colours.values())):
             break
         colours = refined
-    rows = sorted((colours[name], repr(label), read(name, colours)) for name, label in labels.items())
+    rows = sorted((colours[name], text, read(name, colours)) for name, text in texts.items())
     return [rows, [colours[name] for name in outputs]]
 
 
 def _initial(
-    labels: Mapping[str, Hashable], inputs: Mapping[str, Sequence[str]], outputs: Sequence[str]
+    texts: Mapping[str, str], inputs: Mapping[str, Sequence[str]], outputs: Sequence[str]
 ) -> dict[str, tuple[int, str, tuple[int, ...]]]:
-    depth = dict.fromkeys(labels, 0)
+    depth = dict.fromkeys(texts, 0)
     for name, sources in inputs.items():
         depth[name] = 1 + max((depth[source] for source in sources), default=0)
-    leaves = {name: tuple(i for i, output in enumerate(outputs) if output == name) for name in labels}
-    return {name: (depth[name], repr(label), leaves[name]) for name, label in labels.items()}
+    leaves = {name: tuple(i for i, output in enumerate(outputs) if output == name) for name in texts}
+    return {name: (depth[name], text, leaves[name]) for name, text in texts.items()}
 
 
 def _ranks(keys: Mapping[str, Any]) -> Colours:

@@ -12,13 +12,19 @@ from child_trainer.vocabulary import OPERATIONS
 WIDTH = 100
 """Columns of a drawing. A network too deep for its triangle to fit is drawn without one."""
 
+FIRST_ROWS, LAST_ROWS = 32, 8
+"""What is left of a network that is too deep to be drawn whole."""
+
 ON, OFF = "●", "·"
 
 
-def draw(architecture: Architecture) -> str:
-    """The part of the network that its outputs depend on, in lines of at most 100 columns."""
+def draw(architecture: Architecture, *, whole: bool = True) -> str:
+    """The part of the network that its outputs depend on, in lines of at most 100 columns.
+
+    If it need not be whole, the middle of a network too deep for a triangle may be left out, which is said.
+    """
     live = architecture.pruned()
-    return _draw_table(layer_rows(live)) if live.kind == "feedforward" else _draw_cell(live)
+    return _draw_table(layer_rows(live), whole) if live.kind == "feedforward" else _draw_cell(live)
 
 
 # --- Feed-forward networks: a table and a triangle ---------------------------------------------------------------
@@ -79,7 +85,7 @@ def _plain(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _draw_table(rows: list[Row]) -> str:
+def _draw_table(rows: list[Row], whole: bool) -> str:
     columns = len(rows)
     label_width = max(len(row.label) for row in rows)
     number_width = len(str(columns))
@@ -92,6 +98,9 @@ def _draw_table(rows: list[Row]) -> str:
         triangle = cells.ljust(columns * len(gap + ON) + 1) if has_triangle else ""
         left = f"{row.number:>{number_width}}  {row.label:{label_width}}  {triangle}"
         lines.append(left + _shortened(_ranges(row.reads), WIDTH - len(left)))
+    hidden = len(lines) - FIRST_ROWS - LAST_ROWS
+    if not (whole or has_triangle) and hidden > 1:
+        lines[FIRST_ROWS:-LAST_ROWS] = [f"{'...':>{number_width}}  {hidden} more layers"]
     return "\n".join(line.rstrip() for line in lines)
 
 

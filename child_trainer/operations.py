@@ -139,14 +139,14 @@ def _convolution(site: Site, filters: int, groups: int) -> nn.Module:
     channels, height, width = site.feature_map()
     if channels % groups or filters % groups:
         raise ValueError(f"{groups} groups divide neither or only one of {channels} channels and {filters} filters")
-    order: list[str] = site["order"].split("-")
+    order: list[str] = site["order"].removesuffix("-unbiased").split("-")
     window = (site["height"], site["width"])
     stride = (site["stride_height"], site["stride_width"])
     padding = same_padding((height, width), window, stride, site["dilation"])
     left, right, top, bottom = padding
     even = left == right and top == bottom
     # A bias would be subtracted again by the normalisation that follows.
-    bias = "conv-bn" not in site["order"]
+    bias = "conv-bn" not in site["order"] and "unbiased" not in site["order"]
     layers: list[nn.Module] = []
     for part in order:
         if part == "conv":

@@ -82,7 +82,7 @@ class Outcome:
 
     Attributes:
         curve: the validation metric after each epoch; accuracies are in [0, 1].
-        seconds: wall time of the training, data loading excluded.
+        seconds: wall time of the training, data loading excluded; where a table answered, what it tells of that.
         parameters: trainable parameters of the built network, or `None` if it was never built.
         flops: floating-point operations of one forward pass on one example, or `None` likewise.
         seed: the seed that reproduces this training.

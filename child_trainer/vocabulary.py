@@ -53,8 +53,17 @@ class Operation:
 SIZE = Attribute(minimum=1)
 ONE = Attribute(default=1, minimum=1)
 
-CONVOLUTION_ORDERS = ("conv", "conv-bn", "conv-relu", "conv-bn-relu", "relu-conv-bn", "bn-relu-conv")
-"""Where batch normalisation and ReLU stand around a convolution. The default is spec §1.1's proposal."""
+CONVOLUTION_ORDERS = (
+    "conv",
+    "conv-bn",
+    "conv-relu",
+    "conv-bn-relu",
+    "relu-conv-bn",
+    "bn-relu-conv",
+    "conv-unbiased",
+)
+"""Where batch normalisation and ReLU stand around a convolution; it has a bias unless batch normalisation follows, or
+`unbiased` says so. The default is spec §1.1's proposal."""
 
 _window = {"height": SIZE, "width": SIZE, "stride_height": ONE, "stride_width": ONE}
 _order = Attribute(of=str, default="conv-bn-relu", options=CONVOLUTION_ORDERS)

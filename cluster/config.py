@@ -21,9 +21,10 @@ from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.pool.supervision import Rules
 from cluster.remote.storage import is_url
 from controller.reward import REWARDS
-from controller.searchers.options import ReinforceOptions
+from controller.searchers.options import EvolutionOptions, LocalSearchOptions, ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
 from ps.consistency import Consistency
 
@@ -42,8 +43,11 @@ MOST_CHILDREN = 1_000_000_000
 class TaskOptions:
     """What children are trained on."""
 
-    task: Literal["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic"] = "digits"
-    """Data, loss, metric and preprocessing; `synthetic` trains nothing and scores the architecture itself."""
+    task: Literal["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic", "nasbench201"] = (
+        "digits"
+    )
+    """Data, loss, metric and preprocessing; `synthetic` trains nothing and scores the architecture itself;
+    `nasbench201` looks it up in the benchmark's table."""
     data: str | Path | None = None
     """Folder with the data on every node (images in torchvision's layout; texts as train.txt, valid.txt and test.txt),
     or its URL in an object store (s3://...), from which each node fetches a copy once; digits, text and synthetic need
@@ -62,6 +66,11 @@ class TaskOptions:
     def faults(self) -> Mapping[str, float]:
         """The rehearsed faults and their probabilities."""
         return parse_faults(self.child_faults)
+
+    @property
+    def instant(self) -> bool:
+        """Whether a child takes no time and can come to no harm."""
+        return not (TASKS[self.task].trains or self.child_seconds or self.faults)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.child_seconds) and self.child_seconds >= 0):
@@ -190,9 +199,9 @@ class RunConfig:
     """Run in this one process, without Ray."""
     max_children: int = 12_800
     """Children after which the search ends (the paper trained 12,800)."""
-    searcher: Literal["reinforce", "random"] = "reinforce"
+    searcher: Literal["reinforce", "random", "evolution", "local-search"] = "reinforce"
     """What decides which architectures to try."""
-    space: Literal["convolutional", "recurrent"] = "convolutional"
+    space: Literal["convolutional", "recurrent", "nasbench201"] = "convolutional"
     """What an architecture may be."""
     reward: Literal["cubed-accuracy", "accuracy", "perplexity"] = "cubed-accuracy"
     """What the searcher learns from: the best of the last five validation accuracies, cubed as in the paper, or not;
@@ -215,8 +224,14 @@ class RunConfig:
     """What a convolutional architecture may be"""
     recurrent: RecurrentSpace = field(default_factory=RecurrentSpace)
     """What a recurrent cell may be"""
+    nasbench201: NasBench201Space = field(default_factory=NasBench201Space)
+    """What a network of NAS-Bench-201's cells may be"""
     reinforce: ReinforceOptions = field(default_factory=ReinforceOptions)
     """The controller, where the searcher is reinforce"""
+    evolution: EvolutionOptions = field(default_factory=EvolutionOptions)
+    """The population, where the searcher is evolution"""
+    local_search: LocalSearchOptions = field(default_factory=LocalSearchOptions)
+    """The climbs, where the searcher is local-search"""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_children <= MOST_CHILDREN:
@@ -254,11 +269,17 @@ class RunConfig:
                 f"the reward {self.reward!r} does not judge the {self.measure} of the task {name!r}; use"
                 f" {' or '.join(fitting)}"
             )
+        task.check_budget(self.budget)
+        if name == "nasbench201" and self.search_space != NasBench201Space():
+            raise ValueError(
+                "the task 'nasbench201' knows the benchmark's own networks only: use the space 'nasbench201' and leave"
+                f" its options as they are, got {self.search_space}"
+            )
 
     def _check_shared_processes(self) -> None:
         shared = self.topology.workers_per_process
         alone = {
-            "`task` other than synthetic": self.task.task != "synthetic",
+            "`task` that trains": TASKS[self.task.task].trains,
             "`child_faults`": bool(self.task.faults),
             "`child_timeout`": self.failures.child_timeout is not None,
             "`recycle_after`": self.failures.recycle_after is not None,

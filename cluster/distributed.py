@@ -15,6 +15,7 @@ from ray._private import worker as ray_worker
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from child_trainer.tasks.summaries import TASKS
 from cluster import survey
 from cluster.actors import CheckpointHost, LedgerHost, ReplicaHost, ShardHost
 from cluster.asking import asking
@@ -84,7 +85,7 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
         CredentialsError: if the cluster's token or its certificates cannot be used.
     """
     topology = config.topology
-    memory = PROCESS_BYTES if config.task.task == "synthetic" else TRAINING_BYTES
+    memory = TRAINING_BYTES if TASKS[config.task.task].trains else PROCESS_BYTES
     check_credentials(os.environ)
     joined = join(say)
     try:

@@ -54,7 +54,7 @@ HERE = "local"
 
 
 class InProcessEvaluator:
-    """Trains here and now, one child for each call of `completed`.
+    """Trains here and now, one child for each call of `completed`, or all that wait where they take no time.
 
     Args:
         trainer: trains a child.
@@ -64,9 +64,10 @@ class InProcessEvaluator:
         preempted: asked before each step whether the child is to be given back; the child then stays in the queue.
         on_settled: called with the id of a child that has its outcome.
         takes: takes what the children print.
+        at_once: give the outcomes of all that wait together.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all but the first three are options)
         self,
         trainer: Trains,
         ledger: AttemptLedger,
@@ -76,7 +77,10 @@ class InProcessEvaluator:
         preempted: Callable[[], bool] | None = None,
         on_settled: Callable[[int], None] = lambda _: None,
         takes: Takes = untaken,
+        at_once: bool = False,
     ) -> None:
+        self._at_once = at_once
+        self._interrupt: KeyboardInterrupt | None = None
         self._takes = takes
         self._trainer, self._ledger, self._reactions = trainer, ledger, reactions
         self._batch_size, self._preempted, self._on_settled = batch_size, preempted, on_settled
@@ -88,6 +92,20 @@ class InProcessEvaluator:
 
     def completed(self) -> list[tuple[int, Outcome]]:
         """The next child of the queue, after one attempt more; none if it is to be tried again."""
+        if self._interrupt:
+            raise self._interrupt
+        ended: list[tuple[int, Outcome]] = []
+        for _ in range(len(self._waiting) if self._at_once else 1):
+            try:
+                ended += self._next()
+            except KeyboardInterrupt as interrupt:
+                if not ended:
+                    raise
+                self._interrupt = interrupt  # once those that have ended are recorded
+                break
+        return ended
+
+    def _next(self) -> list[tuple[int, Outcome]]:
         if not self._waiting:
             return []
         assignment = self._waiting.popleft()

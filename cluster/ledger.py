@@ -6,18 +6,27 @@ twice with the same arguments and then changes nothing the second time, since Ra
 
 import json
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from child_trainer.outcome import Outcome
 from cluster.records import Attempt, Batch, Lesson, Verdict
-from cluster.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of, end_attempts, outcome_text
+from cluster.rows import (
+    ATTEMPT_COLUMNS,
+    CHILD_COLUMNS,
+    Architectures,
+    attempt_of,
+    child_of,
+    end_attempts,
+    outcome_text,
+    put,
+)
 from cluster.run_folder import mark_begun
 from cluster.schema import migrate
 from cluster.seeding import child_seed
+from cluster.transactions import Transactions
 from controller.searcher import Child, Proposal
 
 Clock = Callable[[], float]
@@ -38,24 +47,17 @@ class Ledger:
         self._seed = seed
         self._max_children = max_children
         self._clock = clock
-        self._lock = threading.Lock()
+        self._architectures = Architectures()
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._transaction = Transactions(self._connection)
+        self._lock = self._transaction.lock
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         migrate(self._connection, str(path))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # On a full disk SQLite has rolled back already.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+    def together(self) -> AbstractContextManager[None]:
+        """All that this thread records within becomes durable at its end, as one; nothing of it after an error."""
+        return self._transaction.together()
 
     def begin(self, workers: int, versions: Mapping[str, str] | None = None) -> None:
         """The run starts, or goes on, with programs of these versions by their names."""
@@ -67,7 +69,7 @@ class Ledger:
                 spent += found["beat_at"] - found["started_at"]
             now, ran = self._clock(), json.loads(found.get("versions", "[]"))
             if versions and versions not in ran:
-                _put(db, versions=json.dumps([*ran, versions]))
+                put(db, versions=json.dumps([*ran, versions]))
             # Nothing of an earlier start is running any more.
             db.execute("UPDATE children SET state = 'sampled' WHERE state = 'running'")
             db.execute(
@@ -75,23 +77,23 @@ class Ledger:
                 (found.get("beat_at", now),),
             )
             db.execute("DELETE FROM addresses")
-            _put(db, state="running", message="", started_at=now, beat_at=now, seconds_before=spent, workers=workers)
+            put(db, state="running", message="", started_at=now, beat_at=now, seconds_before=spent, workers=workers)
         mark_begun(self._path)
 
     def beat(self) -> None:
         """The run is alive."""
         with self._transaction() as db:
-            _put(db, beat_at=self._clock())
+            put(db, beat_at=self._clock())
 
     def staff(self, workers: int) -> None:
         """The run has so many workers from now on."""
         with self._transaction() as db:
-            _put(db, workers=workers)
+            put(db, workers=workers)
 
     def end(self, state: str, message: str = "") -> None:
         """The run is `finished`, `stopped` or `failed`, with a word on why."""
         with self._transaction() as db:
-            _put(db, state=state, message=message, beat_at=self._clock())
+            put(db, state=state, message=message, beat_at=self._clock())
 
     def close(self) -> None:
         """Close the file; everything that was recorded is in it."""
@@ -146,7 +148,7 @@ class Ledger:
                 replica,
                 number,
                 json.dumps(proposal.tokens),
-                json.dumps(architecture.to_json()),
+                self._architectures.text(architecture),
                 architecture.id,
                 proposal.log_prob,
                 child_seed(self._seed, child_id),
@@ -256,10 +258,11 @@ class Ledger:
         """How many children have ended."""
         return self._number("SELECT coalesce(max(completion), 0) FROM children")
 
-    def history(self) -> Sequence[Child]:
-        """The ended children that may be learnt from, in completion order."""
+    def history(self, after: int = 0) -> Sequence[Child]:
+        """See `ReplicaLedger.history`."""
+        later = "completion > coalesce((SELECT completion FROM children WHERE id = ?), 0)"
         with self._lock:
-            return self._children("completion IS NOT NULL AND reward IS NOT NULL ORDER BY completion")
+            return self._children(f"{later} AND reward IS NOT NULL ORDER BY completion", after)
 
     def pending(self) -> Sequence[Child]:
         """The children that were sampled and have not ended."""
@@ -291,9 +294,5 @@ class Ledger:
 
     def _children(self, where: str, *values: object) -> tuple[Child, ...]:
         query = f"SELECT {CHILD_COLUMNS} FROM children WHERE {where}"
-        return tuple(child_of(*row) for row in self._connection.execute(query, values))
-
-
-def _put(db: sqlite3.Connection, **values: float | str) -> None:
-    upsert = "INSERT INTO run (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-    db.executemany(upsert, values.items())
+        rows = self._connection.execute(query, values)
+        return tuple(child_of(*row, read=self._architectures) for row in rows)

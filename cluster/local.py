@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 
+from child_trainer.tasks.summaries import TASKS
 from cluster.config import RunConfig
 from cluster.evaluator import InProcessEvaluator
 from cluster.ledger import Ledger
@@ -27,7 +28,7 @@ def check_locally(config: RunConfig) -> bool:
     Raises:
         PlacementError: if it asks for more than there are.
     """
-    gpus = _num_gpus() if config.topology.gpus_per_child or config.task.task != "synthetic" else 0
+    gpus = _num_gpus() if config.topology.gpus_per_child or TASKS[config.task.task].trains else 0
     return gpus_per_child(config.topology, gpus, can_grow=False) > 0
 
 
@@ -59,6 +60,7 @@ def run_locally(
             preempted=folder.stop_asked if checkpoints else None,
             on_settled=checkpoints.forget if checkpoints else lambda _: None,
             takes=takes,
+            at_once=config.task.instant,
         )
         for _ in range(config.topology.replicas)
     ]
@@ -66,13 +68,20 @@ def run_locally(
         replica_loop(make_replica(config, index, store, evaluator, ledger))
         for index, evaluator in enumerate(evaluators)
     ]
+
+    def take(turn: Iterator[None]) -> Iterator[None] | None:
+        # Children that take no time need not be on disk before they are trained, only before they are learnt from:
+        # that is another turn.
+        with ledger.together() if config.task.instant else nullcontext():
+            return next(turn, turn)
+
     observed = observe(config.topology.shards, lambda index: store.status()[index]) if store else nullcontext()
     with split_by_thread(), observed:
         while turns:
             if folder.stop_asked():
                 raise Stopped
             # A replica that goes on yields None; one that has come to its end gives the default.
-            turns = [turn for turn in turns if next(turn, turn) is None]
+            turns = [turn for turn in turns if take(turn) is None]
 
 
 def _checkpoints(config: RunConfig, folder: RunFolder, ledger: Ledger) -> CheckpointFolder | None:

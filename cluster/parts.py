@@ -1,27 +1,39 @@
 """Makes the parts of a run from its configuration. What connects them is `local.py` or `distributed.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from torch import Tensor
 
 from child_trainer.outcome import Outcome
 from cluster.config import RunConfig
 from cluster.evaluator import Evaluator
+from cluster.history import History
 from cluster.records import ReplicaLedger
 from cluster.replica import Replica, client
 from cluster.seeding import derive
 from controller.reward import REWARDS
 from controller.searcher import ParameterGroup, Searcher
+from controller.searchers.evolution import Evolution
+from controller.searchers.local_search import LocalSearch
 from controller.searchers.random import RandomSearch
 from controller.searchers.reinforce import Reinforce
 from ps.store import Group, Layout, ParameterStore
 
+SEARCHERS: Mapping[str, Callable[[RunConfig], Searcher]] = MappingProxyType(
+    {
+        "reinforce": lambda config: Reinforce(config.search_space, config.reinforce),
+        "random": lambda config: RandomSearch(config.search_space),
+        "evolution": lambda config: Evolution(config.search_space, config.evolution),
+        "local-search": lambda config: LocalSearch(config.search_space, config.local_search),
+    }
+)
+"""What makes each searcher, by its name."""
+
 
 def make_searcher(config: RunConfig) -> Searcher:
     """The searcher over its space."""
-    if config.searcher == "random":
-        return RandomSearch(config.search_space)
-    return Reinforce(config.search_space, config.reinforce)
+    return SEARCHERS[config.searcher](config)
 
 
 def make_parameters(config: RunConfig, searcher: Searcher) -> tuple[ParameterGroup, ...]:
@@ -83,4 +95,5 @@ def make_replica(
         store=store,
         evaluator=evaluator,
         ledger=ledger,
+        history=History(ledger),
     )

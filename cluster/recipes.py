@@ -127,6 +127,19 @@ def synthetic() -> RunConfig:
     )
 
 
+def nasbench201() -> RunConfig:
+    """NAS-Bench-201's cells on CIFAR-10: a table answers instead of training (--data: the folder with its files)."""
+    return RunConfig(
+        max_children=1_000,
+        task=TaskOptions(task="nasbench201"),
+        budget=Budget(epochs=12),
+        topology=Topology(replicas=2, shards=2, children=4),
+        space="nasbench201",
+        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        reward="accuracy",
+    )
+
+
 def rehearsal() -> RunConfig:
     """The paper's whole layout on one small machine: 20 shards, 100 replicas, 800 children at once, all instant."""
     return RunConfig(
@@ -148,6 +161,7 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "wikitext2-rnn": wikitext2_rnn,
     "zoph2017-ptb": zoph2017_ptb,
     "synthetic": synthetic,
+    "nasbench201": nasbench201,
     "rehearsal": rehearsal,
 }
 

@@ -144,8 +144,12 @@ class ReplicaLedger(Protocol):
         """How many children have ended."""
         ...
 
-    def history(self) -> Sequence[Child]:
-        """The ended children in completion order."""
+    def history(self, after: int = 0) -> Sequence[Child]:
+        """The ended children that may be learnt from, in completion order.
+
+        Args:
+            after: the id of one of them, for those alone that ended later; 0: all.
+        """
         ...
 
     def pending(self) -> Sequence[Child]:

@@ -34,6 +34,7 @@ class Replica:
         store: where the searcher's parameters live, or `None` if it has none.
         evaluator: what trains children.
         ledger: the run's record.
+        history: the ended children of that, in completion order.
         pause: called while the replica must wait for others.
         clock: seconds, never going back; it only tells how long pulls and pushes take.
     """
@@ -46,6 +47,7 @@ class Replica:
     store: ParameterStore | None
     evaluator: Evaluator
     ledger: ReplicaLedger
+    history: Callable[[], Sequence[Child]]
     pause: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
 
@@ -139,7 +141,7 @@ def _view(replica: Replica, snapshot: Snapshot, step: str, number: int) -> View:
     return View(
         parameters=snapshot.values,
         completed=replica.ledger.completed(),
-        history=replica.ledger.history,
+        history=replica.history,
         pending=replica.ledger.pending,
         rng=random.Random(derive(replica.seed, step, replica.index, number)),
     )

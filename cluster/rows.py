@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from child_trainer.architecture import Architecture
@@ -19,15 +20,46 @@ ATTEMPT_COLUMNS = (
 """What `attempt_of` takes."""
 
 
+KEPT = 512
+"""Architectures that are kept between two uses: more than are in training, and few enough to fit."""
+
+
+class Architectures:
+    """Architectures and their texts; of those that were used last the work is not done again."""
+
+    def __init__(self) -> None:
+        self._by_text: dict[str, Architecture] = {}
+
+    def text(self, architecture: Architecture) -> str:
+        """As the ledger keeps it."""
+        text = json.dumps(architecture.to_json())
+        self._keep(text, architecture)
+        return text
+
+    def __call__(self, text: str) -> Architecture:
+        """From what the ledger keeps."""
+        known = self._by_text.pop(text, None)
+        return self._keep(text, known or Architecture.from_json(json.loads(text)))
+
+    def _keep(self, text: str, architecture: Architecture) -> Architecture:
+        self._by_text[text] = architecture
+        if len(self._by_text) > KEPT:
+            del self._by_text[next(iter(self._by_text))]
+        return architecture
+
+
 def child_of(
-    child_id: int, tokens: str, architecture: str, log_prob: float | None, outcome: str | None, reward: float | None
+    child_id: int,
+    tokens: str,
+    architecture: str,
+    log_prob: float | None,
+    outcome: str | None,
+    reward: float | None,
+    *,
+    read: Callable[[str], Architecture] = lambda text: Architecture.from_json(json.loads(text)),
 ) -> Child:
-    """A child from its row."""
-    proposal = Proposal(
-        tokens=tuple(json.loads(tokens)),
-        architecture=Architecture.from_json(json.loads(architecture)),
-        log_prob=log_prob,
-    )
+    """A child from its row; `read` makes its architecture of the text."""
+    proposal = Proposal(tokens=tuple(json.loads(tokens)), architecture=read(architecture), log_prob=log_prob)
     ended = Outcome.from_json(json.loads(outcome)) if outcome else None
     return Child(id=child_id, proposal=proposal, outcome=ended, reward=reward)
 
@@ -63,3 +95,9 @@ def end_attempts(
         f"UPDATE attempts SET ended_at = ?, verdict = ?, cause = ?, message = ?, outcome = ? WHERE {where}",
         (now, verdict, failure and failure.cause, failure and failure.message, outcome_text(outcome), value),
     )
+
+
+def put(db: sqlite3.Connection, **values: float | str) -> None:
+    """Set facts of the run."""
+    upsert = "INSERT INTO run (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    db.executemany(upsert, values.items())

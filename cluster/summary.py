@@ -3,8 +3,10 @@
 import shlex
 from dataclasses import asdict
 
+from child_trainer.architecture import Architecture
 from child_trainer.drawing import draw
 from child_trainer.language_options import LanguageOptions
+from child_trainer.nasbench201 import known_as
 from child_trainer.outcome import Measure
 from cluster.config import RunConfig
 from cluster.node_data import data_folder
@@ -47,6 +49,12 @@ def _language_flags(language: LanguageOptions) -> dict[str, object]:
     return flags
 
 
+def name_of(architecture: Architecture) -> str:
+    """Its identity, and the name that others know it by, if there is one."""
+    cell = known_as(architecture)
+    return f"{architecture.id}, NAS-Bench-201's {cell}" if cell else architecture.id
+
+
 def best_lines(status: Status) -> list[str]:
     """The best child, drawn, with its figures; or that there is none."""
     best = status.best
@@ -58,9 +66,9 @@ def best_lines(status: Status) -> list[str]:
         f"trained in {best.seconds:.1f} s",
     ]
     return [
-        f"Best child: {best.child_id} (architecture {best.architecture.id})",
+        f"Best child: {best.child_id} (architecture {name_of(best.architecture)})",
         "",
-        draw(best.architecture),
+        draw(best.architecture, whole=False),
         "",
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
         ", ".join(text for text in cost if text),

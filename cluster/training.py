@@ -7,6 +7,7 @@ from dataclasses import replace
 from child_trainer.checkpoint import CheckpointSlot
 from child_trainer.outcome import Outcome
 from child_trainer.tasks.catalogue import load_task
+from child_trainer.tasks.summaries import TASKS
 from child_trainer.train import train
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment
@@ -32,7 +33,7 @@ class Trainer:
         self, config: RunConfig, *, gpu: bool = False, slots: Callable[[int], CheckpointSlot] | None = None
     ) -> None:
         options = config.task
-        gpu = gpu and options.task != "synthetic"
+        gpu = gpu and TASKS[options.task].trains
         if gpu:
             _check_cuda()
         self._budget = config.budget

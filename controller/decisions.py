@@ -8,7 +8,7 @@ probability and is skipped by the policy.
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -127,6 +127,55 @@ def uniform(decisions: Decisions, rng: random.Random) -> Tokens:
         made = applies(decision, decisions, tokens)
         tokens += [rng.randrange(num_options(decision)) if made else 0 for _ in range(decision.width)]
     return tuple(tokens)
+
+
+def mutate(decisions: Decisions, tokens: Sequence[int], rng: random.Random) -> Tokens:
+    """The same sample but for one token, drawn uniformly, which takes another value (AmoebaNet's mutation; spec §4.2).
+
+    A choice that applies only now is drawn anew, one that applies no longer is 0 as ever. Where nothing can be chosen
+    otherwise the sample stays.
+    """
+    changes = _changes(decisions, tokens)
+    if not changes:
+        return tuple(tokens)
+    position, values = rng.choice(changes)
+    return _settled(decisions, tokens, position, rng.choice(values), rng.randrange)
+
+
+def neighbours(decisions: Decisions, tokens: Sequence[int]) -> list[Tokens]:
+    """Every sample that differs in the value of one token; a choice that applies only then has its first option."""
+    return [
+        _settled(decisions, tokens, position, value, lambda _: 0)
+        for position, values in _changes(decisions, tokens)
+        for value in values
+    ]
+
+
+def _changes(decisions: Decisions, tokens: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """The tokens that may be others, with the values that they may have instead."""
+    found = []
+    for decision, start in zip(decisions, offsets(decisions), strict=False):
+        if num_options(decision) > 1 and applies(decision, decisions, tokens):
+            for position in range(start, start + decision.width):
+                found.append((position, [v for v in range(num_options(decision)) if v != tokens[position]]))
+    return found
+
+
+def _settled(
+    decisions: Decisions, tokens: Sequence[int], position: int, value: int, draw: Callable[[int], int]
+) -> Tokens:
+    """The tokens with another value at a position, and what follows from that for the choices that depend on it."""
+    new: list[int] = []
+    for decision, start in zip(decisions, offsets(decisions), strict=False):
+        part = list(tokens[start : start + decision.width])
+        if start <= position < start + decision.width:
+            part[position - start] = value
+        elif not applies(decision, decisions, new):
+            part = [0] * decision.width
+        elif not applies(decision, decisions, tokens):
+            part = [draw(num_options(decision)) for _ in part]
+        new += part
+    return tuple(new)
 
 
 def every(decisions: Decisions) -> Iterator[Tokens]:

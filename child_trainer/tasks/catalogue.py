@@ -1,20 +1,25 @@
 """The tasks by name. Standard library only: PyTorch is imported when a task that needs it is asked for."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Measure
+from child_trainer.tasks import nasbench201
 from child_trainer.tasks.faults import check_faults
 from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.synthetic import SyntheticTask
+from child_trainer.tasks.table import Table
 from child_trainer.tasks.task import Task, TaskError
 
 if TYPE_CHECKING:
     from child_trainer.sgd import Images
+
+TABLES: Mapping[str, Callable[[Path | None], Table]] = MappingProxyType({"nasbench201": nasbench201.load})
+"""What reads each of the tasks that are tables, from the folder of `--data`."""
 
 NO_FAULTS: Mapping[str, float] = MappingProxyType({})
 """Nothing is rehearsed."""
@@ -51,6 +56,8 @@ def check_task(
         from child_trainer.tasks import language as texts
 
         texts.vocabulary_of(name, data, language)
+    elif name in TABLES:
+        load_table(name, data=data)
 
 
 def load_task(  # noqa: PLR0913  (all but the first are options)
@@ -82,6 +89,8 @@ def load_task(  # noqa: PLR0913  (all but the first are options)
     check_options(name, child_seconds, faults)
     if name == "synthetic":
         return SyntheticTask(child_seconds=child_seconds, faults=faults)
+    if name in TABLES:
+        return load_table(name, data=data)
     if name == "digits":
         from child_trainer.tasks import digits
 
@@ -102,7 +111,7 @@ def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "I
         TaskError: the name is unknown, the task has no test images, or its data is not there or corrupt.
     """
     check_options(name, 0.0, NO_FAULTS)
-    if name == "synthetic" or name in LANGUAGE_TASKS:
+    if not TASKS[name].trains or name in LANGUAGE_TASKS:
         raise TaskError(f"the task {name!r} has no test images")
     if name == "digits":
         from child_trainer.tasks import digits
@@ -111,6 +120,17 @@ def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "I
     from child_trainer.tasks import torchvision_images
 
     return torchvision_images.load_test(name, data).to(device)
+
+
+def load_table(name: str, *, data: Path | None = None) -> Table:
+    """The table that answers for a task; also what it keeps from the search (`Table.test_metric`).
+
+    Raises:
+        TaskError: there is no table of this name, or a file of it is not there or damaged.
+    """
+    if name not in TABLES:
+        raise TaskError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}")
+    return TABLES[name](data)
 
 
 def check_options(name: str, child_seconds: float, faults: Mapping[str, float]) -> None:

@@ -25,6 +25,8 @@ class Summary:
         measure: what its metric is.
         usual: the budget of a child that is trained by hand, unless told otherwise.
         language: the model around a cell, likewise.
+        trains: whether it builds and trains networks, for which a process needs PyTorch, memory and perhaps a GPU.
+        epochs: the only budget that it can answer for; `None`: any.
     """
 
     what: str
@@ -32,6 +34,13 @@ class Summary:
     measure: Measure
     usual: Budget = IMAGE_BUDGET
     language: LanguageOptions = MEDIUM
+    trains: bool = True
+    epochs: int | None = None
+
+    def check_budget(self, budget: Budget) -> None:
+        """Raise `ValueError` if the task cannot answer for this budget."""
+        if self.epochs not in (None, budget.epochs):
+            raise ValueError(f"`epochs` must be {self.epochs}, which is all that this table has, got {budget.epochs}")
 
 
 TASKS: Mapping[str, Summary] = MappingProxyType(
@@ -55,7 +64,18 @@ TASKS: Mapping[str, Summary] = MappingProxyType(
             SMALL,
         ),
         "synthetic": Summary(
-            "a known function of the architecture, at once; trains nothing", ("feedforward", "recurrent"), Measure.SCORE
+            "a known function of the architecture, at once; trains nothing",
+            ("feedforward", "recurrent"),
+            Measure.SCORE,
+            trains=False,
+        ),
+        "nasbench201": Summary(
+            "NAS-Bench-201's CIFAR-10, a table from --data; trains nothing",
+            ("feedforward",),
+            Measure.ACCURACY,
+            Budget(epochs=12),
+            trains=False,
+            epochs=12,
         ),
     }
 )

@@ -87,6 +87,8 @@ class Progress:
         """Steps done of the epoch after the curve's last."""
         self.parameters: int | None = None
         self.flops: int | None = None
+        self.told_seconds: float | None = None
+        """What the training took, where a table tells it and the clock does not."""
         self._max_seconds = max_seconds
         self._on_epoch = on_epoch
         self._epochs = epochs
@@ -100,7 +102,9 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the training, the parts before its interruptions included."""
+        """Wall time of the training, the parts before its interruptions included; or what a table tells of it."""
+        if self.told_seconds is not None:
+            return self.told_seconds
         return self._earlier_seconds + time.perf_counter() - self._started
 
     def resume(self, state: Resumable | None = None) -> None:

@@ -7,6 +7,8 @@ What a run does not know stays visibly open: it is for whoever writes about it.
 from dataclasses import dataclass
 from typing import Literal
 
+from child_trainer.tasks.catalogue import TABLES
+from child_trainer.tasks.summaries import TASKS
 from cluster.progress import duration
 from cluster.report.facts import Facts
 
@@ -61,7 +63,7 @@ def _comparing(facts: Facts) -> tuple[Item, ...]:
     other = facts.other
     compared = f"the run {other.name!r} ({other.searcher})" if other else ""
     is_random = other is not None and other.searcher == "random"
-    synthetic = facts.config.task.task == "synthetic"
+    task = facts.config.task.task
     return (
         Item(
             "The same benchmark for all methods: data and split, search space, training code and its hyperparameters",
@@ -88,8 +90,12 @@ def _comparing(facts: Facts) -> tuple[Item, ...]:
         Item("Several runs, and their seeds", "open", f"This is one run, of seed {facts.config.seed}."),
         Item(
             "A tabular or surrogate benchmark for in-depth evaluations",
-            "open",
-            "Children only pretended to train: figures of a rehearsal." if synthetic else "Children were trained.",
+            "yes" if task in TABLES else "open",
+            "A table answered: its seconds are not this machine's."
+            if task in TABLES
+            else "Children were trained."
+            if TASKS[task].trains
+            else "Children only pretended to train: figures of a rehearsal.",
         ),
     )
 

@@ -25,7 +25,7 @@ from cluster.report.markup import Markup, joined, tag
 from cluster.report.preferences import Preference
 from cluster.report.scale import axis, counted, short, time_unit
 from cluster.status import FIRST, Best
-from cluster.summary import training_command
+from cluster.summary import name_of, training_command
 
 MOST_PLACES = 40
 """Decisions of one kind that are drawn."""
@@ -140,7 +140,12 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         tag(
             "details",
             tag("summary", tag("span", architecture_svg(best.architecture), class_="drawn"), hint),
-            tag("p", "Architecture ", tag("code", best.architecture.id), f". Saved as {file}, it is trained again by"),
+            tag(
+                "p",
+                "Architecture ",
+                tag("code", name_of(best.architecture)),
+                f". Saved as {file}, it is trained again by",
+            ),
             tag("pre", training_command(facts.config, best, file), class_="command"),
             tag("pre", json.dumps(best.architecture.to_json(), indent=1), class_="json"),
             class_="picture",

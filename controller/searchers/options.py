@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,8 @@ class ReinforceOptions:
     """Adam's step size."""
     baseline_decay: float = 0.95
     """Weight of the past in the moving average of rewards (unpublished; NASNet's value)."""
+    entropy_bonus: float = 0.0
+    """Reward for each nat of the policy's entropy, against settling too soon (the paper: none)."""
 
     def __post_init__(self) -> None:
         for name in ("controller_units", "controller_layers"):
@@ -26,5 +29,40 @@ class ReinforceOptions:
         for name in ("controller_init", "controller_learning_rate"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"`{name}` must be a positive number, got {getattr(self, name)}")
+        if not (math.isfinite(self.entropy_bonus) and self.entropy_bonus >= 0):
+            raise ValueError(f"`entropy_bonus` must be 0 or more, got {self.entropy_bonus}")
         if not 0 <= self.baseline_decay < 1:
             raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolutionOptions:
+    """AmoebaNet's evolution (spec §4.2)."""
+
+    population: int = 100
+    """Architectures that are alive at one time; the first so many are random (P)."""
+    tournament: int = 25
+    """Of those, how many are drawn, with replacement, for the best of them to become a parent (S)."""
+    unchanged: float = 0.05
+    """Probability that a child is its parent once more."""
+    dies: Literal["oldest", "worst"] = "oldest"
+    """Who makes room for a child: the oldest (aging evolution), or the worst of as many as a tournament draws."""
+
+    def __post_init__(self) -> None:
+        for name in ("population", "tournament"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.unchanged <= 1:
+            raise ValueError(f"`unchanged` must be from 0 to 1, got {self.unchanged}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSearchOptions:
+    """Hill climbing with restarts (spec §4.6)."""
+
+    random_starts: int = 10
+    """Random architectures of which the best is where the first climb starts; a later one starts at a single one."""
+
+    def __post_init__(self) -> None:
+        if self.random_starts < 1:
+            raise ValueError(f"`random_starts` must be at least 1, got {self.random_starts}")

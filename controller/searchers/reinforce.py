@@ -58,8 +58,10 @@ class Reinforce:
         ]
 
     def learn(self, children: Sequence[Child], view: View) -> Update:
-        """The gradient of -(1/m) sum_k (R_k - b) log P(tokens_k), and the mean reward for the baseline.
+        """The gradient of -(1/m) sum_k ((R_k - b) log P(tokens_k) + bonus H_k), and the mean reward for the baseline.
 
+        H_k is the summed entropy of the decisions along sample k; it counts as far as its gradient goes, which is not
+        the whole gradient of the policy's entropy: the draws that led there are taken as given.
         b is the average of earlier rewards; of the very first children it is their own mean (spec §1.5).
         """
         self._load(view.parameters)
@@ -68,6 +70,8 @@ class Reinforce:
         expected = rewards.mean().item() if known is None else known
         log_prob, entropy = self._score(children)
         loss = -((rewards - expected) * log_prob).mean()
+        if self._options.entropy_bonus:
+            loss = loss - self._options.entropy_bonus * entropy.mean()
         names, weights = zip(*self._policy.named_parameters(), strict=True)
         # Choices of layers that no child has are left out, so that Adam does not count steps of theirs.
         found = zip(names, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)
@@ -89,7 +93,7 @@ class Reinforce:
             index = torch.tensor(rows)
             log_prob = log_prob.index_put((index,), scored.log_prob)
             entropy = entropy.index_put((index,), scored.entropy)
-        return log_prob, entropy.detach()
+        return log_prob, entropy
 
     def _load(self, parameters: Mapping[str, Tensor]) -> None:
         self._policy.load_state_dict({name: parameters[name] for name in self._policy.state_dict()})

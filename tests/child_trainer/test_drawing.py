@@ -50,6 +50,15 @@ def test_forty_layers_fit_into_a_hundred_columns_and_more_do_without_the_triangl
         assert any("●" in line for line in lines) == (depth <= 40)
 
 
+def test_where_room_is_scarce_the_middle_of_a_deep_network_is_left_out():
+    for depth, left in ((40, 40), (120, 39)):
+        network = architecture(random_layers(depth))
+        all_lines, lines = draw(network).splitlines(), draw(network, whole=False).splitlines()
+        assert sum(line in lines for line in all_lines if "conv" in line) == left
+        assert lines[-1] == all_lines[-1]
+    assert lines[32] == "...  81 more layers"
+
+
 def test_other_operations_show_what_is_not_as_by_default():
     nodes = (
         node("a", "conv", "image", height=3, width=3, filters=8, order="relu-conv-bn"),

@@ -167,7 +167,7 @@ def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
 
 
 def test_the_catalogue_describes_every_task():
-    assert list(TASKS) == ["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic"]
+    assert list(TASKS) == ["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic", "nasbench201"]
     assert all(task.what for task in TASKS.values())
 
 

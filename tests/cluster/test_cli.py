@@ -332,7 +332,9 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--variational-dropout", "--unroll", "--clip-norm", "--decay-after", "--learning-rate-decay",
         "--max-vocabulary",
         "--controller-units", "--controller-layers", "--controller-init", "--controller-learning-rate",
-        "--baseline-decay",
+        "--baseline-decay", "--entropy-bonus",
+        "--cells-per-stage", "--stem-channels",
+        "--population", "--tournament", "--unchanged", "--dies", "--random-starts",
     }  # fmt: skip
 
 

@@ -12,8 +12,11 @@ from controller.decisions import (
     InvalidTokens,
     Pointer,
     Subset,
+    Tokens,
     check_tokens,
     every,
+    mutate,
+    neighbours,
     offsets,
     size,
     uniform,
@@ -81,3 +84,51 @@ def test_uniform_is_uniform_at_each_decision() -> None:
 def test_tokens_that_are_no_sample_are_refused(tokens: tuple[int, ...]) -> None:
     with pytest.raises(InvalidTokens):
         check_tokens(PAIR, tokens)
+
+
+MIXED: Decisions = (
+    Choice("type", ("conv", "pool")),
+    Choice("height", (1, 3, 5), when=Condition(0, (0,))),
+    Choice("size", (2, 3), when=Condition(0, (1,))),
+    Subset("skip", 2),
+    Choice("only", (7,)),
+)
+
+
+@pytest.mark.parametrize("tokens", [(0, 2, 0, 1, 0, 0), (1, 0, 1, 0, 0, 0)])
+def test_a_mutation_is_a_sample_that_differs_in_one_token_or_in_what_follows_from_it(tokens: Tokens) -> None:
+    rng = random.Random(0)
+    found = {mutate(MIXED, tokens, rng) for _ in range(500)}
+    assert tokens not in found
+    for new in found:
+        check_tokens(MIXED, new)
+        changed = [i for i, (a, b) in enumerate(zip(tokens, new, strict=True)) if a != b]
+        assert changed[0] == 0 or len(changed) == 1
+    # A type that was not there before brings each value of its own choice.
+    other = {new[1:3] for new in found if new[0] != tokens[0]}
+    assert other == ({(0, 0), (0, 1)} if tokens[0] == 0 else {(0, 0), (1, 0), (2, 0)})
+
+
+def test_each_token_is_as_likely_to_be_mutated() -> None:
+    rng, start = random.Random(0), (0, 2, 0, 1, 0, 0)
+    counts = [0] * 6
+    for _ in range(4000):
+        new = mutate(MIXED, start, rng)
+        counts[next(i for i, (a, b) in enumerate(zip(start, new, strict=True)) if a != b)] += 1
+    assert counts[2] == counts[5] == 0
+    assert all(abs(counts[i] - 1000) < 120 for i in (0, 1, 3, 4))
+
+
+def test_the_neighbours_are_every_sample_one_token_away() -> None:
+    assert sorted(neighbours(MIXED, (0, 2, 0, 1, 0, 0))) == [
+        (0, 0, 0, 1, 0, 0),
+        (0, 1, 0, 1, 0, 0),
+        (0, 2, 0, 0, 0, 0),
+        (0, 2, 0, 1, 1, 0),
+        (1, 0, 0, 1, 0, 0),
+    ]
+
+
+def test_where_nothing_can_be_otherwise_a_mutation_changes_nothing() -> None:
+    assert mutate((Choice("only", (7,)),), (0,), random.Random(0)) == (0,)
+    assert neighbours((Choice("only", (7,)),), (0,)) == []

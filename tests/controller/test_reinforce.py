@@ -1,6 +1,7 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from controller.searchers.reinforce import BASELINE, Reinforce, baseline
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
 from ps.store import Group, Layout, Push
-from tests.contracts.searcher import SearcherContract, initial, view
+from tests.contracts.searcher import SearcherContract, end, initial, view
 
 SPACE = ConvolutionalSpace(strides=(1, 2), layer_types=("conv", "pool"), initial_depth=3, max_depth=4)
 
@@ -278,3 +279,28 @@ def test_rewards_follow_the_paper() -> None:
     assert cubed_accuracy(outcome(0.9, failure=Failure(cause=Cause.DIVERGED, message="NaN"))) == 0.0
     assert cubed_accuracy(outcome()) == 0.0
     assert math.isclose(cubed_accuracy(outcome(0.5)), 0.125)
+
+
+def test_the_entropy_bonus_pulls_the_gradient_towards_more_entropy() -> None:
+    """With equal rewards only the bonus is left, and a step along it makes the policy less sure."""
+    space = ConvolutionalSpace(initial_depth=2, max_depth=2)
+
+    def step(bonus: float) -> tuple[float, float]:
+        searcher = Reinforce(space, ReinforceOptions(entropy_bonus=bonus, controller_init=0.5))
+        parameters = initial(searcher, 1)
+        children = [replace(child, reward=0.5) for child in end(searcher, parameters)]
+        update = searcher.learn(children, view(parameters))
+        stepped = {n: v - 0.01 * update.gradients[n] if n in update.gradients else v for n, v in parameters.items()}
+        stepped["baseline"] = parameters["baseline"]
+        return update.figures["entropy"], searcher.learn(children, view(stepped)).figures["entropy"]
+
+    before, after = step(1.0)
+    assert after > before + 1e-4
+    before, after = step(0.0)
+    assert after == pytest.approx(before, abs=1e-6)
+
+
+def test_an_impossible_entropy_bonus_is_refused() -> None:
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(ValueError, match="`entropy_bonus` must be 0 or more"):
+            ReinforceOptions(entropy_bonus=wrong)

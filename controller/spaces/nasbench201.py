@@ -1,0 +1,50 @@
+"""The cells of NAS-Bench-201 (Dong & Yang 2020, arXiv 2001.00326): 6 edges with 5 operations, 15,625 in all."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from child_trainer.architecture import Architecture, Kind
+from child_trainer.nasbench201 import CELL_OPERATIONS, CELLS_PER_STAGE, EDGES, STEM_CHANNELS, network
+from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens
+
+_DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place in range(1, len(EDGES) + 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NasBench201Space:
+    """The operation of each edge of a cell, of which a network of fixed shape is made."""
+
+    cells_per_stage: int = CELLS_PER_STAGE
+    """Cells in each of the three stages (the benchmark, and its table: 5)."""
+    stem_channels: int = STEM_CHANNELS
+    """Channels of the first stage, doubled for each later one (the benchmark, and its table: 16)."""
+
+    def __post_init__(self) -> None:
+        for name in ("cells_per_stage", "stem_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def kind(self) -> Kind:
+        """Its architectures are feed-forward."""
+        return "feedforward"
+
+    def decisions(self, completed: int) -> Decisions:
+        """One operation for each edge, however far the search is."""
+        return _DECISIONS
+
+    def vocabulary(self) -> Mapping[str, int]:
+        """The six choices, of five operations each."""
+        return {d.name: len(CELL_OPERATIONS) for d in _DECISIONS if isinstance(d, Choice)}
+
+    def decisions_of(self, num_tokens: int) -> Decisions:
+        """The same decisions, for six tokens."""
+        if num_tokens != len(_DECISIONS):
+            raise InvalidTokens(f"a cell takes {len(_DECISIONS)} tokens, got {num_tokens}")
+        return _DECISIONS
+
+    def decode(self, tokens: Sequence[int]) -> Architecture:
+        """The network of the cell that the tokens name."""
+        check_tokens(self.decisions_of(len(tokens)), tokens)
+        cell = tuple(CELL_OPERATIONS[token] for token in tokens)
+        return network(cell, cells_per_stage=self.cells_per_stage, stem_channels=self.stem_channels)
