@@ -4,7 +4,8 @@
 
 Each size is `nascluster launch rehearsal` with a Ray of its own, and children that are instant; the fourth has children
 of 20 seconds, to see how many are in training at once, and the last a process for each worker, as on a real cluster, to
-see how fast those start. Columns (1 to 5) say which of them, all if none does. The processor time of each kind of process says what limits a size.
+see how fast those start. Columns (1 to 5) say which of them, all if none does. The processor time of each kind of
+process says what limits a size.
 """
 
 import os
