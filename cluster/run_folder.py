@@ -211,7 +211,9 @@ class RunFolder:
 
 
 def mark_begun(ledger: Path) -> None:
-    """Leave word beside a ledger that it has recorded a start."""
+    """Leave word beside a ledger that it has recorded a start; one in memory has no place for it."""
+    if not ledger.exists():
+        return
     with suppress(OSError):  # without it a ledger that vanishes later may go unnoticed, and nothing else is wrong
         ledger.with_suffix(BEGUN).touch()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster import cli
+from cluster.ledger import Ledger
 from cluster.run_folder import BEGUN, RunFolder
 from cluster.training import Trainer
 from tests.chaos.invariants import check
@@ -250,3 +251,11 @@ def test_the_same_holds_on_ray(folder: RunFolder, tmp_path: Path) -> None:
     assert process.returncode == 2, out + err
     assert f"its record is gone: {other.ledger} is empty" in err
     assert everything(other) == before
+
+
+def test_a_ledger_in_memory_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger(Path(":memory:"), 0, 8)
+    ledger.begin(workers=1)
+    ledger.close()
+    assert list(tmp_path.iterdir()) == []
