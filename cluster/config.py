@@ -19,6 +19,7 @@ from cluster.logs.options import LogOptions
 from cluster.metrics.options import MetricsOptions
 from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.pool.supervision import Rules
+from cluster.records import Batching
 from cluster.remote.storage import is_url
 from controller.reward import REWARDS
 from controller.searchers.options import EvolutionOptions, LocalSearchOptions, ReinforceOptions
@@ -88,6 +89,9 @@ class Topology:
     """Parameter-server shards (S)."""
     children: int = 8
     """Children that a replica samples for each gradient (m)."""
+    batching: Batching = "barrier"
+    """When a replica learns: with barrier when all m children that it sampled have ended (the paper); with stream when
+    any m have, while it keeps m in training, so that no worker waits for a slow child."""
     workers: int | None = None
     """Workers that train children, one at a time each; unset: as many as the GPUs or cores allow, at most K x m."""
     workers_per_process: int = 1
@@ -124,6 +128,11 @@ class Topology:
                 raise ValueError(f"`{name}` must be {limit}, got {value}")
         if self.consistency == "sync" and self.accumulate > 1:
             raise ValueError(f"`accumulate` must be 1 with `consistency` sync, got {self.accumulate}")
+        if self.consistency == "sync" and self.batching == "stream":
+            raise ValueError(
+                "`batching` must be barrier with `consistency` sync, in which replicas wait for one another and their"
+                " workers with them, got stream"
+            )
         if self.staleness_bound < 0 or (self.staleness_bound and self.consistency != "ssp"):
             raise ValueError(f"`staleness_bound` must be 0 unless `consistency` is ssp, got {self.staleness_bound}")
         if (self.on_stale == "drop") != (self.max_staleness is not None):
