@@ -57,6 +57,8 @@ class TaskOptions:
     """Download the data into the folder first if it is not there."""
     child_seconds: float = 0.0
     """Seconds that a synthetic child pretends to train for."""
+    child_spread: float = 0.0
+    """How unlike synthetic children are in that: the sigma of a log-normal distribution around those seconds."""
     child_faults: str = ""
     """Faults that synthetic children rehearse: FAULT=PROBABILITY,... of crashed (a segmentation fault), hang,
     out_of_memory and diverged."""
@@ -74,8 +76,9 @@ class TaskOptions:
         return not (TASKS[self.task].trains or self.child_seconds or self.faults)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.child_seconds) and self.child_seconds >= 0):
-            raise ValueError(f"`child_seconds` must be 0 or more, got {self.child_seconds}")
+        for name in ("child_seconds", "child_spread"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}")
         parse_faults(self.child_faults)
 
 

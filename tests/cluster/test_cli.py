@@ -272,7 +272,7 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
     flags = {word for word in words if word.startswith("--")}
     assert flags == {
         "--help", "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
-        "--reward", "--task", "--data", "--download", "--child-seconds",
+        "--reward", "--task", "--data", "--download", "--child-seconds", "--child-spread",
         "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum",
         "--max-seconds", "--child-faults",
         "--max-attempts", "--on-failure", "--child-timeout", "--worker-silence", "--recycle-after",
