@@ -1,0 +1,170 @@
+"""How busy workers are with `--batching barrier` and with `stream`, for children that take unlike times.
+
+    python -m benchmarks.batching               # both parts
+    python -m benchmarks.batching simulated     # the paper's size, on a virtual clock
+    python -m benchmarks.batching real          # 16 workers on Ray, whose children sleep
+
+Both parts run the real replica loop and ledger with random search. A child's seconds are drawn by its seed from a
+log-normal distribution of the given sigma. Utilisation is the time that workers train over the time that they have, from
+the first child's start until the last child is begun: after that there is too little left to do for all. That of the
+whole run, with its end, is given beside it.
+"""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.exactly_once import isolated
+from child_trainer.outcome import Budget
+from child_trainer.tasks.synthetic import SyntheticTask
+from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.ledger import Ledger
+from cluster.parts import make_replica
+from cluster.records import Batching
+from cluster.replica import replica_loop
+from cluster.simulated import SimulatedWorkers, Training, last_begun, utilisation
+from cluster.training import Trainer
+from controller.spaces.convolutional import ConvolutionalSpace
+from tests.chaos.machines import start_command
+
+SIGMAS = (0.25, 0.5, 0.8)
+BATCHINGS: tuple[Batching, ...] = ("barrier", "stream")
+
+MEDIAN_S = 3600.0
+PAPER = Topology(replicas=100, shards=20, children=8)
+CHILDREN = 12_800
+
+REAL_MEDIAN_S = 2.0
+REAL = Topology(replicas=4, shards=2, children=4, workers=16, workers_per_process=16)
+REAL_CHILDREN = 320
+
+OUTCOMES = "SELECT child, replica, started_at, attempts.outcome FROM attempts JOIN children ON child = id"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of one search: the two utilisations, its hours or seconds, and what it took to run."""
+
+    steady: float
+    whole: float
+    ended_at: float
+    took_s: float
+
+    @classmethod
+    def of(cls, trainings: Sequence[Training], workers: int, took_s: float) -> "Figures":
+        """From its children's times at the workers."""
+        ended_at = max(t.ended_at for t in trainings)
+        return cls(
+            steady=utilisation(trainings, workers, last_begun(trainings)),
+            whole=utilisation(trainings, workers, ended_at),
+            ended_at=ended_at,
+            took_s=took_s,
+        )
+
+
+def simulated(batching: Batching, sigma: float) -> Figures:
+    """A search of the paper's size, with a worker for each child that may be in training."""
+    workers = PAPER.replicas * PAPER.children
+    config = RunConfig(
+        searcher="random",
+        reward="accuracy",
+        max_children=CHILDREN,
+        task=TaskOptions(task="synthetic"),
+        budget=Budget(epochs=1),
+        topology=replace(PAPER, batching=batching),
+        convolutional=ConvolutionalSpace(initial_depth=1, max_depth=1),
+    )
+    seconds = SyntheticTask(child_seconds=MEDIAN_S, child_spread=sigma).seconds_of
+    world = SimulatedWorkers(workers, Trainer(config), lambda assignment, _: seconds(assignment.seed))
+    begun = time.perf_counter()
+    with closing(Ledger(Path(":memory:"), config.seed, CHILDREN, clock=world.clock)) as ledger:
+        ledger.begin(workers=workers)
+        replicas = [make_replica(config, i, None, world.evaluator(), ledger) for i in range(PAPER.replicas)]
+        world.run([replica_loop(replica) for replica in replicas])
+        if ledger.completed() != CHILDREN or ledger.pending():
+            raise SystemExit(f"{ledger.completed()} of {CHILDREN} children have ended")
+    return Figures.of(world.trainings, workers, time.perf_counter() - begun)
+
+
+def real(batching: Batching, sigma: float) -> Figures:
+    """A search on Ray of children that sleep, by the ledger: from an attempt's start for as long as its child slept."""
+    words = ("launch", "rehearsal", "--name", "run", "--searcher", "random", "--epochs", "1", "--batching", batching)
+    shape = {
+        "replicas": REAL.replicas,
+        "shards": REAL.shards,
+        "children": REAL.children,
+        "workers": REAL.workers,
+        "workers-per-process": REAL.workers_per_process,
+        "max-children": REAL_CHILDREN,
+        "child-seconds": REAL_MEDIAN_S,
+        "child-spread": sigma,
+    }
+    flags = [word for name, value in shape.items() for word in (f"--{name}", str(value))]
+    begun = time.perf_counter()
+    with isolated() as environment:
+        run = start_command([*words, *flags], environment, log=subprocess.DEVNULL)
+        if run.wait():
+            raise SystemExit(f"the run ended with status {run.returncode}")
+        ledger = Path(environment["HOME"]) / "nascluster_runs" / "run" / "ledger.sqlite"
+        with closing(sqlite3.connect(ledger)) as db:
+            rows = db.execute(OUTCOMES).fetchall()
+    first = min(row[2] for row in rows)
+    trainings = [
+        Training(child, replica, at - first, at - first, at - first + json.loads(outcome)["seconds"])
+        for child, replica, at, outcome in rows
+    ]
+    if len(trainings) != REAL_CHILDREN:
+        raise SystemExit(f"{len(trainings)} attempts at {REAL_CHILDREN} children")
+    return Figures.of(trainings, REAL.workers or 0, time.perf_counter() - begun)
+
+
+def simulated_table() -> str:
+    """Markdown: a row for each sigma and way of batching."""
+    rows = [
+        f"| {' | '.join(('sigma', 'batching', 'utilisation', 'with the end', 'hours', 'simulated in, s'))} |",
+        "|---|---|---|---|---|---|",
+    ]
+    for sigma in SIGMAS:
+        for batching in BATCHINGS:
+            f = simulated(batching, sigma)
+            hours = f.ended_at / 3600
+            rows.append(f"| {sigma} | {batching} | {f.steady:.1%} | {f.whole:.1%} | {hours:.1f} | {f.took_s:.0f} |")
+            print(rows[-1], file=sys.stderr, flush=True)
+    return "\n".join(rows)
+
+
+def real_table() -> str:
+    """The same of real runs, in seconds, and how many times as busy a stream's workers are."""
+    rows = ["| sigma | batching | utilisation | with the end | seconds |", "|---|---|---|---|---|"]
+    for sigma in SIGMAS:
+        for batching in BATCHINGS:
+            f = real(batching, sigma)
+            rows.append(f"| {sigma} | {batching} | {f.steady:.1%} | {f.whole:.1%} | {f.ended_at:.1f} |")
+            print(rows[-1], file=sys.stderr, flush=True)
+    return "\n".join(rows)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, and print a table for each part."""
+    parts = arguments or ["simulated", "real"]
+    if "simulated" in parts:
+        workers = PAPER.replicas * PAPER.children
+        print(
+            f"Simulated: {PAPER.replicas} replicas, {PAPER.children} children each, {workers} workers,"
+            f" {CHILDREN:,} children of {MEDIAN_S / 3600:g} h at the median\n\n{simulated_table()}\n"
+        )
+    if "real" in parts:
+        print(
+            f"On Ray: {REAL.replicas} replicas, {REAL.children} children each, {REAL.workers} workers,"
+            f" {REAL_CHILDREN} children of {REAL_MEDIAN_S:g} s at the median\n\n{real_table()}"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
