@@ -60,7 +60,7 @@ class Shape:
 
 
 PAPER = Shape(topology=Topology(replicas=100, shards=20, children=8), children=12_800, median_s=3600.0)
-SMALL = Shape(topology=Topology(replicas=4, shards=2, children=4), children=320, median_s=2.0)
+SMALL = Shape(topology=Topology(replicas=4, shards=2, children=4), children=160, median_s=2.0)
 
 OUTCOMES = "SELECT child, replica, started_at, attempts.outcome FROM attempts JOIN children ON child = id"
 
