@@ -9,14 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from child_trainer.outcome import Outcome
+from child_trainer.outcome import Budget, Outcome
 from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
 from cluster.evaluator import Assignment, Evaluator
 from cluster.ledger import Ledger
-from cluster.records import Stream
+from cluster.records import Lesson, Stream
 from controller.searcher import Child, Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
+from ps.local import LocalStore
+from ps.store import Ack, Push
+from tests.chaos.invariants import check
 from tests.cluster.test_local import SYNTHETIC, ledger, search
 from tests.cluster.test_replica import CONFIG, Run
 
@@ -193,6 +199,38 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     assert parts["batches"] == undisturbed["batches"]
 
 
+@pytest.mark.parametrize("applied", [True, False], ids=["after the push", "before the push"])
+@pytest.mark.parametrize("dies_at", [1, 3])
+def test_of_instant_children_too_a_batch_is_on_disk_before_it_is_pushed(
+    dies_at: int, applied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is recorded of them becomes durable a turn at a time, and a turn that dies is undone."""
+    config = replace(
+        SYNTHETIC,
+        max_children=21,
+        budget=Budget(epochs=6),
+        topology=Topology(replicas=2, shards=2, children=4, batching="stream"),
+        convolutional=ConvolutionalSpace(initial_depth=1, max_depth=1),
+    )
+    push, count = LocalStore.push, iter(range(1, 100))
+
+    def dying(self: LocalStore, update: Push) -> Ack:
+        fatal = next(count) == dies_at
+        if fatal and not applied:
+            raise SystemError("killed")
+        ack = push(self, update)
+        if fatal:
+            raise SystemError("killed")
+        return ack
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "push", dying)
+        assert search(config, tmp_path).state == "failed"
+    assert search(config, tmp_path).state == "finished"
+    report = check(tmp_path / "run")
+    assert (report.children, report.lost, report.duplicated, report.repeated) == (21, 0, 0, 0)
+
+
 # The ledger's part of it.
 
 SPACE = ConvolutionalSpace(initial_depth=1)
@@ -235,6 +273,89 @@ def test_what_is_recorded_twice_or_late_changes_nothing(book: Ledger) -> None:
     assert book.stream(1) == Stream(last_batch=0, ended=1, outstanding=(), room=2)
     book.gather(2, 1, 2)
     assert book.open_batch(2) is None
+
+
+class StreamMachine(RuleBasedStateMachine):
+    """Any order of calls of two replicas, repeated or late, against a model of plain lists."""
+
+    @initialize()
+    def start(self) -> None:
+        self.book = Ledger(Path(":memory:"), seed=0, max_children=20, clock=lambda: 0.0)
+        self.sampled = 0
+        self.out: dict[int, list[int]] = {0: [], 1: []}
+        self.ended: dict[int, list[int]] = {0: [], 1: []}
+        self.batches: dict[int, list[list[int]]] = {0: [], 1: []}
+        self.learned = {0: 0, 1: 0}
+        self.late: list[tuple[int, int, int, int]] = []
+
+    @rule(replica=st.integers(0, 1), count=st.integers(1, 4))
+    def extend(self, replica: int, count: int) -> None:
+        number, loose = len(self.batches[replica]) + 1, len(self.out[replica]) + len(self.ended[replica])
+        stream = self.book.extend(replica, number, loose, proposals(count), (number,))
+        new = list(range(self.sampled + 1, min(20, self.sampled + count) + 1))
+        self.sampled += len(new)
+        self.out[replica] += new
+        assert outstanding(stream) == self.out[replica]
+        if new:
+            self.late.append((replica, number, loose, count))
+
+    @precondition(lambda self: self.late)
+    @rule(data=st.data())
+    def extend_once_more(self, data: st.DataObject) -> None:
+        replica, number, loose, count = data.draw(st.sampled_from(self.late))
+        assert outstanding(self.book.extend(replica, number, loose, proposals(count), (number,))) == self.out[replica]
+
+    @rule(data=st.data(), replica=st.integers(0, 1))
+    def finish(self, data: st.DataObject, replica: int) -> None:
+        if self.out[replica]:
+            child = data.draw(st.sampled_from(self.out[replica]))
+            self.out[replica].remove(child)
+            self.ended[replica].append(child)
+            end(self.book, child)
+
+    @rule(replica=st.integers(0, 1), size=st.integers(1, 4), repeats=st.integers(1, 2))
+    def gather(self, replica: int, size: int, repeats: int) -> None:
+        number = len(self.batches[replica]) + 1
+        if ready := self.ended[replica][:size]:
+            self.batches[replica].append(ready)
+            self.ended[replica] = self.ended[replica][size:]
+        for _ in range(repeats if ready else 1):
+            self.book.gather(replica, number, size)
+
+    @rule(replica=st.integers(0, 1))
+    def learn(self, replica: int) -> None:
+        if self.learned[replica] < len(self.batches[replica]):
+            self.learned[replica] += 1
+            self.book.learned(replica, self.learned[replica], Lesson(staleness=(0,), figures={}))
+
+    @rule(replica=st.integers(0, 1), back=st.integers(1, 2))
+    def fall_back(self, replica: int, back: int) -> None:
+        """A shard has lost the last pushes."""
+        self.learned[replica] = max(0, self.learned[replica] - back)
+        self.book.open_batch(replica, self.learned[replica])
+
+    @invariant()
+    def agrees(self) -> None:
+        for replica in (0, 1):
+            stream = self.book.stream(replica)
+            assert outstanding(stream) == self.out[replica]
+            assert (stream.ended, stream.last_batch) == (len(self.ended[replica]), len(self.batches[replica]))
+            assert stream.room == 20 - self.sampled
+            batch, learned = self.book.open_batch(replica), self.learned[replica]
+            if learned == len(self.batches[replica]):
+                assert batch is None
+            else:
+                assert batch is not None
+                assert batch.number == learned + 1
+                assert [child.id for child in batch.children] == sorted(self.batches[replica][learned])
+
+    def teardown(self) -> None:
+        if hasattr(self, "book"):
+            self.book.close()
+
+
+TestStreamMachine = StreamMachine.TestCase
+TestStreamMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
 def test_the_runs_limit_holds_for_streams(book: Ledger) -> None:
