@@ -19,6 +19,7 @@ from cluster.logs.options import LogOptions
 from cluster.metrics.options import MetricsOptions
 from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.pool.supervision import Rules
+from cluster.records import Batching
 from cluster.remote.storage import is_url
 from controller.reward import REWARDS
 from controller.searchers.options import EvolutionOptions, LocalSearchOptions, ReinforceOptions
@@ -56,6 +57,8 @@ class TaskOptions:
     """Download the data into the folder first if it is not there."""
     child_seconds: float = 0.0
     """Seconds that a synthetic child pretends to train for."""
+    child_spread: float = 0.0
+    """How unlike synthetic children are in that: the sigma of a log-normal distribution around those seconds."""
     child_faults: str = ""
     """Faults that synthetic children rehearse: FAULT=PROBABILITY,... of crashed (a segmentation fault), hang,
     out_of_memory and diverged."""
@@ -73,8 +76,9 @@ class TaskOptions:
         return not (TASKS[self.task].trains or self.child_seconds or self.faults)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.child_seconds) and self.child_seconds >= 0):
-            raise ValueError(f"`child_seconds` must be 0 or more, got {self.child_seconds}")
+        for name in ("child_seconds", "child_spread"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}")
         parse_faults(self.child_faults)
 
 
@@ -88,6 +92,9 @@ class Topology:
     """Parameter-server shards (S)."""
     children: int = 8
     """Children that a replica samples for each gradient (m)."""
+    batching: Batching = "barrier"
+    """When a replica learns: with barrier when all m children that it sampled have ended (the paper); with stream when
+    any m have, while it keeps m in training, so that no worker waits for a slow child."""
     workers: int | None = None
     """Workers that train children, one at a time each; unset: as many as the GPUs or cores allow, at most K x m."""
     workers_per_process: int = 1
@@ -124,6 +131,11 @@ class Topology:
                 raise ValueError(f"`{name}` must be {limit}, got {value}")
         if self.consistency == "sync" and self.accumulate > 1:
             raise ValueError(f"`accumulate` must be 1 with `consistency` sync, got {self.accumulate}")
+        if self.consistency == "sync" and self.batching == "stream":
+            raise ValueError(
+                "`batching` must be barrier with `consistency` sync, in which replicas wait for one another and their"
+                " workers with them, got stream"
+            )
         if self.staleness_bound < 0:
             raise ValueError(f"`staleness_bound` must be 0 or more, got {self.staleness_bound}")
         if self.staleness_bound and self.consistency != "ssp":

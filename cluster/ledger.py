@@ -12,14 +12,20 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from child_trainer.outcome import Outcome
-from cluster.records import Attempt, Batch, Lesson, Verdict
+from cluster.records import Attempt, Batch, Lesson, Stream, Verdict
 from cluster.rows import (
     ATTEMPT_COLUMNS,
     CHILD_COLUMNS,
+    NO_BATCH,
     Architectures,
     attempt_of,
     child_of,
     end_attempts,
+    end_child,
+    gather,
+    insert_child,
+    last_batch,
+    last_child,
     outcome_text,
     put,
 )
@@ -119,7 +125,8 @@ class Ledger:
 
     def last_batch(self, replica: int) -> int:
         """See `ReplicaLedger.last_batch`."""
-        return self._number("SELECT coalesce(max(number), 0) FROM batches WHERE replica = ?", replica)
+        with self._lock:
+            return last_batch(self._connection, replica)
 
     def admit(
         self, replica: int, number: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
@@ -127,34 +134,49 @@ class Ledger:
         """Record a new batch, durably; cut to what the run's limit allows, `None` when that is reached."""
         with self._transaction() as db:
             known = db.execute("SELECT 1 FROM batches WHERE replica = ? AND number = ?", (replica, number)).fetchone()
-            (sampled,) = db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()
-            admitted = () if known else proposals[: max(0, self._max_children - sampled)]
+            admitted = () if known else proposals[: max(0, self._max_children - last_child(db))]
             if admitted:
                 db.execute(
                     "INSERT INTO batches (replica, number, versions, sampled_at) VALUES (?, ?, ?, ?)",
                     (replica, number, json.dumps(versions), self._clock()),
                 )
-            for child_id, proposal in enumerate(admitted, start=sampled + 1):
-                self._insert(db, child_id, replica, number, proposal)
+            self._sample(replica, number, admitted)
         return self.open_batch(replica)
 
-    def _insert(self, db: sqlite3.Connection, child_id: int, replica: int, number: int, proposal: Proposal) -> None:
-        architecture = proposal.architecture
-        db.execute(
-            "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, log_prob, seed, state,"
-            " sampled_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?)",
-            (
-                child_id,
-                replica,
-                number,
-                json.dumps(proposal.tokens),
-                self._architectures.text(architecture),
-                architecture.id,
-                proposal.log_prob,
-                child_seed(self._seed, child_id),
-                self._clock(),
-            ),
-        )
+    def stream(self, replica: int) -> Stream:
+        """See `ReplicaLedger.stream`."""
+        with self._lock:
+            loose = self._children("replica = ? AND batch = ? ORDER BY id", replica, NO_BATCH)
+            return Stream(
+                last_batch=last_batch(self._connection, replica),
+                ended=sum(child.outcome is not None for child in loose),
+                outstanding=tuple(child for child in loose if child.outcome is None),
+                room=self._max_children - last_child(self._connection),
+            )
+
+    def extend(
+        self, replica: int, number: int, loose: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+    ) -> Stream:
+        """See `ReplicaLedger.extend`."""
+        with self._transaction():
+            found = self.stream(replica)
+            if number > found.last_batch and loose == found.loose:
+                self._sample(replica, NO_BATCH, proposals[: max(0, found.room)], versions)
+            return self.stream(replica)
+
+    def gather(self, replica: int, number: int, size: int) -> None:
+        """See `ReplicaLedger.gather`."""
+        with self._transaction() as db:
+            if number > last_batch(db, replica):
+                gather(db, replica, number, size)
+
+    def _sample(
+        self, replica: int, batch: int, proposals: Sequence[Proposal], versions: tuple[int, ...] | None = None
+    ) -> None:
+        db = self._connection
+        for child_id, proposal in enumerate(proposals, start=last_child(db) + 1):
+            text, seed = self._architectures.text(proposal.architecture), child_seed(self._seed, child_id)
+            insert_child(db, (child_id, replica, batch), proposal, text, seed, self._clock(), versions)
 
     def start(
         self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None
@@ -213,26 +235,7 @@ class Ledger:
         """See `ReplicaLedger.finish`."""
         with self._transaction() as db:
             now = self._clock()
-            db.execute(
-                "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
-                " seconds = ?, cause = ?, outcome = ?,"
-                " batch_size = (SELECT batch_size FROM attempts WHERE child = ? AND verdict = 'outcome'),"
-                " completion = (SELECT coalesce(max(completion), 0) + 1 FROM children)"
-                " WHERE id = ? AND completion IS NULL",
-                (
-                    "failed" if outcome.failure else "finished",
-                    now,
-                    reward,
-                    outcome.metric,
-                    outcome.parameters,
-                    outcome.flops,
-                    outcome.seconds,
-                    outcome.failure.cause if outcome.failure else None,
-                    outcome_text(outcome),
-                    child_id,
-                    child_id,
-                ),
-            )
+            end_child(db, child_id, now, outcome, reward)
             end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME)
             return self._children("id = ?", child_id)[0]
 
@@ -256,7 +259,8 @@ class Ledger:
 
     def completed(self) -> int:
         """How many children have ended."""
-        return self._number("SELECT coalesce(max(completion), 0) FROM children")
+        with self._lock:
+            return self._connection.execute("SELECT coalesce(max(completion), 0) FROM children").fetchone()[0]
 
     def history(self, after: int = 0) -> Sequence[Child]:
         """See `ReplicaLedger.history`."""
@@ -282,10 +286,6 @@ class Ledger:
         """Where the shards are served, in their order; those that are not served yet are left out."""
         with self._lock:
             return tuple(row[0] for row in self._connection.execute("SELECT address FROM addresses ORDER BY shard"))
-
-    def _number(self, query: str, *values: object) -> int:
-        with self._lock:
-            return self._connection.execute(query, values).fetchone()[0]
 
     def _attempts(self, where: str, *values: object) -> tuple[Attempt, ...]:
         with self._lock:

@@ -89,6 +89,7 @@ def make_replica(
     return Replica(
         index=index,
         children=config.topology.children,
+        batching=config.topology.batching,
         seed=config.seed,
         searcher=make_searcher(config),
         reward=make_reward(config),

@@ -141,6 +141,7 @@ def check_data(options: TaskOptions) -> None:
         local_data(options.data),
         download=options.download,
         child_seconds=options.child_seconds,
+        child_spread=options.child_spread,
         faults=options.faults,
         language=options.language,
     )
@@ -159,7 +160,7 @@ def check_without_data(options: TaskOptions) -> None:
     _check_download(options)
     if options.download or options.data is None:
         return check_data(options)
-    return check_options(options.task, options.child_seconds, options.faults)
+    return check_options(options.task, options.child_seconds, options.faults, child_spread=options.child_spread)
 
 
 def _check_download(options: TaskOptions) -> None:

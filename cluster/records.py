@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from child_trainer.outcome import Cause, Outcome
 from controller.searcher import Child, Proposal
+
+Batching = Literal["barrier", "stream"]
+"""How children become batches; see `cluster.replica.Replica`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +19,8 @@ class Batch:
     Attributes:
         replica: who sampled them.
         number: counts the replica's batches from 1; with the replica it identifies the push.
-        versions: the shards' versions that they were sampled from.
+        versions: the shards' versions that they were sampled from; of children that were not sampled together, those
+            of the oldest.
         children: in the order of sampling.
     """
 
@@ -24,6 +28,37 @@ class Batch:
     number: int
     versions: tuple[int, ...]
     children: tuple[Child, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stream:
+    """A replica's children that are in no batch yet, where batches are made of those that have ended.
+
+    Attributes:
+        last_batch: the number of the replica's last batch, 0 before the first.
+        ended: how many of the children have ended.
+        outstanding: those that have not, in the order of sampling.
+        room: how many more children the run may sample.
+    """
+
+    last_batch: int
+    ended: int
+    outstanding: tuple[Child, ...]
+    room: int
+
+    @property
+    def loose(self) -> int:
+        """How many children are in no batch."""
+        return self.ended + len(self.outstanding)
+
+    def wanted(self, size: int) -> int:
+        """How many are to be sampled so that `size` are outstanding, as far as the run's limit allows."""
+        return max(0, min(size - len(self.outstanding), self.room))
+
+    def is_due(self, size: int) -> bool:
+        """Whether those that have ended make a batch: `size` of them, or at the end of the run all that are left."""
+        last = self.ended > 0 and not self.outstanding and self.room <= 0
+        return self.ended >= size or last
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +159,32 @@ class ReplicaLedger(Protocol):
         self, replica: int, number: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
     ) -> Batch | None:
         """Record a new batch, durably; cut to what the run's limit allows, `None` when that is reached."""
+        ...
+
+    def stream(self, replica: int) -> Stream:
+        """The replica's children that are in no batch."""
+        ...
+
+    def extend(
+        self, replica: int, number: int, loose: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+    ) -> Stream:
+        """Record new children that are in no batch, durably; cut to what the run's limit allows.
+
+        Args:
+            replica: whose.
+            number: of the replica's next batch. With `loose`, it says which call this is: one that is made twice, or
+                late, changes nothing.
+            loose: how many of the replica's children are in no batch before it.
+            proposals: the children.
+            versions: the shards' versions that they were sampled from.
+        """
+        ...
+
+    def gather(self, replica: int, number: int, size: int) -> None:
+        """Record the batch `number`, durably: of the first `size` children that have ended and are in no batch.
+
+        The replica learns from it when `open_batch` has given it; nothing is recorded where there is such a batch.
+        """
         ...
 
     def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:

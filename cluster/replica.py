@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Assignment, Evaluator
-from cluster.records import Batch, Lesson, ReplicaLedger
+from cluster.records import Batch, Batching, Lesson, ReplicaLedger
 from cluster.seeding import child_seed, derive
 from controller.searcher import Child, Searcher, Update, View
 from ps.errors import LostPushes, TooFarAhead
@@ -28,6 +28,8 @@ class Replica:
     Attributes:
         index: which replica of the run this is.
         children: how many children it samples for each gradient (m).
+        batching: `barrier`: it samples m, and waits for all of them before it learns (the paper). `stream`: it keeps m
+            in training, and learns from each m that have ended, whichever they are.
         seed: the run's root seed.
         searcher: what decides and learns.
         reward: from outcome to reward; `None` keeps a child from the searcher.
@@ -41,6 +43,7 @@ class Replica:
 
     index: int
     children: int
+    batching: Batching
     seed: int
     searcher: Searcher
     reward: Callable[[Outcome], float | None]
@@ -57,26 +60,23 @@ def replica_loop(replica: Replica) -> Iterator[None]:
 
     Yields after every look at the evaluator, so that one thread can drive many replicas in turn.
     """
-    ledger, searcher = replica.ledger, replica.searcher
+    ledger, submitted = replica.ledger, set[int]()
     while True:
         snapshot, pull_seconds = yield from _pull(replica)
         # A shard that fell back to an older snapshot has lost pushes: they are learnt again, under the same identity.
         batch = ledger.open_batch(replica.index, min(snapshot.applied, default=None))
+        if batch is None and replica.batching == "stream":
+            if (yield from _stream(replica, snapshot, submitted)):
+                continue
+            break
         if batch is None:
             number = max(ledger.last_batch(replica.index), *snapshot.applied, 0) + 1
-            proposals = searcher.ask(replica.children, _view(replica, snapshot, "ask", number))
+            proposals = replica.searcher.ask(replica.children, _view(replica, snapshot, "ask", number))
             batch = ledger.admit(replica.index, number, proposals, snapshot.versions)
         if batch is None:
             break
-        ended = {child.id: child for child in batch.children if child.outcome is not None}
-        for child in batch.children:
-            if child.id not in ended:
-                replica.evaluator.submit(_assignment(replica, child))
-        while len(ended) < len(batch.children):
-            for child_id, outcome in replica.evaluator.completed():
-                ended[child_id] = ledger.finish(child_id, outcome, replica.reward(outcome))
-            yield
-        update = _learn(replica, [ended[child.id] for child in batch.children], snapshot, batch.number)
+        children = yield from _ended(replica, batch)
+        update = _learn(replica, children, snapshot, batch.number)
         lesson = Lesson(staleness=None, figures=update.figures, pull_seconds=pull_seconds)
         try:
             lesson = _push(replica, batch, update, snapshot.applied, lesson)
@@ -85,6 +85,56 @@ def replica_loop(replica: Replica) -> Iterator[None]:
         ledger.learned(replica.index, batch.number, lesson)
     if replica.store:
         replica.store.leave(client(replica.index))
+
+
+def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[Child]]:
+    """The batch's children, once all of them have ended."""
+    ended = {child.id: child for child in batch.children if child.outcome is not None}
+    for child in batch.children:
+        if child.id not in ended:
+            replica.evaluator.submit(_assignment(replica, child))
+    while len(ended) < len(batch.children):
+        for child_id, outcome in replica.evaluator.completed():
+            ended[child_id] = replica.ledger.finish(child_id, outcome, replica.reward(outcome))
+        yield
+    return [ended[child.id] for child in batch.children]
+
+
+def _stream(replica: Replica, snapshot: Snapshot, submitted: set[int]) -> Generator[None, None, bool]:
+    """One step of a stream: record a batch of children that have ended, or else train until some more have.
+
+    Args:
+        replica: whose; it has no batch to learn from.
+        snapshot: what new children are sampled from.
+        submitted: the children that its evaluator has been given; this step's are added.
+
+    Returns:
+        false at the end of the search, when there are no children left.
+    """
+    ledger, evaluator = replica.ledger, replica.evaluator
+    stream = ledger.stream(replica.index)
+    number = max(stream.last_batch, *snapshot.applied, 0) + 1
+    if stream.is_due(replica.children):
+        ledger.gather(replica.index, number, replica.children)
+        yield  # whoever drives this may make what was recorded durable only now, and it must be before the push
+        return True
+    if wanted := stream.wanted(replica.children):
+        # What is asked first after a batch is asked as it is where children wait for each other.
+        place = (stream.loose,) if stream.loose else ()
+        proposals = replica.searcher.ask(wanted, _view(replica, snapshot, "ask", number, *place))
+        stream = ledger.extend(replica.index, number, stream.loose, proposals, snapshot.versions)
+    for child in stream.outstanding:
+        if child.id not in submitted:
+            submitted.add(child.id)
+            evaluator.submit(_assignment(replica, child))
+    ended = not stream.outstanding
+    while not ended:
+        for child_id, outcome in evaluator.completed():
+            ledger.finish(child_id, outcome, replica.reward(outcome))
+            submitted.discard(child_id)
+            ended = True
+        yield
+    return stream.loose > 0
 
 
 def _pull(replica: Replica) -> Generator[None, None, tuple[Snapshot, float | None]]:
@@ -137,11 +187,11 @@ def _push(replica: Replica, batch: Batch, update: Update, applied: tuple[int, ..
     return replace(lesson, staleness=staleness, push_seconds=replica.clock() - begun)
 
 
-def _view(replica: Replica, snapshot: Snapshot, step: str, number: int) -> View:
+def _view(replica: Replica, snapshot: Snapshot, step: str, *place: int) -> View:
     return View(
         parameters=snapshot.values,
         completed=replica.ledger.completed(),
         history=replica.history,
         pending=replica.ledger.pending,
-        rng=random.Random(derive(replica.seed, step, replica.index, number)),
+        rng=random.Random(derive(replica.seed, step, replica.index, *place)),
     )

@@ -19,6 +19,8 @@ ATTEMPT_COLUMNS = (
 )
 """What `attempt_of` takes."""
 
+NO_BATCH = 0
+"""The number of the batch of a child that is in none yet; batches count from 1."""
 
 KEPT = 512
 """Architectures that are kept between two uses: more than are in training, and few enough to fit."""
@@ -84,6 +86,86 @@ def attempt_of(*row: Any) -> Attempt:
 def outcome_text(outcome: Outcome | None) -> str | None:
     """An outcome as the ledger keeps it."""
     return json.dumps(outcome.to_json()) if outcome else None
+
+
+def last_child(db: sqlite3.Connection) -> int:
+    """The id of the child that was sampled last, 0 before the first."""
+    return db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()[0]
+
+
+def last_batch(db: sqlite3.Connection, replica: int) -> int:
+    """The number of the replica's last batch, 0 before the first."""
+    return db.execute("SELECT coalesce(max(number), 0) FROM batches WHERE replica = ?", (replica,)).fetchone()[0]
+
+
+def insert_child(
+    db: sqlite3.Connection,
+    ids: tuple[int, int, int],
+    proposal: Proposal,
+    architecture: str,
+    seed: int,
+    now: float,
+    versions: tuple[int, ...] | None,
+) -> None:
+    """A new child; `ids` are its own, its replica's and its batch's, `architecture` is the text of the proposal's."""
+    db.execute(
+        "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, log_prob, seed, state,"
+        " sampled_at, versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?)",
+        (
+            *ids,
+            json.dumps(proposal.tokens),
+            architecture,
+            proposal.architecture.id,
+            proposal.log_prob,
+            seed,
+            now,
+            None if versions is None else json.dumps(versions),
+        ),
+    )
+
+
+def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcome, reward: float | None) -> None:
+    """The child's outcome, if it has none yet."""
+    db.execute(
+        "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
+        " seconds = ?, cause = ?, outcome = ?,"
+        " batch_size = (SELECT batch_size FROM attempts WHERE child = ? AND verdict = 'outcome'),"
+        " completion = (SELECT coalesce(max(completion), 0) + 1 FROM children)"
+        " WHERE id = ? AND completion IS NULL",
+        (
+            "failed" if outcome.failure else "finished",
+            now,
+            reward,
+            outcome.metric,
+            outcome.parameters,
+            outcome.flops,
+            outcome.seconds,
+            outcome.failure.cause if outcome.failure else None,
+            outcome_text(outcome),
+            child_id,
+            child_id,
+        ),
+    )
+
+
+def gather(db: sqlite3.Connection, replica: int, number: int, size: int) -> None:
+    """Make a batch of the replica's first `size` children that have ended and are in none, if there are any.
+
+    Its versions are the oldest of theirs: none of what is learnt from it is staler than it says.
+    """
+    rows = db.execute(
+        "SELECT id, versions, sampled_at FROM children WHERE replica = ? AND batch = ? AND completion IS NOT NULL"
+        " ORDER BY completion LIMIT ?",
+        (replica, NO_BATCH, size),
+    ).fetchall()
+    if not rows:
+        return
+    oldest = [min(shard) for shard in zip(*(json.loads(versions) for _, versions, _ in rows), strict=True)]
+    db.execute(
+        "INSERT INTO batches (replica, number, versions, sampled_at) VALUES (?, ?, ?, ?)",
+        (replica, number, json.dumps(oldest), min(sampled_at for *_, sampled_at in rows)),
+    )
+    db.executemany("UPDATE children SET batch = ? WHERE id = ?", [(number, child_id) for child_id, *_ in rows])
 
 
 def end_attempts(

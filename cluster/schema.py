@@ -107,6 +107,10 @@ MIGRATIONS = (
     ALTER TABLE batches ADD COLUMN pull_seconds REAL;    -- what the replica waited for its last pull before the push
     ALTER TABLE batches ADD COLUMN push_seconds REAL;    -- and for the ack
     """,
+    # From here on a child's batch may be 0: it is in none yet.
+    """
+    ALTER TABLE children ADD COLUMN versions TEXT;       -- JSON, as of batches; NULL: its batch's
+    """,
 )
 """What brings a file from version n (an empty one has 0) to n + 1."""
 

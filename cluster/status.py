@@ -73,7 +73,7 @@ class Status:
         recent_reward: the same over the last `FIRST`.
         measure: what the children's metric is.
         first_metric: mean validation metric of the first `FIRST` children that finished.
-        figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`.
+        figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`, ...
         staleness: mean and largest staleness of the pushes so far, in versions; `None` before the first.
         seconds: how long the run has run, pauses between a stop and a resume apart.
         pace: children that end in a second, since the first child of this start began; `None` before one ended.

@@ -45,6 +45,7 @@ class Trainer:
             seed=derive(config.seed, "split"),
             device=self._device,
             child_seconds=options.child_seconds,
+            child_spread=options.child_spread,
             faults=options.faults,
             language=options.language,
         )

@@ -36,6 +36,7 @@ def check_task(
     *,
     download: bool = False,
     child_seconds: float = 0.0,
+    child_spread: float = 0.0,
     faults: Mapping[str, float] = NO_FAULTS,
     language: LanguageOptions = USUAL_LANGUAGE,
 ) -> None:
@@ -47,7 +48,7 @@ def check_task(
         TaskError: the name is unknown, its data is not there, is corrupt or cannot be downloaded, or an option is
             wrong or for another task.
     """
-    check_options(name, child_seconds, faults)
+    check_options(name, child_seconds, faults, child_spread=child_spread)
     if name in ("fashion-mnist", "cifar10"):
         from child_trainer.tasks import torchvision_images
 
@@ -68,6 +69,7 @@ def load_task(  # noqa: PLR0913  (all but the first are options)
     device: str = "cpu",
     download: bool = False,
     child_seconds: float = 0.0,
+    child_spread: float = 0.0,
     faults: Mapping[str, float] = NO_FAULTS,
     language: LanguageOptions = USUAL_LANGUAGE,
 ) -> Task:
@@ -79,16 +81,17 @@ def load_task(  # noqa: PLR0913  (all but the first are options)
         seed: of the split into training and validation images; texts are split already.
         device: where the data is to stay, as PyTorch names it.
         download: fetch what is missing in `data`.
-        child_seconds: how long a child of the synthetic task pretends to train.
+        child_seconds, child_spread: how long a child of the synthetic task pretends to train: the median, and how
+            unlike the children are (`SyntheticTask` has it).
         faults: how probable each rehearsed fault of the synthetic task is (`faults.parse_faults` reads them).
         language: the model around a recurrent cell, and the vocabulary.
 
     Raises:
         TaskError: as `check_task` does.
     """
-    check_options(name, child_seconds, faults)
+    check_options(name, child_seconds, faults, child_spread=child_spread)
     if name == "synthetic":
-        return SyntheticTask(child_seconds=child_seconds, faults=faults)
+        return SyntheticTask(child_seconds=child_seconds, child_spread=child_spread, faults=faults)
     if name in TABLES:
         return load_table(name, data=data)
     if name == "digits":
@@ -133,7 +136,7 @@ def load_table(name: str, *, data: Path | None = None) -> Table:
     return TABLES[name](data)
 
 
-def check_options(name: str, child_seconds: float, faults: Mapping[str, float]) -> None:
+def check_options(name: str, child_seconds: float, faults: Mapping[str, float], *, child_spread: float = 0.0) -> None:
     """The part of `check_task` that needs no data.
 
     Raises:
@@ -145,6 +148,10 @@ def check_options(name: str, child_seconds: float, faults: Mapping[str, float]) 
         raise TaskError(f"`child_seconds` must be 0 or more, got {child_seconds}")
     if child_seconds and name != "synthetic":
         raise TaskError(f"`child_seconds` is for the task 'synthetic' only, got {child_seconds} for {name!r}")
+    if not (math.isfinite(child_spread) and child_spread >= 0):
+        raise TaskError(f"`child_spread` must be 0 or more, got {child_spread}")
+    if child_spread and not child_seconds:
+        raise TaskError(f"`child_spread` needs a `child_seconds` above 0, got {child_spread} with 0 seconds")
     check_faults(faults)
     if faults and name != "synthetic":
         raise TaskError(f"`faults` are for the task 'synthetic' only, got {', '.join(faults)} for {name!r}")

@@ -8,9 +8,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 from child_trainer.architecture import Architecture, Node
 from child_trainer.outcome import Budget, Measure
+from child_trainer.seeding import BITS, derive
 from child_trainer.tasks.faults import check_faults, drawn_fault, strike
 from child_trainer.tasks.task import Progress
 
@@ -32,6 +34,8 @@ class SyntheticTask:
     Attributes:
         child_seconds: how long a child pretends to train, spread evenly over its epochs. Such a child can be
             interrupted and continued; one that answers at once has nothing worth saving.
+        child_spread: how unlike the children are in that: the sigma of a log-normal distribution around
+            `child_seconds`, the median. A child's seed alone settles how long it takes.
         faults: how probable each of `faults.FAULTS` is; at most one befalls a child, after its first epoch, and
             its seed alone settles which.
 
@@ -40,6 +44,7 @@ class SyntheticTask:
     """
 
     child_seconds: float = 0.0
+    child_spread: float = 0.0
     faults: Mapping[str, float] = field(default_factory=dict)
     name: str = "synthetic"
 
@@ -50,6 +55,13 @@ class SyntheticTask:
     def measure(self) -> Measure:
         """How near to the best network."""
         return Measure.SCORE
+
+    def seconds_of(self, seed: int) -> float:
+        """How long the child of this seed pretends to train."""
+        if not self.child_spread:
+            return self.child_seconds
+        share = (derive(seed, "seconds") + 0.5) / 2**BITS  # above 0 and below 1
+        return self.child_seconds * math.exp(self.child_spread * NormalDist().inv_cdf(share))
 
     def fit(
         self, architecture: Architecture, budget: Budget, progress: Progress, *, seed: int, device: str = "cpu"
@@ -63,7 +75,7 @@ class SyntheticTask:
             # A continued child is past its first epoch, so the fault befalls it again.
             if fault and epoch > 1:
                 strike(fault, budget)
-            _pretend(self.child_seconds / budget.epochs, progress)
+            _pretend(self.seconds_of(seed) / budget.epochs, progress)
             if progress.finished_epoch(goal * (1 - 0.5**epoch)):
                 return
         if fault and budget.epochs == 1:

@@ -12,7 +12,8 @@ class Trial:
     Attributes:
         trial_id: its id as text, with zeros in front.
         child: its id, from 1.
-        replica, batch: who sampled it, and in which batch.
+        replica, batch: who sampled it, and in which batch; with `--batching stream` 0 while it is in none yet, and it
+            comes into one some time after it has ended.
         status: RUNNING, TERMINATED or ERROR, as in Ray Tune.
         config: its architecture as JSON has it, and the architecture's id.
         completion: 1 for the child that ended first, and so on without a gap; `None` before it has ended.

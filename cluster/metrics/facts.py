@@ -32,7 +32,7 @@ class Facts:
         best_reward: the highest so far.
         distinct_ratio: distinct architectures among the last `WINDOW` children that ended, as a fraction.
         depth: mean number of nodes of their architectures.
-        figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`.
+        figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`, ...
         learned, pushed: batches learnt from; those of them with a push.
         queue_wait: seconds from when a child was sampled to its first attempt.
         epoch: seconds of an epoch, the mean of each child that trained one.

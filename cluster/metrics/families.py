@@ -28,6 +28,16 @@ _GAUGES: tuple[tuple[str, str, Callable[[Facts], float | None]], ...] = (
     ("reward_baseline", "The searcher's baseline.", lambda f: f.figures.get("baseline")),
     ("policy_entropy_nats", "Entropy of the policy, a whole architecture.", lambda f: f.figures.get("entropy")),
     (
+        "importance_weight",
+        "Mean importance weight of the children of the last batch.",
+        lambda f: f.figures.get("importance_weight"),
+    ),
+    (
+        "importance_clipped_ratio",
+        "Share of the children of the last batch whose importance weight was clipped.",
+        lambda f: f.figures.get("importance_clipped"),
+    ),
+    (
         "architectures_distinct_ratio",
         f"Distinct architectures among the last {WINDOW} children.",
         lambda f: f.distinct_ratio,

@@ -21,6 +21,9 @@ class ReinforceOptions:
     """Weight of the past in the moving average of rewards (unpublished; NASNet's value)."""
     entropy_bonus: float = 0.0
     """Reward for each nat of the policy's entropy, against settling too soon (the paper: none)."""
+    importance_clip: float | None = None
+    """Weigh each child by how much likelier it is now than when it was sampled, and at most by this, against the bias
+    of children that were sampled from older weights; unset: all alike (the paper)."""
 
     def __post_init__(self) -> None:
         for name in ("controller_units", "controller_layers"):
@@ -31,6 +34,8 @@ class ReinforceOptions:
                 raise ValueError(f"`{name}` must be a positive number, got {getattr(self, name)}")
         if not (math.isfinite(self.entropy_bonus) and self.entropy_bonus >= 0):
             raise ValueError(f"`entropy_bonus` must be 0 or more, got {self.entropy_bonus}")
+        if self.importance_clip is not None and not (math.isfinite(self.importance_clip) and self.importance_clip > 0):
+            raise ValueError(f"`importance_clip` must be a positive number, got {self.importance_clip}")
         if not 0 <= self.baseline_decay < 1:
             raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")
 

@@ -58,8 +58,9 @@ class Reinforce:
         ]
 
     def learn(self, children: Sequence[Child], view: View) -> Update:
-        """The gradient of -(1/m) sum_k ((R_k - b) log P(tokens_k) + bonus H_k), and the mean reward for the baseline.
+        """The gradient of -(1/m) sum_k (w_k (R_k - b) log P(tokens_k) + bonus H_k); the mean reward for the baseline.
 
+        w_k is 1, or with `importance_clip` the importance weight of `_weights`, which is not derived by.
         H_k is the summed entropy of the decisions along sample k; it counts as far as its gradient goes, which is not
         the whole gradient of the policy's entropy: the draws that led there are taken as given.
         b is the average of earlier rewards; of the very first children it is their own mean (spec §1.5).
@@ -69,7 +70,8 @@ class Reinforce:
         known = baseline(view.parameters)
         expected = rewards.mean().item() if known is None else known
         log_prob, entropy = self._score(children)
-        loss = -((rewards - expected) * log_prob).mean()
+        importance, figures = self._weights(children, log_prob.detach())
+        loss = -(importance * (rewards - expected) * log_prob).mean()
         if self._options.entropy_bonus:
             loss = loss - self._options.entropy_bonus * entropy.mean()
         names, weights = zip(*self._policy.named_parameters(), strict=True)
@@ -78,8 +80,28 @@ class Reinforce:
         gradients = {name: gradient for name, gradient in found if gradient is not None}
         return Update(
             gradients={BASELINE: torch.stack([rewards.mean(), torch.ones(())]), **gradients},
-            figures={"baseline": expected, "entropy": entropy.mean().item()},
+            figures={"baseline": expected, "entropy": entropy.mean().item(), **figures},
         )
+
+    def _weights(self, children: Sequence[Child], log_prob: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """[m] importance weights min(clip, P(tokens) now / P(tokens) when sampled), and figures on them.
+
+        Truncated importance sampling (Ionides 2008), a whole child at a time: the weight that IMPALA calls rho-bar
+        (Espeholt et al. 2018, section 4.1), where what is sampled is one action, the architecture. The plain gradient
+        takes children of older weights for samples of the present ones; this one does not, up to the bias that the
+        clip pays for a bounded variance.
+
+        Args:
+            children: m of them.
+            log_prob: [m], nats, by the weights at hand.
+        """
+        clip = self._options.importance_clip
+        if clip is None:
+            return torch.ones(len(children)), {}
+        ratios = (log_prob - torch.tensor([_sampled_log_prob(child) for child in children])).exp()
+        clipped = ratios.clamp(max=clip)
+        share = (ratios > clip).float().mean().item()
+        return clipped, {"importance_weight": clipped.mean().item(), "importance_clipped": share}
 
     def _score(self, children: Sequence[Child]) -> tuple[Tensor, Tensor]:
         """[m] log-probabilities and entropies. Children that straddle a step of the depth schedule are apart."""
@@ -108,3 +130,9 @@ def baseline(parameters: Mapping[str, Tensor]) -> float | None:
 def _reward(child: Child) -> float:
     assert child.reward is not None, f"child {child.id} has not ended"
     return child.reward
+
+
+def _sampled_log_prob(child: Child) -> float:
+    log_prob = child.proposal.log_prob
+    assert log_prob is not None, f"child {child.id} has no log-probability"
+    return log_prob

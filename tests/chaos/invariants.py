@@ -164,7 +164,11 @@ def _batches_are_whole_and_learned(run: EndedRun) -> Iterator[str]:
         yield f"there are batches of replicas {sorted(run.batches)}"
     sizes = Counter(row[:2] for row in run.rows.values())
     short = [batch for batch, size in sizes.items() if size < topology.children]
-    if len(short) > 1 or any(size > topology.children for size in sizes.values()):
+    if topology.batching == "stream":  # each replica's last batch is of what it has left, and no other is
+        one_too_many = any(number != max(run.batches.get(replica, [0])) for replica, number in short)
+    else:
+        one_too_many = len(short) > 1
+    if one_too_many or any(size > topology.children for size in sizes.values()):
         yield f"all batches but the last must have {topology.children} children"
     for replica, numbers in run.batches.items():
         if sorted(numbers) != list(range(1, len(numbers) + 1)):
@@ -174,6 +178,13 @@ def _batches_are_whole_and_learned(run: EndedRun) -> Iterator[str]:
                 yield f"batch {number} of replica {replica} was not learnt from and pushed"
     if strays := sorted(set(sizes) - {(r, n) for r, numbers in run.batches.items() for n in numbers}):
         yield f"there are children of batches that are none: {strays}"
+
+
+def _batches_are_of_those_that_ended_first(run: EndedRun) -> Iterator[str]:
+    for replica in run.batches:
+        ended = sorted((row[5] or 0, row[1]) for row in run.rows.values() if row[0] == replica)
+        if [batch for _, batch in ended] != sorted(batch for _, batch in ended):
+            yield f"replica {replica} has learnt from children before others that had ended earlier"
 
 
 def _shards_know_each_replicas_last_batch(run: EndedRun) -> Iterator[str]:
@@ -241,6 +252,7 @@ INVARIANTS = (
     _outcomes_are_right,
     _rewards_are_right,
     _batches_are_whole_and_learned,
+    _batches_are_of_those_that_ended_first,
     _shards_know_each_replicas_last_batch,
     _shards_have_counted_each_push_once,
     _optimizers_have_stepped_once_for_each_push,

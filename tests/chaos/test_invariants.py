@@ -33,6 +33,8 @@ CONFIG = RunConfig(
     convolutional=ConvolutionalSpace(initial_depth=1, depth_step=1, depth_interval=4, max_depth=2),
 )
 
+STREAM = replace(CONFIG, topology=replace(CONFIG.topology, batching="stream"))
+
 Tamper = Callable[[RunFolder], None]
 
 
@@ -43,10 +45,18 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return folder
 
 
-@pytest.fixture
-def copy(good: RunFolder, tmp_path: Path) -> RunFolder:
-    shutil.copytree(good.path, tmp_path / good.name)
-    return RunFolder(tmp_path / good.name)
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = RunFolder(tmp_path_factory.mktemp("streamed") / "run")
+    execute(STREAM, folder, Console(quiet=True))
+    return folder
+
+
+@pytest.fixture(params=["barrier", "stream"])
+def copy(good: RunFolder, streamed: RunFolder, tmp_path: Path, request: pytest.FixtureRequest) -> RunFolder:
+    source = streamed if request.param == "stream" else good
+    shutil.copytree(source.path, tmp_path / source.name)
+    return RunFolder(tmp_path / source.name)
 
 
 def sql(*statements: str) -> Tamper:
@@ -128,6 +138,13 @@ TAMPERS: dict[str, list[Tamper]] = {
         sql("UPDATE children SET batch = 2 WHERE replica = 0 AND batch = 1"),
         sql("UPDATE batches SET replica = 2 WHERE replica = 1"),
     ],
+    "batches are of those that ended first": [
+        sql(
+            "UPDATE children SET batch = 3 - batch WHERE id IN (SELECT id FROM children WHERE replica = 0 AND batch < 3"
+            " ORDER BY id LIMIT 1 OFFSET 1) OR id IN (SELECT id FROM children WHERE replica = 0 AND batch < 3"
+            " ORDER BY id LIMIT 1 OFFSET 2)"
+        )
+    ],
     "shards know each replicas last batch": [on_a_shard(1, forget_a_client)],
     "shards have counted each push once": [on_a_shard(2, one_push_more)],
     "optimizers have stepped once for each push": [on_a_shard(1, one_step_more)],
@@ -137,6 +154,12 @@ TAMPERS: dict[str, list[Tamper]] = {
 
 def test_a_good_run_passes(good: RunFolder) -> None:
     assert check(good.path) == Report(children=9, attempts=9, trainings=9, pushes=5, lost=0, duplicated=0, repeated=0)
+
+
+def test_a_good_stream_passes(streamed: RunFolder) -> None:
+    assert check(streamed.path) == Report(
+        children=9, attempts=9, trainings=9, pushes=5, lost=0, duplicated=0, repeated=0
+    )
 
 
 def test_a_run_that_goes_on_in_another_process_passes_too(tmp_path: Path) -> None:

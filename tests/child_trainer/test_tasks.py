@@ -1,3 +1,5 @@
+import math
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +140,11 @@ def test_child_seconds_of_a_real_task_are_refused():
         load_task("digits", child_seconds=1.0)
 
 
+def test_a_spread_without_seconds_is_refused():
+    with pytest.raises(TaskError, match=r"`child_spread` needs a `child_seconds` above 0, got 0\.5 with 0 seconds"):
+        check_task("synthetic", child_spread=0.5)
+
+
 def test_the_synthetic_task_has_no_test_images():
     with pytest.raises(TaskError, match="has no test images"):
         load_test("synthetic")
@@ -221,6 +228,19 @@ def test_a_child_pretends_to_train_for_its_seconds():
     assert stopped.seconds < 0.4
     late = train(BEST, SyntheticTask(child_seconds=0.05), Budget(epochs=5, max_seconds=0.02), seed=1)
     assert late.failure.cause is Cause.TIMEOUT
+
+
+def test_children_are_as_unlike_in_their_seconds_as_the_spread_says():
+    task = SyntheticTask(child_seconds=3600.0, child_spread=0.5)
+    logarithms = [math.log(task.seconds_of(seed) / 3600) for seed in range(4000)]
+    assert abs(statistics.mean(logarithms)) < 0.03
+    assert statistics.stdev(logarithms) == pytest.approx(0.5, abs=0.02)
+    assert task.seconds_of(7) == task.seconds_of(7)
+    assert SyntheticTask(child_seconds=2.0).seconds_of(7) == 2.0
+    (slow, quick) = (max(range(20), key=task.seconds_of), min(range(20), key=task.seconds_of))
+    short = SyntheticTask(child_seconds=0.05, child_spread=0.5)
+    for seed in (slow, quick):
+        assert train(BEST, short, Budget(epochs=2), seed=seed).seconds >= short.seconds_of(seed)
 
 
 def cell(*, leaf=("add", "sigmoid"), inner=("multiply", "tanh"), inject="add", names="abdefgijkl") -> Architecture:

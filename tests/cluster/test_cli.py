@@ -315,7 +315,7 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
     flags = {word for word in words if word.startswith("--")}
     assert flags == {
         "--help", "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
-        "--reward", "--task", "--data", "--download", "--child-seconds",
+        "--reward", "--task", "--data", "--download", "--child-seconds", "--child-spread",
         "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum",
         "--max-seconds", "--child-faults",
         "--max-attempts", "--on-failure", "--child-timeout", "--worker-silence", "--recycle-after",
@@ -323,7 +323,7 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
             "--log-format", "--log-level", "--callback",
         "--consistency", "--staleness-bound", "--on-stale", "--max-staleness",
         "--replicas", "--shards", "--children", "--workers", "--workers-per-process", "--gpus-per-child",
-        "--accumulate",
+        "--accumulate", "--batching",
         "--filter-heights", "--filter-widths", "--strides", "--num-filters", "--no-skip-connections", "--layer-types",
         "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",
         "--depth-interval", "--max-depth",
@@ -332,7 +332,7 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--variational-dropout", "--unroll", "--clip-norm", "--decay-after", "--learning-rate-decay",
         "--max-vocabulary",
         "--controller-units", "--controller-layers", "--controller-init", "--controller-learning-rate",
-        "--baseline-decay", "--entropy-bonus",
+        "--baseline-decay", "--entropy-bonus", "--importance-clip",
         "--cells-per-stage", "--stem-channels",
         "--population", "--tournament", "--unchanged", "--dies", "--random-starts",
     }  # fmt: skip

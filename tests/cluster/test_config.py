@@ -70,6 +70,7 @@ def test_differences_are_by_flag() -> None:
         (lambda: RunConfig(name="a/b"), "`name` must be a folder's name .* got 'a/b'"),
         (lambda: RunConfig(name=".hidden"), "`name` must be a folder's name"),
         (lambda: RunConfig(name=""), "`name` must be a folder's name"),
+        (lambda: TaskOptions(child_spread=-1), "`child_spread` must be 0 or more, got -1"),
         (lambda: TaskOptions(child_seconds=-1), "`child_seconds` must be 0 or more, got -1"),
         (lambda: TaskOptions(child_seconds=float("nan")), "`child_seconds` must be 0 or more, got nan"),
     ],

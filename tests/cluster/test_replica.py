@@ -12,7 +12,7 @@ import torch
 
 from child_trainer.outcome import Budget, Outcome
 from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
-from cluster.evaluator import Assignment, InProcessEvaluator
+from cluster.evaluator import Assignment, Evaluator, InProcessEvaluator
 from cluster.ledger import Ledger
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.replica import replica_loop
@@ -56,10 +56,12 @@ class Mortal:
 
 
 class Run:
-    """One search whose process may die; the folder stays."""
+    """One search whose process may die; the folder stays. `order` stands between the loop and what trains children."""
 
-    def __init__(self, folder: Path, config: RunConfig = CONFIG) -> None:
-        self.folder, self.config = folder, config
+    def __init__(
+        self, folder: Path, config: RunConfig = CONFIG, order: Callable[[Evaluator], Evaluator] = lambda inner: inner
+    ) -> None:
+        self.folder, self.config, self.order = folder, config, order
         self.folder.mkdir(exist_ok=True)
         self.trained: list[int] = []
         self.calls = 0
@@ -88,7 +90,7 @@ class Run:
         mortal_store: ParameterStore | None = store and Mortal(store, counter, dies_at, after=after)  # type: ignore[assignment]
         reactions = self.config.failures.reactions
         inner = InProcessEvaluator(Counting(), mortal_ledger, reactions, batch_size=self.config.budget.batch_size)
-        evaluator: Any = Mortal(inner, counter, dies_at, after=after)
+        evaluator: Any = Mortal(self.order(inner), counter, dies_at, after=after)
         try:
             for _ in replica_loop(make_replica(self.config, 0, mortal_store, evaluator, mortal_ledger)):
                 pass

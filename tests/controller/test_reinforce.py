@@ -29,6 +29,11 @@ class TestReinforce(SearcherContract):
         return Reinforce(SPACE, ReinforceOptions())
 
 
+class TestReinforceWithImportanceWeights(SearcherContract):
+    def make(self) -> Searcher:
+        return Reinforce(SPACE, ReinforceOptions(importance_clip=1.0))
+
+
 class TestRandomSearch(SearcherContract):
     def make(self) -> Searcher:
         return RandomSearch(SPACE)
@@ -170,6 +175,83 @@ def test_the_first_batch_is_its_own_baseline() -> None:
     update = searcher.learn(children, view(parameters))
     assert update.figures["baseline"] == 0.5
     assert flat(update.gradients, parameters).abs().max() == 0
+
+
+def stale(parameters: Mapping[str, Tensor], by: float) -> dict[str, Tensor]:
+    """Weights as other replicas' steps may have left them."""
+    generator = torch.Generator().manual_seed(5)
+    return {
+        name: value if name == BASELINE else value + by * torch.randn(value.shape, generator=generator)
+        for name, value in parameters.items()
+    }
+
+
+@pytest.mark.parametrize("clip", [0.5, 1.0, 1.5, 100.0])
+def test_importance_weights_are_as_the_papers_write_them(clip: float) -> None:
+    """-(1/m) sum_k min(clip, P_now(k) / P_sampled(k)) (R_k - b) grad log P_now(k), a child and a tensor at a time."""
+    plain, searcher = (Reinforce(SPACE, ReinforceOptions(importance_clip=c)) for c in (None, clip))
+    sampled = with_baseline(initial(searcher), 0.4)
+    now = stale(sampled, 0.05)
+    proposals = searcher.ask(6, view(sampled))
+    children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.2 * i) for i, p in enumerate(proposals)]
+    policy = Policy(SPACE.vocabulary())
+    policy.load_state_dict({name: now[name] for name in policy.state_dict()})
+    expected = torch.zeros_like(flat({}, now))
+    weights: list[float] = []
+    for c in children:
+        tokens = torch.tensor([c.proposal.tokens])
+        log_prob = policy.log_prob(SPACE.decisions_of(tokens.shape[1]), tokens).item()
+        assert c.proposal.log_prob is not None
+        weights.append(math.exp(log_prob - c.proposal.log_prob))
+        expected += min(clip, weights[-1]) * flat(plain.learn([c], view(now)).gradients, now) / len(children)
+    assert min(weights) < 0.9
+    assert max(weights) > 1.1
+    update = searcher.learn(children, view(now))
+    assert torch.allclose(flat(update.gradients, now), expected, atol=1e-5)
+    assert not torch.allclose(flat(plain.learn(children, view(now)).gradients, now), expected, atol=1e-4)
+    assert update.figures["importance_weight"] == pytest.approx(sum(min(clip, w) for w in weights) / 6, rel=1e-3)
+    assert update.figures["importance_clipped"] == pytest.approx(sum(w > clip for w in weights) / 6)
+    # What the baseline observes is what the children earned, however likely they are now.
+    assert update.gradients[BASELINE].tolist() == pytest.approx([0.5, 1.0])
+
+
+def test_without_a_clip_that_cuts_the_estimate_is_unbiased_for_samples_of_any_weights() -> None:
+    """By enumeration over a two-step space: E over the old policy of the weighted gradient is the new one's own."""
+    decisions = (Choice("a", (1, 2, 3)), Choice("b", (1, 2)))
+    searcher = Reinforce(ToySpace(decisions), ReinforceOptions(controller_init=0.5, importance_clip=1e6))
+    old = with_baseline(initial(searcher), 0.3)
+    now = stale(old, 0.3)
+    policies = {}
+    for name, parameters in (("old", old), ("now", now)):
+        policies[name] = Policy({"a_0": 3, "b_0": 2})
+        policies[name].load_state_dict({n: parameters[n] for n in policies[name].state_dict()})
+    samples = list(every(decisions))
+    rewards = torch.tensor([0.9, 0.1, 0.4, 0.8, 0.3, 0.6])
+    behind, ahead = (policies[name].log_prob(decisions, torch.tensor(samples)) for name in ("old", "now"))
+    names, weights = zip(*policies["now"].named_parameters(), strict=True)
+    analytic = torch.autograd.grad(-(ahead.exp() * rewards).sum(), weights, materialize_grads=True)
+    estimate = torch.zeros_like(flat({}, now))
+    for log_prob, tokens, reward in zip(behind.tolist(), samples, rewards.tolist(), strict=True):
+        proposal = Proposal(tokens=tuple(tokens), architecture=ARCHITECTURE, log_prob=log_prob)
+        sample = Child(id=1, proposal=proposal, outcome=outcome(reward), reward=reward)
+        estimate += math.exp(log_prob) * flat(searcher.learn([sample], view(now)).gradients, now)
+    assert torch.allclose(estimate, flat(dict(zip(names, analytic, strict=True)), now), atol=1e-5)
+
+
+def test_of_children_that_were_just_sampled_importance_weights_change_nothing() -> None:
+    plain, searcher = (Reinforce(SPACE, ReinforceOptions(importance_clip=clip)) for clip in (None, 1.0))
+    parameters = with_baseline(initial(searcher), 0.4)
+    children = end(searcher, parameters)
+    update, usual = (s.learn(children, view(parameters)) for s in (searcher, plain))
+    assert torch.allclose(flat(update.gradients, parameters), flat(usual.gradients, parameters), atol=1e-5)
+    assert update.figures["importance_weight"] == pytest.approx(1, abs=1e-4)
+    assert "importance_weight" not in usual.figures
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, math.inf, math.nan])
+def test_a_clip_that_is_no_positive_number_is_refused(clip: float) -> None:
+    with pytest.raises(ValueError, match="`importance_clip` must be a positive number, got"):
+        ReinforceOptions(importance_clip=clip)
 
 
 def store_of(searcher: Reinforce, shards: int = 1) -> LocalStore:

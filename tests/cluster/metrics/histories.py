@@ -77,6 +77,7 @@ def full_facts() -> Facts:
         replicas=100, workers=800, sampled=900, running=700, finished=94, failed=causes, child_seconds=500.0,
         attempts=800, attempts_ended={str(verdict): 2 for verdict in Verdict}, attempts_failed=causes,
         attempt_seconds=600.0, recent_reward=0.5, best_reward=0.9, distinct_ratio=0.8, depth=6.0,
-        figures={"baseline": 0.4, "entropy": 9.0}, learned=10, pushed=9,
+        figures={"baseline": 0.4, "entropy": 9.0, "importance_weight": 0.9, "importance_clipped": 0.1},
+        learned=10, pushed=9,
         queue_wait=waited, epoch=waited, gpu_memory=waited, pull=waited, push=waited, staleness=waited,
     )  # fmt: skip

@@ -1,0 +1,176 @@
+"""How busy workers are with `--batching barrier` and with `stream`, for children that take unlike times.
+
+    python -m benchmarks.batching               # both parts
+    python -m benchmarks.batching simulated     # the paper's size, on a virtual clock
+    python -m benchmarks.batching real          # 16 workers on Ray, whose children sleep
+
+Both parts run the real replica loop and ledger with random search. A child's seconds are drawn by its seed from a
+log-normal distribution of the given sigma. Utilisation is the time that workers train over the time that they have,
+from the first child's start until the last child is begun: after that there is too little left to do for all. That of
+the whole run, with its end, is given beside it.
+"""
+
+import itertools
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.exactly_once import isolated
+from child_trainer.outcome import Budget
+from child_trainer.tasks.synthetic import SyntheticTask
+from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.ledger import Ledger
+from cluster.parts import make_replica
+from cluster.records import Batching
+from cluster.replica import replica_loop
+from cluster.simulated import SimulatedWorkers, Training, last_begun, utilisation
+from cluster.training import Trainer
+from controller.spaces.convolutional import ConvolutionalSpace
+from tests.chaos.machines import start_command
+
+SIGMAS = (0.25, 0.5, 0.8)
+BATCHINGS: tuple[Batching, ...] = ("barrier", "stream")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """A search: its parts, how many children it has, and how long a child takes at the median."""
+
+    topology: Topology
+    children: int
+    median_s: float
+
+    @property
+    def workers(self) -> int:
+        """One for each child that may be in training."""
+        return self.topology.replicas * self.topology.children
+
+    def __str__(self) -> str:
+        topology = self.topology
+        return (
+            f"{topology.replicas} replicas, {topology.children} children each, {self.workers} workers,"
+            f" {self.children:,} children of {self.median_s:g} s at the median"
+        )
+
+
+PAPER = Shape(topology=Topology(replicas=100, shards=20, children=8), children=12_800, median_s=3600.0)
+SMALL = Shape(topology=Topology(replicas=4, shards=2, children=4), children=160, median_s=2.0)
+
+OUTCOMES = "SELECT child, replica, started_at, attempts.outcome FROM attempts JOIN children ON child = id"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of one search: the two utilisations, its hours or seconds, and what it took to run."""
+
+    steady: float
+    whole: float
+    ended_at: float
+    took_s: float
+
+    @classmethod
+    def of(cls, trainings: Sequence[Training], workers: int, took_s: float) -> "Figures":
+        """From its children's times at the workers."""
+        ended_at = max(t.ended_at for t in trainings)
+        return cls(
+            steady=utilisation(trainings, workers, last_begun(trainings)),
+            whole=utilisation(trainings, workers, ended_at),
+            ended_at=ended_at,
+            took_s=took_s,
+        )
+
+
+def simulated(shape: Shape, batching: Batching, sigma: float) -> Figures:
+    """A search on a virtual clock."""
+    config = RunConfig(
+        searcher="random",
+        reward="accuracy",
+        max_children=shape.children,
+        task=TaskOptions(task="synthetic"),
+        budget=Budget(epochs=1),
+        topology=replace(shape.topology, batching=batching),
+        convolutional=ConvolutionalSpace(initial_depth=1, max_depth=1),
+    )
+    seconds = SyntheticTask(child_seconds=shape.median_s, child_spread=sigma).seconds_of
+    world = SimulatedWorkers(shape.workers, Trainer(config), lambda assignment, _: seconds(assignment.seed))
+    begun = time.perf_counter()
+    with closing(Ledger(Path(":memory:"), config.seed, shape.children, clock=world.clock)) as ledger:
+        ledger.begin(workers=shape.workers)
+        indices = range(shape.topology.replicas)
+        world.run([replica_loop(make_replica(config, i, None, world.evaluator(), ledger)) for i in indices])
+        if ledger.completed() != shape.children or ledger.pending():
+            raise SystemExit(f"{ledger.completed()} of {shape.children} children have ended")
+    return Figures.of(world.trainings, shape.workers, time.perf_counter() - begun)
+
+
+def real(shape: Shape, batching: Batching, sigma: float) -> Figures:
+    """A search on Ray of children that sleep, by the ledger: from an attempt's start for as long as its child slept."""
+    words = ("launch", "rehearsal", "--name", "run", "--searcher", "random", "--epochs", "1", "--batching", batching)
+    numbers = {
+        "replicas": shape.topology.replicas,
+        "shards": shape.topology.shards,
+        "children": shape.topology.children,
+        "workers": shape.workers,
+        "workers-per-process": shape.workers,
+        "max-children": shape.children,
+        "child-seconds": shape.median_s,
+        "child-spread": sigma,
+    }
+    flags = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+    begun = time.perf_counter()
+    with isolated() as environment:
+        run = start_command([*words, *flags], environment, log=subprocess.DEVNULL)
+        if run.wait():
+            raise SystemExit(f"the run ended with status {run.returncode}")
+        ledger = Path(environment["HOME"]) / "nascluster_runs" / "run" / "ledger.sqlite"
+        with closing(sqlite3.connect(ledger)) as db:
+            rows = db.execute(OUTCOMES).fetchall()
+    if len(rows) != shape.children:
+        raise SystemExit(f"{len(rows)} attempts at {shape.children} children")
+    first = min(row[2] for row in rows)
+    trainings = [
+        Training(child, replica, at - first, at - first, at - first + json.loads(outcome)["seconds"])
+        for child, replica, at, outcome in rows
+    ]
+    return Figures.of(trainings, shape.workers, time.perf_counter() - begun)
+
+
+def simulated_table() -> str:
+    """Markdown: a row for each sigma and way of batching."""
+    rows = ["| sigma | batching | utilisation | with the end | hours | simulated in, s |", "|---|---|---|---|---|---|"]
+    for sigma, batching in itertools.product(SIGMAS, BATCHINGS):
+        f = simulated(PAPER, batching, sigma)
+        hours = f"{f.ended_at / 3600:.1f}"
+        rows.append(f"| {sigma} | {batching} | {f.steady:.1%} | {f.whole:.1%} | {hours} | {f.took_s:.0f} |")
+        print(rows[-1], file=sys.stderr, flush=True)
+    return "\n".join(rows)
+
+
+def real_table() -> str:
+    """The same of real runs, in seconds, beside what is simulated for their size."""
+    rows = ["| sigma | batching | utilisation | simulated | with the end | seconds |", "|---|---|---|---|---|---|"]
+    for sigma, batching in itertools.product(SIGMAS, BATCHINGS):
+        expected, f = simulated(SMALL, batching, sigma), real(SMALL, batching, sigma)
+        seconds = f"{f.ended_at:.1f}"
+        rows.append(f"| {sigma} | {batching} | {f.steady:.1%} | {expected.steady:.1%} | {f.whole:.1%} | {seconds} |")
+        print(rows[-1], file=sys.stderr, flush=True)
+    return "\n".join(rows)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, and print a table for each part."""
+    parts = arguments or ["simulated", "real"]
+    if "simulated" in parts:
+        print(f"Simulated: {PAPER}\n\n{simulated_table()}\n")
+    if "real" in parts:
+        print(f"On Ray: {SMALL}\n\n{real_table()}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
