@@ -11,7 +11,7 @@ from cluster.progress import metric_name
 from cluster.recipes import differences
 from cluster.report.charts import Line, line_chart
 from cluster.report.document import document
-from cluster.report.markup import Markup, tag
+from cluster.report.markup import Markup, joined, tag
 from cluster.report.scale import axis, counted, time_unit
 
 STYLES = 6
@@ -132,13 +132,13 @@ def _settings(plan: Plan) -> Markup:
     rows = [("all of them", common)]
     rows += [(label, [flag for flag in ours if flag not in common]) for label, ours in settings.items()]
     cells = [
-        tag("tr", tag("th", name, scope="row"), tag("td", tag("code", " ".join(flags)) if flags else "the same"))
+        tag("tr", tag("th", name, scope="row"), tag("td", joined([tag("code", f, class_="key") for f in flags], " ")))
         for name, flags in rows
     ]
     return tag("div", tag("table", *cells), class_="scroll")
 
 
 def _flags(config: RunConfig) -> list[str]:
-    """What a configuration sets apart from the defaults, as flags that stay on one line each."""
+    """What a configuration sets apart from the defaults."""
     found = differences(config)
-    return [f"--{name}\N{NO-BREAK SPACE}{found[name]}" for name in found if name not in UNTOLD]
+    return [f"--{name} {found[name]}" for name in found if name not in UNTOLD]
