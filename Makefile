@@ -50,8 +50,9 @@ debian:
 		{ timeout 60 apt-get -qq update; timeout 240 apt-get -qq install --no-install-recommends $$missing; } >/dev/null 2>&1 \
 		|| echo "$$missing could not be installed; the tests that need it are skipped"; }
 
+# Two processes: one for the tests that start a Ray, in turn, and the other for the rest (see CONTRIBUTING.md).
 test: check debian
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 chaos: install
 	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/test_autoscaled.py tests/cluster/test_multinode.py tests/deploy -s

@@ -1,24 +1,31 @@
-"""What `--metrics-port` costs a search: the same run with and without it, in turns.
+"""What `--metrics-port` costs a search.
 
     python -m benchmarks.metrics_cost [pairs]
 
-The endpoint is read every 5 s, twice as often as by deploy/observability/prometheus.yml. Children are instant, so that
-the processor limits the run, and what metrics take of it is missing elsewhere: with children that train, it is less. On
-a machine with other work the children a second of one run say little, and the processor seconds more: both are given
-as ratios within each pair.
+First directly: while a search at full size runs, a process of its own does all that metrics are, from the ledger's
+reading to the answer over HTTP, and its processor time is counted. Then, for so many pairs (0 unless told), the same
+run with metrics and without, in turns. The endpoint is read every 5 s, twice as often as by
+deploy/observability/prometheus.yml. Children are instant, so that the processor limits the run, and what metrics take
+of it is missing elsewhere: with children that train, it is less.
 """
 
+import multiprocessing
 import socket
 import statistics
 import sys
+import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from multiprocessing.synchronize import Event
+from pathlib import Path
 
+from benchmarks.exactly_once import isolated
 from benchmarks.scale import Size, measure
 
-PAIRS = 8
+FULL = Size(shards=20, replicas=100, children=2_400)
 SIZE = Size(shards=4, replicas=10, children=1_200)
 SCRAPE_S = 5.0
 
@@ -26,9 +33,9 @@ SCRAPE_S = 5.0
 class Scraper(threading.Thread):
     """Reads the endpoint, as Prometheus does, until it is told to stop."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self._url = f"http://127.0.0.1:{port}/metrics"
+        self._url = url
         self._ended = threading.Event()
         self.read = 0
 
@@ -47,6 +54,62 @@ class Scraper(threading.Thread):
         self.join()
 
 
+def serve_and_read(home: str, ended: Event, found: "multiprocessing.Queue[tuple[int, float, float]]") -> None:
+    """Be the metrics of the run below this home folder, with shards of the same number and size, and their reader.
+
+    Gives back how often they were read, the seconds from the first time to the last, and the processor seconds of this
+    process between: they hold those of the reader and the shards' answers, too.
+    """
+    from cluster.metrics.exporter import exporting
+    from cluster.metrics.options import MetricsOptions
+    from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
+    from cluster.run_folder import RunFolder
+    from ps.client import GrpcStore
+    from ps.server import ShardServer
+
+    folder = RunFolder(Path(home) / "nascluster_runs" / "run")
+    while not folder.ledger.exists():
+        if ended.wait(0.1):
+            return
+    config = folder.read_config()
+    groups = make_parameters(config, make_searcher(config))
+    layout = make_layout(config, "run", groups)
+    with tempfile.TemporaryDirectory() as own, exporting(MetricsOptions(metrics_port=0)) as exporter:
+        server = ShardServer(layout, range(layout.shards), Path(own), token="secret")
+        store = GrpcStore(layout, [server.address] * layout.shards, token="secret")
+        store.initialize(initial_values(groups))
+        scraper = Scraper(f"http://{exporter.target}/metrics")
+        with exporter.announced(folder, config), exporter.asking(layout.shards, store.shard_status):
+            begun, used = time.perf_counter(), time.process_time()
+            scraper.start()
+            ended.wait()
+            scraper.stop()
+            found.put((scraper.read, time.perf_counter() - begun, time.process_time() - used))
+        store.close()
+        server.stop(grace_s=0)
+
+
+def direct() -> str:
+    """What the metrics of a run at full size take, beside what the run takes."""
+    context = multiprocessing.get_context("spawn")
+    ended, found = context.Event(), context.Queue()
+    with isolated() as environment:
+        watcher = context.Process(target=serve_and_read, args=(environment["HOME"], ended, found))
+        watcher.start()
+        try:
+            figures, kinds = measure(FULL, within=environment)
+        finally:
+            ended.set()
+        read, seconds, used = found.get(timeout=60)
+        watcher.join()
+    whole = sum(kinds.values())
+    return (
+        f"{FULL}, {figures['children a second']:.0f} a second: read {read} times in {seconds:.0f} s,"
+        f" {used:.2f} processor seconds, {1000 * used / read:.0f} ms each time;"
+        f" {used / seconds:.2%} of a core, {used / whole:.2%} of the {whole:.0f} processor seconds of the run"
+    )
+
+
 def free_port() -> int:
     """A port that nobody has now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -56,7 +119,7 @@ def free_port() -> int:
 def with_metrics() -> tuple[float, float]:
     """Children a second and processor seconds of a run that is read."""
     port = free_port()
-    scraper = Scraper(port)
+    scraper = Scraper(f"http://127.0.0.1:{port}/metrics")
     scraper.start()
     figures, kinds = measure(SIZE, "--metrics-port", str(port))
     scraper.stop()
@@ -78,10 +141,12 @@ def told(name: str, ratios: Sequence[float]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the pairs, every second one the other way round, and print the ratios."""
+    """Measure, and print what was found."""
+    print(direct(), flush=True)
+    pairs = int(arguments[0]) if arguments else 0
     rates: list[float] = []
     processor: list[float] = []
-    for pair in range(int(arguments[0]) if arguments else PAIRS):
+    for pair in range(pairs):
         if pair % 2:
             (rate, used), (plain_rate, plain_used) = with_metrics(), without()
         else:
@@ -89,9 +154,10 @@ def main(arguments: list[str]) -> None:
         rates.append(rate / plain_rate)
         processor.append(used / plain_used)
         print(f"pair {pair + 1}: {rates[-1] - 1:+.1%}, {processor[-1] - 1:+.1%}", file=sys.stderr, flush=True)
-    print(f"{SIZE}, read every {SCRAPE_S:g} s, with metrics against without:")
-    print(told("children a second", rates))
-    print(told("processor seconds", processor))
+    if pairs > 1:
+        print(f"{SIZE}, read every {SCRAPE_S:g} s, with metrics against without:")
+        print(told("children a second", rates))
+        print(told("processor seconds", processor))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,12 @@ def _kind(title: str) -> str:
 Figures = dict[str, float]
 
 
-def measure(size: Size, *more: str) -> tuple[Figures, dict[str, float]]:
-    """One run, with more options if there are any: its figures, and processor seconds by kind of process."""
-    with isolated() as environment:
+def measure(size: Size, *more: str, within: Mapping[str, str] | None = None) -> tuple[Figures, dict[str, float]]:
+    """One run, with more options if there are any: its figures, and processor seconds by kind of process.
+
+    It has an environment of its own unless it is to be in that of whoever looks at it.
+    """
+    with isolated() if within is None else nullcontext(within) as environment:
         processes = Processes(home=environment["HOME"])
         begun = time.time()
         run = start_command([*size.words, *more], environment, log=subprocess.DEVNULL)

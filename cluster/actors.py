@@ -40,6 +40,7 @@ from cluster.links import (
     open_store,
     places_here,
 )
+from cluster.locks import writing
 from cluster.logs.capture import Capture, by_descriptor, by_thread, split_by_thread
 from cluster.logs.outputs import OUTPUTS, OutputFolder, keep_output
 from cluster.logs.scratch import Scratch
@@ -49,7 +50,7 @@ from cluster.pool.pool import Pool
 from cluster.pool.supervision import Terms
 from cluster.pool.worker import BEAT_S, LastWords, WorkerProcess, leave_on_sigterm
 from cluster.pool_on_ray import AwaitedLedger, RayCrew
-from cluster.run_folder import sole_writer, writing
+from cluster.sole_writer import sole_writer
 
 if TYPE_CHECKING:
     from ps.store import Layout, ParameterStore

@@ -52,6 +52,8 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
   recipes                   the named runs, and what each sets
 
+exit status: 0 done; 1 the search failed, or no child of it finished; 2 cannot be done as typed; 130 stopped
+
 first search: nascluster launch digits
 """
 
@@ -65,7 +67,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out one command line and give its exit status: 0, 1 (the run failed), 2 (bad input), 130 (Ctrl-C)."""
+    """Carry out one command line and give its exit status, as `USAGE` lists them."""
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE, end="")
@@ -219,6 +221,8 @@ def _failures(arguments: list[str]) -> int:
         as_json: Json = False,
     ) -> int:
         """The attempts that failed, by cause, with the error and where it was."""
+        if last < 1:
+            raise UsageError(f"`--last` must be at least 1, got {last}")
         found = read_failures(existing_run(storage_path, name), child)
         print(failures_json(found) if as_json else "\n".join(failure_lines(found, last, whole=child is not None)))
         return 0

@@ -62,7 +62,8 @@ def _sentence(box: str) -> str:
     rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
     paragraphs = " ".join(rows).split("─" * 10)
     suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
-    sentence = re.sub("^Error parsing \\w+: (?=`)", "", " ".join(paragraphs[0].split()).rstrip("."))
+    # Where a field of ours refuses what it is given, tyro names the group that it is in, which is no option.
+    sentence = re.sub("^Error parsing \\w+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
 
 

@@ -124,7 +124,9 @@ class Topology:
                 raise ValueError(f"`{name}` must be {limit}, got {value}")
         if self.consistency == "sync" and self.accumulate > 1:
             raise ValueError(f"`accumulate` must be 1 with `consistency` sync, got {self.accumulate}")
-        if self.staleness_bound < 0 or (self.staleness_bound and self.consistency != "ssp"):
+        if self.staleness_bound < 0:
+            raise ValueError(f"`staleness_bound` must be 0 or more, got {self.staleness_bound}")
+        if self.staleness_bound and self.consistency != "ssp":
             raise ValueError(f"`staleness_bound` must be 0 unless `consistency` is ssp, got {self.staleness_bound}")
         if (self.on_stale == "drop") != (self.max_staleness is not None):
             raise ValueError("`max_staleness` must be given with `on_stale` drop, and with nothing else")

@@ -141,7 +141,7 @@ def run_distributed(
         hosts: list[Handle] = [ReplicaHost.options(**_bound(seat)).remote() for seat in seats.replicas]
         token = RunToken.new(os.environ, secrets.token_urlsafe(32))
         groups = make_parameters(config, make_searcher(config))
-        layout = make_layout(config, folder.name, groups) if groups else None
+        layout = make_layout(config, folder.identity(config), groups) if groups else None
         shard_hosts = _start_shards(layout, folder, seats, None if cluster.joined else LOOPBACK, token)
         fleet = Fleet(config, seats, cluster.needs, cluster.nodes, exact=exact, here=here, replaces=cluster.joined)
         if layout:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from cluster.run_folder import RunFolder
+from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import reading
 from cluster.texts import last_line
 
@@ -61,12 +61,15 @@ def read_failures(folder: RunFolder, child_id: int | None = None) -> list[Failed
     """The failed attempts of a run, or of one child, the latest first.
 
     Raises:
-        RunFolderError: the ledger is damaged.
+        RunFolderError: the ledger is damaged, or there is no such child.
     """
     one = "" if child_id is None else " WHERE child = ?"
     query = f"SELECT * FROM ({FAILED}){one} ORDER BY ended_at DESC, child DESC, number DESC"
     fields = ("child_id", "number", "cause", "message", "worker", "started_at", "ended_at", "verdict")
     with reading(folder) as db:
+        if child_id is not None and not db.execute("SELECT 1 FROM children WHERE id = ?", (child_id,)).fetchone():
+            (sampled,) = db.execute("SELECT count(*) FROM children").fetchone()
+            raise RunFolderError(f"the run {folder.name!r} has no child {child_id}: it has sampled {sampled:,} so far")
         rows = db.execute(query, () if child_id is None else (child_id,)).fetchall()
     return [FailedAttempt(**dict(zip(fields, row, strict=True))) for row in rows]
 

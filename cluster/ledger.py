@@ -23,6 +23,7 @@ from cluster.rows import (
     outcome_text,
     put,
 )
+from cluster.run_folder import mark_begun
 from cluster.schema import migrate
 from cluster.seeding import child_seed
 from cluster.transactions import Transactions
@@ -42,6 +43,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, seed: int, max_children: int, clock: Clock = time.time) -> None:
+        self._path = path
         self._seed = seed
         self._max_children = max_children
         self._clock = clock
@@ -76,6 +78,7 @@ class Ledger:
             )
             db.execute("DELETE FROM addresses")
             put(db, state="running", message="", started_at=now, beat_at=now, seconds_before=spent, workers=workers)
+        mark_begun(self._path)
 
     def beat(self) -> None:
         """The run is alive."""

@@ -46,7 +46,7 @@ def run_locally(
     checkpoints = _checkpoints(config, folder, ledger)
     trainer = Trainer(within_time(config), gpu=gpu, slots=checkpoints and (lambda child: ChildSlot(checkpoints, child)))
     groups = make_parameters(config, make_searcher(config))
-    store = LocalStore(make_layout(config, folder.name, groups), folder.shards) if groups else None
+    store = LocalStore(make_layout(config, folder.identity(config), groups), folder.shards) if groups else None
     if store:
         store.initialize(initial_values(groups))
     takes = _takes_output(folder, ledger)

@@ -46,7 +46,7 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
     """
     from cluster.parts import check_layout
 
-    check_layout(config, folder.name)
+    check_layout(config, folder.identity(config))
     course = _Course()
     try:
         journal = Journal(folder.name, config.logs, console)
@@ -104,7 +104,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Cour
 
         def begin() -> None:
             course.starting, known = True, folder.ledger.exists()
-            stack.enter_context(driving(folder, config, journal.say, takeover))
+            stack.enter_context(driving(folder, config, journal.say, takeover, lambda: _check_whole(config, folder)))
             course.begun = True
             takeover.interrupts(True)
             stack.enter_context(journal.kept(folder))
@@ -136,6 +136,13 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Cour
         _record_end(config, folder, state, message)
         course.ended = state
         journal.ended(folder, read_status(folder, time.time()))
+
+
+def _check_whole(config: RunConfig, folder: RunFolder) -> None:
+    """Raise `RunFolderError` if the run has lost what only the user can bring back."""
+    from cluster.wholeness import check_whole
+
+    check_whole(config, folder)
 
 
 def _wait_for_writers(folder: RunFolder, say: Callable[[str], object]) -> AbstractContextManager[object]:
@@ -199,10 +206,12 @@ def _run_here(
     config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
 ) -> None:
     from cluster.local import check_locally, run_locally
+    from cluster.wholeness import set_corrupt_aside
 
     check_data(config.task)
     gpu = check_locally(config)
     begin()
+    set_corrupt_aside(config, folder)
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     try:
         ledger.begin(workers=1, versions=asdict(versions()))
@@ -217,6 +226,7 @@ def _run_on_ray(
 ) -> None:
     from cluster.distributed import cluster, run_distributed
     from cluster.inspection import check_nodes, session
+    from cluster.wholeness import set_corrupt_aside
 
     say, console = journal.say, journal.console
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
@@ -224,6 +234,7 @@ def _run_on_ray(
         if found.joined:
             check_nodes(found.nodes, config, say)
         begin()
+        set_corrupt_aside(config, folder)
         session().write(folder)
         say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")
         run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say, observe)

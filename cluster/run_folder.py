@@ -5,14 +5,14 @@ import json
 import os
 import shlex
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from cluster.config import DEFAULT_STORAGE, RunConfig
+from cluster.locks import WRITERS, lock
 from cluster.remote.storage import is_url
 
 MAX_NAME_LENGTH = 100
@@ -52,6 +52,10 @@ class RunFolder:
         """The run's name."""
         return self.path.name
 
+    def identity(self, config: RunConfig) -> str:
+        """The name that the run's shards have written into their files: the launch's, whatever the folder is called."""
+        return config.name or self.name
+
     @property
     def place(self) -> str:
         """Where everything is, for people."""
@@ -66,6 +70,10 @@ class RunFolder:
     def ledger(self) -> Path:
         """The ledger, SQLite."""
         return self.path / "ledger.sqlite"
+
+    def had_begun(self) -> bool:
+        """Whether the ledger must know of a start, which it does before what is looked for here is written."""
+        return self.ledger.with_suffix(BEGUN).exists() or any(self.shards.glob("shard-*.safetensors"))
 
     @property
     def shards(self) -> Path:
@@ -150,7 +158,10 @@ class RunFolder:
             RunFolderError: the file is damaged.
         """
         try:
-            return RunConfig.from_json(json.loads(self.config.read_text()))
+            data = json.loads(self.config.read_text())
+            if not isinstance(data, dict):
+                raise ValueError(f"it must hold a JSON object, and holds a {type(data).__name__}")
+            return RunConfig.from_json(data)
         except (ValueError, TypeError, AttributeError) as error:
             raise RunFolderError(f"{self.config} is damaged: {error}") from error
 
@@ -162,7 +173,7 @@ class RunFolder:
             RunFolderError: another driver holds the run, or writers of one that was killed do not go away.
         """
         with open(self.path / "driver.lock", "w") as file:
-            if not _lock(file, READER_S):
+            if not lock(file, READER_S):
                 raise RunFolderError(f"the run {self.name!r} is running; `{self.command('status')}` shows it")
             # A killed driver's actors live a little longer; what they write must not mix with what is to come.
             writers = self.without_writers(WRITERS_S)
@@ -172,14 +183,14 @@ class RunFolder:
             yield
 
     def without_writers(self, patience_s: float) -> IO[str] | None:
-        """Wait until no process writes into the folder (see `writing`), and keep it so until the file is closed.
+        """Wait until no process writes into the folder, and keep it so until the file is closed.
 
-        `None` if some still do after so many seconds.
+        See `cluster.locks.writing`; `None` if some still do after so many seconds.
         """
         file = open(self.path / WRITERS, "w")  # noqa: SIM115 - the lock is to outlive this method
         locked = False
         try:
-            locked = _lock(file, patience_s)
+            locked = lock(file, patience_s)
         finally:
             if not locked:
                 file.close()
@@ -199,49 +210,17 @@ class RunFolder:
         return False
 
 
+def mark_begun(ledger: Path) -> None:
+    """Leave word beside a ledger that it has recorded a start."""
+    with suppress(OSError):  # without it a ledger that vanishes later may go unnoticed, and nothing else is wrong
+        ledger.with_suffix(BEGUN).touch()
+
+
+BEGUN = ".begun"
+"""What the name of the file ends in that says of a ledger that it has recorded a start."""
+
 STOP = "stop"
 """The file whose being there asks the driver to stop."""
-
-WRITERS = "writers.lock"
-
-
-def writing(folder: Path) -> IO[str]:
-    """Say, until the file is closed or the process ends, that this process writes into a run's folder."""
-    file = open(folder / WRITERS, "w")  # noqa: SIM115 - the lock is to outlive this function
-    fcntl.flock(file, fcntl.LOCK_SH)
-    return file
-
-
-def sole_writer(path: Path, patience_s: float) -> IO[str]:
-    """Wait until no other process is the sole writer of this file, and be it until the file is closed or the end.
-
-    Where Ray loses sight of a node it starts the actors elsewhere that were there. If the node lives, so do they.
-
-    Raises:
-        RunFolderError: another one has not gone in `patience_s` seconds.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_name(f"{path.name}.lock").open("w")
-    if not _lock(file, patience_s):
-        file.close()
-        raise RunFolderError(
-            f"{path} must have one writer, but a process from before, on this node or another, has held"
-            f" {path.name}.lock for {patience_s:g} s: end it"
-        )
-    return file
-
-
-def _lock(file: IO[str], patience_s: float) -> bool:
-    give_up = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                return False
-            time.sleep(0.1)
-        else:
-            return True
 
 
 def run_folder(storage_path: str | Path, name: str) -> RunFolder:
@@ -265,16 +244,26 @@ def existing_run(storage_path: str | Path, name: str) -> RunFolder:
         RunFolderError: naming the runs that are there, if this one is not.
         StorageError: the object store cannot be used.
     """
+    _check_name(name)
     if is_url(str(storage_path)):
         from cluster.remote.working_copy import reading_copy
 
         return reading_copy(str(storage_path), name)
     folder = run_folder(storage_path, name)
     if not folder.config.is_file():
+        if folder.ledger.exists() or folder.had_begun():
+            raise RunFolderError(
+                f"the run {name!r} has no {folder.config}, which says what it is: put the file back, the rest is there"
+            )
         parent = folder.path.parent
         others = sorted(p.parent.name for p in parent.glob("*/config.json"))
         raise missing_run(name, str(parent), others)
     return folder
+
+
+def _check_name(name: str) -> None:
+    if not name or "/" in name or name in (".", ".."):
+        raise RunFolderError(f"a run's name is that of its folder, got {name!r}")
 
 
 def missing_run(name: str, place: str, others: Sequence[str]) -> RunFolderError:
@@ -289,6 +278,7 @@ def resumable_run(storage_path: str | Path, name: str, say: Callable[[str], obje
     Raises:
         RunFolderError, StorageError: as `existing_run`, or another driver is alive.
     """
+    _check_name(name)
     if is_url(str(storage_path)):
         from cluster.remote.working_copy import resumable_copy
 

@@ -114,7 +114,7 @@ VERSION = len(MIGRATIONS)
 
 
 class LedgerVersionError(ValueError):
-    """The ledger was written by a newer nascluster."""
+    """The ledger was written by a newer nascluster, or says that it was by none that ever was."""
 
 
 def migrate(db: sqlite3.Connection, name: str) -> None:
@@ -124,6 +124,8 @@ def migrate(db: sqlite3.Connection, name: str) -> None:
         LedgerVersionError: the file (`name`, for the message) has a version that this program does not know.
     """
     (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version < 0:
+        raise LedgerVersionError(f"{name} is damaged: it has the ledger version {version}, which none ever had")
     if version > VERSION:
         raise LedgerVersionError(
             f"{name} has the ledger version {version}, but this nascluster knows up to {VERSION}: use a newer one"

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,9 @@ from cluster.texts import last_line
 
 FIRST = 16
 """Children at the start of a run that its best is compared with, and at the end that its recent reward is taken of."""
+
+RECORD_GONE = "it had begun, but its ledger is missing or empty"
+"""What is wrong with a run whose ledger does not know of the start that other files tell of."""
 
 BEST_COLUMNS = "id, reward, metric, parameters, flops, seconds, seed, batch_size, architecture"
 """What `Best.of` takes."""
@@ -179,16 +182,16 @@ def read_status(folder: RunFolder, now: float) -> Status:
     """
     config, held = folder.read_config(), folder.is_held()
     with reading(folder) as db:
-        return _status(db, folder.name, config, held, now)
+        return _status(db, folder, config, held, now)
 
 
-def _status(db: sqlite3.Connection, name: str, config: RunConfig, held: bool, now: float) -> Status:
+def _status(db: sqlite3.Connection, folder: RunFolder, config: RunConfig, held: bool, now: float) -> Status:
     run = dict(db.execute("SELECT key, value FROM run"))
     children = dict(db.execute("SELECT state, count(*) FROM children GROUP BY state"))
     rewards = "SELECT avg(reward) FROM (SELECT reward FROM children WHERE completion IS NOT NULL"
-    state, message, alive = _liveness(run, held, now)
+    state, message, alive = _liveness(run, held, now, folder.had_begun)
     return Status(
-        name=name,
+        name=folder.name,
         state=state,
         message=message,
         sampled=sum(children.values()),
@@ -223,9 +226,11 @@ def _status(db: sqlite3.Connection, name: str, config: RunConfig, held: bool, no
     )
 
 
-def _liveness(run: dict[str, Any], held: bool, now: float) -> tuple[str, str, float]:
+def _liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[], bool]) -> tuple[str, str, float]:
     """The state, a word on it, and the seconds that the last start has lasted."""
     if "state" not in run:
+        if not held and had_begun():
+            return "failed", RECORD_GONE, 0.0
         return ("running", "starting", 0.0) if held else ("failed", "its driver died before it began", 0.0)
     if run["state"] != "running":
         return run["state"], run["message"], run["beat_at"] - run.get("started_at", run["beat_at"])

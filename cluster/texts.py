@@ -6,6 +6,12 @@ def first_line(text: str) -> str:
     return text.strip().partition("\n")[0]
 
 
+def opening(text: str) -> str:
+    """The same of an error that goes on in the next line where the first ends with a colon."""
+    first, rest = first_line(text), text.strip().partition("\n")[2]
+    return f"{first} {first_line(rest)}" if first.endswith(":") and rest else first
+
+
 def last_line(text: str) -> str:
     """Where Python's tracebacks, and what is made after them, say what is wrong."""
     return text.strip().rpartition("\n")[2]

@@ -3,6 +3,9 @@
 MAX_NAME_LENGTH = 200
 """Characters of a run's, group's, tensor's or client's name."""
 
+CORRUPT = ".corrupt"
+"""What the name of a shard's file ends in that was found corrupt and is kept out of the way."""
+
 MAX_SEQUENCE = 2**63 - 1
 """The largest sequence number of a push: it travels as a signed 64-bit integer."""
 

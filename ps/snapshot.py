@@ -20,6 +20,7 @@ from torch import Tensor
 from ps.codec import encode
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.messages import ShardState
+from ps.names import CORRUPT
 from ps.status import ShardStatus
 from ps.store import Layout
 
@@ -84,6 +85,22 @@ class SnapshotFile:
         age = self._clock() - ended
         return replace(status, writes=self._writes, snapshot_age_s=age, snapshot_write_s=seconds, snapshot_bytes=size)
 
+    def look(self) -> dict[Path, ShardState | CorruptSnapshot]:
+        """What each of the files that are there holds, the newest first. Changes nothing.
+
+        Raises:
+            WrongRun: a file belongs to another run, layout or shard.
+            OSError: the directory cannot be read, which says nothing about the files.
+        """
+        found: dict[Path, ShardState | CorruptSnapshot] = {}
+        for path in (self.path, self.previous):
+            if path.exists():
+                try:
+                    found[path] = self._read(path)
+                except CorruptSnapshot as error:
+                    found[path] = error
+        return found
+
     def load(self) -> tuple[ShardState, bool] | None:
         """The newest readable state and whether it is only the previous one, or `None` if none was ever written.
 
@@ -103,9 +120,12 @@ class SnapshotFile:
         except CorruptSnapshot as error:
             if not self.previous.exists():
                 raise
-            state = self._read(self.previous)
-            _LOG.warning("%s; falling back to %s: what was acked since then is lost", error, self.previous)
-            self.path.replace(self.path.with_suffix(".corrupt"))
+            try:
+                state = self._read(self.previous)
+            except CorruptSnapshot as before:
+                raise CorruptSnapshot(f"{error}; and the one before it: {before}") from before
+            _LOG.warning("%s; falling back to %s, for clients to push again what it lacks", error, self.previous)
+            set_aside(self.path)
             return state, True
 
     def _read(self, path: Path) -> ShardState:
@@ -123,8 +143,16 @@ class SnapshotFile:
         found = header["run"], header["fingerprint"], header["shard"]
         expected = self._layout.run, self._layout.fingerprint, str(self._index)
         if found != expected:
-            raise WrongRun(f"{path} belongs to (run, layout, shard) {found}, not to {expected}")
+            raise WrongRun(
+                f"{path} belongs to (run, layout, shard) {found}, not to {expected}: each shard's files must be those"
+                " that this run has written, under the names that it gave them"
+            )
         return ShardState(tensors, json.loads(header["state"]))
+
+
+def set_aside(path: Path) -> None:
+    """Keep a corrupt file under a name by which no shard looks for it: `*.corrupt`."""
+    path.replace(path.with_suffix(CORRUPT))
 
 
 def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:

@@ -58,6 +58,8 @@ def examine(storage_path: str, folder: RunFolder | None) -> list[Section]:
 
 def _cluster(config: RunConfig | None, run: RunFacts | None, session: Session | None) -> list[Section]:
     heading, address, first = _which(session if run and run.state == "running" else None)
+    if run is not None and run.state == "running" and session is None:
+        first = [_ELSEWHERE, *first]
     if address is None:
         return [(heading, first), *([_data(config)] if config else [])]
     answer = knock(address)
@@ -71,6 +73,14 @@ def _cluster(config: RunConfig | None, run: RunFacts | None, session: Session | 
     elif answer.demands:
         sections.append(("What Ray's tasks and actors wait for", demand_findings(answer)))
     return [*sections, ("Its nodes, asked one by one", _nodes(address, answer, config))]
+
+
+_ELSEWHERE = Finding(
+    "WARN",
+    "where the run's Ray is, only its driver's machine knows: what follows is of the one that a launch from here uses",
+    "ask there, or set RAY_ADDRESS to the run's",
+)
+"""Of a run that another machine drives, or whose driver has not come to its Ray yet."""
 
 
 def _refused(answer: Refusal, run: RunFacts | None) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.config import RunConfig
+from cluster.corrupt_files import corrupt_files, corrupt_texts
 from cluster.run_folder import RunFolder
 from cluster.status import read_status, reading
 
@@ -66,6 +67,7 @@ class RunFacts:
         last_failure: what the last one had to say.
         resume, failures: command lines.
         error: the file with the whole error of a run that failed.
+        corrupt: a sentence for each shard of which a corrupt snapshot lies in the folder.
     """
 
     name: str
@@ -91,6 +93,7 @@ class RunFacts:
     resume: str
     failures: str
     error: str
+    corrupt: tuple[str, ...] = ()
 
 
 def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
@@ -137,6 +140,7 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         resume=folder.command("resume"),
         failures=folder.command("failures"),
         error=str(folder.error),
+        corrupt=tuple(corrupt_texts(list(corrupt_files(folder.shards)))),
     )
 
 

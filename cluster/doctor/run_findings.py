@@ -9,6 +9,7 @@ from cluster.doctor.facts import Actor, ClusterFacts, Demand
 from cluster.doctor.finding import Finding
 from cluster.doctor.run_facts import RunFacts
 from cluster.progress import duration
+from cluster.status import RECORD_GONE
 
 SILENT_S = 30.0
 """Seconds without a sign of life after which a driver that lives is taken to hang; it gives one every second."""
@@ -48,6 +49,8 @@ def run_findings(run: RunFacts) -> list[Finding]:
     if run.state == "running" and run.asked is not None and run.workers < run.asked:
         what = f"{run.workers} of the {run.asked} workers that were asked for have a place"
         found.append(Finding("WARN", what, "add nodes, which are used at once; or nothing, the search goes on"))
+    do = "see what is wrong with the disk; the corrupt files are of no more use to the run"
+    found += [Finding("WARN", text, do) for text in run.corrupt]
     return found + _failures(run)
 
 
@@ -89,6 +92,8 @@ def _state(run: RunFacts) -> Finding:
     when = "" if run.silence_s is None else f"; its last sign of life is {quiet} old"
     if "driver died" in run.message:
         return Finding("FAIL", f"{run.message}{when}; what was recorded is there", f"`{run.resume}`")
+    if run.message == RECORD_GONE:
+        return Finding("FAIL", run.message, f"put it back: `{run.resume}` says what belongs to it")
     return Finding("FAIL", f"it has failed: {run.message}{when}", f"read {run.error}, then `{run.resume}`")
 
 

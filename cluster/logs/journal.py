@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from cluster.corrupt_files import Mark, corrupt_files, corrupt_texts
 from cluster.logs.events import Event, as_json, as_text
 from cluster.logs.ledger_events import LedgerEvents
 from cluster.logs.options import LogOptions
@@ -59,6 +60,7 @@ class Journal:
         if self._json:
             self._add(_ConsoleHandler(console))
         self._ledger: LedgerEvents | None = None
+        self._corrupt: Mapping[Path, Mark] = {}
         self._lock = threading.Lock()
 
     @property
@@ -66,11 +68,12 @@ class Journal:
         """Where people are shown the run; `None` where every line is JSON."""
         return None if self._json else self._console
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: int = logging.INFO) -> None:
         """Tell people, and have it in the log."""
         if not self._json:
-            self._console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
-        self.event("notice", message=text)
+            shown, style = (text, "dim") if level < logging.WARNING else (f"Warning: {text}", "yellow")
+            self._console.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
+        self.event("notice", level, message=text)
 
     def event(self, event: str, level: int = logging.INFO, **fields: Any) -> None:
         """Log what befell the run now."""
@@ -78,13 +81,15 @@ class Journal:
 
     @contextmanager
     def kept(self, folder: RunFolder) -> Iterator[None]:
-        """Write into the run's folder, and tell what happens in its ledger, until the block is left."""
+        """Write into the run's folder, and tell what happens in it, until the block is left."""
         handler = _FileHandler(
             folder.path / RUN_LOG, maxBytes=FILE_BYTES, backupCount=ASIDE, encoding="utf-8", delay=True
         )
         self._add(handler)
         with suppress(sqlite3.Error, RunFolderError, OSError), reading(folder) as db:
             self._ledger = LedgerEvents(self._run, db)
+        with suppress(OSError):
+            self._corrupt = corrupt_files(folder.shards)
         try:
             with repeating(lambda: self.look(folder), LOOK_S, name="journal"):
                 yield
@@ -93,7 +98,11 @@ class Journal:
             handler.close()
 
     def look(self, folder: RunFolder) -> None:
-        """Log what is new in the ledger."""
+        """Log what is new in the ledger, and tell of snapshots that were found corrupt."""
+        with self._lock, suppress(OSError):
+            before, self._corrupt = self._corrupt, corrupt_files(folder.shards)
+            for text in corrupt_texts([path for path, mark in self._corrupt.items() if before.get(path) != mark]):
+                self.say(text, logging.WARNING)
         with self._lock, suppress(sqlite3.Error, RunFolderError, OSError), reading(folder) as db:
             if self._ledger is None:  # it could not be read before
                 self._ledger = LedgerEvents(self._run, db)

@@ -127,17 +127,20 @@ def parse_reactions(text: str) -> dict[Cause, Reaction]:
     `retry` and `smaller-batch` train again; `reward:NUMBER` and `drop` say what follows when no attempt is left
     (unset: `reward:0`). For example `out_of_memory=smaller-batch+drop,crashed=reward:-1`.
 
+    Spaces around the parts are allowed, and a comma at the end; an empty text changes nothing.
+
     Raises:
         ValueError: an unknown cause or action, or a cause that comes twice.
     """
     found: dict[Cause, Reaction] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, actions = item.partition("=")
+    items = [part.strip() for part in text.split(",")]
+    for item in items if items[-1] else items[:-1]:
+        name, equals, actions = (piece.strip() for piece in item.partition("="))
         if not equals or name not in list(Cause):
             raise ValueError(f"`on_failure` must be CAUSE=ACTION with a cause of {', '.join(Cause)}, got {item!r}")
         if name in found:
             raise ValueError(f"`on_failure` must name each cause once, got {name} twice")
-        found[Cause(name)] = _reaction(actions.split("+"), item)
+        found[Cause(name)] = _reaction([action.strip() for action in actions.split("+")], item)
     return {**DEFAULTS, **found}
 
 

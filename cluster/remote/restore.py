@@ -23,7 +23,8 @@ def restore(storage: Storage, folder: RunFolder, *, with_files: bool) -> None:
         with_files: whether the shards and the checkpoints are wanted, too.
 
     Raises:
-        RunFolderError: the objects change faster than they can be read.
+        RunFolderError: the objects change faster than they can be read, or what they have of the ledger is gone or
+            cannot be read.
         Exception: whatever the storage raises.
     """
     folder.path.mkdir(parents=True)
@@ -33,6 +34,8 @@ def restore(storage: Storage, folder: RunFolder, *, with_files: bool) -> None:
         reached = _restore_ledger(storage, folder.ledger, segments(names))
         if reached is None:
             continue
+        if reached is NOTHING:
+            _check_nothing(folder, names)
         if (log := newest_log(names)) and (lines := storage.read(log)):
             _put(folder.path / RUN_LOG, lines)
         wanted = _newest(files(names), reached) if with_files and reached.number >= 0 else []
@@ -42,6 +45,15 @@ def restore(storage: Storage, folder: RunFolder, *, with_files: bool) -> None:
                 _put(folder.path / name.folder / name.file, contents[str(name)])
             return
     raise RunFolderError(f"the objects of the run {folder.name!r} change while they are read: is it running?")
+
+
+def _check_nothing(folder: RunFolder, names: Sequence[str]) -> None:
+    """Without a ledger that can be read there may only be what a start writes before its base is whole."""
+    if any(name.number > 0 for name in (*segments(names), *files(names))):
+        raise RunFolderError(
+            f"the run {folder.name!r} had begun, but its record is gone: the objects ledger/*/*.base.sqlite.gz in"
+            f" {folder.place} are missing or damaged. Put them back; or, if they are gone for good, launch a new run"
+        )
 
 
 NOTHING = SegmentName(0, -1, False)

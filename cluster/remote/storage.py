@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from child_trainer.durable_file import write_durably
-from cluster.texts import first_line
+from cluster.texts import opening
 
 AT_ONCE = 32
 """Objects that are moved at the same time."""
@@ -297,4 +297,4 @@ def explained(place: str) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """The first line of an error's text, or its name."""
-    return first_line(str(error)) or type(error).__name__
+    return opening(str(error)) or type(error).__name__

@@ -109,7 +109,13 @@ def resumable_copy(url: str, name: str, say: Say) -> RunFolder:
 
 
 @contextmanager
-def driving(folder: RunFolder, config: RunConfig, say: Say, on_taken: Callable[[TakenOver], object]) -> Iterator[None]:
+def driving(
+    folder: RunFolder,
+    config: RunConfig,
+    say: Say,
+    on_taken: Callable[[TakenOver], object],
+    check: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
     """Keep every other driver out while the block lasts, and copy the run to its object store, if it has one.
 
     Args:
@@ -117,6 +123,7 @@ def driving(folder: RunFolder, config: RunConfig, say: Say, on_taken: Callable[[
         config: the run's.
         say: told of what the user should know meanwhile.
         on_taken: called, in a thread of its own, if another driver takes over.
+        check: called when no other driver can write into the folder, before this one does; may refuse to go on.
 
     Raises:
         RunFolderError: another driver holds the run, or it cannot be made.
@@ -126,6 +133,7 @@ def driving(folder: RunFolder, config: RunConfig, say: Say, on_taken: Callable[[
         if not folder.path.exists():
             folder.create(config)
         with folder.held():
+            check()
             folder.begin_anew()
             yield
         return
@@ -138,6 +146,7 @@ def driving(folder: RunFolder, config: RunConfig, say: Say, on_taken: Callable[[
                 " once: see to it that there is one"
             )
     with folder.held():
+        check()
         folder.begin_anew()  # before the claim is held, which brings wishes from elsewhere
         with explained(folder.place):
             held = _claim(folder, storage, claim, on_taken)

@@ -62,7 +62,7 @@ def read_ended(folder: RunFolder) -> EndedRun:
     """The run in this folder; raises `Broken` where a shard's newest snapshot is missing."""
     config = folder.read_config()
     groups = make_parameters(config, make_searcher(config))
-    layout = make_layout(config, folder.name, groups)
+    layout = make_layout(config, folder.identity(config), groups)
     attempts: dict[int, list[Row]] = defaultdict(list)
     batches: dict[int, dict[int, tuple[float | None, int | None]]] = defaultdict(dict)
     with closing(sqlite3.connect(folder.ledger)) as db:

@@ -74,6 +74,7 @@ def test_no_truncation_is_overlooked(length):
 @pytest.mark.parametrize(
     "data",
     [b"", b"{}", b"\xff" * 100, WHOLE + b"x", (10**5).to_bytes(8, "little") + b"[" * 10**5, b"\x02" + bytes(7) + b"[]"],
+    ids=["nothing", "braces", "ones", "one byte more", "brackets", "a list"],
 )
 def test_what_never_was_a_checkpoint_is_refused(data):
     with pytest.raises(CheckpointError, match="damaged"):

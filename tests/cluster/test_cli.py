@@ -78,6 +78,35 @@ def test_a_search_in_which_every_child_fails_says_why(capfd: pytest.CaptureFixtu
     out = capfd.readouterr().out
     assert "2 failed (2 invalid)" in out
     assert "Last failure: child 2, invalid: " in out
+    nascluster("--help")
+    assert "1 the search failed, or no child of it" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        (["--on-failure", "crashed=ignore"], "the actions of `on_failure` are"),
+        (["--child-faults", "burn=0.1"], "there is no fault 'burn'"),
+    ],
+)
+def test_a_refused_option_is_told_without_the_group_that_it_is_in(
+    flag: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert nascluster("launch", "synthetic", *flag) == 2
+    assert capfd.readouterr().err.startswith(f"nascluster: {message}")
+
+
+def test_a_damaged_configuration_is_told_as_such(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    nascluster("launch", "synthetic", "--name", "demo", *SMALL)
+    config = home / "nascluster_runs/demo/config.json"
+    config.write_text("[]")
+    capfd.readouterr()
+    assert nascluster("resume", "demo") == 2
+    assert f"{config} is damaged: it must hold a JSON object, and holds a list" in capfd.readouterr().err
+    config.unlink()
+    for command in ("resume", "status", "doctor"):
+        assert nascluster(command, "demo") == 2
+        assert f"the run 'demo' has no {config}, which says what it is: put the file back" in capfd.readouterr().err
 
 
 def test_every_size_is_a_flag(capfd: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +165,14 @@ def test_failures_are_told_by_cause_with_their_text(capfd: pytest.CaptureFixture
     ]
     assert nascluster("status", "demo") == 0
     assert "8 failed (8 diverged), 8 retried (8 diverged)" in capfd.readouterr().out
-    assert nascluster("failures", "demo", "--child", 99) == 0
+    assert nascluster("failures", "demo", "--child", 99) == 2
+    assert capfd.readouterr().err == "nascluster: the run 'demo' has no child 99: it has sampled 8 so far\n"
+    for last in (0, -3):
+        assert nascluster("failures", "demo", "--last", last) == 2
+        assert capfd.readouterr().err == f"nascluster: `--last` must be at least 1, got {last}\n"
+    nascluster("launch", "synthetic", "--name", "good", *SMALL)
+    capfd.readouterr()
+    assert nascluster("failures", "good", "--child", 3) == 0
     assert capfd.readouterr().out == "No attempt has failed.\n"
 
 
@@ -208,6 +244,10 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
             "`staleness_bound` must be 0 unless `consistency` is ssp, got 2",
         ),
         (
+            ["launch", "digits", "--consistency", "ssp", "--staleness-bound", "-1"],
+            "`staleness_bound` must be 0 or more, got -1",
+        ),
+        (
             ["launch", "digits", "--on-stale", "drop"],
             "`max_staleness` must be given with `on_stale` drop, and with nothing else",
         ),
@@ -215,6 +255,9 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
             ["launch", "digits", "--consistency", "sync", "--accumulate", "2"],
             "`accumulate` must be 1 with .* sync, got 2",
         ),
+        (["resume", ""], "a run's name is that of its folder, got ''"),
+        (["status", "a/b"], "a run's name is that of its folder, got 'a/b'"),
+        (["launch", "digits", "--storage-path", "s3://"], "cannot be used: .*: Invalid bucket name"),
         (["stop", "nothing"], "no run named 'nothing'"),
         (["failures", "nothing"], "no run named 'nothing'"),
         (["status", "nothing"], "no run named 'nothing' in .*; there are no runs there"),

@@ -317,6 +317,27 @@ def test_a_driver_that_hangs_is_told_from_one_that_died(home: Path, capfd: pytes
     assert "FAIL  its driver lives and has given no sign of life for 5 min" in out
 
 
+def test_a_run_that_another_machine_drives_is_not_judged_by_the_ray_of_this_one(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = launch()
+    config = json.loads(folder.config.read_text())
+    folder.config.write_text(json.dumps(config | {"local": False}))
+    ledger = Ledger(folder.ledger, 0, 8)
+    ledger.begin(workers=1)
+    ledger.close()
+    capfd.readouterr()
+    with folder.held():
+        code, out = doctor(capfd, "demo")
+        assert code == 0, out
+        assert "WARN  where the run's Ray is, only its driver's machine knows" in out
+        Session(address="127.0.0.1:1", job="01000000").write(folder)
+        code, out = doctor(capfd, "demo")
+        assert code == 1
+        assert "only its driver's machine knows" not in out
+        assert "Ray at 127.0.0.1:1, where the run is" in out
+
+
 def test_data_that_has_gone_is_told(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = launch()
     config = json.loads(folder.config.read_text())

@@ -3,7 +3,6 @@ a doctor's word on each, and a Ray job that brings its code itself."""
 
 import os
 import re
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -22,6 +21,7 @@ from ray.cluster_utils import Cluster
 from cluster.doctor.knock import ClusterError
 from cluster.joining import join
 from tests.cluster.searches import Process, nascluster, run_folder, wait_until
+from tests.deploy.wheels import build, context, installation
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(240)]
 
@@ -72,11 +72,9 @@ def announced(address: str) -> Iterator[None]:
     Path(get_ray_address_file(None)).unlink()
 
 
-def changed_checkout(folder: Path) -> Path:
-    """The packages, with a change that no node has: it shows in what the workers tell."""
-    for name in ("child_trainer", "cluster", "controller", "ps"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    source = folder / "cluster" / "links.py"
+def changed(folder: Path) -> Path:
+    """What the package is made of, with a change that no node has: it shows in what the workers tell."""
+    source = context(folder) / "cluster" / "links.py"
     changed = source.read_text().replace('f"worker-{slot}@', 'f"changed-worker-{slot}@')
     assert changed != source.read_text()
     source.write_text(changed)
@@ -90,16 +88,22 @@ def check_that_the_change_was_run(name: str) -> None:
     assert all(worker.startswith("changed-worker-") for worker in workers)
 
 
-def test_all_nodes_run_the_drivers_own_code(cluster: Any, tmp_path: Path) -> None:
-    command = ["launch", "synthetic", "--name", "changed", "--max-children", "8", "--workers", "3"]
+@pytest.mark.parametrize("form", ["checkout", "wheel"])
+def test_all_nodes_run_the_drivers_own_code(form: str, cluster: Any, tmp_path: Path) -> None:
+    source = changed(tmp_path / "source")
+    if form == "wheel":
+        python = installation(build(source, tmp_path), tmp_path / "venv")
+        program, place = [str(python.with_name("nascluster"))], tmp_path
+    else:
+        program, place = [sys.executable, "-m", "cluster"], source
+    command = ["launch", "synthetic", "--name", form, "--max-children", "8", "--workers", "3"]
     done = subprocess.run(
-        [sys.executable, "-m", "cluster", *command],
-        env=os.environ | {"RAY_ADDRESS": cluster.address}, cwd=changed_checkout(tmp_path),
+        [*program, *command], env=os.environ | {"RAY_ADDRESS": cluster.address}, cwd=place,
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    check_that_the_change_was_run("changed")
+    check_that_the_change_was_run(form)
 
 
 def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
@@ -123,6 +127,25 @@ def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
             run.communicate()
     out = doctor(cluster, "crowded", code=1)
     assert "FAIL  its driver died" in out
+
+
+def test_a_doctor_tells_what_workers_wait_for_whose_node_has_left(cluster: Any) -> None:
+    node = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.4")
+    flags = ["--workers", 5, "--child-seconds", 0.5, "--max-children", 500]
+    process = nascluster("launch", "synthetic", "--name", "left", *flags, address=cluster.address)
+    try:
+        wait_until("left", "SELECT 1 FROM attempts GROUP BY 1 HAVING count(DISTINCT worker) = 5")
+        cluster.remove_node(node, allow_graceful=False)
+        deadline = time.monotonic() + 60
+        while "3 of the 5 workers that were asked for have a place" not in (out := doctor(cluster, "left", code=None)):
+            assert time.monotonic() < deadline, out
+        assert "it is running" in out
+        assert re.search(
+            r"2 workers \(.*\) wait for a place: each needs 1 core.*, and all that is there is in use", out
+        )
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_wrong_token_is_told_as_such_and_at_once(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +221,7 @@ def test_a_node_that_cannot_take_part_is_named_before_anything_is_written(cluste
 
 def test_a_ray_job_runs_the_code_that_it_brought(tmp_path: Path) -> None:
     """`ray job submit --working-dir . -- python -m cluster launch ...`, with a dashboard, which takes the jobs."""
-    source = changed_checkout(tmp_path / "src")
+    source = changed(tmp_path / "src")
     cluster = Cluster(
         initialize_head=True,
         # The agent that takes jobs has one port for all of a machine's Rays, if nothing is said.

@@ -17,10 +17,12 @@ from child_trainer.outcome import Outcome
 from cluster import cli
 from cluster.config import RunConfig
 from cluster.ledger import Ledger
+from cluster.locks import writing
 from cluster.metrics.observing import Observe
 from cluster.recipes import RECIPES
 from cluster.run import execute
-from cluster.run_folder import RunFolder, RunFolderError, existing_run, run_folder, sole_writer, writing
+from cluster.run_folder import RunFolder, RunFolderError, existing_run, run_folder
+from cluster.sole_writer import sole_writer
 from cluster.status import read_status
 from controller.searcher import Proposal
 from tests.cluster.searches import finish, nascluster, status, wait_until

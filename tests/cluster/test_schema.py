@@ -1,6 +1,7 @@
 """Ledgers of earlier versions are brought up to date; later ones are refused."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def old(tmp_path: Path) -> RunFolder:
     )
     db.close()
     return folder
+
+
+def test_a_version_that_there_never_was_is_damage(old: RunFolder) -> None:
+    with closing(sqlite3.connect(old.ledger)) as db:
+        db.execute("PRAGMA user_version = -1")
+    with pytest.raises(LedgerVersionError, match=r"ledger\.sqlite is damaged: it has the ledger version -1"):
+        Ledger(old.ledger, 0, 10)
+    with pytest.raises(LedgerVersionError, match="is damaged"), reading(old):
+        pass
 
 
 ATTEMPTS = [

@@ -7,9 +7,10 @@ import pytest
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.config import RunConfig, Topology
 from cluster.ledger import Ledger
+from cluster.locks import writing
 from cluster.progress import duration, facts, line
 from cluster.records import Lesson
-from cluster.run_folder import RunFolder, RunFolderError, existing_run, run_folder, writing
+from cluster.run_folder import RunFolder, RunFolderError, existing_run, run_folder
 from cluster.status import read_status
 from cluster.summary import summary
 from controller.searcher import Proposal

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.texts import first_line, last_line
+from cluster.texts import first_line, last_line, opening
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,15 @@ from cluster.texts import first_line, last_line
 )
 def test_a_text_comes_to_its_first_or_its_last_line(text: str, first: str, last: str) -> None:
     assert (first_line(text), last_line(text)) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Parameter validation failed:\nInvalid bucket name", "Parameter validation failed: Invalid bucket name"),
+        ("no bucket\nat all", "no bucket"),
+        ("failed:\n", "failed:"),
+    ],
+)
+def test_a_first_line_that_only_announces_brings_the_next(text: str, said: str) -> None:
+    assert opening(text) == said

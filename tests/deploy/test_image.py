@@ -4,11 +4,8 @@ import json
 import os
 import re
 import shlex
-import shutil
-import site
 import subprocess
 import sys
-import venv
 import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,20 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.script import FACTOR
-from tests.deploy.dockerfile import DOCKERFILE, copies, instructions, sources
+from tests.deploy.dockerfile import DOCKERFILE, copies, instructions
 from tests.deploy.files import ROOT
+from tests.deploy.wheels import build, context, environment, installation
 
 KNOWN = {"FROM", "RUN", "ENV", "WORKDIR", "COPY", "USER", "CMD"}
-
-
-def context(folder: Path) -> Path:
-    """The checkout as the image sees it when it installs the package."""
-    for name in sources():
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, folder / name)
-    return folder
 
 
 def test_it_has_a_pinned_base_known_instructions_and_a_user_of_its_own() -> None:
@@ -85,11 +73,7 @@ def test_it_installs_what_is_pinned() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, built from nothing but what the image has."""
-    built = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--wheel-dir", built, "."], cwd=context(tmp_path_factory.mktemp("context")), check=True)
-    (found,) = built.glob("nascluster-*.whl")
-    return found
+    return build(context(tmp_path_factory.mktemp("context")), tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_package_is_whole(wheel: Path) -> None:
@@ -105,19 +89,8 @@ def test_the_package_is_whole(wheel: Path) -> None:
     }  # fmt: skip
 
 
-def environment(folder: Path) -> Path:
-    """A virtual environment in `folder`; its Python."""
-    venv.create(folder, with_pip=False, symlinks=True)
-    return folder / "bin/python"
-
-
 def test_the_package_works_where_only_its_requirements_are(wheel: Path, tmp_path: Path) -> None:
-    python = environment(tmp_path / "venv")
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
-    subprocess.run(pip, check=True)
-    # Only now what is installed here: before, pip would have taken the checkout's own installation for an older one.
-    (mine,) = (tmp_path / "venv/lib").glob("python3*/site-packages")
-    (mine / "requirements.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    python = installation(wheel, tmp_path / "venv")
     done = subprocess.run(
         [python.parent / "nascluster", "launch", "synthetic", "--local", "--name", "x", "--max-children", "8"],
         cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
@@ -128,14 +101,13 @@ def test_the_package_works_where_only_its_requirements_are(wheel: Path, tmp_path
         [python, "-c", "import cluster.cli, ps.store; print(cluster.cli.__file__)"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert where.startswith(str(mine))
+    assert where.startswith(str(tmp_path / "venv"))
 
 
 @pytest.mark.skipif(FACTOR == 1, reason="takes minutes and a package index: NASCLUSTER_CHAOS=10 runs it")
 @pytest.mark.timeout(1800)
 def test_the_images_commands_make_a_working_installation(tmp_path: Path) -> None:
     python = environment(tmp_path / "venv")
-    (tmp_path / "context").mkdir()
     place = context(tmp_path / "context")
     for line in pip_lines():
         subprocess.run([sys.executable, "-m", "pip", "--python", python, *line[1:]], cwd=place, check=True)

@@ -88,12 +88,25 @@ def test_damage_without_a_way_back_is_an_error_that_names_the_file(tmp_path: Pat
         file.load()
 
 
-def test_both_damaged_is_an_error(tmp_path: Path):
+def test_both_damaged_is_an_error_that_names_both(tmp_path: Path):
     file = written(tmp_path, 1, 2)
     truncate(tmp_path / NEWEST)
     flip_last_byte(tmp_path / PREVIOUS)
-    with pytest.raises(CorruptSnapshot, match=PREVIOUS):
+    with pytest.raises(CorruptSnapshot, match=f"{NEWEST} is no whole .*; and the one before it: .*{PREVIOUS} does not"):
         file.load()
+
+
+def test_a_look_tells_each_file_and_changes_nothing(tmp_path: Path):
+    file = written(tmp_path, 1, 2)
+    truncate(tmp_path / NEWEST)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    newest, previous = file.look().values()
+    assert isinstance(newest, CorruptSnapshot)
+    assert isinstance(previous, ShardState)
+    assert previous.metadata == {"version": 1}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / NEWEST).unlink()
+    assert list(file.look()) == [tmp_path / PREVIOUS]
 
 
 def test_a_crash_between_the_renames_loses_nothing(tmp_path: Path):

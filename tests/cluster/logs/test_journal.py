@@ -22,7 +22,9 @@ from cluster.records import Lesson, Verdict
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import read_status, reading
 from controller.searcher import Proposal
+from ps.local import LocalStore
 from tests.contracts.evaluator import architecture
+from tests.contracts.parameter_store import sgd_layout
 
 GOOD = Outcome(curve=(0.5,), seconds=2.0, parameters=1, flops=1, seed=0)
 
@@ -209,3 +211,28 @@ def test_what_is_asked_of_children_that_are_not_there(folder: RunFolder, ledger:
     with pytest.raises(RunFolderError, match="child 1 has no attempt 2: there are from 1 to 1"):
         child_output(folder, 1, 2)
     assert output_lines(1, child_output(folder, 1))[-1] == "Nothing yet: output is there when the attempt has ended."
+
+
+def test_a_snapshot_that_is_found_corrupt_while_the_run_goes_on_is_told_once(folder: RunFolder, ledger: Ledger) -> None:
+    def fall_back() -> None:
+        """What a shard host does that starts again on a damaged file."""
+        newest = folder.shards / "shard-000.safetensors"
+        newest.write_bytes(newest.read_bytes()[:-3])
+        LocalStore(sgd_layout(shards=1), folder.shards).close()
+
+    LocalStore(sgd_layout(shards=1), folder.shards).close()
+    LocalStore(sgd_layout(shards=1), folder.shards).close()
+    fall_back()  # which an earlier start has told
+    console = Console(file=io.StringIO(), width=400)
+    journal = Journal("demo", LogOptions(), console)
+    said: Any = console.file
+    with journal.kept(folder):
+        journal.look(folder)
+        assert said.getvalue() == ""
+        for times in (1, 2):
+            fall_back()
+            journal.look(folder)
+            journal.look(folder)
+            assert said.getvalue().count("Warning: a snapshot of shard 0 was corrupt and is ") == times
+    lines = (folder.path / "run.log").read_text().splitlines()
+    assert [" WARNING notice " in line and "shard-000.corrupt" in line for line in lines] == [True, True]

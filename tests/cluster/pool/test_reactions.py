@@ -31,6 +31,7 @@ def test_what_is_not_named_stays_as_it_is() -> None:
         ("crashed=smaller-batch", Reaction(retry=True, smaller_batch=True)),
         ("crashed=smaller-batch+reward:0.25", Reaction(retry=True, smaller_batch=True, reward=0.25)),
         ("crashed=reward:1+retry", Reaction(retry=True, reward=1.0)),
+        (" crashed = retry + drop , timeout = retry ,", Reaction(retry=True, reward=None)),
     ],
 )
 def test_actions(text: str, reaction: Reaction) -> None:
@@ -42,6 +43,8 @@ def test_actions(text: str, reaction: Reaction) -> None:
     [
         ("crash=retry", "a cause of out_of_memory, timeout, .*, got 'crash=retry'"),
         ("crashed", "must be CAUSE=ACTION"),
+        (",", "must be CAUSE=ACTION .*, got ''"),
+        ("crashed=retry,,timeout=retry", "must be CAUSE=ACTION .*, got ''"),
         ("crashed=", "the actions of `on_failure` are retry"),
         ("crashed=explode", "retry, smaller-batch, reward:NUMBER and drop, got 'crashed=explode'"),
         ("crashed=reward:much", "got 'crashed=reward:much'"),

@@ -22,7 +22,7 @@ from cluster.remote.objects import files, segments
 from cluster.remote.restore import restore
 from cluster.remote.segments import export
 from cluster.remote.storage import Storage
-from cluster.run_folder import RunFolder
+from cluster.run_folder import RunFolder, RunFolderError
 from cluster.schema import RECORDED
 from controller.spaces.convolutional import ConvolutionalSpace
 
@@ -342,6 +342,24 @@ def test_a_run_that_never_wrote_its_ledger_is_restored_to_its_configuration(tmp_
     folder = restored(Objects().objects, tmp_path / "new")
     assert not folder.ledger.exists()
     assert folder.read_config() == CONFIG
+
+
+@pytest.mark.parametrize("damage", [None, b"torn"])
+def test_a_record_that_has_lost_its_base_is_not_taken_for_one_that_never_was(
+    damage: bytes | None, states: list[Path], tmp_path: Path
+) -> None:
+    storage = Objects()
+    live = Live(states, tmp_path / "run", 4)
+    mirror = mirror_of(storage, live, 1)
+    mirror.round()
+    live.go_on()
+    mirror.round()
+    base = str(segments(storage.objects)[0])
+    del storage.objects[base]
+    if damage is not None:
+        storage.objects[base] = damage
+    with pytest.raises(RunFolderError, match=r"had begun, but its record is gone: the objects ledger/\*/\*.base"):
+        restored(storage.objects, tmp_path / "new")
 
 
 def test_who_was_replaced_writes_nothing(states: list[Path], tmp_path: Path) -> None:

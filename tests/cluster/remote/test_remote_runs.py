@@ -380,6 +380,7 @@ def test_a_plain_path_keeps_nothing_of_all_this(tmp_path: Path) -> None:
     assert names - files_of_sqlite == {
         "config.json",
         "ledger.sqlite",
+        "ledger.begun",
         "shards",
         "run.log",
         "driver.lock",
