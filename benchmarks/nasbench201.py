@@ -21,12 +21,13 @@ from cluster.compare.table import markdown
 
 SEEDS = 100
 FIRST_SEED = 1
-"""The options were chosen on the seeds from 1000 on."""
+"""The options were chosen on the seeds 1000 to 1029, by the validation accuracy."""
 
-PAPERS = "reinforce:children=1,controller-learning-rate=0.01"
-"""One child to a step and the step size of the benchmark paper's own REINFORCE."""
+PLAIN = "reinforce:children=1,controller-learning-rate=0.01"
+"""One child to a step, and the step size of the benchmark paper's own REINFORCE."""
 
-TUNED = "reinforce:children=1,controller-learning-rate=0.03"
+TUNED = "reinforce:children=4,controller-learning-rate=0.04,entropy-bonus=0.02"
+"""What tuning has come to: four children to a step, larger steps, and a reward for staying undecided."""
 
 EVOLUTION = "evolution"
 
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> None:
     data = Path(arguments[1]) if len(arguments) > 1 else Path(str(root)) / "nasbench201"
     flags = [*FLAGS, "--data", str(data), "--seed", str(FIRST_SEED)]
     begun = time.monotonic()
-    plan, table = planned("nasbench201", [PAPERS, TUNED, EVOLUTION, "random"], flags, seeds, Limit(seconds=12_000.0))
+    plan, table = planned("nasbench201", [PLAIN, TUNED, EVOLUTION, "random"], flags, seeds, Limit(seconds=12_000.0))
     with tempfile.TemporaryDirectory() as folder:
         summary = carried_out(plan, Path(folder), len(os.sched_getaffinity(0)), Console(stderr=True), table)
     print(markdown(summary))
