@@ -10,7 +10,8 @@ miss differences only between highly regular graphs.
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
-Colours = dict[str, int]
+Colours = list[int]
+"""One for each node, in the order of the labels."""
 
 
 def certificate(
@@ -27,45 +28,49 @@ def certificate(
         commutative: the nodes to which the order of their inputs does not matter.
         outputs: the nodes that leave the graph, in order.
     """
-    consumers: dict[str, list[tuple[str, int]]] = {name: [] for name in labels}
-    for name, sources in inputs.items():
-        for position, source in enumerate(sources):
-            consumers[source].append((name, -1 if name in commutative else position))
+    # By number instead of name from here on: a search of a table has little else to do than this.
+    number = {name: place for place, name in enumerate(labels)}
+    commute = [name in commutative for name in labels]
+    sources = [tuple([number[source] for source in inputs.get(name, ())]) for name in labels]
+    readers: list[list[tuple[int, int]]] = [[] for _ in labels]
+    for reader, read in enumerate(sources):
+        for position, source in enumerate(read):
+            readers[source].append((reader, -1 if commute[reader] else position))
 
-    def read(name: str, colours: Colours) -> tuple[int, ...]:
-        found = [colours[source] for source in inputs.get(name, ())]
-        return tuple(sorted(found) if name in commutative else found)
-
-    # The text of a label is asked for once: it takes as long as the rest.
-    texts = {name: repr(label) for name, label in labels.items()}
-    colours = _ranks(_initial(texts, inputs, outputs))
+    # The text of a label that many nodes share is asked for once: it takes as long as the rest.
+    written = {key: repr(label) for key, label in {id(label): label for label in labels.values()}.items()}
+    texts = [written[id(label)] for label in labels.values()]
+    depth = _depths(sources, [number[name] for name in inputs])
+    leaves = [tuple(i for i, output in enumerate(outputs) if output == name) for name in labels]
+    colours = _ranks(list(zip(depth, texts, leaves, strict=True)))
     while True:
-        signatures = {
-            name: (
-                colours[name],
-                read(name, colours),
-                tuple(sorted((colours[reader], position) for reader, position in consumers[name])),
-            )
-            for name in labels
-        }
-        refined = _ranks(signatures)
-        if len(set(refined.values())) == len(set(colours.values())):
+        reads = _reads(sources, commute, colours)
+        read_by = [
+            tuple(sorted([(colours[reader], position) for reader, position in found])) if found else ()
+            for found in readers
+        ]
+        refined = _ranks(list(zip(colours, reads, read_by, strict=True)))
+        if len(set(refined)) == len(set(colours)):
             break
         colours = refined
-    rows = sorted((colours[name], text, read(name, colours)) for name, text in texts.items())
-    return [rows, [colours[name] for name in outputs]]
+    rows = sorted(zip(colours, texts, reads, strict=True))
+    return [rows, [colours[number[name]] for name in outputs]]
 
 
-def _initial(
-    texts: Mapping[str, str], inputs: Mapping[str, Sequence[str]], outputs: Sequence[str]
-) -> dict[str, tuple[int, str, tuple[int, ...]]]:
-    depth = dict.fromkeys(texts, 0)
-    for name, sources in inputs.items():
-        depth[name] = 1 + max((depth[source] for source in sources), default=0)
-    leaves = {name: tuple(i for i, output in enumerate(outputs) if output == name) for name in texts}
-    return {name: (depth[name], text, leaves[name]) for name, text in texts.items()}
+def _reads(sources: Sequence[tuple[int, ...]], commute: Sequence[bool], colours: Colours) -> list[tuple[int, ...]]:
+    """What each node reads, by colour."""
+    found = [tuple([colours[source] for source in read]) for read in sources]
+    return [tuple(sorted(read)) if any_order else read for read, any_order in zip(found, commute, strict=True)]
 
 
-def _ranks(keys: Mapping[str, Any]) -> Colours:
-    order = {key: rank for rank, key in enumerate(sorted(set(keys.values())))}
-    return {name: order[key] for name, key in keys.items()}
+def _depths(sources: Sequence[tuple[int, ...]], ordered: Sequence[int]) -> list[int]:
+    """Edges on the longest way from an input to each node; `ordered` has the inner nodes, each after what it reads."""
+    depth = [0] * len(sources)
+    for place in ordered:
+        depth[place] = 1 + max([depth[source] for source in sources[place]], default=0)
+    return depth
+
+
+def _ranks(keys: Sequence[Any]) -> Colours:
+    order = {key: rank for rank, key in enumerate(sorted(set(keys)))}
+    return [order[key] for key in keys]

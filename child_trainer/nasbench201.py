@@ -81,7 +81,8 @@ def cell_of(architecture: Architecture) -> Cell:
         InvalidArchitecture: the benchmark has not trained such a network.
     """
     for cell in _last_cells(architecture):
-        known = network(cell)
+        # Called as the space calls it, or the same network would be built and kept twice.
+        known = network(cell, cells_per_stage=CELLS_PER_STAGE, stem_channels=STEM_CHANNELS)
         # Equal where the network comes from this module; the identity, which takes longer, tells isomorphic ones.
         if known == architecture or known.id == architecture.id:
             return cell

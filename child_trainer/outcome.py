@@ -1,7 +1,7 @@
 """What a child may use, and what training it gave. Standard library only."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
@@ -116,7 +116,9 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`; `from_json` gives back an equal outcome."""
-        return asdict(self) | {"curve": list(self.curve)}
+        # By hand, as `asdict` copies deeply, and a search of a table does little else than write outcomes.
+        failure = self.failure and {"cause": self.failure.cause, "message": self.failure.message}
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve), "failure": failure}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:

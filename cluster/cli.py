@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 
 from cluster.callbacks.options import CallbackOptions
-from cluster.command_line import BAD_INPUT, Name, StoragePath, UsageError, known, parse
+from cluster.command_line import BAD_INPUT, Name, StoragePath, UsageError, known, parse, parse_run
 from cluster.config import DEFAULT_STORAGE, RunConfig
 from cluster.failures import failure_lines, failures_json, read_failures
 from cluster.logs.command import logs
@@ -48,6 +48,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   failures NAME [--json]    the attempts that failed, by cause, with the error and where it was
   logs NAME [CHILD]         what happened, an event a line, --follow for what comes; or what that child has printed
   report NAME [--open]      one HTML page of what it did and found; --watch serves it while the search runs
+  compare SEARCHER ...      searchers side by side, many seeds each: --recipe RECIPE --budget 500 (or 12000s)
   doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
   recipes                   the named runs, and what each sets
 
@@ -90,14 +91,7 @@ def _launch(arguments: list[str]) -> int:
         print("\n`nascluster launch RECIPE --help` lists every option with the recipe's value.")
         return 0 if arguments else BAD_INPUT
     recipe = known(RECIPES, arguments[0], "recipe")
-    config = parse(
-        RunConfig,
-        arguments[1:],
-        f"nascluster launch {arguments[0]}",
-        default=recipe(),
-        description=recipe.__doc__,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    config = parse_run(recipe(), arguments[1:], arguments[0], recipe.__doc__)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     task = replace(config.task, data=located(config.task.data))  # a resume may come from another folder
     config = replace(config, name=config.name or f"{arguments[0]}-{stamp}", task=task)
@@ -236,6 +230,12 @@ def _failures(arguments: list[str]) -> int:
     return _cli(failures, arguments)
 
 
+def _compare(arguments: list[str]) -> int:
+    from cluster.compare.command import compare
+
+    return compare(arguments)
+
+
 def _doctor(arguments: list[str]) -> int:
     def doctor(
         name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help="A run's name.")] = None,
@@ -276,6 +276,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "failures": _failures,
     "logs": logs,
     "report": report,
+    "compare": _compare,
     "doctor": _doctor,
     "recipes": _recipes,
 }

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from cluster.config import RunConfig
+
 T = TypeVar("T")
 
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The run's name.")]
@@ -36,6 +38,23 @@ def parse(target: Callable[..., T], arguments: list[str], prog: str, **options: 
         if stop.code != BAD_INPUT:
             raise
         raise UsageError(f"{_sentence(said.getvalue())} (`{prog} --help` lists the options)") from None
+
+
+def parse_run(default: RunConfig, arguments: list[str], recipe: str, description: str | None = None) -> RunConfig:
+    """The run that the flags of `nascluster launch RECIPE` make of a default.
+
+    Raises:
+        UsageError: as `parse`.
+        ValueError: a value cannot be.
+    """
+    return parse(
+        RunConfig,
+        arguments,
+        f"nascluster launch {recipe}",
+        default=default,
+        description=description,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
 
 
 def _sentence(box: str) -> str:

@@ -1,13 +1,13 @@
 """A run in this one process, without Ray: the reference, the debugger, and the single-node test mode."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
 from child_trainer.tasks.summaries import TASKS
 from cluster.config import RunConfig
-from cluster.evaluator import InProcessEvaluator
+from cluster.evaluator import Evaluator, InProcessEvaluator
 from cluster.ledger import Ledger
 from cluster.logs.capture import Capture, by_thread, split_by_thread
 from cluster.logs.outputs import OUTPUTS, OutputFolder, keep_output
@@ -20,6 +20,7 @@ from cluster.replica import replica_loop
 from cluster.run_folder import RunFolder, Stopped
 from cluster.training import Trainer
 from ps.local import LocalStore
+from ps.store import ParameterStore
 
 
 def check_locally(config: RunConfig) -> bool:
@@ -43,9 +44,7 @@ def run_locally(
         Stopped: the run was asked to stop.
     """
     checkpoints = _checkpoints(config, folder, ledger)
-    trainer = Trainer(
-        _within_time(config), gpu=gpu, slots=checkpoints and (lambda child: ChildSlot(checkpoints, child))
-    )
+    trainer = Trainer(within_time(config), gpu=gpu, slots=checkpoints and (lambda child: ChildSlot(checkpoints, child)))
     groups = make_parameters(config, make_searcher(config))
     store = LocalStore(make_layout(config, folder.identity(config), groups), folder.shards) if groups else None
     if store:
@@ -64,6 +63,24 @@ def run_locally(
         )
         for _ in range(config.topology.replicas)
     ]
+    observed = observe(config.topology.shards, lambda index: store.status()[index]) if store else nullcontext()
+    with split_by_thread(), observed:
+        if not take_turns(config, store, evaluators, ledger, folder.stop_asked):
+            raise Stopped
+
+
+def take_turns(
+    config: RunConfig,
+    store: ParameterStore | None,
+    evaluators: Sequence[Evaluator],
+    ledger: Ledger,
+    asked: Callable[[], bool],
+) -> bool:
+    """Let one replica for each evaluator search, until all have come to their end or, between two turns, it is asked.
+
+    Returns:
+        Whether they have come to their end.
+    """
     turns: list[Iterator[None]] = [
         replica_loop(make_replica(config, index, store, evaluator, ledger))
         for index, evaluator in enumerate(evaluators)
@@ -75,13 +92,12 @@ def run_locally(
         with ledger.together() if config.task.instant else nullcontext():
             return next(turn, turn)
 
-    observed = observe(config.topology.shards, lambda index: store.status()[index]) if store else nullcontext()
-    with split_by_thread(), observed:
-        while turns:
-            if folder.stop_asked():
-                raise Stopped
-            # A replica that goes on yields None; one that has come to its end gives the default.
-            turns = [turn for turn in turns if take(turn) is None]
+    while turns:
+        if asked():
+            return False
+        # A replica that goes on yields None; one that has come to its end gives the default.
+        turns = [turn for turn in turns if take(turn) is None]
+    return True
 
 
 def _checkpoints(config: RunConfig, folder: RunFolder, ledger: Ledger) -> CheckpointFolder | None:
@@ -98,7 +114,7 @@ def _takes_output(folder: RunFolder, ledger: Ledger) -> Capture:
     return Capture(Scratch(folder.path / "output.part"), by_thread, keep)
 
 
-def _within_time(config: RunConfig) -> RunConfig:
+def within_time(config: RunConfig) -> RunConfig:
     """Nobody is outside this process to end a child in time: its epochs are counted instead."""
     limits = [s for s in (config.failures.rules.child_timeout_s, config.budget.max_seconds) if s is not None]
     return replace(config, budget=replace(config.budget, max_seconds=min(limits, default=None)))

@@ -31,22 +31,27 @@ class Architectures:
 
     def __init__(self) -> None:
         self._by_text: dict[str, Architecture] = {}
+        self._texts: dict[int, str] = {}  # of those in `_by_text`, by their `id()`: to compare graphs takes longer
 
     def text(self, architecture: Architecture) -> str:
         """As the ledger keeps it."""
-        text = json.dumps(architecture.to_json())
+        text = self._texts.get(id(architecture)) or json.dumps(architecture.to_json())
         self._keep(text, architecture)
         return text
 
     def __call__(self, text: str) -> Architecture:
         """From what the ledger keeps."""
-        known = self._by_text.pop(text, None)
-        return self._keep(text, known or Architecture.from_json(json.loads(text)))
+        return self._keep(text, self._by_text.get(text) or Architecture.from_json(json.loads(text)))
 
     def _keep(self, text: str, architecture: Architecture) -> Architecture:
+        replaced = self._by_text.pop(text, None)
+        if replaced is not None:
+            del self._texts[id(replaced)]
         self._by_text[text] = architecture
+        self._texts[id(architecture)] = text
         if len(self._by_text) > KEPT:
-            del self._by_text[next(iter(self._by_text))]
+            oldest = self._by_text.pop(next(iter(self._by_text)))
+            del self._texts[id(oldest)]
         return architecture
 
 

@@ -39,7 +39,7 @@ class Trainer:
         self._budget = config.budget
         self._slots = slots
         self._device = "cuda" if gpu else "cpu"
-        self._task = load_task(
+        self.task = load_task(
             options.task,
             data=local_data(options.data),
             seed=derive(config.seed, "split"),
@@ -62,7 +62,7 @@ class Trainer:
         """
         outcome = train(
             assignment.architecture,
-            self._task,
+            self.task,
             self._budget if batch_size is None else replace(self._budget, batch_size=batch_size),
             seed=assignment.seed,
             device=self._device,

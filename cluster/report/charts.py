@@ -26,12 +26,14 @@ class Line:
         points: from left to right.
         style: number of its colour and dashes, from 0.
         steps: a value holds until the next one.
+        spread: between what it may lie, (x, low, high) from left to right: a band behind it.
     """
 
     name: str
     points: Sequence[Point]
     style: int = 0
     steps: bool = False
+    spread: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +58,8 @@ def legend(names: Sequence[tuple[str, str]]) -> Markup:
 
 def line_chart(title: str, x: Axis, y: Axis, lines: Sequence[Line], note: str = "") -> Markup:
     """Curves over a common axis."""
-    drawn = [_curve(line, x, y) for line in lines if line.points]
+    spreads = [_spread(line, x, y) for line in lines if line.spread]
+    drawn = [*spreads, *(_curve(line, x, y) for line in lines if line.points)]
     shown = [(f"line s{line.style}", line.name) for line in lines if line.points]
     ends = "; ".join(f"{line.name} ends at {short(line.points[-1][1])}" for line in lines if line.points)
     plot = _plot(f"{title}: {y.label} against {x.label}. {ends}.", x, y, drawn)
@@ -209,6 +212,13 @@ def _y(axis: Axis, value: float) -> float:
 def _mark(dot: Dot, x: Axis, y: Axis, radius: float, kind: str) -> Markup:
     at = dot.at
     return tag("circle", tag("title", dot.says), cx=_x(x, at[0]), cy=_y(y, at[1]), r=radius, class_=kind)
+
+
+def _spread(line: Line, x: Axis, y: Axis) -> Markup:
+    above = [(_x(x, at), _y(y, high)) for at, _, high in line.spread]
+    below = [(_x(x, at), _y(y, low)) for at, low, _ in reversed(line.spread)]
+    corners = "L".join(f"{pixels(right)} {pixels(up)}" for right, up in (*above, *below))
+    return tag("path", d=f"M{corners}Z", class_=f"spread s{line.style}")
 
 
 def _curve(line: Line, x: Axis, y: Axis) -> Markup:

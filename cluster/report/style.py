@@ -5,12 +5,14 @@ STYLE = """
   color-scheme: light dark;
   --page: #fbfbfa; --card: #ffffff; --ink: #1c2024; --soft: #5b646e; --rule: #dfe3e7; --grid: #e8ebee;
   --s0: #1f6fb2; --s1: #c2410c; --s2: #15803d; --s3: #7c3aed; --good: #15803d; --bad: #b91c1c; --warn: #a16207;
+  --s4: #be185d; --s5: #57534e;
   --layer: #e7f0f9; --layer-edge: #8fb3d3; --other: #f3ecfb; --other-edge: #b79bd8;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #14171a; --card: #1d2125; --ink: #e6e9ec; --soft: #9aa4ae; --rule: #353b42; --grid: #2b3036;
     --s0: #6cb4f0; --s1: #fb923c; --s2: #4ade80; --s3: #c4a5fd; --good: #4ade80; --bad: #f87171; --warn: #facc15;
+    --s4: #f472b6; --s5: #a8a29e;
     --layer: #1f3245; --layer-edge: #47729a; --other: #33284a; --other-edge: #7a5fa8;
   }
 }
@@ -39,6 +41,7 @@ nav { font-size: 13px; display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 8p
 .tile b { display: block; font-size: 21px; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: 12.5px; display: block; line-height: 1.35; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 360px), 1fr)); gap: 12px; }
+.charts.two { grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); }
 .smalls { display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: 10px; }
 figure { margin: 0; }
 .chart, .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 10px 12px;
@@ -55,7 +58,8 @@ figcaption .note { font-size: 12.5px; }
 .swatch.line { height: 0; width: 18px; border-top: 3px solid var(--fill); background: none; vertical-align: 3px; }
 .swatch.dot { border-radius: 50%; width: 9px; height: 9px; vertical-align: 0; background: var(--s0); opacity: .6; }
 .s0 { --fill: var(--s0); } .s1 { --fill: var(--s1); } .s2 { --fill: var(--s2); } .s3 { --fill: var(--s3); }
-.swatch.s1, .swatch.s3 { border-top-style: dashed; }
+.s4 { --fill: var(--s4); } .s5 { --fill: var(--s5); } .s6 { --fill: var(--soft); }
+.swatch.s1, .swatch.s3, .swatch.s5 { border-top-style: dashed; }
 svg text { fill: var(--ink); font: 11.5px system-ui, "DejaVu Sans", sans-serif; }
 svg .tick { fill: var(--soft); font-size: 11px; }
 svg .label { fill: var(--soft); font-size: 12px; }
@@ -66,6 +70,9 @@ svg .axis { stroke: var(--soft); fill: none; }
 svg .curve { fill: none; stroke: var(--fill); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 svg .curve.s1 { stroke-dasharray: 6 4; }
 svg .curve.s3 { stroke-dasharray: 2 4; }
+svg .curve.s5 { stroke-dasharray: 10 3 2 3; }
+svg .curve.s6 { stroke-width: 1; }
+svg .spread { fill: var(--fill); opacity: .16; stroke: none; }
 svg .area { fill: var(--s0); opacity: .75; }
 svg .dot { fill: var(--s0); opacity: .45; }
 svg .front { fill: var(--card); stroke: var(--s1); stroke-width: 2; }
@@ -119,6 +126,7 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
 @media print {
   :root { color-scheme: light; --page: #fff; --card: #fff; --ink: #000; --soft: #444; --rule: #bbb; --grid: #ddd;
     --s0: #1f6fb2; --s1: #c2410c; --s2: #15803d; --s3: #7c3aed; --good: #15803d; --bad: #b91c1c; --warn: #a16207;
+    --s4: #be185d; --s5: #57534e;
     --layer: #e7f0f9; --layer-edge: #8fb3d3; --other: #f3ecfb; --other-edge: #b79bd8; }
   @page { margin: 14mm; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

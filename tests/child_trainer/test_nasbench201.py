@@ -63,7 +63,6 @@ def test_what_names_no_cell_is_refused(wrong: str) -> None:
 
 def test_a_node_is_the_sum_of_the_operations_on_those_before_it() -> None:
     """The benchmark's definition, computed here by hand for a cell without convolutions: pools and copies."""
-    import torch
     from torch.nn import functional as F
 
     cell = ("avg_pool_3x3", "skip_connect", "avg_pool_3x3", "none", "skip_connect", "avg_pool_3x3")

@@ -1,0 +1,144 @@
+"""A comparison as one HTML page, in the style of a run's report."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from cluster.compare.plan import Plan
+from cluster.compare.summary import Figure, Standing, Summary
+from cluster.compare.table import notes, percent, scaled, table
+from cluster.config import RunConfig
+from cluster.progress import metric_name
+from cluster.recipes import differences
+from cluster.report.charts import Line, line_chart
+from cluster.report.document import document
+from cluster.report.markup import Markup, joined, tag
+from cluster.report.scale import axis, counted, time_unit
+
+STYLES = 6
+"""Lines that look different, of which the next style is that of what they are held against."""
+
+UNTOLD = ("searcher", "local", "max-children", "seed")
+"""Settings that the page tells otherwise."""
+
+
+def page(summary: Summary, now: float) -> str:
+    """The page.
+
+    Args:
+        summary: what it shows.
+        now: Unix time.
+    """
+    plan = summary.plan
+    title = " and ".join([", ".join(e.label for e in plan.entrants[:-1]), plan.entrants[-1].label])
+    when = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    what = (
+        f"{plan.recipe}: {plan.limit} for each search, {counted(len(plan.seeds), 'seed')}"
+        f" ({plan.seeds[0]} to {plan.seeds[-1]}) for each searcher. {when}."
+    )
+    return document(
+        f"Compared: {plan.recipe}",
+        tag("h1", title),
+        tag("p", what, class_="soft"),
+        _standings(summary),
+        tag("h2", "The best so far"),
+        tag("p", _explained(summary), class_="soft"),
+        tag("div", *_charts(summary), class_="charts two"),
+        tag("h2", "What was compared"),
+        _settings(plan),
+        tag("footer", tag("p", "Written by nascluster compare.")),
+    )
+
+
+def _standings(summary: Summary) -> Markup:
+    found = table(summary)
+    head = tag("tr", *(tag("th", cell, scope="col", class_=_cell(place)) for place, cell in enumerate(found.head)))
+    rows = [
+        tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell, class_="number") for cell in row[1:]))
+        for row in found.rows
+    ]
+    drawn = tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="scroll")
+    return tag("section", drawn, *(tag("p", note, class_="note") for note in notes(summary)))
+
+
+def _cell(place: int) -> str | None:
+    return "number" if place else None
+
+
+def _explained(summary: Summary) -> str:
+    text = "Lines are means over the seeds, bands their bootstrap intervals"
+    if summary.best:
+        text += "; the level line is the best of the table"
+    return f"{text}. The first tenth of the budget is left out."
+
+
+def _charts(summary: Summary) -> list[Markup]:
+    metric = metric_name(summary.measure)
+    charts = [
+        _chart(
+            summary,
+            f"Best {metric}",
+            f"{metric}{percent(summary.measure)}",
+            [(standing, standing.metric) for standing in summary.standings],
+            summary.best and summary.best.metric,
+        )
+    ]
+    tested = [(standing, standing.test) for standing in summary.standings if standing.test]
+    if tested:
+        name = f"test {summary.measure}"
+        optimum = summary.best and summary.best.test
+        charts.append(
+            _chart(
+                summary,
+                f"{name.capitalize()} of the child with the best {metric}",
+                f"{name}{percent(summary.measure)}",
+                tested,
+                optimum,
+            )
+        )
+    return charts
+
+
+def _chart(
+    summary: Summary, title: str, label: str, figures: Sequence[tuple[Standing, Figure]], optimum: float | None
+) -> Markup:
+    unit, name = (1.0, "children") if summary.plan.limit.children else time_unit(summary.grid[-1])
+    places = [place / unit for place in summary.grid]
+    measure = summary.measure
+    lines: list[Line] = []
+    for style, (standing, figure) in enumerate(figures):
+        known = [(at, found) for at, found in zip(places, figure.curve, strict=True) if found]
+        lines.append(
+            Line(
+                name=standing.label,
+                points=[(at, scaled(found.mean, measure)) for at, found in known],
+                style=style % STYLES,
+                spread=[(at, scaled(found.low, measure), scaled(found.high, measure)) for at, found in known],
+            )
+        )
+    values = [value for line in lines for _, *bounds in line.spread for value in bounds]
+    if optimum is not None:
+        level = scaled(optimum, measure)
+        ends = [(places[0], level), (places[-1], level)]
+        lines.append(Line(name="best of the table", points=ends, style=STYLES))
+        values.append(level)
+    x = axis(f"{name} of the budget" if unit != 1.0 or name != "children" else name, places, zero=True)
+    return line_chart(title, x, axis(label, values), lines)
+
+
+def _settings(plan: Plan) -> Markup:
+    """The recipe's flags and what each searcher sets apart from them."""
+    settings = {entrant.label: _flags(entrant.config) for entrant in plan.entrants}
+    common = [flag for flag in settings[plan.baseline.label] if all(flag in ours for ours in settings.values())]
+    rows = [("all of them", common)]
+    rows += [(label, [flag for flag in ours if flag not in common]) for label, ours in settings.items()]
+    cells = [
+        tag("tr", tag("th", name, scope="row"), tag("td", joined([tag("code", f, class_="key") for f in flags], " ")))
+        for name, flags in rows
+    ]
+    return tag("div", tag("table", *cells), class_="scroll")
+
+
+def _flags(config: RunConfig) -> list[str]:
+    """What a configuration sets apart from the defaults."""
+    found = differences(config)
+    return [f"--{name} {found[name]}" for name in found if name not in UNTOLD]

@@ -1,0 +1,117 @@
+"""One search of a comparison: the replica loop, ledger, store and evaluator of `--local`, with nothing on disk."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+
+from child_trainer.outcome import Outcome
+from child_trainer.tasks.summaries import TASKS
+from child_trainer.tasks.table import Table
+from child_trainer.tasks.task import Task
+from cluster.compare.plan import Limit
+from cluster.compare.results import Result
+from cluster.config import RunConfig
+from cluster.evaluator import Assignment, InProcessEvaluator, Trains
+from cluster.ledger import Ledger
+from cluster.local import check_locally, take_turns, within_time
+from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
+from cluster.training import Trainer
+from controller.searcher import Child
+from ps.local import LocalStore
+
+IN_MEMORY = Path(":memory:")
+"""SQLite's name of a database that is in no file."""
+
+
+class Meter:
+    """Adds up what the children cost that another trainer trains."""
+
+    def __init__(self, trainer: Trains) -> None:
+        self._trainer = trainer
+        self.seconds = 0.0
+
+    def train(
+        self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
+    ) -> Outcome:
+        """See `cluster.evaluator.Trains`."""
+        outcome = self._trainer.train(assignment, batch_size=batch_size, preempted=preempted)
+        self.seconds += outcome.seconds
+        return outcome
+
+
+def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result | None:
+    """One search within its budget, or `None` if it was asked to leave; it is asked between any two children.
+
+    A child that the budget does not pay for any more is not in the result, though the searcher may have learnt from it:
+    replicas have others under way when the budget ends.
+    """
+    trainer = _shared(_without_seed(config)) if not TASKS[config.task.task].trains else make_trainer(config)
+    meter = Meter(trainer)
+    groups = make_parameters(config, make_searcher(config))
+    store = LocalStore(make_layout(config, "compared", groups)) if groups else None
+    if store:
+        store.initialize(initial_values(groups))
+    with closing(Ledger(IN_MEMORY, config.seed, config.max_children)) as ledger:
+        evaluators = [
+            InProcessEvaluator(
+                meter,
+                ledger,
+                config.failures.reactions,
+                batch_size=config.budget.batch_size,
+                preempted=None if config.task.instant else asked,
+                at_once=config.task.instant,
+            )
+            for _ in range(config.topology.replicas)
+        ]
+
+        def over() -> bool:
+            return asked() or (limit.seconds is not None and meter.seconds >= limit.seconds)
+
+        take_turns(config, store, evaluators, ledger, over)
+        children = ledger.history()
+    return None if asked() else result(config.seed, children, trainer.task).within(limit)
+
+
+def result(seed: int, children: Sequence[Child], task: Task) -> Result:
+    """What became of these children, with what a table tells after the search."""
+    ended = [(child.proposal.architecture, child.outcome, child.reward) for child in children]
+    known = [(architecture, outcome, reward) for architecture, outcome, reward in ended if outcome is not None]
+    return Result(
+        seed=seed,
+        architectures=tuple(architecture.id for architecture, _, _ in known),
+        metrics=tuple(outcome.metric for _, outcome, _ in known),
+        rewards=tuple(reward or 0.0 for _, _, reward in known),
+        seconds=tuple(outcome.seconds for _, outcome, _ in known),
+        tests=tuple(
+            task.test_metric(architecture) if isinstance(task, Table) and not outcome.failure else None
+            for architecture, outcome, _ in known
+        ),
+    )
+
+
+def make_trainer(config: RunConfig) -> Trainer:
+    """What trains the children, as `--local` does.
+
+    Raises:
+        TaskError, StorageError, PlacementError: the task or its data cannot be had here.
+    """
+    return Trainer(within_time(config), gpu=check_locally(config))
+
+
+# A process has many searches, and a table takes longer to read than most of them.
+@lru_cache(maxsize=1)
+def _shared(config: RunConfig) -> Trainer:
+    return make_trainer(config)
+
+
+def _without_seed(config: RunConfig) -> RunConfig:
+    """What the trainer of a task that trains nothing depends on."""
+    return RunConfig(
+        task=config.task,
+        budget=config.budget,
+        failures=config.failures,
+        space=config.space,
+        reward=config.reward,
+        nasbench201=config.nasbench201,
+    )

@@ -1,0 +1,88 @@
+"""Which searchers are compared, and what is refused."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from cluster.compare.plan import Limit, make_entrant, make_plan, most_children, parse_limit
+from cluster.recipes import RECIPES
+
+BASE = replace(RECIPES["synthetic"](), local=True, seed=7)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [("500", Limit(children=500)), ("12000s", Limit(seconds=12000.0)), ("1.5h", Limit(seconds=5400.0))],
+)
+def test_a_budget_is_children_or_a_time_with_its_unit(text: str, limit: Limit) -> None:
+    assert parse_limit(text) == limit
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "1.5", "5x", "s", "-2h", "nans", "infs", "1e3", "٣", "9" * 30])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"`budget` must be .* such as .*, got '"):
+        parse_limit(text)
+
+
+def test_budgets_are_told_as_people_write_them() -> None:
+    assert (str(Limit(children=1500)), str(Limit(seconds=12000.0))) == ("1,500 children", "12,000 s")
+    assert str(Limit(seconds=0.5)) == "0.5 s"
+
+
+def test_random_search_is_always_among_them() -> None:
+    words = ["reinforce", "evolution"]
+    assert [e.label for e in make_plan("synthetic", BASE, words, 2, Limit(children=9)).entrants] == [*words, "random"]
+    named = make_plan("synthetic", BASE, ["random:children=2", "reinforce"], 2, Limit(children=9))
+    assert [e.label for e in named.entrants] == ["random:children=2", "reinforce"]
+    assert named.baseline.label == "random:children=2"
+
+
+def test_the_seeds_are_counted_from_the_runs_and_the_budget_is_everybodys() -> None:
+    plan = make_plan("synthetic", BASE, ["reinforce"], 3, Limit(children=9))
+    assert list(plan.seeds) == [7, 8, 9]
+    assert {entrant.config.max_children for entrant in plan.entrants} == {9}
+
+
+def test_a_searcher_has_options_of_its_own_and_all_else_in_common() -> None:
+    entrant = make_entrant("reinforce:entropy-bonus=0.1,controller_units=7,replicas=5,reward=accuracy", BASE, "digits")
+    assert entrant.config.reinforce.entropy_bonus == 0.1
+    assert (entrant.config.reinforce.controller_units, entrant.config.topology.replicas) == (7, 5)
+    assert entrant.config.reinforce.controller_learning_rate == BASE.reinforce.controller_learning_rate
+    assert entrant.config.task == BASE.task
+    assert make_entrant("local-search:random-starts=3", BASE, "digits").config.local_search.random_starts == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["foo"], "unknown searcher 'foo'; there are reinforce, random, evolution, local-search"),
+        (["evolutoin"], "did you mean 'evolution'?"),
+        (["reinforce:entropy-bonu=1"], "'reinforce:entropy-bonu=1': .*--entropy-bonu"),
+        (["reinforce:children=0"], "'reinforce:children=0': .*`children` must be at least 1, got 0"),
+        (["reinforce:children"], "must be SEARCHER or SEARCHER:OPTION=VALUE,OPTION=VALUE, got 'children' in it"),
+        (["reinforce:"], "must be SEARCHER or SEARCHER:OPTION=VALUE"),
+        (["reinforce:children="], "must be SEARCHER or SEARCHER:OPTION=VALUE"),
+        (["random:population=3"], "sets what is another searcher's (`evolution`)"),
+        (["reinforce:epochs=3"], "sets what is for all searchers alike (`budget`)"),
+        (["reinforce:seed=3"], "sets what is for all searchers alike (`seed`)"),
+        (["reinforce:searcher=random"], "sets what is for all searchers alike (`searcher`)"),
+        (["reinforce", "random", "reinforce"], "'reinforce' is there twice"),
+    ],
+)
+def test_words_that_name_no_searcher_are_refused(words: list[str], message: str) -> None:
+    pattern = message if ".*" in message else re.escape(message)
+    with pytest.raises(ValueError, match=pattern):
+        make_plan("synthetic", BASE, words, 2, Limit(children=9))
+
+
+@pytest.mark.parametrize("seeds", [-1, 0, 1, 100_001])
+def test_one_seed_has_no_interval(seeds: int) -> None:
+    with pytest.raises(ValueError, match="`seeds` must be 2 to 100,000, as an interval needs several"):
+        make_plan("synthetic", BASE, ["reinforce"], seeds, Limit(children=9))
+
+
+def test_a_budget_in_seconds_bounds_the_children_that_it_pays_for() -> None:
+    assert most_children(10.0, 3.0) == 4
+    with pytest.raises(ValueError, match="children that cost some"):
+        most_children(10.0, 0.0)

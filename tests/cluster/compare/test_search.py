@@ -1,0 +1,111 @@
+"""One search of a comparison is the run that `--local` would have made of it."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from child_trainer.tasks.catalogue import load_table
+from cluster.compare.plan import Limit, make_plan
+from cluster.compare.results import Result, ResultError, Searches, identity, searches
+from cluster.compare.search import search
+from cluster.config import FailureOptions, RunConfig
+from cluster.recipes import RECIPES
+from controller.searchers.options import EvolutionOptions
+from tests.cluster.compare.tables import made_result, made_up
+from tests.cluster.test_local import search as run_locally
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    recipe = RECIPES["nasbench201"]()
+    data = made_up(tmp_path_factory.mktemp("table"))
+    return replace(
+        recipe,
+        local=True,
+        seed=5,
+        max_children=30,
+        task=replace(recipe.task, data=data),
+        evolution=EvolutionOptions(population=5, tournament=2),
+    )
+
+
+def found(config: RunConfig, limit: Limit) -> Result:
+    result = search(config, limit, lambda: False)
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("searcher", ["reinforce", "random", "evolution", "local-search"])
+def test_it_finds_what_the_run_finds(searcher: Any, table: RunConfig, tmp_path: Path) -> None:
+    config = replace(table, searcher=searcher)
+    assert run_locally(config, tmp_path).state == "finished"
+    with sqlite3.connect(tmp_path / "run" / "ledger.sqlite") as db:
+        rows = db.execute(
+            "SELECT architecture_id, metric, reward, seconds FROM children ORDER BY completion"
+        ).fetchall()
+    db.close()
+    result = found(config, Limit(children=30))
+    columns = (result.architectures, result.metrics, result.rewards, result.seconds)
+    assert list(zip(*columns, strict=True)) == rows
+    assert len(rows) == 30
+
+
+def test_the_test_metric_is_the_tables(table: RunConfig) -> None:
+    result = found(table, Limit(children=30))
+    answers = load_table("nasbench201", data=Path(str(table.task.data))).answers.values()
+    assert set(zip(result.metrics, result.tests, strict=True)) <= {(a.metric, a.test) for a in answers}
+    assert all(t == pytest.approx((m or 0) + 0.1) for m, t in zip(result.metrics, result.tests, strict=True))
+
+
+@pytest.mark.parametrize("seconds", [100.0, 333.0, 500.0])
+def test_a_budget_in_seconds_pays_for_the_first_children(seconds: float, table: RunConfig) -> None:
+    endless = replace(table, searcher="evolution", max_children=1000)
+    paid, more = found(endless, Limit(seconds=seconds)), found(endless, Limit(seconds=seconds + 200))
+    count = len(paid.seconds)
+    assert 0 < count < len(more.seconds)
+    assert paid.metrics == more.metrics[:count]
+    assert sum(paid.seconds) <= seconds < sum(more.seconds[: count + 1])
+
+
+def test_failed_children_have_no_metric_and_cost_their_part() -> None:
+    recipe = replace(RECIPES["synthetic"](), max_children=12, failures=FailureOptions(max_attempts=1))
+    result = found(replace(recipe, task=replace(recipe.task, child_faults="diverged=0.5")), Limit(children=12))
+    assert len(result.metrics) == 12
+    assert 0 < result.metrics.count(None) < 12
+    assert {reward for metric, reward in zip(result.metrics, result.rewards, strict=True) if metric is None} == {0.0}
+
+
+def test_one_that_is_asked_to_leave_has_found_nothing(table: RunConfig) -> None:
+    asked = iter([False] * 3 + [True] * 100)
+    assert search(table, Limit(children=30), lambda: next(asked)) is None
+
+
+def test_a_result_is_kept_as_it_was(tmp_path: Path) -> None:
+    kept = Searches(tmp_path / "not" / "yet")
+    assert kept.read(3) is None
+    result = made_result(3, [0.5, None], [1.5, 2.0], [0.25, None])
+    kept.write(result)
+    assert kept.read(3) == result
+    for text in ("", "{}", "[]", '{"seed": 3}', '{"seed": 3, "metrics": 4}'):
+        kept.file(3).write_text(text)
+        with pytest.raises(ResultError, match=r"seed-3\.json is damaged .*remove it to have the search done again"):
+            kept.read(3)
+
+
+def test_what_may_change_what_is_found_has_another_place(tmp_path: Path) -> None:
+    base = RECIPES["synthetic"]()
+    limit = Limit(children=9)
+    plan = make_plan("synthetic", base, ["reinforce:children=2", "reinforce:children=3"], 2, limit)
+    first, second, _ = plan.entrants
+    names = {
+        identity(first, limit, ["code"]),
+        identity(second, limit, ["code"]),
+        identity(first, Limit(seconds=9.0), ["code"]),
+        identity(first, limit, ["other code"]),
+    }
+    assert len(names) == 4
+    later = make_plan("synthetic", replace(base, seed=100), ["reinforce:children=2"], 50, limit).entrants[0]
+    assert searches(tmp_path, later, limit, ["code"]) == searches(tmp_path, first, limit, ["code"])

@@ -1,0 +1,122 @@
+"""What is said of results, against what is worked out by hand."""
+
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from cluster.compare.page import page
+from cluster.compare.plan import Limit, Plan, make_plan
+from cluster.compare.results import ResultError
+from cluster.compare.summary import Best, summarize
+from cluster.compare.table import markdown, table
+from cluster.recipes import RECIPES
+from controller.comparison import Interval
+from tests.cluster.compare.tables import made_result
+from tests.cluster.report.well_formed import read_page
+
+RESULTS = {
+    "reinforce": [
+        made_result(0, [0.5, None, 0.7, 0.6], [10, 5, 10, 25], [0.8, None, 0.6, 0.9]),
+        made_result(1, [0.4, 0.9, 0.9], [20, 20, 10], [0.7, 0.5, 0.9]),
+    ],
+    "random": [
+        made_result(0, [0.6, 0.6], [25, 25], [0.9, 0.7]),
+        made_result(1, [0.5, 0.6, 0.55], [10, 5, 15], [0.6, 0.7, 0.8]),
+    ],
+}
+
+
+def plan(limit: Limit, recipe: str = "nasbench201") -> Plan:
+    return make_plan(recipe, RECIPES[recipe](), ["reinforce"], 2, limit)
+
+
+def test_the_best_at_the_end_and_its_test_are_means_over_seeds() -> None:
+    summary = summarize(plan(Limit(seconds=50.0)), RESULTS, Best(metric=0.95, test=0.99))
+    ours, theirs = summary.standings
+    assert (ours.label, ours.children, theirs.label, theirs.children) == ("reinforce", 3.5, "random", 2.5)
+    assert ours.metric.at_end == Interval(pytest.approx(0.8), 0.7, 0.9)
+    assert ours.metric.deviation == pytest.approx(statistics.stdev([0.7, 0.9]))
+    assert ours.test is not None
+    # The earlier of two equal children counts.
+    assert ours.test.at_end == Interval(pytest.approx(0.55), 0.5, 0.6)
+    assert ours.metric.regret == Interval(*(pytest.approx(v) for v in (0.15, 0.05, 0.25)))
+    assert ours.metric.ahead == Interval(*(pytest.approx(v) for v in (0.2, 0.1, 0.3)))
+    assert ours.test.ahead == Interval(*(pytest.approx(v) for v in (-0.25, -0.3, -0.2)))
+    assert theirs.metric.ahead is None
+
+
+def test_curves_hold_the_best_so_far_over_the_budget() -> None:
+    seconds = summarize(plan(Limit(seconds=50.0)), RESULTS, None)
+    curve = seconds.standings[0].metric.curve
+    means = dict(zip(seconds.grid, (found and found.mean for found in curve), strict=True))
+    assert (min(means), max(means), len(means)) == (5.0, 50.0, 101)
+    for place, mean in means.items():
+        first = 0.5 if place < 25 else 0.7
+        second = 0.4 if place < 40 else 0.9
+        assert mean == (pytest.approx((first + second) / 2) if place >= 20 else None), place
+    children = summarize(plan(Limit(children=3)), RESULTS, None)
+    assert children.grid == [1.0, 2.0, 3.0]
+    assert [found and found.mean for found in children.standings[0].metric.curve] == [
+        pytest.approx(v) for v in (0.45, 0.7, 0.8)
+    ]
+    assert children.standings[0].test is None  # without a table nothing is told after the search
+
+
+def test_of_perplexities_the_lowest_is_the_best() -> None:
+    results = {
+        "reinforce": [made_result(0, [90.0, 70.0, 80.0]), made_result(1, [60.0, 50.0, 55.0])],
+        "random": [made_result(0, [75.0, 95.0, 85.0]), made_result(1, [65.0, 66.0, 67.0])],
+    }
+    summary = summarize(plan(Limit(children=3), "text-rnn"), results, Best(metric=40.0, test=None))
+    metric = summary.standings[0].metric
+    assert metric.at_end == Interval(60.0, 50.0, 70.0)
+    assert metric.ahead == Interval(10.0, 5.0, 15.0)
+    assert metric.regret == Interval(20.0, 10.0, 30.0)
+    assert "| reinforce | 3 | 60.0000 ± 14.1421 [50.0000, 70.0000] | 20.0000 |" in markdown(summary)
+
+
+def test_a_search_without_a_metric_has_no_place_in_it() -> None:
+    for empty in (made_result(1, [None, None]), made_result(1, [])):
+        results = {**RESULTS, "random": [RESULTS["random"][0], empty]}
+        with pytest.raises(ResultError, match="random with seed 1 has no child with a metric within its budget"):
+            summarize(plan(Limit(children=2)), results, None)
+
+
+def test_the_table_tells_accuracies_in_percent() -> None:
+    summary = summarize(plan(Limit(seconds=50.0)), RESULTS, Best(metric=0.95, test=0.99))
+    found = table(summary)
+    assert list(found.head) == [
+        "searcher", "children", "best validation accuracy, %", "regret", "its test accuracy, %", "regret",
+        "test ahead of random",
+    ]  # fmt: skip
+    assert list(found.rows[0]) == [
+        "reinforce", "3.5", "80.00 ± 14.14 [70.00, 90.00]", "15.00", "55.00 ± 7.07 [50.00, 60.00]", "44.00",
+        "-25.00 [-30.00, -20.00]",
+    ]  # fmt: skip
+    assert found.rows[1][-1] == ""
+    text = markdown(summary)
+    assert text.startswith("# nasbench201, 50 s for each search, seeds 0 to 1\n\n| searcher |")
+    assert "95.00 % validation accuracy, 99.00 % test accuracy" in text
+
+
+def test_a_task_that_is_no_table_has_no_regret_and_no_test() -> None:
+    results = {label: [replace(r, tests=(None,) * len(r.tests)) for r in found] for label, found in RESULTS.items()}
+    summary = summarize(plan(Limit(children=4), "synthetic"), results, None)
+    assert list(table(summary).head) == ["searcher", "children", "best score", "ahead of random"]
+    assert "egret" not in markdown(summary)
+
+
+def test_the_page_has_the_table_a_curve_and_a_band_for_each_and_what_was_set() -> None:
+    compared = make_plan("nasbench201", RECIPES["nasbench201"](), ["reinforce:children=2"], 2, Limit(seconds=50.0))
+    results = {"reinforce:children=2": RESULTS["reinforce"], "random": RESULTS["random"]}
+    text = page(summarize(compared, results, Best(metric=0.95, test=0.99)), now=0.0)
+    found = read_page(text)
+    assert "80.00 ± 14.14 [70.00, 90.00]" in found.words
+    for style in ("spread s0", "spread s1", "curve s0", "curve s1", "curve s6"):
+        drawn = [attributes for attributes in found.named("path") if attributes.get("class") == style]
+        assert len(drawn) == 2, style  # validation and test
+    assert "--children 2" in found.words
+    assert "--children 4" in found.words
+    assert "1970-01-01" in found.words
+    assert not found.named("script")
