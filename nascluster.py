@@ -5,8 +5,9 @@ from child_trainer.drawing import draw
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.train import train
-from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
 from cluster.failures import FailedAttempt, read_failures
+from cluster.options import FailureOptions, TaskOptions, Topology
 from cluster.recipes import RECIPES
 from cluster.run import execute
 from cluster.run_folder import existing_run, run_folder

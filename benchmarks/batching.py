@@ -24,8 +24,9 @@ from pathlib import Path
 from benchmarks.exactly_once import isolated
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic import SyntheticTask
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
 from cluster.ledger import Ledger
+from cluster.options import TaskOptions, Topology
 from cluster.parts import make_replica
 from cluster.records import Batching
 from cluster.replica import replica_loop

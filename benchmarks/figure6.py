@@ -24,7 +24,8 @@ import torch
 from child_trainer.outcome import Budget
 from cluster.compare.plan import Limit
 from cluster.compare.search import search
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
+from cluster.options import TaskOptions, Topology
 from cluster.recipes import RECIPES
 from controller.comparison import EVERY, TOPS, Found, course, top_means
 from controller.searchers.options import ReinforceOptions

@@ -19,12 +19,13 @@ from child_trainer.tasks.summaries import TASKS
 from cluster import survey
 from cluster.actors import CheckpointHost, LedgerHost, ReplicaHost, ShardHost
 from cluster.asking import asking
-from cluster.config import RunConfig, Topology
+from cluster.config import RunConfig
 from cluster.credentials import RunToken, check_credentials, make_token
 from cluster.fleet import Fleet
 from cluster.joining import join
 from cluster.links import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
 from cluster.metrics.observing import Observe, unobserved
+from cluster.options import Topology
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight, needs_of
 from cluster.plan import Plan, Seat, plan

@@ -8,9 +8,10 @@ import ray
 from ray.exceptions import NodeDiedError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.config import RunConfig, TaskOptions
+from cluster.config import RunConfig
 from cluster.doctor.run_facts import Session
 from cluster.node_data import at_url, check_stored
+from cluster.options import TaskOptions
 from cluster.placement import Needs, Node, keeps_off_stable, room
 from cluster.preflight import (
     GONE,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from cluster.config import MOST_PARTS, Topology
+from cluster.options import MOST_PARTS, Topology
 
 CORES_PER_HOST = 4
 """A process that hosts replicas or shards is worth its memory for every so many cores."""

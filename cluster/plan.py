@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.config import Topology
+from cluster.options import Topology
 from cluster.placement import (
     MARKET_LABEL,
     POOL_LABEL,

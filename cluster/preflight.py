@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from cluster.config import TaskOptions
 from cluster.node_data import at_url, local_data
+from cluster.options import TaskOptions
 
 PACKAGES = ("child_trainer", "cluster", "controller", "ps")
 """Our code, as Python imports it."""

@@ -7,7 +7,8 @@ from typing import Any
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
 from child_trainer.tasks.summaries import TEXT_BUDGET
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
+from cluster.options import TaskOptions, Topology
 from controller.searchers.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace

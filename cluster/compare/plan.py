@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from cluster.command_line import UsageError, known, parse_run
-from cluster.config import MOST_CHILDREN, UNITS_S, RunConfig, parse_seconds
+from cluster.config import MOST_CHILDREN, RunConfig
+from cluster.options import UNITS_S, parse_seconds
 
 SEARCHERS = {"reinforce": "reinforce", "random": None, "evolution": "evolution", "local-search": "local_search"}
 """By name, the field of `RunConfig` that has the options of the searcher alone."""

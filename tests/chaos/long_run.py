@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.config import Topology
+from cluster.options import Topology
 from cluster.parts import make_layout, make_parameters, make_searcher
 from cluster.recipes import synthetic
 from cluster.replica import client

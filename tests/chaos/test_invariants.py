@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from child_trainer.outcome import Budget
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
+from cluster.options import TaskOptions, Topology
 from cluster.parts import make_layout, make_parameters, make_searcher
 from cluster.run import execute
 from cluster.run_folder import RunFolder

@@ -16,8 +16,9 @@ import ray
 
 from child_trainer.outcome import Budget
 from cluster.actors import CheckpointHost, LedgerHost, PoolHost, Worker
-from cluster.config import RunConfig, TaskOptions
+from cluster.config import RunConfig
 from cluster.links import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
+from cluster.options import TaskOptions
 from cluster.pool.reactions import Reactions
 from cluster.pool.supervision import Terms
 from cluster.records import Attempt

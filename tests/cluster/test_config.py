@@ -6,7 +6,8 @@ import pytest
 
 from child_trainer.outcome import Budget
 from child_trainer.tasks.summaries import TASKS
-from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
+from cluster.options import FailureOptions, TaskOptions, Topology
 from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.pool.supervision import Rules
 from cluster.recipes import RECIPES, differences

@@ -15,10 +15,11 @@ import ray
 
 from child_trainer.outcome import Cause
 from cluster import survey
-from cluster.config import RunConfig, TaskOptions
+from cluster.config import RunConfig
 from cluster.distributed import Cluster, run_distributed
 from cluster.evaluator import Evaluator
 from cluster.links import PoolEvaluator
+from cluster.options import TaskOptions
 from cluster.placement import Needs
 from cluster.run_folder import run_folder as folder_of
 from tests.cluster.searches import (

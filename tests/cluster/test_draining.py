@@ -13,8 +13,8 @@ from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
 from child_trainer.outcome import Budget, Cause
-from cluster.config import FailureOptions, TaskOptions
 from cluster.links import PoolEvaluator
+from cluster.options import FailureOptions, TaskOptions
 from cluster.records import Verdict
 from tests.cluster.searches import SLOW, Rig, end
 from tests.contracts.evaluator import assignment, gather

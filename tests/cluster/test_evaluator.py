@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
-from cluster.config import RunConfig, TaskOptions
+from cluster.config import RunConfig
 from cluster.evaluator import Assignment, Evaluator, InProcessEvaluator, Trains
 from cluster.ledger import Ledger
+from cluster.options import TaskOptions
 from cluster.pool.reactions import Reactions, parse_reactions
 from cluster.training import Trainer
 from controller.searcher import Proposal

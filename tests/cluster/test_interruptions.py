@@ -13,8 +13,9 @@ from child_trainer.checkpoint import Checkpoint
 from child_trainer.outcome import Budget, Cause, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.train import train
-from cluster.config import FailureOptions, RunConfig, TaskOptions
+from cluster.config import RunConfig
 from cluster.links import PoolEvaluator
+from cluster.options import FailureOptions, TaskOptions
 from cluster.records import Verdict
 from cluster.repeating import repeating
 from cluster.seeding import derive

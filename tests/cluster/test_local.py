@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from child_trainer.outcome import Budget
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
+from cluster.options import TaskOptions, Topology
 from cluster.recipes import RECIPES
 from cluster.run import execute
 from cluster.run_folder import run_folder

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from child_trainer.tasks.task import TaskError
-from cluster.config import RunConfig, TaskOptions
+from cluster.config import RunConfig
 from cluster.node_data import check_stored, copy_of, data_folder, local_data, located
+from cluster.options import TaskOptions
 from cluster.preflight import check_data
 from cluster.remote.storage import FsspecStorage, StorageError, open_storage
 from tests.cluster.conftest import ObjectService

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.config import Topology
+from cluster.options import Topology
 from cluster.placement import (
     Needs,
     Node,

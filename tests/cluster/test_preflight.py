@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from child_trainer.tasks.task import TaskError
-from cluster.config import RunConfig, TaskOptions
+from cluster.config import RunConfig
 from cluster.inspection import EXCUSES, judge, training_nodes
+from cluster.options import TaskOptions
 from cluster.placement import Node
 from cluster.preflight import (
     DRIVER_VARIABLE,

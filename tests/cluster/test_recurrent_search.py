@@ -11,7 +11,8 @@ import pytest
 from child_trainer.architecture import Architecture
 from child_trainer.language_options import MEDIUM_PARAMETERS, LanguageOptions
 from child_trainer.outcome import Budget
-from cluster.config import RunConfig, TaskOptions
+from cluster.config import RunConfig
+from cluster.options import TaskOptions
 from cluster.recipes import RECIPES
 from controller.spaces.recurrent import RecurrentSpace
 from tests.cluster.searches import finish, nascluster, running_cluster, status

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from child_trainer.outcome import Budget, Outcome
-from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
 from cluster.evaluator import Assignment, Evaluator, InProcessEvaluator
 from cluster.ledger import Ledger
+from cluster.options import FailureOptions, TaskOptions, Topology
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.replica import replica_loop
 from cluster.training import Trainer

@@ -13,9 +13,10 @@ import pytest
 
 from child_trainer.outcome import Budget, Outcome
 from child_trainer.tasks.synthetic import SyntheticTask
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
 from cluster.evaluator import Assignment, Evaluator
 from cluster.ledger import Ledger
+from cluster.options import TaskOptions, Topology
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.records import Batching
 from cluster.replica import replica_loop

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.config import RunConfig, Topology
+from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.locks import writing
+from cluster.options import Topology
 from cluster.progress import duration, facts, line
 from cluster.records import Lesson
 from cluster.run_folder import RunFolder, RunFolderError, existing_run, run_folder

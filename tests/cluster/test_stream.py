@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from child_trainer.outcome import Budget, Outcome
-from cluster.config import FailureOptions, RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
 from cluster.evaluator import Assignment, Evaluator
 from cluster.ledger import Ledger
+from cluster.options import FailureOptions, TaskOptions, Topology
 from cluster.records import Lesson, Stream
 from controller.searcher import Child, Proposal
 from controller.spaces.convolutional import ConvolutionalSpace

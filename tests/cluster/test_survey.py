@@ -18,10 +18,11 @@ from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from cluster import inspection, survey
 from cluster.asking import asker, asking
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
 from cluster.credentials import sending_token
 from cluster.doctor.facts import ClusterFacts
 from cluster.doctor.knock import Refusal, knock
+from cluster.options import TaskOptions, Topology
 from cluster.placement import Needs, Node, Sight
 from cluster.plan import plan
 from cluster.preflight import GONE

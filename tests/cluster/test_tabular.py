@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from child_trainer.tasks.catalogue import load_table
-from cluster.config import RunConfig, Topology
+from cluster.config import RunConfig
 from cluster.history import History
 from cluster.ledger import Ledger
+from cluster.options import Topology
 from cluster.recipes import RECIPES
 from controller.searcher import Proposal
 from controller.searchers.options import EvolutionOptions

@@ -11,7 +11,8 @@ from child_trainer.tasks.catalogue import load_table
 from cluster.compare.plan import Limit, make_plan
 from cluster.compare.results import Result, ResultError, Searches, identity, searches
 from cluster.compare.search import search
-from cluster.config import FailureOptions, RunConfig
+from cluster.config import RunConfig
+from cluster.options import FailureOptions
 from cluster.recipes import RECIPES
 from controller.searchers.options import EvolutionOptions
 from tests.cluster.compare.tables import made_result, made_up

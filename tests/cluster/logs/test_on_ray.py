@@ -15,9 +15,10 @@ import ray
 
 from child_trainer.outcome import Outcome
 from cluster import cli
-from cluster.config import RunConfig, TaskOptions
+from cluster.config import RunConfig
 from cluster.evaluator import Assignment
 from cluster.links import PoolEvaluator
+from cluster.options import TaskOptions
 from cluster.run_folder import RunFolder
 from tests.cluster.searches import end, open_pool
 from tests.contracts.evaluator import assignment, gather

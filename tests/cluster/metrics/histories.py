@@ -6,10 +6,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from child_trainer.outcome import Cause, Outcome
-from cluster.config import RunConfig, Topology
+from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.metrics.facts import Facts
 from cluster.metrics.histogram import Histogram
+from cluster.options import Topology
 from cluster.records import Lesson, Verdict
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace

@@ -14,9 +14,10 @@ import pytest
 from safetensors import safe_open
 
 import cluster.remote.mirror
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
 from cluster.ledger import Ledger
 from cluster.local import run_locally
+from cluster.options import TaskOptions, Topology
 from cluster.remote.mirror import KEPT, Mirror, MirrorThread
 from cluster.remote.objects import files, segments
 from cluster.remote.restore import restore

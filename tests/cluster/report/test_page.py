@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cluster.config import RunConfig, TaskOptions, Topology
+from cluster.config import RunConfig
+from cluster.options import TaskOptions, Topology
 from cluster.report.checklist import checklist
 from cluster.report.markup import tag
 from cluster.report.page import page
