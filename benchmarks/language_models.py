@@ -1,6 +1,6 @@
 """The LSTM against the published cell on WikiText-2: equal parameters, equal budget, several seeds.
 
-    NASCLUSTER_DATA=DIR python -m benchmarks.language_models [seeds]
+    NASCLUSTER_DATA=DIR python -m benchmarks.language_models [seeds [learning rates]]
 
 DIR holds the folder `wikitext-2`. The models are small, read a part of the text once and tell 5,000 words apart, so
 that the figures are for comparing the two with each other, not with published ones. Each child is trained in a process
@@ -32,7 +32,7 @@ from child_trainer.tasks.task import Diverged
 from child_trainer.train import train
 
 SEEDS = 3
-RATES = (1.0, 2.0, 4.0, 8.0, 16.0)
+RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 OPTIONS = LanguageOptions(
     target_parameters=500_000,
     tied_embeddings=True,
@@ -85,28 +85,30 @@ def by_frequency(data: Path) -> tuple[float, float]:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.1f}" if math.isfinite(value) else "diverged"
+    if not math.isfinite(value):
+        return "diverged"
+    return f"{value:.1f}" if value < 1e6 else f"{value:.0e}"  # finite still, but as good as diverged
 
 
 def _spread(values: list[float]) -> str:
     return f"{_figure(statistics.median(values))} ({_figure(min(values))} to {_figure(max(values))})"
 
 
-def _table(found: dict[tuple[str, float], list[Result]]) -> str:
+def _table(found: dict[tuple[str, float], list[Result]], rates: list[float]) -> str:
     """A row for each cell and learning rate, and a sentence for each cell whose best rate is at the edge."""
     rows = [
         "| cell | units | parameters | learning rate | validation | test | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
     best = {
-        cell: min(RATES, key=lambda r: statistics.median(one[0] for one in found[cell, r])) for cell in REFERENCE_CELLS
+        cell: min(rates, key=lambda r: statistics.median(one[0] for one in found[cell, r])) for cell in REFERENCE_CELLS
     }
     for (cell, rate), results in found.items():
         validation, test, seconds, parameters, units = zip(*results, strict=True)
         mark = " (best)" if rate == best[cell] else ""
         columns = " | ".join(map(_spread, (list(validation), list(test), list(seconds))))
         rows.append(f"| {cell} | {units[0]} | {parameters[0]:,} | {rate:g}{mark} | {columns} |")
-    outside = [cell for cell, rate in best.items() if rate in (RATES[0], RATES[-1])]
+    outside = [cell for cell, rate in best.items() if rate in (min(rates), max(rates))]
     return "\n".join(rows + [f"\nThe best learning rate of {cell} is at the edge of the grid." for cell in outside])
 
 
@@ -122,7 +124,8 @@ def main(arguments: list[str]) -> None:
     if not (root := os.environ.get("NASCLUSTER_DATA")) or not (data := Path(root) / "wikitext-2").is_dir():
         raise SystemExit("NASCLUSTER_DATA must name a folder that holds `wikitext-2`")
     seeds = range(1, 1 + (int(arguments[0]) if arguments else SEEDS))
-    started: dict[tuple[str, float], list[Future[Result]]] = {(c, r): [] for c in REFERENCE_CELLS for r in RATES}
+    rates = [float(rate) for rate in arguments[1:]] or list(RATES)
+    started: dict[tuple[str, float], list[Future[Result]]] = {(c, r): [] for c in REFERENCE_CELLS for r in rates}
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for (cell, rate), futures in started.items():
             for seed in seeds:
@@ -134,7 +137,7 @@ def main(arguments: list[str]) -> None:
         f"Medians of {len(seeds)} seeds (lowest to highest); {BUDGET.train_fraction:.0%} of the text, once."
         f" By words' frequencies alone: validation {validation:.1f}, test {test:.1f}.\n"
     )
-    print(_table(found))
+    print(_table(found, rates))
 
 
 if __name__ == "__main__":
