@@ -11,6 +11,8 @@ CHARACTER, LINE, PAD = 6.4, 15.0, 8.0
 """Width of a character, height of a line, and the room around them in a box."""
 BESIDE, ABOVE, MARGIN = 10.0, 26.0, 6.0
 """Between boxes side by side, between one and what it reads, and around the whole."""
+LEAST = 0.6
+"""To what part of its size a drawing shrinks where there is no room for it, and no further: it can be scrolled."""
 
 
 @dataclass(slots=True)
@@ -43,6 +45,7 @@ def cell_svg(cell: Architecture) -> Markup:
     left = MARGIN
     for tree in trees:
         left = _place(tree, left, MARGIN + LINE) + 3 * BESIDE
+    width = left - 3 * BESIDE + MARGIN
     boxes = [box for tree in trees for box in _boxes(tree)]
     home = {name: box for box in boxes for name in box.names}
     lines = [_wire(box, below, "wire") for box in boxes for below in box.reads]
@@ -55,8 +58,9 @@ def cell_svg(cell: Architecture) -> Markup:
         *lines,
         *(_draw(box) for box in boxes),
         *(_flag(home[name], state) for state, name in named.items()),
-        viewBox=f"0 0 {pixels(left - 3 * BESIDE + MARGIN)} {pixels(max(b.y + b.height for b in boxes) + MARGIN)}",
-        width=left - 3 * BESIDE + MARGIN,
+        viewBox=f"0 0 {pixels(width)} {pixels(max(b.y + b.height for b in boxes) + MARGIN)}",
+        width=width,
+        style=f"min-width: {pixels(LEAST * width)}px",
         class_="network cell",
         role="img",
         aria_label=says,

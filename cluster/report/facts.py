@@ -157,6 +157,7 @@ class Facts:
         preferences: what was sampled at each decision.
         troubles, work: what failed; what the workers did.
         versions: of the programs that its driver ran, by their names, each set of them once, in order.
+        gpus_per_child: as configured, or else as the children that finished had them; `None` before one has.
     """
 
     status: Status
@@ -173,12 +174,12 @@ class Facts:
     troubles: Troubles
     work: Work
     versions: tuple[Mapping[str, str], ...]
+    gpus_per_child: float | None
 
     @property
     def gpu_seconds(self) -> float | None:
-        """GPU time of all attempts, or `None` where the run was not told how many GPUs a child has."""
-        gpus = self.config.topology.gpus_per_child
-        return None if gpus is None else gpus * self.work.seconds
+        """GPU time of all attempts, or `None` where it is not known how many GPUs a child has."""
+        return None if self.gpus_per_child is None else self.gpus_per_child * self.work.seconds
 
     @property
     def utilisation(self) -> float | None:

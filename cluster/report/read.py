@@ -9,7 +9,7 @@ from cluster.failures import FAILED
 from cluster.report.children_read import COSTS, gather, read_cloud, read_progress
 from cluster.report.facts import Facts, Learned, Progress, Troubles, Work
 from cluster.report.preferences import Preference, Sample, num_windows, preferences
-from cluster.run_folder import RunFolder
+from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import BEST_COLUMNS, FIRST, Best, Status, read_status, reading
 from cluster.texts import last_line
 
@@ -65,18 +65,24 @@ def read_facts(folder: RunFolder, now: float, other: RunFolder | None = None) ->
     """All that a report of the run shows at the Unix time `now`, beside another run if one is given.
 
     Raises:
-        RunFolderError: the configuration or the ledger of one of them is damaged.
+        RunFolderError: the configuration or the ledger of one of them is damaged, or they measure different things.
     """
     config, status = folder.read_config(), read_status(folder, now)
-    beside = None if other is None else _progress_of(other)
+    beside = None if other is None else _progress_of(other, config)
     with reading(folder) as db:
         return _facts(db, folder, (config, status), beside, now)
 
 
-def _progress_of(folder: RunFolder) -> Progress:
+def _progress_of(folder: RunFolder, beside: RunConfig) -> Progress:
+    config = folder.read_config()
+    if config.measure is not beside.measure or config.reward != beside.reward:
+        raise RunFolderError(
+            f"the run {folder.name!r} cannot be shown beside one of another measure: it has the {config.measure} and"
+            f" the reward {config.reward!r}, and the other the {beside.measure} and {beside.reward!r}"
+        )
     with reading(folder) as db:
         gather(db)
-        return read_progress(db, folder.name, folder.read_config(), FIRST)
+        return read_progress(db, folder.name, config, FIRST)
 
 
 def _facts(
@@ -101,7 +107,17 @@ def _facts(
         troubles=_troubles(db, status),
         work=_work(db, zero, now if status.state == "running" else None),
         versions=_versions(db),
+        gpus_per_child=_gpus_per_child(db, config),
     )
+
+
+def _gpus_per_child(db: sqlite3.Connection, config: RunConfig) -> float | None:
+    """What was left to the machine (1 where it has a GPU) is told by what outcomes say of a GPU's memory."""
+    if config.topology.gpus_per_child is not None:
+        return config.topology.gpus_per_child
+    used = "SELECT json_extract(outcome, '$.gpu_bytes') IS NOT NULL AS used FROM children WHERE state = 'finished'"
+    row = db.execute(f"{used} ORDER BY used DESC LIMIT 1").fetchone()
+    return None if row is None else float(row[0])
 
 
 def _versions(db: sqlite3.Connection) -> tuple[dict[str, str], ...]:

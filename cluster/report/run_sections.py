@@ -125,7 +125,7 @@ def _over_time(facts: Facts, title: str, label: str | None, curves: tuple[tuple[
 
 def work_section(facts: Facts) -> Markup:
     """How busy the workers were, and what it all cost."""
-    work, gpus = facts.work, facts.config.topology.gpus_per_child
+    work = facts.work
     title = "Busy workers"
     if work.busy:
         unit, name = time_unit(work.busy[-1][0])
@@ -143,17 +143,17 @@ def work_section(facts: Facts) -> Markup:
         ("Worker time", f"{_hours(work.seconds)} in {work.attempts:,} attempts"),
         ("of it gave a metric", _hours(work.useful)),
         ("of it gave none", f"{_hours(max(0.0, lost))}: failed, given up, lost, or in training now"),
-        (
-            "GPU time",
-            f"{_hours(facts.gpu_seconds)} at {gpus:g} GPUs a child" if facts.gpu_seconds is not None else _NO_GPUS,
-        ),
+        ("GPU time", _gpu_time(facts)),
     ]
     table = tag("table", *(tag("tr", tag("th", what, scope="row"), tag("td", prose(value))) for what, value in rows))
     cost = tag("figure", tag("figcaption", tag("b", "Total cost")), table, class_="chart")
     return section("work", "Workers and cost", tag("div", chart, cost, class_="charts"))
 
 
-_NO_GPUS = "not known: `gpus_per_child` was left to the machine (1 where there is a GPU)"
+def _gpu_time(facts: Facts) -> str:
+    if facts.gpus_per_child is None:
+        return "not known before a child has finished"
+    return f"{_hours(facts.gpu_seconds)} at {facts.gpus_per_child:g} GPUs a child"
 
 
 def _hours(seconds: float | None) -> str:

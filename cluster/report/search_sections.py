@@ -178,7 +178,8 @@ def progress_section(facts: Facts) -> Markup:
         for scale, members in scales:
             lines = [pair[member] for pair in pairs for member in members]
             y = axis(scale, [value for line in lines for _, value in line.points])
-            charts.append(line_chart(title, x, y, lines))
+            named = title if len(scales) == 1 else f"{title}: {scale}"
+            charts.append(line_chart(named, x, y, lines))
     charts.append(_entropy_chart(facts))
     return section("progress", "Progress", tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
 

@@ -102,7 +102,7 @@ summary { cursor: pointer; }
 .picture[open] .shut, .picture:not([open]) .opened { display: none; }
 .drawn { display: block; overflow-x: auto; }
 svg.network { display: block; max-width: 100%; height: auto; margin: 6px 0; }
-svg.cell { max-width: none; }
+.card:has(svg.cell) { grid-column: 1 / -1; }
 svg .layer { fill: var(--layer); stroke: var(--layer-edge); }
 svg .layer.end { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 svg .layer.max-pool, svg .layer.avg-pool, svg .layer.global-avg-pool, svg .layer.batch-norm,
@@ -133,6 +133,7 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
   body { font-size: 11px; }
   main { max-width: none; padding: 0; }
   nav, .picture .hint { display: none; }
+  svg.cell { min-width: 0 !important; }
   .charts, .champions { grid-template-columns: 1fr 1fr; }
   .smalls { grid-template-columns: repeat(7, 1fr); gap: 6px; }
   .small svg { max-height: 52px; }

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from cluster.command_line import UsageError
 from cluster.report.command import target
 from cluster.report.serving import PageServer
 from cluster.run_folder import RunFolder
-from tests.cluster.report.ledgers import filled_run
+from tests.cluster.report.ledgers import CONFIG, filled_run
 from tests.cluster.report.well_formed import read_page
 
 
@@ -48,6 +49,13 @@ def test_another_run_beside_it(tmp_path: Path) -> None:
     filled_run(tmp_path, 20, name="beside")
     assert report(tmp_path, "run", "--compare", "beside") == 0
     assert "best so far, beside" in (folder.path / "report.html").read_text()
+
+
+def test_a_run_of_another_measure_is_not_shown_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled_run(tmp_path, 20)
+    filled_run(tmp_path, 20, name="other", config=replace(CONFIG, reward="accuracy"))
+    assert report(tmp_path, "run", "--compare", "other") == 2
+    assert "'other' cannot be shown beside one of another measure: it has the accuracy and" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

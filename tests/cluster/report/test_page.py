@@ -21,6 +21,7 @@ from cluster.report.checklist import checklist
 from cluster.report.markup import tag
 from cluster.report.page import page
 from cluster.report.read import read_facts
+from cluster.report.search_sections import progress_section
 from cluster.run import execute
 from cluster.run_folder import RunFolder, run_folder
 from cluster.schema import TABLES
@@ -233,3 +234,28 @@ def test_a_search_for_cells_tells_of_nodes_with_the_numbers_that_its_indices_hav
     assert places == {"node 0", "node 1", "node 2", "the whole cell"}
     assert "layer 1" not in found.words
     assert any(label.startswith("A recurrent cell: next h is ") for label in labels)
+
+
+def test_where_lower_is_better_metric_and_reward_have_plots_and_titles_of_their_own(tmp_path: Path) -> None:
+    facts = read_facts(filled_run(tmp_path, 40), NOW)
+    texts = replace(facts.config, space="recurrent", task=TaskOptions(task="text"), reward="perplexity")
+    words = " ".join(re.sub("<[^>]*>", " ", progress_section(replace(facts, config=texts))).split())
+    for against in ("children", "wall time", "worker time"):
+        for scale in ("validation perplexity", "reward"):
+            assert words.count(f"Against {against}: {scale}") == 1
+
+
+@pytest.mark.parametrize(("outcome", "gpus"), [({}, 0.0), ({"gpu_bytes": 5}, 1.0)])
+def test_what_was_left_to_the_machine_is_told_by_the_children_that_finished(
+    outcome: dict[str, int], gpus: float, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, topology=replace(CONFIG.topology, gpus_per_child=None))
+    empty = new_run(tmp_path, "empty", config)
+    with ledger(empty):
+        pass
+    assert read_facts(empty, NOW).gpus_per_child is None
+    folder = filled_run(tmp_path, 20, config=config)
+    with ledger(folder) as db:
+        text = json.dumps({"curve": [], **outcome})
+        db.execute("UPDATE children SET outcome = ? WHERE state = 'finished' AND id > 10", (text,))
+    assert read_facts(folder, NOW).gpus_per_child == gpus
