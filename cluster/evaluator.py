@@ -92,8 +92,7 @@ class InProcessEvaluator:
 
     def completed(self) -> list[tuple[int, Outcome]]:
         """The next child of the queue, after one attempt more; none if it is to be tried again."""
-        if self._interrupt:
-            raise self._interrupt
+        self.raise_interrupt()
         ended: list[tuple[int, Outcome]] = []
         for _ in range(len(self._waiting) if self._at_once else 1):
             try:
@@ -104,6 +103,11 @@ class InProcessEvaluator:
                 self._interrupt = interrupt  # once those that have ended are recorded
                 break
         return ended
+
+    def raise_interrupt(self) -> None:
+        """Raise the `KeyboardInterrupt` that has come while some had ended that were still to be recorded, if any."""
+        if self._interrupt:
+            raise self._interrupt
 
     def _next(self) -> list[tuple[int, Outcome]]:
         if not self._waiting:

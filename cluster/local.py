@@ -64,8 +64,14 @@ def run_locally(
         for _ in range(config.topology.replicas)
     ]
     observed = observe(config.topology.shards, lambda index: store.status()[index]) if store else nullcontext()
+
+    def asked() -> bool:
+        for evaluator in evaluators:
+            evaluator.raise_interrupt()
+        return folder.stop_asked()
+
     with split_by_thread(), observed:
-        if not take_turns(config, store, evaluators, ledger, folder.stop_asked):
+        if not take_turns(config, store, evaluators, ledger, asked):
             raise Stopped
 
 
@@ -93,10 +99,14 @@ def take_turns(
             return next(turn, turn)
 
     while turns:
-        if asked():
-            return False
-        # A replica that goes on yields None; one that has come to its end gives the default.
-        turns = [turn for turn in turns if take(turn) is None]
+        going_on = []
+        for turn in turns:
+            if asked():
+                return False
+            # A replica that goes on yields None; one that has come to its end gives the default.
+            if take(turn) is None:
+                going_on.append(turn)
+        turns = going_on
     return True
 
 
