@@ -126,7 +126,10 @@ class Exporter:
         """
         self._collector = RunCollector(folder, config)
         self._registry.register(self._collector)
-        text = json.dumps([{"targets": [self.target], "labels": {"job": "nascluster"}}], indent=2) + "\n"
+        text = (
+            json.dumps([{"targets": [self.target], "labels": {"job": "nascluster", "search": folder.name}}], indent=2)
+            + "\n"
+        )
         files = announcements(folder, self._options)
         try:
             for file in files:

@@ -31,7 +31,7 @@ class Facts:
         recent_reward: mean reward of the last `WINDOW` children that ended and have one.
         best_reward: the highest so far.
         distinct_ratio: distinct architectures among the last `WINDOW` children that ended, as a fraction.
-        depth: mean number of nodes of their architectures.
+        depth: mean number of nodes of their architectures, joins (add, concat) apart.
         figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`, ...
         learned, pushed: batches learnt from; those of them with a push.
         queue_wait: seconds from when a child was sampled to its first attempt.

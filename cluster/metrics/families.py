@@ -42,7 +42,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Facts], float | None]], ...] = (
         f"Distinct architectures among the last {WINDOW} children.",
         lambda f: f.distinct_ratio,
     ),
-    ("architecture_nodes", f"Mean number of nodes of the last {WINDOW} children.", lambda f: f.depth),
+    ("architecture_nodes", f"Mean number of nodes, joins apart, of the last {WINDOW} children.", lambda f: f.depth),
 )
 
 _COUNTERS: tuple[tuple[str, str, Callable[[Facts], float]], ...] = (

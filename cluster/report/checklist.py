@@ -62,7 +62,6 @@ _FINAL = "The best architecture is still to be trained in full and tested; a sea
 def _comparing(facts: Facts) -> tuple[Item, ...]:
     other = facts.other
     compared = f"the run {other.name!r} ({other.searcher})" if other else ""
-    is_random = other is not None and other.searcher == "random"
     task = facts.config.task.task
     return (
         Item(
@@ -78,15 +77,7 @@ def _comparing(facts: Facts) -> tuple[Item, ...]:
         Item("Ablation studies", "open", "They take runs that differ in one option."),
         Item("The same evaluation protocol for all methods", "partly" if other else "open", compared or _ALONE),
         Item("Performance over time", "yes", "Plotted against children, wall time and worker time."),
-        Item(
-            "Comparison with random search",
-            "yes" if is_random or facts.config.searcher == "random" else "open",
-            f"With {compared}."
-            if is_random
-            else "This is random search."
-            if facts.config.searcher == "random"
-            else "Launch the same recipe with `--searcher random`, and give that run to `--compare`.",
-        ),
+        _random_search(facts, compared),
         Item("Several runs, and their seeds", "open", f"This is one run, of seed {facts.config.seed}."),
         Item(
             "A tabular or surrogate benchmark for in-depth evaluations",
@@ -98,6 +89,21 @@ def _comparing(facts: Facts) -> tuple[Item, ...]:
             else "Children only pretended to train: figures of a rehearsal.",
         ),
     )
+
+
+def _random_search(facts: Facts, compared: str) -> Item:
+    other = facts.other
+    one_is_random = other is not None and (other.searcher == "random") != (facts.config.searcher == "random")
+    if other is not None and one_is_random and not other.unlike:
+        answer, text = "yes", f"With {compared}."
+    elif other is not None and one_is_random:
+        answer, text = "open", f"With {compared}, but that has another {' and another '.join(other.unlike)}."
+    elif facts.config.searcher == "random":
+        answer, text = "open", "This is random search: give it to the `--compare` of another run of the same recipe."
+    else:
+        answer = "open"
+        text = "Launch the same recipe with `--searcher random`, and give that run to `--compare`."
+    return Item("Comparison with random search", answer, text)
 
 
 _ALONE = "Nothing is compared here."

@@ -34,6 +34,7 @@ class Progress:
         best: each place at which the best metric so far got better, and the last place.
         rewards: the mean reward of the last `window` children.
         window: how many these are.
+        unlike: of a run beside another one, what they differ in that a comparison of searchers needs equal.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Progress:
     best: tuple[Place, ...]
     rewards: tuple[Place, ...]
     window: int
+    unlike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

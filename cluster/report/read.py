@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cluster.config import RunConfig
 from cluster.failures import FAILED
@@ -82,7 +83,13 @@ def _progress_of(folder: RunFolder, beside: RunConfig) -> Progress:
         )
     with reading(folder) as db:
         gather(db)
-        return read_progress(db, folder.name, config, FIRST)
+        progress = read_progress(db, folder.name, config, FIRST)
+    equal = {
+        "task": config.task == beside.task,
+        "search space": config.search_space == beside.search_space,
+        "budget": config.budget == beside.budget,
+    }
+    return replace(progress, unlike=tuple(name for name, same in equal.items() if not same))
 
 
 def _facts(

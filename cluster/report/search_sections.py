@@ -48,10 +48,11 @@ def headline(facts: Facts) -> Markup:
     """The run's name and state, and its figures."""
     status = facts.status
     when = datetime.fromtimestamp(facts.now, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    mood = "failed" if status.state == "finished" and not status.finished else status.state
     message = [tag("p", status.message)] if status.message else []
     return joined(
         [
-            tag("h1", status.name, tag("span", status.state, class_=f"badge {status.state}")),
+            tag("h1", status.name, tag("span", status.state, class_=f"badge {mood}")),
             tag(
                 "p", f"{_searched(facts)} As of {when}; everything is in ", tag("code", facts.place), ".", class_="soft"
             ),
@@ -115,7 +116,7 @@ def _percent(share: float | None) -> str:
 def best_section(facts: Facts) -> Markup:
     """The best architectures, drawn."""
     if not facts.best:
-        return section("best", "The best architectures", tag("p", "No child has finished yet.", class_="open"))
+        return section("best", "The best architectures", tag("p", "No child has finished.", class_="open"))
     cards = [_card(facts, best, place) for place, best in enumerate(facts.best, start=1)]
     note = "Each is the best child of its architecture. Lines and arcs lead down to the layer that reads."
     return section(
@@ -158,7 +159,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
 def progress_section(facts: Facts) -> Markup:
     """Best so far and mean reward, against children and two kinds of time; the policy's entropy."""
     if not facts.progress.best:
-        return section("progress", "Progress", tag("p", "No child has finished yet.", class_="open"))
+        return section("progress", "Progress", tag("p", "No child has finished.", class_="open"))
     runs = [facts.progress, *([facts.other] if facts.other else [])]
     scales = _scales(facts)
     note = f"The reward is the mean of the last {facts.progress.window} children that ended."
@@ -267,7 +268,7 @@ def cost_section(facts: Facts) -> Markup:
     """Children by what they cost and what they reach."""
     title = "What children cost, and what they reach"
     if not facts.clouds:
-        return section("cost", title, tag("p", "No child has finished yet.", class_="open"))
+        return section("cost", title, tag("p", "No child has finished.", class_="open"))
     missing = [name for name in ("parameters", "flops") if name not in {cloud.cost for cloud in facts.clouds}]
     gone = f" Their {' and '.join(COST_LABELS[name] for name in missing)} are not known." if missing else ""
     note = f"On the front are the children to which no cheaper one is equal.{gone}"

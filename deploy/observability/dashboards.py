@@ -56,9 +56,15 @@ def metric(name: str, more: str = "") -> str:
     return f'nascluster_{name}{{run=~"$run"{more}}}'
 
 
-def rate(name: str, more: str = "", over: str = "$__rate_interval") -> str:
+def rate(name: str, more: str = "") -> str:
     """A counter's growth in a second."""
-    return f"rate({metric(name, more)}[{over}])"
+    return f"rate({metric(name, more)}[$__rate_interval])"
+
+
+def recent(name: str) -> str:
+    """The growth in a second of a run's counter over the last 30 minutes, or since it started if that is less."""
+    age = f"clamp_max(time() - {metric('run_start_timestamp_seconds')}, 1800)"
+    return f"(sum by (run) (increase({metric(name)}[30m])) / on (run) {age})"
 
 
 def quantiles(name: str) -> list[tuple[str, str]]:
@@ -68,10 +74,7 @@ def quantiles(name: str) -> list[tuple[str, str]]:
 
 
 ENDED = f"({metric('children_finished_total')} + on (run) sum by (run) ({metric('children_failed_total')}))"
-PACE = (
-    f"({rate('children_finished_total', over='30m')}"
-    f" + on (run) sum by (run) ({rate('children_failed_total', over='30m')}))"
-)
+PACE = f"({recent('children_finished_total')} + on (run) {recent('children_failed_total')})"
 FAULT, PREEMPTED = ', cause!="preempted"', ', cause="preempted"'
 LEFT_S = f"({metric('children_max')} - on (run) {ENDED}) / on (run) ({PACE} > 0)"
 
@@ -132,8 +135,15 @@ SEARCH = (
     plot(
         "Depth",
         "short",
-        "Mean number of nodes of the last 100 children's architectures.",
+        "Mean number of operations of the last 100 children's architectures, joins apart: of layers, in a chain.",
         (metric("architecture_nodes"), "{{run}}"),
+    ),
+    plot(
+        "Importance weights",
+        "none",
+        "With `--importance-clip`, of the last batch: the mean weight, and the share that was clipped.",
+        (metric("importance_weight"), "mean {{run}}"),
+        (metric("importance_clipped_ratio"), "clipped {{run}}"),
     ),
     plot(
         "Batches learnt from",
@@ -230,7 +240,7 @@ WORKERS = (
     stat(
         "Goodput",
         "percentunit",
-        f"{rate('child_seconds_total', over='30m')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
+        f"{recent('child_seconds_total')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
         "Training time of children that finished, of the workers' time, over the last 30 minutes.",
     ),
     stat("Replicas", "short", metric("replicas"), "Controller replicas that hand children to the workers."),
@@ -254,11 +264,11 @@ WORKERS = (
         "Of the workers' time: training of children that finished, and attempts that have ended, whatever came of them."
         " Long children come in steps.",
         (
-            f"{rate('child_seconds_total', over='30m')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
+            f"{recent('child_seconds_total')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
             "useful {{run}}",
         ),
         (
-            f"{rate('attempt_seconds_total', over='30m')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
+            f"{recent('attempt_seconds_total')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
             "attempts {{run}}",
         ),
     ),

@@ -70,7 +70,11 @@ def test_it_is_announced_while_it_is_served(folder: RunFolder, tmp_path: Path) -
     with exporting(MetricsOptions(metrics_port=0, metrics_file_sd=str(also))) as exporter:
         with exporter.announced(folder, CONFIG):
             for file in files:
-                assert json.loads(file.read_text()) == [{"targets": [exporter.target], "labels": {"job": "nascluster"}}]
+                labels = {
+                    "job": "nascluster",
+                    "search": "demo",
+                }  # `up` has no label `run`, and the alert names the search
+                assert json.loads(file.read_text()) == [{"targets": [exporter.target], "labels": labels}]
         assert not [file for file in files if file.exists()]
     assert not list(tmp_path.glob("**/.*.json.*"))
 

@@ -32,8 +32,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     storage = tmp_path_factory.mktemp("runs")
     flags = ["--name", "live", "--storage-path", storage, "--metrics-port", 0, "--child-seconds", 0.05]
     search = nascluster(
-        "launch", "synthetic", "--local", *flags, "--child-faults", "diverged=0.2", "--max-children", 100_000
-    )
+        "launch", "synthetic", "--local", *flags, "--child-faults", "diverged=0.2", "--max-children", 100_000,
+        "--importance-clip", 1,
+    )  # fmt: skip
     yield storage
     search.terminate()
     out, err = search.communicate(timeout=60)

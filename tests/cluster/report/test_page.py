@@ -182,6 +182,15 @@ def test_another_run_is_plotted_beside_it_and_answers_the_checklist(tmp_path: Pa
     random = "Comparison with random search"
     assert f"○ open {random}" in alone.words
     assert f"✓ yes {random} With the run 'other' (random)." in both.words
+    easier = replace(CONFIG, searcher="random", task=TaskOptions(task="fashion-mnist"))
+    unlike = read(filled_run(tmp_path, 30, name="easier", config=easier), folder)
+    assert f"○ open {random} With the run 'run' (reinforce), but that has another task." in unlike.words
+    assert f"○ open {random} This is random search: give it to" in read(other).words
+
+
+def test_a_run_of_which_no_child_finished_is_not_shown_as_a_success(tmp_path: Path) -> None:
+    folder = filled_run(tmp_path, 5, fails=1.0)
+    assert [badge["class"] for badge in read(folder).classed("badge")] == ["badge failed"]
 
 
 def test_the_checklist_leaves_open_what_a_run_cannot_know(tmp_path: Path) -> None:
