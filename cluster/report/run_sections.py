@@ -9,10 +9,10 @@ from cluster.progress import duration
 from cluster.recipes import differences
 from cluster.report.charts import Line, area_chart, bars, line_chart, nothing
 from cluster.report.checklist import checklist
+from cluster.report.document import section
 from cluster.report.facts import Facts, Learned
 from cluster.report.markup import Markup, joined, prose, tag
 from cluster.report.scale import axis, counted, time_unit, wait_unit
-from cluster.report.search_sections import section
 
 VERDICTS = {
     "outcome": "gave the outcome, good or bad",

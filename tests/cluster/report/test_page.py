@@ -20,8 +20,8 @@ from cluster.options import TaskOptions, Topology
 from cluster.report.checklist import checklist
 from cluster.report.markup import tag
 from cluster.report.page import page
+from cluster.report.progress_section import progress_section
 from cluster.report.read import read_facts
-from cluster.report.search_sections import progress_section
 from cluster.run import execute
 from cluster.run_folder import RunFolder, run_folder
 from cluster.schema import TABLES
