@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from cluster.progress import duration, failures, metric_name, number
 from cluster.report.facts import Facts
 from cluster.report.markup import Markup, joined, tag
-from cluster.report.scale import counted
 from cluster.status import FIRST
+from cluster.texts import counted, noun
 
 
 def headline(facts: Facts) -> Markup:
@@ -40,24 +40,27 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
     status, work = facts.status, facts.work
     left = f"; about {duration(status.seconds_left)} left" if status.state == "running" and status.pace else ""
     best, gain = status.best, ""
-    if best is not None and status.first_metric is not None:
+    if best is not None and status.first_metric is not None and status.finished > 1:
         first = min(FIRST, status.finished)
         gain = f", {best.metric - status.first_metric:+.4f} against the mean of the first {first}"
     found = [
-        (f"{status.ended:,} of {status.max_children:,}", f"children ended; {status.running:,} in training"),
+        (
+            f"{status.ended:,} of {status.max_children:,}",
+            f"{noun(status.max_children, 'child')} ended; {status.running:,} in training",
+        ),
         (
             number(best and best.metric),
             f"best {metric_name(facts.config.measure)}" + (f" (child {best.child_id}{gain})" if best else ""),
         ),
-        (number(status.recent_reward), f"mean reward of the last {FIRST}; {number(status.mean_reward)} of all"),
+        (number(status.recent_reward), f"mean reward of the last {FIRST}{_of_all(facts)}"),
         (duration(status.seconds), f"running, without pauses{left}"),
         (
             duration(work.seconds),
-            f"of worker time in {work.attempts:,} attempts; {_percent(_useful(facts))} gave a metric",
+            f"of worker time in {counted(work.attempts, 'attempt')}{_useful(facts)}",
         ),
-        (f"{status.failed:,}", f"children {failures(status).partition(' ')[2]}"),
-        (f"{status.updates:,}", "updates" + _stale(facts)),
-        (f"{facts.distinct:,}", f"different architectures among {status.sampled:,} sampled"),
+        (f"{status.failed:,}", f"{noun(status.failed, 'child')} {failures(status).partition(' ')[2]}"),
+        (f"{status.updates:,}", noun(status.updates, "update") + _stale(facts)),
+        (f"{facts.distinct:,}", f"{noun(facts.distinct, 'different architecture')} among {status.sampled:,} sampled"),
         (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
     ]
     if facts.gpu_seconds:
@@ -65,8 +68,14 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
     return found
 
 
-def _useful(facts: Facts) -> float | None:
-    return facts.work.useful / facts.work.seconds if facts.work.seconds else None
+def _of_all(facts: Facts) -> str:
+    mean = facts.status.mean_reward
+    return "" if mean is None else f"; {number(mean)} of all"
+
+
+def _useful(facts: Facts) -> str:
+    work = facts.work
+    return f"; {_percent(work.useful / work.seconds)} gave a metric" if work.seconds else ""
 
 
 def _stale(facts: Facts) -> str:

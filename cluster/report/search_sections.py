@@ -10,9 +10,10 @@ from cluster.report.drawing import architecture_svg
 from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Facts
 from cluster.report.markup import Markup, tag
 from cluster.report.preferences import Preference
-from cluster.report.scale import axis, counted, short
+from cluster.report.scale import axis, short
 from cluster.status import Best
 from cluster.summary import name_of, training_command
+from cluster.texts import counted
 
 MOST_PLACES = 40
 """Decisions of one kind that are drawn."""
@@ -23,6 +24,9 @@ COST_LABELS = {
     "seconds": "seconds of training",
 }
 
+NETWORK_LEAD = "Lines and arcs lead down to the layer that reads."
+CELL_LEAD = "Lines lead up to the step that reads; dashed ones come from what another step reads, too."
+
 SHORT_LABELS = {"flops": "FLOPs"}
 
 
@@ -31,7 +35,8 @@ def best_section(facts: Facts) -> Markup:
     if not facts.best:
         return section("best", "The best architectures", tag("p", "No child has finished.", class_="open"))
     cards = [_card(facts, best, place) for place, best in enumerate(facts.best, start=1)]
-    note = "Each is the best child of its architecture. Lines and arcs lead down to the layer that reads."
+    lead = CELL_LEAD if facts.config.search_space.kind == "recurrent" else NETWORK_LEAD
+    note = f"Each is the best child of its architecture. {lead}"
     return section(
         "best", "The best architectures", tag("p", note, class_="soft"), tag("div", *cards, class_="champions")
     )
@@ -101,8 +106,8 @@ def _kind(found: Sequence[Preference], *, recurrent: bool) -> Markup:
     where = _node if recurrent else _layer
     smalls = [draw(where(p), p.options, p.shares) for p in found[:MOST_PLACES]]
     rest = len(found) - len(smalls)
-    places = "nodes" if recurrent else "layers"
-    more = [tag("p", f"{rest} deeper {places} are not drawn.", class_="open")] if rest else []
+    place = "node" if recurrent else "layer"
+    more = [tag("p", f"Not drawn: {counted(rest, f'deeper {place}')}.", class_="open")] if rest else []
     return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *more, class_="kind")
 
 
@@ -135,7 +140,7 @@ def _cloud(facts: Facts, cloud: Cloud) -> Markup:
         shown = dots([_dot(child, label) for child in cloud.children], x, y)
     else:
         shown = cells(cloud.cells, x, y, (cloud.lowest, cloud.highest, COLUMNS, ROWS))
-    note = f"{cloud.count:,} children" + ("" if cloud.children else ", counted in cells: the stronger, the more")
+    note = counted(cloud.count, "child") + ("" if cloud.children else ", counted in cells: the stronger, the more")
     return cloud_chart(
         f"By {SHORT_LABELS.get(cloud.cost, cloud.cost)}",
         x,
