@@ -225,7 +225,7 @@ def _spread(line: Line, x: Axis, y: Axis) -> Markup:
 def _curve(line: Line, x: Axis, y: Axis) -> Markup:
     points = [(_x(x, at), _y(y, value)) for at, value in line.points]
     if len(points) == 1:  # smaller from style to style, so that of two in one place both are seen
-        radius = max(2.5, 5.0 - line.style)
+        radius = max(2.5, 6.0 - 1.5 * line.style)
         return tag("circle", cx=points[0][0], cy=points[0][1], r=radius, class_=f"point s{line.style}")
     path = [f"M{pixels(points[0][0])} {pixels(points[0][1])}"]
     for (_, _), (right, up) in pairwise(points):

@@ -161,6 +161,8 @@ def work_section(facts: Facts) -> Markup:
 def _gpu_time(facts: Facts) -> str:
     if facts.gpus_per_child is None:
         return "not known before a child has finished"
+    if not facts.gpus_per_child:
+        return "none: children have no GPU"
     noun = "GPU" if facts.gpus_per_child == 1 else "GPUs"
     return f"{_hours(facts.gpu_seconds)} at {facts.gpus_per_child:g} {noun} a child"
 

@@ -147,6 +147,7 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
   h2, h3, .soft, .legend { break-after: avoid; }
   pre { max-height: none; white-space: pre-wrap; }
   pre.json { display: none; }
+  .drawn { overflow: visible; }
   svg.network { max-height: 150mm; }
 }
 """

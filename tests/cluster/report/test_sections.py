@@ -44,7 +44,9 @@ def test_where_there_are_gpus_progress_is_plotted_against_their_hours(tmp_path: 
 
     with_none = replace(CONFIG, topology=replace(CONFIG.topology, gpus_per_child=0.0))
     without = filled_run(tmp_path, 30, name="without", config=with_none)
-    assert not any("GPU-hours" in label for label in plots(read(without).named("svg")))
+    gpuless = read(without)
+    assert not any("GPU-hours" in label for label in plots(gpuless.named("svg")))
+    assert "GPU time none: children have no GPU" in gpuless.words
     beside = plots(read_page(page(read_facts(filled_run(tmp_path, 40, name="a"), NOW, without))).named("svg"))
     assert ["best so far, without" in label for label in beside] == [True, True, True, False]
 
