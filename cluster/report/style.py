@@ -148,7 +148,7 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
   pre { max-height: none; white-space: pre-wrap; }
   pre.json { display: none; }
   .drawn { overflow: visible; }
-  svg.network { max-height: 150mm; }
+  svg.network { max-height: 135mm; }
 }
 """
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from child_trainer.architecture import Architecture
+from child_trainer.nasbench201 import network
+from cluster.config import RunConfig
 from cluster.options import TaskOptions
 from cluster.report.page import page
 from cluster.report.read import read_facts
@@ -19,6 +22,7 @@ from cluster.run_folder import RunFolder
 from tests.cluster.report.chromium import BINARY, Tab, chromium, open_tab
 from tests.cluster.report.ledgers import CONFIG, START, filled_run, ledger
 from tests.cluster.report.test_drawing import golden_cell
+from tests.golden import architecture, densely_connected
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
 
@@ -49,14 +53,15 @@ PAPER = {"width": 688, "height": 1017, "deviceScaleFactor": 1, "mobile": False}
 """What the margins leave of a page of A4, in pixels of CSS."""
 
 
-def cells_run(storage: Path) -> RunFolder:
-    """A run whose children are the paper's cell, of base 8."""
-    folder, cell = filled_run(storage, 20), golden_cell()
-    path = folder.config
-    config = replace(CONFIG, name="run", space="recurrent", task=TaskOptions(task="text"), reward="perplexity")
-    path.write_text(json.dumps(config.to_json()))
+CELLS = replace(CONFIG, name="run", space="recurrent", task=TaskOptions(task="text"), reward="perplexity")
+
+
+def run_of(found: Architecture, config: RunConfig, storage: Path) -> RunFolder:
+    """A run all of whose children are this one."""
+    folder = filled_run(storage, 200)
+    folder.config.write_text(json.dumps(config.to_json()))
     with ledger(folder) as db:
-        db.execute("UPDATE children SET architecture = ?", (json.dumps(cell.to_json()),))
+        db.execute("UPDATE children SET architecture = ?", (json.dumps(found.to_json()),))
     return folder
 
 
@@ -124,9 +129,17 @@ async def _turn(tab: Tab, **size: object) -> None:
     await tab.call("Emulation.setDeviceMetricsOverride", **size)
 
 
-@pytest.mark.parametrize("made", [cells_run, lambda storage: filled_run(storage, 40)], ids=["cells", "networks"])
-def test_no_drawing_is_cut_off_on_a_screen_or_on_paper(made: Callable[[Path], RunFolder], tmp_path: Path) -> None:
-    folder = made(tmp_path)
+@pytest.mark.parametrize(
+    ("found", "config"),
+    [
+        (golden_cell(), CELLS),
+        (architecture(densely_connected()), replace(CONFIG, name="run")),
+        (network(("nor_conv_3x3",) * 6), replace(CONFIG, name="run")),
+    ],
+    ids=["the paper's cell", "15 layers", "134 layers"],
+)
+def test_no_drawing_is_cut_off_on_a_screen_or_on_paper(found: Architecture, config: RunConfig, tmp_path: Path) -> None:
+    folder = run_of(found, config, tmp_path)
     file = folder.path / "report.html"
     file.write_text(page(read_facts(folder, NOW)))
 
