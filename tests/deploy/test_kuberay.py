@@ -153,6 +153,15 @@ def test_every_pod_is_covered_by_the_policy_and_is_not_root(cluster: str) -> Non
         assert mounted == {volume["name"] for volume in template["spec"]["volumes"]}
 
 
+@cluster
+def test_the_autoscaler_writes_where_the_head_reads(cluster: str) -> None:
+    """KubeRay mounts the volume of this name into its own container, and makes another where there is none."""
+    pod = clusters()[cluster]["headGroupSpec"]["template"]["spec"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounted["/tmp/ray"] == "ray-logs"
+    assert {"name": "ray-logs", "emptyDir": {}} in pod["volumes"]
+
+
 def test_the_two_clusters_are_one_but_for_what_they_are_for() -> None:
     standing, jobs = clusters().values()
     assert standing.pop("suspend") is True, "applying the folder brings up one cluster, not two"
