@@ -74,7 +74,7 @@ def _sentence(box: str) -> str:
     paragraphs = " ".join(rows).split("─" * 10)
     suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
     # Where a field of ours refuses what it is given, tyro names the group that it is in, which is no option.
-    sentence = re.sub("^Error parsing \\w+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
+    sentence = re.sub("^Error parsing [\\w.]+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
 
 

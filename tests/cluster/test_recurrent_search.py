@@ -126,7 +126,7 @@ def test_what_is_said_of_the_width_is_never_without_effect(recipe: str, words: s
     ("options", "message"),
     [
         (("--base", "1"), "`base` must be at least 2, got 1"),
-        (("--unroll", "0"), "`unroll` must be at least 1, got 0"),
+        (("--unroll", "0"), "nascluster: `unroll` must be at least 1, got 0"),
         (("--target-parameters", "50", "--hidden-size", "None"), "`target_parameters` is 50; raise it"),
         (("--target-parameters=50",), "`target_parameters` is 50; raise it"),
         (("--target-parameters", "90000", "--hidden-size", "32"), "give `--hidden-size` or `--target-parameters`"),
