@@ -43,7 +43,7 @@ def axis(label: str, values: Iterable[float], *, zero: bool = False, log: bool =
     found = list(values)
     low, high = min(found, default=0.0), max(found, default=1.0)
     if log:
-        return Axis(label=label, low=low / 1.15, high=high * 1.15, log=True)
+        return Axis(label=label, low=low / 1.15, high=min(high, sys.float_info.max / 1.15) * 1.15, log=True)
     if zero:
         low = min(low, 0.0)
     if high == low:
@@ -64,7 +64,8 @@ def _even_ticks(low: float, high: float, whole: bool) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    first, last = math.floor(math.log10(low)), math.floor(math.log10(high))
+    powers = range(first, last + 1, max(1, math.ceil((last - first) / 7)))
     factors = (1,) if math.log10(high / low) > 3 else (1, 3) if math.log10(high / low) > 1.5 else (1, 2, 5)
     return [t for power in powers for factor in factors if low <= (t := factor * 10.0**power) <= high]
 

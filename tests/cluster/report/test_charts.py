@@ -34,9 +34,14 @@ def test_a_logarithmic_axis_too(low: float, factor: float) -> None:
     assert found.share((low * low * factor) ** 0.5) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("values", [[40.0, sys.float_info.max], [sys.float_info.max], [2e155, 1.7e308], [3.0, 2e155]])
-def test_an_axis_of_perplexities_that_are_hardly_finite_holds_them(values: list[float]) -> None:
-    found = axis("perplexity", values)
+FAR = ([40.0, sys.float_info.max], [2e155, 1.7e308], [3.0, 2e155])
+
+
+@pytest.mark.parametrize(
+    ("values", "log"), [([sys.float_info.max], False), *((values, log) for values in FAR for log in (False, True))]
+)
+def test_an_axis_of_perplexities_that_are_hardly_finite_holds_them(values: list[float], log: bool) -> None:
+    found = axis("perplexity", values, log=log)
     assert all(0 <= found.share(value) <= 1 for value in values)
     assert 2 <= len(found.ticks()) <= 8
     assert all(len(short(tick)) <= 9 for tick in found.ticks())
