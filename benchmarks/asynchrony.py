@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 
+from child_trainer.outcome import Outcome
 from child_trainer.tasks.table import Table
 from cluster.compare.command import best_of_table
 from cluster.compare.search import IN_MEMORY, make_trainer
@@ -40,14 +41,15 @@ from cluster.records import Batching, Lesson
 from cluster.replica import replica_loop
 from cluster.simulated import SimulatedWorkers
 from controller.comparison import held, interval, leaders, resamples
+from controller.searcher import Child
 from controller.searchers.options import ReinforceOptions
 from ps.local import LocalStore
 
 SEEDS = 20
 FIRST_SEED = 1
-CHILDREN = 2_000
-AT_CHILDREN = (100, 400, 1_200, CHILDREN)
-AT_HOURS = (0.25, 0.5, 0.75)
+CHILDREN = 1_200
+AT_CHILDREN = (100, 200, 400, 800, CHILDREN)
+AT_HOURS = (0.1, 0.2, 0.4, 2.0, 8.0)
 LATEST = 400
 """Children at the end of the search whose mean says what the policy samples by then."""
 
@@ -80,6 +82,7 @@ With barriers they are 1: a batch's gradient is that of the policy by which it w
 
 ARMS = (
     *(Arm(replicas=replicas, batching=batching, clip=clip) for replicas in (1, 20) for batching, clip in WAYS),
+    Arm(replicas=20, batching="barrier", learning_rate=0.01),
     *(Arm(replicas=replicas, batching="stream", learning_rate=None) for replicas in (1, 20)),
 )
 
@@ -116,11 +119,17 @@ class Course:
 
 
 class NotingLedger(Ledger):
-    """A ledger that also keeps at hand what became of each batch, in order."""
+    """A ledger that also keeps at hand the children that have ended and what became of each batch, in order."""
 
     def __init__(self, config: RunConfig, clock: Callable[[], float]) -> None:
         super().__init__(IN_MEMORY, config.seed, config.max_children, clock)
+        self.ended: list[Child] = []
         self.lessons: list[Lesson] = []
+
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
+        """See `cluster.records.ReplicaLedger.finish`."""
+        self.ended.append(super().finish(child_id, outcome, reward))
+        return self.ended[-1]
 
     def learned(self, replica: int, number: int, lesson: Lesson) -> None:
         """See `cluster.records.ReplicaLedger.learned`."""
@@ -156,7 +165,7 @@ def course(config: RunConfig, trainer: Trains, table: Table) -> Course:
         ledger.begin(workers=workers)
         indices = range(config.topology.replicas)
         world.run([replica_loop(make_replica(config, i, store, world.evaluator(), ledger)) for i in indices])
-        children, lessons = ledger.history(), ledger.lessons
+        children, lessons = ledger.ended, ledger.lessons
     ended_at = {training.child_id: training.ended_at for training in world.trainings}
     answers = [table.answer(child.proposal.architecture) for child in children]
     return Course(
