@@ -26,14 +26,12 @@ from pathlib import Path
 
 import torch
 
-from child_trainer.outcome import Outcome
 from child_trainer.tasks.table import Table
 from cluster.compare.command import best_of_table
-from cluster.compare.search import IN_MEMORY, make_trainer
+from cluster.compare.search import MemoryLedger, make_trainer
 from cluster.compare.summary import DRAWS_SEED, Best
 from cluster.config import RunConfig
 from cluster.evaluator import Trains
-from cluster.ledger import Ledger
 from cluster.options import Topology
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.recipes import RECIPES
@@ -41,7 +39,6 @@ from cluster.records import Batching, Lesson
 from cluster.replica import replica_loop
 from cluster.simulated import SimulatedWorkers
 from controller.comparison import held, interval, leaders, resamples
-from controller.searcher import Child
 from controller.searchers.options import ReinforceOptions
 from ps.local import LocalStore
 
@@ -118,18 +115,12 @@ class Course:
         return [value if place <= ends[-1] else None for place, value in zip(grid, found, strict=True)]
 
 
-class NotingLedger(Ledger):
-    """A ledger that also keeps at hand the children that have ended and what became of each batch, in order."""
+class NotingLedger(MemoryLedger):
+    """One that also keeps at hand what became of each batch, in order."""
 
     def __init__(self, config: RunConfig, clock: Callable[[], float]) -> None:
-        super().__init__(IN_MEMORY, config.seed, config.max_children, clock)
-        self.ended: list[Child] = []
+        super().__init__(config, clock)
         self.lessons: list[Lesson] = []
-
-    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
-        """See `cluster.records.ReplicaLedger.finish`."""
-        self.ended.append(super().finish(child_id, outcome, reward))
-        return self.ended[-1]
 
     def learned(self, replica: int, number: int, lesson: Lesson) -> None:
         """See `cluster.records.ReplicaLedger.learned`."""
