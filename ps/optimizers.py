@@ -8,13 +8,14 @@ operation the same way in body and tail; on a CPU the `foreach` ones are the pla
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,41 +73,94 @@ def complete_options(optimizer: str, options: Mapping[str, float]) -> dict[str, 
     return completed
 
 
-class Average(torch.optim.Optimizer):
+Slots = dict[str, Tensor]
+"""What an update rule keeps of one tensor, by name."""
+
+
+class UpdateRule:
+    """An update rule over some tensors, and what it keeps of each.
+
+    These are the functions that `torch.optim`'s classes call, which cannot be had cheaper: the first such object of a
+    process imports PyTorch's compiler, which takes as long as PyTorch itself.
+
+    Args:
+        optimizer: a key of `OPTIMIZERS`.
+        options: completed options, as `complete_options` gives them.
+
+    Attributes:
+        state: by tensor's name, what is kept of it, once it has been stepped; to be saved, and set from what was saved.
+    """
+
+    def __init__(self, optimizer: str, options: Mapping[str, float]) -> None:
+        self._step, self._options = _STEPS[optimizer], options
+        self.state: dict[str, Slots] = {}
+
+    @torch.no_grad()
+    def step(self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
+        """Step the tensors that have a gradient, in place; the others are left alone, their state included.
+
+        Args:
+            values: float32 tensors of any shape.
+            gradients: of some of them; only read.
+        """
+        named = [name for name in values if name in gradients]
+        states = [self.state.setdefault(name, {}) for name in named]
+        if named:
+            self._step([values[name] for name in named], [gradients[name] for name in named], states, self._options)
+
+
+def _adam(values: list[Tensor], gradients: list[Tensor], states: list[Slots], options: Mapping[str, float]) -> None:
+    for value, state in zip(values, states, strict=True):
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(value), torch.zeros_like(value)
+    adam(
+        values,
+        gradients,
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [],
+        [state["step"] for state in states],
+        foreach=True,
+        fused=False,
+        amsgrad=False,
+        beta1=options["beta1"],
+        beta2=options["beta2"],
+        lr=options["lr"],
+        weight_decay=0.0,
+        eps=options["eps"],
+        maximize=False,
+    )
+
+
+def _sgd(values: list[Tensor], gradients: list[Tensor], states: list[Slots], options: Mapping[str, float]) -> None:
+    buffers = [state.get("momentum_buffer") for state in states]
+    sgd(
+        values,
+        gradients,
+        buffers,
+        foreach=False,
+        fused=False,
+        weight_decay=0.0,
+        momentum=options["momentum"],
+        lr=options["lr"],
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+    )
+    for state, buffer in zip(states, buffers, strict=True):
+        if buffer is not None:  # there is none without momentum
+            state["momentum_buffer"] = buffer
+
+
+def _average(values: list[Tensor], gradients: list[Tensor], states: list[Slots], options: Mapping[str, float]) -> None:
     """An exponential moving average: `p <- decay * p + (1 - decay) * g`, where g is the observed value.
 
     The reward baseline is such a parameter. What is pushed is the reward itself, not a difference from a pulled
     copy, so the average stays right however stale the pusher was.
     """
-
-    def __init__(self, parameters: Sequence[Tensor], *, decay: float) -> None:
-        super().__init__(parameters, {"decay": decay})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Move each tensor that has a gradient towards it. `closure` is torch's convention, and unused."""
-        for group in self.param_groups:
-            decay = group["decay"]
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.mul_(decay).add_(p.grad, alpha=1 - decay)
+    for value, observed in zip(values, gradients, strict=True):
+        value.mul_(options["decay"]).add_(observed, alpha=1 - options["decay"])
 
 
-def build_optimizer(
-    optimizer: str, options: Mapping[str, float], parameters: Sequence[Tensor]
-) -> torch.optim.Optimizer:
-    """The update rule over `parameters`; a tensor whose `.grad` is `None` is left alone, its state included.
-
-    Args:
-        optimizer: a key of `OPTIMIZERS`.
-        options: completed options, as `complete_options` gives them.
-        parameters: at least one float32 leaf tensor, of any shape; updated in place.
-    """
-    if optimizer == "adam":
-        betas = options["beta1"], options["beta2"]
-        return torch.optim.Adam(
-            parameters, lr=options["lr"], betas=betas, eps=options["eps"], foreach=True, fused=False
-        )
-    if optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=options["lr"], momentum=options["momentum"], foreach=False, fused=False)
-    return Average(parameters, decay=options["decay"])
+_STEPS = {"adam": _adam, "sgd": _sgd, "average": _average}

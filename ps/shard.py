@@ -11,7 +11,7 @@ from ps.admission import check_names, check_tensors
 from ps.errors import LostPushes, NotInitialized, StoreError, UnknownParameter
 from ps.membership import Membership
 from ps.messages import ShardAck, ShardPush, ShardState, ShardValues
-from ps.optimizers import build_optimizer
+from ps.optimizers import UpdateRule
 from ps.partition import partition
 from ps.status import ShardStatus
 from ps.store import Group, Layout
@@ -54,7 +54,7 @@ class Shard:
         for group in layout.groups:
             if here := [name for name in group.shapes if name in self.shapes]:
                 self._groups.append((group, here))
-        self._optimizers = self._fresh_optimizers()
+        self._update_rules = self._fresh_update_rules()
         self._state = _Mutable()
         self._rules = layout.consistency
         self._membership = Membership(self._rules)
@@ -178,11 +178,10 @@ class Shard:
         tensors = {f"value/{name}": value.clone() for name, value in self._values.items()}
         for name, (total, _) in state.sums.items():
             tensors[f"sum/{name}"] = total.clone()
-        for (_, here), optimizer in zip(self._groups, self._optimizers, strict=True):
+        for (_, here), rule in zip(self._groups, self._update_rules, strict=True):
             for name in here:
-                for key, entry in optimizer.state.get(self._values[name], {}).items():
-                    if entry is not None:  # SGD without momentum keeps an empty slot
-                        tensors[f"optimizer/{key}/{name}"] = entry.clone()
+                for key, entry in rule.state.get(name, {}).items():
+                    tensors[f"optimizer/{key}/{name}"] = entry.clone()
         metadata = {
             "initialized": state.initialized,
             "version": state.version,
@@ -200,13 +199,13 @@ class Shard:
         data = saved.metadata
         for name, value in self._values.items():
             value.copy_(saved.tensors[f"value/{name}"])
-        self._optimizers = self._fresh_optimizers()
-        for (_, here), optimizer in zip(self._groups, self._optimizers, strict=True):
+        self._update_rules = self._fresh_update_rules()
+        for (_, here), rule in zip(self._groups, self._update_rules, strict=True):
             for key, tensor in saved.tensors.items():
                 kind, _, rest = key.partition("/")
                 slot, _, name = rest.partition("/")
                 if kind == "optimizer" and name in here:
-                    optimizer.state[self._values[name]][slot] = tensor.clone()
+                    rule.state.setdefault(name, {})[slot] = tensor.clone()
         self._state = _Mutable(
             initialized=data["initialized"],
             version=data["version"],
@@ -230,11 +229,8 @@ class Shard:
         if not self._state.initialized:
             raise NotInitialized(f"shard {self.index} of run {self.layout.run!r} has no values: initialize it first")
 
-    def _fresh_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [
-            build_optimizer(group.optimizer, group.options, [self._values[name] for name in here])
-            for group, here in self._groups
-        ]
+    def _fresh_update_rules(self) -> list[UpdateRule]:
+        return [UpdateRule(group.optimizer, group.options) for group, _ in self._groups]
 
     def _clocks(self) -> dict[str, int]:
         return {client: sequence for client, (sequence, _) in self._state.clients.items()}
@@ -258,7 +254,7 @@ class Shard:
                 if name not in gradients:
                     continue
                 if group.accumulate == 1 and self._rules.mode != "sync":
-                    ready[name] = gradients[name]  # optimizers only read it, and it is dropped after the step
+                    ready[name] = gradients[name]  # a step only reads it
                 elif self._add(name, gradients[name]) == group.accumulate and self._rules.mode != "sync":
                     ready[name] = self._mean(name)
         return ready
@@ -276,10 +272,6 @@ class Shard:
 
     def _step(self, gradients: Mapping[str, Tensor]) -> bool:
         """Step the tensors that have a gradient; whether there were any."""
-        for (_, here), optimizer in zip(self._groups, self._optimizers, strict=True):
-            for name in here:
-                self._values[name].grad = gradients.get(name)
-            if gradients.keys() & set(here):
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+        for (_, here), rule in zip(self._groups, self._update_rules, strict=True):
+            rule.step({name: self._values[name] for name in here}, gradients)
         return bool(gradients)

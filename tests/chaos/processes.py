@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import torch
 
-from ps.optimizers import build_optimizer
 from ps.server import ShardServer
 from ps.snapshot import SnapshotFile
 from ps.store import Layout
@@ -24,9 +22,6 @@ from tests.chaos.script import PATIENCE_S, Fail, Injector, connect, pushes_of
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])
-build_optimizer(
-    "sgd", {"lr": 1.0, "momentum": 0.0}, [torch.zeros(1)]
-)  # torch imports a second's worth at the first one
 
 
 class Point(StrEnum):
