@@ -13,9 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Shape = Literal["constant", "exponential", "lognormal"]
+from cluster.options import UNITS_S
 
-UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+Shape = Literal["constant", "exponential", "lognormal"]
 
 NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
 
@@ -63,19 +63,6 @@ def child_seconds_of(text: str) -> ChildSeconds:
             " in seconds above 0, as in lognormal:3600:0.5"
         )
     return ChildSeconds(known, *numbers)
-
-
-def seconds_of(text: str) -> float:
-    """A time above 0, in seconds, as in `90s`, `15m`, `200h` or `2d`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    found = re.fullmatch(f"({NUMBER})([smhd])", text)
-    seconds = float(found[1]) * UNITS_S[found[2]] if found else 0.0
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"a time is {text!r}, but must be a number above 0 with s, m, h or d, as in 200h")
-    return seconds
 
 
 def rate_of(text: str) -> float:
