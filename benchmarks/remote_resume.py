@@ -58,7 +58,8 @@ def fill(folder: RunFolder, children: int) -> None:
         )
         if child % 8 == 0:
             db.execute(
-                "INSERT INTO batches VALUES (?, ?, '[1, 2, 3]', ?, ?, 1, '[0, 0, 0]', '{}')",
+                "INSERT INTO batches (replica, number, versions, sampled_at, learned_at, pushed, staleness, figures)"
+                " VALUES (?, ?, '[1, 2, 3]', ?, ?, 1, '[0, 0, 0]', '{}')",
                 (child % 100, child // 8, child, child),
             )
     db.execute("COMMIT")

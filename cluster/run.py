@@ -6,9 +6,11 @@ import sqlite3
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -67,11 +69,13 @@ class _Course:
         starting: the run's folder may have been made.
         begun: the search may have done something.
         ended: the end that is recorded.
+        corrupt: the snapshots that are to be set aside.
     """
 
     starting: bool = False
     begun: bool = False
     ended: str = ""
+    corrupt: Sequence[Path] = ()
 
     def interrupted(self, folder: RunFolder) -> str:
         """One sentence on what an interrupt leaves behind that was not the orderly end of the search."""
@@ -104,10 +108,12 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Cour
 
         def begin() -> None:
             course.starting, known = True, folder.ledger.exists()
-            stack.enter_context(driving(folder, config, journal.say, takeover, lambda: _check_whole(config, folder)))
+            stack.enter_context(
+                driving(folder, config, journal.say, takeover, partial(_check_whole, config, folder, course))
+            )
             course.begun = True
             takeover.interrupts(True)
-            stack.enter_context(journal.kept(folder))
+            stack.enter_context(_kept(journal, folder, course.corrupt))
             journal.event("run resumed" if known else "run started", children=config.max_children, seed=config.seed)
             stack.enter_context(telling(callbacks, folder, config, journal.say))
             journal.say(f"Run {folder.name} in {folder.place}")
@@ -138,11 +144,22 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Cour
         journal.ended(folder, read_status(folder, time.time()))
 
 
-def _check_whole(config: RunConfig, folder: RunFolder) -> None:
+def _check_whole(config: RunConfig, folder: RunFolder, course: _Course) -> None:
     """Raise `RunFolderError` if the run has lost what only the user can bring back."""
     from cluster.wholeness import check_whole
 
-    check_whole(config, folder)
+    course.corrupt = check_whole(config, folder)
+
+
+@contextmanager
+def _kept(journal: Journal, folder: RunFolder, corrupt: Sequence[Path]) -> Iterator[None]:
+    """Keep the journal, which tells of the corrupt snapshots that are set aside now."""
+    from ps.snapshot import set_aside
+
+    with journal.kept(folder):
+        for path in corrupt:
+            set_aside(path)
+        yield
 
 
 def _wait_for_writers(folder: RunFolder, say: Callable[[str], object]) -> AbstractContextManager[object]:
@@ -206,12 +223,10 @@ def _run_here(
     config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
 ) -> None:
     from cluster.local import check_locally, run_locally
-    from cluster.wholeness import set_corrupt_aside
 
     check_data(config.task)
     gpu = check_locally(config)
     begin()
-    set_corrupt_aside(config, folder)
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     try:
         ledger.begin(workers=1, versions=asdict(versions()))
@@ -226,7 +241,6 @@ def _run_on_ray(
 ) -> None:
     from cluster.distributed import cluster, run_distributed
     from cluster.inspection import check_nodes, session
-    from cluster.wholeness import set_corrupt_aside
 
     say, console = journal.say, journal.console
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
@@ -234,7 +248,6 @@ def _run_on_ray(
         if found.joined:
             check_nodes(found.nodes, config, say)
         begin()
-        set_corrupt_aside(config, folder)
         session().write(folder)
         say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")
         run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say, observe)

@@ -4,7 +4,8 @@ A start is in the ledger before the shards write a snapshot, and a batch before 
 ledger that knows no start, or a push that the ledger has no batch of, means that the ledger has lost what it had.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from cluster.config import RunConfig
 from cluster.parts import make_layout, make_parameters, make_searcher
@@ -13,66 +14,61 @@ from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import reading
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.messages import ShardState
-from ps.snapshot import SnapshotFile, set_aside
+from ps.snapshot import SnapshotFile
+
+Look = tuple[int, SnapshotFile, Mapping[Path, ShardState | CorruptSnapshot]]
+"""A shard, its files, and what they hold, the newest first."""
 
 
-def check_whole(config: RunConfig, folder: RunFolder) -> None:
-    """Changes nothing; nobody else may write into the folder meanwhile.
-
-    Raises:
-        RunFolderError: the ledger lacks what it once had, or the shards' files are not this run's.
-    """
-    pushed = _pushed(config, folder)
-    last = _last_batches(folder)
-    if last is None:
-        if folder.had_begun():
-            raise _no_ledger(folder)
-        return
-    for index, name, sequence in pushed:
-        if sequence > last.get(name, 0):
-            raise _old_ledger(folder, f"shard {index} has applied update {sequence} of {name}", last.get(name, 0))
-
-
-def set_corrupt_aside(config: RunConfig, folder: RunFolder) -> None:
-    """Take the corrupt snapshots out of the way of shards that would end for them; `cluster.corrupt_files` tells.
+def check_whole(config: RunConfig, folder: RunFolder) -> list[Path]:
+    """The corrupt snapshots that have to be set aside before shards start, which would end for them.
 
     A shard without any good one starts without values, which every start offers: replicas that it has no push of open
     all of their batches again, and push them under the same identities. Only a newest file whose predecessor is good is
     what the shard itself would do without.
 
+    Changes nothing; nobody else may write into the folder meanwhile.
+
     Raises:
-        OSError: the files cannot be moved.
+        RunFolderError: the ledger lacks what it once had, or the shards' files are not this run's.
     """
-    for file in _files(config, folder):
-        found = file.look()
-        bad = [path for path, state in found.items() if isinstance(state, CorruptSnapshot)]
-        if bad and (len(bad) == len(found) or file.path in bad):
-            for path in bad:
-                set_aside(path)
+    looks = _looks(config, folder)
+    last = _last_batches(folder)
+    if last is None and folder.had_begun():
+        raise _no_ledger(folder)
+    last = last or {}  # without a start there is no good snapshot either
+    for index, name, sequence in _pushed(looks):
+        if sequence > last.get(name, 0):
+            raise _old_ledger(folder, f"shard {index} has applied update {sequence} of {name}", last.get(name, 0))
+    return [path for _, file, found in looks for path in _in_the_way(file, found)]
 
 
-def _files(config: RunConfig, folder: RunFolder) -> Sequence[SnapshotFile]:
+def _looks(config: RunConfig, folder: RunFolder) -> Sequence[Look]:
     groups = make_parameters(config, make_searcher(config))
     if not groups:
         return ()
     layout = make_layout(config, folder.identity(config), groups)
-    return [SnapshotFile(folder.shards, layout, index) for index in range(layout.shards)]
-
-
-def _pushed(config: RunConfig, folder: RunFolder) -> list[tuple[int, str, int]]:
-    """What the good snapshots know to have been pushed: shard, client and sequence."""
+    files = [SnapshotFile(folder.shards, layout, index) for index in range(layout.shards)]
     try:
-        return [
-            (index, name, sequence)
-            for index, file in enumerate(_files(config, folder))
-            for state in file.look().values()
-            if isinstance(state, ShardState)
-            for name, (sequence, _) in state.metadata["clients"].items()
-        ]
+        return [(index, file, file.look()) for index, file in enumerate(files)]
     except WrongRun as error:
         raise RunFolderError(str(error)) from error
     except OSError as error:
         raise RunFolderError(f"the shards' files in {folder.shards} cannot be read: {error}") from error
+
+
+def _in_the_way(file: SnapshotFile, found: Mapping[Path, ShardState | CorruptSnapshot]) -> list[Path]:
+    bad = [path for path, state in found.items() if isinstance(state, CorruptSnapshot)]
+    return bad if bad and (len(bad) == len(found) or file.path in bad) else []
+
+
+def _pushed(looks: Sequence[Look]) -> Iterator[tuple[int, str, int]]:
+    """What the good snapshots know to have been pushed: shard, client and sequence."""
+    for index, _, found in looks:
+        for state in found.values():
+            if isinstance(state, ShardState):
+                for name, (sequence, _) in state.metadata["clients"].items():
+                    yield index, name, sequence
 
 
 def _last_batches(folder: RunFolder) -> dict[str, int] | None:

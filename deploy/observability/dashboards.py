@@ -67,6 +67,11 @@ def recent(name: str) -> str:
     return f"(sum by (run) (increase({metric(name)}[30m])) / on (run) {age})"
 
 
+def share_of_workers(name: str) -> str:
+    """A counter of seconds, as the part of the workers' time that it was lately."""
+    return f"{recent(name)} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)"
+
+
 def quantiles(name: str) -> list[tuple[str, str]]:
     """The median, and the two that hurt, of a histogram."""
     buckets = f"sum by (run, le) ({rate(f'{name}_bucket')})"
@@ -240,7 +245,7 @@ WORKERS = (
     stat(
         "Goodput",
         "percentunit",
-        f"{recent('child_seconds_total')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
+        share_of_workers("child_seconds_total"),
         "Training time of children that finished, of the workers' time, over the last 30 minutes.",
     ),
     stat("Replicas", "short", metric("replicas"), "Controller replicas that hand children to the workers."),
@@ -264,11 +269,11 @@ WORKERS = (
         "Of the workers' time: training of children that finished, and attempts that have ended, whatever came of them."
         " Long children come in steps.",
         (
-            f"{recent('child_seconds_total')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
+            share_of_workers("child_seconds_total"),
             "useful {{run}}",
         ),
         (
-            f"{recent('attempt_seconds_total')} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)",
+            share_of_workers("attempt_seconds_total"),
             "attempts {{run}}",
         ),
     ),

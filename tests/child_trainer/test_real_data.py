@@ -1,4 +1,3 @@
-import os
 import shutil
 import subprocess
 import sys
@@ -12,21 +11,11 @@ from child_trainer.tasks.catalogue import check_task, load_task, load_test
 from child_trainer.tasks.task import TaskError
 from child_trainer.train import train
 from tests.golden import architecture
+from tests.real_data import real
 
 RAW = Path("FashionMNIST") / "raw"
 BATCHES = Path("cifar-10-batches-py")
 SMALL = architecture(((3, 3, 24, ()), (3, 3, 24, (1,))), strides=(2, 2))
-
-
-def real(folder: str) -> Path:
-    """A folder of `NASCLUSTER_DATA`, or the test is skipped."""
-    root = os.environ.get("NASCLUSTER_DATA")
-    if not root:
-        pytest.skip(f"NASCLUSTER_DATA is not set; {folder} is looked for in the folder that it names")
-    path = Path(root) / folder
-    if not path.is_dir():
-        pytest.skip(f"{path} is missing")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import statistics
 from pathlib import Path
@@ -18,6 +17,7 @@ from child_trainer.tasks.catalogue import check_task, load_table, load_task, loa
 from child_trainer.tasks.table import Answer, Table, read_rows
 from child_trainer.tasks.task import TaskError
 from child_trainer.train import train
+from tests.real_data import real
 
 KNOWN = Architecture("feedforward", (node("a", "relu", "image"),), ("a",))
 RENAMED = Architecture("feedforward", (node("b", "relu", "image"),), ("b",))
@@ -30,13 +30,7 @@ HEAD = "arch,params,c10_valid_12,c10_test_200_v11\n"
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    root = os.environ.get("NASCLUSTER_DATA")
-    if not root:
-        pytest.skip("NASCLUSTER_DATA is not set; nasbench201 is looked for in the folder that it names")
-    path = Path(root) / "nasbench201"
-    if not path.is_dir():
-        pytest.skip(f"{path} is missing")
-    return path
+    return real("nasbench201")
 
 
 @pytest.fixture(scope="module")

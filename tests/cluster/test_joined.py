@@ -132,13 +132,15 @@ def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
 def test_a_doctor_tells_what_workers_wait_for_whose_node_has_left(cluster: Any) -> None:
     node = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.4")
     flags = ["--workers", 5, "--child-seconds", 0.5, "--max-children", 500]
-    process = nascluster("launch", "synthetic", "--name", "left", *flags, address=cluster.address)
+    process = nascluster("launch", "synthetic", "--name", "bereft", *flags, address=cluster.address)
     try:
-        wait_until("left", "SELECT 1 FROM attempts")
+        wait_until("bereft", "SELECT 1 FROM attempts")
         cluster.remove_node(node, allow_graceful=False)
         node = None
         deadline = time.monotonic() + 90
-        while "3 of the 5 workers that were asked for have a place" not in (out := doctor(cluster, "left", code=None)):
+        while "3 of the 5 workers that were asked for have a place" not in (
+            out := doctor(cluster, "bereft", code=None)
+        ):
             assert time.monotonic() < deadline, out
         assert "it is running" in out
         assert re.search(

@@ -1,6 +1,5 @@
 """Whole searches of a table in this process, without Ray: by each searcher, and with the process killed on the way."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,17 @@ from controller.searcher import Proposal
 from controller.searchers.options import EvolutionOptions
 from controller.spaces.nasbench201 import NasBench201Space
 from tests.cluster.test_local import SYNTHETIC, ledger, search
+from tests.real_data import real
 
 
 @pytest.fixture
 def config() -> RunConfig:
-    root = os.environ.get("NASCLUSTER_DATA")
-    if not root:
-        pytest.skip("NASCLUSTER_DATA is not set; nasbench201 is looked for in the folder that it names")
-    data = Path(root) / "nasbench201"
-    if not data.is_dir():
-        pytest.skip(f"{data} is missing")
     recipe = RECIPES["nasbench201"]()
     return replace(
         recipe,
         local=True,
         max_children=60,
-        task=replace(recipe.task, data=data),
+        task=replace(recipe.task, data=real("nasbench201")),
         topology=Topology(replicas=1, shards=2, children=4),
         evolution=EvolutionOptions(population=10, tournament=3),
     )

@@ -1,7 +1,6 @@
 """`nascluster compare` as a user meets it."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from cluster import cli
 from cluster.compare import command, search
 from cluster.compare.results import Result
 from tests.cluster.compare.tables import BEST, DEAREST_S, made_up
+from tests.real_data import real
 
 Nascluster = Callable[..., int]
 
@@ -205,10 +205,7 @@ def test_help_says_what_it_takes(compare: Nascluster, capfd: pytest.CaptureFixtu
 
 
 def test_the_real_table(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    root = os.environ.get("NASCLUSTER_DATA")
-    if not root or not (Path(root) / "nasbench201").is_dir():
-        pytest.skip("NASCLUSTER_DATA does not name a folder with nasbench201")
-    arguments = ["compare", "evolution", "--recipe", "nasbench201", "--data", str(Path(root) / "nasbench201")]
+    arguments = ["compare", "evolution", "--recipe", "nasbench201", "--data", str(real("nasbench201"))]
     small = ["--population", "10", "--tournament", "3", "--seeds", "5", "--budget", "12000s", "--processes", "1"]
     assert cli.run([*arguments, *small]) == 0
     assert "84.89 % validation accuracy, 94.37 % test accuracy" in capfd.readouterr().out
