@@ -57,6 +57,10 @@ class Diary:
         """Seconds of one worker in which children were trained, for good or for nothing, up to a time."""
         return sum(min(s.ended_at, until) - s.began_at for s in self.stints if s.began_at < until)
 
+    def useful_s(self, until: float) -> float:
+        """Seconds of these that became, or later become, part of outcomes."""
+        return sum(min(s.useful_s, until - s.began_at) for s in self.stints if s.began_at < until)
+
 
 @dataclass(slots=True)
 class _Training:

@@ -94,7 +94,7 @@ class NearbyLedger:
         return answer
 
 
-def simulate(config: RunConfig, conditions: Conditions, trainer: Trains | None = None) -> Course:
+def simulated(config: RunConfig, conditions: Conditions, trainer: Trains | None = None) -> Course:
     """The whole search that the configuration describes.
 
     Args:
