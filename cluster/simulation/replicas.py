@@ -19,6 +19,9 @@ from ps.store import Ack
 
 T = TypeVar("T")
 
+MOST_PAUSES = 1000
+"""Pauses without a step of the shards, after which a replica asks all the same."""
+
 Wait = Literal["children", "shards", "failed shards", "ledger", "other replicas", "own failures"]
 """What a replica waits for."""
 
@@ -105,6 +108,25 @@ class _Asked:
         return asked
 
 
+class Steps:
+    """Told of every step of the shards, for the replicas that wait until others have caught up."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.get_running_loop().create_future()
+
+    def tell(self) -> None:
+        """The shards have taken a push, or know that a replica has come to its end."""
+        self._next.set_result(None)
+        self._next = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> None:
+        """Returns where one who asks every `PAUSE_S` whether it may go on would ask after the next step."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await asyncio.wait({self._next}, timeout=MOST_PAUSES * PAUSE_S)
+        await asyncio.sleep(PAUSE_S - (loop.time() - begun) % PAUSE_S)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """What a replica is made of.
@@ -114,6 +136,7 @@ class Parts:
         evaluate: the pool's.
         ledger: the run's.
         shards: how long they take, and when they are away.
+        steps: of the shards.
         delay_s: seconds of a message.
         mtbf_s: mean seconds between two deaths of one replica, or `None` for never.
         recovery_s: seconds until it goes on.
@@ -123,6 +146,7 @@ class Parts:
     evaluate: Callable[[Assignment], Awaitable[Outcome]]
     ledger: Any
     shards: SimulatedShards
+    steps: Steps
     delay_s: float
     mtbf_s: float | None
     recovery_s: float
@@ -143,6 +167,7 @@ class ReplicaLife:
         self._loop = asyncio.get_running_loop()
         self._owed_s = 0.0  # that calls of the ledger took since the loop was last waited for
         self._next: tuple[Wait, float] | None = None
+        self._paused = False
 
     async def run(self) -> None:
         """Returns when it has come to its end."""
@@ -162,11 +187,12 @@ class ReplicaLife:
                 if death:
                     death.cancel()
                 life.cancel()
+        self._parts.steps.tell()
         self._log.ended_at = max(self._log.ended_at, self._loop.time())
 
     async def _live(self) -> None:
         parts = self._parts
-        self._owed_s, self._next = 0.0, None
+        self._owed_s, self._next, self._paused = 0.0, None, False
         evaluator = PooledEvaluator(parts.evaluate, lambda: self._owed_s + parts.delay_s, parts.delay_s)
         ledger = _Asked(parts.ledger, self._owe) if parts.delay_s else parts.ledger
         replica = parts.make(self._index, evaluator, ledger)
@@ -175,6 +201,9 @@ class ReplicaLife:
             await self._pay()
             if wait := self._asked_for():
                 await self._sleep(*wait)
+            elif self._paused:
+                self._paused = False
+                await self._timed("other replicas", parts.steps.wait())
             elif evaluator.waits:
                 await self._timed("children", evaluator.news())
         await self._pay()
@@ -193,7 +222,7 @@ class ReplicaLife:
             await self._sleep("ledger", owed_s)
 
     def _pause(self) -> None:
-        self._next = ("other replicas", PAUSE_S)
+        self._paused = True
 
     def _call(self, request: Callable[[], T]) -> Generator[None, None, T]:
         """See `cluster.replica.Calls`: there, through the shards' line, and back."""
@@ -205,6 +234,7 @@ class ReplicaLife:
         answer = request()
         if isinstance(answer, Ack):
             self._log.staleness.append(fmean(answer.staleness))
+            self._parts.steps.tell()
             yield from self._waiting("shards", shards.keep_s())
         yield from self._waiting("shards", delay_s)
         return answer

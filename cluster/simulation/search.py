@@ -23,7 +23,7 @@ from cluster.seeding import derive
 from cluster.simulated import Events, VirtualLoop
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.crew import Diary, SimulatedCrew
-from cluster.simulation.replicas import Log, Parts, ReplicaLife
+from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
 from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.stand_in import StandIn, trained
 from ps.local import LocalStore
@@ -140,6 +140,7 @@ async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | N
         evaluate=pool.evaluate,
         ledger=ledger,
         shards=shards,
+        steps=Steps(),
         delay_s=conditions.delay_s,
         mtbf_s=conditions.replica_mtbf_s,
         recovery_s=conditions.replica_recovery_s,
