@@ -1,0 +1,200 @@
+"""Whether `nascluster simulate` tells the truth, and what it takes to.
+
+    python -m benchmarks.simulator              # all parts
+    python -m benchmarks.simulator real         # real searches on Ray against what is simulated for them
+    python -m benchmarks.simulator paper        # the paper's size, with machines and shards that are lost
+    python -m benchmarks.simulator large        # 100,000 workers, with as many children in training
+
+The real searches are of 16 workers whose children sleep, with REINFORCE, so that updates are stale. They are compared
+with two simulations: of the very children, each with the seconds that it slept; and of others with times from the same
+distribution, as one would plan, means over ten seeds. Time counts from the first child's start to the last one's end.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from benchmarks.batching import BATCHINGS, Shape, rehearsed
+from child_trainer.outcome import Budget, Outcome
+from child_trainer.tasks.synthetic import SyntheticTask
+from cluster.config import RunConfig
+from cluster.evaluator import Assignment
+from cluster.options import TaskOptions, Topology
+from cluster.recipes import RECIPES, rehearsal
+from cluster.records import Batching
+from cluster.simulation.conditions import Conditions
+from cluster.simulation.results import HOUR_S, Staleness, figures, staleness_of
+from cluster.simulation.search import Course, simulated, workers_of
+from cluster.simulation.stand_in import trained
+from cluster.simulation.words import ChildSeconds
+
+SMALL = Shape(topology=Topology(replicas=4, shards=2, children=4), children=160, median_s=5.0)
+
+SIGMA = 0.5
+
+SEEDS = (1, 2)
+"""Of the real searches."""
+
+OTHERS = range(101, 111)
+"""Of those that are planned."""
+
+DELAY_S = 0.0022
+"""Of a message: 35 ms pass between a child's end and the next one's start (docs/batching.md), with 16 messages."""
+
+CHILDREN = "SELECT min(started_at), max(ended_at) FROM attempts"
+PUSHES = "SELECT staleness FROM batches WHERE pushed = 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Of one search: children an hour from the first child's start to the last one's end, and how stale pushes were."""
+
+    children_per_hour: float
+    staleness: Staleness
+
+    @classmethod
+    def of(cls, seconds: float, pushes: Sequence[float]) -> "Pace":
+        """Of the children of `SMALL`."""
+        staleness = staleness_of(pushes)
+        assert staleness is not None
+        return cls(SMALL.children / seconds * HOUR_S, staleness)
+
+
+def real(batching: Batching, seed: int) -> Pace:
+    """A search on Ray."""
+    words = ("--searcher", "reinforce", "--seed", str(seed))
+    [(first, last)], pushes = rehearsed(SMALL, batching, SIGMA, *words, queries=[CHILDREN, PUSHES])
+    return Pace.of(last - first, [fmean(json.loads(shards)) for (shards,) in pushes])
+
+
+def config(batching: Batching, seed: int) -> RunConfig:
+    """The same search as its simulation is told of it."""
+    return replace(
+        rehearsal(),
+        seed=seed,
+        max_children=SMALL.children,
+        budget=Budget(epochs=1),
+        task=TaskOptions(task="synthetic", child_seconds=SMALL.median_s, child_spread=SIGMA),
+        topology=replace(SMALL.topology, batching=batching),
+    )
+
+
+class Sleeps:
+    """Answers for the children of the real search: how long each of them slept there."""
+
+    def train(self, assignment: Assignment, **_: object) -> Outcome:
+        """See `cluster.evaluator.Trains`."""
+        task = SyntheticTask(child_seconds=SMALL.median_s, child_spread=SIGMA)
+        return trained(assignment.seed, task.seconds_of(assignment.seed))
+
+
+def same_children(batching: Batching, seed: int) -> Pace:
+    """The simulation of the very children."""
+    return _pace(simulated(config(batching, seed), Conditions(child_seconds=None, delay_s=DELAY_S), Sleeps()))
+
+
+def planned(batching: Batching, seed: int) -> Pace:
+    """The simulation of other children with times from the same distribution."""
+    times = ChildSeconds("lognormal", SMALL.median_s, SIGMA)
+    return _pace(simulated(config(batching, seed), Conditions(child_seconds=times, delay_s=DELAY_S)))
+
+
+def _pace(course: Course) -> Pace:
+    stints = course.diary.stints
+    seconds = max(s.ended_at for s in stints) - min(s.began_at for s in stints)
+    return Pace.of(seconds, course.replicas.staleness)
+
+
+def real_table() -> Iterator[str]:
+    """Markdown: real searches, and under them what is simulated for them."""
+    yield "| batching | search | children an hour | staleness, mean | p50 | p95 | max |"
+    yield "|---|---|---|---|---|---|---|"
+    for batching in BATCHINGS:
+        truth = [real(batching, seed) for seed in SEEDS]
+        yield _row(batching, f"real, {len(SEEDS)} seeds", truth, truth)
+        yield _row(batching, "simulated, the same children", [same_children(batching, s) for s in SEEDS], truth)
+        yield _row(batching, f"simulated, {len(OTHERS)} other seeds", [planned(batching, s) for s in OTHERS], truth)
+
+
+def _row(batching: Batching, name: str, found: Sequence[Pace], truth: Sequence[Pace]) -> str:
+    cells = [batching, name]
+    for measure in (
+        lambda pace: pace.children_per_hour,
+        lambda pace: pace.staleness.mean,
+        lambda pace: pace.staleness.p50,
+        lambda pace: pace.staleness.p95,
+        lambda pace: pace.staleness.max,
+    ):
+        value, right = (fmean(map(measure, paces)) for paces in (found, truth))
+        error = "" if found is truth or not right else f" ({value / right - 1:+.1%})"
+        cells.append(f"{value:,.2f}{error}")
+    return f"| {' | '.join(cells)} |"
+
+
+def timed(name: str, config: RunConfig, conditions: Conditions) -> str:
+    """A row of a table: what a simulation says, and what it took."""
+    begun, used = time.perf_counter(), time.process_time()
+    course = simulated(config, conditions)
+    took, used = time.perf_counter() - begun, time.process_time() - used
+    found = figures(config, course)
+    at_once = max(_at_once(course))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return (
+        f"| {name} | {workers_of(config):,} | {found.children:,} | {at_once:,} | {found.preemptions:,} |"
+        f" {found.seconds / HOUR_S:.1f} | {found.steady_utilisation:.1%} | {took:.0f} | {used:.0f} | {memory:.2f} |"
+    )
+
+
+def _at_once(course: Course) -> Iterator[int]:
+    """How many children were in training after each start and each end."""
+    changes = [(s.began_at, 1) for s in course.diary.stints] + [(s.ended_at, -1) for s in course.diary.stints]
+    training = 0
+    for _, change in sorted(changes):
+        training += change
+        yield training
+
+
+HEAD = (
+    "| search | workers | children | at once | preemptions | hours | utilisation | took, s | of a core, s |"
+    " peak memory, GB |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+TIMES = ChildSeconds("lognormal", HOUR_S, SIGMA)
+
+
+def paper_table() -> Iterator[str]:
+    """Markdown: the paper's search, with nothing lost and with machines and shards that are."""
+    yield HEAD
+    lost = Conditions(child_seconds=TIMES, preempted_per_s=0.05 / HOUR_S, shard_mtbf_s=200 * HOUR_S)
+    for batching in BATCHINGS:
+        paper = RECIPES["zoph2017-cifar10"]()
+        paper = replace(paper, topology=replace(paper.topology, batching=batching))
+        yield timed(f"{batching}, nothing lost", paper, Conditions(child_seconds=TIMES))
+        yield timed(f"{batching}, 0.05 preemptions an hour, shards fail", paper, lost)
+
+
+def large_table() -> Iterator[str]:
+    """Markdown: very many workers."""
+    yield HEAD
+    many = replace(RECIPES["zoph2017-cifar10"](), max_children=100_000)
+    many = replace(many, topology=replace(many.topology, replicas=12_500))
+    yield timed("12,500 replicas of 8", many, Conditions(child_seconds=TIMES))
+
+
+PARTS = {"real": real_table, "paper": paper_table, "large": large_table}
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, and print a table for each part."""
+    for part in arguments or PARTS:
+        for row in PARTS[part]():
+            print(row, flush=True)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
