@@ -16,9 +16,9 @@ from cluster.config import RunConfig
 from cluster.evaluator import Trains
 from cluster.node_data import located
 from cluster.recipes import RECIPES
+from cluster.simulation.answer import Answer, Tried, headline, help_table, lines, to_json, verdicts
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.options import SimulationOptions
-from cluster.simulation.report import Found, Tried, headline, help_table, lines, to_json, verdicts
 from cluster.simulation.results import Figures, estimate, figures
 from cluster.simulation.search import simulated, workers_of
 from cluster.simulation.variants import children_tried, variants
@@ -120,10 +120,10 @@ def _check_size(config: RunConfig, conditions: Conditions, child_s: float) -> No
         )
 
 
-def find(options: SimulationOptions, config: RunConfig, trainer: Trains | None) -> Found:
+def find(options: SimulationOptions, config: RunConfig, trainer: Trains | None) -> Answer:
     """Simulate the run, and what would help it."""
     conditions = options.conditions
-    found = Found(
+    found = Answer(
         recipe=options.recipe,
         config=config,
         times=options.child_seconds or "as the table tells",
@@ -149,7 +149,7 @@ def find(options: SimulationOptions, config: RunConfig, trainer: Trains | None) 
     )
 
 
-def show(found: Found, console: Console) -> None:
+def show(found: Answer, console: Console) -> None:
     """Print it for people."""
     print(headline(found))
     for label, text in lines(found):

@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from child_trainer.outcome import Outcome
+from cluster.compare.search import IN_MEMORY
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment, Evaluator, Trains
 from cluster.ledger import Ledger
@@ -27,8 +27,6 @@ from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
 from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.stand_in import StandIn, trained
 from ps.local import LocalStore
-
-IN_MEMORY = Path(":memory:")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

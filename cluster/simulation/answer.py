@@ -1,6 +1,6 @@
 """What a simulation found, as text and as plain data. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class Tried:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class Answer:
     """All that a simulation found.
 
     Attributes:
@@ -62,14 +62,14 @@ class Found:
         """The change that cuts what it costs most, or `None` if none does."""
         return self._best(lambda estimate: estimate.gpu_hours)
 
-    def _best(self, measure: Any) -> Tried | None:
+    def _best(self, measure: Callable[[Estimate], float]) -> Tried | None:
         if not self.tried or self.unchanged is None:
             return None
         best = min(self.tried, key=lambda tried: measure(tried.estimate))
         return best if measure(best.estimate) < (1 - LEAST_GAIN) * measure(self.unchanged) else None
 
 
-def to_json(found: Found) -> dict[str, Any]:
+def to_json(found: Answer) -> dict[str, Any]:
     """Plain data for `json.dumps`."""
     topology, price = found.config.topology, found.price
 
@@ -100,7 +100,7 @@ def to_json(found: Found) -> dict[str, Any]:
     }
 
 
-def headline(found: Found) -> str:
+def headline(found: Answer) -> str:
     """What was simulated."""
     topology, config = found.config.topology, found.config
     return (
@@ -109,20 +109,19 @@ def headline(found: Found) -> str:
     )
 
 
-def lines(found: Found) -> list[tuple[str, str]]:
+def lines(found: Answer) -> list[tuple[str, str]]:
     """What came of it, as names and texts."""
     f = found.figures
     waits = [f"{_percent(share)} for {what}" for what, share in f.waits.items() if share >= 0.00005]
-    busy = 1 - f.goodput - f.lost_hours / f.worker_hours
     stale = f.staleness
     return [
         ("time", f"{duration(f.seconds)} to {f.children:,} children, {f.children_per_hour:,.1f} an hour"),
-        ("cost", _cost(f.gpu_hours, found.price) + f" ({f.worker_hours:,.1f} worker hours)"),
+        ("cost", f"{_cost(f.gpu_hours, found.price)}, {f.worker_hours:,.1f} hours of workers"),
         (
             "workers",
             f"{_percent(f.utilisation)} busy ({_percent(f.steady_utilisation)} until the last child was begun);"
             f" goodput {_percent(f.goodput)}, training lost {_percent(f.lost_hours / f.worker_hours)},"
-            f" idle {_percent(busy)}",
+            f" idle {_percent(1 - f.utilisation)}",
         ),
         (
             "updates",
@@ -143,7 +142,7 @@ def lines(found: Found) -> list[tuple[str, str]]:
     ]
 
 
-def help_table(found: Found) -> Table:
+def help_table(found: Answer) -> Table:
     """What each change would make of the search."""
     assert found.unchanged is not None
     table = Table(title=f"What would help, estimated from {found.tried_children:,} children each", title_justify="left")
@@ -162,7 +161,7 @@ def help_table(found: Found) -> Table:
     return table
 
 
-def verdicts(found: Found) -> list[str]:
+def verdicts(found: Answer) -> list[str]:
     """Which change shortens the search most, and which cuts its cost most."""
     unchanged = found.unchanged
     if unchanged is None:
