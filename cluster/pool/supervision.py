@@ -171,7 +171,7 @@ def assign(
         waiting: who is first in line comes first.
         nodes: those that are told to go get nothing.
         living: gives the slots that may ever be free. A child that has failed at all of them waits for no other: it
-            would be passed over for ever. Called at most once, as it takes a look at the whole fleet.
+            would be passed over for ever. Called where it matters, and once, as it is a look at the whole fleet.
     """
     free = {worker.slot: None for worker in idle if worker.node not in nodes.draining}
     begun: list[Begin] = []
@@ -180,10 +180,10 @@ def assign(
     for child in waiting:
         if not free:
             break
-        if child.avoid and living and known is None:
-            known = living()
-        nowhere_else = known is not None and known <= child.avoid
-        slot = next((slot for slot in free if nowhere_else or slot not in child.avoid), None)
+        slot = next((slot for slot in free if slot not in child.avoid), None)
+        if slot is None and living:
+            known = living() if known is None else known
+            slot = next(iter(free)) if known <= child.avoid else None
         if slot is None:
             left.append(child)
         else:

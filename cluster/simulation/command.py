@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 
 import tyro
@@ -54,7 +55,7 @@ def simulate(arguments: list[str]) -> int:
     options = parse(SimulationOptions, ours, "nascluster simulate", description=DESCRIPTION, config=switches)
     config, trainer = planned(options, flags)
     console = Console(stderr=True)
-    with console.status("Simulating ...") if console.is_terminal else console:
+    with console.status("Simulating ...") if console.is_terminal else nullcontext():
         found = find(options, config, trainer)
     if options.json:
         print(json.dumps(to_json(found), indent=2))

@@ -18,6 +18,12 @@ from cluster.pool.supervision import Nodes, Rules
 from cluster.pool.tasks import WATCH_S
 from cluster.simulation.conditions import RESTART_S, Conditions
 
+MOST_LOOKED_AT = 1000
+"""Workers of a fleet that the pool looks at every `WATCH_S`; at one of n times as many every n times that.
+
+To look at 100,000 for every virtual second would take hours; a child that was preempted waits for the look.
+"""
+
 Trains = Callable[[Assignment], tuple[Outcome, float]]
 """What a child's training gives, and the seconds that it takes."""
 
@@ -112,6 +118,7 @@ class SimulatedCrew:
         self._saved: dict[int, float] = {}  # by child, the share of its training that its checkpoint has
         self._begun: set[int] = set()
         self._looks: set[float] = set()
+        self._look_s = WATCH_S * max(1, workers // MOST_LOOKED_AT)
         self._seen = asyncio.Event()
         self.diary = Diary()
         self.beat: Callable[[int, str, str | None], Awaitable[object]] | None = None
@@ -268,7 +275,7 @@ class SimulatedCrew:
 
     def _have_looked(self, after: float) -> None:
         """Have the pool look at its fleet the next time that it would after this."""
-        at = (math.floor(after / WATCH_S) + 1) * WATCH_S
+        at = (math.floor(after / self._look_s) + 1) * self._look_s
         if at not in self._looks:
             self._looks.add(at)
 

@@ -10,6 +10,9 @@ from cluster.simulation.search import Course, workers_of
 
 HOUR_S = 3600.0
 
+LEAST_STEADY = 0.05
+"""The part of a search that must lie before its last child's start to be told apart from its end."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Staleness:
@@ -76,9 +79,14 @@ class Figures:
         return (self.useful_hours + self.lost_hours) / self.worker_hours
 
     @property
+    def is_steady(self) -> bool:
+        """Whether there was a time in which there was enough to do, and not only a start and an end."""
+        return self.steady_seconds >= LEAST_STEADY * self.seconds
+
+    @property
     def steady_utilisation(self) -> float:
-        """The same until the last child was begun."""
-        return self.steady_busy_hours / self.steady_worker_hours if self.steady_worker_hours else self.utilisation
+        """The same until the last child was begun, where that is a time worth speaking of."""
+        return self.steady_busy_hours / self.steady_worker_hours if self.is_steady else self.utilisation
 
     @property
     def goodput(self) -> float:
@@ -157,7 +165,7 @@ class Estimate:
 def estimate(found: Figures, children: int) -> Estimate:
     """The same search with more children: what is more goes at the pace of before its last child was begun."""
     hours = found.seconds / HOUR_S
-    if children == found.children or not found.steady_useful_hours:
+    if children == found.children or not found.is_steady:
         return Estimate(hours=hours * children / found.children, gpu_hours=found.gpu_hours * children / found.children)
     more = (children - found.children) * found.useful_hours / found.children / found.steady_useful_hours
     gpus = found.gpu_hours / found.worker_hours

@@ -1,6 +1,7 @@
 """What a course says, from courses that are made up."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -71,3 +72,9 @@ def test_more_children_go_at_the_pace_of_before_the_end() -> None:
     assert (same.hours, same.gpu_hours) == (pytest.approx(5.0), pytest.approx(9.0))
     assert more.hours == pytest.approx(5.0 + 10 * 2 / 3 * 3)
     assert more.gpu_hours == pytest.approx(9.0 + 10 * 2 / 3 * 5.5)
+
+
+def test_a_search_of_one_batch_has_no_pace_of_its_own() -> None:
+    found = replace(figures(config(), course()), steady_seconds=1.0)
+    assert found.steady_utilisation == found.utilisation
+    assert estimate(found, 6).hours == pytest.approx(10.0)
