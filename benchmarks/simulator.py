@@ -6,21 +6,22 @@
     python -m benchmarks.simulator large        # 100,000 workers, with as many children in training
 
 The real searches are of 16 workers whose children sleep, with REINFORCE, so that updates are stale. They are compared
-with two simulations: of the very children, each with the seconds that it slept; and of others with times from the same
+with simulations of the very children, each with the seconds that it took, and of others with times from the same
 distribution, as one would plan, means over ten seeds. Time counts from the first child's start to the last one's end.
+The delay of a message is had from the real streams: what passes between two children at a worker, over the messages.
 """
 
+import itertools
 import json
 import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import fmean, median
 
 from benchmarks.batching import BATCHINGS, Shape, rehearsed
 from child_trainer.outcome import Budget, Outcome
-from child_trainer.tasks.synthetic import SyntheticTask
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment
 from cluster.options import TaskOptions, Topology
@@ -42,10 +43,11 @@ SEEDS = (1, 2)
 OTHERS = range(101, 111)
 """Of those that are planned."""
 
-DELAY_S = 0.0022
-"""Of a message: 35 ms pass between a child's end and the next one's start (docs/batching.md), with 16 messages."""
+MESSAGES = 18
+"""From a child's recorded end to the next one's recorded start at its worker, where children stream."""
 
-CHILDREN = "SELECT min(started_at), max(ended_at) FROM attempts"
+CHILDREN = "SELECT seed, seconds FROM children"
+ATTEMPTS = "SELECT slot, started_at, ended_at FROM attempts ORDER BY slot, started_at"
 PUSHES = "SELECT staleness FROM batches WHERE pushed = 1"
 
 
@@ -64,11 +66,33 @@ class Pace:
         return cls(SMALL.children / seconds * HOUR_S, staleness)
 
 
-def real(batching: Batching, seed: int) -> Pace:
-    """A search on Ray."""
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A search on Ray.
+
+    Attributes:
+        seed: the run's.
+        pace: its.
+        seconds: how long the child of each seed took there.
+        gap_s: from a child's end to the next one's start at a worker, the median.
+    """
+
+    seed: int
+    pace: Pace
+    seconds: dict[int, float]
+    gap_s: float
+
+
+def real(batching: Batching, seed: int) -> Real:
+    """Carry it out."""
     words = ("--searcher", "reinforce", "--seed", str(seed))
-    [(first, last)], pushes = rehearsed(SMALL, batching, SIGMA, *words, queries=[CHILDREN, PUSHES])
-    return Pace.of(last - first, [fmean(json.loads(shards)) for (shards,) in pushes])
+    children, attempts, pushes = rehearsed(SMALL, batching, SIGMA, *words, queries=[CHILDREN, ATTEMPTS, PUSHES])
+    begun = min(started_at for _, started_at, _ in attempts)
+    pace = Pace.of(
+        max(ended_at for *_, ended_at in attempts) - begun, [fmean(json.loads(shards)) for (shards,) in pushes]
+    )
+    pairs = [(one[2], two[1]) for one, two in itertools.pairwise(attempts) if one[0] == two[0]]
+    return Real(seed, pace, dict(children), median(started_at - ended_at for ended_at, started_at in pairs))
 
 
 def config(batching: Batching, seed: int) -> RunConfig:
@@ -83,24 +107,27 @@ def config(batching: Batching, seed: int) -> RunConfig:
     )
 
 
+@dataclass(frozen=True, slots=True)
 class Sleeps:
-    """Answers for the children of the real search: how long each of them slept there."""
+    """Answers for the children of a real search: how long each of them took there."""
+
+    seconds: dict[int, float]
 
     def train(self, assignment: Assignment, **_: object) -> Outcome:
         """See `cluster.evaluator.Trains`."""
-        task = SyntheticTask(child_seconds=SMALL.median_s, child_spread=SIGMA)
-        return trained(assignment.seed, task.seconds_of(assignment.seed))
+        return trained(assignment.seed, self.seconds[assignment.seed])
 
 
-def same_children(batching: Batching, seed: int) -> Pace:
+def same_children(batching: Batching, search: Real, delay_s: float) -> Pace:
     """The simulation of the very children."""
-    return _pace(simulated(config(batching, seed), Conditions(child_seconds=None, delay_s=DELAY_S), Sleeps()))
+    conditions = Conditions(child_seconds=None, delay_s=delay_s)
+    return _pace(simulated(config(batching, search.seed), conditions, Sleeps(search.seconds)))
 
 
-def planned(batching: Batching, seed: int) -> Pace:
+def planned(batching: Batching, seed: int, delay_s: float) -> Pace:
     """The simulation of other children with times from the same distribution."""
     times = ChildSeconds("lognormal", SMALL.median_s, SIGMA)
-    return _pace(simulated(config(batching, seed), Conditions(child_seconds=times, delay_s=DELAY_S)))
+    return _pace(simulated(config(batching, seed), Conditions(child_seconds=times, delay_s=delay_s)))
 
 
 def _pace(course: Course) -> Pace:
@@ -113,11 +140,17 @@ def real_table() -> Iterator[str]:
     """Markdown: real searches, and under them what is simulated for them."""
     yield "| batching | search | children an hour | staleness, mean | p50 | p95 | max |"
     yield "|---|---|---|---|---|---|---|"
-    for batching in BATCHINGS:
-        truth = [real(batching, seed) for seed in SEEDS]
+    delay_s = 0.0
+    for batching in reversed(BATCHINGS):  # what messages take can be told from streams
+        searches = [real(batching, seed) for seed in SEEDS]
+        delay_s = delay_s or fmean(search.gap_s for search in searches) / MESSAGES
+        truth = [search.pace for search in searches]
         yield _row(batching, f"real, {len(SEEDS)} seeds", truth, truth)
-        yield _row(batching, "simulated, the same children", [same_children(batching, s) for s in SEEDS], truth)
-        yield _row(batching, f"simulated, {len(OTHERS)} other seeds", [planned(batching, s) for s in OTHERS], truth)
+        for name, delay in (("no delay", 0.0), (f"a delay of {delay_s * 1e3:.1f} ms", delay_s)):
+            found = [same_children(batching, search, delay) for search in searches]
+            yield _row(batching, f"simulated, the same children, {name}", found, truth)
+        found = [planned(batching, seed, delay_s) for seed in OTHERS]
+        yield _row(batching, f"simulated, {len(OTHERS)} other seeds, that delay", found, truth)
 
 
 def _row(batching: Batching, name: str, found: Sequence[Pace], truth: Sequence[Pace]) -> str:
