@@ -96,11 +96,13 @@ def _both() -> list[Count]:
     """Start Ray, and call each actor from a driver of its own, as a driver counts the replies that it loses."""
     import ray
 
-    context: Any = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    from cluster.own_ray import start_ray
+
+    address = start_ray(2, print)
     counts = []
     for who in ("plain", "ours"):
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.exactly_once", who, context.address_info["address"]],
+            [sys.executable, "-m", "benchmarks.exactly_once", who, address],
             env=os.environ | {"RAY_testing_rpc_failure": FAULTS},
             text=True,
             stdout=subprocess.PIPE,

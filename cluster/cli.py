@@ -195,7 +195,7 @@ def _stop(arguments: list[str]) -> int:
             raise UsageError(f"the run {name!r} is not running: it has {status.state}")
         folder.ask_to_stop()
         try:
-            print(f"{name}: asked to stop; {status.running} children are in training", flush=True)
+            print(f"{name}: asked to stop; children in training: {status.running}", flush=True)
             while not no_wait and status.state == "running":
                 time.sleep(0.5)
                 status = _read(existing_run(storage_path, name))  # which copies it anew if the driver is elsewhere

@@ -1,7 +1,6 @@
 """A run on Ray: the topology on one page. One machine or many, started here or joined."""
 
 import functools
-import logging
 import os
 import secrets
 import time
@@ -26,6 +25,7 @@ from cluster.joining import join
 from cluster.links import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
 from cluster.metrics.observing import Observe, unobserved
 from cluster.options import Topology
+from cluster.own_ray import start_ray
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight, needs_of
 from cluster.plan import Plan, Seat, plan
@@ -80,7 +80,7 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
     """Join the cluster that `RAY_ADDRESS` names or that runs on this machine, or else start one on this machine.
 
     Raises:
-        ClusterError: if `RAY_ADDRESS` names a cluster that does not answer.
+        ClusterError: if `RAY_ADDRESS` names a cluster that does not answer, or no Ray starts here in time.
         TaskError, StorageError: if the task cannot be loaded; on a machine of our own before Ray is started.
         PlacementError: if no worker can fit; likewise.
         CredentialsError: if the cluster's token or its certificates cannot be used.
@@ -97,7 +97,7 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
         needs = needs_of(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)
         if not joined:
             say("Starting Ray on this machine ...")
-            nodes = (_start(nodes[0]),)
+            nodes = (_start(nodes[0], say),)
         _hush()
         check_credentials(os.environ, ray.util.get_node_ip_address() if joined else LOOPBACK)
         yield Cluster(nodes=nodes, needs=needs, joined=joined, can_grow=can_grow)
@@ -261,10 +261,9 @@ def _hush() -> None:
     ray_worker._worker_logs_enabled = False
 
 
-def _start(machine: Node) -> Node:
+def _start(machine: Node, say: Callable[[str], object]) -> Node:
     """Start a Ray on this machine; the node that it is then."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     make_token(os.environ, secrets.token_hex(32))
-    cores = int(machine.cores)
-    ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    start_ray(int(machine.cores), say)
     return replace(machine, id=ray.get_runtime_context().get_node_id())

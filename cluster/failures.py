@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import reading
-from cluster.texts import last_line
+from cluster.texts import counted, last_line
 
 FATES = {
     "retry": "trained again",
@@ -81,8 +81,7 @@ def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) 
     causes = Counter(failure.cause for failure in failures)
     given_up = Counter(failure.cause for failure in failures if failure.verdict == "outcome")
     children = len({failure.child_id for failure in failures})
-    attempts = "1 failed attempt" if len(failures) == 1 else f"{len(failures):,} failed attempts"
-    lines = [f"{attempts} at {'1 child' if children == 1 else f'{children:,} children'}, by cause:"]
+    lines = [f"{counted(len(failures), 'failed attempt')} at {counted(children, 'child')}, by cause:"]
     for cause, count in causes.most_common():
         fate = f"{given_up[cause]} given up" if given_up[cause] else "none given up"
         lines.append(f"  {cause:13} {count:6,}   {fate}")

@@ -20,6 +20,7 @@ from rich.text import Text
 from child_trainer.outcome import Cause, Measure
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import FIRST, Status, read_status
+from cluster.texts import noun
 
 LIVE_S = 0.5
 """Seconds between two looks at the ledger in a terminal."""
@@ -100,7 +101,7 @@ def panel(status: Status) -> RenderableType:
     bar.add_row(
         f"[bold]{escape(status.name)}[/bold]  {status.state}",
         ProgressBar(total=status.max_children, completed=status.ended, width=40),
-        f"{status.ended}/{status.max_children} children",
+        f"{status.ended}/{status.max_children} {noun(status.max_children, 'child')}",
     )
     return Group(bar, table)
 

@@ -14,6 +14,7 @@ from cluster.progress import duration, failures, metric_name, number
 from cluster.run_folder import RunFolder
 from cluster.seeding import derive
 from cluster.status import FIRST, Best, Status
+from cluster.texts import counted
 
 
 def training_command(config: RunConfig, best: Best, file: str) -> str:
@@ -78,7 +79,7 @@ def best_lines(status: Status) -> list[str]:
 def summary(status: Status, folder: RunFolder) -> str:
     """The whole closing word: the best child, what the search gained, how it ended, where everything is."""
     lines = best_lines(status)
-    if status.best is not None and status.first_metric is not None:
+    if status.best is not None and status.first_metric is not None and status.finished > 1:
         gain = status.best.metric - status.first_metric
         count = min(FIRST, status.finished)
         lines.append(f"{gain:+.4f} against the mean of the first {count} children, {number(status.first_metric)}")
@@ -86,8 +87,8 @@ def summary(status: Status, folder: RunFolder) -> str:
     why = f" ({status.message})" if status.message else ""
     lines += [
         "",
-        f"{ended} after {duration(status.seconds)}: {status.finished} children finished, {failures(status)},"
-        f" {status.updates} updates{why}",
+        f"{ended} after {duration(status.seconds)}: {counted(status.finished, 'child')} finished, {failures(status)},"
+        f" {counted(status.updates, 'update')}{why}",
         f"Everything is in {folder.place}",
     ]
     if status.state == "failed":

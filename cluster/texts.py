@@ -1,4 +1,7 @@
-"""The one line of a longer text that says what happened. Standard library only."""
+"""Words for people: the one line of a longer text that says what happened, and numbers with nouns. Standard library."""
+
+PLURALS = {"child": "children"}
+"""Of the nouns that do not take an s."""
 
 
 def first_line(text: str) -> str:
@@ -15,3 +18,13 @@ def opening(text: str) -> str:
 def last_line(text: str) -> str:
     """Where Python's tracebacks, and what is made after them, say what is wrong."""
     return text.strip().rpartition("\n")[2]
+
+
+def noun(number: int, what: str) -> str:
+    """What so many of them are called: worker for 1, workers for 2 and for none."""
+    return what if number == 1 else PLURALS.get(what, f"{what}s")
+
+
+def counted(number: int, what: str) -> str:
+    """So many of them: 1 worker, 2 workers."""
+    return f"{number:,} {noun(number, what)}"

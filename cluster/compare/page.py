@@ -12,7 +12,8 @@ from cluster.recipes import differences
 from cluster.report.charts import Line, line_chart
 from cluster.report.document import document
 from cluster.report.markup import Markup, joined, tag
-from cluster.report.scale import axis, counted, time_unit
+from cluster.report.scale import axis, time_unit
+from cluster.texts import counted
 
 STYLES = 6
 """Lines that look different, of which the next style is that of what they are held against."""

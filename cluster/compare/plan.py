@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from cluster.command_line import UsageError, known, parse_run
 from cluster.config import MOST_CHILDREN, RunConfig
 from cluster.options import UNITS_S, parse_seconds
+from cluster.texts import counted
 
 SEARCHERS = {"reinforce": "reinforce", "random": None, "evolution": "evolution", "local-search": "local_search"}
 """By name, the field of `RunConfig` that has the options of the searcher alone."""
@@ -40,7 +41,7 @@ class Limit:
     seconds: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.children:,} children" if self.seconds is None else f"{self.seconds:,.15g} s"
+        return f"{self.seconds:,.15g} s" if self.children is None else counted(self.children, "child")
 
 
 def parse_limit(text: str) -> Limit:

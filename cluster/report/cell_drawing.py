@@ -1,17 +1,18 @@
 """A recurrent cell as SVG: a tree from the next state at the top down to the input and the last state."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from child_trainer.architecture import INPUTS, Architecture
 from child_trainer.drawing import node_label
 from cluster.report.markup import Markup, pixels, tag
+from cluster.texts import counted
 
 CHARACTER, LINE, PAD = 6.4, 15.0, 8.0
 """Width of a character, height of a line, and the room around them in a box."""
 BESIDE, ABOVE, MARGIN = 10.0, 26.0, 6.0
 """Between boxes side by side, between one and what it reads, and around the whole."""
-LEAST = 0.6
+LEAST = 0.55
 """To what part of its size a drawing shrinks where there is no room for it, and no further: it can be scrolled."""
 
 
@@ -19,45 +20,48 @@ LEAST = 0.6
 class _Tree:
     """A box: its lines of text, the boxes that it reads, and the nodes that it stands for.
 
-    `shared` are boxes that it reads and that are drawn where somebody else reads them.
+    `shared` are boxes that it reads and that are drawn where somebody else reads them; `states` what it is the next
+    value of, written over its lines.
     """
 
     lines: list[str]
     names: list[str]
     reads: list["_Tree"]
     shared: list[str]
+    states: list[str] = field(default_factory=list)
     x: float = 0.0
     y: float = 0.0
 
     @property
     def width(self) -> float:
-        return max(map(len, self.lines)) * CHARACTER + 2 * PAD
+        return max(map(len, [*self.states, *self.lines])) * CHARACTER + 2 * PAD
 
     @property
     def height(self) -> float:
-        return len(self.lines) * LINE + PAD
+        return (len(self.states) + len(self.lines)) * LINE + PAD
 
 
 def cell_svg(cell: Architecture) -> Markup:
     """The cell, of which every node has readers; what two read is drawn once, and reached by a dashed line."""
     grower = _Grower(cell)
     trees = [tree for output in cell.outputs if (tree := grower.grow(output)) is not None]
-    left = MARGIN
-    for tree in trees:
-        left = _place(tree, left, MARGIN + LINE) + 3 * BESIDE
-    width = left - 3 * BESIDE + MARGIN
     boxes = [box for tree in trees for box in _boxes(tree)]
     home = {name: box for box in boxes for name in box.names}
+    named = dict(zip(("next h", "next c"), cell.outputs, strict=False))
+    for state, name in named.items():
+        home[name].states.append(state)
+    left = MARGIN
+    for tree in trees:
+        left = _place(tree, left, MARGIN) + 3 * BESIDE
+    width = left - 3 * BESIDE + MARGIN
     lines = [_wire(box, below, "wire") for box in boxes for below in box.reads]
     lines += [_wire(box, home[name], "wire again") for box in boxes for name in box.shared]
-    named = dict(zip(("next h", "next c"), cell.outputs, strict=False))
     says = "A recurrent cell: " + "; ".join(f"{state} is {' of '.join(home[n].lines)}" for state, n in named.items())
     return tag(
         "svg",
-        tag("title", f"A recurrent cell of {len(boxes)} steps"),
+        tag("title", f"A recurrent cell of {counted(len(boxes), 'step')}"),
         *lines,
         *(_draw(box) for box in boxes),
-        *(_flag(home[name], state) for state, name in named.items()),
         viewBox=f"0 0 {pixels(width)} {pixels(max(b.y + b.height for b in boxes) + MARGIN)}",
         width=width,
         style=f"min-width: {pixels(LEAST * width)}px",
@@ -73,6 +77,7 @@ class _Grower:
         self.inputs = INPUTS[cell.kind]
         readers = Counter(source for n in cell.nodes for source in n.inputs)
         readers.update(cell.outputs)
+        self.outputs = cell.outputs
         self.stops = {name for name, count in readers.items() if count > 1} | set(cell.outputs)
         self.drawn: set[str] = set()
 
@@ -97,11 +102,16 @@ class _Grower:
         below = [(source, self.grow(source)) for source in inputs]
         shared = [source for source, tree in below if tree is None]
         trees = [tree for _, tree in below if tree is not None]
-        plain = [tree for tree in trees if not tree.reads and not tree.shared and len(tree.lines) <= 2]
+        plain = [tree for tree in trees if self._is_leaf(tree)]
         if plain and len(plain) == len(below):  # leaves: what they take is said in the box itself
             lines.append(", ".join(" ".join(_brief(line) for line in tree.lines) for tree in plain))
             return _Tree(lines, names + [name for tree in plain for name in tree.names], [], [])
         return _Tree(lines, names, trees, shared)
+
+    def _is_leaf(self, tree: _Tree) -> bool:
+        """It reads no box and is no next state, which would be told of whoever reads it."""
+        is_state = any(name in self.outputs for name in tree.names)
+        return not tree.reads and not tree.shared and not is_state and len(tree.lines) <= 2
 
 
 def _brief(line: str) -> str:
@@ -135,15 +145,12 @@ def _wire(reader: _Tree, read: _Tree, kind: str) -> Markup:
 
 def _draw(box: _Tree) -> Markup:
     middle = box.x + box.width / 2
+    lines = [(state, "state") for state in box.states] + [(line, "layer-label") for line in box.lines]
     return tag(
         "g",
         tag("rect", x=box.x, y=box.y, width=box.width, height=box.height, rx=5.0, class_="layer step"),
         *(
-            tag("text", line, x=middle, y=box.y + PAD / 2 + (i + 0.75) * LINE, class_="layer-label middle")
-            for i, line in enumerate(box.lines)
+            tag("text", line, x=middle, y=box.y + PAD / 2 + (i + 0.75) * LINE, class_=f"{kind} middle")
+            for i, (line, kind) in enumerate(lines)
         ),
     )
-
-
-def _flag(box: _Tree, state: str) -> Markup:
-    return tag("text", state, x=box.x + 2, y=box.y - 3, class_="state")

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from cluster.report.markup import Markup, joined, pixels, tag, text
 from cluster.report.scale import Axis, short
+from cluster.texts import counted
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 10, 42
@@ -106,7 +107,7 @@ def cells(counts: Mapping[tuple[int, int], int], x: Axis, y: Axis, grid: tuple[P
     return [
         tag(
             "rect",
-            tag("title", f"{count:,} children"),
+            tag("title", counted(count, "child")),
             x=x0 + column * width,
             y=y0 - (row + 1) * height,
             width=width,
@@ -223,11 +224,12 @@ def _spread(line: Line, x: Axis, y: Axis) -> Markup:
 
 def _curve(line: Line, x: Axis, y: Axis) -> Markup:
     points = [(_x(x, at), _y(y, value)) for at, value in line.points]
+    if len(points) == 1:  # smaller from style to style, so that of two in one place both are seen
+        radius = max(2.5, 6.0 - 1.5 * line.style)
+        return tag("circle", cx=points[0][0], cy=points[0][1], r=radius, class_=f"point s{line.style}")
     path = [f"M{pixels(points[0][0])} {pixels(points[0][1])}"]
     for (_, _), (right, up) in pairwise(points):
         path.append(f"H{pixels(right)}V{pixels(up)}" if line.steps else f"L{pixels(right)} {pixels(up)}")
-    if len(points) == 1:  # a path without length is not to be seen
-        path.append("h0.01")
     return tag("path", d="".join(path), class_=f"curve s{line.style}")
 
 

@@ -35,18 +35,20 @@ def checklist(facts: Facts) -> dict[str, tuple[Item, ...]]:
 
 def _code(facts: Facts) -> tuple[Item, ...]:
     config = facts.config
+    digest = facts.version("code")
+    version = f"of the code `{digest}`; say where that can be had" if digest else "of a version that is yours to tell"
     return (
         Item("Code of the training pipeline that evaluates the final architectures", "open", _FINAL),
         Item("Hyperparameters and seeds of that final evaluation", "open", _FINAL),
         Item(
             "Code of the search space",
             "partly",
-            f"It is nascluster's {config.space} space with the options above; say which version of the code you used.",
+            f"It is nascluster's {config.space} space with the options above, {version}.",
         ),
         Item(
             "Code of the method",
             "partly",
-            f"It is nascluster's {config.searcher} searcher; say which version of the code you used.",
+            f"It is nascluster's {config.searcher} searcher, {version}.",
         ),
         Item(
             "Hyperparameters and seeds of the method",
@@ -63,6 +65,7 @@ def _comparing(facts: Facts) -> tuple[Item, ...]:
     other = facts.other
     compared = f"the run {other.name!r} ({other.searcher})" if other else ""
     task = facts.config.task.task
+    times = "worker time" if not facts.gpus_per_child else "both worker time and GPU-hours"
     return (
         Item(
             "The same benchmark for all methods: data and split, search space, training code and its hyperparameters",
@@ -76,7 +79,7 @@ def _comparing(facts: Facts) -> tuple[Item, ...]:
         ),
         Item("Ablation studies", "open", "They take runs that differ in one option."),
         Item("The same evaluation protocol for all methods", "partly" if other else "open", compared or _ALONE),
-        Item("Performance over time", "yes", "Plotted against children, wall time and worker time."),
+        Item("Performance over time", "yes", f"Plotted against children, wall time and {times}."),
         _random_search(facts, compared),
         Item("Several runs, and their seeds", "open", f"This is one run, of seed {facts.config.seed}."),
         Item(

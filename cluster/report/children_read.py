@@ -106,7 +106,17 @@ def read_progress(db: sqlite3.Connection, name: str, config: RunConfig, window: 
         best=tuple(thinned(best, MOST_PLACES)),
         rewards=tuple(rewards),
         window=window,
+        gpus_per_child=_gpus_per_child(db, config),
     )
+
+
+def _gpus_per_child(db: sqlite3.Connection, config: RunConfig) -> float | None:
+    """What was left to the machine (1 where it has a GPU) is told by what outcomes say of a GPU's memory."""
+    if config.topology.gpus_per_child is not None:
+        return config.topology.gpus_per_child
+    used = "SELECT json_extract(outcome, '$.gpu_bytes') IS NOT NULL AS used FROM children WHERE state = 'finished'"
+    row = db.execute(f"{used} ORDER BY used DESC LIMIT 1").fetchone()
+    return None if row is None else float(row[0])
 
 
 def read_cloud(db: sqlite3.Connection, cost: str, measure: Measure) -> Cloud | None:

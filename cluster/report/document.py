@@ -7,6 +7,11 @@ from cluster.report.markup import Markup, tag
 from cluster.report.style import REFRESH_S, SCRIPT, STYLE
 
 
+def section(name: str, title: str, *content: str) -> Markup:
+    """One section of the page, with what the table of contents jumps to."""
+    return tag("section", tag("h2", title), *content, id=name)
+
+
 def document(title: str, *content: str, refreshed: bool = False) -> str:
     """The page with this in it.
 

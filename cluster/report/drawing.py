@@ -6,6 +6,7 @@ from child_trainer.architecture import Architecture
 from child_trainer.drawing import Row, layer_rows
 from cluster.report.cell_drawing import cell_svg
 from cluster.report.markup import Markup, pixels, tag
+from cluster.texts import counted
 
 BOX_HEIGHT, GAP = 24.0, 14.0
 STEP = BOX_HEIGHT + GAP
@@ -13,17 +14,26 @@ ARC_STEP = 11.0
 """How much further out an arc goes for each layer that it skips, up to `MOST_ARC`."""
 MOST_ARC = 150.0
 MARGIN = 6.0
-INDENT, CHARACTER = 32.0, 6.6
+INDENT, CHARACTER = 37.0, 6.6
 """Of a label from the left of its box, which has room for the number, and the width of a character."""
 LONGEST = 44
 """Characters of a label."""
 
 
+MOST_LAYERS = 24
+"""Of a network that is drawn whole."""
+FIRST_LAYERS, LAST_LAYERS = 14, 6
+"""What is drawn of a deeper one."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Box:
+    """One box: the number of a layer, its text, the numbers of what it reads, and its place (`reads` as places)."""
+
     number: str
     label: str
     reads: tuple[int, ...]
+    sources: tuple[int, ...]
 
 
 def architecture_svg(architecture: Architecture) -> Markup:
@@ -33,20 +43,25 @@ def architecture_svg(architecture: Architecture) -> Markup:
 
 
 def _network_svg(rows: list[Row]) -> Markup:
-    boxes = [_Box("", "image", ()), *(_Box(row.number, row.label, row.reads) for row in rows)]
-    skips = [(source, index) for index, box in enumerate(boxes) for source in box.reads if source < index - 1]
+    boxes = _boxes(rows)
+    skips = [(source, index) for index, box in enumerate(boxes) for source in box.sources if source < index - 1]
+    layers, joins = len(rows) - 1, sum(source < index - 1 for index, row in enumerate(rows, 1) for source in row.reads)
+    what = f"A network of {counted(layers, 'layer')} with {counted(joins, 'skip connection')}"
     farthest = max((index - source for source, index in skips), default=0)
     box_width = INDENT + CHARACTER * max(16, *(len(_fitting(box.label)) for box in boxes))
     width = 2 * MARGIN + box_width + (_reach(farthest) * 0.75 + 4 if skips else 0)
     height = 2 * MARGIN + len(boxes) * STEP - GAP
-    arcs = [_arc(source, index, box_width) for source, index in sorted(skips, key=lambda skip: skip[0] - skip[1])]
-    straight = [_straight(index, box_width) for index, box in enumerate(boxes) if index - 1 in box.reads]
-    says = f"A network of {len(rows) - 1} layers with {len(skips)} skip connections: " + "; ".join(
-        f"{box.number or 'classifier'} {box.label if box.number else ''} reads {_names(box.reads)}" for box in boxes[1:]
+    arcs = [
+        _arc(boxes, source, index, box_width) for source, index in sorted(skips, key=lambda skip: skip[0] - skip[1])
+    ]
+    straight = [_straight(index, box_width) for index, box in enumerate(boxes) if index - 1 in box.sources]
+    told = (
+        f"{box.number} {box.label} reads {_names(box.reads)}".strip() if box.reads else box.label for box in boxes[1:]
     )
+    says = f"{what}: {'; '.join(told)}"
     return tag(
         "svg",
-        tag("title", f"A network of {len(rows) - 1} layers with {len(skips)} skip connections"),
+        tag("title", what),
         *straight,
         *arcs,
         *(_box(index, box, box_width) for index, box in enumerate(boxes)),
@@ -58,6 +73,24 @@ def _network_svg(rows: list[Row]) -> Markup:
     )
 
 
+def _boxes(rows: list[Row]) -> list[_Box]:
+    """The image and a box for each row; of a very deep network the middle is one box, which stands for all in it."""
+    layers = len(rows) - 1
+    hidden = range(0) if layers <= MOST_LAYERS else range(FIRST_LAYERS + 1, layers - LAST_LAYERS + 1)
+
+    def place(number: int) -> int:
+        return number if number < hidden.start or not hidden else max(hidden.start, number - len(hidden) + 1)
+
+    boxes = [_Box("", "image", (), ())]
+    for index, row in enumerate(rows, start=1):
+        if index not in hidden:
+            boxes.append(_Box(row.number, row.label, row.reads, tuple(sorted({place(source) for source in row.reads}))))
+        elif index == hidden.start:
+            read = {place(source) for within in hidden for source in rows[within - 1].reads} - {index}
+            boxes.append(_Box("", f"{counted(len(hidden), 'layer')} more", (), tuple(sorted(read))))
+    return boxes
+
+
 def _names(reads: tuple[int, ...]) -> str:
     return ", ".join("image" if source == 0 else str(source) for source in reads)
 
@@ -67,8 +100,7 @@ def _top(index: int) -> float:
 
 
 def _box(index: int, box: _Box, width: float) -> Markup:
-    ends = box.label in ("image", "classifier") and not box.number
-    kind = "end" if ends else box.label.split(",")[0].split()[0].replace("_", "-")
+    kind = "end" if not box.number else box.label.split(",")[0].split()[0].replace("_", "-")
     middle = _top(index) + BOX_HEIGHT / 2 + 4
     body = tag("rect", x=MARGIN, y=_top(index), width=width, height=BOX_HEIGHT, rx=5.0, class_=f"layer {kind}")
     number = tag("text", box.number, x=MARGIN + 8, y=middle, class_="layer-number") if box.number else ""
@@ -85,14 +117,18 @@ def _straight(index: int, width: float) -> Markup:
     return tag("path", d=f"M{pixels(middle)} {pixels(_top(index) - GAP)}V{pixels(_top(index))}", class_="wire")
 
 
+def _named(box: _Box) -> str:
+    return box.number or box.label
+
+
 def _reach(layers: int) -> float:
     return min(MOST_ARC, 16 + ARC_STEP * layers)
 
 
-def _arc(source: int, index: int, width: float) -> Markup:
+def _arc(boxes: list[_Box], source: int, index: int, width: float) -> Markup:
     """From the lower half of one layer's right side to the upper half of another's."""
     right, out = MARGIN + width, _reach(index - source)
     start, end = _top(source) + BOX_HEIGHT * 0.7, _top(index) + BOX_HEIGHT * 0.3
     bend = f"C{pixels(right + out)} {pixels(start)} {pixels(right + out)} {pixels(end)}"
     path = f"M{pixels(right)} {pixels(start)}{bend} {pixels(right)} {pixels(end)}"
-    return tag("path", tag("title", f"{index} reads {source or 'image'}"), d=path, class_="skip")
+    return tag("path", tag("title", f"{_named(boxes[index])} reads {_named(boxes[source])}"), d=path, class_="skip")

@@ -34,6 +34,7 @@ class Progress:
         best: each place at which the best metric so far got better, and the last place.
         rewards: the mean reward of the last `window` children.
         window: how many these are.
+        gpus_per_child: as configured, or else as the children that finished had them; `None` before one has.
         unlike: of a run beside another one, what they differ in that a comparison of searchers needs equal.
     """
 
@@ -42,6 +43,7 @@ class Progress:
     best: tuple[Place, ...]
     rewards: tuple[Place, ...]
     window: int
+    gpus_per_child: float | None
     unlike: tuple[str, ...] = ()
 
 
@@ -159,7 +161,6 @@ class Facts:
         preferences: what was sampled at each decision.
         troubles, work: what failed; what the workers did.
         versions: of the programs that its driver ran, by their names, each set of them once, in order.
-        gpus_per_child: as configured, or else as the children that finished had them; `None` before one has.
     """
 
     status: Status
@@ -176,7 +177,11 @@ class Facts:
     troubles: Troubles
     work: Work
     versions: tuple[Mapping[str, str], ...]
-    gpus_per_child: float | None
+
+    @property
+    def gpus_per_child(self) -> float | None:
+        """Those of this run."""
+        return self.progress.gpus_per_child
 
     @property
     def gpu_seconds(self) -> float | None:
@@ -188,3 +193,7 @@ class Facts:
         """Share of the workers' time in which they trained, at the number that the last start had."""
         available = self.status.workers * self.status.seconds
         return min(1.0, self.work.seconds / available) if available else None
+
+    def version(self, program: str) -> str:
+        """What of a program was used, in order where a resume had another."""
+        return ", then ".join(dict.fromkeys(start.get(program, "unknown") for start in self.versions))

@@ -2,7 +2,9 @@
 
 from cluster.report.document import document
 from cluster.report.facts import Facts
+from cluster.report.headline import headline
 from cluster.report.markup import tag
+from cluster.report.progress_section import progress_section
 from cluster.report.run_sections import (
     checklist_section,
     configuration_section,
@@ -10,7 +12,7 @@ from cluster.report.run_sections import (
     trouble_section,
     work_section,
 )
-from cluster.report.search_sections import best_section, cost_section, headline, preference_section, progress_section
+from cluster.report.search_sections import best_section, cost_section, preference_section
 
 CONTENTS = {
     "best": "Architectures",

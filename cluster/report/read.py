@@ -114,17 +114,7 @@ def _facts(
         troubles=_troubles(db, status),
         work=_work(db, zero, now if status.state == "running" else None),
         versions=_versions(db),
-        gpus_per_child=_gpus_per_child(db, config),
     )
-
-
-def _gpus_per_child(db: sqlite3.Connection, config: RunConfig) -> float | None:
-    """What was left to the machine (1 where it has a GPU) is told by what outcomes say of a GPU's memory."""
-    if config.topology.gpus_per_child is not None:
-        return config.topology.gpus_per_child
-    used = "SELECT json_extract(outcome, '$.gpu_bytes') IS NOT NULL AS used FROM children WHERE state = 'finished'"
-    row = db.execute(f"{used} ORDER BY used DESC LIMIT 1").fetchone()
-    return None if row is None else float(row[0])
 
 
 def _versions(db: sqlite3.Connection) -> tuple[dict[str, str], ...]:

@@ -9,10 +9,11 @@ from cluster.progress import duration
 from cluster.recipes import differences
 from cluster.report.charts import Line, area_chart, bars, line_chart, nothing
 from cluster.report.checklist import checklist
+from cluster.report.document import section
 from cluster.report.facts import Facts, Learned
 from cluster.report.markup import Markup, joined, prose, tag
-from cluster.report.scale import axis, counted, time_unit, wait_unit
-from cluster.report.search_sections import section
+from cluster.report.scale import axis, time_unit, wait_unit
+from cluster.texts import counted
 
 VERDICTS = {
     "outcome": "gave the outcome, good or bad",
@@ -61,7 +62,7 @@ def shard_section(facts: Facts) -> Markup:
     status = facts.status
     parts = ", ".join(counted(*part) for part in ((status.shards, "shard"), (status.replicas, "replica")))
     note = (
-        f"{parts}, {facts.config.topology.consistency}: {status.updates:,} updates, in"
+        f"{parts}, {facts.config.topology.consistency}: {counted(status.updates, 'update')}, in"
         f" {counted(len(facts.learned), 'slice')} by the order in which they were applied."
     )
     charts = (
@@ -100,7 +101,10 @@ Reader = Callable[[Learned], float | None]
 
 
 def _over_time(facts: Facts, title: str, label: str | None, curves: tuple[tuple[str, Reader], ...]) -> Markup:
-    """A chart with a line for each reader; without a label, what they read are seconds."""
+    """A chart with a line for each reader; without a label, what they read are seconds.
+
+    Where slices hold a single update the two of them are one, and are said to be.
+    """
     unit, name = time_unit(facts.learned[-1].seconds)
     read_all = [value for _, read in curves for batch in facts.learned if (value := read(batch)) is not None]
     of_value, label = wait_unit(max(read_all, default=0.0)) if label is None else (1.0, label)
@@ -119,8 +123,12 @@ def _over_time(facts: Facts, title: str, label: str | None, curves: tuple[tuple[
     found = [point for line in lines for point in line.points]
     if not found:
         return nothing(title, "The ledger has none of it.")
+    note = ""
+    if all(line.points == lines[-1].points for line in lines):
+        note = f"{' and '.join(line.name for line in lines)} are the same.".capitalize()
+        lines = lines[-1:]
     x = axis(f"{name} since the first child", [at for at, _ in found], zero=True)
-    return line_chart(title, x, axis(label, [value for _, value in found], zero=True), lines)
+    return line_chart(title, x, axis(label, [value for _, value in found], zero=True), lines, note)
 
 
 def work_section(facts: Facts) -> Markup:
@@ -140,7 +148,7 @@ def work_section(facts: Facts) -> Markup:
     lost = work.seconds - work.useful
     rows = [
         ("Time of the run", f"{duration(facts.status.seconds)}, without pauses"),
-        ("Worker time", f"{_hours(work.seconds)} in {work.attempts:,} attempts"),
+        ("Worker time", f"{_hours(work.seconds)} in {counted(work.attempts, 'attempt')}"),
         ("of it gave a metric", _hours(work.useful)),
         ("of it gave none", f"{_hours(max(0.0, lost))}: failed, given up, lost, or in training now"),
         ("GPU time", _gpu_time(facts)),
@@ -153,7 +161,10 @@ def work_section(facts: Facts) -> Markup:
 def _gpu_time(facts: Facts) -> str:
     if facts.gpus_per_child is None:
         return "not known before a child has finished"
-    return f"{_hours(facts.gpu_seconds)} at {facts.gpus_per_child:g} GPUs a child"
+    if not facts.gpus_per_child:
+        return "none: children have no GPU"
+    noun = "GPU" if facts.gpus_per_child == 1 else "GPUs"
+    return f"{_hours(facts.gpu_seconds)} at {facts.gpus_per_child:g} {noun} a child"
 
 
 def _hours(seconds: float | None) -> str:
@@ -177,13 +188,9 @@ def configuration_section(facts: Facts) -> Markup:
 
 
 def _versions(facts: Facts) -> dict[str, str]:
-    """What each program's versions were, in the order in which they were used."""
     if not facts.versions:
         return {"versions": "not in the ledger, which an earlier nascluster has begun"}
-    return {
-        label: ", then ".join(dict.fromkeys(start.get(name, "unknown") for start in facts.versions))
-        for name, label in NAMES.items()
-    }
+    return {label: facts.version(name) for name, label in NAMES.items()}
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,11 +71,6 @@ def short(value: float) -> str:
     return _digits(value)
 
 
-def counted(number: int, what: str) -> str:
-    """So many of them: 1 worker, 2 workers."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
-
-
 def _digits(value: float) -> str:
     text = f"{value:.3g}"
     return f"{value:.0f}" if "e+" in text else text

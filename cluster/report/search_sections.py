@@ -1,31 +1,19 @@
-"""What a search found: headline, best architectures, progress, preferences, and children by cost."""
+"""What a search found: the best architectures, preferences, and children by cost."""
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 
-from cluster.progress import duration, failures, metric_name, number
-from cluster.report.charts import (
-    Dot,
-    Line,
-    area_chart,
-    band_style,
-    bands,
-    cells,
-    cloud_chart,
-    dots,
-    legend,
-    line_chart,
-    nothing,
-    strips,
-)
+from cluster.progress import duration, metric_name, number
+from cluster.report.charts import Dot, band_style, bands, cells, cloud_chart, dots, legend, strips
+from cluster.report.document import section
 from cluster.report.drawing import architecture_svg
-from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Facts, Place, Progress
-from cluster.report.markup import Markup, joined, tag
+from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Facts
+from cluster.report.markup import Markup, tag
 from cluster.report.preferences import Preference
-from cluster.report.scale import axis, counted, short, time_unit
-from cluster.status import FIRST, Best
+from cluster.report.scale import axis, short
+from cluster.status import Best
 from cluster.summary import name_of, training_command
+from cluster.texts import counted
 
 MOST_PLACES = 40
 """Decisions of one kind that are drawn."""
@@ -36,81 +24,10 @@ COST_LABELS = {
     "seconds": "seconds of training",
 }
 
+NETWORK_LEAD = "Lines and arcs lead down to the layer that reads."
+CELL_LEAD = "Lines lead up to the step that reads; dashed ones come from what another step reads, too."
+
 SHORT_LABELS = {"flops": "FLOPs"}
-
-
-def section(name: str, title: str, *content: str) -> Markup:
-    """One section of the page, with what the table of contents jumps to."""
-    return tag("section", tag("h2", title), *content, id=name)
-
-
-def headline(facts: Facts) -> Markup:
-    """The run's name and state, and its figures."""
-    status = facts.status
-    when = datetime.fromtimestamp(facts.now, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    mood = "failed" if status.state == "finished" and not status.finished else status.state
-    message = [tag("p", status.message)] if status.message else []
-    return joined(
-        [
-            tag("h1", status.name, tag("span", status.state, class_=f"badge {mood}")),
-            tag(
-                "p", f"{_searched(facts)} As of {when}; everything is in ", tag("code", facts.place), ".", class_="soft"
-            ),
-            *message,
-            tag("div", *(_tile(*tile) for tile in _tiles(facts)), class_="tiles"),
-        ]
-    )
-
-
-def _searched(facts: Facts) -> str:
-    config = facts.config
-    return f"A search by {config.searcher} in the {config.space} space, on {config.task.task}, seed {config.seed}."
-
-
-def _tile(value: str, what: str) -> Markup:
-    return tag("div", tag("b", value), tag("span", what), class_="tile")
-
-
-def _tiles(facts: Facts) -> list[tuple[str, str]]:
-    status, work = facts.status, facts.work
-    left = f"; about {duration(status.seconds_left)} left" if status.state == "running" and status.pace else ""
-    best, gain = status.best, ""
-    if best is not None and status.first_metric is not None:
-        first = min(FIRST, status.finished)
-        gain = f", {best.metric - status.first_metric:+.4f} against the mean of the first {first}"
-    found = [
-        (f"{status.ended:,} of {status.max_children:,}", f"children ended; {status.running:,} in training"),
-        (
-            number(best and best.metric),
-            f"best {metric_name(facts.config.measure)}" + (f" (child {best.child_id}{gain})" if best else ""),
-        ),
-        (number(status.recent_reward), f"mean reward of the last {FIRST}; {number(status.mean_reward)} of all"),
-        (duration(status.seconds), f"running, without pauses{left}"),
-        (
-            duration(work.seconds),
-            f"of worker time in {work.attempts:,} attempts; {_percent(_useful(facts))} gave a metric",
-        ),
-        (f"{status.failed:,}", f"children {failures(status).partition(' ')[2]}"),
-        (f"{status.updates:,}", "updates" + _stale(facts)),
-        (f"{facts.distinct:,}", f"different architectures among {status.sampled:,} sampled"),
-        (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
-    ]
-    if facts.gpu_seconds:
-        found.append((f"{facts.gpu_seconds / 3600:,.2f}", "GPU-hours, failed attempts included"))
-    return found
-
-
-def _useful(facts: Facts) -> float | None:
-    return facts.work.useful / facts.work.seconds if facts.work.seconds else None
-
-
-def _stale(facts: Facts) -> str:
-    found = facts.status.staleness
-    return f"; staleness {found[0]:.1f} on average, {found[1]} at most" if found else ""
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def best_section(facts: Facts) -> Markup:
@@ -118,7 +35,8 @@ def best_section(facts: Facts) -> Markup:
     if not facts.best:
         return section("best", "The best architectures", tag("p", "No child has finished.", class_="open"))
     cards = [_card(facts, best, place) for place, best in enumerate(facts.best, start=1)]
-    note = "Each is the best child of its architecture. Lines and arcs lead down to the layer that reads."
+    lead = CELL_LEAD if facts.config.search_space.kind == "recurrent" else NETWORK_LEAD
+    note = f"Each is the best child of its architecture. {lead}"
     return section(
         "best", "The best architectures", tag("p", note, class_="soft"), tag("div", *cards, class_="champions")
     )
@@ -156,68 +74,6 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
     )
 
 
-def progress_section(facts: Facts) -> Markup:
-    """Best so far and mean reward, against children and two kinds of time; the policy's entropy."""
-    if not facts.progress.best:
-        return section("progress", "Progress", tag("p", "No child has finished.", class_="open"))
-    runs = [facts.progress, *([facts.other] if facts.other else [])]
-    scales = _scales(facts)
-    note = f"The reward is the mean of the last {facts.progress.window} children that ended."
-    if facts.other:
-        note += f" Beside it: {facts.other.name} ({facts.other.searcher})."
-    places = [place for run in runs for place in (*run.best, *run.rewards)]
-    wall, wall_unit = time_unit(max(place.seconds for place in places))
-    work, work_unit = time_unit(max(place.work for place in places))
-    charts: list[Markup] = []
-    for title, label, at in (
-        ("Against children", "children that ended", lambda place: place.children),
-        ("Against wall time", f"{wall_unit} since the first child", lambda place: place.seconds / wall),
-        ("Against worker time", f"{work_unit} of all workers together", lambda place: place.work / work),
-    ):
-        x = axis(label, [at(place) for place in places], zero=True, whole=title == "Against children")
-        pairs = [_lines(facts, run, at) for run in runs]
-        for scale, members in scales:
-            lines = [pair[member] for pair in pairs for member in members]
-            y = axis(scale, [value for line in lines for _, value in line.points])
-            named = title if len(scales) == 1 else f"{title}: {scale}"
-            charts.append(line_chart(named, x, y, lines))
-    charts.append(_entropy_chart(facts))
-    return section("progress", "Progress", tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
-
-
-def _scales(facts: Facts) -> list[tuple[str, tuple[int, ...]]]:
-    """For each scale its label and which of the two `_lines` share it: an accuracy and its reward do."""
-    name = metric_name(facts.config.measure)
-    return [(name, (0,)), ("reward", (1,))] if facts.config.measure.lower_is_better else [(f"{name}, reward", (0, 1))]
-
-
-def _lines(facts: Facts, run: Progress, at: Callable[[Place], float]) -> tuple[Line, Line]:
-    mine = run is facts.progress
-    name = "" if mine else f", {run.name}"
-
-    def points(places: Sequence[Place]) -> list[tuple[float, float]]:
-        return [(at(place), place.value) for place in places]
-
-    return (
-        Line(name=f"best so far{name}", points=points(run.best), style=0 if mine else 1, steps=True),
-        Line(name=f"mean reward{name}", points=points(run.rewards), style=2 if mine else 3),
-    )
-
-
-def _entropy_chart(facts: Facts) -> Markup:
-    found = [(batch.seconds, batch.entropy) for batch in facts.learned if batch.entropy is not None]
-    title = "Entropy of the policy"
-    if not found:
-        return nothing(title, "The searcher has told of none.")
-    unit, name = time_unit(max(seconds for seconds, _ in found))
-    points = [(seconds / unit, value) for seconds, value in found]
-    x = axis(f"{name} since the first child", [at for at, _ in points], zero=True)
-    y = axis("nats for an architecture", [value for _, value in points], zero=True)
-    return area_chart(
-        title, x, y, points, "It grows with the depth of the networks; near zero the same is sampled again and again."
-    )
-
-
 def preference_section(facts: Facts) -> Markup:
     """What was sampled at each decision, over the search."""
     title = "What the policy came to prefer"
@@ -250,8 +106,8 @@ def _kind(found: Sequence[Preference], *, recurrent: bool) -> Markup:
     where = _node if recurrent else _layer
     smalls = [draw(where(p), p.options, p.shares) for p in found[:MOST_PLACES]]
     rest = len(found) - len(smalls)
-    places = "nodes" if recurrent else "layers"
-    more = [tag("p", f"{rest} deeper {places} are not drawn.", class_="open")] if rest else []
+    place = "node" if recurrent else "layer"
+    more = [tag("p", f"Not drawn: {counted(rest, f'deeper {place}')}.", class_="open")] if rest else []
     return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *more, class_="kind")
 
 
@@ -284,7 +140,7 @@ def _cloud(facts: Facts, cloud: Cloud) -> Markup:
         shown = dots([_dot(child, label) for child in cloud.children], x, y)
     else:
         shown = cells(cloud.cells, x, y, (cloud.lowest, cloud.highest, COLUMNS, ROWS))
-    note = f"{cloud.count:,} children" + ("" if cloud.children else ", counted in cells: the stronger, the more")
+    note = counted(cloud.count, "child") + ("" if cloud.children else ", counted in cells: the stronger, the more")
     return cloud_chart(
         f"By {SHORT_LABELS.get(cloud.cost, cloud.cost)}",
         x,

@@ -72,6 +72,7 @@ svg .curve.s1 { stroke-dasharray: 6 4; }
 svg .curve.s3 { stroke-dasharray: 2 4; }
 svg .curve.s5 { stroke-dasharray: 10 3 2 3; }
 svg .curve.s6 { stroke-width: 1; }
+svg .point { fill: var(--fill); }
 svg .spread { fill: var(--fill); opacity: .16; stroke: none; }
 svg .area { fill: var(--s0); opacity: .75; }
 svg .dot { fill: var(--s0); opacity: .45; }
@@ -108,7 +109,7 @@ svg .layer.end { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 svg .layer.max-pool, svg .layer.avg-pool, svg .layer.global-avg-pool, svg .layer.batch-norm,
 svg .layer.local-contrast-norm { fill: var(--other); stroke: var(--other-edge); }
 svg .layer-number { fill: var(--soft); }
-svg .state { fill: var(--s1); font-weight: 600; stroke: var(--card); stroke-width: 4px; paint-order: stroke; }
+svg .state { fill: var(--s1); font-weight: 600; }
 svg .wire { stroke: var(--soft); fill: none; stroke-width: 1.5; }
 svg .wire.again { stroke-dasharray: 4 3; stroke: var(--s1); }
 svg .skip { stroke: var(--s1); fill: none; stroke-width: 1.3; opacity: .6; }
@@ -134,13 +135,20 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
   main { max-width: none; padding: 0; }
   nav, .picture .hint { display: none; }
   svg.cell { min-width: 0 !important; }
+  .tiles { grid-template-columns: repeat(5, 1fr); gap: 6px; }
+  .tile { padding: 5px 8px; }
+  .tile b { font-size: 15px; }
+  .tile span { font-size: 9.5px; }
   .charts, .champions { grid-template-columns: 1fr 1fr; }
   .smalls { grid-template-columns: repeat(7, 1fr); gap: 6px; }
   .small svg { max-height: 52px; }
   .chart, .card, .tile, .small, .kind, tr, p { break-inside: avoid; }
+  .card:has(details[open]) { break-inside: auto; }
   h2, h3, .soft, .legend { break-after: avoid; }
   pre { max-height: none; white-space: pre-wrap; }
-  svg.network { max-height: 200mm; }
+  pre.json { display: none; }
+  .drawn { overflow: visible; }
+  svg.network { max-height: 135mm; }
 }
 """
 

@@ -10,6 +10,7 @@ from cluster.config import RunConfig
 from cluster.progress import duration
 from cluster.simulation.results import HOUR_S, Estimate, Figures
 from cluster.simulation.search import workers_of
+from cluster.texts import counted
 
 LEAST_GAIN = 0.005
 """The part by which something must be better to be called a help: less is chance."""
@@ -104,8 +105,9 @@ def headline(found: Answer) -> str:
     """What was simulated."""
     topology, config = found.config.topology, found.config
     return (
-        f"{found.recipe}: {config.max_children:,} children ({found.times}) on {workers_of(config):,} workers,"
-        f" {topology.replicas:,} replicas of {topology.children} ({topology.batching}), {topology.shards:,} shards"
+        f"{found.recipe}: {counted(config.max_children, 'child')} ({found.times}) on"
+        f" {counted(workers_of(config), 'worker')}, {counted(topology.replicas, 'replica')} of {topology.children}"
+        f" ({topology.batching}), {counted(topology.shards, 'shard')}"
     )
 
 
@@ -115,7 +117,7 @@ def lines(found: Answer) -> list[tuple[str, str]]:
     waits = [f"{_percent(share)} for {what}" for what, share in f.waits.items() if share >= 0.00005]
     stale = f.staleness
     return [
-        ("time", f"{duration(f.seconds)} to {f.children:,} children, {f.children_per_hour:,.1f} an hour"),
+        ("time", f"{duration(f.seconds)} to {counted(f.children, 'child')}, {f.children_per_hour:,.1f} an hour"),
         ("cost", f"{_cost(f.gpu_hours, found.price)}, {f.worker_hours:,.1f} hours of workers"),
         (
             "workers",
@@ -125,7 +127,7 @@ def lines(found: Answer) -> list[tuple[str, str]]:
         ),
         (
             "updates",
-            f"{f.pushes:,} pushes"
+            (f"{f.pushes:,} pushes" if f.pushes != 1 else "1 push")
             + (
                 f", staleness mean {stale.mean:.1f}, p50 {stale.p50:g}, p95 {stale.p95:g}, max {stale.max:g}"
                 if stale
@@ -134,9 +136,10 @@ def lines(found: Answer) -> list[tuple[str, str]]:
         ),
         (
             "lost",
-            f"{f.preemptions:,} preemptions, {f.preempted:,} of a child in training ({f.attempts:,} attempts,"
-            f" {f.lost_hours:,.1f} worker hours trained for nothing); {f.shard_failures:,} shards (away for"
-            f" {f.shards_away_s:,.1f} s); {f.replica_failures:,} replicas",
+            f"{counted(f.preemptions, 'preemption')}, {f.preempted:,} of a child in training"
+            f" ({counted(f.attempts, 'attempt')}, {f.lost_hours:,.1f} worker hours trained for nothing);"
+            f" {counted(f.shard_failures, 'shard')} (away for {f.shards_away_s:,.1f} s);"
+            f" {counted(f.replica_failures, 'replica')}",
         ),
         ("replicas", "wait " + (", ".join(waits) or "for nothing")),
     ]
@@ -145,7 +148,9 @@ def lines(found: Answer) -> list[tuple[str, str]]:
 def help_table(found: Answer) -> Table:
     """What each change would make of the search."""
     assert found.unchanged is not None
-    table = Table(title=f"What would help, estimated from {found.tried_children:,} children each", title_justify="left")
+    table = Table(
+        title=f"What would help, estimated from {counted(found.tried_children, 'child')} each", title_justify="left"
+    )
     table.add_column("change")
     columns = ["time", "", "GPU hours" if found.price is None else "cost", ""]
     for column in columns:

@@ -19,6 +19,7 @@ from cluster.actors import CheckpointHost, LedgerHost, PoolHost, Worker
 from cluster.config import RunConfig
 from cluster.links import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
 from cluster.options import TaskOptions
+from cluster.own_ray import start_ray
 from cluster.pool.reactions import Reactions
 from cluster.pool.supervision import Terms
 from cluster.records import Attempt
@@ -39,8 +40,7 @@ SLOW = RunConfig(task=TaskOptions(task="synthetic", child_seconds=2.0), budget=B
 @contextmanager
 def running_cluster(cores: int = 3) -> Iterator[str]:
     """A running cluster's address."""
-    context: Any = ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
-    yield context.address_info["address"]
+    yield start_ray(cores, print)
     ray.shutdown()
 
 

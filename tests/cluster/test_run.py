@@ -117,7 +117,7 @@ def test_a_writer_that_does_not_go_is_waited_for_in_vain_but_not_for_ever(
         "\n", " "
     )
     assert "Finished after" in said
-    assert "1 children finished" in said
+    assert "1 child finished" in said
 
 
 def test_ctrl_c_ends_the_waiting_for_the_last_writer_and_not_the_record(

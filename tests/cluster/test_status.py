@@ -227,6 +227,19 @@ def test_the_summary_compares_with_the_first_children(folder: RunFolder, clock: 
     ledger.close()
 
 
+def test_the_summary_of_one_child_speaks_in_the_singular(folder: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(folder, clock)
+    ledger.begin(workers=1)
+    sample(ledger, 1)
+    ledger.finish(1, outcome(0.5), 0.1)
+    ledger.learned(0, 1, Lesson(staleness=(0, 0), figures={}))
+    ledger.end("finished")
+    text = summary(read_status(folder, clock.now), folder)
+    assert "1 child finished, 0 failed, 1 update\n" in text
+    assert "against the mean of the first" not in text
+    ledger.close()
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(None, "-"), (0.4, "0 s"), (59.4, "59 s"), (65, "1 min 05 s"), (3599.7, "1 h 00 min"), (7620, "2 h 07 min")],

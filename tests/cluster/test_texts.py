@@ -1,8 +1,8 @@
-"""What an error comes to in a line, wherever its text has it."""
+"""What an error comes to in a line, wherever its text has it; numbers with their nouns."""
 
 import pytest
 
-from cluster.texts import first_line, last_line, opening
+from cluster.texts import counted, first_line, last_line, noun, opening
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,17 @@ def test_a_text_comes_to_its_first_or_its_last_line(text: str, first: str, last:
 )
 def test_a_first_line_that_only_announces_brings_the_next(text: str, said: str) -> None:
     assert opening(text) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "said"),
+    [
+        (0, "worker", "0 workers"),
+        (1, "worker", "1 worker"),
+        (1, "child", "1 child"),
+        (2000, "child", "2,000 children"),
+    ],
+)
+def test_a_noun_agrees_with_its_number(number: int, what: str, said: str) -> None:
+    assert counted(number, what) == said
+    assert said.endswith(f" {noun(number, what)}")

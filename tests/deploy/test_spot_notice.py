@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray._private.state import state as ray_state
 
+from cluster.own_ray import start_ray
 from tests.deploy.files import DEPLOY
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -78,10 +79,10 @@ def metadata() -> Iterator[Metadata]:
 @pytest.fixture
 def node() -> Iterator[tuple[str, str]]:
     """A node's address and id; it has something to do, for an idle one that is to drain is gone at once."""
-    context: Any = ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    address = start_ray(1, print)
     busy = cast(Any, _Busy).remote()
     ray.get(busy.ready.remote())
-    yield context.address_info["address"], context.address_info["node_id"]
+    yield address, ray.get_runtime_context().get_node_id()
     ray.shutdown()
 
 

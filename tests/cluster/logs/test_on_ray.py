@@ -19,6 +19,7 @@ from cluster.config import RunConfig
 from cluster.evaluator import Assignment
 from cluster.links import PoolEvaluator
 from cluster.options import TaskOptions
+from cluster.own_ray import start_ray
 from cluster.run_folder import RunFolder
 from tests.cluster.searches import end, open_pool
 from tests.contracts.evaluator import assignment, gather
@@ -61,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a worker's process does not find the tests
     variables = {"MARK": str(path / "mark"), "PYTHONPATH": str(Path(__file__).parents[3])}
     environment: Any = {"worker_process_setup_hook": speaking_trainer, "env_vars": variables}
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    start_ray(1, print, runtime_env=environment)
     folder = RunFolder(path / "run")
     folder.create(CONFIG)
     pool, actors = open_pool(folder.path, CONFIG, workers=1)

@@ -5,17 +5,24 @@ import json
 import re
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from child_trainer.architecture import Architecture
+from child_trainer.nasbench201 import network
+from cluster.config import RunConfig
+from cluster.options import TaskOptions
 from cluster.report.page import page
 from cluster.report.read import read_facts
 from cluster.report.serving import PageServer
 from cluster.run_folder import RunFolder
 from tests.cluster.report.chromium import BINARY, Tab, chromium, open_tab
-from tests.cluster.report.ledgers import START, filled_run, ledger
+from tests.cluster.report.ledgers import CONFIG, START, filled_run, ledger
+from tests.cluster.report.test_drawing import golden_cell
+from tests.golden import architecture, densely_connected
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
 
@@ -33,6 +40,29 @@ EMPTY_PLOTS = """
 """
 
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+CUT_OFF = """
+[...document.querySelectorAll(".card")].filter(card => {
+    const drawn = card.querySelector(".drawn"), svg = drawn.querySelector("svg").getBoundingClientRect();
+    return drawn.scrollWidth > drawn.clientWidth || svg.right > card.getBoundingClientRect().right;
+}).map(card => card.querySelector("h3").textContent)
+"""
+
+PAPER = {"width": 688, "height": 1017, "deviceScaleFactor": 1, "mobile": False}
+"""What the margins leave of a page of A4, in pixels of CSS."""
+
+
+CELLS = replace(CONFIG, name="run", space="recurrent", task=TaskOptions(task="text"), reward="perplexity")
+
+
+def run_of(found: Architecture, config: RunConfig, storage: Path) -> RunFolder:
+    """A run all of whose children are this one."""
+    folder = filled_run(storage, 200)
+    folder.config.write_text(json.dumps(config.to_json()))
+    with ledger(folder) as db:
+        db.execute("UPDATE children SET architecture = ?", (json.dumps(found.to_json()),))
+    return folder
 
 
 def in_browser(profile: Path, visit: Callable[[Tab], Awaitable[None]]) -> Tab:
@@ -61,7 +91,7 @@ def test_the_page_as_a_reader_meets_it(tmp_path: Path) -> None:
 
     async def visit(tab: Tab) -> None:
         await tab.visit(file.as_uri())
-        assert await tab.evaluate("document.querySelectorAll('figure.chart svg').length") == 11
+        assert await tab.evaluate("document.querySelectorAll('figure.chart svg').length") == 12
         assert await tab.evaluate("document.querySelectorAll('svg.network').length") == 5
         assert await tab.evaluate(EMPTY_PLOTS) == []
 
@@ -93,6 +123,47 @@ def test_the_page_as_a_reader_meets_it(tmp_path: Path) -> None:
     tab = in_browser(tmp_path / "profile", visit)
     assert tab.complaints() == []
     assert set(tab.requests()) == {file.as_uri()}
+
+
+async def _turn(tab: Tab, **size: object) -> None:
+    await tab.call("Emulation.setDeviceMetricsOverride", **size)
+
+
+@pytest.mark.parametrize(
+    ("found", "config"),
+    [
+        (golden_cell(), CELLS),
+        (architecture(densely_connected()), replace(CONFIG, name="run")),
+        (network(("nor_conv_3x3",) * 6), replace(CONFIG, name="run")),
+    ],
+    ids=["the paper's cell", "15 layers", "134 layers"],
+)
+def test_no_drawing_is_cut_off_on_a_screen_or_on_paper(found: Architecture, config: RunConfig, tmp_path: Path) -> None:
+    folder = run_of(found, config, tmp_path)
+    file = folder.path / "report.html"
+    file.write_text(page(read_facts(folder, NOW)))
+
+    async def visit(tab: Tab) -> None:
+        await _turn(tab, width=1280, height=740, deviceScaleFactor=1, mobile=False)
+        await tab.visit(file.as_uri())
+        assert await tab.evaluate("document.querySelectorAll('.card').length") == 5
+        assert await tab.evaluate(EMPTY_PLOTS) == []
+        assert await tab.evaluate(CUT_OFF) == []
+        assert await tab.evaluate(OVERFLOW) == 0
+
+        await _turn(tab, **PAPER)
+        await tab.call("Emulation.setEmulatedMedia", media="print")
+        assert await tab.evaluate(CUT_OFF) == []
+        assert await tab.evaluate(OVERFLOW) == 0
+        # The first of them is on the first page, and the JSON of one that was opened on none.
+        end = await tab.evaluate("document.querySelector('.card').getBoundingClientRect().bottom")
+        assert end < PAPER["height"]
+        await tab.evaluate("document.querySelector('.picture').open = true")
+        assert await tab.evaluate("document.querySelector('.picture pre.command').checkVisibility()")
+        assert not await tab.evaluate("document.querySelector('.picture pre.json').checkVisibility()")
+
+    tab = in_browser(tmp_path / "profile", visit)
+    assert tab.complaints() == []
 
 
 def test_a_watched_page_follows_the_search_until_it_ends(tmp_path: Path) -> None:

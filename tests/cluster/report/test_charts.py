@@ -69,3 +69,14 @@ def test_thinning_keeps_both_ends() -> None:
     assert len(few) == 7
     assert (few[0], few[-1]) == (children[0], children[-1])
     assert thinned(children[:5], 7) == children[:5]
+
+
+def test_a_line_of_one_point_is_a_dot_to_be_seen_and_two_in_one_place_are_both() -> None:
+    x, y = Axis(label="children", low=0, high=10), Axis(label="accuracy", low=0, high=1)
+    lines = [Line(name=f"line {style}", points=[(5, 0.5)], style=style) for style in (0, 2)]
+    found = read_page(f"<!DOCTYPE html>\n{line_chart('Best', x, y, lines)}")
+    below, above = found.classed("point")
+    assert (below["class"], above["class"]) == ("point s0", "point s2")
+    assert float(below["cx"] or 0) == float(above["cx"] or 0) == (LEFT + WIDTH - RIGHT) / 2
+    assert float(below["r"] or 0) > float(above["r"] or 0) >= 2
+    assert not found.classed("curve")

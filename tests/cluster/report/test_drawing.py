@@ -5,8 +5,9 @@ import re
 import pytest
 
 from child_trainer.architecture import Architecture, Node, node
-from cluster.report.drawing import architecture_svg
+from cluster.report.drawing import FIRST_LAYERS, LAST_LAYERS, MOST_LAYERS, architecture_svg
 from cluster.report.markup import tag
+from cluster.texts import counted
 from tests.cluster.report.well_formed import Read, read_page
 from tests.golden import GOLDEN_LAYERS, architecture, chained, densely_connected
 
@@ -55,7 +56,7 @@ def test_every_layer_and_every_connection_of_the_papers_network_is_drawn_once(la
     assert len(found.classed("skip")) == len(skips)
     assert len(found.classed("wire")) == len(connections) - len(skips)
     for source, number in skips:
-        assert f"{number} reads {source or 'image'}" in found.words
+        assert f"{number if number < 16 else 'classifier'} reads {source or 'image'}" in found.words
     label = found.named("svg")[0]["aria-label"] or ""
     assert "2 conv 3x3, 48 filters reads 1" in label
 
@@ -116,6 +117,39 @@ def test_what_is_read_twice_is_drawn_once_and_what_is_handed_on_is_an_input() ->
     assert found.words.count("tanh") == 1
     assert "relu" not in found.words
     assert (found.named("svg")[0]["aria-label"] or "").endswith("next c is c")
+
+
+def test_a_next_state_is_told_in_its_own_box_and_not_in_that_of_its_reader() -> None:
+    nodes = (
+        node("w", "linear", "x", bias=False),
+        node("u", "linear", "h", bias=False),
+        node("out", "add", ("w", "u")),
+    )
+    found = drawn(Architecture("recurrent", nodes, ("out", "u")))
+    assert len(found.classed("step")) == 3  # else the linear layers are told in the box of the sum
+    boxes = {box["x"]: float(box["x"] or 0) + float(box["width"] or 0) / 2 for box in found.classed("step")}
+    assert all(float(state["x"] or 0) in boxes.values() for state in found.classed("state"))
+    assert "next c linear, bias no h" in found.words
+
+
+@pytest.mark.parametrize(("layers", "shown"), [(MOST_LAYERS, MOST_LAYERS), (MOST_LAYERS + 1, 20), (200, 20)])
+def test_of_a_very_deep_network_the_middle_is_one_box(layers: int, shown: int) -> None:
+    """Layers of which each reads the two before it."""
+    names = ["image", *(f"n{number}" for number in range(1, layers + 1))]
+    nodes = [node("n1", "relu", "image")]
+    nodes += [node(names[i], "add", (names[i - 2], names[i - 1])) for i in range(2, layers + 1)]
+    found = drawn(Architecture("feedforward", tuple(nodes), (names[-1],)))
+    hidden = layers - shown
+    assert len(found.classed("layer")) == shown + 2 + (hidden > 0)
+    assert (f"{counted(hidden, 'layer')} more" in found.words) == (hidden > 0)
+    numbers = [*range(1, FIRST_LAYERS + 1), *range(layers - LAST_LAYERS + 1, layers + 1)]
+    for number in numbers if hidden else range(1, layers + 1):
+        assert re.search(rf"\b{number} (add|relu)", found.words), number
+    # Each box reads the two before it, but for the image, layer 1, the classifier and what comes after the middle.
+    boxes = len(found.classed("layer"))
+    assert len(found.classed("wire")) == boxes - 1
+    assert len(found.classed("skip")) == boxes - 3 - (hidden > 0)
+    assert found.words.startswith(f"A network of {layers} layers with {layers - 1} skip connections")
 
 
 def test_pools_and_the_like_have_a_look_of_their_own() -> None:

@@ -21,7 +21,6 @@ from cluster.report.checklist import checklist
 from cluster.report.markup import tag
 from cluster.report.page import page
 from cluster.report.read import read_facts
-from cluster.report.search_sections import progress_section
 from cluster.run import execute
 from cluster.run_folder import RunFolder, run_folder
 from cluster.schema import TABLES
@@ -98,6 +97,7 @@ def test_the_versions_are_those_of_the_run_and_not_of_whoever_writes_the_page(tm
     words = read(folder).words
     assert "0.13.7, then 0.14.9" in words
     assert "abcdef, then" not in words
+    assert words.count("of the code abcdef ; say where that can be had") == 2  # space and searcher, in the checklist
     assert "not in the ledger" not in words
 
 
@@ -176,7 +176,7 @@ def test_another_run_is_plotted_beside_it_and_answers_the_checklist(tmp_path: Pa
     folder = filled_run(tmp_path, 40)
     other = filled_run(tmp_path, 30, name="other", config=replace(CONFIG, searcher="random"))
     alone, both = read(folder), read(folder, other)
-    assert len(alone.classed("curve")) + 6 == len(both.classed("curve"))  # two lines in each of three plots
+    assert len(alone.classed("curve")) + 8 == len(both.classed("curve"))  # two lines in each of four plots
     assert "best so far, other" in both.words
     assert "best so far, other" not in alone.words
     random = "Comparison with random search"
@@ -243,15 +243,6 @@ def test_a_search_for_cells_tells_of_nodes_with_the_numbers_that_its_indices_hav
     assert places == {"node 0", "node 1", "node 2", "the whole cell"}
     assert "layer 1" not in found.words
     assert any(label.startswith("A recurrent cell: next h is ") for label in labels)
-
-
-def test_where_lower_is_better_metric_and_reward_have_plots_and_titles_of_their_own(tmp_path: Path) -> None:
-    facts = read_facts(filled_run(tmp_path, 40), NOW)
-    texts = replace(facts.config, space="recurrent", task=TaskOptions(task="text"), reward="perplexity")
-    words = " ".join(re.sub("<[^>]*>", " ", progress_section(replace(facts, config=texts))).split())
-    for against in ("children", "wall time", "worker time"):
-        for scale in ("validation perplexity", "reward"):
-            assert f"Against {against}: {scale}" in words
 
 
 @pytest.mark.parametrize(("outcome", "gpus"), [({}, 0.0), ({"gpu_bytes": 5}, 1.0)])

@@ -1,0 +1,87 @@
+"""The top of the page: the run's name and state, and its figures."""
+
+from datetime import UTC, datetime
+
+from cluster.progress import duration, failures, metric_name, number
+from cluster.report.facts import Facts
+from cluster.report.markup import Markup, joined, tag
+from cluster.status import FIRST
+from cluster.texts import counted, noun
+
+
+def headline(facts: Facts) -> Markup:
+    """The run's name and state, and its figures."""
+    status = facts.status
+    when = datetime.fromtimestamp(facts.now, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    mood = "failed" if status.state == "finished" and not status.finished else status.state
+    message = [tag("p", status.message)] if status.message else []
+    return joined(
+        [
+            tag("h1", status.name, tag("span", status.state, class_=f"badge {mood}")),
+            tag(
+                "p", f"{_searched(facts)} As of {when}; everything is in ", tag("code", facts.place), ".", class_="soft"
+            ),
+            *message,
+            tag("div", *(_tile(*tile) for tile in _tiles(facts)), class_="tiles"),
+        ]
+    )
+
+
+def _searched(facts: Facts) -> str:
+    config = facts.config
+    return f"A search by {config.searcher} in the {config.space} space, on {config.task.task}, seed {config.seed}."
+
+
+def _tile(value: str, what: str) -> Markup:
+    return tag("div", tag("b", value), tag("span", what), class_="tile")
+
+
+def _tiles(facts: Facts) -> list[tuple[str, str]]:
+    status, work = facts.status, facts.work
+    left = f"; about {duration(status.seconds_left)} left" if status.state == "running" and status.pace else ""
+    best, gain = status.best, ""
+    if best is not None and status.first_metric is not None and status.finished > 1:
+        first = min(FIRST, status.finished)
+        gain = f", {best.metric - status.first_metric:+.4f} against the mean of the first {first}"
+    found = [
+        (
+            f"{status.ended:,} of {status.max_children:,}",
+            f"{noun(status.max_children, 'child')} ended; {status.running:,} in training",
+        ),
+        (
+            number(best and best.metric),
+            f"best {metric_name(facts.config.measure)}" + (f" (child {best.child_id}{gain})" if best else ""),
+        ),
+        (number(status.recent_reward), f"mean reward of the last {FIRST}{_of_all(facts)}"),
+        (duration(status.seconds), f"running, without pauses{left}"),
+        (
+            duration(work.seconds),
+            f"of worker time in {counted(work.attempts, 'attempt')}{_useful(facts)}",
+        ),
+        (f"{status.failed:,}", f"{noun(status.failed, 'child')} {failures(status).partition(' ')[2]}"),
+        (f"{status.updates:,}", noun(status.updates, "update") + _stale(facts)),
+        (f"{facts.distinct:,}", f"{noun(facts.distinct, 'different architecture')} among {status.sampled:,} sampled"),
+        (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
+    ]
+    if facts.gpu_seconds:
+        found.append((f"{facts.gpu_seconds / 3600:,.2f}", "GPU-hours, failed attempts included"))
+    return found
+
+
+def _of_all(facts: Facts) -> str:
+    mean = facts.status.mean_reward
+    return "" if mean is None else f"; {number(mean)} of all"
+
+
+def _useful(facts: Facts) -> str:
+    work = facts.work
+    return f"; {_percent(work.useful / work.seconds)} gave a metric" if work.seconds else ""
+
+
+def _stale(facts: Facts) -> str:
+    found = facts.status.staleness
+    return f"; staleness {found[0]:.1f} on average, {found[1]} at most" if found else ""
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"

@@ -1,0 +1,93 @@
+"""How a search got better: best so far and mean reward, against children and time; the policy's entropy."""
+
+from collections.abc import Callable, Sequence
+
+from cluster.progress import metric_name
+from cluster.report.charts import Line, area_chart, line_chart, nothing
+from cluster.report.document import section
+from cluster.report.facts import Facts, Place, Progress
+from cluster.report.markup import Markup, tag
+from cluster.report.scale import axis, time_unit
+
+CHILDREN, GPUS = "Against children", "Against GPU-hours"
+
+
+def progress_section(facts: Facts) -> Markup:
+    """Best so far and mean reward, against children and two or three kinds of time; the policy's entropy."""
+    if not facts.progress.best:
+        return section("progress", "Progress", tag("p", "No child has finished.", class_="open"))
+    runs = [facts.progress, *([facts.other] if facts.other else [])]
+    note = f"The reward is the mean of the last {facts.progress.window} children that ended."
+    if facts.other:
+        note += f" Beside it: {facts.other.name} ({facts.other.searcher})."
+    charts = [chart for against in _abscissas(runs) for chart in _charts(facts, runs, against)]
+    charts.append(_entropy_chart(facts))
+    return section("progress", "Progress", tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
+
+
+At = Callable[[Progress, Place], float]
+"""Where a place of a run lies on an axis."""
+
+
+def _abscissas(runs: Sequence[Progress]) -> list[tuple[str, str, At]]:
+    """What is plotted against: the plot's title, the axis's label, and where a place lies on it."""
+    places = [place for run in runs for place in (*run.best, *run.rewards)]
+    wall, wall_unit = time_unit(max(place.seconds for place in places))
+    work, work_unit = time_unit(max(place.work for place in places))
+    found: list[tuple[str, str, At]] = [
+        (CHILDREN, "children that ended", lambda _, place: place.children),
+        ("Against wall time", f"{wall_unit} since the first child", lambda _, place: place.seconds / wall),
+        ("Against worker time", f"{work_unit} of all workers together", lambda _, place: place.work / work),
+    ]
+    if runs[0].gpus_per_child:
+        label = "GPU-hours of all workers together"
+        found.append((GPUS, label, lambda run, place: place.work * (run.gpus_per_child or 0.0) / 3600))
+    return found
+
+
+def _charts(facts: Facts, runs: Sequence[Progress], against: tuple[str, str, At]) -> list[Markup]:
+    """One chart for each scale; a run that is not known to have used GPUs has no place among GPU-hours."""
+    title, label, at = against
+    pairs = [_lines(facts, run, at) for run in runs if title != GPUS or run.gpus_per_child]
+    places = [place for pair in pairs for line in pair for place, _ in line.points]
+    x = axis(label, places, zero=True, whole=title == CHILDREN)
+    scales = _scales(facts)
+    charts: list[Markup] = []
+    for scale, members in scales:
+        lines = [pair[member] for pair in pairs for member in members]
+        y = axis(scale, [value for line in lines for _, value in line.points])
+        charts.append(line_chart(title if len(scales) == 1 else f"{title}: {scale}", x, y, lines))
+    return charts
+
+
+def _scales(facts: Facts) -> list[tuple[str, tuple[int, ...]]]:
+    """For each scale its label and which of the two `_lines` share it: an accuracy and its reward do."""
+    name = metric_name(facts.config.measure)
+    return [(name, (0,)), ("reward", (1,))] if facts.config.measure.lower_is_better else [(f"{name}, reward", (0, 1))]
+
+
+def _lines(facts: Facts, run: Progress, at: At) -> tuple[Line, Line]:
+    mine = run is facts.progress
+    name = "" if mine else f", {run.name}"
+
+    def points(places: Sequence[Place]) -> list[tuple[float, float]]:
+        return [(at(run, place), place.value) for place in places]
+
+    return (
+        Line(name=f"best so far{name}", points=points(run.best), style=0 if mine else 1, steps=True),
+        Line(name=f"mean reward{name}", points=points(run.rewards), style=2 if mine else 3),
+    )
+
+
+def _entropy_chart(facts: Facts) -> Markup:
+    found = [(batch.seconds, batch.entropy) for batch in facts.learned if batch.entropy is not None]
+    title = "Entropy of the policy"
+    if not found:
+        return nothing(title, "The searcher has told of none.")
+    unit, name = time_unit(max(seconds for seconds, _ in found))
+    points = [(seconds / unit, value) for seconds, value in found]
+    x = axis(f"{name} since the first child", [at for at, _ in points], zero=True)
+    y = axis("nats for an architecture", [value for _, value in points], zero=True)
+    return area_chart(
+        title, x, y, points, "It grows with the depth of the networks; near zero the same is sampled again and again."
+    )
