@@ -114,7 +114,7 @@ def headline(found: Answer) -> str:
 def lines(found: Answer) -> list[tuple[str, str]]:
     """What came of it, as names and texts."""
     f = found.figures
-    waits = [f"{_percent(share)} for {what}" for what, share in f.waits.items() if share >= 0.00005]
+    waits = [f"{_percent(share)} for {what}" for what, share in f.waits.items() if share >= 0.0005]
     stale = f.staleness
     return [
         ("time", f"{duration(f.seconds)} to {counted(f.children, 'child')}, {f.children_per_hour:,.1f} an hour"),
