@@ -1,4 +1,4 @@
-"""What would help: the same cluster with one thing changed, simulated with fewer children. Pure but for that."""
+"""What would help: the same cluster with one thing changed, to be simulated with fewer children. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
