@@ -33,44 +33,60 @@ def certificate(
     commute = [name in commutative for name in labels]
     sources = [tuple([number[source] for source in inputs.get(name, ())]) for name in labels]
     readers: list[list[tuple[int, int]]] = [[] for _ in labels]
-    for reader, read in enumerate(sources):
+    for reader, (read, any_order) in enumerate(zip(sources, commute, strict=True)):
         for position, source in enumerate(read):
-            readers[source].append((reader, -1 if commute[reader] else position))
+            readers[source].append((reader, -1 if any_order else position))
 
     # The text of a label that many nodes share is asked for once: it takes as long as the rest.
     written = {key: repr(label) for key, label in {id(label): label for label in labels.values()}.items()}
     texts = [written[id(label)] for label in labels.values()]
     depth = _depths(sources, [number[name] for name in inputs])
-    leaves = [tuple(i for i, output in enumerate(outputs) if output == name) for name in labels]
-    colours = _ranks(list(zip(depth, texts, leaves, strict=True)))
+    leaves = [()] * len(texts)
+    for name in set(outputs):
+        leaves[number[name]] = tuple([i for i, output in enumerate(outputs) if output == name])
+    colours, count = _ranks(list(zip(depth, texts, leaves, strict=True)))
     while True:
         reads = _reads(sources, commute, colours)
-        read_by = [
-            tuple(sorted([(colours[reader], position) for reader, position in found])) if found else ()
-            for found in readers
-        ]
-        refined = _ranks(list(zip(colours, reads, read_by, strict=True)))
-        if len(set(refined)) == len(set(colours)):
+        if count == len(texts):  # nodes that are all unlike cannot be told apart any further
             break
-        colours = refined
+        refined, finer = _ranks(list(zip(colours, reads, _read_by(readers, colours), strict=True)))
+        if finer == count:
+            break
+        colours, count = refined, finer
     rows = sorted(zip(colours, texts, reads, strict=True))
     return [rows, [colours[number[name]] for name in outputs]]
+
+
+def _read_by(readers: Sequence[Sequence[tuple[int, int]]], colours: Colours) -> list[tuple[tuple[int, int], ...]]:
+    """What reads each node, by colour, and at which place."""
+    return [
+        tuple(sorted([(colours[reader], position) for reader, position in found]))
+        if len(found) > 1
+        else tuple([(colours[reader], position) for reader, position in found])
+        for found in readers
+    ]
 
 
 def _reads(sources: Sequence[tuple[int, ...]], commute: Sequence[bool], colours: Colours) -> list[tuple[int, ...]]:
     """What each node reads, by colour."""
     found = [tuple([colours[source] for source in read]) for read in sources]
-    return [tuple(sorted(read)) if any_order else read for read, any_order in zip(found, commute, strict=True)]
+    for place, any_order in enumerate(commute):
+        if any_order:
+            found[place] = tuple(sorted(found[place]))
+    return found
 
 
 def _depths(sources: Sequence[tuple[int, ...]], ordered: Sequence[int]) -> list[int]:
     """Edges on the longest way from an input to each node; `ordered` has the inner nodes, each after what it reads."""
     depth = [0] * len(sources)
     for place in ordered:
-        depth[place] = 1 + max([depth[source] for source in sources[place]], default=0)
+        read = sources[place]
+        # Most nodes read one other, and to ask for the greatest of one takes longer than all else here.
+        depth[place] = 1 + (depth[read[0]] if len(read) == 1 else max([depth[source] for source in read], default=0))
     return depth
 
 
-def _ranks(keys: Sequence[Any]) -> Colours:
+def _ranks(keys: Sequence[Any]) -> tuple[Colours, int]:
+    """The place of each key among those that differ, and how many these are."""
     order = {key: rank for rank, key in enumerate(sorted(set(keys)))}
-    return [order[key] for key in keys]
+    return [order[key] for key in keys], len(order)

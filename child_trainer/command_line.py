@@ -137,7 +137,9 @@ def chosen_language(options: argparse.Namespace) -> LanguageOptions:
     usual = TASKS[options.task].language if options.task in TASKS else LanguageOptions()
     given = _given(options, LANGUAGE_HELP)
     if "target_parameters" in given:
-        given.setdefault("hidden_size", None)
+        if "hidden_size" in given:
+            raise ValueError("give `--hidden-size` or `--target-parameters`, from which the width follows, not both")
+        given["hidden_size"] = None
     return replace(usual, **given)
 
 

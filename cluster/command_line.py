@@ -5,6 +5,7 @@ import difflib
 import io
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -44,11 +45,18 @@ def parse(target: Callable[..., T], arguments: list[str], prog: str, **options: 
 def parse_run(default: RunConfig, arguments: list[str], recipe: str, description: str | None = None) -> RunConfig:
     """The run that the flags of `nascluster launch RECIPE` make of a default.
 
+    A width of the default gives way to `--target-parameters`, which would do nothing beside it.
+
     Raises:
-        UsageError: as `parse`.
+        UsageError: as `parse`, or both a width and `--target-parameters` are given.
         ValueError: a value cannot be.
     """
-    return parse(
+    given = {word.partition("=")[0].replace("_", "-") for word in arguments}
+    targeted, wide = "--target-parameters" in given, "--hidden-size" in given
+    if targeted and not wide:
+        task = default.task
+        default = replace(default, task=replace(task, language=replace(task.language, hidden_size=None)))
+    config = parse(
         RunConfig,
         arguments,
         f"nascluster launch {recipe}",
@@ -56,6 +64,9 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
         description=description,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
+    if targeted and wide and config.task.language.hidden_size is not None:
+        raise UsageError("give `--hidden-size` or `--target-parameters`, from which the width follows, not both")
+    return config
 
 
 def split(arguments: Sequence[str], valued: Collection[str], alone: Collection[str]) -> tuple[list[str], list[str]]:
@@ -87,7 +98,7 @@ def _sentence(box: str) -> str:
     paragraphs = " ".join(rows).split("─" * 10)
     suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
     # Where a field of ours refuses what it is given, tyro names the group that it is in, which is no option.
-    sentence = re.sub("^Error parsing \\w+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
+    sentence = re.sub("^Error parsing [\\w.]+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
 
 

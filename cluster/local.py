@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from child_trainer.tasks.summaries import TASKS
@@ -70,9 +70,27 @@ def run_locally(
             evaluator.raise_interrupt()
         return folder.stop_asked()
 
-    with split_by_thread(), observed:
+    with split_by_thread(), observed, one_thread() if config.task.instant else nullcontext():
         if not take_turns(config, store, evaluators, ledger, asked):
             raise Stopped
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes with one thread, until the block is left.
+
+    A policy's matrices are too small for more: the others only get into each other's way, and where all cores are busy
+    a step takes many times as long. Besides, how a sum is shared out between threads is seen in its last bits, and one
+    seed would not give one search on machines with unlike numbers of cores.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def take_turns(

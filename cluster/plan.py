@@ -123,7 +123,9 @@ def plan(nodes: Sequence[Node], topology: Topology, needs: Needs, *, sight: Sigh
     notes = [*_sight_notes(there, shards, sight), *_kinds_notes(workers, needs)]
     if seated < wanted:
         notes += _memory_notes(there, needs, hosts)
-        notes += [_waiting_note(wanted if asked_for else held, seated, there, needs)] * (asked_for or seated < held)
+        none = not (held or can_grow)
+        waits = asked_for or seated < held or none
+        notes += [_waiting_note(wanted if asked_for or none else held, seated, there, needs)] * waits
         notes += [_growth_note(topology, wanted)] * (can_grow and not asked_for)
     return Plan(
         shards=shards,

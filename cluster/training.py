@@ -90,11 +90,14 @@ def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int]
 def _check_cuda() -> None:
     import torch
 
-    if not torch.cuda.is_available():
-        raise RuntimeError(
-            f"this worker was given a GPU, but PyTorch {torch.__version__} here cannot use it: install a CUDA build,"
-            " or train on the CPU with --gpus-per-child 0"
-        )
+    if torch.cuda.is_available():
+        return
+    cuda = torch.version.cuda
+    fit = "install a CUDA build" if cuda is None else f"have an NVIDIA driver that is new enough for CUDA {cuda}"
+    raise RuntimeError(
+        f"this worker was given a GPU, but PyTorch {torch.__version__} here cannot use it: {fit}, or train on the CPU"
+        " with --gpus-per-child 0"
+    )
 
 
 def _release_memory() -> None:

@@ -3,7 +3,7 @@
 Shapes: B samples, T tokens, H hidden units, J earlier anchors.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -86,6 +86,8 @@ class Policy(nn.Module):
 
     def _unroll(self, decisions: Decisions, batch: int, pick: Pick) -> Rollout:
         starts = offsets(decisions)
+        # Each cell's weights, asked for once: to call the modules takes as long as to compute.
+        cells = [tuple(cell.parameters()) for cell in self.cells]
         tokens = torch.zeros(batch, starts[-1], dtype=torch.int64)
         log_prob, entropy = torch.zeros(batch), torch.zeros(batch)
         state: State = [(torch.zeros(batch, self.hidden), torch.zeros(batch, self.hidden)) for _ in self.cells]
@@ -94,7 +96,7 @@ class Policy(nn.Module):
         for index, decision in enumerate(decisions):
             columns = slice(starts[index], starts[index] + decision.width)
             if isinstance(decision, Choice):
-                stepped = self._step(fed, state)
+                stepped = _step(cells, fed, state)
                 logits = self.heads[decision.name](stepped[-1][0]).unsqueeze(1)
                 chosen, gain, spread = _decide(logits, columns, pick)
                 new_fed = self.embeddings[decision.name](chosen[:, 0])
@@ -106,20 +108,12 @@ class Policy(nn.Module):
                     stepped = [_where(made, new, old) for new, old in zip(stepped, state, strict=True)]
                 fed, state = new_fed, stepped
             else:
-                state = self._step(self.anchor.expand(batch, -1), state)
+                state = _step(cells, self.anchor.expand(batch, -1), state)
                 chosen, gain, spread, fed = self._attend(decision, state[-1][0], anchors, columns, pick)
                 anchors.append(state[-1][0])
             tokens[:, columns] = chosen
             log_prob, entropy = log_prob + gain, entropy + spread
         return Rollout(tokens, log_prob, entropy)
-
-    def _step(self, fed: Tensor, state: State) -> State:
-        """One step of the stacked LSTM: each layer reads the hidden state of the one below."""
-        new: State = []
-        for cell, layer in zip(self.cells, state, strict=True):
-            new.append(cell(fed, layer))
-            fed = new[-1][0]
-        return new
 
     def _attend(
         self, decision: Subset | Pointer, query: Tensor, anchors: list[Tensor], columns: slice, pick: Pick
@@ -146,6 +140,15 @@ class Policy(nn.Module):
             chosen, gain, spread = _decide(scores_BJ.unsqueeze(1), columns, pick)
             weights_BJ = F.one_hot(chosen[:, 0], decision.count).to(keys_BJH.dtype)
         return chosen, gain, spread, (weights_BJ.unsqueeze(-1) * keys_BJH).sum(1)
+
+
+def _step(cells: Sequence[tuple[Tensor, ...]], fed: Tensor, state: State) -> State:
+    """One step of the stacked LSTM cells of these weights: each reads the hidden state of the one below."""
+    new: State = []
+    for weights, layer in zip(cells, state, strict=True):
+        new.append(torch.lstm_cell(fed, layer, *weights))
+        fed = new[-1][0]
+    return new
 
 
 def _decide(logits: Tensor, columns: slice, pick: Pick) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,7 +26,10 @@ PERPLEXITY_SCALE = 80.0
 
 def perplexity(outcome: Outcome) -> float:
     """c / perplexity^2, of the best of the last five validation epochs (Zoph & Le 2017, section 4.2; spec §2.3)."""
-    return FAILED if outcome.metric is None else PERPLEXITY_SCALE / outcome.metric**2
+    if outcome.metric is None:
+        return FAILED
+    # A product, as a power raises where the square of a perplexity is no longer finite; the reward is 0 there.
+    return PERPLEXITY_SCALE / (outcome.metric * outcome.metric)
 
 
 @dataclass(frozen=True, slots=True)

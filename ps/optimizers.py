@@ -3,7 +3,8 @@
 Elementwise is not enough for equal bits: `torch.optim`'s fused kernels use fused multiply-add in their vector
 body but not in their scalar tail, so an element's last bit depends on where its slice ends (measured: 55 of 1,003
 elements differ after 20 fused Adam steps when each is its own slice). The plain kernels chosen here round every
-operation the same way in body and tail. `tests/ps/test_bit_identity.py` holds this.
+operation the same way in body and tail; on a CPU the `foreach` ones are the plain ones in a loop that is not Python's.
+`tests/ps/test_bit_identity.py` holds this.
 """
 
 import math
@@ -104,7 +105,7 @@ def build_optimizer(
     if optimizer == "adam":
         betas = options["beta1"], options["beta2"]
         return torch.optim.Adam(
-            parameters, lr=options["lr"], betas=betas, eps=options["eps"], foreach=False, fused=False
+            parameters, lr=options["lr"], betas=betas, eps=options["eps"], foreach=True, fused=False
         )
     if optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=options["lr"], momentum=options["momentum"], foreach=False, fused=False)

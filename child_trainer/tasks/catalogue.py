@@ -56,7 +56,7 @@ def check_task(
     elif name in LANGUAGE_TASKS:
         from child_trainer.tasks import language as texts
 
-        texts.vocabulary_of(name, data, language)
+        texts.load(name, data, language)  # what may be wrong is only seen as the texts are read, in a few seconds
     elif name in TABLES:
         load_table(name, data=data)
 

@@ -66,7 +66,7 @@ def lines_of(name: str, data: Path | None) -> Lines:
     """The lines of each part of a task.
 
     Raises:
-        TaskError: as `check_folder` does; while they are read, if a file is not text in UTF-8.
+        TaskError: as `check_folder` does; while they are read, if a file cannot be read or is not text in UTF-8.
     """
     if name == "text":
         return _prose
@@ -75,11 +75,14 @@ def lines_of(name: str, data: Path | None) -> Lines:
     def read(part: str) -> Iterator[list[str]]:
         path = _file(name, folder, part)
         try:
-            with path.open(encoding="utf-8") as file:
+            # With or without a byte order mark, which is no part of the first word.
+            with path.open(encoding="utf-8-sig") as file:
                 for line in file:
                     yield line.split()
         except UnicodeDecodeError as error:
             raise TaskError(f"{path} is not text in UTF-8") from error
+        except OSError as error:
+            raise TaskError(f"{path} cannot be read ({error.strerror}); it must be text in UTF-8") from error
 
     return read
 

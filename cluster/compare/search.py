@@ -1,5 +1,6 @@
 """One search of a comparison: the replica loop, ledger, store and evaluator of `--local`, with nothing on disk."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import lru_cache
@@ -13,7 +14,7 @@ from cluster.compare.plan import Limit
 from cluster.compare.results import Result
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment, InProcessEvaluator, Trains
-from cluster.ledger import Ledger
+from cluster.ledger import Clock, Ledger
 from cluster.local import check_locally, take_turns, within_time
 from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
 from cluster.training import Trainer
@@ -40,6 +41,23 @@ class Meter:
         return outcome
 
 
+class MemoryLedger(Ledger):
+    """The ledger of one search in memory; it keeps at hand what would take longest to read from it after the search.
+
+    Attributes:
+        ended: the children, in the order in which they ended.
+    """
+
+    def __init__(self, config: RunConfig, clock: Clock = time.time) -> None:
+        super().__init__(IN_MEMORY, config.seed, config.max_children, clock)
+        self.ended: list[Child] = []
+
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
+        """See `cluster.records.ReplicaLedger.finish`."""
+        self.ended.append(super().finish(child_id, outcome, reward))
+        return self.ended[-1]
+
+
 def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result | None:
     """One search within its budget, or `None` if it was asked to leave; it is asked between any two children.
 
@@ -52,7 +70,7 @@ def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result
     store = LocalStore(make_layout(config, "compared", groups)) if groups else None
     if store:
         store.initialize(initial_values(groups))
-    with closing(Ledger(IN_MEMORY, config.seed, config.max_children)) as ledger:
+    with closing(MemoryLedger(config)) as ledger:
         evaluators = [
             InProcessEvaluator(
                 meter,
@@ -69,7 +87,7 @@ def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result
             return asked() or (limit.seconds is not None and meter.seconds >= limit.seconds)
 
         take_turns(config, store, evaluators, ledger, over)
-        children = ledger.history()
+        children = [child for child in ledger.ended if child.reward is not None]
     return None if asked() else result(config.seed, children, trainer.task).within(limit)
 
 

@@ -26,6 +26,14 @@ UNKNOWN_S = 1_800.0
 SHOWN = 3
 """Attempts that are told one by one."""
 
+NO_WORKERS = Finding(
+    "FAIL",
+    "no worker has been started: no node has room for one",
+    "add a node with GPUs, or with cores where children get no GPU, and without the label nascluster/pool=stable: it is"
+    " used at once",
+)
+"""Of a run whose cluster had nothing to train on when it began, and has got nothing since."""
+
 ENDED_ON_PURPOSE = re.compile(r"ray\.kill|owner has died|job (has )?(finished|ended)|process exited|out of scope", re.I)
 """How Ray puts that an actor was ended by its own run."""
 
@@ -72,6 +80,8 @@ def actor_findings(run: RunFacts, actors: Sequence[Actor], facts: ClusterFacts) 
     found = []
     if alive := by_state["ALIVE"]:
         found.append(Finding("OK", f"{count(len(alive), 'actor')} up: {_kinds(alive)}"))
+    if not run.workers and not any(actor.name.startswith("worker-") for actor in actors):
+        found.append(NO_WORKERS)
     # Ray keeps an actor whose node has gone as one that is started again, for as long as no node has room for it.
     homeless = [actor for actor in by_state["RESTARTING"] if not actor.address]
     found += _pending([*by_state["PENDING_CREATION"], *by_state["DEPENDENCIES_UNREADY"], *homeless], facts)

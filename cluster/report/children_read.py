@@ -22,7 +22,7 @@ COSTS = ("parameters", "flops", "seconds")
 """What a child may cost, as the ledger's columns."""
 
 LOG_FROM = 20
-"""Costs that differ by more than this factor are plotted by their logarithm."""
+"""Costs, and metrics that have no end such as perplexities, are plotted by their logarithm if they differ by more."""
 
 # One pass over the children, whose rows are wide; all else is asked of this narrow table, of this connection's own.
 ENDED = """
@@ -61,7 +61,7 @@ SELECT id, cost, metric FROM (
 
 CELLS = """
 SELECT min({columns} - 1, CAST((scaled({cost}) - ?) / ? * {columns} AS INTEGER)) AS c,
-    min({rows} - 1, CAST((metric - ?) / ? * {rows} AS INTEGER)) AS r, count(*)
+    min({rows} - 1, CAST((levelled(metric) - ?) / ? * {rows} AS INTEGER)) AS r, count(*)
 FROM ended WHERE state = 'finished' AND {cost} IS NOT NULL GROUP BY c, r
 """
 
@@ -127,16 +127,18 @@ def read_cloud(db: sqlite3.Connection, cost: str, measure: Measure) -> Cloud | N
     ).fetchone()
     if not count:
         return None
-    log = least > 0 and most / least > LOG_FROM
+    log = _by_logarithm(least, most), measure.lower_is_better and _by_logarithm(bottom, top)
     children, cells = (), {}
     if count <= MOST_CHILDREN:
         query = f"SELECT id, {cost}, metric FROM ended WHERE state = 'finished' AND {cost} IS NOT NULL"
         children = tuple(Child(id=i, cost=c, metric=m) for i, c, m in db.execute(query))
     else:
-        db.create_function("scaled", 1, math.log10 if log else float, deterministic=True)
-        low, high = (math.log10(least), math.log10(most)) if log else (least, most)
-        query = CELLS.format(cost=cost, columns=COLUMNS, rows=ROWS)
-        rows = db.execute(query, (low, (high - low) or 1.0, bottom, (top - bottom) or 1.0))
+        ranges: list[float] = []
+        for name, by, low, high in zip(("scaled", "levelled"), log, (least, bottom), (most, top), strict=True):
+            scale = math.log10 if by else float
+            db.create_function(name, 1, scale, deterministic=True)
+            ranges += [scale(low), (scale(high) - scale(low)) or 1.0]
+        rows = db.execute(CELLS.format(cost=cost, columns=COLUMNS, rows=ROWS), ranges)
         cells = {(c, r): number for c, r, number in rows}
     front = [Child(id=i, cost=c, metric=m) for i, c, m in db.execute(FRONT.format(cost=cost, **_ranking(measure)))]
     return Cloud(
@@ -149,6 +151,10 @@ def read_cloud(db: sqlite3.Connection, cost: str, measure: Measure) -> Cloud | N
         cells=cells,
         front=tuple(thinned(front, MOST_FRONT)),
     )
+
+
+def _by_logarithm(least: float, most: float) -> bool:
+    return least > 0 and most / least > LOG_FROM
 
 
 def thinned(values: Sequence[Any], most: int) -> list[Any]:

@@ -86,7 +86,7 @@ class Cloud:
         cost: `parameters`, `flops` or `seconds`.
         count: children whose cost is known.
         lowest, highest: the ranges of cost and metric.
-        log: whether the cells are even in the cost's logarithm, as the plot is to be.
+        log: of cost and metric: whether the cells are even in its logarithm, as the plot is to be.
         children: every child, if they are few; else none.
         cells: column and row (of `COLUMNS` and `ROWS`, from the lowest) with the number of children, if they are many.
         front: the Pareto front: the children that no cheaper one equals, by cost.
@@ -96,7 +96,7 @@ class Cloud:
     count: int
     lowest: tuple[float, float]
     highest: tuple[float, float]
-    log: bool
+    log: tuple[bool, bool]
     children: tuple[Child, ...]
     cells: Mapping[tuple[int, int], int]
     front: tuple[Child, ...]

@@ -1,10 +1,14 @@
 """From values to pixels: the scale of a plot's axis, and the numbers on it. Standard library only."""
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+HUGE = 1e300
+"""Numbers above are too near the end of all floating-point numbers to calculate with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,12 +43,14 @@ def axis(label: str, values: Iterable[float], *, zero: bool = False, log: bool =
     found = list(values)
     low, high = min(found, default=0.0), max(found, default=1.0)
     if log:
-        return Axis(label=label, low=low / 1.15, high=high * 1.15, log=True)
+        return Axis(label=label, low=low / 1.15, high=min(high, sys.float_info.max / 1.15) * 1.15, log=True)
     if zero:
         low = min(low, 0.0)
     if high == low:
         low, high = (low, low + 1) if zero or whole else (low - max(abs(low), 1e-9) / 2, low + max(abs(low), 1e-9) / 2)
-    room = (high - low) * 0.04
+    # Perplexities may be near the largest number that there is, beyond which there is no room.
+    high = min(high, sys.float_info.max)
+    room = (high - low) * 0.04 if high < HUGE else 0.0
     return Axis(label=label, low=low if zero else low - room, high=high + room, whole=whole)
 
 
@@ -58,13 +64,16 @@ def _even_ticks(low: float, high: float, whole: bool) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    first, last = math.floor(math.log10(low)), math.floor(math.log10(high))
+    powers = range(first, last + 1, max(1, math.ceil((last - first) / 7)))
     factors = (1,) if math.log10(high / low) > 3 else (1, 3) if math.log10(high / low) > 1.5 else (1, 2, 5)
     return [t for power in powers for factor in factors if low <= (t := factor * 10.0**power) <= high]
 
 
 def short(value: float) -> str:
-    """A number for an axis or a tile: 3 digits, 25.6k, 7.14M."""
+    """A number for an axis or a tile: 3 digits, 25.6k, 7.14M; with an exponent where no unit is large enough."""
+    if abs(value) >= 1e15:
+        return f"{value:.3g}"
     for size, unit in UNITS:
         if abs(value) >= size:
             return f"{_digits(value / size)}{unit}"

@@ -134,8 +134,8 @@ def cost_section(facts: Facts) -> Markup:
 
 def _cloud(facts: Facts, cloud: Cloud) -> Markup:
     label = COST_LABELS[cloud.cost]
-    x = axis(label, [cloud.lowest[0], cloud.highest[0]], log=cloud.log)
-    y = axis(metric_name(facts.config.measure), [cloud.lowest[1], cloud.highest[1]])
+    x = axis(label, [cloud.lowest[0], cloud.highest[0]], log=cloud.log[0])
+    y = axis(metric_name(facts.config.measure), [cloud.lowest[1], cloud.highest[1]], log=cloud.log[1])
     if cloud.children:
         shown = dots([_dot(child, label) for child in cloud.children], x, y)
     else:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from controller.decisions import Tokens, neighbours, uniform
+from controller.decisions import Decisions, Tokens, neighbours, uniform
 from controller.searcher import Child, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolution import reward_of
 from controller.searchers.options import LocalSearchOptions
@@ -51,6 +52,12 @@ def _untried(space: SearchSpace, options: LocalSearchOptions, history: Sequence[
         at_top = count > options.random_starts and stuck
         if here is None or reward_of(child) > reward_of(here) or at_top:
             here = child
-            untried = set(neighbours(space.decisions_of(len(tokens)), tokens)) - tried
+            untried = set(_neighbours(space.decisions_of(len(tokens)), tokens) - tried)
         stuck = not untried
     return untried
+
+
+# The climb up to here is told from the whole history at each step, past the same places every time.
+@lru_cache(maxsize=4096)
+def _neighbours(decisions: Decisions, tokens: Tokens) -> frozenset[Tokens]:
+    return frozenset(neighbours(decisions, tokens))

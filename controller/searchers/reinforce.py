@@ -27,12 +27,13 @@ class Reinforce:
         self._options = options
         # Holds no state between calls: every call loads the pulled weights into it.
         self._policy = Policy(space.vocabulary(), hidden=options.controller_units, layers=options.controller_layers)
+        self._weights = dict(self._policy.named_parameters())
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """The baseline, and the policy's weights drawn from `seed`."""
         options = self._options
         self._policy.initialize(torch.Generator().manual_seed(seed), options.controller_init)
-        weights = {name: value.detach().clone() for name, value in self._policy.named_parameters()}
+        weights = {name: value.detach().clone() for name, value in self._weights.items()}
         # The baseline comes first so that a cut between shards does not part its two elements.
         return (
             ParameterGroup(
@@ -60,7 +61,7 @@ class Reinforce:
     def learn(self, children: Sequence[Child], view: View) -> Update:
         """The gradient of -(1/m) sum_k (w_k (R_k - b) log P(tokens_k) + bonus H_k); the mean reward for the baseline.
 
-        w_k is 1, or with `importance_clip` the importance weight of `_weights`, which is not derived by.
+        w_k is 1, or with `importance_clip` the importance weight of `_importance`, which is not derived by.
         H_k is the summed entropy of the decisions along sample k; it counts as far as its gradient goes, which is not
         the whole gradient of the policy's entropy: the draws that led there are taken as given.
         b is the average of earlier rewards; of the very first children it is their own mean (spec §1.5).
@@ -70,11 +71,11 @@ class Reinforce:
         known = baseline(view.parameters)
         expected = rewards.mean().item() if known is None else known
         log_prob, entropy = self._score(children)
-        importance, figures = self._weights(children, log_prob.detach())
+        importance, figures = self._importance(children, log_prob.detach())
         loss = -(importance * (rewards - expected) * log_prob).mean()
         if self._options.entropy_bonus:
             loss = loss - self._options.entropy_bonus * entropy.mean()
-        names, weights = zip(*self._policy.named_parameters(), strict=True)
+        names, weights = zip(*self._weights.items(), strict=True)
         # Choices of layers that no child has are left out, so that Adam does not count steps of theirs.
         found = zip(names, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)
         gradients = {name: gradient for name, gradient in found if gradient is not None}
@@ -83,7 +84,7 @@ class Reinforce:
             figures={"baseline": expected, "entropy": entropy.mean().item(), **figures},
         )
 
-    def _weights(self, children: Sequence[Child], log_prob: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _importance(self, children: Sequence[Child], log_prob: Tensor) -> tuple[Tensor, dict[str, float]]:
         """[m] importance weights min(clip, P(tokens) now / P(tokens) when sampled), and figures on them.
 
         Truncated importance sampling (Ionides 2008), a whole child at a time: the weight that IMPALA calls rho-bar
@@ -117,8 +118,11 @@ class Reinforce:
             entropy = entropy.index_put((index,), scored.entropy)
         return log_prob, entropy
 
+    @torch.no_grad()
     def _load(self, parameters: Mapping[str, Tensor]) -> None:
-        self._policy.load_state_dict({name: parameters[name] for name in self._policy.state_dict()})
+        # Not by `load_state_dict`, which takes as long as sampling does.
+        for name, weight in self._weights.items():
+            weight.copy_(parameters[name])
 
 
 def baseline(parameters: Mapping[str, Tensor]) -> float | None:

@@ -215,5 +215,11 @@ def test_a_cell_of_the_literature_goes_by_its_name(capsys):
     assert lstm().id == json.loads(capsys.readouterr().out)["architecture"]
 
 
+def test_a_width_and_what_it_would_follow_from_are_refused_together(capsys):
+    assert main(["lstm", "--task", "text", "--hidden-size", "4", "--target-parameters", "9000"]) == 2
+    error = "error: give `--hidden-size` or `--target-parameters`, from which the width follows, not both\n"
+    assert capsys.readouterr() == ("", error)
+
+
 def test_an_unknown_name_is_a_file_that_cannot_be_read(capsys):
     assert "gru cannot be read (No such file or directory)" in refused(capsys, "gru", "--task", "text")

@@ -103,11 +103,42 @@ def test_what_is_missing_is_named(function, tmp_path):
         function("wikitext2", tmp_path)
 
 
-def test_a_text_too_short_to_judge_by_is_refused(tmp_path):
+@pytest.mark.parametrize("function", [check_task, lambda name, data: load_task(name, data=data)])
+def test_a_text_that_cannot_be_judged_by_is_refused(function, tmp_path):
+    """Also by the check, so that no search begins whose workers would refuse it one by one."""
     written(tmp_path, "train.txt", "valid.txt", "test.txt")
     (tmp_path / "valid.txt").write_text("the cat\n")
     with pytest.raises(TaskError, match="the text to validate of the task 'ptb' has 3 words; at least 20 are needed"):
-        load_task("ptb", data=tmp_path)
+        function("ptb", tmp_path)
+    (tmp_path / "valid.txt").write_bytes(b"caf\xe9\n" * 50)
+    with pytest.raises(TaskError, match=r"valid\.txt is not text in UTF-8"):
+        function("ptb", tmp_path)
+
+
+def test_how_an_editor_ends_and_begins_a_file_does_not_matter(tmp_path):
+    """Windows' ends of lines, a byte order mark, no end of the last line."""
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    for folder in (plain, other):
+        folder.mkdir()
+        written(folder, "train.txt", "valid.txt", "test.txt")
+    text = ("the cat sat on the mat\r\n" * 20).removesuffix("\r\n")
+    for name in ("train.txt", "valid.txt", "test.txt"):
+        (other / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    expected, found = (load_task("ptb", data=folder) for folder in (plain, other))
+    assert found.vocabulary == expected.vocabulary
+    assert found.training.equal(expected.training)
+    assert found.validation.equal(expected.validation)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    written(tmp_path, "train.txt", "valid.txt", "test.txt")
+
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(TaskError, match=r"train\.txt cannot be read \(Permission denied\); it must be text in UTF-8"):
+        check_task("ptb", tmp_path)
 
 
 def test_a_vocabulary_beyond_the_models_size_is_refused_before_any_training(tmp_path):

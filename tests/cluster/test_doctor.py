@@ -91,6 +91,15 @@ def test_workers_that_no_node_can_hold_are_a_problem_and_their_resource_is_named
     )
 
 
+def test_a_run_that_has_no_workers_at_all_says_so() -> None:
+    up = [actor("ledger"), actor("pool")]
+    found = only(actor_findings(run(workers=0), up, CLUSTER), "FAIL")
+    assert found.what == "no worker has been started: no node has room for one"
+    waiting = [*up, actor("worker-0", "PENDING_CREATION", needs=GPU)]
+    for told in (actor_findings(run(workers=0), waiting, CLUSTER), actor_findings(run(workers=1), up, CLUSTER)):
+        assert found not in told
+
+
 def test_a_worker_whose_node_has_left_waits_like_one_that_never_had_a_place() -> None:
     gone = [actor(f"worker-{i}", "RESTARTING", restarts=1, address="", needs={"GPU": 4.0}) for i in range(2)]
     found = only(actor_findings(run(), [*gone, actor("pool")], CLUSTER), "FAIL")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from child_trainer.outcome import Budget
@@ -57,6 +58,21 @@ def test_one_seed_gives_one_ledger(config: RunConfig, tmp_path: Path) -> None:
     assert len(first["children"]) == config.max_children
     search(replace(config, seed=1), tmp_path, "other")
     assert ledger(tmp_path, "other")["children"] != first["children"]
+
+
+def test_one_seed_gives_one_ledger_however_many_threads_there_are(tmp_path: Path) -> None:
+    """With two threads instead of one the last bits of a few gradients of this search differ."""
+    topology = Topology(replicas=2, shards=2, children=3, batching="stream", accumulate=2)
+    config = replace(SYNTHETIC, max_children=60, topology=topology)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            search(config, tmp_path, f"with-{threads}")
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert ledger(tmp_path, "with-1") == ledger(tmp_path, "with-2")
 
 
 @pytest.mark.parametrize("shards", [3, 20])

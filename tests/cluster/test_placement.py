@@ -118,6 +118,16 @@ def test_a_cluster_that_can_grow_is_asked_for_all_that_could_be_used() -> None:
     assert found.notes == ("80 of 80 workers wait for GPUs: the cluster has 0; they are used as they come",)
 
 
+def test_a_cluster_with_nothing_to_train_on_says_what_is_waited_for() -> None:
+    """Such as a head without cores whose nodes are still to be started."""
+    topology = Topology(replicas=1, children=8)
+    found = planned([machine(0, 0)], topology)
+    assert (found.started, found.seated, found.wanted) == (0, 0, 8)
+    assert found.notes == ("8 of 8 workers wait for cores: the cluster has 0; they are used as they come",)
+    (small,) = planned([machine(8, 0, memory=100)], topology, memory=600_000_000).notes[-1:]
+    assert small == "8 of 8 workers wait for memory; they are used as they come"
+
+
 def test_gpus_that_no_single_node_has_are_refused_unless_one_may_come() -> None:
     there = [machine(8, 1, number=number) for number in range(4)]
     topology = Topology(gpus_per_child=4)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from child_trainer.tasks.task import TaskError
 from cluster.config import RunConfig
@@ -82,6 +83,21 @@ def test_a_worker_that_cannot_start_names_its_node(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv(DRIVER_VARIABLE, replace(versions(), ray="1.0").to_json())
     with pytest.raises(NodeError, match=r"^node 10\.0\.0\.7 cannot train: has Ray .*, the driver 1\.0"):
         trainer_on("10.0.0.7", RunConfig(task=TaskOptions(task="synthetic")), gpu=False, slots=None)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "fit"),
+    [(None, "install a CUDA build"), ("13.0", "have an NVIDIA driver that is new enough for CUDA 13.0")],
+)
+def test_a_gpu_that_pytorch_cannot_use_is_told_with_what_would_fit(
+    cuda: str | None, fit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    with pytest.raises(
+        NodeError, match=rf"^node 10\.0\.0\.7 cannot train: .* cannot use it: {fit}, or train on the CPU"
+    ):
+        trainer_on("10.0.0.7", RunConfig(task=TaskOptions(task="digits")), gpu=True, slots=None)
 
 
 def test_a_node_says_what_it_lacks(tmp_path: Path) -> None:

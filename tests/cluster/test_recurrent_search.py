@@ -11,6 +11,7 @@ import pytest
 from child_trainer.architecture import Architecture
 from child_trainer.language_options import MEDIUM_PARAMETERS, LanguageOptions
 from child_trainer.outcome import Budget
+from cluster.command_line import parse_run
 from cluster.config import RunConfig
 from cluster.options import TaskOptions
 from cluster.recipes import RECIPES
@@ -106,11 +107,29 @@ def test_options_of_language_models_survive_the_configurations_file() -> None:
 
 
 @pytest.mark.parametrize(
+    ("recipe", "words", "expected"),
+    [
+        ("text-rnn", "", (MEDIUM_PARAMETERS, 32)),
+        ("text-rnn", "--target-parameters 90000", (90_000, None)),
+        ("text-rnn", "--target_parameters=90000 --hidden-size None", (90_000, None)),
+        ("text-rnn", "--hidden-size 40", (MEDIUM_PARAMETERS, 40)),
+        ("wikitext2-rnn", "--hidden-size 40", (4_000_000, 40)),
+    ],
+)
+def test_what_is_said_of_the_width_is_never_without_effect(recipe: str, words: str, expected: tuple) -> None:
+    """A recipe's own width gives way to the size of the model that is asked for."""
+    language = parse_run(RECIPES[recipe](), words.split(), recipe).task.language
+    assert (language.target_parameters, language.hidden_size) == expected
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--base", "1"), "`base` must be at least 2, got 1"),
-        (("--unroll", "0"), "`unroll` must be at least 1, got 0"),
+        (("--unroll", "0"), "nascluster: `unroll` must be at least 1, got 0"),
         (("--target-parameters", "50", "--hidden-size", "None"), "`target_parameters` is 50; raise it"),
+        (("--target-parameters=50",), "`target_parameters` is 50; raise it"),
+        (("--target-parameters", "90000", "--hidden-size", "32"), "give `--hidden-size` or `--target-parameters`"),
     ],
 )
 def test_bad_input_is_one_sentence_before_anything_starts(options: tuple, message: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import math
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -8,10 +9,10 @@ import torch
 from torch import Tensor
 
 from child_trainer.architecture import Architecture
-from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.outcome import Cause, Failure, Measure, Outcome
 from controller.decisions import Choice, Decisions, Subset, every
 from controller.policy import Policy
-from controller.reward import accuracy, cubed_accuracy
+from controller.reward import accuracy, cubed_accuracy, perplexity
 from controller.searcher import Child, Proposal, Searcher
 from controller.searchers.options import ReinforceOptions
 from controller.searchers.random import RandomSearch
@@ -361,6 +362,19 @@ def test_rewards_follow_the_paper() -> None:
     assert cubed_accuracy(outcome(0.9, failure=Failure(cause=Cause.DIVERGED, message="NaN"))) == 0.0
     assert cubed_accuracy(outcome()) == 0.0
     assert math.isclose(cubed_accuracy(outcome(0.5)), 0.125)
+
+
+def test_the_reward_of_a_perplexity() -> None:
+    """Spec §2.3: 80 / perplexity^2 of the lowest of the last five, however large it is; a failed child gives 0."""
+
+    def found(*curve: float, failure: Failure | None = None) -> Outcome:
+        return replace(outcome(*curve, failure=failure), measure=Measure.PERPLEXITY)
+
+    assert perplexity(found(5.0, 40.0, 20.0, 30.0, 50.0, 60.0)) == 80 / 20.0**2
+    assert perplexity(found(40.0, failure=Failure(cause=Cause.DIVERGED, message="NaN"))) == 0.0
+    assert perplexity(found()) == 0.0
+    for beyond_a_finite_square in (2e155, sys.float_info.max):
+        assert perplexity(found(beyond_a_finite_square)) == 0.0
 
 
 def test_the_entropy_bonus_pulls_the_gradient_towards_more_entropy() -> None:

@@ -16,7 +16,8 @@ from tests.deploy.kuberay_schema import SCHEMAS
 
 FILES = sorted((DEPLOY / "kuberay").glob("*.yaml"))
 
-NAME = {"app.kubernetes.io/name": "nascluster"}
+OURS = {"app.kubernetes.io/part-of": "nascluster"}
+"""The label of our pods. KubeRay has its own use for `app.kubernetes.io/name`, by which its services find the head."""
 
 FREE = ("labels", "matchLabels", "annotations", "nodeSelector", "requests", "limits", "rayStartParams", "resources")
 """Mappings whose keys are the user's (and one in which there are such mappings)."""
@@ -52,7 +53,12 @@ def test_every_resource_has_the_fields_of_its_kind_and_no_others() -> None:
     assert {document["kind"] for document in found} == SCHEMAS.keys()
     for document in found:
         check(document)
-        assert document["metadata"]["name"] == "nascluster"
+        assert document["metadata"]["name"] == ("nascluster-run" if document["kind"] == "RayJob" else "nascluster")
+
+
+def test_no_two_resources_have_kuberay_make_the_same_service() -> None:
+    """It makes NAME-head-svc for a RayCluster and, since it looks after jobs, for a RayJob."""
+    assert the("RayCluster")["metadata"]["name"] != the("RayJob")["metadata"]["name"]
 
 
 def test_an_unknown_key_is_refused_wherever_it_stands() -> None:
@@ -130,9 +136,9 @@ def test_the_dashboard_is_for_nobody_but_who_must_reach_it() -> None:
     assert hosts["RayCluster"] == "127.0.0.1"
     # KubeRay's operator submits a RayJob over the pods' network; so there is a policy that lets it alone come near.
     policy = the("NetworkPolicy")["spec"]
-    assert policy["podSelector"]["matchLabels"] == NAME and policy["policyTypes"] == ["Ingress"]
+    assert policy["podSelector"]["matchLabels"] == OURS and policy["policyTypes"] == ["Ingress"]
     own, operator = policy["ingress"]
-    assert own == {"from": [{"podSelector": {"matchLabels": NAME}}]}
+    assert own == {"from": [{"podSelector": {"matchLabels": OURS}}]}
     assert operator["ports"] == [{"protocol": "TCP", "port": 8265}]
     assert operator["from"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "kuberay-operator"}
 
@@ -143,7 +149,7 @@ def test_every_pod_is_covered_by_the_policy_and_is_not_root(cluster: str) -> Non
     assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
     for group in groups(spec).values():
         template = group["template"]
-        assert template["metadata"]["labels"] == NAME
+        assert template["metadata"]["labels"] == OURS
         assert template["spec"]["serviceAccountName"] == the("ServiceAccount")["metadata"]["name"]
         assert template["spec"]["securityContext"]["runAsNonRoot"] is True
         (container,) = template["spec"]["containers"]
@@ -151,6 +157,15 @@ def test_every_pod_is_covered_by_the_policy_and_is_not_root(cluster: str) -> Non
         assert container["resources"]["requests"] == container["resources"]["limits"]
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in template["spec"]["volumes"]}
+
+
+@cluster
+def test_the_autoscaler_writes_where_the_head_reads(cluster: str) -> None:
+    """KubeRay mounts the volume of this name into its own container, and makes another where there is none."""
+    pod = clusters()[cluster]["headGroupSpec"]["template"]["spec"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounted["/tmp/ray"] == "ray-logs"
+    assert {"name": "ray-logs", "emptyDir": {}} in pod["volumes"]
 
 
 def test_the_two_clusters_are_one_but_for_what_they_are_for() -> None:

@@ -1,6 +1,7 @@
 """The files for `ray up`: what Ray's own schema, AWS's and Google's say to them, and what this project asks of them."""
 
 import functools
+import os
 import re
 import shlex
 import subprocess
@@ -12,8 +13,10 @@ from typing import Any
 import botocore.session
 import jsonschema
 import pytest
+import yaml
 from botocore.validate import ParamValidator
 from ray._private.ray_constants import LABELS_ENVIRONMENT_VARIABLE
+from ray.autoscaler._private.aws.config import _configure_security_group
 from ray.autoscaler._private.command_runner import _with_environment_variables
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
@@ -196,3 +199,39 @@ def test_every_command_is_sound_shell(cloud: str) -> None:
         done = subprocess.run(["bash", "-n"], input=line, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (line, done.stderr)
     assert any(re.search(rf"spot-notice.sh {cloud} <", line) for line in prepared["worker_start_ray_commands"])
+
+
+def test_a_security_group_of_ones_own_is_the_only_one() -> None:
+    """Ray adds a rule that lets everybody try SSH to each group that it makes, whatever else is written for that."""
+    text, chosen = re.subn(r"# (SecurityGroupIds:)", r"\1", CLOUDS["aws"].read_text())
+    assert chosen == 3
+    prepared = check(yaml.safe_load(text))
+    # Ray would ask AWS if there were anything left to make.
+    types = _configure_security_group(prepared)["available_node_types"].values()
+    assert {tuple(node_type["node_config"]["SecurityGroupIds"]) for node_type in types} == {("sg-00000000000000000",)}
+
+
+def programs(folder: Path, scripts: dict[str, str]) -> dict[str, str]:
+    """An environment in which these programs are found before all others; each notes how it was called."""
+    folder.mkdir()
+    for name, script in scripts.items():
+        path = folder / name
+        path.write_text(f'#!/bin/bash\necho "{name} $*" >> {folder}/calls\n{script}\n')
+        path.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+@cloud
+@pytest.mark.parametrize("code", [0, 100])
+def test_a_machine_that_is_updating_itself_is_waited_for(cloud: str, code: int, tmp_path: Path) -> None:
+    (command,) = [line for line in config(cloud)["setup_commands"] if "apt-get" in line]
+    busy = f'if [ "$2" = update ]; then [ $(grep -c "^apt-get -qq update" {tmp_path}/bin/calls) -gt 2 ] || exit 100; '
+    scripts = {"sudo": 'exec env "$@"', "apt-get": f"{busy}else exit {code}; fi", "sleep": "true"}
+    environment = programs(tmp_path / "bin", scripts)
+    done = subprocess.run(["bash", "-c", f"({command})"], env=environment, check=False)
+    assert done.returncode == code
+    called = (tmp_path / "bin" / "calls").read_text().splitlines()
+    aptly = [line for line in called if line.startswith("apt-get ")]
+    assert [line.split()[2] for line in aptly[:3]] == ["update"] * 3 and "install python3-venv" in aptly[3]
+    assert len(aptly) == 4
+    assert called.count("sleep 10") == 2

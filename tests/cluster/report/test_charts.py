@@ -1,6 +1,7 @@
 """Axes and plots: round numbers where they belong, and every value where it is."""
 
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,19 @@ def test_a_logarithmic_axis_too(low: float, factor: float) -> None:
     assert found.share((low * low * factor) ** 0.5) == pytest.approx(0.5)
 
 
+FAR = ([40.0, sys.float_info.max], [2e155, 1.7e308], [3.0, 2e155])
+
+
+@pytest.mark.parametrize(
+    ("values", "log"), [([sys.float_info.max], False), *((values, log) for values in FAR for log in (False, True))]
+)
+def test_an_axis_of_perplexities_that_are_hardly_finite_holds_them(values: list[float], log: bool) -> None:
+    found = axis("perplexity", values, log=log)
+    assert all(0 <= found.share(value) <= 1 for value in values)
+    assert 2 <= len(found.ticks()) <= 8
+    assert all(len(short(tick)) <= 9 for tick in found.ticks())
+
+
 def test_round_numbers() -> None:
     assert Axis(label="", low=0, high=10).ticks() == [0, 2, 4, 6, 8, 10]
     assert Axis(label="", low=0.4, high=1.1).ticks() == pytest.approx([0.4, 0.6, 0.8, 1.0])
@@ -40,6 +54,7 @@ def test_round_numbers() -> None:
     assert [short(v) for v in (0, 0.25, 96, 1234, 25_600, 7.14e6, 999_600)] == [
         "0", "0.25", "96", "1.23k", "25.6k", "7.14M", "1000k",
     ]  # fmt: skip
+    assert [short(v) for v in (999e12, 2e155, -1.7e308)] == ["999T", "2e+155", "-1.7e+308"]
     assert [time_unit(s)[1] for s in (10, 300, 10_000, 1e6)] == ["seconds", "minutes", "hours", "days"]
 
 

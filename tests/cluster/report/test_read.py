@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from child_trainer.outcome import Measure
+from cluster.report.children_read import MOST_CHILDREN, read_cloud
 from cluster.report.facts import COLUMNS, ROWS, Child, Facts
 from cluster.report.read import SLICES, read_facts
 from cluster.run_folder import RunFolder, RunFolderError
@@ -125,6 +127,22 @@ def test_many_children_are_counted_in_cells_and_few_are_listed(facts: Facts, end
     for cloud in few.clouds:
         assert not cloud.cells
         assert len(cloud.children) == cloud.count == few.status.finished
+
+
+@pytest.mark.parametrize("count", [200, MOST_CHILDREN + 1])
+def test_one_bad_perplexity_does_not_press_the_others_flat(count: int) -> None:
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE ended (id, state, parameters, metric)")
+    perplexities = [100.0 + child % 97 for child in range(count - 1)] + [5e4]
+    rows = [(child, "finished", 1000 + child % 7, metric) for child, metric in enumerate(perplexities)]
+    db.executemany("INSERT INTO ended VALUES (?, ?, ?, ?)", rows)
+    cloud = read_cloud(db, "parameters", Measure("perplexity"))
+    assert cloud is not None
+    assert cloud.log == (False, True)
+    assert len({row for _, row in cloud.cells}) > 3 or cloud.children
+    accuracies = read_cloud(db, "parameters", Measure("accuracy"))
+    assert accuracies is not None
+    assert accuracies.log == (False, False)
 
 
 def quantile(values: Sequence[float], percent: int) -> float:

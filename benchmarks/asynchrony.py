@@ -1,0 +1,284 @@
+"""What asynchrony costs a search: one replica or 20, barriers or streams, with importance weights or without.
+
+    python -m benchmarks.asynchrony [seeds] [DIR]
+
+REINFORCE on NAS-Bench-201, CIFAR-10: the real replica loops, ledger and parameter store on a virtual clock
+(`cluster/simulated.py`), where a child takes a worker the seconds that the table tells, and nothing else takes time.
+All searches have equally many children, four of each replica at one time, and a worker for each of those: 20 replicas
+have 20 times the workers, and so the same children 20 times as soon. Random search is held beside them.
+
+DIR has the table's files (docs/tables.md); without it they are looked for in $NASCLUSTER_DATA/nasbench201. Each search
+has a turn in one of as many processes as there are cores; a seed gives the same figures every time. docs/batching.md
+says what they mean.
+"""
+
+import functools
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from child_trainer.tasks.table import Table
+from cluster.compare.command import best_of_table
+from cluster.compare.search import MemoryLedger, make_trainer
+from cluster.compare.summary import DRAWS_SEED, Best
+from cluster.config import RunConfig
+from cluster.evaluator import Trains
+from cluster.options import Topology
+from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
+from cluster.recipes import RECIPES
+from cluster.records import Batching, Lesson
+from cluster.replica import replica_loop
+from cluster.simulated import SimulatedWorkers
+from controller.comparison import held, interval, leaders, resamples
+from controller.searchers.options import ReinforceOptions
+from ps.local import LocalStore
+
+SEEDS = 20
+FIRST_SEED = 1
+CHILDREN = 1_200
+AT_CHILDREN = (100, 200, 400, 800, CHILDREN)
+AT_HOURS = (0.1, 0.2, 0.4, 2.0, 8.0)
+LATEST = 400
+"""Children at the end of the search whose mean says what the policy samples by then."""
+
+TUNED = ReinforceOptions(controller_learning_rate=0.04, entropy_bonus=0.02, baseline_decay=0.9)
+"""The options of `benchmarks.nasbench201`, with its four children to a step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """One way to search: the replicas, when they learn, and with what weights; `None` searches at random."""
+
+    replicas: int
+    batching: Batching
+    clip: float | None = None
+    learning_rate: float | None = TUNED.controller_learning_rate
+
+    def __str__(self) -> str:
+        if self.learning_rate is None:
+            return f"K={self.replicas}, random"
+        weights = "" if self.clip is None else f", weights up to {self.clip:g}"
+        rate = "" if self.learning_rate == TUNED.controller_learning_rate else f", learning rate {self.learning_rate:g}"
+        return f"K={self.replicas}, {self.batching}{weights}{rate}"
+
+
+WAYS: tuple[tuple[Batching, float | None], ...] = (("barrier", None), ("stream", None), ("stream", 1.0))
+"""When a replica learns, and the clip of the importance weights if there are any.
+
+With barriers they are 1: a batch's gradient is that of the policy by which it was sampled.
+"""
+
+ARMS = (
+    *(Arm(replicas=replicas, batching=batching, clip=clip) for replicas in (1, 20) for batching, clip in WAYS),
+    Arm(replicas=20, batching="barrier", learning_rate=0.01),
+    *(Arm(replicas=replicas, batching="stream", learning_rate=None) for replicas in (1, 20)),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Course:
+    """One search: columns with an entry for each child, in the order in which the children ended, and for each batch.
+
+    Attributes:
+        ended_at: virtual seconds since the start.
+        metrics: validation accuracies, which the searcher is told.
+        tests: test accuracies, which it is not.
+        architectures: their ids.
+        staleness: of each batch's push; steps that the shards had made since its oldest child was sampled.
+        weights: of each batch, the mean importance weight; empty where there are none.
+    """
+
+    ended_at: Sequence[float]
+    metrics: Sequence[float]
+    tests: Sequence[float]
+    architectures: Sequence[str]
+    staleness: Sequence[int]
+    weights: Sequence[float]
+
+    def at(self, grid: Sequence[float], *, hours: bool) -> list[tuple[float, float] | None]:
+        """The best child's validation accuracy and its test accuracy at so many children, or so many virtual hours.
+
+        `None` before the first child, and for a number of children or hours that the search has not come to.
+        """
+        ends = [second / 3600 for second in self.ended_at] if hours else list(range(1, len(self.metrics) + 1))
+        best = [(self.metrics[p], self.tests[p]) for p in leaders(self.metrics) if p is not None]
+        found = held(ends, best, grid)
+        return [value if place <= ends[-1] else None for place, value in zip(grid, found, strict=True)]
+
+
+class NotingLedger(MemoryLedger):
+    """One that also keeps at hand what became of each batch, in order."""
+
+    def __init__(self, config: RunConfig, clock: Callable[[], float]) -> None:
+        super().__init__(config, clock)
+        self.lessons: list[Lesson] = []
+
+    def learned(self, replica: int, number: int, lesson: Lesson) -> None:
+        """See `cluster.records.ReplicaLedger.learned`."""
+        self.lessons.append(lesson)
+        super().learned(replica, number, lesson)
+
+
+def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> RunConfig:
+    """One search of an arm, on the table in this folder."""
+    table = RECIPES["nasbench201"]()
+    learns = arm.learning_rate is not None
+    return replace(
+        table,
+        local=True,
+        seed=seed,
+        max_children=children,
+        searcher="reinforce" if learns else "random",
+        task=replace(table.task, data=data),
+        topology=Topology(replicas=arm.replicas, shards=1, children=4, batching=arm.batching),
+        reinforce=replace(TUNED, controller_learning_rate=arm.learning_rate or 1.0, importance_clip=arm.clip),
+    )
+
+
+def course(config: RunConfig, trainer: Trains, table: Table) -> Course:
+    """A whole search on a virtual clock, with as many workers as children may be in training."""
+    workers = config.topology.replicas * config.topology.children
+    world = SimulatedWorkers(workers, trainer, lambda _, outcome: outcome.seconds)
+    groups = make_parameters(config, make_searcher(config))
+    store = LocalStore(make_layout(config, "simulated", groups)) if groups else None
+    if store:
+        store.initialize(initial_values(groups))
+    with closing(NotingLedger(config, world.clock)) as ledger:
+        ledger.begin(workers=workers)
+        indices = range(config.topology.replicas)
+        world.run([replica_loop(make_replica(config, i, store, world.evaluator(), ledger)) for i in indices])
+        children, lessons = ledger.ended, ledger.lessons
+    ended_at = {training.child_id: training.ended_at for training in world.trainings}
+    answers = [table.answer(child.proposal.architecture) for child in children]
+    return Course(
+        ended_at=[ended_at[child.id] for child in children],
+        metrics=[answer.metric for answer in answers],
+        tests=[answer.test or 0.0 for answer in answers],
+        architectures=[child.proposal.architecture.id for child in children],
+        staleness=[max(lesson.staleness) for lesson in lessons if lesson.staleness is not None],
+        weights=[x.figures["importance_weight"] for x in lessons if "importance_weight" in x.figures],
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _table(data: Path) -> tuple[Trains, Table]:
+    """What a process reads once, for all of its searches."""
+    torch.set_num_threads(1)  # the searches side by side are what keeps all cores busy
+    trainer = make_trainer(configuration(ARMS[0], FIRST_SEED, data))
+    assert isinstance(trainer.task, Table)
+    return trainer, trainer.task
+
+
+def searched(arm: Arm, seed: int, data: Path) -> Course:
+    """One search, for a process that has many."""
+    return course(configuration(arm, seed, data), *_table(data))
+
+
+Values = Callable[[Course], Sequence[float | None]]
+"""Of one search: a value for each column of a table, in percent; `None` where there is none."""
+
+
+def best_at(grid: Sequence[float], place: int, *, hours: bool) -> Values:
+    """The best child's validation accuracy (place 0), or its test accuracy (1), at each place of the grid."""
+    return lambda found: [None if pair is None else 100 * pair[place] for pair in found.at(grid, hours=hours)]
+
+
+def figures_of(found: Course) -> list[float | None]:
+    """What one search was like, apart from the best that it found."""
+    stale = sorted(found.staleness)
+    return [
+        statistics.fmean(stale) if stale else None,
+        float(stale[min(len(stale) - 1, int(0.95 * len(stale)))]) if stale else None,
+        statistics.fmean(found.weights) if found.weights else None,
+        float(len(set(found.architectures))),
+        100 * statistics.fmean(found.metrics[-LATEST:]),
+        found.ended_at[-1] / 3600,
+    ]
+
+
+Courses = Sequence[tuple[Arm, Sequence[Course]]]
+"""The searches of each arm, by seed."""
+
+
+def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Sequence[float | None]]]]) -> str:
+    """Markdown: for each row a name, and a list of values for each seed; `None` in any seed leaves the cell empty."""
+
+    def cell(values: Sequence[float | None]) -> str:
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            return ""
+        mean = interval(known, resamples(len(known), DRAWS_SEED))
+        return f"{mean.mean:.2f} ± {statistics.stdev(known):.2f} [{mean.low:.2f}, {mean.high:.2f}]"
+
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines += [f"| {name} | {' | '.join(map(cell, zip(*seeds, strict=True)))} |" for name, seeds in rows]
+    return "\n".join(lines)
+
+
+def report(courses: Courses, best: Best, at_children: Sequence[int], at_hours: Sequence[float]) -> str:
+    """All tables. The first arm is what the others are held against, seed by seed."""
+    children = [f"{count:,} children" for count in at_children]
+    hours = [f"{count:g} h" for count in at_hours]
+    parts: list[str] = []
+    for name, place, optimum in (("Validation", 0, best.metric), ("Test", 1, best.test or 0.0)):
+        for columns, grid, by_hours in ((children, at_children, False), (hours, at_hours, True)):
+            values = best_at(grid, place, hours=by_hours)
+            rows = [(str(arm), [values(found) for found in searches]) for arm, searches in courses]
+            title = f"{name} accuracy of the best child, % (the table's best: {100 * optimum:.2f})"
+            parts.append(f"{title}:\n\n{table(['', *columns], rows)}")
+    values = best_at(at_children, 0, hours=False)
+    (first, against), *others = courses
+    rows = [
+        (str(arm), [_difference(values(ours), values(theirs)) for ours, theirs in zip(searches, against, strict=True)])
+        for arm, searches in others
+    ]
+    parts.append(f"Validation accuracy, against {first} with the same seed:\n\n{table(['', *children], rows)}")
+    head = [
+        "",
+        "staleness",
+        "its 95th percentile",
+        "mean weight",
+        "different cells",
+        f"mean of the last {LATEST}, %",
+        "h",
+    ]
+    rows = [(str(arm), [figures_of(found) for found in searches]) for arm, searches in courses]
+    parts.append(f"The searches:\n\n{table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def _difference(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float | None]:
+    return [None if a is None or b is None else a - b for a, b in zip(ours, theirs, strict=True)]
+
+
+def main(arguments: list[str]) -> None:
+    """Run the searches and print the tables."""
+    seeds = range(FIRST_SEED, FIRST_SEED + (int(arguments[0]) if arguments else SEEDS))
+    root = os.environ.get("NASCLUSTER_DATA")
+    if len(arguments) < 2 and not root:
+        print("Skipped: give the folder of NAS-Bench-201 as DIR, or its parent as NASCLUSTER_DATA")
+        return
+    data = Path(arguments[1]) if len(arguments) > 1 else Path(str(root)) / "nasbench201"
+    begun = time.monotonic()
+    _, tabular = _table(data)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        # Seed by seed, so that an arm that takes longer does not keep one process at the end.
+        jobs = {(arm, seed): pool.submit(searched, arm, seed, data) for seed in seeds for arm in ARMS}
+        courses = [(arm, [jobs[arm, seed].result() for seed in seeds]) for arm in ARMS]
+    print(f"{CHILDREN:,} children in each search, seeds {seeds[0]} to {seeds[-1]}: the mean over them ± their standard")
+    print("deviation [95 % bootstrap interval of the mean].\n")
+    print(report(courses, best_of_table(tabular), AT_CHILDREN, AT_HOURS))
+    print(f"\n{len(ARMS) * len(seeds):,} searches took {time.monotonic() - begun:.0f} s.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
