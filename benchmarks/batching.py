@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.exactly_once import isolated
 from child_trainer.outcome import Budget
@@ -110,9 +111,16 @@ def simulated(shape: Shape, batching: Batching, sigma: float) -> Figures:
     return Figures.of(world.trainings, shape.workers, time.perf_counter() - begun)
 
 
-def real(shape: Shape, batching: Batching, sigma: float) -> Figures:
-    """A search on Ray of children that sleep, by the ledger: from an attempt's start for as long as its child slept."""
-    words = ("launch", "rehearsal", "--name", "run", "--searcher", "random", "--epochs", "1", "--batching", batching)
+def rehearsed(shape: Shape, batching: Batching, sigma: float, *words: str, queries: Sequence[str]) -> list[list[Any]]:
+    """A search on Ray of children that sleep: the rows that each query finds in its ledger.
+
+    Args:
+        shape: how many of each part, and how long children sleep.
+        batching: how children become batches.
+        sigma: how unlike they are.
+        words: more flags of `nascluster launch rehearsal`.
+        queries: in SQL.
+    """
     numbers = {
         "replicas": shape.topology.replicas,
         "shards": shape.topology.shards,
@@ -124,14 +132,20 @@ def real(shape: Shape, batching: Batching, sigma: float) -> Figures:
         "child-spread": sigma,
     }
     flags = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
-    begun = time.perf_counter()
+    launch = ("launch", "rehearsal", "--name", "run", "--epochs", "1", "--batching", batching)
     with isolated() as environment:
-        run = start_command([*words, *flags], environment, log=subprocess.DEVNULL)
+        run = start_command([*launch, *flags, *words], environment, log=subprocess.DEVNULL)
         if run.wait():
             raise SystemExit(f"the run ended with status {run.returncode}")
         ledger = Path(environment["HOME"]) / "nascluster_runs" / "run" / "ledger.sqlite"
         with closing(sqlite3.connect(ledger)) as db:
-            rows = db.execute(OUTCOMES).fetchall()
+            return [db.execute(query).fetchall() for query in queries]
+
+
+def real(shape: Shape, batching: Batching, sigma: float) -> Figures:
+    """A search on Ray of children that sleep, by the ledger: from an attempt's start for as long as its child slept."""
+    begun = time.perf_counter()
+    (rows,) = rehearsed(shape, batching, sigma, "--searcher", "random", queries=[OUTCOMES])
     if len(rows) != shape.children:
         raise SystemExit(f"{len(rows)} attempts at {shape.children} children")
     first = min(row[2] for row in rows)

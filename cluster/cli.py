@@ -14,8 +14,9 @@ import tyro
 from rich.console import Console
 
 from cluster.callbacks.options import CallbackOptions
-from cluster.command_line import BAD_INPUT, Name, StoragePath, UsageError, known, parse, parse_run
+from cluster.command_line import BAD_INPUT, Json, Name, StoragePath, UsageError, known, parse, parse_run
 from cluster.config import DEFAULT_STORAGE, RunConfig
+from cluster.doctor.command import doctor
 from cluster.failures import failure_lines, failures_json, read_failures
 from cluster.logs.command import logs
 from cluster.logs.options import LogFormat, LogLevel, LogOptions
@@ -33,7 +34,6 @@ Where = Annotated[
     Literal["as-before", "local", "ray"],
     tyro.conf.arg(help="Where to go on: in this one process, on Ray, or as before."),
 ]
-Json = Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of text.")]
 
 USAGE = """\
 usage: nascluster COMMAND ...
@@ -49,6 +49,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   logs NAME [CHILD]         what happened, an event a line, --follow for what comes; or what that child has printed
   report NAME [--open]      one HTML page of what it did and found; --watch serves it while the search runs
   compare SEARCHER ...      searchers side by side, many seeds each: --recipe RECIPE --budget 500 (or 12000s)
+  simulate RECIPE ...       what a search would take of a cluster, and what would help; --help lists what may be said
   doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
   recipes                   the named runs, and what each sets
 
@@ -236,23 +237,10 @@ def _compare(arguments: list[str]) -> int:
     return compare(arguments)
 
 
-def _doctor(arguments: list[str]) -> int:
-    def doctor(
-        name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help="A run's name.")] = None,
-        *,
-        storage_path: StoragePath = DEFAULT_STORAGE,
-        as_json: Json = False,
-    ) -> int:
-        """Checks this machine and the cluster and, with NAME, says why that search does not go on."""
-        from cluster.doctor.examine import examine
-        from cluster.doctor.finding import as_json as in_json
-        from cluster.doctor.finding import exit_status, text
+def _simulate(arguments: list[str]) -> int:
+    from cluster.simulation.command import simulate
 
-        found = examine(storage_path, None if name is None else existing_run(storage_path, name))
-        print(in_json(found) if as_json else text(found))
-        return exit_status(found)
-
-    return _cli(doctor, arguments)
+    return simulate(arguments)
 
 
 def _recipes(arguments: list[str]) -> int:
@@ -277,7 +265,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "logs": logs,
     "report": report,
     "compare": _compare,
-    "doctor": _doctor,
+    "simulate": _simulate,
+    "doctor": doctor,
     "recipes": _recipes,
 }
 

@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The run's name.")]
 StoragePath = Annotated[str, tyro.conf.arg(help="Folder of all runs, or its URL.")]
+Json = Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of text.")]
 
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""
@@ -66,6 +67,29 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
     if targeted and wide and config.task.language.hidden_size is not None:
         raise UsageError("give `--hidden-size` or `--target-parameters`, from which the width follows, not both")
     return config
+
+
+def split(arguments: Sequence[str], valued: Collection[str], alone: Collection[str]) -> tuple[list[str], list[str]]:
+    """What a command takes for itself, and the flags of a run that follow.
+
+    Args:
+        arguments: of the command; what comes before the first flag is its own.
+        valued: its flags that take a value.
+        alone: its flags that take none.
+    """
+    first = next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    ours, rest = list(arguments[:first]), list(arguments[first:])
+    flags: list[str] = []
+    while rest:
+        word = rest.pop(0)
+        name = word.partition("=")[0].replace("_", "-")
+        if name not in (*valued, *alone):
+            flags.append(word)
+            continue
+        ours.append(word)
+        if name in valued and "=" not in word and rest:
+            ours.append(rest.pop(0))
+    return ours, flags
 
 
 def _sentence(box: str) -> str:

@@ -26,6 +26,7 @@ from cluster.rows import (
     insert_child,
     last_batch,
     last_child,
+    loose_children,
     outcome_text,
     put,
 )
@@ -146,11 +147,13 @@ class Ledger:
     def stream(self, replica: int) -> Stream:
         """See `ReplicaLedger.stream`."""
         with self._lock:
-            loose = self._children("replica = ? AND batch = ? ORDER BY id", replica, NO_BATCH)
+            outstanding = self._children(
+                "replica = ? AND batch = ? AND completion IS NULL ORDER BY id", replica, NO_BATCH
+            )
             return Stream(
                 last_batch=last_batch(self._connection, replica),
-                ended=sum(child.outcome is not None for child in loose),
-                outstanding=tuple(child for child in loose if child.outcome is None),
+                ended=loose_children(self._connection, replica) - len(outstanding),
+                outstanding=outstanding,
                 room=self._max_children - last_child(self._connection),
             )
 
@@ -158,10 +161,9 @@ class Ledger:
         self, replica: int, number: int, loose: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
     ) -> Stream:
         """See `ReplicaLedger.extend`."""
-        with self._transaction():
-            found = self.stream(replica)
-            if number > found.last_batch and loose == found.loose:
-                self._sample(replica, NO_BATCH, proposals[: max(0, found.room)], versions)
+        with self._transaction() as db:
+            if number > last_batch(db, replica) and loose == loose_children(db, replica):
+                self._sample(replica, NO_BATCH, proposals[: max(0, self._max_children - last_child(db))], versions)
             return self.stream(replica)
 
     def gather(self, replica: int, number: int, size: int) -> None:

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Assignment, Evaluator
@@ -17,8 +18,24 @@ from controller.searcher import Child, Searcher, Update, View
 from ps.errors import LostPushes, TooFarAhead
 from ps.store import ParameterStore, Push, Snapshot
 
+T = TypeVar("T")
+
 NOTHING = Snapshot(values={}, versions=(), incarnations=(), applied=())
 """What is pulled where the searcher keeps nothing on shards."""
+
+
+class Calls(Protocol):
+    """How a replica reaches the shards."""
+
+    def __call__(self, request: Callable[[], T], /) -> Generator[None, None, T]:
+        """What the request gives or raises; yields while it waits for that."""
+        ...
+
+
+def at_once(request: Callable[[], T]) -> Generator[None, None, T]:
+    """The call that waits for its answer, and lets nothing else be done meanwhile."""
+    yield from ()
+    return request()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +56,7 @@ class Replica:
         history: the ended children of that, in completion order.
         pause: called while the replica must wait for others.
         clock: seconds, never going back; it only tells how long pulls and pushes take.
+        call: how it reaches the shards.
     """
 
     index: int
@@ -53,12 +71,14 @@ class Replica:
     history: Callable[[], Sequence[Child]]
     pause: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
+    call: Calls = at_once
 
 
 def replica_loop(replica: Replica) -> Iterator[None]:
     """Pull, ask, record, evaluate, record, learn, push, until the run's limit is reached.
 
-    Yields after every look at the evaluator, so that one thread can drive many replicas in turn.
+    Yields after every look at the evaluator, and while it waits for others or the shards, so that one thread can drive
+    many replicas in turn.
     """
     ledger, submitted = replica.ledger, set[int]()
     while True:
@@ -79,7 +99,7 @@ def replica_loop(replica: Replica) -> Iterator[None]:
         update = _learn(replica, children, snapshot, batch.number)
         lesson = Lesson(staleness=None, figures=update.figures, pull_seconds=pull_seconds)
         try:
-            lesson = _push(replica, batch, update, snapshot.applied, lesson)
+            lesson = yield from _push(replica, batch, update, snapshot.applied, lesson)
         except LostPushes:
             continue  # a shard fell back while the children were trained: what it lacks comes first
         ledger.learned(replica.index, batch.number, lesson)
@@ -143,7 +163,8 @@ def _pull(replica: Replica) -> Generator[None, None, tuple[Snapshot, float | Non
     while store:
         begun = replica.clock()
         try:
-            return store.pull(client=client(replica.index)), replica.clock() - begun
+            snapshot = yield from replica.call(lambda: store.pull(client=client(replica.index)))
+            return snapshot, replica.clock() - begun
         except TooFarAhead:
             replica.pause()
             yield
@@ -168,7 +189,9 @@ def client(index: int) -> str:
     return f"replica-{index}"
 
 
-def _push(replica: Replica, batch: Batch, update: Update, applied: tuple[int, ...], lesson: Lesson) -> Lesson:
+def _push(
+    replica: Replica, batch: Batch, update: Update, applied: tuple[int, ...], lesson: Lesson
+) -> Generator[None, None, Lesson]:
     """Push under an identity that is the same after a restart, so that a shard takes it only once; what came of it.
 
     An update without gradients is pushed, too: others may wait for this replica to have done its part.
@@ -180,11 +203,12 @@ def _push(replica: Replica, batch: Batch, update: Update, applied: tuple[int, ..
         versions=batch.versions,
         applied=applied,
     )
-    if replica.store is None:
+    store = replica.store
+    if store is None:
         return lesson
     begun = replica.clock()
-    staleness = replica.store.push(push).staleness
-    return replace(lesson, staleness=staleness, push_seconds=replica.clock() - begun)
+    ack = yield from replica.call(lambda: store.push(push))
+    return replace(lesson, staleness=ack.staleness, push_seconds=replica.clock() - begun)
 
 
 def _view(replica: Replica, snapshot: Snapshot, step: str, *place: int) -> View:

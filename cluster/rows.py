@@ -103,6 +103,12 @@ def last_batch(db: sqlite3.Connection, replica: int) -> int:
     return db.execute("SELECT coalesce(max(number), 0) FROM batches WHERE replica = ?", (replica,)).fetchone()[0]
 
 
+def loose_children(db: sqlite3.Connection, replica: int) -> int:
+    """How many of the replica's children are in no batch."""
+    query = "SELECT count(*) FROM children WHERE replica = ? AND batch = ?"
+    return db.execute(query, (replica, NO_BATCH)).fetchone()[0]
+
+
 def insert_child(
     db: sqlite3.Connection,
     ids: tuple[int, int, int],

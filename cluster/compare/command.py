@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from child_trainer.durable_file import replace_durably
 from child_trainer.tasks.catalogue import TABLES, load_table
 from child_trainer.tasks.table import Table
-from cluster.command_line import UsageError, known, parse, parse_run
+from cluster.command_line import UsageError, known, parse, parse_run, split
 from cluster.compare.page import page
 from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children, parse_limit
 from cluster.compare.results import Result, ResultError, Searches, searches
@@ -53,7 +53,7 @@ OURS_ALONE = ("--open", "--help", "-h")
 
 def compare(arguments: list[str]) -> int:
     """Carry out the command and give its exit status."""
-    ours, flags = split(arguments)
+    ours, flags = split(arguments, OURS, OURS_ALONE)
 
     def compare(
         searchers: Searchers,
@@ -103,23 +103,6 @@ def _compare(options: _Options, flags: Sequence[str]) -> int:
         console.print("Random search joins them, as in every comparison", highlight=False)
     _write(folder, carried_out(plan, folder, processes, console, table), options.open_browser)
     return 0
-
-
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The searchers and the flags of this command, and the flags of a run."""
-    first = next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
-    ours, rest = list(arguments[:first]), list(arguments[first:])
-    flags: list[str] = []
-    while rest:
-        word = rest.pop(0)
-        name = word.partition("=")[0].replace("_", "-")
-        if name not in (*OURS, *OURS_ALONE):
-            flags.append(word)
-            continue
-        ours.append(word)
-        if name in OURS and "=" not in word and rest:
-            ours.append(rest.pop(0))
-    return ours, flags
 
 
 def planned(

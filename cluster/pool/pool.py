@@ -6,7 +6,7 @@ started again: a worker keeps the outcome of its last attempt until it gets anot
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.evaluator import Assignment
@@ -23,19 +23,14 @@ from cluster.pool.supervision import (
     WorkerState,
     assign,
     cause_of_death,
+    enough,
     shortage,
     watch,
     wear,
     worn_by,
 )
-from cluster.pool.tasks import Tasks
+from cluster.pool.tasks import AGAIN_S, Tasks, next_look
 from cluster.records import Attempt, Verdict
-
-WATCH_S = 1.0
-"""Seconds between two looks at the whole fleet."""
-
-AGAIN_S = 0.05
-"""Seconds between two questions to a worker whose process is ending."""
 
 
 class Pool:
@@ -48,6 +43,7 @@ class Pool:
         terms: what the pool goes by.
         clock: gives the Unix time.
         new_key: names an attempt.
+        look: returns when the fleet is to be looked at again.
     """
 
     def __init__(
@@ -59,9 +55,10 @@ class Pool:
         *,
         clock: Callable[[], float],
         new_key: Callable[[], str],
+        look: Callable[[], Awaitable[None]] = next_look,
     ) -> None:
         self._crew, self._ledger, self._terms = crew, ledger, terms
-        self._clock, self._new_key = clock, new_key
+        self._clock, self._new_key, self._look = clock, new_key, look
         self._slots = slots
         self._workers = {slot: WorkerState(slot=slot) for slot in range(slots)}
         self._idle: dict[int, WorkerState] = {}  # in the order in which they became so
@@ -154,11 +151,13 @@ class Pool:
         self._tasks.start(self._keep_watch())
 
     def _assign(self) -> None:
-        if not self._stopping:
-            idle, nodes = list(self._idle.values()), self._nodes
-            living = {w.slot for w in self._workers.values() if w.place and w.node not in nodes.draining}
-            for begin in assign(idle, self._backlog.waiting.values(), nodes, living=living):
+        waiting, nodes = self._backlog.waiting, self._nodes
+        if self._idle and waiting and not self._stopping:
+            for begin in assign(enough(self._idle, waiting, nodes), waiting.values(), nodes, living=self._living):
                 self._begin(begin)
+
+    def _living(self) -> set[int]:
+        return {w.slot for w in self._workers.values() if w.place and w.node not in self._nodes.draining}
 
     def _begin(self, begin: Begin) -> None:
         worker = self._idle.pop(begin.slot)
@@ -258,7 +257,7 @@ class Pool:
 
     async def _keep_watch(self) -> None:
         while True:
-            await asyncio.sleep(WATCH_S)
+            await self._look()
             self._nodes = await self._crew.nodes()
             self._watch()
             self._assign()

@@ -3,8 +3,9 @@
 Time comes in, decisions with reasons come out. The pool (`cluster/pool/pool.py`) only carries them out.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from child_trainer.outcome import Cause, Outcome
@@ -157,7 +158,11 @@ def watch(now: float, workers: Iterable[WorkerState], nodes: Nodes, rules: Rules
 
 
 def assign(
-    idle: Sequence[WorkerState], waiting: Iterable[Waiting], nodes: Nodes, *, living: Set[int] | None = None
+    idle: Sequence[WorkerState],
+    waiting: Iterable[Waiting],
+    nodes: Nodes,
+    *,
+    living: Callable[[], Set[int]] | None = None,
 ) -> list[Begin]:
     """Children to workers, both in their order; where there is a choice, not where a child has failed before.
 
@@ -165,17 +170,20 @@ def assign(
         idle: who is free.
         waiting: who is first in line comes first.
         nodes: those that are told to go get nothing.
-        living: the slots that may ever be free. A child that has failed at all of them waits for no other: it would
-            be passed over for ever.
+        living: gives the slots that may ever be free. A child that has failed at all of them waits for no other: it
+            would be passed over for ever. Called where it matters, and once, as it is a look at the whole fleet.
     """
     free = {worker.slot: None for worker in idle if worker.node not in nodes.draining}
     begun: list[Begin] = []
     left: list[Waiting] = []
+    known: Set[int] | None = None
     for child in waiting:
         if not free:
             break
-        nowhere_else = living is not None and living <= child.avoid
-        slot = next((slot for slot in free if nowhere_else or slot not in child.avoid), None)
+        slot = next((slot for slot in free if slot not in child.avoid), None)
+        if slot is None and living:
+            known = living() if known is None else known
+            slot = next(iter(free)) if known <= child.avoid else None
         if slot is None:
             left.append(child)
         else:
@@ -184,6 +192,18 @@ def assign(
     # A worker at which a child has failed is better than none.
     begun += [Begin(slot=slot, child_id=child.child_id) for slot, child in zip(free, left, strict=False)]
     return begun
+
+
+def enough(idle: Mapping[int, WorkerState], waiting: Mapping[int, Waiting], nodes: Nodes) -> list[WorkerState]:
+    """The first of those who are free, as many as `assign` needs to hand out the same children to the same workers.
+
+    Of thousands that are free it need not look at all for each child that comes: each of n children finds one among n
+    that it has not failed at, if there is one more for each at which it has.
+    """
+    if len(idle) <= len(waiting):
+        return list(idle.values())
+    most = len(waiting) + max(len(child.avoid) for child in waiting.values())
+    return list(itertools.islice((w for w in idle.values() if w.node not in nodes.draining), most))
 
 
 def worn_by(outcome: Outcome, *, asked_back: bool, renew_crashed: bool) -> str | None:

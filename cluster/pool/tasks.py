@@ -4,6 +4,17 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+WATCH_S = 1.0
+"""Seconds between two looks at the whole fleet."""
+
+AGAIN_S = 0.05
+"""Seconds between two questions to a worker whose process is ending."""
+
+
+async def next_look() -> None:
+    """Returns when the fleet is to be looked at again."""
+    await asyncio.sleep(WATCH_S)
+
 
 class Tasks:
     """Work that nobody waits for.

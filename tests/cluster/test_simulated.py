@@ -1,13 +1,17 @@
 """Searches on a virtual clock: the real loop, ledger and shards; only the workers are simulated."""
 
+import asyncio
 import functools
 import itertools
 import random
 import statistics
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,12 +24,14 @@ from cluster.options import TaskOptions, Topology
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.records import Batching
 from cluster.replica import replica_loop
-from cluster.simulated import Events, SimulatedWorkers, last_begun, utilisation
+from cluster.simulated import Events, SimulatedWorkers, VirtualLoop, last_begun, utilisation
 from cluster.training import Trainer
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
 from tests.cluster.searches import TINY
 from tests.contracts.evaluator import EvaluatorContract, architecture, assignment
+
+T = TypeVar("T")
 
 CONFIG = RunConfig(
     searcher="random",
@@ -225,3 +231,60 @@ def test_loops_that_can_never_go_on_are_named() -> None:
 
     with pytest.raises(RuntimeError, match=r"the replicas \[0\] wait, and nothing is in training"):
         workers.run([loop()])
+
+
+def carried_out(work: Coroutine[Any, Any, T]) -> T:
+    with closing(VirtualLoop(Events())) as loop:
+        return loop.carry_out(work)
+
+
+def test_what_sleeps_is_woken_in_virtual_time_and_in_order() -> None:
+    async def work() -> list[tuple[str, float]]:
+        loop, woken = asyncio.get_running_loop(), list[tuple[str, float]]()
+
+        async def sleep(name: str, seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            woken.append((name, loop.time()))
+
+        await asyncio.gather(sleep("c", 7200.0), sleep("a", 1.0), sleep("b", 1.0), sleep("at once", 0.0))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 10.0)
+        woken.append(("after a timeout", loop.time()))
+        return woken
+
+    begun = time.monotonic()
+    assert carried_out(work()) == [("at once", 0), ("a", 1), ("b", 1), ("c", 7200), ("after a timeout", 7210)]
+    assert time.monotonic() - begun < 60
+
+
+def test_what_is_left_of_the_work_is_cancelled_at_its_end() -> None:
+    ended = list[str]()
+
+    async def forever() -> None:
+        try:
+            while True:
+                await asyncio.sleep(1.0)
+        finally:
+            ended.append("cancelled")
+
+    async def work() -> str:
+        left = asyncio.create_task(forever())
+        await asyncio.sleep(10.0)
+        return "done" if not left.done() else "ended too early"
+
+    assert carried_out(work()) == "done"
+    assert ended == ["cancelled"]
+
+
+def test_work_that_fails_or_waits_for_what_never_comes_says_so() -> None:
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async def fail() -> None:
+        await asyncio.sleep(1.0)
+        raise ValueError("this is wrong")
+
+    with pytest.raises(RuntimeError, match="waits, and nothing is due any more"):
+        carried_out(wait())
+    with pytest.raises(ValueError, match="this is wrong"):
+        carried_out(fail())

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cluster.pool.pool import Pool
 from cluster.pool.reactions import Reactions
 from cluster.pool.supervision import Nodes, Rules, Terms
 from cluster.records import Attempt, Verdict
+from cluster.simulated import Events, VirtualLoop
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 
@@ -26,25 +28,9 @@ SPACE = ConvolutionalSpace(initial_depth=1)
 ARCHITECTURE = SPACE.decode((0, 0, 0))
 
 
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next thing that is due."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now = 0.0
-
-    def time(self) -> float:
-        return self._now
-
-    def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
-
-
 def run_virtually(work: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(work)
+    with closing(VirtualLoop(Events())) as loop:
+        loop.carry_out(work)
 
 
 def good(seed: int) -> Outcome:

@@ -20,6 +20,7 @@ from cluster.pool.supervision import (
     WorkerState,
     assign,
     cause_of_death,
+    enough,
     shortage,
     watch,
     wear,
@@ -281,3 +282,24 @@ def test_nobody_waits_while_somebody_is_idle(workers: list[WorkerState], waiting
     for begin in found:
         if begin.slot in avoid[begin.child_id]:
             assert unused <= avoid[begin.child_id]
+
+
+@given(
+    st.lists(st.booleans(), max_size=6),
+    st.lists(st.frozensets(st.integers(0, 5), max_size=4), max_size=6),
+)
+def test_enough_of_those_who_are_free_are_handed_the_same_children(
+    draining: list[bool], avoided: list[frozenset[int]]
+) -> None:
+    workers = {slot: idle(slot, "b" if drained else "a") for slot, drained in enumerate(draining)}
+    waiting = {child_id: Waiting(child_id=child_id, avoid=avoid) for child_id, avoid in enumerate(avoided, start=1)}
+    if waiting:
+        few = enough(workers, waiting, DRAINING)
+        assert assign(few, waiting.values(), DRAINING) == assign(list(workers.values()), waiting.values(), DRAINING)
+
+
+def test_of_many_who_are_free_few_are_looked_at() -> None:
+    workers = {slot: idle(slot) for slot in range(1000)}
+    waiting = {7: Waiting(child_id=7, avoid=frozenset({0, 1}))}
+    assert [worker.slot for worker in enough(workers, waiting, NODES)] == [0, 1, 2]
+    assert assign(enough(workers, waiting, NODES), waiting.values(), NODES) == begun((2, 7))

@@ -1,0 +1,200 @@
+"""What a simulation found, as text and as plain data. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from cluster.config import RunConfig
+from cluster.progress import duration
+from cluster.simulation.results import HOUR_S, Estimate, Figures
+from cluster.simulation.search import workers_of
+from cluster.texts import counted
+
+LEAST_GAIN = 0.005
+"""The part by which something must be better to be called a help: less is chance."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """What a change would make of the search.
+
+    Attributes:
+        flags: that make the change.
+        estimate: with it, for as many children as were asked for.
+    """
+
+    flags: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """All that a simulation found.
+
+    Attributes:
+        recipe: its name.
+        config: what was simulated.
+        times: how long children take, in words.
+        figures: of the search.
+        price: of an hour of one GPU, or `None` if there is none.
+        unchanged: what is estimated of it from as many children as the changes were simulated with.
+        tried: the changes; empty if none were simulated.
+        tried_children: how many children each of them had.
+    """
+
+    recipe: str
+    config: RunConfig
+    times: str
+    figures: Figures
+    price: float | None
+    unchanged: Estimate | None = None
+    tried: Sequence[Tried] = ()
+    tried_children: int = 0
+
+    @property
+    def shortest(self) -> Tried | None:
+        """The change that shortens the search most, or `None` if none does."""
+        return self._best(lambda estimate: estimate.hours)
+
+    @property
+    def cheapest(self) -> Tried | None:
+        """The change that cuts what it costs most, or `None` if none does."""
+        return self._best(lambda estimate: estimate.gpu_hours)
+
+    def _best(self, measure: Callable[[Estimate], float]) -> Tried | None:
+        if not self.tried or self.unchanged is None:
+            return None
+        best = min(self.tried, key=lambda tried: measure(tried.estimate))
+        return best if measure(best.estimate) < (1 - LEAST_GAIN) * measure(self.unchanged) else None
+
+
+def to_json(found: Answer) -> dict[str, Any]:
+    """Plain data for `json.dumps`."""
+    topology, price = found.config.topology, found.price
+
+    def tried(one: Tried | None) -> dict[str, Any] | None:
+        return one and {"flags": one.flags} | estimated(one.estimate)
+
+    def estimated(one: Estimate) -> dict[str, Any]:
+        return {"hours": one.hours, "gpu_hours": one.gpu_hours, "cost": price and one.gpu_hours * price}
+
+    return {
+        "recipe": found.recipe,
+        "child_seconds": found.times,
+        "workers": workers_of(found.config),
+        "replicas": topology.replicas,
+        "children_per_replica": topology.children,
+        "shards": topology.shards,
+        "batching": topology.batching,
+        "seed": found.config.seed,
+        **found.figures.to_json(),
+        "cost": price and found.figures.gpu_hours * price,
+        "what_helps": {
+            "children": found.tried_children,
+            "unchanged": found.unchanged and estimated(found.unchanged),
+            "changes": [tried(one) for one in found.tried],
+            "shortest": tried(found.shortest),
+            "cheapest": tried(found.cheapest),
+        },
+    }
+
+
+def headline(found: Answer) -> str:
+    """What was simulated."""
+    topology, config = found.config.topology, found.config
+    return (
+        f"{found.recipe}: {counted(config.max_children, 'child')} ({found.times}) on"
+        f" {counted(workers_of(config), 'worker')}, {counted(topology.replicas, 'replica')} of {topology.children}"
+        f" ({topology.batching}), {counted(topology.shards, 'shard')}"
+    )
+
+
+def lines(found: Answer) -> list[tuple[str, str]]:
+    """What came of it, as names and texts."""
+    f = found.figures
+    waits = [f"{_percent(share)} for {what}" for what, share in f.waits.items() if share >= 0.0005]
+    stale = f.staleness
+    return [
+        ("time", f"{duration(f.seconds)} to {counted(f.children, 'child')}, {f.children_per_hour:,.1f} an hour"),
+        ("cost", f"{_cost(f.gpu_hours, found.price)}, {f.worker_hours:,.1f} hours of workers"),
+        (
+            "workers",
+            f"{_percent(f.utilisation)} busy ({_percent(f.steady_utilisation)} until the last child was begun);"
+            f" goodput {_percent(f.goodput)}, training lost {_percent(f.lost_hours / f.worker_hours)},"
+            f" idle {_percent(1 - f.utilisation)}",
+        ),
+        (
+            "updates",
+            (f"{f.pushes:,} pushes" if f.pushes != 1 else "1 push")
+            + (
+                f", staleness mean {stale.mean:.1f}, p50 {stale.p50:g}, p95 {stale.p95:g}, max {stale.max:g}"
+                if stale
+                else ""
+            ),
+        ),
+        (
+            "lost",
+            f"{counted(f.preemptions, 'preemption')}, {f.preempted:,} of a child in training"
+            f" ({counted(f.attempts, 'attempt')}, {f.lost_hours:,.1f} worker hours trained for nothing);"
+            f" {counted(f.shard_failures, 'shard')} (away for {f.shards_away_s:,.1f} s);"
+            f" {counted(f.replica_failures, 'replica')}",
+        ),
+        ("replicas", "wait " + (", ".join(waits) or "for nothing")),
+    ]
+
+
+def help_table(found: Answer) -> Table:
+    """What each change would make of the search."""
+    assert found.unchanged is not None
+    table = Table(
+        title=f"What would help, estimated from {counted(found.tried_children, 'child')} each", title_justify="left"
+    )
+    table.add_column("change")
+    columns = ["time", "", "GPU hours" if found.price is None else "cost", ""]
+    for column in columns:
+        table.add_column(column, justify="right")
+    for flags, one in [("none", found.unchanged), *((tried.flags, tried.estimate) for tried in found.tried)]:
+        table.add_row(
+            flags,
+            duration(one.hours * HOUR_S),
+            _change(one.hours, found.unchanged.hours),
+            f"{one.gpu_hours * (found.price or 1.0):,.0f}",
+            _change(one.gpu_hours, found.unchanged.gpu_hours),
+        )
+    return table
+
+
+def verdicts(found: Answer) -> list[str]:
+    """Which change shortens the search most, and which cuts its cost most."""
+    unchanged = found.unchanged
+    if unchanged is None:
+        return []
+    fast, cheap = found.shortest, found.cheapest
+    said = "None of these shortens the search"
+    if fast:
+        hours = fast.estimate.hours
+        said = (
+            f"{fast.flags} shortens the search most: {duration(hours * HOUR_S)} instead of"
+            f" {duration(unchanged.hours * HOUR_S)} ({_change(hours, unchanged.hours)})"
+        )
+    money = "None of these cuts the cost"
+    if cheap:
+        cost, instead = (_cost(one.gpu_hours, found.price) for one in (cheap.estimate, unchanged))
+        change = _change(cheap.estimate.gpu_hours, unchanged.gpu_hours)
+        money = f"{cheap.flags} cuts the cost most: {cost} instead of {instead} ({change})"
+    return [said, money]
+
+
+def _cost(gpu_hours: float, price: float | None) -> str:
+    text = f"{gpu_hours:,.1f} GPU hours"
+    return text if price is None else f"{gpu_hours * price:,.2f} for {text}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _change(value: float, instead: float) -> str:
+    return f"{value / instead - 1:+.1%}" if instead else "-"

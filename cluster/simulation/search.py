@@ -1,0 +1,201 @@
+"""One simulated search: the real replicas, pool, ledger and store, on a virtual clock, among simulated machines."""
+
+import asyncio
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from child_trainer.outcome import Outcome
+from cluster.compare.search import IN_MEMORY
+from cluster.config import RunConfig
+from cluster.evaluator import Assignment, Evaluator, Trains
+from cluster.ledger import Ledger
+from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
+from cluster.pool.pool import Pool
+from cluster.pool.supervision import Terms
+from cluster.records import Attempt, Verdict
+from cluster.replica import Replica
+from cluster.seeding import derive
+from cluster.simulated import Events, VirtualLoop
+from cluster.simulation.conditions import Conditions
+from cluster.simulation.crew import Diary, SimulatedCrew
+from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
+from cluster.simulation.shards import ShardLog, SimulatedShards
+from cluster.simulation.stand_in import StandIn, trained
+from ps.local import LocalStore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Course:
+    """What a search came to.
+
+    Attributes:
+        ended_at: seconds until the last replica had come to its end.
+        children: how many have ended.
+        attempts: how many were made at them.
+        diary: of the workers.
+        replicas: of the replicas.
+        shards: of the shards.
+    """
+
+    ended_at: float
+    children: int
+    attempts: int
+    diary: Diary
+    replicas: Log
+    shards: ShardLog
+
+
+class NearbyLedger:
+    """The ledger as the pool reaches it; see `cluster.pool.crew.PoolLedger`.
+
+    Args:
+        ledger: itself.
+        delay_s: seconds of a message.
+    """
+
+    def __init__(self, ledger: Ledger, delay_s: float) -> None:
+        self._ledger, self._delay_s = ledger, delay_s
+        self.started = 0
+
+    async def attempts(self, child_id: int) -> Sequence[Attempt]:
+        """See `PoolLedger.attempts`."""
+        return await self._call(lambda: self._ledger.attempts(child_id))
+
+    async def running(self) -> Sequence[Attempt]:
+        """See `PoolLedger.running`."""
+        return await self._call(self._ledger.running)
+
+    async def start(self, attempt: Attempt) -> None:
+        """See `PoolLedger.start`."""
+        self.started += 1
+        await self._call(
+            lambda: self._ledger.start(
+                attempt.child_id, attempt.worker, attempt.key, slot=attempt.slot, batch_size=attempt.batch_size
+            )
+        )
+
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+        """See `PoolLedger.end_attempt`."""
+        return await self._call(lambda: self._ledger.end_attempt(key, outcome, verdict))
+
+    async def _call(self, call: Callable[[], Any]) -> Any:
+        if not self._delay_s:
+            return call()
+        await asyncio.sleep(self._delay_s)
+        answer = call()
+        await asyncio.sleep(self._delay_s)
+        return answer
+
+
+def simulated(config: RunConfig, conditions: Conditions, trainer: Trains | None = None) -> Course:
+    """The whole search that the configuration describes.
+
+    Args:
+        config: the run's; `workers` unset: one for each child that may be in training.
+        conditions: what the cluster is like.
+        trainer: answers for the children, whose architectures the run's searcher then chooses; `None`: only their
+            times matter, and a stand-in chooses.
+
+    Raises:
+        RuntimeError: the search cannot come to its end.
+    """
+    events = Events()
+    with (
+        closing(Ledger(IN_MEMORY, config.seed, config.max_children, clock=lambda: events.now)) as ledger,
+        closing(VirtualLoop(events)) as loop,
+        ledger.together(),  # nobody else reads it, and it need not outlive this
+    ):
+        return loop.carry_out(_search(config, conditions, trainer, ledger))
+
+
+def workers_of(config: RunConfig) -> int:
+    """How many workers the run has."""
+    topology = config.topology
+    return topology.workers or topology.replicas * topology.children
+
+
+async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | None, ledger: Ledger) -> Course:
+    loop, workers = asyncio.get_running_loop(), workers_of(config)
+    # Workers that are there are heard of in time, so that none has to say so every two seconds.
+    rules = replace(config.failures.rules, silence_s=math.inf)
+    terms = Terms(rules=rules, reactions=config.failures.reactions, batch_size=config.budget.batch_size, replaced=True)
+    seeds = {what: derive(config.seed, "simulation", what) for what in ("workers", "shards", "replicas")}
+    crew = SimulatedCrew(
+        workers, _trains(conditions, trainer), conditions, rules, config.budget.epochs, seeds["workers"]
+    )
+    ledger.begin(workers=workers)
+    nearby, keys = NearbyLedger(ledger, conditions.delay_s), map(str, itertools.count(1))
+    pool = Pool(workers, crew, nearby, terms, clock=loop.time, new_key=lambda: next(keys), look=crew.look)
+    crew.beat = pool.beat
+    shards, log = SimulatedShards(config.topology.shards, conditions, seeds["shards"]), Log()
+    parts = Parts(
+        make=_maker(config, trainer),
+        evaluate=pool.evaluate,
+        ledger=ledger,
+        shards=shards,
+        steps=Steps(),
+        delay_s=conditions.delay_s,
+        mtbf_s=conditions.replica_mtbf_s,
+        recovery_s=conditions.replica_recovery_s,
+    )
+    rng = random.Random(seeds["replicas"])
+    lives = [ReplicaLife(index, parts, log, rng) for index in range(config.topology.replicas)]
+    await _all_ended([asyncio.create_task(life.run(), name="a replica") for life in lives], pool)
+    return Course(
+        ended_at=log.ended_at,
+        children=ledger.completed(),
+        attempts=nearby.started,
+        diary=crew.diary,
+        replicas=log,
+        shards=shards.log,
+    )
+
+
+async def _all_ended(lives: Sequence[asyncio.Task[None]], pool: Pool) -> None:
+    """Returns when all have come to their end; raises what ends one of them, or the pool's work, too early."""
+    ended, news = asyncio.gather(*lives), asyncio.create_task(_heard(pool))
+    done, _ = await asyncio.wait({ended, news}, return_when=asyncio.FIRST_COMPLETED)
+    for each in done:
+        each.result()
+
+
+async def _heard(pool: Pool) -> None:
+    while True:
+        await pool.next_news()
+
+
+def _trains(conditions: Conditions, trainer: Trains | None) -> Callable[[Assignment], tuple[Outcome, float]]:
+    times = conditions.child_seconds
+
+    def trains(assignment: Assignment) -> tuple[Outcome, float]:
+        outcome = trainer.train(assignment) if trainer else None
+        # By the child's own seed: another attempt takes as long, and so does the child in a search that is compared.
+        seconds = times.draw(random.Random(assignment.seed)) if times else outcome.seconds if outcome else 0.0
+        return outcome or trained(assignment.seed, seconds), seconds
+
+    return trains
+
+
+def _maker(config: RunConfig, trainer: Trains | None) -> Callable[[int, Evaluator, Any], Replica]:
+    """What makes each of the run's replicas, with the run's store behind it."""
+    if trainer is None:
+        # The shards step together, so that one does for all of them where it does not matter what they hold.
+        stand_in = StandIn(learns=bool(make_parameters(config, make_searcher(config))))
+        config = replace(config, searcher="random", topology=replace(config.topology, shards=1))
+    else:
+        stand_in = None
+    groups = make_parameters(config, stand_in or make_searcher(config))
+    store = LocalStore(make_layout(config, "simulated", groups)) if groups else None
+    if store:
+        store.initialize(initial_values(groups))
+
+    def make(index: int, evaluator: Evaluator, ledger: Any) -> Replica:
+        replica = make_replica(config, index, store, evaluator, ledger)
+        return replace(replica, searcher=stand_in) if stand_in else replica
+
+    return make

@@ -1,0 +1,80 @@
+"""What a course says, from courses that are made up."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from cluster.config import RunConfig
+from cluster.options import TaskOptions, Topology
+from cluster.simulation.crew import Diary, Stint
+from cluster.simulation.replicas import Log
+from cluster.simulation.results import Staleness, estimate, figures, staleness_of
+from cluster.simulation.search import Course
+from cluster.simulation.shards import ShardLog
+
+HOUR_S = 3600.0
+
+
+def config(**topology: object) -> RunConfig:
+    layout = Topology(**({"replicas": 1, "children": 2, "workers": 2} | topology))  # type: ignore[arg-type]
+    return RunConfig(max_children=3, task=TaskOptions(task="synthetic"), topology=layout)
+
+
+def course() -> Course:
+    """Two workers, three children of 2 h; one of them is lost after an hour, with its machine, and trained again."""
+    stints = [
+        Stint(1, 0, 1 * HOUR_S, 0),
+        Stint(2, 0, 2 * HOUR_S, 2 * HOUR_S),
+        Stint(1, 2 * HOUR_S, 4 * HOUR_S, 2 * HOUR_S),
+        Stint(3, 3 * HOUR_S, 5 * HOUR_S, 2 * HOUR_S),
+    ]
+    away = [(1 * HOUR_S, 1.5 * HOUR_S), (4.5 * HOUR_S, math.inf)]
+    diary = Diary(stints=stints, away=away, preemptions=2, cut=1, first_begun_at=3 * HOUR_S)
+    log = Log(staleness=[0.0, 2.0], failures=3, ended_at=5 * HOUR_S)
+    log.waited_s["children"] = 4 * HOUR_S
+    return Course(
+        ended_at=5 * HOUR_S, children=3, attempts=4, diary=diary, replicas=log, shards=ShardLog(failures=1, away_s=7.0)
+    )
+
+
+def test_hours_are_counted_for_as_long_as_workers_are_there() -> None:
+    found = figures(config(), course())
+    assert (found.children, found.seconds, found.children_per_hour) == (3, 5 * HOUR_S, pytest.approx(0.6))
+    assert found.worker_hours == pytest.approx(2 * 5 - 0.5 - 0.5)
+    assert (found.useful_hours, found.lost_hours) == (6.0, 1.0)
+    assert found.utilisation == pytest.approx(7 / 9)
+    assert found.goodput == pytest.approx(6 / 9)
+    assert found.steady_worker_hours == pytest.approx(2 * 3 - 0.5)
+    assert found.steady_busy_hours == pytest.approx(1 + 2 + 1)
+    assert found.steady_utilisation == pytest.approx(4 / 5.5)
+    assert found.steady_useful_hours == pytest.approx(2 + 1)
+    assert found.waits["children"] == pytest.approx(0.8)
+    assert (found.attempts, found.preemptions, found.preempted) == (4, 2, 1)
+    assert (found.shard_failures, found.shards_away_s, found.replica_failures) == (1, 7.0, 3)
+
+
+@pytest.mark.parametrize(("gpus", "hours"), [(None, 9.0), (0.5, 4.5), (4, 36.0)])
+def test_a_worker_costs_its_gpus(gpus: float | None, hours: float) -> None:
+    assert figures(config(gpus_per_child=gpus), course()).gpu_hours == pytest.approx(hours)
+
+
+def test_staleness_is_told_by_mean_and_quantiles() -> None:
+    assert staleness_of([]) is None
+    assert staleness_of([3.0]) == Staleness(mean=3.0, p50=3.0, p95=3.0, max=3.0)
+    assert staleness_of([float(i) for i in range(100, 0, -1)]) == Staleness(mean=50.5, p50=50.0, p95=95.0, max=100.0)
+
+
+def test_more_children_go_at_the_pace_of_before_the_end() -> None:
+    """Three hours of useful training in three hours, with 5.5 hours of workers: 2 h for each child more."""
+    found = figures(config(), course())
+    same, more = estimate(found, 3), estimate(found, 13)
+    assert (same.hours, same.gpu_hours) == (pytest.approx(5.0), pytest.approx(9.0))
+    assert more.hours == pytest.approx(5.0 + 10 * 2 / 3 * 3)
+    assert more.gpu_hours == pytest.approx(9.0 + 10 * 2 / 3 * 5.5)
+
+
+def test_a_search_of_one_batch_has_no_pace_of_its_own() -> None:
+    found = replace(figures(config(), course()), steady_seconds=1.0)
+    assert found.steady_utilisation == found.utilisation
+    assert estimate(found, 6).hours == pytest.approx(10.0)
