@@ -83,7 +83,7 @@ def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig
     if config.task.task not in TABLES:
         if conditions.child_seconds is None:
             raise UsageError(
-                f"children of the task {config.task.task!r} take nobody knows how long: say it, as in"
+                f"how long children of the task {config.task.task!r} take is not known: say it, as in"
                 " --child-seconds lognormal:3600:0.5"
             )
         _check_size(config, conditions, conditions.child_seconds.mean_s)

@@ -7,10 +7,10 @@ from cluster.simulation.words import ChildSeconds
 DEFAULT_REPLACE_S = 300.0
 """Seconds until a preempted machine is replaced: some minutes in the clouds."""
 
-SHARD_RECOVERY_S = 3.4
+SHARD_RECOVERY_S = 2.4
 """Seconds until a killed shard host answers again, measured: docs/faults.md."""
 
-REPLICA_RECOVERY_S = 2.6
+REPLICA_RECOVERY_S = 2.0
 """Seconds until a killed replica goes on, measured: docs/faults.md."""
 
 PUSH_S = 0.019
@@ -19,7 +19,7 @@ PUSH_S = 0.019
 PULL_SHARE = 1 / 3
 """What a pull takes of that, measured there."""
 
-RESTART_S = 1.7
+RESTART_S = 1.8
 """Seconds until a worker's process that was ended is up again, measured: docs/faults.md."""
 
 

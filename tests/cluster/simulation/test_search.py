@@ -19,7 +19,7 @@ from cluster.options import FailureOptions, TaskOptions, Topology
 from cluster.parts import make_replica
 from cluster.replica import replica_loop
 from cluster.simulated import SimulatedWorkers
-from cluster.simulation.conditions import Conditions
+from cluster.simulation.conditions import REPLICA_RECOVERY_S, Conditions
 from cluster.simulation.results import Figures, figures
 from cluster.simulation.search import Course, simulated
 from cluster.simulation.words import ChildSeconds
@@ -190,7 +190,9 @@ def test_replicas_that_die_go_on_and_nothing_is_trained_twice() -> None:
     assert once_trained(course) == Counter(range(1, 401))
     assert found.attempts == 400
     assert found.pushes == 50
-    assert course.replicas.waited_s["own failures"] == pytest.approx(found.replica_failures * 2.6, rel=0.05)
+    assert course.replicas.waited_s["own failures"] == pytest.approx(
+        found.replica_failures * REPLICA_RECOVERY_S, rel=0.05
+    )
 
 
 def test_children_that_take_too_long_are_ended_from_outside_in_time() -> None:
