@@ -13,7 +13,7 @@ SHARD_RECOVERY_S = 2.4
 REPLICA_RECOVERY_S = 2.0
 """Seconds until a killed replica goes on, measured: docs/faults.md."""
 
-PUSH_S = 0.019
+PUSH_S = 0.016
 """Seconds of one shard that has the whole vector for a durable push, measured: docs/scale.md."""
 
 PULL_SHARE = 1 / 3
