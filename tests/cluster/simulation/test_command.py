@@ -113,7 +113,7 @@ def test_without_arguments_it_says_what_it_needs(simulate: Nascluster, capfd: py
         (["zoph2017-cifar10", "--child-seconds", "an hour"], "child seconds are 'an hour', but must be lognormal:MED"),
         (["zoph2017-cifar10", *TIMES, "--preempt", "often"], "a rate is 'often', but must be a number with /s"),
         (["zoph2017-cifar10", *TIMES, "--shard-mtbf", "0h"], "`shard_mtbf` must be a time above 0"),
-        (["zoph2017-cifar10", *TIMES, "--shard-mtbf", "1m"], "`shard_mtbf` must be above 48 s, or there is always a"),
+        (["zoph2017-cifar10", *TIMES, "--shard-mtbf", "40s"], "`shard_mtbf` must be above 48 s, or there is always a"),
         (["zoph2017-cifar10", *TIMES, "--replica-mtbf", "1s"], "`replica_mtbf` must be above 2 s"),
         (["zoph2017-cifar10", *TIMES, "--delay", "slow"], "`delay` must be a time above 0"),
         (["zoph2017-cifar10", *TIMES, "--cost", "-1"], "`cost` must be 0 or more for an hour of one GPU, got -1.0"),
