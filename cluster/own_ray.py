@@ -55,4 +55,8 @@ def start_ray(cores: int, say: Callable[[str], object], **options: Any) -> str:
 
 def _children() -> set[int]:
     """The processes that this one has begun."""
-    return {int(word) for task in Path("/proc/self/task").glob("*/children") for word in task.read_text().split()}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended meanwhile has no children
+            found.update(map(int, task.read_text().split()))
+    return found

@@ -117,7 +117,11 @@ def lines(found: Answer) -> list[tuple[str, str]]:
     waits = [f"{_percent(share)} for {what}" for what, share in f.waits.items() if share >= 0.0005]
     stale = f.staleness
     return [
-        ("time", f"{duration(f.seconds)} to {counted(f.children, 'child')}, {f.children_per_hour:,.1f} an hour"),
+        (
+            "time",
+            f"{duration(f.seconds)} to {counted(f.children, 'child')}, {f.children_per_hour:,.1f} an hour"
+            + (f"; {f.failed:,} of them given up" if f.failed else ""),
+        ),
         ("cost", f"{_cost(f.gpu_hours, found.price)}, {f.worker_hours:,.1f} hours of workers"),
         (
             "workers",
@@ -160,7 +164,7 @@ def help_table(found: Answer) -> Table:
             flags,
             duration(one.hours * HOUR_S),
             _change(one.hours, found.unchanged.hours),
-            f"{one.gpu_hours * (found.price or 1.0):,.0f}",
+            f"{one.gpu_hours * (1.0 if found.price is None else found.price):,.0f}",
             _change(one.gpu_hours, found.unchanged.gpu_hours),
         )
     return table

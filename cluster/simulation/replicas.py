@@ -233,7 +233,8 @@ class ReplicaLife:
             yield from self._waiting("failed shards", away_s)
         answer = request()
         if isinstance(answer, Ack):
-            self._log.staleness.append(fmean(answer.staleness))
+            if not answer.duplicate:  # else its replica died before it heard
+                self._log.staleness.append(fmean(answer.staleness))
             self._parts.steps.tell()
             yield from self._waiting("shards", shards.keep_s())
         yield from self._waiting("shards", delay_s)

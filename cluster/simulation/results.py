@@ -30,6 +30,7 @@ class Figures:
 
     Attributes:
         children: how many have ended.
+        failed: how many of them were given up.
         seconds: until the search was over.
         steady_seconds: until its last child was begun: from then on there is too little to do for all.
         worker_hours: for which workers were there, busy or not: what is leased. The next two are of that.
@@ -49,6 +50,7 @@ class Figures:
     """
 
     children: int
+    failed: int
     seconds: float
     steady_seconds: float
     worker_hours: float
@@ -116,6 +118,7 @@ def figures(config: RunConfig, course: Course) -> Figures:
     gpus = config.topology.gpus_per_child
     return Figures(
         children=course.children,
+        failed=course.failed,
         seconds=until,
         steady_seconds=steady,
         worker_hours=leased(until),
@@ -165,7 +168,7 @@ class Estimate:
 def estimate(found: Figures, children: int) -> Estimate:
     """The same search with more children: what is more goes at the pace of before its last child was begun."""
     hours = found.seconds / HOUR_S
-    if children == found.children or not found.is_steady:
+    if children == found.children or not (found.is_steady and found.steady_useful_hours):
         return Estimate(hours=hours * children / found.children, gpu_hours=found.gpu_hours * children / found.children)
     more = (children - found.children) * found.useful_hours / found.children / found.steady_useful_hours
     gpus = found.gpu_hours / found.worker_hours

@@ -13,7 +13,8 @@ from child_trainer.outcome import Outcome
 from cluster.compare.search import IN_MEMORY
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment, Evaluator, Trains
-from cluster.ledger import Ledger
+from cluster.ledger import Clock, Ledger
+from cluster.local import one_thread
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import Terms
@@ -26,6 +27,7 @@ from cluster.simulation.crew import Diary, SimulatedCrew
 from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
 from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.stand_in import StandIn, trained
+from controller.searcher import Child
 from ps.local import LocalStore
 
 
@@ -36,6 +38,7 @@ class Course:
     Attributes:
         ended_at: seconds until the last replica had come to its end.
         children: how many have ended.
+        failed: how many of them were given up.
         attempts: how many were made at them.
         diary: of the workers.
         replicas: of the replicas.
@@ -44,10 +47,26 @@ class Course:
 
     ended_at: float
     children: int
+    failed: int
     attempts: int
     diary: Diary
     replicas: Log
     shards: ShardLog
+
+
+class CountingLedger(Ledger):
+    """The ledger in memory, which keeps at hand who was given up."""
+
+    def __init__(self, config: RunConfig, clock: Clock) -> None:
+        super().__init__(IN_MEMORY, config.seed, config.max_children, clock)
+        self.failed: set[int] = set()
+
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
+        """See `cluster.records.ReplicaLedger.finish`."""
+        child = super().finish(child_id, outcome, reward)
+        if child.outcome is not None and child.outcome.failure is not None:
+            self.failed.add(child_id)
+        return child
 
 
 class NearbyLedger:
@@ -106,8 +125,9 @@ def simulated(config: RunConfig, conditions: Conditions, trainer: Trains | None 
     """
     events = Events()
     with (
-        closing(Ledger(IN_MEMORY, config.seed, config.max_children, clock=lambda: events.now)) as ledger,
+        closing(CountingLedger(config, clock=lambda: events.now)) as ledger,
         closing(VirtualLoop(events)) as loop,
+        one_thread(),
         ledger.together(),  # nobody else reads it, and it need not outlive this
     ):
         return loop.carry_out(_search(config, conditions, trainer, ledger))
@@ -119,7 +139,7 @@ def workers_of(config: RunConfig) -> int:
     return topology.workers or topology.replicas * topology.children
 
 
-async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | None, ledger: Ledger) -> Course:
+async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | None, ledger: CountingLedger) -> Course:
     loop, workers = asyncio.get_running_loop(), workers_of(config)
     # Workers that are there are heard of in time, so that none has to say so every two seconds.
     rules = replace(config.failures.rules, silence_s=math.inf)
@@ -146,9 +166,13 @@ async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | N
     rng = random.Random(seeds["replicas"])
     lives = [ReplicaLife(index, parts, log, rng) for index in range(config.topology.replicas)]
     await _all_ended([asyncio.create_task(life.run(), name="a replica") for life in lives], pool)
+    shards.close(log.ended_at)
+    # What was trained of a child that was given up, saved or not, is of no use.
+    crew.diary.stints = [s._replace(useful_s=0.0) if s.child_id in ledger.failed else s for s in crew.diary.stints]
     return Course(
         ended_at=log.ended_at,
         children=ledger.completed(),
+        failed=len(ledger.failed),
         attempts=nearby.started,
         diary=crew.diary,
         replicas=log,

@@ -37,6 +37,10 @@ class SimulatedShards:
         self.log = ShardLog()
         self._plan()
 
+    def close(self, ended_at: float) -> None:
+        """The search is over: what a shard is away for later does not count."""
+        self.log.away_s -= max(0.0, self._back_at - ended_at)
+
     def away_s(self) -> float:
         """Seconds until all are there; 0 if they are."""
         return max(0.0, self._back_at - self._loop.time())

@@ -96,6 +96,14 @@ def test_a_table_tells_how_long_children_take(
     assert said(capfd)["useful_hours"] > 32
 
 
+def test_children_that_are_all_given_up_are_told_and_there_is_no_pace_to_go_by(
+    simulate: Nascluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--child-seconds", "constant:3600", "--child-timeout", "30m", "--max-children", "4000")
+    assert simulate("zoph2017-cifar10", *flags) == 0
+    assert "4,000 of them given up" in capfd.readouterr().out
+
+
 def test_without_arguments_it_says_what_it_needs(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert simulate() == 2
     assert "nascluster simulate RECIPE" in capfd.readouterr().out

@@ -34,7 +34,13 @@ def course() -> Course:
     log = Log(staleness=[0.0, 2.0], failures=3, ended_at=5 * HOUR_S)
     log.waited_s["children"] = 4 * HOUR_S
     return Course(
-        ended_at=5 * HOUR_S, children=3, attempts=4, diary=diary, replicas=log, shards=ShardLog(failures=1, away_s=7.0)
+        ended_at=5 * HOUR_S,
+        children=3,
+        failed=0,
+        attempts=4,
+        diary=diary,
+        replicas=log,
+        shards=ShardLog(failures=1, away_s=7.0),
     )
 
 

@@ -195,6 +195,15 @@ def test_replicas_that_die_go_on_and_nothing_is_trained_twice() -> None:
     )
 
 
+def test_a_push_whose_replica_died_before_it_heard_counts_once() -> None:
+    """It hears of each push a minute later, and dies in one of three of these minutes."""
+    config = learning(search(children=400, replicas=5))
+    times = ChildSeconds("constant", 60.0)
+    found, _ = told(config, Conditions(child_seconds=times, delay_s=60.0, replica_mtbf_s=2 * HOUR_S))
+    assert found.replica_failures > 20
+    assert found.pushes == 50
+
+
 def test_children_that_take_too_long_are_ended_from_outside_in_time() -> None:
     config = search(children=200, replicas=5, failures=FailureOptions(child_timeout="2h"))
     found, course = told(config, Conditions(child_seconds=ChildSeconds("lognormal", HOUR_S, 0.8)))
@@ -204,6 +213,19 @@ def test_children_that_take_too_long_are_ended_from_outside_in_time() -> None:
     assert found.lost_hours == pytest.approx(2 * len(late), rel=0.01)
     assert len(late) == pytest.approx(200 * 0.19, abs=15)  # P(exp(0.8 z) > 2)
     assert found.attempts == 200
+    assert found.failed == len(late)
+
+
+def test_what_was_saved_of_a_child_that_is_given_up_is_of_no_use() -> None:
+    """It takes five hours, saves each epoch, may be preempted, and is given up after two hours at one worker."""
+    failures = FailureOptions(checkpoint_children=True, child_timeout="2h")
+    config = search(children=8, replicas=1, failures=failures)
+    found, _ = told(
+        config, Conditions(child_seconds=ChildSeconds("constant", 5 * HOUR_S), preempted_per_s=0.1 / HOUR_S)
+    )
+    assert found.failed == 8
+    assert found.useful_hours == 0.0
+    assert found.lost_hours > 8 * 2
 
 
 def test_staleness_is_that_of_replicas_that_take_turns() -> None:
