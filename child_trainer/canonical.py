@@ -32,10 +32,6 @@ def certificate(
     number = {name: place for place, name in enumerate(labels)}
     commute = [name in commutative for name in labels]
     sources = [tuple([number[source] for source in inputs.get(name, ())]) for name in labels]
-    readers: list[list[tuple[int, int]]] = [[] for _ in labels]
-    for reader, (read, any_order) in enumerate(zip(sources, commute, strict=True)):
-        for position, source in enumerate(read):
-            readers[source].append((reader, -1 if any_order else position))
 
     # The text of a label that many nodes share is asked for once: it takes as long as the rest.
     written = {key: repr(label) for key, label in {id(label): label for label in labels.values()}.items()}
@@ -45,16 +41,26 @@ def certificate(
     for name in set(outputs):
         leaves[number[name]] = tuple([i for i, output in enumerate(outputs) if output == name])
     colours, count = _ranks(list(zip(depth, texts, leaves, strict=True)))
-    while True:
-        reads = _reads(sources, commute, colours)
-        if count == len(texts):  # nodes that are all unlike cannot be told apart any further
-            break
+    reads = _reads(sources, commute, colours)
+    # Nodes that are all unlike cannot be told apart any further.
+    readers = _readers(sources, commute) if count < len(texts) else []
+    while count < len(texts):
         refined, finer = _ranks(list(zip(colours, reads, _read_by(readers, colours), strict=True)))
         if finer == count:
             break
         colours, count = refined, finer
+        reads = _reads(sources, commute, colours)
     rows = sorted(zip(colours, texts, reads, strict=True))
     return [rows, [colours[number[name]] for name in outputs]]
+
+
+def _readers(sources: Sequence[tuple[int, ...]], commute: Sequence[bool]) -> list[list[tuple[int, int]]]:
+    """What reads each node, and at which place: -1 where the order does not matter."""
+    readers: list[list[tuple[int, int]]] = [[] for _ in sources]
+    for reader, (read, any_order) in enumerate(zip(sources, commute, strict=True)):
+        for position, source in enumerate(read):
+            readers[source].append((reader, -1 if any_order else position))
+    return readers
 
 
 def _read_by(readers: Sequence[Sequence[tuple[int, int]]], colours: Colours) -> list[tuple[tuple[int, int], ...]]:

@@ -92,7 +92,7 @@ class Searcher(Protocol):
     """Decides what to try next, and what to learn from what came back.
 
     Rules, held by `tests/contracts/searcher.py`:
-    1. It is handed everything and keeps nothing: two instances answer alike, at any time.
+    1. It is handed everything, and keeps nothing but what that tells: two instances answer alike, at any time.
     2. `ask` gives exactly `n` proposals, and the same ones for the same view.
     3. `learn` gives gradients only for tensors of `parameters()`, with their shapes, finite; or none.
     """

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
-from controller.decisions import Decisions, Tokens, neighbours, uniform
+from controller.decisions import Tokens, neighbours, uniform
 from controller.searcher import Child, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolution import reward_of
 from controller.searchers.options import LocalSearchOptions
@@ -28,7 +28,7 @@ class LocalSearch:
         begun = view.completed + len(pending)
         starts = max(0, self.options.random_starts - begun)
         under_way = {child.proposal.tokens for child in pending}
-        untried = sorted(_untried(self.space, self.options, history) - under_way)
+        untried = sorted(self._climb.after(history) - under_way)
         chosen = view.rng.sample(untried, min(len(untried), max(0, n - starts)))
         decisions = self.space.decisions(view.completed)
         samples = chosen + [uniform(decisions, view.rng) for _ in range(n - len(chosen))]
@@ -38,26 +38,40 @@ class LocalSearch:
         """Nothing: what has ended is in the history."""
         return Update(gradients={}, figures={})
 
+    @cached_property
+    def _climb(self) -> "Climb":
+        return Climb(self.space, self.options)
 
-def _untried(space: SearchSpace, options: LocalSearchOptions, history: Sequence[Child]) -> set[Tokens]:
-    """The neighbours, never tried, of where the search stands after this history."""
-    here, stuck = None, False
-    tried: set[Tokens] = set()
-    untried: set[Tokens] = set()
-    for count, child in enumerate(history, start=1):
+
+class Climb:
+    """Where a search stands after a history: what it was told last is gone on from, and all else is told anew."""
+
+    def __init__(self, space: SearchSpace, options: LocalSearchOptions) -> None:
+        self._space, self._options = space, options
+        self._begin()
+
+    def after(self, history: Sequence[Child]) -> set[Tokens]:
+        """The neighbours, never tried, of where the search stands after these children, in completion order."""
+        if self._told and (self._told > len(history) or history[self._told - 1] is not self._last):
+            self._begin()
+        for child in history[self._told :]:
+            self._tell(child)
+        return self._untried
+
+    def _begin(self) -> None:
+        self._told = 0
+        self._last: Child | None = None
+        self._here: Child | None = None
+        self._tried: set[Tokens] = set()
+        self._untried: set[Tokens] = set()
+
+    def _tell(self, child: Child) -> None:
         tokens = child.proposal.tokens
-        tried.add(tokens)
-        untried.discard(tokens)
         # At the top nothing is left to try: the next random architecture is where another climb starts.
-        at_top = count > options.random_starts and stuck
-        if here is None or reward_of(child) > reward_of(here) or at_top:
-            here = child
-            untried = set(_neighbours(space.decisions_of(len(tokens)), tokens) - tried)
-        stuck = not untried
-    return untried
-
-
-# The climb up to here is told from the whole history at each step, past the same places every time.
-@lru_cache(maxsize=4096)
-def _neighbours(decisions: Decisions, tokens: Tokens) -> frozenset[Tokens]:
-    return frozenset(neighbours(decisions, tokens))
+        at_top = self._told >= self._options.random_starts and not self._untried
+        self._told, self._last = self._told + 1, child
+        self._tried.add(tokens)
+        self._untried.discard(tokens)
+        if self._here is None or reward_of(child) > reward_of(self._here) or at_top:
+            self._here = child
+            self._untried = set(neighbours(self._space.decisions_of(len(tokens)), tokens)) - self._tried

@@ -56,6 +56,21 @@ def test_the_first_climb_starts_at_the_best_of_the_random_ones() -> None:
     assert all(proposal.tokens in around for proposal in run.step(24))
 
 
+def test_where_it_stands_follows_from_the_history_alone() -> None:
+    """It goes on from the history that it was told last, and from no other: whatever it was asked before."""
+    histories = []
+    for first in ((0,) * 6, (1,) * 6):
+        run = search()
+        run.end(first)
+        histories.append(run.run(70).history)
+    asked = search().searcher
+    for length in (5, 71, 30, 31):
+        for history in histories:
+            old, new = Search(asked, history=history[:length]), search()
+            new.history += history[:length]
+            assert old.step(24) == new.step(24)
+
+
 def test_several_asked_for_at_once_are_different_and_not_under_way() -> None:
     run = search()
     run.end((0,) * 6)
