@@ -13,13 +13,12 @@ from cluster.logs.capture import Capture, by_thread, split_by_thread
 from cluster.logs.outputs import OUTPUTS, OutputFolder, keep_output
 from cluster.logs.scratch import Scratch
 from cluster.metrics.observing import Observe, unobserved
-from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
+from cluster.parts import local_store, make_replica
 from cluster.placement import gpus_per_child
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from cluster.replica import replica_loop
 from cluster.run_folder import RunFolder, Stopped
 from cluster.training import Trainer
-from ps.local import LocalStore
 from ps.store import ParameterStore
 
 
@@ -45,10 +44,7 @@ def run_locally(
     """
     checkpoints = _checkpoints(config, folder, ledger)
     trainer = Trainer(within_time(config), gpu=gpu, slots=checkpoints and (lambda child: ChildSlot(checkpoints, child)))
-    groups = make_parameters(config, make_searcher(config))
-    store = LocalStore(make_layout(config, folder.identity(config), groups), folder.shards) if groups else None
-    if store:
-        store.initialize(initial_values(groups))
+    store = local_store(config, folder.identity(config), folder.shards)
     takes = _takes_output(folder, ledger)
     evaluators = [
         InProcessEvaluator(

@@ -1,6 +1,7 @@
 """Makes the parts of a run from its configuration. What connects them is `local.py` or `distributed.py`."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from controller.searchers.evolution import Evolution
 from controller.searchers.local_search import LocalSearch
 from controller.searchers.random import RandomSearch
 from controller.searchers.reinforce import Reinforce
+from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
 
 SEARCHERS: Mapping[str, Callable[[RunConfig], Searcher]] = MappingProxyType(
@@ -70,6 +72,25 @@ def check_layout(config: RunConfig, run: str) -> None:
 def initial_values(groups: tuple[ParameterGroup, ...]) -> dict[str, Tensor]:
     """All groups' tensors by name."""
     return {name: value for group in groups for name, value in group.values.items()}
+
+
+def local_store(
+    config: RunConfig, run: str, directory: Path | None = None, *, searcher: Searcher | None = None
+) -> LocalStore | None:
+    """Shards in this process with what the searcher starts from, or `None` if it keeps nothing on shards.
+
+    Args:
+        config: the run's.
+        run: the identity of the run, by which the shards know their files.
+        directory: where these are; without one everything is in memory.
+        searcher: whose parameters, if not the run's own.
+    """
+    groups = make_parameters(config, searcher or make_searcher(config))
+    if not groups:
+        return None
+    store = LocalStore(make_layout(config, run, groups), directory)
+    store.initialize(initial_values(groups))
+    return store
 
 
 def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:

@@ -25,6 +25,7 @@ from cluster.placement import (
     room_for,
     spread,
 )
+from cluster.texts import counted
 
 Selector = Mapping[str, str]
 """What the labels of a node must be, in Ray's words; nothing is any node."""
@@ -92,7 +93,7 @@ class Plan:
     @property
     def staffing(self) -> str:
         """For people, how many of the workers that could be used have a seat."""
-        return f"{self.seated} of {_count(self.wanted, 'worker')} {'has' if self.seated == 1 else 'have'} a place"
+        return f"{self.seated} of {counted(self.wanted, 'worker')} {'has' if self.seated == 1 else 'have'} a place"
 
     def __str__(self) -> str:
         parts = (("shards", self.shards), ("replicas", self.replicas), ("workers", self.workers))
@@ -149,10 +150,10 @@ def comings_and_goings(
         needs: what a process of workers takes.
     """
     now, known = {node.id: node for node in after}, {node.id: node for node in before}
-    left = f"{_count(workers, 'worker')} now" if workers else "the search waits for a node with room"
+    left = f"{counted(workers, 'worker')} now" if workers else "the search waits for a node with room"
     said: list[str] = []
     for node in before:
-        crew = _count(crews.get(node.id, 0), "worker")
+        crew = counted(crews.get(node.id, 0), "worker")
         if node.id not in now:
             what = f"with {crew}: their children are trained elsewhere" if crews.get(node.id) else "without any worker"
             said.append(f"Node {node.address} has left {what}; {left}")
@@ -244,7 +245,7 @@ def _memory_notes(nodes: Sequence[Node], needs: Needs, hosts: Mapping[str, int])
         held, without = room(node, needs, hosts.get(node.id, 0)), room(replace(node, memory=None), needs)
         if held < without:
             notes.append(
-                f"{node.address} gets {_count(held * needs.workers, 'worker')} rather than {without * needs.workers}:"
+                f"{node.address} gets {counted(held * needs.workers, 'worker')} rather than {without * needs.workers}:"
                 f" it has {(node.memory or 0) / 1e9:.1f} GB of memory, and a process takes {needs.memory / 1e9:.1f} GB"
             )
     return notes
@@ -261,7 +262,7 @@ def _waiting_note(wanted: int, seated: int, nodes: Sequence[Node], needs: Needs)
         lacking = f"{'GPUs' if needs.gpus else 'cores'}: the cluster has {there:g}"
         if room_for(nodes, needs, {}, wanted) > seated:
             lacking += f", and others use all but {free:g}"
-    return f"{wanted - seated} of {_count(wanted, 'worker')} wait for {lacking}; they are used as they come"
+    return f"{wanted - seated} of {counted(wanted, 'worker')} wait for {lacking}; they are used as they come"
 
 
 def _growth_note(topology: Topology, wanted: int) -> str:
@@ -283,10 +284,6 @@ def _kinds_notes(seats: Sequence[Seat], needs: Needs) -> list[str]:
         return []
     each = ", ".join(f"{count} on {kind}" for kind, count in sorted(kinds.items()))
     return [f"Workers train on different GPUs: {each}"]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _listed(names: Sequence[str]) -> str:

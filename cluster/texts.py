@@ -1,6 +1,6 @@
 """Words for people: the one line of a longer text that says what happened, and numbers with nouns. Standard library."""
 
-PLURALS = {"child": "children"}
+PLURALS = {"child": "children", "push": "pushes"}
 """Of the nouns that do not take an s."""
 
 
@@ -20,11 +20,11 @@ def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2]
 
 
-def noun(number: int, what: str) -> str:
+def noun(number: float, what: str) -> str:
     """What so many of them are called: worker for 1, workers for 2 and for none."""
     return what if number == 1 else PLURALS.get(what, f"{what}s")
 
 
-def counted(number: int, what: str) -> str:
-    """So many of them: 1 worker, 2 workers."""
-    return f"{number:,} {noun(number, what)}"
+def counted(number: float, what: str) -> str:
+    """So many of them: 1 worker, 2 workers, 0.5 GPUs."""
+    return f"{int(number) if number == int(number) else number:,} {noun(number, what)}"

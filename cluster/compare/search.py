@@ -16,10 +16,9 @@ from cluster.config import RunConfig
 from cluster.evaluator import Assignment, InProcessEvaluator, Trains
 from cluster.ledger import Clock, Ledger
 from cluster.local import check_locally, take_turns, within_time
-from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
+from cluster.parts import local_store
 from cluster.training import Trainer
 from controller.searcher import Child
-from ps.local import LocalStore
 
 IN_MEMORY = Path(":memory:")
 """SQLite's name of a database that is in no file."""
@@ -66,10 +65,7 @@ def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result
     """
     trainer = _shared(_without_seed(config)) if not TASKS[config.task.task].trains else make_trainer(config)
     meter = Meter(trainer)
-    groups = make_parameters(config, make_searcher(config))
-    store = LocalStore(make_layout(config, "compared", groups)) if groups else None
-    if store:
-        store.initialize(initial_values(groups))
+    store = local_store(config, "compared")
     with closing(MemoryLedger(config)) as ledger:
         evaluators = [
             InProcessEvaluator(

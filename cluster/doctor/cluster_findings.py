@@ -6,6 +6,7 @@ from cluster.doctor.facts import ClusterFacts, Demand
 from cluster.doctor.finding import Finding
 from cluster.placement import Node
 from cluster.preflight import GONE, LEAVING, NodeReport, Versions, complaints
+from cluster.texts import counted
 
 SHOWN = 20
 """Nodes that are listed; the others are counted."""
@@ -33,7 +34,7 @@ def cluster_findings(facts: ClusterFacts, ray: str, python: str) -> list[Finding
         _versions(facts, ray, python),
         Finding(
             "OK" if facts.nodes else "FAIL",
-            f"{count(len(facts.nodes), 'node')}, {count(cores, 'core')}, {count(gpus, 'GPU')};"
+            f"{counted(len(facts.nodes), 'node')}, {counted(cores, 'core')}, {counted(gpus, 'GPU')};"
             f" {'an' if facts.autoscaler else 'no'} autoscaler",
             "" if facts.nodes else "start nodes",
         ),
@@ -43,7 +44,7 @@ def cluster_findings(facts: ClusterFacts, ray: str, python: str) -> list[Finding
         found.append(Finding("OK", f"and {len(facts.nodes) - SHOWN} more nodes"))
     if facts.dead:
         dead = ", ".join(sorted(set(facts.dead))[:SHOWN])
-        found.append(Finding("WARN", f"{count(len(facts.dead), 'node')} gone since Ray was started: {dead}"))
+        found.append(Finding("WARN", f"{counted(len(facts.dead), 'node')} gone since Ray was started: {dead}"))
     return found
 
 
@@ -81,7 +82,13 @@ def needs(wanted: Mapping[str, float], *, zeros: bool = False) -> str:
     parts = []
     for kind, amount in sorted(wanted.items(), key=lambda item: (item[0] == "memory", item[0] == "CPU", item[0])):
         if amount or zeros:
-            parts.append(f"{size(amount)} memory" if kind == "memory" else count(amount, UNITS.get(kind, kind)))
+            parts.append(
+                f"{size(amount)} memory"
+                if kind == "memory"
+                else counted(amount, UNITS[kind])
+                if kind in UNITS
+                else f"{amount:g} {kind}"
+            )
     return " and ".join(parts) or "nothing but a node"
 
 
@@ -112,13 +119,8 @@ def node_findings(
             found.append(Finding("WARN", what, "make room there"))
     if not found:
         right = f"versions, code, {'data, ' if data else ''}shared memory and disk are right"
-        found.append(Finding("OK", f"{count(len(nodes), 'node')} asked: {right}"))
+        found.append(Finding("OK", f"{counted(len(nodes), 'node')} asked: {right}"))
     return found
-
-
-def count(number: float, noun: str) -> str:
-    """1 node, 2 nodes."""
-    return f"{number:g} {noun}" + ("" if number == 1 or noun not in ("node", "core", "GPU", "actor", "worker") else "s")
 
 
 def size(number: float) -> str:
@@ -143,7 +145,7 @@ def _node(node: Node) -> Finding:
     kind = f" ({node.gpu_kind})" if node.gpu_kind else ""
     memory = f", {size(node.memory)} memory" if node.memory else ""
     labels = [f"{key}={value}" for key, value in sorted(node.labels.items()) if key not in HIDDEN_LABELS]
-    what = f"node {node.address}: {count(node.cores, 'core')}, {count(node.gpus, 'GPU')}{kind}{memory}"
+    what = f"node {node.address}: {counted(node.cores, 'core')}, {counted(node.gpus, 'GPU')}{kind}{memory}"
     what += f", labels {' '.join(labels)}" if labels else ""
     if node.draining:
         return Finding("WARN", f"{what}; it is being drained", "nothing: its children are given back")

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from cluster.texts import counted
+
 Level = Literal["OK", "WARN", "FAIL"]
 
 
@@ -44,10 +46,10 @@ def text(sections: Sequence[Section]) -> str:
     bad = [finding for finding in everything if finding.level == "FAIL"]
     warned = sum(finding.level == "WARN" for finding in everything)
     if bad:
-        problems = "1 problem" if len(bad) == 1 else f"{len(bad)} problems, the first"
+        problems = counted(len(bad), "problem") + (", the first" if len(bad) > 1 else "")
         lines.append(f"{problems}: {bad[0].what}" + (f"  ->  {bad[0].do}" if bad[0].do else ""))
     else:
-        warnings = {0: "", 1: "; 1 warning"}.get(warned, f"; {warned} warnings")
+        warnings = f"; {counted(warned, 'warning')}" if warned else ""
         lines.append(f"No problem found{warnings}.")
     return "\n".join(lines)
 

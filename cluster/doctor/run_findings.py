@@ -4,12 +4,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from cluster.doctor.cluster_findings import count, waiting
+from cluster.doctor.cluster_findings import waiting
 from cluster.doctor.facts import Actor, ClusterFacts, Demand
 from cluster.doctor.finding import Finding
 from cluster.doctor.run_facts import RunFacts
 from cluster.progress import duration
 from cluster.status import RECORD_GONE
+from cluster.texts import counted
 
 SILENT_S = 30.0
 """Seconds without a sign of life after which a driver that lives is taken to hang; it gives one every second."""
@@ -42,8 +43,11 @@ def run_findings(run: RunFacts) -> list[Finding]:
     """What the run's folder tells."""
     found = [_state(run)]
     if run.state == "running" and run.stop_asked:
-        open_now = count(len(run.open), "attempt") if len(run.open) == 1 else f"{len(run.open)} attempts"
-        found.append(Finding("WARN", f"it was asked to stop: nothing is begun, {open_now} end first", "wait"))
+        found.append(
+            Finding(
+                "WARN", f"it was asked to stop: nothing is begun, {counted(len(run.open), 'attempt')} end first", "wait"
+            )
+        )
     training = f"{len(run.open)} in training, " if run.state == "running" else ""
     found.append(
         Finding(
@@ -79,7 +83,7 @@ def actor_findings(run: RunFacts, actors: Sequence[Actor], facts: ClusterFacts) 
         by_state[actor.state].append(actor)
     found = []
     if alive := by_state["ALIVE"]:
-        found.append(Finding("OK", f"{count(len(alive), 'actor')} up: {_kinds(alive)}"))
+        found.append(Finding("OK", f"{counted(len(alive), 'actor')} up: {_kinds(alive)}"))
     if not run.workers and not any(actor.name.startswith("worker-") for actor in actors):
         found.append(NO_WORKERS)
     # Ray keeps an actor whose node has gone as one that is started again, for as long as no node has room for it.
@@ -183,7 +187,7 @@ def _kinds(actors: Sequence[Actor]) -> str:
     workers = sorted((a.name for a in actors if a.name.startswith("worker-")), key=lambda n: (len(n), n))
     others = Counter(actor.name for actor in actors if actor.name not in workers)
     few = f" ({', '.join(workers)})" if len(workers) <= 4 else f" ({workers[0]} to {workers[-1]})"
-    parts = [count(len(workers), "worker") + few] if workers else []
+    parts = [counted(len(workers), "worker") + few] if workers else []
     return ", ".join([*parts, *(f"{number} {name}" if number > 1 else name for name, number in others.items())])
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from child_trainer.outcome import Cause, Outcome
 from cluster.pool.reactions import Reactions
 from cluster.records import Attempt
+from cluster.texts import counted
 
 MOST_ENDED = 16
 """Processes of one worker that are remembered as ended: far more than can be heard at a time."""
@@ -202,7 +203,7 @@ def enough(idle: Mapping[int, WorkerState], waiting: Mapping[int, Waiting], node
     """
     if len(idle) <= len(waiting):
         return list(idle.values())
-    most = len(waiting) + max(len(child.avoid) for child in waiting.values())
+    most = len(waiting) + max((len(child.avoid) for child in waiting.values()), default=0)
     return list(itertools.islice((w for w in idle.values() if w.node not in nodes.draining), most))
 
 
@@ -247,8 +248,8 @@ def shortage(now: float, workers: Collection[WorkerState], nodes: Nodes, waiting
     silent = now - max((worker.heard_at for worker in workers), default=now)
     if up or not waiting or silent <= NOBODY_S:
         return None
-    children = "1 child waits" if waiting == 1 else f"{waiting:,} children wait"
-    return f"No worker has been up for {silent:.0f} s: {children} until one is."
+    wait = "waits" if waiting == 1 else "wait"
+    return f"No worker has been up for {silent:.0f} s: {counted(waiting, 'child')} {wait} until one is."
 
 
 def cause_of_death(node: str | None, nodes: Nodes) -> Cause:

@@ -19,7 +19,6 @@ INDENT, CHARACTER = 37.0, 6.6
 LONGEST = 44
 """Characters of a label."""
 
-
 MOST_LAYERS = 24
 """Of a network that is drawn whole."""
 FIRST_LAYERS, LAST_LAYERS = 14, 6
@@ -28,7 +27,14 @@ FIRST_LAYERS, LAST_LAYERS = 14, 6
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """One box: the number of a layer, its text, the numbers of what it reads, and its place (`reads` as places)."""
+    """One box of the column.
+
+    Attributes:
+        number: of the layer; empty where the box is none, or stands for many.
+        label: its text.
+        reads: the numbers of the layers that it reads, 0 for the image.
+        sources: the places in the column of the boxes that it reads.
+    """
 
     number: str
     label: str

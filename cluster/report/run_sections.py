@@ -163,8 +163,7 @@ def _gpu_time(facts: Facts) -> str:
         return "not known before a child has finished"
     if not facts.gpus_per_child:
         return "none: children have no GPU"
-    noun = "GPU" if facts.gpus_per_child == 1 else "GPUs"
-    return f"{_hours(facts.gpu_seconds)} at {facts.gpus_per_child:g} {noun} a child"
+    return f"{_hours(facts.gpu_seconds)} at {counted(facts.gpus_per_child, 'GPU')} a child"
 
 
 def _hours(seconds: float | None) -> str:

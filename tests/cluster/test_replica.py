@@ -15,7 +15,7 @@ from cluster.config import RunConfig
 from cluster.evaluator import Assignment, Evaluator, InProcessEvaluator
 from cluster.ledger import Ledger
 from cluster.options import FailureOptions, TaskOptions, Topology
-from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
+from cluster.parts import initial_values, local_store, make_layout, make_parameters, make_replica, make_searcher
 from cluster.replica import replica_loop
 from cluster.training import Trainer
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -72,10 +72,7 @@ class Run:
         counter = itertools.count()
         ledger = Ledger(self.folder / "ledger.sqlite", self.config.seed, self.config.max_children, clock=lambda: 0.0)
         ledger.begin(workers=1)
-        groups = make_parameters(self.config, make_searcher(self.config))
-        store = LocalStore(make_layout(self.config, "run", groups), self.folder / "shards") if groups else None
-        if store:
-            store.initialize(initial_values(groups))
+        store = local_store(self.config, "run", self.folder / "shards")
         trainer = Trainer(self.config)
 
         trained = self.trained

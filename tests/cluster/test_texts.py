@@ -38,8 +38,12 @@ def test_a_first_line_that_only_announces_brings_the_next(text: str, said: str) 
         (1, "worker", "1 worker"),
         (1, "child", "1 child"),
         (2000, "child", "2,000 children"),
+        (2, "push", "2 pushes"),
+        (4.0, "core", "4 cores"),
+        (1.0, "GPU", "1 GPU"),
+        (0.5, "GPU", "0.5 GPUs"),
     ],
 )
-def test_a_noun_agrees_with_its_number(number: int, what: str, said: str) -> None:
+def test_a_noun_agrees_with_its_number(number: float, what: str, said: str) -> None:
     assert counted(number, what) == said
     assert said.endswith(f" {noun(number, what)}")

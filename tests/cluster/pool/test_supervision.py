@@ -293,9 +293,8 @@ def test_enough_of_those_who_are_free_are_handed_the_same_children(
 ) -> None:
     workers = {slot: idle(slot, "b" if drained else "a") for slot, drained in enumerate(draining)}
     waiting = {child_id: Waiting(child_id=child_id, avoid=avoid) for child_id, avoid in enumerate(avoided, start=1)}
-    if waiting:
-        few = enough(workers, waiting, DRAINING)
-        assert assign(few, waiting.values(), DRAINING) == assign(list(workers.values()), waiting.values(), DRAINING)
+    few = enough(workers, waiting, DRAINING)
+    assert assign(few, waiting.values(), DRAINING) == assign(list(workers.values()), waiting.values(), DRAINING)
 
 
 def test_of_many_who_are_free_few_are_looked_at() -> None:
