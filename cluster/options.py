@@ -74,7 +74,8 @@ class Topology:
     """When a replica learns: with barrier when all m children that it sampled have ended (the paper); with stream when
     any m have, while it keeps m in training, so that no worker waits for a slow child."""
     workers: int | None = None
-    """Workers that train children, one at a time each; unset: as many as the GPUs or cores allow, at most K x m."""
+    """Workers that train children, one at a time each; unset: as many as the GPUs or cores allow, at most K x m. With
+    --local there are none: the one process trains each child in its turn."""
     workers_per_process: int = 1
     """Workers that share a process: more than 1 is for rehearsals on a small machine, as what ends one ends all."""
     gpus_per_child: float | None = None

@@ -133,10 +133,14 @@ def _settings(plan: Plan) -> Markup:
     rows = [("all of them", common)]
     rows += [(label, [flag for flag in ours if flag not in common]) for label, ours in settings.items()]
     cells = [
-        tag("tr", tag("th", name, scope="row"), tag("td", joined([tag("code", f, class_="key") for f in flags], " ")))
+        tag("tr", tag("th", name, scope="row"), tag("td", _told(flags) if flags else "nothing of its own"))
         for name, flags in rows
     ]
     return tag("div", tag("table", *cells), class_="scroll")
+
+
+def _told(flags: Sequence[str]) -> Markup:
+    return joined([tag("code", flag, class_="key") for flag in flags], " ")
 
 
 def _flags(config: RunConfig) -> list[str]:

@@ -147,7 +147,10 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
   h2, h3, .soft, .legend { break-after: avoid; }
   pre { max-height: none; white-space: pre-wrap; }
   pre.json { display: none; }
-  .drawn { overflow: visible; }
+  .drawn, .scroll { overflow: visible; }
+  table, thead th { font-size: 11px; }
+  th, td { padding-right: 9px; }
+  thead th { white-space: normal; }
   svg.network { max-height: 135mm; }
 }
 """
