@@ -2,10 +2,11 @@
 
     python -m benchmarks.asynchrony [seeds] [DIR]
 
-REINFORCE on NAS-Bench-201, CIFAR-10: the real replica loops, ledger and parameter store on a virtual clock
-(`cluster/simulated.py`), where a child takes a worker the seconds that the table tells, and nothing else takes time.
-All searches have equally many children, four of each replica at one time, and a worker for each of those: 20 replicas
-have 20 times the workers, and so the same children 20 times as soon. Random search is held beside them.
+REINFORCE on NAS-Bench-201, CIFAR-10: the real replica loops, pool, ledger and parameter store on a virtual clock
+(`cluster/simulation/`), where a child takes a worker the seconds that the table tells, nothing else takes time, and
+nothing is lost. All searches have equally many children, four of each replica at one time, and a worker for each of
+those: 20 replicas have 20 times the workers, and so the same children 20 times as soon. Random search is held beside
+them.
 
 DIR has the table's files (docs/tables.md); without it they are looked for in $NASCLUSTER_DATA/nasbench201. Each search
 has a turn in one of as many processes as there are cores; a seed gives the same figures every time. docs/batching.md
@@ -24,8 +25,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from child_trainer.tasks.table import Table
 from cluster.compare.command import best_of_table
 from cluster.compare.search import MemoryLedger, make_trainer
@@ -33,14 +32,13 @@ from cluster.compare.summary import DRAWS_SEED, Best
 from cluster.config import RunConfig
 from cluster.evaluator import Trains
 from cluster.options import Topology
-from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.recipes import RECIPES
 from cluster.records import Batching, Lesson
-from cluster.replica import replica_loop
-from cluster.simulated import SimulatedWorkers
+from cluster.simulation.clock import VirtualLoop
+from cluster.simulation.conditions import Conditions
+from cluster.simulation.search import simulated_on
 from controller.comparison import held, interval, leaders, resamples
 from controller.searchers.options import ReinforceOptions
-from ps.local import LocalStore
 
 SEEDS = 20
 FIRST_SEED = 1
@@ -52,6 +50,9 @@ LATEST = 400
 
 TUNED = ReinforceOptions(controller_learning_rate=0.04, entropy_bonus=0.02, baseline_decay=0.9)
 """The options of `benchmarks.nasbench201`, with its four children to a step."""
+
+NOTHING_BUT_CHILDREN = Conditions(child_seconds=None, push_s=0.0)
+"""Take time: as much as the table tells."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,18 +147,10 @@ def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> 
 
 def course(config: RunConfig, trainer: Trains, table: Table) -> Course:
     """A whole search on a virtual clock, with as many workers as children may be in training."""
-    workers = config.topology.replicas * config.topology.children
-    world = SimulatedWorkers(workers, trainer, lambda _, outcome: outcome.seconds)
-    groups = make_parameters(config, make_searcher(config))
-    store = LocalStore(make_layout(config, "simulated", groups)) if groups else None
-    if store:
-        store.initialize(initial_values(groups))
-    with closing(NotingLedger(config, world.clock)) as ledger:
-        ledger.begin(workers=workers)
-        indices = range(config.topology.replicas)
-        world.run([replica_loop(make_replica(config, i, store, world.evaluator(), ledger)) for i in indices])
+    with closing(VirtualLoop()) as loop, closing(NotingLedger(config, loop.time)) as ledger:
+        found = simulated_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
         children, lessons = ledger.ended, ledger.lessons
-    ended_at = {training.child_id: training.ended_at for training in world.trainings}
+    ended_at = {stint.child_id: stint.ended_at for stint in found.diary.stints}
     answers = [table.answer(child.proposal.architecture) for child in children]
     return Course(
         ended_at=[ended_at[child.id] for child in children],
@@ -172,7 +165,6 @@ def course(config: RunConfig, trainer: Trains, table: Table) -> Course:
 @functools.lru_cache(maxsize=1)
 def _table(data: Path) -> tuple[Trains, Table]:
     """What a process reads once, for all of its searches."""
-    torch.set_num_threads(1)  # the searches side by side are what keeps all cores busy
     trainer = make_trainer(configuration(ARMS[0], FIRST_SEED, data))
     assert isinstance(trainer.task, Table)
     return trainer, trainer.task

@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -66,6 +66,10 @@ class Diary:
     def useful_s(self, until: float) -> float:
         """Seconds of these that became, or later become, part of outcomes."""
         return sum(min(s.useful_s, until - s.began_at) for s in self.stints if s.began_at < until)
+
+    def write_off(self, failed: Collection[int]) -> None:
+        """These children were given up: what was trained of them, saved or not, is of no use."""
+        self.stints = [s._replace(useful_s=0.0) if s.child_id in failed else s for s in self.stints]
 
 
 @dataclass(slots=True)

@@ -13,11 +13,13 @@ from typing import Any, Literal, TypeVar
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Assignment, Evaluator
 from cluster.replica import Replica, replica_loop
-from cluster.simulated import PAUSE_S
 from cluster.simulation.shards import SimulatedShards
 from ps.store import Ack
 
 T = TypeVar("T")
+
+PAUSE_S = 0.5
+"""Virtual seconds after which a replica that is ahead of the others asks again whether it may go on."""
 
 MOST_PAUSES = 1000
 """Pauses without a step of the shards, after which a replica asks all the same."""
