@@ -126,7 +126,10 @@ def test_without_arguments_it_says_what_it_needs(simulate: Nascluster, capfd: py
         (["zoph2017-cifar10", *TIMES, "--delay", "slow"], "`delay` must be a time above 0"),
         (["zoph2017-cifar10", *TIMES, "--cost", "-1"], "`cost` must be 0 or more for an hour of one GPU, got -1.0"),
         (["zoph2017-cifar10", *TIMES, "--workers", "0"], "`workers` must be at least 1, got 0"),
-        (["zoph2017-cifar10", *TIMES, "--preempt", "1/s"], "would lose some"),
+        (["zoph2017-cifar10", *TIMES, "--preempt", "1/s"], "would lose more than a trillion (with `checkpoint_childr"),
+        # A child of an hour is had in one piece after 2,202 hours on average.
+        (["zoph2017-cifar10", "--child-seconds=constant:3600", "--preempt", "10/h"], "would lose some"),
+        (["zoph2017-cifar10", "--child-seconds=constant:360000", "--shard-mtbf", "49s"], "in all, and would lose some"),
         (["zoph2017-cifar10", *TIMES, "--max-children", "2000000"], "must be at most 1,000,000, got 2000000"),
         (["zoph2017-cifar10", *TIMES, "--name", "mine"], "the options of `name` are not for a simulation"),
         (["zoph2017-cifar10", *TIMES, "--shards", "99999"], "`shards` must be"),
