@@ -22,12 +22,12 @@ class Events:
         self.now = 0.0
         """Seconds since the start."""
 
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Plan an action for so many seconds from now."""
-        heapq.heappush(self._due, (self.now + seconds, next(self._order), action))
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Plan an action for this very time, or for now if that has passed."""
+        heapq.heappush(self._due, (max(when, self.now), next(self._order), action))
 
     def soon(self, action: Callable[[], None]) -> None:
-        """Plan an action for now, before anything else that is planned with `after`."""
+        """Plan an action for now, before anything else that is planned with `at`."""
         self._soon.append(action)
 
     def advance(self) -> bool:
@@ -69,7 +69,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         """See `asyncio.AbstractEventLoop`."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._events.after(max(0.0, when - self._events.now), _carrying_out(handle, callback, args, context))
+        self._events.at(when, _carrying_out(handle, callback, args, context))
         return handle
 
     def carry_out(self, work: Coroutine[Any, Any, T]) -> T:
@@ -88,11 +88,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Make it the running loop of this thread until the block is left; what is at work on it then is cancelled."""
         asyncio._set_running_loop(self)
         try:
-            yield
+            try:
+                yield
+            finally:
+                for left in asyncio.all_tasks(self):
+                    left.cancel()
+                    self.advance_until(left)
         finally:
-            for left in asyncio.all_tasks(self):
-                left.cancel()
-                self.advance_until(left)
             asyncio._set_running_loop(None)
 
     def advance_until(self, task: asyncio.Task[Any]) -> None:
@@ -103,7 +105,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """
         while not task.done():
             if not self._events.advance():
-                raise RuntimeError(f"{task.get_name()} waits, and nothing is due any more")
+                raise RuntimeError(
+                    "what is simulated waits for something that can never come, as nothing is due after"
+                    f" {self.time():,.1f} s. No option may lead to this: it is an error in nascluster; please report it"
+                    " with the command that you gave"
+                )
 
 
 def _carrying_out(
