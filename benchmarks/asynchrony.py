@@ -86,7 +86,7 @@ ARMS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Course:
+class Trace:
     """One search: columns with an entry for each child, in the order in which the children ended, and for each batch.
 
     Attributes:
@@ -145,14 +145,14 @@ def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> 
     )
 
 
-def course(config: RunConfig, trainer: Trains, table: Table) -> Course:
+def traced(config: RunConfig, trainer: Trains, table: Table) -> Trace:
     """A whole search on a virtual clock, with as many workers as children may be in training."""
     with closing(VirtualLoop()) as loop, closing(NotingLedger(config, loop.time)) as ledger:
         found = simulated_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
         children, lessons = ledger.ended, ledger.lessons
     ended_at = {stint.child_id: stint.ended_at for stint in found.diary.stints}
     answers = [table.answer(child.proposal.architecture) for child in children]
-    return Course(
+    return Trace(
         ended_at=[ended_at[child.id] for child in children],
         metrics=[answer.metric for answer in answers],
         tests=[answer.test or 0.0 for answer in answers],
@@ -170,12 +170,12 @@ def _table(data: Path) -> tuple[Trains, Table]:
     return trainer, trainer.task
 
 
-def searched(arm: Arm, seed: int, data: Path) -> Course:
+def searched(arm: Arm, seed: int, data: Path) -> Trace:
     """One search, for a process that has many."""
-    return course(configuration(arm, seed, data), *_table(data))
+    return traced(configuration(arm, seed, data), *_table(data))
 
 
-Values = Callable[[Course], Sequence[float | None]]
+Values = Callable[[Trace], Sequence[float | None]]
 """Of one search: a value for each column of a table, in percent; `None` where there is none."""
 
 
@@ -184,7 +184,7 @@ def best_at(grid: Sequence[float], place: int, *, hours: bool) -> Values:
     return lambda found: [None if pair is None else 100 * pair[place] for pair in found.at(grid, hours=hours)]
 
 
-def figures_of(found: Course) -> list[float | None]:
+def figures_of(found: Trace) -> list[float | None]:
     """What one search was like, apart from the best that it found."""
     stale = sorted(found.staleness)
     return [
@@ -197,7 +197,7 @@ def figures_of(found: Course) -> list[float | None]:
     ]
 
 
-Courses = Sequence[tuple[Arm, Sequence[Course]]]
+Traces = Sequence[tuple[Arm, Sequence[Trace]]]
 """The searches of each arm, by seed."""
 
 
@@ -216,7 +216,7 @@ def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Sequence[float
     return "\n".join(lines)
 
 
-def report(courses: Courses, best: Best, at_children: Sequence[int], at_hours: Sequence[float]) -> str:
+def report(traces: Traces, best: Best, at_children: Sequence[int], at_hours: Sequence[float]) -> str:
     """All tables. The first arm is what the others are held against, seed by seed."""
     children = [f"{count:,} children" for count in at_children]
     hours = [f"{count:g} h" for count in at_hours]
@@ -224,11 +224,11 @@ def report(courses: Courses, best: Best, at_children: Sequence[int], at_hours: S
     for name, place, optimum in (("Validation", 0, best.metric), ("Test", 1, best.test or 0.0)):
         for columns, grid, by_hours in ((children, at_children, False), (hours, at_hours, True)):
             values = best_at(grid, place, hours=by_hours)
-            rows = [(str(arm), [values(found) for found in searches]) for arm, searches in courses]
+            rows = [(str(arm), [values(found) for found in searches]) for arm, searches in traces]
             title = f"{name} accuracy of the best child, % (the table's best: {100 * optimum:.2f})"
             parts.append(f"{title}:\n\n{table(['', *columns], rows)}")
     values = best_at(at_children, 0, hours=False)
-    (first, against), *others = courses
+    (first, against), *others = traces
     rows = [
         (str(arm), [_difference(values(ours), values(theirs)) for ours, theirs in zip(searches, against, strict=True)])
         for arm, searches in others
@@ -243,7 +243,7 @@ def report(courses: Courses, best: Best, at_children: Sequence[int], at_hours: S
         f"mean of the last {LATEST}, %",
         "h",
     ]
-    rows = [(str(arm), [figures_of(found) for found in searches]) for arm, searches in courses]
+    rows = [(str(arm), [figures_of(found) for found in searches]) for arm, searches in traces]
     parts.append(f"The searches:\n\n{table(head, rows)}")
     return "\n\n".join(parts)
 
@@ -265,10 +265,10 @@ def main(arguments: list[str]) -> None:
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("spawn")) as pool:
         # Seed by seed, so that an arm that takes longer does not keep one process at the end.
         jobs = {(arm, seed): pool.submit(searched, arm, seed, data) for seed in seeds for arm in ARMS}
-        courses = [(arm, [jobs[arm, seed].result() for seed in seeds]) for arm in ARMS]
+        traces = [(arm, [jobs[arm, seed].result() for seed in seeds]) for arm in ARMS]
     print(f"{CHILDREN:,} children in each search, seeds {seeds[0]} to {seeds[-1]}: the mean over them ± their standard")
     print("deviation [95 % bootstrap interval of the mean].\n")
-    print(report(courses, best_of_table(tabular), AT_CHILDREN, AT_HOURS))
+    print(report(traces, best_of_table(tabular), AT_CHILDREN, AT_HOURS))
     print(f"\n{len(ARMS) * len(seeds):,} searches took {time.monotonic() - begun:.0f} s.")
 
 

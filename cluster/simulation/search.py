@@ -23,7 +23,7 @@ from cluster.replica import Replica
 from cluster.seeding import derive
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
-from cluster.simulation.crew import Diary, SimulatedCrew
+from cluster.simulation.crew import Diary, SimulatedCrew, TimedTraining
 from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
 from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.stand_in import StandIn, trained
@@ -144,7 +144,7 @@ async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | N
     terms = Terms(rules=rules, reactions=config.failures.reactions, batch_size=config.budget.batch_size, replaced=True)
     seeds = {what: derive(config.seed, "simulation", what) for what in ("workers", "shards", "replicas")}
     crew = SimulatedCrew(
-        workers, _trains(conditions, trainer), conditions, rules, config.budget.epochs, seeds["workers"]
+        workers, _timed(conditions, trainer), conditions, rules, config.budget.epochs, seeds["workers"]
     )
     ledger.begin(workers=workers)
     nearby, keys = NearbyLedger(ledger, conditions.delay_s), map(str, itertools.count(1))
@@ -205,7 +205,7 @@ async def _heard(pool: Pool) -> None:
         await pool.next_news()
 
 
-def _trains(conditions: Conditions, trainer: Trains | None) -> Callable[[Assignment], tuple[Outcome, float]]:
+def _timed(conditions: Conditions, trainer: Trains | None) -> TimedTraining:
     times = conditions.child_seconds
 
     def trains(assignment: Assignment) -> tuple[Outcome, float]:

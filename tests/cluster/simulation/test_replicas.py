@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cluster.pool.pool import Pool
 from cluster.pool.supervision import Rules, Terms
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
-from cluster.simulation.crew import Diary, SimulatedCrew
+from cluster.simulation.crew import Diary, SimulatedCrew, TimedTraining
 from cluster.simulation.replicas import Log, Parts, PooledEvaluator, ReplicaLife, Steps
 from cluster.simulation.search import NearbyLedger
 from cluster.simulation.shards import SimulatedShards
@@ -47,7 +47,7 @@ def ledger(loop: VirtualLoop) -> Iterator[Ledger]:
         yield ledger
 
 
-def two_workers(ledger: Ledger, trains: Callable[[Assignment], tuple[Outcome, float]]) -> tuple[Pool, Diary]:
+def two_workers(ledger: Ledger, trains: TimedTraining) -> tuple[Pool, Diary]:
     """A pool that has two, and their diary."""
     rules = Rules(silence_s=math.inf)
     crew = SimulatedCrew(2, trains, AT_ONCE, rules, epochs=1, seed=1)
