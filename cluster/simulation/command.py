@@ -21,7 +21,7 @@ from cluster.recipes import RECIPES
 from cluster.seeding import child_seed
 from cluster.simulation.answer import Answer, Tried, headline, help_table, lines, to_json, verdicts
 from cluster.simulation.options import SimulationOptions
-from cluster.simulation.results import Figures, estimate, figures
+from cluster.simulation.results import NO_TIME, Figures, estimate, figures
 from cluster.simulation.search import simulated
 from cluster.simulation.size import check_size
 from cluster.simulation.variants import children_tried, variants
@@ -95,6 +95,8 @@ def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig
     trainer = Trainer(config)
     assert isinstance(trainer.task, Table)
     costs = [answer.seconds for answer in trainer.task.answers.values()]
+    if not (times or any(costs)):
+        raise UsageError(NO_TIME)
     check_size(config, conditions, _lengths(config, times) if times else costs)
     return config, trainer
 
