@@ -17,6 +17,7 @@ from cluster.compare.plan import changed
 from cluster.config import RunConfig
 from cluster.evaluator import Trains
 from cluster.node_data import located
+from cluster.parts import check_layout
 from cluster.recipes import RECIPES
 from cluster.seeding import child_seed
 from cluster.simulation.answer import Answer, Tried, headline, help_table, lines, to_json, verdicts
@@ -26,6 +27,7 @@ from cluster.simulation.search import simulated
 from cluster.simulation.size import check_size
 from cluster.simulation.variants import children_tried, variants
 from cluster.simulation.words import ChildSeconds
+from cluster.training import Trainer
 
 ALONE = ("--as-is", "--json", "--help", "-h")
 """Flags of this command that take no value."""
@@ -73,9 +75,6 @@ def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig
     Raises:
         ValueError: something of it cannot be.
     """
-    from cluster.parts import check_layout
-    from cluster.training import Trainer
-
     made = known(RECIPES, options.recipe, "recipe")()
     config = parse_run(made, list(flags), options.recipe)
     if wrong := next((name for name in changed(config, made) if name in NOT_HERE), None):
