@@ -2,10 +2,11 @@
 
     python -m benchmarks.asynchrony [seeds] [DIR]
 
-REINFORCE on NAS-Bench-201, CIFAR-10: the real replica loops, ledger and parameter store on a virtual clock
-(`cluster/simulated.py`), where a child takes a worker the seconds that the table tells, and nothing else takes time.
-All searches have equally many children, four of each replica at one time, and a worker for each of those: 20 replicas
-have 20 times the workers, and so the same children 20 times as soon. Random search is held beside them.
+REINFORCE on NAS-Bench-201, CIFAR-10: the real replica loops, pool, ledger and parameter store on a virtual clock
+(`cluster/simulation/`), where a child takes a worker the seconds that the table tells, nothing else takes time, and
+nothing is lost. All searches have equally many children, four of each replica at one time, and a worker for each of
+those: 20 replicas have 20 times the workers, and so the same children 20 times as soon. Random search is held beside
+them.
 
 DIR has the table's files (docs/tables.md); without it they are looked for in $NASCLUSTER_DATA/nasbench201. Each search
 has a turn in one of as many processes as there are cores; a seed gives the same figures every time. docs/batching.md
@@ -24,8 +25,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from child_trainer.tasks.table import Table
 from cluster.compare.command import best_of_table
 from cluster.compare.search import MemoryLedger, make_trainer
@@ -33,14 +32,13 @@ from cluster.compare.summary import DRAWS_SEED, Best
 from cluster.config import RunConfig
 from cluster.evaluator import Trains
 from cluster.options import Topology
-from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.recipes import RECIPES
 from cluster.records import Batching, Lesson
-from cluster.replica import replica_loop
-from cluster.simulated import SimulatedWorkers
+from cluster.simulation.clock import VirtualLoop
+from cluster.simulation.conditions import Conditions
+from cluster.simulation.search import simulated_on
 from controller.comparison import held, interval, leaders, resamples
 from controller.searchers.options import ReinforceOptions
-from ps.local import LocalStore
 
 SEEDS = 20
 FIRST_SEED = 1
@@ -52,6 +50,9 @@ LATEST = 400
 
 TUNED = ReinforceOptions(controller_learning_rate=0.04, entropy_bonus=0.02, baseline_decay=0.9)
 """The options of `benchmarks.nasbench201`, with its four children to a step."""
+
+NOTHING_BUT_CHILDREN = Conditions(child_seconds=None, push_s=0.0)
+"""Take time: as much as the table tells."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +86,7 @@ ARMS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Course:
+class Trace:
     """One search: columns with an entry for each child, in the order in which the children ended, and for each batch.
 
     Attributes:
@@ -144,22 +145,14 @@ def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> 
     )
 
 
-def course(config: RunConfig, trainer: Trains, table: Table) -> Course:
+def traced(config: RunConfig, trainer: Trains, table: Table) -> Trace:
     """A whole search on a virtual clock, with as many workers as children may be in training."""
-    workers = config.topology.replicas * config.topology.children
-    world = SimulatedWorkers(workers, trainer, lambda _, outcome: outcome.seconds)
-    groups = make_parameters(config, make_searcher(config))
-    store = LocalStore(make_layout(config, "simulated", groups)) if groups else None
-    if store:
-        store.initialize(initial_values(groups))
-    with closing(NotingLedger(config, world.clock)) as ledger:
-        ledger.begin(workers=workers)
-        indices = range(config.topology.replicas)
-        world.run([replica_loop(make_replica(config, i, store, world.evaluator(), ledger)) for i in indices])
+    with closing(VirtualLoop()) as loop, closing(NotingLedger(config, loop.time)) as ledger:
+        found = simulated_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
         children, lessons = ledger.ended, ledger.lessons
-    ended_at = {training.child_id: training.ended_at for training in world.trainings}
+    ended_at = {stint.child_id: stint.ended_at for stint in found.diary.stints}
     answers = [table.answer(child.proposal.architecture) for child in children]
-    return Course(
+    return Trace(
         ended_at=[ended_at[child.id] for child in children],
         metrics=[answer.metric for answer in answers],
         tests=[answer.test or 0.0 for answer in answers],
@@ -172,18 +165,17 @@ def course(config: RunConfig, trainer: Trains, table: Table) -> Course:
 @functools.lru_cache(maxsize=1)
 def _table(data: Path) -> tuple[Trains, Table]:
     """What a process reads once, for all of its searches."""
-    torch.set_num_threads(1)  # the searches side by side are what keeps all cores busy
     trainer = make_trainer(configuration(ARMS[0], FIRST_SEED, data))
     assert isinstance(trainer.task, Table)
     return trainer, trainer.task
 
 
-def searched(arm: Arm, seed: int, data: Path) -> Course:
+def searched(arm: Arm, seed: int, data: Path) -> Trace:
     """One search, for a process that has many."""
-    return course(configuration(arm, seed, data), *_table(data))
+    return traced(configuration(arm, seed, data), *_table(data))
 
 
-Values = Callable[[Course], Sequence[float | None]]
+Values = Callable[[Trace], Sequence[float | None]]
 """Of one search: a value for each column of a table, in percent; `None` where there is none."""
 
 
@@ -192,7 +184,7 @@ def best_at(grid: Sequence[float], place: int, *, hours: bool) -> Values:
     return lambda found: [None if pair is None else 100 * pair[place] for pair in found.at(grid, hours=hours)]
 
 
-def figures_of(found: Course) -> list[float | None]:
+def figures_of(found: Trace) -> list[float | None]:
     """What one search was like, apart from the best that it found."""
     stale = sorted(found.staleness)
     return [
@@ -205,7 +197,7 @@ def figures_of(found: Course) -> list[float | None]:
     ]
 
 
-Courses = Sequence[tuple[Arm, Sequence[Course]]]
+Traces = Sequence[tuple[Arm, Sequence[Trace]]]
 """The searches of each arm, by seed."""
 
 
@@ -224,7 +216,7 @@ def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Sequence[float
     return "\n".join(lines)
 
 
-def report(courses: Courses, best: Best, at_children: Sequence[int], at_hours: Sequence[float]) -> str:
+def report(traces: Traces, best: Best, at_children: Sequence[int], at_hours: Sequence[float]) -> str:
     """All tables. The first arm is what the others are held against, seed by seed."""
     children = [f"{count:,} children" for count in at_children]
     hours = [f"{count:g} h" for count in at_hours]
@@ -232,11 +224,11 @@ def report(courses: Courses, best: Best, at_children: Sequence[int], at_hours: S
     for name, place, optimum in (("Validation", 0, best.metric), ("Test", 1, best.test or 0.0)):
         for columns, grid, by_hours in ((children, at_children, False), (hours, at_hours, True)):
             values = best_at(grid, place, hours=by_hours)
-            rows = [(str(arm), [values(found) for found in searches]) for arm, searches in courses]
+            rows = [(str(arm), [values(found) for found in searches]) for arm, searches in traces]
             title = f"{name} accuracy of the best child, % (the table's best: {100 * optimum:.2f})"
             parts.append(f"{title}:\n\n{table(['', *columns], rows)}")
     values = best_at(at_children, 0, hours=False)
-    (first, against), *others = courses
+    (first, against), *others = traces
     rows = [
         (str(arm), [_difference(values(ours), values(theirs)) for ours, theirs in zip(searches, against, strict=True)])
         for arm, searches in others
@@ -251,7 +243,7 @@ def report(courses: Courses, best: Best, at_children: Sequence[int], at_hours: S
         f"mean of the last {LATEST}, %",
         "h",
     ]
-    rows = [(str(arm), [figures_of(found) for found in searches]) for arm, searches in courses]
+    rows = [(str(arm), [figures_of(found) for found in searches]) for arm, searches in traces]
     parts.append(f"The searches:\n\n{table(head, rows)}")
     return "\n\n".join(parts)
 
@@ -273,10 +265,10 @@ def main(arguments: list[str]) -> None:
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("spawn")) as pool:
         # Seed by seed, so that an arm that takes longer does not keep one process at the end.
         jobs = {(arm, seed): pool.submit(searched, arm, seed, data) for seed in seeds for arm in ARMS}
-        courses = [(arm, [jobs[arm, seed].result() for seed in seeds]) for arm in ARMS]
+        traces = [(arm, [jobs[arm, seed].result() for seed in seeds]) for arm in ARMS]
     print(f"{CHILDREN:,} children in each search, seeds {seeds[0]} to {seeds[-1]}: the mean over them ± their standard")
     print("deviation [95 % bootstrap interval of the mean].\n")
-    print(report(courses, best_of_table(tabular), AT_CHILDREN, AT_HOURS))
+    print(report(traces, best_of_table(tabular), AT_CHILDREN, AT_HOURS))
     print(f"\n{len(ARMS) * len(seeds):,} searches took {time.monotonic() - begun:.0f} s.")
 
 

@@ -4,8 +4,8 @@
     python -m benchmarks.batching simulated     # the paper's size, on a virtual clock
     python -m benchmarks.batching real          # 16 workers on Ray, whose children sleep
 
-Both parts run the real replica loop and ledger with random search. A child's seconds are drawn by its seed from a
-log-normal distribution of the given sigma. Utilisation is the time that workers train over the time that they have,
+Both parts run the real replica loops, pool and ledger with random search. A child's seconds are drawn by its seed from
+a log-normal distribution of the given sigma. Utilisation is the time that workers train over the time that they have,
 from the first child's start until the last child is begun: after that there is too little left to do for all. That of
 the whole run, with its end, is given beside it.
 """
@@ -16,23 +16,23 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.exactly_once import isolated
-from child_trainer.outcome import Budget
+from child_trainer.outcome import Budget, Outcome
 from child_trainer.tasks.synthetic import SyntheticTask
 from cluster.config import RunConfig
-from cluster.ledger import Ledger
+from cluster.evaluator import Assignment
 from cluster.options import TaskOptions, Topology
-from cluster.parts import make_replica
 from cluster.records import Batching
-from cluster.replica import replica_loop
-from cluster.simulated import SimulatedWorkers, Training, last_begun, utilisation
-from cluster.training import Trainer
+from cluster.simulation import search
+from cluster.simulation.conditions import Conditions
+from cluster.simulation.crew import Diary, Stint
+from cluster.simulation.stand_in import trained
 from controller.spaces.convolutional import ConvolutionalSpace
 from tests.chaos.machines import start_command
 
@@ -64,7 +64,7 @@ class Shape:
 PAPER = Shape(topology=Topology(replicas=100, shards=20, children=8), children=12_800, median_s=3600.0)
 SMALL = Shape(topology=Topology(replicas=4, shards=2, children=4), children=160, median_s=2.0)
 
-OUTCOMES = "SELECT child, replica, started_at, attempts.outcome FROM attempts JOIN children ON child = id"
+OUTCOMES = "SELECT child, started_at, outcome FROM attempts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +77,30 @@ class Figures:
     took_s: float
 
     @classmethod
-    def of(cls, trainings: Sequence[Training], workers: int, took_s: float) -> "Figures":
-        """From its children's times at the workers."""
-        ended_at = max(t.ended_at for t in trainings)
+    def of(cls, diary: Diary, workers: int, took_s: float) -> "Figures":
+        """From what its workers did, of which there were so many all the time."""
+        steady, ended_at = diary.first_begun_at, max(stint.ended_at for stint in diary.stints)
         return cls(
-            steady=utilisation(trainings, workers, last_begun(trainings)),
-            whole=utilisation(trainings, workers, ended_at),
+            steady=diary.busy_s(steady) / (workers * steady),
+            whole=diary.busy_s(ended_at) / (workers * ended_at),
             ended_at=ended_at,
             took_s=took_s,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Sleeps:
+    """Answers for children that sleep: how long each of them does, by its seed."""
+
+    seconds: Callable[[int], float]
+
+    def train(self, assignment: Assignment, **_: object) -> Outcome:
+        """See `cluster.evaluator.Trains`."""
+        return trained(assignment.seed, self.seconds(assignment.seed))
+
+
 def simulated(shape: Shape, batching: Batching, sigma: float) -> Figures:
-    """A search on a virtual clock."""
+    """A search on a virtual clock, in which nothing but the children takes time and nothing is lost."""
     config = RunConfig(
         searcher="random",
         reward="accuracy",
@@ -99,16 +110,12 @@ def simulated(shape: Shape, batching: Batching, sigma: float) -> Figures:
         topology=replace(shape.topology, batching=batching),
         convolutional=ConvolutionalSpace(initial_depth=1, max_depth=1),
     )
-    seconds = SyntheticTask(child_seconds=shape.median_s, child_spread=sigma).seconds_of
-    world = SimulatedWorkers(shape.workers, Trainer(config), lambda assignment, _: seconds(assignment.seed))
+    children = Sleeps(SyntheticTask(child_seconds=shape.median_s, child_spread=sigma).seconds_of)
     begun = time.perf_counter()
-    with closing(Ledger(Path(":memory:"), config.seed, shape.children, clock=world.clock)) as ledger:
-        ledger.begin(workers=shape.workers)
-        indices = range(shape.topology.replicas)
-        world.run([replica_loop(make_replica(config, i, None, world.evaluator(), ledger)) for i in indices])
-        if ledger.completed() != shape.children or ledger.pending():
-            raise SystemExit(f"{ledger.completed()} of {shape.children} children have ended")
-    return Figures.of(world.trainings, shape.workers, time.perf_counter() - begun)
+    course = search.simulated(config, Conditions(child_seconds=None, push_s=0.0), children)
+    if course.children != shape.children or course.failed:
+        raise SystemExit(f"{course.children - course.failed} of {shape.children} children have ended well")
+    return Figures.of(course.diary, shape.workers, time.perf_counter() - begun)
 
 
 def rehearsed(shape: Shape, batching: Batching, sigma: float, *words: str, queries: Sequence[str]) -> list[list[Any]]:
@@ -148,12 +155,13 @@ def real(shape: Shape, batching: Batching, sigma: float) -> Figures:
     (rows,) = rehearsed(shape, batching, sigma, "--searcher", "random", queries=[OUTCOMES])
     if len(rows) != shape.children:
         raise SystemExit(f"{len(rows)} attempts at {shape.children} children")
-    first = min(row[2] for row in rows)
-    trainings = [
-        Training(child, replica, at - first, at - first, at - first + json.loads(outcome)["seconds"])
-        for child, replica, at, outcome in rows
+    first = min(at for _, at, _ in rows)
+    stints = [
+        Stint(child, at - first, at - first + seconds, seconds)
+        for child, at, seconds in ((child, at, json.loads(outcome)["seconds"]) for child, at, outcome in rows)
     ]
-    return Figures.of(trainings, shape.workers, time.perf_counter() - begun)
+    diary = Diary(stints=stints, first_begun_at=max(stint.began_at for stint in stints))
+    return Figures.of(diary, shape.workers, time.perf_counter() - begun)
 
 
 def simulated_table() -> str:

@@ -20,17 +20,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
-from benchmarks.batching import BATCHINGS, Shape, rehearsed
-from child_trainer.outcome import Budget, Outcome
+from benchmarks.batching import BATCHINGS, Shape, Sleeps, rehearsed
+from child_trainer.outcome import Budget
 from cluster.config import RunConfig
-from cluster.evaluator import Assignment
 from cluster.options import TaskOptions, Topology
 from cluster.recipes import RECIPES, rehearsal
 from cluster.records import Batching
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.results import HOUR_S, Staleness, figures, staleness_of
 from cluster.simulation.search import Course, simulated, workers_of
-from cluster.simulation.stand_in import trained
 from cluster.simulation.words import ChildSeconds
 
 SMALL = Shape(topology=Topology(replicas=4, shards=2, children=4), children=160, median_s=5.0)
@@ -107,21 +105,10 @@ def config(batching: Batching, seed: int) -> RunConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Sleeps:
-    """Answers for the children of a real search: how long each of them took there."""
-
-    seconds: dict[int, float]
-
-    def train(self, assignment: Assignment, **_: object) -> Outcome:
-        """See `cluster.evaluator.Trains`."""
-        return trained(assignment.seed, self.seconds[assignment.seed])
-
-
 def same_children(batching: Batching, search: Real, delay_s: float) -> Pace:
     """The simulation of the very children."""
     conditions = Conditions(child_seconds=None, delay_s=delay_s)
-    return _pace(simulated(config(batching, search.seed), conditions, Sleeps(search.seconds)))
+    return _pace(simulated(config(batching, search.seed), conditions, Sleeps(search.seconds.__getitem__)))
 
 
 def planned(batching: Batching, seed: int, delay_s: float) -> Pace:

@@ -9,7 +9,7 @@ from child_trainer.outcome import Measure
 from cluster.config import RunConfig
 from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Place, Progress
 
-MOST_CHILDREN = 1_500
+MOST_DRAWN = 1_500
 """Children that are drawn one by one."""
 
 MOST_PLACES = 240
@@ -129,7 +129,7 @@ def read_cloud(db: sqlite3.Connection, cost: str, measure: Measure) -> Cloud | N
         return None
     log = _by_logarithm(least, most), measure.lower_is_better and _by_logarithm(bottom, top)
     children, cells = (), {}
-    if count <= MOST_CHILDREN:
+    if count <= MOST_DRAWN:
         query = f"SELECT id, {cost}, metric FROM ended WHERE state = 'finished' AND {cost} IS NOT NULL"
         children = tuple(Child(id=i, cost=c, metric=m) for i, c, m in db.execute(query))
     else:

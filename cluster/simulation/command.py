@@ -1,6 +1,7 @@
 """`nascluster simulate`: what a search would take of a cluster, and what would help, before anything is leased."""
 
 import json
+import random
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,13 +17,17 @@ from cluster.compare.plan import changed
 from cluster.config import RunConfig
 from cluster.evaluator import Trains
 from cluster.node_data import located
+from cluster.parts import check_layout
 from cluster.recipes import RECIPES
+from cluster.seeding import child_seed
 from cluster.simulation.answer import Answer, Tried, headline, help_table, lines, to_json, verdicts
-from cluster.simulation.conditions import Conditions
 from cluster.simulation.options import SimulationOptions
-from cluster.simulation.results import Figures, estimate, figures
-from cluster.simulation.search import simulated, workers_of
+from cluster.simulation.results import NO_TIME, Figures, estimate, figures
+from cluster.simulation.search import simulated
+from cluster.simulation.size import check_size
 from cluster.simulation.variants import children_tried, variants
+from cluster.simulation.words import ChildSeconds
+from cluster.training import Trainer
 
 ALONE = ("--as-is", "--json", "--help", "-h")
 """Flags of this command that take no value."""
@@ -35,8 +40,8 @@ VALUED = tuple(
 NOT_HERE = ("name", "storage_path", "local", "metrics", "logs", "callbacks")
 """Fields that a run has and a simulation has no use for."""
 
-MOST_CHILDREN = 1_000_000
-"""Children of a simulation, and likewise what is lost in it: for more nobody would wait."""
+CHILDREN_FORESEEN = 10_000
+"""Children whose times are drawn before the simulation to foresee its size; of more that takes long."""
 
 DESCRIPTION = """\
 What a search would take of a cluster: how busy its workers are, how stale its updates, its time and its cost; and what
@@ -70,9 +75,6 @@ def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig
     Raises:
         ValueError: something of it cannot be.
     """
-    from cluster.parts import check_layout
-    from cluster.training import Trainer
-
     made = known(RECIPES, options.recipe, "recipe")()
     config = parse_run(made, list(flags), options.recipe)
     if wrong := next((name for name in changed(config, made) if name in NOT_HERE), None):
@@ -80,45 +82,28 @@ def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig
     conditions = options.conditions
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")
+    times = conditions.child_seconds
     if config.task.task not in TABLES:
-        if conditions.child_seconds is None:
+        if times is None:
             raise UsageError(
                 f"how long children of the task {config.task.task!r} take is not known: say it, as in"
                 " --child-seconds lognormal:3600:0.5"
             )
-        _check_size(config, conditions, conditions.child_seconds.mean_s)
+        check_size(config, conditions, _lengths(config, times))
         return config, None
     trainer = Trainer(config)
     assert isinstance(trainer.task, Table)
     costs = [answer.seconds for answer in trainer.task.answers.values()]
-    times = conditions.child_seconds
-    _check_size(config, conditions, times.mean_s if times else sum(costs) / len(costs))
+    if not (times or any(costs)):
+        raise UsageError(NO_TIME)
+    check_size(config, conditions, _lengths(config, times) if times else costs)
     return config, trainer
 
 
-def _check_size(config: RunConfig, conditions: Conditions, child_s: float) -> None:
-    """Raise `UsageError` if it would take forever, as far as can be foreseen."""
-    topology, workers = config.topology, workers_of(config)
-    if config.max_children > MOST_CHILDREN:
-        raise UsageError(f"`max_children` of a simulation must be at most {MOST_CHILDREN:,}, got {config.max_children}")
-    for name in ("shard", "replica"):
-        mtbf_s, recovery_s = getattr(conditions, f"{name}_mtbf_s"), getattr(conditions, f"{name}_recovery_s")
-        parts = topology.shards if name == "shard" else 1
-        if mtbf_s is not None and mtbf_s / parts <= recovery_s:
-            raise UsageError(
-                f"`{name}_mtbf` must be above {parts * recovery_s:g} s, or there is always a {name} that is away, got"
-                f" {mtbf_s:g} s"
-            )
-    # A batch takes some times as long as its children do on average, and so does the end of a search.
-    seconds = 3 * child_s * (config.max_children / min(workers, topology.replicas * topology.children) + 1)
-    rates = workers * conditions.preempted_per_s
-    rates += topology.shards / conditions.shard_mtbf_s if conditions.shard_mtbf_s else 0.0
-    rates += topology.replicas / conditions.replica_mtbf_s if conditions.replica_mtbf_s else 0.0
-    if (lost := seconds * rates) > MOST_CHILDREN:
-        raise UsageError(
-            f"`preempt`, `shard_mtbf` and `replica_mtbf` are to lose at most {MOST_CHILDREN:,} workers, shards and"
-            f" replicas in all, and would lose some {lost:,.0f}"
-        )
+def _lengths(config: RunConfig, times: ChildSeconds) -> list[float]:
+    """How long the first children of the search take, in seconds."""
+    children = range(1, min(config.max_children, CHILDREN_FORESEEN) + 1)
+    return [times.draw(random.Random(child_seed(config.seed, child))) for child in children]
 
 
 def find(options: SimulationOptions, config: RunConfig, trainer: Trains | None) -> Answer:

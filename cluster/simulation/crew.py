@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ MOST_LOOKED_AT = 1000
 To look at 100,000 for every virtual second would take hours; a child that was preempted waits for the look.
 """
 
-Trains = Callable[[Assignment], tuple[Outcome, float]]
+TimedTraining = Callable[[Assignment], tuple[Outcome, float]]
 """What a child's training gives, and the seconds that it takes."""
 
 
@@ -67,10 +67,14 @@ class Diary:
         """Seconds of these that became, or later become, part of outcomes."""
         return sum(min(s.useful_s, until - s.began_at) for s in self.stints if s.began_at < until)
 
+    def write_off(self, failed: Collection[int]) -> None:
+        """These children were given up: what was trained of them, saved or not, is of no use."""
+        self.stints = [s._replace(useful_s=0.0) if s.child_id in failed else s for s in self.stints]
+
 
 @dataclass(slots=True)
-class _Training:
-    """One that goes on: an attempt, when it began, how long the rest of the child takes, and what it gives then."""
+class _OpenStint:
+    """A stint that goes on: an attempt, when it began, how long the rest of the child takes, and what it gives then."""
 
     order: Order
     began_at: float
@@ -92,7 +96,7 @@ class _Worker:
     key: str | None = None
     outcome: Outcome | None = None
     death: Death | None = None
-    training: _Training | None = None
+    training: _OpenStint | None = None
     free: asyncio.Future[None] | None = None
 
 
@@ -108,7 +112,9 @@ class SimulatedCrew:
         seed: of what is lost.
     """
 
-    def __init__(self, workers: int, trains: Trains, conditions: Conditions, rules: Rules, epochs: int, seed: int):
+    def __init__(
+        self, workers: int, trains: TimedTraining, conditions: Conditions, rules: Rules, epochs: int, seed: int
+    ):
         self._trains, self._conditions, self._rules, self._epochs = trains, conditions, rules, epochs
         self._rng = random.Random(seed)
         self._loop = asyncio.get_running_loop()
@@ -196,7 +202,7 @@ class SimulatedCrew:
             self.diary.first_begun_at = now
         outcome, whole_s = self._trains(order.assignment)
         seconds = whole_s * (1 - self._saved.get(child_id, 0.0))
-        training = worker.training = _Training(order, now, seconds, whole_s, self._loop.create_future())
+        training = worker.training = _OpenStint(order, now, seconds, whole_s, self._loop.create_future())
         worker.key, worker.outcome = order.key, None
         training.timer = self._loop.call_later(seconds, self._end, worker, outcome)
         limit = self._rules.child_timeout_s

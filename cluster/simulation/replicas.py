@@ -13,11 +13,13 @@ from typing import Any, Literal, TypeVar
 from child_trainer.outcome import Outcome
 from cluster.evaluator import Assignment, Evaluator
 from cluster.replica import Replica, replica_loop
-from cluster.simulated import PAUSE_S
-from cluster.simulation.shards import SimulatedShards
+from cluster.simulation.shards import SimulatedShards, Turn
 from ps.store import Ack
 
 T = TypeVar("T")
+
+PAUSE_S = 0.5
+"""Virtual seconds after which a replica that is ahead of the others asks again whether it may go on."""
 
 MOST_PAUSES = 1000
 """Pauses without a step of the shards, after which a replica asks all the same."""
@@ -228,17 +230,19 @@ class ReplicaLife:
         """See `cluster.replica.Calls`: there, through the shards' line, and back."""
         shards, delay_s = self._parts.shards, self._parts.delay_s
         yield from self._waiting("shards", delay_s)
-        yield from self._waiting("shards", shards.answer_s())
-        while away_s := shards.away_s():
-            yield from self._waiting("failed shards", away_s)
+        yield from self._in_line(shards.answer())
         answer = request()
         if isinstance(answer, Ack):
             if not answer.duplicate:  # else its replica died before it heard
                 self._log.staleness.append(fmean(answer.staleness))
             self._parts.steps.tell()
-            yield from self._waiting("shards", shards.keep_s())
+            yield from self._in_line(shards.keep())
         yield from self._waiting("shards", delay_s)
         return answer
+
+    def _in_line(self, turn: Turn) -> Generator[None, None, None]:
+        while wait := self._parts.shards.wait(turn):
+            yield from self._waiting(*wait)
 
     def _waiting(self, what: Wait, seconds: float) -> Generator[None, None, None]:
         if seconds > 0 or self._owed_s:

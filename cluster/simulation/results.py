@@ -10,6 +10,11 @@ from cluster.simulation.search import Course, workers_of
 
 HOUR_S = 3600.0
 
+NO_TIME = (
+    "by the table all children of this search take 0 s, which leaves nothing to simulate: say how long they take, as in"
+    " --child-seconds lognormal:3600:0.5"
+)
+
 LEAST_STEADY = 0.05
 """The part of a search that must lie before its last child's start to be told apart from its end."""
 
@@ -106,8 +111,14 @@ class Figures:
 
 
 def figures(config: RunConfig, course: Course) -> Figures:
-    """What the search of this configuration came to."""
+    """What the search of this configuration came to.
+
+    Raises:
+        ValueError: it has taken no time, so that there is no pace and no share of it.
+    """
     workers, diary, replicas, until = workers_of(config), course.diary, course.replicas, course.ended_at
+    if not until:
+        raise ValueError(NO_TIME)
     steady = diary.first_begun_at
     lives_s = config.topology.replicas * until
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +13,7 @@ from child_trainer.outcome import Outcome
 from cluster.compare.search import IN_MEMORY
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment, Evaluator, Trains
-from cluster.ledger import Clock, Ledger
+from cluster.ledger import Ledger
 from cluster.local import one_thread
 from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
 from cluster.pool.pool import Pool
@@ -21,13 +21,12 @@ from cluster.pool.supervision import Terms
 from cluster.records import Attempt, Verdict
 from cluster.replica import Replica
 from cluster.seeding import derive
-from cluster.simulated import Events, VirtualLoop
+from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
-from cluster.simulation.crew import Diary, SimulatedCrew
+from cluster.simulation.crew import Diary, SimulatedCrew, TimedTraining
 from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
 from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.stand_in import StandIn, trained
-from controller.searcher import Child
 from ps.local import LocalStore
 
 
@@ -52,21 +51,6 @@ class Course:
     diary: Diary
     replicas: Log
     shards: ShardLog
-
-
-class CountingLedger(Ledger):
-    """The ledger in memory, which keeps at hand who was given up."""
-
-    def __init__(self, config: RunConfig, clock: Clock) -> None:
-        super().__init__(IN_MEMORY, config.seed, config.max_children, clock)
-        self.failed: set[int] = set()
-
-    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
-        """See `cluster.records.ReplicaLedger.finish`."""
-        child = super().finish(child_id, outcome, reward)
-        if child.outcome is not None and child.outcome.failure is not None:
-            self.failed.add(child_id)
-        return child
 
 
 class NearbyLedger:
@@ -112,7 +96,7 @@ class NearbyLedger:
 
 
 def simulated(config: RunConfig, conditions: Conditions, trainer: Trains | None = None) -> Course:
-    """The whole search that the configuration describes.
+    """The whole search that the configuration describes, of which nothing else is kept.
 
     Args:
         config: the run's; `workers` unset: one for each child that may be in training.
@@ -123,13 +107,27 @@ def simulated(config: RunConfig, conditions: Conditions, trainer: Trains | None 
     Raises:
         RuntimeError: the search cannot come to its end.
     """
-    events = Events()
     with (
-        closing(CountingLedger(config, clock=lambda: events.now)) as ledger,
-        closing(VirtualLoop(events)) as loop,
-        one_thread(),
-        ledger.together(),  # nobody else reads it, and it need not outlive this
+        closing(VirtualLoop()) as loop,
+        closing(Ledger(IN_MEMORY, config.seed, config.max_children, clock=loop.time)) as ledger,
     ):
+        return simulated_on(loop, ledger, config, conditions, trainer)
+
+
+def simulated_on(
+    loop: VirtualLoop, ledger: Ledger, config: RunConfig, conditions: Conditions, trainer: Trains | None = None
+) -> Course:
+    """The same for one who wants to know what is in the ledger then.
+
+    Args:
+        loop: a new one.
+        ledger: a new one, by that loop's clock.
+        config, conditions, trainer: see `simulated`.
+
+    Raises:
+        RuntimeError: the search cannot come to its end.
+    """
+    with one_thread(), ledger.together():  # nobody else reads it meanwhile, and it need not outlive an error
         return loop.carry_out(_search(config, conditions, trainer, ledger))
 
 
@@ -139,23 +137,24 @@ def workers_of(config: RunConfig) -> int:
     return topology.workers or topology.replicas * topology.children
 
 
-async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | None, ledger: CountingLedger) -> Course:
+async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | None, ledger: Ledger) -> Course:
     loop, workers = asyncio.get_running_loop(), workers_of(config)
     # Workers that are there are heard of in time, so that none has to say so every two seconds.
     rules = replace(config.failures.rules, silence_s=math.inf)
     terms = Terms(rules=rules, reactions=config.failures.reactions, batch_size=config.budget.batch_size, replaced=True)
     seeds = {what: derive(config.seed, "simulation", what) for what in ("workers", "shards", "replicas")}
     crew = SimulatedCrew(
-        workers, _trains(conditions, trainer), conditions, rules, config.budget.epochs, seeds["workers"]
+        workers, _timed(conditions, trainer), conditions, rules, config.budget.epochs, seeds["workers"]
     )
     ledger.begin(workers=workers)
     nearby, keys = NearbyLedger(ledger, conditions.delay_s), map(str, itertools.count(1))
     pool = Pool(workers, crew, nearby, terms, clock=loop.time, new_key=lambda: next(keys), look=crew.look)
     crew.beat = pool.beat
+    failed = set[int]()
     shards, log = SimulatedShards(config.topology.shards, conditions, seeds["shards"]), Log()
     parts = Parts(
         make=_maker(config, trainer),
-        evaluate=pool.evaluate,
+        evaluate=_noting(failed, pool.evaluate),
         ledger=ledger,
         shards=shards,
         steps=Steps(),
@@ -167,17 +166,30 @@ async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | N
     lives = [ReplicaLife(index, parts, log, rng) for index in range(config.topology.replicas)]
     await _all_ended([asyncio.create_task(life.run(), name="a replica") for life in lives], pool)
     shards.close(log.ended_at)
-    # What was trained of a child that was given up, saved or not, is of no use.
-    crew.diary.stints = [s._replace(useful_s=0.0) if s.child_id in ledger.failed else s for s in crew.diary.stints]
+    crew.diary.write_off(failed)
     return Course(
         ended_at=log.ended_at,
         children=ledger.completed(),
-        failed=len(ledger.failed),
+        failed=len(failed),
         attempts=nearby.started,
         diary=crew.diary,
         replicas=log,
         shards=shards.log,
     )
+
+
+def _noting(
+    failed: set[int], evaluate: Callable[[Assignment], Awaitable[Outcome]]
+) -> Callable[[Assignment], Awaitable[Outcome]]:
+    """The same, which also notes the children that are given up."""
+
+    async def evaluate_and_note(assignment: Assignment) -> Outcome:
+        outcome = await evaluate(assignment)
+        if outcome.failure:
+            failed.add(assignment.child_id)
+        return outcome
+
+    return evaluate_and_note
 
 
 async def _all_ended(lives: Sequence[asyncio.Task[None]], pool: Pool) -> None:
@@ -193,7 +205,7 @@ async def _heard(pool: Pool) -> None:
         await pool.next_news()
 
 
-def _trains(conditions: Conditions, trainer: Trains | None) -> Callable[[Assignment], tuple[Outcome, float]]:
+def _timed(conditions: Conditions, trainer: Trains | None) -> TimedTraining:
     times = conditions.child_seconds
 
     def trains(assignment: Assignment) -> tuple[Outcome, float]:

@@ -40,11 +40,6 @@ class ChildSeconds:
             return generator.expovariate(1 / self.scale_s)
         return self.scale_s * math.exp(self.sigma * generator.gauss(0.0, 1.0)) if self.sigma else self.scale_s
 
-    @property
-    def mean_s(self) -> float:
-        """Seconds of a child on average."""
-        return self.scale_s * math.exp(self.sigma**2 / 2)
-
 
 def child_seconds_of(text: str) -> ChildSeconds:
     """A distribution, as it is written above.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.asynchrony import ARMS, Arm, Course, configuration, course, report, table
+from benchmarks.asynchrony import ARMS, Arm, Trace, configuration, report, table, traced
 from child_trainer.tasks.table import Table
 from cluster.compare.plan import Limit
 from cluster.compare.search import make_trainer, search
@@ -14,7 +14,7 @@ from cluster.compare.summary import Best
 from cluster.training import Trainer
 from tests.real_data import real
 
-FOUND = Course(
+FOUND = Trace(
     ended_at=(900.0, 1800.0, 1800.0, 3600.0),
     metrics=(0.5, 0.8, 0.7, 0.8),
     tests=(0.6, 0.7, 0.9, 0.95),
@@ -34,10 +34,10 @@ def trainer(data: Path) -> Trainer:
     return make_trainer(configuration(ARMS[0], 1, data))
 
 
-def run(arm: Arm, data: Path, children: int) -> Course:
+def run(arm: Arm, data: Path, children: int) -> Trace:
     task = trainer(data).task
     assert isinstance(task, Table)
-    return course(configuration(arm, 1, data, children), trainer(data), task)
+    return traced(configuration(arm, 1, data, children), trainer(data), task)
 
 
 def test_the_best_until_then_is_by_validation_and_nothing_is_told_of_what_has_not_been() -> None:

@@ -16,7 +16,7 @@ from cluster.pool.pool import Pool
 from cluster.pool.reactions import Reactions
 from cluster.pool.supervision import Nodes, Rules, Terms
 from cluster.records import Attempt, Verdict
-from cluster.simulated import Events, VirtualLoop
+from cluster.simulation.clock import VirtualLoop
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 
@@ -29,7 +29,7 @@ ARCHITECTURE = SPACE.decode((0, 0, 0))
 
 
 def run_virtually(work: Coroutine[Any, Any, None]) -> None:
-    with closing(VirtualLoop(Events())) as loop:
+    with closing(VirtualLoop()) as loop:
         loop.carry_out(work)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from child_trainer.outcome import Measure
-from cluster.report.children_read import MOST_CHILDREN, read_cloud
+from cluster.report.children_read import MOST_DRAWN, read_cloud
 from cluster.report.facts import COLUMNS, ROWS, Child, Facts
 from cluster.report.read import SLICES, read_facts
 from cluster.run_folder import RunFolder, RunFolderError
@@ -129,7 +129,7 @@ def test_many_children_are_counted_in_cells_and_few_are_listed(facts: Facts, end
         assert len(cloud.children) == cloud.count == few.status.finished
 
 
-@pytest.mark.parametrize("count", [200, MOST_CHILDREN + 1])
+@pytest.mark.parametrize("count", [200, MOST_DRAWN + 1])
 def test_one_bad_perplexity_does_not_press_the_others_flat(count: int) -> None:
     db = sqlite3.connect(":memory:")
     db.execute("CREATE TABLE ended (id, state, parameters, metric)")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from child_trainer.tasks import nasbench201
 from cluster import cli
 from tests.cluster.compare.tables import made_up
 
@@ -96,6 +97,29 @@ def test_a_table_tells_how_long_children_take(
     assert said(capfd)["useful_hours"] > 32
 
 
+def test_a_table_of_children_that_take_no_time_is_refused_but_for_other_times(
+    simulate: Nascluster, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = made_up(tmp_path_factory.mktemp("table"))
+    model = json.loads((data / nasbench201.TIME_MODEL).read_text())
+    model["models"] = {name: {"intercept": 0.0, "coef": [[0.0] * 4] * 6} for name in model["models"]}
+    (data / nasbench201.TIME_MODEL).write_text(json.dumps(model))
+    times = (data / nasbench201.TIMES).read_text()
+    (data / nasbench201.TIMES).write_text(times.replace("40,60", "0,0"))
+    flags = ("nasbench201", "--data", data, "--searcher", "random", "--max-children", 16, "--as-is", "--json")
+    assert simulate(*flags) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "all children of this search take 0 s" in err
+    assert "--child-seconds lognormal:3600:0.5" in err
+    assert simulate(*flags, *TIMES) == 0
+    assert said(capfd)["useful_hours"] > 8
+    # A table that has some children of no time may be searched, but not where the search has none of the others.
+    (data / nasbench201.TIMES).write_text(times)
+    assert simulate(*flags) == 2
+    assert "all children of this search take 0 s" in capfd.readouterr().err
+
+
 def test_children_that_are_all_given_up_are_told_and_there_is_no_pace_to_go_by(
     simulate: Nascluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,7 +150,10 @@ def test_without_arguments_it_says_what_it_needs(simulate: Nascluster, capfd: py
         (["zoph2017-cifar10", *TIMES, "--delay", "slow"], "`delay` must be a time above 0"),
         (["zoph2017-cifar10", *TIMES, "--cost", "-1"], "`cost` must be 0 or more for an hour of one GPU, got -1.0"),
         (["zoph2017-cifar10", *TIMES, "--workers", "0"], "`workers` must be at least 1, got 0"),
-        (["zoph2017-cifar10", *TIMES, "--preempt", "1/s"], "would lose some"),
+        (["zoph2017-cifar10", *TIMES, "--preempt", "1/s"], "would lose more than a trillion (with `checkpoint_childr"),
+        # A child of an hour is had in one piece after 2,202 hours on average.
+        (["zoph2017-cifar10", "--child-seconds=constant:3600", "--preempt", "10/h"], "would lose some"),
+        (["zoph2017-cifar10", "--child-seconds=constant:360000", "--shard-mtbf", "49s"], "in all, and would lose some"),
         (["zoph2017-cifar10", *TIMES, "--max-children", "2000000"], "must be at most 1,000,000, got 2000000"),
         (["zoph2017-cifar10", *TIMES, "--name", "mine"], "the options of `name` are not for a simulation"),
         (["zoph2017-cifar10", *TIMES, "--shards", "99999"], "`shards` must be"),

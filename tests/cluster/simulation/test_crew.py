@@ -12,7 +12,7 @@ from child_trainer.outcome import Outcome
 from cluster.evaluator import Assignment
 from cluster.pool.crew import BrokenOff, NotBegun, Order
 from cluster.pool.supervision import Rules
-from cluster.simulated import Events, VirtualLoop
+from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import RESTART_S, Conditions
 from cluster.simulation.crew import SimulatedCrew, Stint
 from cluster.simulation.stand_in import PROPOSAL, trained
@@ -34,7 +34,7 @@ def tell(story: Story, conditions: Conditions | None = None, rules: Rules | None
         )
         await story(crew)
 
-    with closing(VirtualLoop(Events())) as loop:
+    with closing(VirtualLoop()) as loop:
         loop.carry_out(work())
 
 

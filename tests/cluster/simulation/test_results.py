@@ -84,3 +84,8 @@ def test_a_search_of_one_batch_has_no_pace_of_its_own() -> None:
     found = replace(figures(config(), course()), steady_seconds=1.0)
     assert found.steady_utilisation == found.utilisation
     assert estimate(found, 6).hours == pytest.approx(10.0)
+
+
+def test_a_search_that_takes_no_time_has_no_pace() -> None:
+    with pytest.raises(ValueError, match=r"take 0 s.* --child-seconds lognormal"):
+        figures(config(), replace(course(), ended_at=0.0))

@@ -1,24 +1,17 @@
 """Simulated searches: the real replicas, pool, ledger and store on a virtual clock, against what can be worked out."""
 
-import functools
 import math
 import random
 import statistics
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from child_trainer.outcome import Budget, Outcome
+from child_trainer.outcome import Budget
 from cluster.config import RunConfig
-from cluster.evaluator import Assignment
-from cluster.ledger import Ledger
 from cluster.options import FailureOptions, TaskOptions, Topology
-from cluster.parts import make_replica
-from cluster.replica import replica_loop
-from cluster.simulated import SimulatedWorkers
 from cluster.simulation.conditions import REPLICA_RECOVERY_S, Conditions
 from cluster.simulation.results import Figures, figures
 from cluster.simulation.search import Course, simulated
@@ -69,7 +62,7 @@ def test_utilisation_of_a_barrier_is_a_plain_simulations_and_of_a_stream_nearly_
     sigma: float, published: float
 ) -> None:
     times = Conditions(child_seconds=ChildSeconds("lognormal", HOUR_S, sigma))
-    shape = {"children": 1600, "replicas": 10}
+    shape = {"children": 2400, "replicas": 10}
     naive = naive_barrier(sigma, 20_000)
     assert naive == pytest.approx(published, abs=0.02)
     barrier, _ = told(search(**shape), times)  # type: ignore[arg-type]
@@ -77,32 +70,6 @@ def test_utilisation_of_a_barrier_is_a_plain_simulations_and_of_a_stream_nearly_
     assert barrier.steady_utilisation == pytest.approx(naive, abs=0.03)
     assert stream.steady_utilisation > 0.999
     assert barrier.goodput == pytest.approx(barrier.utilisation)
-
-
-@pytest.mark.parametrize("batching", ["barrier", "stream"])
-def test_where_nothing_is_lost_children_end_when_they_do_without_a_pool(batching: Any) -> None:
-    """The same search on `SimulatedWorkers`, which hand children out first come, first served."""
-    config = search(children=200, replicas=4, workers=20)
-    config = replace(config, topology=replace(config.topology, batching=batching))
-    times = ChildSeconds("lognormal", HOUR_S, 0.5)
-    _, course = told(config, Conditions(child_seconds=times, push_s=0.0))
-
-    class Instant:
-        def train(self, assignment: Assignment, **_: object) -> Outcome:
-            return Outcome(curve=(0.5,), seconds=0.0, parameters=1, flops=1, seed=assignment.seed)
-
-    workers = SimulatedWorkers(20, Instant(), lambda child, _: times.draw(random.Random(child.seed)))
-    ledger = Ledger(Path(":memory:"), config.seed, config.max_children, clock=workers.clock)
-    ledger.begin(workers=20)
-    loops = []
-    for index in range(4):
-        replica = make_replica(config, index, None, workers.evaluator(), ledger)
-        pause = functools.partial(workers.pause, index)
-        loops.append(replica_loop(replace(replica, pause=pause, clock=workers.clock)))
-    workers.run(loops)
-    assert sorted(s.ended_at for s in course.diary.stints) == pytest.approx(
-        sorted(t.ended_at for t in workers.trainings)
-    )
 
 
 @pytest.mark.parametrize("rate_per_hour", [0.05, 0.3])

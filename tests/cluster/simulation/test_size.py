@@ -1,0 +1,98 @@
+"""What a simulation would lose, foreseen, against what it loses."""
+
+import math
+import random
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from child_trainer.outcome import Budget
+from cluster.config import RunConfig
+from cluster.options import FailureOptions, TaskOptions, Topology
+from cluster.simulation.conditions import Conditions
+from cluster.simulation.results import figures
+from cluster.simulation.search import simulated
+from cluster.simulation.size import losses, seconds_at_workers
+from cluster.simulation.words import ChildSeconds
+
+HOUR_S = 3600.0
+
+EPOCHS = 10
+
+
+def search(*, checkpoints: bool = False, timeout: str | None = None, children: int = 400) -> RunConfig:
+    return RunConfig(
+        max_children=children,
+        searcher="random",
+        reward="accuracy",
+        task=TaskOptions(task="synthetic"),
+        budget=Budget(epochs=EPOCHS),
+        topology=Topology(replicas=10, shards=1, children=4, batching="stream"),
+        failures=FailureOptions(checkpoint_children=checkpoints, child_timeout=timeout),
+    )
+
+
+def preempted(times: ChildSeconds, per_hour: float) -> Conditions:
+    return Conditions(child_seconds=times, preempted_per_s=per_hour / HOUR_S, replace_after_s=60.0)
+
+
+@pytest.mark.parametrize("parts", [1, 10])
+@pytest.mark.parametrize("per_hour", [0.1, 2.0, 4.0])
+def test_a_part_that_is_interrupted_starts_over(per_hour: float, parts: int) -> None:
+    """The formula, against a child that is followed by hand."""
+    rng, rate = random.Random(1), per_hour / HOUR_S
+
+    def taken() -> float:
+        seconds = 0.0
+        for _ in range(parts):
+            while (until := rng.expovariate(rate)) < HOUR_S / parts:
+                seconds += until
+            seconds += HOUR_S / parts
+        return seconds
+
+    mean = statistics.fmean(taken() for _ in range(4000))
+    assert seconds_at_workers(HOUR_S, rate, parts) == pytest.approx(mean, rel=0.05)
+
+
+def test_what_is_never_interrupted_takes_as_long_as_it_does_and_what_always_is_takes_for_ever() -> None:
+    assert seconds_at_workers(HOUR_S, 0.0) == HOUR_S
+    assert seconds_at_workers(HOUR_S, 1.0) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("config", "per_hour"),
+    [
+        (search(), 0.5),
+        (search(), 3.0),
+        (search(children=80), 4.0),
+        (search(checkpoints=True), 4.0),
+        (search(timeout="20m"), 4.0),
+    ],
+    ids=["seldom", "often", "very often", "with checkpoints", "given up after a while"],
+)
+def test_what_is_foreseen_is_not_less_than_what_is_lost_and_not_far_more(config: RunConfig, per_hour: float) -> None:
+    conditions = preempted(ChildSeconds("constant", HOUR_S), per_hour)
+    found = figures(config, simulated(config, conditions))
+    foreseen = losses(config, conditions, [HOUR_S])
+    assert found.preemptions > 50
+    assert found.preemptions < foreseen < 8 * found.preemptions
+
+
+def test_the_longest_child_may_be_what_all_wait_for() -> None:
+    conditions = preempted(ChildSeconds("constant", HOUR_S), 1.0)
+    alike = losses(search(), conditions, [HOUR_S] * 400)
+    one = losses(search(), conditions, [HOUR_S] * 399 + [10 * HOUR_S])
+    assert one > alike + 0.9 * math.expm1(10.0) * 40
+
+
+def test_shards_and_replicas_are_lost_for_as_long_as_the_search_goes_on() -> None:
+    shards = Conditions(child_seconds=None, shard_mtbf_s=HOUR_S)
+    both = replace(shards, replica_mtbf_s=HOUR_S)
+    slow = replace(both, preempted_per_s=1 / HOUR_S, replace_after_s=9 * HOUR_S)
+    alone = losses(search(), shards, [HOUR_S])
+    assert alone == pytest.approx(3 * (10 + 1))
+    assert losses(search(), both, [HOUR_S]) == pytest.approx(alone * (1 + 10))
+    # Ten times as long for want of workers, and longer again as children start over.
+    workers, again = 40, math.expm1(1.0)
+    assert losses(search(), slow, [HOUR_S]) == pytest.approx(again * alone * ((1 + 10) * 10 + workers))
