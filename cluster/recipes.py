@@ -168,6 +168,11 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = {
 }
 
 
+def changed(ours: RunConfig, theirs: RunConfig) -> list[str]:
+    """The fields in which two configurations differ."""
+    return [f.name for f in fields(ours) if getattr(ours, f.name) != getattr(theirs, f.name)]
+
+
 def differences(recipe: RunConfig) -> dict[str, Any]:
     """What a recipe sets apart from the defaults (which are the paper's), by the flags' names."""
     return _differences(recipe, RunConfig())

@@ -1,6 +1,10 @@
 """The ledger's tables, and how a file of an earlier version becomes one of this version. Standard library only."""
 
 import sqlite3
+from pathlib import Path
+
+IN_MEMORY = Path(":memory:")
+"""SQLite's name of a database that is in no file."""
 
 TABLES = """
 CREATE TABLE run (

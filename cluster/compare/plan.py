@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from cluster.command_line import UsageError, known, parse_run
 from cluster.config import MOST_CHILDREN, RunConfig
 from cluster.options import UNITS_S, parse_seconds
+from cluster.recipes import changed
 from cluster.texts import counted
 
 SEARCHERS = {"reinforce": "reinforce", "random": None, "evolution": "evolution", "local-search": "local_search"}
@@ -162,11 +163,6 @@ def check_common(base: RunConfig, recipe: RunConfig) -> None:
             raise UsageError(
                 f"the options of `{flag}` are not for a comparison" + (f": use {instead}" if instead else "")
             )
-
-
-def changed(ours: RunConfig, theirs: RunConfig) -> list[str]:
-    """The fields in which two configurations differ."""
-    return [f.name for f in fields(ours) if getattr(ours, f.name) != getattr(theirs, f.name)]
 
 
 def most_children(limit_seconds: float, cheapest_seconds: float) -> int:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import lru_cache
-from pathlib import Path
 
 from child_trainer.outcome import Outcome
 from child_trainer.tasks.summaries import TASKS
@@ -17,11 +16,9 @@ from cluster.evaluator import Assignment, InProcessEvaluator, Trains
 from cluster.ledger import Clock, Ledger
 from cluster.local import check_locally, take_turns, within_time
 from cluster.parts import local_store
+from cluster.schema import IN_MEMORY
 from cluster.training import Trainer
 from controller.searcher import Child
-
-IN_MEMORY = Path(":memory:")
-"""SQLite's name of a database that is in no file."""
 
 
 class Meter:

@@ -131,7 +131,7 @@ def lines(found: Answer) -> list[tuple[str, str]]:
         ),
         (
             "updates",
-            (f"{f.pushes:,} pushes" if f.pushes != 1 else "1 push")
+            counted(f.pushes, "push")
             + (
                 f", staleness mean {stale.mean:.1f}, p50 {stale.p50:g}, p95 {stale.p95:g}, max {stale.max:g}"
                 if stale

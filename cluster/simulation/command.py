@@ -13,12 +13,11 @@ from rich.console import Console
 from child_trainer.tasks.catalogue import TABLES
 from child_trainer.tasks.table import Table
 from cluster.command_line import BAD_INPUT, UsageError, known, parse, parse_run, split
-from cluster.compare.plan import changed
 from cluster.config import RunConfig
 from cluster.evaluator import Trains
 from cluster.node_data import located
 from cluster.parts import check_layout
-from cluster.recipes import RECIPES
+from cluster.recipes import RECIPES, changed
 from cluster.seeding import child_seed
 from cluster.simulation.answer import Answer, Tried, headline, help_table, lines, to_json, verdicts
 from cluster.simulation.options import SimulationOptions

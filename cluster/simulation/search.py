@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from child_trainer.outcome import Outcome
-from cluster.compare.search import IN_MEMORY
 from cluster.config import RunConfig
 from cluster.evaluator import Assignment, Evaluator, Trains
 from cluster.ledger import Ledger
 from cluster.local import one_thread
-from cluster.parts import initial_values, make_layout, make_parameters, make_replica, make_searcher
+from cluster.parts import local_store, make_parameters, make_replica, make_searcher
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import Terms
 from cluster.records import Attempt, Verdict
 from cluster.replica import Replica
+from cluster.schema import IN_MEMORY
 from cluster.seeding import derive
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
@@ -27,7 +27,6 @@ from cluster.simulation.crew import Diary, SimulatedCrew, TimedTraining
 from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
 from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.stand_in import StandIn, trained
-from ps.local import LocalStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,10 +224,7 @@ def _maker(config: RunConfig, trainer: Trains | None) -> Callable[[int, Evaluato
         config = replace(config, searcher="random", topology=replace(config.topology, shards=1))
     else:
         stand_in = None
-    groups = make_parameters(config, stand_in or make_searcher(config))
-    store = LocalStore(make_layout(config, "simulated", groups)) if groups else None
-    if store:
-        store.initialize(initial_values(groups))
+    store = local_store(config, "simulated", searcher=stand_in)
 
     def make(index: int, evaluator: Evaluator, ledger: Any) -> Replica:
         replica = make_replica(config, index, store, evaluator, ledger)

@@ -17,6 +17,9 @@ from cluster.options import UNITS_S
 
 Shape = Literal["constant", "exponential", "lognormal"]
 
+MOST_SCALE_S, MOST_SIGMA = 1e9, 10.0
+"""More is a slip of the hand: children of 30 years, or one in a thousand that takes 10^13 times the median."""
+
 NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
 
 
@@ -57,7 +60,11 @@ def child_seconds_of(text: str) -> ChildSeconds:
             f"child seconds are {text!r}, but must be lognormal:MEDIAN:SIGMA, exponential:MEAN or constant:SECONDS,"
             " in seconds above 0, as in lognormal:3600:0.5"
         )
-    return ChildSeconds(known, *numbers)
+    found = ChildSeconds(known, *numbers)
+    if found.scale_s > MOST_SCALE_S or found.sigma > MOST_SIGMA:
+        most = f"{MOST_SCALE_S:,.0f} seconds and a sigma of {MOST_SIGMA:g}"
+        raise ValueError(f"child seconds are {text!r}, but may have at most {most}")
+    return found
 
 
 def rate_of(text: str) -> float:

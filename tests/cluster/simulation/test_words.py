@@ -31,6 +31,12 @@ def test_what_is_no_distribution_is_told_what_is(text: str) -> None:
         child_seconds_of(text)
 
 
+@pytest.mark.parametrize("text", ["lognormal:3600:11", "lognormal:2e9:0.5", "constant:1e300"])
+def test_children_that_never_end_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"may have at most 1,000,000,000 seconds and a sigma of 10"):
+        child_seconds_of(text)
+
+
 @pytest.mark.parametrize("text", ["lognormal:100:0.5", "exponential:100", "constant:100"])
 def test_draws_have_the_mean_that_is_told(text: str) -> None:
     distribution, generator = child_seconds_of(text), random.Random(1)
