@@ -268,7 +268,7 @@ class Ledger:
         """See `ReplicaLedger.history`."""
         later = "completion > coalesce((SELECT completion FROM children WHERE id = ?), 0)"
         with self._lock:
-            return self._children(f"{later} AND reward IS NOT NULL ORDER BY completion", after)
+            return self._children(f"{later} ORDER BY completion", after)
 
     def pending(self) -> Sequence[Child]:
         """The children that were sampled and have not ended."""

@@ -206,7 +206,7 @@ class ReplicaLedger(Protocol):
         ...
 
     def history(self, after: int = 0) -> Sequence[Child]:
-        """The ended children that may be learnt from, in completion order.
+        """The ended children, in completion order, those that are kept from the searcher included.
 
         Args:
             after: the id of one of them, for those alone that ended later; 0: all.

@@ -63,7 +63,8 @@ class View:
     Attributes:
         parameters: the tensors pulled from the shards, by name.
         completed: how many children of the search have ended, failed ones included.
-        history: gives the ended children in completion order; a call, since few searchers need it.
+        history: gives the ended children in completion order, those without a reward included, from which nothing is to
+            be learnt; a call, since few searchers need it.
         pending: gives the children that were sampled and have not ended.
         rng: seeded for this very step, so that a repeated step repeats its draws.
     """

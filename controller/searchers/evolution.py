@@ -3,9 +3,11 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from controller.decisions import Tokens, mutate, uniform
 from controller.searcher import Child, ParameterGroup, Proposal, Update, View
+from controller.searchers.following import Following
 from controller.searchers.options import EvolutionOptions
 from controller.space import SearchSpace
 
@@ -27,7 +29,7 @@ class Evolution:
     def ask(self, n: int, view: View) -> list[Proposal]:
         """`n` children of one and the same population, or random ones as long as that is not full."""
         begun = view.completed + len(view.pending())
-        alive = population(view.history(), self.options)
+        alive = self._population.after(view.history())
         samples = [
             self._random(view) if begun + i < self.options.population or not alive else self._child(alive, view.rng)
             for i in range(n)
@@ -37,6 +39,10 @@ class Evolution:
     def learn(self, children: Sequence[Child], view: View) -> Update:
         """Nothing: what has ended is in the history."""
         return Update(gradients={}, figures={})
+
+    @cached_property
+    def _population(self) -> "Population":
+        return Population(self.options)
 
     def _random(self, view: View) -> Tokens:
         return uniform(self.space.decisions(view.completed), view.rng)
@@ -48,23 +54,38 @@ class Evolution:
         return mutate(self.space.decisions_of(len(parent)), parent, rng)
 
 
-def population(history: Sequence[Child], options: EvolutionOptions) -> Sequence[Child]:
-    """Who is alive, the oldest first, after the children of `history` have ended in this order."""
-    if options.dies == "oldest":
-        return history[-options.population :]
-    alive: list[Child] = []
-    for child in history:
-        alive.append(child)
-        if len(alive) > options.population:
-            # By the seed of the child that ended, so that whoever looks later sees the same one die.
-            rng = random.Random(child.outcome.seed if child.outcome else child.id)
-            alive.remove(min(_drawn(alive[:-1], options, rng), key=reward_of))
-    return alive
+class Population(Following):
+    """Who is alive after a history."""
+
+    def __init__(self, options: EvolutionOptions) -> None:
+        self._options = options
+        super().__init__()
+
+    def after(self, history: Sequence[Child]) -> Sequence[Child]:
+        """Who is alive, the oldest first, after these children have ended in this order."""
+        self.follow(history)
+        return tuple(self._alive)
+
+    def _begin(self) -> None:
+        self._alive: list[Child] = []
+
+    def _tell(self, child: Child) -> None:
+        if child.reward is None:
+            return
+        self._alive.append(child)
+        if len(self._alive) <= self._options.population:
+            return
+        if self._options.dies == "oldest":
+            del self._alive[0]
+            return
+        # By the seed of the child that ended, so that whoever looks later sees the same one die.
+        rng = random.Random(child.outcome.seed if child.outcome else child.id)
+        self._alive.remove(min(_drawn(self._alive[:-1], self._options, rng), key=reward_of))
 
 
 def reward_of(child: Child) -> float:
-    """What the child was given; all that is in a history has been."""
-    assert child.reward is not None, f"child {child.id} has not ended"
+    """What the child was given, one that the searcher may learn from."""
+    assert child.reward is not None, f"child {child.id} has no reward"
     return child.reward
 
 

@@ -1,12 +1,13 @@
 """Local search: climb to a better neighbour until there is none, then start anew (White et al. 2021; spec §4.6)."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
 from controller.decisions import Tokens, neighbours, uniform
 from controller.searcher import Child, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolution import reward_of
+from controller.searchers.following import Following
 from controller.searchers.options import LocalSearchOptions
 from controller.space import SearchSpace
 
@@ -43,24 +44,19 @@ class LocalSearch:
         return Climb(self.space, self.options)
 
 
-class Climb:
-    """Where a search stands after a history: what it was told last is gone on from, and all else is told anew."""
+class Climb(Following):
+    """Where a search stands after a history."""
 
     def __init__(self, space: SearchSpace, options: LocalSearchOptions) -> None:
         self._space, self._options = space, options
-        self._begin()
+        super().__init__()
 
-    def after(self, history: Sequence[Child]) -> set[Tokens]:
+    def after(self, history: Sequence[Child]) -> Set[Tokens]:
         """The neighbours, never tried, of where the search stands after these children, in completion order."""
-        if self._told and (self._told > len(history) or history[self._told - 1] is not self._last):
-            self._begin()
-        for child in history[self._told :]:
-            self._tell(child)
+        self.follow(history)
         return self._untried
 
     def _begin(self) -> None:
-        self._told = 0
-        self._last: Child | None = None
         self._here: Child | None = None
         self._tried: set[Tokens] = set()
         self._untried: set[Tokens] = set()
@@ -69,9 +65,10 @@ class Climb:
         tokens = child.proposal.tokens
         # At the top nothing is left to try: the next random architecture is where another climb starts.
         at_top = self._told >= self._options.random_starts and not self._untried
-        self._told, self._last = self._told + 1, child
         self._tried.add(tokens)
         self._untried.discard(tokens)
-        if self._here is None or reward_of(child) > reward_of(self._here) or at_top:
+        if child.reward is None:
+            return
+        if self._here is None or child.reward > reward_of(self._here) or at_top:
             self._here = child
             self._untried = set(neighbours(self._space.decisions_of(len(tokens)), tokens)) - self._tried

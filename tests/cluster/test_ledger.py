@@ -206,7 +206,7 @@ def test_a_dropped_child_has_ended_and_is_not_learnt_from(ledger: Ledger) -> Non
     assert ledger.finish(1, outcome(cause=Cause.DIVERGED), None).reward is None
     ledger.finish(2, outcome(), 0.1)
     assert ledger.completed() == 2
-    assert [child.id for child in ledger.history()] == [2]
+    assert [(child.id, child.reward) for child in ledger.history()] == [(1, None), (2, 0.1)]
     assert ledger.pending() == ()
 
 

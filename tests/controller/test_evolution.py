@@ -4,13 +4,14 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from child_trainer.outcome import Outcome
 from controller.decisions import Tokens, mutate, uniform
 from controller.searcher import Child, Proposal, Searcher, View
-from controller.searchers.evolution import Evolution, population
+from controller.searchers.evolution import Evolution, Population
 from controller.searchers.options import EvolutionOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -41,7 +42,7 @@ class Search:
 
     searcher: Searcher
     space: SearchSpace = SPACE
-    reward: Callable[[Tokens], float] = fitness
+    reward: Callable[[Tokens], float | None] = fitness
     history: list[Child] = field(default_factory=list)
 
     def step(self, n: int = 1, pending: Sequence[Child] = ()) -> list[Proposal]:
@@ -67,11 +68,11 @@ class Search:
         return self
 
 
-def ended(number: int, tokens: Tokens, reward: float, space: SearchSpace = SPACE) -> Child:
+def ended(number: int, tokens: Tokens, reward: float | None, space: SearchSpace = SPACE) -> Child:
     return Child(
         id=number,
         proposal=Proposal(tokens=tokens, architecture=space.decode(tokens)),
-        outcome=Outcome(curve=(reward,), seconds=1.0, parameters=None, flops=None, seed=number),
+        outcome=Outcome(curve=(reward or 0.0,), seconds=1.0, parameters=None, flops=None, seed=number),
         reward=reward,
     )
 
@@ -112,7 +113,7 @@ def test_each_lives_as_long_as_the_population_is_large() -> None:
     """Spec T4.1: alive from its own end until P others have ended."""
     options = EvolutionOptions(population=7)
     history = Search(Evolution(SPACE, options)).run(30).history
-    lives = Counter(child.id for count in range(1, 31) for child in population(history[:count], options))
+    lives = Counter(child.id for count in range(1, 31) for child in Population(options).after(history[:count]))
     assert [lives[child.id] for child in history] == [7] * 24 + [6, 5, 4, 3, 2, 1]
 
 
@@ -121,7 +122,7 @@ def test_without_aging_the_worst_of_a_sample_dies_and_the_best_never() -> None:
     history = Search(Evolution(SPACE, options)).run(60).history
     best = max(history, key=lambda child: child.reward or 0)
     for count in range(1, 61):
-        before, after = (population(history[:n], options) for n in (count - 1, count))
+        before, after = (Population(options).after(history[:n]) for n in (count - 1, count))
         assert len(after) == min(count, 7)
         dead = [child for child in before if child not in after]
         assert len(dead) == (count > 7)
@@ -130,11 +131,31 @@ def test_without_aging_the_worst_of_a_sample_dies_and_the_best_never() -> None:
         assert best.id > count or best in after
 
 
+@pytest.mark.parametrize("dies", ["oldest", "worst"])
+def test_who_is_alive_follows_from_the_history_alone(dies: Any) -> None:
+    options = EvolutionOptions(population=7, tournament=2, dies=dies)
+    histories = [Search(Evolution(SPACE, options), reward=reward).run(40).history for reward in (fitness, sum)]
+    asked = Population(options)
+    for length in (5, 40, 20, 21):
+        for history in histories:
+            assert asked.after(history[:length]) == Population(options).after(history[:length])
+
+
+def test_who_has_no_reward_is_neither_alive_nor_makes_others_die() -> None:
+    options = EvolutionOptions(population=7)
+    history = Search(
+        Evolution(SPACE, options), reward=lambda tokens: None if tokens[0] == 1 else fitness(tokens)
+    ).run(60).history  # fmt: skip
+    judged = [child for child in history if child.reward is not None]
+    assert 10 < len(judged) < 58
+    assert Population(options).after(history) == tuple(judged[-7:])
+
+
 def test_whoever_looks_later_sees_the_same_alive() -> None:
     options = EvolutionOptions(population=7, tournament=2, dies="worst")
     history = Search(Evolution(SPACE, options)).run(40).history
-    assert population(history, options) == population(list(history), options)
-    assert [c.id for c in population(history, options)] != [c.id for c in history[-7:]]
+    assert Population(options).after(history) == Population(options).after(list(history))
+    assert [c.id for c in Population(options).after(history)] != [c.id for c in history[-7:]]
 
 
 def test_the_first_ones_are_random_also_when_many_are_under_way() -> None:

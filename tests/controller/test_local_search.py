@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 
 from controller.decisions import neighbours
@@ -69,6 +71,23 @@ def test_where_it_stands_follows_from_the_history_alone() -> None:
             old, new = Search(asked, history=history[:length]), search()
             new.history += history[:length]
             assert old.step(24) == new.step(24)
+
+
+def test_what_is_kept_from_the_searcher_is_not_tried_again_and_no_climb_waits_for_it() -> None:
+    """Here all that have a 1 on the first or the second edge are dropped, as failures may be."""
+    run = Search(
+        LocalSearch(SPACE, LocalSearchOptions(random_starts=1)),
+        reward=lambda tokens: None if 1 in tokens[:2] else fitness(tokens),
+    )
+    run.end((0,) * 6)
+    run.run(300)
+    dropped = [child.proposal.tokens for child in run.history if child.reward is None]
+    assert len(dropped) > 20
+    assert max(Counter(dropped).values()) <= 2  # twice only by another climb's random start
+    top = run.history.index(max(run.history, key=lambda child: child.reward or 0))
+    assert fitness(run.history[top].proposal.tokens) == 1
+    assert top < 6 * 24
+    assert len({child.proposal.tokens for child in run.history}) > 250  # other climbs began
 
 
 def test_several_asked_for_at_once_are_different_and_not_under_way() -> None:
