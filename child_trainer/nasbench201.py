@@ -6,7 +6,7 @@ image before the second and the third. Standard library only.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import permutations
 
 from child_trainer.architecture import Architecture, InvalidArchitecture, Node, node
@@ -14,6 +14,9 @@ from child_trainer.vocabulary import Value
 
 CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """What an edge of the cell may be, by the benchmark's names and in its order."""
+
+SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+"""Of those of them that have weights: the height and the width of their kernels."""
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The cell's edges (from, to), in the order in which the benchmark writes them."""
@@ -23,6 +26,9 @@ STEM_CHANNELS = 16
 """The size of the networks that the benchmark has trained."""
 
 STAGES = 3
+
+CLASSES = 10
+"""Of CIFAR-10, whose networks' parameters are told here."""
 
 NUM_CELLS = len(CELL_OPERATIONS) ** len(EDGES)
 
@@ -74,6 +80,22 @@ def network(cell: Cell, *, cells_per_stage: int = CELLS_PER_STAGE, stem_channels
     return Architecture("feedforward", tuple(nodes), ("features",))
 
 
+@cache
+def num_parameters(cell: Cell) -> int:
+    """Weights and biases of the network that the benchmark has trained on CIFAR-10, its classifier included."""
+    channels = [STEM_CHANNELS * 2**stage for stage in range(STAGES)]
+    edges = sum(
+        CELLS_PER_STAGE * _weights(SIZES[operation], width, width)
+        for operation in cell
+        if operation in SIZES
+        for width in channels
+    )
+    reductions = sum(
+        _weights(3, width // 2, width) + _weights(3, width, width) + width // 2 * width for width in channels[1:]
+    )
+    return _weights(3, 3, STEM_CHANNELS) + edges + reductions + 2 * channels[-1] + (channels[-1] + 1) * CLASSES
+
+
 def cell_of(architecture: Architecture) -> Cell:
     """The cell of which this is the benchmark's network; the names and the order of its nodes do not count.
 
@@ -104,6 +126,11 @@ def known_as(architecture: Architecture) -> str | None:
 def _node(name: str, op: str, *inputs: str, **attributes: Value) -> Node:
     # The networks of a search have most nodes in common, and can then share them.
     return node(name, op, inputs, **attributes)
+
+
+def _weights(size: int, read: int, filters: int) -> int:
+    """Of a convolution with its batch normalisation."""
+    return size * size * read * filters + 2 * filters
 
 
 def _conv(name: str, source: str, size: int, channels: int, stride: int = 1, order: str = "relu-conv-bn") -> Node:

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from child_trainer.architecture import Architecture
-from child_trainer.nasbench201 import CELL_OPERATIONS, EDGES, NUM_CELLS, Cell, cell_from_name, cell_name, cell_of
+from child_trainer.nasbench201 import (
+    CELL_OPERATIONS,
+    EDGES,
+    NUM_CELLS,
+    Cell,
+    cell_from_name,
+    cell_name,
+    cell_of,
+    num_parameters,
+)
 from child_trainer.tasks.table import Answer, Table, read_rows
 from child_trainer.tasks.task import TaskError
 
@@ -41,13 +50,13 @@ def load(data: Path | None) -> Table:
     measured, modelled = _measured(data / TIMES), _model(data / TIME_MODEL)
     answers: dict[str, Answer] = {}
     path = data / RESULTS
-    for row in read_rows(path, ("arch", "params", VALIDATION, TEST)):
+    for row in read_rows(path, ("arch", VALIDATION, TEST)):
         name = row.text("arch")
         cell = _cell(row.place, name)
         answers[name] = Answer(
             metric=row.number(VALIDATION, 100) / 100,
             seconds=measured[name] if name in measured else modelled(cell),
-            parameters=int(row.number("params")),
+            parameters=num_parameters(cell),  # not `params`, which for some cells is of other networks
             test=row.number(TEST, 100) / 100,
             estimated=name not in measured,
         )
