@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,8 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",
 }
 (_ISOLATED / "home").mkdir()
+# A shell has what it starts in the background ignore Ctrl-C, and so would all the commands that are tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:
