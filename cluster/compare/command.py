@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from child_trainer.durable_file import replace_durably
-from child_trainer.tasks.catalogue import TABLES, load_table
 from child_trainer.tasks.table import Table
+from child_trainer.tasks.tables import TABLES, load_table
 from cluster.command_line import UsageError, known, parse, parse_run, split
 from cluster.compare.page import page
 from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children, parse_limit
