@@ -26,7 +26,7 @@ from cluster.recipes import RECIPES, differences
 from cluster.report.command import report
 from cluster.run_folder import RunFolder, existing_run, resumable_run, run_folder
 from cluster.status import Status, read_status
-from cluster.summary import best_lines, training_command
+from cluster.summary import best_json, best_lines, training_command
 
 INTERRUPTED = 130
 
@@ -164,18 +164,17 @@ def _status(arguments: list[str]) -> int:
 
 def _best(arguments: list[str]) -> int:
     def best(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, as_json: Json = False) -> int:
-        """The best child of a search: its architecture, metric, parameters, FLOPs and seconds."""
+        """The best child of a search: its architecture, metric, parameters, FLOPs and seconds; of a table its test."""
         folder = existing_run(storage_path, name)
-        found = _read(folder)
+        found, config = _read(folder), folder.read_config()
         if as_json:
-            child = found.best
-            print(json.dumps(child and child.to_json() | {"architecture": child.architecture.to_json()}, indent=2))
+            print(json.dumps(best_json(found, config), indent=2))
         else:
-            print("\n".join(best_lines(found)))
+            print("\n".join(best_lines(found, config)))
             if found.best:
                 print("\nTrain it once more by hand:")
                 print(f"  nascluster best {shlex.quote(name)} --json > best.json")
-                print(f"  {training_command(folder.read_config(), found.best, 'best.json')}")
+                print(f"  {training_command(config, found.best, 'best.json')}")
         return 0 if found.best else 1
 
     return _cli(best, arguments)

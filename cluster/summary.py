@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import asdict
+from typing import Any
 
 from child_trainer.architecture import Architecture
 from child_trainer.drawing import draw
@@ -14,6 +15,7 @@ from cluster.progress import duration, failures, metric_name, number
 from cluster.run_folder import RunFolder
 from cluster.seeding import derive
 from cluster.status import FIRST, Best, Status
+from cluster.table_facts import TableFacts, table_facts, told_seconds, told_test
 from cluster.texts import counted
 
 
@@ -56,15 +58,23 @@ def name_of(architecture: Architecture) -> str:
     return f"{architecture.id}, NAS-Bench-201's {cell}" if cell else architecture.id
 
 
-def best_lines(status: Status) -> list[str]:
+def facts_of_best(status: Status, config: RunConfig) -> TableFacts | None:
+    """What a table knows of the best child, or `None` if there is none or the run's task is no table."""
+    found = status.best and table_facts(config, [status.best.architecture], running=status.state == "running")
+    return found[0] if found else None
+
+
+def best_lines(status: Status, config: RunConfig) -> list[str]:
     """The best child, drawn, with its figures; or that there is none."""
     best = status.best
     if best is None:
         return ["No child has finished yet."]
+    told = facts_of_best(status, config)
+    test = told_test(status.measure, told)
     cost = [
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{best.flops:,} FLOPs" if best.flops is not None else "",
-        f"trained in {best.seconds:.1f} s",
+        told_seconds(f"{best.seconds:.1f} s", told),
     ]
     return [
         f"Best child: {best.child_id} (architecture {name_of(best.architecture)})",
@@ -72,13 +82,23 @@ def best_lines(status: Status) -> list[str]:
         draw(best.architecture, whole=False),
         "",
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
+        *([test] if test else []),
         ", ".join(text for text in cost if text),
     ]
 
 
+def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
+    """The best child as plain data, with `table` where the task is one; `None` if there is no child."""
+    if status.best is None:
+        return None
+    told = facts_of_best(status, config)
+    table = {} if told is None else {"table": told.to_json()}
+    return status.best.to_json() | table | {"architecture": status.best.architecture.to_json()}
+
+
 def summary(status: Status, folder: RunFolder) -> str:
     """The whole closing word: the best child, what the search gained, how it ended, where everything is."""
-    lines = best_lines(status)
+    lines = best_lines(status, folder.read_config())
     if status.best is not None and status.first_metric is not None and status.finished > 1:
         gain = status.best.metric - status.first_metric
         count = min(FIRST, status.finished)

@@ -1,25 +1,21 @@
 """The tasks by name. Standard library only: PyTorch is imported when a task that needs it is asked for."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Measure
-from child_trainer.tasks import nasbench201
 from child_trainer.tasks.faults import check_faults
 from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.synthetic import SyntheticTask
-from child_trainer.tasks.table import Table
+from child_trainer.tasks.tables import TABLES, load_table
 from child_trainer.tasks.task import Task, TaskError
 
 if TYPE_CHECKING:
     from child_trainer.sgd import Images
-
-TABLES: Mapping[str, Callable[[Path | None], Table]] = MappingProxyType({"nasbench201": nasbench201.load})
-"""What reads each of the tasks that are tables, from the folder of `--data`."""
 
 NO_FAULTS: Mapping[str, float] = MappingProxyType({})
 """Nothing is rehearsed."""
@@ -123,17 +119,6 @@ def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "I
     from child_trainer.tasks import torchvision_images
 
     return torchvision_images.load_test(name, data).to(device)
-
-
-def load_table(name: str, *, data: Path | None = None) -> Table:
-    """The table that answers for a task; also what it keeps from the search (`Table.test_metric`).
-
-    Raises:
-        TaskError: there is no table of this name, or a file of it is not there or damaged.
-    """
-    if name not in TABLES:
-        raise TaskError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}")
-    return TABLES[name](data)
 
 
 def check_options(name: str, child_seconds: float, faults: Mapping[str, float], *, child_spread: float = 0.0) -> None:

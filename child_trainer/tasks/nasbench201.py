@@ -30,6 +30,9 @@ RESULTS, TIMES, TIME_MODEL = "nasbench201.csv", "times_1000.csv", "train_time_mo
 VALIDATION, TEST = "c10_valid_12", "c10_test_200_v11"
 """Columns, in percent. The second is of the trainings that the benchmark's published results are taken from."""
 
+TEST_OF = "200 epochs"
+"""The training of `TEST`, in short."""
+
 TRAINING, EVALUATION = "c10_train_s_12", "c10_eval_s_12"
 """Columns of `TIMES`: 12 epochs on 50,000 training images, and 12 evaluations of 10,000 test images."""
 
@@ -62,7 +65,7 @@ def load(data: Path | None) -> Table:
         )
     if len(answers) != NUM_CELLS:
         raise TaskError(f"{path} must have each of the {NUM_CELLS:,} cells, got {len(answers):,}")
-    return Table(name="nasbench201", answers=answers, key=key)
+    return Table(name="nasbench201", answers=answers, key=key, test_of=TEST_OF)
 
 
 def key(architecture: Architecture) -> str:

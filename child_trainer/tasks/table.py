@@ -58,12 +58,14 @@ class Table:
         answers: by key.
         key: of an architecture; raises `InvalidArchitecture` for one of which the table cannot know.
         measure: what the metric is.
+        test_of: the training that the answers' `test` is of, in a few words, if it is another one.
     """
 
     name: str
     answers: Mapping[str, Answer]
     key: Callable[[Architecture], str] = by_id
     measure: Measure = Measure.ACCURACY
+    test_of: str = ""
 
     def answer(self, architecture: Architecture) -> Answer:
         """What is known of the architecture.

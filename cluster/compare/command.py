@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from child_trainer.durable_file import replace_durably
-from child_trainer.tasks.catalogue import TABLES, load_table
 from child_trainer.tasks.table import Table
+from child_trainer.tasks.tables import TABLES, load_table
 from cluster.command_line import UsageError, known, parse, parse_run, split
 from cluster.compare.page import page
 from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children, parse_limit
@@ -197,10 +197,15 @@ def carried_out(plan: Plan, folder: Path, processes: int, console: Console, tabl
 
 
 def best_of_table(table: Table) -> Best:
-    """The best that the table has."""
+    """What the table has."""
     better = min if table.measure.lower_is_better else max
     tests = [answer.test for answer in table.answers.values() if answer.test is not None]
-    return Best(metric=better(a.metric for a in table.answers.values()), test=better(tests) if tests else None)
+    return Best(
+        metric=better(answer.metric for answer in table.answers.values()),
+        test=better(tests) if tests else None,
+        measured=sum(not answer.estimated for answer in table.answers.values()),
+        known=len(table.answers),
+    )
 
 
 def _read(where: Searches, seed: int) -> Result:

@@ -8,6 +8,7 @@ from itertools import accumulate
 from child_trainer.outcome import Measure
 from cluster.compare.plan import Plan
 from cluster.compare.results import Result, ResultError
+from cluster.table_facts import told_measured
 from controller.comparison import Interval, band, held, interval, leaders, resamples
 
 POINTS = 100
@@ -24,15 +25,18 @@ Values = Callable[[Result], Sequence[float | None]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Best:
-    """The best that a table has.
+    """What a table has: its best, and how well its seconds are known.
 
     Attributes:
         metric: of what the searchers are told.
         test: of what is told after the search, if anything is.
+        measured, known: for how many of how many architectures its seconds were measured.
     """
 
     metric: float
     test: float | None
+    measured: int = 0
+    known: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +92,14 @@ class Summary:
     best: Best | None
     grid: Sequence[float]
     standings: Sequence[Standing]
+
+    @property
+    def about_seconds(self) -> list[str]:
+        """What a budget in seconds rests on, if some of them are estimated."""
+        if self.best is None or self.plan.limit.seconds is None:
+            return []
+        said = told_measured(self.best.measured, self.best.known)
+        return [said] if said else []
 
 
 def summarize(plan: Plan, results: Mapping[str, Sequence[Result]], best: Best | None) -> Summary:

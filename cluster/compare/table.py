@@ -59,6 +59,7 @@ def notes(summary: Summary) -> list[str]:
         found.append(best + ".")
     if any(standing.test for standing in summary.standings):
         found.append("The test figure is that of the child with the best metric; no searcher is told of it.")
+    found += summary.about_seconds
     found.append(f"Ahead of {BASELINE}: the difference to random search with the same seed, positive where better.")
     return found
 

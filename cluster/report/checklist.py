@@ -7,8 +7,8 @@ What a run does not know stays visibly open: it is for whoever writes about it.
 from dataclasses import dataclass
 from typing import Literal
 
-from child_trainer.tasks.catalogue import TABLES
 from child_trainer.tasks.summaries import TASKS
+from child_trainer.tasks.tables import TABLES
 from cluster.progress import duration
 from cluster.report.facts import Facts
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cluster.config import RunConfig
 from cluster.report.preferences import Preference
 from cluster.status import Best, Status
+from cluster.table_facts import TableFacts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +155,7 @@ class Facts:
         now: Unix time at which this was read.
         distinct: different architectures among all children.
         best: the best children, each of another architecture, the best first.
+        told: what a table knows of each of these; `None` where the task is no table.
         progress: of this run.
         other: of the run that it is compared with.
         learned: the batches, in slices by the order in which they were learnt from.
@@ -169,6 +171,7 @@ class Facts:
     now: float
     distinct: int
     best: tuple[Best, ...]
+    told: tuple[TableFacts, ...] | None
     progress: Progress
     other: Progress | None
     learned: tuple[Learned, ...]

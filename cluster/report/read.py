@@ -12,6 +12,7 @@ from cluster.report.facts import Facts, Learned, Progress, Troubles, Work
 from cluster.report.preferences import Preference, Sample, num_windows, preferences
 from cluster.run_folder import RunFolder, RunFolderError
 from cluster.status import BEST_COLUMNS, FIRST, Best, Status, read_status, reading
+from cluster.table_facts import table_facts
 from cluster.texts import last_line
 
 SHOWN = 5
@@ -98,6 +99,8 @@ def _facts(
     config, status = run
     zero = gather(db) or 0.0
     (distinct,) = db.execute("SELECT count(DISTINCT architecture_id) FROM children").fetchone()
+    best = _best(db)
+    told = table_facts(config, [each.architecture for each in best], running=status.state == "running")
     clouds = (read_cloud(db, cost, config.measure) for cost in COSTS)
     return Facts(
         status=status,
@@ -105,7 +108,8 @@ def _facts(
         place=folder.place,
         now=now,
         distinct=distinct,
-        best=_best(db),
+        best=best,
+        told=told,
         progress=read_progress(db, folder.name, config, FIRST),
         other=other,
         learned=_learned(db, zero),

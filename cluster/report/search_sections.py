@@ -13,6 +13,7 @@ from cluster.report.preferences import Preference
 from cluster.report.scale import axis, short
 from cluster.status import Best
 from cluster.summary import name_of, training_command
+from cluster.table_facts import told_seconds, told_test
 from cluster.texts import counted
 
 MOST_PLACES = 40
@@ -43,12 +44,15 @@ def best_section(facts: Facts) -> Markup:
 
 
 def _card(facts: Facts, best: Best, place: int) -> Markup:
+    told = facts.told[place - 1] if facts.told else None
+    # Of the best one alone: told of several, it would invite to choose among them by it.
+    test = told_test(facts.config.measure, told) if place == 1 else ""
     figures = [
         f"{metric_name(facts.config.measure)} {number(best.metric)}",
         f"reward {number(best.reward)}",
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
-        f"trained in {duration(best.seconds) if best.seconds >= 60 else f'{best.seconds:.3g} s'}",
+        told_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", told),
     ]
     file = f"child-{best.child_id}.json"
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
@@ -56,6 +60,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         "article",
         tag("h3", f"{place}. Child {best.child_id}"),
         tag("p", ", ".join(figure.replace(" ", "\N{NO-BREAK SPACE}") for figure in figures if figure), class_="soft"),
+        *([tag("p", f"{test[0].upper()}{test[1:]}.", class_="soft")] if test else []),
         tag(
             "details",
             tag("summary", tag("span", architecture_svg(best.architecture), class_="drawn"), hint),

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from cluster.config import RunConfig
+from cluster.pool.reactions import MOST_PREEMPTIONS
 from cluster.progress import duration
 from cluster.simulation.results import HOUR_S, Estimate, Figures
 from cluster.simulation.search import workers_of
@@ -14,6 +15,12 @@ from cluster.texts import counted
 
 LEAST_GAIN = 0.005
 """The part by which something must be better to be called a help: less is chance."""
+
+SAME_PART = 0.01
+"""Of all children: by so much the part that is given up may differ, and be the same but for chance."""
+
+LARGE_PART = 0.1
+"""Of all children: where more are given up, time and cost are those of a search that does not do its work."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,18 +62,36 @@ class Answer:
 
     @property
     def shortest(self) -> Tried | None:
-        """The change that shortens the search most, or `None` if none does."""
+        """The change that shortens the search most, or `None` if none does or no change is to be advised."""
         return self._best(lambda estimate: estimate.hours)
 
     @property
     def cheapest(self) -> Tried | None:
-        """The change that cuts what it costs most, or `None` if none does."""
+        """The change that cuts what it costs most, or `None` if none does or no change is to be advised."""
         return self._best(lambda estimate: estimate.gpu_hours)
 
-    def _best(self, measure: Callable[[Estimate], float]) -> Tried | None:
+    @property
+    def saving(self) -> Tried | None:
+        """The change with which the fewest children are given up, or `None` if none saves any."""
         if not self.tried or self.unchanged is None:
             return None
-        best = min(self.tried, key=lambda tried: measure(tried.estimate))
+        best = min(self.tried, key=lambda tried: tried.estimate.given_up)
+        return best if best.estimate.given_up < self.unchanged.given_up - SAME_PART else None
+
+    @property
+    def unsound(self) -> bool:
+        """Whether so many children are given up that time and cost say nothing."""
+        return self.unchanged is not None and self.unchanged.given_up > LARGE_PART
+
+    def _best(self, measure: Callable[[Estimate], float]) -> Tried | None:
+        if self.unchanged is None or self.unsound:
+            return None
+        # What gives up children is soon done with them.
+        most = self.unchanged.given_up + SAME_PART
+        sound = [tried for tried in self.tried if tried.estimate.given_up <= most]
+        if not sound:
+            return None
+        best = min(sound, key=lambda tried: measure(tried.estimate))
         return best if measure(best.estimate) < (1 - LEAST_GAIN) * measure(self.unchanged) else None
 
 
@@ -78,7 +103,8 @@ def to_json(found: Answer) -> dict[str, Any]:
         return one and {"flags": one.flags} | estimated(one.estimate)
 
     def estimated(one: Estimate) -> dict[str, Any]:
-        return {"hours": one.hours, "gpu_hours": one.gpu_hours, "cost": price and one.gpu_hours * price}
+        cost = price and one.gpu_hours * price
+        return {"hours": one.hours, "gpu_hours": one.gpu_hours, "cost": cost, "given_up": one.given_up}
 
     return {
         "recipe": found.recipe,
@@ -97,6 +123,7 @@ def to_json(found: Answer) -> dict[str, Any]:
             "changes": [tried(one) for one in found.tried],
             "shortest": tried(found.shortest),
             "cheapest": tried(found.cheapest),
+            "saves_children": tried(found.saving),
         },
     }
 
@@ -157,24 +184,43 @@ def help_table(found: Answer) -> Table:
     )
     table.add_column("change")
     columns = ["time", "", "GPU hours" if found.price is None else "cost", ""]
-    for column in columns:
+    rows = [("none", found.unchanged), *((tried.flags, tried.estimate) for tried in found.tried)]
+    gives_up = any(one.given_up for _, one in rows)
+    for column in [*columns, "given up"] if gives_up else columns:
         table.add_column(column, justify="right")
-    for flags, one in [("none", found.unchanged), *((tried.flags, tried.estimate) for tried in found.tried)]:
+    for flags, one in rows:
         table.add_row(
             flags,
             duration(one.hours * HOUR_S),
             _change(one.hours, found.unchanged.hours),
             f"{one.gpu_hours * (1.0 if found.price is None else found.price):,.0f}",
             _change(one.gpu_hours, found.unchanged.gpu_hours),
+            *([_percent(one.given_up)] if gives_up else []),
         )
     return table
 
 
 def verdicts(found: Answer) -> list[str]:
-    """Which change shortens the search most, and which cuts its cost most."""
-    unchanged = found.unchanged
+    """Which change saves children, which shortens the search most, and which cuts its cost most."""
+    unchanged, saving = found.unchanged, found.saving
     if unchanged is None:
         return []
+    gone = _percent(unchanged.given_up)
+    saved = (
+        [f"{saving.flags} saves the most children: {_percent(saving.estimate.given_up)} are given up instead of {gone}"]
+        if saving
+        else []
+    )
+    if found.unsound:
+        return [
+            *(saved or ["None of these saves children from being given up"]),
+            f"What is faster or cheaper is not said while {gone} of the children are given up: they take longer than"
+            f" --child-timeout, or are preempted {MOST_PREEMPTIONS} times",
+        ]
+    return [*saved, *_advice(found, unchanged)]
+
+
+def _advice(found: Answer, unchanged: Estimate) -> list[str]:
     fast, cheap = found.shortest, found.cheapest
     said = "None of these shortens the search"
     if fast:

@@ -10,8 +10,8 @@ from dataclasses import fields, replace
 import tyro
 from rich.console import Console
 
-from child_trainer.tasks.catalogue import TABLES
 from child_trainer.tasks.table import Table
+from child_trainer.tasks.tables import TABLES
 from cluster.command_line import BAD_INPUT, UsageError, known, parse, parse_run, split
 from cluster.config import RunConfig
 from cluster.evaluator import Trains

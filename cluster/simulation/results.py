@@ -170,20 +170,24 @@ class Estimate:
     Attributes:
         hours: until it is over.
         gpu_hours: that are leased for it.
+        given_up: the part of its children that is.
     """
 
     hours: float
     gpu_hours: float
+    given_up: float
 
 
 def estimate(found: Figures, children: int) -> Estimate:
     """The same search with more children: what is more goes at the pace of before its last child was begun."""
-    hours = found.seconds / HOUR_S
+    hours, given_up = found.seconds / HOUR_S, found.failed / found.children
     if children == found.children or not (found.is_steady and found.steady_useful_hours):
-        return Estimate(hours=hours * children / found.children, gpu_hours=found.gpu_hours * children / found.children)
+        times = children / found.children
+        return Estimate(hours=hours * times, gpu_hours=found.gpu_hours * times, given_up=given_up)
     more = (children - found.children) * found.useful_hours / found.children / found.steady_useful_hours
     gpus = found.gpu_hours / found.worker_hours
     return Estimate(
         hours=hours + more * found.steady_seconds / HOUR_S,
         gpu_hours=found.gpu_hours + more * found.steady_worker_hours * gpus,
+        given_up=given_up,
     )

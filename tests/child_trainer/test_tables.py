@@ -13,8 +13,9 @@ from child_trainer.architecture import Architecture, InvalidArchitecture, node
 from child_trainer.nasbench201 import cell_from_name, network
 from child_trainer.outcome import Budget, Cause, Measure
 from child_trainer.tasks import nasbench201
-from child_trainer.tasks.catalogue import check_task, load_table, load_task, load_test
+from child_trainer.tasks.catalogue import check_task, load_task, load_test
 from child_trainer.tasks.table import Answer, Table, read_rows
+from child_trainer.tasks.tables import load_table
 from child_trainer.tasks.task import TaskError
 from child_trainer.train import train
 from tests.real_data import real

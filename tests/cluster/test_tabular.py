@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from child_trainer.tasks.catalogue import load_table
+from child_trainer.tasks.tables import load_table
 from cluster.config import RunConfig
 from cluster.history import History
 from cluster.ledger import Ledger

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from child_trainer.tasks.catalogue import load_table
+from child_trainer.tasks.tables import load_table
 from cluster.compare.plan import Limit, make_plan
 from cluster.compare.results import Result, ResultError, Searches, identity, searches
 from cluster.compare.search import search

@@ -100,6 +100,17 @@ def test_the_table_tells_accuracies_in_percent() -> None:
     assert "95.00 % validation accuracy, 99.00 % test accuracy" in text
 
 
+def test_a_budget_in_seconds_says_for_how_many_they_were_measured() -> None:
+    note = "The table's seconds are measured for 1,000 of its 15,625 architectures and estimated for the others."
+    best = Best(metric=0.95, test=0.99, measured=1000, known=15_625)
+    seconds, children = plan(Limit(seconds=50.0)), plan(Limit(children=2))
+    assert note in markdown(summarize(seconds, RESULTS, best)).splitlines()
+    assert note in read_page(page(summarize(seconds, RESULTS, best), now=0.0)).words
+    assert "estimated" not in markdown(summarize(children, RESULTS, best))
+    assert "estimated" not in markdown(summarize(seconds, RESULTS, replace(best, measured=15_625)))
+    assert "estimated" not in markdown(summarize(plan(Limit(children=2), "synthetic"), RESULTS, None))
+
+
 def test_a_task_that_is_no_table_has_no_regret_and_no_test() -> None:
     results = {label: [replace(r, tests=(None,) * len(r.tests)) for r in found] for label, found in RESULTS.items()}
     summary = summarize(plan(Limit(children=4), "synthetic"), results, None)

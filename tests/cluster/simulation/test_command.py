@@ -57,6 +57,22 @@ def test_what_a_search_takes_is_told_and_what_would_help(
     assert list(folder.iterdir()) == []
 
 
+def test_nothing_is_advised_while_half_of_the_children_are_given_up(
+    simulate: Nascluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("zoph2017-cifar10", *TIMES, *SMALL, "--child-timeout", 3600)
+    assert simulate(*flags) == 0
+    text = capfd.readouterr().out
+    assert "│ given up │" in text.replace("┃", "│")
+    assert "shortens the search" not in text
+    assert "cuts the cost" not in text
+    assert "is not said while" in text
+    assert simulate(*flags, "--json") == 0
+    found = said(capfd)
+    assert found["what_helps"]["unchanged"]["given_up"] == found["failed"] / 64 > 0.3
+    assert (found["what_helps"]["shortest"], found["what_helps"]["cheapest"]) == (None, None)
+
+
 def test_one_seed_gives_one_answer(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     def answer(*flags: object) -> str:
         assert simulate("zoph2017-cifar10", *TIMES, *SMALL, "--preempt", "0.1/h", "--json", *flags) == 0
