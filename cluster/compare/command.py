@@ -1,6 +1,8 @@
 """`nascluster compare`: searchers side by side, many seeds each, as a table and a page."""
 
+import contextlib
 import os
+import sys
 import time
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -20,11 +22,15 @@ from cluster.command_line import UsageError, known, parse, parse_run, split
 from cluster.compare.page import page
 from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children, parse_limit
 from cluster.compare.results import Result, ResultError, Searches, searches
+from cluster.compare.side_by_side import Job, SearchFailed, run_jobs
 from cluster.compare.summary import Best, Summary, summarize
 from cluster.compare.table import markdown
 from cluster.node_data import local_data, located
 from cluster.preflight import check_data, versions
 from cluster.recipes import RECIPES
+
+FAILED = 1
+"""Exit status where a search came to an error, as of `nascluster launch`."""
 
 Searchers = Annotated[
     tyro.conf.Positional[tuple[str, ...]],
@@ -101,8 +107,23 @@ def _compare(options: _Options, flags: Sequence[str]) -> int:
     console = Console(stderr=True)
     if len(plan.entrants) > len(options.searchers):
         console.print("Random search joins them, as in every comparison", highlight=False)
-    _write(folder, carried_out(plan, folder, processes, console, table), options.open_browser)
+    try:
+        summary = carried_out(plan, folder, processes, console, table)
+    except SearchFailed as failed:
+        _tell(failed, folder)
+        return FAILED
+    _write(folder, summary, options.open_browser)
     return 0
+
+
+def _tell(failed: SearchFailed, folder: Path) -> None:
+    """One sentence; the whole error goes into the folder."""
+    error, where = folder / "error.txt", ""
+    with contextlib.suppress(OSError):  # the disk may be what is wrong
+        folder.mkdir(parents=True, exist_ok=True)
+        error.write_text(failed.details)
+        where = f", and the whole error is in {error}"
+    print(f"nascluster: {failed}; the searches that were finished are kept in {folder}{where}", file=sys.stderr)
 
 
 def planned(
@@ -166,14 +187,13 @@ def carried_out(plan: Plan, folder: Path, processes: int, console: Console, tabl
 
     Raises:
         ResultError: a result cannot be kept or read.
+        SearchFailed: a search did; what was finished is kept.
         KeyboardInterrupt: saying what is kept.
     """
-    from cluster.compare.side_by_side import Job, run_jobs
-
     code = [versions().code, versions().torch]
     kept = {entrant.label: searches(folder, entrant, plan.limit, code) for entrant in plan.entrants}
     jobs = [
-        Job(config=replace(entrant.config, seed=seed), limit=plan.limit, kept=kept[entrant.label])
+        Job(label=entrant.label, config=replace(entrant.config, seed=seed), limit=plan.limit, kept=kept[entrant.label])
         for seed in plan.seeds
         for entrant in plan.entrants
         if kept[entrant.label].read(seed) is None

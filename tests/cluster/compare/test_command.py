@@ -1,6 +1,7 @@
 """`nascluster compare` as a user meets it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,27 @@ def test_processes_side_by_side_find_what_one_finds(
         assert [len(r.metrics) for r in two[name]] == [20, 20]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_search_that_fails_is_named_and_what_was_finished_is_kept(
+    processes: int, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    diverges = "reinforce:controller-learning-rate=1e30"
+    flags = ["--recipe", "synthetic", "--seeds", "2", "--budget", "50", "--output", "here"]
+    kept = folder / "here"
+    assert cli.run(["compare", "random", *flags, "--processes", "1"]) == 0
+    capfd.readouterr()
+    assert cli.run(["compare", "random", diverges, *flags, "--processes", str(processes)]) == 1
+    said = capfd.readouterr().err
+    # Of two processes either seed may come first.
+    assert re.fullmatch(
+        rf"nascluster: the search of '{diverges}' with seed [01] failed \('\w+' must be finite .*\);"
+        rf" the searches that were finished are kept in {kept}, and the whole error is in {kept}/error.txt\n",
+        said,
+    )
+    assert "in check_push" in (kept / "error.txt").read_text()
+    assert {name: len(several) for name, several in results(kept).items()} == {"random": 2}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -164,6 +186,10 @@ def test_processes_side_by_side_find_what_one_finds(
         (["reinforce", *SHORT, "--data", "/nowhere"], "/nowhere"),
         (["reinforce:shards=99999", *SHORT], "'reinforce:shards=99999'"),
         (["reinforce:gpus-per-child=1", *SHORT], "GPU"),
+        (
+            ["reinforce:controller-units=100000000", *SHORT],
+            "'reinforce:controller-units=100000000': the parameters of the searcher cannot be made: use a smaller one",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_done(
