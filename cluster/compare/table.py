@@ -9,6 +9,12 @@ from cluster.compare.summary import Figure, Standing, Summary
 from cluster.progress import metric_name
 from controller.comparison import LEVEL, Interval
 
+FEW = 20
+"""Seeds, of fewer of which intervals of this kind are so narrow that a reader must be told."""
+
+COVERAGE = {2: 0.50, 3: 0.75, 5: 0.84, 10: 0.90}
+"""Share of the intervals of so many normal values that hold the true mean (docs/compare.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -60,6 +66,11 @@ def notes(summary: Summary) -> list[str]:
     if any(standing.test for standing in summary.standings):
         found.append("The test figure is that of the child with the best metric; no searcher is told of it.")
     found.append(f"Ahead of {BASELINE}: the difference to random search with the same seed, positive where better.")
+    if len(summary.plan.seeds) < FEW:
+        shares = ", ".join(f"{share:.0%} of those of {seeds}" for seeds, share in COVERAGE.items())
+        found.append(
+            f"Of fewer than {FEW} seeds the intervals are too narrow: the mean of normal values is in {shares}."
+        )
     return found
 
 
