@@ -1,6 +1,7 @@
 """The standings as a table: of texts, and of those in Markdown."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from child_trainer.outcome import Measure
@@ -40,7 +41,7 @@ def table(summary: Summary) -> Table:
 
 def _row(summary: Summary, standing: Standing) -> list[str]:
     measure = summary.measure
-    row = [standing.label, f"{standing.children:,.1f}".removesuffix(".0")]
+    row = [standing.label, _children(standing)]
     last = standing.metric
     for figure in (standing.metric, standing.test):
         if figure is not None:
@@ -71,7 +72,25 @@ def notes(summary: Summary) -> list[str]:
         found.append(
             f"Of fewer than {FEW} seeds the intervals are too narrow: the mean of normal values is in {shares}."
         )
-    return found
+    return [*found, *_hardly_evolved(summary)]
+
+
+def _hardly_evolved(summary: Summary) -> Iterator[str]:
+    """Evolution whose population is most of what it can look at is little else than random search."""
+    for entrant, standing in zip(summary.plan.entrants, summary.standings, strict=True):
+        options = entrant.config.evolution
+        if entrant.config.searcher != "evolution" or options.population <= standing.children / 2:
+            continue
+        note = (
+            f"{standing.label}: the first {options.population:,} children of a search, its population, are random, and"
+            f" a search had {_children(standing)}"
+        )
+        smaller = max(2, round(standing.children / 10))
+        if smaller < options.population:
+            # Of a tournament of one nothing is chosen.
+            drawn = max(2, math.ceil(smaller * options.tournament / options.population))
+            note += f"; with population={smaller},tournament={drawn} it would begin to choose sooner"
+        yield note + "."
 
 
 def _best(summary: Summary, best: float, what: str) -> str:
@@ -112,6 +131,10 @@ def value(number: float, measure: Measure, *, signed: bool = False) -> str:
 def _bounds(found: Interval, measure: Measure, *, signed: bool = False) -> str:
     mean, low, high = (value(v, measure, signed=signed) for v in (found.mean, found.low, found.high))
     return f"{mean} [{low}, {high}]"
+
+
+def _children(standing: Standing) -> str:
+    return f"{standing.children:,.1f}".removesuffix(".0")
 
 
 def _figure(figure: Figure, measure: Measure) -> str:

@@ -101,6 +101,32 @@ def test_the_intervals_of_few_seeds_are_as_much_too_narrow_as_it_says(seeds: int
     assert sum(found.low <= 0 <= found.high for found in intervals) / 1000 == pytest.approx(share, abs=0.03)
 
 
+@pytest.mark.parametrize(
+    ("searcher", "said"),
+    [
+        (
+            "evolution",
+            "evolution: the first 100 children of a search, its population, are random, and a search had 41; with"
+            " population=4,tournament=2 it would begin to choose sooner.",
+        ),
+        ("evolution:population=20,tournament=5", ""),
+        (
+            "evolution:population=21,tournament=14",
+            "evolution:population=21,tournament=14: the first 21 children of a search, its population, are random, and"
+            " a search had 41; with population=4,tournament=3 it would begin to choose sooner.",
+        ),
+        ("reinforce", ""),
+    ],
+)
+def test_evolution_that_hardly_begins_is_told(searcher: str, said: str) -> None:
+    compared = make_plan("synthetic", RECIPES["synthetic"](), [searcher], 2, Limit(children=42))
+    few = {label: [made_result(seed, [0.5] * (40 + 2 * seed)) for seed in (0, 1)] for label in (searcher, "random")}
+    summary = summarize(compared, few, None)
+    for text in (markdown(summary), page(summary, now=0.0)):
+        assert ("its population" in text) == bool(said)
+        assert said in text
+
+
 def test_the_table_tells_accuracies_in_percent() -> None:
     summary = summarize(plan(Limit(seconds=50.0)), RESULTS, Best(metric=0.95, test=0.99))
     found = table(summary)
