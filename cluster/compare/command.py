@@ -45,8 +45,8 @@ BudgetText = Annotated[
 ]
 Seeds = Annotated[int, tyro.conf.arg(help="Searches of each searcher, their seeds counted from --seed.")]
 Output = Annotated[
-    Path | None,
-    tyro.conf.arg(help="The folder that keeps all of it; unset: compare-RECIPE-BUDGET here."),
+    str | None,  # a path would take nothing for the current folder
+    tyro.conf.arg(metavar="PATH", help="The folder that keeps all of it; unset: compare-RECIPE-BUDGET here."),
 ]
 Processes = Annotated[int | None, tyro.conf.arg(help="Searches at one time; unset: one for each core.")]
 Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a browser.")]
@@ -92,7 +92,7 @@ class _Options(NamedTuple):
     searchers: tuple[str, ...]
     budget: str
     seeds: int
-    output: Path | None
+    output: str | None
     processes: int | None
     open_browser: bool
 
@@ -100,10 +100,9 @@ class _Options(NamedTuple):
 def _compare(options: _Options, flags: Sequence[str]) -> int:
     if not options.searchers:
         raise UsageError("name the searchers that are to be compared, such as `reinforce evolution`")
-    processes = _processes(options.processes)
+    processes, folder = _processes(options.processes), _folder(options)
     limit = parse_limit(options.budget)
     plan, table = planned(options.recipe, options.searchers, flags, options.seeds, limit)
-    folder = (options.output or Path(f"compare-{options.recipe}-{options.budget}")).expanduser().absolute()
     console = Console(stderr=True)
     if len(plan.entrants) > len(options.searchers):
         console.print("Random search joins them, as in every comparison", highlight=False)
@@ -228,6 +227,12 @@ def _read(where: Searches, seed: int) -> Result:
     if found is None:
         raise ResultError(f"{where.file(seed)} has gone while the comparison went on; the same command does it again")
     return found
+
+
+def _folder(options: _Options) -> Path:
+    if options.output is not None and not options.output.strip():
+        raise UsageError("`output` must be a folder, got nothing; without the option it is compare-RECIPE-BUDGET here")
+    return Path(options.output or f"compare-{options.recipe}-{options.budget}").expanduser().absolute()
 
 
 def _processes(wanted: int | None) -> int:

@@ -186,6 +186,8 @@ def test_a_search_that_fails_is_named_and_what_was_finished_is_kept(
         (["reinforce", *SHORT, "--data", "/nowhere"], "/nowhere"),
         (["reinforce:shards=99999", *SHORT], "'reinforce:shards=99999'"),
         (["reinforce:gpus-per-child=1", *SHORT], "GPU"),
+        (["reinforce", *SHORT, "--output", ""], "`output` must be a folder, got nothing"),
+        (["reinforce", *SHORT, "--output="], "`output` must be a folder, got nothing"),
         (
             ["reinforce:controller-units=100000000", *SHORT],
             "'reinforce:controller-units=100000000': the parameters of the searcher cannot be made: use a smaller one",
