@@ -47,7 +47,7 @@ class EvolutionOptions:
     population: int = 100
     """Architectures that are alive at one time; the first so many are random (P)."""
     tournament: int = 25
-    """Of those, how many are drawn, with replacement, for the best of them to become a parent (S)."""
+    """How many of those are drawn, with replacement, for the best of them to become a parent (S); at most P."""
     unchanged: float = 0.05
     """Probability that a child is its parent once more."""
     dies: Literal["oldest", "worst"] = "oldest"
@@ -57,6 +57,9 @@ class EvolutionOptions:
         for name in ("population", "tournament"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        # Draws are with replacement: more of them would soon find the best of all alive each time.
+        if self.tournament > self.population:
+            raise ValueError(f"`tournament` must be at most `population`, {self.population}, got {self.tournament}")
         if not 0 <= self.unchanged <= 1:
             raise ValueError(f"`unchanged` must be from 0 to 1, got {self.unchanged}")
 
