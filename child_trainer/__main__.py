@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from child_trainer.architecture import Architecture
 from child_trainer.checkpoint import Checkpoint, CheckpointError, Identity, identity
 from child_trainer.checkpoint_file import CheckpointFile
 from child_trainer.command_line import chosen_budget, chosen_language, make_parser, read_architecture
@@ -71,6 +73,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         )
     if announcer.unheard:
         raise announcer.unheard
+    return _tell(options, architecture, outcome, signals)
+
+
+def _tell(options: Namespace, architecture: Architecture, outcome: Outcome, signals: Sequence[int]) -> int:
+    """Say what came of it, and give the exit status."""
     if outcome.failure and outcome.failure.cause is Cause.INVALID:
         return _refuse(outcome.failure.message)
     if options.json:
