@@ -1,13 +1,16 @@
 """Train one architecture by hand: `python -m child_trainer ARCHITECTURE.json`, the debugger of every bad child."""
 
 import json
+import os
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from child_trainer.architecture import Architecture
 from child_trainer.checkpoint import Checkpoint, CheckpointError, Identity, identity
 from child_trainer.checkpoint_file import CheckpointFile
 from child_trainer.command_line import chosen_budget, chosen_language, make_parser, read_architecture
@@ -15,7 +18,6 @@ from child_trainer.drawing import draw
 from child_trainer.outcome import Cause, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.summaries import TASKS
-from child_trainer.tasks.task import OnEpoch
 from child_trainer.train import train
 
 
@@ -23,8 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train one child as the command line says.
 
     Returns:
-        The exit status: 0, 1 if the child failed, 2 on bad input, 128 and the signal's number if one stopped it.
+        The exit status: 0, 1 if the child failed or nobody reads what is said any more, 2 on bad input, 128 and the
+        signal's number if one stopped it.
     """
+    try:
+        return _main(arguments)
+    except BrokenPipeError:
+        # What is still in the buffer would be tried once more at the end of the process, with a complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         architecture = read_architecture(options.architecture)
@@ -47,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error))
     if not options.json:
         print(draw(architecture), end="\n\n", flush=True)
-    on_epoch = None if options.json else _announce(budget.epochs)
+    announcer = _Announcer(budget.epochs)
     with _stopped_by_signals(checkpoints is not None) as signals:
         outcome = train(
             architecture,
@@ -55,14 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             budget,
             seed=options.seed,
             device=device,
-            on_epoch=on_epoch,
+            on_epoch=None if options.json else announcer,
             checkpoints=checkpoints,
-            preempted=lambda: bool(signals),
+            preempted=lambda: bool(signals or announcer.unheard),
         )
+    if announcer.unheard:
+        raise announcer.unheard
+    return _tell(options, architecture, outcome, signals)
+
+
+def _tell(options: Namespace, architecture: Architecture, outcome: Outcome, signals: Sequence[int]) -> int:
+    """Say what came of it, and give the exit status."""
     if outcome.failure and outcome.failure.cause is Cause.INVALID:
         return _refuse(outcome.failure.message)
     if options.json:
-        print(json.dumps({"architecture": architecture.id} | outcome.to_json()))
+        print(json.dumps({"architecture": architecture.id} | outcome.to_json()), flush=True)
     else:
         _report(outcome)
     if signals and outcome.failure and outcome.failure.cause is Cause.PREEMPTED:
@@ -123,8 +142,22 @@ def _device(wish: str, task: str) -> str:
     return "cpu"
 
 
-def _announce(epochs: int) -> OnEpoch:
-    return lambda epoch, metric: print(f"epoch {epoch}/{epochs}  validation metric {metric:.4f}", flush=True)
+class _Announcer:
+    """Prints a line an epoch.
+
+    Attributes:
+        unheard: the error of the one that nobody read. It is kept, as it is no fault of the child's.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self.unheard: BrokenPipeError | None = None
+
+    def __call__(self, epoch: int, metric: float) -> None:
+        try:
+            print(f"epoch {epoch}/{self._epochs}  validation metric {metric:.4f}", flush=True)
+        except BrokenPipeError as error:
+            self.unheard = error
 
 
 def _report(outcome: Outcome) -> None:
@@ -134,7 +167,7 @@ def _report(outcome: Outcome) -> None:
     size = "" if outcome.parameters is None else f", {outcome.parameters:,} parameters"
     work = "" if outcome.flops is None else f", {outcome.flops / 1e6:,.1f} MFLOPs a forward pass"
     best = f"best {outcome.measure} {outcome.metric:.4f}"
-    print(f"\n{best} after {len(outcome.curve)} epochs in {outcome.seconds:.1f} s{size}{work}")
+    print(f"\n{best} after {len(outcome.curve)} epochs in {outcome.seconds:.1f} s{size}{work}", flush=True)
 
 
 def _refuse(message: str) -> int:

@@ -1,6 +1,7 @@
 """The command line: `nascluster COMMAND ...`; `USAGE` lists the commands."""
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -29,6 +30,9 @@ from cluster.status import Status, read_status
 from cluster.summary import best_json, best_lines, training_command
 
 INTERRUPTED = 130
+
+NO_READER = 1
+"""Nobody reads what is said any more."""
 
 Where = Annotated[
     Literal["as-before", "local", "ray"],
@@ -64,6 +68,12 @@ def main() -> None:
     status = run(sys.argv[1:])
     if status == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C has nothing left to interrupt
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer would be tried once more at the end of the process, with a complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = status or NO_READER
     sys.exit(status)
 
 
@@ -82,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"nascluster: {str(interrupt) or 'interrupted before anything was written'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        return 1
+        return NO_READER
 
 
 def _launch(arguments: list[str]) -> int:

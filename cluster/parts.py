@@ -13,6 +13,7 @@ from cluster.history import History
 from cluster.records import ReplicaLedger
 from cluster.replica import Replica, client
 from cluster.seeding import derive
+from cluster.texts import first_line
 from controller.reward import REWARDS
 from controller.searcher import ParameterGroup, Searcher
 from controller.searchers.evolution import Evolution
@@ -63,8 +64,15 @@ def make_layout(config: RunConfig, run: str, groups: tuple[ParameterGroup, ...])
 
 
 def check_layout(config: RunConfig, run: str) -> None:
-    """Raise `ValueError` if the searcher's parameters cannot be laid out on so many shards, or not under this name."""
-    groups = make_parameters(config, make_searcher(config))
+    """Raise `ValueError` if the searcher's parameters cannot be laid out on so many shards, or not under this name.
+
+    So it does if they are more than this machine's memory can hold.
+    """
+    try:
+        groups = make_parameters(config, make_searcher(config))
+    except (RuntimeError, TypeError, MemoryError) as error:  # PyTorch has several words for a size that is too large
+        reason = first_line(str(error)) or type(error).__name__
+        raise ValueError(f"the parameters of the searcher cannot be made: use a smaller one ({reason})") from error
     if groups:
         make_layout(config, run, groups)
 

@@ -6,7 +6,7 @@ half. What is reported is the test accuracy after 200 epochs on all training ima
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,14 @@ from child_trainer.nasbench201 import (
     cell_of,
     num_parameters,
 )
-from child_trainer.tasks.table import Answer, Table, read_rows
+from child_trainer.tasks.table import Answer, Row, Table, read_rows
 from child_trainer.tasks.task import TaskError
 
 RESULTS, TIMES, TIME_MODEL = "nasbench201.csv", "times_1000.csv", "train_time_model.json"
 """The accuracies of all cells; measured seconds of 1,000 of them; a model of those, for the others."""
+
+NUM_MEASURED = 1_000
+"""Cells in `TIMES`."""
 
 VALIDATION, TEST = "c10_valid_12", "c10_test_200_v11"
 """Columns, in percent. The second is of the trainings that the benchmark's published results are taken from."""
@@ -52,10 +55,8 @@ def load(data: Path | None) -> Table:
         raise TaskError(f"the task 'nasbench201' needs `--data`, a folder with {RESULTS}, {TIMES} and {TIME_MODEL}")
     measured, modelled = _measured(data / TIMES), _model(data / TIME_MODEL)
     answers: dict[str, Answer] = {}
-    path = data / RESULTS
-    for row in read_rows(path, ("arch", VALIDATION, TEST)):
-        name = row.text("arch")
-        cell = _cell(row.place, name)
+    for name, row in _cells(data / RESULTS, ("arch", VALIDATION, TEST), NUM_CELLS):
+        cell = cell_from_name(name)
         answers[name] = Answer(
             metric=row.number(VALIDATION, 100) / 100,
             seconds=measured[name] if name in measured else modelled(cell),
@@ -63,8 +64,6 @@ def load(data: Path | None) -> Table:
             test=row.number(TEST, 100) / 100,
             estimated=name not in measured,
         )
-    if len(answers) != NUM_CELLS:
-        raise TaskError(f"{path} must have each of the {NUM_CELLS:,} cells, got {len(answers):,}")
     return Table(name="nasbench201", answers=answers, key=key, test_of=TEST_OF)
 
 
@@ -91,16 +90,30 @@ def child_seconds(training: float, evaluation: float) -> float:
 
 def _measured(path: Path) -> dict[str, float]:
     return {
-        cell_name(_cell(row.place, row.text("arch"))): child_seconds(row.number(TRAINING), row.number(EVALUATION) / 12)
-        for row in read_rows(path, ("arch", TRAINING, EVALUATION))
+        name: child_seconds(row.number(TRAINING), row.number(EVALUATION) / 12)
+        for name, row in _cells(path, ("arch", TRAINING, EVALUATION), NUM_MEASURED)
     }
 
 
-def _cell(place: str, name: str) -> Cell:
-    try:
-        return cell_from_name(name)
-    except ValueError as error:
-        raise TaskError(f"{place}: {error}") from error
+def _cells(path: Path, columns: Sequence[str], count: int) -> Iterator[tuple[str, Row]]:
+    """The rows, each with its cell.
+
+    Raises:
+        TaskError: the file is damaged, or has not so many different cells.
+    """
+    known: set[str] = set()
+    for row in read_rows(path, columns):
+        name = row.text("arch")
+        try:
+            cell_from_name(name)
+        except ValueError as error:
+            raise TaskError(f"{row.place}: {error}") from error
+        if name in known:
+            raise TaskError(f"{row.place}: the cell {name} is there twice; the file must have each once")
+        known.add(name)
+        yield name, row
+    if len(known) != count:
+        raise TaskError(f"{path} must have {count:,} cells, got {len(known):,}")
 
 
 def _model(path: Path) -> Seconds:
@@ -110,7 +123,7 @@ def _model(path: Path) -> Seconds:
         training, evaluation = _additive(models[TRAINING]), _additive(models[LONG_EVALUATION])
     except OSError as error:
         raise TaskError(f"{path} cannot be read ({error.strerror}); it must be the model of seconds") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise TaskError(
             f"{path} is damaged ({error!r}); it must have the models {TRAINING} and {LONG_EVALUATION}, an intercept and"
             f" {len(EDGES)} lists of {len(CELL_OPERATIONS) - 1} numbers each"

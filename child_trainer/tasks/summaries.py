@@ -26,7 +26,7 @@ class Summary:
         usual: the budget of a child that is trained by hand, unless told otherwise.
         language: the model around a cell, likewise.
         trains: whether it builds and trains networks, for which a process needs PyTorch, memory and perhaps a GPU.
-        epochs: the only budget that it can answer for; `None`: any.
+        epochs: the only ones that it can answer for, all of the training data in each; `None`: any budget.
     """
 
     what: str
@@ -41,6 +41,11 @@ class Summary:
         """Raise `ValueError` if the task cannot answer for this budget."""
         if self.epochs not in (None, budget.epochs):
             raise ValueError(f"`epochs` must be {self.epochs}, which is all that this table has, got {budget.epochs}")
+        if self.epochs is not None and budget.train_fraction != 1:
+            raise ValueError(
+                "`train_fraction` must be 1, as this table has trainings on all of the training data only, got"
+                f" {budget.train_fraction}"
+            )
 
 
 TASKS: Mapping[str, Summary] = MappingProxyType(

@@ -137,7 +137,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """
     read = _json_rows if path.suffix == ".json" else _csv_rows
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        # Some programs write a mark before the first name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [Row(f"{path}, row {number}", values) for number, values in enumerate(read(file.read()), start=1)]
     except OSError as error:
         raise TaskError(
@@ -158,7 +159,10 @@ def _csv_rows(text: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _json_rows(text: str) -> Iterable[Mapping[str, Any]]:
-    rows = json.loads(text)
+    try:
+        rows = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it is no list of objects")
     return rows

@@ -1,6 +1,8 @@
 """`nascluster compare`: searchers side by side, many seeds each, as a table and a page."""
 
+import contextlib
 import os
+import sys
 import time
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -20,11 +22,15 @@ from cluster.command_line import UsageError, known, parse, parse_run, split
 from cluster.compare.page import page
 from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children, parse_limit
 from cluster.compare.results import Result, ResultError, Searches, searches
+from cluster.compare.side_by_side import Job, SearchFailed, run_jobs
 from cluster.compare.summary import Best, Summary, summarize
 from cluster.compare.table import markdown
 from cluster.node_data import local_data, located
 from cluster.preflight import check_data, versions
 from cluster.recipes import RECIPES
+
+FAILED = 1
+"""Exit status where a search came to an error, as of `nascluster launch`."""
 
 Searchers = Annotated[
     tyro.conf.Positional[tuple[str, ...]],
@@ -39,8 +45,8 @@ BudgetText = Annotated[
 ]
 Seeds = Annotated[int, tyro.conf.arg(help="Searches of each searcher, their seeds counted from --seed.")]
 Output = Annotated[
-    Path | None,
-    tyro.conf.arg(help="The folder that keeps all of it; unset: compare-RECIPE-BUDGET here."),
+    str | None,  # a path would take nothing for the current folder
+    tyro.conf.arg(metavar="PATH", help="The folder that keeps all of it; unset: compare-RECIPE-BUDGET here."),
 ]
 Processes = Annotated[int | None, tyro.conf.arg(help="Searches at one time; unset: one for each core.")]
 Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a browser.")]
@@ -86,7 +92,7 @@ class _Options(NamedTuple):
     searchers: tuple[str, ...]
     budget: str
     seeds: int
-    output: Path | None
+    output: str | None
     processes: int | None
     open_browser: bool
 
@@ -94,15 +100,29 @@ class _Options(NamedTuple):
 def _compare(options: _Options, flags: Sequence[str]) -> int:
     if not options.searchers:
         raise UsageError("name the searchers that are to be compared, such as `reinforce evolution`")
-    processes = _processes(options.processes)
+    processes, folder = _processes(options.processes), _folder(options)
     limit = parse_limit(options.budget)
     plan, table = planned(options.recipe, options.searchers, flags, options.seeds, limit)
-    folder = (options.output or Path(f"compare-{options.recipe}-{options.budget}")).expanduser().absolute()
     console = Console(stderr=True)
     if len(plan.entrants) > len(options.searchers):
         console.print("Random search joins them, as in every comparison", highlight=False)
-    _write(folder, carried_out(plan, folder, processes, console, table), options.open_browser)
+    try:
+        summary = carried_out(plan, folder, processes, console, table)
+    except SearchFailed as failed:
+        _tell(failed, folder)
+        return FAILED
+    _write(folder, summary, options.open_browser)
     return 0
+
+
+def _tell(failed: SearchFailed, folder: Path) -> None:
+    """One sentence; the whole error goes into the folder."""
+    error, where = folder / "error.txt", ""
+    with contextlib.suppress(OSError):  # the disk may be what is wrong
+        folder.mkdir(parents=True, exist_ok=True)
+        error.write_text(failed.details)
+        where = f", and the whole error is in {error}"
+    print(f"nascluster: {failed}; the searches that were finished are kept in {folder}{where}", file=sys.stderr)
 
 
 def planned(
@@ -166,14 +186,13 @@ def carried_out(plan: Plan, folder: Path, processes: int, console: Console, tabl
 
     Raises:
         ResultError: a result cannot be kept or read.
+        SearchFailed: a search did; what was finished is kept.
         KeyboardInterrupt: saying what is kept.
     """
-    from cluster.compare.side_by_side import Job, run_jobs
-
     code = [versions().code, versions().torch]
     kept = {entrant.label: searches(folder, entrant, plan.limit, code) for entrant in plan.entrants}
     jobs = [
-        Job(config=replace(entrant.config, seed=seed), limit=plan.limit, kept=kept[entrant.label])
+        Job(label=entrant.label, config=replace(entrant.config, seed=seed), limit=plan.limit, kept=kept[entrant.label])
         for seed in plan.seeds
         for entrant in plan.entrants
         if kept[entrant.label].read(seed) is None
@@ -213,6 +232,12 @@ def _read(where: Searches, seed: int) -> Result:
     if found is None:
         raise ResultError(f"{where.file(seed)} has gone while the comparison went on; the same command does it again")
     return found
+
+
+def _folder(options: _Options) -> Path:
+    if options.output is not None and not options.output.strip():
+        raise UsageError("`output` must be a folder, got nothing; without the option it is compare-RECIPE-BUDGET here")
+    return Path(options.output or f"compare-{options.recipe}-{options.budget}").expanduser().absolute()
 
 
 def _processes(wanted: int | None) -> int:

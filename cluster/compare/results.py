@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,35 @@ class Result:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Result":
-        """What `to_json` wrote."""
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError, OverflowError: this it did not write.
+        """
         columns = {name: tuple(value) for name, value in data.items() if name != "seed"}
-        return cls(seed=data["seed"], **columns)
+        result = cls(seed=data["seed"], **columns)
+        result._check()
+        return result
+
+    def _check(self) -> None:
+        fitting: dict[str, Callable[[Any], bool]] = {
+            "architectures": lambda value: isinstance(value, str),
+            "metrics": lambda value: value is None or _is_number(value),
+            "rewards": _is_number,
+            "seconds": lambda value: _is_number(value) and value >= 0,
+            "tests": lambda value: value is None or _is_number(value),
+        }
+        count = len(self.architectures)
+        for name, fits in fitting.items():
+            column = getattr(self, name)
+            if len(column) != count:
+                raise ValueError(f"`{name}` must have {count} entries, as `architectures` has, got {len(column)}")
+            if wrong := [value for value in column if not fits(value)]:
+                raise ValueError(f"`{name}` cannot have {wrong[0]!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def identity(entrant: Entrant, limit: Limit, code: Iterable[str]) -> str:
@@ -112,11 +139,13 @@ class Searches:
         file = self.file(seed)
         try:
             result = Result.from_json(json.loads(file.read_text()))
+            if result.seed != seed:
+                raise ValueError(f"`seed` must be {seed}, got {result.seed!r}")
         except FileNotFoundError:
             return None
         except OSError as error:
             raise ResultError(f"{file} cannot be read: {error.strerror}") from error
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
             raise ResultError(f"{file} is damaged ({error!r}); remove it to have the search done again") from error
         return result
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +14,22 @@ from multiprocessing.synchronize import Event
 from cluster.compare.plan import Limit
 from cluster.compare.results import ResultError, Searches
 from cluster.config import RunConfig
+from cluster.texts import last_line
+
+
+class SearchFailed(Exception):
+    """A search came to an error, as one that diverges does; the message is one sentence.
+
+    Attributes:
+        details: the whole error, for those who look for its cause.
+    """
+
+    def __init__(self, message: str, details: str) -> None:
+        super().__init__(message, details)  # both, so that it comes whole out of another process
+        self.details = details
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,11 +37,13 @@ class Job:
     """One search that is to be done.
 
     Attributes:
+        label: of its searcher, as the user named it.
         config: its seed included.
         limit: its budget.
         kept: where its result goes.
     """
 
+    label: str
     config: RunConfig
     limit: Limit
     kept: Searches
@@ -35,10 +54,17 @@ def run_job(job: Job, asked: Callable[[], bool]) -> None:
 
     Raises:
         ResultError: the result cannot be kept.
+        SearchFailed: there is none.
     """
     from cluster.compare.search import search
 
-    found = search(job.config, job.limit, asked)
+    try:
+        found = search(job.config, job.limit, asked)
+    except Exception as error:
+        reason = last_line(str(error)) or type(error).__name__
+        raise SearchFailed(
+            f"the search of {job.label!r} with seed {job.config.seed} failed ({reason})", traceback.format_exc()
+        ) from error
     if found is not None:
         job.kept.write(found)
 
@@ -50,6 +76,7 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> Generator[None, None, None]
 
     Raises:
         ResultError: a result cannot be kept, or a process was killed.
+        SearchFailed: a search did; the others under way are ended.
     """
     if processes == 1:
         for job in jobs:

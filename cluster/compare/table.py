@@ -1,6 +1,7 @@
 """The standings as a table: of texts, and of those in Markdown."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from child_trainer.outcome import Measure
@@ -8,6 +9,12 @@ from cluster.compare.plan import BASELINE
 from cluster.compare.summary import Figure, Standing, Summary
 from cluster.progress import metric_name
 from controller.comparison import LEVEL, Interval
+
+FEW = 20
+"""Seeds, of fewer of which intervals of this kind are so narrow that a reader must be told."""
+
+COVERAGE = {2: 0.50, 3: 0.75, 5: 0.84, 10: 0.90}
+"""Share of the intervals of so many normal values that hold the true mean (docs/compare.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ def table(summary: Summary) -> Table:
 
 def _row(summary: Summary, standing: Standing) -> list[str]:
     measure = summary.measure
-    row = [standing.label, f"{standing.children:,.1f}".removesuffix(".0")]
+    row = [standing.label, _children(standing)]
     last = standing.metric
     for figure in (standing.metric, standing.test):
         if figure is not None:
@@ -61,7 +68,30 @@ def notes(summary: Summary) -> list[str]:
         found.append("The test figure is that of the child with the best metric; no searcher is told of it.")
     found += summary.about_seconds
     found.append(f"Ahead of {BASELINE}: the difference to random search with the same seed, positive where better.")
-    return found
+    if len(summary.plan.seeds) < FEW:
+        shares = ", ".join(f"{share:.0%} of those of {seeds}" for seeds, share in COVERAGE.items())
+        found.append(
+            f"Of fewer than {FEW} seeds the intervals are too narrow: the mean of normal values is in {shares}."
+        )
+    return [*found, *_hardly_evolved(summary)]
+
+
+def _hardly_evolved(summary: Summary) -> Iterator[str]:
+    """Evolution whose population is most of what it can look at is little else than random search."""
+    for entrant, standing in zip(summary.plan.entrants, summary.standings, strict=True):
+        options = entrant.config.evolution
+        if entrant.config.searcher != "evolution" or options.population <= standing.children / 2:
+            continue
+        note = (
+            f"{standing.label}: the first {options.population:,} children of a search, its population, are random, and"
+            f" a search had {_children(standing)}"
+        )
+        smaller = max(2, round(standing.children / 10))
+        if smaller < options.population:
+            # Of a tournament of one nothing is chosen.
+            drawn = max(2, math.ceil(smaller * options.tournament / options.population))
+            note += f"; with population={smaller},tournament={drawn} it would begin to choose sooner"
+        yield note + "."
 
 
 def _best(summary: Summary, best: float, what: str) -> str:
@@ -102,6 +132,10 @@ def value(number: float, measure: Measure, *, signed: bool = False) -> str:
 def _bounds(found: Interval, measure: Measure, *, signed: bool = False) -> str:
     mean, low, high = (value(v, measure, signed=signed) for v in (found.mean, found.low, found.high))
     return f"{mean} [{low}, {high}]"
+
+
+def _children(standing: Standing) -> str:
+    return f"{standing.children:,.1f}".removesuffix(".0")
 
 
 def _figure(figure: Figure, measure: Measure) -> str:

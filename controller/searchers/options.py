@@ -40,6 +40,10 @@ class ReinforceOptions:
             raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")
 
 
+MOST_DRAWN = 100_000
+"""A larger tournament is a slip of the hand: each child would take longer to choose than to train."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvolutionOptions:
     """AmoebaNet's evolution (spec §4.2)."""
@@ -47,7 +51,7 @@ class EvolutionOptions:
     population: int = 100
     """Architectures that are alive at one time; the first so many are random (P)."""
     tournament: int = 25
-    """Of those, how many are drawn, with replacement, for the best of them to become a parent (S)."""
+    """How many of those are drawn, with replacement, for the best of them to become a parent (S)."""
     unchanged: float = 0.05
     """Probability that a child is its parent once more."""
     dies: Literal["oldest", "worst"] = "oldest"
@@ -57,6 +61,8 @@ class EvolutionOptions:
         for name in ("population", "tournament"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        if self.tournament > MOST_DRAWN:
+            raise ValueError(f"`tournament` must be at most {MOST_DRAWN:,}, got {self.tournament}")
         if not 0 <= self.unchanged <= 1:
             raise ValueError(f"`unchanged` must be from 0 to 1, got {self.unchanged}")
 

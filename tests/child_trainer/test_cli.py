@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -77,6 +78,7 @@ def test_a_child_that_fails_exits_with_one_and_its_cause(small, capsys):
         ),
         (["--task", "cifar10"], "the task 'cifar10' needs `--data DIR`"),
         (["--task", "cifar10", "--data", "/none"], "`--data` /none is not a folder"),
+        (["--task", "nasbench201", "--train-fraction", "0.5"], "`train_fraction` must be 1, as this table has"),
         (["--colour"], "unrecognized arguments: --colour"),
     ],
 )
@@ -130,6 +132,28 @@ def test_a_cell_cannot_be_trained_on_images(tmp_path, capsys):
     path = tmp_path / "cell.json"
     path.write_text(json.dumps(Architecture("recurrent", (node("a", "tanh", "h"),), ("a",)).to_json()))
     assert "an image task needs a feedforward architecture, got a recurrent one" in refused(capsys, str(path))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("options", "lines"), [([], 0), ([], 8), (["--json"], 0)])
+def test_a_reader_that_goes_away_ends_the_training_without_a_word(small, tmp_path, options, lines, unbuffered):
+    state = tmp_path / "state"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "child_trainer", small, "--device", "cpu", "--train-fraction", "0.3", *options]
+        + ["--epochs", "2" if options else "1000", "--checkpoint", str(state)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    for _ in range(lines):
+        process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+    process.stderr.close()
+    assert state.exists() == bool(options or lines)  # what was trained is there to go on from
 
 
 def test_the_command_as_a_user_types_it(small):

@@ -90,9 +90,10 @@ def test_an_architecture_that_is_not_in_the_table_is_invalid() -> None:
 )
 def test_csv_and_json_make_the_same_table(name: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    path.write_text(text)
-    rows = read_rows(path, ("architecture", "accuracy"))
-    assert [(row.text("architecture"), row.number("accuracy")) for row in rows] == [(KNOWN.id, 0.5)]
+    for mark in ("", "\ufeff"):
+        path.write_text(mark + text)
+        rows = read_rows(path, ("architecture", "accuracy"))
+        assert [(row.text("architecture"), row.number("accuracy")) for row in rows] == [(KNOWN.id, 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,7 @@ def test_csv_and_json_make_the_same_table(name: str, text: str, tmp_path: Path) 
         ("t.json", '{"x": 0.5}', "it is no list of objects"),
         ("t.json", "[3]", "it is no list of objects"),
         ("t.json", '[{"architecture": "x"}]', "row 1 has no `accuracy`"),
+        pytest.param("t.json", "[" * 100_000, r"is damaged \(it is nested too deeply\)", id="nested"),
     ],
 )
 def test_a_damaged_file_is_named(name: str, text: str, message: str, tmp_path: Path) -> None:
@@ -227,17 +229,32 @@ def test_a_missing_file_is_named(name: str, folder: Path, tmp_path: Path) -> Non
         check_task("nasbench201", copied(folder, tmp_path, without=name))
 
 
+@pytest.mark.parametrize("stem", ["nasbench201", "times_1000"])
+def test_a_file_with_fewer_cells_or_one_of_them_twice_is_named(stem: str, folder: Path, tmp_path: Path) -> None:
+    text = (folder / f"{stem}.csv").read_text()
+    count = len(text.splitlines()) - 1
+    few = "".join(text.splitlines(keepends=True)[:-1])
+    message = rf"{stem}\.csv must have {count:,} cells, got {count - 1:,}"
+    with pytest.raises(TaskError, match=message):
+        check_task("nasbench201", copied(folder, tmp_path, **{stem: few}))
+    line = text.splitlines()[400]
+    for twice in (few + line, text + line):
+        with pytest.raises(TaskError, match=rf"{stem}\.csv, row \d+: the cell .* is there twice"):
+            check_task("nasbench201", copied(folder, tmp_path, **{stem: twice}))
+
+
 @pytest.mark.parametrize(
     ("stem", "text", "message"),
     [
         ("nasbench201", "index,arch\n0,x\n", "row 1 has no `c10_valid_12`"),
-        ("nasbench201", f"{HEAD}{BEST},1,50,50\n", "each of the 15,625 cells, got 1"),
+        ("nasbench201", f"{HEAD}{BEST},1,50,50\n", r"nasbench201\.csv must have 15,625 cells, got 1"),
         ("nasbench201", f"{HEAD}{BEST},1,500,50\n", "must be a number from 0 to 100"),
         ("nasbench201", f"{HEAD}best,1,50,50\n", "row 1: a cell is written as"),
         ("times_1000", "arch\n", "has no rows"),
         ("train_time_model", "{}", "is damaged"),
         ("train_time_model", '{"models": {"c10_train_s_12": {"intercept": 1, "coef": []}}}', "is damaged"),
         ("train_time_model", "[", "is damaged"),
+        pytest.param("train_time_model", "[" * 100_000, "is damaged", id="nested"),
     ],
 )
 def test_a_damaged_benchmark_is_named(stem: str, text: str, message: str, folder: Path, tmp_path: Path) -> None:

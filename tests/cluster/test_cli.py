@@ -1,6 +1,7 @@
 """What a user types, and what comes back."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -355,3 +356,14 @@ def test_the_public_api_is_all_there() -> None:
     assert sorted(api.__all__) == sorted(name for name in vars(api) if not name.startswith("_"))
     outcome = api.train(architecture(), api.load_task("synthetic"), api.Budget(epochs=1), seed=1)
     assert outcome.failure is None
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_ends_the_command_without_a_word(unbuffered: str) -> None:
+    command = [sys.executable, "-m", "cluster", "recipes"]
+    read, write = os.pipe()
+    os.close(read)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=environment, check=False)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, b"")

@@ -88,6 +88,8 @@ def test_networks_of_another_size_are_refused_before_anything_starts(config: Run
         replace(config, space="convolutional")
     with pytest.raises(ValueError, match="`epochs` must be 12, which is all that this table has, got 50"):
         replace(config, budget=replace(config.budget, epochs=50))
+    with pytest.raises(ValueError, match="`train_fraction` must be 1, as this table has trainings on all"):
+        replace(config, budget=replace(config.budget, train_fraction=0.5))
 
 
 def test_only_what_takes_no_time_and_can_come_to_no_harm_is_instant() -> None:

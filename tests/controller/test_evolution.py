@@ -28,7 +28,9 @@ class TestEvolution(SearcherContract):
 
 class TestTournament(SearcherContract):
     def make(self) -> Searcher:
-        return Evolution(ConvolutionalSpace(initial_depth=2), EvolutionOptions(population=2, dies="worst"))
+        return Evolution(
+            ConvolutionalSpace(initial_depth=2), EvolutionOptions(population=2, tournament=2, dies="worst")
+        )
 
 
 def fitness(tokens: Tokens) -> float:
@@ -111,7 +113,7 @@ def test_one_child_at_a_time_is_the_papers_loop(size: int, tournament: int, unch
 
 def test_each_lives_as_long_as_the_population_is_large() -> None:
     """Spec T4.1: alive from its own end until P others have ended."""
-    options = EvolutionOptions(population=7)
+    options = EvolutionOptions(population=7, tournament=7)
     history = Search(Evolution(SPACE, options)).run(30).history
     lives = Counter(child.id for count in range(1, 31) for child in Population(options).after(history[:count]))
     assert [lives[child.id] for child in history] == [7] * 24 + [6, 5, 4, 3, 2, 1]
@@ -160,7 +162,7 @@ def test_whoever_looks_later_sees_the_same_alive() -> None:
 
 def test_the_first_ones_are_random_also_when_many_are_under_way() -> None:
     """Ten are to be random, of which six are under way: of eight more, four are, and then there is nobody alive yet."""
-    search = Search(Evolution(SPACE, EvolutionOptions(population=10, unchanged=1.0)))
+    search = Search(Evolution(SPACE, EvolutionOptions(population=10, tournament=10, unchanged=1.0)))
     pending = [ended(i, (0,) * 6, 0.0) for i in range(6)]
     assert len({p.tokens for p in search.step(8, pending)}) > 4
     search.end((1,) * 6)
@@ -171,7 +173,7 @@ def test_the_first_ones_are_random_also_when_many_are_under_way() -> None:
 
 def test_a_mutation_changes_one_token_and_a_share_of_children_none() -> None:
     """Spec T4.2."""
-    searcher = Evolution(SPACE, EvolutionOptions(population=1))
+    searcher = Evolution(SPACE, EvolutionOptions(population=1, tournament=1))
     search = Search(searcher)
     search.end((0, 1, 2, 3, 4, 0))
     changes = Counter(
@@ -198,6 +200,7 @@ def test_a_larger_tournament_is_greedier_and_one_of_one_makes_no_progress() -> N
     [
         ({"population": 0}, "`population` must be at least 1, got 0"),
         ({"tournament": 0}, "`tournament` must be at least 1, got 0"),
+        ({"tournament": 100_001}, "`tournament` must be at most 100,000, got 100001"),
         ({"unchanged": 1.1}, "`unchanged` must be from 0 to 1, got 1.1"),
     ],
 )

@@ -1,6 +1,7 @@
 """`nascluster compare` as a user meets it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def test_a_comparison_is_a_table_and_a_page(
     assert "# nasbench201, 900 s for each search, seeds 11 to 13" in text
     assert [line.split(" | ")[0] for line in text.splitlines()[4:7]] == [f"| {w}" for w in [*words, "random"]]
     assert f"the best of the table: {BEST:.2f} % validation accuracy, {BEST + 10:.2f} % test accuracy" in text
-    assert "seconds are measured for 1 of its 15,625 architectures and estimated for the others." in text
+    assert "seconds are measured for 1,000 of its 15,625 architectures and estimated for the others." in text
     assert (
         "<h1>reinforce:controller-learning-rate=0.05, evolution and random</h1>"
         in (kept / "comparison.html").read_text()
@@ -145,6 +146,27 @@ def test_processes_side_by_side_find_what_one_finds(
         assert [len(r.metrics) for r in two[name]] == [20, 20]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_search_that_fails_is_named_and_what_was_finished_is_kept(
+    processes: int, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    diverges = "reinforce:controller-learning-rate=1e30"
+    flags = ["--recipe", "synthetic", "--seeds", "2", "--budget", "50", "--output", "here"]
+    kept = folder / "here"
+    assert cli.run(["compare", "random", *flags, "--processes", "1"]) == 0
+    capfd.readouterr()
+    assert cli.run(["compare", "random", diverges, *flags, "--processes", str(processes)]) == 1
+    said = capfd.readouterr().err
+    # Of two processes either seed may come first.
+    assert re.fullmatch(
+        rf"nascluster: the search of '{diverges}' with seed [01] failed \('\w+' must be finite .*\);"
+        rf" the searches that were finished are kept in {kept}, and the whole error is in {kept}/error.txt\n",
+        said,
+    )
+    assert "in check_push" in (kept / "error.txt").read_text()
+    assert {name: len(several) for name, several in results(kept).items()} == {"random": 2}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -165,6 +187,12 @@ def test_processes_side_by_side_find_what_one_finds(
         (["reinforce", *SHORT, "--data", "/nowhere"], "/nowhere"),
         (["reinforce:shards=99999", *SHORT], "'reinforce:shards=99999'"),
         (["reinforce:gpus-per-child=1", *SHORT], "GPU"),
+        (["reinforce", *SHORT, "--output", ""], "`output` must be a folder, got nothing"),
+        (["reinforce", *SHORT, "--output="], "`output` must be a folder, got nothing"),
+        (
+            ["reinforce:controller-units=100000000", *SHORT],
+            "'reinforce:controller-units=100000000': the parameters of the searcher cannot be made: use a smaller one",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_done(

@@ -63,7 +63,7 @@ def test_a_searcher_has_options_of_its_own_and_all_else_in_common() -> None:
         (["reinforce:children"], "must be SEARCHER or SEARCHER:OPTION=VALUE,OPTION=VALUE, got 'children' in it"),
         (["reinforce:"], "must be SEARCHER or SEARCHER:OPTION=VALUE"),
         (["reinforce:children="], "must be SEARCHER or SEARCHER:OPTION=VALUE"),
-        (["random:population=3"], "sets what is another searcher's (`evolution`)"),
+        (["random:population=300"], "sets what is another searcher's (`evolution`)"),
         (["reinforce:epochs=3"], "sets what is for all searchers alike (`budget`)"),
         (["reinforce:seed=3"], "sets what is for all searchers alike (`seed`)"),
         (["reinforce:searcher=random"], "sets what is for all searchers alike (`searcher`)"),

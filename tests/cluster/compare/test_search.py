@@ -1,5 +1,7 @@
 """One search of a comparison is the run that `--local` would have made of it."""
 
+import json
+import math
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -90,10 +92,40 @@ def test_a_result_is_kept_as_it_was(tmp_path: Path) -> None:
     result = made_result(3, [0.5, None], [1.5, 2.0], [0.25, None])
     kept.write(result)
     assert kept.read(3) == result
-    for text in ("", "{}", "[]", '{"seed": 3}', '{"seed": 3, "metrics": 4}'):
+    for text in ("", "{}", "[]", '{"seed": 3}', '{"seed": 3, "metrics": 4}', "[" * 100_000):
         kept.file(3).write_text(text)
         with pytest.raises(ResultError, match=r"seed-3\.json is damaged .*remove it to have the search done again"):
             kept.read(3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": ["x", 0.5]},
+        {"metrics": [True, 0.5]},
+        {"metrics": [math.nan, 0.5]},
+        {"metrics": [10**400, 0.5]},
+        {"metrics": [0.5]},
+        {"metrics": []},
+        {"tests": [0.5]},
+        {"tests": []},
+        {"tests": [[], 0.5]},
+        {"rewards": [None, 0.5]},
+        {"seconds": [-1.0, 0.5]},
+        {"seconds": [math.inf, 0.5]},
+        {"architectures": []},
+        {"architectures": [1, 2]},
+        {"seed": 4},
+        {"seed": "3"},
+        {"more": [1, 2]},
+    ],
+)
+def test_a_result_with_what_no_search_has_is_damaged(changes: dict[str, Any], tmp_path: Path) -> None:
+    kept = Searches(tmp_path)
+    data = made_result(3, [0.5, None], [1.5, 2.0], [0.25, None]).to_json()
+    kept.file(3).write_text(json.dumps(data | changes))
+    with pytest.raises(ResultError, match=r"seed-3\.json is damaged .*remove it to have the search done again"):
+        kept.read(3)
 
 
 def test_what_may_change_what_is_found_has_another_place(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What is said of results, against what is worked out by hand."""
 
+import random
 import statistics
 from dataclasses import replace
 
@@ -8,10 +9,10 @@ import pytest
 from cluster.compare.page import page
 from cluster.compare.plan import Limit, Plan, make_plan
 from cluster.compare.results import ResultError
-from cluster.compare.summary import Best, summarize
-from cluster.compare.table import markdown, table
+from cluster.compare.summary import DRAWS_SEED, Best, summarize
+from cluster.compare.table import COVERAGE, markdown, table
 from cluster.recipes import RECIPES
-from controller.comparison import Interval
+from controller.comparison import Interval, interval, resamples
 from tests.cluster.compare.tables import made_result
 from tests.cluster.report.well_formed import read_page
 
@@ -81,6 +82,49 @@ def test_a_search_without_a_metric_has_no_place_in_it() -> None:
         results = {**RESULTS, "random": [RESULTS["random"][0], empty]}
         with pytest.raises(ResultError, match="random with seed 1 has no child with a metric within its budget"):
             summarize(plan(Limit(children=2)), results, None)
+
+
+@pytest.mark.parametrize("seeds", [2, 19, 20])
+def test_of_few_seeds_it_says_that_the_intervals_are_too_narrow(seeds: int) -> None:
+    compared = make_plan("synthetic", RECIPES["synthetic"](), ["random"], seeds, Limit(children=1))
+    results = {"random": [made_result(seed, [seed / seeds]) for seed in range(seeds)]}
+    summary = summarize(compared, results, None)
+    said = "Of fewer than 20 seeds the intervals are too narrow: the mean of normal values is in 50% of those of 2, "
+    for text in (markdown(summary), page(summary, now=0.0)):
+        assert (said in text) == (seeds < 20)
+
+
+@pytest.mark.parametrize(("seeds", "share"), COVERAGE.items())
+def test_the_intervals_of_few_seeds_are_as_much_too_narrow_as_it_says(seeds: int, share: float) -> None:
+    rng, draws = random.Random(5), resamples(seeds, DRAWS_SEED)
+    intervals = [interval([rng.gauss(0, 1) for _ in range(seeds)], draws) for _ in range(1000)]
+    assert sum(found.low <= 0 <= found.high for found in intervals) / 1000 == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("searcher", "said"),
+    [
+        (
+            "evolution",
+            "evolution: the first 100 children of a search, its population, are random, and a search had 41; with"
+            " population=4,tournament=2 it would begin to choose sooner.",
+        ),
+        ("evolution:population=20,tournament=5", ""),
+        (
+            "evolution:population=21,tournament=14",
+            "evolution:population=21,tournament=14: the first 21 children of a search, its population, are random, and"
+            " a search had 41; with population=4,tournament=3 it would begin to choose sooner.",
+        ),
+        ("reinforce", ""),
+    ],
+)
+def test_evolution_that_hardly_begins_is_told(searcher: str, said: str) -> None:
+    compared = make_plan("synthetic", RECIPES["synthetic"](), [searcher], 2, Limit(children=42))
+    few = {label: [made_result(seed, [0.5] * (40 + 2 * seed)) for seed in (0, 1)] for label in (searcher, "random")}
+    summary = summarize(compared, few, None)
+    for text in (markdown(summary), page(summary, now=0.0)):
+        assert ("its population" in text) == bool(said)
+        assert said in text
 
 
 def test_the_table_tells_accuracies_in_percent() -> None:
