@@ -143,6 +143,6 @@ def test_what_part_of_the_seconds_is_measured_is_counted(data: Path) -> None:
     table = load_table("nasbench201", data=data)
     measured = sum(not answer.estimated for answer in table.answers.values())
     assert told_measured(measured, len(table.answers)) == (
-        "The table's seconds are measured for 1 of its 15,625 architectures and estimated for the others."
+        "The table's seconds are measured for 1,000 of its 15,625 architectures and estimated for the others."
     )
     assert told_measured(3, 3) == ""

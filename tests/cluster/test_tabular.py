@@ -134,5 +134,5 @@ def test_a_history_that_grows_is_the_whole_one(tmp_path: Path) -> None:
         outcome = Outcome(curve=(0.5,), seconds=1.0, parameters=None, flops=None, seed=child)
         book.finish(child, outcome, reward)
         assert list(history()) == list(book.history())
-    assert [child.id for child in history()] == [3, 5, 4]
-    assert [child.id for child in book.history(5)] == [4]
+    assert [(child.id, child.reward) for child in history()] == [(3, 0.5), (1, None), (5, 0.0), (2, None), (4, 0.25)]
+    assert [child.id for child in book.history(5)] == [2, 4]
