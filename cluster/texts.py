@@ -27,4 +27,5 @@ def noun(number: float, what: str) -> str:
 
 def counted(number: float, what: str) -> str:
     """So many of them: 1 worker, 2 workers, 0.5 GPUs."""
-    return f"{int(number) if number == int(number) else number:,} {noun(number, what)}"
+    amount = f"{int(number):,}" if number == int(number) else f"{number:g}"
+    return f"{amount} {noun(number, what)}"

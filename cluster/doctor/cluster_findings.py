@@ -82,13 +82,7 @@ def needs(wanted: Mapping[str, float], *, zeros: bool = False) -> str:
     parts = []
     for kind, amount in sorted(wanted.items(), key=lambda item: (item[0] == "memory", item[0] == "CPU", item[0])):
         if amount or zeros:
-            parts.append(
-                f"{size(amount)} memory"
-                if kind == "memory"
-                else counted(amount, UNITS[kind])
-                if kind in UNITS
-                else f"{amount:g} {kind}"
-            )
+            parts.append(_resource(kind, amount))
     return " and ".join(parts) or "nothing but a node"
 
 
@@ -121,6 +115,12 @@ def node_findings(
         right = f"versions, code, {'data, ' if data else ''}shared memory and disk are right"
         found.append(Finding("OK", f"{counted(len(nodes), 'node')} asked: {right}"))
     return found
+
+
+def _resource(kind: str, amount: float) -> str:
+    if kind == "memory":
+        return f"{size(amount)} memory"
+    return counted(amount, UNITS[kind]) if kind in UNITS else f"{amount:g} {kind}"
 
 
 def size(number: float) -> str:

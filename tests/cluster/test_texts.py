@@ -42,6 +42,7 @@ def test_a_first_line_that_only_announces_brings_the_next(text: str, said: str) 
         (4.0, "core", "4 cores"),
         (1.0, "GPU", "1 GPU"),
         (0.5, "GPU", "0.5 GPUs"),
+        (0.1 + 0.2, "GPU", "0.3 GPUs"),
     ],
 )
 def test_a_noun_agrees_with_its_number(number: float, what: str, said: str) -> None:
