@@ -31,6 +31,7 @@ from cluster.placement import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight,
 from cluster.plan import Plan, Seat, plan
 from cluster.preflight import check_data, check_without_data, versions
 from cluster.run_folder import RunFolder, Stopped
+from cluster.texts import counted
 from controller.searcher import ParameterGroup
 from ps.store import Layout
 
@@ -72,7 +73,7 @@ class Cluster:
 
     def __str__(self) -> str:
         cores, gpus = (sum(getattr(node, kind) for node in self.nodes) for kind in ("cores", "gpus"))
-        return f"{len(self.nodes)} node(s), {cores:g} cores, {gpus:g} GPUs"
+        return f"{counted(len(self.nodes), 'node')}, {counted(cores, 'core')}, {counted(gpus, 'GPU')}"
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from cluster.remote.working_copy import driving
 from cluster.run_folder import READER_S, WRITERS_S, RunFolder, RunFolderError, Stopped
 from cluster.status import Status, read_status
 from cluster.summary import summary
-from cluster.texts import last_line
+from cluster.texts import counted, last_line
 
 if TYPE_CHECKING:
     from cluster.metrics.exporter import Exporter
@@ -249,7 +249,8 @@ def _run_on_ray(
             check_nodes(found.nodes, config, say)
         begin()
         session().write(folder)
-        say(f"{found}, {config.topology.shards} shards, {config.topology.replicas} replicas")
+        topology = config.topology
+        say(f"{found}, {counted(topology.shards, 'shard')}, {counted(topology.replicas, 'replica')}")
         run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say, observe)
 
 
