@@ -1,0 +1,127 @@
+"""Six recorded searches, and what of a ledger must come out the same after a change that is to change nothing.
+
+`python -m tests.golden_searches.searches NAME ...` records them anew (all of them without a name), next to this file.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+SEARCHES: Mapping[str, Sequence[str]] = {
+    "digits": ["digits", "--max-children", "12", "--epochs", "3", "--seed", "3"],
+    "fashion-mnist": [
+        *("fashion-mnist", "--data", "{data}/fashion-mnist", "--max-children", "4", "--epochs", "1"),
+        *("--train-fraction", "0.01", "--replicas", "1", "--children", "2", "--shards", "3", "--seed", "5"),
+    ],
+    "text-rnn": [
+        *("text-rnn", "--max-children", "4", "--epochs", "1", "--train-fraction", "0.1", "--replicas", "1"),
+        *("--children", "2", "--seed", "2"),
+    ],
+    "synthetic-stream": [
+        *("synthetic", "--batching", "stream", "--max-children", "60", "--replicas", "2", "--children", "3"),
+        *("--accumulate", "2", "--entropy-bonus", "0.01", "--importance-clip", "2", "--seed", "1"),
+    ],
+    "nasbench201-evolution": [
+        *("nasbench201", "--data", "{data}/nasbench201", "--searcher", "evolution", "--population", "10"),
+        *("--tournament", "3", "--max-children", "80", "--seed", "4"),
+    ],
+    "nasbench201-local-search": [
+        *("nasbench201", "--data", "{data}/nasbench201", "--searcher", "local-search", "--max-children", "80"),
+        *("--seed", "6"),
+    ],
+}
+"""The command line of each, after `nascluster launch`; `{data}` is the folder with the real data."""
+
+SAME_EVERYWHERE = {
+    "OMP_NUM_THREADS": "1",
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_CBWR": "COMPATIBLE",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
+"""Environment in which PyTorch computes alike on every x86-64 processor: no vectors that only some have."""
+
+
+def run(name: str, storage: Path, data: Path | None) -> Path:
+    """Carry out one of the searches in a process of its own; its folder."""
+    words = [word.replace("{data}", str(data)) for word in SEARCHES[name]]
+    return _nascluster("launch", *words, "--local", "--name", name, storage=storage) / name
+
+
+def resume(name: str, storage: Path) -> Path:
+    """Go on with one of the searches; its folder."""
+    return _nascluster("resume", name, storage=storage) / name
+
+
+def _nascluster(*words: str, storage: Path) -> Path:
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster", *words, "--storage-path", str(storage)],
+        env=os.environ | SAME_EVERYWHERE,
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return storage
+
+
+def record(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Everything in a run's ledger but times, as JSON gives it back."""
+    with closing(sqlite3.connect(f"file:{folder}/ledger.sqlite?mode=ro", uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        children = [_child(row) for row in db.execute(CHILDREN)]
+        attempts = [dict(row) for row in db.execute(ATTEMPTS)]
+        batches = [_batch(row) for row in db.execute(BATCHES)]
+    return {"children": children, "attempts": attempts, "batches": batches}
+
+
+CHILDREN = """
+SELECT id, replica, batch, tokens, architecture, architecture_id, log_prob, seed, state, completion, reward, metric,
+    parameters, flops, cause, batch_size, versions, json_extract(outcome, '$.curve') AS curve
+FROM children ORDER BY id
+"""
+
+ATTEMPTS = "SELECT child, number, slot, batch_size, verdict, cause FROM attempts ORDER BY child, number"
+
+BATCHES = "SELECT replica, number, versions, pushed, staleness, figures FROM batches ORDER BY replica, number"
+
+
+def _child(row: sqlite3.Row) -> dict[str, Any]:
+    child = dict(row) | {name: json.loads(row[name] or "null") for name in ("tokens", "versions", "curve")}
+    graph = json.dumps(json.loads(row["architecture"]), sort_keys=True)
+    return child | {"architecture": hashlib.sha256(graph.encode()).hexdigest()[:16]}
+
+
+def _batch(row: sqlite3.Row) -> dict[str, Any]:
+    return dict(row) | {name: json.loads(row[name] or "null") for name in ("versions", "staleness", "figures")}
+
+
+def recorded(name: str) -> dict[str, list[dict[str, Any]]]:
+    """What was recorded of a search."""
+    return json.loads((HERE / f"{name}.json").read_text())
+
+
+def main(names: Sequence[str]) -> None:
+    """Record these searches."""
+    data = Path(os.environ["NASCLUSTER_DATA"])
+    for name in names or SEARCHES:
+        with tempfile.TemporaryDirectory() as storage:
+            found = record(run(name, Path(storage), data))
+        lines = [f'"{table}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]" for table, rows in found.items()]
+        (HERE / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        print(name, len(found["children"]), "children")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,61 @@
+"""Recorded searches come out the same, and what an earlier version has left is read, shown and gone on with."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cluster.cli import run as nascluster
+from cluster.command_line import parse_run
+from cluster.config import RunConfig
+from cluster.recipes import RECIPES
+from tests.golden_searches import searches
+from tests.golden_searches.searches import HERE, SEARCHES, record, recorded
+from tests.real_data import real
+
+VERSION_4 = HERE / "version-4"
+"""What the last version with graphs in the ledger's rows wrote: configurations, ledgers, and a run that was stopped."""
+
+
+def data_of(name: str) -> Path | None:
+    folder = next((word.partition("/")[2] for word in SEARCHES[name] if word.startswith("{data}")), None)
+    return real(folder).parent if folder else None
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_recorded_search_comes_out_the_same(name: str, tmp_path: Path) -> None:
+    found = record(searches.run(name, tmp_path, data_of(name)))
+    for table, rows in recorded(name).items():
+        assert found[table] == rows, table
+
+
+def test_a_search_that_an_earlier_version_began_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
+    shutil.copytree(VERSION_4 / "digits-stopped", tmp_path / "digits")
+    begun = record(tmp_path / "digits")["children"]
+    ended = [child for child in begun if child["completion"]]
+    assert 0 < len(ended) < 12
+    folder = searches.resume("digits", tmp_path)
+    assert record(folder) == recorded("digits")
+
+
+@pytest.mark.parametrize("path", sorted(VERSION_4.glob("*/config.json")), ids=lambda path: path.parent.name)
+def test_a_configuration_of_an_earlier_version_is_what_its_command_line_means_now(path: Path) -> None:
+    name = path.parent.name.removesuffix("-stopped")
+    recipe, *words = [word.replace("{data}", "/data") for word in SEARCHES[name]]
+    words += ["--local", "--name", name, "--storage-path", "/runs"]
+    restored, typed = RunConfig.from_json(json.loads(path.read_text())), parse_run(RECIPES[recipe](), words, recipe)
+    assert restored.to_json() == typed.to_json()
+
+
+@pytest.mark.parametrize("name", ["synthetic-stream", "text-rnn"])
+def test_a_run_of_an_earlier_version_is_shown(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(VERSION_4 / name, tmp_path / name)
+    best = max(recorded(name)["children"], key=lambda child: child["reward"])
+    for command in ("status", "best"):
+        assert nascluster([command, name, "--json", "--storage-path", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    assert f'"child_id": {best["id"]}' in shown.out
+    page = tmp_path / "page.html"
+    assert nascluster(["report", name, "--storage-path", str(tmp_path), "--output", str(page)]) == 0
+    assert best["architecture_id"] in page.read_text()
