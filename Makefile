@@ -55,7 +55,7 @@ test: check debian
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 chaos: install
-	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/test_autoscaled.py tests/cluster/test_multinode.py tests/deploy -s
+	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/runners/on_ray/test_autoscaled.py tests/cluster/runners/on_ray/test_multinode.py tests/deploy -s
 
 bench: install
 	@set -e; for script in benchmarks/*.py; do \

@@ -5,13 +5,15 @@ from child_trainer.drawing import draw
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.train import train
-from cluster.config import RunConfig
-from cluster.failures import FailedAttempt, read_failures
-from cluster.options import FailureOptions, TaskOptions, Topology
-from cluster.recipes import RECIPES
-from cluster.run import execute
-from cluster.run_folder import existing_run, run_folder
-from cluster.status import Best, Status, read_status
+from cluster.config.failure_options import FailureOptions
+from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
+from cluster.monitoring.failed_attempts import FailedAttempt, read_failures
+from cluster.monitoring.status import Best, Status, read_status
+from cluster.runners.driver import execute
+from cluster.storage.find_run import existing_run, run_folder
 from controller.searcher import Child, ParameterGroup, Proposal, Searcher, Update, View
 from controller.searchers.options import ReinforceOptions
 from controller.searchers.random import RandomSearch

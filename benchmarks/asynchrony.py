@@ -26,14 +26,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from child_trainer.tasks.table import Table
-from cluster.compare.command import best_of_table
+from cluster.compare.comparison import best_of_table
 from cluster.compare.search import MemoryLedger, make_trainer
 from cluster.compare.summary import DRAWS_SEED, Best
-from cluster.config import RunConfig
-from cluster.evaluator import Trains
-from cluster.options import Topology
-from cluster.recipes import RECIPES
-from cluster.records import Batching, Lesson
+from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
+from cluster.config.topology import Topology
+from cluster.search.evaluator import Trains
+from cluster.search.records import Batching, Lesson
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.search import simulated_on
@@ -124,7 +124,7 @@ class NotingLedger(MemoryLedger):
         self.lessons: list[Lesson] = []
 
     def learned(self, replica: int, number: int, lesson: Lesson) -> None:
-        """See `cluster.records.ReplicaLedger.learned`."""
+        """See `cluster.search.records.ReplicaLedger.learned`."""
         self.lessons.append(lesson)
         super().learned(replica, number, lesson)
 

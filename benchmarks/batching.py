@@ -25,10 +25,11 @@ from typing import Any
 from benchmarks.exactly_once import isolated
 from child_trainer.outcome import Budget, Outcome
 from child_trainer.tasks.synthetic import SyntheticTask
-from cluster.config import RunConfig
-from cluster.evaluator import Assignment
-from cluster.options import TaskOptions, Topology
-from cluster.records import Batching
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
+from cluster.search.evaluator import Assignment
+from cluster.search.records import Batching
 from cluster.simulation import search
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.crew import Diary, Stint
@@ -95,7 +96,7 @@ class Sleeps:
     seconds: Callable[[int], float]
 
     def train(self, assignment: Assignment, **_: object) -> Outcome:
-        """See `cluster.evaluator.Trains`."""
+        """See `cluster.search.evaluator.Trains`."""
         return trained(assignment.seed, self.seconds(assignment.seed))
 
 

@@ -96,7 +96,7 @@ def _both() -> list[Count]:
     """Start Ray, and call each actor from a driver of its own, as a driver counts the replies that it loses."""
     import ray
 
-    from cluster.own_ray import start_ray
+    from cluster.runners.on_ray.start_local_ray import start_ray
 
     address = start_ray(2, print)
     counts = []
@@ -156,7 +156,7 @@ def _ours() -> Count:
     import ray
     import torch
 
-    from cluster.actors import SURVIVES
+    from cluster.runners.on_ray.actors import SURVIVES
     from ps.client import GrpcStore
     from ps.server import ShardServer
     from ps.store import Group, Layout, Push

@@ -24,9 +24,10 @@ import torch
 from child_trainer.outcome import Budget
 from cluster.compare.plan import Limit
 from cluster.compare.search import search
-from cluster.config import RunConfig
-from cluster.options import TaskOptions, Topology
-from cluster.recipes import RECIPES
+from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
 from controller.comparison import EVERY, TOPS, Found, course, top_means
 from controller.searchers.options import ReinforceOptions
 

@@ -60,10 +60,10 @@ def serve_and_read(home: str, ended: Event, found: "multiprocessing.Queue[tuple[
     Gives back how often they were read, the seconds from the first time to the last, and the processor seconds of this
     process between: they hold those of the reader and the shards' answers, too.
     """
-    from cluster.metrics.exporter import exporting
-    from cluster.metrics.options import MetricsOptions
-    from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
-    from cluster.run_folder import RunFolder
+    from cluster.config.metrics_options import MetricsOptions
+    from cluster.monitoring.metrics.exporter import exporting
+    from cluster.runners.build import initial_values, make_layout, make_parameters, make_searcher
+    from cluster.storage.run_folder import RunFolder
     from ps.client import GrpcStore
     from ps.server import ShardServer
 

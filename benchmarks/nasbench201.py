@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.compare.command import carried_out, planned
+from cluster.compare.comparison import carried_out, planned
 from cluster.compare.plan import Limit
 from cluster.compare.table import markdown
 

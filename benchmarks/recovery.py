@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.exactly_once import isolated
-from cluster.links import process_number
-from cluster.run_folder import WRITERS
+from cluster.runners.on_ray.handles import process_number
+from cluster.storage.run_folder import WRITERS
 from tests.chaos.long_run import long_run
 from tests.chaos.machines import Machines, first_value, start_command, until
 
@@ -158,11 +158,11 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
     """A host of the paper's 20 shards is killed; until a pull has the next incarnation of all."""
     import ray
 
-    from cluster.actors import LedgerHost, ShardHost
-    from cluster.credentials import RunToken
-    from cluster.links import LEDGER, open_store
-    from cluster.parts import initial_values, make_layout, make_parameters, make_searcher
-    from cluster.recipes import zoph2017_cifar10
+    from cluster.config.recipes import zoph2017_cifar10
+    from cluster.runners.build import initial_values, make_layout, make_parameters, make_searcher
+    from cluster.runners.on_ray.actors import LedgerHost, ShardHost
+    from cluster.runners.on_ray.credentials import RunToken
+    from cluster.runners.on_ray.handles import LEDGER, open_store
 
     config = zoph2017_cifar10()
     groups = make_parameters(config, make_searcher(config))

@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.config import RunConfig
-from cluster.ledger import Ledger
-from cluster.remote.objects import segments
-from cluster.remote.segments import export
-from cluster.remote.storage import open_storage
-from cluster.remote.working_copy import driving
-from cluster.run_folder import RunFolder, resumable_run, run_folder
-from cluster.status import read_status, reading
+from cluster.config.run_config import RunConfig
+from cluster.monitoring.status import read_status
+from cluster.storage.find_run import resumable_run, run_folder
+from cluster.storage.ledger.ledger import Ledger
+from cluster.storage.ledger.reader import reading
+from cluster.storage.object_store.ledger_segments import export
+from cluster.storage.object_store.object_names import segments
+from cluster.storage.object_store.store import open_storage
+from cluster.storage.object_store.working_copy import driving
+from cluster.storage.run_folder import RunFolder
 from controller.decisions import uniform
 from controller.spaces.convolutional import ConvolutionalSpace
 

@@ -22,10 +22,11 @@ from statistics import fmean, median
 
 from benchmarks.batching import BATCHINGS, Shape, Sleeps, rehearsed
 from child_trainer.outcome import Budget
-from cluster.config import RunConfig
-from cluster.options import TaskOptions, Topology
-from cluster.recipes import RECIPES, rehearsal
-from cluster.records import Batching
+from cluster.config.recipes import RECIPES, rehearsal
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
+from cluster.search.records import Batching
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.results import HOUR_S, Staleness, figures, staleness_of
 from cluster.simulation.search import Course, simulated, workers_of

@@ -1,5 +1,5 @@
 """`python -m cluster`: the command line, also where the console script is not on the path."""
 
-from cluster.cli import main
+from cluster.cli.main import main
 
 main()

@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from cluster.compare.plan import Plan
 from cluster.compare.summary import Figure, Standing, Summary
 from cluster.compare.table import notes, percent, scaled, table
-from cluster.config import RunConfig
-from cluster.progress import metric_name
-from cluster.recipes import differences
-from cluster.report.charts import Line, line_chart
-from cluster.report.document import document
-from cluster.report.markup import Markup, joined, tag
-from cluster.report.scale import axis, time_unit
-from cluster.texts import counted
+from cluster.config.recipes import differences
+from cluster.config.run_config import RunConfig
+from cluster.formatting import counted, metric_name
+from cluster.report.html.axis import axis, time_unit
+from cluster.report.html.charts import Line, line_chart
+from cluster.report.html.document import document
+from cluster.report.html.markup import Markup, joined, tag
 
 STYLES = 6
 """Lines that look different, of which the next style is that of what they are held against."""

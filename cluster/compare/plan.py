@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cluster.command_line import UsageError, known, parse_run
-from cluster.config import MOST_CHILDREN, RunConfig
-from cluster.options import UNITS_S, parse_seconds
-from cluster.recipes import changed
-from cluster.texts import counted
+from cluster.config.durations import UNITS_S, parse_seconds
+from cluster.config.flags import UsageError, known, parse_run
+from cluster.config.recipes import changed
+from cluster.config.run_config import MOST_CHILDREN, RunConfig
+from cluster.formatting import counted
 
 SEARCHERS = {"reinforce": "reinforce", "random": None, "evolution": "evolution", "local-search": "local_search"}
 """By name, the field of `RunConfig` that has the options of the searcher alone."""

@@ -11,13 +11,14 @@ from child_trainer.tasks.table import Table
 from child_trainer.tasks.task import Task
 from cluster.compare.plan import Limit
 from cluster.compare.results import Result
-from cluster.config import RunConfig
-from cluster.evaluator import Assignment, InProcessEvaluator, Trains
-from cluster.ledger import Clock, Ledger
-from cluster.local import check_locally, take_turns, within_time
-from cluster.parts import local_store
-from cluster.schema import IN_MEMORY
-from cluster.training import Trainer
+from cluster.config.run_config import RunConfig
+from cluster.runners.build import local_store
+from cluster.runners.in_process_evaluator import InProcessEvaluator
+from cluster.runners.local import check_locally, take_turns, within_time
+from cluster.runners.trainer import Trainer
+from cluster.search.evaluator import Assignment, Trains
+from cluster.storage.ledger.ledger import Clock, Ledger
+from cluster.storage.ledger.schema import IN_MEMORY
 from controller.searcher import Child
 
 
@@ -31,7 +32,7 @@ class Meter:
     def train(
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
     ) -> Outcome:
-        """See `cluster.evaluator.Trains`."""
+        """See `cluster.search.evaluator.Trains`."""
         outcome = self._trainer.train(assignment, batch_size=batch_size, preempted=preempted)
         self.seconds += outcome.seconds
         return outcome
@@ -49,7 +50,7 @@ class MemoryLedger(Ledger):
         self.ended: list[Child] = []
 
     def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
-        """See `cluster.records.ReplicaLedger.finish`."""
+        """See `cluster.search.records.ReplicaLedger.finish`."""
         self.ended.append(super().finish(child_id, outcome, reward))
         return self.ended[-1]
 

@@ -13,8 +13,8 @@ from multiprocessing.synchronize import Event
 
 from cluster.compare.plan import Limit
 from cluster.compare.results import ResultError, Searches
-from cluster.config import RunConfig
-from cluster.texts import last_line
+from cluster.config.run_config import RunConfig
+from cluster.formatting import last_line
 
 
 class SearchFailed(Exception):

@@ -8,7 +8,7 @@ from itertools import accumulate
 from child_trainer.outcome import Measure
 from cluster.compare.plan import Plan
 from cluster.compare.results import Result, ResultError
-from cluster.table_facts import told_measured
+from cluster.monitoring.benchmark_results import told_measured
 from controller.comparison import Interval, band, held, interval, leaders, resamples
 
 POINTS = 100

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from child_trainer.outcome import Measure
 from cluster.compare.plan import BASELINE
 from cluster.compare.summary import Figure, Standing, Summary
-from cluster.progress import metric_name
+from cluster.formatting import metric_name
 from controller.comparison import LEVEL, Interval
 
 FEW = 20

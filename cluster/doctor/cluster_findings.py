@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from cluster.doctor.facts import ClusterFacts, Demand
 from cluster.doctor.finding import Finding
-from cluster.placement import Node
-from cluster.preflight import GONE, LEAVING, NodeReport, Versions, complaints
-from cluster.texts import counted
+from cluster.formatting import counted
+from cluster.placement.capacity import Node
+from cluster.placement.cluster_state import ClusterFacts, Demand
+from cluster.placement.node_check import GONE, LEAVING, NodeReport, complaints
+from cluster.placement.versions import Versions
 
 SHOWN = 20
 """Nodes that are listed; the others are counted."""

@@ -9,26 +9,21 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from cluster.config import RunConfig
-from cluster.doctor.cluster_findings import (
-    MIN_DISK,
-    MIN_SHM,
-    cluster_findings,
-    demand_findings,
-    node_findings,
-    size,
-)
-from cluster.doctor.credentials import credentials
-from cluster.doctor.facts import ClusterFacts
+from cluster.config.locations import is_url
+from cluster.config.run_config import RunConfig
+from cluster.doctor.cluster_findings import MIN_DISK, MIN_SHM, cluster_findings, demand_findings, node_findings, size
+from cluster.doctor.credential_findings import credentials
 from cluster.doctor.finding import Finding, Section
-from cluster.doctor.knock import ClusterError, Refusal, check_address, knock
-from cluster.doctor.run_facts import RunFacts, Session, read_run
+from cluster.doctor.run_facts import RunFacts, read_run
 from cluster.doctor.run_findings import actor_findings, run_findings
-from cluster.doctor.visit import visit
-from cluster.node_data import at_url
-from cluster.preflight import check_data, versions
-from cluster.remote.storage import is_url
-from cluster.run_folder import RunFolder
+from cluster.placement.cluster_state import ClusterFacts
+from cluster.placement.node_check import check_data
+from cluster.placement.versions import versions
+from cluster.runners.on_ray.probe_head import ClusterError, Refusal, check_address, knock
+from cluster.runners.on_ray.probe_nodes import visit
+from cluster.storage.dataset_cache import at_url
+from cluster.storage.run_folder import RunFolder
+from cluster.storage.session import Session
 
 
 def examine(storage_path: str, folder: RunFolder | None) -> list[Section]:
@@ -111,7 +106,7 @@ def _named(address: str) -> tuple[str, str | None, Sequence[Finding]]:
 
 
 def _found(named: str | None) -> tuple[str, str | None, Sequence[Finding]]:
-    from cluster.joining import listening_here
+    from cluster.runners.on_ray.join_cluster import listening_here
 
     if here := listening_here():
         return f"Ray at {here}, which runs on this machine", here, []

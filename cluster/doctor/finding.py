@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from cluster.texts import counted
+from cluster.formatting import counted
 
 Level = Literal["OK", "WARN", "FAIL"]
 

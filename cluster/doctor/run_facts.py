@@ -1,15 +1,15 @@
 """What a run's folder knows of why it does, or does not, go on: read from any process, while it runs or after."""
 
-import json
 import sqlite3
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.config import RunConfig
-from cluster.corrupt_files import corrupt_files, corrupt_texts
-from cluster.run_folder import RunFolder
-from cluster.status import read_status, reading
+from cluster.config.run_config import RunConfig
+from cluster.monitoring.status import read_status
+from cluster.storage.corrupt_snapshots import corrupt_files, corrupt_texts
+from cluster.storage.ledger.reader import reading
+from cluster.storage.run_folder import RunFolder
 
 RECENT = 32
 """Children that ended last, by which it is judged whether the search only fails."""
@@ -23,26 +23,6 @@ class OpenAttempt:
     number: int
     worker: str
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Session:
-    """Where a run's Ray is, as its driver has noted it: host:port of the head, and the job's number there."""
-
-    address: str
-    job: str
-
-    def write(self, folder: RunFolder) -> None:
-        """Note it in the run's folder."""
-        folder.session.write_text(json.dumps({"address": self.address, "job": self.job}) + "\n")
-
-    @staticmethod
-    def read(folder: RunFolder) -> "Session | None":
-        """What was noted there; `None` for a run in one process, or one that another machine drives."""
-        try:
-            return Session(**json.loads(folder.session.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

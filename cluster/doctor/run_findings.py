@@ -5,12 +5,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from cluster.doctor.cluster_findings import waiting
-from cluster.doctor.facts import Actor, ClusterFacts, Demand
 from cluster.doctor.finding import Finding
 from cluster.doctor.run_facts import RunFacts
-from cluster.progress import duration
-from cluster.status import RECORD_GONE
-from cluster.texts import counted
+from cluster.formatting import counted, duration
+from cluster.monitoring.status import RECORD_GONE
+from cluster.placement.cluster_state import Actor, ClusterFacts, Demand
 
 SILENT_S = 30.0
 """Seconds without a sign of life after which a driver that lives is taken to hang; it gives one every second."""

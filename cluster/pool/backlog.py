@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from child_trainer.outcome import Cause, Outcome
-from cluster.evaluator import Assignment
-from cluster.pool.crew import Order, PoolLedger
-from cluster.pool.reactions import Past, Reactions, past_of
+from cluster.pool.failure_policy import Past, Reactions, past_of
+from cluster.pool.protocol import Order, PoolLedger
 from cluster.pool.supervision import Waiting
-from cluster.records import Attempt, Verdict
+from cluster.search.evaluator import Assignment
+from cluster.search.records import Attempt, Verdict
 
 
 @dataclass(slots=True)

@@ -9,9 +9,20 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 
 from child_trainer.outcome import Cause, Outcome
-from cluster.evaluator import Assignment
+from cluster.pool.background_tasks import AGAIN_S, Tasks, next_look
 from cluster.pool.backlog import Backlog
-from cluster.pool.crew import BrokenOff, Crew, Gone, Muster, NotBegun, NoWorkers, Order, PoolLedger, Report, settled_by
+from cluster.pool.protocol import (
+    BrokenOff,
+    Crew,
+    Gone,
+    Muster,
+    NotBegun,
+    NoWorkers,
+    Order,
+    PoolLedger,
+    Report,
+    settled_by,
+)
 from cluster.pool.supervision import (
     Begin,
     Decision,
@@ -29,8 +40,8 @@ from cluster.pool.supervision import (
     wear,
     worn_by,
 )
-from cluster.pool.tasks import AGAIN_S, Tasks, next_look
-from cluster.records import Attempt, Verdict
+from cluster.search.evaluator import Assignment
+from cluster.search.records import Attempt, Verdict
 
 
 class Pool:

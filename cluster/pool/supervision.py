@@ -9,16 +9,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from dataclasses import dataclass, field
 
 from child_trainer.outcome import Cause, Outcome
-from cluster.pool.reactions import Reactions
-from cluster.records import Attempt
-from cluster.texts import counted
+from cluster.formatting import counted
+from cluster.pool.failure_policy import Reactions
+from cluster.search.records import Attempt
 
 MOST_ENDED = 16
 """Processes of one worker that are remembered as ended: far more than can be heard at a time."""
 
 SUSPECT_S = 10.0
 """A worker that broke off its call and has given no sign of life for so long is taken for dead."""
-
 
 NOBODY_S = 30.0
 """Children that wait while no worker is up are spoken of after so long; a worker's start takes seconds."""

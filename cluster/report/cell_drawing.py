@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from child_trainer.architecture import INPUTS, Architecture
 from child_trainer.drawing import node_label
-from cluster.report.markup import Markup, pixels, tag
-from cluster.texts import counted
+from cluster.formatting import counted
+from cluster.report.html.markup import Markup, pixels, tag
 
 CHARACTER, LINE, PAD = 6.4, 15.0, 8.0
 """Width of a character, height of a line, and the room around them in a box."""

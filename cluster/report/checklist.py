@@ -9,7 +9,7 @@ from typing import Literal
 
 from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.tables import TABLES
-from cluster.progress import duration
+from cluster.formatting import duration
 from cluster.report.facts import Facts
 
 Answer = Literal["yes", "partly", "open"]

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from child_trainer.architecture import Architecture
 from child_trainer.drawing import Row, layer_rows
+from cluster.formatting import counted
 from cluster.report.cell_drawing import cell_svg
-from cluster.report.markup import Markup, pixels, tag
-from cluster.texts import counted
+from cluster.report.html.markup import Markup, pixels, tag
 
 BOX_HEIGHT, GAP = 24.0, 14.0
 STEP = BOX_HEIGHT + GAP

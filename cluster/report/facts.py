@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.config import RunConfig
+from cluster.config.run_config import RunConfig
+from cluster.monitoring.benchmark_results import TableFacts
+from cluster.monitoring.status import Best, Status
 from cluster.report.preferences import Preference
-from cluster.status import Best, Status
-from cluster.table_facts import TableFacts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 
-from cluster.progress import duration, failures, metric_name, number
+from cluster.formatting import counted, duration, metric_name, noun, number
+from cluster.monitoring.live_view import failures
+from cluster.monitoring.status import FIRST
 from cluster.report.facts import Facts
-from cluster.report.markup import Markup, joined, tag
-from cluster.status import FIRST
-from cluster.texts import counted, noun
+from cluster.report.html.markup import Markup, joined, tag
 
 
 def headline(facts: Facts) -> Markup:

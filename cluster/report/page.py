@@ -1,9 +1,9 @@
 """The report of a run as one HTML page."""
 
-from cluster.report.document import document
 from cluster.report.facts import Facts
 from cluster.report.headline import headline
-from cluster.report.markup import tag
+from cluster.report.html.document import document
+from cluster.report.html.markup import tag
 from cluster.report.progress_section import progress_section
 from cluster.report.run_sections import (
     checklist_section,

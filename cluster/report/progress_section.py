@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from cluster.progress import metric_name
-from cluster.report.charts import Line, area_chart, line_chart, nothing
-from cluster.report.document import section
+from cluster.formatting import metric_name
 from cluster.report.facts import Facts, Place, Progress
-from cluster.report.markup import Markup, tag
-from cluster.report.scale import axis, time_unit
+from cluster.report.html.axis import axis, time_unit
+from cluster.report.html.charts import Line, area_chart, line_chart, nothing
+from cluster.report.html.document import section
+from cluster.report.html.markup import Markup, tag
 
 CHILDREN, GPUS = "Against children", "Against GPU-hours"
 

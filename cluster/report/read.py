@@ -5,15 +5,17 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cluster.config import RunConfig
-from cluster.failures import FAILED
-from cluster.report.children_read import COSTS, gather, read_cloud, read_progress
+from cluster.config.run_config import RunConfig
+from cluster.formatting import last_line
+from cluster.monitoring.benchmark_results import table_facts
+from cluster.monitoring.failed_attempts import FAILED
+from cluster.monitoring.status import BEST_COLUMNS, FIRST, Best, Status, read_status
 from cluster.report.facts import Facts, Learned, Progress, Troubles, Work
 from cluster.report.preferences import Preference, Sample, num_windows, preferences
-from cluster.run_folder import RunFolder, RunFolderError
-from cluster.status import BEST_COLUMNS, FIRST, Best, Status, read_status, reading
-from cluster.table_facts import table_facts
-from cluster.texts import last_line
+from cluster.report.read_children import COSTS, gather, read_cloud, read_progress
+from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.reader import reading
+from cluster.storage.run_folder import RunFolder
 
 SHOWN = 5
 """Architectures and errors that are shown."""

@@ -3,17 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cluster.failures import FATES
-from cluster.preflight import NAMES
-from cluster.progress import duration
-from cluster.recipes import differences
-from cluster.report.charts import Line, area_chart, bars, line_chart, nothing
+from cluster.config.recipes import differences
+from cluster.formatting import counted, duration
+from cluster.monitoring.failed_attempts import FATES
+from cluster.placement.versions import NAMES
 from cluster.report.checklist import checklist
-from cluster.report.document import section
 from cluster.report.facts import Facts, Learned
-from cluster.report.markup import Markup, joined, prose, tag
-from cluster.report.scale import axis, time_unit, wait_unit
-from cluster.texts import counted
+from cluster.report.html.axis import axis, time_unit, wait_unit
+from cluster.report.html.charts import Line, area_chart, bars, line_chart, nothing
+from cluster.report.html.document import section
+from cluster.report.html.markup import Markup, joined, prose, tag
 
 VERDICTS = {
     "outcome": "gave the outcome, good or bad",
@@ -22,7 +21,7 @@ VERDICTS = {
     "lost": "the run ended around it",
     "void": "never began",
 }
-"""What attempts came to, as `cluster.records.Verdict` has it."""
+"""What attempts came to, as `cluster.search.records.Verdict` has it."""
 
 ANSWERS = {"yes": "✓ yes", "partly": "◐ partly", "open": "○ open"}
 

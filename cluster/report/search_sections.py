@@ -3,18 +3,17 @@
 import json
 from collections.abc import Sequence
 
-from cluster.progress import duration, metric_name, number
-from cluster.report.charts import Dot, band_style, bands, cells, cloud_chart, dots, legend, strips
-from cluster.report.document import section
+from cluster.formatting import counted, duration, metric_name, number
+from cluster.monitoring.benchmark_results import told_seconds, told_test
+from cluster.monitoring.status import Best
+from cluster.monitoring.summary import name_of, training_command
 from cluster.report.drawing import architecture_svg
 from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Facts
-from cluster.report.markup import Markup, tag
+from cluster.report.html.axis import axis, short
+from cluster.report.html.charts import Dot, band_style, bands, cells, cloud_chart, dots, legend, strips
+from cluster.report.html.document import section
+from cluster.report.html.markup import Markup, tag
 from cluster.report.preferences import Preference
-from cluster.report.scale import axis, short
-from cluster.status import Best
-from cluster.summary import name_of, training_command
-from cluster.table_facts import told_seconds, told_test
-from cluster.texts import counted
 
 MOST_PLACES = 40
 """Decisions of one kind that are drawn."""

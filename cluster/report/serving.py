@@ -7,7 +7,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
-from cluster.command_line import UsageError
+from cluster.config.flags import UsageError
 
 LOOPBACK = "127.0.0.1"
 MOST_PORT = 65535

@@ -6,12 +6,11 @@ from typing import Any
 
 from rich.table import Table
 
-from cluster.config import RunConfig
-from cluster.pool.reactions import MOST_PREEMPTIONS
-from cluster.progress import duration
+from cluster.config.run_config import RunConfig
+from cluster.formatting import counted, duration
+from cluster.pool.failure_policy import MOST_PREEMPTIONS
 from cluster.simulation.results import HOUR_S, Estimate, Figures
 from cluster.simulation.search import workers_of
-from cluster.texts import counted
 
 LEAST_GAIN = 0.005
 """The part by which something must be better to be called a help: less is chance."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from child_trainer.outcome import Outcome
-from cluster.evaluator import Assignment
-from cluster.pool.crew import BrokenOff, Death, NotBegun, Order, Report
+from cluster.pool.background_tasks import WATCH_S
+from cluster.pool.protocol import BrokenOff, Death, NotBegun, Order, Report
 from cluster.pool.supervision import Nodes, Rules
-from cluster.pool.tasks import WATCH_S
+from cluster.search.evaluator import Assignment
 from cluster.simulation.conditions import RESTART_S, Conditions
 
 MOST_LOOKED_AT = 1000
@@ -101,7 +101,7 @@ class _Worker:
 
 
 class SimulatedCrew:
-    """The workers; see `cluster.pool.crew.Crew`. To be made on the loop whose time they live by.
+    """The workers; see `cluster.pool.protocol.Crew`. To be made on the loop whose time they live by.
 
     Args:
         workers: how many.

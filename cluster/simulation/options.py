@@ -6,14 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from cluster.options import parse_seconds
-from cluster.simulation.conditions import (
-    DEFAULT_REPLACE_S,
-    PUSH_S,
-    REPLICA_RECOVERY_S,
-    SHARD_RECOVERY_S,
-    Conditions,
-)
+from cluster.config.durations import parse_seconds
+from cluster.simulation.conditions import DEFAULT_REPLACE_S, PUSH_S, REPLICA_RECOVERY_S, SHARD_RECOVERY_S, Conditions
 from cluster.simulation.words import child_seconds_of, rate_of
 
 

@@ -11,8 +11,8 @@ from statistics import fmean
 from typing import Any, Literal, TypeVar
 
 from child_trainer.outcome import Outcome
-from cluster.evaluator import Assignment, Evaluator
-from cluster.replica import Replica, replica_loop
+from cluster.search.evaluator import Assignment, Evaluator
+from cluster.search.replica import Replica, replica_loop
 from cluster.simulation.shards import SimulatedShards, Turn
 from ps.store import Ack
 
@@ -48,7 +48,7 @@ class Log:
 
 
 class PooledEvaluator:
-    """A replica's view of the pool; see `cluster.evaluator.Evaluator`.
+    """A replica's view of the pool; see `cluster.search.evaluator.Evaluator`.
 
     Args:
         evaluate: the pool's.
@@ -227,7 +227,7 @@ class ReplicaLife:
         self._paused = True
 
     def _call(self, request: Callable[[], T]) -> Generator[None, None, T]:
-        """See `cluster.replica.Calls`: there, through the shards' line, and back."""
+        """See `cluster.search.replica.Calls`: there, through the shards' line, and back."""
         shards, delay_s = self._parts.shards, self._parts.delay_s
         yield from self._waiting("shards", delay_s)
         yield from self._in_line(shards.answer())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.config import RunConfig
+from cluster.config.run_config import RunConfig
 from cluster.simulation.replicas import Wait
 from cluster.simulation.search import Course, workers_of
 

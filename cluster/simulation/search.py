@@ -10,23 +10,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from child_trainer.outcome import Outcome
-from cluster.config import RunConfig
-from cluster.evaluator import Assignment, Evaluator, Trains
-from cluster.ledger import Ledger
-from cluster.local import one_thread
-from cluster.parts import local_store, make_parameters, make_replica, make_searcher
+from cluster.config.run_config import RunConfig
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import Terms
-from cluster.records import Attempt, Verdict
-from cluster.replica import Replica
-from cluster.schema import IN_MEMORY
-from cluster.seeding import derive
+from cluster.runners.build import local_store, make_parameters, make_replica, make_searcher
+from cluster.runners.local import one_thread
+from cluster.search.evaluator import Assignment, Evaluator, Trains
+from cluster.search.records import Attempt, Verdict
+from cluster.search.replica import Replica
+from cluster.search.seeding import derive
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.crew import Diary, SimulatedCrew, TimedTraining
 from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
 from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.stand_in import StandIn, trained
+from cluster.storage.ledger.ledger import Ledger
+from cluster.storage.ledger.schema import IN_MEMORY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class Course:
 
 
 class NearbyLedger:
-    """The ledger as the pool reaches it; see `cluster.pool.crew.PoolLedger`.
+    """The ledger as the pool reaches it; see `cluster.pool.protocol.PoolLedger`.
 
     Args:
         ledger: itself.

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from cluster.command_line import UsageError
-from cluster.config import RunConfig
+from cluster.config.flags import UsageError
+from cluster.config.run_config import RunConfig
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.search import workers_of
 

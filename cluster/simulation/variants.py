@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.config import RunConfig
-from cluster.options import MOST_PARTS
+from cluster.config.run_config import RunConfig
+from cluster.config.topology import MOST_PARTS
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.search import workers_of
 

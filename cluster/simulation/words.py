@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from cluster.options import UNITS_S
+from cluster.config.durations import UNITS_S
 
 Shape = Literal["constant", "exponential", "lognormal"]
 

@@ -6,11 +6,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.config import RunConfig
-from cluster.parts import make_layout, make_parameters, make_searcher
-from cluster.records import Attempt
-from cluster.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of
-from cluster.run_folder import RunFolder
+from cluster.config.run_config import RunConfig
+from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.search.records import Attempt
+from cluster.storage.ledger.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of
+from cluster.storage.run_folder import RunFolder
 from controller.searcher import Child
 from ps.messages import ShardState
 from ps.snapshot import SnapshotFile

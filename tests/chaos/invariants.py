@@ -15,11 +15,11 @@ import torch
 from child_trainer.architecture import Architecture
 from child_trainer.outcome import LAST_EPOCHS, Cause, Outcome
 from child_trainer.tasks.synthetic import score
-from cluster.parts import initial_values, make_parameters, make_reward, make_searcher
-from cluster.records import Verdict
-from cluster.replica import client
-from cluster.run_folder import RunFolder
-from cluster.seeding import child_seed
+from cluster.runners.build import initial_values, make_parameters, make_reward, make_searcher
+from cluster.search.records import Verdict
+from cluster.search.replica import client
+from cluster.search.seeding import child_seed
+from cluster.storage.run_folder import RunFolder
 from controller.searcher import View
 from controller.searchers.reinforce import BASELINE
 from tests.chaos.ended import Broken, EndedRun, Row, read_ended

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cluster.links import LEDGER, POOL, worker_name
-from cluster.replica import client
+from cluster.runners.on_ray.handles import LEDGER, POOL, worker_name
+from cluster.search.replica import client
 from tests.chaos.machines import PATIENCE_S, Machines, first_value, start_command, until
 
 WORKERS, REPLICAS, SHARDS, CHILDREN = 2, 3, 3, 4

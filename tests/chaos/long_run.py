@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.options import Topology
-from cluster.parts import make_layout, make_parameters, make_searcher
-from cluster.recipes import synthetic
-from cluster.replica import client
-from cluster.run import execute
-from cluster.run_folder import RunFolder
+from cluster.config.recipes import synthetic
+from cluster.config.topology import Topology
+from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.runners.driver import execute
+from cluster.search.replica import client
+from cluster.storage.run_folder import RunFolder
 from ps.snapshot import SnapshotFile
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.ledger import Ledger
-from cluster.records import Lesson
+from cluster.search.records import Lesson
+from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.errors import NotDurable

@@ -67,7 +67,7 @@ def open_pair(folder: Path) -> Iterator[Open]:
 
 SERVE = """
 import os, sys, time
-from cluster.credentials import shards_tls
+from cluster.runners.on_ray.credentials import shards_tls
 from ps.server import ShardServer
 from tests.contracts.parameter_store import sgd_layout
 host = sys.argv[1]
@@ -80,7 +80,7 @@ time.sleep(600)
 PULL = """
 import os, sys, time
 import torch
-from cluster.credentials import shards_tls
+from cluster.runners.on_ray.credentials import shards_tls
 from ps.client import GrpcStore
 from tests.contracts.parameter_store import sgd_layout
 store = GrpcStore(sgd_layout(shards=1), [sys.argv[1] + ":7000"], token="secret", tls=shards_tls(os.environ))
@@ -93,7 +93,7 @@ while True:
 
 KNOCK = """
 import os, sys
-from cluster.credentials import shards_tls
+from cluster.runners.on_ray.credentials import shards_tls
 from ps.client import GrpcStore
 from ps.errors import StoreError
 from tests.contracts.parameter_store import sgd_layout

@@ -13,11 +13,12 @@ import torch
 from rich.console import Console
 
 from child_trainer.outcome import Budget
-from cluster.config import RunConfig
-from cluster.options import TaskOptions, Topology
-from cluster.parts import make_layout, make_parameters, make_searcher
-from cluster.run import execute
-from cluster.run_folder import RunFolder
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
+from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.runners.driver import execute
+from cluster.storage.run_folder import RunFolder
 from controller.searchers.reinforce import BASELINE
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.snapshot import SnapshotFile

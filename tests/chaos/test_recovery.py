@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks.recovery import Row, table
-from cluster.run import execute
-from cluster.run_folder import RunFolder
+from cluster.runners.driver import execute
+from cluster.storage.run_folder import RunFolder
 from tests.chaos.long_run import long_run
 from tests.chaos.machines import first_value
 

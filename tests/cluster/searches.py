@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 import ray
 
 from child_trainer.outcome import Budget
-from cluster.actors import CheckpointHost, LedgerHost, PoolHost, Worker
-from cluster.config import RunConfig
-from cluster.links import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
-from cluster.options import TaskOptions
-from cluster.own_ray import start_ray
-from cluster.pool.reactions import Reactions
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.pool.failure_policy import Reactions
 from cluster.pool.supervision import Terms
-from cluster.records import Attempt
+from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, PoolHost, Worker
+from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
+from cluster.runners.on_ray.start_local_ray import start_ray
+from cluster.search.records import Attempt
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture
 

@@ -1,4 +1,4 @@
-"""The rules of `cluster.evaluator.Evaluator`. An implementation subclasses and supplies `evaluator`."""
+"""The rules of `cluster.search.evaluator.Evaluator`. An implementation subclasses and supplies `evaluator`."""
 
 import time
 from collections import Counter
@@ -7,7 +7,7 @@ import pytest
 
 from child_trainer.architecture import Architecture, node
 from child_trainer.outcome import Cause, Outcome
-from cluster.evaluator import Assignment, Evaluator
+from cluster.search.evaluator import Assignment, Evaluator
 
 PATIENCE_S = 60.0
 

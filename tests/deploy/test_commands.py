@@ -12,7 +12,7 @@ import pytest
 import tyro
 from ray.scripts.scripts import cli as ray_cli
 
-from cluster import cli
+from cluster.cli import main as cli
 from tests.deploy.files import DEPLOY, ROOT, code_lines, documents
 
 PAGES = [
@@ -75,7 +75,7 @@ def understand(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             real(target, **options)
         raise Understood
 
-    monkeypatch.setattr(cli.tyro, "cli", parse)
+    monkeypatch.setattr(tyro, "cli", parse)
     if "--help" in arguments:
         with pytest.raises(SystemExit) as stop:
             cli.run(arguments)

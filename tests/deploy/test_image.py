@@ -98,7 +98,7 @@ def test_the_package_works_where_only_its_requirements_are(wheel: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert "8 children finished" in done.stdout
     where = subprocess.run(
-        [python, "-c", "import cluster.cli, ps.store; print(cluster.cli.__file__)"],
+        [python, "-c", "import cluster.cli.main, ps.store; print(cluster.cli.main.__file__)"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert where.startswith(str(tmp_path / "venv"))

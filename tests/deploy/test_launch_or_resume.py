@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.run_folder import run_folder
-from cluster.status import Status, read_status
+from cluster.monitoring.status import Status, read_status
+from cluster.storage.find_run import run_folder
 from tests.deploy.files import DEPLOY, ROOT
 
 SCRIPT = DEPLOY / "kuberay/launch-or-resume.sh"

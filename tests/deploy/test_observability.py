@@ -18,8 +18,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from cluster.metrics.families import families
-from tests.cluster.metrics.histories import full_facts, shard_status
+from cluster.monitoring.metrics.families import families
+from tests.cluster.monitoring.metrics.histories import full_facts, shard_status
 from tests.deploy.files import DEPLOY, documents
 
 OBSERVABILITY = DEPLOY / "observability"

@@ -14,7 +14,7 @@ import pytest
 import ray
 from ray._private.state import state as ray_state
 
-from cluster.own_ray import start_ray
+from cluster.runners.on_ray.start_local_ray import start_ray
 from tests.deploy.files import DEPLOY
 
 pytestmark = pytest.mark.xdist_group("ray")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli import run as nascluster
-from cluster.command_line import parse_run
-from cluster.config import RunConfig
-from cluster.recipes import RECIPES
+from cluster.cli.main import run as nascluster
+from cluster.config.flags import parse_run
+from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
 from tests.golden_searches import searches
 from tests.golden_searches.searches import HERE, SEARCHES, record, recorded
 from tests.real_data import real

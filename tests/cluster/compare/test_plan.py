@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.compare.plan import Limit, make_entrant, make_plan, most_children, parse_limit
-from cluster.recipes import RECIPES
+from cluster.config.recipes import RECIPES
 
 BASE = replace(RECIPES["synthetic"](), local=True, seed=7)
 

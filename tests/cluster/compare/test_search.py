@@ -13,12 +13,12 @@ from child_trainer.tasks.tables import load_table
 from cluster.compare.plan import Limit, make_plan
 from cluster.compare.results import Result, ResultError, Searches, identity, searches
 from cluster.compare.search import search
-from cluster.config import RunConfig
-from cluster.options import FailureOptions
-from cluster.recipes import RECIPES
+from cluster.config.failure_options import FailureOptions
+from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
 from controller.searchers.options import EvolutionOptions
 from tests.cluster.compare.tables import made_result, made_up
-from tests.cluster.test_local import search as run_locally
+from tests.cluster.runners.test_local import search as run_locally
 
 
 @pytest.fixture(scope="module")

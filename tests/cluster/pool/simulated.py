@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.evaluator import Assignment
-from cluster.ledger import Ledger
-from cluster.pool.crew import BrokenOff, Death, Gone, NotBegun, Order, Report
+from cluster.pool.failure_policy import Reactions
 from cluster.pool.pool import Pool
-from cluster.pool.reactions import Reactions
+from cluster.pool.protocol import BrokenOff, Death, Gone, NotBegun, Order, Report
 from cluster.pool.supervision import Nodes, Rules, Terms
-from cluster.records import Attempt, Verdict
+from cluster.search.evaluator import Assignment
+from cluster.search.records import Attempt, Verdict
 from cluster.simulation.clock import VirtualLoop
+from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 
@@ -153,7 +153,7 @@ class World:
             ):
                 process.give_back.set()
 
-    # How the pool reaches it: `cluster.pool.crew.Crew`.
+    # How the pool reaches it: `cluster.pool.protocol.Crew`.
 
     async def report(self, slot: int) -> Report:
         self.reports.append(slot)

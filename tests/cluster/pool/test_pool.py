@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause, Failure
-from cluster.pool.crew import Muster, NoWorkers
-from cluster.pool.reactions import LOST_ALONE, MOST_LOST, Reactions, parse_reactions
+from cluster.pool.failure_policy import LOST_ALONE, MOST_LOST, Reactions, parse_reactions
+from cluster.pool.protocol import Muster, NoWorkers
 from cluster.pool.supervision import NOBODY_S, SUSPECT_S, Nodes, Rules
 from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
 

@@ -25,7 +25,7 @@ from cluster.pool.supervision import (
     watch,
     wear,
 )
-from cluster.records import Attempt
+from cluster.search.records import Attempt
 
 NOW = 1_000.0
 NODES = Nodes(alive=frozenset({"a", "b"}))

@@ -8,10 +8,11 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.config import RunConfig
-from cluster.options import TaskOptions, Topology
-from cluster.run_folder import RunFolder
-from cluster.schema import migrate
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
+from cluster.storage.ledger.schema import migrate
+from cluster.storage.run_folder import RunFolder
 from controller.decisions import uniform
 from controller.spaces.convolutional import ConvolutionalSpace
 

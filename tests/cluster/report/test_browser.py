@@ -13,12 +13,12 @@ import pytest
 
 from child_trainer.architecture import Architecture
 from child_trainer.nasbench201 import network
-from cluster.config import RunConfig
-from cluster.options import TaskOptions
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
 from cluster.report.page import page
 from cluster.report.read import read_facts
 from cluster.report.serving import PageServer
-from cluster.run_folder import RunFolder
+from cluster.storage.run_folder import RunFolder
 from tests.cluster.report.chromium import BINARY, Tab, chromium, open_tab
 from tests.cluster.report.ledgers import CONFIG, START, filled_run, ledger
 from tests.cluster.report.test_drawing import golden_cell

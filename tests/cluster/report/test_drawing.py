@@ -5,9 +5,9 @@ import re
 import pytest
 
 from child_trainer.architecture import Architecture, Node, node
+from cluster.formatting import counted
 from cluster.report.drawing import FIRST_LAYERS, LAST_LAYERS, MOST_LAYERS, architecture_svg
-from cluster.report.markup import tag
-from cluster.texts import counted
+from cluster.report.html.markup import tag
 from tests.cluster.report.well_formed import Read, read_page
 from tests.golden import GOLDEN_LAYERS, architecture, chained, densely_connected
 

@@ -15,15 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cluster.config import RunConfig
-from cluster.options import TaskOptions, Topology
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
 from cluster.report.checklist import checklist
-from cluster.report.markup import tag
+from cluster.report.html.markup import tag
 from cluster.report.page import page
 from cluster.report.read import read_facts
-from cluster.run import execute
-from cluster.run_folder import RunFolder, run_folder
-from cluster.schema import TABLES
+from cluster.runners.driver import execute
+from cluster.storage.find_run import run_folder
+from cluster.storage.ledger.schema import TABLES
+from cluster.storage.run_folder import RunFolder
 from controller.spaces.recurrent import RecurrentSpace
 from tests.cluster.report.ledgers import CONFIG, START, filled_run, ledger, new_run
 from tests.cluster.report.well_formed import Read, read_page

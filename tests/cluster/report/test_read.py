@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from child_trainer.outcome import Measure
-from cluster.report.children_read import MOST_DRAWN, read_cloud
 from cluster.report.facts import COLUMNS, ROWS, Child, Facts
 from cluster.report.read import SLICES, read_facts
-from cluster.run_folder import RunFolder, RunFolderError
+from cluster.report.read_children import MOST_DRAWN, read_cloud
+from cluster.storage.errors import RunFolderError
+from cluster.storage.run_folder import RunFolder
 from tests.cluster.report.ledgers import CONFIG, START, WORKERS, filled_run, ledger, new_run
 
 NOW = START + 10_000_000

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.options import TaskOptions
+from cluster.config.task_options import TaskOptions
 from cluster.report.page import page
 from cluster.report.progress_section import progress_section
 from cluster.report.read import read_facts
-from cluster.run_folder import RunFolder
+from cluster.storage.run_folder import RunFolder
 from tests.cluster.report.ledgers import CONFIG, START, filled_run, new_run
 from tests.cluster.report.well_formed import Read, read_page
 

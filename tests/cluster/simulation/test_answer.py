@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cluster.config import RunConfig
-from cluster.options import TaskOptions, Topology
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
 from cluster.simulation.answer import LARGE_PART, Answer, Tried, help_table, to_json, verdicts
 from cluster.simulation.results import Estimate, figures
 from tests.cluster.simulation.test_results import course

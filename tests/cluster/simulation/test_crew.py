@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from child_trainer.outcome import Outcome
-from cluster.evaluator import Assignment
-from cluster.pool.crew import BrokenOff, NotBegun, Order
+from cluster.pool.protocol import BrokenOff, NotBegun, Order
 from cluster.pool.supervision import Rules
+from cluster.search.evaluator import Assignment
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import RESTART_S, Conditions
 from cluster.simulation.crew import SimulatedCrew, Stint

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from child_trainer.outcome import Outcome
-from cluster.config import RunConfig
-from cluster.evaluator import Assignment, Evaluator
-from cluster.ledger import Ledger
-from cluster.options import FailureOptions, TaskOptions, Topology
-from cluster.parts import make_replica
+from cluster.config.failure_options import FailureOptions
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import Rules, Terms
+from cluster.runners.build import make_replica
+from cluster.runners.trainer import Trainer
+from cluster.search.evaluator import Assignment, Evaluator
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.crew import Diary, SimulatedCrew, TimedTraining
@@ -25,7 +27,7 @@ from cluster.simulation.replicas import Log, Parts, PooledEvaluator, ReplicaLife
 from cluster.simulation.search import NearbyLedger
 from cluster.simulation.shards import SimulatedShards
 from cluster.simulation.stand_in import PROPOSAL, trained
-from cluster.training import Trainer
+from cluster.storage.ledger.ledger import Ledger
 from tests.cluster.searches import TINY
 from tests.contracts.evaluator import EvaluatorContract, architecture, assignment
 

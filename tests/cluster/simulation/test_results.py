@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.config import RunConfig
-from cluster.options import TaskOptions, Topology
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
 from cluster.simulation.crew import Diary, Stint
 from cluster.simulation.replicas import Log
 from cluster.simulation.results import Staleness, estimate, figures, staleness_of

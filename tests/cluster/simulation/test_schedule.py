@@ -13,11 +13,12 @@ import pytest
 from child_trainer.outcome import Budget, Outcome
 from child_trainer.tasks.synthetic import SyntheticTask
 from cluster.compare.search import MemoryLedger
-from cluster.config import RunConfig
-from cluster.evaluator import Assignment
-from cluster.options import TaskOptions, Topology
-from cluster.records import Batch, Batching, Stream
-from cluster.seeding import child_seed
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
+from cluster.search.evaluator import Assignment
+from cluster.search.records import Batch, Batching, Stream
+from cluster.search.seeding import child_seed
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.search import Course, simulated, simulated_on

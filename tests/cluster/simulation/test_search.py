@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from child_trainer.outcome import Budget
-from cluster.config import RunConfig
-from cluster.options import FailureOptions, TaskOptions, Topology
+from cluster.config.failure_options import FailureOptions
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
 from cluster.simulation.conditions import REPLICA_RECOVERY_S, Conditions
 from cluster.simulation.results import Figures, figures
 from cluster.simulation.search import Course, simulated

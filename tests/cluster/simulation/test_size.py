@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from child_trainer.outcome import Budget
-from cluster.config import RunConfig
-from cluster.options import FailureOptions, TaskOptions, Topology
+from cluster.config.failure_options import FailureOptions
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.results import figures
 from cluster.simulation.search import simulated

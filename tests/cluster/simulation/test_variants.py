@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from cluster.config import RunConfig
-from cluster.options import FailureOptions, TaskOptions, Topology
+from cluster.config.failure_options import FailureOptions
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.variants import MOST_TRIED, children_tried, variants
 from cluster.simulation.words import ChildSeconds

@@ -1,0 +1,32 @@
+"""`nascluster failures`: the attempts that failed, by cause."""
+
+from typing import Annotated
+
+import tyro
+
+from cluster.cli.command import parse_command
+from cluster.config.flags import Json, Name, StoragePath, UsageError
+from cluster.config.run_config import DEFAULT_STORAGE
+from cluster.monitoring.failed_attempts import failure_lines, failures_json, read_failures
+from cluster.storage.find_run import existing_run
+
+
+def failures(arguments: list[str]) -> int:
+    """Carry out the command and give its exit status."""
+
+    def failures(
+        name: Name,
+        *,
+        child: Annotated[int | None, tyro.conf.arg(help="Only this child's, with the whole text of the error.")] = None,
+        last: Annotated[int, tyro.conf.arg(help="How many to print, the latest first.")] = 20,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+        as_json: Json = False,
+    ) -> int:
+        """The attempts that failed, by cause, with the error and where it was."""
+        if last < 1:
+            raise UsageError(f"`--last` must be at least 1, got {last}")
+        found = read_failures(existing_run(storage_path, name), child)
+        print(failures_json(found) if as_json else "\n".join(failure_lines(found, last, whole=child is not None)))
+        return 0
+
+    return parse_command(failures, arguments)

@@ -1,0 +1,40 @@
+"""`nascluster launch`: starts a search."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from rich.console import Console
+
+from cluster.cli.recipes import recipes
+from cluster.config.flags import BAD_INPUT, known, parse_run
+from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
+from cluster.storage.dataset_cache import located
+from cluster.storage.find_run import check_new, run_folder
+from cluster.storage.run_folder import RunFolder
+
+
+def launch(arguments: list[str]) -> int:
+    """Carry out the command and give its exit status."""
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: nascluster launch RECIPE [options]\n")
+        recipes([])
+        print("\n`nascluster launch RECIPE --help` lists every option with the recipe's value.")
+        return 0 if arguments else BAD_INPUT
+    recipe = known(RECIPES, arguments[0], "recipe")
+    config = parse_run(recipe(), arguments[1:], arguments[0], recipe.__doc__)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    task = replace(config.task, data=located(config.task.data))  # a resume may come from another folder
+    config = replace(config, name=config.name or f"{arguments[0]}-{stamp}", task=task)
+    folder = run_folder(config.storage_path, str(config.name))
+    check_new(folder)
+    return execute_run(config, folder)
+
+
+def execute_run(config: RunConfig, folder: RunFolder) -> int:
+    """Run a search to its end and give the exit status."""
+    from cluster.runners.driver import EXIT_STATUS, execute
+
+    status = execute(config, folder, Console())
+    return 1 if status.state == "finished" and not status.finished else EXIT_STATUS[status.state]

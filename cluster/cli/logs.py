@@ -1,0 +1,47 @@
+"""`nascluster logs`: what happened in a run, or what one child has printed."""
+
+import time
+from typing import Annotated
+
+import tyro
+
+from cluster.config.flags import Name, StoragePath, UsageError, parse
+from cluster.config.run_config import DEFAULT_STORAGE
+from cluster.monitoring.logs.reader import child_output, log_lines, output_lines
+from cluster.monitoring.status import read_status
+from cluster.storage.find_run import existing_run
+
+
+def logs(arguments: list[str]) -> int:
+    """Carry out the command and give its exit status."""
+
+    def logs(
+        name: Name,
+        child: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="CHILD", help="A child's id.")] = None,
+        *,
+        attempt: Annotated[int | None, tyro.conf.arg(help="Only this attempt at the child, from 1.")] = None,
+        follow: Annotated[bool, tyro.conf.arg(help="Go on with what comes until the search ends, or Ctrl-C.")] = False,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+    ) -> int:
+        """The events of a search, one a line; with CHILD, what that child printed while it trained."""
+        if child is None and attempt is not None:
+            raise UsageError("`--attempt` is one of a child's: name the child, too")
+        if child is not None and follow:
+            raise UsageError("`--follow` is for the run's events: a child's output is there when its attempt has ended")
+        if child is not None and not (child.isascii() and child.isdecimal()):
+            raise UsageError(f"`CHILD` must be a child's id, a whole number, got {child!r}")
+        folder = existing_run(storage_path, name)
+        if child is not None:
+            print("\n".join(output_lines(int(child), child_output(folder, int(child), attempt))))
+            return 0
+        if follow and folder.alive is not None:
+            raise UsageError(f"`--follow` needs a file of this machine, and the driver of {name!r} is on another")
+
+        def running() -> bool:
+            return follow and read_status(folder, time.time()).state == "running"
+
+        for line in log_lines(folder, running):
+            print(line, flush=follow)
+        return 0
+
+    return parse(logs, arguments, "nascluster logs", config=(tyro.conf.FlagCreatePairsOff,))

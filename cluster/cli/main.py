@@ -1,0 +1,106 @@
+"""The command line: `nascluster COMMAND ...`; `USAGE` lists the commands."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from cluster.cli.best import best
+from cluster.cli.doctor import doctor
+from cluster.cli.failures import failures
+from cluster.cli.launch import launch
+from cluster.cli.logs import logs
+from cluster.cli.recipes import recipes
+from cluster.cli.report import report
+from cluster.cli.resume import resume
+from cluster.cli.status import status
+from cluster.cli.stop import stop
+from cluster.config.flags import BAD_INPUT, known
+
+INTERRUPTED = 130
+
+NO_READER = 1
+"""Nobody reads what is said any more."""
+
+USAGE = """\
+usage: nascluster COMMAND ...
+
+Neural architecture search with reinforcement learning, on Ray or in one process.
+
+  launch RECIPE [options]   start a search; `nascluster launch RECIPE --help` lists every option
+  resume NAME               go on with a search that was stopped or killed
+  stop NAME                 let a search end what is in training, then stop it, to be resumed
+  status NAME [--json]      where a search stands, from any terminal, while it runs or after; --watch keeps showing it
+  best NAME [--json]        its best child
+  failures NAME [--json]    the attempts that failed, by cause, with the error and where it was
+  logs NAME [CHILD]         what happened, an event a line, --follow for what comes; or what that child has printed
+  report NAME [--open]      one HTML page of what it did and found; --watch serves it while the search runs
+  compare SEARCHER ...      searchers side by side, many seeds each: --recipe RECIPE --budget 500 (or 12000s)
+  simulate RECIPE ...       what a search would take of a cluster, and what would help; --help lists what may be said
+  doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
+  recipes                   the named runs, and what each sets
+
+exit status: 0 done; 1 the search failed, or no child of it finished; 2 cannot be done as typed; 130 stopped
+
+first search: nascluster launch digits
+"""
+
+
+def main() -> None:
+    """The console script."""
+    status = run(sys.argv[1:])
+    if status == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C has nothing left to interrupt
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer would be tried once more at the end of the process, with a complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = status or NO_READER
+    sys.exit(status)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line and give its exit status, as `USAGE` lists them."""
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(USAGE, end="")
+            return 0 if arguments else BAD_INPUT
+        command = known(COMMANDS, arguments[0], "command")
+        return command(list(arguments[1:]))
+    except ValueError as error:
+        print(f"nascluster: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt as interrupt:
+        print(f"nascluster: {str(interrupt) or 'interrupted before anything was written'}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return NO_READER
+
+
+def _compare(arguments: list[str]) -> int:
+    from cluster.cli.compare import compare
+
+    return compare(arguments)
+
+
+def _simulate(arguments: list[str]) -> int:
+    from cluster.cli.simulate import simulate
+
+    return simulate(arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "launch": launch,
+    "resume": resume,
+    "status": status,
+    "stop": stop,
+    "best": best,
+    "failures": failures,
+    "logs": logs,
+    "report": report,
+    "compare": _compare,
+    "simulate": _simulate,
+    "doctor": doctor,
+    "recipes": recipes,
+}

@@ -1,0 +1,22 @@
+"""`nascluster recipes`: the named runs, and what each sets."""
+
+from cluster.cli.command import parse_command
+from cluster.config.recipes import RECIPES, differences
+
+
+def recipes(arguments: list[str]) -> int:
+    """Carry out the command and give its exit status."""
+
+    def recipes() -> int:
+        """The named runs, and what each sets apart from the defaults, which are the paper's."""
+        for name, recipe in RECIPES.items():
+            print(f"{name}\n    {recipe.__doc__}")
+            settings = [f"--{flag} {_flag_value(value)}" for flag, value in differences(recipe()).items()]
+            print("    " + (" ".join(settings) or "the paper's constants") + "\n")
+        return 0
+
+    return parse_command(recipes, arguments)
+
+
+def _flag_value(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,45 @@
+"""`nascluster stop`: lets a search end what is in training, then stops it."""
+
+import time
+from typing import Annotated
+
+import tyro
+
+from cluster.cli.command import parse_command
+from cluster.cli.status import read
+from cluster.config.flags import Name, StoragePath, UsageError
+from cluster.config.run_config import DEFAULT_STORAGE
+from cluster.storage.find_run import ask_to_stop, existing_run
+
+
+def stop(arguments: list[str]) -> int:
+    """Carry out the command and give its exit status."""
+
+    def stop(
+        name: Name,
+        *,
+        storage_path: StoragePath = DEFAULT_STORAGE,
+        no_wait: Annotated[bool, tyro.conf.arg(help="Only ask, and do not wait until it has stopped.")] = False,
+    ) -> int:
+        """Stop a search once what is in training has ended, or has saved its state (--checkpoint-children)."""
+        folder = existing_run(storage_path, name)
+        status = read(folder)
+        if status.state != "running":
+            raise UsageError(f"the run {name!r} is not running: it has {status.state}")
+        ask_to_stop(folder)
+        try:
+            print(f"{name}: asked to stop; children in training: {status.running}", flush=True)
+            while not no_wait and status.state == "running":
+                time.sleep(0.5)
+                status = read(existing_run(storage_path, name))  # which copies it anew if the driver is elsewhere
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted, but the run {name!r} stays asked to stop: `{folder.command('status')}` shows it"
+            ) from None
+        if not no_wait:
+            print(f"{name}: {status.state}" + (f" ({status.message})" if status.message else ""))
+        if status.state == "stopped":
+            print(f"Go on with: {folder.command('resume')}")
+        return 0
+
+    return parse_command(stop, arguments)

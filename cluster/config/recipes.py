@@ -1,0 +1,190 @@
+"""The named runs. Each is a function that gives a configuration; the command line may change any part of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Budget
+from child_trainer.tasks.summaries import TEXT_BUDGET
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
+from controller.searchers.options import ReinforceOptions
+from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.recurrent import RecurrentSpace
+
+
+def digits() -> RunConfig:
+    """A whole search in minutes on two cores: scikit-learn's 1,797 handwritten digits, no download."""
+    return RunConfig(
+        max_children=96,
+        task=TaskOptions(task="digits"),
+        budget=Budget(epochs=8, batch_size=32),
+        topology=Topology(replicas=2, shards=2, children=4),
+        # 8x8 images: fewer and narrower layers than the paper's, one more after every 32 children.
+        convolutional=ConvolutionalSpace(
+            filter_heights=(1, 3, 5),
+            filter_widths=(1, 3, 5),
+            num_filters=(8, 16, 24, 32),
+            initial_depth=4,
+            depth_step=1,
+            depth_interval=32,
+            max_depth=6,
+        ),
+        # A few dozen children instead of 12,800: larger steps.
+        reinforce=ReinforceOptions(controller_learning_rate=0.006),
+    )
+
+
+def fashion_mnist() -> RunConfig:
+    """Fashion-MNIST, 28x28 grey images of clothes, with the paper's space at a small budget."""
+    return RunConfig(
+        max_children=256,
+        task=TaskOptions(task="fashion-mnist"),
+        budget=Budget(epochs=2, train_fraction=0.05),
+        topology=Topology(replicas=4, shards=4, children=4),
+        convolutional=ConvolutionalSpace(strides=(1, 2), num_filters=(8, 16, 24, 32), initial_depth=4, max_depth=8),
+        reinforce=ReinforceOptions(controller_learning_rate=0.003),
+    )
+
+
+def cifar10() -> RunConfig:
+    """CIFAR-10 with the paper's space and preprocessing at a budget for one machine."""
+    return RunConfig(
+        max_children=512,
+        task=TaskOptions(task="cifar10"),
+        budget=Budget(epochs=10, train_fraction=0.2),
+        topology=Topology(replicas=4, shards=4, children=4),
+        convolutional=ConvolutionalSpace(strides=(1, 2, 3)),
+        reinforce=ReinforceOptions(controller_learning_rate=0.003),
+    )
+
+
+def zoph2017_cifar10() -> RunConfig:
+    """The paper's search on CIFAR-10: 12,800 networks of 6 layers and more, 50 epochs each, 800 at once."""
+    return RunConfig(task=TaskOptions(task="cifar10"))
+
+
+def text_rnn() -> RunConfig:
+    """Recurrent cells on the prose of Python's own manual: a whole search in minutes on two cores, no download."""
+    return RunConfig(
+        max_children=48,
+        space="recurrent",
+        reward="perplexity",
+        task=TaskOptions(
+            task="text",
+            language=LanguageOptions(
+                cell_layers=1,
+                hidden_size=32,
+                max_vocabulary=1000,
+                embedding_dropout=0.0,
+                variational_dropout=0.0,
+                unroll=20,
+            ),
+        ),
+        budget=replace(TEXT_BUDGET, epochs=2, batch_size=10, momentum=0.9),
+        topology=Topology(replicas=2, shards=2, children=4),
+        recurrent=RecurrentSpace(base=4),
+        reinforce=ReinforceOptions(controller_learning_rate=0.006),
+    )
+
+
+def wikitext2_rnn() -> RunConfig:
+    """Recurrent cells on WikiText-2, at a budget for one machine."""
+    return RunConfig(
+        max_children=256,
+        space="recurrent",
+        reward="perplexity",
+        task=TaskOptions(
+            task="wikitext2", language=LanguageOptions(target_parameters=4_000_000, max_vocabulary=10_000)
+        ),
+        # With the 20 streams and the plain steps of longer trainings, deep cells stay at words' frequencies.
+        budget=replace(TEXT_BUDGET, epochs=2, train_fraction=0.1, batch_size=10, momentum=0.9),
+        topology=Topology(replicas=4, shards=4, children=4),
+        reinforce=ReinforceOptions(controller_learning_rate=0.003),
+    )
+
+
+def zoph2017_ptb() -> RunConfig:
+    """The paper's search on Penn Treebank: 400 replicas of one child each, ten gradients an update, 35 epochs."""
+    return RunConfig(
+        space="recurrent",
+        reward="perplexity",
+        task=TaskOptions(task="ptb"),
+        budget=replace(TEXT_BUDGET, epochs=35),
+        topology=Topology(replicas=400, children=1, accumulate=10),
+        reinforce=ReinforceOptions(controller_learning_rate=0.0005),
+    )
+
+
+def synthetic() -> RunConfig:
+    """Children that only compute a known function of their architecture: rehearsals and tests of a cluster."""
+    return RunConfig(
+        max_children=256,
+        task=TaskOptions(task="synthetic"),
+        budget=Budget(epochs=10),
+        topology=Topology(replicas=2, shards=2, children=4),
+        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        reward="accuracy",
+    )
+
+
+def nasbench201() -> RunConfig:
+    """NAS-Bench-201's cells on CIFAR-10: a table answers instead of training (--data: the folder with its files)."""
+    return RunConfig(
+        max_children=1_000,
+        task=TaskOptions(task="nasbench201"),
+        budget=Budget(epochs=12),
+        topology=Topology(replicas=2, shards=2, children=4),
+        space="nasbench201",
+        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        reward="accuracy",
+    )
+
+
+def rehearsal() -> RunConfig:
+    """The paper's whole layout on one small machine: 20 shards, 100 replicas, 800 children at once, all instant."""
+    return RunConfig(
+        max_children=2_400,
+        task=TaskOptions(task="synthetic"),
+        budget=Budget(epochs=10),
+        topology=Topology(workers_per_process=400),
+        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        reward="accuracy",
+    )
+
+
+RECIPES: Mapping[str, Callable[[], RunConfig]] = {
+    "digits": digits,
+    "fashion-mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "zoph2017-cifar10": zoph2017_cifar10,
+    "text-rnn": text_rnn,
+    "wikitext2-rnn": wikitext2_rnn,
+    "zoph2017-ptb": zoph2017_ptb,
+    "synthetic": synthetic,
+    "nasbench201": nasbench201,
+    "rehearsal": rehearsal,
+}
+
+
+def changed(ours: RunConfig, theirs: RunConfig) -> list[str]:
+    """The fields in which two configurations differ."""
+    return [f.name for f in fields(ours) if getattr(ours, f.name) != getattr(theirs, f.name)]
+
+
+def differences(recipe: RunConfig) -> dict[str, Any]:
+    """What a recipe sets apart from the defaults (which are the paper's), by the flags' names."""
+    return _differences(recipe, RunConfig())
+
+
+def _differences(ours: Any, default: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for f in fields(ours):
+        mine, usual = getattr(ours, f.name), getattr(default, f.name)
+        if is_dataclass(mine):
+            found |= _differences(mine, usual)
+        elif mine != usual:
+            found[f.name.replace("_", "-")] = mine
+    return found

@@ -1,0 +1,110 @@
+"""The attempts that failed, read from a run's folder: while it runs, or after. Imports no torch."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from cluster.formatting import counted, last_line
+from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.reader import reading
+from cluster.storage.run_folder import RunFolder
+
+FATES = {
+    "retry": "trained again",
+    "outcome": "given up",
+    "late": "taken for dead, and its late result put aside",
+}
+"""What became of the child after a failed attempt, by the attempt's verdict."""
+
+# A child that ends its process each time leaves attempts that nobody could record: the last one stands for them.
+FAILED = """
+SELECT child, number, cause, coalesce(message, '') AS message, worker, started_at, ended_at, verdict
+FROM attempts WHERE cause IS NOT NULL
+UNION ALL
+SELECT id, number, children.cause, json_extract(children.outcome, '$.failure.message'), worker,
+    attempts.started_at, attempts.ended_at, 'outcome'
+FROM children JOIN attempts ON child = id AND number = (SELECT max(number) FROM attempts WHERE child = id)
+WHERE state = 'failed' AND NOT EXISTS (SELECT 1 FROM attempts WHERE child = id AND verdict = 'outcome')
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedAttempt:
+    """One attempt that brought no metric.
+
+    Attributes:
+        child_id, number: whose, and which of its attempts, from 1.
+        cause: as in `child_trainer.outcome.Cause`.
+        message: the error's text, whole.
+        worker: the process that trained it.
+        started_at, ended_at: Unix time.
+        verdict: what it meant for the child, a key of `FATES`.
+    """
+
+    child_id: int
+    number: int
+    cause: str
+    message: str
+    worker: str
+    started_at: float
+    ended_at: float
+    verdict: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def read_failures(folder: RunFolder, child_id: int | None = None) -> list[FailedAttempt]:
+    """The failed attempts of a run, or of one child, the latest first.
+
+    Raises:
+        RunFolderError: the ledger is damaged, or there is no such child.
+    """
+    one = "" if child_id is None else " WHERE child = ?"
+    query = f"SELECT * FROM ({FAILED}){one} ORDER BY ended_at DESC, child DESC, number DESC"
+    fields = ("child_id", "number", "cause", "message", "worker", "started_at", "ended_at", "verdict")
+    with reading(folder) as db:
+        if child_id is not None and not db.execute("SELECT 1 FROM children WHERE id = ?", (child_id,)).fetchone():
+            (sampled,) = db.execute("SELECT count(*) FROM children").fetchone()
+            raise RunFolderError(f"the run {folder.name!r} has no child {child_id}: it has sampled {sampled:,} so far")
+        rows = db.execute(query, () if child_id is None else (child_id,)).fetchall()
+    return [FailedAttempt(**dict(zip(fields, row, strict=True))) for row in rows]
+
+
+def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) -> list[str]:
+    """For people: counts by cause, then the latest attempts, each with its error's last line or whole text."""
+    if not failures:
+        return ["No attempt has failed."]
+    causes = Counter(failure.cause for failure in failures)
+    given_up = Counter(failure.cause for failure in failures if failure.verdict == "outcome")
+    children = len({failure.child_id for failure in failures})
+    lines = [f"{counted(len(failures), 'failed attempt')} at {counted(children, 'child')}, by cause:"]
+    for cause, count in causes.most_common():
+        fate = f"{given_up[cause]} given up" if given_up[cause] else "none given up"
+        lines.append(f"  {cause:13} {count:6,}   {fate}")
+    shown = failures[:last]
+    lines += ["", f"The latest {len(shown)} of {len(failures)}:" if len(shown) < len(failures) else "Latest first:"]
+    for failure in shown:
+        lines += _attempt_lines(failure, whole=whole)
+    return lines
+
+
+def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
+    when = datetime.fromtimestamp(failure.ended_at).strftime("%Y-%m-%d %H:%M:%S")
+    fate = FATES.get(failure.verdict, failure.verdict)
+    shown = failure.message.strip().splitlines() if whole else [last_line(failure.message)]
+    return [
+        f"  child {failure.child_id}, attempt {failure.number}: {failure.cause}, {fate}",
+        f"      {when} on {failure.worker} after {failure.ended_at - failure.started_at:.1f} s",
+        *(f"      {line}" for line in shown if line),
+    ]
+
+
+def failures_json(failures: Sequence[FailedAttempt]) -> str:
+    """One JSON object: counts by cause, and every attempt."""
+    by_cause = dict(Counter(failure.cause for failure in failures))
+    return json.dumps({"by_cause": by_cause, "attempts": [failure.to_json() for failure in failures]}, indent=2)

@@ -1,0 +1,166 @@
+"""What a person sees of a run while it runs: a live panel in a terminal, a line now and then elsewhere."""
+
+import contextlib
+import functools
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from child_trainer.outcome import Cause
+from cluster.formatting import duration, noun, number
+from cluster.monitoring.status import FIRST, Status, read_status
+from cluster.storage.errors import RunFolderError
+from cluster.storage.run_folder import RunFolder
+
+LIVE_S = 0.5
+"""Seconds between two looks at the ledger in a terminal."""
+
+BEAT_S = 1.0
+"""Seconds between two signs of life in the ledger."""
+
+LINE_S = 5.0
+"""Seconds between two lines elsewhere."""
+
+
+def failures(status: Status) -> str:
+    """How many children failed, and of what."""
+    causes = ", ".join(f"{count} {cause}" for cause, count in sorted(status.causes.items()))
+    return f"{status.failed} failed" + (f" ({causes})" if causes else "")
+
+
+def retries(status: Status) -> str:
+    """How many attempts were followed by another, and why; preemptions apart."""
+    failed = {cause: count for cause, count in status.retried.items() if cause != Cause.PREEMPTED}
+    parts = [f"{count} {cause}" for cause, count in sorted(failed.items())]
+    text = f", {sum(failed.values())} retried ({', '.join(parts)})" if failed else ""
+    preempted = status.retried.get(Cause.PREEMPTED)
+    return text + (f", {preempted} preempted" if preempted else "")
+
+
+def facts(status: Status) -> list[tuple[str, str]]:
+    """What there is to say, as names and texts."""
+    staleness = status.staleness
+    return [
+        ("children", f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"),
+        (
+            "reward",
+            f"mean {number(status.recent_reward)} (last {FIRST}), best {number(status.best and status.best.reward)}"
+            + (f", baseline {number(status.figures['baseline'])}" if "baseline" in status.figures else ""),
+        ),
+        (
+            "updates",
+            f"{status.updates} applied"
+            + (f", staleness mean {staleness[0]:.1f}, max {staleness[1]}" if staleness else ""),
+        ),
+        ("workers", f"{status.busy} of {status.workers} busy"),
+        (
+            "time",
+            duration(status.seconds)
+            + (f", about {duration(status.seconds_left)} left" if status.state == "running" else ""),
+        ),
+    ]
+
+
+def panel(status: Status) -> RenderableType:
+    """The live view."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    for name, text in facts(status):
+        table.add_row(name, text)
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        f"[bold]{escape(status.name)}[/bold]  {status.state}",
+        ProgressBar(total=status.max_children, completed=status.ended, width=40),
+        f"{status.ended}/{status.max_children} {noun(status.max_children, 'child')}",
+    )
+    return Group(bar, table)
+
+
+def line(status: Status) -> str:
+    """The same in one line."""
+    return f"[{status.ended}/{status.max_children}] " + " | ".join(f"{name}: {text}" for name, text in facts(status))
+
+
+View = Callable[[Status], RenderableType]
+"""What there is to see of a run in that state."""
+
+Show = Callable[[RenderableType], object]
+"""Puts it before people's eyes."""
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[tuple[View, Show, float]]:
+    """How a run is shown: a terminal gets the live panel, anything else lines; and the seconds between two looks."""
+    if not console.is_terminal:
+        yield line, functools.partial(console.print, markup=False, highlight=False, soft_wrap=True), LINE_S
+        return
+    live = Live(
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,  # what children print in this process is taken, and needs no way round the panel
+        redirect_stderr=False,
+    )
+    with live:
+        yield panel, functools.partial(live.update, refresh=True), LIVE_S
+
+
+class Progress:
+    """Shows a run until the `with` block ends, and tells the ledger that the run is alive.
+
+    Args:
+        folder: whose run.
+        console: where to; a terminal gets the live panel, anything else lines; `None`: it is not shown.
+        beat: called every second; must not wait long, and may fail.
+    """
+
+    def __init__(self, folder: RunFolder, console: Console | None, beat: Callable[[], object]) -> None:
+        self._folder = folder
+        self._beat = beat
+        self._stop = threading.Event()
+        # The two are apart: what is wrong with the terminal must not make the run look dead.
+        wanted = [self._keep_beating] if console is None else [self._keep_beating, lambda: self._watch(console)]
+        self._threads = [threading.Thread(target=run, daemon=True) for run in wanted]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            # Locked, full, away: whoever has to write the ledger says so, and the next sign of life may come through.
+            with contextlib.suppress(Exception):
+                self._beat()
+
+    def _watch(self, console: Console) -> None:
+        # Suppressed: the terminal or the pipe is gone; the search goes on.
+        with contextlib.suppress(OSError), shown(console) as (view, show, pause_s):
+            while not self._stop.wait(pause_s):
+                show(self._look(view))
+
+    def _look(self, view: View) -> RenderableType:
+        """The run's state as it is shown, or why it cannot be read now; the next look may find it again."""
+        try:
+            return view(read_status(self._folder, time.time()))
+        except (RunFolderError, sqlite3.Error, OSError) as error:
+            return Text(f"The run's state cannot be read now: {error}")

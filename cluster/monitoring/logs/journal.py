@@ -1,0 +1,154 @@
+"""The run's log, written by its driver: `run.log` in the run's folder and, with `--log-format json`, standard output.
+
+Lines are appended, also after a resume. A file that has come to `FILE_BYTES` is put aside as `run.log.1`, the ones
+before it as `.2` and so on; the oldest goes. What cannot be written, as on a full disk, is lost and holds up nobody.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cluster.config.log_options import LogOptions
+from cluster.monitoring.logs.events import Event, as_json, as_text
+from cluster.monitoring.logs.ledger_events import LedgerEvents
+from cluster.monitoring.status import Status
+from cluster.periodic import repeating
+from cluster.storage.corrupt_snapshots import Mark, corrupt_files, corrupt_texts
+from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.reader import reading
+from cluster.storage.run_folder import RUN_LOG, RunFolder
+
+FILE_BYTES = 1024 * 1024
+"""A file that grows beyond it is put aside."""
+
+ASIDE = 9
+"""How many of those there are."""
+
+LOOK_S = 1.0
+"""Seconds between two looks at the ledger."""
+
+
+def rotated(folder: RunFolder) -> list[Path]:
+    """The files of a run's log, oldest first, the one that is written now last; they need not be there."""
+    newest = folder.path / RUN_LOG
+    return [*(newest.with_name(f"{RUN_LOG}.{number}") for number in range(ASIDE, 0, -1)), newest]
+
+
+class Journal:
+    """Takes a run's events, from several threads.
+
+    Args:
+        run: the run's name.
+        options: how they are told.
+        console: where the driver speaks to people, or, with json, to whoever collects.
+        clock: gives the Unix time.
+    """
+
+    def __init__(self, run: str, options: LogOptions, console: Console, clock: Callable[[], float] = time.time) -> None:
+        self._run, self._clock, self._console = run, clock, console
+        self._json = options.log_format == "json"
+        self._logger = logging.Logger(run, options.log_level.upper())  # not among those that others may set up
+        self._formatter = _Formatter(as_json if self._json else as_text)
+        if self._json:
+            self._add(_ConsoleHandler(console))
+        self._ledger: LedgerEvents | None = None
+        self._corrupt: Mapping[Path, Mark] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def console(self) -> Console | None:
+        """Where people are shown the run; `None` where every line is JSON."""
+        return None if self._json else self._console
+
+    def say(self, text: str, level: int = logging.INFO) -> None:
+        """Tell people, and have it in the log."""
+        if not self._json:
+            shown, style = (text, "dim") if level < logging.WARNING else (f"Warning: {text}", "yellow")
+            self._console.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
+        self.event("notice", level, message=text)
+
+    def event(self, event: str, level: int = logging.INFO, **fields: Any) -> None:
+        """Log what befell the run now."""
+        self._log(Event(time=self._clock(), level=level, event=event, run=self._run, fields=fields))
+
+    @contextmanager
+    def kept(self, folder: RunFolder) -> Iterator[None]:
+        """Write into the run's folder, and tell what happens in it, until the block is left."""
+        handler = _FileHandler(
+            folder.path / RUN_LOG, maxBytes=FILE_BYTES, backupCount=ASIDE, encoding="utf-8", delay=True
+        )
+        self._add(handler)
+        with suppress(sqlite3.Error, RunFolderError, OSError), reading(folder) as db:
+            self._ledger = LedgerEvents(self._run, db)
+        with suppress(OSError):
+            self._corrupt = corrupt_files(folder.shards)
+        try:
+            with repeating(lambda: self.look(folder), LOOK_S, name="journal"):
+                yield
+        finally:
+            self._logger.removeHandler(handler)
+            handler.close()
+
+    def look(self, folder: RunFolder) -> None:
+        """Log what is new in the ledger, and tell of snapshots that were found corrupt."""
+        with self._lock, suppress(OSError):
+            before, self._corrupt = self._corrupt, corrupt_files(folder.shards)
+            for text in corrupt_texts([path for path, mark in self._corrupt.items() if before.get(path) != mark]):
+                self.say(text, logging.WARNING)
+        with self._lock, suppress(sqlite3.Error, RunFolderError, OSError), reading(folder) as db:
+            if self._ledger is None:  # it could not be read before
+                self._ledger = LedgerEvents(self._run, db)
+            for event in self._ledger.look(db, self._clock()):
+                self._log(event)
+
+    def ended(self, folder: RunFolder, status: Status) -> None:
+        """The run has ended, with this."""
+        self.look(folder)
+        level = logging.ERROR if status.state == "failed" else logging.INFO
+        counts = {"finished": status.finished, "failed": status.failed, "updates": status.updates}
+        best = {"best_child": status.best.child_id, "best_reward": status.best.reward} if status.best else {}
+        message = status.message or None
+        self.event(f"run {status.state}", level, message=message, **counts, **best, seconds=round(status.seconds, 3))
+
+    def _add(self, handler: logging.Handler) -> None:
+        handler.setFormatter(self._formatter)
+        self._logger.addHandler(handler)
+
+    def _log(self, event: Event) -> None:
+        if self._logger.isEnabledFor(event.level):
+            self._logger.log(event.level, event.event, extra={"event": event})
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, line: Callable[[Event], str]) -> None:
+        super().__init__()
+        self._line = line
+
+    def format(self, record: logging.LogRecord) -> str:
+        event: Any = record.__dict__["event"]
+        return self._line(event)
+
+
+class _FileHandler(RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """The disk is full: the ledger has more to say on that."""
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the line; a pipe that is gone ends no search."""
+        with suppress(OSError):
+            self._console.file.write(f"{self.format(record)}\n")
+            self._console.file.flush()

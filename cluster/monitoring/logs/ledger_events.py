@@ -1,0 +1,139 @@
+"""The events of a run's children, attempts, pushes, workers and shards, read from what is new in its ledger.
+
+Whoever records them does not write a log as well: a look costs what has changed since the one before, and holds up
+nobody. Times are the ledger's.
+"""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from cluster.formatting import last_line
+from cluster.monitoring.logs.events import Event
+from cluster.search.records import Verdict
+
+MOST_LINES = 200
+"""Events from `logging.INFO` up that one look tells one by one; of more their number is told."""
+
+ATTEMPTS = """
+SELECT child, replica, number, worker, slot, started_at, attempts.ended_at, verdict, attempts.cause, message
+FROM attempts JOIN children ON id = child
+WHERE attempts.rowid IN (SELECT row FROM changes WHERE +kind = 'attempts' AND revision > ?)
+ORDER BY started_at
+"""
+
+ENDED = """
+SELECT id, replica, ended_at, completion, reward, metric, seconds, cause, json_extract(outcome, '$.failure.message')
+FROM children WHERE completion > ? ORDER BY completion
+"""
+
+PUSHED = """
+SELECT replica, number, learned_at, staleness, push_seconds FROM batches
+WHERE pushed = 1 AND learned_at IS NOT NULL
+AND rowid IN (SELECT row FROM changes WHERE +kind = 'batches' AND revision > ?)
+ORDER BY learned_at
+"""
+
+
+class LedgerEvents:
+    """Tells each event once. Not for several threads at once.
+
+    Args:
+        run: its name.
+        db: the ledger, in a read transaction: what it has now was told before.
+    """
+
+    def __init__(self, run: str, db: sqlite3.Connection) -> None:
+        self._run = run
+        self._revision, self._completion = _ends(db)
+        self._open: set[tuple[int, int]] = set()  # attempts that were begun, and have not ended
+        self._workers: dict[int, str] = {}  # the process at each slot
+        self._shards: dict[int, str] = {}  # the address of each shard
+
+    def look(self, db: sqlite3.Connection, now: float) -> list[Event]:
+        """What is new in the ledger, in a read transaction, at the Unix time `now`.
+
+        Raises:
+            sqlite3.Error: it cannot be read; the next look tells what this one did not.
+        """
+        revision, completion = _ends(db)
+        attempts = db.execute(ATTEMPTS, (self._revision,)).fetchall()
+        ended = db.execute(ENDED, (self._completion,)).fetchall()
+        pushed = db.execute(PUSHED, (self._revision,)).fetchall()
+        addresses = dict(db.execute("SELECT shard, address FROM addresses ORDER BY shard"))
+        self._revision, self._completion = revision, completion
+        found = [event for row in attempts for event in self._of_attempt(*row)]
+        found += [self._of_child(*row) for row in ended]
+        found += [self._of_push(*row) for row in pushed]
+        found.sort(key=lambda event: event.time)
+        return self._bounded([*found, *self._of_shards(addresses, now)], now)
+
+    def _event(self, time: float, level: int, event: str, replica: int | None = None, **fields: Any) -> Event:
+        child = fields.pop("child", None)
+        return Event(time=time, level=level, event=event, run=self._run, replica=replica, child=child, fields=fields)
+
+    def _of_attempt(
+        self, child: int, replica: int, number: int, worker: str, slot: int | None, *rest: Any
+    ) -> Iterator[Event]:
+        started_at, ended_at, verdict, cause, message = rest
+        of = {"replica": replica, "child": child, "attempt": number, "worker": worker}
+        if (before := self._workers.get(slot or 0)) != worker:
+            self._workers[slot or 0] = worker
+            if before is None:
+                yield self._event(started_at, logging.DEBUG, "worker joined", slot=slot, worker=worker)
+            else:
+                yield self._event(started_at, logging.INFO, "worker replaced", slot=slot, worker=worker, before=before)
+        if (child, number) not in self._open:
+            self._open.add((child, number))
+            yield self._event(started_at, logging.DEBUG, "child dispatched", **of)
+        if ended_at is None:
+            return
+        self._open.discard((child, number))
+        said = last_line(message or "") or None
+        if verdict == Verdict.RETRY:
+            yield self._event(ended_at, logging.INFO, "child retried", **of, cause=cause, message=said)
+        elif verdict in (Verdict.LOST, Verdict.VOID):
+            yield self._event(ended_at, logging.DEBUG, f"attempt {verdict}", **of)
+        elif verdict == Verdict.LATE:
+            yield self._event(ended_at, logging.INFO, "attempt late", **of, cause=cause)
+
+    def _of_child(self, child: int, replica: int, ended_at: float, *rest: Any) -> Event:
+        completion, reward, metric, seconds, cause, message = rest
+        if cause is None:
+            figures = {"completion": completion, "reward": reward, "metric": metric, "seconds": seconds}
+            return self._event(ended_at, logging.DEBUG, "child finished", replica, child=child, **figures)
+        said = last_line(message or "") or None
+        return self._event(ended_at, logging.WARNING, "child failed", replica, child=child, cause=cause, message=said)
+
+    def _of_push(self, replica: int, number: int, learned_at: float, staleness: str, seconds: float | None) -> Event:
+        most = max(json.loads(staleness or "null") or (0,))
+        fields = {"batch": number, "staleness": most, "seconds": seconds}
+        return self._event(learned_at, logging.DEBUG, "push applied", replica, **fields)
+
+    def _of_shards(self, addresses: dict[int, str], now: float) -> Iterator[Event]:
+        for shard, address in addresses.items():
+            before = self._shards.get(shard)
+            if before == address:
+                continue
+            self._shards[shard] = address
+            if before is None:
+                yield self._event(now, logging.DEBUG, "shard served", shard=shard, address=address)
+            else:
+                yield self._event(now, logging.INFO, "shard moved", shard=shard, address=address, before=before)
+
+    def _bounded(self, found: list[Event], now: float) -> list[Event]:
+        loud = [event for event in found if event.level > logging.DEBUG]
+        if len(loud) <= MOST_LINES:
+            return found
+        left_out = {id(event) for event in loud[MOST_LINES:]}
+        more = self._event(now, logging.WARNING, "more events", count=len(left_out))
+        return [*(event for event in found if id(event) not in left_out), more]
+
+
+def _ends(db: sqlite3.Connection) -> tuple[int, int]:
+    """The last change of the ledger, and how many children have ended."""
+    (revision,) = db.execute("SELECT coalesce(max(revision), 0) FROM changes").fetchone()
+    (completion,) = db.execute("SELECT coalesce(max(completion), 0) FROM children").fetchone()
+    return revision, completion

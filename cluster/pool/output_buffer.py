@@ -1,0 +1,123 @@
+"""Where an attempt's output goes while it lasts: a file that outlives the process, however that ends.
+
+The first line is JSON and says whose output it is; the rest is what was printed. Standard library only.
+"""
+
+import json
+import os
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.pool.output_files import KEPT_BYTES
+
+CUT_BYTES = 1024 * 1024
+"""A file that has grown longer is cut to the part that will be kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """What an attempt printed.
+
+    Attributes:
+        child_id, key: whose, and in which attempt.
+        text: the last `KEPT_BYTES` of it, and a line before on how much is missing.
+    """
+
+    child_id: int
+    key: str
+    text: str
+
+
+class Scratch:
+    """The file of one worker at a time. Where it cannot be written, as on a full disk, output is lost and nothing else.
+
+    Args:
+        path: the file, which workers that live side by side must not share.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._owner = 0, ""
+        self._dropped = 0
+        self._file: int | None = None
+
+    def left_behind(self) -> Taken | None:
+        """What a process that died has left of its last attempt; nothing when asked again."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return self._read()
+        return None
+
+    def begin(self, child_id: int, key: str) -> None:
+        """From now on it is another attempt's. No file is made before there is something to write."""
+        with self._lock:
+            self._owner, self._dropped = (child_id, key), 0
+
+    def descriptor(self) -> int | None:
+        """The open file, to which whatever is written is appended; `None` where none can be made."""
+        with self._lock:
+            return self._opened()
+
+    def write(self, text: str) -> None:
+        """Append it."""
+        with self._lock:
+            file = self._opened()
+            if file is not None:
+                with suppress(OSError):
+                    os.write(file, text.encode(errors="replace"))
+        self.cut()
+
+    def cut(self) -> None:
+        """Let go of the first part of a file that has grown too long. Called now and then."""
+        with self._lock, suppress(OSError):
+            if self._file is None or os.fstat(self._file).st_size <= CUT_BYTES:
+                return
+            with self._path.open("r+b") as file:  # another one: what is written to the first is always appended
+                header = len(file.readline())
+                size = file.seek(0, os.SEEK_END)
+                file.seek(-KEPT_BYTES, os.SEEK_END)
+                rest = file.read(KEPT_BYTES)
+                self._dropped += size - header - len(rest)
+                file.truncate(0)
+                file.seek(0)
+                file.write(self._header() + rest)
+
+    def end(self) -> Taken | None:
+        """The attempt has ended: what it printed, or `None` if it printed nothing."""
+        with self._lock:
+            if self._file is None:
+                return None
+            os.close(self._file)
+            self._file = None
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                return self._read()
+            return None
+
+    def _opened(self) -> int | None:
+        if self._file is None:
+            with suppress(OSError):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+                self._file = os.open(self._path, flags, 0o600)
+                os.write(self._file, self._header())
+        return self._file
+
+    def _header(self) -> bytes:
+        child_id, key = self._owner
+        return f"{json.dumps({'child': child_id, 'key': key, 'dropped': self._dropped})}\n".encode()
+
+    def _read(self) -> Taken | None:
+        with self._path.open("rb") as file:
+            header = file.readline()
+            start = file.tell()
+            size = file.seek(0, os.SEEK_END)
+            kept_from = max(start, size - KEPT_BYTES)
+            file.seek(kept_from)
+            text = file.read().decode(errors="replace")
+        self._path.unlink()
+        owner = json.loads(header)
+        dropped = owner["dropped"] + kept_from - start
+        if dropped:
+            text = f"[the first {dropped:,} bytes were not kept]\n{text}"
+        return Taken(child_id=owner["child"], key=owner["key"], text=text) if text else None

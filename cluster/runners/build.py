@@ -1,0 +1,129 @@
+"""Makes the parts of a run from its configuration. What connects them is `local.py` or `distributed.py`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from torch import Tensor
+
+from child_trainer.outcome import Outcome
+from cluster.config.run_config import RunConfig
+from cluster.formatting import first_line
+from cluster.search.evaluator import Evaluator
+from cluster.search.history import History
+from cluster.search.records import ReplicaLedger
+from cluster.search.replica import Replica, client
+from cluster.search.seeding import derive
+from controller.reward import REWARDS
+from controller.searcher import ParameterGroup, Searcher
+from controller.searchers.evolution import Evolution
+from controller.searchers.local_search import LocalSearch
+from controller.searchers.random import RandomSearch
+from controller.searchers.reinforce import Reinforce
+from ps.local import LocalStore
+from ps.store import Group, Layout, ParameterStore
+
+SEARCHERS: Mapping[str, Callable[[RunConfig], Searcher]] = MappingProxyType(
+    {
+        "reinforce": lambda config: Reinforce(config.search_space, config.reinforce),
+        "random": lambda config: RandomSearch(config.search_space),
+        "evolution": lambda config: Evolution(config.search_space, config.evolution),
+        "local-search": lambda config: LocalSearch(config.search_space, config.local_search),
+    }
+)
+"""What makes each searcher, by its name."""
+
+
+def make_searcher(config: RunConfig) -> Searcher:
+    """The searcher over its space."""
+    return SEARCHERS[config.searcher](config)
+
+
+def make_parameters(config: RunConfig, searcher: Searcher) -> tuple[ParameterGroup, ...]:
+    """What the searcher starts from, the same at every start of the run."""
+    return searcher.parameters(derive(config.seed, "parameters"))
+
+
+def make_layout(config: RunConfig, run: str, groups: tuple[ParameterGroup, ...]) -> Layout:
+    """How the parameters lie on the shards."""
+    return Layout(
+        run=run,
+        shards=config.topology.shards,
+        consistency=config.topology.store_consistency([client(i) for i in range(config.topology.replicas)]),
+        groups=tuple(
+            Group(
+                name=group.name,
+                shapes={name: tuple(value.shape) for name, value in group.values.items()},
+                optimizer=group.optimizer,
+                options=dict(group.options),
+                accumulate=config.topology.accumulate,
+            )
+            for group in groups
+        ),
+    )
+
+
+def check_layout(config: RunConfig, run: str) -> None:
+    """Raise `ValueError` if the searcher's parameters cannot be laid out on so many shards, or not under this name.
+
+    So it does if they are more than this machine's memory can hold.
+    """
+    try:
+        groups = make_parameters(config, make_searcher(config))
+    except (RuntimeError, TypeError, MemoryError) as error:  # PyTorch has several words for a size that is too large
+        reason = first_line(str(error)) or type(error).__name__
+        raise ValueError(f"the parameters of the searcher cannot be made: use a smaller one ({reason})") from error
+    if groups:
+        make_layout(config, run, groups)
+
+
+def initial_values(groups: tuple[ParameterGroup, ...]) -> dict[str, Tensor]:
+    """All groups' tensors by name."""
+    return {name: value for group in groups for name, value in group.values.items()}
+
+
+def local_store(
+    config: RunConfig, run: str, directory: Path | None = None, *, searcher: Searcher | None = None
+) -> LocalStore | None:
+    """Shards in this process with what the searcher starts from, or `None` if it keeps nothing on shards.
+
+    Args:
+        config: the run's.
+        run: the identity of the run, by which the shards know their files.
+        directory: where these are; without one everything is in memory.
+        searcher: whose parameters, if not the run's own.
+    """
+    groups = make_parameters(config, searcher or make_searcher(config))
+    if not groups:
+        return None
+    store = LocalStore(make_layout(config, run, groups), directory)
+    store.initialize(initial_values(groups))
+    return store
+
+
+def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
+    """From outcome to reward; `None` for a child that is not to be learnt from."""
+    reward, reactions = REWARDS[config.reward].of, config.failures.reactions
+
+    def judge(outcome: Outcome) -> float | None:
+        return reactions.reward(outcome.failure.cause) if outcome.failure else reward(outcome)
+
+    return judge
+
+
+def make_replica(
+    config: RunConfig, index: int, store: ParameterStore | None, evaluator: Evaluator, ledger: ReplicaLedger
+) -> Replica:
+    """One controller replica with a searcher of its own."""
+    return Replica(
+        index=index,
+        children=config.topology.children,
+        batching=config.topology.batching,
+        seed=config.seed,
+        searcher=make_searcher(config),
+        reward=make_reward(config),
+        store=store,
+        evaluator=evaluator,
+        ledger=ledger,
+        history=History(ledger),
+    )

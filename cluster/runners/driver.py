@@ -1,0 +1,293 @@
+"""One run from its driver's side: start it here or on Ray, show it, and record how it ended."""
+
+import contextlib
+import signal
+import sqlite3
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from cluster.config.run_config import RunConfig
+from cluster.formatting import counted, last_line
+from cluster.monitoring.callbacks.loader import load_callback
+from cluster.monitoring.callbacks.runner import telling
+from cluster.monitoring.live_view import Progress
+from cluster.monitoring.logs.journal import Journal
+from cluster.monitoring.metrics.shard_probe import Observe, unobserved
+from cluster.monitoring.status import Status, read_status
+from cluster.monitoring.summary import summary
+from cluster.placement.node_check import check_data
+from cluster.placement.versions import versions
+from cluster.pool.checkpoints import CheckpointFolder
+from cluster.storage.errors import RunFolderError, Stopped
+from cluster.storage.ledger.ledger import Ledger
+from cluster.storage.object_store.driver_lease import TakenOver
+from cluster.storage.object_store.working_copy import driving
+from cluster.storage.run_folder import READER_S, WRITERS_S, RunFolder
+
+if TYPE_CHECKING:
+    from cluster.monitoring.metrics.exporter import Exporter
+
+EXIT_STATUS = {"finished": 0, "failed": 1, "stopped": 130}
+
+
+def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
+    """Run the search in `folder` (made here if it is not there) to its end, an error or Ctrl-C, and say how it ended.
+
+    Raises:
+        ValueError: if this machine or cluster cannot hold the run, another driver runs it, or its object store cannot
+            be used; nothing was written.
+        KeyboardInterrupt: if it was interrupted before the run began, or again when it had ended; says what is left.
+    """
+    from cluster.runners.build import check_layout
+
+    check_layout(config, folder.identity(config))
+    course = _Course()
+    try:
+        journal = Journal(folder.name, config.logs, console)
+        _drive(config, folder, journal, course)
+        status = read_status(folder, time.time())
+        if journal.console:
+            journal.console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
+        return status
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(course.interrupted(folder)) from interrupt
+
+
+@dataclass(slots=True)
+class _Course:
+    """How far a start of the run has come.
+
+    Attributes:
+        starting: the run's folder may have been made.
+        begun: the search may have done something.
+        ended: the end that is recorded.
+        corrupt: the snapshots that are to be set aside.
+    """
+
+    starting: bool = False
+    begun: bool = False
+    ended: str = ""
+    corrupt: Sequence[Path] = ()
+
+    def interrupted(self, folder: RunFolder) -> str:
+        """One sentence on what an interrupt leaves behind that was not the orderly end of the search."""
+        if self.ended:
+            return (
+                f"interrupted, but the run {folder.name!r} has {self.ended} and that is recorded:"
+                f" `{folder.command('status')}` shows the rest"
+            )
+        if self.begun:
+            return (
+                f"interrupted before the end of the run {folder.name!r} was recorded: what it has done until then is"
+                f" there, and `{folder.command('resume')}` goes on"
+            )
+        if self.starting:
+            return (
+                f"interrupted while the run {folder.name!r} was being started: `{folder.command('status')}` shows"
+                f" whether it is there, and `{folder.command('resume')}` goes on with it"
+            )
+        return "interrupted before anything was written"
+
+
+def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Course) -> None:
+    """Run the search to its end and record it; raises as `execute`."""
+    takeover = _Takeover()
+    callbacks = [(name, load_callback(name)) for name in config.callbacks.callback]
+    state, message = "finished", ""
+    # The metrics are served until the end is recorded.
+    # What is on `until_copied` ends after the last copy to the object store, which comes with the end of `stack`.
+    with _metrics(config) as exporter, ExitStack() as until_copied, ExitStack() as stack:
+
+        def begin() -> None:
+            course.starting, known = True, folder.ledger.exists()
+            stack.enter_context(
+                driving(folder, config, journal.say, takeover, partial(_check_whole, config, folder, course))
+            )
+            course.begun = True
+            takeover.interrupts(True)
+            stack.enter_context(_kept(journal, folder, course.corrupt))
+            journal.event("run resumed" if known else "run started", children=config.max_children, seed=config.seed)
+            stack.enter_context(telling(callbacks, folder, config, journal.say))
+            journal.say(f"Run {folder.name} in {folder.place}")
+            if exporter:
+                stack.enter_context(exporter.announced(folder, config))
+                journal.say(f"Metrics for Prometheus at http://{exporter.target}/metrics")
+
+        try:
+            try:
+                observe = exporter.asking if exporter else unobserved
+                (_run_here if config.local else _run_on_ray)(config, folder, journal, begin, observe)
+            finally:
+                takeover.interrupts(False)
+        except Stopped:
+            state, message = "stopped", "as asked"
+        except KeyboardInterrupt:
+            if not course.begun:
+                raise
+            state, message = ("failed", str(takeover.error)) if takeover.error else ("stopped", "interrupted")
+        except Exception as error:
+            if not course.begun:
+                raise
+            state, message = "failed", last_line(str(error)) or type(error).__name__
+            _note(folder, error)
+        until_copied.enter_context(_wait_for_writers(folder, journal.say))
+        _record_end(config, folder, state, message)
+        course.ended = state
+        journal.ended(folder, read_status(folder, time.time()))
+
+
+def _check_whole(config: RunConfig, folder: RunFolder, course: _Course) -> None:
+    """Raise `RunFolderError` if the run has lost what only the user can bring back."""
+    from cluster.runners.integrity import check_whole
+
+    course.corrupt = check_whole(config, folder)
+
+
+@contextmanager
+def _kept(journal: Journal, folder: RunFolder, corrupt: Sequence[Path]) -> Iterator[None]:
+    """Keep the journal, which tells of the corrupt snapshots that are set aside now."""
+    from ps.snapshot import set_aside
+
+    with journal.kept(folder):
+        for path in corrupt:
+            set_aside(path)
+        yield
+
+
+def _wait_for_writers(folder: RunFolder, say: Callable[[str], object]) -> AbstractContextManager[object]:
+    """Wait until nobody else writes the run's files, and keep it so until what is given back is left.
+
+    The actors of a run on a cluster that goes on outlive it by a moment, in which one last outcome may be recorded.
+    It waits neither for ever nor on after Ctrl-C: the run has ended, whatever still clings to it.
+    """
+    alone = None
+    try:
+        alone = folder.without_writers(READER_S)
+        if alone is None:
+            say("Waiting for the run's last processes to end ...")
+            alone = folder.without_writers(WRITERS_S)
+    except KeyboardInterrupt:
+        pass
+    except OSError:  # it is the disk; the ledger has more to say on that
+        return nullcontext()
+    if alone is None:
+        say(f"Not all processes of the run have ended: what they still record is in {folder.path} and nowhere else")
+    return alone or nullcontext()
+
+
+def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) -> None:
+    """Nobody else writes the ledger any more.
+
+    Raises:
+        RunFolderError: the ledger cannot be written, and with it the run's disk.
+    """
+    try:
+        ledger = Ledger(folder.ledger, config.seed, config.max_children)
+        try:
+            ledger.end(state, message)
+            # A worker that was given up may have saved its child's state once more.
+            CheckpointFolder(folder.checkpoints).keep_only(ledger.open_children())
+        finally:
+            ledger.close()
+    except sqlite3.Error as error:
+        raise RunFolderError(
+            f"the run {folder.name!r} has {state} ({message}), but its ledger {folder.ledger} cannot be written"
+            f" ({error}): mend the disk or make room, then `{folder.command('resume')}`; what was recorded"
+            " before is there"
+        ) from error
+
+
+def _note(folder: RunFolder, error: Exception) -> None:
+    with contextlib.suppress(OSError):  # the disk may be what is wrong
+        folder.error.write_text("".join(traceback.format_exception(error)))
+
+
+def _metrics(config: RunConfig) -> "AbstractContextManager[Exporter | None]":
+    """What serves the run's metrics, if they are wanted; the port is taken before anything else is done."""
+    if config.metrics.metrics_port is None:
+        return nullcontext()
+    from cluster.monitoring.metrics.exporter import exporting
+
+    return exporting(config.metrics)
+
+
+def _run_here(
+    config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
+) -> None:
+    from cluster.runners.local import check_locally, run_locally
+
+    check_data(config.task)
+    gpu = check_locally(config)
+    begin()
+    ledger = Ledger(folder.ledger, config.seed, config.max_children)
+    try:
+        ledger.begin(workers=1, versions=asdict(versions()))
+        with _interruptible(), Progress(folder, journal.console, ledger.beat):
+            run_locally(config, folder, ledger, gpu=gpu, observe=observe)
+    finally:
+        ledger.close()
+
+
+def _run_on_ray(
+    config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
+) -> None:
+    from cluster.runners.on_ray.node_checks import check_nodes, session
+    from cluster.runners.on_ray.topology import cluster, run_distributed
+
+    say, console = journal.say, journal.console
+    # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
+    with cluster(config, say) as found, _interruptible():
+        if found.joined:
+            check_nodes(found.nodes, config, say)
+        begin()
+        session().write(folder)
+        topology = config.topology
+        say(f"{found}, {counted(topology.shards, 'shard')}, {counted(topology.replicas, 'replica')}")
+        run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say, observe)
+
+
+class _Takeover:
+    """Interrupts the run, as Ctrl-C does, when another driver has taken over."""
+
+    def __init__(self) -> None:
+        self.error: TakenOver | None = None
+        self._interrupts = False
+        self._lock = threading.Lock()
+
+    def __call__(self, error: TakenOver) -> None:
+        with self._lock:
+            self.error = error
+            if self._interrupts:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def interrupts(self, wanted: bool) -> None:
+        """From now on, or no more; an interrupt that was sent has arrived when this returns."""
+        with self._lock:
+            self._interrupts = wanted
+        if wanted and self.error:
+            raise self.error
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that goes away, are Ctrl-C for whoever has no keyboard."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,257 @@
+"""The Ray actors: thin shells that put the run's parts into processes. Each may be killed and started again.
+
+The parts themselves are imported where they are needed, so that a process without training (the ledger's, the
+pool's) does without torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import threading
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray._private import worker as ray_worker
+from ray.exceptions import RayError
+
+from child_trainer.outcome import Outcome
+from cluster.config.run_config import RunConfig
+from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
+from cluster.pool.output_buffer import Scratch
+from cluster.pool.output_capture import Capture, by_descriptor, by_thread, split_by_thread
+from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
+from cluster.pool.pool import Pool
+from cluster.pool.protocol import Muster, Order, Report
+from cluster.pool.supervision import Terms
+from cluster.pool.worker_process import BEAT_S, LastWords, WorkerProcess, leave_on_sigterm
+from cluster.runners.on_ray.credentials import RunToken, shards_tls
+from cluster.runners.on_ray.handles import (
+    CHECKPOINTS,
+    LEDGER,
+    PATIENCE_S,
+    POOL,
+    Connections,
+    PoolEvaluator,
+    RemoteCheckpoints,
+    RemoteLedger,
+    actor,
+    open_store,
+    places_here,
+)
+from cluster.runners.on_ray.pool_adapters import AwaitedLedger, RayCrew
+from cluster.search.evaluator import Assignment
+from cluster.storage.ledger.ledger import Ledger
+from cluster.storage.locks import sole_writer, writing
+
+if TYPE_CHECKING:
+    from ps.store import Layout, ParameterStore
+
+SURVIVES: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+"""Options of an actor whose methods may be repeated: Ray starts it again and delivers the calls again."""
+
+CALL_S = 10.0
+"""Seconds that a worker waits for an answer to its sign of life."""
+
+SHARED_BEAT_S = 10.0
+"""Seconds between two signs of life of a worker that shares its process with hundreds."""
+
+PAUSE_S = 0.5
+"""Seconds after which a replica that is ahead of the others asks again whether it may go on."""
+
+
+@ray.remote(**SURVIVES)
+class LedgerHost(Ledger):
+    """The run's one writer of the ledger."""
+
+    def __init__(self, path: Path, seed: int, max_children: int) -> None:
+        self._writing = writing(path.parent)
+        self._outputs = OutputFolder(path.parent / OUTPUTS)
+        super().__init__(path, seed, max_children)
+
+    def keep_output(self, child_id: int, key: str, text: str) -> None:
+        """Keep what the attempt with this key printed; see `cluster.pool.output_files`."""
+        keep_output(self, self._outputs, child_id, key, text)
+
+
+@ray.remote(max_restarts=-1)
+class Worker:
+    """One worker, or several that share this process: each trains children, one at a time; see `WorkerProcess`."""
+
+    def __init__(self, config: RunConfig, slots: Sequence[int]) -> None:
+        from cluster.runners.trainer import trainer_on
+
+        context = ray.get_runtime_context()
+        # Two Rays on one machine count their jobs alike, but each has a folder of its own.
+        node: Any = ray_worker._global_node
+        own = f"{node.get_logs_dir_path()}/nascluster-{context.get_job_id()}"
+        alone = len(slots) == 1
+        if not alone:
+            self._split = ExitStack()
+            self._split.enter_context(split_by_thread())
+        checkpoints = _checkpoint_slot if config.failures.checkpoint_children else None
+        address = ray.util.get_node_ip_address()
+        trainer = trainer_on(address, config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
+        places = places_here(slots)
+        last_words = LastWords(Path(f"{own}-{slots[0]}.died"), list(places.values()))
+        self._workers = {
+            slot: WorkerProcess(
+                trainer,
+                place=place,
+                node=context.get_node_id(),
+                beat=functools.partial(_beat, slot),
+                beat_s=BEAT_S if alone else SHARED_BEAT_S,
+                last_words=last_words,
+                capture=Capture(
+                    Scratch(Path(f"{own}-{slot}.output")), by_descriptor if alone else by_thread, _keep_output
+                ),
+            )
+            for slot, place in places.items()
+        }
+        leave_on_sigterm(self._workers.values())
+        # Whoever asks a worker that trains for its report waits until it has ended.
+        self._turns = {slot: threading.Lock() for slot in slots}
+
+    @ray.method(max_task_retries=-1)
+    def report(self, slot: int) -> Report:
+        """Where this worker is, and what its last attempt gave."""
+        with self._turns[slot]:
+            return self._workers[slot].report()
+
+    def train(self, slot: int, order: Order) -> Outcome:
+        """Train one child."""
+        with self._turns[slot]:
+            return self._workers[slot].train(order)
+
+
+def _beat(slot: int, place: str, key: str | None) -> bool:
+    pool = actor(POOL)
+    return ray.get(pool.beat.options(max_task_retries=0).remote(slot, place, key), timeout=CALL_S)
+
+
+def _keep_output(child_id: int, key: str, text: str) -> None:
+    """Have it kept before anybody is told that the attempt has ended, unless that takes too long."""
+    with suppress(RayError, ValueError):  # the ledger's process is away, and gets it when it is back; or for good
+        ray.get(actor(LEDGER).keep_output.remote(child_id, key, text), timeout=CALL_S)
+
+
+def _checkpoint_slot(child_id: int) -> ChildSlot:
+    return ChildSlot(RemoteCheckpoints(actor(CHECKPOINTS)), child_id)
+
+
+@ray.remote(**SURVIVES)
+class CheckpointHost(CheckpointFolder):
+    """The children's checkpoints, in the run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._writing = writing(path.parent)
+        super().__init__(path)
+
+
+@ray.remote(**SURVIVES)
+class PoolHost:
+    """The pool, see `cluster.pool.pool.Pool`, as an actor that asks its run's other actors by name."""
+
+    def __init__(self, slots: int, terms: Terms, per_process: int = 1) -> None:
+        self._crew = RayCrew(terms.rules.checkpoints, per_process)
+        self._pool = Pool(
+            slots,
+            self._crew,
+            AwaitedLedger(),
+            terms,
+            clock=time.time,
+            new_key=lambda: secrets.token_hex(8),
+        )
+
+    async def evaluate(self, assignment: Assignment) -> Outcome:
+        """See `Pool.evaluate`."""
+        return await self._pool.evaluate(assignment)
+
+    async def beat(self, slot: int, place: str, key: str | None) -> bool:
+        """See `Pool.beat`."""
+        if key is None:
+            self._crew.is_idle(slot)
+        return await self._pool.beat(slot, place, key)
+
+    async def grow(self, slots: int, again: Collection[int]) -> Muster:
+        """See `Pool.grow`."""
+        return await self._pool.grow(slots, again)
+
+    async def stop(self) -> None:
+        """See `Pool.stop`."""
+        await self._pool.stop()
+
+    @ray.method(max_task_retries=0)
+    async def next_news(self) -> str:
+        """See `Pool.next_news`. Not repeated by Ray, which would have a word to say on it when the run ends."""
+        return await self._pool.next_news()
+
+
+@ray.remote(**SURVIVES)
+class ShardHost:
+    """Serves one or more shards over gRPC, and has the ledger know where.
+
+    On the given host, else on the address of the node where this process is: it may be started again on another, and
+    serves once the process before it can write no more.
+    """
+
+    def __init__(
+        self, layout: Layout, indices: Sequence[int], directory: Path, host: str | None, token: RunToken
+    ) -> None:
+        from ps.server import ShardServer
+
+        node = ray.util.get_node_ip_address()
+        host = host or node
+        secret, tls = token.secret(os.environ, node), shards_tls(os.environ, host)
+        self._writing = writing(directory.parent)
+        self._sole = [sole_writer(directory / f"shard-{index:03d}", PATIENCE_S) for index in indices]
+        self._server = ShardServer(layout, indices, directory, host=host, token=secret, tls=tls)
+        ray.get(actor(LEDGER).serve.remote(list(indices), self._server.address))
+
+    def ready(self) -> None:
+        """Returns once the shards are served."""
+
+    def serve(self) -> None:
+        """Never returns. The call ends with the reason if this host dies and cannot be started again."""
+        threading.Event().wait()
+
+
+@ray.remote(**SURVIVES)
+class ReplicaHost:
+    """Runs one or more controller replicas, each in a thread of its own."""
+
+    def __init__(self) -> None:
+        import torch
+
+        import cluster.runners.build  # noqa: F401 - takes a second or two, and the process starts before it is told to run
+
+        torch.set_num_threads(1)  # a policy of this size only loses by more
+
+    def run(self, config: RunConfig, indices: Sequence[int], connections: Connections) -> None:
+        """Run these replicas to the end of the search; raises what the first of them raised."""
+        layout = connections.layout
+        store = layout and open_store(layout, connections.ledger, connections.token)
+        threads = ThreadPoolExecutor(len(indices))
+        running = [threads.submit(_run_replica, config, index, store, connections) for index in indices]
+        # The first error ends the run at once; it must not wait for the other replicas to finish the search.
+        for replica in wait(running, return_when=FIRST_EXCEPTION).done:
+            replica.result()
+        if store:
+            store.close()
+
+
+def _run_replica(config: RunConfig, index: int, store: ParameterStore | None, connections: Connections) -> None:
+    from cluster.runners.build import make_replica
+    from cluster.search.replica import replica_loop
+
+    ledger: Any = RemoteLedger(connections.ledger)
+    replica = make_replica(config, index, store, PoolEvaluator(connections.pool), ledger)
+    for _ in replica_loop(replace(replica, pause=lambda: time.sleep(PAUSE_S))):
+        pass

@@ -1,0 +1,130 @@
+"""How the pool reaches the ledger and the workers on Ray."""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+
+import ray
+from ray._private.state import state as ray_state
+from ray.exceptions import RayError, RayTaskError
+
+from child_trainer.outcome import Cause, Outcome
+from cluster.formatting import last_line
+from cluster.pool.protocol import BrokenOff, Gone, NotBegun, Order, Report
+from cluster.pool.supervision import Nodes
+from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POKE_S, Handle, actor, poke, process_number, worker_name
+from cluster.search.records import Attempt, Verdict
+
+NAMED_S = 5
+"""Seconds in which Ray must know a worker's name: the pool is started before the workers are."""
+
+
+class AwaitedLedger:
+    """The ledger as the pool reaches it; see `cluster.pool.protocol.PoolLedger`."""
+
+    async def attempts(self, child_id: int) -> Sequence[Attempt]:
+        """See `PoolLedger.attempts`."""
+        return await actor(LEDGER).attempts.remote(child_id)
+
+    async def running(self) -> Sequence[Attempt]:
+        """See `PoolLedger.running`."""
+        return await actor(LEDGER).running.remote()
+
+    async def start(self, attempt: Attempt) -> None:
+        """See `PoolLedger.start`."""
+        await actor(LEDGER).start.remote(
+            attempt.child_id, attempt.worker, attempt.key, slot=attempt.slot, batch_size=attempt.batch_size
+        )
+
+    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
+        """See `PoolLedger.end_attempt`."""
+        return await actor(LEDGER).end_attempt.remote(key, outcome, verdict)
+
+
+class RayCrew:
+    """The workers as Ray's actors; see `cluster.pool.protocol.Crew`.
+
+    Args:
+        checkpoints: children save their state.
+        per_process: workers that share a process.
+    """
+
+    def __init__(self, checkpoints: bool, per_process: int = 1) -> None:
+        self._checkpoints, self._per_process = checkpoints, per_process
+        self._sent: dict[int, float] = {}  # when each worker was sent the child whose outcome is waited for
+        self._found: dict[str, Handle] = {}
+
+    def _worker(self, slot: int) -> Handle:
+        name = worker_name(slot, self._per_process)
+        if name not in self._found:
+            self._found[name] = ray.get_actor(name)
+        return self._found[name]
+
+    async def report(self, slot: int) -> Report:
+        """See `Crew.report`."""
+        try:
+            await self._known(slot)
+            return await self._worker(slot).report.remote(slot)
+        except (RayError, ValueError) as error:  # its constructor failed, or Ray has forgotten it since
+            self._found.pop(worker_name(slot, self._per_process), None)  # another may come to have the name
+            raise Gone(last_line(str(error))) from error
+
+    async def _known(self, slot: int) -> None:
+        """Wait a little for a worker that Ray is only just being told of."""
+        for _ in range(NAMED_S):
+            with contextlib.suppress(ValueError):
+                self._worker(slot)
+                return
+            await asyncio.sleep(1)
+
+    async def train(self, slot: int, order: Order) -> Outcome:
+        """See `Crew.train`."""
+        try:
+            worker = self._worker(slot)
+        except ValueError as error:  # Ray has forgotten it
+            raise BrokenOff(last_line(str(error))) from error
+        sent = self._sent[slot] = time.monotonic()
+        try:
+            return await worker.train.remote(slot, order)
+        except NotBegun:
+            raise
+        except RayTaskError as error:  # the worker answered, with an error that is no child's
+            return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
+        except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
+            raise BrokenOff(last_line(str(error))) from error
+        finally:
+            if self._sent.get(slot) == sent:
+                del self._sent[slot]
+
+    def is_idle(self, slot: int) -> None:
+        """The worker says that it trains nothing: if its outcome has been waited for, the answer may be lost."""
+        if time.monotonic() - self._sent.get(slot, math.inf) > POKE_S:
+            with contextlib.suppress(ValueError):  # Ray has forgotten it
+                poke(self._worker(slot))
+
+    async def restart(self, slot: int, place: str) -> None:
+        """See `Crew.restart`. Ray ends whatever process is there: it is asked first which one that is."""
+        await asyncio.get_running_loop().run_in_executor(None, self._end_process, slot, place)
+
+    def _end_process(self, slot: int, place: str) -> None:
+        with contextlib.suppress(ValueError, RayError):  # Ray has forgotten it
+            worker = self._worker(slot)
+            found = ray_state.actor_table(worker._actor_id.hex())
+            if found.get("State") == "ALIVE" and found["Pid"] == process_number(place):
+                ray.kill(worker, no_restart=False)
+
+    async def nodes(self) -> Nodes:
+        """See `Crew.nodes`."""
+        return await asyncio.get_running_loop().run_in_executor(None, _nodes)
+
+    def forget(self, child_id: int) -> None:
+        """See `Crew.forget`."""
+        if self._checkpoints:
+            actor(CHECKPOINTS).forget.remote(child_id)
+
+
+def _nodes() -> Nodes:
+    alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+    return Nodes(alive=alive, draining=frozenset(ray_state.get_draining_nodes()))

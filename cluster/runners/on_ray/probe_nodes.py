@@ -1,0 +1,82 @@
+"""Asks the nodes of a cluster from a process of its own, which joins it for a moment.
+
+`python -m cluster.runners.on_ray.probe_nodes HOST:PORT` reads the task's options from the standard input and prints the
+answers.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from cluster.config.run_config import RunConfig
+from cluster.formatting import last_line
+from cluster.placement.node_check import NodeReport
+from cluster.placement.versions import Versions
+from cluster.runners.on_ray.credentials import sending_token
+from cluster.runners.on_ray.probe_process import ask
+
+ANSWER_S = 90.0
+"""Seconds in which all nodes answer; in the process that asks them, a little less."""
+
+ASK_S = 60.0
+
+Answers = Mapping[str, NodeReport | str]
+
+
+def visit(
+    address: str, config: RunConfig | None, within_s: float = ANSWER_S, *, asks_token: bool = False
+) -> Answers | str:
+    """What the nodes say of themselves, by their ids, or why they could not be asked.
+
+    Args:
+        address: host:port of the head.
+        config: the run whose task they must be able to load; `None` asks for none.
+        within_s: the limit, seconds.
+        asks_token: see `ClusterFacts`.
+    """
+    environment = sending_token(os.environ) if asks_token else os.environ
+    task = json.dumps(config and config.to_json())
+    try:
+        done = ask("cluster.runners.on_ray.probe_nodes", address, within_s, environment=environment, given=task)
+    except subprocess.TimeoutExpired:
+        return f"no answer in {within_s:g} s"
+    if done.returncode:
+        return last_line(done.stdout) or last_line(done.stderr)
+    return {node: _answer(said) for node, said in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+def _answer(said: Any) -> NodeReport | str:
+    if isinstance(said, str):
+        return said
+    return NodeReport(**{**said, "versions": Versions(**said["versions"])})
+
+
+def main() -> None:
+    """The process that joins."""
+    import ray
+
+    from cluster.runners.on_ray.cluster_inventory import nodes
+    from cluster.runners.on_ray.code_shipping import shipped
+    from cluster.runners.on_ray.node_checks import ask_nodes, training_nodes
+
+    asked = json.load(sys.stdin)
+    config = None if asked is None else RunConfig.from_json(asked)
+    try:
+        with shipped(os.environ) as runtime_env:
+            ray.init(address=sys.argv[1], runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
+        there = [node for node in nodes() if not node.draining]  # no task can be sent to the others
+        training = training_nodes(there, config.topology.gpus_per_child) if config else frozenset[str]()
+        answers = ask_nodes(there, config and config.task, training, ASK_S)
+    except Exception as error:  # whatever it is, its text is the answer
+        print(" ".join(str(error).split()))
+        sys.exit(1)
+    print(json.dumps({node: said if isinstance(said, str) else asdict(said) for node, said in answers.items()}))
+
+
+if __name__ == "__main__":
+    main()

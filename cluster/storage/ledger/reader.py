@@ -1,0 +1,35 @@
+"""The ledger, opened to be read only."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.schema import VERSION, migrate
+from cluster.storage.run_folder import RunFolder
+
+
+@contextmanager
+def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
+    """The ledger, to be read: one consistent view of it, with the tables of this version.
+
+    Raises:
+        LedgerVersionError: a newer nascluster wrote it.
+        RunFolderError: it is damaged, which may show only when it is asked.
+    """
+    try:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as own:
+            if not folder.ledger.exists():  # it is being made; read it as empty
+                migrate(own, str(folder.ledger))
+                yield own
+                return
+            with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
+                if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
+                    db.execute("BEGIN")
+                    yield db
+                    return
+                db.backup(own)  # the file is the writer's to bring up to date
+                migrate(own, str(folder.ledger))
+                yield own
+    except sqlite3.DatabaseError as error:
+        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error

@@ -1,0 +1,196 @@
+"""Rows of the ledger as the objects that the rest of the run knows, and back. Standard library only."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from child_trainer.architecture import Architecture
+from child_trainer.outcome import Cause, Outcome
+from cluster.search.records import Attempt, Verdict
+from controller.searcher import Child, Proposal
+
+CHILD_COLUMNS = "id, tokens, architecture, log_prob, outcome, reward"
+"""What `child_of` takes."""
+
+ATTEMPT_COLUMNS = (
+    "child, (SELECT seed FROM children WHERE id = child), coalesce(key, ''), coalesce(slot, 0), worker, batch_size,"
+    " started_at, verdict, cause, outcome"
+)
+"""What `attempt_of` takes."""
+
+NO_BATCH = 0
+"""The number of the batch of a child that is in none yet; batches count from 1."""
+
+KEPT = 512
+"""Architectures that are kept between two uses: more than are in training, and few enough to fit."""
+
+
+class Architectures:
+    """Architectures and their texts; of those that were used last the work is not done again."""
+
+    def __init__(self) -> None:
+        self._by_text: dict[str, Architecture] = {}
+        self._texts: dict[int, str] = {}  # of those in `_by_text`, by their `id()`: to compare graphs takes longer
+
+    def text(self, architecture: Architecture) -> str:
+        """As the ledger keeps it."""
+        text = self._texts.get(id(architecture)) or json.dumps(architecture.to_json())
+        self._keep(text, architecture)
+        return text
+
+    def __call__(self, text: str) -> Architecture:
+        """From what the ledger keeps."""
+        return self._keep(text, self._by_text.get(text) or Architecture.from_json(json.loads(text)))
+
+    def _keep(self, text: str, architecture: Architecture) -> Architecture:
+        replaced = self._by_text.pop(text, None)
+        if replaced is not None:
+            del self._texts[id(replaced)]
+        self._by_text[text] = architecture
+        self._texts[id(architecture)] = text
+        if len(self._by_text) > KEPT:
+            oldest = self._by_text.pop(next(iter(self._by_text)))
+            del self._texts[id(oldest)]
+        return architecture
+
+
+def child_of(
+    child_id: int,
+    tokens: str,
+    architecture: str,
+    log_prob: float | None,
+    outcome: str | None,
+    reward: float | None,
+    *,
+    read: Callable[[str], Architecture] = lambda text: Architecture.from_json(json.loads(text)),
+) -> Child:
+    """A child from its row; `read` makes its architecture of the text."""
+    proposal = Proposal(tokens=tuple(json.loads(tokens)), architecture=read(architecture), log_prob=log_prob)
+    ended = Outcome.from_json(json.loads(outcome)) if outcome else None
+    return Child(id=child_id, proposal=proposal, outcome=ended, reward=reward)
+
+
+def attempt_of(*row: Any) -> Attempt:
+    """An attempt from its row."""
+    child_id, seed, key, slot, worker, batch_size, started_at, verdict, cause, outcome = row
+    return Attempt(
+        child_id=child_id,
+        seed=seed,
+        key=key,
+        slot=slot,
+        worker=worker,
+        batch_size=batch_size,
+        started_at=started_at,
+        verdict=Verdict(verdict) if verdict else None,
+        cause=Cause(cause) if cause else None,
+        outcome=Outcome.from_json(json.loads(outcome)) if outcome else None,
+    )
+
+
+def outcome_text(outcome: Outcome | None) -> str | None:
+    """An outcome as the ledger keeps it."""
+    return json.dumps(outcome.to_json()) if outcome else None
+
+
+def last_child(db: sqlite3.Connection) -> int:
+    """The id of the child that was sampled last, 0 before the first."""
+    return db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()[0]
+
+
+def last_batch(db: sqlite3.Connection, replica: int) -> int:
+    """The number of the replica's last batch, 0 before the first."""
+    return db.execute("SELECT coalesce(max(number), 0) FROM batches WHERE replica = ?", (replica,)).fetchone()[0]
+
+
+def loose_children(db: sqlite3.Connection, replica: int) -> int:
+    """How many of the replica's children are in no batch."""
+    query = "SELECT count(*) FROM children WHERE replica = ? AND batch = ?"
+    return db.execute(query, (replica, NO_BATCH)).fetchone()[0]
+
+
+def insert_child(
+    db: sqlite3.Connection,
+    ids: tuple[int, int, int],
+    proposal: Proposal,
+    architecture: str,
+    seed: int,
+    now: float,
+    versions: tuple[int, ...] | None,
+) -> None:
+    """A new child; `ids` are its own, its replica's and its batch's, `architecture` is the text of the proposal's."""
+    db.execute(
+        "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, log_prob, seed, state,"
+        " sampled_at, versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?)",
+        (
+            *ids,
+            json.dumps(proposal.tokens),
+            architecture,
+            proposal.architecture.id,
+            proposal.log_prob,
+            seed,
+            now,
+            None if versions is None else json.dumps(versions),
+        ),
+    )
+
+
+def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcome, reward: float | None) -> None:
+    """The child's outcome, if it has none yet."""
+    db.execute(
+        "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
+        " seconds = ?, cause = ?, outcome = ?,"
+        " batch_size = (SELECT batch_size FROM attempts WHERE child = ? AND verdict = 'outcome'),"
+        " completion = (SELECT coalesce(max(completion), 0) + 1 FROM children)"
+        " WHERE id = ? AND completion IS NULL",
+        (
+            "failed" if outcome.failure else "finished",
+            now,
+            reward,
+            outcome.metric,
+            outcome.parameters,
+            outcome.flops,
+            outcome.seconds,
+            outcome.failure.cause if outcome.failure else None,
+            outcome_text(outcome),
+            child_id,
+            child_id,
+        ),
+    )
+
+
+def gather(db: sqlite3.Connection, replica: int, number: int, size: int) -> None:
+    """Make a batch of the replica's first `size` children that have ended and are in none, if there are any.
+
+    Its versions are the oldest of theirs: none of what is learnt from it is staler than it says.
+    """
+    rows = db.execute(
+        "SELECT id, versions, sampled_at FROM children WHERE replica = ? AND batch = ? AND completion IS NOT NULL"
+        " ORDER BY completion LIMIT ?",
+        (replica, NO_BATCH, size),
+    ).fetchall()
+    if not rows:
+        return
+    oldest = [min(shard) for shard in zip(*(json.loads(versions) for _, versions, _ in rows), strict=True)]
+    db.execute(
+        "INSERT INTO batches (replica, number, versions, sampled_at) VALUES (?, ?, ?, ?)",
+        (replica, number, json.dumps(oldest), min(sampled_at for *_, sampled_at in rows)),
+    )
+    db.executemany("UPDATE children SET batch = ? WHERE id = ?", [(number, child_id) for child_id, *_ in rows])
+
+
+def end_attempts(
+    db: sqlite3.Connection, where: str, value: object, now: float, outcome: Outcome | None, verdict: Verdict
+) -> None:
+    """Close the attempts that `where` names with one `value`, and say what they came to."""
+    failure = outcome.failure if outcome else None
+    db.execute(
+        f"UPDATE attempts SET ended_at = ?, verdict = ?, cause = ?, message = ?, outcome = ? WHERE {where}",
+        (now, verdict, failure and failure.cause, failure and failure.message, outcome_text(outcome), value),
+    )
+
+
+def put(db: sqlite3.Connection, **values: float | str) -> None:
+    """Set facts of the run."""
+    upsert = "INSERT INTO run (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    db.executemany(upsert, values.items())

@@ -1,0 +1,143 @@
+"""The ledger's tables, and how a file of an earlier version becomes one of this version. Standard library only."""
+
+import sqlite3
+from pathlib import Path
+
+IN_MEMORY = Path(":memory:")
+"""SQLite's name of a database that is in no file."""
+
+TABLES = """
+CREATE TABLE run (
+    key TEXT PRIMARY KEY,               -- state, message, started_at, beat_at, seconds_before, workers, versions
+    value
+);
+CREATE TABLE children (
+    id INTEGER PRIMARY KEY,
+    replica INTEGER NOT NULL,
+    batch INTEGER NOT NULL,
+    tokens TEXT NOT NULL,               -- JSON
+    architecture TEXT NOT NULL,         -- JSON
+    architecture_id TEXT NOT NULL,
+    log_prob REAL,                      -- nats, when it was sampled
+    seed INTEGER NOT NULL,
+    state TEXT NOT NULL,                -- sampled, running, finished, failed
+    sampled_at REAL NOT NULL,           -- Unix time, like every column that ends in _at
+    ended_at REAL,
+    completion INTEGER UNIQUE,          -- 1 for the child that ended first
+    reward REAL,                        -- NULL for a child that ended and is not learnt from
+    metric REAL,
+    parameters INTEGER,
+    flops INTEGER,
+    seconds REAL,
+    cause TEXT,
+    outcome TEXT                        -- JSON
+);
+CREATE INDEX children_by_batch ON children (replica, batch);
+CREATE INDEX children_by_state ON children (state);
+CREATE TABLE attempts (
+    child INTEGER NOT NULL REFERENCES children (id),
+    number INTEGER NOT NULL,
+    worker TEXT NOT NULL,               -- where it ran
+    key TEXT UNIQUE,                    -- tells a start that is delivered twice from two starts
+    started_at REAL NOT NULL,
+    ended_at REAL,
+    PRIMARY KEY (child, number)
+);
+CREATE TABLE batches (
+    replica INTEGER NOT NULL,
+    number INTEGER NOT NULL,            -- the sequence of its push
+    versions TEXT NOT NULL,             -- JSON, the shards' versions that it was sampled from
+    sampled_at REAL NOT NULL,
+    learned_at REAL,
+    pushed INTEGER,                     -- 1 if a gradient was pushed, 0 if there was none
+    staleness TEXT,                     -- JSON, by shard
+    figures TEXT,                       -- JSON
+    PRIMARY KEY (replica, number)
+);
+"""
+"""Version 1."""
+
+RECORDED = ("run", "children", "attempts", "batches")
+"""The tables whose rows are the run's record: what is copied elsewhere, row by row as they change."""
+
+
+def _noting_changes(table: str) -> str:
+    # Not by a conflict clause: the statement that fires a trigger decides what conflicts mean within it.
+    note = (
+        f"BEGIN DELETE FROM changes WHERE kind = '{table}' AND row = new.rowid;"
+        f" INSERT INTO changes (kind, row) VALUES ('{table}', new.rowid); END;"
+    )
+    return "\n".join(
+        f"CREATE TRIGGER {table}_{event.lower()} AFTER {event} ON {table} {note}" for event in ("INSERT", "UPDATE")
+    )
+
+
+MIGRATIONS = (
+    TABLES,
+    """
+    ALTER TABLE children ADD COLUMN batch_size INTEGER;  -- of the attempt that gave the outcome; NULL: the budget's
+    ALTER TABLE attempts ADD COLUMN slot INTEGER;        -- the worker's number in the run
+    ALTER TABLE attempts ADD COLUMN batch_size INTEGER;  -- NULL: the budget's
+    ALTER TABLE attempts ADD COLUMN verdict TEXT;        -- NULL while it runs; then a `search.records.Verdict`
+    ALTER TABLE attempts ADD COLUMN cause TEXT;          -- of its failure
+    ALTER TABLE attempts ADD COLUMN message TEXT;        -- the error's text
+    ALTER TABLE attempts ADD COLUMN outcome TEXT;        -- JSON
+    UPDATE attempts SET
+        verdict = CASE
+            WHEN ended_at IS NULL THEN NULL
+            WHEN EXISTS (SELECT 1 FROM children WHERE id = child AND completion IS NOT NULL)
+                AND number = (SELECT max(number) FROM attempts AS others WHERE others.child = attempts.child)
+            THEN 'outcome' ELSE 'lost' END;
+    UPDATE attempts SET
+        outcome = (SELECT outcome FROM children WHERE id = child),
+        cause = (SELECT cause FROM children WHERE id = child),
+        message = (SELECT json_extract(outcome, '$.failure.message') FROM children WHERE id = child)
+    WHERE verdict = 'outcome';
+    CREATE INDEX attempts_running ON attempts (child) WHERE ended_at IS NULL;
+    CREATE INDEX attempts_failed ON attempts (cause) WHERE cause IS NOT NULL;
+    CREATE TABLE addresses (                             -- where the shards are served now
+        shard INTEGER PRIMARY KEY,
+        address TEXT NOT NULL
+    );
+    CREATE TABLE changes (                               -- the newest change of each row of the record
+        revision INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,                              -- the table
+        row INTEGER NOT NULL,                            -- its rowid
+        UNIQUE (kind, row)
+    );
+    """
+    + "\n".join(_noting_changes(table) for table in RECORDED),
+    """
+    ALTER TABLE batches ADD COLUMN pull_seconds REAL;    -- what the replica waited for its last pull before the push
+    ALTER TABLE batches ADD COLUMN push_seconds REAL;    -- and for the ack
+    """,
+    # From here on a child's batch may be 0: it is in none yet.
+    """
+    ALTER TABLE children ADD COLUMN versions TEXT;       -- JSON, as of batches; NULL: its batch's
+    """,
+)
+"""What brings a file from version n (an empty one has 0) to n + 1."""
+
+VERSION = len(MIGRATIONS)
+
+
+class LedgerVersionError(ValueError):
+    """The ledger was written by a newer nascluster, or says that it was by none that ever was."""
+
+
+def migrate(db: sqlite3.Connection, name: str) -> None:
+    """Bring the tables to this version, each step whole or not at all; an empty file gets them anew.
+
+    Raises:
+        LedgerVersionError: the file (`name`, for the message) has a version that this program does not know.
+    """
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version < 0:
+        raise LedgerVersionError(f"{name} is damaged: it has the ledger version {version}, which none ever had")
+    if version > VERSION:
+        raise LedgerVersionError(
+            f"{name} has the ledger version {version}, but this nascluster knows up to {VERSION}: use a newer one"
+        )
+    for number in range(version, VERSION):
+        # `executescript` would commit by itself, and a death in between would leave half a step behind.
+        db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")

@@ -1,0 +1,245 @@
+"""`nascluster compare` as a user meets it."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.cli import compare as command
+from cluster.cli import main as cli
+from cluster.compare import search
+from cluster.compare.results import Result
+from tests.cluster.compare.tables import BEST, DEAREST_S, made_up
+from tests.real_data import real
+
+Nascluster = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_up(tmp_path_factory.mktemp("table"))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def compare(data: Path) -> Nascluster:
+    def compare(*arguments: object, recipe: str = "nasbench201") -> int:
+        flags = ["--recipe", recipe, *(["--data", data] if recipe == "nasbench201" else []), "--processes", 1]
+        try:
+            return cli.run([str(a) for a in ["compare", *arguments, *flags]])
+        except SystemExit as stop:
+            return int(stop.code or 0)
+
+    return compare
+
+
+def results(folder: Path) -> dict[str, list[Result]]:
+    """By the first word of the searcher's folder, in the order of the seeds."""
+    found: dict[str, list[Result]] = {}
+    for file in sorted(folder.glob("searches/*/*.json")):
+        found.setdefault(file.parent.name.split("-")[0], []).append(Result.from_json(json.loads(file.read_text())))
+    return found
+
+
+SHORT = ("--budget", "900s", "--seeds", 3)
+
+
+def test_a_comparison_is_a_table_and_a_page(
+    compare: Nascluster, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["reinforce:controller-learning-rate=0.05", "evolution"]
+    assert compare(*words, *SHORT, "--population", 4, "--tournament", 2, "--seed", 11) == 0
+    said = capfd.readouterr()
+    kept = folder / "compare-nasbench201-900s"
+    assert "Random search joins them" in said.err
+    text = (kept / "comparison.md").read_text()
+    assert said.out.startswith(text)
+    assert said.out.rstrip().endswith(f"{kept}/comparison.html")
+    assert "# nasbench201, 900 s for each search, seeds 11 to 13" in text
+    assert [line.split(" | ")[0] for line in text.splitlines()[4:7]] == [f"| {w}" for w in [*words, "random"]]
+    assert f"the best of the table: {BEST:.2f} % validation accuracy, {BEST + 10:.2f} % test accuracy" in text
+    assert "seconds are measured for 1,000 of its 15,625 architectures and estimated for the others." in text
+    assert (
+        "<h1>reinforce:controller-learning-rate=0.05, evolution and random</h1>"
+        in (kept / "comparison.html").read_text()
+    )
+    found = results(kept)
+    assert list(found) == ["evolution", "random", "reinforce_controller"]
+    assert all([result.seed for result in several] == [11, 12, 13] for several in found.values())
+    # The first population is random search's with the same seed.
+    assert found["evolution"][0].metrics[:4] == found["random"][0].metrics[:4]
+
+
+def test_what_is_there_is_not_done_again(
+    compare: Nascluster, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done: list[tuple[str, int]] = []
+    real = search.search
+
+    def counted(config: Any, *rest: Any) -> Any:
+        done.append((config.searcher, config.seed))
+        return real(config, *rest)
+
+    monkeypatch.setattr(search, "search", counted)
+    assert compare("reinforce", *SHORT, "--output", "here") == 0
+    assert sorted(done) == [(name, seed) for name in ("random", "reinforce") for seed in range(3)]
+    first = (folder / "here" / "comparison.md").read_text()
+    done.clear()
+    assert compare("reinforce", *SHORT, "--output", "here") == 0
+    assert done == []
+    assert (folder / "here" / "comparison.md").read_text() == first
+    assert compare("evolution", "reinforce", "--budget", "900s", "--seeds", 4, "--output", "here") == 0
+    assert sorted(done) == [("evolution", 0), ("evolution", 1), ("evolution", 2), ("evolution", 3), *[
+        (name, 3) for name in ("random", "reinforce")
+    ]]  # fmt: skip
+    capfd.readouterr()
+
+
+def test_after_ctrl_c_the_same_command_goes_on(
+    compare: Nascluster, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real, calls = search.search, iter(range(100))
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "search", interrupted)
+        assert compare("reinforce", *SHORT) == 130
+    kept = folder / "compare-nasbench201-900s"
+    message = f"interrupted with 4 of 6 searches done, which are kept in {kept}: the same command goes on"
+    assert message in capfd.readouterr().err
+    assert sum(map(len, results(kept).values())) == 4
+    assert not (kept / "comparison.md").exists()
+    before = {file: file.stat().st_mtime_ns for file in kept.glob("searches/*/*.json")}
+    assert compare("reinforce", *SHORT) == 0
+    assert sum(map(len, results(kept).values())) == 6
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert compare("reinforce", *SHORT, "--output", "whole") == 0
+    assert (folder / "whole" / "comparison.md").read_text() == (kept / "comparison.md").read_text()
+
+
+def test_processes_side_by_side_find_what_one_finds(
+    compare: Nascluster, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["reinforce", "--budget", 20, "--seeds", 2]
+    assert compare(*flags, "--output", "one", recipe="synthetic") == 0
+    arguments = [*flags, "--output", "two", "--recipe", "synthetic", "--processes", 2]
+    assert cli.run(["compare", *map(str, arguments)]) == 0
+    capfd.readouterr()
+    one, two = results(folder / "one"), results(folder / "two")
+    for name in ("reinforce", "random"):
+        assert [(r.seed, r.architectures, r.metrics) for r in one[name]] == [
+            (r.seed, r.architectures, r.metrics) for r in two[name]
+        ]
+        assert [len(r.metrics) for r in two[name]] == [20, 20]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_search_that_fails_is_named_and_what_was_finished_is_kept(
+    processes: int, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    diverges = "reinforce:controller-learning-rate=1e30"
+    flags = ["--recipe", "synthetic", "--seeds", "2", "--budget", "50", "--output", "here"]
+    kept = folder / "here"
+    assert cli.run(["compare", "random", *flags, "--processes", "1"]) == 0
+    capfd.readouterr()
+    assert cli.run(["compare", "random", diverges, *flags, "--processes", str(processes)]) == 1
+    said = capfd.readouterr().err
+    # Of two processes either seed may come first.
+    assert re.fullmatch(
+        rf"nascluster: the search of '{diverges}' with seed [01] failed \('\w+' must be finite .*\);"
+        rf" the searches that were finished are kept in {kept}, and the whole error is in {kept}/error.txt\n",
+        said,
+    )
+    assert "in check_push" in (kept / "error.txt").read_text()
+    assert {name: len(several) for name, several in results(kept).items()} == {"random": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*SHORT], "name the searchers that are to be compared"),
+        (["foo", *SHORT], "unknown searcher 'foo'"),
+        (["reinforce"], "--budget"),
+        (["reinforce", "--budget", "5x"], "`budget` must be children, such as 500"),
+        (["reinforce", "--budget", "900s", "--seeds", 1], "`seeds` must be 2 to 100,000"),
+        (["reinforce", "--budget", "60s"], f"must pay for any child, of which the dearest costs {DEAREST_S:.1f} s"),
+        (
+            ["reinforce", *SHORT, "--max-children", 4],
+            "options of `max-children` are not for a comparison: use --budget",
+        ),
+        (["reinforce", *SHORT, "--name", "x"], "options of `name` are not for a comparison: use --output"),
+        (["reinforce", *SHORT, "--metrics-port", 8000], "options of `metrics` are not for a comparison"),
+        (["reinforce", *SHORT, "--entropy-bonu", 1], "--entropy-bonus"),
+        (["reinforce", *SHORT, "stray"], "stray"),
+        (["reinforce", *SHORT, "--data", "/nowhere"], "/nowhere"),
+        (["reinforce:shards=99999", *SHORT], "'reinforce:shards=99999'"),
+        (["reinforce:gpus-per-child=1", *SHORT], "GPU"),
+        (["reinforce", *SHORT, "--output", ""], "`output` must be a folder, got nothing"),
+        (["reinforce", *SHORT, "--output="], "`output` must be a folder, got nothing"),
+        (
+            ["reinforce:controller-units=100000000", *SHORT],
+            "'reinforce:controller-units=100000000': the parameters of the searcher cannot be made: use a smaller one",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_done(
+    arguments: list[object],
+    message: str,
+    data: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def nothing(*_: object) -> None:
+        raise AssertionError("something was done")
+
+    monkeypatch.setattr(command, "carried_out", nothing)
+    given = ["--recipe", "nasbench201", *([] if "--data" in arguments else ["--data", data])]
+    assert cli.run(["compare", *map(str, [*arguments, *given])]) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("nascluster: ")
+    assert message in said
+    assert said.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_seconds_are_of_tables_only(compare: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
+    assert compare("reinforce", "--budget", "900s", recipe="synthetic") == 2
+    assert "a budget in seconds needs a task that tells what a child costs (nasbench201)" in capfd.readouterr().err
+    assert compare("reinforce", "--budget", 9, recipe="syntetic") == 2
+    assert "did you mean 'synthetic'?" in capfd.readouterr().err
+
+
+def test_help_says_what_it_takes(compare: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    assert "compare SEARCHER ..." in capfd.readouterr().out
+    assert compare("--help") == 0
+    said = " ".join(capfd.readouterr().out.split())
+    for word in ("SEARCHER", "--recipe", "--budget", "--seeds", "--output", "--processes", "--open"):
+        assert word in said
+    assert "reinforce:entropy-bonus=0.1,children=1" in said
+
+
+def test_the_real_table(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", "evolution", "--recipe", "nasbench201", "--data", str(real("nasbench201"))]
+    small = ["--population", "10", "--tournament", "3", "--seeds", "5", "--budget", "12000s", "--processes", "1"]
+    assert cli.run([*arguments, *small]) == 0
+    assert "84.89 % validation accuracy, 94.37 % test accuracy" in capfd.readouterr().out
+    for several in results(folder / "compare-nasbench201-12000s").values():
+        for result in several:
+            assert 60 < len(result.metrics) < 160  # some 113 s each
+            assert 11_700 < sum(result.seconds) <= 12_000

@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from child_trainer.outcome import Budget
+from child_trainer.tasks.summaries import TASKS
+from cluster.config.failure_options import FailureOptions
+from cluster.config.recipes import RECIPES, differences
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.config.topology import Topology
+from cluster.pool.failure_policy import Reactions, parse_reactions
+from cluster.pool.supervision import Rules
+from controller.reward import REWARDS
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_configuration_survives_its_file(recipe: str) -> None:
+    config = RECIPES[recipe]()
+    assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_paths_and_tuples_survive_too() -> None:
+    config = RunConfig(task=TaskOptions(data=Path("/data")), name="x", topology=Topology(gpus_per_child=0.25))
+    assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_the_choices_are_those_that_exist() -> None:
+    assert set(get_args(get_type_hints(TaskOptions)["task"])) == TASKS.keys()
+    assert set(get_args(get_type_hints(RunConfig)["reward"])) == REWARDS.keys()
+
+
+def test_the_papers_recipe_has_the_papers_constants() -> None:
+    """Spec §1.5 and §1.6."""
+    config = RECIPES["zoph2017-cifar10"]()
+    assert (config.topology.shards, config.topology.replicas, config.topology.children) == (20, 100, 8)
+    assert config.max_children == 12_800
+    assert config.reward == "cubed-accuracy"
+    assert config.budget == Budget(epochs=50, learning_rate=0.1, weight_decay=1e-4, momentum=0.9, train_fraction=1.0)
+    space, controller = config.convolutional, config.reinforce
+    assert (space.filter_heights, space.filter_widths, space.num_filters) == (
+        (1, 3, 5, 7),
+        (1, 3, 5, 7),
+        (24, 36, 48, 64),
+    )
+    assert (space.initial_depth, space.depth_step, space.depth_interval) == (6, 2, 1600)
+    assert (controller.controller_layers, controller.controller_units) == (2, 35)
+    assert (controller.controller_init, controller.controller_learning_rate) == (0.08, 0.0006)
+
+
+def test_differences_are_by_flag() -> None:
+    assert differences(RunConfig(topology=Topology(replicas=3), seed=1)) == {"seed": 1, "replicas": 3}
+    assert differences(RunConfig()) == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Topology(replicas=0), "`replicas` must be at least 1, got 0"),
+        (lambda: Topology(shards=-1), "`shards` must be at least 1, got -1"),
+        (lambda: Topology(children=0), "`children` must be at least 1, got 0"),
+        (lambda: Topology(workers=0), "`workers` must be at least 1, got 0"),
+        (lambda: Topology(workers_per_process=0), "`workers_per_process` must be at least 1, got 0"),
+        (lambda: RunConfig(topology=Topology(workers_per_process=2)), "`workers_per_process` must be 1 with a `task`"),
+        (lambda: Topology(accumulate=0), "`accumulate` must be at least 1, got 0"),
+        (lambda: Topology(gpus_per_child=-0.5), "`gpus_per_child` must be a fraction of one GPU or a whole number"),
+        (lambda: Topology(gpus_per_child=1.5), "`gpus_per_child` .* got 1.5"),
+        (lambda: Topology(gpus_per_child=float("inf")), "`gpus_per_child` .* got inf"),
+        (lambda: Topology(gpus_per_child=float("nan")), "`gpus_per_child` .* got nan"),
+        (lambda: RunConfig(max_children=0), "`max_children` must be at least 1, got 0"),
+        (lambda: RunConfig(name="a/b"), "`name` must be a folder's name .* got 'a/b'"),
+        (lambda: RunConfig(name=".hidden"), "`name` must be a folder's name"),
+        (lambda: RunConfig(name=""), "`name` must be a folder's name"),
+        (lambda: TaskOptions(child_spread=-1), "`child_spread` must be 0 or more, got -1"),
+        (lambda: TaskOptions(child_seconds=-1), "`child_seconds` must be 0 or more, got -1"),
+        (lambda: TaskOptions(child_seconds=float("nan")), "`child_seconds` must be 0 or more, got nan"),
+    ],
+)
+def test_impossible_settings_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("600s", 600), ("90m", 5400), ("2h", 7200), ("1d", 86400), ("45", 45), ("0.5s", 0.5), ("1.5h", 5400), (" 5 s", 5)],
+)
+def test_times_have_a_unit_or_are_seconds(text: str, seconds: float) -> None:
+    assert FailureOptions(child_timeout=text).rules.child_timeout_s == seconds
+    assert FailureOptions(worker_silence=text).rules.silence_s == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "soon", "5 minutes", "5x", "-5s", "0", "0h", "nan", "infs", "1h30m"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"`child_timeout` must be a time above 0 such as 2h, 90m or 600s, got ") as no:
+        FailureOptions(child_timeout=text)
+    assert repr(text) in str(no.value)
+    with pytest.raises(ValueError, match=r"`worker_silence` must be a time above 0"):
+        FailureOptions(worker_silence=text)
+
+
+def test_failure_options_become_rules_and_reactions() -> None:
+    default = FailureOptions()
+    assert default.rules == Rules(child_timeout_s=None, silence_s=60.0, recycle_after=None, checkpoints=False)
+    assert default.reactions == Reactions(max_attempts=3)
+    other = FailureOptions(max_attempts=1, on_failure="crashed=drop", recycle_after=5, checkpoint_children=True)
+    assert (other.rules.recycle_after, other.rules.checkpoints) == (5, True)
+    assert other.reactions == Reactions(max_attempts=1, by_cause=parse_reactions("crashed=drop"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_attempts": 0}, "`max_attempts` must be at least 1, got 0"),
+        ({"recycle_after": 0}, "`recycle_after` must be at least 1, got 0"),
+        ({"on_failure": "crashed=explode"}, "the actions of `on_failure` are"),
+    ],
+)
+def test_impossible_failure_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FailureOptions(**options)

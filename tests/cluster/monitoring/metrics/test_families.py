@@ -1,0 +1,64 @@
+"""Names, labels and numbers of what Prometheus is given."""
+
+from dataclasses import replace
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cluster.monitoring.metrics.families import families
+from cluster.monitoring.metrics.histogram import Histogram
+from tests.cluster.monitoring.metrics.histories import full_facts, shard_status
+
+FULL_SIZE = [*families("demo", full_facts(), [shard_status(i) for i in range(20)])]
+
+
+def test_the_paper_s_size_stays_below_2000_series_and_no_child_has_a_label() -> None:
+    samples = [sample for family in FULL_SIZE for sample in family.samples]
+    assert 200 < len(samples) < 2000
+    assert {label for sample in samples for label in sample.labels} == {"run", "shard", "cause", "verdict", "le"}
+    assert all(sample.labels["run"] == "demo" for sample in samples)
+
+
+def test_every_family_has_a_meaning_and_a_sample() -> None:
+    assert all(family.documentation.endswith(".") and family.samples for family in FULL_SIZE)
+    names = [family.name for family in FULL_SIZE]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("nascluster_") for name in names)
+
+
+def test_what_is_not_known_has_no_sample() -> None:
+    facts = replace(full_facts(), best_reward=None, figures={})
+    found = {family.name: family.samples for family in families("demo", facts, [None, shard_status(1)])}
+    assert not found["nascluster_reward_best"]
+    assert not found["nascluster_policy_entropy_nats"]
+    assert [(s.labels["shard"], s.value) for s in found["nascluster_shard_up"]] == [("0", 0), ("1", 1)]
+    assert [s.labels["shard"] for s in found["nascluster_shard_version"]] == ["1"]
+
+
+def test_a_shard_that_writes_nothing_has_no_snapshot_to_be_old() -> None:
+    found = {f.name: f.samples for f in families("demo", full_facts(), [shard_status(0, snapshot_bytes=0)])}
+    assert not found["nascluster_shard_snapshot_age_seconds"]
+
+
+def test_prometheus_s_own_parser_reads_it_back() -> None:
+    class Fixed:
+        def collect(self):
+            return FULL_SIZE
+
+    registry = CollectorRegistry()
+    registry.register(Fixed())  # pyright: ignore[reportArgumentType]
+    read = list(text_string_to_metric_families(generate_latest(registry).decode()))
+    ours = {s.name: s.value for f in FULL_SIZE for s in f.samples if not s.labels.keys() - {"run"}}
+    theirs = {s.name: s.value for f in read for s in f.samples if not s.labels.keys() - {"run"}}
+    assert theirs == ours
+
+
+def test_a_histogram_counts_its_bounds_in_and_no_time_backwards() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (1.0, 1.5, 99.0, -3.0):
+        histogram.observe(value)
+    assert histogram.cumulative() == [("1.0", 2), ("2.0", 3), ("+Inf", 4)]
+    assert histogram.sum == 101.5
+    copy = histogram.copy()
+    histogram.observe(1.0)
+    assert copy.cumulative()[-1] == ("+Inf", 4)

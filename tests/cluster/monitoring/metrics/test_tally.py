@@ -1,0 +1,159 @@
+"""What is counted from a ledger: all of it once, whenever it is looked at."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from child_trainer.outcome import Cause
+from cluster.monitoring.metrics.ledger_counter import Tally
+from cluster.monitoring.metrics.snapshot import Facts
+from cluster.search.records import Verdict
+from tests.cluster.monitoring.metrics.histories import CONFIG, History
+
+A, B = (1, 1, 1), (0, 1, 1)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    return History(tmp_path / "ledger.sqlite")
+
+
+def look(tally: Tally, history: History) -> Facts:
+    with history.read() as db:
+        return tally.count(db, history.now)
+
+
+def steps(history: History) -> Iterator[str]:
+    """A history in steps, each of them done when the generator comes to it."""
+
+    def step(name: str) -> str:
+        history.now += 10
+        return name
+
+    history.ledger.begin(workers=2)
+    history.sample([A, A, B])
+    yield step("sampled")
+    history.start(1, "1a")
+    history.start(2, "2a")
+    yield step("training")
+    history.give(1, "1a", 0.25, gpu_bytes=3 * 2**30)
+    history.fail("2a", Cause.PREEMPTED, Verdict.RETRY)
+    yield step("one ended")
+    history.start(2, "2b")
+    history.start(3, "3a")
+    yield step("again")
+    history.give(2, "2b", 0.75)
+    history.ledger.finish(3, history.fail("3a", Cause.DIVERGED, Verdict.OUTCOME), 0.0)
+    history.learn(1, (0, 3), baseline=0.3, entropy=2.0)
+    yield step("all ended")
+
+
+def test_every_fact_of_a_known_history(history: History) -> None:
+    for _ in steps(history):
+        pass
+    facts = look(Tally(CONFIG), history)
+    assert (facts.sampled, facts.running, facts.waiting, facts.finished) == (3, 0, 0, 2)
+    assert {c: n for c, n in facts.failed.items() if n} == {"diverged": 1}
+    assert set(facts.failed) == set(map(str, Cause))  # a cause that has not come up yet is 0, not absent
+    assert facts.attempts == 4
+    assert {v: n for v, n in facts.attempts_ended.items() if n} == {"outcome": 3, "retry": 1}
+    assert {c: n for c, n in facts.attempts_failed.items() if n} == {"preempted": 1, "diverged": 1}
+    assert facts.attempt_seconds == 40.0  # four attempts of one step each
+    assert facts.child_seconds == 16.0
+    assert (facts.best_reward, facts.recent_reward) == (0.75, pytest.approx(1 / 3))
+    assert facts.distinct_ratio == pytest.approx(2 / 3)
+    assert facts.depth is not None and facts.depth > 0
+    assert facts.figures == {"baseline": 0.3, "entropy": 2.0}
+    assert (facts.learned, facts.pushed) == (1, 1)
+    assert facts.queue_wait.sum == 10 + 10 + 30  # child 3 waited while the workers had others
+    assert facts.queue_wait.cumulative()[-1] == ("+Inf", 3)
+    assert facts.epoch.sum == 2.0 + 2.0
+    assert facts.gpu_memory.sum == 3 * 2**30  # the other one had no GPU
+    assert [count for bound, count in facts.gpu_memory.cumulative() if float(bound) in (2**31, 2**32)] == [0, 1]
+    assert dict(facts.staleness.cumulative())["0.0"] == 1
+    assert facts.staleness.sum == 3
+    assert (facts.pull.sum, facts.push.sum) == (0.02, 0.2)
+    assert (facts.workers, facts.seconds, facts.beat_age_s, facts.last_child_at) == (2, 50.0, 50.0, 1040.0)
+
+
+def test_looking_at_every_step_comes_to_the_same_as_looking_once(history: History) -> None:
+    tally, running = Tally(CONFIG), []
+    for _ in steps(history):
+        running.append(look(tally, history).running)
+        assert look(tally, history) == look(Tally(CONFIG), history)
+    assert running == [0, 2, 0, 2, 0]
+
+
+def test_a_batch_that_is_learnt_from_again_is_another_push(history: History) -> None:
+    tally = Tally(CONFIG)
+    for _ in steps(history):
+        look(tally, history)
+    history.ledger.open_batch(0, applied=0)  # a shard fell back
+    assert look(tally, history).pushed == 1
+    history.learn(1, (1, 1))
+    assert look(tally, history).pushed == 2
+
+
+def test_a_late_word_changes_no_count(history: History) -> None:
+    history.ledger.begin(workers=1)
+    history.sample([A])
+    history.start(1, "1a")
+    tally = Tally(CONFIG)
+    look(tally, history)
+    history.fail("1a", Cause.CRASHED, Verdict.RETRY)
+    before = look(tally, history)
+    history.fail("1a", Cause.TIMEOUT, Verdict.OUTCOME)
+    assert look(tally, history) == before
+
+
+def test_a_resume_takes_nothing_back(history: History) -> None:
+    for _ in steps(history):
+        pass
+    before = look(Tally(CONFIG), history)
+    history.sample([A], batch=2)
+    history.start(4, "4a")
+    history.now += 5
+    history.ledger.begin(workers=7)
+    after = look(Tally(CONFIG), history)
+    assert after.attempts_ended["lost"] == 1
+    assert (after.running, after.waiting, after.workers) == (0, 1, 7)
+    assert (after.finished, after.pushed, after.child_seconds) == (before.finished, before.pushed, before.child_seconds)
+    assert after.attempt_seconds >= before.attempt_seconds
+
+
+def test_a_look_that_fails_counts_nothing(history: History) -> None:
+    for _ in steps(history):
+        pass
+    tally = Tally(CONFIG)
+    with history.read() as db:
+        # The last of the reads fails.
+        db.set_authorizer(lambda _, arg, column, *__: sqlite3.SQLITE_DENY if column == "architecture_id" else 0)
+        with pytest.raises(sqlite3.DatabaseError):
+            tally.count(db, history.now)
+    assert look(tally, history) == look(Tally(CONFIG), history)
+
+
+def test_a_ledger_that_is_only_made_has_nothing(history: History) -> None:
+    facts = look(Tally(CONFIG), history)
+    assert facts == replace(
+        facts, sampled=0, finished=0, started_at=None, beat_age_s=None, best_reward=None, depth=None
+    )
+
+
+def test_a_later_look_reads_only_what_is_new(history: History) -> None:
+    for _ in steps(history):
+        pass
+    tally = Tally(CONFIG)
+    look(tally, history)
+    with history.read() as db:
+        plans = []
+        db.set_trace_callback(plans.append)
+        tally.count(db, history.now)
+        db.set_trace_callback(None)
+        for query in plans:
+            plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}")]
+            scans = [line for line in plan if line.startswith("SCAN") and "run" not in line.split()]
+            assert all("INDEX" in line or "(subquery" in line or "CONSTANT" in line for line in scans), (query, plan)

@@ -1,0 +1,273 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from child_trainer.outcome import Cause, Failure, Outcome
+from cluster.config.run_config import RunConfig
+from cluster.config.topology import Topology
+from cluster.formatting import duration
+from cluster.monitoring.live_view import facts, line
+from cluster.monitoring.status import read_status
+from cluster.monitoring.summary import summary
+from cluster.search.records import Lesson
+from cluster.storage.errors import RunFolderError
+from cluster.storage.find_run import check_new, existing_run, run_folder
+from cluster.storage.ledger.ledger import Ledger
+from cluster.storage.locks import writing
+from cluster.storage.run_folder import RunFolder
+from controller.searcher import Proposal
+from controller.spaces.convolutional import ConvolutionalSpace
+
+SPACE = ConvolutionalSpace(initial_depth=1)
+CONFIG = RunConfig(max_children=20, topology=Topology(replicas=3, shards=2, children=4))
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = run_folder(tmp_path, "demo")
+    folder.create(CONFIG)
+    return folder
+
+
+@pytest.fixture
+def held(folder: RunFolder) -> Iterator[RunFolder]:
+    """The same, with a driver."""
+    with folder.held():
+        yield folder
+
+
+def open_ledger(folder: RunFolder, clock: Clock) -> Ledger:
+    return Ledger(folder.ledger, CONFIG.seed, CONFIG.max_children, clock)
+
+
+def sample(ledger: Ledger, n: int) -> None:
+    tokens = (1, 1, 1)
+    ledger.admit(0, 1, [Proposal(tokens=tokens, architecture=SPACE.decode(tokens))] * n, (0, 0))
+
+
+def outcome(metric: float = 0.5, failure: Failure | None = None) -> Outcome:
+    return Outcome(curve=(metric,), seconds=2.0, parameters=1234, flops=99, seed=1, failure=failure)
+
+
+def test_a_run_that_has_just_been_made_is_starting(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
+    status = read_status(held, clock.now)
+    assert (status.state, status.message, status.sampled, status.best) == ("running", "starting", 0, None)
+    ledger.close()
+
+
+def test_the_whole_life_of_a_run(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
+    ledger.begin(workers=2)
+    sample(ledger, 4)
+    clock.now += 10
+    for child in (1, 2, 3):
+        ledger.start(child, "worker")
+    clock.now += 5
+    ledger.finish(1, outcome(0.8), 0.512)
+    ledger.finish(2, outcome(failure=Failure(cause=Cause.DIVERGED, message="NaN")), 0.0)
+    ledger.learned(0, 1, Lesson(staleness=(0, 3), figures={"baseline": 0.25}))
+    status = read_status(held, clock.now)
+    assert (status.sampled, status.running, status.finished, status.failed) == (4, 1, 1, 1)
+    assert status.causes == {"diverged": 1}
+    assert (status.updates, status.staleness, status.figures) == (1, (1.5, 3), {"baseline": 0.25})
+    assert status.mean_reward == pytest.approx(0.256)
+    assert status.seconds == 15
+    assert status.seconds_left == pytest.approx(18 / (2 / 5))
+    assert status.best is not None
+    assert (status.best.child_id, status.best.reward, status.best.metric, status.best.parameters) == (
+        1,
+        0.512,
+        0.8,
+        1234,
+    )
+    ledger.end("stopped", "interrupted")
+    clock.now += 1000
+    after = read_status(held, clock.now)
+    assert (after.state, after.message, after.seconds, after.running) == ("stopped", "interrupted", 15, 0)
+    clock.now += 7
+    ledger.begin(workers=2)
+    clock.now += 3
+    again = read_status(held, clock.now)
+    assert (again.state, again.seconds) == ("running", 18)  # the pause does not count
+    ledger.close()
+
+
+def test_a_run_whose_driver_died_has_failed_at_once(folder: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(folder, clock)
+    with folder.held():
+        ledger.begin(workers=1)
+        clock.now += 5
+        ledger.beat()
+        assert read_status(folder, clock.now + 1).state == "running"
+    lost = read_status(folder, clock.now + 1)  # the lock goes with the process
+    assert (lost.state, lost.message, lost.seconds) == ("failed", "its driver died", 5)
+    ledger.close()
+
+
+def test_a_driver_that_died_before_it_began_leaves_a_run_that_can_be_resumed(folder: RunFolder) -> None:
+    assert read_status(folder, 0.0).message == "its driver died before it began"
+    with folder.held():
+        assert read_status(folder, 0.0).message == "starting"  # there is no ledger yet
+
+
+def test_a_second_driver_is_kept_out(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.storage.run_folder.READER_S", 0.2)
+    with folder.held(), pytest.raises(RunFolderError, match="the run 'demo' is running"), folder.held():
+        pass
+    with folder.held():
+        pass
+
+
+def test_a_resumed_driver_waits_for_the_writers_of_a_killed_one(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.storage.run_folder.WRITERS_S", 0.2)
+    earlier = "processes of an earlier start of the run 'demo' still write"
+    with writing(folder.path), pytest.raises(RunFolderError, match=earlier), folder.held():
+        pass
+    with folder.held():
+        pass
+
+
+def test_an_end_before_the_beginning_leaves_a_run_that_can_be_resumed(folder: RunFolder, clock: Clock) -> None:
+    """Ctrl-C between the making of the folder and the start of the ledger's actor."""
+    ledger = open_ledger(folder, clock)
+    ledger.end("stopped", "interrupted")
+    status = read_status(folder, clock.now)
+    assert (status.state, status.seconds) == ("stopped", 0)
+    clock.now += 100
+    ledger.begin(workers=1)
+    clock.now += 3
+    ledger.end("finished")
+    assert read_status(folder, clock.now).seconds == 3
+    ledger.close()
+
+
+def test_damaged_files_are_named(folder: RunFolder) -> None:
+    folder.ledger.write_bytes(b"this is no database, whatever its name says")
+    with pytest.raises(RunFolderError, match=r"ledger\.sqlite cannot be read"):
+        read_status(folder, 0.0)
+    folder.config.write_text("{")
+    with pytest.raises(RunFolderError, match=r"config\.json is damaged"):
+        read_status(folder, 0.0)
+
+
+def test_the_json_has_what_scripts_rely_on(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
+    ledger.begin(workers=2)
+    sample(ledger, 2)
+    ledger.finish(1, outcome(0.8), 0.512)
+    found = json.loads(json.dumps(read_status(held, clock.now).to_json()))
+    assert found["name"] == "demo"
+    assert found["state"] == "running"
+    assert found["children"].items() >= {"sampled": 2, "running": 0, "finished": 1, "failed": 0}.items()
+    assert (found["updates"], found["shards"], found["replicas"]) == (0, 2, 3)
+    assert found["best"].items() >= {"child_id": 1, "reward": 0.512, "metric": 0.8, "parameters": 1234}.items()
+    assert found["seconds"] == 0
+    ledger.close()
+
+
+def test_a_reader_never_writes(folder: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(folder, clock)
+    ledger.begin(workers=1)
+    ledger.close()
+    before = folder.ledger.read_bytes()
+    read_status(folder, clock.now)
+    assert folder.ledger.read_bytes() == before
+
+
+def test_progress_says_all_that_is_happening(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
+    ledger.begin(workers=2)
+    sample(ledger, 4)
+    for child in (1, 2, 3):
+        ledger.start(child, "worker")
+    clock.now += 30
+    ledger.finish(1, outcome(0.8), 0.512)
+    ledger.finish(2, outcome(failure=Failure(cause=Cause.TIMEOUT, message="slow")), 0.0)
+    ledger.learned(0, 1, Lesson(staleness=(0, 3), figures={"baseline": 0.25}))
+    status = read_status(held, clock.now)
+    assert dict(facts(status)) == {
+        "children": "1 running, 1 finished, 1 failed (1 timeout)",
+        "reward": "mean 0.2560 (last 16), best 0.5120, baseline 0.2500",
+        "updates": "1 applied, staleness mean 1.5, max 3",
+        "workers": "1 of 2 busy",
+        "time": "30 s, about 4 min 30 s left",
+    }
+    assert line(status).startswith("[2/20] children: 1 running")
+    ledger.close()
+
+
+def test_the_summary_compares_with_the_first_children(folder: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(folder, clock)
+    ledger.begin(workers=1)
+    sample(ledger, 20)
+    for child in range(1, 21):
+        ledger.finish(child, outcome(0.5 if child <= 16 else 0.9), 0.1 * child)
+    ledger.end("finished")
+    text = summary(read_status(folder, clock.now), folder)
+    assert "+0.4000 against the mean of the first 16 children, 0.5000" in text
+    assert "validation accuracy 0.9000" in text
+    assert "1,234 parameters" in text
+    assert "conv 3x3, 36 filters" in text
+    assert str(folder.path) in text
+    assert "resume" not in text
+    ledger.close()
+
+
+def test_the_summary_of_one_child_speaks_in_the_singular(folder: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(folder, clock)
+    ledger.begin(workers=1)
+    sample(ledger, 1)
+    ledger.finish(1, outcome(0.5), 0.1)
+    ledger.learned(0, 1, Lesson(staleness=(0, 0), figures={}))
+    ledger.end("finished")
+    text = summary(read_status(folder, clock.now), folder)
+    assert "1 child finished, 0 failed, 1 update\n" in text
+    assert "against the mean of the first" not in text
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.4, "0 s"), (59.4, "59 s"), (65, "1 min 05 s"), (3599.7, "1 h 00 min"), (7620, "2 h 07 min")],
+)
+def test_durations_are_for_people(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_an_unknown_run_names_those_that_exist(folder: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match=r"no run named 'other' in .*; the runs there are demo"):
+        existing_run(folder.path.parent, "other")
+    assert existing_run(folder.path.parent, "demo") == folder
+
+
+def test_a_run_is_made_whole_and_once(folder: RunFolder) -> None:
+    assert folder.read_config() == CONFIG
+    with pytest.raises(RunFolderError, match=r"`nascluster resume demo --storage-path .*`, choose"):
+        folder.create(CONFIG)
+    assert [p.name for p in folder.path.parent.iterdir()] == ["demo"]
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunFolderError, match=r"the run's folder .* cannot be made: Not a directory"):
+        run_folder(tmp_path / "file", "demo").create(CONFIG)
+    for name in ("x" * 101, "a\tb"):
+        with pytest.raises(RunFolderError, match="`name` must be up to 100 printable characters"):
+            check_new(run_folder(tmp_path, name))

@@ -1,0 +1,124 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from child_trainer.outcome import Budget, Cause, Failure, Outcome
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.pool.failure_policy import Reactions, parse_reactions
+from cluster.runners.in_process_evaluator import InProcessEvaluator
+from cluster.runners.trainer import Trainer
+from cluster.search.evaluator import Assignment, Evaluator, Trains
+from cluster.storage.ledger.ledger import Ledger
+from controller.searcher import Proposal
+from tests.contracts.evaluator import EvaluatorContract, architecture, assignment
+
+TINY = RunConfig(task=TaskOptions(task="digits"), budget=Budget(epochs=1, train_fraction=0.1, batch_size=32))
+GOOD = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=101)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    ledger = Ledger(Path(":memory:"), 0, 10, clock=lambda: 0.0)
+    ledger.begin(workers=1)
+    ledger.admit(0, 1, [Proposal(tokens=(0, 0, 0), architecture=architecture())] * 6, ())
+    return ledger
+
+
+def evaluator_of(trainer: Trains, ledger: Ledger, policy: str = "") -> InProcessEvaluator:
+    reactions = Reactions(max_attempts=3, by_cause=parse_reactions(policy))
+    return InProcessEvaluator(trainer, ledger, reactions, batch_size=32)
+
+
+class Scripted:
+    """Gives the outcomes that it was told, one for each attempt, and notes the batch sizes."""
+
+    def __init__(self, *script: Outcome | BaseException) -> None:
+        self.script = list(script)
+        self.sizes: list[int | None] = []
+
+    def train(self, assignment: Assignment, *, batch_size: int | None = None, **_: Any) -> Outcome:
+        self.sizes.append(batch_size)
+        result = self.script.pop(0)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+def failed(cause: Cause) -> Outcome:
+    failure = Failure(cause=cause, message="why")
+    return Outcome(curve=(), seconds=1.0, parameters=None, flops=None, seed=101, failure=failure)
+
+
+def attempts(ledger: Ledger) -> list[tuple[str | None, str | None]]:
+    return [(a.verdict, a.cause) for a in ledger.attempts(1)]
+
+
+class TestInProcess(EvaluatorContract):
+    @pytest.fixture
+    def evaluator(self, ledger: Ledger) -> Evaluator:
+        return evaluator_of(Trainer(TINY), ledger)
+
+
+def test_nothing_waits_when_nothing_was_submitted(ledger: Ledger) -> None:
+    assert evaluator_of(Scripted(), ledger).completed() == []
+
+
+def test_an_attempt_is_on_record_before_its_training(ledger: Ledger) -> None:
+    class Looking(Scripted):
+        def train(self, assignment: Assignment, **options: Any) -> Outcome:
+            assert [attempt.child_id for attempt in ledger.running()] == [assignment.child_id]
+            return super().train(assignment, **options)
+
+    evaluator = evaluator_of(Looking(GOOD), ledger)
+    evaluator.submit(assignment(1))
+    assert evaluator.completed() == [(1, GOOD)]
+    assert attempts(ledger) == [("outcome", None)]
+
+
+def test_a_failure_follows_the_policy_and_other_children_are_not_held_up(ledger: Ledger) -> None:
+    oom = failed(Cause.OUT_OF_MEMORY)
+    trainer = Scripted(oom, oom, GOOD, GOOD)
+    evaluator = evaluator_of(trainer, ledger, "out_of_memory=smaller-batch")
+    evaluator.submit(assignment(1))
+    evaluator.submit(assignment(2))
+    found = [evaluator.completed() for _ in range(4)]
+    assert found == [[], [], [(1, GOOD)], [(2, GOOD)]]
+    assert trainer.sizes == [None, 16, 8, None]
+    assert attempts(ledger) == [("retry", "out_of_memory")] * 2 + [("outcome", None)]
+
+
+def test_an_outcome_on_record_is_not_trained_for_again(ledger: Ledger) -> None:
+    """As when the process died between the end of the training and the record of its reward."""
+    evaluator = evaluator_of(Scripted(GOOD), ledger)
+    evaluator.submit(assignment(1))
+    evaluator.completed()
+    again = evaluator_of(Scripted(), ledger)
+    again.submit(assignment(1))
+    assert again.completed() == [(1, GOOD)]
+
+
+def test_a_child_that_ends_the_process_each_time_is_given_up(ledger: Ledger) -> None:
+    for number in range(3):
+        ledger.start(1, "local", f"k{number}")
+        ledger.begin(workers=1)  # the next start of the run
+    evaluator = evaluator_of(Scripted(), ledger)
+    evaluator.submit(assignment(1))
+    ((_, outcome),) = evaluator.completed()
+    assert outcome.failure == Failure(
+        cause=Cause.CRASHED, message="the process died 3 times while it trained the child"
+    )
+
+
+def test_an_interruption_is_no_death(ledger: Ledger) -> None:
+    for _ in range(5):
+        evaluator = evaluator_of(Scripted(KeyboardInterrupt()), ledger)
+        evaluator.submit(assignment(1))
+        with pytest.raises(KeyboardInterrupt):
+            evaluator.completed()
+        ledger.begin(workers=1)
+    assert attempts(ledger) == [("retry", "preempted")] * 5
+    evaluator = evaluator_of(Scripted(GOOD), ledger)
+    evaluator.submit(assignment(1))
+    assert evaluator.completed() == [(1, GOOD)]

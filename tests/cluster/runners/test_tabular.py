@@ -1,0 +1,138 @@
+"""Whole searches of a table in this process, without Ray: by each searcher, and with the process killed on the way."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from child_trainer.tasks.tables import load_table
+from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
+from cluster.config.topology import Topology
+from cluster.search.history import History
+from cluster.storage.ledger.ledger import Ledger
+from controller.searcher import Proposal
+from controller.searchers.options import EvolutionOptions
+from controller.spaces.nasbench201 import NasBench201Space
+from tests.cluster.runners.test_local import SYNTHETIC, ledger, search
+from tests.real_data import real
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    recipe = RECIPES["nasbench201"]()
+    return replace(
+        recipe,
+        local=True,
+        max_children=60,
+        task=replace(recipe.task, data=real("nasbench201")),
+        topology=Topology(replicas=1, shards=2, children=4),
+        evolution=EvolutionOptions(population=10, tournament=3),
+    )
+
+
+@pytest.mark.parametrize("searcher", ["random", "evolution", "local-search", "reinforce"])
+def test_a_table_is_searched_and_its_seconds_are_in_the_ledger(
+    searcher: Any, config: RunConfig, tmp_path: Path
+) -> None:
+    status = search(replace(config, searcher=searcher, max_children=24), tmp_path)
+    assert (status.state, status.finished, status.failed) == ("finished", 24, 0)
+    assert status.best is not None
+    table = load_table("nasbench201", data=Path(str(config.task.data)))
+    answer = table.answer(status.best.architecture)
+    assert (status.best.metric, status.best.seconds) == (answer.metric, answer.seconds)
+    assert status.best.parameters == answer.parameters
+
+
+@pytest.mark.parametrize("dies", ["oldest", "worst"])
+def test_evolution_beats_random_search(dies: Any, config: RunConfig, tmp_path: Path) -> None:
+    evolving = replace(config, max_children=200, evolution=EvolutionOptions(population=20, tournament=5, dies=dies))
+    evolved = search(replace(evolving, searcher="evolution"), tmp_path, "evolution").recent_reward
+    drawn = search(replace(evolving, searcher="random"), tmp_path, "random").recent_reward
+    assert evolved is not None
+    assert drawn is not None
+    assert evolved > drawn + 0.05
+
+
+@pytest.mark.parametrize("searcher", ["evolution", "local-search"])
+@pytest.mark.parametrize("call", [1, 9, 30, 42])
+def test_a_killed_search_goes_on_as_if_nothing_had_been(
+    call: int, searcher: Any, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The death is an error of our own in the middle of a batch: what that batch had recorded is not there."""
+    from cluster.runners.trainer import Trainer
+
+    config = replace(config, searcher=searcher)
+    search(config, tmp_path, "whole")
+    train, count = Trainer.train, iter(range(1000))
+
+    def dying(self: Trainer, assignment: Any, **options: Any) -> Any:
+        if next(count) == call:
+            raise SystemError
+        return train(self, assignment, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", dying)
+        died = search(config, tmp_path, "parts")
+    assert died.state == "failed"
+    assert died.finished == call // 4 * 4
+    assert search(config, tmp_path, "parts").state == "finished"
+    assert ledger(tmp_path, "parts") == ledger(tmp_path, "whole")
+
+
+def test_networks_of_another_size_are_refused_before_anything_starts(config: RunConfig) -> None:
+    with pytest.raises(ValueError, match="knows the benchmark's own networks only"):
+        replace(config, nasbench201=NasBench201Space(cells_per_stage=1))
+    with pytest.raises(ValueError, match="knows the benchmark's own networks only"):
+        replace(config, space="convolutional")
+    with pytest.raises(ValueError, match="`epochs` must be 12, which is all that this table has, got 50"):
+        replace(config, budget=replace(config.budget, epochs=50))
+    with pytest.raises(ValueError, match="`train_fraction` must be 1, as this table has trainings on all"):
+        replace(config, budget=replace(config.budget, train_fraction=0.5))
+
+
+def test_only_what_takes_no_time_and_can_come_to_no_harm_is_instant() -> None:
+    task = SYNTHETIC.task
+    assert task.instant
+    assert RECIPES["nasbench201"]().task.instant
+    assert not replace(task, child_seconds=0.1).instant
+    assert not replace(task, child_faults="crashed=0.1").instant
+    assert not RECIPES["digits"]().task.instant
+
+
+def proposals(count: int) -> list[Proposal]:
+    space = NasBench201Space(cells_per_stage=1)
+    return [Proposal(tokens=(i,) * 6, architecture=space.decode((i,) * 6)) for i in range(count)]
+
+
+def test_what_is_recorded_together_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    book, reader = Ledger(path, 0, 100), Ledger(path, 0, 100)
+    with book.together():
+        book.admit(0, 1, proposals(2), ())
+        book.start(1, "here", "1-1")
+        assert len(book.pending()) == 2
+        assert not reader.pending()
+    assert len(reader.pending()) == 2
+    with pytest.raises(SystemError), book.together():
+        book.admit(0, 2, proposals(2), ())
+        raise SystemError
+    assert len(book.pending()) == len(reader.pending()) == 2
+    book.admit(0, 3, proposals(1), ())
+    assert len(reader.pending()) == 3
+
+
+def test_a_history_that_grows_is_the_whole_one(tmp_path: Path) -> None:
+    from child_trainer.outcome import Outcome
+
+    book = Ledger(tmp_path / "ledger.sqlite", 0, 100)
+    history = History(book)
+    assert list(history()) == []
+    book.admit(0, 1, proposals(5), ())
+    for child, reward in ((3, 0.5), (1, None), (5, 0.0), (2, None), (4, 0.25)):
+        outcome = Outcome(curve=(0.5,), seconds=1.0, parameters=None, flops=None, seed=child)
+        book.finish(child, outcome, reward)
+        assert list(history()) == list(book.history())
+    assert [(child.id, child.reward) for child in history()] == [(3, 0.5), (1, None), (5, 0.0), (2, None), (4, 0.25)]
+    assert [child.id for child in book.history(5)] == [2, 4]

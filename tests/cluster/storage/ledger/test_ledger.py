@@ -1,0 +1,347 @@
+import itertools
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+
+from child_trainer.outcome import Cause, Failure, Outcome
+from cluster.search.records import Lesson, Verdict
+from cluster.search.seeding import child_seed
+from cluster.storage.ledger.ledger import Ledger
+from controller.searcher import Proposal
+from controller.spaces.convolutional import ConvolutionalSpace
+
+SPACE = ConvolutionalSpace(initial_depth=1)
+
+
+def proposals(n: int) -> list[Proposal]:
+    tokens = [(i % 4, 0, 0) for i in range(n)]
+    return [Proposal(tokens=t, architecture=SPACE.decode(t), log_prob=-1.5) for t in tokens]
+
+
+def outcome(metric: float = 0.5, cause: Cause | None = None) -> Outcome:
+    failure = Failure(cause=cause, message="why") if cause else None
+    return Outcome(curve=(metric,), seconds=2.0, parameters=10, flops=20, seed=1, failure=failure)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    clock = itertools.count(1000)
+    ledger = Ledger(path, seed=3, max_children=10, clock=lambda: float(next(clock)))
+    yield ledger
+    ledger.close()
+
+
+def test_a_batch_is_there_for_whoever_opens_the_file_next(ledger: Ledger, path: Path) -> None:
+    batch = ledger.admit(0, 1, proposals(4), versions=(5, 6))
+    assert batch is not None
+    assert [child.id for child in batch.children] == [1, 2, 3, 4]
+    assert [child.proposal for child in batch.children] == proposals(4)
+    reader = Ledger(path, seed=3, max_children=10)
+    assert reader.open_batch(0) == batch
+    assert (batch.replica, batch.number, batch.versions) == (0, 1, (5, 6))
+    assert reader.open_batch(1) is None
+    reader.close()
+
+
+def test_the_limit_cuts_the_last_batch_and_refuses_the_next(ledger: Ledger) -> None:
+    assert len(ledger.admit(0, 1, proposals(8), ()).children) == 8  # type: ignore[union-attr]
+    assert [child.id for child in ledger.admit(1, 1, proposals(8), ()).children] == [9, 10]  # type: ignore[union-attr]
+    assert ledger.admit(2, 1, proposals(8), ()) is None
+    assert ledger.last_batch(2) == 0
+
+
+def test_admitting_a_batch_again_gives_the_one_that_is_there(ledger: Ledger) -> None:
+    first = ledger.admit(0, 1, proposals(4), (1,))
+    assert ledger.admit(0, 1, proposals(2), (2,)) == first
+    assert len(ledger.pending()) == 4
+
+
+def test_the_first_outcome_wins(ledger: Ledger) -> None:
+    ledger.admit(0, 1, proposals(2), ())
+    assert ledger.finish(1, outcome(0.5), 0.125).reward == 0.125
+    again = ledger.finish(1, outcome(0.9), 0.729)
+    assert (again.reward, again.outcome) == (0.125, outcome(0.5))
+    assert ledger.completed() == 1
+
+
+def test_history_is_in_completion_order_and_failures_count(ledger: Ledger) -> None:
+    ledger.admit(0, 1, proposals(3), ())
+    ledger.finish(3, outcome(0.5), 0.1)
+    ledger.finish(1, outcome(cause=Cause.DIVERGED), 0.0)
+    assert [(child.id, child.reward) for child in ledger.history()] == [(3, 0.1), (1, 0.0)]
+    assert [child.id for child in ledger.pending()] == [2]
+    assert ledger.completed() == 2
+
+
+def test_a_batch_stays_open_until_it_is_learned(ledger: Ledger, path: Path) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.finish(1, outcome(), 0.1)
+    open_batch = ledger.open_batch(0)
+    assert open_batch is not None
+    assert open_batch.children[0].reward == 0.1
+    ledger.learned(0, 1, Lesson(staleness=(0, 2), figures={"baseline": 0.3}, pull_seconds=0.25, push_seconds=0.5))
+    assert ledger.open_batch(0) is None
+    assert ledger.last_batch(0) == 1
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT pull_seconds, push_seconds FROM batches").fetchall() == [(0.25, 0.5)]
+    db.close()
+
+
+def test_attempts_and_outcomes_are_recorded_for_people(ledger: Ledger, path: Path) -> None:
+    ledger.admit(0, 1, proposals(2), ())
+    ledger.start(1, "worker-0", "a")
+    ledger.start(1, "worker-0", "a")  # delivered twice
+    ledger.finish(1, outcome(cause=Cause.OUT_OF_MEMORY), 0.0)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT child, number, worker, ended_at IS NULL FROM attempts").fetchall() == [
+        (1, 1, "worker-0", 0)
+    ]
+    row = db.execute("SELECT state, cause, seconds, parameters, flops, seed FROM children WHERE id = 1").fetchone()
+    assert row == ("failed", "out_of_memory", 2.0, 10, 20, child_seed(3, 1))
+    db.close()
+
+
+def test_a_late_start_does_not_take_back_an_outcome(ledger: Ledger, path: Path) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.finish(1, outcome(), 0.1)
+    ledger.start(1, "worker-0")
+    assert ledger.completed() == 1
+    assert ledger.pending() == ()
+
+
+def test_a_retry_is_another_attempt(ledger: Ledger, path: Path) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.start(1, "worker-0", "a")
+    ledger.start(1, "worker-1", "b")
+    db = sqlite3.connect(path)
+    attempts = db.execute("SELECT number, worker, ended_at IS NULL FROM attempts").fetchall()
+    assert attempts == [(1, "worker-0", 0), (2, "worker-1", 1)]
+    db.close()
+
+
+def test_the_versions_of_each_start_are_kept_once_in_order(ledger: Ledger, path: Path) -> None:
+    for version in ("2.13", "2.13", "2.14", "2.13"):
+        ledger.begin(workers=1, versions={"torch": version})
+    ledger.begin(workers=1)  # by somebody who does not say
+    with closing(sqlite3.connect(path)) as db:
+        (found,) = db.execute("SELECT value FROM run WHERE key = 'versions'").fetchone()
+    assert json.loads(found) == [{"torch": "2.13"}, {"torch": "2.14"}]
+
+
+def test_a_new_start_forgets_who_was_running(ledger: Ledger, path: Path) -> None:
+    ledger.begin(workers=2)
+    ledger.admit(0, 1, proposals(2), ())
+    ledger.start(1, "worker-0")
+    again = Ledger(path, seed=3, max_children=10)
+    again.begin(workers=2)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT DISTINCT state FROM children").fetchall() == [("sampled",)]
+    again.start(1, "worker-1")
+    assert db.execute("SELECT number, worker FROM attempts").fetchall() == [(1, "worker-0"), (2, "worker-1")]
+    db.close()
+    again.close()
+
+
+def test_the_first_word_on_an_attempt_wins_and_a_late_result_is_only_kept_beside_it(ledger: Ledger) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.start(1, "here", "a", slot=3, batch_size=16)
+    assert [(a.key, a.slot, a.batch_size, a.verdict) for a in ledger.running()] == [("a", 3, 16, None)]
+    silent = outcome(cause=Cause.CRASHED)
+    assert ledger.end_attempt("a", silent, Verdict.RETRY)
+    assert ledger.end_attempt("a", silent, Verdict.RETRY)  # delivered twice
+    assert ledger.running() == ()
+    assert not ledger.end_attempt("a", outcome(0.9), Verdict.OUTCOME)
+    ledger.start(1, "there", "b")
+    assert ledger.end_attempt("b", outcome(0.5), Verdict.OUTCOME)
+    assert not ledger.end_attempt("b", outcome(0.7), Verdict.OUTCOME)
+    assert not ledger.end_attempt("never begun", outcome(0.7), Verdict.OUTCOME)
+    assert [(a.key, a.verdict, a.cause, a.outcome) for a in ledger.attempts(1)] == [
+        ("a", Verdict.LATE, Cause.CRASHED, outcome(0.9)),
+        ("b", Verdict.OUTCOME, None, outcome(0.5)),
+    ]
+    assert ledger.completed() == 0  # the child's outcome is recorded by whoever learns from it
+    assert ledger.finish(1, outcome(0.5), 0.1).outcome == outcome(0.5)
+
+
+def test_a_child_to_be_trained_again_is_sampled_meanwhile(ledger: Ledger, path: Path) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    ledger.start(1, "here", "a")
+    ledger.end_attempt("a", outcome(cause=Cause.PREEMPTED), Verdict.RETRY)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT state FROM children").fetchall() == [("sampled",)]
+    assert db.execute("SELECT cause, message, ended_at IS NULL FROM attempts").fetchall() == [("preempted", "why", 0)]
+    assert not ledger.end_attempt("a", outcome(cause=Cause.PREEMPTED), Verdict.LATE)  # the worker says it again
+    assert ledger.attempts(1)[0].verdict == Verdict.RETRY
+    ledger.start(1, "there", "b", batch_size=8)
+    ledger.end_attempt("b", outcome(), Verdict.OUTCOME)
+    assert db.execute("SELECT state FROM children").fetchall() == [("running",)]
+    ledger.finish(1, outcome(), 0.1)
+    assert db.execute("SELECT state, batch_size FROM children").fetchall() == [("finished", 8)]
+    db.close()
+
+
+def test_a_dropped_child_has_ended_and_is_not_learnt_from(ledger: Ledger) -> None:
+    ledger.admit(0, 1, proposals(2), ())
+    assert ledger.finish(1, outcome(cause=Cause.DIVERGED), None).reward is None
+    ledger.finish(2, outcome(), 0.1)
+    assert ledger.completed() == 2
+    assert [(child.id, child.reward) for child in ledger.history()] == [(1, None), (2, 0.1)]
+    assert ledger.pending() == ()
+
+
+def test_batches_whose_push_a_shard_has_lost_are_learnt_again_in_order(ledger: Ledger) -> None:
+    for number, pushed in ((1, (0,)), (2, None), (3, (0,)), (4, (0,))):
+        ledger.admit(0, number, proposals(1), ())
+        ledger.learned(0, number, Lesson(staleness=pushed, figures={}))
+    ledger.admit(1, 1, proposals(1), ())
+    ledger.learned(1, 1, Lesson(staleness=(0,), figures={}))
+    assert ledger.open_batch(0, applied=4) is None
+    numbers = []
+    applied = 1
+    while batch := ledger.open_batch(0, applied=applied):
+        numbers.append(batch.number)
+        applied = batch.number
+        ledger.learned(0, batch.number, Lesson(staleness=(0,), figures={}))
+    assert numbers == [3, 4]  # nothing was pushed of 2
+    assert ledger.open_batch(1, applied=1) is None
+
+
+def test_addresses_of_shards_that_moved(ledger: Ledger) -> None:
+    ledger.begin(workers=1)
+    ledger.serve([0, 1], "a:1")
+    ledger.serve([2], "b:1")
+    ledger.serve([0, 1], "c:2")
+    assert ledger.addresses() == ("c:2", "c:2", "b:1")
+    ledger.begin(workers=1)
+    assert ledger.addresses() == ()
+
+
+def test_a_failed_write_changes_nothing(ledger: Ledger) -> None:
+    ledger.admit(0, 1, proposals(1), ())
+    bad = Proposal(tokens=(0, 0, 0), architecture=SPACE.decode((0, 0, 0)), log_prob=object())  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.Error):
+        ledger.admit(1, 1, [*proposals(1), bad], ())
+    assert [child.id for child in ledger.pending()] == [1]
+    assert ledger.last_batch(1) == 0
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Any order of calls, repeated or not, against a model of plain dictionaries."""
+
+    children = Bundle("children")
+
+    @initialize()
+    def start(self) -> None:
+        self.ledger = Ledger(Path(":memory:"), seed=0, max_children=12, clock=lambda: 0.0)
+        self.batches: dict[int, tuple[int, list[int]]] = {}
+        self.numbers = dict.fromkeys(range(3), 0)
+        self.rewards: dict[int, float] = {}
+        self.sampled = 0
+        self.attempts: dict[str, tuple[int, str | None]] = {}  # key -> child, verdict
+        self.results: defaultdict[str, Outcome | None] = defaultdict(lambda: None)
+
+    @rule(target=children, replica=st.integers(0, 2), n=st.integers(1, 4))
+    def admit(self, replica: int, n: int):  # type: ignore[no-untyped-def]
+        if replica in self.batches:
+            return multiple()
+        number = self.numbers[replica] + 1
+        batch = self.ledger.admit(replica, number, proposals(n), (1,))
+        expected = list(range(self.sampled + 1, min(12, self.sampled + n) + 1))
+        assert [child.id for child in batch.children] == expected if batch else not expected
+        if batch:
+            self.numbers[replica], self.sampled = number, self.sampled + len(expected)
+            self.batches[replica] = number, expected
+        return multiple(*expected)
+
+    @rule(child=children, reward=st.floats(0, 1), repeat=st.booleans())
+    def finish(self, child: int, reward: float, repeat: bool) -> None:
+        self.rewards.setdefault(child, reward)
+        for _ in range(1 + repeat):
+            assert self.ledger.finish(child, outcome(), reward).reward == self.rewards[child]
+        for key, (of, verdict) in self.attempts.items():
+            if of == child and verdict is None:
+                self.attempts[key] = child, "outcome"
+
+    @rule(child=children, repeat=st.booleans())
+    def start_attempt(self, child: int, repeat: bool) -> None:
+        key = f"k{len(self.attempts)}"
+        for _ in range(1 + repeat):
+            self.ledger.start(child, "somewhere", key)
+        if child not in self.rewards:
+            for other, (of, verdict) in self.attempts.items():
+                if of == child and verdict is None:
+                    self.attempts[other] = child, "lost"
+            self.attempts[key] = child, None
+
+    @precondition(lambda self: self.attempts)
+    @rule(data=st.data(), verdict=st.sampled_from([Verdict.OUTCOME, Verdict.RETRY]), repeat=st.booleans())
+    def end_attempt(self, data: st.DataObject, verdict: Verdict, repeat: bool) -> None:
+        key = data.draw(st.sampled_from(list(self.attempts)))
+        child, known = self.attempts[key]
+        result = outcome(0.25 + len(key) / 100, None if verdict == Verdict.OUTCOME else Cause.CRASHED)
+        first = self.ledger.end_attempt(key, result, verdict)
+        if known is None:
+            assert first
+            self.attempts[key] = child, verdict
+            self.results[key] = result
+        elif not first and known != "outcome" and self.results[key] != result:
+            self.attempts[key] = child, "late"
+            self.results[key] = result
+        if repeat and first:
+            assert self.ledger.end_attempt(key, result, verdict)
+
+    @rule()
+    def start_the_run_again(self) -> None:
+        self.ledger.begin(workers=1)
+        for key, (child, verdict) in self.attempts.items():
+            self.attempts[key] = child, verdict or "lost"
+
+    @rule(replica=st.integers(0, 2))
+    def learn(self, replica: int) -> None:
+        number, ids = self.batches.get(replica, (0, []))
+        if ids and all(i in self.rewards for i in ids):
+            self.ledger.learned(replica, number, Lesson(staleness=(0,), figures={}))
+            del self.batches[replica]
+
+    @invariant()
+    def agrees(self) -> None:
+        assert [child.id for child in self.ledger.history()] == list(self.rewards)
+        assert {child.id for child in self.ledger.pending()} == set(range(1, self.sampled + 1)) - self.rewards.keys()
+        found = {a.key: (a.child_id, a.verdict) for child in range(1, 13) for a in self.ledger.attempts(child)}
+        assert found == self.attempts
+        assert {a.key for a in self.ledger.running()} == {k for k, (_, verdict) in self.attempts.items() if not verdict}
+        assert list(self.ledger.open_children()) == [child.id for child in self.ledger.pending()]
+        for replica in range(3):
+            batch = self.ledger.open_batch(replica)
+            known = self.batches.get(replica)
+            assert (batch and (batch.number, [child.id for child in batch.children])) == known
+            assert self.ledger.last_batch(replica) == self.numbers[replica]
+
+    def teardown(self) -> None:
+        if hasattr(self, "ledger"):
+            self.ledger.close()
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
