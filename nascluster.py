@@ -15,9 +15,9 @@ from cluster.monitoring.status import Best, Status, read_status
 from cluster.runners.driver import execute
 from cluster.storage.find_run import existing_run, run_folder
 from controller.searcher import Child, ParameterGroup, Proposal, Searcher, Update, View
-from controller.searchers.options import ReinforceOptions
-from controller.searchers.random import RandomSearch
-from controller.searchers.reinforce import Reinforce
+from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.searchers.policy_gradient.reinforce import Reinforce
+from controller.searchers.random_search import RandomSearch
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace

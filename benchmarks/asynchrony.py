@@ -37,8 +37,8 @@ from cluster.search.records import Batching, Lesson
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.search import simulated_on
-from controller.comparison import held, interval, leaders, resamples
-from controller.searchers.options import ReinforceOptions
+from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.statistics import held, interval, leaders, resamples
 
 SEEDS = 20
 FIRST_SEED = 1

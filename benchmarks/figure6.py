@@ -28,8 +28,8 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
-from controller.comparison import EVERY, TOPS, Found, course, top_means
-from controller.searchers.options import ReinforceOptions
+from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.statistics import EVERY, TOPS, Found, course, top_means
 
 SEEDS = 3
 CHILDREN = 3 * EVERY

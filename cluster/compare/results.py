@@ -11,7 +11,7 @@ from typing import Any
 
 from child_trainer.durable_file import replace_durably
 from cluster.compare.plan import Entrant, Limit
-from controller.comparison import within
+from controller.statistics import within
 
 PARTS_OF_A_SEARCH = "searches"
 

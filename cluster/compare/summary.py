@@ -9,7 +9,7 @@ from child_trainer.outcome import Measure
 from cluster.compare.plan import Plan
 from cluster.compare.results import Result, ResultError
 from cluster.monitoring.benchmark_results import told_measured
-from controller.comparison import Interval, band, held, interval, leaders, resamples
+from controller.statistics import Interval, band, held, interval, leaders, resamples
 
 POINTS = 100
 """Places at which curves are told."""

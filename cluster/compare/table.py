@@ -8,7 +8,7 @@ from child_trainer.outcome import Measure
 from cluster.compare.plan import BASELINE
 from cluster.compare.summary import Figure, Standing, Summary
 from cluster.formatting import metric_name
-from controller.comparison import LEVEL, Interval
+from controller.statistics import LEVEL, Interval
 
 FEW = 20
 """Seeds, of fewer of which intervals of this kind are so narrow that a reader must be told."""

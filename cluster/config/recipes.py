@@ -10,7 +10,7 @@ from child_trainer.tasks.summaries import TEXT_BUDGET
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
-from controller.searchers.options import ReinforceOptions
+from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace
 

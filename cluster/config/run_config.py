@@ -18,7 +18,8 @@ from cluster.config.metrics_options import MetricsOptions
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from controller.reward import REWARDS
-from controller.searchers.options import EvolutionOptions, LocalSearchOptions, ReinforceOptions
+from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
+from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.nasbench201 import NasBench201Space

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.benchmark_results import TableFacts
 from cluster.monitoring.status import Best, Status
-from cluster.report.preferences import Preference
+from controller.preferences import Preference
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,11 +11,11 @@ from cluster.monitoring.benchmark_results import table_facts
 from cluster.monitoring.failed_attempts import FAILED
 from cluster.monitoring.status import BEST_COLUMNS, FIRST, Best, Status, read_status
 from cluster.report.facts import Facts, Learned, Progress, Troubles, Work
-from cluster.report.preferences import Preference, Sample, num_windows, preferences
 from cluster.report.read_children import COSTS, gather, read_cloud, read_progress
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
+from controller.preferences import Preference, Sample, num_windows, preferences
 
 SHOWN = 5
 """Architectures and errors that are shown."""

@@ -13,7 +13,7 @@ from cluster.report.html.axis import axis, short
 from cluster.report.html.charts import Dot, band_style, bands, cells, cloud_chart, dots, legend, strips
 from cluster.report.html.document import section
 from cluster.report.html.markup import Markup, tag
-from cluster.report.preferences import Preference
+from controller.preferences import Preference
 
 MOST_PLACES = 40
 """Decisions of one kind that are drawn."""

@@ -16,10 +16,10 @@ from cluster.search.replica import Replica, client
 from cluster.search.seeding import derive
 from controller.reward import REWARDS
 from controller.searcher import ParameterGroup, Searcher
-from controller.searchers.evolution import Evolution
-from controller.searchers.local_search import LocalSearch
-from controller.searchers.random import RandomSearch
-from controller.searchers.reinforce import Reinforce
+from controller.searchers.evolutionary.evolution import Evolution
+from controller.searchers.evolutionary.local_search import LocalSearch
+from controller.searchers.policy_gradient.reinforce import Reinforce
+from controller.searchers.random_search import RandomSearch
 from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
 

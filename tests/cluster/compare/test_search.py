@@ -16,7 +16,7 @@ from cluster.compare.search import search
 from cluster.config.failure_options import FailureOptions
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from controller.searchers.options import EvolutionOptions
+from controller.searchers.evolutionary.options import EvolutionOptions
 from tests.cluster.compare.tables import made_result, made_up
 from tests.cluster.runners.test_local import search as run_locally
 

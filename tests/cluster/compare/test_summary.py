@@ -12,7 +12,7 @@ from cluster.compare.results import ResultError
 from cluster.compare.summary import DRAWS_SEED, Best, summarize
 from cluster.compare.table import COVERAGE, markdown, table
 from cluster.config.recipes import RECIPES
-from controller.comparison import Interval, interval, resamples
+from controller.statistics import Interval, interval, resamples
 from tests.cluster.compare.tables import made_result
 from tests.cluster.report.well_formed import read_page
 

@@ -18,7 +18,7 @@ from cluster.config.topology import Topology
 from cluster.monitoring.status import Status
 from cluster.runners.driver import execute
 from cluster.storage.find_run import run_folder
-from controller.searchers.options import ReinforceOptions
+from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 
 SYNTHETIC = replace(RECIPES["synthetic"](), local=True, max_children=24)
@@ -156,7 +156,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
 
 
 def test_an_error_of_our_own_is_a_failed_run_that_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from controller.searchers.reinforce import Reinforce
+    from controller.searchers.policy_gradient.reinforce import Reinforce
 
     with monkeypatch.context() as patch:
         patch.setattr(Reinforce, "learn", lambda *_: 1 / 0)

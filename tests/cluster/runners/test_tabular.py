@@ -13,7 +13,7 @@ from cluster.config.topology import Topology
 from cluster.search.history import History
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
-from controller.searchers.options import EvolutionOptions
+from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.spaces.nasbench201 import NasBench201Space
 from tests.cluster.runners.test_local import SYNTHETIC, ledger, search
 from tests.real_data import real

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from controller.policy import Policy
+from controller.policies.lstm import Policy
 from controller.searcher import Child, ParameterGroup, Proposal, Update, View
-from controller.searchers.options import ReinforceOptions
+from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.space import SearchSpace
 
 BASELINE = "baseline"

@@ -11,7 +11,7 @@ from child_trainer.architecture import Architecture
 from child_trainer.network import Graph, build_cell
 from child_trainer.reference_cells import REFERENCE_CELLS
 from controller.decisions import InvalidTokens, every, size, uniform
-from controller.policy import Policy
+from controller.policies.lstm import Policy
 from controller.space import SearchSpace
 from controller.spaces.recurrent import RecurrentSpace
 from tests.contracts.search_space import SearchSpaceContract

@@ -7,8 +7,8 @@ from functools import cached_property
 
 from controller.decisions import Tokens, mutate, uniform
 from controller.searcher import Child, ParameterGroup, Proposal, Update, View
-from controller.searchers.following import Following
-from controller.searchers.options import EvolutionOptions
+from controller.searchers.evolutionary.options import EvolutionOptions
+from controller.searchers.history_state import Following
 from controller.space import SearchSpace
 
 

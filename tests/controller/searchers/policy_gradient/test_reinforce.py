@@ -11,12 +11,12 @@ from torch import Tensor
 from child_trainer.architecture import Architecture
 from child_trainer.outcome import Cause, Failure, Measure, Outcome
 from controller.decisions import Choice, Decisions, Subset, every
-from controller.policy import Policy
+from controller.policies.lstm import Policy
 from controller.reward import accuracy, cubed_accuracy, perplexity
 from controller.searcher import Child, Proposal, Searcher
-from controller.searchers.options import ReinforceOptions
-from controller.searchers.random import RandomSearch
-from controller.searchers.reinforce import BASELINE, Reinforce, baseline
+from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.searchers.policy_gradient.reinforce import BASELINE, Reinforce, baseline
+from controller.searchers.random_search import RandomSearch
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
 from ps.store import Group, Layout, Push

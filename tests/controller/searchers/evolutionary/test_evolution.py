@@ -11,8 +11,8 @@ import pytest
 from child_trainer.outcome import Outcome
 from controller.decisions import Tokens, mutate, uniform
 from controller.searcher import Child, Proposal, Searcher, View
-from controller.searchers.evolution import Evolution, Population
-from controller.searchers.options import EvolutionOptions
+from controller.searchers.evolutionary.evolution import Evolution, Population
+from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.nasbench201 import NasBench201Space

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.comparison import Interval, band, course, held, interval, leaders, resamples, top_means, within
+from controller.statistics import Interval, band, course, held, interval, leaders, resamples, top_means, within
 
 MAYBE = st.lists(st.one_of(st.none(), st.integers(0, 5).map(float)), max_size=12)
 

@@ -4,11 +4,11 @@ import pytest
 
 from controller.decisions import neighbours
 from controller.searcher import Searcher
-from controller.searchers.local_search import LocalSearch
-from controller.searchers.options import LocalSearchOptions
+from controller.searchers.evolutionary.local_search import LocalSearch
+from controller.searchers.evolutionary.options import LocalSearchOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from tests.contracts.searcher import SearcherContract
-from tests.controller.test_evolution import SPACE, Search, ended, fitness
+from tests.controller.searchers.evolutionary.test_evolution import SPACE, Search, ended, fitness
 
 DECISIONS = SPACE.decisions(0)
 

@@ -4,8 +4,8 @@ import random
 from collections.abc import Mapping, Sequence
 
 from child_trainer.architecture import Architecture
-from cluster.report.preferences import num_windows, preferences
 from controller.decisions import Choice, Condition, Decisions, InvalidTokens, Pointer, Subset, uniform
+from controller.preferences import num_windows, preferences
 from controller.spaces.convolutional import ConvolutionalSpace
 
 

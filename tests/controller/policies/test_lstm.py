@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, every
-from controller.policy import Policy
+from controller.policies.lstm import Policy
 from controller.spaces.convolutional import ConvolutionalSpace
 
 VOCABULARY = {"type_1": 2, "filters_1": 3, "pool_1": 2, "type_2": 2, "pool_0": 2}

@@ -1,8 +1,7 @@
-"""Settings of the searchers. Standard library only, so that reading a command line needs no torch."""
+"""Settings of the searchers that learn a policy by its gradient. Standard library only."""
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,42 +37,3 @@ class ReinforceOptions:
             raise ValueError(f"`importance_clip` must be a positive number, got {self.importance_clip}")
         if not 0 <= self.baseline_decay < 1:
             raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")
-
-
-MOST_DRAWN = 100_000
-"""A larger tournament is a slip of the hand: each child would take longer to choose than to train."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvolutionOptions:
-    """AmoebaNet's evolution (spec §4.2)."""
-
-    population: int = 100
-    """Architectures that are alive at one time; the first so many are random (P)."""
-    tournament: int = 25
-    """How many of those are drawn, with replacement, for the best of them to become a parent (S)."""
-    unchanged: float = 0.05
-    """Probability that a child is its parent once more."""
-    dies: Literal["oldest", "worst"] = "oldest"
-    """Who makes room for a child: the oldest (aging evolution), or the worst of as many as a tournament draws."""
-
-    def __post_init__(self) -> None:
-        for name in ("population", "tournament"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        if self.tournament > MOST_DRAWN:
-            raise ValueError(f"`tournament` must be at most {MOST_DRAWN:,}, got {self.tournament}")
-        if not 0 <= self.unchanged <= 1:
-            raise ValueError(f"`unchanged` must be from 0 to 1, got {self.unchanged}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalSearchOptions:
-    """Hill climbing with restarts (spec §4.6)."""
-
-    random_starts: int = 10
-    """Random architectures of which the best is where the first climb starts; a later one starts at a single one."""
-
-    def __post_init__(self) -> None:
-        if self.random_starts < 1:
-            raise ValueError(f"`random_starts` must be at least 1, got {self.random_starts}")

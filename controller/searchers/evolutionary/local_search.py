@@ -6,9 +6,9 @@ from functools import cached_property
 
 from controller.decisions import Tokens, neighbours, uniform
 from controller.searcher import Child, ParameterGroup, Proposal, Update, View
-from controller.searchers.evolution import reward_of
-from controller.searchers.following import Following
-from controller.searchers.options import LocalSearchOptions
+from controller.searchers.evolutionary.evolution import reward_of
+from controller.searchers.evolutionary.options import LocalSearchOptions
+from controller.searchers.history_state import Following
 from controller.space import SearchSpace
 
 
