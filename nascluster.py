@@ -1,10 +1,10 @@
 """Distributed neural architecture search: the public API. Re-exports, nothing else."""
 
-from child_trainer.architecture import Architecture, InvalidArchitecture, Node, node
-from child_trainer.drawing import draw
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
+from child_trainer.architectures.drawing import draw
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.tasks.catalogue import load_task
-from child_trainer.train import train
+from child_trainer.training.train import train
 from cluster.config.failure_options import FailureOptions
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
@@ -21,10 +21,10 @@ from controller.searchers.random_search import RandomSearch
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace
-from ps.client import GrpcStore
 from ps.consistency import Consistency
 from ps.local import LocalStore
-from ps.server import ShardServer
+from ps.rpc.client import GrpcStore
+from ps.rpc.server import ShardServer
 from ps.store import Ack, Group, Layout, ParameterStore, Push, Snapshot
 
 __all__ = [

@@ -25,7 +25,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from child_trainer.tasks.table import Table
+from child_trainer.tasks.lookup_table import Table
 from cluster.compare.comparison import best_of_table
 from cluster.compare.search import MemoryLedger, make_trainer
 from cluster.compare.summary import DRAWS_SEED, Best

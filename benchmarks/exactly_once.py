@@ -157,8 +157,8 @@ def _ours() -> Count:
     import torch
 
     from cluster.runners.on_ray.actors import SURVIVES
-    from ps.client import GrpcStore
-    from ps.server import ShardServer
+    from ps.rpc.client import GrpcStore
+    from ps.rpc.server import ShardServer
     from ps.store import Group, Layout, Push
 
     group = Group(name="value", shapes={"x": (1,)}, optimizer="sgd", options={"lr": 1.0})

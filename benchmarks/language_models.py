@@ -22,14 +22,14 @@ from pathlib import Path
 
 import torch
 
-from child_trainer.language_model import LanguageModel, solved_width
+from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.language_options import LanguageOptions
+from child_trainer.networks.language_model import LanguageModel, solved_width
 from child_trainer.outcome import Cause
-from child_trainer.reference_cells import REFERENCE_CELLS
 from child_trainer.tasks.language import LanguageTask, load, load_test
 from child_trainer.tasks.summaries import TEXT_BUDGET
-from child_trainer.tasks.task import Diverged
-from child_trainer.train import train
+from child_trainer.training.task import Diverged
+from child_trainer.training.train import train
 
 SEEDS = 3
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)

@@ -64,8 +64,8 @@ def serve_and_read(home: str, ended: Event, found: "multiprocessing.Queue[tuple[
     from cluster.monitoring.metrics.exporter import exporting
     from cluster.runners.build import initial_values, make_layout, make_parameters, make_searcher
     from cluster.storage.run_folder import RunFolder
-    from ps.client import GrpcStore
-    from ps.server import ShardServer
+    from ps.rpc.client import GrpcStore
+    from ps.rpc.server import ShardServer
 
     folder = RunFolder(Path(home) / "nascluster_runs" / "run")
     while not folder.ledger.exists():

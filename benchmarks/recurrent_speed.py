@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import torch
 
-from child_trainer.network import Graph, build_cell
-from child_trainer.recurrent import FusedCell
-from child_trainer.reference_cells import REFERENCE_CELLS
+from child_trainer.architectures.reference_cells import REFERENCE_CELLS
+from child_trainer.networks.build import Graph, build_cell
+from child_trainer.networks.fused_cell import FusedCell
 
 ROUNDS = 40
 WORDS, STREAMS = 35, 20

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from child_trainer.architecture import Architecture
-from child_trainer.checkpoint import Checkpoint, CheckpointError, Identity, identity
-from child_trainer.checkpoint_file import CheckpointFile
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.drawing import draw
 from child_trainer.command_line import chosen_budget, chosen_language, make_parser, read_architecture
-from child_trainer.drawing import draw
 from child_trainer.outcome import Cause, Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.summaries import TASKS
-from child_trainer.train import train
+from child_trainer.training.checkpoint import Checkpoint, CheckpointError, Identity, identity
+from child_trainer.training.checkpoint_file import CheckpointFile
+from child_trainer.training.train import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

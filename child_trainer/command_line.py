@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
-from child_trainer.reference_cells import REFERENCE_CELLS
 from child_trainer.tasks.summaries import IMAGE_BUDGET, TASKS, TEXT_BUDGET
 
 BUDGET_HELP = {

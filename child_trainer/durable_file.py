@@ -1,6 +1,6 @@
 """Files that survive a crash of the machine once they are written. Standard library only.
 
-The shards' snapshots (`ps/snapshot.py`) keep to themselves how they do it: `ps` and `child_trainer` stand alone.
+The shards' snapshots (`ps/shard/snapshot.py`) keep to themselves how they do it: `ps` and `child_trainer` stand alone.
 """
 
 import os

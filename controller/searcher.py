@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Outcome
 
 if TYPE_CHECKING:

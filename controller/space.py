@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from child_trainer.architecture import Architecture, Kind
+from child_trainer.architectures.architecture import Architecture, Kind
 from controller.decisions import Decisions
 
 

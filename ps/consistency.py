@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
-from ps.names import check_name
+from ps.identifiers import check_name
 
 Mode = Literal["async", "ssp", "sync"]
 Stale = Literal["apply", "scale", "drop"]

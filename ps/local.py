@@ -5,15 +5,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ps.admission import check_layout, check_push, check_values
-from ps.durable import DurableShard, close_all
 from ps.errors import TooFarAhead
-from ps.messages import ShardValues
-from ps.names import check_client
+from ps.identifiers import check_client
 from ps.partition import partition, split
-from ps.scatter import merge_acks, merge_values, pull_admitted, split_names, split_push
+from ps.shard.durable_shard import DurableShard, close_all
+from ps.shard.messages import ShardValues
+from ps.split_merge import merge_acks, merge_values, pull_admitted, split_names, split_push
 from ps.status import ShardStatus
 from ps.store import DEFAULT_MAX_BYTES, Ack, Layout, Push, Snapshot
+from ps.validation import check_layout, check_push, check_values
 
 
 class LocalStore:

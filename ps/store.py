@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from ps.consistency import Consistency
-from ps.names import check_name, check_push_id
+from ps.identifiers import check_name, check_push_id
 from ps.optimizers import complete_options
 from ps.status import ShardStatus
 

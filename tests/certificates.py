@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ps.tls import Tls
+from ps.rpc.tls import Tls
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,6 @@
 """The published golden network of spec §1.7 as a table and as an architecture, and the published cell as its tokens."""
 
-from child_trainer.architecture import Architecture, Node, node
+from child_trainer.architectures.architecture import Architecture, Node, node
 
 Layer = tuple[int, int, int, tuple[int, ...]]
 """Filter height, filter width, filters, and the 1-based layers that are read (none: the image)."""

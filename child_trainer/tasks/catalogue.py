@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Measure
-from child_trainer.tasks.faults import check_faults
+from child_trainer.tasks.fault_injection import check_faults
 from child_trainer.tasks.summaries import TASKS
 from child_trainer.tasks.synthetic import SyntheticTask
 from child_trainer.tasks.tables import TABLES, load_table
-from child_trainer.tasks.task import Task, TaskError
+from child_trainer.training.task import Task, TaskError
 
 if TYPE_CHECKING:
-    from child_trainer.sgd import Images
+    from child_trainer.training.image_classifier import Images
 
 NO_FAULTS: Mapping[str, float] = MappingProxyType({})
 """Nothing is rehearsed."""

@@ -3,8 +3,8 @@
 import torch
 from sklearn.datasets import load_digits
 
-from child_trainer.sgd import Images
 from child_trainer.tasks.image import ImageTask, carve
+from child_trainer.training.image_classifier import Images
 
 NUM_TEST = 360
 NUM_TRAINING = 937

@@ -7,14 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from child_trainer import augment, cost, sgd
-from child_trainer.architecture import Architecture
-from child_trainer.fitting import own_randomness, with_hyperparameters
-from child_trainer.network import build
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.networks import cost
+from child_trainer.networks.build import build
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import derive
-from child_trainer.sgd import Images
-from child_trainer.tasks.task import Progress
+from child_trainer.training import augment
+from child_trainer.training import image_classifier as sgd
+from child_trainer.training.epochs import own_randomness, with_hyperparameters
+from child_trainer.training.image_classifier import Images
+from child_trainer.training.task import Progress
 
 UPSAMPLING = 1.25
 """Training images are enlarged by this factor before the crop back to their size: 32 -> 40 (spec §1.6)."""

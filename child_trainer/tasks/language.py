@@ -8,23 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from child_trainer import cost
-from child_trainer.architecture import Architecture
-from child_trainer.fitting import (
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.language_options import LanguageOptions
+from child_trainer.networks import cost
+from child_trainer.networks.fused_cell import State
+from child_trainer.networks.language_model import LanguageModel, build_language_model
+from child_trainer.outcome import Budget, Measure
+from child_trainer.seeding import derive
+from child_trainer.tasks.text import lines_of, make_vocabulary, numbered
+from child_trainer.training.epochs import (
     global_generator,
     make_optimizer,
     own_randomness,
     run_epochs,
     with_hyperparameters,
 )
-from child_trainer.language_model import LanguageModel, build_language_model
-from child_trainer.language_options import LanguageOptions
-from child_trainer.outcome import Budget, Measure
-from child_trainer.recurrent import State
-from child_trainer.seeding import derive
-from child_trainer.sgd_state import SgdState
-from child_trainer.tasks.task import Diverged, Progress, TaskError
-from child_trainer.tasks.text import lines_of, make_vocabulary, numbered
+from child_trainer.training.state import SgdState
+from child_trainer.training.task import Diverged, Progress, TaskError
 
 EVALUATION_STREAMS = 10
 """Streams in which a text is evaluated, whatever the batch size of the training."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from child_trainer.architecture import Kind
+from child_trainer.architectures.architecture import Kind
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-from child_trainer.architecture import Architecture, Node
+from child_trainer.architectures.architecture import Architecture, Node
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import BITS, derive
-from child_trainer.tasks.faults import check_faults, drawn_fault, strike
-from child_trainer.tasks.task import Progress
+from child_trainer.tasks.fault_injection import check_faults, drawn_fault, strike
+from child_trainer.training.task import Progress
 
 BEST_HEIGHT, BEST_WIDTH, BEST_FILTERS = 5, 3, 48
 BEST_REACH = 2

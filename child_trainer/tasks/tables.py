@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from child_trainer.tasks import nasbench201
-from child_trainer.tasks.table import Table
-from child_trainer.tasks.task import TaskError
+from child_trainer.tasks import nasbench201_table as nasbench201
+from child_trainer.tasks.lookup_table import Table
+from child_trainer.training.task import TaskError
 
 TABLES: Mapping[str, Callable[[Path | None], Table]] = MappingProxyType({"nasbench201": nasbench201.load})
 """What reads each of them, from the folder of `--data`."""

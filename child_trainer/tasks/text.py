@@ -15,7 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from child_trainer.tasks.task import TaskError
+from child_trainer.training.task import TaskError
 
 END = "<eos>"
 UNKNOWN = "<unk>"

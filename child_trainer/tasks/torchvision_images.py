@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from child_trainer.sgd import Images
 from child_trainer.tasks.image import ImageTask, carve
-from child_trainer.tasks.task import TaskError
-from child_trainer.vision import datasets
+from child_trainer.tasks.torchvision_import import datasets
+from child_trainer.training.image_classifier import Images
+from child_trainer.training.task import TaskError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

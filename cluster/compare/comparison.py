@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from child_trainer.tasks.table import Table
+from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.tables import TABLES, load_table
 from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children
 from cluster.compare.results import Result, ResultError, Searches, searches

@@ -6,9 +6,9 @@ from contextlib import closing
 from functools import lru_cache
 
 from child_trainer.outcome import Outcome
+from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.summaries import TASKS
-from child_trainer.tasks.table import Table
-from child_trainer.tasks.task import Task
+from child_trainer.training.task import Task
 from cluster.compare.plan import Limit
 from cluster.compare.results import Result
 from cluster.config.run_config import RunConfig

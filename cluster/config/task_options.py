@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from child_trainer.language_options import LanguageOptions
-from child_trainer.tasks.faults import parse_faults
+from child_trainer.tasks.fault_injection import parse_faults
 from child_trainer.tasks.summaries import TASKS
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.tasks.tables import TABLES, load_table
 from cluster.config.run_config import RunConfig
 from cluster.storage.dataset_cache import local_data

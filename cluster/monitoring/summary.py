@@ -4,10 +4,10 @@ import shlex
 from dataclasses import asdict
 from typing import Any
 
-from child_trainer.architecture import Architecture
-from child_trainer.drawing import draw
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.drawing import draw
+from child_trainer.architectures.nasbench201 import known_as
 from child_trainer.language_options import LanguageOptions
-from child_trainer.nasbench201 import known_as
 from child_trainer.outcome import Measure
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration, metric_name, number

@@ -73,7 +73,7 @@ def check_without_data(options: TaskOptions) -> None:
 
 
 def _check_download(options: TaskOptions) -> None:
-    from child_trainer.tasks.task import TaskError
+    from child_trainer.training.task import TaskError
 
     if options.download and at_url(options.data):
         raise TaskError(f"`--download` fills a folder, and `--data` {options.data} is a URL; leave --download away")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from child_trainer.checkpoint_file import CheckpointFile
+from child_trainer.training.checkpoint_file import CheckpointFile
 
 
 class CheckpointFolder:
@@ -65,7 +65,7 @@ class KeepsCheckpoints(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChildSlot:
-    """One child's place among the checkpoints; see `child_trainer.checkpoint.CheckpointSlot`."""
+    """One child's place among the checkpoints; see `child_trainer.training.checkpoint.CheckpointSlot`."""
 
     folder: KeepsCheckpoints
     child_id: int

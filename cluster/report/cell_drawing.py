@@ -3,8 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from child_trainer.architecture import INPUTS, Architecture
-from child_trainer.drawing import node_label
+from child_trainer.architectures.architecture import INPUTS, Architecture
+from child_trainer.architectures.drawing import node_label
 from cluster.formatting import counted
 from cluster.report.html.markup import Markup, pixels, tag
 

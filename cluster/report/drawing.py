@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from child_trainer.architecture import Architecture
-from child_trainer.drawing import Row, layer_rows
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.drawing import Row, layer_rows
 from cluster.formatting import counted
 from cluster.report.cell_drawing import cell_svg
 from cluster.report.html.markup import Markup, pixels, tag

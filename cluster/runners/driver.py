@@ -156,7 +156,7 @@ def _check_whole(config: RunConfig, folder: RunFolder, course: _Course) -> None:
 @contextmanager
 def _kept(journal: Journal, folder: RunFolder, corrupt: Sequence[Path]) -> Iterator[None]:
     """Keep the journal, which tells of the corrupt snapshots that are set aside now."""
-    from ps.snapshot import set_aside
+    from ps.shard.snapshot import set_aside
 
     with journal.kept(folder):
         for path in corrupt:

@@ -14,8 +14,8 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 from ps.errors import CorruptSnapshot, WrongRun
-from ps.messages import ShardState
-from ps.snapshot import SnapshotFile
+from ps.shard.messages import ShardState
+from ps.shard.snapshot import SnapshotFile
 
 Look = tuple[int, SnapshotFile, Mapping[Path, ShardState | CorruptSnapshot]]
 """A shard, its files, and what they hold, the newest first."""

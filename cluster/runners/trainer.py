@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from child_trainer.checkpoint import CheckpointSlot
 from child_trainer.outcome import Outcome
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.summaries import TASKS
-from child_trainer.train import train
+from child_trainer.training.checkpoint import CheckpointSlot
+from child_trainer.training.train import train
 from cluster.config.run_config import RunConfig
 from cluster.placement.versions import NodeError, check_driver
 from cluster.search.evaluator import Assignment

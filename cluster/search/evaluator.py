@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Outcome
 
 

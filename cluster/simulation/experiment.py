@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from child_trainer.tasks.table import Table
+from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.tables import TABLES
 from cluster.config.flags import UsageError, known, parse_run
 from cluster.config.recipes import RECIPES, changed

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ps.names import CORRUPT
+from ps.identifiers import CORRUPT
 
 Mark = tuple[int, int]
 """Tells one file from another of the same name: its number on the disk, and when it got the name, in nanoseconds."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from child_trainer.architecture import Architecture, Kind, Node, node
+from child_trainer.architectures.architecture import Architecture, Kind, Node, node
 from controller.decisions import Choice, Condition, Decision, Decisions, InvalidTokens, Subset, check_tokens, offsets
 
 LAYER_TYPES = ("conv", "pool", "local_contrast_norm", "batch_norm")

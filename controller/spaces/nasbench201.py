@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from child_trainer.architecture import Architecture, Kind
-from child_trainer.nasbench201 import CELL_OPERATIONS, CELLS_PER_STAGE, EDGES, STEM_CHANNELS, network
+from child_trainer.architectures.architecture import Architecture, Kind
+from child_trainer.architectures.nasbench201 import CELL_OPERATIONS, CELLS_PER_STAGE, EDGES, STEM_CHANNELS, network
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens
 
 _DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place in range(1, len(EDGES) + 1))

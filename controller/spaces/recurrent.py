@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from child_trainer.architecture import Architecture, Kind, Node, node
+from child_trainer.architectures.architecture import Architecture, Kind, Node, node
 from controller.decisions import Choice, InvalidTokens, check_tokens
 
 COMBINATIONS: Mapping[str, str] = MappingProxyType({"elem_mult": "multiply", "add": "add", "max": "maximum"})

@@ -12,8 +12,8 @@ from cluster.search.records import Attempt
 from cluster.storage.ledger.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Child
-from ps.messages import ShardState
-from ps.snapshot import SnapshotFile
+from ps.shard.messages import ShardState
+from ps.shard.snapshot import SnapshotFile
 from ps.store import Layout
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import LAST_EPOCHS, Cause, Outcome
 from child_trainer.tasks.synthetic import score
 from cluster.runners.build import initial_values, make_parameters, make_reward, make_searcher

@@ -13,7 +13,7 @@ from cluster.runners.build import make_layout, make_parameters, make_searcher
 from cluster.runners.driver import execute
 from cluster.search.replica import client
 from cluster.storage.run_folder import RunFolder
-from ps.snapshot import SnapshotFile
+from ps.shard.snapshot import SnapshotFile
 
 
 def long_run(storage: Path, children: int, more: int) -> None:

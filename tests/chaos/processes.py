@@ -15,8 +15,8 @@ from typing import Any
 
 import grpc
 
-from ps.server import ShardServer
-from ps.snapshot import SnapshotFile
+from ps.rpc.server import ShardServer
+from ps.shard.snapshot import SnapshotFile
 from ps.store import Layout
 from tests.chaos.script import PATIENCE_S, Fail, Injector, connect, pushes_of
 

@@ -18,7 +18,7 @@ import grpc
 import torch
 from torch import Tensor
 
-from ps.client import GrpcStore
+from ps.rpc.client import GrpcStore
 from ps.store import Layout, ParameterStore, Push
 
 FACTOR = int(os.environ.get("NASCLUSTER_CHAOS", "1"))

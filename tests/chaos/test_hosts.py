@@ -68,7 +68,7 @@ def open_pair(folder: Path) -> Iterator[Open]:
 SERVE = """
 import os, sys, time
 from cluster.runners.on_ray.credentials import shards_tls
-from ps.server import ShardServer
+from ps.rpc.server import ShardServer
 from tests.contracts.parameter_store import sgd_layout
 host = sys.argv[1]
 layout, tls = sgd_layout(shards=1), shards_tls(os.environ, host)
@@ -81,7 +81,7 @@ PULL = """
 import os, sys, time
 import torch
 from cluster.runners.on_ray.credentials import shards_tls
-from ps.client import GrpcStore
+from ps.rpc.client import GrpcStore
 from tests.contracts.parameter_store import sgd_layout
 store = GrpcStore(sgd_layout(shards=1), [sys.argv[1] + ":7000"], token="secret", tls=shards_tls(os.environ))
 store.initialize({"x": torch.zeros(10)})
@@ -94,7 +94,7 @@ while True:
 KNOCK = """
 import os, sys
 from cluster.runners.on_ray.credentials import shards_tls
-from ps.client import GrpcStore
+from ps.rpc.client import GrpcStore
 from ps.errors import StoreError
 from tests.contracts.parameter_store import sgd_layout
 for tls in (None, shards_tls(os.environ)):

@@ -21,7 +21,7 @@ from cluster.runners.driver import execute
 from cluster.storage.run_folder import RunFolder
 from controller.searchers.policy_gradient.reinforce import BASELINE
 from controller.spaces.convolutional import ConvolutionalSpace
-from ps.snapshot import SnapshotFile
+from ps.shard.snapshot import SnapshotFile
 from tests.chaos.invariants import INVARIANTS, Broken, Report, check
 
 CONFIG = RunConfig(

@@ -7,7 +7,7 @@ pool, distributed: `tests/cluster/test_*.py`; pushes, disks: `tests/chaos/test_*
 |---|---|
 | a child is sampled, and not recorded | replica: before and after every call of the loop |
 | it is recorded, and nobody has it | replica; pool; here SAMPLED |
-| it is in training | pool; distributed; here RUNNING; within it `tests/child_trainer/test_resume.py` |
+| it is in training | pool; distributed; here RUNNING; within it `tests/child_trainer/training/test_resume.py` |
 | it is trained, and its worker has not been heard | pool: at moments all through a search; here TRAINED |
 | its outcome is on record, and its replica does not know | pool; here OUTCOME |
 | it has ended, and its batch is not learnt from | replica |

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ps.client import GrpcStore
+from ps.rpc.client import GrpcStore
 from ps.store import Layout
 from tests.chaos.processes import Point, ShardProcess, run_client
 from tests.chaos.script import (

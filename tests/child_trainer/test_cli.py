@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from child_trainer.__main__ import main
-from child_trainer.architecture import Architecture, node
+from child_trainer.architectures.architecture import Architecture, node
+from child_trainer.architectures.reference_cells import lstm
 from child_trainer.command_line import BUDGET_HELP, LANGUAGE_HELP
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Outcome
-from child_trainer.reference_cells import lstm
 from tests.golden import architecture
 
 SMALL = architecture(((3, 3, 24, ()), (3, 3, 24, (1,))), strides=(2, 1))

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from child_trainer.architecture import Architecture, node
+from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.outcome import Cause, Outcome
 from cluster.search.evaluator import Assignment, Evaluator
 

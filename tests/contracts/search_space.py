@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
 from controller.decisions import Choice, InvalidTokens, offsets, uniform
 from controller.space import SearchSpace
 

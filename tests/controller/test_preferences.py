@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
 from controller.decisions import Choice, Condition, Decisions, InvalidTokens, Pointer, Subset, uniform
 from controller.preferences import num_windows, preferences
 from controller.spaces.convolutional import ConvolutionalSpace

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ps.client import GrpcStore
 from ps.local import LocalStore
-from ps.server import ShardServer
+from ps.rpc.client import GrpcStore
+from ps.rpc.server import ShardServer
 from ps.store import DEFAULT_MAX_BYTES, Layout
 from tests.contracts.consistency import ConsistencyContract, DurableConsistencyContract
 from tests.contracts.parameter_store import DurableStoreContract, OpenStore, ParameterStoreContract

@@ -8,8 +8,8 @@ import pytest
 STEP = """
 import sys
 import torch
-from ps.shard import Shard
-from ps.messages import ShardPush
+from ps.shard.shard import Shard
+from ps.shard.messages import ShardPush
 from ps.store import Group, Layout
 
 layout = Layout(run="run", shards=1, groups=(Group(name="g", shapes={{"a": (3,)}}, optimizer={!r}, options={!r}),))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ps import server
 from ps.errors import ERRORS, StoreError
+from ps.rpc import server
 from ps.wire import generate
 
 

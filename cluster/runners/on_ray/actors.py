@@ -205,7 +205,7 @@ class ShardHost:
     def __init__(
         self, layout: Layout, indices: Sequence[int], directory: Path, host: str | None, token: RunToken
     ) -> None:
-        from ps.server import ShardServer
+        from ps.rpc.server import ShardServer
 
         node = ray.util.get_node_ip_address()
         host = host or node

@@ -19,7 +19,7 @@ from cluster.runners.on_ray.credentials import RunToken, shards_tls
 from cluster.search.evaluator import Assignment
 
 if TYPE_CHECKING:
-    from ps.client import GrpcStore
+    from ps.rpc.client import GrpcStore
     from ps.store import Layout
 
 Handle = Any
@@ -162,7 +162,7 @@ def open_store(
     Raises:
         CredentialsError: this node's token or certificates are not what they must be.
     """
-    from ps.client import GrpcStore
+    from ps.rpc.client import GrpcStore
 
     return GrpcStore(
         layout,

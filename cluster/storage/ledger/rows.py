@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Outcome
 from cluster.search.records import Attempt, Verdict
 from controller.searcher import Child, Proposal

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from child_trainer.tasks import nasbench201
+from child_trainer.tasks import nasbench201_table as nasbench201
 from cluster.cli import main as cli
 from tests.cluster.compare.tables import made_up
 

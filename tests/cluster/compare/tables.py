@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from child_trainer.nasbench201 import CELL_OPERATIONS, EDGES, cell_name
-from child_trainer.tasks import nasbench201
+from child_trainer.architectures.nasbench201 import CELL_OPERATIONS, EDGES, cell_name
+from child_trainer.tasks import nasbench201_table as nasbench201
 from cluster.compare.results import Result
 
 GAINS = dict(zip(CELL_OPERATIONS, (0.0, 5.0, 8.0, 12.0, 3.0), strict=True))

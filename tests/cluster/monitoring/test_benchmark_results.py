@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from child_trainer.nasbench201 import cell_from_name, network
-from child_trainer.tasks import nasbench201
+from child_trainer.architectures.nasbench201 import cell_from_name, network
+from child_trainer.tasks import nasbench201_table as nasbench201
 from child_trainer.tasks.tables import load_table
 from cluster.cli import main as cli
 from cluster.config.recipes import RECIPES

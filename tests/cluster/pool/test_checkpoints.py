@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from child_trainer.checkpoint import Checkpoint
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic import SyntheticTask
-from child_trainer.train import train
+from child_trainer.training.checkpoint import Checkpoint
+from child_trainer.training.train import train
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from tests.contracts.evaluator import architecture
 

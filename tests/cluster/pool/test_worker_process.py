@@ -26,7 +26,7 @@ Script = Callable[..., "subprocess.Popen[str]"]
 
 PROGRAM = """
 import sys, time
-from child_trainer.train import train
+from child_trainer.training.train import train
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic import SyntheticTask
 from cluster.pool.protocol import Order
@@ -217,7 +217,7 @@ DIES = """
 import os, sys
 from pathlib import Path
 from child_trainer.outcome import Budget
-from child_trainer.tasks.faults import strike
+from child_trainer.tasks.fault_injection import strike
 from cluster.pool.worker_process import LastWords
 
 words = LastWords(Path(sys.argv[1]), ["a@here:1", "b@here:1"])

@@ -11,8 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from child_trainer.architecture import Architecture
-from child_trainer.nasbench201 import network
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.nasbench201 import network
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.report.page import page

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from child_trainer.architecture import Architecture, Node, node
+from child_trainer.architectures.architecture import Architecture, Node, node
 from cluster.formatting import counted
 from cluster.report.drawing import FIRST_LAYERS, LAST_LAYERS, MOST_LAYERS, architecture_svg
 from cluster.report.html.markup import tag

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from child_trainer.tasks.faults import drawn_fault
+from child_trainer.tasks.fault_injection import drawn_fault
 from cluster.search.seeding import child_seed
 from tests.cluster.searches import finish, nascluster, running_cluster, select, status
 

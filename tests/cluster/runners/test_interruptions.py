@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from child_trainer.checkpoint import Checkpoint
 from child_trainer.outcome import Budget, Cause, Outcome
 from child_trainer.tasks.catalogue import load_task
-from child_trainer.train import train
+from child_trainer.training.checkpoint import Checkpoint
+from child_trainer.training.train import train
 from cluster.config.failure_options import FailureOptions
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions

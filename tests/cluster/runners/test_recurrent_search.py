@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.language_options import MEDIUM_PARAMETERS, LanguageOptions
 from child_trainer.outcome import Budget
 from cluster.config.flags import parse_run

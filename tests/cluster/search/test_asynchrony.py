@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.asynchrony import ARMS, Arm, Trace, configuration, report, table, traced
-from child_trainer.tasks.table import Table
+from child_trainer.tasks.lookup_table import Table
 from cluster.compare.plan import Limit
 from cluster.compare.search import make_trainer, search
 from cluster.compare.summary import Best

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from child_trainer.tasks.task import TaskError
+from child_trainer.training.task import TaskError
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.placement.node_check import check_data

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from child_trainer.architecture import node
+from child_trainer.architectures.architecture import node
 from controller.decisions import Subset, offsets, size, uniform
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from child_trainer import cost
-from child_trainer.architecture import Architecture
-from child_trainer.network import Graph, build_cell
-from child_trainer.reference_cells import REFERENCE_CELLS
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.reference_cells import REFERENCE_CELLS
+from child_trainer.networks import cost
+from child_trainer.networks.build import Graph, build_cell
 from controller.decisions import InvalidTokens, every, size, uniform
 from controller.policies.lstm import Policy
 from controller.space import SearchSpace

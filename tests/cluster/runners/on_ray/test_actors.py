@@ -15,8 +15,8 @@ from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ShardHost
 from cluster.runners.on_ray.credentials import CredentialsError, RunToken
 from cluster.runners.on_ray.handles import LEDGER, OneAtATime, actor, open_store
 from cluster.storage.find_run import run_folder
-from ps.client import GrpcStore
 from ps.errors import Unauthenticated
+from ps.rpc.client import GrpcStore
 from tests.cluster.searches import end, running_cluster
 from tests.contracts.parameter_store import sgd_layout
 

@@ -2,7 +2,7 @@
 
 import json
 
-from child_trainer.architecture import Architecture, node
+from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.outcome import Cause, Outcome
 from cluster.storage.ledger.rows import KEPT, Architectures
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from child_trainer.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Failure, Measure, Outcome
 from controller.decisions import Choice, Decisions, Subset, every
 from controller.policies.lstm import Policy

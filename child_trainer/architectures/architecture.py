@@ -1,0 +1,270 @@
+"""A network as data: a directed acyclic graph of named operations. Standard library only.
+
+Every search space decodes into this one form, so there is one builder, one drawing and one identity. An
+`Architecture` that exists is valid: the constructor checks it, or raises `InvalidArchitecture`.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Literal, Self
+
+from child_trainer.architectures.canonical import certificate
+from child_trainer.architectures.operation_types import OPERATIONS, Value
+
+Kind = Literal["feedforward", "recurrent"]
+
+INPUTS: Mapping[str, tuple[str, ...]] = {"feedforward": ("image",), "recurrent": ("x", "h", "c")}
+"""Names that nodes may read without any node defining them: the image; or the step's input and last state."""
+
+MAX_OUTPUTS: Mapping[str, int] = {"feedforward": 1, "recurrent": 2}
+"""A feed-forward network gives its features; a recurrent cell gives its next h and, if it has one, c."""
+
+
+class InvalidArchitecture(ValueError):
+    """The data does not describe a network that can be built; the message names the place and the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation: what it is called, what it does, what it reads. Attributes are sorted pairs."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attributes: tuple[tuple[str, Value], ...] = ()
+
+    def attribute(self, name: str) -> Any:
+        """The attribute's value, or the operation's default."""
+        return dict(self.attributes).get(name, OPERATIONS[self.op].attributes[name].default)
+
+    def label(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """What the node does, whoever its neighbours are, with defaults filled in."""
+        return _label(self.op, self.attributes)
+
+
+@lru_cache(maxsize=4096)
+def _label(op: str, attributes: tuple[tuple[str, Value], ...]) -> tuple[str, tuple[tuple[str, str], ...]]:
+    given: dict[str, Any] = dict(attributes)
+    known = sorted(OPERATIONS[op].attributes.items())
+    # Through the attribute's type, so that a rate of 1 and of 1.0 are the same rate; and so are 0.0 and -0.0.
+    values = [(name, a.of(given.get(name, a.default)) or a.of()) for name, a in known]
+    return op, tuple((name, json.dumps(value)) for name, value in values)
+
+
+def node(name: str, op: str, inputs: Sequence[str] | str, **attributes: Value) -> Node:
+    """A node with its attributes by keyword; a single input may be given as a plain string."""
+    sources = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    return Node(name, op, sources, tuple(sorted(attributes.items())))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A directed acyclic graph of operations, with the outputs that leave it.
+
+    Attributes:
+        kind: `feedforward` (reads `image`) or `recurrent` (one step of a cell: reads `x`, `h`, `c`).
+        nodes: the operations, in any order.
+        outputs: names of the nodes whose values leave: the features, or next `h` and (optionally) next `c`.
+        hyperparameters: training settings that the space searched along with the graph (spec §1.4:
+            `learning_rate`), as sorted pairs. They are part of the identity.
+    """
+
+    kind: Kind
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    hyperparameters: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @cached_property
+    def ordered(self) -> tuple[Node, ...]:
+        """The nodes, each after everything that it reads; the given order is kept where it allows."""
+        by_name = {n.name: n for n in self.nodes}
+        if _follows_order(self.nodes, set(by_name)):
+            return self.nodes
+        graph = {n.name: [i for i in n.inputs if i in by_name] for n in self.nodes}
+        return tuple(by_name[name] for name in TopologicalSorter(graph).static_order())
+
+    def pruned(self) -> "Architecture":
+        """The same network without the nodes that no output depends on."""
+        alive = set(self.outputs)
+        for n in reversed(self.ordered):
+            if n.name in alive:
+                alive.update(n.inputs)
+        nodes = tuple(n for n in self.nodes if n.name in alive)
+        return (
+            self
+            if len(nodes) == len(self.nodes)
+            else Architecture(self.kind, nodes, self.outputs, self.hyperparameters)
+        )
+
+    @cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits, equal for isomorphic networks: names, order and dead nodes do not count."""
+        live = self.pruned()
+        graph = certificate(
+            {n.name: n.label() for n in live.ordered} | {i: ("input", i) for i in INPUTS[self.kind]},
+            {n.name: n.inputs for n in live.ordered},
+            {n.name for n in live.nodes if OPERATIONS[n.op].commutative},
+            live.outputs,
+        )
+        hyperparameters = [(name, float(value)) for name, value in self.hyperparameters]
+        text = json.dumps([self.kind, graph, hyperparameters])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`; `from_json` gives back an equal architecture."""
+        data: dict[str, Any] = {
+            "kind": self.kind,
+            "nodes": [
+                {"name": n.name, "op": n.op, "inputs": list(n.inputs), "attributes": dict(n.attributes)}
+                for n in self.nodes
+            ],
+            "outputs": list(self.outputs),
+        }
+        return data | ({"hyperparameters": dict(self.hyperparameters)} if self.hyperparameters else {})
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """The architecture that `data` describes.
+
+        Raises:
+            InvalidArchitecture: naming the first thing that is wrong and what would be right.
+        """
+        fields = _object(data, "an architecture", {"kind", "nodes", "outputs"}, {"hyperparameters"})
+        nodes = tuple(_node_from_json(n, i) for i, n in enumerate(_list(fields["nodes"], "`nodes`")))
+        hyperparameters = fields.get("hyperparameters", {})
+        if not isinstance(hyperparameters, dict):
+            raise InvalidArchitecture(f"`hyperparameters` must be an object, got {hyperparameters!r}")
+        outputs = tuple(_list(fields["outputs"], "`outputs`"))
+        return cls(fields["kind"], nodes, outputs, tuple(sorted(hyperparameters.items())))
+
+
+def _node_from_json(data: object, index: int) -> Node:
+    fields = _object(data, f"node {index}", {"name", "op", "inputs"}, {"attributes"})
+    attributes = fields.get("attributes", {})
+    if not isinstance(attributes, dict):
+        raise InvalidArchitecture(f"the attributes of node {index} must be an object, got {attributes!r}")
+    inputs = tuple(_list(fields["inputs"], f"the inputs of node {index}"))
+    return Node(fields["name"], fields["op"], inputs, tuple(sorted(attributes.items())))
+
+
+def _object(data: object, what: str, required: set[str], optional: set[str]) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise InvalidArchitecture(f"{what} must be an object, got {type(data).__name__}")
+    if missing := sorted(required - data.keys()):
+        raise InvalidArchitecture(f"{what} lacks `{missing[0]}`")
+    if unknown := sorted(data.keys() - required - optional):
+        known = ", ".join(sorted(required | optional))
+        raise InvalidArchitecture(f"{what} has an unknown field `{unknown[0]}`; it may have {known}")
+    return data
+
+
+def _list(data: object, what: str) -> list[Any]:
+    if not isinstance(data, list):
+        raise InvalidArchitecture(f"{what} must be a list, got {data!r}")
+    return data
+
+
+def _check(architecture: Architecture) -> None:
+    if not isinstance(architecture.kind, str) or architecture.kind not in INPUTS:
+        kinds = ", ".join(INPUTS)
+        raise InvalidArchitecture(f"`kind` must be one of {kinds}, got {architecture.kind!r}")
+    names = _check_names(architecture)
+    for n in architecture.nodes:
+        _check_node(n, names)
+    if not 1 <= len(architecture.outputs) <= MAX_OUTPUTS[architecture.kind]:
+        most = MAX_OUTPUTS[architecture.kind]
+        raise InvalidArchitecture(
+            f"a {architecture.kind} architecture has 1 to {most} outputs, got {len(architecture.outputs)}"
+        )
+    for output in architecture.outputs:
+        if not isinstance(output, str) or output not in names:
+            raise InvalidArchitecture(f"output {output!r} is not a node")
+    for name, value in architecture.hyperparameters:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+            raise InvalidArchitecture(f"hyperparameter {name!r} must be a finite number, got {value!r}")
+    _check_acyclic(architecture.nodes)
+
+
+def _finite(value: float) -> bool:
+    # Not `math.isfinite`, which raises for a whole number that no float can hold.
+    return abs(value) <= sys.float_info.max
+
+
+def _check_names(architecture: Architecture) -> set[str]:
+    """Every name that may be read."""
+    names = set(INPUTS[architecture.kind])
+    for n in architecture.nodes:
+        if not isinstance(n.name, str) or not n.name:
+            raise InvalidArchitecture(f"a node's name must be a non-empty string, got {n.name!r}")
+        if n.name in names:
+            reserved = " (an input of the network)" if n.name in INPUTS[architecture.kind] else ""
+            raise InvalidArchitecture(f"the name {n.name!r} is used twice{reserved}")
+        names.add(n.name)
+    return names
+
+
+def _check_node(n: Node, names: set[str]) -> None:
+    if not isinstance(n.op, str) or n.op not in OPERATIONS:
+        known = ", ".join(sorted(OPERATIONS))
+        raise InvalidArchitecture(f"node {n.name!r} has the unknown operation {n.op!r}; the operations are {known}")
+    operation = OPERATIONS[n.op]
+    least, most = operation.min_inputs, operation.max_inputs
+    if len(n.inputs) < least or (most is not None and len(n.inputs) > most):
+        count = f"{least} or more" if most is None else f"exactly {least}"
+        raise InvalidArchitecture(f"node {n.name!r} ({n.op}) takes {count} inputs, got {len(n.inputs)}")
+    for source in n.inputs:
+        if not isinstance(source, str) or source not in names:
+            raise InvalidArchitecture(f"node {n.name!r} reads {source!r}, which does not exist")
+    try:
+        problem = _problem(n.op, n.attributes, tuple([type(value) for _, value in n.attributes]))
+    except TypeError:  # a value that is no plain one, such as a list
+        problem = _problem.__wrapped__(n.op, n.attributes, ())
+    if problem:
+        what, ends = problem
+        raise InvalidArchitecture(f"{what} {n.name!r} ({n.op}) {ends}")
+
+
+@lru_cache(maxsize=4096)
+def _problem(op: str, attributes: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> tuple[str, str] | None:
+    """What is wrong with a node's attributes, as the sentence before and after its name, or `None`.
+
+    The types are there for the cache alone, to which 1, 1.0 and True are one value.
+    """
+    given, known = dict(attributes), OPERATIONS[op].attributes
+    if unknown := sorted(given.keys() - known.keys()):
+        return "node", f"has no attribute {unknown[0]!r}; it has: {', '.join(known) or 'none'}"
+    for name, attribute in known.items():
+        if name not in given and attribute.default is None:
+            return "node", f"lacks the attribute {name!r}"
+        if name in given and (problem := attribute.problem(given[name])):
+            return f"the attribute {name!r} of node", problem
+    return None
+
+
+def _check_acyclic(nodes: tuple[Node, ...]) -> None:
+    own = {n.name for n in nodes}
+    if _follows_order(nodes, own):
+        return
+    try:
+        TopologicalSorter({n.name: [i for i in n.inputs if i in own] for n in nodes}).prepare()
+    except CycleError as error:
+        path = " -> ".join(reversed(error.args[1]))
+        raise InvalidArchitecture(f"the nodes form a cycle: {path}") from None
+
+
+def _follows_order(nodes: tuple[Node, ...], own: set[str]) -> bool:
+    """Whether each node comes after everything that it reads of these `own` nodes."""
+    ahead = set(own)
+    for n in nodes:
+        if not ahead.isdisjoint(n.inputs):
+            return False
+        ahead.discard(n.name)
+    return True

@@ -1,0 +1,178 @@
+"""An architecture as text, for people. Standard library only.
+
+A feed-forward network is a table, one line a layer, beside a triangle of connections; a recurrent cell is a tree.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from child_trainer.architectures.architecture import INPUTS, Architecture, Node
+from child_trainer.architectures.operation_types import OPERATIONS
+
+WIDTH = 100
+"""Columns of a drawing. A network too deep for its triangle to fit is drawn without one."""
+
+FIRST_ROWS, LAST_ROWS = 32, 8
+"""What is left of a network that is too deep to be drawn whole."""
+
+ON, OFF = "●", "·"
+
+
+def draw(architecture: Architecture, *, whole: bool = True) -> str:
+    """The part of the network that its outputs depend on, in lines of at most 100 columns.
+
+    If it need not be whole, the middle of a network too deep for a triangle may be left out, which is said.
+    """
+    live = architecture.pruned()
+    return _draw_table(layer_rows(live), whole) if live.kind == "feedforward" else _draw_cell(live)
+
+
+# --- Feed-forward networks: a table and a triangle ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: the number of a layer (empty for the classifier), what it does, and the lines it reads (0: image)."""
+
+    number: str
+    label: str
+    reads: tuple[int, ...]
+
+
+def layer_rows(architecture: Architecture) -> list[Row]:
+    """One row a layer, a `concat` being part of whoever reads it, and the classifier's last."""
+    by_name = {n.name: n for n in architecture.nodes}
+    # Inside an `add` a concat must stay visible: add(concat(a, b), c) is not add(a, b, c).
+    among_others = {source for n in architecture.nodes if len(n.inputs) > 1 for source in n.inputs}
+    folded = {n.name for n in architecture.nodes if n.op == "concat" and n.name not in among_others}
+    numbers = {"image": 0}
+    for n in architecture.ordered:
+        if n.name not in folded:
+            numbers[n.name] = len(numbers)
+
+    def reads(source: str) -> tuple[int, ...]:
+        if source not in folded:
+            return (numbers[source],)
+        return tuple(sorted(number for s in by_name[source].inputs for number in reads(s)))
+
+    def all_reads(n: Node) -> tuple[int, ...]:
+        found = [number for source in n.inputs for number in reads(source)]
+        return tuple(sorted(found) if OPERATIONS[n.op].commutative else found)
+
+    layers = [n for n in architecture.ordered if n.name not in folded]
+    rows = [Row(str(numbers[n.name]), node_label(n), all_reads(n)) for n in layers]
+    return [*rows, Row("", "classifier", reads(architecture.outputs[0]))]
+
+
+def node_label(n: Node) -> str:
+    """Operation, window, filters, and whatever else is not as by default."""
+    given = {name: n.attribute(name) for name in OPERATIONS[n.op].attributes}
+    text = [n.op]
+    if "height" in given and "width" in given and n.op != "shift":
+        text = [f"{n.op} {given.pop('height')}x{given.pop('width')}"]
+    if "filters" in given:
+        text.append(f"{given.pop('filters')} filters")
+    if "stride_height" in given:
+        down, right = given.pop("stride_height"), given.pop("stride_width")
+        if (down, right) != (1, 1):
+            text.append(f"stride {down}" if down == right else f"stride {down}x{right}")
+    defaults = {name: attribute.default for name, attribute in OPERATIONS[n.op].attributes.items()}
+    text += [f"{name} {_plain(value)}" for name, value in given.items() if value != defaults[name]]
+    return ", ".join(text)
+
+
+def _plain(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _draw_table(rows: list[Row], whole: bool) -> str:
+    columns = len(rows)
+    label_width = max(len(row.label) for row in rows)
+    number_width = len(str(columns))
+    margin = number_width + 2 + label_width + 2
+    gap = " " if margin + 2 * columns <= WIDTH * 3 // 4 else ""
+    has_triangle = margin + columns * len(gap + ON) <= WIDTH
+    lines = [" " * margin + line for line in _ruler(columns, gap)] if has_triangle else []
+    for index, row in enumerate(rows):
+        cells = gap.join(ON if column in row.reads else OFF for column in range(index + 1)) if has_triangle else ""
+        triangle = cells.ljust(columns * len(gap + ON) + 1) if has_triangle else ""
+        left = f"{row.number:>{number_width}}  {row.label:{label_width}}  {triangle}"
+        lines.append(left + _shortened(_ranges(row.reads), WIDTH - len(left)))
+    hidden = len(lines) - FIRST_ROWS - LAST_ROWS
+    if not (whole or has_triangle) and hidden > 1:
+        lines[FIRST_ROWS:-LAST_ROWS] = [f"{'...':>{number_width}}  {hidden} more layers"]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _ruler(columns: int, gap: str) -> list[str]:
+    """The layers' numbers over the triangle, read downwards; column 0 is the image."""
+    tens = gap.join(str(column // 10) if column % 10 == 0 and column else " " for column in range(columns))
+    units = gap.join(str(column % 10) for column in range(columns))
+    return [tens, units] if tens.strip() else [units]
+
+
+def _ranges(numbers: tuple[int, ...]) -> str:
+    """`image, 2, 4-6` for (0, 2, 4, 5, 6)."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][0] and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return ", ".join("image" if not last else f"{first}-{last}" if first < last else f"{first}" for first, last in runs)
+
+
+def _shortened(text: str, width: int) -> str:
+    """The text, cut after a whole item if it is too long: the triangle shows the rest."""
+    if len(text) <= width:
+        return text
+    return text[: max(width - 5, 0)].rpartition(",")[0] + ", ..."
+
+
+# --- Recurrent cells: a tree for each next state -----------------------------------------------------------------
+
+
+def _draw_cell(architecture: Architecture) -> str:
+    readers = Counter(source for n in architecture.nodes for source in n.inputs)
+    readers.update(architecture.outputs)
+    tree = _Tree(architecture, {n.name for n in architecture.nodes if readers[n.name] > 1})
+    for state, output in zip(("h", "c"), architecture.outputs, strict=False):
+        tree.add(output, f"next {state} = ", "")
+    return "\n".join(tree.lines)
+
+
+class _Tree:
+    """Lines of a tree; a node with several readers is written out once and referred to by its name after that."""
+
+    def __init__(self, architecture: Architecture, shared: set[str]) -> None:
+        self.nodes = {n.name: n for n in architecture.nodes}
+        self.inputs = INPUTS[architecture.kind]
+        self.shared = shared
+        self.drawn: set[str] = set()
+        self.lines: list[str] = []
+
+    def add(self, name: str, lead: str, indent: str) -> None:
+        """Append the node, as `lead` plus its chain of one-input operations, and what it reads below it."""
+        text, sources = self._chain(name)
+        self.lines.append(lead + text)
+        for position, source in enumerate(sources):
+            last = position == len(sources) - 1
+            self.add(source, indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "))
+
+    def _chain(self, name: str) -> tuple[str, tuple[str, ...]]:
+        words: list[str] = []
+        while True:
+            if name in self.inputs:
+                return " of ".join([*words, name]), ()
+            if name in self.drawn:
+                return " of ".join([*words, f"[{name}]"]), ()
+            n = self.nodes[name]
+            mark = ""
+            if name in self.shared:
+                self.drawn.add(name)
+                mark = f" [{name}]"
+            operation, _, settings = node_label(n).partition(", ")
+            words.append(operation + (f" ({settings})" if settings else "") + mark)
+            if len(n.inputs) != 1:
+                return " of ".join(words), n.inputs
+            name = n.inputs[0]

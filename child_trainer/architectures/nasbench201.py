@@ -1,0 +1,201 @@
+"""NAS-Bench-201's networks as graphs, and back to their cells (Dong & Yang 2020, arXiv 2001.00326; docs/tables.md).
+
+A cell has four nodes, each the sum of one operation on each node before it; the first is the cell's input. The
+network is a stem, three stages of equal cells with 16, 32 and 64 channels, and a residual block that halves the
+image before the second and the third. Standard library only.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from itertools import permutations
+
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
+from child_trainer.architectures.operation_types import Value
+
+CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+"""What an edge of the cell may be, by the benchmark's names and in its order."""
+
+SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+"""Of those of them that have weights: the height and the width of their kernels."""
+
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""The cell's edges (from, to), in the order in which the benchmark writes them."""
+
+CELLS_PER_STAGE = 5
+STEM_CHANNELS = 16
+"""The size of the networks that the benchmark has trained."""
+
+STAGES = 3
+
+CLASSES = 10
+"""Of CIFAR-10, whose networks' parameters are told here."""
+
+NUM_CELLS = len(CELL_OPERATIONS) ** len(EDGES)
+
+Cell = tuple[str, ...]
+"""One of `CELL_OPERATIONS` for each of `EDGES`."""
+
+
+def cell_name(cell: Sequence[str]) -> str:
+    """The benchmark's own name of a cell: `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
+    named = [f"{operation}~{source}" for operation, (source, _) in zip(cell, EDGES, strict=True)]
+    return "+".join(f"|{'|'.join(part)}|" for part in (named[:1], named[1:3], named[3:]))
+
+
+def cell_from_name(name: str) -> Cell:
+    """The cell of this name.
+
+    Raises:
+        ValueError: it is not the name of a cell.
+    """
+    cell = tuple(part.split("~")[0] for part in name.replace("+", "").split("|") if part)
+    if len(cell) != len(EDGES) or not set(cell) <= set(CELL_OPERATIONS) or cell_name(cell) != name:
+        raise ValueError(
+            f"a cell is written as |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op of {', '.join(CELL_OPERATIONS)},"
+            f" got {name!r}"
+        )
+    return cell
+
+
+@lru_cache(maxsize=NUM_CELLS)
+def network(cell: Cell, *, cells_per_stage: int = CELLS_PER_STAGE, stem_channels: int = STEM_CHANNELS) -> Architecture:
+    """The network of a cell.
+
+    What a cell names is in the graph whether it matters or not (`none` is the operation `zero`), so that unequal cells
+    give unequal networks and the parameters are those that the benchmark counts.
+
+    Args:
+        cell: its operations.
+        cells_per_stage: cells in each of the three stages.
+        stem_channels: channels of the first stage; the second has twice as many, the third four times.
+    """
+    nodes = [_node("stem", "conv", "image", height=3, width=3, filters=stem_channels, order="conv-bn")]
+    for stage in range(STAGES):
+        channels = stem_channels * 2**stage
+        if stage:
+            nodes += _reduction(f"reduce{stage}", nodes[-1].name, channels)
+        for number in range(1, cells_per_stage + 1):
+            nodes += _cell(f"stage{stage + 1}.cell{number}", nodes[-1].name, cell, channels)
+    nodes += [_node("norm", "batch_norm", nodes[-1].name), _node("features", "relu", "norm")]
+    return Architecture("feedforward", tuple(nodes), ("features",))
+
+
+@cache
+def num_parameters(cell: Cell) -> int:
+    """Weights and biases of the network that the benchmark has trained on CIFAR-10, its classifier included."""
+    channels = [STEM_CHANNELS * 2**stage for stage in range(STAGES)]
+    edges = sum(
+        CELLS_PER_STAGE * _weights(SIZES[operation], width, width)
+        for operation in cell
+        if operation in SIZES
+        for width in channels
+    )
+    reductions = sum(
+        _weights(3, width // 2, width) + _weights(3, width, width) + width // 2 * width for width in channels[1:]
+    )
+    return _weights(3, 3, STEM_CHANNELS) + edges + reductions + 2 * channels[-1] + (channels[-1] + 1) * CLASSES
+
+
+def cell_of(architecture: Architecture) -> Cell:
+    """The cell of which this is the benchmark's network; the names and the order of its nodes do not count.
+
+    Raises:
+        InvalidArchitecture: the benchmark has not trained such a network.
+    """
+    for cell in _last_cells(architecture):
+        # Called as the space calls it, or the same network would be built and kept twice.
+        known = network(cell, cells_per_stage=CELLS_PER_STAGE, stem_channels=STEM_CHANNELS)
+        # Equal where the network comes from this module; the identity, which takes longer, tells isomorphic ones.
+        if known == architecture or known.id == architecture.id:
+            return cell
+    raise InvalidArchitecture(
+        f"architecture {architecture.id} is no network of NAS-Bench-201: those have {STAGES} stages of"
+        f" {CELLS_PER_STAGE} equal cells, and {STEM_CHANNELS} channels in the first stage"
+    )
+
+
+def known_as(architecture: Architecture) -> str | None:
+    """The name of the cell of which this is the benchmark's network; `None` of every other architecture."""
+    try:
+        return cell_name(cell_of(architecture))
+    except InvalidArchitecture:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _node(name: str, op: str, *inputs: str, **attributes: Value) -> Node:
+    # The networks of a search have most nodes in common, and can then share them.
+    return node(name, op, inputs, **attributes)
+
+
+def _weights(size: int, read: int, filters: int) -> int:
+    """Of a convolution with its batch normalisation."""
+    return size * size * read * filters + 2 * filters
+
+
+def _conv(name: str, source: str, size: int, channels: int, stride: int = 1, order: str = "relu-conv-bn") -> Node:
+    strides = {"stride_height": stride, "stride_width": stride} if stride > 1 else {}
+    return _node(name, "conv", source, height=size, width=size, filters=channels, order=order, **strides)
+
+
+def _cell(name: str, source: str, cell: Cell, channels: int) -> list[Node]:
+    # Node 1 has one edge, and is what that gives.
+    places = [source, f"{name}.0-1", f"{name}.2", f"{name}.3"]
+    edges = [
+        _edge(f"{name}.{i}-{j}", operation, places[i], channels) for operation, (i, j) in zip(cell, EDGES, strict=True)
+    ]
+    second = _node(places[2], "add", edges[1].name, edges[2].name)
+    third = _node(places[3], "add", edges[3].name, edges[4].name, edges[5].name)
+    return [*edges[:3], second, *edges[3:], third]
+
+
+def _edge(name: str, operation: str, source: str, channels: int) -> Node:
+    match operation:
+        case "none":
+            return _node(name, "zero", source)
+        case "skip_connect":
+            return _node(name, "identity", source)
+        case "nor_conv_1x1":
+            return _conv(name, source, 1, channels)
+        case "nor_conv_3x3":
+            return _conv(name, source, 3, channels)
+        case _:
+            return _node(name, "avg_pool", source, height=3, width=3)
+
+
+def _reduction(name: str, source: str, channels: int) -> list[Node]:
+    """The benchmark's `ResNetBasicblock` of stride 2."""
+    return [
+        _conv(f"{name}.a", source, 3, channels, stride=2),
+        _conv(f"{name}.b", f"{name}.a", 3, channels),
+        _node(f"{name}.pool", "avg_pool", source, height=2, width=2, stride_height=2, stride_width=2),
+        _conv(f"{name}.shortcut", f"{name}.pool", 1, channels, order="conv-unbiased"),
+        _node(f"{name}.sum", "add", f"{name}.b", f"{name}.shortcut"),
+    ]
+
+
+def _last_cells(architecture: Architecture) -> Iterator[Cell]:
+    """What the last cell may be, read backwards from the output; none where nothing there looks like a cell."""
+    by_name = {n.name: n for n in architecture.nodes}
+
+    def orders(name: str, op: str, count: int) -> Iterator[tuple[Node, ...]]:
+        """What the node reads, in every order, if it is such an operation on so many nodes."""
+        n = by_name.get(name)
+        sources = [by_name[i] for i in n.inputs if i in by_name] if n is not None and n.op == op else []
+        yield from permutations(sources) if len(sources) == count else ()
+
+    for (norm,) in orders(architecture.outputs[0], "relu", 1):
+        for (last,) in orders(norm.name, "batch_norm", 1):
+            for e03, e13, e23 in orders(last.name, "add", 3):
+                for e02, e12 in orders(e23.inputs[0], "add", 2):
+                    e01 = by_name.get(e13.inputs[0])
+                    if e01 is None or e12.inputs != e13.inputs or not e01.inputs == e02.inputs == e03.inputs:
+                        continue
+                    yield tuple(map(_operation, (e01, e02, e12, e03, e13, e23)))
+
+
+def _operation(n: Node) -> str:
+    """What the edge may be; whether it is just that, the network of the whole cell tells."""
+    if n.op == "conv":
+        return "nor_conv_1x1" if n.attribute("height") == 1 else "nor_conv_3x3"
+    return {"zero": "none", "identity": "skip_connect"}.get(n.op, "avg_pool_3x3")

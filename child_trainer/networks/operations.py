@@ -1,0 +1,296 @@
+"""The `nn.Module` behind each operation's name.
+
+A factory sees a `Site` (the node, and the shapes that reach it, without the batch) and gives a module whose
+`forward` takes the node's inputs as positional tensors `[B, ...]`. A factory that cannot serve its site raises
+`ValueError` with the reason; `network.py` adds which node and which shapes.
+
+Windows use SAME padding, TensorFlow's rule: an output side is ceil(side / stride), and where the padding cannot
+be even the extra row or column is at the bottom or right. It depends on the image size for strides above 1, so
+that a network is built for one image size. Convolutions are initialised after He (`network.py`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from child_trainer.architectures.architecture import Node
+
+Shape = tuple[int, ...]
+Padding = tuple[int, int, int, int]
+"""Columns at the left and right, rows at the top and bottom: the order of `F.pad`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a module is to be built.
+
+    Attributes:
+        node: the operation and its attributes.
+        shapes: of the inputs, without the batch: `(channels, height, width)` or `(units,)`.
+        hidden_size: of the recurrent cell around the node; `None` in a feed-forward network.
+    """
+
+    node: Node
+    shapes: tuple[Shape, ...]
+    hidden_size: int | None = None
+
+    def __getitem__(self, attribute: str) -> Any:
+        return self.node.attribute(attribute)
+
+    def feature_map(self) -> tuple[int, int, int]:
+        """Channels, height and width of the only input."""
+        if len(self.shapes[0]) != 3:
+            raise ValueError("it takes a feature map (channels, height, width)")
+        channels, height, width = self.shapes[0]
+        return channels, height, width
+
+    def same_shapes(self) -> None:
+        """Hold all inputs to one shape: broadcasting here would hide a mistake."""
+        if len(set(self.shapes)) > 1:
+            raise ValueError("its inputs must have the same shape")
+
+
+Factory = Callable[[Site], nn.Module]
+
+
+def same_padding(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], dilation: int = 1) -> Padding:
+    """The padding that makes each output side ceil(side / stride). Every pair is (height, width)."""
+    before_after = []
+    for side, kernel, step in zip(size, window, stride, strict=True):
+        outputs = -(-side // step)
+        total = max((outputs - 1) * step + (kernel - 1) * dilation + 1 - side, 0)
+        before_after.append((total // 2, total - total // 2))
+    (top, bottom), (left, right) = before_after
+    return left, right, top, bottom
+
+
+class Apply(nn.Module):
+    """A function without parameters as a module."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Whatever the function makes of the inputs."""
+        return self.function(*inputs)
+
+
+class Pool(nn.Module):
+    """Maximum or mean over SAME-padded windows; padding is never the maximum and never counts in a mean."""
+
+    def __init__(self, kind: str, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.kind, self.window, self.stride = kind, window, stride
+        self.padding = same_padding(size, window, stride)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[B, C, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)]`."""
+        left, right, top, bottom = self.padding
+        even = left == right and top == bottom
+        if self.kind == "max":
+            if even:
+                return F.max_pool2d(images, self.window, self.stride, (top, left))
+            return F.max_pool2d(F.pad(images, self.padding, value=float("-inf")), self.window, self.stride)
+        if even:
+            return F.avg_pool2d(images, self.window, self.stride, (top, left), count_include_pad=False)
+        inside = F.pad(torch.ones_like(images[:1, :1]), self.padding)
+        total = F.avg_pool2d(F.pad(images, self.padding), self.window, self.stride)
+        return total / F.avg_pool2d(inside, self.window, self.stride)
+
+
+class Concat(nn.Module):
+    """Concatenation along the channels, each input first zero-padded by its own `Padding` (spec §1.3, R3)."""
+
+    def __init__(self, paddings: tuple[Padding, ...]) -> None:
+        super().__init__()
+        self.paddings = paddings
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """`[B, C_i, H_i, W_i] ... -> [B, sum C_i, max H_i, max W_i]`."""
+        padded = [F.pad(x, padding) if any(padding) else x for x, padding in zip(inputs, self.paddings, strict=True)]
+        return padded[0] if len(padded) == 1 else torch.cat(padded, dim=1)
+
+
+class LocalContrastNorm(nn.Module):
+    """Subtractive, then divisive normalisation over a square window and all channels (Jarrett et al. 2009).
+
+    With a flat window in place of their Gaussian. The divisor is at least its mean over the image, as theirs.
+    """
+
+    def __init__(self, size: tuple[int, int], window: int) -> None:
+        super().__init__()
+        self.mean = Pool("mean", size, (window, window), (1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[B, C, H, W] -> [B, C, H, W]`."""
+        centred = images - self.mean(images.mean(1, keepdim=True))
+        deviation = self.mean(centred.square().mean(1, keepdim=True)).clamp_min(1e-12).sqrt()
+        return centred / torch.maximum(deviation, deviation.mean((2, 3), keepdim=True))
+
+
+def _convolution(site: Site, filters: int, groups: int) -> nn.Module:
+    channels, height, width = site.feature_map()
+    if channels % groups or filters % groups:
+        raise ValueError(f"{groups} groups divide neither or only one of {channels} channels and {filters} filters")
+    order: list[str] = site["order"].removesuffix("-unbiased").split("-")
+    window = (site["height"], site["width"])
+    stride = (site["stride_height"], site["stride_width"])
+    padding = same_padding((height, width), window, stride, site["dilation"])
+    left, right, top, bottom = padding
+    even = left == right and top == bottom
+    # A bias would be subtracted again by the normalisation that follows.
+    bias = "conv-bn" not in site["order"] and "unbiased" not in site["order"]
+    layers: list[nn.Module] = []
+    for part in order:
+        if part == "conv":
+            if not even:
+                layers.append(nn.ZeroPad2d(padding))
+            layers.append(
+                nn.Conv2d(
+                    channels,
+                    filters,
+                    window,
+                    stride,
+                    (top, left) if even else 0,
+                    dilation=site["dilation"],
+                    groups=groups,
+                    bias=bias,
+                )
+            )
+        elif part == "bn":
+            layers.append(nn.BatchNorm2d(filters if "conv" in order[: order.index("bn")] else channels))
+        else:
+            # The first layer's input may have other readers, so only later ones may overwrite theirs.
+            layers.append(nn.ReLU(inplace=bool(layers)))
+    return nn.Sequential(*layers)
+
+
+def _conv(site: Site) -> nn.Module:
+    return _convolution(site, site["filters"], site["groups"])
+
+
+def _depthwise_conv(site: Site) -> nn.Module:
+    channels = site.feature_map()[0]
+    return _convolution(site, channels * site["multiplier"], channels)
+
+
+def _pool(kind: str) -> Factory:
+    def make(site: Site) -> nn.Module:
+        _, height, width = site.feature_map()
+        window = (site["height"], site["width"])
+        return Pool(kind, (height, width), window, (site["stride_height"], site["stride_width"]))
+
+    return make
+
+
+def _global_avg_pool(site: Site) -> nn.Module:
+    site.feature_map()
+    return Apply(lambda x: x.mean((2, 3)))
+
+
+def _linear(site: Site) -> nn.Module:
+    if len(site.shapes[0]) != 1:
+        raise ValueError("it takes a vector; put `flatten` or `global_avg_pool` before it")
+    units = site["units"] or site.hidden_size
+    if units is None:
+        raise ValueError("`units` must be at least 1 outside a recurrent cell")
+    return nn.Linear(site.shapes[0][0], units, bias=site["bias"])
+
+
+def _concat(site: Site) -> nn.Module:
+    ranks = {len(shape) for shape in site.shapes}
+    if len(ranks) > 1:
+        raise ValueError("its inputs must be all feature maps or all vectors")
+    if ranks == {1}:
+        return Concat(((0, 0, 0, 0),) * len(site.shapes))
+    if not site["pad"] and len({shape[1:] for shape in site.shapes}) > 1:
+        raise ValueError("its inputs must have the same height and width, unless `pad` is true")
+    height, width = max(shape[1] for shape in site.shapes), max(shape[2] for shape in site.shapes)
+    missing = [(height - shape[1], width - shape[2]) for shape in site.shapes]
+    return Concat(tuple((w // 2, w - w // 2, h // 2, h - h // 2) for h, w in missing))
+
+
+def _mean(*inputs: Tensor) -> Tensor:
+    return reduce(torch.add, inputs) / len(inputs)
+
+
+def _combine(function: Callable[..., Tensor]) -> Factory:
+    def make(site: Site) -> nn.Module:
+        site.same_shapes()
+        return Apply(function)
+
+    return make
+
+
+def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Factory:
+    return _combine(lambda *inputs: reduce(function, inputs))
+
+
+def _applied(function: Callable[[Tensor], Tensor]) -> Factory:
+    return lambda site: Apply(function)
+
+
+def _batch_norm(site: Site) -> nn.Module:
+    kind = nn.BatchNorm2d if len(site.shapes[0]) == 3 else nn.BatchNorm1d
+    return kind(site.shapes[0][0])
+
+
+def _local_contrast_norm(site: Site) -> nn.Module:
+    _, height, width = site.feature_map()
+    return LocalContrastNorm((height, width), site["size"])
+
+
+def _shift(site: Site) -> nn.Module:
+    _, height, width = site.feature_map()
+    down, right = site["height"], site["width"]
+    if abs(down) >= height or abs(right) >= width:
+        raise ValueError(f"a shift by ({down}, {right}) pixels leaves nothing of it")
+    # A negative pad crops: what is cut at the upper left comes back as zeros at the lower right.
+    return Apply(lambda x: F.pad(x, (-right, right, -down, down)))
+
+
+def _split(site: Site) -> nn.Module:
+    channels, parts, index = site.shapes[0][0], site["parts"], site["index"]
+    if channels % parts or index >= parts:
+        raise ValueError(f"part {index} of {parts} equal parts of {channels} channels does not exist")
+    size = channels // parts
+    return Apply(lambda x: x[:, index * size : (index + 1) * size])
+
+
+MODULES: Mapping[str, Factory] = MappingProxyType(
+    {
+        "conv": _conv,
+        "depthwise_conv": _depthwise_conv,
+        "max_pool": _pool("max"),
+        "avg_pool": _pool("mean"),
+        "global_avg_pool": _global_avg_pool,
+        "flatten": _applied(lambda x: x.flatten(1)),
+        "linear": _linear,
+        "concat": _concat,
+        "add": _folded(torch.add),
+        "multiply": _folded(torch.mul),
+        "mean": _combine(_mean),
+        "maximum": _folded(torch.maximum),
+        "subtract": _combine(torch.sub),
+        "identity": _applied(lambda x: x),
+        "zero": _applied(torch.zeros_like),
+        "relu": _applied(torch.relu),
+        "relu6": _applied(F.relu6),
+        "tanh": _applied(torch.tanh),
+        "sigmoid": _applied(torch.sigmoid),
+        "sin": _applied(torch.sin),
+        "batch_norm": _batch_norm,
+        "local_contrast_norm": _local_contrast_norm,
+        "dropout": lambda site: nn.Dropout(float(site["rate"])),
+        "shift": _shift,
+        "split": _split,
+    }
+)
+"""A factory for every name in `vocabulary.OPERATIONS`."""

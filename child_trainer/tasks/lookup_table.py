@@ -1,0 +1,172 @@
+"""A benchmark table answers instead of training. Standard library only.
+
+Any table that is keyed by architecture makes a task of a few lines (docs/tables.md has them run):
+
+    rows = read_rows(Path("table.csv"), ("architecture", "accuracy", "test", "hours"))
+    answers = {
+        row.text("architecture"): Answer(row.number("accuracy"), row.number("hours") * 3600, test=row.number("test"))
+        for row in rows
+    }
+    task = Table(name="my table", answers=answers)
+"""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
+from child_trainer.outcome import Budget, Measure
+from child_trainer.training.task import Progress, TaskError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a table knows of one architecture.
+
+    Attributes:
+        metric: the validation metric that the search sees; an accuracy is in [0, 1].
+        seconds: what training and validating it took, where the table was made.
+        parameters: of the network that was trained there.
+        test: the metric that is kept from the search, and reported after it.
+        estimated: the seconds were not measured.
+    """
+
+    metric: float
+    seconds: float
+    parameters: int | None = None
+    test: float | None = None
+    estimated: bool = False
+
+
+def by_id(architecture: Architecture) -> str:
+    """The key of a table whose rows are named by canonical id."""
+    return architecture.id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A task that looks up what others have trained. The budget and the seed change nothing.
+
+    The curve of a child is the one metric of its answer, and its seconds are the answer's, not the clock's.
+
+    Attributes:
+        name: of the task.
+        answers: by key.
+        key: of an architecture; raises `InvalidArchitecture` for one of which the table cannot know.
+        measure: what the metric is.
+        test_of: the training that the answers' `test` is of, in a few words, if it is another one.
+    """
+
+    name: str
+    answers: Mapping[str, Answer]
+    key: Callable[[Architecture], str] = by_id
+    measure: Measure = Measure.ACCURACY
+    test_of: str = ""
+
+    def answer(self, architecture: Architecture) -> Answer:
+        """What is known of the architecture.
+
+        Raises:
+            InvalidArchitecture: nothing is.
+        """
+        key = self.key(architecture)
+        if key not in self.answers:
+            raise InvalidArchitecture(
+                f"architecture {architecture.id} ({key}) is none of the {len(self.answers):,} in the table"
+                f" {self.name!r}"
+            )
+        return self.answers[key]
+
+    def test_metric(self, architecture: Architecture) -> float | None:
+        """What the search never sees, or `None` where the table does not know it either.
+
+        Raises:
+            InvalidArchitecture: the table does not know the architecture.
+        """
+        return self.answer(architecture).test
+
+    def fit(
+        self, architecture: Architecture, budget: Budget, progress: Progress, *, seed: int, device: str = "cpu"
+    ) -> None:
+        """Report the answer; see `Task.fit`."""
+        answer = self.answer(architecture)
+        progress.parameters, progress.told_seconds = answer.parameters, answer.seconds
+        progress.finished_epoch(answer.metric)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a file, which says where it is when it is not as it must be.
+
+    Attributes:
+        place: the file and the row in it.
+        values: by column; texts where the file is CSV.
+    """
+
+    place: str
+    values: Mapping[str, Any]
+
+    def text(self, column: str) -> str:
+        """The value of a column that must not be empty."""
+        value = self.values[column]
+        if not isinstance(value, str) or not value:
+            raise TaskError(f"{self.place}: `{column}` must be a text, got {value!r}")
+        return value
+
+    def number(self, column: str, most: float = math.inf) -> float:
+        """The finite number in a column, from 0 to `most`."""
+        try:
+            number = float(self.values[column])
+        except (TypeError, ValueError):
+            number = math.nan
+        if not (math.isfinite(number) and 0 <= number <= most):
+            wish = f"a number from 0 to {most:g}" if most < math.inf else "a number of 0 or more"
+            raise TaskError(f"{self.place}: `{column}` must be {wish}, got {self.values[column]!r}")
+        return number
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """The rows of a CSV file with a line of names, or of a JSON file with a list of objects (`.json`).
+
+    Raises:
+        TaskError: the file cannot be read, is damaged, or lacks one of the columns; it names the file.
+    """
+    read = _json_rows if path.suffix == ".json" else _csv_rows
+    try:
+        # Some programs write a mark before the first name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [Row(f"{path}, row {number}", values) for number, values in enumerate(read(file.read()), start=1)]
+    except OSError as error:
+        raise TaskError(
+            f"{path} cannot be read ({error.strerror}); it must be a table with {_list(columns)}"
+        ) from error
+    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise TaskError(f"{path} is damaged ({error}); it must be a table with {_list(columns)}") from error
+    if not rows:
+        raise TaskError(f"{path} has no rows; it must be a table with {_list(columns)}")
+    for row in rows:
+        if missing := next((column for column in columns if row.values.get(column) is None), None):
+            raise TaskError(f"{row.place} has no `{missing}`; the file must be a table with {_list(columns)}")
+    return rows
+
+
+def _csv_rows(text: str) -> Iterable[Mapping[str, Any]]:
+    return csv.DictReader(text.splitlines(), strict=True)
+
+
+def _json_rows(text: str) -> Iterable[Mapping[str, Any]]:
+    try:
+        rows = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it is no list of objects")
+    return rows
+
+
+def _list(columns: Sequence[str]) -> str:
+    return f"the column{'s' if len(columns) > 1 else ''} {', '.join(columns)}"

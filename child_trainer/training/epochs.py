@@ -1,0 +1,89 @@
+"""What all tasks that train by stochastic gradient descent have in common."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
+from child_trainer.outcome import Budget
+from child_trainer.training.state import SgdState
+from child_trainer.training.task import Diverged, Progress
+
+
+def with_hyperparameters(budget: Budget, architecture: Architecture) -> Budget:
+    """The budget with what the architecture brings itself.
+
+    Raises:
+        InvalidArchitecture: it brings something else than a usable learning rate.
+    """
+    own = dict(architecture.hyperparameters)
+    rate = own.pop("learning_rate", budget.learning_rate)
+    if own:
+        raise InvalidArchitecture(f"training knows the hyperparameter 'learning_rate' only, got {min(own)!r}")
+    if not (math.isfinite(rate) and rate > 0):
+        raise InvalidArchitecture(f"the hyperparameter 'learning_rate' must be a positive number, got {rate!r}")
+    return replace(budget, learning_rate=rate)
+
+
+def make_optimizer(network: nn.Module, budget: Budget) -> torch.optim.Optimizer:
+    """SGD as the budget says; its momentum is Nesterov's (spec §1.6)."""
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=budget.learning_rate,
+        momentum=budget.momentum,
+        weight_decay=budget.weight_decay,
+        nesterov=budget.momentum > 0,
+    )
+
+
+def run_epochs(
+    state: SgdState,
+    epochs: int,
+    progress: Progress,
+    train_epoch: Callable[[int], Tensor],
+    evaluate: Callable[[], float],
+) -> None:
+    """Train from where `progress` left off to the last epoch, or until it says that this is enough.
+
+    Args:
+        state: all that training changes; is restored from what an earlier part of this training saved.
+        epochs: how many in all.
+        progress: is told each epoch's metric, and may end the training.
+        train_epoch: trains one epoch (counted from 1) from step `progress.step` on, and gives the sum of its losses.
+        evaluate: the validation metric.
+
+    Raises:
+        Diverged: a loss is NaN or infinite.
+        OverTime, Preempted: `progress` said so.
+    """
+    progress.resume(state)
+    for epoch in range(len(progress.curve) + 1, epochs + 1):
+        loss = train_epoch(epoch)
+        if not loss.isfinite():
+            raise Diverged(f"the training loss is {loss.item()} in epoch {epoch}")
+        if progress.finished_epoch(evaluate()):
+            return
+
+
+def global_generator(device: torch.device) -> torch.Generator:
+    """The device's global generator, from which dropout draws."""
+    return torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
+
+
+@contextmanager
+def own_randomness(seed: int, device: str) -> Iterator[None]:
+    """The global generators seeded inside and restored outside; convolutions that repeat bit for bit."""
+    gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=gpus),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield

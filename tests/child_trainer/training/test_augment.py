@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from child_trainer.training import augment
+from child_trainer.training.image_classifier import standardise
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def numbered(count, height, width):
+    """Images of two channels whose every pixel tells its own place."""
+    places = torch.arange(float(height * width)).reshape(1, 1, height, width)
+    return torch.cat([places, places + 1000], dim=1).expand(count, 2, height, width)
+
+
+def test_a_crop_is_a_window_of_its_own_for_each_image():
+    images = numbered(400, 7, 6)
+    crops = augment.crop(images, (4, 5), generator())
+    corners = set()
+    for image, crop in zip(images, crops, strict=True):
+        top, left = divmod(int(crop[0, 0, 0]), 6)
+        assert torch.equal(crop, image[:, top : top + 4, left : left + 5])
+        corners.add((top, left))
+    assert corners == {(top, left) for top in range(4) for left in range(2)}
+
+
+def test_a_crop_of_the_whole_image_is_the_image_and_a_larger_one_is_refused():
+    images = numbered(3, 4, 4)
+    assert torch.equal(augment.crop(images, (4, 4), generator()), images)
+    with pytest.raises(ValueError, match=r"a window of \(5, 4\) does not fit into images of \(4, 4\)"):
+        augment.crop(images, (5, 4), generator())
+
+
+def test_about_half_of_the_images_are_mirrored_and_none_otherwise_changed():
+    images = numbered(400, 3, 5)
+    flipped = augment.flip(images, generator())
+    mirrored = [torch.equal(f, i.flip(2)) for f, i in zip(flipped, images, strict=True)]
+    assert all(m or torch.equal(f, i) for m, f, i in zip(mirrored, flipped, images, strict=True))
+    assert 150 < sum(mirrored) < 250
+
+
+def test_a_cutout_is_one_square_of_its_own_for_each_image_cut_off_at_the_border():
+    images = torch.ones(500, 2, 9, 8)
+    holes = augment.cutout(images, 4, generator()) == 0
+    assert torch.equal(holes[:, 0], holes[:, 1])
+    areas = set()
+    for hole in holes[:, 0]:
+        rows, columns = hole.any(1).sum().item(), hole.any(0).sum().item()
+        assert hole.sum().item() == rows * columns  # A rectangle: no gaps.
+        assert 2 <= rows <= 4
+        assert 2 <= columns <= 4
+        areas.add((hole.any(1).int().argmax().item(), hole.any(0).int().argmax().item()))
+    assert len(areas) > 30
+
+
+def test_the_generator_alone_decides():
+    images = torch.randn(20, 3, 10, 10)
+
+    def changed(seed):
+        source = generator(seed)
+        return augment.cutout(augment.flip(augment.crop(images, (8, 8), source), source), 3, source)
+
+    before = torch.get_rng_state()
+    assert torch.equal(changed(1), changed(1))
+    assert not torch.equal(changed(1), changed(2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_standardisation_is_the_published_formula_image_by_image():  # spec §1.6
+    pixels = torch.randint(0, 256, (5, 3, 4, 6), dtype=torch.uint8)
+    for image, result in zip(pixels.double(), standardise(pixels), strict=True):
+        count = image.numel()
+        mean = image.sum() / count
+        deviation = ((image - mean).square().sum() / count).sqrt()
+        expected = (image - mean) / max(deviation.item(), count**-0.5)
+        torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_image_of_one_colour_stays_finite():
+    assert torch.equal(standardise(torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)), torch.zeros(1, 3, 4, 4))

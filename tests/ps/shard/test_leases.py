@@ -1,0 +1,183 @@
+"""Members that fall silent, on one durable shard with a clock of its own."""
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ps.consistency import Consistency
+from ps.errors import NotDurable, StoreUnavailable, TooFarAhead
+from ps.local import LocalStore
+from ps.shard.durable_shard import DurableShard
+from ps.shard.messages import ShardPush
+from ps.shard.snapshot import SnapshotFile
+from ps.store import Layout
+from tests.contracts.parameter_store import sgd_layout
+
+
+def layout(mode: Any) -> Layout:
+    return replace(sgd_layout(shards=1), consistency=Consistency(mode=mode, members=("a", "b"), lease_s=10))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def started(mode: str, clock: Clock, directory: Path | None, interval_s: float = 0.0) -> DurableShard:
+    shard = DurableShard(layout(mode), 0, directory, interval_s, clock=clock)
+    shard.initialize({"x": torch.zeros(10)})
+    return shard
+
+
+def push(shard: DurableShard, client: str, sequence: int = 1) -> int:
+    part = ShardPush(client=client, sequence=sequence, gradients={"x": torch.ones(10)}, seen_version=0)
+    return shard.push(part).version
+
+
+def held_back(shard: DurableShard, client: str) -> bool:
+    try:
+        shard.pull([], client)
+    except TooFarAhead:
+        return True
+    return False
+
+
+def test_the_silent_are_waited_for_until_their_lease_ends(tmp_path: Path):
+    clock = Clock()
+    shard = started("ssp", clock, tmp_path)
+    push(shard, "a")
+    clock.now_s += 9
+    assert held_back(shard, "a")
+    clock.now_s += 1
+    assert not held_back(shard, "a")
+    shard.keep(["b", "stranger"])
+    assert held_back(shard, "a"), "it is there again"
+    for _ in range(5):
+        clock.now_s += 8
+        shard.keep(["b"])
+        assert held_back(shard, "a")
+    clock.now_s += 10
+    assert not held_back(shard, "b"), "and so it is when it pulls"
+    assert held_back(shard, "a")
+
+
+def test_a_sign_of_life_does_not_bring_back_who_has_left(tmp_path: Path):
+    shard = started("ssp", Clock(), tmp_path)
+    push(shard, "a")
+    shard.leave("b")
+    shard.keep(["b"])
+    assert not held_back(shard, "a")
+
+
+def test_a_restart_gives_everybody_a_fresh_lease(tmp_path: Path):
+    clock = Clock()
+    shard = started("ssp", clock, tmp_path)
+    push(shard, "a")
+    clock.now_s += 10
+    assert not held_back(shard, "a")
+    shard = DurableShard(layout("ssp"), 0, tmp_path, clock=clock)
+    assert held_back(shard, "a")
+    clock.now_s += 10
+    assert not held_back(shard, "a")
+
+
+@pytest.mark.parametrize("client", ["a", None])
+def test_the_end_of_a_round_by_a_lease_is_on_disk_before_it_is_seen(tmp_path: Path, client: str | None):
+    clock = Clock()
+    shard = started("sync", clock, tmp_path)
+    assert push(shard, "a") == 0
+    clock.now_s += 10
+    assert shard.pull(client=client).version == 1
+    resumed = DurableShard(layout("sync"), 0, tmp_path, clock=clock)
+    assert resumed.pull().version == 1
+    assert resumed.pull().values["x"][0] == -1
+
+
+def test_a_round_whose_end_cannot_be_written_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clock = Clock()
+    shard = started("sync", clock, tmp_path)
+    push(shard, "a")
+    clock.now_s += 10
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SnapshotFile, "write", full)
+        with pytest.raises(NotDurable, match="No space left"):
+            shard.pull(client="a")
+        with pytest.raises(NotDurable, match="No space left"):
+            shard.leave("b")
+        assert shard.status().version == 0
+    assert shard.pull(client="a").version == 1
+    assert push(shard, "b") == 1
+
+
+def test_pulls_write_only_what_has_changed(tmp_path: Path):
+    shard = started("ssp", Clock(), tmp_path)
+    push(shard, "a")
+    shard.leave("b")
+    before = shard.status().writes
+    for _ in range(3):
+        shard.leave("b")
+        shard.pull(client="a")
+        shard.keep("ab")
+    assert shard.status().writes == before
+    shard.pull(client="b")
+    assert shard.status().writes == before + 1
+
+
+def test_a_closed_shard_hears_nobody():
+    shard = started("ssp", Clock(), None)
+    shard.close()
+    for call in (lambda: shard.keep(["a"]), lambda: shard.leave("a"), lambda: shard.pull(client="a")):
+        with pytest.raises(StoreUnavailable, match="shard 0 is closed"):
+            call()
+
+
+def test_an_interval_keeps_membership_like_the_weights(tmp_path: Path):
+    shard = started("ssp", Clock(), tmp_path, interval_s=3600)
+    push(shard, "a")
+    shard.leave("b")
+    shard.close()
+    resumed = DurableShard(layout("ssp"), 0, tmp_path, 3600, clock=Clock())
+    assert not held_back(resumed, "a")
+    resumed.close()
+
+
+def test_while_nothing_can_be_written_all_can_be_read_and_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    clock = Clock()
+    shard = started("sync", clock, tmp_path, interval_s=3600)
+    push(shard, "a")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SnapshotFile, "write", full)
+        shard._write_if_dirty()
+        clock.now_s += 10
+        assert shard.pull().version == 0
+        with pytest.raises(NotDurable, match="No space left"):
+            shard.leave("b")
+    shard._write_if_dirty()
+    assert shard.pull().version == 1
+    shard.close()
+
+
+def test_no_lease_ends_in_a_store_in_ones_own_process(monkeypatch: pytest.MonkeyPatch):
+    short = replace(layout("ssp"), consistency=replace(layout("ssp").consistency, lease_s=1e-9))
+    store = LocalStore(short)
+    store.initialize({"x": torch.zeros(10)})
+    push(store._shards[0], "a")
+    with pytest.raises(TooFarAhead, match=r"waiting for 'b' \(0\)"):
+        store.pull(client="a")
