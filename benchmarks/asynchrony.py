@@ -132,16 +132,17 @@ class NotingLedger(MemoryLedger):
 def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> RunConfig:
     """One search of an arm, on the table in this folder."""
     table = RECIPES["nasbench201"]()
-    learns = arm.learning_rate is not None
     return replace(
         table,
         local=True,
         seed=seed,
         max_children=children,
-        searcher="reinforce" if learns else "random",
+        searcher="random" if arm.learning_rate is None else "reinforce",
         task=replace(table.task, data=data),
         topology=Topology(replicas=arm.replicas, shards=1, children=4, batching=arm.batching),
-        reinforce=replace(TUNED, controller_learning_rate=arm.learning_rate or 1.0, importance_clip=arm.clip),
+        searcher_options=replace(TUNED, controller_learning_rate=arm.learning_rate, importance_clip=arm.clip)
+        if arm.learning_rate is not None
+        else None,
     )
 
 

@@ -109,7 +109,7 @@ def simulated(shape: Shape, batching: Batching, sigma: float) -> Figures:
         task=TaskOptions(task="synthetic"),
         budget=Budget(epochs=1),
         topology=replace(shape.topology, batching=batching),
-        convolutional=ConvolutionalSpace(initial_depth=1, max_depth=1),
+        space_options=ConvolutionalSpace(initial_depth=1, max_depth=1),
     )
     children = Sleeps(SyntheticTask(child_seconds=shape.median_s, child_spread=sigma).seconds_of)
     begun = time.perf_counter()

@@ -55,7 +55,7 @@ def configuration(data: Path | None) -> RunConfig:
         # The metric of the tenth epoch is within 0.1 % of the score.
         budget=Budget(epochs=10),
         topology=Topology(replicas=1, shards=1, children=PER_STEP),
-        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.005),
     )
     if data is None:
         return cells
@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> None:
     base = configuration(Path(arguments[1]) if len(arguments) > 1 else None)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         started = {
-            searcher: [pool.submit(found, replace(base, searcher=searcher, seed=seed)) for seed in seeds]
+            searcher: [pool.submit(found, replace(base.with_searcher(searcher), seed=seed)) for seed in seeds]
             for searcher in SEARCHERS
         }
         runs = {searcher: [future.result() for future in futures] for searcher, futures in started.items()}

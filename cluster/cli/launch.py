@@ -6,12 +6,13 @@ from datetime import datetime
 from rich.console import Console
 
 from cluster.cli.recipes import recipes
-from cluster.config.flags import BAD_INPUT, known, parse_run
+from cluster.config.flags import BAD_INPUT, parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.storage.dataset_cache import located
 from cluster.storage.find_run import check_new, run_folder
 from cluster.storage.run_folder import RunFolder
+from controller.catalogue import find_entry
 
 
 def launch(arguments: list[str]) -> int:
@@ -22,7 +23,7 @@ def launch(arguments: list[str]) -> int:
         recipes([])
         print("\n`nascluster launch RECIPE --help` lists every option with the recipe's value.")
         return 0 if arguments else BAD_INPUT
-    recipe = known(RECIPES, arguments[0], "recipe")
+    recipe = find_entry(RECIPES, arguments[0], "recipe")
     config = parse_run(recipe(), arguments[1:], arguments[0], recipe.__doc__)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     task = replace(config.task, data=located(config.task.data))  # a resume may come from another folder

@@ -15,7 +15,8 @@ from cluster.cli.report import report
 from cluster.cli.resume import resume
 from cluster.cli.status import status
 from cluster.cli.stop import stop
-from cluster.config.flags import BAD_INPUT, known
+from cluster.config.flags import BAD_INPUT
+from controller.catalogue import find_entry
 
 INTERRUPTED = 130
 
@@ -66,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE, end="")
             return 0 if arguments else BAD_INPUT
-        command = known(COMMANDS, arguments[0], "command")
+        command = find_entry(COMMANDS, arguments[0], "command")
         return command(list(arguments[1:]))
     except ValueError as error:
         print(f"nascluster: {error}", file=sys.stderr)

@@ -10,15 +10,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.tables import TABLES, load_table
-from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children
+from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children, searcher_flags
 from cluster.compare.results import Result, ResultError, Searches, searches
 from cluster.compare.side_by_side import Job, run_jobs
 from cluster.compare.summary import Best, Summary, summarize
-from cluster.config.flags import UsageError, known, parse_run
+from cluster.config.flags import UsageError, flags_among, flags_not_among, parse_run
 from cluster.config.recipes import RECIPES
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.storage.dataset_cache import local_data, located
+from controller.catalogue import find_entry
 
 
 def planned(
@@ -29,11 +30,12 @@ def planned(
     Raises:
         ValueError: something of it cannot be.
     """
-    made = known(RECIPES, recipe, "recipe")()
-    base = parse_run(made, list(flags), recipe)
+    made = find_entry(RECIPES, recipe, "recipe")()
+    of_searchers = searcher_flags(words)
+    base = parse_run(made, flags_not_among(flags, of_searchers), recipe)
     check_common(base, made)
     base = replace(base, local=True, task=replace(base.task, data=located(base.task.data)))
-    plan = make_plan(recipe, base, words, seeds, limit)
+    plan = make_plan(recipe, base, words, seeds, limit, flags_among(flags, of_searchers))
     if limit.seconds is not None and base.task.task not in TABLES:
         raise UsageError(
             f"a budget in seconds needs a task that tells what a child costs ({', '.join(TABLES)}), and"

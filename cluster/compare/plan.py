@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from cluster.config.durations import UNITS_S, parse_seconds
-from cluster.config.flags import UsageError, known, parse_run
+from cluster.config.flags import UsageError, flags_among, parse_run
 from cluster.config.recipes import changed
-from cluster.config.run_config import MOST_CHILDREN, RunConfig
+from cluster.config.run_config import MAX_CHILDREN, RunConfig
 from cluster.formatting import counted
+from controller.catalogue import SEARCHERS
+from controller.own_parts import find_searcher
 
-SEARCHERS = {"reinforce": "reinforce", "random": None, "evolution": "evolution", "local-search": "local_search"}
-"""By name, the field of `RunConfig` that has the options of the searcher alone."""
-
-SHARED_OPTIONS = ("topology", "reward")
+OWN_OPTIONS = ("searcher_options", "topology", "reward", "files")
 """Fields that each searcher may set for itself, as they are of how it learns and not of what is judged."""
 
 BASELINE = "random"
@@ -53,9 +52,9 @@ def parse_limit(text: str) -> Limit:
     """
     if text[-1:] in UNITS_S:
         return Limit(seconds=parse_seconds("budget", text))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_CHILDREN):
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_CHILDREN):
         raise ValueError(
-            f"`budget` must be children, such as 500 (at most {MOST_CHILDREN:,}), or a time with its unit, such as"
+            f"`budget` must be children, such as 500 (at most {MAX_CHILDREN:,}), or a time with its unit, such as"
             f" 12000s or 3h, got {text!r}"
         )
     return Limit(children=int(text))
@@ -101,7 +100,9 @@ class Plan:
         return next(entrant for entrant in self.entrants if entrant.config.searcher == BASELINE)
 
 
-def make_plan(recipe: str, base: RunConfig, words: Sequence[str], seeds: int, limit: Limit) -> Plan:
+def make_plan(
+    recipe: str, base: RunConfig, words: Sequence[str], seeds: int, limit: Limit, flags: Sequence[str] = ()
+) -> Plan:
     """The comparison of these searchers; random search joins them if it is not among them.
 
     Args:
@@ -110,6 +111,7 @@ def make_plan(recipe: str, base: RunConfig, words: Sequence[str], seeds: int, li
         words: a searcher each, perhaps with options: `reinforce:entropy-bonus=0.1,children=1`.
         seeds: how many.
         limit: of each search.
+        flags: options of searchers, for those that have them.
 
     Raises:
         ValueError: a word is none, or is there twice, or there are too few seeds or too many.
@@ -118,40 +120,62 @@ def make_plan(recipe: str, base: RunConfig, words: Sequence[str], seeds: int, li
         raise UsageError(f"`seeds` must be 2 to {MOST_SEEDS:,}, as an interval needs several, got {seeds}")
     if twice := next((word for place, word in enumerate(words) if word in words[:place]), None):
         raise UsageError(f"{twice!r} is there twice: name each searcher once, or with other options")
-    base = replace(base, max_children=limit.children or MOST_CHILDREN)
-    entrants = [make_entrant(word, base, recipe) for word in words]
+    base = replace(base, max_children=limit.children or MAX_CHILDREN)
+    entrants = [make_entrant(word, base, recipe, flags) for word in words]
     if not any(entrant.config.searcher == BASELINE for entrant in entrants):
         entrants.append(make_entrant(BASELINE, base, recipe))
     return Plan(recipe=recipe, entrants=tuple(entrants), seeds=range(base.seed, base.seed + seeds), limit=limit)
 
 
-def make_entrant(word: str, base: RunConfig, recipe: str) -> Entrant:
-    """What `SEARCHER` or `SEARCHER:OPTION=VALUE,...` means; the options are the flags of `nascluster launch`.
+def make_entrant(word: str, base: RunConfig, recipe: str, flags: Sequence[str] = ()) -> Entrant:
+    """Return what `SEARCHER` or `SEARCHER:OPTION=VALUE,...` means; the options are the flags of `nascluster launch`.
+
+    Args:
+        word: the searcher, one of ours or `FILE.py:NAME`, perhaps with options.
+        base: what all searchers have in common.
+        recipe: its name.
+        flags: options of searchers that were given for all alike; this one takes those that it has.
 
     Raises:
         ValueError: there is no such searcher or option, or the option is none of this searcher's.
     """
-    name, colon, rest = word.partition(":")
-    own = known(SEARCHERS, name, "searcher")
+    name, rest = split_word(word)
     arguments: list[str] = []
-    for part in rest.split(",") if colon else ():
+    for part in rest.split(",") if rest is not None else ():
         option, equals, value = part.partition("=")
         if not (option.strip() and equals and value.strip()):
             raise UsageError(f"{word!r} must be SEARCHER or SEARCHER:OPTION=VALUE,OPTION=VALUE, got {part!r} in it")
         arguments += [f"--{option.strip().replace('_', '-')}", *value.split()]
-    common = replace(base, searcher=name)
     try:
-        config = parse_run(common, arguments, recipe)
+        common = base.with_searcher(name)
+        known_flags = {f"--{f.name.replace('_', '-')}" for f in fields(common.searcher_options)}
+        config = parse_run(common, [*flags_among(flags, known_flags), *arguments], recipe)
     except ValueError as error:
         raise UsageError(f"{word!r}: {error}") from error
-    allowed = [*SHARED_OPTIONS, *([own] if own else [])]
-    if wrong := next((f for f in changed(config, common) if f not in allowed), None):
-        what = "another searcher's" if wrong in SEARCHERS.values() else "for all searchers alike"
+    if wrong := next((f for f in changed(config, common) if f not in OWN_OPTIONS), None):
         raise UsageError(
-            f"{word!r} sets what is {what} (`{wrong}`); a searcher may have options of its own and of the"
-            f" {' and the '.join(SHARED_OPTIONS)}"
+            f"{word!r} sets what is for all searchers alike (`{wrong}`); a searcher may have options of its own and of"
+            " the topology and the reward"
         )
     return Entrant(label=word, config=config)
+
+
+def searcher_flags(words: Sequence[str]) -> set[str]:
+    """Return the flags that are options of one of these searchers.
+
+    Raises:
+        ValueError: there is no such searcher.
+    """
+    entries = [find_searcher(split_word(word)[0]) for word in words]
+    return {f"--{f.name.replace('_', '-')}" for entry in entries for f in fields(entry.options)}
+
+
+def split_word(word: str) -> tuple[str, str | None]:
+    """Return the searcher's name and its options of `SEARCHER:OPTIONS`; a file of the user's own has a colon, too."""
+    parts = word.split(":")
+    count = 1 if parts[0] in SEARCHERS or len(parts) == 1 or "=" in parts[1] else 2
+    rest = ":".join(parts[count:])
+    return ":".join(parts[:count]), rest if len(parts) > count else None
 
 
 def check_common(base: RunConfig, recipe: RunConfig) -> None:
@@ -175,4 +199,4 @@ def most_children(limit_seconds: float, cheapest_seconds: float) -> int:
         raise UsageError(
             "a budget in seconds needs children that cost some, and the table has one of 0 s: use a budget in children"
         )
-    return min(MOST_CHILDREN, math.floor(limit_seconds / cheapest_seconds) + 1)
+    return min(MAX_CHILDREN, math.floor(limit_seconds / cheapest_seconds) + 1)

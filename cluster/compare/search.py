@@ -125,5 +125,5 @@ def _without_seed(config: RunConfig) -> RunConfig:
         failures=config.failures,
         space=config.space,
         reward=config.reward,
-        nasbench201=config.nasbench201,
+        space_options=config.space_options,
     )

@@ -1,6 +1,5 @@
 """The standings as a table: of texts, and of those in Markdown."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -73,25 +72,16 @@ def notes(summary: Summary) -> list[str]:
         found.append(
             f"Of fewer than {FEW} seeds the intervals are too narrow: the mean of normal values is in {shares}."
         )
-    return [*found, *_hardly_evolved(summary)]
+    return [*found, *_cautions(summary)]
 
 
-def _hardly_evolved(summary: Summary) -> Iterator[str]:
-    """Evolution whose population is most of what it can look at is little else than random search."""
+def _cautions(summary: Summary) -> Iterator[str]:
+    """Yield what the searchers' options say of searches with so few children."""
     for entrant, standing in zip(summary.plan.entrants, summary.standings, strict=True):
-        options = entrant.config.evolution
-        if entrant.config.searcher != "evolution" or options.population <= standing.children / 2:
-            continue
-        note = (
-            f"{standing.label}: the first {options.population:,} children of a search, its population, are random, and"
-            f" a search had {_children(standing)}"
-        )
-        smaller = max(2, round(standing.children / 10))
-        if smaller < options.population:
-            # Of a tournament of one nothing is chosen.
-            drawn = max(2, math.ceil(smaller * options.tournament / options.population))
-            note += f"; with population={smaller},tournament={drawn} it would begin to choose sooner"
-        yield note + "."
+        options = entrant.config.searcher_options
+        caution = options.caution(standing.children) if hasattr(options, "caution") else None
+        if caution is not None:
+            yield f"{standing.label}: {caution}. A search had {_children(standing)}."
 
 
 def _best(summary: Summary, best: float, what: str) -> str:

@@ -1,16 +1,16 @@
 """What a user's words on the command line mean; what cannot be understood becomes one sentence."""
 
 import contextlib
-import difflib
 import io
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import fields, replace
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from cluster.config.run_config import RunConfig
+from cluster.config.run_config import RunConfig, default_options
+from controller.own_parts import find_searcher, find_space
 
 T = TypeVar("T")
 
@@ -43,19 +43,21 @@ def parse(target: Callable[..., T], arguments: list[str], prog: str, **options: 
 
 
 def parse_run(default: RunConfig, arguments: list[str], recipe: str, description: str | None = None) -> RunConfig:
-    """The run that the flags of `nascluster launch RECIPE` make of a default.
+    """Return the run that the flags of `nascluster launch RECIPE` make of a default.
 
-    A width of the default gives way to `--target-parameters`, which would do nothing beside it.
+    The searcher and the space are looked up first: the other flags are those that these have. A width of the default
+    gives way to `--target-parameters`, which would do nothing with it.
 
     Raises:
         UsageError: as `parse`, or both a width and `--target-parameters` are given.
         ValueError: a value cannot be.
     """
-    given = {word.partition("=")[0].replace("_", "-") for word in arguments}
+    default = _draft(default, arguments)
+    given = {flag_of(word) for word in arguments}
     targeted, wide = "--target-parameters" in given, "--hidden-size" in given
     if targeted and not wide:
         task = default.task
-        default = replace(default, task=replace(task, language=replace(task.language, hidden_size=None)))
+        object.__setattr__(default, "task", replace(task, language=replace(task.language, hidden_size=None)))
     config = parse(
         RunConfig,
         arguments,
@@ -67,6 +69,58 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
     if targeted and wide and config.task.language.hidden_size is not None:
         raise UsageError("give `--hidden-size` or `--target-parameters`, from which the width follows, not both")
     return config
+
+
+def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:
+    """Return the default with the searcher and the space that the flags name, and their default options.
+
+    It is not checked: whether the parts fit together is known once all flags are read, which makes another run of it.
+    """
+    values = {f.name: getattr(default, f.name) for f in fields(RunConfig)}
+    for what, find in (("searcher", find_searcher), ("space", find_space)):
+        name = value_of(arguments, f"--{what}")
+        if name is not None and name != getattr(default, what):
+            values |= {what: name, f"{what}_options": default_options(find(name).options, name)}
+    draft = object.__new__(RunConfig)
+    for name, value in values.items():
+        object.__setattr__(draft, name, value)
+    return draft
+
+
+def value_of(arguments: Sequence[str], flag: str) -> str | None:
+    """Return the last value that the arguments give to a flag, as `--flag VALUE` or `--flag=VALUE`."""
+    value = None
+    for group in flag_groups(arguments):
+        if flag_of(group[0]) == flag:
+            _, equals, rest = group[0].partition("=")
+            value = rest if equals else group[1] if len(group) > 1 else None
+    return value
+
+
+def flag_of(word: str) -> str:
+    """Return the flag that a word is, without its value and with dashes for underscores."""
+    return word.partition("=")[0].replace("_", "-")
+
+
+def flag_groups(arguments: Sequence[str]) -> list[list[str]]:
+    """Return each flag with the words that follow it up to the next flag."""
+    groups: list[list[str]] = []
+    for word in arguments:
+        if word.startswith("--") or not groups:
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    return groups
+
+
+def flags_among(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Return those of the arguments that are one of these flags, with their values."""
+    return [word for group in flag_groups(arguments) if flag_of(group[0]) in flags for word in group]
+
+
+def flags_not_among(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Return the arguments without these flags and their values."""
+    return [word for group in flag_groups(arguments) if flag_of(group[0]) not in flags for word in group]
 
 
 def split(arguments: Sequence[str], valued: Collection[str], alone: Collection[str]) -> tuple[list[str], list[str]]:
@@ -100,16 +154,3 @@ def _sentence(box: str) -> str:
     # Where a field of ours refuses what it is given, tyro names the group that it is in, which is no option.
     sentence = re.sub("^Error parsing [\\w.]+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
-
-
-def known(table: Mapping[str, T], name: str, what: str) -> T:
-    """What the table has under this name.
-
-    Raises:
-        UsageError: there is none; naming those that there are.
-    """
-    if name in table:
-        return table[name]
-    close = difflib.get_close_matches(name, table, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise UsageError(f"unknown {what} {name!r}; there are {', '.join(table)}{hint}")

@@ -23,7 +23,7 @@ def digits() -> RunConfig:
         budget=Budget(epochs=8, batch_size=32),
         topology=Topology(replicas=2, shards=2, children=4),
         # 8x8 images: fewer and narrower layers than the paper's, one more after every 32 children.
-        convolutional=ConvolutionalSpace(
+        space_options=ConvolutionalSpace(
             filter_heights=(1, 3, 5),
             filter_widths=(1, 3, 5),
             num_filters=(8, 16, 24, 32),
@@ -33,7 +33,7 @@ def digits() -> RunConfig:
             max_depth=6,
         ),
         # A few dozen children instead of 12,800: larger steps.
-        reinforce=ReinforceOptions(controller_learning_rate=0.006),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.006),
     )
 
 
@@ -44,8 +44,8 @@ def fashion_mnist() -> RunConfig:
         task=TaskOptions(task="fashion-mnist"),
         budget=Budget(epochs=2, train_fraction=0.05),
         topology=Topology(replicas=4, shards=4, children=4),
-        convolutional=ConvolutionalSpace(strides=(1, 2), num_filters=(8, 16, 24, 32), initial_depth=4, max_depth=8),
-        reinforce=ReinforceOptions(controller_learning_rate=0.003),
+        space_options=ConvolutionalSpace(strides=(1, 2), num_filters=(8, 16, 24, 32), initial_depth=4, max_depth=8),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.003),
     )
 
 
@@ -56,8 +56,8 @@ def cifar10() -> RunConfig:
         task=TaskOptions(task="cifar10"),
         budget=Budget(epochs=10, train_fraction=0.2),
         topology=Topology(replicas=4, shards=4, children=4),
-        convolutional=ConvolutionalSpace(strides=(1, 2, 3)),
-        reinforce=ReinforceOptions(controller_learning_rate=0.003),
+        space_options=ConvolutionalSpace(strides=(1, 2, 3)),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.003),
     )
 
 
@@ -85,8 +85,8 @@ def text_rnn() -> RunConfig:
         ),
         budget=replace(TEXT_BUDGET, epochs=2, batch_size=10, momentum=0.9),
         topology=Topology(replicas=2, shards=2, children=4),
-        recurrent=RecurrentSpace(base=4),
-        reinforce=ReinforceOptions(controller_learning_rate=0.006),
+        space_options=RecurrentSpace(base=4),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.006),
     )
 
 
@@ -102,7 +102,7 @@ def wikitext2_rnn() -> RunConfig:
         # With the 20 streams and the plain steps of longer trainings, deep cells stay at words' frequencies.
         budget=replace(TEXT_BUDGET, epochs=2, train_fraction=0.1, batch_size=10, momentum=0.9),
         topology=Topology(replicas=4, shards=4, children=4),
-        reinforce=ReinforceOptions(controller_learning_rate=0.003),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.003),
     )
 
 
@@ -114,7 +114,7 @@ def zoph2017_ptb() -> RunConfig:
         task=TaskOptions(task="ptb"),
         budget=replace(TEXT_BUDGET, epochs=35),
         topology=Topology(replicas=400, children=1, accumulate=10),
-        reinforce=ReinforceOptions(controller_learning_rate=0.0005),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.0005),
     )
 
 
@@ -125,7 +125,7 @@ def synthetic() -> RunConfig:
         task=TaskOptions(task="synthetic"),
         budget=Budget(epochs=10),
         topology=Topology(replicas=2, shards=2, children=4),
-        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.005),
         reward="accuracy",
     )
 
@@ -138,7 +138,7 @@ def nasbench201() -> RunConfig:
         budget=Budget(epochs=12),
         topology=Topology(replicas=2, shards=2, children=4),
         space="nasbench201",
-        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.005),
         reward="accuracy",
     )
 
@@ -150,7 +150,7 @@ def rehearsal() -> RunConfig:
         task=TaskOptions(task="synthetic"),
         budget=Budget(epochs=10),
         topology=Topology(workers_per_process=400),
-        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.005),
         reward="accuracy",
     )
 
@@ -184,7 +184,8 @@ def _differences(ours: Any, default: Any) -> dict[str, Any]:
     for f in fields(ours):
         mine, usual = getattr(ours, f.name), getattr(default, f.name)
         if is_dataclass(mine):
-            found |= _differences(mine, usual)
+            # The options of another searcher or space have other defaults.
+            found |= _differences(mine, usual if isinstance(usual, type(mine)) else type(mine)())
         elif mine != usual:
             found[f.name.replace("_", "-")] = mine
     return found

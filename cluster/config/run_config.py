@@ -1,13 +1,17 @@
-"""What a run is: everything that `nascluster launch` may be told. No torch, no Ray.
+"""What a run is: everything that `nascluster launch` can be given. No torch, no Ray.
 
-Options stand beside what they configure (the space, the searcher, a child's budget); this page collects them.
+Options stand with what they configure (the space, the searcher, a child's budget); this page collects them.
 """
 
 import types
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import tyro
+
+from child_trainer import own_files
 from child_trainer.outcome import Budget, Measure
 from child_trainer.tasks.summaries import TASKS
 from cluster.config.callback_options import CallbackOptions
@@ -17,20 +21,21 @@ from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
-from controller.reward import REWARDS
-from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
-from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.catalogue import SearcherEntry, SpaceEntry
+from controller.own_parts import find_reward, find_searcher, find_space
+from controller.reward import REWARDS, Reward
 from controller.space import SearchSpace
-from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.nasbench201 import NasBench201Space
-from controller.spaces.recurrent import RecurrentSpace
 
 T = TypeVar("T")
 
 DEFAULT_STORAGE = "~/nascluster_runs"
 
-MOST_CHILDREN = 1_000_000_000
-"""The same of children in all."""
+MAX_CHILDREN = 1_000_000_000
+"""Upper bound for `max_children`; a larger number is taken for a typo."""
+
+FORMER_FIELDS = {"local-search": "local_search"}
+"""Where configurations of earlier versions have the options of a searcher or space that is not under its own name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +52,12 @@ class RunConfig:
     """Run in this one process, without Ray."""
     max_children: int = 12_800
     """Children after which the search ends (the paper trained 12,800)."""
-    searcher: Literal["reinforce", "random", "evolution", "local-search"] = "reinforce"
-    """What decides which architectures to try."""
-    space: Literal["convolutional", "recurrent", "nasbench201"] = "convolutional"
-    """What an architecture may be."""
-    reward: Literal["cubed-accuracy", "accuracy", "perplexity"] = "cubed-accuracy"
-    """What the searcher learns from: the best of the last five validation accuracies, cubed as in the paper, or not;
-    or, of language models, 80 divided by the square of the best of the last five validation perplexities."""
+    searcher: str = "reinforce"
+    """What decides which architectures to try; `nascluster searchers` lists them. Or FILE.py:NAME, one's own."""
+    space: str = "convolutional"
+    """What an architecture may be; `nascluster spaces` lists them. Or FILE.py:NAME, one's own."""
+    reward: str = "cubed-accuracy"
+    """What the searcher learns from, computed of the metric; `nascluster rewards` lists them. Or FILE.py:NAME."""
     task: TaskOptions = field(default_factory=TaskOptions)
     """What children are trained on"""
     budget: Budget = field(default_factory=Budget)
@@ -68,34 +72,68 @@ class RunConfig:
     """How events are told"""
     callbacks: CallbackOptions = field(default_factory=CallbackOptions)
     """Who is told of each child"""
-    convolutional: ConvolutionalSpace = field(default_factory=ConvolutionalSpace)
-    """What a convolutional architecture may be"""
-    recurrent: RecurrentSpace = field(default_factory=RecurrentSpace)
-    """What a recurrent cell may be"""
-    nasbench201: NasBench201Space = field(default_factory=NasBench201Space)
-    """What a network of NAS-Bench-201's cells may be"""
-    reinforce: ReinforceOptions = field(default_factory=ReinforceOptions)
-    """The controller, where the searcher is reinforce"""
-    evolution: EvolutionOptions = field(default_factory=EvolutionOptions)
-    """The population, where the searcher is evolution"""
-    local_search: LocalSearchOptions = field(default_factory=LocalSearchOptions)
-    """The climbs, where the searcher is local-search"""
+    searcher_options: Any = None
+    """Options of the searcher"""
+    space_options: Any = None
+    """Options of the space"""
+    files: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict, hash=False)
+    """The text of each file of the user's own that the run is made of, by the file's name as it was typed."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_children <= MOST_CHILDREN:
-            limit = "at least 1" if self.max_children < 1 else f"at most {MOST_CHILDREN:,}"
+        if not 1 <= self.max_children <= MAX_CHILDREN:
+            limit = "at least 1" if self.max_children < 1 else f"at most {MAX_CHILDREN:,}"
             raise ValueError(f"`max_children` must be {limit}, got {self.max_children}")
         if self.name is not None and (not self.name or self.name[0] in ".-" or set(self.name) & set("/\\\0")):
             raise ValueError(
                 f"`name` must be a folder's name without slashes or a leading dot or dash, got {self.name!r}"
             )
+        self._resolve()
         self._check_task()
         self._check_shared_processes()
 
+    def _resolve(self) -> None:
+        """Look the parts up by their names, keep the texts of those that are the user's own, and fill in options."""
+        parts = (self.searcher, self.space, self.reward, self.task.task)
+        with own_files.using(self.files):
+            own = dict.fromkeys(own_files.file_of(name) for name in parts if own_files.is_own(name))
+            object.__setattr__(self, "files", {file: own_files.text_of(file) for file in own})
+        for what, entry in (("searcher", self.searcher_entry), ("space", self.space_entry)):
+            name = f"{what}_options"
+            options = getattr(self, name)
+            if options is None:
+                object.__setattr__(self, name, default_options(entry.options, getattr(self, what)))
+            elif not isinstance(options, entry.options):
+                raise ValueError(
+                    f"`{name}` of the {what} {getattr(self, what)!r} must be {entry.options.__name__}, got"
+                    f" {type(options).__name__}; leave `{name}` away, or set both"
+                )
+
+    @property
+    def searcher_entry(self) -> SearcherEntry:
+        """The searcher's entry in the catalogue, or what the user's own file makes of one."""
+        with own_files.using(self.files):
+            return find_searcher(self.searcher)
+
+    @property
+    def space_entry(self) -> SpaceEntry:
+        """The space's entry in the catalogue, or what the user's own file makes of one."""
+        with own_files.using(self.files):
+            return find_space(self.space)
+
+    @property
+    def reward_entry(self) -> Reward:
+        """The reward."""
+        with own_files.using(self.files):
+            return find_reward(self.reward)
+
     @property
     def search_space(self) -> SearchSpace:
-        """The chosen one of the spaces, each of which has its options under its own name."""
-        return getattr(self, self.space)
+        """The space: its options are the space itself."""
+        return self.space_options
+
+    def with_searcher(self, name: str) -> "RunConfig":
+        """Return the run with another searcher and its default options; unchanged if it has this one already."""
+        return self if name == self.searcher else replace(self, searcher=name, searcher_options=None)
 
     @property
     def measure(self) -> Measure:
@@ -111,8 +149,8 @@ class RunConfig:
                 f"the task {name!r} trains {' and '.join(task.kinds)} architectures; the space {self.space!r} has"
                 f" {kind} ones"
             )
-        fitting = [reward for reward, entry in REWARDS.items() if self.measure in entry.measures]
-        if self.reward not in fitting:
+        if self.measure not in self.reward_entry.measures:
+            fitting = [reward for reward, entry in REWARDS.items() if self.measure in entry.measures]
             raise ValueError(
                 f"the reward {self.reward!r} does not judge the {self.measure} of the task {name!r}; use"
                 f" {' or '.join(fitting)}"
@@ -139,13 +177,47 @@ class RunConfig:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`; `from_json` gives back an equal configuration."""
+        """Return plain data for `json.dumps`; `from_json` gives back an equal configuration."""
         return _plain(asdict(self))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "RunConfig":
-        """The configuration that `to_json` wrote."""
-        return _restore(cls, data)
+        """Return the configuration that `to_json` of this version or an earlier one wrote.
+
+        Raises:
+            ValueError: a part is unknown, or a value cannot be.
+        """
+        files = data.get("files", {})
+        with own_files.using(files):
+            restored = {
+                "searcher_options": _restore_options(data, "searcher", find_searcher(data["searcher"])),
+                "space_options": _restore_options(data, "space", find_space(data["space"])),
+            }
+            others = {name: value for name, value in data.items() if name not in restored}
+            return _restore(cls, others, restored)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A process that has not loaded the user's own files yet could not find the classes of their options.
+        return RunConfig.from_json, (self.to_json(),)
+
+
+def default_options(kind: type[T], name: str) -> T:
+    """Return the default options of the part called `name`.
+
+    Raises:
+        ValueError: an option has no default.
+    """
+    try:
+        return kind()
+    except TypeError as error:
+        raise ValueError(f"every option of {name!r} must have a default: {error}") from error
+
+
+def _restore_options(data: dict[str, Any], what: str, entry: SearcherEntry | SpaceEntry) -> Any:
+    """Return the options of the searcher or the space; earlier versions wrote those of all of them, by their names."""
+    name: str = data[what]
+    former = data.get(FORMER_FIELDS.get(name, name), {})
+    return _restore(entry.options, data.get(f"{what}_options", former))
 
 
 def _plain(value: Any) -> Any:
@@ -156,10 +228,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _restore(kind: type[T], data: dict[str, Any]) -> T:
+def _restore(kind: type[T], data: dict[str, Any], restored: Mapping[str, Any] | None = None) -> T:
+    """Return a dataclass from its plain data; `restored` has values that need no more work."""
     hints = get_type_hints(kind)
     known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
-    return kind(**{name: _restore_field(hints[name], value) for name, value in data.items() if name in known})
+    values = {name: _restore_field(hints[name], value) for name, value in data.items() if name in known}
+    return kind(**values, **(restored or {}))
 
 
 def _restore_field(hint: Any, value: Any) -> Any:

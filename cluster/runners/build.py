@@ -1,8 +1,7 @@
 """Makes the parts of a run from its configuration. What connects them is `local.py` or `distributed.py`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 
 from torch import Tensor
 
@@ -14,29 +13,14 @@ from cluster.search.history import History
 from cluster.search.records import ReplicaLedger
 from cluster.search.replica import Replica, client
 from cluster.search.seeding import derive
-from controller.reward import REWARDS
 from controller.searcher import ParameterGroup, Searcher
-from controller.searchers.evolutionary.evolution import Evolution
-from controller.searchers.evolutionary.local_search import LocalSearch
-from controller.searchers.policy_gradient.reinforce import Reinforce
-from controller.searchers.random_search import RandomSearch
 from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
-
-SEARCHERS: Mapping[str, Callable[[RunConfig], Searcher]] = MappingProxyType(
-    {
-        "reinforce": lambda config: Reinforce(config.search_space, config.reinforce),
-        "random": lambda config: RandomSearch(config.search_space),
-        "evolution": lambda config: Evolution(config.search_space, config.evolution),
-        "local-search": lambda config: LocalSearch(config.search_space, config.local_search),
-    }
-)
-"""What makes each searcher, by its name."""
 
 
 def make_searcher(config: RunConfig) -> Searcher:
     """The searcher over its space."""
-    return SEARCHERS[config.searcher](config)
+    return config.searcher_entry.build(config.search_space, config.searcher_options)
 
 
 def make_parameters(config: RunConfig, searcher: Searcher) -> tuple[ParameterGroup, ...]:
@@ -103,7 +87,7 @@ def local_store(
 
 def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
     """From outcome to reward; `None` for a child that is not to be learnt from."""
-    reward, reactions = REWARDS[config.reward].of, config.failures.reactions
+    reward, reactions = config.reward_entry.of, config.failures.reactions
 
     def judge(outcome: Outcome) -> float | None:
         return reactions.reward(outcome.failure.cause) if outcome.failure else reward(outcome)

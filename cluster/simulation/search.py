@@ -221,7 +221,7 @@ def _maker(config: RunConfig, trainer: Trains | None) -> Callable[[int, Evaluato
     if trainer is None:
         # The shards step together, so that one does for all of them where it does not matter what they hold.
         stand_in = StandIn(learns=bool(make_parameters(config, make_searcher(config))))
-        config = replace(config, searcher="random", topology=replace(config.topology, shards=1))
+        config = replace(config.with_searcher("random"), topology=replace(config.topology, shards=1))
     else:
         stand_in = None
     store = local_store(config, "simulated", searcher=stand_in)

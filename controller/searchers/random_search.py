@@ -1,10 +1,11 @@
 """Random search: every decision uniform, nothing learnt. The baseline that every searcher must beat."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controller.decisions import uniform
 from controller.searcher import Child, ParameterGroup, Proposal, Update, View
+from controller.searchers.options import NoOptions
 from controller.space import SearchSpace
 
 
@@ -13,6 +14,7 @@ class RandomSearch:
     """Samples uniformly at each decision (Zoph & Le 2017's control 2; spec §2.4)."""
 
     space: SearchSpace
+    options: NoOptions = field(default_factory=NoOptions)
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Nothing."""

@@ -130,7 +130,7 @@ def _outcomes_are_right(run: EndedRun) -> Iterator[str]:
         seed = child_seed(run.config.seed, child_id)
         if run.rows[child_id][3] != seed:
             yield f"child {child_id} has another seed than its own"
-        if run.config.convolutional.decode(child.proposal.tokens) != child.proposal.architecture:
+        if run.config.space_options.decode(child.proposal.tokens) != child.proposal.architecture:
             yield f"child {child_id} has another architecture than its tokens say"
         if child.outcome is not None:
             yield from _outcome_is_right(run, child_id, child.proposal.architecture, child.outcome, seed)
@@ -233,7 +233,7 @@ def _expected_steps(run: EndedRun) -> Counter[str]:
 
 def _the_baseline_has_averaged_each_push_once(run: EndedRun) -> Iterator[str]:
     """Its second element is the moving average of as many ones as there were pushes, step by step as on the shard."""
-    decay = run.config.reinforce.baseline_decay
+    decay = run.config.searcher_options.baseline_decay
     weight = torch.zeros(())
     for _ in run.lessons:
         weight.mul_(decay).add_(torch.ones(()), alpha=1 - decay)

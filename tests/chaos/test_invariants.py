@@ -32,7 +32,7 @@ CONFIG = RunConfig(
     max_children=9,
     reward="accuracy",
     # Deeper after four children, so that the first batches do not name all tensors.
-    convolutional=ConvolutionalSpace(initial_depth=1, depth_step=1, depth_interval=4, max_depth=2),
+    space_options=ConvolutionalSpace(initial_depth=1, depth_step=1, depth_interval=4, max_depth=2),
 )
 
 STREAM = replace(CONFIG, topology=replace(CONFIG.topology, batching="stream"))

@@ -1,5 +1,6 @@
 """Settings of the searchers that keep a population, or a place to climb from. Standard library only."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,21 @@ class EvolutionOptions:
             raise ValueError(f"`tournament` must be at most {MOST_DRAWN:,}, got {self.tournament}")
         if not 0 <= self.unchanged <= 1:
             raise ValueError(f"`unchanged` must be from 0 to 1, got {self.unchanged}")
+
+    def caution(self, children: float) -> str | None:
+        """Return what to tell of a search with so few children, as the end of a sentence; `None` if there are enough.
+
+        Evolution whose population is most of what it can look at is little else than random search.
+        """
+        if self.population <= children / 2:
+            return None
+        note = f"the first {self.population:,} children of a search, its population, are random"
+        smaller = max(2, round(children / 10))
+        if smaller < self.population:
+            # A tournament of one chooses nothing.
+            drawn = max(2, math.ceil(smaller * self.tournament / self.population))
+            note += f"; with population={smaller},tournament={drawn} it would begin to choose sooner"
+        return note
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,11 +46,11 @@ def test_the_seeds_are_counted_from_the_runs_and_the_budget_is_everybodys() -> N
 
 def test_a_searcher_has_options_of_its_own_and_all_else_in_common() -> None:
     entrant = make_entrant("reinforce:entropy-bonus=0.1,controller_units=7,replicas=5,reward=accuracy", BASE, "digits")
-    assert entrant.config.reinforce.entropy_bonus == 0.1
-    assert (entrant.config.reinforce.controller_units, entrant.config.topology.replicas) == (7, 5)
-    assert entrant.config.reinforce.controller_learning_rate == BASE.reinforce.controller_learning_rate
+    assert entrant.config.searcher_options.entropy_bonus == 0.1
+    assert (entrant.config.searcher_options.controller_units, entrant.config.topology.replicas) == (7, 5)
+    assert entrant.config.searcher_options.controller_learning_rate == BASE.searcher_options.controller_learning_rate
     assert entrant.config.task == BASE.task
-    assert make_entrant("local-search:random-starts=3", BASE, "digits").config.local_search.random_starts == 3
+    assert make_entrant("local-search:random-starts=3", BASE, "digits").config.searcher_options.random_starts == 3
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_searcher_has_options_of_its_own_and_all_else_in_common() -> None:
         (["reinforce:children"], "must be SEARCHER or SEARCHER:OPTION=VALUE,OPTION=VALUE, got 'children' in it"),
         (["reinforce:"], "must be SEARCHER or SEARCHER:OPTION=VALUE"),
         (["reinforce:children="], "must be SEARCHER or SEARCHER:OPTION=VALUE"),
-        (["random:population=300"], "sets what is another searcher's (`evolution`)"),
+        (["random:population=300"], "Unrecognized options: --population"),
         (["reinforce:epochs=3"], "sets what is for all searchers alike (`budget`)"),
         (["reinforce:seed=3"], "sets what is for all searchers alike (`seed`)"),
         (["reinforce:searcher=random"], "sets what is for all searchers alike (`searcher`)"),

@@ -31,7 +31,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         seed=5,
         max_children=30,
         task=replace(recipe.task, data=data),
-        evolution=EvolutionOptions(population=5, tournament=2),
     )
 
 
@@ -43,7 +42,9 @@ def found(config: RunConfig, limit: Limit) -> Result:
 
 @pytest.mark.parametrize("searcher", ["reinforce", "random", "evolution", "local-search"])
 def test_it_finds_what_the_run_finds(searcher: Any, table: RunConfig, tmp_path: Path) -> None:
-    config = replace(table, searcher=searcher)
+    config = table.with_searcher(searcher)
+    if searcher == "evolution":
+        config = replace(config, searcher_options=EvolutionOptions(population=5, tournament=2))
     assert run_locally(config, tmp_path).state == "finished"
     with sqlite3.connect(tmp_path / "run" / "ledger.sqlite") as db:
         rows = db.execute(
@@ -65,7 +66,7 @@ def test_the_test_metric_is_the_tables(table: RunConfig) -> None:
 
 @pytest.mark.parametrize("seconds", [100.0, 333.0, 500.0])
 def test_a_budget_in_seconds_pays_for_the_first_children(seconds: float, table: RunConfig) -> None:
-    endless = replace(table, searcher="evolution", max_children=1000)
+    endless = replace(table.with_searcher("evolution"), max_children=1000)
     paid, more = found(endless, Limit(seconds=seconds)), found(endless, Limit(seconds=seconds + 200))
     count = len(paid.seconds)
     assert 0 < count < len(more.seconds)

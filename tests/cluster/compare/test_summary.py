@@ -106,14 +106,14 @@ def test_the_intervals_of_few_seeds_are_as_much_too_narrow_as_it_says(seeds: int
     [
         (
             "evolution",
-            "evolution: the first 100 children of a search, its population, are random, and a search had 41; with"
-            " population=4,tournament=2 it would begin to choose sooner.",
+            "evolution: the first 100 children of a search, its population, are random; with population=4,"
+            "tournament=2 it would begin to choose sooner. A search had 41.",
         ),
         ("evolution:population=20,tournament=5", ""),
         (
             "evolution:population=21,tournament=14",
-            "evolution:population=21,tournament=14: the first 21 children of a search, its population, are random, and"
-            " a search had 41; with population=4,tournament=3 it would begin to choose sooner.",
+            "evolution:population=21,tournament=14: the first 21 children of a search, its population, are random; with"
+            " population=4,tournament=3 it would begin to choose sooner. A search had 41.",
         ),
         ("reinforce", ""),
     ],

@@ -24,7 +24,7 @@ CONFIG = RunConfig(
     max_children=200_000,
     task=TaskOptions(task="digits"),
     topology=Topology(replicas=2, shards=2, children=4, workers=3, gpus_per_child=0.5),
-    convolutional=SPACE,
+    space_options=SPACE,
 )
 WORKERS = 3
 

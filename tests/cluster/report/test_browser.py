@@ -53,7 +53,9 @@ PAPER = {"width": 688, "height": 1017, "deviceScaleFactor": 1, "mobile": False}
 """What the margins leave of a page of A4, in pixels of CSS."""
 
 
-CELLS = replace(CONFIG, name="run", space="recurrent", task=TaskOptions(task="text"), reward="perplexity")
+CELLS = replace(
+    CONFIG, name="run", space="recurrent", space_options=None, task=TaskOptions(task="text"), reward="perplexity"
+)
 
 
 def run_of(found: Architecture, config: RunConfig, storage: Path) -> RunFolder:

@@ -73,7 +73,12 @@ RUNS = {
     "version 1": version_1,
     "three thousand": lambda storage: filled_run(storage, 3000),
     "synthetic": lambda storage: filled_run(
-        storage, 20, config=replace(CONFIG, task=TaskOptions(task="synthetic"), searcher="random")
+        storage,
+        20,
+        config=replace(
+            CONFIG.with_searcher("random"),
+            task=TaskOptions(task="synthetic"),
+        ),
     ),
 }
 
@@ -176,7 +181,7 @@ def test_what_differs_from_the_defaults_comes_before_all_options(tmp_path: Path)
 
 def test_another_run_is_plotted_beside_it_and_answers_the_checklist(tmp_path: Path) -> None:
     folder = filled_run(tmp_path, 40)
-    other = filled_run(tmp_path, 30, name="other", config=replace(CONFIG, searcher="random"))
+    other = filled_run(tmp_path, 30, name="other", config=CONFIG.with_searcher("random"))
     alone, both = read(folder), read(folder, other)
     assert len(alone.classed("curve")) + 8 == len(both.classed("curve"))  # two lines in each of four plots
     assert "best so far, other" in both.words
@@ -184,7 +189,7 @@ def test_another_run_is_plotted_beside_it_and_answers_the_checklist(tmp_path: Pa
     random = "Comparison with random search"
     assert f"○ open {random}" in alone.words
     assert f"✓ yes {random} With the run 'other' (random)." in both.words
-    easier = replace(CONFIG, searcher="random", task=TaskOptions(task="fashion-mnist"))
+    easier = replace(CONFIG.with_searcher("random"), task=TaskOptions(task="fashion-mnist"))
     unlike = read(filled_run(tmp_path, 30, name="easier", config=easier), folder)
     assert f"○ open {random} With the run 'run' (reinforce), but that has another task." in unlike.words
     assert f"○ open {random} This is random search: give it to" in read(other).words
@@ -232,7 +237,7 @@ def test_a_search_for_cells_tells_of_nodes_with_the_numbers_that_its_indices_hav
     config = RunConfig(
         local=True,
         space="recurrent",
-        recurrent=RecurrentSpace(base=2),
+        space_options=RecurrentSpace(base=2),
         max_children=8,
         task=TaskOptions(task="synthetic"),
         topology=Topology(replicas=1, shards=1, children=4),

@@ -24,7 +24,9 @@ def read(folder: RunFolder) -> Read:
 
 def test_where_lower_is_better_metric_and_reward_have_plots_and_titles_of_their_own(tmp_path: Path) -> None:
     facts = read_facts(filled_run(tmp_path, 40), NOW)
-    texts = replace(facts.config, space="recurrent", task=TaskOptions(task="text"), reward="perplexity")
+    texts = replace(
+        facts.config, space="recurrent", space_options=None, task=TaskOptions(task="text"), reward="perplexity"
+    )
     words = " ".join(re.sub("<[^>]*>", " ", progress_section(replace(facts, config=texts))).split())
     for against in ("children", "wall time", "worker time"):
         for scale in ("validation perplexity", "reward"):

@@ -106,7 +106,7 @@ def test_replicas_share_what_they_learn(tmp_path: Path) -> None:
 
 
 def test_random_search_runs_through_the_same_seam(tmp_path: Path) -> None:
-    status = search(replace(SYNTHETIC, searcher="random"), tmp_path)
+    status = search(SYNTHETIC.with_searcher("random"), tmp_path)
     assert (status.state, status.finished, status.updates) == ("finished", 24, 0)
 
 
@@ -120,7 +120,7 @@ def test_accumulating_pushes_makes_fewer_steps(tmp_path: Path) -> None:
 def test_depth_follows_the_completed_children(tmp_path: Path) -> None:
     space = ConvolutionalSpace(initial_depth=2, depth_step=1, depth_interval=8, max_depth=9)
     topology = Topology(replicas=1, shards=1, children=4)
-    search(replace(SYNTHETIC, convolutional=space, topology=topology), tmp_path)
+    search(replace(SYNTHETIC, space_options=space, topology=topology), tmp_path)
     layers = [row[4].count('"conv"') for row in ledger(tmp_path)["children"]]
     assert layers == [2] * 8 + [3] * 8 + [4] * 8
 
@@ -173,10 +173,10 @@ def test_reinforce_beats_random_search_on_the_synthetic_task(seed: int, tmp_path
         max_children=320,
         task=TaskOptions(task="synthetic"),
         topology=Topology(replicas=2, shards=2, children=8),
-        reinforce=ReinforceOptions(controller_learning_rate=0.005),
+        searcher_options=ReinforceOptions(controller_learning_rate=0.005),
     )
     learnt = search(config, tmp_path, "reinforce").recent_reward
-    drawn = search(replace(config, searcher="random"), tmp_path, "random").recent_reward
+    drawn = search(config.with_searcher("random"), tmp_path, "random").recent_reward
     assert learnt is not None
     assert drawn is not None
     assert learnt > drawn + 0.05

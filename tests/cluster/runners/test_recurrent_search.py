@@ -64,8 +64,8 @@ def test_the_papers_recipe_has_the_papers_constants() -> None:
     config = RECIPES["zoph2017-ptb"]()
     assert (config.topology.shards, config.topology.replicas, config.topology.children) == (20, 400, 1)
     assert config.topology.accumulate == 10
-    assert config.reinforce.controller_learning_rate == 0.0005
-    assert (config.space, config.recurrent) == ("recurrent", RecurrentSpace(base=8))
+    assert config.searcher_options.controller_learning_rate == 0.0005
+    assert (config.space, config.space_options) == ("recurrent", RecurrentSpace(base=8))
     assert config.reward == "perplexity"
     assert config.budget.epochs == 35
     language = config.task.language

@@ -28,15 +28,20 @@ def config() -> RunConfig:
         max_children=60,
         task=replace(recipe.task, data=real("nasbench201")),
         topology=Topology(replicas=1, shards=2, children=4),
-        evolution=EvolutionOptions(population=10, tournament=3),
     )
+
+
+def with_searcher(config: RunConfig, name: str) -> RunConfig:
+    """With a population that fits a few dozen children."""
+    options = EvolutionOptions(population=10, tournament=3) if name == "evolution" else None
+    return replace(config, searcher=name, searcher_options=options)
 
 
 @pytest.mark.parametrize("searcher", ["random", "evolution", "local-search", "reinforce"])
 def test_a_table_is_searched_and_its_seconds_are_in_the_ledger(
     searcher: Any, config: RunConfig, tmp_path: Path
 ) -> None:
-    status = search(replace(config, searcher=searcher, max_children=24), tmp_path)
+    status = search(replace(with_searcher(config, searcher), max_children=24), tmp_path)
     assert (status.state, status.finished, status.failed) == ("finished", 24, 0)
     assert status.best is not None
     table = load_table("nasbench201", data=Path(str(config.task.data)))
@@ -47,9 +52,11 @@ def test_a_table_is_searched_and_its_seconds_are_in_the_ledger(
 
 @pytest.mark.parametrize("dies", ["oldest", "worst"])
 def test_evolution_beats_random_search(dies: Any, config: RunConfig, tmp_path: Path) -> None:
-    evolving = replace(config, max_children=200, evolution=EvolutionOptions(population=20, tournament=5, dies=dies))
-    evolved = search(replace(evolving, searcher="evolution"), tmp_path, "evolution").recent_reward
-    drawn = search(replace(evolving, searcher="random"), tmp_path, "random").recent_reward
+    config = replace(config, max_children=200)
+    options = EvolutionOptions(population=20, tournament=5, dies=dies)
+    evolving = replace(config, searcher="evolution", searcher_options=options)
+    evolved = search(evolving, tmp_path, "evolution").recent_reward
+    drawn = search(config.with_searcher("random"), tmp_path, "random").recent_reward
     assert evolved is not None
     assert drawn is not None
     assert evolved > drawn + 0.05
@@ -63,7 +70,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(
     """The death is an error of our own in the middle of a batch: what that batch had recorded is not there."""
     from cluster.runners.trainer import Trainer
 
-    config = replace(config, searcher=searcher)
+    config = with_searcher(config, searcher)
     search(config, tmp_path, "whole")
     train, count = Trainer.train, iter(range(1000))
 
@@ -83,9 +90,9 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(
 
 def test_networks_of_another_size_are_refused_before_anything_starts(config: RunConfig) -> None:
     with pytest.raises(ValueError, match="knows the benchmark's own networks only"):
-        replace(config, nasbench201=NasBench201Space(cells_per_stage=1))
+        replace(config, space_options=NasBench201Space(cells_per_stage=1))
     with pytest.raises(ValueError, match="knows the benchmark's own networks only"):
-        replace(config, space="convolutional")
+        replace(config, space="convolutional", space_options=None)
     with pytest.raises(ValueError, match="`epochs` must be 12, which is all that this table has, got 50"):
         replace(config, budget=replace(config.budget, epochs=50))
     with pytest.raises(ValueError, match="`train_fraction` must be 1, as this table has trainings on all"):

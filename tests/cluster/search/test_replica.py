@@ -30,7 +30,7 @@ CONFIG = RunConfig(
     budget=Budget(epochs=1),
     topology=Topology(replicas=1, shards=2, children=2),
     max_children=5,
-    convolutional=ConvolutionalSpace(initial_depth=2, max_depth=2),
+    space_options=ConvolutionalSpace(initial_depth=2, max_depth=2),
 )
 
 
@@ -158,7 +158,7 @@ def test_a_push_whose_record_was_lost_is_not_applied_again(undisturbed: Run, tmp
 
 
 def test_random_search_needs_no_store(tmp_path: Path) -> None:
-    run = Run(tmp_path, replace(CONFIG, searcher="random"))
+    run = Run(tmp_path, CONFIG.with_searcher("random"))
     run.start()
     assert run.trained == [1, 2, 3, 4, 5]
     assert run.rows("SELECT DISTINCT pushed FROM batches") == [(0,)]

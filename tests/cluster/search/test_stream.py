@@ -130,7 +130,7 @@ def test_dropped_children_count_and_are_kept_from_the_searcher(tmp_path: Path) -
 
 
 def test_random_search_needs_no_store(tmp_path: Path) -> None:
-    run = Run(tmp_path, replace(STREAM, searcher="random"), YoungestFirst)
+    run = Run(tmp_path, STREAM.with_searcher("random"), YoungestFirst)
     run.start()
     assert run.rows(BATCHES) == [(1, 2), (1, 3), (2, 4), (2, 5), (3, 1)]
     assert run.rows("SELECT DISTINCT pushed FROM batches") == [(0,)]
@@ -174,7 +174,7 @@ def test_one_seed_gives_one_ledger_and_each_replica_learns_from_all_of_its_child
 @pytest.mark.parametrize("searcher", ["evolution", "local-search", "random"])
 def test_searchers_without_parameters_stream(searcher: Any, tmp_path: Path) -> None:
     config = replace(
-        SYNTHETIC, searcher=searcher, topology=replace(SYNTHETIC.topology, batching="stream"), max_children=30
+        SYNTHETIC.with_searcher(searcher), topology=replace(SYNTHETIC.topology, batching="stream"), max_children=30
     )
     status = search(config, tmp_path)
     assert (status.state, status.finished) == ("finished", 30)
@@ -213,7 +213,7 @@ def test_of_instant_children_too_a_batch_is_on_disk_before_it_is_pushed(
         max_children=21,
         budget=Budget(epochs=6),
         topology=Topology(replicas=2, shards=2, children=4, batching="stream"),
-        convolutional=ConvolutionalSpace(initial_depth=1, max_depth=1),
+        space_options=ConvolutionalSpace(initial_depth=1, max_depth=1),
     )
     push, count = LocalStore.push, iter(range(1, 100))
 

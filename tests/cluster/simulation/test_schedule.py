@@ -32,7 +32,7 @@ CONFIG = RunConfig(
     task=TaskOptions(task="synthetic"),
     budget=Budget(epochs=1),
     reward="accuracy",
-    convolutional=ConvolutionalSpace(initial_depth=1, max_depth=1),
+    space_options=ConvolutionalSpace(initial_depth=1, max_depth=1),
 )
 
 
@@ -177,7 +177,7 @@ def test_few_workers_are_shared_fairly() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"consistency": "ssp", "staleness_bound": 1}, {"accumulate": 3}], ids=str)
 def test_one_seed_gives_one_search_and_its_gradients_are_all_pushed(options: dict[str, Any]) -> None:
-    config = replace(CONFIG, searcher="reinforce")
+    config = CONFIG.with_searcher("reinforce")
     found = []
     for _ in range(2):
         course, ledger = simulate(
@@ -191,7 +191,7 @@ def test_one_seed_gives_one_search_and_its_gradients_are_all_pushed(options: dic
 
 
 def test_replicas_that_must_wait_for_one_another_do_so_in_virtual_time() -> None:
-    config = replace(CONFIG, searcher="reinforce")
+    config = CONFIG.with_searcher("reinforce")
     sync, ledger = simulate(
         "barrier", spread(0.5), config=config, workers=8, limit=80, replicas=4, shards=1, children=2, consistency="sync"
     )

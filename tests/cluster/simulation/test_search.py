@@ -38,7 +38,7 @@ def search(*, children: int, failures: FailureOptions | None = None, seed: int =
 
 
 def learning(config: RunConfig) -> RunConfig:
-    return replace(config, searcher="reinforce")
+    return config.with_searcher("reinforce")
 
 
 def told(config: RunConfig, conditions: Conditions) -> tuple[Figures, Course]:

@@ -32,7 +32,7 @@ from controller.spaces.convolutional import ConvolutionalSpace
 CONFIG = RunConfig(
     task=TaskOptions(task="synthetic"),
     topology=Topology(replicas=2, shards=2, children=2),
-    convolutional=ConvolutionalSpace(initial_depth=1),
+    space_options=ConvolutionalSpace(initial_depth=1),
     max_children=60,
 )
 

@@ -1,0 +1,150 @@
+"""Loads parts that users wrote in a file of their own, such as `my_search.py:HillClimber`. Standard library only.
+
+A run keeps the text of each such file. Every process of the run loads the part from that text, so that all nodes have
+the same one, and a later change of the file, or its absence, does not matter to the run.
+"""
+
+import hashlib
+import linecache
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
+from pathlib import Path
+
+_TEXTS: ContextVar[Mapping[str, str]] = ContextVar("texts")
+"""The texts that a run keeps, by file; set by `using`."""
+
+_MODULES: dict[tuple[str, str], types.ModuleType] = {}
+"""What was loaded in this process, by file and digest of the text: one text gives one class."""
+
+
+class OwnFileError(ValueError):
+    """A file of the user's own cannot be loaded, or does not hold what was named."""
+
+
+def is_own(name: str) -> bool:
+    """Return whether a name is `FILE.py:NAME` or `MODULE:NAME` and not one of a catalogue."""
+    return ":" in name
+
+
+def file_of(name: str) -> str:
+    """Return the file or module of an own part's name, as the user typed it."""
+    return name.rpartition(":")[0]
+
+
+def digest(text: str) -> str:
+    """Return 12 hexadecimal digits that tell one text from another."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@contextmanager
+def using(texts: Mapping[str, str]) -> Iterator[None]:
+    """Take files from these texts, by the files' names, until the block ends; others are read from where they are."""
+    token = _TEXTS.set(dict(_TEXTS.get({})) | dict(texts))
+    try:
+        yield
+    finally:
+        _TEXTS.reset(token)
+
+
+def text_of(file: str) -> str:
+    """Return a file's text: the one that the run keeps, or else the one on disk.
+
+    Args:
+        file: a path that ends in `.py`, or a module's dotted name.
+
+    Raises:
+        OwnFileError: there is no such file or module, or it cannot be read.
+    """
+    if (kept := _TEXTS.get({}).get(file)) is not None:
+        return kept
+    path = _path(file)
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OwnFileError(f"{file!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise OwnFileError(f"{file!r} must be Python source in UTF-8") from error
+
+
+def load(name: str) -> object:
+    """Return what `FILE.py:NAME` or `MODULE:NAME` names.
+
+    Raises:
+        OwnFileError: the file cannot be loaded, or has nothing of that name.
+    """
+    file, _, attribute = name.rpartition(":")
+    if not file or not attribute.isidentifier():
+        raise OwnFileError(f"{name!r} must be FILE.py:NAME or MODULE:NAME, such as my_search.py:HillClimber")
+    module = load_module(file)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        raise OwnFileError(f"{file!r} has no {attribute!r}; it has {', '.join(own) or 'nothing of its own'}") from None
+
+
+def load_module(file: str) -> types.ModuleType:
+    """Return the module that a file's text makes.
+
+    Raises:
+        OwnFileError: the file cannot be read, or its code fails.
+    """
+    text = text_of(file)
+    key = (file, digest(text))
+    if key not in _MODULES:
+        _MODULES[key] = _execute(file, text)
+    return _MODULES[key]
+
+
+def _path(file: str) -> Path:
+    if file.endswith(".py"):
+        path = Path(file).expanduser()
+        if not path.is_file():
+            raise OwnFileError(f"there is no file {file!r} in {Path.cwd()}")
+        return path
+    try:
+        spec = find_spec(file)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.has_location:
+        raise OwnFileError(f"there is no module {file!r}, nor a file: a file's name ends in .py")
+    return Path(spec.origin)
+
+
+def _execute(file: str, text: str) -> types.ModuleType:
+    """Run a file's text as a module of its own."""
+    name = f"nascluster_own_{Path(file).stem.replace('-', '_').replace('.', '_')}_{digest(text)}"
+    try:
+        path = str(_path(file).absolute())
+        on_disk = Path(path).read_text(encoding="utf-8") == text
+    except (OSError, ValueError):
+        path, on_disk = f"<{file}, as the run keeps it>", False
+    if not on_disk:
+        path = f"<{file}, as the run keeps it>"
+        # Tracebacks and `inspect` find the source here.
+        linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+    module = types.ModuleType(name)
+    module.__file__ = path
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        exec(compile(text, path, "exec"), vars(module))
+    except Exception as error:
+        del sys.modules[name]
+        line = error.lineno if isinstance(error, SyntaxError) else _line(error, path)
+        where = f", line {line}" if line else ""
+        raise OwnFileError(f"{file!r}{where} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line(error: BaseException, path: str) -> int | None:
+    """Return the last line of the file that the error came through."""
+    line, traceback = None, error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == path:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line

@@ -1,0 +1,151 @@
+"""The searchers and the search spaces, by name: one more is one file and one entry here. Standard library only."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from controller.searcher import Searcher
+from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
+from controller.searchers.options import NoOptions
+from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.space import SearchSpace
+from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.nasbench201 import NasBench201Space
+from controller.spaces.recurrent import RecurrentSpace
+
+T = TypeVar("T")
+
+
+class UnknownName(ValueError):
+    """A catalogue has no entry of this name; the message lists those that it has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """A number that a searcher gives with each update; the panel, the metrics and the report show all that are listed.
+
+    Attributes:
+        name: its key in `Update.figures`, lower case with underscores.
+        words: what it is, for people, such as `Entropy of the policy`.
+        unit: such as `nats`; empty for a pure number.
+    """
+
+    name: str
+    words: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearcherEntry:
+    """A searcher.
+
+    Attributes:
+        summary: what it does, in one line.
+        paper: the source.
+        options: the frozen dataclass of its options.
+        make: makes it from a space and its options, or `module:name` of what does, imported when a search begins.
+        figures: the numbers that it gives with an update.
+    """
+
+    summary: str
+    paper: str
+    options: type
+    make: str | Callable[[SearchSpace, Any], Searcher]
+    figures: tuple[Figure, ...] = ()
+
+    def build(self, space: SearchSpace, options: object) -> Searcher:
+        """Return a new searcher over the space."""
+        make: Any = self.make
+        if isinstance(make, str):
+            module, _, name = make.partition(":")
+            make = getattr(import_module(module), name)
+        return make(space, options)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpaceEntry:
+    """A search space.
+
+    Attributes:
+        summary: what its architectures are, in one line.
+        paper: the source.
+        options: the frozen dataclass that is the space; its fields are the options.
+    """
+
+    summary: str
+    paper: str
+    options: type
+
+
+SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
+    {
+        "reinforce": SearcherEntry(
+            summary="A recurrent policy, trained by policy gradient, samples architectures token by token.",
+            paper="Zoph & Le 2017, arXiv 1611.01578",
+            options=ReinforceOptions,
+            make="controller.searchers.policy_gradient.reinforce:Reinforce",
+            figures=(
+                Figure(name="baseline", words="Moving average of rewards"),
+                Figure(name="entropy", words="Entropy of the policy, a whole architecture", unit="nats"),
+                Figure(name="importance_weight", words="Mean importance weight of the last batch's children"),
+                Figure(name="importance_clipped", words="Share of importance weights that were clipped"),
+            ),
+        ),
+        "random": SearcherEntry(
+            summary="Every decision is uniform; the baseline that each searcher must beat.",
+            paper="Li & Talwalkar 2019, arXiv 1902.07638",
+            options=NoOptions,
+            make="controller.searchers.random_search:RandomSearch",
+        ),
+        "evolution": SearcherEntry(
+            summary="Mutates the best of a few members of a population, of which the oldest or the worst is removed.",
+            paper="Real et al. 2019, arXiv 1802.01548",
+            options=EvolutionOptions,
+            make="controller.searchers.evolutionary.evolution:Evolution",
+        ),
+        "local-search": SearcherEntry(
+            summary="Climbs to a better neighbour until there is none, then starts from a random architecture.",
+            paper="White et al. 2021, arXiv 2005.02960",
+            options=LocalSearchOptions,
+            make="controller.searchers.evolutionary.local_search:LocalSearch",
+        ),
+    }
+)
+"""Every searcher of ours."""
+
+SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
+    {
+        "convolutional": SpaceEntry(
+            summary="Stacks of convolutions with skip connections, pools on request.",
+            paper="Zoph & Le 2017, section 3.3",
+            options=ConvolutionalSpace,
+        ),
+        "recurrent": SpaceEntry(
+            summary="Recurrent cells: a tree of operations on the input and the last state.",
+            paper="Zoph & Le 2017, section 3.4",
+            options=RecurrentSpace,
+        ),
+        "nasbench201": SpaceEntry(
+            summary="NAS-Bench-201's cells: one of five operations on each of six edges.",
+            paper="Dong & Yang 2020, arXiv 2001.00326",
+            options=NasBench201Space,
+        ),
+    }
+)
+"""Every search space of ours."""
+
+
+def find_entry(table: Mapping[str, T], name: str, what: str) -> T:
+    """Return the entry of this name.
+
+    Raises:
+        UnknownName: there is none; the message lists those that there are, and suggests a close one.
+    """
+    if name in table:
+        return table[name]
+    close = difflib.get_close_matches(name, table, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise UnknownName(f"unknown {what} {name!r}; there are {', '.join(table)}{hint}")

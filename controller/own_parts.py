@@ -1,0 +1,105 @@
+"""Finds searchers, spaces and rewards: in the catalogues, or in a file of the user's own. Standard library only.
+
+A part of one's own is held to the same rules as ours; what it lacks is said in one sentence before anything starts.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
+from typing import Any, get_type_hints
+
+from child_trainer import own_files
+from child_trainer.outcome import Measure
+from child_trainer.own_files import OwnFileError
+from controller.catalogue import SEARCHERS, SPACES, Figure, SearcherEntry, SpaceEntry, find_entry
+from controller.reward import REWARDS, Reward
+from controller.searcher import Searcher
+from controller.searchers.options import NoOptions
+from controller.space import SearchSpace
+
+
+def find_searcher(name: str) -> SearcherEntry:
+    """Return the searcher called `name`, or the one that `FILE.py:NAME` makes.
+
+    Raises:
+        UnknownName: no searcher of ours has this name.
+        OwnFileError: the file cannot be loaded, or what it has is no searcher.
+    """
+    if not own_files.is_own(name):
+        return find_entry(SEARCHERS, name, "searcher")
+    made = own_files.load(name)
+    if isinstance(made, SearcherEntry):
+        return made
+    kind = _class(name, made, "a searcher")
+    _check_methods(name, kind, Searcher, "a searcher")
+    figures = getattr(kind, "FIGURES", ())
+    if not all(isinstance(figure, Figure) for figure in figures):
+        raise OwnFileError(f"`FIGURES` of {name} must be a tuple of Figure, got {figures!r}")
+    parameters = _constructor(name, kind)
+    if len(parameters) not in (1, 2):
+        raise OwnFileError(
+            f"{name} must be made of a space, or of a space and its options, got {len(parameters)} parameters"
+        )
+    takes_options = len(parameters) == 2
+    options = parameters[1] if takes_options else NoOptions
+    if not is_dataclass(options):
+        raise OwnFileError(f"the options of {name} must be annotated with a dataclass of their own, got {options!r}")
+    make: Callable[[SearchSpace, Any], Searcher] = kind if takes_options else lambda space, _: kind(space)
+    return SearcherEntry(summary=_summary(kind), paper="", options=options, make=make, figures=tuple(figures))
+
+
+def find_space(name: str) -> SpaceEntry:
+    """Return the space called `name`, or the one that `FILE.py:NAME` makes; raises as `find_searcher`."""
+    if not own_files.is_own(name):
+        return find_entry(SPACES, name, "space")
+    made = own_files.load(name)
+    if isinstance(made, SpaceEntry):
+        return made
+    kind = _class(name, made, "a space")
+    _check_methods(name, kind, SearchSpace, "a space")
+    if not is_dataclass(kind):
+        raise OwnFileError(f"{name} must be a frozen dataclass, whose fields are the options of the space")
+    return SpaceEntry(summary=_summary(kind), paper="", options=kind)
+
+
+def find_reward(name: str) -> Reward:
+    """Return the reward called `name`, or the function that `FILE.py:NAME` is; raises as `find_searcher`."""
+    if not own_files.is_own(name):
+        return find_entry(REWARDS, name, "reward")
+    made = own_files.load(name)
+    if isinstance(made, Reward):
+        return made
+    if not callable(made) or isinstance(made, type):
+        raise OwnFileError(f"{name} must be a function from an Outcome to a number, got {type(made).__name__}")
+    of: Callable[..., Any] = made
+    return Reward(of=of, measures=tuple(Measure))
+
+
+def _class(name: str, made: object, what: str) -> type:
+    if not isinstance(made, type):
+        raise OwnFileError(f"{name} must be a class that is {what}, got {type(made).__name__}")
+    return made
+
+
+def _check_methods(name: str, kind: type, protocol: type, what: str) -> None:
+    lacking = [member for member in _members(protocol) if not hasattr(kind, member)]
+    if lacking:
+        raise OwnFileError(f"{name} is not {what}: it lacks {', '.join(f'`{member}`' for member in lacking)}")
+
+
+def _members(protocol: type) -> Sequence[str]:
+    """Return the names of what a protocol asks for."""
+    return [name for name in vars(protocol) if not name.startswith("_")]
+
+
+def _constructor(name: str, kind: type) -> list[Any]:
+    """Return the annotations of the parameters that the class is made of."""
+    try:
+        signature, hints = inspect.signature(kind), get_type_hints(kind.__init__)
+    except (ValueError, NameError, TypeError) as error:
+        raise OwnFileError(f"the constructor of {name} cannot be read: {error}") from error
+    return [hints.get(parameter, Any) for parameter in signature.parameters]
+
+
+def _summary(kind: type) -> str:
+    return (inspect.getdoc(kind) or kind.__name__).partition("\n")[0]
