@@ -3,12 +3,14 @@
 import contextlib
 import io
 import re
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, replace
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from cluster.config.help import option_lines
 from cluster.config.run_config import RunConfig, default_options
 from controller.own_parts import find_searcher, find_space
 
@@ -17,6 +19,9 @@ T = TypeVar("T")
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="The run's name.")]
 StoragePath = Annotated[str, tyro.conf.arg(help="Folder of all runs, or its URL.")]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of text.")]
+
+HELP_ALL = "--help-all"
+"""Flag that prints the options of a run with all that is to be said of each."""
 
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""
@@ -54,13 +59,16 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
     """
     default = _draft(default, arguments)
     given = {flag_of(word) for word in arguments}
+    if given & {"-h", "--help"}:
+        print(run_help(default, recipe, description, shutil.get_terminal_size().columns))
+        raise SystemExit(0)
     targeted, wide = "--target-parameters" in given, "--hidden-size" in given
     if targeted and not wide:
         task = default.task
         object.__setattr__(default, "task", replace(task, language=replace(task.language, hidden_size=None)))
     config = parse(
         RunConfig,
-        arguments,
+        ["--help" if word == HELP_ALL else word for word in arguments],
         f"nascluster launch {recipe}",
         default=default,
         description=description,
@@ -69,6 +77,13 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
     if targeted and wide and config.task.language.hidden_size is not None:
         raise UsageError("give `--hidden-size` or `--target-parameters`, from which the width follows, not both")
     return config
+
+
+def run_help(default: RunConfig, recipe: str, description: str | None, width: int) -> str:
+    """Return the options that a run of these parts has, a line each."""
+    head = [f"usage: nascluster launch {recipe} [options]", *(["", description] if description else [])]
+    foot = ["", f"The same at length: nascluster launch {recipe} {HELP_ALL}"]
+    return "\n".join([*head, *option_lines(default, width=max(80, width)), *foot])
 
 
 def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:

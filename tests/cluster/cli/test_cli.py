@@ -319,11 +319,16 @@ def flags(capfd: pytest.CaptureFixture[str], *words: str) -> set[str]:
     nascluster("launch", *words, "--help")
     shown = capfd.readouterr().out
     assert len(shown.splitlines()) < 100
-    return {word for word in shown.replace("│", " ").replace(",", " ").split() if word.startswith("--")}
+    assert max(map(len, shown.splitlines())) <= 200
+    nascluster("launch", *words, "--help-all")
+    whole = capfd.readouterr().out.replace("│", " ").replace(",", " ").split()
+    found = {word for word in shown.split() if word.startswith("--")}
+    assert {word for word in whole if word.startswith("--")} - {"--help"} == found - {"--help-all"}
+    return found
 
 
 ALWAYS = {
-    "--help", "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
+    "--help-all", "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
     "--reward", "--task", "--data", "--download",
     "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum", "--max-seconds",
     "--max-attempts", "--on-failure", "--child-timeout", "--worker-silence", "--recycle-after",

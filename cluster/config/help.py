@@ -1,0 +1,98 @@
+"""The options of a run in groups, a line each: what `nascluster launch RECIPE --help` prints. Standard library only."""
+
+import ast
+import inspect
+import textwrap
+import types
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+HIDDEN = ("files",)
+"""Fields that no flag sets."""
+
+FLAG_WIDTH = 30
+"""Columns of the flags, with what they take."""
+
+TYPE_NAMES = {int: "INT", float: "FLOAT"}
+
+
+def option_lines(options: Any, title: str = "", width: int = 100) -> Iterator[str]:
+    """Yield the options of a dataclass and of the dataclasses within it, group by group.
+
+    Args:
+        options: an instance, whose values are the defaults.
+        title: of the first group.
+        width: columns of a line; a longer one is cut.
+    """
+    own = [f for f in fields(options) if f.name not in HIDDEN and not is_dataclass(getattr(options, f.name))]
+    if own:
+        yield ""
+        yield f"{title}:" if title else "options:"
+        docs, hints = field_docs(type(options)), get_type_hints(type(options))
+        for field in own:
+            yield _line(field, options, hints[field.name], docs, width)
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            yield from option_lines(value, _title(type(options), field, value), width)
+
+
+@cache
+def field_docs(kind: type) -> dict[str, str]:
+    """Return the docstring under each field of a dataclass, on one line."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    except (OSError, TypeError):  # a class without source, such as one typed into a shell
+        return {}
+    assert isinstance(tree, ast.ClassDef)
+    docs = {}
+    for field, text in zip(tree.body, tree.body[1:], strict=False):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            docs[field.target.id] = " ".join(str(text.value.value).split())
+    return docs
+
+
+def flag(field: Field[Any], value: object) -> str:
+    """Return the flag that sets a field; what is on unless told otherwise has one that turns it off."""
+    return f"--{'no-' if value is True else ''}{field.name.replace('_', '-')}"
+
+
+def takes(hint: Any) -> str:
+    """Return what a flag takes, for people: a type, or the values to choose from; empty for a switch."""
+    kinds = [kind for kind in _alternatives(hint) if kind is not type(None)]
+    kind = kinds[0] if kinds else str
+    if kind is bool:
+        return ""
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"{takes(get_args(kind)[0])} ..."
+    return TYPE_NAMES.get(kind, "TEXT")
+
+
+def _line(field: Field[Any], options: Any, hint: Any, docs: dict[str, str], width: int) -> str:
+    value = getattr(options, field.name)
+    left = f"  {flag(field, value)} {takes(hint)}".rstrip()
+    default = "" if isinstance(value, bool) or value in (None, "", ()) else f" [{_shown(value)}]"
+    sentence = docs.get(field.name, "").partition(". ")[0].partition("; ")[0].rstrip(".")
+    room = max(10, width - max(FLAG_WIDTH, len(left) + 2) - len(default))
+    return f"{left:<{FLAG_WIDTH - 2}}  {textwrap.shorten(sentence, room, placeholder=' ...')}{default}"
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _title(owner: type, field: Field[Any], value: object) -> str:
+    if field.name.endswith("_options"):
+        return f"{field.name.removesuffix('_options')} ({type(value).__name__})"
+    about = field_docs(owner).get(field.name, "").rstrip(".")
+    return f"{field.name.replace('_', ' ')} ({about[:1].lower()}{about[1:]})" if about else field.name.replace("_", " ")
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
