@@ -1,4 +1,10 @@
-"""Distributed neural architecture search: the public API. Re-exports, nothing else."""
+"""Distributed neural architecture search: the public API. Re-exports, nothing else.
+
+from nascluster import launch, load
+
+run = launch("digits", searcher="evolution", max_children=32)
+print(run.best, run.status())
+"""
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
 from child_trainer.architectures.drawing import draw
@@ -13,7 +19,9 @@ from cluster.config.topology import Topology
 from cluster.monitoring.failed_attempts import FailedAttempt, read_failures
 from cluster.monitoring.status import Best, Status, read_status
 from cluster.runners.driver import execute
+from cluster.runners.run import Run, launch, load
 from cluster.storage.find_run import existing_run, run_folder
+from controller.catalogue import Figure
 from controller.searcher import Child, ParameterGroup, Proposal, Searcher, Update, View
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
@@ -40,6 +48,7 @@ __all__ = [
     "FailedAttempt",
     "Failure",
     "FailureOptions",
+    "Figure",
     "Group",
     "GrpcStore",
     "InvalidArchitecture",
@@ -55,6 +64,7 @@ __all__ = [
     "RecurrentSpace",
     "Reinforce",
     "ReinforceOptions",
+    "Run",
     "RunConfig",
     "SearchSpace",
     "Searcher",
@@ -68,6 +78,8 @@ __all__ = [
     "draw",
     "execute",
     "existing_run",
+    "launch",
+    "load",
     "load_task",
     "node",
     "read_failures",

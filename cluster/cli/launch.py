@@ -7,12 +7,11 @@ from rich.console import Console
 
 from cluster.cli.recipes import recipes
 from cluster.config.flags import BAD_INPUT, parse_run
-from cluster.config.recipes import RECIPES
+from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import RunConfig
 from cluster.storage.dataset_cache import located
 from cluster.storage.find_run import check_new, run_folder
 from cluster.storage.run_folder import RunFolder
-from controller.catalogue import find_entry
 
 
 def launch(arguments: list[str]) -> int:
@@ -23,11 +22,11 @@ def launch(arguments: list[str]) -> int:
         recipes([])
         print("\n`nascluster launch RECIPE --help` lists every option with the recipe's value.")
         return 0 if arguments else BAD_INPUT
-    recipe = find_entry(RECIPES, arguments[0], "recipe")
+    recipe = find_recipe(arguments[0])
     config = parse_run(recipe(), arguments[1:], arguments[0], recipe.__doc__)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     task = replace(config.task, data=located(config.task.data))  # a resume may come from another folder
-    config = replace(config, name=config.name or f"{arguments[0]}-{stamp}", task=task)
+    config = replace(config, name=config.name or f"{recipe_label(arguments[0])}-{stamp}", task=task)
     folder = run_folder(config.storage_path, str(config.name))
     check_new(folder)
     return execute_run(config, folder)

@@ -3,18 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 
-from cluster.cli.best import best
-from cluster.cli.doctor import doctor
-from cluster.cli.failures import failures
-from cluster.cli.launch import launch
-from cluster.cli.logs import logs
-from cluster.cli.recipes import recipes
-from cluster.cli.report import report
-from cluster.cli.resume import resume
-from cluster.cli.status import status
-from cluster.cli.stop import stop
 from cluster.config.flags import BAD_INPUT
 from controller.catalogue import find_entry
 
@@ -40,6 +31,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   simulate RECIPE ...       what a search would take of a cluster, and what would help; --help lists what may be said
   doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
   recipes                   the named runs, and what each sets
+  searchers [NAME]          what there is to choose from, with papers and options; likewise spaces, tasks and rewards
 
 exit status: 0 done; 1 the search failed, or no child of it finished; 2 cannot be done as typed; 130 stopped
 
@@ -67,8 +59,8 @@ def run(arguments: Sequence[str]) -> int:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE, end="")
             return 0 if arguments else BAD_INPUT
-        command = find_entry(COMMANDS, arguments[0], "command")
-        return command(list(arguments[1:]))
+        module = import_module(f"cluster.cli.{find_entry(COMMANDS, arguments[0], 'command')}")
+        return getattr(module, arguments[0])(list(arguments[1:]))
     except ValueError as error:
         print(f"nascluster: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -79,29 +71,22 @@ def run(arguments: Sequence[str]) -> int:
         return NO_READER
 
 
-def _compare(arguments: list[str]) -> int:
-    from cluster.cli.compare import compare
-
-    return compare(arguments)
-
-
-def _simulate(arguments: list[str]) -> int:
-    from cluster.cli.simulate import simulate
-
-    return simulate(arguments)
-
-
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "launch": launch,
-    "resume": resume,
-    "status": status,
-    "stop": stop,
-    "best": best,
-    "failures": failures,
-    "logs": logs,
-    "report": report,
-    "compare": _compare,
-    "simulate": _simulate,
-    "doctor": doctor,
-    "recipes": recipes,
+COMMANDS: Mapping[str, str] = {
+    "launch": "launch",
+    "resume": "resume",
+    "status": "status",
+    "stop": "stop",
+    "best": "best",
+    "failures": "failures",
+    "logs": "logs",
+    "report": "report",
+    "compare": "compare",
+    "simulate": "simulate",
+    "doctor": "doctor",
+    "recipes": "recipes",
+    "searchers": "catalogues",
+    "spaces": "catalogues",
+    "tasks": "catalogues",
+    "rewards": "catalogues",
 }
+"""Each command with its module in this folder, which is imported when it is asked for."""

@@ -11,7 +11,7 @@ from cluster.cli.launch import execute_run
 from cluster.config.callback_options import CallbackOptions
 from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.log_options import LogFormat, LogLevel, LogOptions
-from cluster.config.run_config import DEFAULT_STORAGE
+from cluster.config.run_config import DEFAULT_STORAGE, check_unchanged
 from cluster.monitoring.status import read_status
 from cluster.storage.find_run import resumable_run
 
@@ -46,6 +46,7 @@ def resume(arguments: list[str]) -> int:
                 raise UsageError(f"the run {name!r} is running; `nascluster status {name}` shows it")
             if status.state == "finished":
                 raise UsageError(f"the run {name!r} has finished: all {status.max_children} children have ended")
+        check_unchanged(config)
         if metrics_port is not None:  # the port of before may be another's by now
             config = replace(config, metrics=replace(config.metrics, metrics_port=metrics_port))
         logs = LogOptions(log_format=log_format or config.logs.log_format, log_level=log_level or config.logs.log_level)

@@ -15,11 +15,10 @@ from cluster.compare.results import Result, ResultError, Searches, searches
 from cluster.compare.side_by_side import Job, run_jobs
 from cluster.compare.summary import Best, Summary, summarize
 from cluster.config.flags import UsageError, flags_among, flags_not_among, parse_run
-from cluster.config.recipes import RECIPES
+from cluster.config.recipes import find_recipe
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.storage.dataset_cache import local_data, located
-from controller.catalogue import find_entry
 
 
 def planned(
@@ -30,7 +29,7 @@ def planned(
     Raises:
         ValueError: something of it cannot be.
     """
-    made = find_entry(RECIPES, recipe, "recipe")()
+    made = find_recipe(recipe)()
     of_searchers = searcher_flags(words)
     base = parse_run(made, flags_not_among(flags, of_searchers), recipe)
     check_common(base, made)

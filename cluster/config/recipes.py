@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from child_trainer import own_files
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
+from child_trainer.own_files import OwnFileError
 from child_trainer.tasks.summaries import TEXT_BUDGET
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
+from controller.catalogue import find_entry
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace
@@ -167,6 +170,34 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "nasbench201": nasbench201,
     "rehearsal": rehearsal,
 }
+
+
+def find_recipe(name: str) -> Callable[[], RunConfig]:
+    """Return the recipe called `name`, or the function that `FILE.py:NAME` is.
+
+    Raises:
+        UnknownName: no recipe of ours has this name.
+        OwnFileError: the file cannot be loaded, or what it has is no recipe.
+    """
+    if not own_files.is_own(name):
+        return find_entry(RECIPES, name, "recipe")
+    made = own_files.load(name)
+    if not callable(made) or isinstance(made, type):
+        raise OwnFileError(f"{name} must be a function that returns a RunConfig, got {type(made).__name__}")
+
+    def recipe() -> RunConfig:
+        config = made()
+        if not isinstance(config, RunConfig):
+            raise OwnFileError(f"{name} must return a RunConfig, got {type(config).__name__}")
+        return config
+
+    recipe.__doc__ = made.__doc__
+    return recipe
+
+
+def recipe_label(name: str) -> str:
+    """Return what a run of a recipe is called after: the recipe's name, without the file of the user's own."""
+    return name.rpartition(":")[2]
 
 
 def changed(ours: RunConfig, theirs: RunConfig) -> list[str]:

@@ -13,6 +13,7 @@ import tyro
 
 from child_trainer import own_files
 from child_trainer.outcome import Budget, Measure
+from child_trainer.own_files import OwnFileError
 from child_trainer.tasks.summaries import TASKS
 from cluster.config.callback_options import CallbackOptions
 from cluster.config.failure_options import FailureOptions
@@ -199,6 +200,25 @@ class RunConfig:
     def __reduce__(self) -> tuple[Any, ...]:
         # A process that has not loaded the user's own files yet could not find the classes of their options.
         return RunConfig.from_json, (self.to_json(),)
+
+
+def check_unchanged(config: RunConfig) -> None:
+    """Make sure that the user's own files, where they are still there, are those that the run keeps.
+
+    Raises:
+        OwnFileError: one has changed; a run that goes on with another searcher or task would be another run.
+    """
+    for file, text in config.files.items():
+        try:
+            now = own_files.text_of(file)
+        except OwnFileError:
+            continue  # it is not there any more: the run has its text
+        if now != text:
+            raise OwnFileError(
+                f"{file!r} has changed since the run was launched (digest {own_files.digest(text)}, now"
+                f" {own_files.digest(now)}): restore it, or resume from a folder that does not have it, to go on with"
+                " the text that the run keeps"
+            )
 
 
 def default_options(kind: type[T], name: str) -> T:

@@ -101,7 +101,7 @@ class _Course:
 
 def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Course) -> None:
     """Run the search to its end and record it; raises as `execute`."""
-    takeover = _Takeover()
+    takeover = _Takeover(folder)
     callbacks = [(name, load_callback(name)) for name in config.callbacks.callback]
     state, message = "finished", ""
     # The metrics are served until the end is recorded.
@@ -257,9 +257,11 @@ def _run_on_ray(
 
 
 class _Takeover:
-    """Interrupts the run, as Ctrl-C does, when another driver has taken over."""
+    """Interrupts the run, as Ctrl-C does, when another driver has taken over; in another thread it asks it to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
         self.error: TakenOver | None = None
         self._interrupts = False
         self._lock = threading.Lock()
@@ -267,7 +269,9 @@ class _Takeover:
     def __call__(self, error: TakenOver) -> None:
         with self._lock:
             self.error = error
-            if self._interrupts:
+            if not self._in_main_thread:
+                self._folder.ask_to_stop()
+            elif self._interrupts:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def interrupts(self, wanted: bool) -> None:
@@ -280,14 +284,22 @@ class _Takeover:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a terminal that goes away, are Ctrl-C for whoever has no keyboard."""
+    """Take SIGTERM, and SIGHUP of a terminal that has gone, as Ctrl-C until the block ends.
+
+    A signal that was ignored before stays ignored, as `nohup` wants it. Signals come to the main thread only: a run in
+    another thread is stopped by `Run.stop`.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     try:
+        for number in taken:
+            signal.signal(number, interrupt)
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in taken.items():
             signal.signal(number, handler)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.tables import TABLES
 from cluster.config.flags import UsageError, parse_run
-from cluster.config.recipes import RECIPES, changed
+from cluster.config.recipes import changed, find_recipe
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import check_layout
 from cluster.runners.trainer import Trainer
@@ -21,7 +21,6 @@ from cluster.simulation.size import check_size
 from cluster.simulation.variants import children_tried, variants
 from cluster.simulation.words import ChildSeconds
 from cluster.storage.dataset_cache import located
-from controller.catalogue import find_entry
 
 NOT_HERE = ("name", "storage_path", "local", "metrics", "logs", "callbacks")
 """Fields that a run has and a simulation has no use for."""
@@ -36,7 +35,7 @@ def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig
     Raises:
         ValueError: something of it cannot be.
     """
-    made = find_entry(RECIPES, options.recipe, "recipe")()
+    made = find_recipe(options.recipe)()
     config = parse_run(made, list(flags), options.recipe)
     if wrong := next((name for name in changed(config, made) if name in NOT_HERE), None):
         raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, which keeps nothing")
