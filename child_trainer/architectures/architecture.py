@@ -50,10 +50,14 @@ class Node:
 @lru_cache(maxsize=4096)
 def _label(op: str, attributes: tuple[tuple[str, Value], ...]) -> tuple[str, tuple[tuple[str, str], ...]]:
     given: dict[str, Any] = dict(attributes)
-    known = sorted(OPERATIONS[op].attributes.items())
-    # Through the attribute's type, so that a rate of 1 and of 1.0 are the same rate; and so are 0.0 and -0.0.
-    values = [(name, a.of(given.get(name, a.default)) or a.of()) for name, a in known]
-    return op, tuple((name, json.dumps(value)) for name, value in values)
+    label: list[tuple[str, str]] = []
+    for name, attribute in sorted(OPERATIONS[op].attributes.items()):
+        value: Any = given.get(name, attribute.default)
+        if attribute.added_later and value == attribute.default:
+            continue  # Labels of before the attribute, and the ids made of them, stay what they were.
+        # Through the attribute's type, so that rates of 1 and of 1.0 are equal, and so are 0.0 and -0.0.
+        label.append((name, json.dumps(attribute.of(value) or attribute.of())))
+    return op, tuple(label)
 
 
 def node(name: str, op: str, inputs: Sequence[str] | str, **attributes: Value) -> Node:

@@ -1,6 +1,7 @@
-"""The operations an architecture may name: arity, attributes and their limits. Standard library only.
+"""The operations that an architecture may name: arity, attributes and their limits. Standard library only.
 
-`operations.py` gives each of these a module; a test holds the two tables to the same names.
+`networks/operations.py` gives each of these a module; a test holds the two tables to the same names.
+An attribute that an operation gains after runs were recorded is `added_later`, so that no recorded id changes.
 """
 
 import math
@@ -15,16 +16,34 @@ Value = int | float | bool | str
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attribute:
-    """One attribute of an operation: its type, its limits, and its default (`None`: it must be given)."""
+    """One attribute of an operation: its type, its default and its limits.
+
+    Attributes:
+        of: the type of its values.
+        default: the value of a node that does not set it; `None` if every node must set it.
+        minimum, maximum: the limits of a number, inclusive; `None` if there is none.
+        options: the only values that it may have; empty if any value of the type will do.
+        added_later: whether runs were recorded before the operation had this attribute. Such an attribute enters a
+            node's label, and so the architecture's id, only where its value differs from the default: every recorded
+            id stays what it was. Its default must never change after that.
+
+    Raises:
+        ValueError: the attribute is `added_later` and has no default.
+    """
 
     of: type[Value] = int
     default: Value | None = None
     minimum: float | None = None
     maximum: float | None = None
     options: tuple[Value, ...] = ()
+    added_later: bool = False
+
+    def __post_init__(self) -> None:
+        if self.added_later and self.default is None:
+            raise ValueError("an attribute that is `added_later` must have a `default`, got none")
 
     def problem(self, value: object) -> str | None:
-        """What is wrong with `value`, as the end of a sentence, or `None`."""
+        """Return what is wrong with `value`, as the end of a sentence, or `None`."""
         fits = isinstance(value, self.of) or (self.of is float and isinstance(value, int))
         if not fits or (isinstance(value, bool) and self.of is not bool):
             return f"must be {type_names[self.of]}, got {value!r}"
