@@ -61,7 +61,13 @@ class Attribute:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """What an operation takes: how many inputs, whether their order matters, and which attributes."""
+    """One kind of node.
+
+    Attributes:
+        min_inputs, max_inputs: how many inputs it takes; `max_inputs` is `None` if there is no limit.
+        commutative: whether the order of its inputs does not matter.
+        attributes: its attributes by name.
+    """
 
     min_inputs: int = 1
     max_inputs: int | None = 1
@@ -81,8 +87,8 @@ CONVOLUTION_ORDERS = (
     "bn-relu-conv",
     "conv-unbiased",
 )
-"""Where batch normalisation and ReLU stand around a convolution; it has a bias unless batch normalisation follows, or
-`unbiased` says so. The default is spec §1.1's proposal."""
+"""The order of a convolution, batch normalisation and ReLU. The convolution has a bias unless batch normalisation
+follows it or the name says `unbiased`. The default is spec §1.1's proposal."""
 
 _window = {"height": SIZE, "width": SIZE, "stride_height": ONE, "stride_width": ONE}
 _order = Attribute(of=str, default="conv-bn-relu", options=CONVOLUTION_ORDERS)
@@ -99,11 +105,11 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "avg_pool": Operation(attributes=_window),
         "global_avg_pool": _unary,
         "flatten": _unary,
-        # With units 0 a linear map has the width of the recurrent cell it stands in.
+        # With 0 units a linear map is as wide as its recurrent cell.
         "linear": Operation(
             attributes={"units": Attribute(default=0, minimum=0), "bias": Attribute(of=bool, default=True)}
         ),
-        # With pad, smaller maps are zero-padded to the largest (spec §1.3, R3); without it they must agree.
+        # With `pad`, smaller maps are zero-padded to the largest (spec §1.3, R3); without, all must have one size.
         "concat": Operation(max_inputs=None, commutative=True, attributes={"pad": _pad}),
         "add": _many,
         "multiply": _many,
