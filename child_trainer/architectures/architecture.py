@@ -211,9 +211,8 @@ def _check(architecture: Architecture) -> None:
         _check_node(n, names)
     if not 1 <= len(architecture.outputs) <= MAX_OUTPUTS[architecture.kind]:
         most = MAX_OUTPUTS[architecture.kind]
-        raise InvalidArchitecture(
-            f"a {architecture.kind} architecture has 1 to {most} outputs, got {len(architecture.outputs)}"
-        )
+        count = "exactly 1 output" if most == 1 else f"1 to {most} outputs"
+        raise InvalidArchitecture(f"a {architecture.kind} architecture has {count}, got {len(architecture.outputs)}")
     for output in architecture.outputs:
         if not isinstance(output, str) or output not in names:
             raise InvalidArchitecture(f"output {output!r} is not a node")
@@ -248,8 +247,8 @@ def _check_node(n: Node, names: set[str]) -> None:
     operation = OPERATIONS[n.op]
     least, most = operation.min_inputs, operation.max_inputs
     if len(n.inputs) < least or (most is not None and len(n.inputs) > most):
-        count = f"{least} or more" if most is None else f"exactly {least}"
-        raise InvalidArchitecture(f"node {n.name!r} ({n.op}) takes {count} inputs, got {len(n.inputs)}")
+        count = f"{least} or more inputs" if most is None else f"exactly {least} input{'s' if least > 1 else ''}"
+        raise InvalidArchitecture(f"node {n.name!r} ({n.op}) takes {count}, got {len(n.inputs)}")
     for source in n.inputs:
         if not isinstance(source, str) or source not in names:
             raise InvalidArchitecture(f"node {n.name!r} reads {source!r}, which does not exist")

@@ -75,7 +75,7 @@ def isomorphic(a: Architecture, b: Architecture) -> bool:
 
 @settings(max_examples=300)
 @given(architectures(4, ("relu", "add", "subtract")), architectures(4, ("relu", "add", "subtract")))
-def test_two_networks_have_one_id_just_when_they_are_isomorphic(a, b):
+def test_ids_are_equal_exactly_for_isomorphic_networks(a, b):
     assert (a.id == b.id) == isomorphic(a, b)
 
 
@@ -123,7 +123,7 @@ def test_the_id_changes_with_anything_that_matters(other):
     assert other.id != one(filters=24, **WINDOW).id
 
 
-def test_the_order_of_inputs_matters_just_where_it_should():
+def test_the_order_of_inputs_matters_only_where_the_operation_does_not_commute():
     def difference(op, *inputs):
         return Architecture("feedforward", (node("r", "relu", "image"), node("d", op, inputs)), ("d",)).id
 
@@ -178,7 +178,7 @@ def conv(**attributes):
         ({"nodes": [RELU | {"name": "image"}]}, "the name 'image' is used twice .an input of the network."),
         ({"nodes": [RELU | {"op": "reluu"}]}, "node 'a' has the unknown operation 'reluu'; the operations are add, "),
         ({"nodes": [RELU | {"op": ["relu"]}]}, r"node 'a' has the unknown operation \['relu'\]"),
-        ({"nodes": [RELU | {"inputs": []}]}, r"node 'a' \(relu\) takes exactly 1 inputs, got 0"),
+        ({"nodes": [RELU | {"inputs": []}]}, r"node 'a' \(relu\) takes exactly 1 input, got 0"),
         ({"nodes": [RELU | {"op": "add", "inputs": []}]}, r"node 'a' \(add\) takes 1 or more inputs, got 0"),
         ({"nodes": [RELU | {"inputs": "image"}]}, "the inputs of node 0 must be a list, got 'image'"),
         ({"nodes": [RELU | {"inputs": ["b"]}]}, "node 'a' reads 'b', which does not exist"),
@@ -186,8 +186,8 @@ def conv(**attributes):
         ({"nodes": [RELU | {"inputs": ["a"]}]}, "the nodes form a cycle: a -> a"),
         ({"nodes": [RELU | {"attributes": {"x": 1}}]}, r"node 'a' \(relu\) has no attribute 'x'; it has: none"),
         ({"nodes": [RELU | {"op": "dropout"}]}, r"node 'a' \(dropout\) lacks the attribute 'rate'"),
-        ({"outputs": []}, "a feedforward architecture has 1 to 1 outputs, got 0"),
-        ({"outputs": ["a", "a"]}, "a feedforward architecture has 1 to 1 outputs, got 2"),
+        ({"outputs": []}, "a feedforward architecture has exactly 1 output, got 0"),
+        ({"outputs": ["a", "a"]}, "a feedforward architecture has exactly 1 output, got 2"),
         ({"outputs": ["b"]}, "output 'b' is not a node"),
         ({"outputs": [["a"]]}, r"output \['a'\] is not a node"),
         ({"hyperparameters": [1]}, r"`hyperparameters` must be an object, got \[1\]"),

@@ -1,4 +1,4 @@
-"""The synthetic task: what its score is, and that it gives the searches of every space something to find."""
+"""The synthetic task: its score, which has a signal for the searches of every space, and its pretended training."""
 
 import math
 import random
@@ -59,7 +59,7 @@ def test_each_decision_moves_the_score():
     assert gains == pytest.approx([1 / 12] * 4)
 
 
-def test_what_is_dead_or_no_convolution_does_not_count():
+def test_dead_nodes_and_operations_without_filters_do_not_count():
     nodes = (*BEST.nodes, node("dead", "conv", "image", height=1, width=1, filters=24))
     assert score(Architecture("feedforward", nodes, BEST.outputs)) == 1.0
     assert score(Architecture("feedforward", (node("r", "relu", "image"),), ("r",))) == 0.0
@@ -95,7 +95,7 @@ def test_the_score_of_any_other_graph_is_the_same_in_every_version(network: Arch
     assert score(network) == pytest.approx(expected, abs=1e-12)
 
 
-def test_an_operation_of_neither_space_makes_a_stack_or_a_tree_any_other_graph() -> None:
+def test_one_other_operation_makes_a_stack_or_a_tree_another_graph() -> None:
     activated = (*BEST.nodes, node("end", "tanh", BEST.outputs))
     assert 0 < score(Architecture("feedforward", activated, ("end",))) < 1
     gated = tuple(replace(n, op="mean") if n.name == "j" else n for n in cell().nodes)
@@ -112,7 +112,7 @@ def test_isomorphic_graphs_have_equal_scores(graph: Architecture, rng: random.Ra
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_random_samples_of_every_space_have_unlike_scores(name: str) -> None:
+def test_random_samples_of_every_space_have_different_scores(name: str) -> None:
     scores = [score(SPACES[name].decode(tokens)) for tokens in drawn(SPACES[name], 300)]
     assert statistics.stdev(scores) > SPREAD[name]
     assert len(set(scores)) > 50
@@ -179,7 +179,7 @@ def test_a_child_pretends_to_train_for_its_seconds():
     assert late.failure.cause is Cause.TIMEOUT
 
 
-def test_children_are_as_unlike_in_their_seconds_as_the_spread_says():
+def test_the_seconds_of_children_vary_as_the_spread_says():
     task = SyntheticTask(child_seconds=3600.0, child_spread=0.5)
     logarithms = [math.log(task.seconds_of(seed) / 3600) for seed in range(4000)]
     assert abs(statistics.mean(logarithms)) < 0.03
@@ -205,7 +205,7 @@ def cell(*, leaf=("add", "sigmoid"), inner=("multiply", "tanh"), inject="add", n
         node(joined, inject, (x, "c")),
         node(root, inner[0], (joined, y)),
         node(out, inner[1], root),
-        node(spare, "multiply", ("c", "c")),  # nobody reads it
+        node(spare, "multiply", ("c", "c")),  # nothing reads it
     )
     return Architecture("recurrent", nodes[::-1], (out, p))
 
@@ -240,7 +240,7 @@ def test_the_score_of_the_published_cell_by_hand():
     assert score(RecurrentSpace().decode(GOLDEN_CELL)) == pytest.approx(expected)
 
 
-def test_an_identity_is_no_activation_and_a_cell_without_a_tree_scores_nothing():
+def test_an_identity_is_no_activation_and_a_cell_without_joins_scores_0():
     nodes = [n for n in cell().nodes if n.op != "tanh"]
     assert score(Architecture("recurrent", tuple(nodes), ("j",))) == pytest.approx(0.8)
     assert score(Architecture("recurrent", (node("a", "tanh", "x"),), ("a",))) == 0.0
