@@ -73,12 +73,13 @@ def isomorphic(a: Architecture, b: Architecture) -> bool:
     return False
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(architectures(4, ("relu", "add", "subtract")), architectures(4, ("relu", "add", "subtract")))
 def test_ids_are_equal_exactly_for_isomorphic_networks(a, b):
     assert (a.id == b.id) == isomorphic(a, b)
 
 
+@settings(deadline=None)
 @given(architectures())
 def test_pruning_leaves_the_outputs_and_what_they_depend_on(network):
     pruned = network.pruned()
@@ -93,6 +94,7 @@ def test_pruning_leaves_the_outputs_and_what_they_depend_on(network):
     assert pruned.outputs == network.outputs
 
 
+@settings(deadline=None)
 @given(architectures(), st.randoms(use_true_random=False))
 def test_nodes_come_after_what_they_read(network, random):
     shuffled = Architecture(network.kind, tuple(random.sample(network.nodes, len(network.nodes))), network.outputs)
