@@ -1,7 +1,7 @@
 """A network as data: a directed acyclic graph of named operations. Standard library only.
 
-Every search space decodes into this one form, so there is one builder, one drawing and one identity. An
-`Architecture` that exists is valid: the constructor checks it, or raises `InvalidArchitecture`.
+Every search space decodes into this one form, so that there is one builder, one drawing and one identity. Every
+`Architecture` is valid: the constructor checks the data and raises `InvalidArchitecture` if it is not.
 """
 
 import hashlib
@@ -19,19 +19,29 @@ from child_trainer.architectures.operation_types import OPERATIONS, Value
 Kind = Literal["feedforward", "recurrent"]
 
 INPUTS: Mapping[str, tuple[str, ...]] = {"feedforward": ("image",), "recurrent": ("x", "h", "c")}
-"""Names that nodes may read without any node defining them: the image; or the step's input and last state."""
+"""Names that nodes may read although no node defines them: the image, or the step's input and last state."""
 
 MAX_OUTPUTS: Mapping[str, int] = {"feedforward": 1, "recurrent": 2}
-"""A feed-forward network gives its features; a recurrent cell gives its next h and, if it has one, c."""
+"""A feed-forward network outputs its features; a recurrent cell the next h and, if it keeps one, the next c."""
+
+Label = tuple[str, tuple[tuple[str, str], ...]]
+"""What a node does: its operation, and its attributes by name with their values as JSON."""
 
 
 class InvalidArchitecture(ValueError):
-    """The data does not describe a network that can be built; the message names the place and the rule."""
+    """The data does not describe a valid network; the message names the place and the rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation: what it is called, what it does, what it reads. Attributes are sorted pairs."""
+    """One operation in a network.
+
+    Attributes:
+        name: the node's name, unique within the architecture.
+        op: the operation, one of `OPERATIONS`.
+        inputs: names of the nodes (or of the architecture's inputs) that it reads, in order.
+        attributes: the attributes that it sets, as pairs sorted by name; all others have their defaults.
+    """
 
     name: str
     op: str
@@ -39,25 +49,32 @@ class Node:
     attributes: tuple[tuple[str, Value], ...] = ()
 
     def attribute(self, name: str) -> Any:
-        """The attribute's value, or the operation's default."""
+        """Return the attribute's value, or its default where the node does not set it."""
         return dict(self.attributes).get(name, OPERATIONS[self.op].attributes[name].default)
 
-    def label(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """What the node does, whoever its neighbours are, with defaults filled in."""
+    def label(self) -> Label:
+        """Return what the node does, apart from its name and its neighbours.
+
+        Defaults are filled in, except those of attributes that are `added_later`.
+        """
         return _label(self.op, self.attributes)
 
 
 @lru_cache(maxsize=4096)
-def _label(op: str, attributes: tuple[tuple[str, Value], ...]) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _label(op: str, attributes: tuple[tuple[str, Value], ...]) -> Label:
     given: dict[str, Any] = dict(attributes)
-    known = sorted(OPERATIONS[op].attributes.items())
-    # Through the attribute's type, so that a rate of 1 and of 1.0 are the same rate; and so are 0.0 and -0.0.
-    values = [(name, a.of(given.get(name, a.default)) or a.of()) for name, a in known]
-    return op, tuple((name, json.dumps(value)) for name, value in values)
+    label: list[tuple[str, str]] = []
+    for name, attribute in sorted(OPERATIONS[op].attributes.items()):
+        value: Any = given.get(name, attribute.default)
+        if attribute.added_later and value == attribute.default:
+            continue  # Labels from before the attribute, and ids made of them, stay what they were.
+        # Through the attribute's type, so that rates of 1 and of 1.0 are equal, and so are 0.0 and -0.0.
+        label.append((name, json.dumps(attribute.of(value) or attribute.of())))
+    return op, tuple(label)
 
 
 def node(name: str, op: str, inputs: Sequence[str] | str, **attributes: Value) -> Node:
-    """A node with its attributes by keyword; a single input may be given as a plain string."""
+    """Return a node with its attributes by keyword; a single input may be given as a plain string."""
     sources = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     return Node(name, op, sources, tuple(sorted(attributes.items())))
 
@@ -69,9 +86,12 @@ class Architecture:
     Attributes:
         kind: `feedforward` (reads `image`) or `recurrent` (one step of a cell: reads `x`, `h`, `c`).
         nodes: the operations, in any order.
-        outputs: names of the nodes whose values leave: the features, or next `h` and (optionally) next `c`.
-        hyperparameters: training settings that the space searched along with the graph (spec §1.4:
-            `learning_rate`), as sorted pairs. They are part of the identity.
+        outputs: names of the nodes whose values leave the graph: the features, or next `h` and (optionally) next `c`.
+        hyperparameters: training settings that are searched along with the graph (spec §1.4: `learning_rate`), as
+            sorted pairs. They are part of the identity.
+
+    Raises:
+        InvalidArchitecture: the data breaks a rule; the message names the place and the rule.
     """
 
     kind: Kind
@@ -84,29 +104,39 @@ class Architecture:
 
     @cached_property
     def ordered(self) -> tuple[Node, ...]:
-        """The nodes, each after everything that it reads; the given order is kept where it allows."""
+        """The nodes, each after everything that it reads; in the given order if that already holds."""
         by_name = {n.name: n for n in self.nodes}
         if _follows_order(self.nodes, set(by_name)):
             return self.nodes
         graph = {n.name: [i for i in n.inputs if i in by_name] for n in self.nodes}
         return tuple(by_name[name] for name in TopologicalSorter(graph).static_order())
 
+    def live_nodes(self) -> tuple[Node, ...]:
+        """Return the nodes on which an output depends, each after everything that it reads."""
+        names = self._live_names()
+        return tuple([n for n in self.ordered if n.name in names])
+
     def pruned(self) -> "Architecture":
-        """The same network without the nodes that no output depends on."""
-        alive = set(self.outputs)
+        """Return the network without its dead nodes: those on which no output depends."""
+        names = self._live_names()
+        nodes = tuple([n for n in self.nodes if n.name in names])
+        if len(nodes) == len(self.nodes):
+            return self
+        return Architecture(self.kind, nodes, self.outputs, self.hyperparameters)
+
+    def _live_names(self) -> set[str]:
+        names = set(self.outputs)
         for n in reversed(self.ordered):
-            if n.name in alive:
-                alive.update(n.inputs)
-        nodes = tuple(n for n in self.nodes if n.name in alive)
-        return (
-            self
-            if len(nodes) == len(self.nodes)
-            else Architecture(self.kind, nodes, self.outputs, self.hyperparameters)
-        )
+            if n.name in names:
+                names.update(n.inputs)
+        return names
 
     @cached_property
     def id(self) -> str:
-        """16 hexadecimal digits, equal for isomorphic networks: names, order and dead nodes do not count."""
+        """16 hexadecimal digits, equal for isomorphic networks: names, order and dead nodes do not count.
+
+        Recorded runs refer to architectures by it, so it must never change (tests pin some).
+        """
         live = self.pruned()
         graph = certificate(
             {n.name: n.label() for n in live.ordered} | {i: ("input", i) for i in INPUTS[self.kind]},
@@ -119,7 +149,7 @@ class Architecture:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`; `from_json` gives back an equal architecture."""
+        """Return plain data for `json.dumps`, from which `from_json` makes an equal architecture."""
         data: dict[str, Any] = {
             "kind": self.kind,
             "nodes": [
@@ -132,10 +162,10 @@ class Architecture:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """The architecture that `data` describes.
+        """Return the architecture that `data`, as `json.loads` returns it, describes.
 
         Raises:
-            InvalidArchitecture: naming the first thing that is wrong and what would be right.
+            InvalidArchitecture: the data is not valid; the message names the first error and what would be right.
         """
         fields = _object(data, "an architecture", {"kind", "nodes", "outputs"}, {"hyperparameters"})
         nodes = tuple(_node_from_json(n, i) for i, n in enumerate(_list(fields["nodes"], "`nodes`")))
@@ -181,9 +211,8 @@ def _check(architecture: Architecture) -> None:
         _check_node(n, names)
     if not 1 <= len(architecture.outputs) <= MAX_OUTPUTS[architecture.kind]:
         most = MAX_OUTPUTS[architecture.kind]
-        raise InvalidArchitecture(
-            f"a {architecture.kind} architecture has 1 to {most} outputs, got {len(architecture.outputs)}"
-        )
+        count = "exactly 1 output" if most == 1 else f"1 to {most} outputs"
+        raise InvalidArchitecture(f"a {architecture.kind} architecture has {count}, got {len(architecture.outputs)}")
     for output in architecture.outputs:
         if not isinstance(output, str) or output not in names:
             raise InvalidArchitecture(f"output {output!r} is not a node")
@@ -194,12 +223,12 @@ def _check(architecture: Architecture) -> None:
 
 
 def _finite(value: float) -> bool:
-    # Not `math.isfinite`, which raises for a whole number that no float can hold.
+    # Not `math.isfinite`, which raises for an integer too large for a float.
     return abs(value) <= sys.float_info.max
 
 
 def _check_names(architecture: Architecture) -> set[str]:
-    """Every name that may be read."""
+    """Raise `InvalidArchitecture` for a bad or repeated name; return every name that a node may read."""
     names = set(INPUTS[architecture.kind])
     for n in architecture.nodes:
         if not isinstance(n.name, str) or not n.name:
@@ -218,25 +247,25 @@ def _check_node(n: Node, names: set[str]) -> None:
     operation = OPERATIONS[n.op]
     least, most = operation.min_inputs, operation.max_inputs
     if len(n.inputs) < least or (most is not None and len(n.inputs) > most):
-        count = f"{least} or more" if most is None else f"exactly {least}"
-        raise InvalidArchitecture(f"node {n.name!r} ({n.op}) takes {count} inputs, got {len(n.inputs)}")
+        count = f"{least} or more inputs" if most is None else f"exactly {least} input{'s' if least > 1 else ''}"
+        raise InvalidArchitecture(f"node {n.name!r} ({n.op}) takes {count}, got {len(n.inputs)}")
     for source in n.inputs:
         if not isinstance(source, str) or source not in names:
             raise InvalidArchitecture(f"node {n.name!r} reads {source!r}, which does not exist")
     try:
         problem = _problem(n.op, n.attributes, tuple([type(value) for _, value in n.attributes]))
-    except TypeError:  # a value that is no plain one, such as a list
+    except TypeError:  # a value that cannot be hashed, such as a list
         problem = _problem.__wrapped__(n.op, n.attributes, ())
     if problem:
-        what, ends = problem
-        raise InvalidArchitecture(f"{what} {n.name!r} ({n.op}) {ends}")
+        subject, predicate = problem
+        raise InvalidArchitecture(f"{subject} {n.name!r} ({n.op}) {predicate}")
 
 
 @lru_cache(maxsize=4096)
 def _problem(op: str, attributes: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> tuple[str, str] | None:
-    """What is wrong with a node's attributes, as the sentence before and after its name, or `None`.
+    """Return what is wrong with a node's attributes, as the sentence before and after its name, or `None`.
 
-    The types are there for the cache alone, to which 1, 1.0 and True are one value.
+    `types` only separates values in the cache, for which 1, 1.0 and True are equal.
     """
     given, known = dict(attributes), OPERATIONS[op].attributes
     if unknown := sorted(given.keys() - known.keys()):
@@ -261,7 +290,7 @@ def _check_acyclic(nodes: tuple[Node, ...]) -> None:
 
 
 def _follows_order(nodes: tuple[Node, ...], own: set[str]) -> bool:
-    """Whether each node comes after everything that it reads of these `own` nodes."""
+    """Return whether each node comes after everything that it reads among the nodes named `own`."""
     ahead = set(own)
     for n in nodes:
         if not ahead.isdisjoint(n.inputs):

@@ -1,6 +1,6 @@
-"""An architecture as text, for people. Standard library only.
+"""An architecture as text for a terminal. Standard library only.
 
-A feed-forward network is a table, one line a layer, beside a triangle of connections; a recurrent cell is a tree.
+A feed-forward network is a table with one line per layer and a triangle of connections; a recurrent cell is a tree.
 """
 
 from collections import Counter
@@ -10,18 +10,18 @@ from child_trainer.architectures.architecture import INPUTS, Architecture, Node
 from child_trainer.architectures.operation_types import OPERATIONS
 
 WIDTH = 100
-"""Columns of a drawing. A network too deep for its triangle to fit is drawn without one."""
+"""Maximum columns of a drawing. A network whose triangle does not fit is drawn without it."""
 
 FIRST_ROWS, LAST_ROWS = 32, 8
-"""What is left of a network that is too deep to be drawn whole."""
+"""Lines that are kept at the start and at the end of a network that is too deep to be drawn whole."""
 
 ON, OFF = "●", "·"
 
 
 def draw(architecture: Architecture, *, whole: bool = True) -> str:
-    """The part of the network that its outputs depend on, in lines of at most 100 columns.
+    """Draw the part of the network on which its outputs depend, in lines of at most 100 columns.
 
-    If it need not be whole, the middle of a network too deep for a triangle may be left out, which is said.
+    Unless `whole`, the middle of a network too deep for a triangle is left out; a line tells how many layers.
     """
     live = architecture.pruned()
     return _draw_table(layer_rows(live), whole) if live.kind == "feedforward" else _draw_cell(live)
@@ -32,7 +32,13 @@ def draw(architecture: Architecture, *, whole: bool = True) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line: the number of a layer (empty for the classifier), what it does, and the lines it reads (0: image)."""
+    """One line of the table.
+
+    Attributes:
+        number: the layer's number, from 1; empty for the classifier.
+        label: what the layer does.
+        reads: numbers of the layers that it reads; 0 is the image.
+    """
 
     number: str
     label: str
@@ -40,9 +46,12 @@ class Row:
 
 
 def layer_rows(architecture: Architecture) -> list[Row]:
-    """One row a layer, a `concat` being part of whoever reads it, and the classifier's last."""
+    """Return one row per layer, and the classifier's last.
+
+    A `concat` has no row where each of its readers reads nothing else: its sources are then shown as theirs.
+    """
     by_name = {n.name: n for n in architecture.nodes}
-    # Inside an `add` a concat must stay visible: add(concat(a, b), c) is not add(a, b, c).
+    # Inside an `add` a concat must stay visible: add(concat(a, b), c) differs from add(a, b, c).
     among_others = {source for n in architecture.nodes if len(n.inputs) > 1 for source in n.inputs}
     folded = {n.name for n in architecture.nodes if n.op == "concat" and n.name not in among_others}
     numbers = {"image": 0}
@@ -56,8 +65,8 @@ def layer_rows(architecture: Architecture) -> list[Row]:
         return tuple(sorted(number for s in by_name[source].inputs for number in reads(s)))
 
     def all_reads(n: Node) -> tuple[int, ...]:
-        found = [number for source in n.inputs for number in reads(source)]
-        return tuple(sorted(found) if OPERATIONS[n.op].commutative else found)
+        numbers_read = [number for source in n.inputs for number in reads(source)]
+        return tuple(sorted(numbers_read) if OPERATIONS[n.op].commutative else numbers_read)
 
     layers = [n for n in architecture.ordered if n.name not in folded]
     rows = [Row(str(numbers[n.name]), node_label(n), all_reads(n)) for n in layers]
@@ -65,19 +74,19 @@ def layer_rows(architecture: Architecture) -> list[Row]:
 
 
 def node_label(n: Node) -> str:
-    """Operation, window, filters, and whatever else is not as by default."""
-    given = {name: n.attribute(name) for name in OPERATIONS[n.op].attributes}
+    """Return a node's operation, window and filters, and every other attribute that differs from its default."""
+    values = {name: n.attribute(name) for name in OPERATIONS[n.op].attributes}
     text = [n.op]
-    if "height" in given and "width" in given and n.op != "shift":
-        text = [f"{n.op} {given.pop('height')}x{given.pop('width')}"]
-    if "filters" in given:
-        text.append(f"{given.pop('filters')} filters")
-    if "stride_height" in given:
-        down, right = given.pop("stride_height"), given.pop("stride_width")
+    if "height" in values and "width" in values and n.op != "shift":
+        text = [f"{n.op} {values.pop('height')}x{values.pop('width')}"]
+    if "filters" in values:
+        text.append(f"{values.pop('filters')} filters")
+    if "stride_height" in values:
+        down, right = values.pop("stride_height"), values.pop("stride_width")
         if (down, right) != (1, 1):
             text.append(f"stride {down}" if down == right else f"stride {down}x{right}")
     defaults = {name: attribute.default for name, attribute in OPERATIONS[n.op].attributes.items()}
-    text += [f"{name} {_plain(value)}" for name, value in given.items() if value != defaults[name]]
+    text += [f"{name} {_plain(value)}" for name, value in values.items() if value != defaults[name]]
     return ", ".join(text)
 
 
@@ -105,14 +114,14 @@ def _draw_table(rows: list[Row], whole: bool) -> str:
 
 
 def _ruler(columns: int, gap: str) -> list[str]:
-    """The layers' numbers over the triangle, read downwards; column 0 is the image."""
+    """Return the lines above the triangle: the layers' numbers, read downwards; column 0 is the image."""
     tens = gap.join(str(column // 10) if column % 10 == 0 and column else " " for column in range(columns))
     units = gap.join(str(column % 10) for column in range(columns))
     return [tens, units] if tens.strip() else [units]
 
 
 def _ranges(numbers: tuple[int, ...]) -> str:
-    """`image, 2, 4-6` for (0, 2, 4, 5, 6)."""
+    """Return numbers as ranges: `image, 2, 4-6` for (0, 2, 4, 5, 6)."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and runs[-1][0] and runs[-1][1] == number - 1:
@@ -123,7 +132,7 @@ def _ranges(numbers: tuple[int, ...]) -> str:
 
 
 def _shortened(text: str, width: int) -> str:
-    """The text, cut after a whole item if it is too long: the triangle shows the rest."""
+    """Return the text, cut after a whole item if it is too long: the triangle shows the rest."""
     if len(text) <= width:
         return text
     return text[: max(width - 5, 0)].rpartition(",")[0] + ", ..."
@@ -142,7 +151,7 @@ def _draw_cell(architecture: Architecture) -> str:
 
 
 class _Tree:
-    """Lines of a tree; a node with several readers is written out once and referred to by its name after that."""
+    """Lines of a tree; a node with several readers is drawn once and then referred to by its name in brackets."""
 
     def __init__(self, architecture: Architecture, shared: set[str]) -> None:
         self.nodes = {n.name: n for n in architecture.nodes}
@@ -152,7 +161,7 @@ class _Tree:
         self.lines: list[str] = []
 
     def add(self, name: str, lead: str, indent: str) -> None:
-        """Append the node, as `lead` plus its chain of one-input operations, and what it reads below it."""
+        """Append a line with `lead` and the node's chain of one-input operations, and below it what the chain reads."""
         text, sources = self._chain(name)
         self.lines.append(lead + text)
         for position, source in enumerate(sources):

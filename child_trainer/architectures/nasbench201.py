@@ -1,8 +1,8 @@
-"""NAS-Bench-201's networks as graphs, and back to their cells (Dong & Yang 2020, arXiv 2001.00326; docs/tables.md).
+"""NAS-Bench-201: its cells as network graphs, and the reverse (Dong & Yang 2020, arXiv 2001.00326; docs/tables.md).
 
-A cell has four nodes, each the sum of one operation on each node before it; the first is the cell's input. The
-network is a stem, three stages of equal cells with 16, 32 and 64 channels, and a residual block that halves the
-image before the second and the third. Standard library only.
+A cell has four nodes: its input, and three that each sum one operation on each earlier node. The network is a stem,
+three stages of equal cells with 16, 32 and 64 channels, and a residual block that halves the image before the second
+and the third stage. Standard library only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,22 +13,22 @@ from child_trainer.architectures.architecture import Architecture, InvalidArchit
 from child_trainer.architectures.operation_types import Value
 
 CELL_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-"""What an edge of the cell may be, by the benchmark's names and in its order."""
+"""The operations that an edge of the cell may have, by the benchmark's names and in its order."""
 
 SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
-"""Of those of them that have weights: the height and the width of their kernels."""
+"""The kernel's height and width of each operation that has weights."""
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The cell's edges (from, to), in the order in which the benchmark writes them."""
 
 CELLS_PER_STAGE = 5
 STEM_CHANNELS = 16
-"""The size of the networks that the benchmark has trained."""
+"""The size of the networks that the benchmark trained."""
 
 STAGES = 3
 
 CLASSES = 10
-"""Of CIFAR-10, whose networks' parameters are told here."""
+"""Classes of CIFAR-10, for which `num_parameters` counts."""
 
 NUM_CELLS = len(CELL_OPERATIONS) ** len(EDGES)
 
@@ -37,16 +37,16 @@ Cell = tuple[str, ...]
 
 
 def cell_name(cell: Sequence[str]) -> str:
-    """The benchmark's own name of a cell: `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
+    """Return the benchmark's name of a cell: `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
     named = [f"{operation}~{source}" for operation, (source, _) in zip(cell, EDGES, strict=True)]
     return "+".join(f"|{'|'.join(part)}|" for part in (named[:1], named[1:3], named[3:]))
 
 
 def cell_from_name(name: str) -> Cell:
-    """The cell of this name.
+    """Return the cell with this name.
 
     Raises:
-        ValueError: it is not the name of a cell.
+        ValueError: this is not the name of a cell.
     """
     cell = tuple(part.split("~")[0] for part in name.replace("+", "").split("|") if part)
     if len(cell) != len(EDGES) or not set(cell) <= set(CELL_OPERATIONS) or cell_name(cell) != name:
@@ -59,13 +59,13 @@ def cell_from_name(name: str) -> Cell:
 
 @lru_cache(maxsize=NUM_CELLS)
 def network(cell: Cell, *, cells_per_stage: int = CELLS_PER_STAGE, stem_channels: int = STEM_CHANNELS) -> Architecture:
-    """The network of a cell.
+    """Return the network of a cell.
 
-    What a cell names is in the graph whether it matters or not (`none` is the operation `zero`), so that unequal cells
-    give unequal networks and the parameters are those that the benchmark counts.
+    Every edge of the cell is in the graph, even one without effect (`none` is the operation `zero`), so that different
+    cells give different networks, with as many parameters as the benchmark counts.
 
     Args:
-        cell: its operations.
+        cell: the operations of its edges.
         cells_per_stage: cells in each of the three stages.
         stem_channels: channels of the first stage; the second has twice as many, the third four times.
     """
@@ -82,7 +82,7 @@ def network(cell: Cell, *, cells_per_stage: int = CELLS_PER_STAGE, stem_channels
 
 @cache
 def num_parameters(cell: Cell) -> int:
-    """Weights and biases of the network that the benchmark has trained on CIFAR-10, its classifier included."""
+    """Count the weights and biases of the benchmark's network for CIFAR-10, including its classifier."""
     channels = [STEM_CHANNELS * 2**stage for stage in range(STAGES)]
     edges = sum(
         CELLS_PER_STAGE * _weights(SIZES[operation], width, width)
@@ -97,15 +97,15 @@ def num_parameters(cell: Cell) -> int:
 
 
 def cell_of(architecture: Architecture) -> Cell:
-    """The cell of which this is the benchmark's network; the names and the order of its nodes do not count.
+    """Return the cell whose network in the benchmark this is; names and order of the nodes do not count.
 
     Raises:
-        InvalidArchitecture: the benchmark has not trained such a network.
+        InvalidArchitecture: the benchmark has no such network.
     """
     for cell in _last_cells(architecture):
-        # Called as the space calls it, or the same network would be built and kept twice.
+        # With the arguments that the space passes, or the cache would hold this network twice.
         known = network(cell, cells_per_stage=CELLS_PER_STAGE, stem_channels=STEM_CHANNELS)
-        # Equal where the network comes from this module; the identity, which takes longer, tells isomorphic ones.
+        # Networks of this module are equal; the id, which takes longer to compute, is for isomorphic ones.
         if known == architecture or known.id == architecture.id:
             return cell
     raise InvalidArchitecture(
@@ -115,7 +115,7 @@ def cell_of(architecture: Architecture) -> Cell:
 
 
 def known_as(architecture: Architecture) -> str | None:
-    """The name of the cell of which this is the benchmark's network; `None` of every other architecture."""
+    """Return the name of the cell whose network in the benchmark this is; `None` for every other architecture."""
     try:
         return cell_name(cell_of(architecture))
     except InvalidArchitecture:
@@ -124,12 +124,12 @@ def known_as(architecture: Architecture) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _node(name: str, op: str, *inputs: str, **attributes: Value) -> Node:
-    # The networks of a search have most nodes in common, and can then share them.
+    # Cached, as the networks of a search have most nodes in common.
     return node(name, op, inputs, **attributes)
 
 
 def _weights(size: int, read: int, filters: int) -> int:
-    """Of a convolution with its batch normalisation."""
+    """Count the parameters of a convolution with its batch normalisation."""
     return size * size * read * filters + 2 * filters
 
 
@@ -139,7 +139,7 @@ def _conv(name: str, source: str, size: int, channels: int, stride: int = 1, ord
 
 
 def _cell(name: str, source: str, cell: Cell, channels: int) -> list[Node]:
-    # Node 1 has one edge, and is what that gives.
+    # Node 1 has one edge, so that it needs no sum.
     places = [source, f"{name}.0-1", f"{name}.2", f"{name}.3"]
     edges = [
         _edge(f"{name}.{i}-{j}", operation, places[i], channels) for operation, (i, j) in zip(cell, EDGES, strict=True)
@@ -164,7 +164,7 @@ def _edge(name: str, operation: str, source: str, channels: int) -> Node:
 
 
 def _reduction(name: str, source: str, channels: int) -> list[Node]:
-    """The benchmark's `ResNetBasicblock` of stride 2."""
+    """Return the benchmark's `ResNetBasicblock` with stride 2."""
     return [
         _conv(f"{name}.a", source, 3, channels, stride=2),
         _conv(f"{name}.b", f"{name}.a", 3, channels),
@@ -175,11 +175,11 @@ def _reduction(name: str, source: str, channels: int) -> list[Node]:
 
 
 def _last_cells(architecture: Architecture) -> Iterator[Cell]:
-    """What the last cell may be, read backwards from the output; none where nothing there looks like a cell."""
+    """Yield the possible cells at the end, read backwards from the output; none if nothing there looks like a cell."""
     by_name = {n.name: n for n in architecture.nodes}
 
     def orders(name: str, op: str, count: int) -> Iterator[tuple[Node, ...]]:
-        """What the node reads, in every order, if it is such an operation on so many nodes."""
+        """Yield the node's sources in every order, if the node has this operation and this many sources."""
         n = by_name.get(name)
         sources = [by_name[i] for i in n.inputs if i in by_name] if n is not None and n.op == op else []
         yield from permutations(sources) if len(sources) == count else ()
@@ -195,7 +195,7 @@ def _last_cells(architecture: Architecture) -> Iterator[Cell]:
 
 
 def _operation(n: Node) -> str:
-    """What the edge may be; whether it is just that, the network of the whole cell tells."""
+    """Return the operation that an edge may have; comparing whole networks then shows whether it does."""
     if n.op == "conv":
         return "nor_conv_1x1" if n.attribute("height") == 1 else "nor_conv_3x3"
     return {"zero": "none", "identity": "skip_connect"}.get(n.op, "avg_pool_3x3")

@@ -1,6 +1,7 @@
-"""The operations an architecture may name: arity, attributes and their limits. Standard library only.
+"""The operations that an architecture may name: arity, attributes and their limits. Standard library only.
 
-`operations.py` gives each of these a module; a test holds the two tables to the same names.
+`networks/operations.py` gives each of these a module; a test holds the two tables to the same names.
+An attribute that an operation gains after runs were recorded is `added_later`, so that no recorded id changes.
 """
 
 import math
@@ -15,16 +16,34 @@ Value = int | float | bool | str
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attribute:
-    """One attribute of an operation: its type, its limits, and its default (`None`: it must be given)."""
+    """One attribute of an operation: its type, its default and its limits.
+
+    Attributes:
+        of: the type of its values.
+        default: the value of a node that does not set it; `None` if every node must set it.
+        minimum, maximum: the limits of a number, inclusive; `None` if there is none.
+        options: the only values that it may have; empty if any value of the type will do.
+        added_later: whether runs were recorded before the operation had this attribute. Such an attribute enters a
+            node's label, and so the architecture's id, only where its value differs from the default: every recorded
+            id stays what it was. Its default must never change after that.
+
+    Raises:
+        ValueError: the attribute is `added_later` and has no default.
+    """
 
     of: type[Value] = int
     default: Value | None = None
     minimum: float | None = None
     maximum: float | None = None
     options: tuple[Value, ...] = ()
+    added_later: bool = False
+
+    def __post_init__(self) -> None:
+        if self.added_later and self.default is None:
+            raise ValueError("an attribute that is `added_later` must have a `default`, got none")
 
     def problem(self, value: object) -> str | None:
-        """What is wrong with `value`, as the end of a sentence, or `None`."""
+        """Return what is wrong with `value`, as the end of a sentence, or `None`."""
         fits = isinstance(value, self.of) or (self.of is float and isinstance(value, int))
         if not fits or (isinstance(value, bool) and self.of is not bool):
             return f"must be {type_names[self.of]}, got {value!r}"
@@ -42,7 +61,13 @@ class Attribute:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """What an operation takes: how many inputs, whether their order matters, and which attributes."""
+    """One kind of node.
+
+    Attributes:
+        min_inputs, max_inputs: how many inputs it takes; `max_inputs` is `None` if there is no limit.
+        commutative: whether the order of its inputs does not matter.
+        attributes: its attributes by name.
+    """
 
     min_inputs: int = 1
     max_inputs: int | None = 1
@@ -62,8 +87,8 @@ CONVOLUTION_ORDERS = (
     "bn-relu-conv",
     "conv-unbiased",
 )
-"""Where batch normalisation and ReLU stand around a convolution; it has a bias unless batch normalisation follows, or
-`unbiased` says so. The default is spec §1.1's proposal."""
+"""The order of a convolution, batch normalisation and ReLU. The convolution has a bias unless batch normalisation
+follows it or the name says `unbiased`. The default is spec §1.1's proposal."""
 
 _window = {"height": SIZE, "width": SIZE, "stride_height": ONE, "stride_width": ONE}
 _order = Attribute(of=str, default="conv-bn-relu", options=CONVOLUTION_ORDERS)
@@ -80,11 +105,11 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "avg_pool": Operation(attributes=_window),
         "global_avg_pool": _unary,
         "flatten": _unary,
-        # With units 0 a linear map has the width of the recurrent cell it stands in.
+        # With 0 units a linear map is as wide as its recurrent cell.
         "linear": Operation(
             attributes={"units": Attribute(default=0, minimum=0), "bias": Attribute(of=bool, default=True)}
         ),
-        # With pad, smaller maps are zero-padded to the largest (spec §1.3, R3); without it they must agree.
+        # With `pad`, smaller maps are zero-padded to the largest (spec §1.3, R3); without, all must have one size.
         "concat": Operation(max_inputs=None, commutative=True, attributes={"pad": _pad}),
         "add": _many,
         "multiply": _many,

@@ -1,4 +1,4 @@
-"""Recurrent cells of the literature, by name: baselines for what a search finds. Standard library only."""
+"""Recurrent cells from the literature, by name: baselines for the cells that a search finds. Standard library only."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -7,7 +7,7 @@ from child_trainer.architectures.architecture import Architecture, Node, node
 
 
 def lstm() -> Architecture:
-    """The long short-term memory without peepholes (Zaremba et al. 2014, arXiv 1409.2329, section 3.1)."""
+    """Return the long short-term memory without peepholes (Zaremba et al. 2014, arXiv 1409.2329, section 3.1)."""
     nodes: list[Node] = []
     for gate, activation in (("i", "sigmoid"), ("f", "sigmoid"), ("g", "tanh"), ("o", "sigmoid")):
         nodes += [
@@ -48,7 +48,7 @@ _INNER = (
 
 
 def nas_cell() -> Architecture:
-    """The cell that Zoph & Le's search found (arXiv 1611.01578, figure 8; spec §2.2: base 8, no biases)."""
+    """Return the cell that Zoph & Le's search found (arXiv 1611.01578, figure 8; spec §2.2: base 8, no biases)."""
     nodes: list[Node] = []
     value: list[str] = []
     for i, (combine, activation) in enumerate(_LEAVES):
@@ -62,7 +62,7 @@ def nas_cell() -> Architecture:
         if activation != "identity":
             nodes.append(node(f"a{i}", activation, f"pre{i}"))
             value[i] = f"a{i}"
-        if i == len(_LEAVES):  # node 8, where the last state comes in
+        if i == len(_LEAVES):  # node 8, into which the last c is injected
             nodes += [node("with_c", "add", (value[i], "c")), node("injected", "tanh", "with_c")]
             value[i] = "injected"
     return Architecture("recurrent", tuple(nodes), (value[14], "pre12"))

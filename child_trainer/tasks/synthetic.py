@@ -1,16 +1,17 @@
-"""A task that trains nothing: a known function of the architecture answers at once. Standard library only.
+"""A task that trains nothing: a known function of the architecture gives the metric. Standard library only.
 
-For rehearsals: it shows a search, a cluster and its failures at thousands of children a second without PyTorch.
+For rehearsals: it exercises a search, a cluster and its failures at thousands of children a second without PyTorch.
 """
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
+from functools import lru_cache
+from statistics import NormalDist, fmean
 
-from child_trainer.architectures.architecture import Architecture, Node
+from child_trainer.architectures.architecture import INPUTS, Architecture, Label, Node
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import BITS, derive
 from child_trainer.tasks.fault_injection import check_faults, drawn_fault, strike
@@ -18,29 +19,35 @@ from child_trainer.training.task import Progress
 
 BEST_HEIGHT, BEST_WIDTH, BEST_FILTERS = 5, 3, 48
 BEST_REACH = 2
-"""A convolution should read just this many of the convolutions before it, the nearest ones."""
+"""In the best network each convolution reads this many convolutions before it, the nearest ones."""
+
+STACK_OPERATIONS = frozenset({"conv", "concat", "max_pool", "avg_pool", "batch_norm", "local_contrast_norm", "relu"})
+"""A feed-forward network of these operations alone is a stack of convolutions."""
+
+TREE_OPERATIONS = frozenset({"linear", "add", "multiply", "maximum", "identity", "tanh", "sigmoid", "relu", "sin"})
+"""A recurrent cell of these operations alone may be a tree."""
 
 STEP_SECONDS = 0.05
-"""The longest that a child pretends to train without asking whether it must leave."""
+"""The longest that a child pretends to train without checking whether it must stop."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticTask:
-    """A score instead of a training; an epoch brings the metric half of the way that is left to it.
+    """A score instead of a training; each epoch halves what the metric still lacks.
 
     The metric after epoch e is `score * (1 - 2^-e)`, whatever the seed, so that early epochs already rank the
     children as late ones do. Parameters and FLOPs are not reported: nothing is built.
 
     Attributes:
         child_seconds: how long a child pretends to train, spread evenly over its epochs. Such a child can be
-            interrupted and continued; one that answers at once has nothing worth saving.
-        child_spread: how unlike the children are in that: the sigma of a log-normal distribution around
-            `child_seconds`, the median. A child's seed alone settles how long it takes.
-        faults: how probable each of `faults.FAULTS` is; at most one befalls a child, after its first epoch, and
-            its seed alone settles which.
+            interrupted and resumed; a child of 0 seconds has nothing worth saving.
+        child_spread: how much these seconds vary: the sigma of a log-normal distribution around `child_seconds`, the
+            median. A child's seed alone determines how long it takes.
+        faults: the probability of each of `fault_injection.FAULTS`; a child has at most one, after its first epoch,
+            and its seed alone determines which.
 
     Raises:
-        TaskError: a fault is unknown, or the probabilities are none.
+        TaskError: a fault is unknown, or the values are not probabilities.
     """
 
     child_seconds: float = 0.0
@@ -53,11 +60,11 @@ class SyntheticTask:
 
     @property
     def measure(self) -> Measure:
-        """How near to the best network."""
+        """The score, at most 1."""
         return Measure.SCORE
 
     def seconds_of(self, seed: int) -> float:
-        """How long the child of this seed pretends to train."""
+        """Return how long the child of this seed pretends to train, in seconds."""
         if not self.child_spread:
             return self.child_seconds
         share = (derive(seed, "seconds") + 0.5) / 2**BITS  # above 0 and below 1
@@ -72,7 +79,7 @@ class SyntheticTask:
         if self.child_seconds:
             progress.resume()
         for epoch in range(len(progress.curve) + 1, budget.epochs + 1):
-            # A continued child is past its first epoch, so the fault befalls it again.
+            # A resumed child is past its first epoch, so that its fault occurs again.
             if fault and epoch > 1:
                 strike(fault, budget)
             _pretend(self.seconds_of(seed) / budget.epochs, progress)
@@ -83,7 +90,7 @@ class SyntheticTask:
 
 
 def _pretend(seconds: float, progress: Progress) -> None:
-    """Sleep through the rest of an epoch of this many seconds, in steps after each of which it may be left."""
+    """Sleep through the rest of an epoch of this many seconds, in steps between which the child may be stopped."""
     count = max(1, math.ceil(seconds / STEP_SECONDS))
     for step in range(progress.step, count):
         progress.before_step(step)
@@ -92,24 +99,66 @@ def _pretend(seconds: float, progress: Progress) -> None:
 
 
 def score(architecture: Architecture) -> float:
-    """How near an architecture is to a known best one, in [0, 1]; what no output depends on does not count.
+    """Return the score of an architecture, in [0, 1]; only nodes on which an output depends count.
 
-    Of a network the mean of four shares, over its convolutions: those 5 high, those 3 wide, those with 48 filters, and
-    the pairs that are right about their skip connection (each convolution reads the two nearest before it and no
-    others; what stands between two convolutions is looked through). 0 without convolutions; a uniformly random network
-    gets about 0.3.
+    Which of three formulas applies depends on the live nodes:
 
-    Of a recurrent cell the mean of five: with a leaf for an operation that joins a linear map of x with something, and
-    an inner one for any other that joins values, except c, the leaves that add, the leaves that only a sigmoid reads,
-    the inner ones that multiply, those that only a tanh reads, and the operations on c that add. A share of none is 0;
-    a uniformly random cell gets about 0.4.
+    1. A stack of convolutions: a feed-forward network of `STACK_OPERATIONS` alone, as the convolutional space has
+       them. The score is the mean of four shares, over its convolutions: those 5 high, those 3 wide, those with 48
+       filters, and the pairs that are right about their skip connection (each convolution reads the two nearest before
+       it and no others; what stands between two convolutions is looked through). 0 without convolutions; a uniformly
+       random network gets about 0.3. Convolutions are numbered in the architecture's own order, so that two isomorphic
+       stacks whose parallel convolutions are listed in different orders may differ in their score.
+    2. A tree cell: a recurrent cell of `TREE_OPERATIONS` alone in which every `linear` reads x or h and no other node
+       is read more than once, as the recurrent space has them. A leaf is an operation that joins a linear map of x
+       with something; an inner one is any other that joins values, except c. The score is the mean of five shares: the
+       leaves that add, the leaves that only a sigmoid reads, the inner ones that multiply, those that only a tanh
+       reads, and the operations on c that add. A share of none is 0; a uniformly random cell gets about 0.4.
+    3. Every other graph: the mean worth m of its nodes, its edges and its outputs, spread out as m^3 / (m^3 + (1-m)^3).
+       A node's worth is a fixed pseudo-random number in [0, 1] for its operation with its attributes; an edge's is one
+       for what it reads and what reads it, an output's one for the node and the place among the outputs. Isomorphic
+       networks have equal scores; hyperparameters do not count.
     """
-    return _cell_score(architecture) if architecture.kind == "recurrent" else _network_score(architecture)
+    live = architecture.live_nodes()
+    if architecture.kind == "feedforward" and STACK_OPERATIONS.issuperset(n.op for n in live):
+        return _stack_score(live)
+    if architecture.kind == "recurrent" and _is_tree(live):
+        return _tree_score(live)
+    return _graph_score(architecture, live)
 
 
-def _network_score(network: Architecture) -> float:
-    reads = _reads(network)
-    convolutions = [n for n in _live(network) if n.op == "conv"]
+def _is_tree(cell: Sequence[Node]) -> bool:
+    """Return whether these live nodes form a tree cell."""
+    inner = {n.name for n in cell if n.op != "linear"}
+    readers = Counter(source for n in cell for source in n.inputs if source in inner)
+    return (
+        TREE_OPERATIONS.issuperset(n.op for n in cell)
+        and all(n.inputs in (("x",), ("h",)) for n in cell if n.op == "linear")
+        and all(count == 1 for count in readers.values())
+    )
+
+
+def _graph_score(architecture: Architecture, live: Sequence[Node]) -> float:
+    # Of labels alone, and summed without rounding (`fmean`): neither names nor the order of nodes can move it.
+    labels = {n.name: n.label() for n in live} | {name: (name, ()) for name in INPUTS[architecture.kind]}
+    nodes = [_worth(labels[n.name]) for n in live]
+    edges = [_worth(labels[source], labels[n.name]) for n in live for source in n.inputs]
+    outputs = [_worth(labels[name], (f"output {place}", ())) for place, name in enumerate(architecture.outputs)]
+    mean = fmean(nodes + edges + outputs)
+    # Means of many worths all lie near 1/2; this spreads them out and keeps their order.
+    gained, missed = mean * mean * mean, (1 - mean) * (1 - mean) * (1 - mean)
+    return gained / (gained + missed)
+
+
+@lru_cache(maxsize=65_536)
+def _worth(*labels: Label) -> float:
+    """Return the worth of a node (one label) or of an edge (two), the same on every machine and in every version."""
+    return derive(0, f"worth of {labels!r}") / 2**BITS
+
+
+def _stack_score(stack: Sequence[Node]) -> float:
+    reads = _reads(stack)
+    convolutions = [n for n in stack if n.op == "conv"]
     if not convolutions:
         return 0.0
     wishes = {"height": BEST_HEIGHT, "width": BEST_WIDTH, "filters": BEST_FILTERS}
@@ -117,14 +166,13 @@ def _network_score(network: Architecture) -> float:
     return (sum(met) + _right_skips([reads[n.name] for n in convolutions])) / 4
 
 
-def _cell_score(cell: Architecture) -> float:
-    live = _live(cell)
+def _tree_score(cell: Sequence[Node]) -> float:
     readers: dict[str, set[str]] = defaultdict(set)
-    for n in live:
+    for n in cell:
         for source in n.inputs:
             readers[source].add(n.op)
-    maps = {n.name for n in live if n.op == "linear" and n.inputs == ("x",)}
-    joins = [n for n in live if len(n.inputs) > 1]
+    maps = {n.name for n in cell if n.op == "linear" and n.inputs == ("x",)}
+    joins = [n for n in cell if len(n.inputs) > 1]
     leaves = [n for n in joins if maps.intersection(n.inputs)]
     inner = [n for n in joins if not maps.intersection(n.inputs) and "c" not in n.inputs]
     shares = (
@@ -132,34 +180,23 @@ def _cell_score(cell: Architecture) -> float:
         _share(readers[n.name] == {"sigmoid"} for n in leaves),
         _share(n.op == "multiply" for n in inner),
         _share(readers[n.name] == {"tanh"} for n in inner),
-        _share(n.op == "add" for n in live if "c" in n.inputs),
+        _share(n.op == "add" for n in cell if "c" in n.inputs),
     )
     return sum(shares) / len(shares)
 
 
 def _share(answers: Iterable[bool]) -> float:
-    """Of those that are true; 0 of none."""
+    """Return the share of answers that are true; 0 if there are no answers."""
     known = list(answers)
     return sum(known) / len(known) if known else 0.0
 
 
-def _live(architecture: Architecture) -> list[Node]:
-    """The nodes that an output depends on, each after what it reads."""
-    alive = set(architecture.outputs)
-    found = []
-    for n in reversed(architecture.ordered):
-        if n.name in alive:
-            alive.update(n.inputs)
-            found.append(n)
-    return found[::-1]
-
-
-def _reads(architecture: Architecture) -> dict[str, frozenset[int]]:
-    """For each live node, the convolutions (numbered in order) that reach it with no convolution between."""
+def _reads(stack: Sequence[Node]) -> dict[str, frozenset[int]]:
+    """Return, for each node, the convolutions (numbered in order) that reach it with no convolution between."""
     reads: dict[str, frozenset[int]] = {"image": frozenset()}
     gives = dict(reads)
     count = 0
-    for n in _live(architecture):
+    for n in stack:
         reads[n.name] = gives[n.name] = frozenset().union(*(gives[source] for source in n.inputs))
         if n.op == "conv":
             gives[n.name] = frozenset((count,))
@@ -168,7 +205,7 @@ def _reads(architecture: Architecture) -> dict[str, frozenset[int]]:
 
 
 def _right_skips(reads: list[frozenset[int]]) -> float:
-    """The share of pairs (earlier, later) whose connection is as the best network has it; 1 without pairs."""
+    """Return the share of pairs (earlier, later) that are connected as in the best network; 1 without pairs."""
     pairs = [(i, j) for j in range(len(reads)) for i in range(j)]
     right = sum((i in reads[j]) == (j - i <= BEST_REACH) for i, j in pairs)
     return right / len(pairs) if pairs else 1.0

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
 from child_trainer.architectures.operation_types import OPERATIONS
+from tests.child_trainer.architectures.random_graphs import described_otherwise, random_graphs
 from tests.golden import architecture, chained, densely_connected
 
 WINDOW = {"height": 3, "width": 3}
@@ -38,25 +39,18 @@ def renamed(network: Architecture, names: dict[str, str]) -> Architecture:
     return Architecture(network.kind, nodes, tuple(names[o] for o in network.outputs), network.hyperparameters)
 
 
-@given(architectures())
+@settings(deadline=None)
+@given(random_graphs())
 def test_json_gives_back_an_equal_network(network):
-    assert Architecture.from_json(json.loads(json.dumps(network.to_json()))) == network
+    again = Architecture.from_json(json.loads(json.dumps(network.to_json())))
+    assert again == network
+    assert again.id == network.id
 
 
-@given(architectures(), st.randoms(use_true_random=False))
-def test_the_id_ignores_names_order_and_dead_nodes(network, random):
-    names = [f"m{i}" for i in range(len(network.nodes))]
-    random.shuffle(names)
-    other = renamed(network, dict(zip((n.name for n in network.nodes), names, strict=True)))
-    nodes = [
-        Node(n.name, n.op, tuple(random.sample(n.inputs, len(n.inputs))), n.attributes)
-        if OPERATIONS[n.op].commutative
-        else n
-        for n in other.nodes
-    ]
-    nodes.append(node("dead", "conv", random.choice(nodes).name, filters=5, **WINDOW))
-    random.shuffle(nodes)
-    assert Architecture("feedforward", tuple(nodes), other.outputs).id == network.id
+@settings(deadline=None)
+@given(random_graphs(), st.randoms(use_true_random=False))
+def test_the_id_ignores_names_order_dead_nodes_and_written_defaults(network, random):
+    assert described_otherwise(network, random).id == network.id
 
 
 def isomorphic(a: Architecture, b: Architecture) -> bool:
@@ -79,12 +73,13 @@ def isomorphic(a: Architecture, b: Architecture) -> bool:
     return False
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(architectures(4, ("relu", "add", "subtract")), architectures(4, ("relu", "add", "subtract")))
-def test_two_networks_have_one_id_just_when_they_are_isomorphic(a, b):
+def test_ids_are_equal_exactly_for_isomorphic_networks(a, b):
     assert (a.id == b.id) == isomorphic(a, b)
 
 
+@settings(deadline=None)
 @given(architectures())
 def test_pruning_leaves_the_outputs_and_what_they_depend_on(network):
     pruned = network.pruned()
@@ -99,6 +94,7 @@ def test_pruning_leaves_the_outputs_and_what_they_depend_on(network):
     assert pruned.outputs == network.outputs
 
 
+@settings(deadline=None)
 @given(architectures(), st.randoms(use_true_random=False))
 def test_nodes_come_after_what_they_read(network, random):
     shuffled = Architecture(network.kind, tuple(random.sample(network.nodes, len(network.nodes))), network.outputs)
@@ -129,7 +125,7 @@ def test_the_id_changes_with_anything_that_matters(other):
     assert other.id != one(filters=24, **WINDOW).id
 
 
-def test_the_order_of_inputs_matters_just_where_it_should():
+def test_the_order_of_inputs_matters_only_where_the_operation_does_not_commute():
     def difference(op, *inputs):
         return Architecture("feedforward", (node("r", "relu", "image"), node("d", op, inputs)), ("d",)).id
 
@@ -137,8 +133,7 @@ def test_the_order_of_inputs_matters_just_where_it_should():
     assert difference("add", "r", "image") == difference("add", "image", "r")
 
 
-def test_defaults_and_number_types_do_not_count():
-    assert one(filters=24, **WINDOW).id == one(filters=24, stride_height=1, order="conv-bn-relu", **WINDOW).id
+def test_number_types_do_not_count():
     assert one("dropout", rate=1).id == one("dropout", rate=1.0).id
 
 
@@ -185,7 +180,7 @@ def conv(**attributes):
         ({"nodes": [RELU | {"name": "image"}]}, "the name 'image' is used twice .an input of the network."),
         ({"nodes": [RELU | {"op": "reluu"}]}, "node 'a' has the unknown operation 'reluu'; the operations are add, "),
         ({"nodes": [RELU | {"op": ["relu"]}]}, r"node 'a' has the unknown operation \['relu'\]"),
-        ({"nodes": [RELU | {"inputs": []}]}, r"node 'a' \(relu\) takes exactly 1 inputs, got 0"),
+        ({"nodes": [RELU | {"inputs": []}]}, r"node 'a' \(relu\) takes exactly 1 input, got 0"),
         ({"nodes": [RELU | {"op": "add", "inputs": []}]}, r"node 'a' \(add\) takes 1 or more inputs, got 0"),
         ({"nodes": [RELU | {"inputs": "image"}]}, "the inputs of node 0 must be a list, got 'image'"),
         ({"nodes": [RELU | {"inputs": ["b"]}]}, "node 'a' reads 'b', which does not exist"),
@@ -193,8 +188,8 @@ def conv(**attributes):
         ({"nodes": [RELU | {"inputs": ["a"]}]}, "the nodes form a cycle: a -> a"),
         ({"nodes": [RELU | {"attributes": {"x": 1}}]}, r"node 'a' \(relu\) has no attribute 'x'; it has: none"),
         ({"nodes": [RELU | {"op": "dropout"}]}, r"node 'a' \(dropout\) lacks the attribute 'rate'"),
-        ({"outputs": []}, "a feedforward architecture has 1 to 1 outputs, got 0"),
-        ({"outputs": ["a", "a"]}, "a feedforward architecture has 1 to 1 outputs, got 2"),
+        ({"outputs": []}, "a feedforward architecture has exactly 1 output, got 0"),
+        ({"outputs": ["a", "a"]}, "a feedforward architecture has exactly 1 output, got 2"),
         ({"outputs": ["b"]}, "output 'b' is not a node"),
         ({"outputs": [["a"]]}, r"output \['a'\] is not a node"),
         ({"hyperparameters": [1]}, r"`hyperparameters` must be an object, got \[1\]"),

@@ -19,7 +19,7 @@ def test_the_first_layers_of_the_golden_network():
     assert draw(architecture(GOLDEN_LAYERS[:6])) == GOLDEN_SIX
 
 
-def test_the_golden_network_shows_every_connection_once_as_a_dot_and_once_as_a_number():
+def test_each_connection_is_shown_as_a_dot_and_as_a_number():
     lines = draw(architecture()).splitlines()
     assert len(lines) == 2 + 15 + 1
     dots = [line.count("●") for line in lines[2:-1]]
@@ -41,7 +41,7 @@ def random_layers(depth):
     )
 
 
-def test_forty_layers_fit_into_a_hundred_columns_and_more_do_without_the_triangle():
+def test_a_triangle_that_does_not_fit_into_100_columns_is_left_out():
     for depth in (1, 6, 20, 40, 120):
         network = architecture(random_layers(depth), strides=(1, 2, *(1,) * depth)[:depth])
         lines = draw(network).splitlines()
@@ -59,7 +59,7 @@ def test_where_room_is_scarce_the_middle_of_a_deep_network_is_left_out():
     assert lines[32] == "...  81 more layers"
 
 
-def test_other_operations_show_what_is_not_as_by_default():
+def test_other_operations_show_attributes_that_differ_from_the_default():
     nodes = (
         node("a", "conv", "image", height=3, width=3, filters=8, order="relu-conv-bn"),
         node("b", "max_pool", "a", height=2, width=2, stride_height=2, stride_width=1),
@@ -84,7 +84,7 @@ def test_other_operations_show_what_is_not_as_by_default():
     assert plain[9] == "classifier 9"
 
 
-def test_a_cell_is_a_tree_and_what_is_shared_is_drawn_once():
+def test_a_cell_is_a_tree_and_a_shared_node_is_drawn_once():
     nodes = (
         node("w", "linear", "x", bias=False),
         node("u", "linear", "h", bias=False),
