@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
 
+from child_trainer.architectures.operation_types import add_operation
+
 _TEXTS: ContextVar[Mapping[str, str]] = ContextVar("texts")
 """The texts that a run keeps, by file; set by `using`."""
 
@@ -132,6 +134,8 @@ def _execute(file: str, text: str) -> types.ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         exec(compile(text, path, "exec"), vars(module))
+        for operation, own in getattr(module, "OPERATIONS", {}).items():
+            add_operation(operation, own)
     except Exception as error:
         del sys.modules[name]
         line = error.lineno if isinstance(error, SyntaxError) else _line(error, path)

@@ -5,9 +5,10 @@ An attribute that an operation gains after runs were recorded is `added_later`, 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 type_names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
@@ -96,39 +97,67 @@ _pad = Attribute(of=bool, default=False)
 _unary = Operation()
 _many = Operation(max_inputs=None, commutative=True)
 
-OPERATIONS: Mapping[str, Operation] = MappingProxyType(
-    {
-        # Convolutions and pools use SAME padding: an output side is ceil(side / stride).
-        "conv": Operation(attributes=_window | {"filters": SIZE, "dilation": ONE, "groups": ONE, "order": _order}),
-        "depthwise_conv": Operation(attributes=_window | {"multiplier": ONE, "dilation": ONE, "order": _order}),
-        "max_pool": Operation(attributes=_window),
-        "avg_pool": Operation(attributes=_window),
-        "global_avg_pool": _unary,
-        "flatten": _unary,
-        # With 0 units a linear map is as wide as its recurrent cell.
-        "linear": Operation(
-            attributes={"units": Attribute(default=0, minimum=0), "bias": Attribute(of=bool, default=True)}
-        ),
-        # With `pad`, smaller maps are zero-padded to the largest (spec §1.3, R3); without, all must have one size.
-        "concat": Operation(max_inputs=None, commutative=True, attributes={"pad": _pad}),
-        "add": _many,
-        "multiply": _many,
-        "mean": _many,
-        "maximum": _many,
-        "subtract": Operation(min_inputs=2, max_inputs=2),
-        "identity": _unary,
-        "zero": _unary,
-        "relu": _unary,
-        "relu6": _unary,
-        "tanh": _unary,
-        "sigmoid": _unary,
-        "sin": _unary,
-        "batch_norm": _unary,
-        "local_contrast_norm": Operation(attributes={"size": Attribute(default=5, minimum=1)}),
-        "dropout": Operation(attributes={"rate": Attribute(of=float, minimum=0.0, maximum=1.0)}),
-        # Pixel shift towards the upper left, the second branch of a factorised reduction (spec §3.1).
-        "shift": Operation(attributes={"height": Attribute(default=1), "width": Attribute(default=1)}),
-        # Part `index` of `parts` equal cuts along the channels (spec §9.2).
-        "split": Operation(attributes={"parts": SIZE, "index": Attribute(minimum=0)}),
-    }
-)
+_OPERATIONS: dict[str, Operation] = {
+    # Convolutions and pools use SAME padding: an output side is ceil(side / stride).
+    "conv": Operation(attributes=_window | {"filters": SIZE, "dilation": ONE, "groups": ONE, "order": _order}),
+    "depthwise_conv": Operation(attributes=_window | {"multiplier": ONE, "dilation": ONE, "order": _order}),
+    "max_pool": Operation(attributes=_window),
+    "avg_pool": Operation(attributes=_window),
+    "global_avg_pool": _unary,
+    "flatten": _unary,
+    # With 0 units a linear map is as wide as its recurrent cell.
+    "linear": Operation(
+        attributes={"units": Attribute(default=0, minimum=0), "bias": Attribute(of=bool, default=True)}
+    ),
+    # With `pad`, smaller maps are zero-padded to the largest (spec §1.3, R3); without, all must have one size.
+    "concat": Operation(max_inputs=None, commutative=True, attributes={"pad": _pad}),
+    "add": _many,
+    "multiply": _many,
+    "mean": _many,
+    "maximum": _many,
+    "subtract": Operation(min_inputs=2, max_inputs=2),
+    "identity": _unary,
+    "zero": _unary,
+    "relu": _unary,
+    "relu6": _unary,
+    "tanh": _unary,
+    "sigmoid": _unary,
+    "sin": _unary,
+    "batch_norm": _unary,
+    "local_contrast_norm": Operation(attributes={"size": Attribute(default=5, minimum=1)}),
+    "dropout": Operation(attributes={"rate": Attribute(of=float, minimum=0.0, maximum=1.0)}),
+    # Pixel shift towards the upper left, the second branch of a factorised reduction (spec §3.1).
+    "shift": Operation(attributes={"height": Attribute(default=1), "width": Attribute(default=1)}),
+    # Part `index` of `parts` equal cuts along the channels (spec §9.2).
+    "split": Operation(attributes={"parts": SIZE, "index": Attribute(minimum=0)}),
+}
+
+OPERATIONS: Mapping[str, Operation] = MappingProxyType(_OPERATIONS)
+
+BUILDERS: dict[str, Callable[[Any], Any]] = {}
+"""What builds the module of each operation of the user's own, from its `networks.operations.Site`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnOperation:
+    """An operation that users define in a file of their own, under a name in its `OPERATIONS`.
+
+    Attributes:
+        takes: its inputs and attributes.
+        build: returns its PyTorch module for a `child_trainer.networks.operations.Site`.
+    """
+
+    takes: Operation = Operation()
+    build: Callable[[Any], Any]
+
+
+def add_operation(name: str, own: OwnOperation) -> None:
+    """Make an operation of the user's own known to this process.
+
+    Raises:
+        ValueError: there is another operation of this name.
+    """
+    if name in _OPERATIONS and (name not in BUILDERS or _OPERATIONS[name] != own.takes):
+        raise ValueError(f"there is another operation {name!r}: an operation of your own needs a name of its own")
+    _OPERATIONS[name] = own.takes
+    BUILDERS[name] = own.build

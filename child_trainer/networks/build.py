@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from child_trainer.architectures.architecture import INPUTS, Architecture, InvalidArchitecture, Node
-from child_trainer.networks.operations import MODULES, Shape, Site
+from child_trainer.networks.operations import Shape, Site, factory_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -154,7 +154,7 @@ def _place(site: Site) -> tuple[nn.Module, Shape]:
     """The module for one node and the shape of what it gives, or `InvalidArchitecture` that says why not."""
     try:
         # In evaluation, since batch normalisation refuses to train on the single example that is run here.
-        module = MODULES[site.node.op](site).eval()
+        module = factory_of(site.node.op)(site).eval()
         result = module(*(torch.empty((1, *shape)) for shape in site.shapes))
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         # PyTorch's own refusals (a size beyond 64 bits, a negative one) explain themselves in their first line.
@@ -192,3 +192,15 @@ def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:
             module.bias.uniform_(-bound, bound, generator=generator)
     elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         module.reset_parameters()
+    elif next(module.parameters(recurse=False), None) is not None:
+        _initialise_own(module, generator)
+
+
+def _initialise_own(module: nn.Module, generator: torch.Generator | None) -> None:
+    """Set the parameters of a user's own module by its `reset_parameters`, which draws from PyTorch's generator."""
+    reset = getattr(module, "reset_parameters", None)
+    if reset is None:
+        raise InvalidArchitecture(f"{type(module).__name__} has parameters and no `reset_parameters` that sets them")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        reset()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import Node
+from child_trainer.architectures.operation_types import BUILDERS
 
 Shape = tuple[int, ...]
 Padding = tuple[int, int, int, int]
@@ -294,3 +295,8 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
     }
 )
 """A factory for every name in `vocabulary.OPERATIONS`."""
+
+
+def factory_of(op: str) -> Factory:
+    """Return what builds an operation's module: one of ours, or of the user's own."""
+    return MODULES[op] if op in MODULES else BUILDERS[op]
