@@ -79,7 +79,7 @@ class ConvolutionalSpace:
         """The decisions for one network at the depth that the schedule has reached."""
         return _decisions(self, self.depth(completed))
 
-    def vocabulary(self) -> Mapping[str, int]:
+    def choice_sizes(self) -> Mapping[str, int]:
         """Every choice of the deepest network, with its number of options."""
         return {d.name: len(d.options) for d in _decisions(self, self.max_depth) if isinstance(d, Choice)}
 

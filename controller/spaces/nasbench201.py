@@ -33,7 +33,7 @@ class NasBench201Space:
         """One operation for each edge, however far the search is."""
         return _DECISIONS
 
-    def vocabulary(self) -> Mapping[str, int]:
+    def choice_sizes(self) -> Mapping[str, int]:
         """The six choices, of five operations each."""
         return {d.name: len(CELL_OPERATIONS) for d in _DECISIONS if isinstance(d, Choice)}
 

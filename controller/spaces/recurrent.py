@@ -48,7 +48,7 @@ class RecurrentSpace:
         """The decisions for one cell: a combination and an activation for each node, then where the memory goes."""
         return _choices(self)
 
-    def vocabulary(self) -> Mapping[str, int]:
+    def choice_sizes(self) -> Mapping[str, int]:
         """Every choice, with its number of options."""
         return {choice.name: len(choice.options) for choice in _choices(self)}
 

@@ -14,11 +14,11 @@ from controller.decisions import (
     Subset,
     Tokens,
     check_tokens,
-    every,
+    enumerate_samples,
     mutate,
     neighbours,
+    num_samples,
     offsets,
-    size,
     uniform,
 )
 
@@ -56,9 +56,9 @@ def test_offsets_count_one_token_a_choice_and_one_a_bit() -> None:
 
 
 @given(sequences())
-def test_size_is_the_number_of_samples_and_each_is_valid(decisions: Decisions) -> None:
-    samples = list(every(decisions))
-    assert len(set(samples)) == len(samples) == size(decisions)
+def test_num_samples_counts_the_samples_and_each_is_valid(decisions: Decisions) -> None:
+    samples = list(enumerate_samples(decisions))
+    assert len(set(samples)) == len(samples) == num_samples(decisions)
     for tokens in samples:
         check_tokens(decisions, tokens)
 
@@ -69,7 +69,7 @@ def test_uniform_samples_are_valid(decisions: Decisions, seed: int) -> None:
 
 
 def test_choices_that_do_not_apply_have_one_value() -> None:
-    assert size(CONDITIONAL) == 3 * 2 + 2 * 2
+    assert num_samples(CONDITIONAL) == 3 * 2 + 2 * 2
     with pytest.raises(InvalidTokens, match=r"token 2 \(pool\) must be at least 0 and below 1, got 1"):
         check_tokens(CONDITIONAL, (0, 2, 1, 0))
 

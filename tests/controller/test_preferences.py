@@ -18,7 +18,7 @@ class Listed:
     def decisions(self, completed: int) -> Decisions:
         return self._decisions
 
-    def vocabulary(self) -> Mapping[str, int]:
+    def choice_sizes(self) -> Mapping[str, int]:
         return {d.name: len(d.options) for d in self._decisions if isinstance(d, Choice)}
 
     def decisions_of(self, num_tokens: int) -> Decisions:

@@ -26,7 +26,7 @@ class Reinforce:
         self._space = space
         self._options = options
         # Holds no state between calls: every call loads the pulled weights into it.
-        self._policy = Policy(space.vocabulary(), hidden=options.controller_units, layers=options.controller_layers)
+        self._policy = Policy(space.choice_sizes(), hidden=options.controller_units, layers=options.controller_layers)
         self._weights = dict(self._policy.named_parameters())
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:

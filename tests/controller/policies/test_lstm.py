@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, every
+from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, enumerate_samples
 from controller.policies.lstm import Policy
 from controller.spaces.convolutional import ConvolutionalSpace
 
@@ -43,20 +43,20 @@ def test_log_prob_of_samples_is_the_sampling_log_prob(policy: Policy) -> None:
 
 def test_probabilities_of_all_samples_add_up_to_one(policy: Policy) -> None:
     """Spec T0.2, with every kind of decision."""
-    tokens = torch.tensor(list(every(TOY)))
+    tokens = torch.tensor(list(enumerate_samples(TOY)))
     assert policy.log_prob(TOY, tokens).double().exp().sum().item() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_expected_entropy_is_minus_the_expected_log_prob(policy: Policy) -> None:
     """Summed conditional entropies along samples have the joint entropy as their expectation."""
-    scored = policy.score(TOY, torch.tensor(list(every(TOY))))
+    scored = policy.score(TOY, torch.tensor(list(enumerate_samples(TOY))))
     probability = scored.log_prob.exp()
     joint = -(probability * scored.log_prob).sum()
     assert (probability * scored.entropy).sum().item() == pytest.approx(joint.item(), abs=1e-5)
 
 
 def test_samples_follow_the_probabilities(policy: Policy) -> None:
-    all_tokens = torch.tensor(list(every(TOY)))
+    all_tokens = torch.tensor(list(enumerate_samples(TOY)))
     expected = policy.log_prob(TOY, all_tokens).exp()
     drawn = policy.sample(TOY, 20_000, generator()).tokens
     counts = (drawn[:, None] == all_tokens[None]).all(-1).sum(0)
@@ -70,7 +70,7 @@ def test_samples_follow_the_probabilities(policy: Policy) -> None:
 def test_log_prob_under_zero_weights_is_the_closed_form(depth: int) -> None:
     """Spec T1.4."""
     space = ConvolutionalSpace(initial_depth=depth)
-    policy = Policy(space.vocabulary())
+    policy = Policy(space.choice_sizes())
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.zero_()
@@ -81,7 +81,7 @@ def test_log_prob_under_zero_weights_is_the_closed_form(depth: int) -> None:
 
 def test_the_controller_is_the_papers() -> None:
     """Spec §1.5: two LSTM layers of 35 units, all weights uniform in [-0.08, 0.08]."""
-    policy = Policy(ConvolutionalSpace().vocabulary())
+    policy = Policy(ConvolutionalSpace().choice_sizes())
     policy.initialize(generator())
     weights = torch.cat([p.flatten() for p in policy.parameters()])
     assert [tuple(cell.weight_hh.shape) for cell in policy.cells] == [(140, 35)] * 2  # type: ignore[union-attr]

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from controller.decisions import size
+from controller.decisions import num_samples
 from controller.space import SearchSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from tests.contracts.search_space import SearchSpaceContract
@@ -21,7 +21,7 @@ class TestSmallSpace(SearchSpaceContract):
 
 
 def test_there_are_15625_cells() -> None:
-    assert size(NasBench201Space().decisions(0)) == 15_625
+    assert num_samples(NasBench201Space().decisions(0)) == 15_625
 
 
 def test_unequal_cells_are_unequal_architectures() -> None:

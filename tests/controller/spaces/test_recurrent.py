@@ -10,7 +10,7 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.networks import cost
 from child_trainer.networks.build import Graph, build_cell
-from controller.decisions import InvalidTokens, every, size, uniform
+from controller.decisions import InvalidTokens, enumerate_samples, num_samples, uniform
 from controller.policies.lstm import Policy
 from controller.space import SearchSpace
 from controller.spaces.recurrent import RecurrentSpace
@@ -72,13 +72,13 @@ def test_a_cell_takes_two_tokens_a_node_and_four(base: int, tokens: int) -> None
 
 def test_size_is_the_papers() -> None:
     """Spec T2.4: the paper says about 6 x 10^16."""
-    assert size(RecurrentSpace().decisions(0)) == 8**16 * 15**2 == 63_331_869_759_897_600
+    assert num_samples(RecurrentSpace().decisions(0)) == 8**16 * 15**2 == 63_331_869_759_897_600
 
 
 def test_log_prob_under_zero_weights_is_the_closed_form() -> None:
     """Spec T2.3."""
     space = RecurrentSpace()
-    policy = Policy(space.vocabulary())
+    policy = Policy(space.choice_sizes())
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.zero_()
@@ -190,7 +190,7 @@ def test_different_tokens_may_give_the_same_cell_and_no_others_do() -> None:
     """The two leaves of a cell of base 2 may change places."""
     space = RecurrentSpace(base=2, combinations=("elem_mult", "add"), activations=("tanh",))
     cells: dict[str, set[tuple[int, ...]]] = {}
-    for tokens in every(space.decisions(0)):
+    for tokens in enumerate_samples(space.decisions(0)):
         cells.setdefault(space.decode(tokens).id, set()).add(tokens)
 
     def swapped(tokens: tuple[int, ...]) -> tuple[int, ...]:

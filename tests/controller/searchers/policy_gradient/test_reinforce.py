@@ -10,7 +10,7 @@ from torch import Tensor
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Failure, Measure, Outcome
-from controller.decisions import Choice, Decisions, Subset, every
+from controller.decisions import Choice, Decisions, Subset, enumerate_samples
 from controller.policies.lstm import Policy
 from controller.reward import accuracy, cubed_accuracy, perplexity
 from controller.searcher import Child, Proposal, Searcher
@@ -65,7 +65,7 @@ class ToySpace:
     def decisions_of(self, num_tokens: int) -> Decisions:
         return self._decisions
 
-    def vocabulary(self) -> dict[str, int]:
+    def choice_sizes(self) -> dict[str, int]:
         return {d.name: len(d.options) for d in self._decisions if isinstance(d, Choice)}
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
@@ -118,7 +118,7 @@ def test_estimator_is_unbiased_and_any_baseline_leaves_it_so() -> None:
     parameters = initial(searcher)
     policy = Policy({"a_0": 3, "b_0": 2})
     policy.load_state_dict({name: parameters[name] for name in policy.state_dict()})
-    samples = list(every(decisions))
+    samples = list(enumerate_samples(decisions))
     rewards = torch.tensor([0.9, 0.1, 0.4, 0.8, 0.3, 0.6])
     probability = policy.log_prob(decisions, torch.tensor(samples)).exp()
     names, weights = zip(*policy.named_parameters(), strict=True)
@@ -195,7 +195,7 @@ def test_importance_weights_are_as_the_papers_write_them(clip: float) -> None:
     now = stale(sampled, 0.05)
     proposals = searcher.ask(6, view(sampled))
     children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.2 * i) for i, p in enumerate(proposals)]
-    policy = Policy(SPACE.vocabulary())
+    policy = Policy(SPACE.choice_sizes())
     policy.load_state_dict({name: now[name] for name in policy.state_dict()})
     expected = torch.zeros_like(flat({}, now))
     weights: list[float] = []
@@ -226,7 +226,7 @@ def test_without_a_clip_that_cuts_the_estimate_is_unbiased_for_samples_of_any_we
     for name, parameters in (("old", old), ("now", now)):
         policies[name] = Policy({"a_0": 3, "b_0": 2})
         policies[name].load_state_dict({n: parameters[n] for n in policies[name].state_dict()})
-    samples = list(every(decisions))
+    samples = list(enumerate_samples(decisions))
     rewards = torch.tensor([0.9, 0.1, 0.4, 0.8, 0.3, 0.6])
     behind, ahead = (policies[name].log_prob(decisions, torch.tensor(samples)) for name in ("old", "now"))
     names, weights = zip(*policies["now"].named_parameters(), strict=True)
