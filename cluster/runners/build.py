@@ -103,7 +103,7 @@ def local_store(
 
 def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
     """From outcome to reward; `None` for a child that is not to be learnt from."""
-    reward, reactions = REWARDS[config.reward].of, config.failures.reactions
+    reward, reactions = REWARDS[config.reward].compute, config.failures.reactions
 
     def judge(outcome: Outcome) -> float | None:
         return reactions.reward(outcome.failure.cause) if outcome.failure else reward(outcome)
