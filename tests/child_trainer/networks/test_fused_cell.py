@@ -156,8 +156,9 @@ def test_any_cell_of_the_search_space(base, seed, extended, masked):
 
 def test_all_maps_are_two_products_and_all_pairs_that_are_added_one_addition():
     cell = FusedCell(build_cell(REFERENCE_CELLS["nas-cell"](), IN, H))
+    program = cell.program
     assert (tuple(cell.of_x.weight.shape), tuple(cell.of_h.weight.shape)) == ((8 * H, IN), (8 * H, H))
-    assert (len(cell.program.sums), len(cell.program.of_x), len(cell.program.of_h)) == (7, 1, 1)
+    assert (len(program.sum_sizes), len(program.other_x_sizes), len(program.other_h_sizes)) == (7, 1, 1)
     assert sum(p.numel() for p in cell.parameters()) == 8 * H * (IN + H)
 
 
