@@ -103,7 +103,7 @@ def test_another_format_is_refused():
 def test_another_trainings_checkpoint_is_refused_by_name(changes, name):
     usual = {"architecture": architecture(), "task": "digits", "budget": Budget(), "seed": 3, "device": "cpu"} | changes
     other = identity(usual.pop("architecture"), usual.pop("task"), usual.pop("budget"), **usual)
-    with pytest.raises(CheckpointError, match=f"another training's: its {name} is "):
+    with pytest.raises(CheckpointError, match=f"of another training: its {name} is "):
         Checkpoint.from_bytes(WHOLE, other)
 
 

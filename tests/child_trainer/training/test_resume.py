@@ -188,7 +188,7 @@ def test_a_checkpoint_that_is_no_good_is_ignored_with_a_warning(weights, undistu
         same(undisturbed["batch norm"], weights(BATCH_NORM, checkpoints=slot))
     (warning,) = [record.getMessage() for record in caplog.records]
     assert sentence in warning
-    assert warning.endswith("; the training starts anew")
+    assert warning.endswith("; the training starts from the beginning")
     assert len(Checkpoint.from_bytes(slot.data).curve) == 2
 
 
@@ -197,11 +197,11 @@ def test_another_trainings_checkpoint_is_ignored(weights, digits, caplog):
     other = load_task("digits", seed=2)
     expected = train(BATCH_NORM, other, BUDGET, seed=5).curve
     assert train(BATCH_NORM, other, BUDGET, seed=5, checkpoints=Slot(data)).curve == expected
-    assert "another training's: its data is" in caplog.text
+    assert "of another training: its data is" in caplog.text
     caplog.clear()
     expected = train(BATCH_NORM, digits, BUDGET, seed=6).curve
     assert train(BATCH_NORM, digits, BUDGET, seed=6, checkpoints=Slot(data)).curve == expected
-    assert "another training's: its seed is 5, not 6" in caplog.text
+    assert "of another training: its seed is 5, not 6" in caplog.text
 
 
 class Full(Slot):
@@ -224,7 +224,7 @@ class Unreadable(Slot):
 
 def test_a_load_that_fails_starts_anew(weights, undisturbed, caplog):
     same(undisturbed["batch norm"], weights(BATCH_NORM, checkpoints=Unreadable()))
-    assert "Input/output error; the training starts anew" in caplog.text
+    assert "Input/output error; the training starts from the beginning" in caplog.text
 
 
 def test_without_a_slot_a_preempted_child_just_stops(weights):

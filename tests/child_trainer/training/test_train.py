@@ -79,7 +79,7 @@ def test_the_architectures_learning_rate_goes_before_the_budgets(digits):
     [
         ({"learning_rate": 0.0}, "'learning_rate' must be a positive number, got 0.0"),
         ({"learning_rate": -1.0}, "'learning_rate' must be a positive number, got -1.0"),
-        ({"warmth": 3.0}, "training knows the hyperparameter 'learning_rate' only, got 'warmth'"),
+        ({"warmth": 3.0}, "the only hyperparameter of a training is 'learning_rate', got 'warmth'"),
     ],
 )
 def test_bad_hyperparameters_make_the_child_invalid(digits, values, sentence):
