@@ -9,7 +9,7 @@ from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, 
 from controller.policies.lstm import Policy
 from controller.spaces.convolutional import ConvolutionalSpace
 
-VOCABULARY = {"type_1": 2, "filters_1": 3, "pool_1": 2, "type_2": 2, "pool_0": 2}
+CHOICE_SIZES = {"type_1": 2, "filters_1": 3, "pool_1": 2, "type_2": 2, "pool_0": 2}
 TOY: Decisions = (
     Choice("type", ("conv", "pool"), 1),
     Choice("filters", (8, 16, 32), 1, Condition(0, (0,))),
@@ -29,7 +29,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def policy() -> Policy:
-    policy = Policy(VOCABULARY, hidden=7)
+    policy = Policy(CHOICE_SIZES, hidden=7)
     policy.initialize(generator(), bound=0.8)  # far from uniform
     return policy
 
@@ -99,7 +99,7 @@ class Naive:
     def log_prob(self, decisions: Decisions, tokens: list[int]) -> Tensor:
         policy, total, used = self.policy, torch.zeros(()), 0
         states = [(torch.zeros(policy.hidden), torch.zeros(policy.hidden)) for _ in policy.cells]
-        fed, anchors, values = policy.start, [], []
+        next_input, anchors, values = policy.start, [], []
         for decision in decisions:
             own = tokens[used : used + decision.width]
             used += decision.width
@@ -110,14 +110,14 @@ class Naive:
                 and values[decision.when.decision] not in decision.when.tokens
             ):
                 continue
-            x = fed if isinstance(decision, Choice) else policy.anchor
+            x = next_input if isinstance(decision, Choice) else policy.anchor
             for i, cell in enumerate(policy.cells):
                 states[i] = cell(x, states[i])
                 x = states[i][0]
             h = x
             if isinstance(decision, Choice):
                 total = total + torch.log_softmax(policy.heads[decision.name](h), 0)[own[0]]
-                fed = policy.embeddings[decision.name].weight[own[0]]  # type: ignore[union-attr,index]
+                next_input = policy.embeddings[decision.name].weight[own[0]]  # type: ignore[union-attr,index]
                 continue
             scores = [policy.v @ torch.tanh(policy.w_prev @ h_j + policy.w_curr @ h) for h_j in anchors]
             if isinstance(decision, Subset):
@@ -128,7 +128,7 @@ class Naive:
                 index = own[0] if own else 0
                 total = total + torch.log_softmax(torch.stack(scores), 0)[index]
                 selected = [anchors[index]]
-            fed = torch.stack(selected).mean(0) if selected else torch.zeros(policy.hidden)
+            next_input = torch.stack(selected).mean(0) if selected else torch.zeros(policy.hidden)
             anchors.append(h)
         return total
 

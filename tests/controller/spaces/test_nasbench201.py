@@ -25,7 +25,7 @@ def test_there_are_15625_cells() -> None:
 
 
 def test_unequal_cells_are_unequal_architectures() -> None:
-    """Also where the benchmark counts their networks as one: it has trained each, and each has a row of its own."""
+    """This holds even if the benchmark counts their networks as one: it has trained each, and has a row for each."""
     space = NasBench201Space(cells_per_stage=1)
     samples = list(itertools.product((0, 1, 3), repeat=6))
     assert len({space.decode(tokens).id for tokens in samples}) == len(samples)
