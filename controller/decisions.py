@@ -144,7 +144,10 @@ def mutate(decisions: Decisions, tokens: Sequence[int], rng: random.Random) -> T
 
 
 def neighbours(decisions: Decisions, tokens: Sequence[int]) -> list[Tokens]:
-    """Return all samples that differ in one token; a choice that applies only after the change has its first option."""
+    """Return all samples that differ in one token.
+
+    A choice that applies only after the change has its first option.
+    """
     return [
         _replace_token(decisions, tokens, position, value, lambda _: 0)
         for position, values in _alternatives(decisions, tokens)

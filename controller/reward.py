@@ -16,7 +16,7 @@ def accuracy(outcome: Outcome) -> float:
 
 
 def cubed_accuracy(outcome: Outcome) -> float:
-    """Return the cube of the best of the last five validation accuracies (Zoph & Le 2017, section 4.1; spec §1.6)."""
+    """Return the cube of `accuracy` (Zoph & Le 2017, section 4.1; spec §1.6)."""
     return accuracy(outcome) ** 3
 
 

@@ -31,8 +31,9 @@ NamedReward = tuple[str, float]
 
 
 def top_means(rewards: Iterable[NamedReward], tops: Sequence[int] = TOPS) -> tuple[float, ...]:
-    """Return the mean reward of the best 1, 5 and 15 different architectures, or of all where there are fewer.
+    """Return the mean reward of the best 1, 5 and 15 different architectures.
 
+    Where there are fewer, the mean is of all.
     An architecture that was tried several times counts once, by its best reward: a policy that samples one architecture
     over and over has found one.
 

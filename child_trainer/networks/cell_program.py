@@ -58,7 +58,9 @@ def compile_cell(
     sum_names: Sequence[str],
     outputs: Sequence[str],
 ) -> Program | None:
-    """Compile a cell, or return `None` if it needs more than `POINTWISE` operations on its linear maps, h and c.
+    """Return the program of a cell, or `None` if it cannot be compiled.
+
+    A program has only `POINTWISE` operations on linear maps of `x` and `h` (at least one of each), h and c.
 
     Args:
         nodes: all but the linear maps of `x` and `h`, in order.
@@ -157,7 +159,7 @@ class Steps(torch.autograd.Function):
 
 
 def _split_steps(program: Program, x_maps_TBP: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield, for each step, the maps of x that belong to sums [B, S], and then each other map of x [B, M]."""
+    """Split the maps of x by step: those that belong to sums [B, S], then each other map [B, M]."""
     sizes = [sum(program.sum_sizes), *program.other_x_sizes]
     return zip(*(part.unbind() for part in x_maps_TBP.split_with_sizes(sizes, 2)), strict=True)
 

@@ -95,7 +95,7 @@ class Projection(nn.Module):
         return F.linear(inputs, self.weight, self.padded_bias())
 
     def padded_bias(self) -> Tensor | None:
-        """Return the bias [units of all maps], with zeros for maps without one; `None` if no map has a bias."""
+        """Return the bias [units of all maps], zero for maps without one; `None` if no map has one."""
         if self.bias is None or all(self.biased):
             return self.bias
         sizes = list(zip(self.sizes.values(), self.biased, strict=True))
@@ -108,9 +108,10 @@ class Projection(nn.Module):
 
 
 def _linear_maps(graph: Graph) -> tuple[list[Node], list[Node], list[Node]]:
-    """Return the linear maps of `x`, those of `h`, and the nodes that add one of each which no other node reads.
+    """Return the linear maps of `x`, the linear maps of `h`, and their sums.
 
-    The maps that are added come first in both lists, in the order of the sums, so that all sums are one addition.
+    A sum is a node that adds one map of each kind which no other node reads. The maps that are added come first in both
+    lists, in the order of the sums, so that all sums are one addition.
     """
     maps = {source: [n for n in graph.nodes if n.op == "linear" and n.inputs == (source,)] for source in ("x", "h")}
     readers: dict[str, int] = {}

@@ -20,10 +20,12 @@ def with_hyperparameters(budget: Budget, architecture: Architecture) -> Budget:
     Raises:
         InvalidArchitecture: it has another hyperparameter than the learning rate, or this is not a positive number.
     """
-    own = dict(architecture.hyperparameters)
-    rate = own.pop("learning_rate", budget.learning_rate)
-    if own:
-        raise InvalidArchitecture(f"the only hyperparameter of a training is 'learning_rate', got {min(own)!r}")
+    hyperparameters = dict(architecture.hyperparameters)
+    rate = hyperparameters.pop("learning_rate", budget.learning_rate)
+    if hyperparameters:
+        raise InvalidArchitecture(
+            f"the only hyperparameter of a training is 'learning_rate', got {min(hyperparameters)!r}"
+        )
     if not (math.isfinite(rate) and rate > 0):
         raise InvalidArchitecture(f"the hyperparameter 'learning_rate' must be a positive number, got {rate!r}")
     return replace(budget, learning_rate=rate)
@@ -47,7 +49,9 @@ def run_epochs(
     train_epoch: Callable[[int], Tensor],
     evaluate: Callable[[], float],
 ) -> None:
-    """Train from the epoch and step that `progress` has reached to the last epoch, or until it stops the training.
+    """Train until the last epoch, or until `progress` stops the training.
+
+    Training starts at the epoch and step that `progress` has reached.
 
     Args:
         state: all that training changes; it is restored from the checkpoint of an earlier part of this training.

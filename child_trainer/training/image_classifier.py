@@ -135,8 +135,8 @@ def accuracy(network: nn.Module, images: Images, prepare: Callable[[Tensor], Ten
 
 def _step_generators(augment: Callable[[Tensor], Tensor], device: torch.device) -> dict[str, torch.Generator]:
     """Return the generators that a step draws from: the augmentation's, and the device's global one for dropout."""
-    own = {"augmentation": augment.generator} if isinstance(augment, Augmentation) else {}
-    return {"global": global_generator(device), **own}
+    augmentation = {"augmentation": augment.generator} if isinstance(augment, Augmentation) else {}
+    return {"global": global_generator(device), **augmentation}
 
 
 def _train_epoch(

@@ -221,5 +221,10 @@ def _decide(logits_BWO: Tensor, columns: slice, pick: Pick) -> tuple[Tensor, Ten
 
 
 def _where(mask_B: Tensor, new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Take a layer's state, two tensors [B, H] float32, from `new` where the mask [B] bool is true, else from `old`."""
+    """Take a layer's state from `new` where the mask is true, and from `old` elsewhere.
+
+    Args:
+        mask_B: [B] bool.
+        new, old: hidden and cell state, [B, H] float32 each.
+    """
     return torch.where(mask_B[:, None], new[0], old[0]), torch.where(mask_B[:, None], new[1], old[1])

@@ -105,7 +105,7 @@ def _choices(space: RecurrentSpace) -> tuple[Choice, ...]:
 
 
 def _leaf(nodes: list[Node], leaf: int) -> tuple[str, str]:
-    """Add the linear maps that leaf number `leaf` reads, of the input and of the last state, and return their names."""
+    """Add the linear maps of the input and of the last state that a leaf reads, and return their names."""
     input_map = node(f"w{leaf}", "linear", "x", bias=False)
     state_map = node(f"u{leaf}", "linear", "h", bias=False)
     nodes += [input_map, state_map]

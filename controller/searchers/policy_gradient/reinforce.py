@@ -122,6 +122,7 @@ class Reinforce:
 
     @torch.no_grad()
     def _load(self, parameters: Mapping[str, Tensor]) -> None:
+        """Copy the pulled weights, float32 by name, into the policy."""
         # `load_state_dict` would take as long as sampling.
         for name, weight in self._weights.items():
             weight.copy_(parameters[name])
@@ -134,11 +135,13 @@ def baseline(parameters: Mapping[str, Tensor]) -> float | None:
 
 
 def _reward(child: Child) -> float:
+    """Return the child's reward."""
     assert child.reward is not None, f"child {child.id} has not ended"
     return child.reward
 
 
 def _sampled_log_prob(child: Child) -> float:
+    """Return the log-probability (nats) with which the child was sampled."""
     log_prob = child.proposal.log_prob
     assert log_prob is not None, f"child {child.id} has no log-probability"
     return log_prob
