@@ -38,7 +38,7 @@ from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.search import simulated_on
 from controller.searchers.policy_gradient.options import ReinforceOptions
-from controller.statistics import held, interval, leaders, resamples
+from controller.statistics import bootstrap_draws, bootstrap_interval, incumbents, step_function
 
 SEEDS = 20
 FIRST_SEED = 1
@@ -111,8 +111,8 @@ class Trace:
         `None` before the first child, and for a number of children or hours that the search has not come to.
         """
         ends = [second / 3600 for second in self.ended_at] if hours else list(range(1, len(self.metrics) + 1))
-        best = [(self.metrics[p], self.tests[p]) for p in leaders(self.metrics) if p is not None]
-        found = held(ends, best, grid)
+        best = [(self.metrics[p], self.tests[p]) for p in incumbents(self.metrics) if p is not None]
+        found = step_function(ends, best, grid)
         return [value if place <= ends[-1] else None for place, value in zip(grid, found, strict=True)]
 
 
@@ -209,7 +209,7 @@ def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Sequence[float
         known = [value for value in values if value is not None]
         if len(known) < len(values):
             return ""
-        mean = interval(known, resamples(len(known), DRAWS_SEED))
+        mean = bootstrap_interval(known, bootstrap_draws(len(known), DRAWS_SEED))
         return f"{mean.mean:.2f} ± {statistics.stdev(known):.2f} [{mean.low:.2f}, {mean.high:.2f}]"
 
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]

@@ -29,10 +29,10 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from controller.searchers.policy_gradient.options import ReinforceOptions
-from controller.statistics import EVERY, TOPS, Found, course, top_means
+from controller.statistics import CURVE_STEP, TOPS, NamedReward, top_mean_curve, top_means
 
 SEEDS = 3
-CHILDREN = 3 * EVERY
+CHILDREN = 3 * CURVE_STEP
 PER_STEP = 10
 """Children to a step of the controller, as in the paper's search for cells."""
 
@@ -65,7 +65,7 @@ def configuration(data: Path | None) -> RunConfig:
     )
 
 
-def found(config: RunConfig) -> list[Found]:
+def found(config: RunConfig) -> list[NamedReward]:
     """What a whole search finds: each child's architecture and reward, in the order in which the children ended."""
     torch.set_num_threads(1)
     result = search(config, Limit(children=CHILDREN), lambda: False)
@@ -73,12 +73,12 @@ def found(config: RunConfig) -> list[Found]:
     return list(zip(result.architectures, result.rewards, strict=True))
 
 
-def latest(children: Sequence[Found]) -> Points:
+def latest(children: Sequence[NamedReward]) -> Points:
     """The best of each 400 children apart."""
-    return [top_means(children[start : start + EVERY]) for start in range(0, len(children), EVERY)]
+    return [top_means(children[start : start + CURVE_STEP]) for start in range(0, len(children), CURVE_STEP)]
 
 
-def table(runs: dict[SearcherName, list[list[Found]]], points: Callable[[list[Found]], Points]) -> str:
+def table(runs: dict[SearcherName, list[list[NamedReward]]], points: Callable[[list[NamedReward]], Points]) -> str:
     """One row a point and searcher, and one for how much better the policy gradient is, seed by seed."""
     learnt, drawn = ([points(run) for run in runs[searcher]] for searcher in SEARCHERS)
     better = [
@@ -89,10 +89,10 @@ def table(runs: dict[SearcherName, list[list[Found]]], points: Callable[[list[Fo
         f"| children | search | {' | '.join(f'best {top}' for top in TOPS)} |",
         f"|---|---|{'---|' * len(TOPS)}",
     ]
-    for place in range(CHILDREN // EVERY):
+    for place in range(CHILDREN // CURVE_STEP):
         for name, seeds in (("policy gradient", learnt), ("random", drawn), ("difference", better)):
             columns = zip(*(seed[place] for seed in seeds), strict=True)
-            lines.append(f"| {(place + 1) * EVERY:,} | {name} | {' | '.join(map(spread, columns))} |")
+            lines.append(f"| {(place + 1) * CURVE_STEP:,} | {name} | {' | '.join(map(spread, columns))} |")
     return "\n".join(lines)
 
 
@@ -113,8 +113,8 @@ def main(arguments: list[str]) -> None:
         runs = {searcher: [future.result() for future in futures] for searcher, futures in started.items()}
     what = "Score of the synthetic task, at most 1" if len(arguments) < 2 else "Validation accuracy after 12 epochs"
     print(f"{what}; median of {len(seeds)} seeds (lowest to highest).\n")
-    print(f"The best so far:\n\n{table(runs, course)}\n")
-    print(f"The best of the latest {EVERY}:\n\n{table(runs, latest)}")
+    print(f"The best so far:\n\n{table(runs, top_mean_curve)}\n")
+    print(f"The best of the latest {CURVE_STEP}:\n\n{table(runs, latest)}")
 
 
 if __name__ == "__main__":

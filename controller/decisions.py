@@ -1,9 +1,9 @@
 """The decisions a controller makes, and sequences of them. Standard library only.
 
-A search space is a sequence of decisions; a sample is a flat tuple of integers, its tokens. A `Choice` or a
-`Pointer` takes one token, a `Subset` of n earlier layers takes n tokens, each 0 or 1. The sequence has a fixed
-layout: a choice that does not apply (a pool's size when the layer is a convolution) has the token 0, costs no
-probability and is skipped by the policy.
+A search space is a sequence of decisions; a sample is a flat tuple of integers, its tokens. A `Choice` or a `Pointer`
+takes one token, a `Subset` of n earlier layers takes n tokens, each 0 or 1. The sequence has a fixed layout: a choice
+that does not apply (a pool's size when the layer is a convolution) has the token 0 and the probability 1, and the
+policy skips it.
 """
 
 import itertools
@@ -16,12 +16,12 @@ Tokens = tuple[int, ...]
 
 
 class InvalidTokens(ValueError):
-    """The tokens are not a sample of these decisions; the message names the position and the rule."""
+    """Tokens that are not a sample of the decisions; the message names the position and the rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Holds when the decision at index `decision` of the sequence took one of `tokens`."""
+    """Holds if the decision at index `decision` of the sequence took one of `tokens`."""
 
     decision: int
     tokens: tuple[int, ...]
@@ -35,7 +35,7 @@ class Choice:
         kind: what is chosen, such as `filter_height`.
         options: the values to choose from.
         place: where in the network, such as the layer; kind and place together name the choice.
-        when: the condition under which the choice is made at all.
+        when: the condition under which the choice applies; `None`: always.
     """
 
     kind: str
@@ -45,12 +45,12 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """Names the softmax and the embedding that belong to this choice."""
+        """The choice's name, which its softmax and its embedding have too."""
         return f"{self.kind}_{self.place}"
 
     @property
     def width(self) -> int:
-        """Tokens that this decision takes."""
+        """The number of tokens that this decision takes."""
         return 1
 
 
@@ -58,7 +58,7 @@ class Choice:
 class Subset:
     """Any subset of the `count` earlier anchors: the paper's anchor point (section 3.3 of arXiv 1611.01578).
 
-    Every `Subset` and `Pointer` also is an anchor point that later ones may select.
+    Every `Subset` and every `Pointer` is itself an anchor that later ones may select.
     """
 
     kind: str
@@ -66,20 +66,20 @@ class Subset:
 
     @property
     def width(self) -> int:
-        """Tokens that this decision takes."""
+        """The number of tokens that this decision takes."""
         return self.count
 
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """Exactly one of the `count` earlier anchors; no token when there is none or just one to choose from."""
+    """Exactly one of the `count` earlier anchors; it takes no token if there are fewer than two."""
 
     kind: str
     count: int
 
     @property
     def width(self) -> int:
-        """Tokens that this decision takes."""
+        """The number of tokens that this decision takes."""
         return int(self.count > 1)
 
 
@@ -88,7 +88,7 @@ Decisions = tuple[Decision, ...]
 
 
 def num_options(decision: Decision) -> int:
-    """How many values each token of this decision may take."""
+    """Return the number of values that each token of this decision may take."""
     if isinstance(decision, Choice):
         return len(decision.options)
     return 2 if isinstance(decision, Subset) else decision.count
@@ -96,12 +96,12 @@ def num_options(decision: Decision) -> int:
 
 @lru_cache(maxsize=256)
 def offsets(decisions: Decisions) -> tuple[int, ...]:
-    """Where each decision's tokens start, and at the end the length of the whole."""
+    """Return the position of each decision's first token, and as the last element the number of all tokens."""
     return tuple(itertools.accumulate((d.width for d in decisions), initial=0))
 
 
 def applies(decision: Decision, decisions: Decisions, tokens: Sequence[int]) -> bool:
-    """Whether a decision is made at all, given the tokens before it."""
+    """Return whether the decision applies, given the tokens before it."""
     when = decision.when if isinstance(decision, Choice) else None
     return when is None or tokens[offsets(decisions)[when.decision]] in when.tokens
 
@@ -121,50 +121,57 @@ def check_tokens(decisions: Decisions, tokens: Sequence[int]) -> None:
 
 
 def uniform(decisions: Decisions, rng: random.Random) -> Tokens:
-    """Tokens drawn uniformly at each decision: random search's sample."""
+    """Draw a sample uniformly at each decision, as random search does."""
     tokens: list[int] = []
     for decision in decisions:
-        made = applies(decision, decisions, tokens)
-        tokens += [rng.randrange(num_options(decision)) if made else 0 for _ in range(decision.width)]
+        applicable = applies(decision, decisions, tokens)
+        tokens += [rng.randrange(num_options(decision)) if applicable else 0 for _ in range(decision.width)]
     return tuple(tokens)
 
 
 def mutate(decisions: Decisions, tokens: Sequence[int], rng: random.Random) -> Tokens:
-    """The same sample but for one token, drawn uniformly, which takes another value (AmoebaNet's mutation; spec §4.2).
+    """Return the sample with another value at one token (AmoebaNet's mutation; spec §4.2).
 
-    A choice that applies only now is drawn anew, one that applies no longer is 0 as ever. Where nothing can be chosen
-    otherwise the sample stays.
+    The token is drawn uniformly among those that can have another value, and its new value uniformly among its other
+    values. A choice that applies only after the change is drawn uniformly; one that no longer applies becomes 0. If no
+    token can have another value, the sample is returned unchanged.
     """
-    changes = _changes(decisions, tokens)
-    if not changes:
+    alternatives = _alternatives(decisions, tokens)
+    if not alternatives:
         return tuple(tokens)
-    position, values = rng.choice(changes)
-    return _settled(decisions, tokens, position, rng.choice(values), rng.randrange)
+    position, values = rng.choice(alternatives)
+    return _replace_token(decisions, tokens, position, rng.choice(values), rng.randrange)
 
 
 def neighbours(decisions: Decisions, tokens: Sequence[int]) -> list[Tokens]:
-    """Every sample that differs in the value of one token; a choice that applies only then has its first option."""
+    """Return all samples that differ in one token.
+
+    A choice that applies only after the change has its first option.
+    """
     return [
-        _settled(decisions, tokens, position, value, lambda _: 0)
-        for position, values in _changes(decisions, tokens)
+        _replace_token(decisions, tokens, position, value, lambda _: 0)
+        for position, values in _alternatives(decisions, tokens)
         for value in values
     ]
 
 
-def _changes(decisions: Decisions, tokens: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """The tokens that may be others, with the values that they may have instead."""
-    found = []
+def _alternatives(decisions: Decisions, tokens: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Return the position of each token that can have another value, with its other values."""
+    alternatives = []
     for decision, start in zip(decisions, offsets(decisions), strict=False):
         if num_options(decision) > 1 and applies(decision, decisions, tokens):
             for position in range(start, start + decision.width):
-                found.append((position, [v for v in range(num_options(decision)) if v != tokens[position]]))
-    return found
+                alternatives.append((position, [v for v in range(num_options(decision)) if v != tokens[position]]))
+    return alternatives
 
 
-def _settled(
+def _replace_token(
     decisions: Decisions, tokens: Sequence[int], position: int, value: int, draw: Callable[[int], int]
 ) -> Tokens:
-    """The tokens with another value at a position, and what follows from that for the choices that depend on it."""
+    """Return the tokens with `value` at `position`, and update the choices that depend on it.
+
+    A choice that no longer applies becomes 0; one that applies only now is `draw(its number of options)`.
+    """
     new: list[int] = []
     for decision, start in zip(decisions, offsets(decisions), strict=False):
         part = list(tokens[start : start + decision.width])
@@ -178,8 +185,8 @@ def _settled(
     return tuple(new)
 
 
-def every(decisions: Decisions) -> Iterator[Tokens]:
-    """All samples, for small spaces."""
+def enumerate_samples(decisions: Decisions) -> Iterator[Tokens]:
+    """Yield all samples in lexicographic order; for small spaces."""
     starts = offsets(decisions)
 
     def extend(index: int, tokens: Tokens) -> Iterator[Tokens]:
@@ -189,29 +196,29 @@ def every(decisions: Decisions) -> Iterator[Tokens]:
         decision = decisions[index]
         assert len(tokens) == starts[index]
         limit = num_options(decision) if applies(decision, decisions, tokens) else 1
-        for chosen in itertools.product(range(limit), repeat=decision.width):
-            yield from extend(index + 1, tokens + chosen)
+        for values in itertools.product(range(limit), repeat=decision.width):
+            yield from extend(index + 1, tokens + values)
 
     return extend(0, ())
 
 
-def size(decisions: Decisions) -> int:
-    """How many samples there are, exactly, without listing them."""
-    asked = {d.when.decision for d in decisions if isinstance(d, Choice) and d.when}
+def num_samples(decisions: Decisions) -> int:
+    """Return the exact number of samples, without enumerating them."""
+    conditions = {d.when.decision for d in decisions if isinstance(d, Choice) and d.when}
     last_use = {
         i: max(j for j, d in enumerate(decisions) if isinstance(d, Choice) and d.when and d.when.decision == i)
-        for i in asked
+        for i in conditions
     }
-    # Prefixes with equal answers to the questions still to come are counted together.
+    # Prefixes are counted together if they agree in all (index, token) pairs that later conditions read.
     counts: dict[tuple[tuple[int, int], ...], int] = {(): 1}
     for index, decision in enumerate(decisions):
         extended: dict[tuple[tuple[int, int], ...], int] = {}
-        for answers, count in counts.items():
+        for pairs, count in counts.items():
             when = decision.when if isinstance(decision, Choice) else None
-            made = when is None or dict(answers)[when.decision] in when.tokens
-            ways = num_options(decision) ** decision.width if made else 1
-            kept = tuple(pair for pair in answers if last_use[pair[0]] > index)
-            for token in range(ways) if index in asked else (None,):
+            applicable = when is None or dict(pairs)[when.decision] in when.tokens
+            ways = num_options(decision) ** decision.width if applicable else 1
+            kept = tuple(pair for pair in pairs if last_use[pair[0]] > index)
+            for token in range(ways) if index in conditions else (None,):
                 key = kept if token is None else (*kept, (index, token))
                 extended[key] = extended.get(key, 0) + count * (ways if token is None else 1)
         counts = extended

@@ -71,8 +71,8 @@ def find_reward(name: str) -> Reward:
         return made
     if not callable(made) or isinstance(made, type):
         raise OwnFileError(f"{name} must be a function from an Outcome to a number, got {type(made).__name__}")
-    of: Callable[..., Any] = made
-    return Reward(of=of, measures=tuple(Measure))
+    compute: Callable[..., Any] = made
+    return Reward(compute=compute, measures=tuple(Measure))
 
 
 def _class(name: str, made: object, what: str) -> type:

@@ -1,4 +1,4 @@
-"""From what training gave to the number that the searcher learns from. Standard library only."""
+"""Rewards: from a child's outcome to the number that the searcher learns from. Standard library only."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ FAILED = 0.0
 
 
 def accuracy(outcome: Outcome) -> float:
-    """The best of the last five validation accuracies, in [0, 1]."""
+    """Return the best of the last five validation accuracies, in [0, 1]."""
     return FAILED if outcome.metric is None else outcome.metric
 
 
 def cubed_accuracy(outcome: Outcome) -> float:
-    """The best of the last five validation accuracies, cubed (Zoph & Le 2017, section 4.1; spec §1.6)."""
+    """Return the cube of `accuracy` (Zoph & Le 2017, section 4.1; spec §1.6)."""
     return accuracy(outcome) ** 3
 
 
@@ -25,33 +25,36 @@ PERPLEXITY_SCALE = 80.0
 
 
 def perplexity(outcome: Outcome) -> float:
-    """c / perplexity^2, of the best of the last five validation epochs (Zoph & Le 2017, section 4.2; spec §2.3)."""
+    """Return c / perplexity^2 (Zoph & Le 2017, section 4.2; spec §2.3).
+
+    The perplexity is that of the best of the last five validation epochs.
+    """
     if outcome.metric is None:
         return FAILED
-    # A product, as a power raises where the square of a perplexity is no longer finite; the reward is 0 there.
+    # A product and not a power: a power raises if the square is not finite; the reward is 0 then.
     return PERPLEXITY_SCALE / (outcome.metric * outcome.metric)
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """A way to judge an outcome.
+    """A reward and the metrics that it is for.
 
     Attributes:
-        of: the number; 0 for a child that failed.
+        compute: from an outcome to the reward; 0 for a child that failed.
         measures: what the outcome's metric may be.
     """
 
-    of: Callable[[Outcome], float]
+    compute: Callable[[Outcome], float]
     measures: tuple[Measure, ...]
 
 
-_shares = (Measure.ACCURACY, Measure.SCORE)
+_ACCURACIES = (Measure.ACCURACY, Measure.SCORE)
 
 REWARDS: Mapping[str, Reward] = MappingProxyType(
     {
-        "cubed-accuracy": Reward(cubed_accuracy, _shares),
-        "accuracy": Reward(accuracy, _shares),
+        "cubed-accuracy": Reward(cubed_accuracy, _ACCURACIES),
+        "accuracy": Reward(accuracy, _ACCURACIES),
         "perplexity": Reward(perplexity, (Measure.PERPLEXITY,)),
     }
 )
-"""Every reward by its name."""
+"""All rewards by name."""

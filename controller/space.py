@@ -13,7 +13,7 @@ class SearchSpace(Protocol):
     Rules, held by `tests/contracts/search_space.py`:
     1. Every sample of `decisions(completed)` decodes, and equal tokens give equal architectures.
     2. The number of tokens tells which of the sequences they are a sample of.
-    3. Every choice in any sequence is in the `vocabulary`, with as many options as it says.
+    3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. What decodes is of the space's `kind`.
     """
 
@@ -26,7 +26,7 @@ class SearchSpace(Protocol):
         """The decisions for the next sample, after `completed` children of the search have ended."""
         ...
 
-    def vocabulary(self) -> Mapping[str, int]:
+    def choice_sizes(self) -> Mapping[str, int]:
         """The name of every `Choice` that may ever be asked, with its number of options."""
         ...
 

@@ -1,4 +1,4 @@
-"""How good what a search finds is as it goes on, and how sure of that many seeds make one. Standard library only.
+"""Curves of how good a search's children are as it progresses, and their confidence over seeds. Standard library only.
 
 The statistic of the paper's figure 6 is Zoph & Le 2017 (arXiv 1611.01578), section 4.2, control 2; spec section 2.4
 (b). Intervals are Efron's percentile bootstrap (Efron & Tibshirani 1993, section 13.3).
@@ -13,101 +13,110 @@ from itertools import accumulate
 from typing import TypeVar
 
 TOPS = (1, 5, 15)
-"""How many of the best are averaged: the figure's three curves."""
+"""How many of the best architectures are averaged: the figure's three curves."""
 
-EVERY = 400
-"""Children from one of the figure's points to the next."""
+CURVE_STEP = 400
+"""Children between two points of the figure's curves."""
 
 RESAMPLES = 1000
-"""Draws of as many seeds as there are, with replacement, from which an interval is told."""
+"""Bootstrap draws from which an interval is computed."""
 
 LEVEL = 0.95
-"""Share of them whose means lie in the interval."""
+"""Share of the draws' means that lie in the interval."""
 
 T = TypeVar("T")
 
-Found = tuple[str, float]
-"""What names an architecture, equal for equal ones, and the reward of a child of it."""
+NamedReward = tuple[str, float]
+"""An architecture's name, equal for equal architectures, and the reward of a child of it."""
 
 
-def top_means(found: Iterable[Found], tops: Sequence[int] = TOPS) -> tuple[float, ...]:
-    """The mean reward of the best 1, 5 and 15 architectures that differ, or of all where there are fewer.
+def top_means(rewards: Iterable[NamedReward], tops: Sequence[int] = TOPS) -> tuple[float, ...]:
+    """Return the mean reward of the best 1, 5 and 15 different architectures.
 
-    An architecture that was tried again counts once, by its best reward: a policy that samples one architecture over
-    and over has found one.
+    Where there are fewer, the mean is of all.
+    An architecture that was tried several times counts once, by its best reward: a policy that samples one architecture
+    over and over has found one.
 
     Raises:
-        ValueError: there is none.
+        ValueError: `rewards` is empty.
     """
     best: dict[str, float] = {}
-    for name, reward in found:
+    for name, reward in rewards:
         best[name] = max(reward, best.get(name, reward))
     if not best:
-        raise ValueError("the best of no children cannot be told; give at least one")
+        raise ValueError("`rewards` must have at least one child, got none")
     ranked = sorted(best.values(), reverse=True)
     return tuple(statistics.fmean(ranked[:top]) for top in tops)
 
 
-def course(found: Sequence[Found], every: int = EVERY, tops: Sequence[int] = TOPS) -> list[tuple[float, ...]]:
-    """`top_means` of the first 400 children, of the first 800 and so on; a last part of fewer has no point.
+def top_mean_curve(
+    rewards: Sequence[NamedReward], step: int = CURVE_STEP, tops: Sequence[int] = TOPS
+) -> list[tuple[float, ...]]:
+    """Return the `top_means` of the first 400 children, of the first 800 and so on.
+
+    The children after the last multiple of the step have no point of their own.
 
     Args:
-        found: in the order in which the children ended.
-        every: children from one point to the next.
-        tops: how many of the best are averaged.
+        rewards: in the order in which the children ended.
+        step: children between two points.
+        tops: how many of the best architectures are averaged.
     """
-    return [top_means(found[:upto], tops) for upto in range(every, len(found) + 1, every)]
+    return [top_means(rewards[:end], tops) for end in range(step, len(rewards) + 1, step)]
 
 
-def within(costs: Sequence[float], limit: float) -> int:
-    """How many children, from the first on, cost no more than the limit all together."""
+def num_within(costs: Sequence[float], limit: float) -> int:
+    """Return how many children, from the first on, cost no more than the limit in all."""
     return bisect_right(list(accumulate(costs)), limit)
 
 
-def leaders(metrics: Sequence[float | None], *, lower_is_better: bool = False) -> list[int | None]:
-    """After each child the place of the best one until then: the earlier of equal ones, `None` before any has a metric.
+def incumbents(metrics: Sequence[float | None], *, lower_is_better: bool = False) -> list[int | None]:
+    """Return, for each child, the index of the best child so far.
+
+    Of equal ones the earlier is the best. The index is `None` until a child has a metric.
 
     Args:
-        metrics: in the order in which the children ended; `None` of those that failed.
-        lower_is_better: whether the best has the lowest.
+        metrics: in the order in which the children ended; `None` for those that failed.
+        lower_is_better: whether the best has the lowest metric.
     """
     sign = -1 if lower_is_better else 1
     best: int | None = None
-    found: list[int | None] = []
-    for place, metric in enumerate(metrics):
-        known = None if best is None else metrics[best]
-        if metric is not None and (known is None or sign * metric > sign * known):
-            best = place
-        found.append(best)
-    return found
+    indices: list[int | None] = []
+    for index, metric in enumerate(metrics):
+        best_metric = None if best is None else metrics[best]
+        if metric is not None and (best_metric is None or sign * metric > sign * best_metric):
+            best = index
+        indices.append(best)
+    return indices
 
 
-def held(at: Sequence[float], values: Sequence[T], grid: Sequence[float]) -> list[T | None]:
-    """What a value that holds until the next one is at each place of the grid; `None` before the first.
+def step_function(starts: Sequence[float], values: Sequence[T], grid: Sequence[float]) -> list[T | None]:
+    """Return the values at the grid's places of a function that keeps each value until the next one starts.
+
+    The value is `None` before the first start.
 
     Args:
-        at: where each value begins, ascending; of several at one place the last counts.
-        values: as many.
+        starts: where each value starts, ascending; of several that start at one place the last counts.
+        values: one for each start.
         grid: the places, in any order.
     """
-    known = [bisect_right(at, place) - 1 for place in grid]
-    return [values[place] if place >= 0 else None for place in known]
+    indices = [bisect_right(starts, place) - 1 for place in grid]
+    return [values[index] if index >= 0 else None for index in indices]
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The mean over seeds, and between what bounds it is to be expected with other seeds."""
+    """The mean over seeds, and the bounds of its confidence interval."""
 
     mean: float
     low: float
     high: float
 
 
-def resamples(count: int, seed: int, times: int = RESAMPLES) -> list[list[int]]:
-    """So many draws, with replacement, of as many of the numbers from 0 as there are.
+def bootstrap_draws(count: int, seed: int, times: int = RESAMPLES) -> list[list[int]]:
+    """Return `times` draws, with replacement, of `count` of the numbers 0 to `count` - 1.
 
     Raises:
-        ValueError: of fewer than 2 nothing can be drawn that differs.
+        ValueError: `count` is below 2, so that all draws would be equal.
     """
     if count < 2:
         raise ValueError(f"an interval needs at least 2 seeds, got {count}")
@@ -115,28 +124,28 @@ def resamples(count: int, seed: int, times: int = RESAMPLES) -> list[list[int]]:
     return [rng.choices(range(count), k=count) for _ in range(times)]
 
 
-def interval(values: Sequence[float], draws: Sequence[Sequence[int]], level: float = LEVEL) -> Interval:
-    """The mean of a value for each seed, with the percentile interval of the means of the draws.
+def bootstrap_interval(values: Sequence[float], draws: Sequence[Sequence[int]], level: float = LEVEL) -> Interval:
+    """Return the mean of the values, with the percentile interval of the draws' means.
 
     Args:
         values: one for each seed.
-        draws: from `resamples`; the same ones for all that is to be compared or to lie on one curve.
-        level: share of the draws' means within.
+        draws: from `bootstrap_draws`; the same ones for all values that are compared or that lie on one curve.
+        level: share of the draws' means within the interval.
     """
-    means = sorted([statistics.fmean([values[place] for place in draw]) for draw in draws])
+    means = sorted([statistics.fmean([values[index] for index in draw]) for draw in draws])
     outside = round((1 - level) / 2 * len(means))
     return Interval(statistics.fmean(values), means[outside], means[-1 - outside])
 
 
-def band(curves: Sequence[Sequence[float | None]], draws: Sequence[Sequence[int]]) -> list[Interval | None]:
-    """The interval at each place of a grid; `None` where not every seed has a value.
+def bootstrap_band(curves: Sequence[Sequence[float | None]], draws: Sequence[Sequence[int]]) -> list[Interval | None]:
+    """Return the interval at each place of a grid; `None` where some seed has no value.
 
     Args:
         curves: for each seed the values on the same grid.
-        draws: from `resamples`.
+        draws: from `bootstrap_draws`.
     """
-    found: list[Interval | None] = []
+    band: list[Interval | None] = []
     for column in zip(*curves, strict=True):
         values = [value for value in column if value is not None]
-        found.append(interval(values, draws) if len(values) == len(curves) else None)
-    return found
+        band.append(bootstrap_interval(values, draws) if len(values) == len(curves) else None)
+    return band

@@ -1,7 +1,7 @@
 """An architecture as a `torch.nn.Module`: one builder and one interpreter for every search space.
 
-A network is first built on the `meta` device, where tensors have a shape and no memory: this infers every shape,
-and an impossible or absurdly large network is refused before anything is allocated.
+A network is first built on the `meta` device, where tensors have a shape but no memory: this infers every shape, and
+rejects an impossible or absurdly large network before anything is allocated.
 """
 
 import math
@@ -17,39 +17,39 @@ from child_trainer.networks.operations import Shape, Site, factory_of
 Network = TypeVar("Network", bound=nn.Module)
 
 MAX_PARAMETERS = 2**31
-"""More parameters than this (8 GiB of float32, three times that in training) are refused."""
+"""Upper bound on a network's parameters (8 GiB of float32, three times that in training)."""
 MAX_ELEMENTS = 2**31
-"""A node's value for one example may not have more elements than this."""
+"""Upper bound on the elements of a node's value for one example."""
 
 
 class ImageProblem(Protocol):
-    """What a network must know of an image task: `input_shape` is `(channels, height, width)`."""
+    """The properties of an image task that a network depends on."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Of one image."""
+        """The shape of one image, `(channels, height, width)`."""
         ...
 
     @property
     def num_classes(self) -> int:
-        """How many logits the classifier gives."""
+        """The number of logits that the classifier returns."""
         ...
 
 
 class Graph(nn.Module):
-    """An architecture's nodes, run one after the other; a value is freed after its last reader."""
+    """An architecture's nodes, run in order; a value is freed after its last reader."""
 
     def __init__(self, architecture: Architecture, modules: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.inputs = INPUTS[architecture.kind]
         self.outputs = architecture.outputs
         self.nodes = architecture.ordered
-        # A list, because a node may have a name that an `nn.ModuleDict` does not take ("a.b", "keys").
+        # A list, because a node may have a name that `nn.ModuleDict` rejects ("a.b", "keys").
         self.operations = nn.ModuleList(modules[n.name] for n in self.nodes)
         self.freed = _freed_after(self.nodes, self.outputs)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Every input of the architecture's kind, `[B, ...]` each, to its outputs, in order."""
+        """Compute the outputs, in order, from the inputs of the architecture's kind; all are `[B, ...]` float32."""
         values = dict(zip(self.inputs, inputs, strict=True))
         for n, operation, freed in zip(self.nodes, self.operations, self.freed, strict=True):
             values[n.name] = operation(*(values[source] for source in n.inputs))
@@ -67,21 +67,21 @@ class Classifier(nn.Module):
         self.head = nn.Linear(features[0], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """`[B, C, H, W]` to logits `[B, num_classes]`."""
+        """Return the logits `[B, num_classes]` of images `[B, C, H, W]`, all float32."""
         (features,) = self.graph(images)
         return self.head(features.mean((2, 3)) if features.dim() == 4 else features)
 
 
 def build(architecture: Architecture, task: ImageProblem, *, generator: torch.Generator | None = None) -> Classifier:
-    """The classifier that a feed-forward architecture describes, on the CPU, ready to train.
+    """Build the classifier that a feed-forward architecture describes, on the CPU, ready to train.
 
     Args:
-        architecture: of kind `feedforward`; its dead nodes are left out.
-        task: gives the image's shape and the number of classes.
-        generator: draws the initial weights; without one, PyTorch's global generator does.
+        architecture: of kind `feedforward`; nodes that no output depends on are left out.
+        task: has the image's shape and the number of classes.
+        generator: draws the initial weights; default: PyTorch's global generator.
 
     Raises:
-        InvalidArchitecture: it is recurrent, a node cannot take what reaches it, or the network is too large.
+        InvalidArchitecture: it is recurrent, a node cannot take its inputs, or the network is too large.
     """
     if architecture.kind != "feedforward":
         raise InvalidArchitecture(f"an image task needs a feedforward architecture, got a {architecture.kind} one")
@@ -95,20 +95,23 @@ def build(architecture: Architecture, task: ImageProblem, *, generator: torch.Ge
 def build_cell(
     architecture: Architecture, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None
 ) -> Graph:
-    """One step of a recurrent cell (spec §2.1): `x [B, input_size], h, c [B, hidden_size] -> (h, c)` or `(h,)`.
+    """Build one step of a recurrent cell (spec §2.1), on the CPU, ready to train.
+
+    It maps x `[B, input_size]`, h and c `[B, hidden_size]` to the next h and c, or to the next h alone.
 
     Raises:
-        InvalidArchitecture: as `cell_on_meta` does.
+        InvalidArchitecture: it is feed-forward, a node cannot take its inputs, or a next state does not have the
+            hidden size.
     """
     return _materialise(cell_on_meta(architecture, input_size, hidden_size), generator)
 
 
 def cell_on_meta(architecture: Architecture, input_size: int, hidden_size: int) -> Graph:
-    """The same without memory for its weights: to know its shapes and sizes.
+    """Build one step of a recurrent cell without memory for its weights, to know its shapes and sizes.
 
     Raises:
-        InvalidArchitecture: it is feed-forward, a node cannot take what reaches it, or a next state does not
-            have the hidden size.
+        InvalidArchitecture: it is feed-forward, a node cannot take its inputs, or a next state does not have the
+            hidden size.
     """
     if architecture.kind != "recurrent":
         raise InvalidArchitecture(f"a cell needs a recurrent architecture, got a {architecture.kind} one")
@@ -122,11 +125,11 @@ def cell_on_meta(architecture: Architecture, input_size: int, hidden_size: int) 
 
 
 def _freed_after(nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """For each node, the names whose value nobody reads after it."""
+    """Return, for each node, the names whose values no later node reads."""
     seen = set(outputs)
     freed = []
     for n in reversed(nodes):
-        # Sorted, so that the order never depends on string hashing.
+        # Sorted, so that the order does not depend on string hashing.
         freed.append(tuple(sorted(set(n.inputs) - seen)))
         seen.update(n.inputs)
     return freed[::-1]
@@ -135,38 +138,42 @@ def _freed_after(nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> list[tupl
 def _graph(
     architecture: Architecture, shapes: tuple[Shape, ...], hidden_size: int | None
 ) -> tuple[Graph, tuple[Shape, ...]]:
-    """The graph on the `meta` device, and its outputs' shapes."""
-    known: dict[str, Shape] = dict(zip(INPUTS[architecture.kind], shapes, strict=True))
+    """Build the graph on the `meta` device; return it with the shapes of its outputs."""
+    shape_of: dict[str, Shape] = dict(zip(INPUTS[architecture.kind], shapes, strict=True))
     modules: dict[str, nn.Module] = {}
     parameters = 0
     for n in architecture.ordered:
-        site = Site(n, tuple(known[source] for source in n.inputs), hidden_size)
-        modules[n.name], known[n.name] = _place(site)
+        site = Site(n, tuple(shape_of[source] for source in n.inputs), hidden_size)
+        modules[n.name], shape_of[n.name] = _build_node(site)
         parameters += sum(p.numel() for p in modules[n.name].parameters())
         if parameters > MAX_PARAMETERS:
             raise InvalidArchitecture(
                 f"the network has {parameters:,} parameters at node {n.name!r}; at most {MAX_PARAMETERS:,} are allowed"
             )
-    return Graph(architecture, modules), tuple(known[name] for name in architecture.outputs)
+    return Graph(architecture, modules), tuple(shape_of[name] for name in architecture.outputs)
 
 
-def _place(site: Site) -> tuple[nn.Module, Shape]:
-    """The module for one node and the shape of what it gives, or `InvalidArchitecture` that says why not."""
+def _build_node(site: Site) -> tuple[nn.Module, Shape]:
+    """Build the module of one node; return it with its output's shape.
+
+    Raises:
+        InvalidArchitecture: the node cannot take its inputs, or its output is too large.
+    """
     try:
-        # In evaluation, since batch normalisation refuses to train on the single example that is run here.
+        # In evaluation mode: batch normalisation cannot train on the single example that is run here.
         module = factory_of(site.node.op)(site).eval()
         result = module(*(torch.empty((1, *shape)) for shape in site.shapes))
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        # PyTorch's own refusals (a size beyond 64 bits, a negative one) explain themselves in their first line.
+        # The first line of PyTorch's own errors (a size beyond 64 bits, a negative size) gives the reason.
         reason = str(error).partition("\n")[0]
-        raise InvalidArchitecture(f"{_where(site)}: {reason}") from error
+        raise InvalidArchitecture(f"{_refusal(site)}: {reason}") from error
     shape = tuple(result.shape[1:])
     if math.prod(shape) > MAX_ELEMENTS:
-        raise InvalidArchitecture(f"{_where(site)}: its output {shape} is too large to compute")
+        raise InvalidArchitecture(f"{_refusal(site)}: its output {shape} is too large to compute")
     return module, shape
 
 
-def _where(site: Site) -> str:
+def _refusal(site: Site) -> str:
     shapes = ", ".join(str(shape) for shape in site.shapes)
     return f"node {site.node.name!r} ({site.node.op}) cannot take inputs of shape {shapes}"
 
@@ -180,7 +187,7 @@ def _materialise(network: Network, generator: torch.Generator | None) -> Network
 
 @torch.no_grad()
 def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:
-    """He for convolutions, uniform within 1/sqrt(inputs) for linear maps, ones and zeros for normalisation."""
+    """Initialise convolutions after He, linear maps uniformly within 1/sqrt(inputs), normalisation with 1 and 0."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         if module.bias is not None:

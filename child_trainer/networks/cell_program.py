@@ -1,9 +1,11 @@
-"""The steps of a recurrent cell over a sequence, with its derivative written out (back-propagation through time).
+"""The steps of a recurrent cell over a sequence, with the derivative written out (back-propagation through time).
 
-Automatic differentiation would do the same, but its bookkeeping for a few dozen small operations a step costs more than
-they do, and it would add up the weights' gradient step by step. Cells of other operations are left to it.
+Automatic differentiation would compute the same, but its bookkeeping for a few dozen small operations a step costs more
+than they do, and it would add up the weights' gradient step by step. It still serves cells of other operations.
 
-Shapes as in `recurrent.py`.
+Shapes: T steps; B sequences side by side; H hidden units; P units of all linear maps of `x`; Q units of all linear maps
+of `h`; S units of all sums of a map of `x` and a map of `h`, whose maps come first in P and in Q; M units of any value.
+A name's suffix spells its shape: `bias_Q` is [Q]. All tensors are floating-point, of the dtype of the cell's weights.
 """
 
 import itertools
@@ -29,58 +31,63 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One step. The values are h, c, the sums, the other maps of x, the other maps of h, and the instructions' results.
+    """One step of a cell, as operations on numbered values.
+
+    The values are, in this order: h, c, the sums, the other maps of x, the other maps of h, the instructions' results.
 
     Attributes:
-        sums: sizes of the sums of a map of x and a map of h, which lie first in both projections.
-        of_x, of_h: sizes of the other maps.
-        instructions: in order; each gives the next value.
-        next_h, next_c: the values that are the next state; a cell without a next c hands its c on, value 1.
+        sum_sizes: units of each sum of a map of x and a map of h; S in all.
+        other_x_sizes, other_h_sizes: units of each other map; P - S and Q - S in all.
+        instructions: in order; each computes the next value.
+        next_h, next_c: the numbers of the values that are the next state. A cell without a next c passes its c on,
+            which is value 1.
     """
 
-    sums: tuple[int, ...]
-    of_x: tuple[int, ...]
-    of_h: tuple[int, ...]
+    sum_sizes: tuple[int, ...]
+    other_x_sizes: tuple[int, ...]
+    other_h_sizes: tuple[int, ...]
     instructions: tuple[Instruction, ...]
     next_h: int
     next_c: int
 
 
-def compiled(
+def compile_cell(
     nodes: Sequence[Node],
-    of_x: Mapping[str, int],
-    of_h: Mapping[str, int],
-    sums: Sequence[str],
+    x_sizes: Mapping[str, int],
+    h_sizes: Mapping[str, int],
+    sum_names: Sequence[str],
     outputs: Sequence[str],
 ) -> Program | None:
-    """The program of a cell, or `None` if it is not made of `POINTWISE` operations on its linear maps, h and c.
+    """Return the program of a cell, or `None` if it cannot be compiled.
+
+    A program has only `POINTWISE` operations on linear maps of `x` and `h` (at least one of each), h and c.
 
     Args:
         nodes: all but the linear maps of `x` and `h`, in order.
-        of_x, of_h: sizes of these maps by name, those of the sums first.
-        sums: the nodes that add the first maps of either, one by one.
+        x_sizes, h_sizes: units of these maps by name; the maps that are added come first.
+        sum_names: the nodes that each add a map of `x` and a map of `h`, in the order of these maps.
         outputs: the next h and, if there is one, the next c.
     """
-    free_x, free_h = list(of_x)[len(sums) :], list(of_h)[len(sums) :]
-    number = {name: i for i, name in enumerate(("h", "c", *sums, *free_x, *free_h))}
+    other_x, other_h = list(x_sizes)[len(sum_names) :], list(h_sizes)[len(sum_names) :]
+    numbers = {name: number for number, name in enumerate(("h", "c", *sum_names, *other_x, *other_h))}
     instructions: list[Instruction] = []
     for n in nodes:
-        if n.name in number:
+        if n.name in numbers:
             continue
         operation = POINTWISE.get(n.op)
-        if operation is None or operation.arity not in (None, len(n.inputs)) or not set(n.inputs) <= number.keys():
+        if operation is None or operation.arity not in (None, len(n.inputs)) or not set(n.inputs) <= numbers.keys():
             return None
-        number[n.name] = len(number)
-        instructions.append(Instruction(operation, tuple(number[source] for source in n.inputs), number[n.name]))
-    if not of_x or not of_h or not set(outputs) <= number.keys():
+        numbers[n.name] = len(numbers)
+        instructions.append(Instruction(operation, tuple(numbers[source] for source in n.inputs), numbers[n.name]))
+    if not x_sizes or not h_sizes or not set(outputs) <= numbers.keys():
         return None
     return Program(
-        sums=tuple(of_x[name] for name in list(of_x)[: len(sums)]),
-        of_x=tuple(of_x[name] for name in free_x),
-        of_h=tuple(of_h[name] for name in free_h),
+        sum_sizes=tuple(x_sizes[name] for name in list(x_sizes)[: len(sum_names)]),
+        other_x_sizes=tuple(x_sizes[name] for name in other_x),
+        other_h_sizes=tuple(h_sizes[name] for name in other_h),
         instructions=tuple(instructions),
-        next_h=number[outputs[0]],
-        next_c=number[outputs[-1]] if len(outputs) > 1 else 1,
+        next_h=numbers[outputs[0]],
+        next_c=numbers[outputs[-1]] if len(outputs) > 1 else 1,
     )
 
 
@@ -91,99 +98,139 @@ class Steps(torch.autograd.Function):
     def forward(  # noqa: PLR0913, PLR0917  (autograd takes no keywords)
         ctx: Any,
         program: Program,
-        of_x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        h: Tensor,
-        c: Tensor,
-        mask: Tensor | None,
+        x_maps_TBP: Tensor,
+        weight_QH: Tensor,
+        bias_Q: Tensor | None,
+        h_BH: Tensor,
+        c_BH: Tensor,
+        mask_BH: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states `[T, B, H]` and the last c `[B, H]`.
+        """Return the hidden states [T, B, H] and the last c [B, H].
 
         Args:
-            ctx: autograd's.
+            ctx: autograd's context.
             program: one step.
-            of_x: `[T, B, P]`, what the maps of x gave.
-            weight, bias: `[Q, H]` and `[Q]`, of the maps of h.
-            h, c: `[B, H]`, before the first step.
-            mask: `[B, H]`, multiplies what the maps of h read.
+            x_maps_TBP: [T, B, P], the results of the maps of x at all steps.
+            weight_QH, bias_Q: [Q, H] and [Q], of the maps of h.
+            h_BH, c_BH: [B, H], the state before the first step.
+            mask_BH: [B, H], multiplies the h that the maps of h read.
         """
-        transposed = weight.t()
-        read, tape, hidden = [], [], []
-        for joint, *free in _by_step(program, of_x):
-            read.append(h if mask is None else h * mask)
-            of_h = read[-1] @ transposed if bias is None else torch.addmm(bias, read[-1], transposed)
-            values = _run(program, joint, free, of_h, h, c)
-            h, c = values[program.next_h], values[program.next_c]
+        weight_HQ = weight_QH.t()
+        masked_h, tape, hidden = [], [], []
+        for x_sums_BS, *other_x_maps in _split_steps(program, x_maps_TBP):
+            masked_h.append(h_BH if mask_BH is None else h_BH * mask_BH)
+            h_maps_BQ = masked_h[-1] @ weight_HQ if bias_Q is None else torch.addmm(bias_Q, masked_h[-1], weight_HQ)
+            values = _forward_step(program, x_sums_BS, other_x_maps, h_maps_BQ, h_BH, c_BH)
+            h_BH, c_BH = values[program.next_h], values[program.next_c]
             tape.append(values)
-            hidden.append(h)
-        ctx.program, ctx.tape, ctx.has_bias = program, tape, bias is not None
-        ctx.save_for_backward(weight, mask, torch.stack(read))
-        return torch.stack(hidden), c.clone()
+            hidden.append(h_BH)
+        ctx.program, ctx.tape, ctx.has_bias = program, tape, bias_Q is not None
+        ctx.save_for_backward(weight_QH, mask_BH, torch.stack(masked_h))
+        return torch.stack(hidden), c_BH.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of all that `forward` took, from those of what it gave."""
-        hidden, c = gradients
-        weight, mask, read = ctx.saved_tensors
+        """Return the gradients of `forward`'s arguments from those of its results, [T, B, H] and [B, H]."""
+        grad_hidden_TBH, grad_c_BH = gradients
+        weight_QH, mask_BH, masked_h_TBH = ctx.saved_tensors
         program: Program = ctx.program
-        joint = sum(program.sums)
-        to_h = hidden.new_empty((*hidden.shape[:2], joint + sum(program.of_h)))
-        to_x = hidden.new_empty((*hidden.shape[:2], sum(program.of_x)))
-        h = torch.zeros_like(c)
-        shown = hidden.unbind()
-        for step in range(len(hidden) - 1, -1, -1):
-            through, c, sums, of_x, of_h = _back(program, ctx.tape[step], h + shown[step], c)
-            torch.cat([*sums, *of_h], dim=1, out=to_h[step])
-            if of_x:
-                torch.cat(of_x, dim=1, out=to_x[step])
-            h = to_h[step] @ weight
-            h = h if mask is None else h * mask
-            h = h if through is None else h + through
-        to_projected = torch.cat([to_h[..., :joint], to_x], dim=2) if program.of_x else to_h[..., :joint]
-        of_weight = to_h.flatten(0, 1).t() @ read.flatten(0, 1)
-        of_bias = to_h.sum((0, 1)) if ctx.has_bias else None
-        return None, to_projected, of_weight, of_bias, h, c, None
+        sum_size = sum(program.sum_sizes)
+        steps = grad_hidden_TBH.shape[:2]
+        grad_h_maps_TBQ = grad_hidden_TBH.new_empty((*steps, sum_size + sum(program.other_h_sizes)))
+        grad_other_x_maps_TBM = grad_hidden_TBH.new_empty((*steps, sum(program.other_x_sizes)))
+        grad_h_BH = torch.zeros_like(grad_c_BH)
+        grad_hidden = grad_hidden_TBH.unbind()
+        for step in range(len(grad_hidden_TBH) - 1, -1, -1):
+            gradient = _backward_step(program, ctx.tape[step], grad_h_BH + grad_hidden[step], grad_c_BH)
+            grad_c_BH = gradient.c_BH
+            torch.cat([*gradient.sums, *gradient.other_h_maps], dim=1, out=grad_h_maps_TBQ[step])
+            if gradient.other_x_maps:
+                torch.cat(gradient.other_x_maps, dim=1, out=grad_other_x_maps_TBM[step])
+            grad_h_BH = grad_h_maps_TBQ[step] @ weight_QH
+            grad_h_BH = grad_h_BH if mask_BH is None else grad_h_BH * mask_BH
+            grad_h_BH = grad_h_BH if gradient.h_BH is None else grad_h_BH + gradient.h_BH
+        # A sum passes its gradient to both of its maps.
+        grad_x_maps_TBP = grad_h_maps_TBQ[..., :sum_size]
+        if program.other_x_sizes:
+            grad_x_maps_TBP = torch.cat([grad_x_maps_TBP, grad_other_x_maps_TBM], dim=2)
+        grad_weight_QH = grad_h_maps_TBQ.flatten(0, 1).t() @ masked_h_TBH.flatten(0, 1)
+        grad_bias_Q = grad_h_maps_TBQ.sum((0, 1)) if ctx.has_bias else None
+        return None, grad_x_maps_TBP, grad_weight_QH, grad_bias_Q, grad_h_BH, grad_c_BH, None
 
 
-def _by_step(program: Program, of_x: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """For each step the part of `of_x` that belongs to the sums, and then each other map of x."""
-    sizes = [sum(program.sums), *program.of_x]
-    return zip(*(part.unbind() for part in of_x.split_with_sizes(sizes, 2)), strict=True)
+def _split_steps(program: Program, x_maps_TBP: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Split the maps of x by step: those that belong to sums [B, S], then each other map [B, M]."""
+    sizes = [sum(program.sum_sizes), *program.other_x_sizes]
+    return zip(*(part.unbind() for part in x_maps_TBP.split_with_sizes(sizes, 2)), strict=True)
 
 
-def _run(program: Program, joint: Tensor, of_x: Sequence[Tensor], of_h: Tensor, h: Tensor, c: Tensor) -> list[Tensor]:
-    """All values of one step."""
-    free = ()
-    if program.of_h:
-        of_h, *free = of_h.split_with_sizes([joint.shape[1], *program.of_h], 1)
-    values = [h, c, *(joint + of_h).split_with_sizes(program.sums, 1), *of_x, *free]
-    for one in program.instructions:
-        values.append(one.operation.forward(*[values[i] for i in one.inputs]))
+def _forward_step(
+    program: Program, x_sums_BS: Tensor, other_x_maps: Sequence[Tensor], h_maps_BQ: Tensor, h_BH: Tensor, c_BH: Tensor
+) -> list[Tensor]:
+    """Return all values of one step, [B, M] each, in the order of `Program`.
+
+    Args:
+        program: the step.
+        x_sums_BS: [B, S], the maps of x that belong to sums.
+        other_x_maps: each other map of x, [B, M].
+        h_maps_BQ: [B, Q], all maps of h.
+        h_BH, c_BH: [B, H], the state before the step.
+    """
+    h_sums_BS, other_h_maps = h_maps_BQ, ()
+    if program.other_h_sizes:
+        h_sums_BS, *other_h_maps = h_maps_BQ.split_with_sizes([x_sums_BS.shape[1], *program.other_h_sizes], 1)
+    sums = (x_sums_BS + h_sums_BS).split_with_sizes(program.sum_sizes, 1)
+    values = [h_BH, c_BH, *sums, *other_x_maps, *other_h_maps]
+    for instruction in program.instructions:
+        values.append(instruction.operation.forward(*[values[number] for number in instruction.inputs]))
     return values
 
 
-def _back(
-    program: Program, values: list[Tensor], h: Tensor, c: Tensor
-) -> tuple[Tensor | None, Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-    """From the gradients of a step's next h and c to those of its h (not by the maps), c, sums, maps of x and of h."""
-    found: list[Tensor | None] = [None] * len(values)
-    found[program.next_c] = c
-    found[program.next_h] = h if program.next_h != program.next_c else h + c
-    for one in reversed(program.instructions):
-        gradient = found[one.output]
-        if gradient is None:
+@dataclass(frozen=True, slots=True)
+class _StepGradients:
+    """Gradients of what one step reads.
+
+    Attributes:
+        h_BH: [B, H], of h by all ways but its maps; `None` if there is no other way.
+        c_BH: [B, H].
+        sums, other_x_maps, other_h_maps: [B, M] for each.
+    """
+
+    h_BH: Tensor | None
+    c_BH: Tensor
+    sums: list[Tensor]
+    other_x_maps: list[Tensor]
+    other_h_maps: list[Tensor]
+
+
+def _backward_step(
+    program: Program, values: Sequence[Tensor], grad_next_h_BH: Tensor, grad_next_c_BH: Tensor
+) -> _StepGradients:
+    """Return the gradients of what one step reads.
+
+    Args:
+        program: the step.
+        values: all values of the step, [B, M] each.
+        grad_next_h_BH, grad_next_c_BH: [B, H], of the state after the step.
+    """
+    gradients: list[Tensor | None] = [None] * len(values)
+    gradients[program.next_c] = grad_next_c_BH
+    gradients[program.next_h] = grad_next_h_BH if program.next_h != program.next_c else grad_next_h_BH + grad_next_c_BH
+    for instruction in reversed(program.instructions):
+        grad_output = gradients[instruction.output]
+        if grad_output is None:
             continue
-        parts = one.operation.backward(gradient, values[one.output], [values[i] for i in one.inputs])
-        for i, mine in zip(one.inputs, parts, strict=True):
-            earlier = found[i]
-            found[i] = mine if earlier is None else earlier + mine
-    ends = itertools.accumulate((1, len(program.sums), len(program.of_x), len(program.of_h)), initial=1)
-    (c,), sums, of_x, of_h = (
+        inputs = [values[number] for number in instruction.inputs]
+        grad_inputs = instruction.operation.backward(grad_output, values[instruction.output], inputs)
+        for number, grad_input in zip(instruction.inputs, grad_inputs, strict=True):
+            earlier = gradients[number]
+            gradients[number] = grad_input if earlier is None else earlier + grad_input
+    counts = (1, len(program.sum_sizes), len(program.other_x_sizes), len(program.other_h_sizes))
+    (grad_c_BH,), sums, other_x_maps, other_h_maps = (
         [
             torch.zeros_like(value) if gradient is None else gradient
-            for gradient, value in zip(found[a:b], values[a:b], strict=True)
+            for gradient, value in zip(gradients[start:end], values[start:end], strict=True)
         ]
-        for a, b in itertools.pairwise(ends)
+        for start, end in itertools.pairwise(itertools.accumulate(counts, initial=1))
     )
-    return found[0], c, sums, of_x, of_h
+    return _StepGradients(gradients[0], grad_c_BH, sums, other_x_maps, other_h_maps)

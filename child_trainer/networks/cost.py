@@ -1,4 +1,4 @@
-"""What a network costs: parameters and floating-point operations."""
+"""The cost of a network: parameters and floating-point operations."""
 
 import torch
 from torch import nn
@@ -7,19 +7,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def parameters(network: nn.Module) -> int:
-    """How many trainable numbers the network has."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def flops(network: nn.Module, *example: object) -> int:
-    """Floating-point operations of one forward pass on one example; a multiply-add counts as two.
+    """Return the floating-point operations of one forward pass on one example; a multiply-add counts as two.
 
-    Counts convolutions and matrix products, which PyTorch's counter knows; everything else is small beside
-    them. Runs on the `meta` device, so that nothing is computed, and leaves the network as it was.
+    Convolutions and matrix products are counted, which PyTorch's counter knows; all else is small in comparison. The
+    pass runs on the `meta` device, so that nothing is computed, and leaves the network unchanged.
 
     Args:
         network: on any device.
-        example: what its `forward` takes, the tensors on the `meta` device.
+        example: the arguments of its `forward`, tensors on the `meta` device.
     """
     state = {name: tensor.to("meta") for name, tensor in network.state_dict().items()}
     was_training = network.training

@@ -1,6 +1,6 @@
 """A language model around a recurrent cell (Zoph & Le 2017, section 4.2; spec §2.3).
 
-Shapes: T words, B streams of text side by side, H units, V words that are told apart.
+Shapes: T words; B streams of text side by side; H units; V words of the vocabulary. Words are int64, all else float32.
 """
 
 import math
@@ -16,18 +16,18 @@ from child_trainer.networks import cost
 from child_trainer.networks.build import build_cell, cell_on_meta
 from child_trainer.networks.fused_cell import FusedCell, State
 
-MOST_UNITS = 2**16
-"""A model may not be wider than this."""
+MAX_UNITS = 2**16
+"""Upper bound on the units of a model."""
 
 
 class LanguageModel(nn.Module):
-    """Embeds words, steps the layers over them, and scores every next word.
+    """Embeds words, runs the layers over them, and predicts each next word.
 
     Args:
         layers: cells of H input and H hidden units.
         vocabulary_size: V.
         hidden_size: H.
-        options: dropout, and whether the embedding is tied to the prediction.
+        options: dropout, and whether embedding and prediction share their weights.
     """
 
     def __init__(
@@ -42,12 +42,17 @@ class LanguageModel(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
 
     def initial_state(self, streams: int) -> list[State]:
-        """Zeros: of each layer h and c, `[B, H]`."""
+        """Return zeros for h and c, `[B, H]` each, of each layer; B = streams."""
         size = (streams, self.hidden_size)
         return [(self.bias.new_zeros(size), self.bias.new_zeros(size)) for _ in self.layers]
 
     def forward(self, words: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
-        """Logits `[T, B, V]` of the words that follow, and the state after them, from words `[T, B]`."""
+        """Return the logits `[T, B, V]` of each next word, and the state after the words.
+
+        Args:
+            words: `[T, B]`.
+            state: h and c of each layer before the first word.
+        """
         hidden = F.embedding(words, self._embedding())
         after: list[State] = []
         for layer, before in zip(self.layers, state, strict=True):
@@ -57,7 +62,10 @@ class LanguageModel(nn.Module):
         return F.linear(self._dropped(hidden), weight, self.bias), after
 
     def _embedding(self) -> Tensor:
-        """With some words left out, wherever they stand in this stretch (Gal & Ghahramani 2016, section 4.2)."""
+        """Return the embedding `[V, H]`, in training with dropped words.
+
+        A dropped word is dropped at all of its places in this sequence (Gal & Ghahramani 2016, section 4.2).
+        """
         rate = self.embedding_dropout if self.training else 0.0
         if not rate:
             return self.embedding
@@ -65,12 +73,12 @@ class LanguageModel(nn.Module):
         return self.embedding * kept.unsqueeze(1)
 
     def _mask(self, like: Tensor) -> Tensor | None:
-        """`[B, H]`: which units stay, scaled so that the mean is as without; `None` if all do."""
+        """Return a dropout mask `[B, H]`, scaled to a mean of 1; `None` without dropout."""
         rate = self.variational_dropout if self.training else 0.0
         return torch.bernoulli(torch.full_like(like, 1 - rate)) / (1 - rate) if rate else None
 
     def _dropped(self, hidden: Tensor) -> Tensor:
-        """`[T, B, H]` with the same units dropped at every step."""
+        """Drop the same units of `[T, B, H]` at every step."""
         mask = self._mask(hidden[0])
         return hidden if mask is None else hidden * mask
 
@@ -78,13 +86,13 @@ class LanguageModel(nn.Module):
 def build_language_model(
     cell: Architecture, vocabulary_size: int, options: LanguageOptions, *, generator: torch.Generator | None = None
 ) -> LanguageModel:
-    """The model on the CPU, ready to train, all weights uniform within 1 / sqrt(H).
+    """Build the model on the CPU, ready to train, with all weights uniform within 1 / sqrt(H).
 
     Args:
         cell: of kind `recurrent`.
-        vocabulary_size: words that are told apart.
-        options: how many layers, and how wide.
-        generator: draws the weights; without one, PyTorch's global generator does.
+        vocabulary_size: V.
+        options: the number of layers and their width.
+        generator: draws the weights; default: PyTorch's global generator.
 
     Raises:
         InvalidArchitecture: the cell is feed-forward or cannot be built, or no width is small enough.
@@ -100,46 +108,51 @@ def build_language_model(
 
 
 def count_parameters(cell: Architecture, vocabulary_size: int, hidden_size: int, options: LanguageOptions) -> int:
-    """Of the whole model; nothing is allocated."""
+    """Return the number of parameters of the whole model, without allocating any."""
     tables = 1 if options.tied_embeddings else 2
-    of_cell = cost.parameters(cell_on_meta(cell, hidden_size, hidden_size))
-    return options.cell_layers * of_cell + tables * vocabulary_size * hidden_size + vocabulary_size
+    cell_parameters = cost.parameters(cell_on_meta(cell, hidden_size, hidden_size))
+    return options.cell_layers * cell_parameters + tables * vocabulary_size * hidden_size + vocabulary_size
 
 
 @lru_cache(maxsize=1024)
 def solved_width(cell: Architecture, vocabulary_size: int, options: LanguageOptions) -> int:
-    """The largest hidden size with which the model has at most `target_parameters` (spec T2.5).
+    """Return the largest hidden size with which the model has at most `target_parameters` (spec T2.5).
 
     Raises:
-        InvalidArchitecture: there is none.
+        InvalidArchitecture: the model has too many parameters even with a hidden size of 1.
     """
 
     def fits(width: int) -> bool:
         return count_parameters(cell, vocabulary_size, width, options) <= options.target_parameters
 
-    # Of a cell whose maps all have the hidden size the count is quadratic in it, so that the guess is right at once.
+    # If all maps of the cell have the hidden size, the count is quadratic in it and the guess is right.
     guess = _largest_below([count_parameters(cell, vocabulary_size, width, options) for width in (1, 2, 3)], options)
-    low, high = (guess, guess + 1) if 1 <= guess < MOST_UNITS and fits(guess) else (0, 1)
-    while high <= MOST_UNITS and fits(high):
+    low, high = (guess, guess + 1) if 1 <= guess < MAX_UNITS and fits(guess) else (0, 1)
+    while high <= MAX_UNITS and fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     if not low:
-        least = count_parameters(cell, vocabulary_size, 1, options)
+        minimum = count_parameters(cell, vocabulary_size, 1, options)
         raise InvalidArchitecture(
-            f"with {vocabulary_size:,} words the smallest model of this cell has {least:,} parameters;"
+            f"with {vocabulary_size:,} words the smallest model of this cell has {minimum:,} parameters;"
             f" `target_parameters` is {options.target_parameters:,}"
         )
     return low
 
 
 def _largest_below(counts: list[int], options: LanguageOptions) -> int:
-    """The largest width whose count is at most the target, if the counts of widths 1, 2 and 3 are of a quadratic."""
+    """Return the largest width whose count is at most the target, for a count quadratic in the width.
+
+    Args:
+        counts: of widths 1, 2 and 3.
+        options: has the target.
+    """
     curve = (counts[2] - 2 * counts[1] + counts[0]) / 2
     slope = counts[1] - counts[0] - 3 * curve
     constant = counts[0] - slope - curve - options.target_parameters
     if constant > 0:
         return 0
-    # Without cancellation, and for a curve of 0 as well.
+    # This form of the root has no cancellation, and also serves a curve of 0.
     return int(-2 * constant / (slope + math.sqrt(slope * slope - 4 * curve * constant)))

@@ -1,12 +1,14 @@
-"""The `nn.Module` behind each operation's name.
+"""The `nn.Module` of each operation.
 
-A factory sees a `Site` (the node, and the shapes that reach it, without the batch) and gives a module whose
-`forward` takes the node's inputs as positional tensors `[B, ...]`. A factory that cannot serve its site raises
-`ValueError` with the reason; `network.py` adds which node and which shapes.
+A factory takes a `Site` (the node, and the shapes of its inputs, without the batch) and returns a module whose
+`forward` takes the node's inputs as positional tensors `[B, ...]`. A factory that cannot build a module for its site
+raises `ValueError` with the reason; `build.py` adds the node and the shapes.
 
-Windows use SAME padding, TensorFlow's rule: an output side is ceil(side / stride), and where the padding cannot
-be even the extra row or column is at the bottom or right. It depends on the image size for strides above 1, so
-that a network is built for one image size. Convolutions are initialised after He (`network.py`).
+Windows use SAME padding, TensorFlow's rule: an output side is ceil(side / stride), and if the padding is odd, the extra
+row or column is at the bottom or right. For strides above 1 it depends on the image size, so that a network is built
+for one image size. Convolutions are initialised after He (`build.py`).
+
+Shapes: B examples; C channels; H and W, height and width. Tensors are float32.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,12 +31,12 @@ Padding = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a module is to be built.
+    """The place in a network for which a module is built.
 
     Attributes:
         node: the operation and its attributes.
-        shapes: of the inputs, without the batch: `(channels, height, width)` or `(units,)`.
-        hidden_size: of the recurrent cell around the node; `None` in a feed-forward network.
+        shapes: the inputs' shapes, without the batch: `(channels, height, width)` or `(units,)`.
+        hidden_size: units of the state of the recurrent cell around the node; `None` in a feed-forward network.
     """
 
     node: Node
@@ -45,14 +47,18 @@ class Site:
         return self.node.attribute(attribute)
 
     def feature_map(self) -> tuple[int, int, int]:
-        """Channels, height and width of the only input."""
+        """Return channels, height and width of the only input.
+
+        Raises:
+            ValueError: the input is a vector.
+        """
         if len(self.shapes[0]) != 3:
             raise ValueError("it takes a feature map (channels, height, width)")
         channels, height, width = self.shapes[0]
         return channels, height, width
 
-    def same_shapes(self) -> None:
-        """Hold all inputs to one shape: broadcasting here would hide a mistake."""
+    def check_same_shapes(self) -> None:
+        """Raise `ValueError` unless all inputs have one shape: broadcasting would hide a mistake."""
         if len(set(self.shapes)) > 1:
             raise ValueError("its inputs must have the same shape")
 
@@ -61,7 +67,7 @@ Factory = Callable[[Site], nn.Module]
 
 
 def same_padding(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], dilation: int = 1) -> Padding:
-    """The padding that makes each output side ceil(side / stride). Every pair is (height, width)."""
+    """Return the padding that makes each output side ceil(side / stride). Every pair is (height, width)."""
     before_after = []
     for side, kernel, step in zip(size, window, stride, strict=True):
         outputs = -(-side // step)
@@ -72,19 +78,19 @@ def same_padding(size: tuple[int, int], window: tuple[int, int], stride: tuple[i
 
 
 class Apply(nn.Module):
-    """A function without parameters as a module."""
+    """A module that applies a function without parameters."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
         self.function = function
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Whatever the function makes of the inputs."""
+        """Return the function's value for the inputs, `[B, ...]` each."""
         return self.function(*inputs)
 
 
-class Pool(nn.Module):
-    """Maximum or mean over SAME-padded windows; padding is never the maximum and never counts in a mean."""
+class PoolingLayer(nn.Module):
+    """Maximum or mean over SAME-padded windows; the padding is never the maximum and does not count in a mean."""
 
     def __init__(self, kind: str, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
@@ -92,7 +98,7 @@ class Pool(nn.Module):
         self.padding = same_padding(size, window, stride)
 
     def forward(self, images: Tensor) -> Tensor:
-        """`[B, C, H, W] -> [B, C, ceil(H / stride), ceil(W / stride)]`."""
+        """Pool `[B, C, H, W]` to `[B, C, ceil(H / stride), ceil(W / stride)]`."""
         left, right, top, bottom = self.padding
         even = left == right and top == bottom
         if self.kind == "max":
@@ -114,7 +120,7 @@ class Concat(nn.Module):
         self.paddings = paddings
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """`[B, C_i, H_i, W_i] ... -> [B, sum C_i, max H_i, max W_i]`."""
+        """Concatenate inputs `[B, C_i, H_i, W_i]` to `[B, sum C_i, max H_i, max W_i]`."""
         padded = [F.pad(x, padding) if any(padding) else x for x, padding in zip(inputs, self.paddings, strict=True)]
         return padded[0] if len(padded) == 1 else torch.cat(padded, dim=1)
 
@@ -122,15 +128,15 @@ class Concat(nn.Module):
 class LocalContrastNorm(nn.Module):
     """Subtractive, then divisive normalisation over a square window and all channels (Jarrett et al. 2009).
 
-    With a flat window in place of their Gaussian. The divisor is at least its mean over the image, as theirs.
+    The window is flat instead of their Gaussian. As theirs, the divisor is at least its mean over the image.
     """
 
     def __init__(self, size: tuple[int, int], window: int) -> None:
         super().__init__()
-        self.mean = Pool("mean", size, (window, window), (1, 1))
+        self.mean = PoolingLayer("mean", size, (window, window), (1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """`[B, C, H, W] -> [B, C, H, W]`."""
+        """Normalise `[B, C, H, W]`, keeping its shape."""
         centred = images - self.mean(images.mean(1, keepdim=True))
         deviation = self.mean(centred.square().mean(1, keepdim=True)).clamp_min(1e-12).sqrt()
         return centred / torch.maximum(deviation, deviation.mean((2, 3), keepdim=True))
@@ -146,7 +152,7 @@ def _convolution(site: Site, filters: int, groups: int) -> nn.Module:
     padding = same_padding((height, width), window, stride, site["dilation"])
     left, right, top, bottom = padding
     even = left == right and top == bottom
-    # A bias would be subtracted again by the normalisation that follows.
+    # The batch normalisation that follows would subtract a bias again.
     bias = "conv-bn" not in site["order"] and "unbiased" not in site["order"]
     layers: list[nn.Module] = []
     for part in order:
@@ -168,7 +174,7 @@ def _convolution(site: Site, filters: int, groups: int) -> nn.Module:
         elif part == "bn":
             layers.append(nn.BatchNorm2d(filters if "conv" in order[: order.index("bn")] else channels))
         else:
-            # The first layer's input may have other readers, so only later ones may overwrite theirs.
+            # Only later layers may overwrite their input: that of the first layer may have other readers.
             layers.append(nn.ReLU(inplace=bool(layers)))
     return nn.Sequential(*layers)
 
@@ -186,7 +192,7 @@ def _pool(kind: str) -> Factory:
     def make(site: Site) -> nn.Module:
         _, height, width = site.feature_map()
         window = (site["height"], site["width"])
-        return Pool(kind, (height, width), window, (site["stride_height"], site["stride_width"]))
+        return PoolingLayer(kind, (height, width), window, (site["stride_height"], site["stride_width"]))
 
     return make
 
@@ -224,17 +230,17 @@ def _mean(*inputs: Tensor) -> Tensor:
 
 def _combine(function: Callable[..., Tensor]) -> Factory:
     def make(site: Site) -> nn.Module:
-        site.same_shapes()
+        site.check_same_shapes()
         return Apply(function)
 
     return make
 
 
-def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Factory:
+def _reduce(function: Callable[[Tensor, Tensor], Tensor]) -> Factory:
     return _combine(lambda *inputs: reduce(function, inputs))
 
 
-def _applied(function: Callable[[Tensor], Tensor]) -> Factory:
+def _apply(function: Callable[[Tensor], Tensor]) -> Factory:
     return lambda site: Apply(function)
 
 
@@ -253,7 +259,7 @@ def _shift(site: Site) -> nn.Module:
     down, right = site["height"], site["width"]
     if abs(down) >= height or abs(right) >= width:
         raise ValueError(f"a shift by ({down}, {right}) pixels leaves nothing of it")
-    # A negative pad crops: what is cut at the upper left comes back as zeros at the lower right.
+    # A negative pad crops: rows and columns cut at the upper left return as zeros at the lower right.
     return Apply(lambda x: F.pad(x, (-right, right, -down, down)))
 
 
@@ -272,21 +278,21 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "max_pool": _pool("max"),
         "avg_pool": _pool("mean"),
         "global_avg_pool": _global_avg_pool,
-        "flatten": _applied(lambda x: x.flatten(1)),
+        "flatten": _apply(lambda x: x.flatten(1)),
         "linear": _linear,
         "concat": _concat,
-        "add": _folded(torch.add),
-        "multiply": _folded(torch.mul),
+        "add": _reduce(torch.add),
+        "multiply": _reduce(torch.mul),
         "mean": _combine(_mean),
-        "maximum": _folded(torch.maximum),
+        "maximum": _reduce(torch.maximum),
         "subtract": _combine(torch.sub),
-        "identity": _applied(lambda x: x),
-        "zero": _applied(torch.zeros_like),
-        "relu": _applied(torch.relu),
-        "relu6": _applied(F.relu6),
-        "tanh": _applied(torch.tanh),
-        "sigmoid": _applied(torch.sigmoid),
-        "sin": _applied(torch.sin),
+        "identity": _apply(lambda x: x),
+        "zero": _apply(torch.zeros_like),
+        "relu": _apply(torch.relu),
+        "relu6": _apply(F.relu6),
+        "tanh": _apply(torch.tanh),
+        "sigmoid": _apply(torch.sigmoid),
+        "sin": _apply(torch.sin),
         "batch_norm": _batch_norm,
         "local_contrast_norm": _local_contrast_norm,
         "dropout": lambda site: nn.Dropout(float(site["rate"])),
@@ -294,7 +300,7 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "split": _split,
     }
 )
-"""A factory for every name in `vocabulary.OPERATIONS`."""
+"""The factory of each operation in `operation_types.OPERATIONS`."""
 
 
 def factory_of(op: str) -> Factory:

@@ -1,7 +1,7 @@
 """Operations that work element by element, with their derivatives written out.
 
-For a recurrent cell, whose few dozen small operations are repeated at every step, bookkeeping by automatic
-differentiation costs as much as the arithmetic. A test holds every derivative to PyTorch's own.
+For a recurrent cell, which repeats a few dozen small operations at every step, the bookkeeping of automatic
+differentiation costs as much as the arithmetic. A test compares every derivative with PyTorch's own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,13 @@ _threshold_backward = torch.ops.aten.threshold_backward
 
 @dataclass(frozen=True, slots=True)
 class Pointwise:
-    """One operation.
+    """One operation on tensors of one shape and floating-point dtype.
 
     Attributes:
-        forward: tensors of one shape to their result.
-        backward: from the result's gradient, the result and the inputs to the inputs' gradients; one of these may be
-            the very tensor that was given.
-        arity: how many inputs it takes, or `None` for any number.
+        forward: computes the result from the inputs.
+        backward: computes the inputs' gradients from the result's gradient, the result and the inputs; a gradient may
+            be the same tensor object as the result's gradient.
+        arity: the number of inputs, or `None` for any number.
     """
 
     forward: Callable[..., Tensor]
@@ -41,10 +41,10 @@ def _add(*inputs: Tensor) -> Tensor:
 
 def _maximum_backward(gradient: Tensor, result: Tensor, inputs: Sequence[Tensor]) -> Gradients:
     left, right = inputs
-    # As PyTorch does: equal inputs, such as two zeros of ReLUs, share the gradient.
+    # As in PyTorch, equal inputs (such as two zeros of ReLUs) share the gradient.
     share = torch.where(left == right, 0.5, (left > right).to(gradient.dtype))
-    mine = gradient * share
-    return mine, gradient - mine
+    left_gradient = gradient * share
+    return left_gradient, gradient - left_gradient
 
 
 POINTWISE: Mapping[str, Pointwise] = MappingProxyType(
@@ -60,4 +60,4 @@ POINTWISE: Mapping[str, Pointwise] = MappingProxyType(
         "sin": Pointwise(torch.sin, lambda g, y, xs: (g * torch.cos(xs[0]),), 1),
     }
 )
-"""The operations of `vocabulary.OPERATIONS` for which a derivative is written here."""
+"""The operations of `operation_types.OPERATIONS` that have a derivative here."""

@@ -14,7 +14,7 @@ from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import derive
 from child_trainer.training import augment
 from child_trainer.training import image_classifier as sgd
-from child_trainer.training.epochs import own_randomness, with_hyperparameters
+from child_trainer.training.epochs import isolated_randomness, with_hyperparameters
 from child_trainer.training.image_classifier import Images
 from child_trainer.training.task import Progress
 
@@ -106,7 +106,7 @@ class ImageTask:
         order = torch.Generator(device).manual_seed(derive(seed, "order"))
         changes = torch.Generator(device).manual_seed(derive(seed, "augmentation"))
         validation = self.validation.to(device)
-        with own_randomness(derive(seed, "dropout"), device):
+        with isolated_randomness(derive(seed, "dropout"), device):
             sgd.fit(
                 network,
                 self.training.first(budget.train_fraction).to(device),

@@ -18,8 +18,8 @@ from child_trainer.seeding import derive
 from child_trainer.tasks.text import lines_of, make_vocabulary, numbered
 from child_trainer.training.epochs import (
     global_generator,
+    isolated_randomness,
     make_optimizer,
-    own_randomness,
     run_epochs,
     with_hyperparameters,
 )
@@ -96,7 +96,7 @@ class LanguageTask:
         model.to(device)
         part = self.training[: max(2, round(len(self.training) * budget.train_fraction))].to(device)
         words, validation = streams(part, budget.batch_size), self.validation.to(device)
-        with own_randomness(derive(seed, "dropout"), device):
+        with isolated_randomness(derive(seed, "dropout"), device):
             state = SgdState(
                 model,
                 make_optimizer(model, settings),

@@ -94,7 +94,7 @@ class Table:
     ) -> None:
         """Report the answer; see `Task.fit`."""
         answer = self.answer(architecture)
-        progress.parameters, progress.told_seconds = answer.parameters, answer.seconds
+        progress.parameters, progress.reported_seconds = answer.parameters, answer.seconds
         progress.finished_epoch(answer.metric)
 
 

@@ -1,6 +1,6 @@
-"""Random changes to a batch of images `[B, C, H, W]` on its own device; each image draws its own.
+"""Random changes to a batch of images `[B, C, H, W]` float32, drawn for each image independently.
 
-Every draw comes from the generator that is passed in, which lives on the images' device.
+All draws come from the generator that is passed in, which must be on the images' device.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from torch import Generator, Tensor
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """A random change with the generator that it draws from, whose state an interrupted training must keep."""
+    """A random change with its generator, whose state an interrupted training must save."""
 
     change: Callable[[Tensor, Generator], Tensor]
     generator: Generator
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The changed batch."""
+        """Return the changed batch."""
         return self.change(images, self.generator)
 
 
 def crop(images: Tensor, size: tuple[int, int], generator: Generator) -> Tensor:
-    """A window of `size` (height, width) from anywhere in each image: `[B, C, *size]`.
+    """Return a window of `size` (height, width) from a random place in each image: `[B, C, *size]`.
 
     Raises:
         ValueError: the window is larger than the images.
@@ -39,23 +39,11 @@ def crop(images: Tensor, size: tuple[int, int], generator: Generator) -> Tensor:
 
 
 def flip(images: Tensor, generator: Generator) -> Tensor:
-    """Each image mirrored left to right with probability one half."""
+    """Mirror each image left to right with probability one half."""
     mirrored = _integers(2, images, generator).bool()
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
-def cutout(images: Tensor, size: int, generator: Generator) -> Tensor:
-    """Zeros in a `size` x `size` square around a random pixel of each image, cut off at the border.
-
-    DeVries & Taylor 2017, whose square may likewise reach over the border.
-    """
-    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
-    top = _integers(images.shape[2], images, generator) - size // 2
-    left = _integers(images.shape[3], images, generator) - size // 2
-    in_rows = (rows >= top[:, None]) & (rows < top[:, None] + size)
-    in_columns = (columns >= left[:, None]) & (columns < left[:, None] + size)
-    return images.masked_fill((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0.0)
-
-
 def _integers(below: int, images: Tensor, generator: Generator) -> Tensor:
+    """Draw one integer from 0 to `below` - 1 for each image: [B] int64."""
     return torch.randint(below, (len(images),), generator=generator, device=images.device)

@@ -1,6 +1,6 @@
-"""What an interrupted training needs to go on, as bytes: safetensors with an identity and a checksum, no pickle.
+"""Checkpoints of an interrupted training as bytes: safetensors with an identity and a checksum, no pickle.
 
-PyTorch is imported only where there are tensors, so that a rehearsal without any starts without it.
+PyTorch is imported only if there are tensors, so that a task without any starts without it.
 """
 
 import hashlib
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "nascluster-child-1"
-"""Names the meaning of the bytes; a reader that does not know it refuses them."""
+"""The version of the bytes' format; a reader rejects any other."""
 
 Identity = Mapping[str, str | int | float]
-"""All that must be equal for a training to go on from a checkpoint, as plain data."""
+"""All that must be equal for a training to resume from a checkpoint, as plain data."""
 
 _UNSEALED = "?" * 64
-"""Stands where the checksum will be while the checksum is taken."""
+"""The placeholder for the checksum while the checksum is computed."""
 
 
 class CheckpointError(ValueError):
-    """Bytes that a training cannot go on from: damaged, or another training's. The message says which."""
+    """Bytes that a training cannot resume from: damaged, or of another training. The message says which."""
 
 
 class CheckpointSlot(Protocol):
-    """Where one child's newest checkpoint lies. Either method may raise `OSError`."""
+    """Storage of one child's latest checkpoint. Either method may raise `OSError`."""
 
     def load(self) -> bytes | None:
-        """What was saved last, or `None` if nothing was."""
+        """Return the bytes that were saved last, or `None` if none were."""
         ...
 
     def save(self, data: bytes) -> None:
-        """Replace what was saved; what is there must at any moment be whole, the old or the new."""
+        """Replace the saved bytes atomically: a reader or a crash finds the old or the new ones, whole."""
         ...
 
 
@@ -48,11 +48,11 @@ class Checkpoint:
     """The state of one training between two of its steps.
 
     Attributes:
-        identity: of the training (`identity` makes it).
-        tensors: by name, what the task itself keeps: weights, optimizer and generator states.
-        curve: the metric after each finished epoch; its length is the number of the last one.
-        step: how many steps of the epoch after these are done.
-        seconds: how long it has trained so far, over all its parts.
+        identity: of the training (from the function `identity`).
+        tensors: by name, the task's own state: weights, optimizer and generator states.
+        curve: the metric after each finished epoch; its length is the number of finished epochs.
+        step: number of finished steps of the epoch in progress.
+        seconds: training time so far, over all parts of the training.
         parameters: as in `Outcome`.
         flops: as in `Outcome`.
     """
@@ -66,7 +66,7 @@ class Checkpoint:
     flops: int | None = None
 
     def to_bytes(self) -> bytes:
-        """A safetensors file whose metadata holds the rest and a checksum over every byte."""
+        """Return a safetensors file whose metadata holds all else, and a checksum over every byte."""
         reached = {
             "curve": self.curve,
             "step": self.step,
@@ -80,32 +80,36 @@ class Checkpoint:
             "reached": json.dumps(reached),
             "checksum": _UNSEALED,
         }
-        content = _serialized(self.tensors, metadata)
+        content = _serialize(self.tensors, metadata)
         return content.replace(_UNSEALED.encode(), hashlib.sha256(content).hexdigest().encode(), 1)
 
     @classmethod
     def from_bytes(cls, data: bytes, identity: Identity | None = None) -> Self:
-        """The checkpoint that `to_bytes` wrote; with an identity, only if all that it names is the same there.
+        """Return the checkpoint that `to_bytes` wrote.
+
+        Args:
+            data: the bytes.
+            identity: of the training that is to resume; each of its entries must be in the checkpoint with this value.
 
         Raises:
-            CheckpointError: the bytes are damaged, were never a checkpoint, or are another training's.
+            CheckpointError: the bytes are damaged, were never a checkpoint, or are of another training.
         """
-        metadata = _checked(data)
-        found: Identity = json.loads(metadata["identity"])
+        metadata = _check(data)
+        saved: Identity = json.loads(metadata["identity"])
         for name, value in (identity or {}).items():
-            if found.get(name) != value:
+            if saved.get(name) != value:
                 raise CheckpointError(
-                    f"the checkpoint is another training's: its {name} is {found.get(name)!r}, not {value!r}"
+                    f"the checkpoint is of another training: its {name} is {saved.get(name)!r}, not {value!r}"
                 )
         reached = json.loads(metadata["reached"])
-        return cls(identity=found, tensors=_tensors(data), **(reached | {"curve": tuple(reached["curve"])}))
+        return cls(identity=saved, tensors=_tensors(data), **(reached | {"curve": tuple(reached["curve"])}))
 
 
 def identity(architecture: Architecture, task: str, budget: Budget, *, seed: int, device: str) -> Identity:
-    """What a training's course depends on; `max_seconds` only ends it, so it does not count.
+    """Return all that a training's results depend on; not `max_seconds`, which only ends it.
 
     Isomorphic networks have one id but draw their weights in the order of their nodes, hence a digest of the nodes
-    too. A GPU's generators and a CPU's cannot take each other's states, hence the kind of device.
+    too. The generators of a GPU and of a CPU cannot restore each other's states, hence the kind of device.
     """
     nodes = json.dumps(architecture.to_json(), sort_keys=True)
     settings = {f.name: getattr(budget, f.name) for f in fields(budget) if f.name != "max_seconds"}
@@ -119,7 +123,7 @@ def identity(architecture: Architecture, task: str, budget: Budget, *, seed: int
     }
 
 
-def _serialized(tensors: Mapping[str, "Tensor"], metadata: dict[str, str]) -> bytes:
+def _serialize(tensors: Mapping[str, "Tensor"], metadata: dict[str, str]) -> bytes:
     if not tensors:
         return bytes(safetensors.serialize({}, metadata))
     from safetensors.torch import save
@@ -136,20 +140,24 @@ def _tensors(data: bytes) -> "dict[str, Tensor]":
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    """The format: eight bytes with the header's length, the header in JSON, the tensors' data."""
+    """Return the header. The format: eight bytes with the header's length, the header in JSON, the tensors' data."""
     return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
 
 
-def _checked(data: bytes) -> Mapping[str, str]:
-    """The metadata of bytes that are a whole checkpoint."""
+def _check(data: bytes) -> Mapping[str, str]:
+    """Return the metadata of a whole checkpoint.
+
+    Raises:
+        CheckpointError: the bytes are damaged or of another format.
+    """
     try:
         metadata = _header(data)["__metadata__"]
-        form, checksum = metadata["format"], metadata["checksum"]
+        file_format, checksum = metadata["format"], metadata["checksum"]
         unsealed = data.replace(checksum.encode(), _UNSEALED.encode(), 1)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError("the checkpoint is damaged: its header cannot be read") from error
-    if form != FORMAT:
-        raise CheckpointError(f"the checkpoint must have the format {FORMAT!r}, got {form!r}")
+    if file_format != FORMAT:
+        raise CheckpointError(f"the checkpoint must have the format {FORMAT!r}, got {file_format!r}")
     if hashlib.sha256(unsealed).hexdigest() != checksum:
         raise CheckpointError("the checkpoint is damaged: it does not match its checksum")
     return metadata

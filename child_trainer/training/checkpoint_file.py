@@ -1,4 +1,4 @@
-"""A checkpoint slot that is one file: whole at any moment, on disk when `save` returns. Standard library only."""
+"""A checkpoint slot in one file: replaced atomically, durable when `save` returns. Standard library only."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ from child_trainer.durable_file import replace_durably
 
 
 class CheckpointFile:
-    """One child's newest checkpoint in a file (`CheckpointSlot`); the folder that it is to lie in must be there."""
+    """One child's latest checkpoint in a file (a `CheckpointSlot`); the file's folder must exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> bytes | None:
-        """The file's content, or `None` if there is no file."""
+        """Return the file's content, or `None` if there is no file."""
         try:
             return self.path.read_bytes()
         except FileNotFoundError:
@@ -22,6 +22,6 @@ class CheckpointFile:
         """Replace the file; when this returns, it survives a crash of the machine.
 
         Raises:
-            OSError: what was there before is there still.
+            OSError: the file could not be replaced, and is as it was before.
         """
         replace_durably(self.path, data)

@@ -1,4 +1,4 @@
-"""What all tasks that train by stochastic gradient descent have in common."""
+"""Functions for all tasks that train by stochastic gradient descent."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,22 +15,24 @@ from child_trainer.training.task import Diverged, Progress
 
 
 def with_hyperparameters(budget: Budget, architecture: Architecture) -> Budget:
-    """The budget with what the architecture brings itself.
+    """Return the budget with the architecture's own hyperparameters.
 
     Raises:
-        InvalidArchitecture: it brings something else than a usable learning rate.
+        InvalidArchitecture: it has another hyperparameter than the learning rate, or this is not a positive number.
     """
-    own = dict(architecture.hyperparameters)
-    rate = own.pop("learning_rate", budget.learning_rate)
-    if own:
-        raise InvalidArchitecture(f"training knows the hyperparameter 'learning_rate' only, got {min(own)!r}")
+    hyperparameters = dict(architecture.hyperparameters)
+    rate = hyperparameters.pop("learning_rate", budget.learning_rate)
+    if hyperparameters:
+        raise InvalidArchitecture(
+            f"the only hyperparameter of a training is 'learning_rate', got {min(hyperparameters)!r}"
+        )
     if not (math.isfinite(rate) and rate > 0):
         raise InvalidArchitecture(f"the hyperparameter 'learning_rate' must be a positive number, got {rate!r}")
     return replace(budget, learning_rate=rate)
 
 
 def make_optimizer(network: nn.Module, budget: Budget) -> torch.optim.Optimizer:
-    """SGD as the budget says; its momentum is Nesterov's (spec §1.6)."""
+    """Return SGD with the budget's settings; its momentum is Nesterov's (spec §1.6)."""
     return torch.optim.SGD(
         network.parameters(),
         lr=budget.learning_rate,
@@ -47,18 +49,20 @@ def run_epochs(
     train_epoch: Callable[[int], Tensor],
     evaluate: Callable[[], float],
 ) -> None:
-    """Train from where `progress` left off to the last epoch, or until it says that this is enough.
+    """Train until the last epoch, or until `progress` stops the training.
+
+    Training starts at the epoch and step that `progress` has reached.
 
     Args:
-        state: all that training changes; is restored from what an earlier part of this training saved.
-        epochs: how many in all.
-        progress: is told each epoch's metric, and may end the training.
-        train_epoch: trains one epoch (counted from 1) from step `progress.step` on, and gives the sum of its losses.
-        evaluate: the validation metric.
+        state: all that training changes; it is restored from the checkpoint of an earlier part of this training.
+        epochs: number of epochs in all.
+        progress: takes each epoch's metric, and may stop the training.
+        train_epoch: trains one epoch (counted from 1) from step `progress.step` on, and returns the sum of its losses.
+        evaluate: returns the validation metric.
 
     Raises:
         Diverged: a loss is NaN or infinite.
-        OverTime, Preempted: `progress` said so.
+        OverTime, Preempted: raised by `progress`.
     """
     progress.resume(state)
     for epoch in range(len(progress.curve) + 1, epochs + 1):
@@ -70,13 +74,18 @@ def run_epochs(
 
 
 def global_generator(device: torch.device) -> torch.Generator:
-    """The device's global generator, from which dropout draws."""
+    """Return the device's global generator, from which dropout draws."""
     return torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
 
 
 @contextmanager
-def own_randomness(seed: int, device: str) -> Iterator[None]:
-    """The global generators seeded inside and restored outside; convolutions that repeat bit for bit."""
+def isolated_randomness(seed: int, device: str) -> Iterator[None]:
+    """Seed the global generators, and restore them at the end; convolutions are deterministic inside.
+
+    Args:
+        seed: of the generators.
+        device: whose generator is seeded, besides the CPU's.
+    """
     gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with (
         torch.random.fork_rng(devices=gpus),

@@ -14,14 +14,15 @@ from child_trainer.training.state import SgdState
 from child_trainer.training.task import Diverged, Progress
 
 EVALUATION_BATCH = 1000
+"""Images that are evaluated at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images and their classes, whole, on one device.
+    """A data set of images and their classes, on one device.
 
     Attributes:
-        pixels: `[N, C, H, W]` uint8: a quarter of the memory of float32, and standardised batch by batch.
+        pixels: `[N, C, H, W]` uint8, a quarter of the memory of float32; standardised batch by batch.
         labels: `[N]` int64.
     """
 
@@ -32,19 +33,25 @@ class Images:
         return len(self.labels)
 
     def first(self, share: float) -> "Images":
-        """The first `share` of them, at least one."""
+        """Return the first `share` of the images, at least one."""
         count = max(1, round(len(self) * share))
         return Images(self.pixels[:count], self.labels[:count])
 
     def to(self, device: str | torch.device) -> "Images":
-        """The same images on a device; no copy if they are there already."""
+        """Return the images on a device; no copy if they are there already."""
         return Images(self.pixels.to(device), self.labels.to(device))
 
 
 def standardise(pixels: Tensor) -> Tensor:
-    """Each image as `(x - mean) / max(std, 1 / sqrt(N))`, N its number of values: `[B, C, H, W]` float32.
+    """Return each image as `(x - mean) / max(std, 1 / sqrt(N))`, where N is its number of values.
 
-    The whitening of spec §1.6. The bound keeps an image of one colour finite (it becomes all zeros).
+    This is the whitening of spec §1.6. The bound keeps an image of one colour finite (it becomes all zeros).
+
+    Args:
+        pixels: `[B, C, H, W]` of any dtype.
+
+    Returns:
+        `[B, C, H, W]` float32.
     """
     images = pixels.float()
     variance, mean = torch.var_mean(images, dim=(1, 2, 3), correction=0, keepdim=True)
@@ -62,27 +69,27 @@ def fit(
     augment: Callable[[Tensor], Tensor],
     generator: torch.Generator,
 ) -> None:
-    """Train `network` in place, reporting a metric after each epoch.
+    """Train `network` in place, and report a metric after each epoch.
 
-    Momentum SGD after Nesterov with a constant learning rate (spec §1.6). An epoch is a new order of all images
-    in full batches; an incomplete last one is left out, because batch normalisation cannot train on one image.
-    What an earlier part of this training saved through `progress` is gone on from.
+    The optimizer is Nesterov's momentum SGD with a constant learning rate (spec §1.6). An epoch is a new order of all
+    images in full batches; an incomplete last batch is left out, because batch normalisation cannot train on one image.
+    Training resumes from the checkpoint that an earlier part of it saved through `progress`.
 
     Args:
         network: is moved to the images' device.
-        training: what the gradients come from.
-        evaluate: the network's validation metric, asked for after each epoch.
+        training: the training images.
+        evaluate: returns the network's validation metric; called after each epoch.
         budget: epochs, batch size and the optimizer's settings.
-        progress: is told each epoch's metric, and may end the training.
-        augment: standardised images `[B, C, H, W]` to what the network is trained on; an `Augmentation` if it draws
-            random numbers and the training is to go on from checkpoints.
-        generator: draws the order, on the images' device.
+        progress: takes each epoch's metric, and may stop the training.
+        augment: changes standardised images `[B, C, H, W]` float32 before the network sees them; must be an
+            `Augmentation` if it draws random numbers and the training is to resume from checkpoints.
+        generator: draws the order of the images, on their device.
 
     Raises:
         Diverged: a loss or an output is NaN or infinite.
-        OverTime, Preempted: `progress` said so.
+        OverTime, Preempted: raised by `progress`.
     """
-    # Channels last is the layout that convolutions compute in: about a fifth faster on a CPU.
+    # Convolutions compute in the channels-last layout: about a fifth faster on a CPU.
     network.to(training.labels.device)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (missing in PyTorch's stub)
     state = SgdState(
@@ -90,7 +97,7 @@ def fit(
         make_optimizer(network, budget),
         training.labels,
         order=generator,
-        others=_drawn_from(augment, training.labels.device),
+        others=_step_generators(augment, training.labels.device),
     )
 
     def train_epoch(epoch: int) -> Tensor:
@@ -100,10 +107,15 @@ def fit(
 
 
 def accuracy(network: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]) -> float:
-    """The share of images, standardised and then prepared, that the network puts in the right class.
+    """Return the share of images that the network classifies correctly.
+
+    Args:
+        network: is in the same mode, training or evaluation, afterwards as before.
+        images: are standardised batch by batch.
+        prepare: changes standardised images `[B, C, H, W]` float32 before the network sees them.
 
     Raises:
-        Diverged: an output is NaN or infinite, so that its class means nothing.
+        Diverged: an output is NaN or infinite, so that its class is meaningless.
     """
     was_training = network.training
     network.eval()
@@ -121,18 +133,19 @@ def accuracy(network: nn.Module, images: Images, prepare: Callable[[Tensor], Ten
     return correct.item() / len(images)
 
 
-def _drawn_from(augment: Callable[[Tensor], Tensor], device: torch.device) -> dict[str, torch.Generator]:
-    """The generators that a step draws from: the augmentation's, and the device's global one, which dropout uses."""
-    own = {"augmentation": augment.generator} if isinstance(augment, Augmentation) else {}
-    return {"global": global_generator(device), **own}
+def _step_generators(augment: Callable[[Tensor], Tensor], device: torch.device) -> dict[str, torch.Generator]:
+    """Return the generators that a step draws from: the augmentation's, and the device's global one for dropout."""
+    augmentation = {"augmentation": augment.generator} if isinstance(augment, Augmentation) else {}
+    return {"global": global_generator(device), **augmentation}
 
 
 def _train_epoch(
     state: SgdState, images: Images, batch_size: int, augment: Callable[[Tensor], Tensor], progress: Progress
 ) -> Tensor:
-    """The sum of the steps' losses: NaN or infinite if one of them was. Read once, so a GPU never waits.
+    """Train one epoch, and return the sum of the steps' losses: NaN or infinite if one of them is.
 
-    Begins after the steps that an earlier part of the training has done (`progress.step`).
+    It starts after the steps that an earlier part of the training has done (`progress.step`). The losses are summed on
+    the device and read once, so that a GPU never waits.
     """
     network, optimizer = state.network, state.optimizer
     order = torch.randperm(len(images), generator=state.order, device=images.labels.device)

@@ -1,4 +1,4 @@
-"""All that training by SGD changes, as named tensors and back, to the bit."""
+"""The state of a training by SGD as named tensors, saved and restored to the bit."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,20 +9,21 @@ from torch import Generator, Tensor, nn
 from child_trainer.training.checkpoint import CheckpointError
 
 _OPTIMIZER = "optimizer/"
-"""Begins the names of the optimizer's tensors, which there are only after its first step."""
+"""The prefix of the names of the optimizer's tensors, which exist only after its first step."""
 
 
 class SgdState:
-    """A network in training, between two steps (`tasks.task.Resumable`).
+    """The state of a network's training between two steps (a `training.task.Resumable`).
 
     Args:
         network: on its device, in the memory format that it is trained in.
-        optimizer: of its parameters.
-        data: what the network is trained on, or what tells it from other data, in its order.
-        order: draws the order of each epoch, if there is one.
-        others: by name, the other generators that a step draws from.
-        carried: by name, what a step hands on to the next one of its epoch, as the first one is to find it.
-        settings: in words, what else the steps depend on that neither the budget nor the network tells.
+        optimizer: of the network's parameters.
+        data: the training data in its order, or a tensor that distinguishes it from other data.
+        order: the generator of each epoch's order, if there is one.
+        others: the other generators that a step draws from, by name.
+        carried: the tensors that a step passes on to the next step of its epoch, by name, with their values at the
+            start of an epoch.
+        settings: further settings that the steps depend on and that are not in the budget or the network, as text.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class SgdState:
         self.loss = torch.zeros((), device=data.device)
         """The sum of this epoch's losses so far."""
         self.carried = dict(carried or {})
-        """What the last step has handed on."""
+        """The tensors that the last step passed on."""
         self._others = others
         self._data = data
         self._settings = settings
@@ -50,19 +51,19 @@ class SgdState:
         self._epoch_order = order and order.get_state()
 
     def next_epoch(self) -> None:
-        """Nothing of the next epoch has happened, its order included."""
+        """Reset to the start of the next epoch, before its order is drawn."""
         self.loss = torch.zeros_like(self.loss)
         self.carried = dict(self._first_carried)
         self._epoch_order = self.order and self.order.get_state()
 
     def fingerprint(self) -> str:
-        """Of the data and the settings: another split, or a part of another size, has another."""
+        """Return a digest of the data and the settings; another split, or a part of another size, has another."""
         return hashlib.sha256(self._data.cpu().numpy().tobytes() + self._settings.encode()).hexdigest()[:16]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, buffers, optimizer state, loss, what is carried, generators' states (`[N]` uint8 on the CPU).
+        """Return weights, buffers, optimizer state, loss, carried tensors, generators' states ([N] uint8 on the CPU).
 
-        The order's generator is given as it was before it drew this epoch's order, so that it can draw it again.
+        The state of the order's generator is that before it drew this epoch's order, so that it can draw it again.
         """
         return {
             "loss": self.loss,
@@ -78,42 +79,47 @@ class SgdState:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `tensors` gave, on a network that has not been trained yet; see `Resumable`."""
+        """Restore what `tensors` returned, on a network that has not been trained yet.
+
+        Raises:
+            CheckpointError: the tensors do not fit; nothing has been changed.
+        """
         self._check(tensors)
         self.loss.copy_(tensors["loss"])
-        own = {} if self.order is None else {"order": self.order}
-        for name, generator in {**own, **self._others}.items():
+        order = {} if self.order is None else {"order": self.order}
+        for name, generator in {**order, **self._others}.items():
             generator.set_state(tensors[f"generator/{name}"])
         self._epoch_order = self.order and self.order.get_state()
-        # To each tensor its own device: what was saved on one may be restored on another.
+        # Each tensor keeps its own device: the checkpoint may have been saved on another.
         self.carried = {name: t.clone().copy_(tensors[f"carried/{name}"]) for name, t in self.carried.items()}
         for name, tensor in self.network.state_dict().items():
             tensor.copy_(tensors[f"network/{name}"])
-        for name, parameter, key in self._optimized(tensors):
-            # In the parameter's own memory layout, in which an undisturbed training has it.
+        for name, parameter, key in self._optimizer_tensors(tensors):
+            # The memory layout is the parameter's, as in an uninterrupted training.
             self.optimizer.state[parameter][key] = torch.empty_like(parameter.detach()).copy_(tensors[name])
 
-    def _optimized(self, tensors: Mapping[str, Tensor]) -> list[tuple[str, nn.Parameter, str]]:
-        """What the optimizer keeps for a parameter: the tensor's name, the parameter, and the optimizer's key."""
+    def _optimizer_tensors(self, tensors: Mapping[str, Tensor]) -> list[tuple[str, nn.Parameter, str]]:
+        """Return, for each tensor of the optimizer's state, its name, its parameter, and the optimizer's key."""
         parameters = dict(self.network.named_parameters())
-        found = []
+        entries = []
         for name in tensors:
             key, _, parameter = name.removeprefix(_OPTIMIZER).partition("/")
             if name.startswith(_OPTIMIZER) and parameter in parameters:
-                found.append((name, parameters[parameter], key))
-        return found
+                entries.append((name, parameters[parameter], key))
+        return entries
 
     def _check(self, tensors: Mapping[str, Tensor]) -> None:
-        wanted = {name: _form(tensor) for name, tensor in self.tensors().items()}
-        wanted |= {name: _form(parameter) for name, parameter, _ in self._optimized(tensors)}
-        found = {name: _form(tensor) for name, tensor in tensors.items()}
-        for name in sorted(wanted.keys() | found.keys()):
-            if wanted.get(name) != found.get(name):
+        """Raise `CheckpointError` unless the tensors have the names, dtypes and shapes of this state."""
+        expected = {name: _format(tensor) for name, tensor in self.tensors().items()}
+        expected |= {name: _format(parameter) for name, parameter, _ in self._optimizer_tensors(tensors)}
+        saved = {name: _format(tensor) for name, tensor in tensors.items()}
+        for name in sorted(expected.keys() | saved.keys()):
+            if expected.get(name) != saved.get(name):
                 raise CheckpointError(
-                    f"the checkpoint does not fit: its {name!r} is {found.get(name, 'missing')},"
-                    f" not {wanted.get(name, 'missing')}"
+                    f"the checkpoint does not fit: its {name!r} is {saved.get(name, 'missing')},"
+                    f" not {expected.get(name, 'missing')}"
                 )
 
 
-def _form(tensor: Tensor) -> str:
+def _format(tensor: Tensor) -> str:
     return f"{tensor.dtype} {tuple(tensor.shape)}"

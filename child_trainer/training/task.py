@@ -1,4 +1,4 @@
-"""What a task is to the trainer, and what a task reports while a child is trained. Standard library only."""
+"""The protocol of a task, and the progress that a task reports while it trains a child. Standard library only."""
 
 import logging
 import time
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 OnEpoch = Callable[[int, float], bool | None]
-"""Told the epoch (from 1) and its validation metric; answers True to stop the training there."""
+"""Called with the epoch (from 1) and its validation metric; returns True to stop the training there."""
 
 IsPreempted = Callable[[], bool]
-"""Answers True once the training must leave: it is asked before every step, so it must be quick."""
+"""Returns True once the training is preempted. It is called before every step, so it must be quick."""
 
 
 class TaskError(ValueError):
-    """A task cannot be had as asked; the message says what is wrong and what would be right."""
+    """A task cannot be loaded as requested; the message says what is wrong and what would be right."""
 
 
 class Diverged(ArithmeticError):
@@ -30,46 +30,46 @@ class Diverged(ArithmeticError):
 
 
 class OverTime(Exception):
-    """The child has used up its `Budget.max_seconds`."""
+    """The child has exceeded its `Budget.max_seconds`."""
 
 
 class Preempted(Exception):
-    """The training was told to leave, between two of its steps; the message says where."""
+    """The training was preempted between two of its steps; the message says where."""
 
 
 class Resumable(Protocol):
-    """What a task changes while it trains, beyond what `Progress` holds."""
+    """The state that a task changes while it trains, apart from that in `Progress`."""
 
     def fingerprint(self) -> str:
-        """Of what the training's course depends on and its identity does not tell, such as the split of the data."""
+        """Return a digest of what the results depend on beyond the identity, such as the split of the data."""
         ...
 
     def tensors(self) -> Mapping[str, "Tensor"]:
-        """The state between two steps, by name; a later step may change these very tensors."""
+        """Return the state between two steps, by name; a later step may change these tensors in place."""
         ...
 
     def restore(self, tensors: Mapping[str, "Tensor"]) -> None:
-        """Go back to what `tensors` gave, to the bit.
+        """Restore what `tensors` returned, to the bit.
 
         Raises:
-            CheckpointError: they do not fit; nothing has been changed then.
+            CheckpointError: the tensors do not fit; nothing has been changed.
         """
         ...
 
 
 class Progress:
-    """What training has given so far: a task reports into it, and `train` makes an outcome of it.
+    """The progress of one training: a task reports to it, and `train` makes an outcome of it.
 
-    A task whose training can be interrupted and continued does three things more: it calls `resume` once it is ready
-    to train, starts from epoch `len(curve) + 1` and its step `step`, and calls `before_step`.
+    A task whose training can be interrupted and resumed also calls `resume` once it is ready to train, starts from
+    epoch `len(curve) + 1` and its step `step`, and calls `before_step`.
 
     Args:
         max_seconds: as in `Budget`.
-        on_epoch: may stop the training.
-        epochs: as in `Budget`; after the last one nothing is saved.
-        preempted: whether to leave.
-        slot: where checkpoints go.
-        identity: whose checkpoints they are.
+        on_epoch: called after each epoch; may stop the training.
+        epochs: as in `Budget`; after the last epoch nothing is saved.
+        preempted: called before each step; whether the training is preempted.
+        slot: where checkpoints are saved.
+        identity: of the training whose checkpoints they are.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Progress:
     ) -> None:
         self.curve: list[float] = []
         self.step = 0
-        """Steps done of the epoch after the curve's last."""
+        """Finished steps of the epoch in progress."""
         self.parameters: int | None = None
         self.flops: int | None = None
-        self.told_seconds: float | None = None
-        """What the training took, where a table tells it and the clock does not."""
+        self.reported_seconds: float | None = None
+        """The training time according to a table, if the task is one; else `None`."""
         self._max_seconds = max_seconds
         self._on_epoch = on_epoch
         self._epochs = epochs
@@ -102,18 +102,19 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the training, the parts before its interruptions included; or what a table tells of it."""
-        if self.told_seconds is not None:
-            return self.told_seconds
+        """Wall time of the training, including the parts before interruptions; or its time according to a table."""
+        if self.reported_seconds is not None:
+            return self.reported_seconds
         return self._earlier_seconds + time.perf_counter() - self._started
 
     def resume(self, state: Resumable | None = None) -> None:
-        """From here on the training can be saved; if a fitting checkpoint is there, take up its place and state.
+        """Resume from the checkpoint if there is one, and save checkpoints from now on.
 
-        Anything else that is there is ignored with a warning, and the training starts anew.
+        A checkpoint that cannot be read, is damaged or is of another training is ignored with a warning, and the
+        training starts from the beginning.
 
         Args:
-            state: what the task changes while it trains, if that is more than the curve.
+            state: the state that the task changes while it trains, if there is more than the curve.
         """
         if self._slot is None:
             return
@@ -125,24 +126,24 @@ class Progress:
             if data is not None:
                 self._restore(Checkpoint.from_bytes(data, self._identity))
         except (CheckpointError, OSError) as error:
-            _LOG.warning("%s; the training starts anew", error)
+            _LOG.warning("%s; the training starts from the beginning", error)
 
     def before_step(self, step: int) -> None:
-        """Say that `step` steps of this epoch are done, and that nothing of the next one is.
+        """Report that `step` steps of this epoch are finished, and that the next one has not started.
 
         Raises:
-            Preempted: the training must leave here; its state is saved if it can be.
+            Preempted: the training is preempted; its state is saved if possible.
         """
         self.step = step
         if self._preempted is not None and self._preempted():
-            self._leave()
+            self._preempt()
 
     def finished_epoch(self, metric: float) -> bool:
-        """Record an epoch's validation metric and save the state; True means that training is to stop here.
+        """Record an epoch's validation metric and save the state; return True if training must stop here.
 
         Raises:
-            OverTime: the child's seconds are used up.
-            Preempted: as in `before_step`.
+            OverTime: the child has exceeded `max_seconds`.
+            Preempted: the training is preempted; its state is saved if possible.
         """
         self.curve.append(metric)
         self.step = 0
@@ -154,7 +155,7 @@ class Progress:
             )
         if len(self.curve) != self._epochs:
             if self._preempted is not None and self._preempted():
-                self._leave()
+                self._preempt()
             self._save()
         return False
 
@@ -166,12 +167,12 @@ class Progress:
         self.parameters, self.flops = checkpoint.parameters, checkpoint.flops
         self._earlier_seconds = checkpoint.seconds
 
-    def _leave(self) -> None:
+    def _preempt(self) -> None:
         where = f"before step {self.step + 1} of epoch {len(self.curve) + 1}"
         raise Preempted(f"preempted {where}; its state is {'saved' if self._save() else 'not saved'}")
 
     def _save(self) -> bool:
-        """Whether the state as it is now is in the slot."""
+        """Save the state in the slot; return whether it is saved."""
         if self._slot is None or not self._resumable:
             return False
         checkpoint = Checkpoint(
@@ -186,23 +187,23 @@ class Progress:
         try:
             self._slot.save(checkpoint.to_bytes())
         except OSError as error:
-            # A training without its checkpoint is worth more than no training.
+            # A training without a checkpoint is better than no training.
             _LOG.warning("no checkpoint could be saved after epoch %d: %s", len(self.curve), error)
             return False
         return True
 
 
 class Task(Protocol):
-    """Something that an architecture can be judged on."""
+    """Data, loss and metric by which architectures are trained and judged."""
 
     @property
     def name(self) -> str:
-        """As in `summaries.TASKS`."""
+        """The task's name, as in `summaries.TASKS`."""
         ...
 
     @property
     def measure(self) -> Measure:
-        """What the metric is that `fit` reports."""
+        """The kind of metric that `fit` reports."""
         ...
 
     def fit(
@@ -213,6 +214,6 @@ class Task(Protocol):
         Raises:
             InvalidArchitecture: this task cannot build it.
             Diverged: the numbers are no longer finite.
-            OverTime, Preempted: `progress` said so.
+            OverTime, Preempted: raised by `progress`.
         """
         ...

@@ -1,6 +1,6 @@
 """Training one child: a pure function of (architecture, task, budget, seed). Standard library only.
 
-What training means is the task's business (`Task.fit`); what every failure means is settled here, once.
+The task defines how a child is trained (`Task.fit`); this module maps every failure to its cause.
 """
 
 import traceback
@@ -11,7 +11,7 @@ from child_trainer.training.checkpoint import CheckpointSlot, identity
 from child_trainer.training.task import Diverged, IsPreempted, OnEpoch, OverTime, Preempted, Progress, Task
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
-"""How CUDA, PyTorch's CPU allocator, Linux and cuBLAS word it: all of them come as a `RuntimeError`."""
+"""Texts by which CUDA, PyTorch's CPU allocator, Linux and cuBLAS report it, all in a `RuntimeError`."""
 
 
 def train(  # noqa: PLR0913  (all but the first three are options)
@@ -25,22 +25,22 @@ def train(  # noqa: PLR0913  (all but the first three are options)
     checkpoints: CheckpointSlot | None = None,
     preempted: IsPreempted | None = None,
 ) -> Outcome:
-    """Train one child and say what came of it. A child's own fault never raises: it is the outcome's failure.
+    """Train one child and return the outcome. An error in training is not raised: it is the outcome's failure.
 
-    The same arguments give the same curve on the same hardware, to the bit: also if the training was interrupted, or
-    its process killed, and it goes on from its checkpoint. `KeyboardInterrupt` and `SystemExit` pass.
+    The same arguments give the same curve on the same hardware, to the bit, even if the training was interrupted, or
+    its process killed, and resumes from its checkpoint. `KeyboardInterrupt` and `SystemExit` are raised.
 
     Args:
         architecture: what to build.
         task: data, loss and metric.
         budget: what the child may use.
-        seed: of the weights, the order, the augmentation and dropout.
+        seed: of the weights, the order of the data, the augmentation and dropout.
         device: where to train, as PyTorch names it (`cpu`, `cuda`, `cuda:1`).
-        on_epoch: told the epoch (from 1) and its validation metric; answers True to stop with what there is.
-            An epoch that was finished before an interruption is not told again, unless its checkpoint was lost.
-        checkpoints: where this child's state is saved after each epoch but the last, and read from at the start. What
-            is damaged or another training's is ignored; what cannot be saved is done without.
-        preempted: asked before each step; once it answers True, the state is saved and the outcome is the failure
+        on_epoch: called with the epoch (from 1) and its validation metric; returns True to stop with the curve so far.
+            An epoch that was finished before an interruption is not reported again, unless its checkpoint was lost.
+        checkpoints: where this child's state is saved after each epoch but the last, and read from at the start. A
+            checkpoint that is damaged or of another training is ignored; a failure to save one is only logged.
+        preempted: called before each step; once it returns True, the state is saved and the outcome is the failure
             `preempted`, with the curve so far.
     """
     progress = Progress(
@@ -55,7 +55,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
     )
     failure = None
     try:
-        _forget_peak(device)
+        _reset_peak_memory(device)
         task.fit(architecture, budget, progress, seed=seed, device=device)
     except Exception as error:
         failure = _failure(error)
@@ -66,21 +66,21 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         flops=progress.flops,
         seed=seed,
         failure=failure,
-        gpu_bytes=_peak(device),
+        gpu_bytes=_peak_memory(device),
         measure=task.measure,
     )
 
 
-def _forget_peak(device: str) -> None:
+def _reset_peak_memory(device: str) -> None:
     if device.startswith("cuda"):
         import torch
 
-        torch.cuda.init()  # there are no statistics before
+        torch.cuda.init()  # there are no statistics before it is initialised
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _peak(device: str) -> int | None:
-    """The most bytes of the GPU that were in use since `_forget_peak`."""
+def _peak_memory(device: str) -> int | None:
+    """Return the most bytes of the GPU in use since `_reset_peak_memory`; `None` on a CPU."""
     if not device.startswith("cuda"):
         return None
     import torch
@@ -97,8 +97,8 @@ _CAUSES: tuple[tuple[type[Exception], Cause], ...] = (
 
 
 def _failure(error: Exception) -> Failure:
-    for kind, cause in _CAUSES:
-        if isinstance(error, kind):
+    for error_type, cause in _CAUSES:
+        if isinstance(error, error_type):
             return Failure(cause=cause, message=str(error))
     match error:
         case MemoryError():

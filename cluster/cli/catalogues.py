@@ -67,7 +67,7 @@ def _catalogue(
 def _summary(entry: Any) -> str:
     """Return what an entry is, with its source where it has one."""
     if isinstance(entry, Reward):
-        return (inspect.getdoc(entry.of) or "").partition("\n")[0]
+        return (inspect.getdoc(entry.compute) or "").partition("\n")[0]
     paper = getattr(entry, "paper", "")
     return f"{entry.summary} ({paper})" if paper else entry.summary
 

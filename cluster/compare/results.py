@@ -11,7 +11,7 @@ from typing import Any
 
 from child_trainer.durable_file import replace_durably
 from cluster.compare.plan import Entrant, Limit
-from controller.statistics import within
+from controller.statistics import num_within
 
 PARTS_OF_A_SEARCH = "searches"
 
@@ -44,7 +44,7 @@ class Result:
         """The part that the budget pays for."""
         count = len(self.metrics) if limit.children is None else min(limit.children, len(self.metrics))
         if limit.seconds is not None:
-            count = within(self.seconds, limit.seconds)
+            count = num_within(self.seconds, limit.seconds)
         return Result(
             seed=self.seed,
             architectures=self.architectures[:count],

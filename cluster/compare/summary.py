@@ -9,7 +9,14 @@ from child_trainer.outcome import Measure
 from cluster.compare.plan import Plan
 from cluster.compare.results import Result, ResultError
 from cluster.monitoring.benchmark_results import told_measured
-from controller.statistics import Interval, band, held, interval, leaders, resamples
+from controller.statistics import (
+    Interval,
+    bootstrap_band,
+    bootstrap_draws,
+    bootstrap_interval,
+    incumbents,
+    step_function,
+)
 
 POINTS = 100
 """Places at which curves are told."""
@@ -113,7 +120,7 @@ def summarize(plan: Plan, results: Mapping[str, Sequence[Result]], best: Best | 
     Raises:
         ResultError: a search has no child with a metric.
     """
-    measure, draws = plan.config.measure, resamples(len(plan.seeds), DRAWS_SEED)
+    measure, draws = plan.config.measure, bootstrap_draws(len(plan.seeds), DRAWS_SEED)
     grid = _grid(plan)
 
     def figure(label: str, values: Values, optimum: float | None) -> Figure:
@@ -121,18 +128,18 @@ def summarize(plan: Plan, results: Mapping[str, Sequence[Result]], best: Best | 
         sign = -1 if measure.lower_is_better else 1
         others = _ends(plan.baseline.label, results[plan.baseline.label], values)
         ahead = [sign * (ours - theirs) for ours, theirs in zip(ends, others, strict=True)]
-        curves = [held(_costs(plan, found), values(found), grid) for found in results[label]]
+        curves = [step_function(_costs(plan, found), values(found), grid) for found in results[label]]
         return Figure(
-            at_end=interval(ends, draws),
+            at_end=bootstrap_interval(ends, draws),
             deviation=statistics.stdev(ends),
-            regret=None if optimum is None else interval([sign * (optimum - end) for end in ends], draws),
-            ahead=None if label == plan.baseline.label else interval(ahead, draws),
-            curve=band(curves, draws),
+            regret=None if optimum is None else bootstrap_interval([sign * (optimum - end) for end in ends], draws),
+            ahead=None if label == plan.baseline.label else bootstrap_interval(ahead, draws),
+            curve=bootstrap_band(curves, draws),
         )
 
     def of_best(column: Callable[[Result], Sequence[float | None]]) -> Values:
         def values(found: Result) -> Sequence[float | None]:
-            places = leaders(found.metrics, lower_is_better=measure.lower_is_better)
+            places = incumbents(found.metrics, lower_is_better=measure.lower_is_better)
             return [None if place is None else column(found)[place] for place in places]
 
         return values

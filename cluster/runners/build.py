@@ -87,7 +87,7 @@ def local_store(
 
 def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
     """From outcome to reward; `None` for a child that is not to be learnt from."""
-    reward, reactions = config.reward_entry.of, config.failures.reactions
+    reward, reactions = config.reward_entry.compute, config.failures.reactions
 
     def judge(outcome: Outcome) -> float | None:
         return reactions.reward(outcome.failure.cause) if outcome.failure else reward(outcome)

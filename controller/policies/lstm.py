@@ -1,6 +1,8 @@
 """The controller: an autoregressive LSTM over decisions (Zoph & Le 2017, sections 3.2, 3.3; spec §1.2, §1.5).
 
-Shapes: B samples, T tokens, H hidden units, J earlier anchors.
+Shapes: B samples; T tokens of a sample; W tokens of one decision; O options of each of its tokens; H hidden units;
+J earlier anchors. A name's suffix spells its shape: `keys_BJH` is [B, J, H]. Tokens are int64, masks are bool, all
+other tensors float32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +16,12 @@ from controller.decisions import Choice, Decisions, Pointer, Subset, offsets
 
 
 class Rollout(NamedTuple):
-    """Samples with what they cost.
+    """Samples with their log-probabilities and entropies.
 
     Attributes:
         tokens: [B, T] int64.
-        log_prob: [B], natural logarithm of each sample's probability.
-        entropy: [B], the summed entropies (nats) of the decisions along each sample.
+        log_prob: [B] float32, natural logarithm of each sample's probability.
+        entropy: [B] float32, the entropies (nats) of the decisions along each sample, summed.
     """
 
     tokens: Tensor
@@ -28,30 +30,36 @@ class Rollout(NamedTuple):
 
 
 Pick = Callable[[Tensor, slice], Tensor]
-"""(probabilities [B, n, options], columns) -> tokens [B, n]: samples them, or reads them off."""
+"""Chooses a decision's tokens: (probabilities [B, W, O] float32, the decision's columns) -> tokens [B, W] int64.
+
+Sampling draws them from the probabilities; scoring reads them from the columns of given tokens.
+"""
 
 State = list[tuple[Tensor, Tensor]]
+"""The hidden and the cell state of each LSTM layer, [B, H] float32 each; the last layer is the top."""
 
 
 class Policy(nn.Module):
-    """Samples tokens and scores them. Each choice has a softmax and an embedding of its own (figure 2 of the paper):
-    shared between layers, they learn what suits all layers alike and hardly anything else.
+    """Samples tokens and scores them.
+
+    Each choice has a softmax and an embedding of its own (figure 2 of the paper). If layers shared them, they would
+    learn what suits all layers alike and hardly anything else.
 
     Args:
-        vocabulary: names of the choices, with their numbers of options.
+        choice_sizes: the number of options of each choice, by the choice's name.
         hidden: units of each LSTM layer (the paper: 35).
         layers: LSTM layers (the paper: 2).
     """
 
-    def __init__(self, vocabulary: Mapping[str, int], *, hidden: int = 35, layers: int = 2) -> None:
+    def __init__(self, choice_sizes: Mapping[str, int], *, hidden: int = 35, layers: int = 2) -> None:
         super().__init__()
         self.hidden = hidden
         self.cells = nn.ModuleList(nn.LSTMCell(hidden, hidden) for _ in range(layers))
-        self.embeddings = nn.ModuleDict({name: nn.Embedding(n, hidden) for name, n in vocabulary.items()})
-        self.heads = nn.ModuleDict({name: nn.Linear(hidden, n) for name, n in vocabulary.items()})
+        self.embeddings = nn.ModuleDict({name: nn.Embedding(size, hidden) for name, size in choice_sizes.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(hidden, size) for name, size in choice_sizes.items()})
         self.start = nn.Parameter(torch.zeros(hidden))
         self.anchor = nn.Parameter(torch.zeros(hidden))
-        # The anchors' content-based attention: sigmoid(v^T tanh(W_prev h_j + W_curr h_i)).
+        # W_prev, W_curr and v of the anchors' attention (`_attend`).
         self.w_prev = nn.Parameter(torch.zeros(hidden, hidden))
         self.w_curr = nn.Parameter(torch.zeros(hidden, hidden))
         self.v = nn.Parameter(torch.zeros(hidden))
@@ -64,101 +72,159 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def sample(self, decisions: Decisions, n: int, generator: torch.Generator) -> Rollout:
-        """`n` samples of the decisions."""
+        """Draw `n` samples of the decisions, B = n."""
 
-        def draw(probabilities: Tensor, _: slice) -> Tensor:
-            flat = probabilities.reshape(-1, probabilities.shape[-1])
-            return torch.multinomial(flat, 1, generator=generator).view(probabilities.shape[:-1])
+        def draw(probabilities_BWO: Tensor, _: slice) -> Tensor:
+            flat = probabilities_BWO.reshape(-1, probabilities_BWO.shape[-1])
+            return torch.multinomial(flat, 1, generator=generator).view(probabilities_BWO.shape[:-1])
 
         return self._unroll(decisions, n, draw)
 
     def log_prob(self, decisions: Decisions, tokens: Tensor) -> Tensor:
-        """[B] log-probabilities of tokens [B, T], differentiable."""
+        """Return the log-probabilities [B] float32 of tokens [B, T] int64, differentiable."""
         return self.score(decisions, tokens).log_prob
 
     def entropy(self, decisions: Decisions, tokens: Tensor) -> Tensor:
-        """[B] summed entropies (nats) of the decisions along tokens [B, T], differentiable."""
+        """Return the summed entropies [B] float32 (nats) of the decisions along tokens [B, T] int64, differentiable."""
         return self.score(decisions, tokens).entropy
 
     def score(self, decisions: Decisions, tokens: Tensor) -> Rollout:
-        """Log-probabilities and entropies of tokens [B, T] in one pass, differentiable."""
+        """Return log-probabilities and entropies of tokens [B, T] int64 from one pass, differentiable."""
         return self._unroll(decisions, len(tokens), lambda _, columns: tokens[:, columns])
 
     def _unroll(self, decisions: Decisions, batch: int, pick: Pick) -> Rollout:
+        """Run the LSTM over the decisions in order, and choose the tokens of each.
+
+        At a `Choice` the LSTM reads the last input, the choice's own softmax reads the top layer's hidden state, and
+        the embedding of the chosen token is the next input. A choice whose condition does not hold for a sample has
+        the token 0, adds nothing to the log-probability and the entropy, and leaves input and state as they were.
+
+        At a `Subset` or `Pointer` the LSTM reads the learnt vector `anchor`; the top layer's hidden state is compared
+        with those of all earlier anchors (`_attend`), and is an anchor for the later ones itself.
+
+        Args:
+            decisions: in order; they have T tokens in all.
+            batch: B, the number of samples.
+            pick: chooses the tokens [B, W] int64 of each decision.
+
+        Returns:
+            The tokens [B, T] int64, and log-probability and entropy [B] float32, summed over the decisions.
+        """
         starts = offsets(decisions)
-        # Each cell's weights, asked for once: to call the modules takes as long as to compute.
+        # The cells' weights are looked up once: calling the modules takes as long as computing.
         cells = [tuple(cell.parameters()) for cell in self.cells]
-        tokens = torch.zeros(batch, starts[-1], dtype=torch.int64)
-        log_prob, entropy = torch.zeros(batch), torch.zeros(batch)
+        tokens_BT = torch.zeros(batch, starts[-1], dtype=torch.int64)
+        log_prob_B, entropy_B = torch.zeros(batch), torch.zeros(batch)
         state: State = [(torch.zeros(batch, self.hidden), torch.zeros(batch, self.hidden)) for _ in self.cells]
-        fed = self.start.expand(batch, -1)
+        input_BH = self.start.expand(batch, -1)
         anchors: list[Tensor] = []
         for index, decision in enumerate(decisions):
             columns = slice(starts[index], starts[index] + decision.width)
             if isinstance(decision, Choice):
-                stepped = _step(cells, fed, state)
-                logits = self.heads[decision.name](stepped[-1][0]).unsqueeze(1)
-                chosen, gain, spread = _decide(logits, columns, pick)
-                new_fed = self.embeddings[decision.name](chosen[:, 0])
+                new_state = _step(cells, input_BH, state)
+                logits_BWO = self.heads[decision.name](new_state[-1][0]).unsqueeze(1)
+                token_BW, added_log_prob_B, added_entropy_B = _decide(logits_BWO, columns, pick)
+                new_input_BH = self.embeddings[decision.name](token_BW[:, 0])
                 if decision.when is not None:
-                    asked = tokens[:, starts[decision.when.decision]]
-                    made = torch.isin(asked, torch.tensor(decision.when.tokens))
-                    chosen, gain, spread = chosen * made[:, None], gain * made, spread * made
-                    new_fed = torch.where(made[:, None], new_fed, fed)
-                    stepped = [_where(made, new, old) for new, old in zip(stepped, state, strict=True)]
-                fed, state = new_fed, stepped
+                    condition_B = tokens_BT[:, starts[decision.when.decision]]
+                    mask_B = torch.isin(condition_B, torch.tensor(decision.when.tokens))
+                    token_BW = token_BW * mask_B[:, None]
+                    added_log_prob_B, added_entropy_B = added_log_prob_B * mask_B, added_entropy_B * mask_B
+                    new_input_BH = torch.where(mask_B[:, None], new_input_BH, input_BH)
+                    new_state = [_where(mask_B, new, old) for new, old in zip(new_state, state, strict=True)]
+                input_BH, state = new_input_BH, new_state
             else:
                 state = _step(cells, self.anchor.expand(batch, -1), state)
-                chosen, gain, spread, fed = self._attend(decision, state[-1][0], anchors, columns, pick)
-                anchors.append(state[-1][0])
-            tokens[:, columns] = chosen
-            log_prob, entropy = log_prob + gain, entropy + spread
-        return Rollout(tokens, log_prob, entropy)
+                query_BH = state[-1][0]
+                token_BW, added_log_prob_B, added_entropy_B, input_BH = self._attend(
+                    decision, query_BH, anchors, columns, pick
+                )
+                anchors.append(query_BH)
+            tokens_BT[:, columns] = token_BW
+            log_prob_B, entropy_B = log_prob_B + added_log_prob_B, entropy_B + added_entropy_B
+        return Rollout(tokens_BT, log_prob_B, entropy_B)
 
     def _attend(
-        self, decision: Subset | Pointer, query: Tensor, anchors: list[Tensor], columns: slice, pick: Pick
+        self, decision: Subset | Pointer, query_BH: Tensor, anchors: Sequence[Tensor], columns: slice, pick: Pick
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens [B, width], log-probability [B], entropy [B], and what the next step is fed [B, H].
+        """Choose among the J earlier anchors by content-based attention (section 3.3 of the paper).
 
-        The paper leaves the last open; the mean of the selected anchors' states is ENAS's choice (spec §1.2).
+        The score of anchor j, whose hidden state is h_j, for the present anchor i is
+
+            s_j = v^T tanh(W_prev h_j + W_curr h_i)
+
+        A `Subset` selects each j independently, with probability sigmoid(s_j): this is the paper's
+        P(layer j is an input to layer i). A `Pointer` selects one, with probability softmax(s)_j; one that has a single
+        anchor to choose from has no token and selects it.
+
+        The paper leaves open what the LSTM reads next. As in ENAS, it is the mean of the selected anchors' hidden
+        states, and zeros where none is selected (spec §1.2).
+
+        Args:
+            decision: `count` = J.
+            query_BH: [B, H] float32, h_i.
+            anchors: J tensors [B, H] float32, h_1 to h_J.
+            columns: the decision's columns in the tokens.
+            pick: chooses the tokens [B, W] int64.
+
+        Returns:
+            The tokens [B, W] int64, their log-probability [B] and entropy [B], and the next input [B, H], all float32.
         """
         assert decision.count == len(anchors), f"{decision} after {len(anchors)} anchors"
-        zero = torch.zeros(len(query))
+        zero_B = torch.zeros(len(query_BH))
+        no_token_BW = torch.zeros(len(query_BH), 0, dtype=torch.int64)
         if not anchors:
-            return torch.zeros(len(query), 0, dtype=torch.int64), zero, zero, torch.zeros_like(query)
-        keys_BJH = torch.stack(anchors, dim=1)
-        scores_BJ = torch.tanh(keys_BJH @ self.w_prev.T + (query @ self.w_curr.T).unsqueeze(1)) @ self.v
+            return no_token_BW, zero_B, zero_B, torch.zeros_like(query_BH)
+        keys_BJH = torch.stack(list(anchors), dim=1)
+        scores_BJ = torch.tanh(keys_BJH @ self.w_prev.T + (query_BH @ self.w_curr.T).unsqueeze(1)) @ self.v
         if isinstance(decision, Subset):
             # A Bernoulli bit is a softmax over (0, score): the probability of 1 is sigmoid(score).
-            chosen, gain, spread = _decide(torch.stack([torch.zeros_like(scores_BJ), scores_BJ], -1), columns, pick)
-            weights_BJ = chosen.to(keys_BJH.dtype)
+            logits_BWO = torch.stack([torch.zeros_like(scores_BJ), scores_BJ], -1)
+            token_BW, log_prob_B, entropy_B = _decide(logits_BWO, columns, pick)
+            weights_BJ = token_BW.to(keys_BJH.dtype)
             weights_BJ = weights_BJ / weights_BJ.sum(1, keepdim=True).clamp(min=1)
         elif decision.width == 0:
-            chosen, gain, spread = torch.zeros(len(query), 0, dtype=torch.int64), zero, zero
+            token_BW, log_prob_B, entropy_B = no_token_BW, zero_B, zero_B
             weights_BJ = torch.ones_like(scores_BJ)
         else:
-            chosen, gain, spread = _decide(scores_BJ.unsqueeze(1), columns, pick)
-            weights_BJ = F.one_hot(chosen[:, 0], decision.count).to(keys_BJH.dtype)
-        return chosen, gain, spread, (weights_BJ.unsqueeze(-1) * keys_BJH).sum(1)
+            token_BW, log_prob_B, entropy_B = _decide(scores_BJ.unsqueeze(1), columns, pick)
+            weights_BJ = F.one_hot(token_BW[:, 0], decision.count).to(keys_BJH.dtype)
+        return token_BW, log_prob_B, entropy_B, (weights_BJ.unsqueeze(-1) * keys_BJH).sum(1)
 
 
-def _step(cells: Sequence[tuple[Tensor, ...]], fed: Tensor, state: State) -> State:
-    """One step of the stacked LSTM cells of these weights: each reads the hidden state of the one below."""
-    new: State = []
+def _step(cells: Sequence[tuple[Tensor, ...]], input_BH: Tensor, state: State) -> State:
+    """Advance the stacked LSTM cells by one step; each layer reads the hidden state of the layer below.
+
+    Args:
+        cells: the weights of each layer, [4 H, H], [4 H, H], [4 H] and [4 H] float32, as `nn.LSTMCell` has them.
+        input_BH: [B, H] float32, read by the lowest layer.
+        state: before the step.
+    """
+    new_state: State = []
     for weights, layer in zip(cells, state, strict=True):
-        new.append(torch.lstm_cell(fed, layer, *weights))
-        fed = new[-1][0]
-    return new
+        new_state.append(torch.lstm_cell(input_BH, layer, *weights))
+        input_BH = new_state[-1][0]
+    return new_state
 
 
-def _decide(logits: Tensor, columns: slice, pick: Pick) -> tuple[Tensor, Tensor, Tensor]:
-    """n independent softmax decisions from logits [B, n, options]: tokens [B, n], log-probability and entropy [B]."""
-    log_probabilities = F.log_softmax(logits, dim=-1)
-    probabilities = log_probabilities.exp()
-    chosen = pick(probabilities, columns)
-    gain = log_probabilities.gather(-1, chosen.unsqueeze(-1)).sum((1, 2))
-    return chosen, gain, -(probabilities * log_probabilities).sum((1, 2))
+def _decide(logits_BWO: Tensor, columns: slice, pick: Pick) -> tuple[Tensor, Tensor, Tensor]:
+    """Make W independent softmax decisions from logits [B, W, O] float32.
+
+    Returns:
+        The tokens [B, W] int64, and their log-probability and entropy [B] float32 (nats), summed over the W.
+    """
+    log_probs_BWO = F.log_softmax(logits_BWO, dim=-1)
+    probs_BWO = log_probs_BWO.exp()
+    token_BW = pick(probs_BWO, columns)
+    log_prob_B = log_probs_BWO.gather(-1, token_BW.unsqueeze(-1)).sum((1, 2))
+    return token_BW, log_prob_B, -(probs_BWO * log_probs_BWO).sum((1, 2))
 
 
-def _where(made: Tensor, new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return torch.where(made[:, None], new[0], old[0]), torch.where(made[:, None], new[1], old[1])
+def _where(mask_B: Tensor, new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Take a layer's state from `new` where the mask is true, and from `old` elsewhere.
+
+    Args:
+        mask_B: [B] bool.
+        new, old: hidden and cell state, [B, H] float32 each.
+    """
+    return torch.where(mask_B[:, None], new[0], old[0]), torch.where(mask_B[:, None], new[1], old[1])

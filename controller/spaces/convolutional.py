@@ -9,10 +9,10 @@ from child_trainer.architectures.architecture import Architecture, Kind, Node, n
 from controller.decisions import Choice, Condition, Decision, Decisions, InvalidTokens, Subset, check_tokens, offsets
 
 LAYER_TYPES = ("conv", "pool", "local_contrast_norm", "batch_norm")
-"""What a layer may be when the space asks for its type (spec §1.4)."""
+"""Types of layer that a space may have (spec §1.4)."""
 
 Chosen = Mapping[str, int | float | str]
-"""The values chosen for one layer, by kind of decision."""
+"""The values chosen for one layer, by the kind of decision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,27 +24,27 @@ class ConvolutionalSpace:
     filter_widths: tuple[int, ...] = (1, 3, 5, 7)
     """Widths that a filter may have."""
     strides: tuple[int, ...] = (1,)
-    """Strides to choose from, for height and width apart; a single one is fixed and not asked for."""
+    """Strides that a filter may have, chosen separately for height and width; a single one is fixed."""
     num_filters: tuple[int, ...] = (24, 36, 48, 64)
     """Numbers of filters that a layer may have."""
     skip_connections: bool = True
-    """Whether each layer chooses its inputs among all earlier layers; without, each reads the one before."""
+    """Whether each layer chooses its inputs among all earlier layers; if not, each reads the layer before it."""
     layer_types: tuple[str, ...] = ("conv",)
-    """Types of layer to choose from: conv, pool, local_contrast_norm, batch_norm; a single one is not asked for."""
+    """Types of layer to choose from: conv, pool, local_contrast_norm, batch_norm; a single one is fixed."""
     pool_sizes: tuple[int, ...] = (2, 3)
-    """Sizes that a pooling layer may have (asked for when `pool` is among the layer types)."""
+    """Sizes that a pooling layer may have (used if `pool` is among the layer types)."""
     pool_strides: tuple[int, ...] = (2,)
-    """Strides that a pooling layer may have; a single one is fixed and not asked for."""
+    """Strides that a pooling layer may have; a single one is fixed."""
     child_learning_rates: tuple[float, ...] = ()
-    """Learning rates to choose from, once a network; empty: the budget's learning rate."""
+    """Learning rates to choose from, one for each network; empty: the budget's learning rate."""
     initial_depth: int = 6
     """Layers of the first networks."""
     depth_step: int = 2
     """Layers added at each step of the depth schedule."""
     depth_interval: int = 1600
-    """Completed children from one step of the depth schedule to the next."""
+    """Completed children between two steps of the depth schedule."""
     max_depth: int = 20
-    """Layers that the schedule never exceeds (it gets there with the last 1,600 of the paper's 12,800 children)."""
+    """Maximum number of layers (the schedule reaches it with the last 1,600 of the paper's 12,800 children)."""
 
     def __post_init__(self) -> None:
         for name in ("filter_heights", "filter_widths", "strides", "num_filters", "pool_sizes", "pool_strides"):
@@ -56,9 +56,9 @@ class ConvolutionalSpace:
             raise ValueError(f"`layer_types` must be different ones of {', '.join(LAYER_TYPES)}, got {types}")
         if not all(math.isfinite(rate) and rate > 0 for rate in self.child_learning_rates):
             raise ValueError(f"`child_learning_rates` must be positive numbers, got {self.child_learning_rates}")
-        for name, least in (("initial_depth", 1), ("depth_step", 0), ("depth_interval", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        for name, minimum in (("initial_depth", 1), ("depth_step", 0), ("depth_interval", 1)):
+            if getattr(self, name) < minimum:
+                raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(self, name)}")
         if self.max_depth < self.initial_depth:
             raise ValueError(
                 f"`max_depth` must be at least the initial depth {self.initial_depth}, got {self.max_depth}"
@@ -68,23 +68,23 @@ class ConvolutionalSpace:
 
     @property
     def kind(self) -> Kind:
-        """Feed-forward."""
+        """The kind of its architectures, feed-forward."""
         return "feedforward"
 
     def depth(self, completed: int) -> int:
-        """Layers of a network sampled after `completed` children have ended (spec §1.5)."""
+        """Return the number of layers of a network sampled after `completed` children have ended (spec §1.5)."""
         return min(self.max_depth, self.initial_depth + self.depth_step * (completed // self.depth_interval))
 
     def decisions(self, completed: int) -> Decisions:
-        """The decisions for one network at the depth that the schedule has reached."""
+        """Return the decisions for one network at the depth that the schedule has reached."""
         return _decisions(self, self.depth(completed))
 
-    def vocabulary(self) -> Mapping[str, int]:
-        """Every choice of the deepest network, with its number of options."""
+    def choice_sizes(self) -> Mapping[str, int]:
+        """Return the number of options of each choice of the deepest network, by the choice's name."""
         return {d.name: len(d.options) for d in _decisions(self, self.max_depth) if isinstance(d, Choice)}
 
     def decisions_of(self, num_tokens: int) -> Decisions:
-        """The decisions for a network of the depth that takes this many tokens."""
+        """Return the decisions for a network of the depth that takes this many tokens."""
         for depth in range(self.initial_depth, self.max_depth + 1):
             decisions = _decisions(self, depth)
             if offsets(decisions)[-1] == num_tokens:
@@ -94,7 +94,7 @@ class ConvolutionalSpace:
         )
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
-        """The network that the tokens stand for, with the paper's three fix-up rules (spec §1.3)."""
+        """Return the network that the tokens encode, completed by the paper's three rules (spec §1.3)."""
         decisions = self.decisions_of(len(tokens))
         check_tokens(decisions, tokens)
         chosen, selected = _read(decisions, tokens, self)
@@ -106,9 +106,9 @@ class ConvolutionalSpace:
             # R1: a layer without inputs reads the image.
             source = _concat(nodes, f"inputs{layer}", [f"layer{j}" for j in sources] or ["image"])
             nodes.append(_layer(f"layer{layer}", source, chosen[layer]))
-        # R2: all layers that nobody read are handed to the classifier.
-        loose = [f"layer{j}" for j in range(1, len(chosen)) if j not in consumed]
-        output = _concat(nodes, "features", loose)
+        # R2: the classifier reads all layers that no other layer reads.
+        unread = [f"layer{j}" for j in range(1, len(chosen)) if j not in consumed]
+        output = _concat(nodes, "features", unread)
         rate = chosen[0].get("learning_rate")
         hyperparameters = (("learning_rate", float(rate)),) if rate is not None else ()
         return Architecture("feedforward", tuple(nodes), (output,), hyperparameters)
@@ -127,14 +127,14 @@ def _decisions(space: ConvolutionalSpace, depth: int) -> Decisions:
 
 
 def _layer_choices(space: ConvolutionalSpace, layer: int, start: int) -> list[Decision]:
-    """One layer's choices, in the order of the paper's figure 2; `start` is the index of the first."""
+    """Return one layer's choices, in the order of the paper's figure 2; `start` is the index of the first."""
     types = space.layer_types
-    ask = len(types) > 1
+    several = len(types) > 1
 
     def when(layer_type: str) -> Condition | None:
-        return Condition(start, (types.index(layer_type),)) if ask else None
+        return Condition(start, (types.index(layer_type),)) if several else None
 
-    choices: list[Decision] = [Choice("layer_type", types, layer)] if ask else []
+    choices: list[Decision] = [Choice("layer_type", types, layer)] if several else []
     if "conv" in types:
         strides = ("stride_height", "stride_width") if len(space.strides) > 1 else ()
         choices += [
@@ -153,7 +153,7 @@ def _layer_choices(space: ConvolutionalSpace, layer: int, start: int) -> list[De
 def _read(
     decisions: Decisions, tokens: Sequence[int], space: ConvolutionalSpace
 ) -> tuple[list[dict[str, int | float | str]], list[list[int]]]:
-    """For each layer (index 0: the network as a whole) its chosen values and its selected inputs."""
+    """Return the chosen values and the selected inputs of each layer (index 0: the network as a whole)."""
     fixed: dict[str, int | float | str] = {
         "layer_type": space.layer_types[0],
         "stride_height": space.strides[0],
@@ -175,7 +175,7 @@ def _read(
 
 
 def _concat(nodes: list[Node], name: str, sources: list[str]) -> str:
-    """The one source, or a new node that joins them depth-wise with zero padding (R3)."""
+    """Return the only source, or a new node that joins the sources depth-wise with zero padding (R3)."""
     if len(sources) == 1:
         return sources[0]
     nodes.append(node(name, "concat", sources, pad=True))

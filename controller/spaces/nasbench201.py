@@ -12,7 +12,7 @@ _DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place i
 
 @dataclass(frozen=True, kw_only=True)
 class NasBench201Space:
-    """The operation of each edge of a cell, of which a network of fixed shape is made."""
+    """The operation of each edge of a cell; a network of fixed shape is made of copies of the cell."""
 
     cells_per_stage: int = CELLS_PER_STAGE
     """Cells in each of the three stages (the benchmark, and its table: 5)."""
@@ -26,25 +26,25 @@ class NasBench201Space:
 
     @property
     def kind(self) -> Kind:
-        """Its architectures are feed-forward."""
+        """The kind of its architectures, feed-forward."""
         return "feedforward"
 
     def decisions(self, completed: int) -> Decisions:
-        """One operation for each edge, however far the search is."""
+        """Return the choices of the operation of each edge; they are the same throughout a search."""
         return _DECISIONS
 
-    def vocabulary(self) -> Mapping[str, int]:
-        """The six choices, of five operations each."""
+    def choice_sizes(self) -> Mapping[str, int]:
+        """Return the number of options of each of the six choices: five operations."""
         return {d.name: len(CELL_OPERATIONS) for d in _DECISIONS if isinstance(d, Choice)}
 
     def decisions_of(self, num_tokens: int) -> Decisions:
-        """The same decisions, for six tokens."""
+        """Return the decisions, which take six tokens."""
         if num_tokens != len(_DECISIONS):
             raise InvalidTokens(f"a cell takes {len(_DECISIONS)} tokens, got {num_tokens}")
         return _DECISIONS
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
-        """The network of the cell that the tokens name."""
+        """Return the network of the cell that the tokens encode."""
         check_tokens(self.decisions_of(len(tokens)), tokens)
         cell = tuple(CELL_OPERATIONS[token] for token in tokens)
         return network(cell, cells_per_stage=self.cells_per_stage, stem_channels=self.stem_channels)

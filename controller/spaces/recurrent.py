@@ -12,12 +12,12 @@ COMBINATIONS: Mapping[str, str] = MappingProxyType({"elem_mult": "multiply", "ad
 """The operation of each way to combine two values; the paper's space has the first two."""
 
 ACTIVATIONS = ("identity", "tanh", "sigmoid", "relu", "sin")
-"""The paper's space has all but the last. Each is an operation of that name; `identity` needs none."""
+"""Activations. Each is an operation of its name; `identity` needs none. The paper's space has all but `sin`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentSpace:
-    """Cells that combine the input and the last state in a binary tree, with a memory injected at one of its nodes."""
+    """Cells that combine the input and the last state in a binary tree, and inject the memory at one of its nodes."""
 
     base: int = 8
     """Leaves of the cell's tree, each of which reads the input and the last state; a cell has 2 x base - 1 nodes."""
@@ -36,31 +36,34 @@ class RecurrentSpace:
 
     @property
     def kind(self) -> Kind:
-        """One step of a cell."""
+        """The kind of its architectures, one step of a recurrent cell."""
         return "recurrent"
 
     @property
     def num_nodes(self) -> int:
-        """Of the tree: leaves first, then level by level; the last is its root."""
+        """The number of the tree's nodes: leaves first, then level by level; the last is the root."""
         return 2 * self.base - 1
 
     def decisions(self, completed: int) -> tuple[Choice, ...]:
-        """The decisions for one cell: a combination and an activation for each node, then where the memory goes."""
+        """Return the decisions for one cell.
+
+        They are a combination and an activation for each node, and then where the memory goes.
+        """
         return _choices(self)
 
-    def vocabulary(self) -> Mapping[str, int]:
-        """Every choice, with its number of options."""
+    def choice_sizes(self) -> Mapping[str, int]:
+        """Return the number of options of each choice, by the choice's name."""
         return {choice.name: len(choice.options) for choice in _choices(self)}
 
     def decisions_of(self, num_tokens: int) -> tuple[Choice, ...]:
-        """The decisions, of which there is one sequence only."""
+        """Return the decisions, of which there is a single sequence."""
         choices = _choices(self)
         if num_tokens != len(choices):
             raise InvalidTokens(f"a cell of base {self.base} takes {len(choices)} tokens, got {num_tokens}")
         return choices
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
-        """The cell that the tokens stand for; its outputs are the next h and the next c.
+        """Return the cell that the tokens encode; its outputs are the next h and the next c.
 
         The next h is the root's value, after the injection if that is where c comes in; the next c is a node's value
         before its activation (spec §2.1).
@@ -82,7 +85,7 @@ class RecurrentSpace:
 
 @lru_cache(maxsize=256)
 def _choices(space: RecurrentSpace) -> tuple[Choice, ...]:
-    """Places are numbered from 1; 0 is the cell as a whole."""
+    """Return the space's choices. Their places are the tree's nodes, numbered from 1; 0 is the cell as a whole."""
     indices = tuple(range(space.num_nodes))
     per_node = [
         choice
@@ -102,19 +105,20 @@ def _choices(space: RecurrentSpace) -> tuple[Choice, ...]:
 
 
 def _leaf(nodes: list[Node], leaf: int) -> tuple[str, str]:
-    """What leaf number `leaf` reads: maps of its own of the input and of the last state, as wide as the cell."""
-    of_input, of_state = node(f"w{leaf}", "linear", "x", bias=False), node(f"u{leaf}", "linear", "h", bias=False)
-    nodes += [of_input, of_state]
-    return of_input.name, of_state.name
+    """Add the linear maps of the input and of the last state that a leaf reads, and return their names."""
+    input_map = node(f"w{leaf}", "linear", "x", bias=False)
+    state_map = node(f"u{leaf}", "linear", "h", bias=False)
+    nodes += [input_map, state_map]
+    return input_map.name, state_map.name
 
 
 def _children(values: Sequence[str], inner: int) -> tuple[str, str]:
-    """What inner node number `inner`, counted from the first after the leaves, reads: the next two that nobody has."""
+    """Return the two values that inner node number `inner`, counted from the first after the leaves, reads."""
     return values[2 * inner], values[2 * inner + 1]
 
 
 def _activate(nodes: list[Node], name: str, activation: str, source: str) -> str:
-    """The source itself, or a new node with its activation."""
+    """Return the source itself for `identity`, or else a new node with its activation."""
     if activation == "identity":
         return source
     nodes.append(node(name, activation, source))

@@ -53,4 +53,4 @@ class SearchSpaceContract:
         for completed in (0, LATER):
             choices = [d for d in space.decisions(completed) if isinstance(d, Choice)]
             assert len({d.name for d in choices}) == len(choices)
-            assert {d.name: len(d.options) for d in choices}.items() <= space.vocabulary().items()
+            assert {d.name: len(d.options) for d in choices}.items() <= space.choice_sizes().items()

@@ -14,11 +14,11 @@ from controller.decisions import (
     Subset,
     Tokens,
     check_tokens,
-    every,
+    enumerate_samples,
     mutate,
     neighbours,
+    num_samples,
     offsets,
-    size,
     uniform,
 )
 
@@ -33,7 +33,7 @@ CONDITIONAL: Decisions = (
 
 @st.composite
 def sequences(draw: st.DrawFn) -> Decisions:
-    """Sequences of all kinds, with conditions on any earlier choice, conditional ones included."""
+    """Generate sequences of all kinds, with conditions on any earlier choice, conditional ones included."""
     decisions: list[Choice | Subset | Pointer] = []
     anchors = 0
     for _ in range(draw(st.integers(1, 6))):
@@ -42,8 +42,8 @@ def sequences(draw: st.DrawFn) -> Decisions:
             earlier = [i for i, d in enumerate(decisions) if isinstance(d, Choice)]
             when = None
             if earlier and draw(st.booleans()):
-                asked = draw(st.sampled_from(earlier))
-                when = Condition(asked, (draw(st.integers(0, len(decisions[asked].options) - 1)),))  # type: ignore[union-attr]
+                index = draw(st.sampled_from(earlier))
+                when = Condition(index, (draw(st.integers(0, len(decisions[index].options) - 1)),))  # type: ignore[union-attr]
             decisions.append(Choice("c", tuple(range(draw(st.integers(1, 3)))), 0, when))
         else:
             decisions.append((Subset if kind == "subset" else Pointer)("k", anchors))
@@ -51,14 +51,14 @@ def sequences(draw: st.DrawFn) -> Decisions:
     return tuple(decisions)
 
 
-def test_offsets_count_one_token_a_choice_and_one_a_bit() -> None:
+def test_offsets_count_a_token_for_each_choice_and_each_bit() -> None:
     assert offsets(PAIR) == (0, 1, 1, 2, 3, 4)
 
 
 @given(sequences())
-def test_size_is_the_number_of_samples_and_each_is_valid(decisions: Decisions) -> None:
-    samples = list(every(decisions))
-    assert len(set(samples)) == len(samples) == size(decisions)
+def test_num_samples_counts_the_samples_and_each_is_valid(decisions: Decisions) -> None:
+    samples = list(enumerate_samples(decisions))
+    assert len(set(samples)) == len(samples) == num_samples(decisions)
     for tokens in samples:
         check_tokens(decisions, tokens)
 
@@ -69,7 +69,7 @@ def test_uniform_samples_are_valid(decisions: Decisions, seed: int) -> None:
 
 
 def test_choices_that_do_not_apply_have_one_value() -> None:
-    assert size(CONDITIONAL) == 3 * 2 + 2 * 2
+    assert num_samples(CONDITIONAL) == 3 * 2 + 2 * 2
     with pytest.raises(InvalidTokens, match=r"token 2 \(pool\) must be at least 0 and below 1, got 1"):
         check_tokens(CONDITIONAL, (0, 2, 1, 0))
 
@@ -81,7 +81,7 @@ def test_uniform_is_uniform_at_each_decision() -> None:
 
 
 @pytest.mark.parametrize("tokens", [(0, 0, 0), (3, 0, 0, 0), (0, 0, 2, 0), (0, -1, 0, 0)])
-def test_tokens_that_are_no_sample_are_refused(tokens: tuple[int, ...]) -> None:
+def test_tokens_that_are_not_a_sample_are_rejected(tokens: tuple[int, ...]) -> None:
     with pytest.raises(InvalidTokens):
         check_tokens(PAIR, tokens)
 
@@ -96,7 +96,7 @@ MIXED: Decisions = (
 
 
 @pytest.mark.parametrize("tokens", [(0, 2, 0, 1, 0, 0), (1, 0, 1, 0, 0, 0)])
-def test_a_mutation_is_a_sample_that_differs_in_one_token_or_in_what_follows_from_it(tokens: Tokens) -> None:
+def test_a_mutation_changes_one_token_and_the_choices_that_depend_on_it(tokens: Tokens) -> None:
     rng = random.Random(0)
     found = {mutate(MIXED, tokens, rng) for _ in range(500)}
     assert tokens not in found
@@ -104,7 +104,7 @@ def test_a_mutation_is_a_sample_that_differs_in_one_token_or_in_what_follows_fro
         check_tokens(MIXED, new)
         changed = [i for i, (a, b) in enumerate(zip(tokens, new, strict=True)) if a != b]
         assert changed[0] == 0 or len(changed) == 1
-    # A type that was not there before brings each value of its own choice.
+    # A new type brings each value of its own choice.
     other = {new[1:3] for new in found if new[0] != tokens[0]}
     assert other == ({(0, 0), (0, 1)} if tokens[0] == 0 else {(0, 0), (1, 0), (2, 0)})
 
@@ -129,6 +129,6 @@ def test_the_neighbours_are_every_sample_one_token_away() -> None:
     ]
 
 
-def test_where_nothing_can_be_otherwise_a_mutation_changes_nothing() -> None:
+def test_a_sample_without_alternatives_is_not_changed_by_a_mutation() -> None:
     assert mutate((Choice("only", (7,)),), (0,), random.Random(0)) == (0,)
     assert neighbours((Choice("only", (7,)),), (0,)) == []

@@ -1,4 +1,4 @@
-"""What was sampled at each decision, counted by hand."""
+"""How often each option was sampled, compared with counts by hand."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from controller.spaces.convolutional import ConvolutionalSpace
 
 
 class Listed:
-    """A space that is nothing but its sequence of decisions."""
+    """A space with a given sequence of decisions, which decodes nothing."""
 
     def __init__(self, *decisions: Choice | Subset | Pointer) -> None:
         self._decisions = decisions
@@ -18,7 +18,7 @@ class Listed:
     def decisions(self, completed: int) -> Decisions:
         return self._decisions
 
-    def vocabulary(self) -> Mapping[str, int]:
+    def choice_sizes(self) -> Mapping[str, int]:
         return {d.name: len(d.options) for d in self._decisions if isinstance(d, Choice)}
 
     def decisions_of(self, num_tokens: int) -> Decisions:
@@ -30,7 +30,7 @@ class Listed:
         raise NotImplementedError
 
 
-def test_a_choice_is_shared_among_those_who_were_asked() -> None:
+def test_shares_are_of_the_samples_to_which_the_choice_applies() -> None:
     space = Listed(
         Choice("type", ("conv", "pool"), 1), Choice("size", (2, 3), 1, Condition(0, (1,))), Subset("skip", 2)
     )
@@ -49,7 +49,7 @@ def test_a_choice_is_shared_among_those_who_were_asked() -> None:
     assert skip.shares == ((0.75, 0.25), (0.0, 1.0))
 
 
-def test_pointers_that_are_alike_are_apart_and_those_without_a_choice_are_left_out() -> None:
+def test_equal_pointers_are_counted_apart_and_those_without_a_choice_left_out() -> None:
     space = Listed(Pointer("input", 1), Pointer("input", 3), Pointer("input", 3))
     first, second = preferences([(0, (2, 0)), (0, (2, 1))], space, 1)
     assert first.shares == ((0.0, 0.0, 1.0),)
@@ -60,7 +60,7 @@ def test_samples_of_another_space_are_left_out() -> None:
     assert preferences([(0, ()), (0, (1, 2, 3))], Listed(Choice("a", (1, 2))), 1) == ()
 
 
-def test_layers_that_come_later_are_empty_before() -> None:
+def test_a_later_layer_has_no_shares_in_earlier_windows() -> None:
     space = ConvolutionalSpace(initial_depth=2, depth_step=1, depth_interval=10, max_depth=3)
     choose = random.Random(0)
     samples = [(w, uniform(space.decisions(10 * w), choose)) for w in (0, 1) for _ in range(50)]
@@ -75,5 +75,5 @@ def test_layers_that_come_later_are_empty_before() -> None:
     assert found["filter_height", 1].shares[1] == tuple(height.count(option) / 50 for option in range(4))
 
 
-def test_windows_hold_at_least_eight_children_and_there_are_at_most_twenty_four() -> None:
+def test_there_are_at_most_24_windows_of_at_least_8_children() -> None:
     assert [num_windows(n) for n in (0, 7, 16, 100, 100_000)] == [1, 1, 2, 12, 24]

@@ -13,9 +13,9 @@ from controller.space import SearchSpace
 BASELINE = "baseline"
 """The tensor [2] that holds the baseline: moving averages of the rewards and of the constant 1.
 
-Both start at 0 and decay alike, so that their quotient is the average without the pull of the start, and 0 in
-the second says that nothing has been averaged yet. It is averaged where it lives, on a shard: with a hundred
-replicas a step computed from a stale copy would overshoot and oscillate.
+Both start at 0 and decay equally, so that their quotient is the average without the bias of the initial value, and 0 in
+the second means that nothing has been averaged yet. The shard that stores it computes the average: with a hundred
+replicas, a step computed from a stale copy would overshoot and oscillate.
 """
 
 
@@ -25,16 +25,16 @@ class Reinforce:
     def __init__(self, space: SearchSpace, options: ReinforceOptions) -> None:
         self._space = space
         self._options = options
-        # Holds no state between calls: every call loads the pulled weights into it.
-        self._policy = Policy(space.vocabulary(), hidden=options.controller_units, layers=options.controller_layers)
+        # The policy holds no state between calls: every call loads the pulled weights into it.
+        self._policy = Policy(space.choice_sizes(), hidden=options.controller_units, layers=options.controller_layers)
         self._weights = dict(self._policy.named_parameters())
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """The baseline, and the policy's weights drawn from `seed`."""
+        """Return the baseline, and the policy's weights drawn from `seed`."""
         options = self._options
         self._policy.initialize(torch.Generator().manual_seed(seed), options.controller_init)
         weights = {name: value.detach().clone() for name, value in self._weights.items()}
-        # The baseline comes first so that a cut between shards does not part its two elements.
+        # The baseline comes first, so that no boundary between shards separates its two elements.
         return (
             ParameterGroup(
                 name="baseline",
@@ -48,7 +48,7 @@ class Reinforce:
         )
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """`n` samples of the policy."""
+        """Return `n` samples of the policy."""
         self._load(view.parameters)
         decisions = self._space.decisions(view.completed)
         rollout = self._policy.sample(decisions, n, torch.Generator().manual_seed(view.rng.getrandbits(63)))
@@ -59,42 +59,44 @@ class Reinforce:
         ]
 
     def learn(self, children: Sequence[Child], view: View) -> Update:
-        """The gradient of -(1/m) sum_k (w_k (R_k - b) log P(tokens_k) + bonus H_k); the mean reward for the baseline.
+        """Return the policy's gradient, and the mean reward for the baseline.
 
-        w_k is 1, or with `importance_clip` the importance weight of `_importance`, which is not derived by.
-        H_k is the summed entropy of the decisions along sample k; it counts as far as its gradient goes, which is not
-        the whole gradient of the policy's entropy: the draws that led there are taken as given.
-        b is the average of earlier rewards; of the very first children it is their own mean (spec §1.5).
+        The gradient is that of -(1/m) sum_k (w_k (R_k - b) log P(tokens_k) + bonus H_k), where
+        w_k is 1, or with `importance_clip` the importance weight of `_importance`, a constant for the gradient;
+        R_k is the reward of child k, and b the average of earlier rewards, or for the very first children their own
+        mean (spec §1.5);
+        H_k is the summed entropy of the decisions along sample k. Its gradient is not the whole gradient of the
+        policy's entropy: the tokens that were drawn are taken as given.
         """
         self._load(view.parameters)
         rewards = torch.tensor([_reward(child) for child in children])
-        known = baseline(view.parameters)
-        expected = rewards.mean().item() if known is None else known
+        average = baseline(view.parameters)
+        expected = rewards.mean().item() if average is None else average
         log_prob, entropy = self._score(children)
         importance, figures = self._importance(children, log_prob.detach())
         loss = -(importance * (rewards - expected) * log_prob).mean()
         if self._options.entropy_bonus:
             loss = loss - self._options.entropy_bonus * entropy.mean()
         names, weights = zip(*self._weights.items(), strict=True)
-        # Choices of layers that no child has are left out, so that Adam does not count steps of theirs.
-        found = zip(names, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)
-        gradients = {name: gradient for name, gradient in found if gradient is not None}
+        # Choices of layers that no child has are left out, so that Adam does not count a step for them.
+        by_name = zip(names, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)
+        gradients = {name: gradient for name, gradient in by_name if gradient is not None}
         return Update(
             gradients={BASELINE: torch.stack([rewards.mean(), torch.ones(())]), **gradients},
             figures={"baseline": expected, "entropy": entropy.mean().item(), **figures},
         )
 
     def _importance(self, children: Sequence[Child], log_prob: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """[m] importance weights min(clip, P(tokens) now / P(tokens) when sampled), and figures on them.
+        """Return the importance weights [m] float32, min(clip, P(tokens) now / P(tokens) when sampled), and figures.
 
-        Truncated importance sampling (Ionides 2008), a whole child at a time: the weight that IMPALA calls rho-bar
-        (Espeholt et al. 2018, section 4.1), where what is sampled is one action, the architecture. The plain gradient
-        takes children of older weights for samples of the present ones; this one does not, up to the bias that the
-        clip pays for a bounded variance.
+        This is truncated importance sampling (Ionides 2008) of whole children: the weight that IMPALA calls rho-bar
+        (Espeholt et al. 2018, section 4.1), with the architecture as the only action. The plain gradient treats
+        children of older weights as samples of the present ones. This one corrects for that, up to the bias of the
+        clip, which bounds the variance.
 
         Args:
             children: m of them.
-            log_prob: [m], nats, by the weights at hand.
+            log_prob: [m] float32, nats, under the present weights.
         """
         clip = self._options.importance_clip
         if clip is None:
@@ -105,7 +107,7 @@ class Reinforce:
         return clipped, {"importance_weight": clipped.mean().item(), "importance_clipped": share}
 
     def _score(self, children: Sequence[Child]) -> tuple[Tensor, Tensor]:
-        """[m] log-probabilities and entropies. Children that straddle a step of the depth schedule are apart."""
+        """Return log-probabilities and entropies [m] float32; children of each depth are scored together."""
         by_length: dict[int, list[int]] = {}
         for i, child in enumerate(children):
             by_length.setdefault(len(child.proposal.tokens), []).append(i)
@@ -120,23 +122,26 @@ class Reinforce:
 
     @torch.no_grad()
     def _load(self, parameters: Mapping[str, Tensor]) -> None:
-        # Not by `load_state_dict`, which takes as long as sampling does.
+        """Copy the pulled weights, float32 by name, into the policy."""
+        # `load_state_dict` would take as long as sampling.
         for name, weight in self._weights.items():
             weight.copy_(parameters[name])
 
 
 def baseline(parameters: Mapping[str, Tensor]) -> float | None:
-    """The average of the rewards learnt from so far, or `None` before the first."""
+    """Return the average of the rewards learnt from so far, or `None` before the first."""
     total, weight = parameters[BASELINE].tolist()
     return total / weight if weight else None
 
 
 def _reward(child: Child) -> float:
+    """Return the child's reward."""
     assert child.reward is not None, f"child {child.id} has not ended"
     return child.reward
 
 
 def _sampled_log_prob(child: Child) -> float:
+    """Return the log-probability (nats) with which the child was sampled."""
     log_prob = child.proposal.log_prob
     assert log_prob is not None, f"child {child.id} has no log-probability"
     return log_prob

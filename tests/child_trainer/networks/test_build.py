@@ -46,7 +46,7 @@ def test_the_golden_table_is_the_published_one():
     [
         # What each layer reads (none: the image, R1); the sides after strides 1, 2, 1, 2; channels to the classifier.
         (((), (1,), (2,), (3,)), (16, 8, 8, 4), 8),
-        (((), (1,), (1, 2), (2, 3)), (16, 8, 16, 8), 8),  # R3: 8 beside 16, then 8 beside 16
+        (((), (1,), (1, 2), (2, 3)), (16, 8, 16, 8), 8),  # R3: 8 padded to 16, twice
         (((), (), (), ()), (16, 8, 16, 8), 5 + 6 + 7 + 8),  # R1 for all, R2 joins all four
         (((), (1,), (), (2,)), (16, 8, 16, 4), 7 + 8),  # R2 joins layer 3 (16) and layer 4 (4)
     ],
@@ -227,7 +227,7 @@ def weights(graph, name):
 
 
 def run(architecture, input_size, hidden_size):
-    """The cell in float64, an input and a state, and the two next states."""
+    """Return the cell in float64, an input and a state, and the two next states."""
     graph = build_cell(architecture, input_size, hidden_size, generator=torch.Generator().manual_seed(3)).double()
     state = [torch.randn(6, size, dtype=torch.float64) for size in (input_size, hidden_size, hidden_size)]
     return graph, state, graph(*state)

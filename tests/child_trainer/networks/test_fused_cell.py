@@ -70,7 +70,7 @@ LEFT_TO_AUTOGRAD = (
 
 
 def stepped(graph, inputs, state, mask):
-    """The definition: one step after another, every map on its own."""
+    """Step the graph by its definition: one step after another, every map separately."""
     (h, c), hidden = state, []
     for x in inputs:
         values = {"x": x, "h": h, "c": c}
@@ -86,7 +86,7 @@ def stepped(graph, inputs, state, mask):
 
 
 def maps(cell, gradients):
-    """The gradient of each linear map's weight and bias, by its name."""
+    """Return the gradient of each linear map's weight and bias, by the map's name."""
     found = {}
     for projection in (cell.of_x, cell.of_h):
         if not projection.sizes:
@@ -102,7 +102,7 @@ def maps(cell, gradients):
 
 
 def compare(architecture: Architecture, *, masked: bool = False, seed: int = 0) -> FusedCell:
-    """Values and every gradient of the fused cell are those of the graph, in double precision."""
+    """Compare values and all gradients of the fused cell with those of the graph, in double precision."""
     torch.manual_seed(seed)
     graph = build_cell(architecture, IN, H).double()
     cell = FusedCell(graph).double()
@@ -154,14 +154,15 @@ def test_any_cell_of_the_search_space(base, seed, extended, masked):
     assert compare(space.decode(tokens), masked=masked, seed=seed).program is not None
 
 
-def test_all_maps_are_two_products_and_all_pairs_that_are_added_one_addition():
+def test_all_maps_are_two_products_and_all_sums_one_addition():
     cell = FusedCell(build_cell(REFERENCE_CELLS["nas-cell"](), IN, H))
+    program = cell.program
     assert (tuple(cell.of_x.weight.shape), tuple(cell.of_h.weight.shape)) == ((8 * H, IN), (8 * H, H))
-    assert (len(cell.program.sums), len(cell.program.of_x), len(cell.program.of_h)) == (7, 1, 1)
+    assert (len(program.sum_sizes), len(program.other_x_sizes), len(program.other_h_sizes)) == (7, 1, 1)
     assert sum(p.numel() for p in cell.parameters()) == 8 * H * (IN + H)
 
 
-def test_the_lstm_is_torchs():
+def test_the_lstm_cell_equals_pytorchs():
     torch.manual_seed(0)
     cell, theirs = FusedCell(build_cell(REFERENCE_CELLS["lstm"](), IN, H)), torch.nn.LSTM(IN, H)
     names = [name[2:] for name in cell.of_x.sizes]
@@ -180,13 +181,13 @@ def test_the_lstm_is_torchs():
 
 
 @pytest.mark.parametrize("name", POINTWISE)
-def test_a_derivative_is_pytorchs(name):
+def test_each_derivative_equals_pytorchs(name):
     operation = POINTWISE[name]
     torch.manual_seed(0)
     for arity in (operation.arity,) if operation.arity else (1, 2, 3):
         inputs = [torch.randn(7, 5, dtype=torch.float64) for _ in range(arity)]
         for values in inputs:
-            values[0] = 0.0  # where ReLUs bend, and all are equal
+            values[0] = 0.0  # the kink of a ReLU, and equal inputs
         leaves = [values.requires_grad_() for values in inputs]
         result = operation.forward(*leaves)
         gradient = torch.randn_like(result)
@@ -196,8 +197,8 @@ def test_a_derivative_is_pytorchs(name):
             torch.testing.assert_close(other, one)
 
 
-def test_the_written_derivatives_are_of_known_operations():
+def test_derivatives_are_written_for_known_operations_only():
     assert POINTWISE.keys() <= OPERATIONS.keys()
     for name, operation in POINTWISE.items():
-        most = OPERATIONS[name].max_inputs
-        assert operation.arity == most or most is None
+        max_inputs = OPERATIONS[name].max_inputs
+        assert operation.arity == max_inputs or max_inputs is None

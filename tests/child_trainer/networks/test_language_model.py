@@ -1,4 +1,4 @@
-"""The language model around a cell: its size, its dropout, and what it computes."""
+"""The language model around a cell: its size, its dropout and its predictions."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ PLAIN = LanguageOptions(hidden_size=5, embedding_dropout=0.0, variational_dropou
 
 
 def test_the_width_of_the_paper_is_solved_for():
-    """Spec T2.5, and the widths that spec §2.4 works out from the published sizes."""
+    """Spec T2.5, and the widths that spec §2.4 derives from the published sizes."""
     assert solved_width(nas_cell(), PTB_WORDS, LanguageOptions()) == 533
     published = {(False, 32_000_000): 735, (True, 25_000_000): 741, (True, 54_000_000): 1152}
     for (tied, target), width in published.items():
@@ -24,7 +24,7 @@ def test_the_width_of_the_paper_is_solved_for():
         assert solved_width(nas_cell(), PTB_WORDS, options) == width
 
 
-def test_the_medium_lstm_is_zarembas():
+def test_the_medium_lstm_has_the_published_size():
     """Spec §2.3."""
     assert count_parameters(lstm(), PTB_WORDS, 650, LanguageOptions()) == MEDIUM_PARAMETERS
     assert solved_width(lstm(), PTB_WORDS, LanguageOptions()) == 650
@@ -110,7 +110,7 @@ def test_weights_come_from_the_generator_and_from_nothing_else():
 # --- Dropout -----------------------------------------------------------------------------------------------------
 
 
-def test_units_are_dropped_alike_at_every_step_and_apart_in_every_stream():
+def test_dropped_units_are_equal_at_all_steps_and_differ_between_streams():
     torch.manual_seed(0)
     model = build_language_model(lstm(), 11, LanguageOptions(hidden_size=200, variational_dropout=0.25))
     dropped = model._dropped(torch.ones(6, 3, 200))
@@ -120,7 +120,7 @@ def test_units_are_dropped_alike_at_every_step_and_apart_in_every_stream():
     assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.05)
 
 
-def test_whole_words_are_dropped_wherever_they_stand():
+def test_a_dropped_word_is_dropped_at_all_of_its_places():
     torch.manual_seed(0)
     model = build_language_model(lstm(), 1000, LanguageOptions(hidden_size=4, embedding_dropout=0.2))
     table = model._embedding()
@@ -165,7 +165,7 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_the_learning_rate_shrinks_after_some_epochs():
-    """As Zaremba et al. 2014 do it: 1 for six epochs, then divided by 1.2 after each."""
+    """Zaremba et al. 2014: the rate is 1 for six epochs, then divided by 1.2 after each."""
     options = LanguageOptions(decay_after=6, learning_rate_decay=1 / 1.2)
     assert [options.learning_rate(1.0, epoch) for epoch in (1, 6, 7, 8)] == pytest.approx([1, 1, 1 / 1.2, 1 / 1.44])
     assert LanguageOptions().learning_rate(0.5, 100) == 0.5

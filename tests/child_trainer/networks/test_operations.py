@@ -19,7 +19,7 @@ def make(op, shapes, hidden_size=None, **attributes):
     return MODULES[op](Site(node("n", op, names, **attributes), tuple(shapes), hidden_size))
 
 
-def test_every_word_of_the_vocabulary_has_a_module_and_no_other():
+def test_exactly_the_known_operations_have_modules():
     assert MODULES.keys() == OPERATIONS.keys()
 
 
@@ -190,7 +190,7 @@ def test_a_linear_map_without_units_has_the_cells_width():
         ("shift", [MAP], {"height": 7}, r"a shift by \(7, 1\) pixels leaves nothing of it"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_reason(op, shapes, attributes, sentence):
+def test_inputs_that_do_not_fit_are_rejected_with_the_reason(op, shapes, attributes, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(op, shapes, **attributes)
 

@@ -13,11 +13,11 @@ NETWORKS = {
 }
 BUDGET = Budget(epochs=3, batch_size=64, train_fraction=0.3)
 STEPS = 4
-"""Of one epoch: 281 images in batches of 64."""
+"""Steps of one epoch: 281 images in batches of 64."""
 
 
 class Slot:
-    """A slot in memory that counts."""
+    """A slot in memory that counts what it saves."""
 
     def __init__(self, data=None):
         self.data = data
@@ -31,7 +31,7 @@ class Slot:
         self.saves += 1
 
 
-def at(*questions):
-    """Preempts when it is asked for the n-th time (from 0), for these n."""
-    asked = iter(range(10**9))
-    return lambda: next(asked) in questions
+def at(*calls):
+    """Return a `preempted` callback that returns True at the given calls, counted from 0."""
+    numbers = iter(range(10**9))
+    return lambda: next(numbers) in calls

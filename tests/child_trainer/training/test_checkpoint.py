@@ -28,7 +28,7 @@ def checkpoint(**changes):
     return Checkpoint(**given | changes)
 
 
-def test_everything_comes_back_to_the_bit():
+def test_everything_is_restored_to_the_bit():
     saved = checkpoint()
     read = Checkpoint.from_bytes(saved.to_bytes(), IDENTITY)
     assert (read.identity, read.curve, read.step, read.seconds) == (IDENTITY, saved.curve, 5, 1.25)
@@ -49,7 +49,7 @@ def test_any_reader_of_safetensors_can_open_it(tmp_path):
         assert file.get_tensor("scalar") == 7
 
 
-def test_a_checkpoint_without_tensors_is_one_too():
+def test_a_checkpoint_may_have_no_tensors():
     read = Checkpoint.from_bytes(checkpoint(tensors={}).to_bytes())
     assert (dict(read.tensors), read.curve) == ({}, (0.1, 1 / 3))
 
@@ -58,7 +58,7 @@ WHOLE = checkpoint().to_bytes()
 
 
 @given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
-def test_no_changed_byte_is_overlooked(place, difference):
+def test_any_changed_byte_is_detected(place, difference):
     data = bytearray(WHOLE)
     data[place] ^= difference
     with pytest.raises(CheckpointError, match=r"damaged|must have the format"):
@@ -66,7 +66,7 @@ def test_no_changed_byte_is_overlooked(place, difference):
 
 
 @given(st.integers(0, len(WHOLE) - 1))
-def test_no_truncation_is_overlooked(length):
+def test_any_truncation_is_detected(length):
     with pytest.raises(CheckpointError, match="damaged"):
         Checkpoint.from_bytes(WHOLE[:length])
 
@@ -76,7 +76,7 @@ def test_no_truncation_is_overlooked(length):
     [b"", b"{}", b"\xff" * 100, WHOLE + b"x", (10**5).to_bytes(8, "little") + b"[" * 10**5, b"\x02" + bytes(7) + b"[]"],
     ids=["nothing", "braces", "ones", "one byte more", "brackets", "a list"],
 )
-def test_what_never_was_a_checkpoint_is_refused(data):
+def test_bytes_that_are_not_a_checkpoint_are_rejected(data):
     with pytest.raises(CheckpointError, match="damaged"):
         Checkpoint.from_bytes(data)
 
@@ -100,14 +100,14 @@ def test_another_format_is_refused():
         }.items()),
     ],
 )  # fmt: skip
-def test_another_trainings_checkpoint_is_refused_by_name(changes, name):
+def test_a_checkpoint_of_another_training_is_rejected_with_the_difference(changes, name):
     usual = {"architecture": architecture(), "task": "digits", "budget": Budget(), "seed": 3, "device": "cpu"} | changes
     other = identity(usual.pop("architecture"), usual.pop("task"), usual.pop("budget"), **usual)
-    with pytest.raises(CheckpointError, match=f"another training's: its {name} is "):
+    with pytest.raises(CheckpointError, match=f"of another training: its {name} is "):
         Checkpoint.from_bytes(WHOLE, other)
 
 
-def test_isomorphic_networks_whose_weights_are_drawn_in_another_order_are_two():
+def test_isomorphic_networks_with_another_order_of_weights_differ():
     ops = [node(name, "conv", "image", filters=8, height=size, width=size) for name, size in (("a", 1), ("b", 3))]
     end = node("end", "add", ["a", "b"])
     one, other = (Architecture("feedforward", (*nodes, end), ("end",)) for nodes in (ops, ops[::-1]))
@@ -123,7 +123,7 @@ def test_the_time_limit_and_the_gpus_number_may_change():
     assert longer == IDENTITY
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path):
+def test_a_file_is_replaced_atomically(tmp_path):
     slot = CheckpointFile(tmp_path / "c.safetensors")
     assert slot.load() is None
     for data in (b"one", b"two"):
@@ -132,7 +132,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]
 
 
-def test_a_file_that_cannot_be_written_keeps_what_it_held(tmp_path):
+def test_a_file_that_cannot_be_written_keeps_its_content(tmp_path):
     slot = CheckpointFile(tmp_path / "c")
     slot.save(b"old")
     (tmp_path / "c.tmp").mkdir()

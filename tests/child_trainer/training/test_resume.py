@@ -1,4 +1,4 @@
-"""THE property: a training that is interrupted and continued gives what an undisturbed one gives, to the bit."""
+"""An interrupted and resumed training has the result of an uninterrupted one, to the bit."""
 
 import logging
 import signal
@@ -22,7 +22,7 @@ from tests.child_trainer.training.interruptions import BATCH_NORM, BUDGET, NETWO
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = 3 * STEPS + 2
-"""Asked of an undisturbed training: before each step, and after each epoch but the last."""
+"""Calls of `preempted` in an uninterrupted training: before each step, and after each epoch but the last."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def weights(digits):
-    """Trains and gives the outcome with the final weights, which an outcome does not hold."""
+    """Train, and return the outcome with the final weights, which an outcome does not hold."""
 
     def run(architecture, budget=BUDGET, **options):
         kept = {}
@@ -62,7 +62,7 @@ def same(one, other):
     assert [name for name in weights if not torch.equal(weights[name], others[name])] == []
 
 
-def test_the_networks_have_what_must_survive(undisturbed):
+def test_the_networks_have_all_kinds_of_state(undisturbed):
     assert any("running_var" in name for name in undisturbed["batch norm"][1])
     assert undisturbed["batch norm"][0].curve != undisturbed["dropout"][0].curve
     assert len(set(undisturbed["dropout"][0].curve)) > 1
@@ -163,7 +163,7 @@ def stopped_in_epoch_2(weights, **options):
 
 
 def with_wrong_shape(data):
-    """Whole and of the right identity, but not what this network holds."""
+    """Return a whole checkpoint of the right identity whose tensors do not fit this network."""
     saved = Checkpoint.from_bytes(data)
     return replace(saved, tensors={**saved.tensors, "network/head.bias": torch.zeros(3)}).to_bytes()
 
@@ -182,26 +182,26 @@ def without_a_generator(data):
         (without_a_generator, "does not fit: its 'generator/global' is missing, not torch.uint8"),
     ],
 )
-def test_a_checkpoint_that_is_no_good_is_ignored_with_a_warning(weights, undisturbed, caplog, spoil, sentence):
+def test_an_unusable_checkpoint_is_ignored_with_a_warning(weights, undisturbed, caplog, spoil, sentence):
     slot = Slot(spoil(stopped_in_epoch_2(weights)))
     with caplog.at_level(logging.WARNING):
         same(undisturbed["batch norm"], weights(BATCH_NORM, checkpoints=slot))
     (warning,) = [record.getMessage() for record in caplog.records]
     assert sentence in warning
-    assert warning.endswith("; the training starts anew")
+    assert warning.endswith("; the training starts from the beginning")
     assert len(Checkpoint.from_bytes(slot.data).curve) == 2
 
 
-def test_another_trainings_checkpoint_is_ignored(weights, digits, caplog):
+def test_a_checkpoint_of_another_training_is_ignored(weights, digits, caplog):
     data = stopped_in_epoch_2(weights)
     other = load_task("digits", seed=2)
     expected = train(BATCH_NORM, other, BUDGET, seed=5).curve
     assert train(BATCH_NORM, other, BUDGET, seed=5, checkpoints=Slot(data)).curve == expected
-    assert "another training's: its data is" in caplog.text
+    assert "of another training: its data is" in caplog.text
     caplog.clear()
     expected = train(BATCH_NORM, digits, BUDGET, seed=6).curve
     assert train(BATCH_NORM, digits, BUDGET, seed=6, checkpoints=Slot(data)).curve == expected
-    assert "another training's: its seed is 5, not 6" in caplog.text
+    assert "of another training: its seed is 5, not 6" in caplog.text
 
 
 class Full(Slot):
@@ -222,9 +222,9 @@ class Unreadable(Slot):
         raise OSError(5, "Input/output error")
 
 
-def test_a_load_that_fails_starts_anew(weights, undisturbed, caplog):
+def test_after_a_failed_load_the_training_starts_from_the_beginning(weights, undisturbed, caplog):
     same(undisturbed["batch norm"], weights(BATCH_NORM, checkpoints=Unreadable()))
-    assert "Input/output error; the training starts anew" in caplog.text
+    assert "Input/output error; the training starts from the beginning" in caplog.text
 
 
 def test_without_a_slot_a_preempted_child_just_stops(weights):
@@ -257,7 +257,7 @@ def test_the_callers_random_numbers_are_left_alone_when_a_child_is_preempted(wei
 
 
 class Own:
-    """A task of somebody's own that knows nothing of checkpoints."""
+    """A user's task that does not support checkpoints."""
 
     name = "own"
     measure = Measure.ACCURACY
@@ -268,7 +268,7 @@ class Own:
                 return
 
 
-def test_a_task_that_ignores_checkpoints_works_and_leaves_between_its_epochs():
+def test_a_task_without_checkpoints_is_preempted_between_epochs():
     slot = Slot()
     assert train(BATCH_NORM, Own(), Budget(epochs=3), seed=1, checkpoints=slot).curve == (0.0, 0.1, 0.2)
     stopped = train(BATCH_NORM, Own(), Budget(epochs=3), seed=1, checkpoints=slot, preempted=at(1))
@@ -277,7 +277,7 @@ def test_a_task_that_ignores_checkpoints_works_and_leaves_between_its_epochs():
 
 
 class Counting:
-    """A task of somebody's own that opts in: its state is a number."""
+    """A user's task that supports checkpoints: its state is a number."""
 
     name = "counting"
     measure = Measure.ACCURACY
@@ -303,7 +303,7 @@ class Counting:
             progress.finished_epoch(self.number.item())
 
 
-def test_a_task_opts_in_with_three_lines():
+def test_a_task_supports_checkpoints_with_three_lines():
     slot = Slot()
     for question in (3, 9, 11, 0):
         train(BATCH_NORM, Counting(), Budget(epochs=3), seed=1, checkpoints=slot, preempted=at(question))

@@ -67,7 +67,7 @@ def test_the_callers_random_numbers_do_not_matter(digits):
     assert curves[0] == curves[1]
 
 
-def test_the_architectures_learning_rate_goes_before_the_budgets(digits):
+def test_the_architectures_learning_rate_overrides_the_budgets(digits):
     own = train(with_hyperparameters(learning_rate=0.02), digits, QUICK, seed=1).curve
     budget = Budget(epochs=2, batch_size=64, train_fraction=0.3, learning_rate=0.02)
     assert own == train(SMALL, digits, budget, seed=1).curve
@@ -79,7 +79,7 @@ def test_the_architectures_learning_rate_goes_before_the_budgets(digits):
     [
         ({"learning_rate": 0.0}, "'learning_rate' must be a positive number, got 0.0"),
         ({"learning_rate": -1.0}, "'learning_rate' must be a positive number, got -1.0"),
-        ({"warmth": 3.0}, "training knows the hyperparameter 'learning_rate' only, got 'warmth'"),
+        ({"warmth": 3.0}, "the only hyperparameter of a training is 'learning_rate', got 'warmth'"),
     ],
 )
 def test_bad_hyperparameters_make_the_child_invalid(digits, values, sentence):
@@ -101,7 +101,7 @@ def test_a_fraction_is_always_the_same_images(digits, fraction, images):
     assert torch.equal(part.pixels, digits.training.pixels[:images])
 
 
-def test_an_epoch_is_other_images_at_every_step_in_full_batches_and_a_new_order():
+def test_an_epoch_is_a_new_order_of_the_images_in_full_batches():
     batches, calls = [], []
     images = sgd.Images(torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8), torch.zeros(100, dtype=torch.int64))
     names = {tuple(image.flatten().tolist()): i for i, image in enumerate(sgd.standardise(images.pixels))}
@@ -126,7 +126,7 @@ def test_an_epoch_is_other_images_at_every_step_in_full_batches_and_a_new_order(
     assert calls == [0.25, 0.25]
 
 
-def test_one_step_is_nesterovs_as_the_formula_has_it():  # spec §1.6: momentum 0.9, weight decay 1e-4
+def test_steps_follow_nesterovs_formula():  # spec §1.6: momentum 0.9, weight decay 1e-4
     pixels = torch.randint(0, 256, (4, 1, 2, 2), dtype=torch.uint8)
     images = sgd.Images(pixels, torch.tensor([0, 1, 2, 1]))
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3, bias=False)).double()
@@ -164,7 +164,7 @@ def test_accuracy_counts_right_answers_on_images_as_they_are():
     assert network.training
 
 
-def test_accuracy_of_outputs_that_are_no_numbers_is_a_divergence():
+def test_outputs_that_are_not_finite_are_a_divergence():
     images = sgd.Images(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
 
     class Broken(torch.nn.Module):
@@ -178,7 +178,7 @@ def test_accuracy_of_outputs_that_are_no_numbers_is_a_divergence():
 # --- What every failure means ------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_is_a_divergence(digits):
+def test_a_loss_that_is_not_finite_is_a_divergence(digits):
     outcome = train(SMALL, digits, Budget(epochs=2, batch_size=64, learning_rate=1e30), seed=1)
     assert outcome.failure.cause is Cause.DIVERGED
     assert "the training loss is nan in epoch 1" in outcome.failure.message
@@ -221,7 +221,7 @@ def test_an_allocation_that_is_too_large_is_out_of_memory(digits):
 
 
 class Failing:
-    """A task that reports one epoch and then fails as it is told to."""
+    """A task that reports one epoch and then raises a given error."""
 
     name = "failing"
     measure = Measure.ACCURACY
@@ -249,7 +249,7 @@ class Failing:
         (KeyError("x"), Cause.CRASHED),
     ],
 )
-def test_what_an_error_means(error, cause):
+def test_each_error_has_its_cause(error, cause):
     outcome = train(SMALL, Failing(error), QUICK, seed=7)
     assert outcome.failure.cause is cause
     assert outcome.failure.message
@@ -269,7 +269,7 @@ def test_a_crash_keeps_its_traceback(digits):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_a_wish_to_stop_the_process_is_no_failure_of_the_child(error):
+def test_interrupts_of_the_process_are_raised(error):
     with pytest.raises(error):
         train(SMALL, Failing(error()), QUICK, seed=1)
 
@@ -297,7 +297,7 @@ def test_the_metric_is_the_best_of_the_last_five_epochs(measure, metric):
     assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
 
 
-def test_outcomes_of_before_measures_were_told_are_accuracies():
+def test_outcomes_without_a_measure_are_accuracies():
     data = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=1).to_json()
     del data["measure"]
     assert Outcome.from_json(data).measure is Measure.ACCURACY

@@ -12,7 +12,7 @@ from cluster.compare.results import ResultError
 from cluster.compare.summary import DRAWS_SEED, Best, summarize
 from cluster.compare.table import COVERAGE, markdown, table
 from cluster.config.recipes import RECIPES
-from controller.statistics import Interval, interval, resamples
+from controller.statistics import Interval, bootstrap_draws, bootstrap_interval
 from tests.cluster.compare.tables import made_result
 from tests.cluster.report.well_formed import read_page
 
@@ -96,8 +96,8 @@ def test_of_few_seeds_it_says_that_the_intervals_are_too_narrow(seeds: int) -> N
 
 @pytest.mark.parametrize(("seeds", "share"), COVERAGE.items())
 def test_the_intervals_of_few_seeds_are_as_much_too_narrow_as_it_says(seeds: int, share: float) -> None:
-    rng, draws = random.Random(5), resamples(seeds, DRAWS_SEED)
-    intervals = [interval([rng.gauss(0, 1) for _ in range(seeds)], draws) for _ in range(1000)]
+    rng, draws = random.Random(5), bootstrap_draws(seeds, DRAWS_SEED)
+    intervals = [bootstrap_interval([rng.gauss(0, 1) for _ in range(seeds)], draws) for _ in range(1000)]
     assert sum(found.low <= 0 <= found.high for found in intervals) / 1000 == pytest.approx(share, abs=0.03)
 
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, every
+from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, enumerate_samples
 from controller.policies.lstm import Policy
 from controller.spaces.convolutional import ConvolutionalSpace
 
-VOCABULARY = {"type_1": 2, "filters_1": 3, "pool_1": 2, "type_2": 2, "pool_0": 2}
+CHOICE_SIZES = {"type_1": 2, "filters_1": 3, "pool_1": 2, "type_2": 2, "pool_0": 2}
 TOY: Decisions = (
     Choice("type", ("conv", "pool"), 1),
     Choice("filters", (8, 16, 32), 1, Condition(0, (0,))),
@@ -29,7 +29,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def policy() -> Policy:
-    policy = Policy(VOCABULARY, hidden=7)
+    policy = Policy(CHOICE_SIZES, hidden=7)
     policy.initialize(generator(), bound=0.8)  # far from uniform
     return policy
 
@@ -43,20 +43,20 @@ def test_log_prob_of_samples_is_the_sampling_log_prob(policy: Policy) -> None:
 
 def test_probabilities_of_all_samples_add_up_to_one(policy: Policy) -> None:
     """Spec T0.2, with every kind of decision."""
-    tokens = torch.tensor(list(every(TOY)))
+    tokens = torch.tensor(list(enumerate_samples(TOY)))
     assert policy.log_prob(TOY, tokens).double().exp().sum().item() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_expected_entropy_is_minus_the_expected_log_prob(policy: Policy) -> None:
     """Summed conditional entropies along samples have the joint entropy as their expectation."""
-    scored = policy.score(TOY, torch.tensor(list(every(TOY))))
+    scored = policy.score(TOY, torch.tensor(list(enumerate_samples(TOY))))
     probability = scored.log_prob.exp()
     joint = -(probability * scored.log_prob).sum()
     assert (probability * scored.entropy).sum().item() == pytest.approx(joint.item(), abs=1e-5)
 
 
 def test_samples_follow_the_probabilities(policy: Policy) -> None:
-    all_tokens = torch.tensor(list(every(TOY)))
+    all_tokens = torch.tensor(list(enumerate_samples(TOY)))
     expected = policy.log_prob(TOY, all_tokens).exp()
     drawn = policy.sample(TOY, 20_000, generator()).tokens
     counts = (drawn[:, None] == all_tokens[None]).all(-1).sum(0)
@@ -70,7 +70,7 @@ def test_samples_follow_the_probabilities(policy: Policy) -> None:
 def test_log_prob_under_zero_weights_is_the_closed_form(depth: int) -> None:
     """Spec T1.4."""
     space = ConvolutionalSpace(initial_depth=depth)
-    policy = Policy(space.vocabulary())
+    policy = Policy(space.choice_sizes())
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.zero_()
@@ -81,7 +81,7 @@ def test_log_prob_under_zero_weights_is_the_closed_form(depth: int) -> None:
 
 def test_the_controller_is_the_papers() -> None:
     """Spec §1.5: two LSTM layers of 35 units, all weights uniform in [-0.08, 0.08]."""
-    policy = Policy(ConvolutionalSpace().vocabulary())
+    policy = Policy(ConvolutionalSpace().choice_sizes())
     policy.initialize(generator())
     weights = torch.cat([p.flatten() for p in policy.parameters()])
     assert [tuple(cell.weight_hh.shape) for cell in policy.cells] == [(140, 35)] * 2  # type: ignore[union-attr]
@@ -99,7 +99,7 @@ class Naive:
     def log_prob(self, decisions: Decisions, tokens: list[int]) -> Tensor:
         policy, total, used = self.policy, torch.zeros(()), 0
         states = [(torch.zeros(policy.hidden), torch.zeros(policy.hidden)) for _ in policy.cells]
-        fed, anchors, values = policy.start, [], []
+        next_input, anchors, values = policy.start, [], []
         for decision in decisions:
             own = tokens[used : used + decision.width]
             used += decision.width
@@ -110,14 +110,14 @@ class Naive:
                 and values[decision.when.decision] not in decision.when.tokens
             ):
                 continue
-            x = fed if isinstance(decision, Choice) else policy.anchor
+            x = next_input if isinstance(decision, Choice) else policy.anchor
             for i, cell in enumerate(policy.cells):
                 states[i] = cell(x, states[i])
                 x = states[i][0]
             h = x
             if isinstance(decision, Choice):
                 total = total + torch.log_softmax(policy.heads[decision.name](h), 0)[own[0]]
-                fed = policy.embeddings[decision.name].weight[own[0]]  # type: ignore[union-attr,index]
+                next_input = policy.embeddings[decision.name].weight[own[0]]  # type: ignore[union-attr,index]
                 continue
             scores = [policy.v @ torch.tanh(policy.w_prev @ h_j + policy.w_curr @ h) for h_j in anchors]
             if isinstance(decision, Subset):
@@ -128,7 +128,7 @@ class Naive:
                 index = own[0] if own else 0
                 total = total + torch.log_softmax(torch.stack(scores), 0)[index]
                 selected = [anchors[index]]
-            fed = torch.stack(selected).mean(0) if selected else torch.zeros(policy.hidden)
+            next_input = torch.stack(selected).mean(0) if selected else torch.zeros(policy.hidden)
             anchors.append(h)
         return total
 

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from child_trainer.architectures.architecture import node
-from controller.decisions import Subset, offsets, size, uniform
+from controller.decisions import Subset, num_samples, offsets, uniform
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from tests.contracts.search_space import SearchSpaceContract
@@ -47,14 +47,14 @@ def test_the_stride_variants_differ_by_two_tokens_a_layer() -> None:
     assert len(kinds(chosen)) - len(kinds(fixed)) == 2 * 6
 
 
-def test_each_layer_may_select_every_earlier_one_and_the_image_is_not_offered() -> None:
+def test_each_layer_may_select_any_earlier_layer_but_not_the_image() -> None:
     anchors = [d.count for d in ConvolutionalSpace().decisions(0) if isinstance(d, Subset)]
     assert anchors == [0, 1, 2, 3, 4, 5]
 
 
-def test_size_is_the_closed_form() -> None:
+def test_the_number_of_samples_is_the_closed_form() -> None:
     """Spec §1.1: 64^L * 2^(L(L-1)/2); L = 15 gives 2^195."""
-    assert size(ConvolutionalSpace(initial_depth=15).decisions(0)) == 2**195
+    assert num_samples(ConvolutionalSpace(initial_depth=15).decisions(0)) == 2**195
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_depth_grows_by_two_every_1600_completed_children(completed: int, depth:
 
 
 def test_decode_applies_the_fix_up_rules() -> None:
-    """Layer 1 and 3 select nothing (R1: the image); 2 reads 1; 4 reads 1 and 3; 2 and 4 are loose (R2)."""
+    """Layer 1 and 3 select nothing (R1: the image); 2 reads 1; 4 reads 1 and 3; 2 and 4 are read by no layer (R2)."""
     space = ConvolutionalSpace(initial_depth=4)
     tokens = [0, 1, 0] + [1, 1, 1, 1] + [2, 2, 2, 0, 0] + [3, 3, 3, 1, 0, 1]
     architecture = space.decode(tokens)
@@ -110,7 +110,7 @@ def test_every_layer_has_choices_of_its_own() -> None:
     space = ConvolutionalSpace(child_learning_rates=(0.1, 0.2), strides=(1, 2, 3), initial_depth=1, max_depth=2)
     layer = {"filter_height": 4, "filter_width": 4, "stride_height": 3, "stride_width": 3, "num_filters": 4}
     expected = {f"{kind}_{place}": n for place in (1, 2) for kind, n in layer.items()}
-    assert space.vocabulary() == expected | {"learning_rate_0": 2}
+    assert space.choice_sizes() == expected | {"learning_rate_0": 2}
 
 
 def test_decode_works_at_the_largest_depth() -> None:

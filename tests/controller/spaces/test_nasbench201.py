@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from controller.decisions import size
+from controller.decisions import num_samples
 from controller.space import SearchSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from tests.contracts.search_space import SearchSpaceContract
@@ -21,11 +21,11 @@ class TestSmallSpace(SearchSpaceContract):
 
 
 def test_there_are_15625_cells() -> None:
-    assert size(NasBench201Space().decisions(0)) == 15_625
+    assert num_samples(NasBench201Space().decisions(0)) == 15_625
 
 
 def test_unequal_cells_are_unequal_architectures() -> None:
-    """Also where the benchmark counts their networks as one: it has trained each, and each has a row of its own."""
+    """This holds even if the benchmark counts their networks as one: it has trained each, and has a row for each."""
     space = NasBench201Space(cells_per_stage=1)
     samples = list(itertools.product((0, 1, 3), repeat=6))
     assert len({space.decode(tokens).id for tokens in samples}) == len(samples)

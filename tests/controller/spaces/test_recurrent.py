@@ -10,7 +10,7 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.networks import cost
 from child_trainer.networks.build import Graph, build_cell
-from controller.decisions import InvalidTokens, every, size, uniform
+from controller.decisions import InvalidTokens, enumerate_samples, num_samples, uniform
 from controller.policies.lstm import Policy
 from controller.space import SearchSpace
 from controller.spaces.recurrent import RecurrentSpace
@@ -70,15 +70,15 @@ def test_a_cell_takes_two_tokens_a_node_and_four(base: int, tokens: int) -> None
         space.decode([0] * (tokens - 1))
 
 
-def test_size_is_the_papers() -> None:
+def test_the_number_of_samples_is_the_papers() -> None:
     """Spec T2.4: the paper says about 6 x 10^16."""
-    assert size(RecurrentSpace().decisions(0)) == 8**16 * 15**2 == 63_331_869_759_897_600
+    assert num_samples(RecurrentSpace().decisions(0)) == 8**16 * 15**2 == 63_331_869_759_897_600
 
 
 def test_log_prob_under_zero_weights_is_the_closed_form() -> None:
     """Spec T2.3."""
     space = RecurrentSpace()
-    policy = Policy(space.vocabulary())
+    policy = Policy(space.choice_sizes())
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.zero_()
@@ -96,7 +96,7 @@ States = tuple[Tensor, Tensor, Tensor]
 
 
 def built(cell: Architecture, *, inputs: int = 5, hidden: int = 4) -> tuple[Graph, States, Mapping[str, Tensor]]:
-    """The cell in float32, a batch of states, and the weights of its linear maps by name."""
+    """Return the cell in float32, a batch of states, and the weights of its linear maps by name."""
     generator = torch.Generator().manual_seed(3)
     graph = build_cell(cell, inputs, hidden, generator=generator)
     x, h, c = (torch.randn(6, width, generator=generator) for width in (inputs, hidden, hidden))
@@ -111,7 +111,7 @@ def assert_near(found: tuple[Tensor, ...], *expected: Tensor) -> None:
 
 
 def nas_cell(states: States, of_input: Sequence[Tensor], of_state: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """The published cell as spec §2.2 has it, layer by layer; the next h and c."""
+    """Compute the next h and c of the published cell as in spec §2.2, layer by layer."""
     x, h, c = states
     i = [x @ weight.T for weight in of_input]
     m = [h @ weight.T for weight in of_state]
@@ -157,7 +157,7 @@ def test_c_injected_at_the_root_is_part_of_the_next_h_and_not_of_the_next_c() ->
     assert_near(graph(x, h, c), torch.sigmoid(torch.tanh(first * second) + c), first * second)
 
 
-def test_the_next_c_is_made_of_the_injected_value_where_its_node_is_above_the_injection() -> None:
+def test_the_next_c_depends_on_the_injected_value_if_its_node_is_above_it() -> None:
     """Spec §2.1 (ii); and an activation of that node does not count."""
     graph, (x, h, c), weights = built(RecurrentSpace(base=2).decode((1, 0, 1, 0, 0, 1, 1, 2, 2, 1)))
     first, second = (x @ weights[f"w{leaf}"].T + h @ weights[f"u{leaf}"].T for leaf in (0, 1))
@@ -190,7 +190,7 @@ def test_different_tokens_may_give_the_same_cell_and_no_others_do() -> None:
     """The two leaves of a cell of base 2 may change places."""
     space = RecurrentSpace(base=2, combinations=("elem_mult", "add"), activations=("tanh",))
     cells: dict[str, set[tuple[int, ...]]] = {}
-    for tokens in every(space.decisions(0)):
+    for tokens in enumerate_samples(space.decisions(0)):
         cells.setdefault(space.decode(tokens).id, set()).add(tokens)
 
     def swapped(tokens: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Failure, Measure, Outcome
-from controller.decisions import Choice, Decisions, Subset, every
+from controller.decisions import Choice, Decisions, Subset, enumerate_samples
 from controller.policies.lstm import Policy
 from controller.reward import accuracy, cubed_accuracy, perplexity
 from controller.searcher import Child, Proposal, Searcher
@@ -45,7 +45,7 @@ def outcome(*curve: float, failure: Failure | None = None) -> Outcome:
 
 
 def child(number: int, tokens: Sequence[int], reward: float) -> Child:
-    """A child of a toy space; what it would be decoded to does not matter there."""
+    """Return a child of a toy space; its architecture does not matter."""
     proposal = Proposal(tokens=tuple(tokens), architecture=ARCHITECTURE)
     return Child(id=number, proposal=proposal, outcome=outcome(reward), reward=reward)
 
@@ -65,7 +65,7 @@ class ToySpace:
     def decisions_of(self, num_tokens: int) -> Decisions:
         return self._decisions
 
-    def vocabulary(self) -> dict[str, int]:
+    def choice_sizes(self) -> dict[str, int]:
         return {d.name: len(d.options) for d in self._decisions if isinstance(d, Choice)}
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
@@ -73,7 +73,7 @@ class ToySpace:
 
 
 def flat(gradients: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Tensor:
-    """The policy's gradients as one vector, zero where there is none."""
+    """Return the policy's gradients as one vector, zero where a tensor has none."""
     names = sorted(name for name in like if name != BASELINE)
     return torch.cat([gradients.get(name, torch.zeros_like(like[name])).flatten() for name in names])
 
@@ -118,7 +118,7 @@ def test_estimator_is_unbiased_and_any_baseline_leaves_it_so() -> None:
     parameters = initial(searcher)
     policy = Policy({"a_0": 3, "b_0": 2})
     policy.load_state_dict({name: parameters[name] for name in policy.state_dict()})
-    samples = list(every(decisions))
+    samples = list(enumerate_samples(decisions))
     rewards = torch.tensor([0.9, 0.1, 0.4, 0.8, 0.3, 0.6])
     probability = policy.log_prob(decisions, torch.tensor(samples)).exp()
     names, weights = zip(*policy.named_parameters(), strict=True)
@@ -143,7 +143,7 @@ def test_a_batch_gives_the_mean_of_its_childrens_gradients() -> None:
 
 
 def test_children_of_different_depths_share_a_batch() -> None:
-    """A depth step may fall between the sampling of a batch and that of the next; learning takes any mixture."""
+    """The depth may grow between two batches; `learn` takes children of any mixture of depths."""
     space = ConvolutionalSpace(initial_depth=2, depth_interval=1, depth_step=1, max_depth=3)
     searcher = Reinforce(space, ReinforceOptions())
     parameters = with_baseline(initial(searcher), 0.4)
@@ -156,7 +156,7 @@ def test_children_of_different_depths_share_a_batch() -> None:
 
 
 def test_choices_of_layers_that_no_child_has_are_not_pushed() -> None:
-    """Else Adam would count steps of theirs, and their first real ones would be corrected too little."""
+    """Otherwise Adam would count steps for them, and correct the bias of their first real steps too little."""
     searcher = Reinforce(ConvolutionalSpace(initial_depth=1, max_depth=2), ReinforceOptions())
     parameters = initial(searcher)
     proposals = searcher.ask(2, view(parameters))
@@ -167,7 +167,7 @@ def test_choices_of_layers_that_no_child_has_are_not_pushed() -> None:
 
 
 def test_the_first_batch_is_its_own_baseline() -> None:
-    """Spec §1.5: b starts at the first rewards' mean, so equal first rewards teach nothing."""
+    """Spec §1.5: b starts at the first rewards' mean, so equal first rewards have no gradient."""
     searcher = Reinforce(SPACE, ReinforceOptions())
     parameters = initial(searcher)
     assert baseline(parameters) is None
@@ -179,7 +179,7 @@ def test_the_first_batch_is_its_own_baseline() -> None:
 
 
 def stale(parameters: Mapping[str, Tensor], by: float) -> dict[str, Tensor]:
-    """Weights as other replicas' steps may have left them."""
+    """Return changed weights, as after steps of other replicas."""
     generator = torch.Generator().manual_seed(5)
     return {
         name: value if name == BASELINE else value + by * torch.randn(value.shape, generator=generator)
@@ -188,14 +188,14 @@ def stale(parameters: Mapping[str, Tensor], by: float) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("clip", [0.5, 1.0, 1.5, 100.0])
-def test_importance_weights_are_as_the_papers_write_them(clip: float) -> None:
+def test_importance_weights_follow_the_papers(clip: float) -> None:
     """-(1/m) sum_k min(clip, P_now(k) / P_sampled(k)) (R_k - b) grad log P_now(k), a child and a tensor at a time."""
     plain, searcher = (Reinforce(SPACE, ReinforceOptions(importance_clip=c)) for c in (None, clip))
     sampled = with_baseline(initial(searcher), 0.4)
     now = stale(sampled, 0.05)
     proposals = searcher.ask(6, view(sampled))
     children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.2 * i) for i, p in enumerate(proposals)]
-    policy = Policy(SPACE.vocabulary())
+    policy = Policy(SPACE.choice_sizes())
     policy.load_state_dict({name: now[name] for name in policy.state_dict()})
     expected = torch.zeros_like(flat({}, now))
     weights: list[float] = []
@@ -216,7 +216,7 @@ def test_importance_weights_are_as_the_papers_write_them(clip: float) -> None:
     assert update.gradients[BASELINE].tolist() == pytest.approx([0.5, 1.0])
 
 
-def test_without_a_clip_that_cuts_the_estimate_is_unbiased_for_samples_of_any_weights() -> None:
+def test_without_clipping_the_estimate_is_unbiased_for_samples_of_any_weights() -> None:
     """By enumeration over a two-step space: E over the old policy of the weighted gradient is the new one's own."""
     decisions = (Choice("a", (1, 2, 3)), Choice("b", (1, 2)))
     searcher = Reinforce(ToySpace(decisions), ReinforceOptions(controller_init=0.5, importance_clip=1e6))
@@ -226,7 +226,7 @@ def test_without_a_clip_that_cuts_the_estimate_is_unbiased_for_samples_of_any_we
     for name, parameters in (("old", old), ("now", now)):
         policies[name] = Policy({"a_0": 3, "b_0": 2})
         policies[name].load_state_dict({n: parameters[n] for n in policies[name].state_dict()})
-    samples = list(every(decisions))
+    samples = list(enumerate_samples(decisions))
     rewards = torch.tensor([0.9, 0.1, 0.4, 0.8, 0.3, 0.6])
     behind, ahead = (policies[name].log_prob(decisions, torch.tensor(samples)) for name in ("old", "now"))
     names, weights = zip(*policies["now"].named_parameters(), strict=True)
@@ -239,7 +239,7 @@ def test_without_a_clip_that_cuts_the_estimate_is_unbiased_for_samples_of_any_we
     assert torch.allclose(estimate, flat(dict(zip(names, analytic, strict=True)), now), atol=1e-5)
 
 
-def test_of_children_that_were_just_sampled_importance_weights_change_nothing() -> None:
+def test_importance_weights_of_new_samples_are_one() -> None:
     plain, searcher = (Reinforce(SPACE, ReinforceOptions(importance_clip=clip)) for clip in (None, 1.0))
     parameters = with_baseline(initial(searcher), 0.4)
     children = end(searcher, parameters)
@@ -250,7 +250,7 @@ def test_of_children_that_were_just_sampled_importance_weights_change_nothing() 
 
 
 @pytest.mark.parametrize("clip", [0.0, -1.0, math.inf, math.nan])
-def test_a_clip_that_is_no_positive_number_is_refused(clip: float) -> None:
+def test_a_clip_that_is_not_positive_is_rejected(clip: float) -> None:
     with pytest.raises(ValueError, match="`importance_clip` must be a positive number, got"):
         ReinforceOptions(importance_clip=clip)
 
@@ -314,7 +314,7 @@ def test_shard_count_does_not_change_twenty_pushes() -> None:
 
 
 def search(searcher: Searcher, pushes: int, replicas: int, seed: int) -> list[float]:
-    """Mean reward of each batch of 8; the reward is the share of tokens that equal a target (spec T1.6).
+    """Return the mean reward of each batch of 8; the reward is the share of tokens that equal a target (spec T1.6).
 
     All replicas of a round pull before any of them pushes, so that the staleness is up to K - 1.
     """
@@ -378,7 +378,7 @@ def test_the_reward_of_a_perplexity() -> None:
 
 
 def test_the_entropy_bonus_pulls_the_gradient_towards_more_entropy() -> None:
-    """With equal rewards only the bonus is left, and a step along it makes the policy less sure."""
+    """With equal rewards only the bonus has a gradient, and a step along it raises the entropy."""
     space = ConvolutionalSpace(initial_depth=2, max_depth=2)
 
     def step(bonus: float) -> tuple[float, float]:
