@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cluster.config.durations import parse_seconds
-from cluster.pool.failure_policy import Reactions, parse_reactions
+from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
 
 
@@ -33,7 +33,7 @@ class FailureOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}")
-        parse_reactions(self.on_failure)
+        parse_failure_policy(self.on_failure)
         for name in ("child_timeout", "worker_silence"):
             if getattr(self, name) is not None:
                 parse_seconds(name, getattr(self, name))
@@ -44,12 +44,12 @@ class FailureOptions:
         timeout = self.child_timeout
         return Rules(
             child_timeout_s=None if timeout is None else parse_seconds("child_timeout", timeout),
-            silence_s=parse_seconds("worker_silence", self.worker_silence),
+            heartbeat_timeout_s=parse_seconds("worker_silence", self.worker_silence),
             recycle_after=self.recycle_after,
             checkpoints=self.checkpoint_children,
         )
 
     @property
-    def reactions(self) -> Reactions:
+    def policy(self) -> FailurePolicy:
         """What follows a failure."""
-        return Reactions(max_attempts=self.max_attempts, by_cause=parse_reactions(self.on_failure))
+        return FailurePolicy(max_attempts=self.max_attempts, by_cause=parse_failure_policy(self.on_failure))

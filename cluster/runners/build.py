@@ -103,10 +103,10 @@ def local_store(
 
 def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
     """From outcome to reward; `None` for a child that is not to be learnt from."""
-    reward, reactions = REWARDS[config.reward].of, config.failures.reactions
+    reward, policy = REWARDS[config.reward].of, config.failures.policy
 
     def judge(outcome: Outcome) -> float | None:
-        return reactions.reward(outcome.failure.cause) if outcome.failure else reward(outcome)
+        return policy.reward(outcome.failure.cause) if outcome.failure else reward(outcome)
 
     return judge
 

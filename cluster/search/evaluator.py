@@ -35,7 +35,7 @@ class Evaluator(Protocol):
         ...
 
 
-class Trains(Protocol):
+class ChildTrainer(Protocol):
     """What does the training; `cluster.runners.trainer.Trainer` is one."""
 
     def train(

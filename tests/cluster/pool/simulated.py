@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.pool.failure_policy import Reactions
+from cluster.pool.failure_policy import FailurePolicy
 from cluster.pool.pool import Pool
-from cluster.pool.protocol import BrokenOff, Death, Gone, NotBegun, Order, Report
-from cluster.pool.supervision import Nodes, Rules, Terms
+from cluster.pool.protocol import CallLost, NotStarted, ProcessExit, Report, TrainingOrder, WorkerLost
+from cluster.pool.supervision import Nodes, PoolOptions, Rules
 from cluster.search.evaluator import Assignment
 from cluster.search.records import Attempt, Verdict
 from cluster.simulation.clock import VirtualLoop
@@ -48,7 +48,7 @@ class Process:
 
     place: str
     node: str
-    death: Death | None = None
+    previous_exit: ProcessExit | None = None
     up: asyncio.Event = field(default_factory=asyncio.Event)
     dead: asyncio.Event = field(default_factory=asyncio.Event)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,7 +109,7 @@ class World:
         """The worker's process dies; Ray starts another."""
         process = self.processes[slot]
         process.dead.set()
-        self.processes[slot] = self._start(slot, Death(place=process.place, key=process.began))
+        self.processes[slot] = self._start(slot, ProcessExit(place=process.place, key=process.began))
 
     def add(self, slot: int) -> None:
         """Another worker's process is started."""
@@ -129,9 +129,9 @@ class World:
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
-    def _start(self, slot: int, death: Death | None = None) -> Process:
+    def _start(self, slot: int, previous_exit: ProcessExit | None = None) -> Process:
         number = next(self._lives)
-        process = Process(place=f"worker-{slot}@n{slot % 2}:{number}", node=f"n{slot % 2}", death=death)
+        process = Process(place=f"worker-{slot}@n{slot % 2}:{number}", node=f"n{slot % 2}", previous_exit=previous_exit)
         self.spawn(self._live(slot, process))
         return process
 
@@ -153,13 +153,13 @@ class World:
             ):
                 process.give_back.set()
 
-    # How the pool reaches it: `cluster.pool.protocol.Crew`.
+    # How the pool reaches it: `cluster.pool.protocol.WorkerGroup`.
 
     async def report(self, slot: int) -> Report:
         self.reports.append(slot)
         while True:
             if slot in self.gone:
-                raise Gone("its data is gone")
+                raise WorkerLost("its data is gone")
             process = self.processes[slot]
             await process.up.wait()
             async with process.busy:  # it answers between two children
@@ -171,10 +171,10 @@ class World:
                         trained=process.trained,
                         key=key,
                         outcome=outcome,
-                        death=process.death,
+                        previous_exit=process.previous_exit,
                     )
 
-    async def train(self, slot: int, order: Order) -> Outcome:
+    async def train(self, slot: int, order: TrainingOrder) -> Outcome:
         process = self.processes[slot]
         work = asyncio.get_running_loop().create_task(self._train(process, order))
         ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.cut)]
@@ -184,12 +184,12 @@ class World:
         if work.done() and not process.dead.is_set():
             return work.result()
         self._work.add(work)  # type: ignore[arg-type] - cut off, it goes on
-        raise BrokenOff("the call broke off")
+        raise CallLost("the call broke off")
 
-    async def _train(self, process: Process, order: Order) -> Outcome:
+    async def _train(self, process: Process, order: TrainingOrder) -> Outcome:
         await process.up.wait()
         if order.place != process.place:
-            raise NotBegun(order.place)
+            raise NotStarted(order.place)
         async with process.busy:
             process.give_back.clear()
             process.key = process.began = order.key
@@ -261,7 +261,7 @@ class Search:
     children: int
     slots: int = 2
     rules: Rules = field(default_factory=Rules)
-    reactions: Reactions = field(default_factory=lambda: Reactions(max_attempts=3))
+    policy: FailurePolicy = field(default_factory=lambda: FailurePolicy(max_attempts=3))
     seconds: Callable[[int], float] = lambda _: 10.0
     results: Mapping[int, Cause] = field(default_factory=dict)
     renew_crashed: bool = False
@@ -287,15 +287,15 @@ class Search:
         if self.world.pool is not None:
             for task in [*self.world.pool._tasks.running, *filter(None, [self.world.pool._opening])]:
                 task.cancel()
-        terms = Terms(
+        options = PoolOptions(
             rules=self.rules,
-            reactions=self.reactions,
+            policy=self.policy,
             batch_size=64,
             renew_crashed=self.renew_crashed,
             replaced=self.replaced,
         )
         self.pool = self.world.pool = Pool(
-            self.slots, self.world, SlowLedger(self.ledger), terms, clock=self.now, new_key=lambda: next(self.keys)
+            self.slots, self.world, SlowLedger(self.ledger), options, clock=self.now, new_key=lambda: next(self.keys)
         )
         self._of_pool = [
             asyncio.get_running_loop().create_task(self.replica(child.id)) for child in self.ledger.pending() if ask

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.pool.output_buffer import CUT_BYTES, Scratch, Taken
-from cluster.pool.output_capture import Capture, by_thread, split_by_thread
+from cluster.pool.output_buffer import MAX_BUFFER_BYTES, CapturedOutput, OutputBuffer
+from cluster.pool.output_capture import BufferedCapture, by_thread, split_by_thread
 from cluster.pool.output_files import FRESH, KEPT_BYTES, OutputFolder
 
 ROOT = Path(__file__).parents[3]
@@ -20,10 +20,10 @@ Kept = list[tuple[int, str, str]]
 PROGRAM = """
 import ctypes, os, sys
 from pathlib import Path
-from cluster.pool.output_capture import Capture, by_descriptor
-from cluster.pool.output_buffer import Scratch
+from cluster.pool.output_capture import BufferedCapture, by_descriptor
+from cluster.pool.output_buffer import OutputBuffer
 
-capture = Capture(Scratch(Path(sys.argv[1])), by_descriptor, lambda *kept: print("kept", *map(repr, kept)))
+capture = BufferedCapture(OutputBuffer(Path(sys.argv[1])), by_descriptor, lambda *kept: print("kept", *map(repr, kept)))
 print("before")
 with capture(1, "one"):
     print("by Python")
@@ -38,8 +38,8 @@ with capture(3, "three"):
 """
 
 
-def taking(scratch: Scratch, kept: Kept) -> Capture:
-    return Capture(scratch, by_thread, lambda *what: kept.append(what))
+def taking(scratch: OutputBuffer, kept: Kept) -> BufferedCapture:
+    return BufferedCapture(scratch, by_thread, lambda *what: kept.append(what))
 
 
 def program(path: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -64,9 +64,9 @@ def test_the_last_words_of_a_process_are_kept_by_the_next_once(tmp_path: Path, d
     path = tmp_path / "scratch"
     assert program(path, int(death)).returncode == -death
     kept: Kept = []
-    taking(Scratch(path), kept)
+    taking(OutputBuffer(path), kept)
     assert kept == [(3, "three", "my last words")]
-    taking(Scratch(path), kept)
+    taking(OutputBuffer(path), kept)
     assert len(kept) == 1
 
 
@@ -75,7 +75,7 @@ def test_by_thread_each_has_what_its_own_thread_prints(tmp_path: Path, capsys: p
     meet = threading.Barrier(2)
 
     def child(number: int) -> None:
-        with taking(Scratch(tmp_path / str(number)), kept)(number, f"key-{number}"):
+        with taking(OutputBuffer(tmp_path / str(number)), kept)(number, f"key-{number}"):
             meet.wait()
             print("I am", number)
             meet.wait()
@@ -94,7 +94,7 @@ def test_by_thread_each_has_what_its_own_thread_prints(tmp_path: Path, capsys: p
 
 def test_what_is_logged_to_the_console_is_output(tmp_path: Path) -> None:
     kept: Kept = []
-    with split_by_thread(), taking(Scratch(tmp_path / "scratch"), kept)(1, "key"):
+    with split_by_thread(), taking(OutputBuffer(tmp_path / "scratch"), kept)(1, "key"):
         logger = logging.Logger("a child's")
         logger.addHandler(logging.StreamHandler())
         logger.warning("mind the gap")
@@ -103,30 +103,34 @@ def test_what_is_logged_to_the_console_is_output(tmp_path: Path) -> None:
 
 def test_a_silent_child_makes_no_file_and_is_not_told_of(tmp_path: Path) -> None:
     kept: Kept = []
-    with split_by_thread(), taking(Scratch(tmp_path / "scratch"), kept)(1, "key"):
+    with split_by_thread(), taking(OutputBuffer(tmp_path / "scratch"), kept)(1, "key"):
         assert not (tmp_path / "scratch").exists()
     assert kept == []
 
 
 def test_an_error_in_the_training_keeps_the_output_and_goes_on(tmp_path: Path) -> None:
     kept: Kept = []
-    with pytest.raises(KeyboardInterrupt), split_by_thread(), taking(Scratch(tmp_path / "scratch"), kept)(1, "key"):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        split_by_thread(),
+        taking(OutputBuffer(tmp_path / "scratch"), kept)(1, "key"),
+    ):
         print("so far")
         raise KeyboardInterrupt
     assert kept == [(1, "key", "so far\n")]
 
 
 def test_the_last_part_is_kept_with_a_word_on_what_is_missing(tmp_path: Path) -> None:
-    scratch = Scratch(tmp_path / "scratch")
+    scratch = OutputBuffer(tmp_path / "scratch")
     scratch.begin(1, "key")
     written = 0
-    for number in range(5 * CUT_BYTES // 10_000):
+    for number in range(5 * MAX_BUFFER_BYTES // 10_000):
         text = f"{number:09d}\n" * 1000
         scratch.write(text)
         written += len(text)
-        assert (tmp_path / "scratch").stat().st_size <= CUT_BYTES + len(text)
+        assert (tmp_path / "scratch").stat().st_size <= MAX_BUFFER_BYTES + len(text)
     taken = scratch.end()
-    assert isinstance(taken, Taken)
+    assert isinstance(taken, CapturedOutput)
     head, _, rest = taken.text.partition("\n")
     assert head == f"[the first {written - KEPT_BYTES:,} bytes were not kept]"
     assert len(rest) == KEPT_BYTES
@@ -135,14 +139,14 @@ def test_the_last_part_is_kept_with_a_word_on_what_is_missing(tmp_path: Path) ->
 
 def test_where_nothing_can_be_written_output_is_lost_and_nothing_else(tmp_path: Path) -> None:
     kept: Kept = []
-    with split_by_thread(), taking(Scratch(tmp_path / "gone" / "scratch"), kept)(1, "key"):
+    with split_by_thread(), taking(OutputBuffer(tmp_path / "gone" / "scratch"), kept)(1, "key"):
         print("nobody hears")
     assert kept == []
 
 
 def test_a_damaged_file_is_nobodys_output(tmp_path: Path) -> None:
     (tmp_path / "scratch").write_text("no header\nwords")
-    assert Scratch(tmp_path / "scratch").left_behind() is None
+    assert OutputBuffer(tmp_path / "scratch").recover() is None
     assert not (tmp_path / "scratch").exists()
 
 

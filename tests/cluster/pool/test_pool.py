@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause, Failure
-from cluster.pool.failure_policy import LOST_ALONE, MOST_LOST, Reactions, parse_reactions
-from cluster.pool.protocol import Muster, NoWorkers
-from cluster.pool.supervision import NOBODY_S, SUSPECT_S, Nodes, Rules
+from cluster.pool.failure_policy import ISOLATE_AFTER_LOST, MAX_LOST_ALONE, FailurePolicy, parse_failure_policy
+from cluster.pool.protocol import NoWorkers, WorkerCensus
+from cluster.pool.supervision import LOST_CALL_TIMEOUT_S, NO_WORKERS_NOTICE_S, Nodes, Rules
 from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
 
 Story = Callable[[Search], Awaitable[None]]
@@ -49,7 +49,7 @@ def test_a_killed_workers_child_is_trained_elsewhere_at_once() -> None:
     assert first.slot != second.slot
     assert second.started_at < START_S + 5 + START_S + 1
     text = first.outcome.failure.message  # type: ignore[union-attr]
-    assert text.startswith(f"{first.worker} died without a word")
+    assert text.startswith(f"{first.worker} exited without a message")
 
 
 def test_the_only_worker_gets_the_child_again_rather_than_nobody() -> None:
@@ -86,7 +86,7 @@ def test_a_revived_workers_late_result_is_an_attempt_and_not_a_second_outcome() 
     assert (first.verdict, first.cause, first.outcome) == ("late", Cause.CRASHED, good(101))
     assert (second.verdict, second.cause) == ("outcome", None)
     assert first.slot != second.slot
-    assert second.started_at < START_S + 5 + SUSPECT_S + 3
+    assert second.started_at < START_S + 5 + LOST_CALL_TIMEOUT_S + 3
     assert len(search.ended_at) == 2
     assert len(search.world.trained) == 3
 
@@ -97,7 +97,7 @@ def test_a_silent_worker_is_given_up_and_ended() -> None:
         slot = search.slot_of(1)
         search.world.mute(slot)
 
-    search = tell(Search(children=1, slots=2, seconds=lambda _: 300.0, rules=Rules(silence_s=30.0)), story)
+    search = tell(Search(children=1, slots=2, seconds=lambda _: 300.0, rules=Rules(heartbeat_timeout_s=30.0)), story)
     assert search.attempts(1) == [("retry", "crashed"), ("outcome", None)]
     assert search.world.restarts == [search.ledger.attempts(1)[0].slot]
 
@@ -115,7 +115,7 @@ def test_a_child_that_hangs_is_ended_from_outside_in_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "policy", "attempts"),
+    ("cause", "text", "attempts"),
     [
         (Cause.CRASHED, "", [("retry", "crashed")] * 2 + [("outcome", "crashed")]),
         (Cause.DIVERGED, "", [("outcome", "diverged")]),
@@ -123,16 +123,16 @@ def test_a_child_that_hangs_is_ended_from_outside_in_time() -> None:
         (Cause.CRASHED, "crashed=drop", [("outcome", "crashed")]),
     ],
 )
-def test_failures_follow_the_policy_of_their_cause(cause: Cause, policy: str, attempts: list[tuple[str, str]]) -> None:
-    reactions = Reactions(max_attempts=3, by_cause=parse_reactions(policy))
-    search = tell(Search(children=2, slots=2, results={1: cause}, reactions=reactions))
+def test_failures_follow_the_policy_of_their_cause(cause: Cause, text: str, attempts: list[tuple[str, str]]) -> None:
+    policy = FailurePolicy(max_attempts=3, by_cause=parse_failure_policy(text))
+    search = tell(Search(children=2, slots=2, results={1: cause}, policy=policy))
     assert search.attempts(1) == attempts
     assert search.attempts(2) == [("outcome", None)]
 
 
 def test_each_attempt_after_out_of_memory_has_half_the_batch() -> None:
-    reactions = Reactions(max_attempts=3, by_cause=parse_reactions("out_of_memory=smaller-batch"))
-    search = tell(Search(children=1, slots=1, results={1: Cause.OUT_OF_MEMORY}, reactions=reactions))
+    policy = FailurePolicy(max_attempts=3, by_cause=parse_failure_policy("out_of_memory=smaller-batch"))
+    search = tell(Search(children=1, slots=1, results={1: Cause.OUT_OF_MEMORY}, policy=policy))
     assert [t.batch_size for t in search.world.trained] == [None, 32, 16]
     assert [a.batch_size for a in search.ledger.attempts(1)] == [None, 32, 16]
 
@@ -235,7 +235,7 @@ def test_the_last_workers_loss_is_told() -> None:
         await asyncio.sleep(START_S + 5)
         search.world.gone.add(1)
         search.world.kill(1)
-        with pytest.raises(NoWorkers, match="no worker is left; the last one said: its data is gone"):
+        with pytest.raises(NoWorkers, match="no worker is left; the last one reported: its data is gone"):
             await search.pool.next_news()
 
     run_virtually(whole())
@@ -249,13 +249,13 @@ def test_a_lost_worker_that_is_replaced_is_used_again_and_the_last_one_ends_noth
             search.world.kill(slot)
         for _ in range(2):
             assert await search.pool.next_news() == "A worker is lost: its data is gone"
-        assert await search.pool.grow(2) == Muster(up={}, lost=(0, 1))
-        assert await search.pool.grow(2) == Muster(up={}, lost=(0, 1))  # those that nobody replaced stay lost
+        assert await search.pool.grow(2) == WorkerCensus(up={}, lost=(0, 1))
+        assert await search.pool.grow(2) == WorkerCensus(up={}, lost=(0, 1))  # those that nobody replaced stay lost
         search.world.gone.clear()
         search.world.add(1)
         await search.pool.grow(2, [1])
         await asyncio.sleep(START_S + 3)
-        assert await search.pool.grow(2) == Muster(up={"n1": 1}, lost=(0,))
+        assert await search.pool.grow(2) == WorkerCensus(up={"n1": 1}, lost=(0,))
 
     search = tell(Search(children=8, slots=2, replaced=True), story, within_s=200)
     assert search.ledger.completed() == 8
@@ -281,7 +281,7 @@ def test_children_that_wait_with_no_worker_up_are_told_of_once_and_so_is_the_end
         await asyncio.sleep(200)
         assert search.ledger.completed() == 0
         ((_, text),) = news
-        assert text == "No worker has been up for 31 s: 6 children wait until one is."
+        assert text == "No worker has been up for 31 s: 6 children wait for one."
         search.world.nodes_ = Nodes(alive=frozenset({"n0", "n1"}))
         search.world.homeless.set()
         await search.until_all_have_ended(within_s=300)
@@ -296,8 +296,8 @@ def test_workers_that_never_come_up_are_told_of() -> None:
         search = Search(children=1, slots=2)
         await search.begin()
         search.world.homeless = asyncio.Event()
-        text = await asyncio.wait_for(search.pool.next_news(), NOBODY_S + 3)
-        assert text == "No worker has been up for 31 s: 1 child waits until one is."
+        text = await asyncio.wait_for(search.pool.next_news(), NO_WORKERS_NOTICE_S + 3)
+        assert text == "No worker has been up for 31 s: 1 child waits for one."
 
     run_virtually(whole())
 
@@ -341,7 +341,7 @@ def test_a_worker_that_hangs_while_the_pool_dies_does_not_keep_its_slot(beats_ag
         process.mute, process.deaf = True, True
         search.start_pool()
         hangs = False
-        await asyncio.sleep(SUSPECT_S + 10)
+        await asyncio.sleep(LOST_CALL_TIMEOUT_S + 10)
         process.mute = not beats_again
         await search.until_all_have_ended(within_s=300)
         assert search.world.restarts == [0]
@@ -430,7 +430,7 @@ def test_a_child_that_was_sent_to_a_process_that_was_dead_already_has_not_failed
     """The worker died idle; the call to it breaks off, as on Ray while the next process starts."""
 
     async def whole() -> None:
-        search = Search(children=2, slots=1, reactions=Reactions(max_attempts=1))
+        search = Search(children=2, slots=1, policy=FailurePolicy(max_attempts=1))
         await search.begin(ask=False)
         await search.replica(1)
         search.world.kill(0)
@@ -452,11 +452,11 @@ def test_a_child_that_ends_the_driver_each_time_is_given_up_and_those_beside_it_
             if any(a.child_id == 3 and search.now() - a.started_at > 2 for a in search.ledger.running()):
                 search.die()
 
-    search = tell(Search(children=8, slots=4, reactions=Reactions(max_attempts=1)), story)
-    assert search.attempts(3) == [("lost", None)] * MOST_LOST
+    search = tell(Search(children=8, slots=4, policy=FailurePolicy(max_attempts=1)), story)
+    assert search.attempts(3) == [("lost", None)] * (ISOLATE_AFTER_LOST + MAX_LOST_ALONE)
     outcomes = {child.id: child.outcome for child in search.ledger.history()}
     failures = {child_id: outcome.failure for child_id, outcome in outcomes.items() if outcome and outcome.failure}
-    message = "the run died around 10 attempts at the child in a row"
+    message = "the run died during 10 consecutive attempts at the child"
     assert failures == {3: Failure(cause=Cause.CRASHED, message=message)}
     assert all(t.child_id != 3 for t in search.world.trained)
     assert len(search.world.trained) == 7
@@ -467,7 +467,7 @@ def test_children_that_may_be_what_ends_the_run_are_trained_one_at_a_time(at: fl
     async def whole() -> None:
         search = Search(children=5, slots=5, seconds=lambda _: 5.0)
         await search.begin(ask=False)
-        for number in range(LOST_ALONE):
+        for number in range(ISOLATE_AFTER_LOST):
             for child_id in (1, 2, 3):
                 search.ledger.start(child_id, "worker-0@n0:before", f"{child_id}-{number}")
             search.ledger.begin(workers=5)
@@ -547,9 +547,9 @@ def test_where_a_child_has_failed_is_known_after_the_pool_has_died() -> None:
 
 def test_a_stop_takes_children_back_whatever_follows_a_preemption() -> None:
     async def whole() -> None:
-        reactions = Reactions(max_attempts=3, by_cause=parse_reactions("preempted=drop"))
+        policy = FailurePolicy(max_attempts=3, by_cause=parse_failure_policy("preempted=drop"))
         rules = Rules(checkpoints=True)
-        search = Search(children=1, slots=1, seconds=lambda _: 1e6, rules=rules, reactions=reactions)
+        search = Search(children=1, slots=1, seconds=lambda _: 1e6, rules=rules, policy=policy)
         await search.begin()
         await asyncio.sleep(START_S + 5)
         await search.pool.stop()
@@ -565,7 +565,7 @@ EVENTS = st.lists(
         st.integers(0, 2),
     ),
     max_size=12,
-).filter(lambda events: sum(what == "driver" for _, what, _ in events) < MOST_LOST)
+).filter(lambda events: sum(what == "driver" for _, what, _ in events) < ISOLATE_AFTER_LOST + MAX_LOST_ALONE)
 
 
 # A worker's result arrives in the very moment in which it is given up: the late word must not be the first.
@@ -581,8 +581,8 @@ def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, in
         search.world.nodes_ = replace(search.world.nodes_, draining=frozenset())
 
     fails = {child: cause for child, cause in fails.items() if cause != Cause.PREEMPTED}
-    rules = Rules(silence_s=20.0, child_timeout_s=200.0, recycle_after=3, checkpoints=True)
-    search = Search(children=8, slots=3, rules=rules, results=fails, reactions=Reactions(max_attempts=50))
+    rules = Rules(heartbeat_timeout_s=20.0, child_timeout_s=200.0, recycle_after=3, checkpoints=True)
+    search = Search(children=8, slots=3, rules=rules, results=fails, policy=FailurePolicy(max_attempts=50))
     tell(search, story, within_s=3_000.0)
     deaths = sum(what != "pool" for _, what, _ in events)
     for child_id in range(1, 9):
@@ -603,13 +603,13 @@ def test_workers_that_come_later_are_used_and_found_by_a_pool_that_is_started_ag
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 3)
         search.world.add(1)
-        assert await search.pool.grow(2) == Muster(up={"n0": 1})
+        assert await search.pool.grow(2) == WorkerCensus(up={"n0": 1})
         await asyncio.sleep(START_S + 3)
-        assert await search.pool.grow(2) == Muster(up={"n0": 1, "n1": 1})  # told again, it counts nobody twice
+        assert await search.pool.grow(2) == WorkerCensus(up={"n0": 1, "n1": 1})  # told again, it counts nobody twice
         assert {attempt.slot for attempt in search.ledger.running()} == {0, 1}
         search.start_pool()  # knows of one, and that the other has begun a child
         await asyncio.sleep(30)
-        assert await search.pool.grow(2) == Muster(up={"n0": 1, "n1": 1})
+        assert await search.pool.grow(2) == WorkerCensus(up={"n0": 1, "n1": 1})
 
     search = tell(Search(children=8, slots=1), story, within_s=60)
     assert [search.attempts(child) for child in range(1, 9)] == [[("outcome", None)]] * 8

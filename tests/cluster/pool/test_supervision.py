@@ -1,4 +1,4 @@
-"""Who trains what, and who is given up: each decision, with its reason."""
+"""Who trains what, and who is given up: each action, with its reason."""
 
 from dataclasses import replace
 
@@ -8,28 +8,28 @@ from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause
 from cluster.pool.supervision import (
-    NOBODY_S,
-    SUSPECT_S,
+    LOST_CALL_TIMEOUT_S,
+    NO_WORKERS_NOTICE_S,
+    Abandon,
     Begin,
-    GiveUp,
     Nodes,
+    Preempt,
     Restart,
     Rules,
-    TakeBack,
     Waiting,
     WorkerState,
     assign,
-    cause_of_death,
-    enough,
+    candidates,
+    cause_of_exit,
+    restart_reason,
     shortage,
     watch,
-    wear,
 )
 from cluster.search.records import Attempt
 
 NOW = 1_000.0
 NODES = Nodes(alive=frozenset({"a", "b"}))
-RULES = Rules(child_timeout_s=100.0, silence_s=30.0)
+RULES = Rules(child_timeout_s=100.0, heartbeat_timeout_s=30.0)
 
 
 def attempt(started_at: float = NOW - 10) -> Attempt:
@@ -59,12 +59,12 @@ NONE_LEFT = Nodes(alive=frozenset({"b"}))
         (busy(), NODES, RULES, True),
         (busy(heard_at=NOW - 30), NODES, RULES, False),  # just in time
         (busy(attempt=attempt(NOW - 100), heard_at=NOW), NODES, RULES, False),  # just in time
-        (busy(attempt=attempt(0.0)), NODES, Rules(silence_s=30.0), False),  # no limit
+        (busy(attempt=attempt(0.0)), NODES, Rules(heartbeat_timeout_s=30.0), False),  # no limit
         (busy(), DRAINING, RULES, False),  # it could not go on elsewhere: let it end
-        (busy(asked_back=True), DRAINING, SAVING, True),  # once is enough
-        (busy(place=None, heard_at=NOW - SUSPECT_S), NODES, RULES, False),  # its call broke off a moment ago
+        (busy(preempt_requested=True), DRAINING, SAVING, True),  # once is enough
+        (busy(place=None, heard_at=NOW - LOST_CALL_TIMEOUT_S), NODES, RULES, False),  # its call broke off a moment ago
         (WorkerState(slot=0), NODES, RULES, False),  # being started
-        (WorkerState(slot=0, worn="worn"), NODES, RULES, False),  # being started anew
+        (WorkerState(slot=0, restart_reason="worn"), NODES, RULES, False),  # being started anew
         (idle(heard_at=0.0), NODES, RULES, False),  # an idle worker owes no sign of life
         (idle(trained=9), NODES, replace(RULES, recycle_after=10), False),
     ],
@@ -74,11 +74,11 @@ def test_nothing_is_done_without_need(worker: WorkerState, nodes: Nodes, rules: 
 
 
 TOO_LONG = "the attempt has taken 100.5 s, and a child may take 100 s"
-SILENT = "worker-0@here:7 has given no sign of life for 31 s"
+SILENT = "worker-0@here:7 has sent no heartbeat for 31 s"
 
 
 @pytest.mark.parametrize(
-    ("worker", "nodes", "rules", "stopping", "decision"),
+    ("worker", "nodes", "rules", "stopping", "action"),
     [
         (
             busy(attempt=attempt(NOW - 100.5)),
@@ -95,17 +95,17 @@ SILENT = "worker-0@here:7 has given no sign of life for 31 s"
             NODES,
             RULES,
             False,
-            GiveUp(slot=0, cause=Cause.CRASHED, reason="worker-0@here:7 broke off: no sign of life for 12 s"),
+            Abandon(slot=0, cause=Cause.CRASHED, reason="the call to worker-0@here:7 was lost: no heartbeat for 12 s"),
         ),
         (
             busy(place=None),
             NONE_LEFT,
             RULES,
             False,
-            GiveUp(slot=0, cause=Cause.PREEMPTED, reason="worker-0@here:7 broke off: its node is gone"),
+            Abandon(slot=0, cause=Cause.PREEMPTED, reason="the call to worker-0@here:7 was lost: its node is gone"),
         ),
-        (busy(), DRAINING, SAVING, False, TakeBack(slot=0, reason="its node is told to go")),
-        (busy(), NODES, SAVING, True, TakeBack(slot=0, reason="the run is to stop")),
+        (busy(), DRAINING, SAVING, False, Preempt(slot=0, reason="its node is being drained")),
+        (busy(), NODES, SAVING, True, Preempt(slot=0, reason="the run is stopping")),
         (
             idle(trained=10),
             NODES,
@@ -113,13 +113,13 @@ SILENT = "worker-0@here:7 has given no sign of life for 31 s"
             False,
             Restart(slot=0, cause=None, reason="it has trained 10 children"),
         ),
-        (idle(worn="rust"), NODES, RULES, False, Restart(slot=0, cause=None, reason="rust")),
+        (idle(restart_reason="rust"), NODES, RULES, False, Restart(slot=0, cause=None, reason="rust")),
     ],
 )
 def test_each_decision_and_its_reason(
-    worker: WorkerState, nodes: Nodes, rules: Rules, stopping: bool, decision: object
+    worker: WorkerState, nodes: Nodes, rules: Rules, stopping: bool, action: object
 ) -> None:
-    assert watch(NOW, [worker], nodes, rules, stopping=stopping) == [decision]
+    assert watch(NOW, [worker], nodes, rules, stopping=stopping) == [action]
 
 
 @pytest.mark.parametrize(
@@ -132,27 +132,27 @@ def test_each_decision_and_its_reason(
     ],
 )
 def test_a_death_with_its_node_is_a_preemption(node: str | None, nodes: Nodes, cause: Cause) -> None:
-    assert cause_of_death(node, nodes) == cause
+    assert cause_of_exit(node, nodes) == cause
 
 
-LATELY, LONG_AGO = NOW - NOBODY_S, NOW - NOBODY_S - 1
+LATELY, LONG_AGO = NOW - NO_WORKERS_NOTICE_S, NOW - NO_WORKERS_NOTICE_S - 1
 
 
 @pytest.mark.parametrize(
-    ("workers", "waiting", "told", "line"),
+    ("workers", "waiting", "reported", "line"),
     [
         (
             [WorkerState(slot=0, heard_at=LONG_AGO)],
             1,
             False,
-            "No worker has been up for 31 s: 1 child waits until one is.",
+            "No worker has been up for 31 s: 1 child waits for one.",
         ),
         (
             # One died with its node while it was idle, and nobody has noticed yet.
             [WorkerState(slot=0, heard_at=LONG_AGO), idle(1, "gone", heard_at=LONG_AGO - 9)],
             1_200,
             False,
-            "No worker has been up for 31 s: 1,200 children wait until one is.",
+            "No worker has been up for 31 s: 1,200 children wait for one.",
         ),
         ([WorkerState(slot=0, heard_at=LONG_AGO)], 1, True, None),  # once is enough
         ([WorkerState(slot=0, heard_at=LONG_AGO)], 0, False, None),  # nobody waits
@@ -170,17 +170,17 @@ LATELY, LONG_AGO = NOW - NOBODY_S, NOW - NOBODY_S - 1
     ],
 )
 def test_that_no_worker_is_up_is_said_once_and_that_some_are_again(
-    workers: list[WorkerState], waiting: int, told: bool, line: str | None
+    workers: list[WorkerState], waiting: int, reported: bool, line: str | None
 ) -> None:
-    assert shortage(NOW, workers, NODES, waiting, told=told) == line
+    assert shortage(NOW, workers, NODES, waiting, reported=reported) == line
 
 
 def test_only_a_worn_worker_is_renewed() -> None:
     rules = Rules(recycle_after=3)
-    assert wear(idle(trained=2), rules) is None
-    assert wear(idle(trained=3), rules) == "it has trained 3 children"
-    assert wear(idle(trained=1_000), Rules()) is None
-    assert wear(idle(worn="rust", trained=3), rules) == "rust"
+    assert restart_reason(idle(trained=2), rules) is None
+    assert restart_reason(idle(trained=3), rules) == "it has trained 3 children"
+    assert restart_reason(idle(trained=1_000), Rules()) is None
+    assert restart_reason(idle(restart_reason="rust", trained=3), rules) == "rust"
 
 
 def begun(*pairs: tuple[int, int]) -> list[Begin]:
@@ -213,7 +213,7 @@ SOME_NODES = st.builds(Nodes, alive=st.frozensets(NODE), draining=st.frozensets(
 SOME_RULES = st.builds(
     Rules,
     child_timeout_s=st.none() | st.floats(1, NOW),
-    silence_s=st.floats(1, NOW),
+    heartbeat_timeout_s=st.floats(1, NOW),
     recycle_after=st.none() | st.integers(1, 5),
     checkpoints=st.booleans(),
 )
@@ -229,8 +229,8 @@ def fleets(draw: st.DrawFn) -> list[WorkerState]:
             attempt=draw(st.none() | TIMES.map(attempt)),
             heard_at=draw(TIMES),
             trained=draw(st.integers(0, 6)),
-            worn=draw(st.none() | st.just("rust")),
-            asked_back=draw(st.booleans()),
+            restart_reason=draw(st.none() | st.just("rust")),
+            preempt_requested=draw(st.booleans()),
         )
         for slot in draw(st.lists(st.integers(0, 9), unique=True, max_size=6))
     ]
@@ -247,23 +247,23 @@ WAITING = st.lists(
 def test_whatever_is_decided_has_a_reason_and_is_decided_once(
     workers: list[WorkerState], nodes: Nodes, rules: Rules, stopping: bool
 ) -> None:
-    decisions = watch(NOW, workers, nodes, rules, stopping=stopping)
+    actions = watch(NOW, workers, nodes, rules, stopping=stopping)
     fleet = {worker.slot: worker for worker in workers}
-    assert len({decision.slot for decision in decisions}) == len(decisions)
-    for decision in decisions:
-        worker = fleet[decision.slot]
-        assert decision.reason
+    assert len({action.slot for action in actions}) == len(actions)
+    for action in actions:
+        worker = fleet[action.slot]
+        assert action.reason
         # A child fails of something, and who has none is not given up.
-        assert isinstance(decision, TakeBack) or (decision.cause is None) == (worker.attempt is None)
-        if isinstance(decision, TakeBack):
+        assert isinstance(action, Preempt) or (action.cause is None) == (worker.attempt is None)
+        if isinstance(action, Preempt):
             assert rules.checkpoints
             assert worker.attempt is not None
-        if isinstance(decision, GiveUp):
+        if isinstance(action, Abandon):
             assert worker.place is None
     for worker in workers:
-        if worker.attempt is not None and worker.slot not in {decision.slot for decision in decisions}:
+        if worker.attempt is not None and worker.slot not in {action.slot for action in actions}:
             assert rules.child_timeout_s is None or NOW - worker.attempt.started_at <= rules.child_timeout_s
-            assert NOW - worker.heard_at <= rules.silence_s
+            assert NOW - worker.heard_at <= rules.heartbeat_timeout_s
 
 
 @given(workers=fleets(), waiting=WAITING, nodes=SOME_NODES)
@@ -293,12 +293,12 @@ def test_enough_of_those_who_are_free_are_handed_the_same_children(
 ) -> None:
     workers = {slot: idle(slot, "b" if drained else "a") for slot, drained in enumerate(draining)}
     waiting = {child_id: Waiting(child_id=child_id, avoid=avoid) for child_id, avoid in enumerate(avoided, start=1)}
-    few = enough(workers, waiting, DRAINING)
+    few = candidates(workers, waiting, DRAINING)
     assert assign(few, waiting.values(), DRAINING) == assign(list(workers.values()), waiting.values(), DRAINING)
 
 
 def test_of_many_who_are_free_few_are_looked_at() -> None:
     workers = {slot: idle(slot) for slot in range(1000)}
     waiting = {7: Waiting(child_id=7, avoid=frozenset({0, 1}))}
-    assert [worker.slot for worker in enough(workers, waiting, NODES)] == [0, 1, 2]
-    assert assign(enough(workers, waiting, NODES), waiting.values(), NODES) == begun((2, 7))
+    assert [worker.slot for worker in candidates(workers, waiting, NODES)] == [0, 1, 2]
+    assert assign(candidates(workers, waiting, NODES), waiting.values(), NODES) == begun((2, 7))

@@ -15,8 +15,8 @@ import pytest
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.pool import worker_process as worker
-from cluster.pool.protocol import Death, Order
-from cluster.pool.worker_process import Beat, LastWords, WorkerProcess, take_deaths
+from cluster.pool.protocol import ProcessExit, TrainingOrder
+from cluster.pool.worker_process import Beat, CrashFile, WorkerProcess, take_exits
 from cluster.search.evaluator import Assignment
 from tests.contracts.evaluator import assignment
 
@@ -29,8 +29,8 @@ import sys, time
 from child_trainer.training.train import train
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic import SyntheticTask
-from cluster.pool.protocol import Order
-from cluster.pool.worker_process import WorkerProcess, leave_on_sigterm
+from cluster.pool.protocol import TrainingOrder
+from cluster.pool.worker_process import WorkerProcess, preempt_on_sigterm
 from tests.contracts.evaluator import assignment
 
 class Trainer:
@@ -40,9 +40,10 @@ class Trainer:
         return train(assignment.architecture, task, budget, seed=assignment.seed, preempted=preempted)
 
 process = WorkerProcess(Trainer(), place="here", node="n", beat=lambda place, key: False)
-leave_on_sigterm([process])
+preempt_on_sigterm([process])
 for number in (1, 2):
-    outcome = process.train(Order(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None))
+    order = TrainingOrder(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None)
+    outcome = process.train(order)
     report = process.report()
     assert (report.key, report.outcome, report.trained) == (f"k{number}", outcome, number)
     print(outcome.failure.cause if outcome.failure else "finished", flush=True)
@@ -123,11 +124,11 @@ class UntilTold:
 
 @pytest.fixture(autouse=True)
 def _fast_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "BEAT_S", 0.01)
+    monkeypatch.setattr(worker, "HEARTBEAT_INTERVAL_S", 0.01)
 
 
-def order(number: int) -> Order:
-    return Order(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None)
+def order(number: int) -> TrainingOrder:
+    return TrainingOrder(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None)
 
 
 def process_with(trainer: Any, beat: Beat) -> WorkerProcess:
@@ -218,94 +219,94 @@ import os, sys
 from pathlib import Path
 from child_trainer.outcome import Budget
 from child_trainer.tasks.fault_injection import strike
-from cluster.pool.worker_process import LastWords
+from cluster.pool.worker_process import CrashFile
 
-words = LastWords(Path(sys.argv[1]), ["a@here:1", "b@here:1"])
-assert words.before("a@here:1") is None
+crash_file = CrashFile(Path(sys.argv[1]), ["a@here:1", "b@here:1"])
+assert crash_file.previous_exit("a@here:1") is None
 for key in sys.argv[3:]:
-    words.note("a@here:1", key)
+    crash_file.note("a@here:1", key)
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), 9)
 strike("crashed", Budget())
 """
 
 
-def deaths_of(file: Path, how: str, *keys: str) -> tuple[Death, ...]:
+def exits_of(file: Path, how: str, *keys: str) -> tuple[ProcessExit, ...]:
     """What a process of two workers leaves behind of which the first began these attempts."""
     program = [sys.executable, "-c", DIES, str(file), how, *keys]
     number = signal.SIGKILL if how == "killed" else signal.SIGSEGV
     assert subprocess.run(program, cwd=ROOT, check=False).returncode == -number
-    return take_deaths(file)
+    return take_exits(file)
 
 
 @pytest.mark.parametrize("keys", [(), ("k1",), ("a long one", "k2")])
 def test_a_segmentation_faults_stack_is_there_for_the_next_process_once(tmp_path: Path, keys: tuple[str, ...]) -> None:
     file = tmp_path / "worker-0.died"
-    first, second = deaths_of(file, "crashed", *keys)
+    first, second = exits_of(file, "crashed", *keys)
     assert (first.place, first.key) == ("a@here:1", keys[-1] if keys else None)
     assert (second.place, second.key) == ("b@here:1", None)
-    assert first.words == second.words
-    assert first.words.startswith("Fatal Python error: Segmentation fault")
-    assert "in _crash" in first.words
-    assert "Extension modules" not in first.words
-    assert take_deaths(file) == ()
+    assert first.message == second.message
+    assert first.message.startswith("Fatal Python error: Segmentation fault")
+    assert "in _crash" in first.message
+    assert "Extension modules" not in first.message
+    assert take_exits(file) == ()
 
 
 def test_a_process_that_is_killed_leaves_what_it_was_at_and_no_words(tmp_path: Path) -> None:
-    first, second = Death(place="a@here:1"), Death(place="b@here:1")
-    assert deaths_of(tmp_path / "a", "killed") == (first, second)
-    assert deaths_of(tmp_path / "b", "killed", "k1", "k2") == (replace(first, key="k2"), second)
+    first, second = ProcessExit(place="a@here:1"), ProcessExit(place="b@here:1")
+    assert exits_of(tmp_path / "a", "killed") == (first, second)
+    assert exits_of(tmp_path / "b", "killed", "k1", "k2") == (replace(first, key="k2"), second)
 
 
 def test_words_without_end_are_cut_and_what_is_no_text_is_borne(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.died"
-    file.write_bytes(b'[["here:1", "k1"]]\n\xff' + b"x" * 10 * worker.LONGEST_LAST_WORDS)
-    (death,) = take_deaths(file)
-    assert len(death.words) == worker.LONGEST_LAST_WORDS
+    file.write_bytes(b'[["here:1", "k1"]]\n\xff' + b"x" * 10 * worker.MAX_CRASH_CHARACTERS)
+    (exit_,) = take_exits(file)
+    assert len(exit_.message) == worker.MAX_CRASH_CHARACTERS
 
 
 def test_a_file_that_is_no_such_file_says_nothing(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.died"
     file.write_bytes(b"Fatal Python error: Segmentation fault\n")
-    assert take_deaths(file) == ()
+    assert take_exits(file) == ()
 
 
 def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:
     """Rather than what was true an attempt ago; and the worker does its work all the same."""
     nowhere = tmp_path / "no folder" / "worker-0.died"
-    LastWords(nowhere, ["here:1"]).note("here:1", "k1")
-    assert take_deaths(nowhere) == ()
+    CrashFile(nowhere, ["here:1"]).note("here:1", "k1")
+    assert take_exits(nowhere) == ()
     program = f"""
 import resource, signal, sys
 from pathlib import Path
-from cluster.pool.worker_process import LastWords
-words = LastWords(Path(sys.argv[1]), ["here:1"])
-words.note("here:1", "k1")
+from cluster.pool.worker_process import CrashFile
+crash_file = CrashFile(Path(sys.argv[1]), ["here:1"])
+crash_file.note("here:1", "k1")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({len('[["here:1", "k1"]]')}, resource.RLIM_INFINITY))
-words.note("here:1", "k2 is too long")
+crash_file.note("here:1", "k2 is too long")
 """
     file = tmp_path / "worker-0.died"
     subprocess.run([sys.executable, "-c", program, str(file)], cwd=ROOT, check=True)
-    assert take_deaths(file) == ()
+    assert take_exits(file) == ()
 
 
 def test_a_worker_reports_the_death_before_it_and_notes_what_it_begins(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from cluster.pool.protocol import Order
-from cluster.pool.worker_process import LastWords, WorkerProcess
+from cluster.pool.protocol import TrainingOrder
+from cluster.pool.worker_process import CrashFile, WorkerProcess
 from tests.contracts.evaluator import assignment
 
 class Deadly:
     def train(self, assignment, *, batch_size=None, preempted=None):
         os.kill(os.getpid(), 9)
 
-words = LastWords(Path(sys.argv[1]), [sys.argv[2]])
-process = WorkerProcess(Deadly(), place=sys.argv[2], node="n", beat=lambda place, key: False, last_words=words)
-print(process.report().death, flush=True)
-process.train(Order(key=sys.argv[3], place=sys.argv[2], assignment=assignment(1), batch_size=None))
+crash_file = CrashFile(Path(sys.argv[1]), [sys.argv[2]])
+process = WorkerProcess(Deadly(), place=sys.argv[2], node="n", beat=lambda place, key: False, crash_file=crash_file)
+print(process.report().previous_exit, flush=True)
+process.train(TrainingOrder(key=sys.argv[3], place=sys.argv[2], assignment=assignment(1), batch_size=None))
 """
     told = [
         subprocess.run(
@@ -317,4 +318,4 @@ process.train(Order(key=sys.argv[3], place=sys.argv[2], assignment=assignment(1)
         ).stdout.strip()
         for of in (("here:1", "k1"), ("here:2", "k2"), ("here:3", "k3"))
     ]
-    assert told == ["None", str(Death(place="here:1", key="k1")), str(Death(place="here:2", key="k2"))]
+    assert told == ["None", str(ProcessExit(place="here:1", key="k1")), str(ProcessExit(place="here:2", key="k2"))]
