@@ -1,4 +1,4 @@
-"""What follows when children fail: the options of retries, timeouts and checkpoints."""
+"""The options of failures: retries, timeouts and checkpoints."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ from cluster.pool.supervision import Rules
 
 @dataclass(frozen=True, kw_only=True)
 class FailureOptions:
-    """What becomes of children that fail."""
+    """What follows when children fail."""
 
     max_attempts: int = 3
-    """Failed attempts after which a child is given up; preemptions do not count."""
+    """Failed attempts after which a child fails permanently; preemptions do not count."""
     on_failure: str = ""
     """What follows a failure, by its cause: CAUSE=ACTION,... Causes: out_of_memory, timeout, diverged, crashed,
     preempted, invalid. Actions: retry (elsewhere), smaller-batch (retry with half the batch size), reward:NUMBER, drop
     (not learnt from); one of the first two and one of the last two may be joined by a plus sign. Unset: crashed and
-    preempted are retried; what is given up earns the reward 0."""
+    preempted are retried; a child that fails permanently earns the reward 0."""
     child_timeout: str | None = None
-    """Time that one attempt at a child may take, such as 2h, 90m or 600s; then its process is ended from outside. With
-    --local there is no outside: the attempt ends with the epoch that passes the time."""
+    """Time that one attempt at a child may take, such as 2h, 90m or 600s; then its process is killed. With --local,
+    where no other process can kill it, the attempt ends with the epoch that passes the time."""
     worker_silence: str = "60s"
-    """Time without a sign of life after which a busy worker is taken for dead."""
+    """Time without a heartbeat after which a busy worker times out."""
     recycle_after: int | None = None
-    """Children after which a worker's process is started afresh, with clean memory; unset: never."""
+    """Children after which a worker's process is restarted, with clean memory; unset: never."""
     checkpoint_children: bool = False
-    """Children save their state after each epoch, and at once when they are preempted, and go on from there."""
+    """Children save their state after each epoch and when they are preempted, and resume from there."""
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "recycle_after"):
@@ -40,7 +40,7 @@ class FailureOptions:
 
     @property
     def rules(self) -> Rules:
-        """What the pool watches over."""
+        """The limits that the pool enforces."""
         timeout = self.child_timeout
         return Rules(
             child_timeout_s=None if timeout is None else parse_seconds("child_timeout", timeout),
@@ -51,5 +51,5 @@ class FailureOptions:
 
     @property
     def policy(self) -> FailurePolicy:
-        """What follows a failure."""
+        """What follows each cause of failure."""
         return FailurePolicy(max_attempts=self.max_attempts, by_cause=parse_failure_policy(self.on_failure))

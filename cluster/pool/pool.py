@@ -17,7 +17,7 @@ The pool's parts:
     protocol.py         the messages to and from workers, and the protocols of workers and ledger
     worker_process.py   the other side: a worker's process; output_*.py and checkpoints.py keep its children's files
 
-All that the pool knows is in the ledger or can be asked of the workers, so that it may be killed at any moment and
+All that the pool knows is in the ledger or in the workers' reports, so that it may be killed at any moment and
 started again: a worker keeps the outcome of its last attempt until it gets another child.
 """
 

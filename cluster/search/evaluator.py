@@ -36,10 +36,10 @@ class Evaluator(Protocol):
 
 
 class ChildTrainer(Protocol):
-    """What does the training; `cluster.runners.trainer.Trainer` is one."""
+    """Trains one child; `cluster.runners.trainer.Trainer` implements it."""
 
     def train(
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
     ) -> Outcome:
-        """The outcome of one child, its own faults included."""
+        """Return the outcome of one child, its own faults included."""
         ...

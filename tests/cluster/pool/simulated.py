@@ -1,4 +1,4 @@
-"""A pool whose workers, time and misfortunes are simulated: real pool, supervision and ledger, virtual seconds."""
+"""A pool with simulated workers, time and failures: real pool, supervision and ledger, virtual seconds."""
 
 import asyncio
 import itertools
@@ -20,7 +20,7 @@ from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 
-BEAT_S = 2.0
+HEARTBEAT_INTERVAL_S = 2.0
 START_S = 1.5
 """How long a worker's process takes to start."""
 
@@ -103,25 +103,25 @@ class World:
         self._work: set[asyncio.Task[None]] = set()
         self.processes = {slot: self._start(slot) for slot in range(self.slots)}
 
-    # What happens to it.
+    # Events.
 
     def kill(self, slot: int) -> None:
-        """The worker's process dies; Ray starts another."""
+        """Kill the worker's process; another one is started, as by Ray."""
         process = self.processes[slot]
         process.dead.set()
         self.processes[slot] = self._start(slot, ProcessExit(place=process.place, key=process.began))
 
     def add(self, slot: int) -> None:
-        """Another worker's process is started."""
+        """Start the process of another worker."""
         self.processes[slot] = self._start(slot)
 
     def cut(self, slot: int) -> None:
-        """The call to the worker breaks off, and the worker knows nothing of it."""
+        """Lose the call to the worker, which trains on."""
         self.processes[slot].cut.set()
         self.processes[slot].cut = asyncio.Event()
 
     def mute(self, slot: int) -> None:
-        """No sign of life of this process arrives any more."""
+        """Lose all further heartbeats of the process."""
         self.processes[slot].mute = True
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -141,7 +141,7 @@ class World:
         await asyncio.sleep(START_S)
         process.up.set()
         while not process.dead.is_set():
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
             if self.pool is None or process.mute or process.dead.is_set():
                 continue
             key = process.key
@@ -153,7 +153,7 @@ class World:
             ):
                 process.give_back.set()
 
-    # How the pool reaches it: `cluster.pool.protocol.WorkerGroup`.
+    # The pool's calls: `cluster.pool.protocol.WorkerGroup`.
 
     async def report(self, slot: int) -> Report:
         self.reports.append(slot)
@@ -183,8 +183,8 @@ class World:
             end.cancel()
         if work.done() and not process.dead.is_set():
             return work.result()
-        self._work.add(work)  # type: ignore[arg-type] - cut off, it goes on
-        raise CallLost("the call broke off")
+        self._work.add(work)  # type: ignore[arg-type] - the call is lost, and the training continues
+        raise CallLost("the call was lost")
 
     async def _train(self, process: Process, order: TrainingOrder) -> Outcome:
         await process.up.wait()
@@ -226,7 +226,7 @@ class World:
 
 
 class SlowLedger:
-    """The ledger with a moment before and after each call, in which anything may happen."""
+    """The ledger with a pause before and after each call, in which anything may happen."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -256,7 +256,7 @@ class SlowLedger:
 
 @dataclass
 class Search:
-    """A pool over a simulated world, and replicas that ask it for children until all have ended."""
+    """A pool over a simulated world, and replicas that request children until all have ended."""
 
     children: int
     slots: int = 2
@@ -281,7 +281,7 @@ class Search:
         self.start_pool(ask=ask)
 
     def start_pool(self, *, ask: bool = True) -> None:
-        """Start the pool, again if there was one: whatever the last one did is left undone from here on."""
+        """Start the pool; if there was one, it is killed first, in the middle of its work."""
         for task in list(getattr(self, "_of_pool", ())):
             task.cancel()
         if self.world.pool is not None:
@@ -302,7 +302,7 @@ class Search:
         ]
 
     def die(self) -> None:
-        """The driver dies with all that it has started, and the run is resumed at once."""
+        """Kill the driver with all that it has started, and resume the run at once."""
         for slot in range(self.slots):
             self.world.kill(slot)
         self.ledger.begin(workers=self.slots)
@@ -326,7 +326,7 @@ class Search:
             await asyncio.sleep(0.5)
 
     def slot_of(self, child_id: int) -> int:
-        """Where the child is in training now."""
+        """Return the slot where the child is in training now."""
         (slot,) = [attempt.slot for attempt in self.ledger.running() if attempt.child_id == child_id]
         return slot
 

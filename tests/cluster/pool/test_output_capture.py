@@ -1,4 +1,4 @@
-"""What is taken of a child's output, and what of it is kept: in this process by thread, in others by descriptor."""
+"""A child's output, captured and kept: in this process by thread, in others by descriptor."""
 
 import logging
 import signal
@@ -38,7 +38,7 @@ with capture(3, "three"):
 """
 
 
-def taking(scratch: OutputBuffer, kept: Kept) -> BufferedCapture:
+def capture_into(scratch: OutputBuffer, kept: Kept) -> BufferedCapture:
     return BufferedCapture(scratch, by_thread, lambda *what: kept.append(what))
 
 
@@ -47,7 +47,7 @@ def program(path: Path, *arguments: object) -> "subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_by_descriptor_all_is_taken_while_an_attempt_lasts_and_nothing_else(tmp_path: Path) -> None:
+def test_by_descriptor_all_output_of_an_attempt_is_captured_and_no_other(tmp_path: Path) -> None:
     done = program(tmp_path / "scratch")
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
@@ -60,22 +60,24 @@ def test_by_descriptor_all_is_taken_while_an_attempt_lasts_and_nothing_else(tmp_
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGSEGV])
-def test_the_last_words_of_a_process_are_kept_by_the_next_once(tmp_path: Path, death: signal.Signals) -> None:
+def test_the_next_process_keeps_a_killed_processs_output_once(tmp_path: Path, death: signal.Signals) -> None:
     path = tmp_path / "scratch"
     assert program(path, int(death)).returncode == -death
     kept: Kept = []
-    taking(OutputBuffer(path), kept)
+    capture_into(OutputBuffer(path), kept)
     assert kept == [(3, "three", "my last words")]
-    taking(OutputBuffer(path), kept)
+    capture_into(OutputBuffer(path), kept)
     assert len(kept) == 1
 
 
-def test_by_thread_each_has_what_its_own_thread_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_by_thread_each_child_has_what_its_own_thread_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept: Kept = []
     meet = threading.Barrier(2)
 
     def child(number: int) -> None:
-        with taking(OutputBuffer(tmp_path / str(number)), kept)(number, f"key-{number}"):
+        with capture_into(OutputBuffer(tmp_path / str(number)), kept)(number, f"key-{number}"):
             meet.wait()
             print("I am", number)
             meet.wait()
@@ -94,33 +96,33 @@ def test_by_thread_each_has_what_its_own_thread_prints(tmp_path: Path, capsys: p
 
 def test_what_is_logged_to_the_console_is_output(tmp_path: Path) -> None:
     kept: Kept = []
-    with split_by_thread(), taking(OutputBuffer(tmp_path / "scratch"), kept)(1, "key"):
+    with split_by_thread(), capture_into(OutputBuffer(tmp_path / "scratch"), kept)(1, "key"):
         logger = logging.Logger("a child's")
         logger.addHandler(logging.StreamHandler())
         logger.warning("mind the gap")
     assert kept == [(1, "key", "mind the gap\n")]
 
 
-def test_a_silent_child_makes_no_file_and_is_not_told_of(tmp_path: Path) -> None:
+def test_a_child_that_prints_nothing_has_no_file(tmp_path: Path) -> None:
     kept: Kept = []
-    with split_by_thread(), taking(OutputBuffer(tmp_path / "scratch"), kept)(1, "key"):
+    with split_by_thread(), capture_into(OutputBuffer(tmp_path / "scratch"), kept)(1, "key"):
         assert not (tmp_path / "scratch").exists()
     assert kept == []
 
 
-def test_an_error_in_the_training_keeps_the_output_and_goes_on(tmp_path: Path) -> None:
+def test_an_error_in_the_training_keeps_the_output_and_is_raised(tmp_path: Path) -> None:
     kept: Kept = []
     with (
         pytest.raises(KeyboardInterrupt),
         split_by_thread(),
-        taking(OutputBuffer(tmp_path / "scratch"), kept)(1, "key"),
+        capture_into(OutputBuffer(tmp_path / "scratch"), kept)(1, "key"),
     ):
         print("so far")
         raise KeyboardInterrupt
     assert kept == [(1, "key", "so far\n")]
 
 
-def test_the_last_part_is_kept_with_a_word_on_what_is_missing(tmp_path: Path) -> None:
+def test_the_last_part_is_kept_after_a_line_on_what_is_missing(tmp_path: Path) -> None:
     scratch = OutputBuffer(tmp_path / "scratch")
     scratch.begin(1, "key")
     written = 0
@@ -137,14 +139,14 @@ def test_the_last_part_is_kept_with_a_word_on_what_is_missing(tmp_path: Path) ->
     assert rest.endswith(f"{number:09d}\n")
 
 
-def test_where_nothing_can_be_written_output_is_lost_and_nothing_else(tmp_path: Path) -> None:
+def test_where_the_file_cannot_be_written_only_output_is_lost(tmp_path: Path) -> None:
     kept: Kept = []
-    with split_by_thread(), taking(OutputBuffer(tmp_path / "gone" / "scratch"), kept)(1, "key"):
-        print("nobody hears")
+    with split_by_thread(), capture_into(OutputBuffer(tmp_path / "gone" / "scratch"), kept)(1, "key"):
+        print("lost")
     assert kept == []
 
 
-def test_a_damaged_file_is_nobodys_output(tmp_path: Path) -> None:
+def test_a_damaged_file_is_removed(tmp_path: Path) -> None:
     (tmp_path / "scratch").write_text("no header\nwords")
     assert OutputBuffer(tmp_path / "scratch").recover() is None
     assert not (tmp_path / "scratch").exists()
@@ -160,9 +162,9 @@ def test_the_folder_of_outputs(tmp_path: Path) -> None:
     assert files == ["outputs/00012/12345-2.log"]
 
 
-def test_whoever_copies_outputs_is_told_of_each_that_changed(tmp_path: Path) -> None:
+def test_each_changed_output_is_linked_where_outputs_are_copied(tmp_path: Path) -> None:
     folder, fresh = OutputFolder(tmp_path), tmp_path / FRESH
-    folder.keep(1, 1, "nobody copies yet")
+    folder.keep(1, 1, "not copied yet")
     fresh.mkdir()
     for words in ("first", "second"):
         folder.keep(2, 1, words)

@@ -1,4 +1,4 @@
-"""Who trains what, and who is given up: each action, with its reason."""
+"""Which worker trains which child, and which one is restarted: each action, with its reason."""
 
 from dataclasses import replace
 
@@ -60,12 +60,12 @@ NONE_LEFT = Nodes(alive=frozenset({"b"}))
         (busy(heard_at=NOW - 30), NODES, RULES, False),  # just in time
         (busy(attempt=attempt(NOW - 100), heard_at=NOW), NODES, RULES, False),  # just in time
         (busy(attempt=attempt(0.0)), NODES, Rules(heartbeat_timeout_s=30.0), False),  # no limit
-        (busy(), DRAINING, RULES, False),  # it could not go on elsewhere: let it end
+        (busy(), DRAINING, RULES, False),  # it could not resume elsewhere: let it end
         (busy(preempt_requested=True), DRAINING, SAVING, True),  # once is enough
-        (busy(place=None, heard_at=NOW - LOST_CALL_TIMEOUT_S), NODES, RULES, False),  # its call broke off a moment ago
+        (busy(place=None, heard_at=NOW - LOST_CALL_TIMEOUT_S), NODES, RULES, False),  # its call was lost a moment ago
         (WorkerState(slot=0), NODES, RULES, False),  # being started
-        (WorkerState(slot=0, restart_reason="worn"), NODES, RULES, False),  # being started anew
-        (idle(heard_at=0.0), NODES, RULES, False),  # an idle worker owes no sign of life
+        (WorkerState(slot=0, restart_reason="worn"), NODES, RULES, False),  # being restarted
+        (idle(heard_at=0.0), NODES, RULES, False),  # an idle worker need not send heartbeats
         (idle(trained=9), NODES, replace(RULES, recycle_after=10), False),
     ],
 )
@@ -128,10 +128,10 @@ def test_each_decision_and_its_reason(
         ("a", NODES, Cause.CRASHED),
         ("a", DRAINING, Cause.PREEMPTED),
         ("a", NONE_LEFT, Cause.PREEMPTED),
-        (None, NODES, Cause.CRASHED),  # it never said where it was
+        (None, NODES, Cause.CRASHED),  # it has never reported its node
     ],
 )
-def test_a_death_with_its_node_is_a_preemption(node: str | None, nodes: Nodes, cause: Cause) -> None:
+def test_an_exit_with_the_node_is_a_preemption(node: str | None, nodes: Nodes, cause: Cause) -> None:
     assert cause_of_exit(node, nodes) == cause
 
 
@@ -148,14 +148,14 @@ LATELY, LONG_AGO = NOW - NO_WORKERS_NOTICE_S, NOW - NO_WORKERS_NOTICE_S - 1
             "No worker has been up for 31 s: 1 child waits for one.",
         ),
         (
-            # One died with its node while it was idle, and nobody has noticed yet.
+            # One died with its node while it was idle, which is not known yet.
             [WorkerState(slot=0, heard_at=LONG_AGO), idle(1, "gone", heard_at=LONG_AGO - 9)],
             1_200,
             False,
             "No worker has been up for 31 s: 1,200 children wait for one.",
         ),
         ([WorkerState(slot=0, heard_at=LONG_AGO)], 1, True, None),  # once is enough
-        ([WorkerState(slot=0, heard_at=LONG_AGO)], 0, False, None),  # nobody waits
+        ([WorkerState(slot=0, heard_at=LONG_AGO)], 0, False, None),  # no child waits
         (
             [WorkerState(slot=0, heard_at=LONG_AGO), WorkerState(slot=1, heard_at=LATELY)],
             1,
@@ -169,13 +169,13 @@ LATELY, LONG_AGO = NOW - NO_WORKERS_NOTICE_S, NOW - NO_WORKERS_NOTICE_S - 1
         ([], 1, False, None),
     ],
 )
-def test_that_no_worker_is_up_is_said_once_and_that_some_are_again(
+def test_a_shortage_is_reported_once_and_so_is_its_end(
     workers: list[WorkerState], waiting: int, reported: bool, line: str | None
 ) -> None:
     assert shortage(NOW, workers, NODES, waiting, reported=reported) == line
 
 
-def test_only_a_worn_worker_is_renewed() -> None:
+def test_a_process_is_restarted_only_for_a_reason() -> None:
     rules = Rules(recycle_after=3)
     assert restart_reason(idle(trained=2), rules) is None
     assert restart_reason(idle(trained=3), rules) == "it has trained 3 children"
@@ -187,25 +187,25 @@ def begun(*pairs: tuple[int, int]) -> list[Begin]:
     return [Begin(slot=slot, child_id=child_id) for slot, child_id in pairs]
 
 
-def test_children_and_workers_meet_in_their_order() -> None:
+def test_children_are_assigned_to_workers_in_their_order() -> None:
     waiting = [Waiting(child_id=child) for child in (5, 3, 4)]
     assert assign([idle(2), idle(0)], waiting, NODES) == begun((2, 5), (0, 3))
     assert assign([], waiting, NODES) == []
     assert assign([idle(0)], [], NODES) == []
 
 
-def test_a_child_is_not_given_to_where_it_failed_unless_there_is_nobody_else() -> None:
+def test_a_child_avoids_workers_where_it_failed_unless_no_other_is_free() -> None:
     burnt, fresh = Waiting(child_id=1, avoid=frozenset({0})), Waiting(child_id=2)
     assert assign([idle(0), idle(1)], [burnt, fresh], NODES) == begun((1, 1), (0, 2))
     assert assign([idle(0)], [burnt, fresh], NODES) == begun((0, 2))
     assert assign([idle(0)], [burnt], NODES) == begun((0, 1))
 
 
-def test_a_node_that_is_told_to_go_gets_nothing() -> None:
+def test_a_draining_node_gets_no_child() -> None:
     assert assign([idle(0, "a"), idle(1, "b")], [Waiting(child_id=1), Waiting(child_id=2)], DRAINING) == begun((1, 1))
 
 
-# --- Whatever there is -------------------------------------------------------------------------------------------
+# --- Any workers, children and nodes -----------------------------------------------------------------------------
 
 TIMES = st.floats(0, NOW)
 NODE = st.sampled_from(["a", "b", "c"])
@@ -244,7 +244,7 @@ WAITING = st.lists(
 
 
 @given(workers=fleets(), nodes=SOME_NODES, rules=SOME_RULES, stopping=st.booleans())
-def test_whatever_is_decided_has_a_reason_and_is_decided_once(
+def test_every_action_has_a_reason_and_a_worker_gets_one_at_most(
     workers: list[WorkerState], nodes: Nodes, rules: Rules, stopping: bool
 ) -> None:
     actions = watch(NOW, workers, nodes, rules, stopping=stopping)
@@ -253,7 +253,7 @@ def test_whatever_is_decided_has_a_reason_and_is_decided_once(
     for action in actions:
         worker = fleet[action.slot]
         assert action.reason
-        # A child fails of something, and who has none is not given up.
+        # A failure has a cause, and a worker without an attempt fails none.
         assert isinstance(action, Preempt) or (action.cause is None) == (worker.attempt is None)
         if isinstance(action, Preempt):
             assert rules.checkpoints
@@ -267,19 +267,21 @@ def test_whatever_is_decided_has_a_reason_and_is_decided_once(
 
 
 @given(workers=fleets(), waiting=WAITING, nodes=SOME_NODES)
-def test_nobody_waits_while_somebody_is_idle(workers: list[WorkerState], waiting: list[Waiting], nodes: Nodes) -> None:
+def test_no_child_waits_while_a_worker_is_idle(
+    workers: list[WorkerState], waiting: list[Waiting], nodes: Nodes
+) -> None:
     free = [worker for worker in workers if worker.node not in nodes.draining]
-    found = assign(workers, waiting, nodes)
-    slots, children = [begin.slot for begin in found], [begin.child_id for begin in found]
+    begins = assign(workers, waiting, nodes)
+    slots, children = [begin.slot for begin in begins], [begin.child_id for begin in begins]
     assert len(set(slots)) == len(slots), "a worker got two children"
     assert len(set(children)) == len(children), "a child got two workers"
     assert set(slots) <= {worker.slot for worker in free}
     assert set(children) <= {child.child_id for child in waiting}
-    assert len(found) == min(len(free), len(waiting))
-    # Who was given to where it had failed could not have been exchanged for the better: no other place was left.
+    assert len(begins) == min(len(free), len(waiting))
+    # A child that was assigned where it had failed had no better choice: no other worker was left.
     avoid = {child.child_id: child.avoid for child in waiting}
     unused = {worker.slot for worker in free} - set(slots)
-    for begin in found:
+    for begin in begins:
         if begin.slot in avoid[begin.child_id]:
             assert unused <= avoid[begin.child_id]
 
@@ -288,7 +290,7 @@ def test_nobody_waits_while_somebody_is_idle(workers: list[WorkerState], waiting
     st.lists(st.booleans(), max_size=6),
     st.lists(st.frozensets(st.integers(0, 5), max_size=4), max_size=6),
 )
-def test_enough_of_those_who_are_free_are_handed_the_same_children(
+def test_the_candidates_get_the_same_children_as_all_free_workers_would(
     draining: list[bool], avoided: list[frozenset[int]]
 ) -> None:
     workers = {slot: idle(slot, "b" if drained else "a") for slot, drained in enumerate(draining)}
@@ -297,7 +299,7 @@ def test_enough_of_those_who_are_free_are_handed_the_same_children(
     assert assign(few, waiting.values(), DRAINING) == assign(list(workers.values()), waiting.values(), DRAINING)
 
 
-def test_of_many_who_are_free_few_are_looked_at() -> None:
+def test_of_many_free_workers_few_are_candidates() -> None:
     workers = {slot: idle(slot) for slot in range(1000)}
     waiting = {7: Waiting(child_id=7, avoid=frozenset({0, 1}))}
     assert [worker.slot for worker in candidates(workers, waiting, NODES)] == [0, 1, 2]

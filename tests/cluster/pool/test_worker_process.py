@@ -1,4 +1,4 @@
-"""A worker's process: real signals and a real death in processes of their own, the beat thread in this one."""
+"""A worker's process: real signals and crashes in subprocesses, the heartbeat thread in this process."""
 
 import signal
 import subprocess
@@ -54,7 +54,7 @@ time.sleep(60)
 
 @pytest.fixture
 def script() -> Any:
-    """Starts the program with children that take so many seconds."""
+    """Return a function that starts the program with children that take so many seconds."""
     started = []
 
     def start(seconds: float) -> "subprocess.Popen[str]":
@@ -73,11 +73,11 @@ def next_line(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline().strip()
 
 
-def test_sigterm_has_the_child_in_training_given_back_and_the_process_lives_to_say_so(script: Script) -> None:
+def test_sigterm_preempts_the_child_in_training_and_the_process_lives(script: Script) -> None:
     process = script(60.0)
     assert next_line(process) == "training"
     process.send_signal(signal.SIGTERM)
-    # The process stays told to go: what it may yet be given comes back at once, too.
+    # The process keeps terminating: it gives back any further child at once, too.
     assert [next_line(process) for _ in range(4)] == ["preempted", "training", "preempted", "idle"]
     assert process.poll() is None
 
@@ -89,7 +89,7 @@ def test_sigterm_ends_an_idle_process(script: Script) -> None:
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
 
 
-# --- Signs of life -----------------------------------------------------------------------------------------------
+# --- Heartbeats --------------------------------------------------------------------------------------------------
 
 GOOD = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=101)
 GIVEN_BACK = Outcome(
@@ -102,8 +102,8 @@ GIVEN_BACK = Outcome(
 )
 
 
-class UntilTold:
-    """Trains until it is told to give the child back, or until it is let go."""
+class UntilPreempted:
+    """Trains until the child is preempted, or until the test lets it end."""
 
     def __init__(self) -> None:
         self.busy, self.let_go = threading.Event(), threading.Event()
@@ -119,7 +119,7 @@ class UntilTold:
                 return GIVEN_BACK
             if self.let_go.wait(0.005):
                 return GOOD
-        raise AssertionError("neither told nor let go in time")
+        raise AssertionError("neither preempted nor let go in time")
 
 
 @pytest.fixture(autouse=True)
@@ -135,14 +135,14 @@ def process_with(trainer: Any, beat: Beat) -> WorkerProcess:
     return WorkerProcess(trainer, place="here", node="n", beat=beat, beat_s=0.1)
 
 
-def test_a_beat_says_where_and_what_and_brings_the_request_to_give_back() -> None:
+def test_a_heartbeat_has_place_and_key_and_may_return_a_preemption() -> None:
     heard: list[tuple[str, str | None]] = []
 
     def beat(place: str, key: str | None) -> bool:
         heard.append((place, key))
         return key == "k2"
 
-    trainer = UntilTold()
+    trainer = UntilPreempted()
     process = process_with(trainer, beat)
     trainer.let_go.set()
     assert process.train(order(1)) == GOOD
@@ -156,22 +156,22 @@ def test_a_beat_says_where_and_what_and_brings_the_request_to_give_back() -> Non
     assert (report.key, report.outcome, report.trained) == ("k3", GOOD, 3)
 
 
-def test_an_answer_that_comes_after_its_attempt_does_not_touch_the_next() -> None:
-    """The answer is on its way while the worker ends one child and begins another."""
-    asked, answer = threading.Event(), threading.Event()
+def test_an_answer_that_arrives_after_its_attempt_does_not_affect_the_next() -> None:
+    """The answer arrives after the worker has ended one child and begun another."""
+    sent, answer = threading.Event(), threading.Event()
 
     def beat(place: str, key: str | None) -> bool:
         if key != "k1":
             return False
-        asked.set()
+        sent.set()
         answer.wait(30)
         return True
 
-    trainer = UntilTold()
+    trainer = UntilPreempted()
     process = process_with(trainer, beat)
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(process.train, order(1))
-        assert asked.wait(30)
+        assert sent.wait(30)
         trainer.let_go.set()
         assert first.result(30) == GOOD
         trainer.let_go.clear()
@@ -184,20 +184,20 @@ def test_an_answer_that_comes_after_its_attempt_does_not_touch_the_next() -> Non
         assert second.result(30) == GOOD
 
 
-def test_a_pool_that_does_not_answer_is_asked_again() -> None:
+def test_heartbeats_continue_while_the_pool_is_unavailable() -> None:
     heard = threading.Semaphore(0)
 
     def beat(place: str, key: str | None) -> bool:
         heard.release()
         raise ConnectionError("it is being started again")
 
-    process_with(UntilTold(), beat)
+    process_with(UntilPreempted(), beat)
     assert all(heard.acquire(timeout=30) for _ in range(5))
 
 
 def test_an_attempt_that_raises_leaves_no_outcome_behind() -> None:
-    """What the attempt before it gave must not be taken for its own."""
-    trainer = UntilTold()
+    """The outcome of the attempt before it must not be reported as its own."""
+    trainer = UntilPreempted()
     process = process_with(trainer, lambda place, key: False)
     trainer.let_go.set()
     process.train(order(1))
@@ -212,7 +212,7 @@ def test_an_attempt_that_raises_leaves_no_outcome_behind() -> None:
     assert (report.key, report.outcome, report.trained) == (None, None, 1)
 
 
-# --- Last words --------------------------------------------------------------------------------------------------
+# --- Crash files -------------------------------------------------------------------------------------------------
 
 DIES = """
 import os, sys
@@ -232,7 +232,7 @@ strike("crashed", Budget())
 
 
 def exits_of(file: Path, how: str, *keys: str) -> tuple[ProcessExit, ...]:
-    """What a process of two workers leaves behind of which the first began these attempts."""
+    """Return the exits of a process of two workers of which the first started these attempts."""
     program = [sys.executable, "-c", DIES, str(file), how, *keys]
     number = signal.SIGKILL if how == "killed" else signal.SIGSEGV
     assert subprocess.run(program, cwd=ROOT, check=False).returncode == -number
@@ -240,7 +240,7 @@ def exits_of(file: Path, how: str, *keys: str) -> tuple[ProcessExit, ...]:
 
 
 @pytest.mark.parametrize("keys", [(), ("k1",), ("a long one", "k2")])
-def test_a_segmentation_faults_stack_is_there_for_the_next_process_once(tmp_path: Path, keys: tuple[str, ...]) -> None:
+def test_the_next_process_reads_a_segmentation_faults_stack_once(tmp_path: Path, keys: tuple[str, ...]) -> None:
     file = tmp_path / "worker-0.died"
     first, second = exits_of(file, "crashed", *keys)
     assert (first.place, first.key) == ("a@here:1", keys[-1] if keys else None)
@@ -252,27 +252,27 @@ def test_a_segmentation_faults_stack_is_there_for_the_next_process_once(tmp_path
     assert take_exits(file) == ()
 
 
-def test_a_process_that_is_killed_leaves_what_it_was_at_and_no_words(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_its_attempt_and_no_message(tmp_path: Path) -> None:
     first, second = ProcessExit(place="a@here:1"), ProcessExit(place="b@here:1")
     assert exits_of(tmp_path / "a", "killed") == (first, second)
     assert exits_of(tmp_path / "b", "killed", "k1", "k2") == (replace(first, key="k2"), second)
 
 
-def test_words_without_end_are_cut_and_what_is_no_text_is_borne(tmp_path: Path) -> None:
+def test_a_long_message_is_cut_and_bytes_that_are_no_text_are_replaced(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.died"
     file.write_bytes(b'[["here:1", "k1"]]\n\xff' + b"x" * 10 * worker.MAX_CRASH_CHARACTERS)
     (exit_,) = take_exits(file)
     assert len(exit_.message) == worker.MAX_CRASH_CHARACTERS
 
 
-def test_a_file_that_is_no_such_file_says_nothing(tmp_path: Path) -> None:
+def test_a_damaged_crash_file_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.died"
     file.write_bytes(b"Fatal Python error: Segmentation fault\n")
     assert take_exits(file) == ()
 
 
-def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:
-    """Rather than what was true an attempt ago; and the worker does its work all the same."""
+def test_a_crash_file_that_cannot_be_written_is_removed(tmp_path: Path) -> None:
+    """It would name an earlier attempt. The worker trains all the same."""
     nowhere = tmp_path / "no folder" / "worker-0.died"
     CrashFile(nowhere, ["here:1"]).note("here:1", "k1")
     assert take_exits(nowhere) == ()
@@ -291,7 +291,7 @@ crash_file.note("here:1", "k2 is too long")
     assert take_exits(file) == ()
 
 
-def test_a_worker_reports_the_death_before_it_and_notes_what_it_begins(tmp_path: Path) -> None:
+def test_a_worker_reports_the_previous_exit_and_records_its_attempts(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
@@ -308,14 +308,14 @@ process = WorkerProcess(Deadly(), place=sys.argv[2], node="n", beat=lambda place
 print(process.report().previous_exit, flush=True)
 process.train(TrainingOrder(key=sys.argv[3], place=sys.argv[2], assignment=assignment(1), batch_size=None))
 """
-    told = [
+    reported = [
         subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path / "died"), *of],
+            [sys.executable, "-c", program, str(tmp_path / "died"), *arguments],
             cwd=ROOT,
             check=False,
             capture_output=True,
             text=True,
         ).stdout.strip()
-        for of in (("here:1", "k1"), ("here:2", "k2"), ("here:3", "k3"))
+        for arguments in (("here:1", "k1"), ("here:2", "k2"), ("here:3", "k3"))
     ]
-    assert told == ["None", str(ProcessExit(place="here:1", key="k1")), str(ProcessExit(place="here:2", key="k2"))]
+    assert reported == ["None", str(ProcessExit(place="here:1", key="k1")), str(ProcessExit(place="here:2", key="k2"))]
