@@ -105,7 +105,7 @@ def test_each_child_follows_the_policy_of_its_cause_and_the_search_ends(cluster:
         if fates[child] == "crashed":
             for attempt in failed:
                 assert attempt["message"].startswith("Fatal Python error: Segmentation fault")
-                assert "faults.py" in attempt["message"]
+                assert "fault_injection.py" in attempt["message"]
                 assert "in _crash" in attempt["message"]
             assert failed[0]["worker"] != failed[1]["worker"]
     crashed = next(child for child, fault in fates.items() if fault == "crashed")
