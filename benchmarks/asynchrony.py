@@ -32,7 +32,7 @@ from cluster.compare.summary import DRAWS_SEED, Best
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
-from cluster.search.evaluator import Trains
+from cluster.search.evaluator import ChildTrainer
 from cluster.search.records import Batching, Lesson
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
@@ -146,7 +146,7 @@ def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> 
     )
 
 
-def traced(config: RunConfig, trainer: Trains, table: Table) -> Trace:
+def traced(config: RunConfig, trainer: ChildTrainer, table: Table) -> Trace:
     """A whole search on a virtual clock, with as many workers as children may be in training."""
     with closing(VirtualLoop()) as loop, closing(NotingLedger(config, loop.time)) as ledger:
         found = simulated_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
@@ -164,7 +164,7 @@ def traced(config: RunConfig, trainer: Trains, table: Table) -> Trace:
 
 
 @functools.lru_cache(maxsize=1)
-def _table(data: Path) -> tuple[Trains, Table]:
+def _table(data: Path) -> tuple[ChildTrainer, Table]:
     """What a process reads once, for all of its searches."""
     trainer = make_trainer(configuration(ARMS[0], FIRST_SEED, data))
     assert isinstance(trainer.task, Table)

@@ -96,7 +96,7 @@ class Sleeps:
     seconds: Callable[[int], float]
 
     def train(self, assignment: Assignment, **_: object) -> Outcome:
-        """See `cluster.search.evaluator.Trains`."""
+        """See `cluster.search.evaluator.ChildTrainer`."""
         return trained(assignment.seed, self.seconds(assignment.seed))
 
 

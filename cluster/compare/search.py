@@ -16,7 +16,7 @@ from cluster.runners.build import local_store
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.local import check_locally, take_turns, within_time
 from cluster.runners.trainer import Trainer
-from cluster.search.evaluator import Assignment, Trains
+from cluster.search.evaluator import Assignment, ChildTrainer
 from cluster.storage.ledger.ledger import Clock, Ledger
 from cluster.storage.ledger.schema import IN_MEMORY
 from controller.searcher import Child
@@ -25,14 +25,14 @@ from controller.searcher import Child
 class Meter:
     """Adds up what the children cost that another trainer trains."""
 
-    def __init__(self, trainer: Trains) -> None:
+    def __init__(self, trainer: ChildTrainer) -> None:
         self._trainer = trainer
         self.seconds = 0.0
 
     def train(
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
     ) -> Outcome:
-        """See `cluster.search.evaluator.Trains`."""
+        """See `cluster.search.evaluator.ChildTrainer`."""
         outcome = self._trainer.train(assignment, batch_size=batch_size, preempted=preempted)
         self.seconds += outcome.seconds
         return outcome
@@ -69,7 +69,7 @@ def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result
             InProcessEvaluator(
                 meter,
                 ledger,
-                config.failures.reactions,
+                config.failures.policy,
                 batch_size=config.budget.batch_size,
                 preempted=None if config.task.instant else asked,
                 at_once=config.task.instant,

@@ -1,55 +1,55 @@
-"""What follows when children fail: the options of retries, timeouts and checkpoints."""
+"""The options of failures: retries, timeouts and checkpoints."""
 
 from dataclasses import dataclass
 
 from cluster.config.durations import parse_seconds
-from cluster.pool.failure_policy import Reactions, parse_reactions
+from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailureOptions:
-    """What becomes of children that fail."""
+    """What follows when children fail."""
 
     max_attempts: int = 3
-    """Failed attempts after which a child is given up; preemptions do not count."""
+    """Failed attempts after which a child fails permanently; preemptions do not count."""
     on_failure: str = ""
     """What follows a failure, by its cause: CAUSE=ACTION,... Causes: out_of_memory, timeout, diverged, crashed,
     preempted, invalid. Actions: retry (elsewhere), smaller-batch (retry with half the batch size), reward:NUMBER, drop
     (not learnt from); one of the first two and one of the last two may be joined by a plus sign. Unset: crashed and
-    preempted are retried; what is given up earns the reward 0."""
+    preempted are retried; a child that fails permanently earns the reward 0."""
     child_timeout: str | None = None
-    """Time that one attempt at a child may take, such as 2h, 90m or 600s; then its process is ended from outside. With
-    --local there is no outside: the attempt ends with the epoch that passes the time."""
+    """Time that one attempt at a child may take, such as 2h, 90m or 600s; then its process is killed. With --local,
+    where no other process can kill it, the attempt ends with the epoch that passes the time."""
     worker_silence: str = "60s"
-    """Time without a sign of life after which a busy worker is taken for dead."""
+    """Time without a heartbeat after which a busy worker times out."""
     recycle_after: int | None = None
-    """Children after which a worker's process is started afresh, with clean memory; unset: never."""
+    """Children after which a worker's process is restarted, with clean memory; unset: never."""
     checkpoint_children: bool = False
-    """Children save their state after each epoch, and at once when they are preempted, and go on from there."""
+    """Children save their state after each epoch and when they are preempted, and resume from there."""
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "recycle_after"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}")
-        parse_reactions(self.on_failure)
+        parse_failure_policy(self.on_failure)
         for name in ("child_timeout", "worker_silence"):
             if getattr(self, name) is not None:
                 parse_seconds(name, getattr(self, name))
 
     @property
     def rules(self) -> Rules:
-        """What the pool watches over."""
+        """The limits that the pool enforces."""
         timeout = self.child_timeout
         return Rules(
             child_timeout_s=None if timeout is None else parse_seconds("child_timeout", timeout),
-            silence_s=parse_seconds("worker_silence", self.worker_silence),
+            heartbeat_timeout_s=parse_seconds("worker_silence", self.worker_silence),
             recycle_after=self.recycle_after,
             checkpoints=self.checkpoint_children,
         )
 
     @property
-    def reactions(self) -> Reactions:
-        """What follows a failure."""
-        return Reactions(max_attempts=self.max_attempts, by_cause=parse_reactions(self.on_failure))
+    def policy(self) -> FailurePolicy:
+        """What follows each cause of failure."""
+        return FailurePolicy(max_attempts=self.max_attempts, by_cause=parse_failure_policy(self.on_failure))

@@ -1,30 +1,30 @@
-"""What goes on side by side in the pool. Standard library only."""
+"""The pool's background tasks, and the interval at which it polls its workers. Standard library only."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-WATCH_S = 1.0
-"""Seconds between two looks at the whole fleet."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between two checks of all workers."""
 
-AGAIN_S = 0.05
-"""Seconds between two questions to a worker whose process is ending."""
+RETRY_DELAY_S = 0.05
+"""Seconds between two requests to a worker whose process is ending."""
 
 
-async def next_look() -> None:
-    """Returns when the fleet is to be looked at again."""
-    await asyncio.sleep(WATCH_S)
+async def next_poll() -> None:
+    """Wait until the workers must be checked again."""
+    await asyncio.sleep(POLL_INTERVAL_S)
 
 
 class Tasks:
-    """Work that nobody waits for.
+    """Background tasks that no caller awaits.
 
     Args:
-        on_error: told of whatever ends one of them too early.
+        on_error: called with the exception that ends a task.
 
     Attributes:
-        running: those that have not ended.
-        failure: the first error, or `None`.
+        running: the tasks that have not ended.
+        failure: the first exception, or `None`.
     """
 
     def __init__(self, on_error: Callable[[BaseException], object]) -> None:
@@ -33,9 +33,9 @@ class Tasks:
         self.failure: BaseException | None = None
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Have it go on from here by itself."""
+        """Start the coroutine as a background task."""
         task = asyncio.create_task(work)
-        self.running.add(task)  # a task that nobody holds may be collected before it is done
+        self.running.add(task)  # Python may collect a task to which no reference is left before it is done
         task.add_done_callback(self._done)
         return task
 

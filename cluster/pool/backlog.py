@@ -1,13 +1,16 @@
-"""The children that were asked for or are in training, and what each attempt at them means. Part of the pool."""
+"""The children that were requested or are in training, and the queue of those that wait for a worker.
+
+Part of the pool. What follows an attempt is decided by `cluster.pool.failure_policy.next_attempt`.
+"""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from child_trainer.outcome import Cause, Outcome
-from cluster.pool.failure_policy import Past, Reactions, past_of
-from cluster.pool.protocol import Order, PoolLedger
+from child_trainer.outcome import Outcome
+from cluster.pool.failure_policy import AttemptHistory, FailurePolicy, Settled, Train, attempt_history, next_attempt
+from cluster.pool.protocol import PoolLedger, TrainingOrder
 from cluster.pool.supervision import Waiting
 from cluster.search.evaluator import Assignment
 from cluster.search.records import Attempt, Verdict
@@ -15,34 +18,38 @@ from cluster.search.records import Attempt, Verdict
 
 @dataclass(slots=True)
 class _Child:
-    """One of them.
+    """A child that has no outcome yet.
 
     Attributes:
-        past: its earlier attempts.
-        result: its outcome, once there is one.
-        assignment: `None` while nobody of this pool's callers has asked for it.
+        seed: the child's.
+        result: a future for its outcome.
+        history: its earlier attempts.
+        assignment: `None` until a caller of this pool has requested the child.
+        next: its next attempt, while it waits for a worker.
         avoid: the slots at which it has failed.
-        out: a worker has it.
+        out: whether a worker has it.
     """
 
-    past: Past
+    seed: int
     result: asyncio.Future[Outcome]
+    history: AttemptHistory = field(default_factory=AttemptHistory)
     assignment: Assignment | None = None
+    next: Train | None = None
     avoid: set[int] = field(default_factory=set)
     out: bool = False
 
-    def remember(self, attempts: Sequence[Attempt]) -> None:
-        """Take up what the ledger knows of it."""
-        self.past = past_of(attempts)
+    def load(self, attempts: Sequence[Attempt]) -> None:
+        """Replace its history by the attempts in the ledger."""
+        self.history = attempt_history(attempts)
         self.avoid = {attempt.slot for attempt in attempts if attempt.cause}
 
 
 class Backlog:
-    """Takes children in, gives them out, and settles them in the ledger before anywhere else.
+    """Accepts children, hands them out, and records in the ledger what an attempt gave before it acts on it.
 
     Args:
-        ledger: told of what each attempt came to.
-        reactions: what follows a failure.
+        ledger: records what each attempt gave.
+        policy: what follows a failure.
         batch_size: the budget's.
         on_waiting: called when a child waits for a worker.
         on_settled: called with the id of a child that has its outcome.
@@ -51,132 +58,135 @@ class Backlog:
     def __init__(
         self,
         ledger: PoolLedger,
-        reactions: Reactions,
+        policy: FailurePolicy,
         batch_size: int,
         *,
         on_waiting: Callable[[], None],
         on_settled: Callable[[int], None],
     ) -> None:
-        self._ledger, self._reactions, self._batch_size = ledger, reactions, batch_size
+        self._ledger, self._policy, self._batch_size = ledger, policy, batch_size
         self._on_waiting, self._on_settled = on_waiting, on_settled
         self._children: dict[int, _Child] = {}
         self.waiting: dict[int, Waiting] = {}
-        """Those that wait for a worker, in the order in which they came."""
-        self._suspect: int | None = None  # the one such child that waits or is in training, see `LOST_ALONE`
-        self._held: deque[int] = deque()  # the others, which wait for it to end
+        """The children that wait for a worker, in the order in which they came."""
+        self._isolated: int | None = None  # the one isolated child that waits or is in training, see the policy
+        self._held: deque[int] = deque()  # the other isolated children, which wait for that one
         self.settling = 0
         """Attempts whose end is being recorded."""
 
     async def result(self, assignment: Assignment) -> Outcome:
-        """The child's outcome, as soon as there is one; it is taken in if it is not known yet."""
-        child = self._child(assignment.child_id)
+        """Return the child's outcome as soon as there is one; a child that is not known yet is accepted."""
+        child = self._child(assignment.child_id, assignment.seed)
         if child.assignment is None:
             child.assignment = assignment
             await self._admit(assignment.child_id, child)
-        # A caller that dies must not take the training with it: its successor asks for the same child.
+        # A caller that dies must not cancel the training: its successor requests the same child.
         return await asyncio.shield(child.result)
 
     async def resume(self, attempt: Attempt) -> None:
-        """An earlier pool has given the child to a worker, which may still have it."""
-        child = self._child(attempt.child_id)
-        child.remember(await self._ledger.attempts(attempt.child_id))
+        """Accept a child that an earlier pool has handed to a worker, which may still have it."""
+        child = self._child(attempt.child_id, attempt.seed)
+        child.load(await self._ledger.attempts(attempt.child_id))
         child.out = True
-        if child.past.suspected:
-            self._suspect = attempt.child_id
+        if child.history.isolated:
+            self._isolated = attempt.child_id
 
-    def give_out(self, child_id: int, key: str, place: str) -> Order:
-        """Take a child that waits from the queue, to be trained as the attempt `key` by the process at `place`."""
+    def hand_out(self, child_id: int, key: str, place: str) -> TrainingOrder:
+        """Take a waiting child from the queue, for the attempt `key` by the process at `place`."""
         del self.waiting[child_id]
         child = self._children[child_id]
         assert child.assignment is not None
+        assert child.next is not None
         child.out = True
-        size = self._reactions.batch_size(self._batch_size, child.past)
-        smaller = None if size == self._batch_size else size
-        return Order(key=key, place=place, assignment=child.assignment, batch_size=smaller)
+        return TrainingOrder(key=key, place=place, assignment=child.assignment, batch_size=child.next.batch_size)
 
-    async def conclude(self, attempt: Attempt, outcome: Outcome, *, taken_back: bool = False) -> None:
-        """Settle what an attempt means; a later word on the same attempt changes nothing.
+    async def conclude(self, attempt: Attempt, outcome: Outcome, *, preempt_requested: bool = False) -> None:
+        """Record what an attempt gave, and act on it; a second outcome of the same attempt changes nothing.
 
         Args:
             attempt: which.
-            outcome: what it came to.
-            taken_back: the child was asked back, and goes on later whatever is to follow a preemption.
+            outcome: what it gave.
+            preempt_requested: the pool itself requested the child's preemption, see `next_attempt`.
         """
         self.settling += 1
         try:
             known = self._children.get(attempt.child_id)
-            cause = outcome.failure and outcome.failure.cause
-            returned = taken_back and cause == Cause.PREEMPTED
-            past = known.past if known else Past()
-            again = cause is not None and (returned or self._reactions.again(cause, past))
-            verdict = Verdict.RETRY if again else Verdict.OUTCOME
+            history = known.history if known else AttemptHistory()
+            step = next_attempt(
+                self._policy,
+                history,
+                outcome,
+                preempt_requested=preempt_requested,
+                batch_size=self._batch_size,
+                seed=attempt.seed,
+            )
+            verdict = Verdict.OUTCOME if isinstance(step, Settled) else Verdict.RETRY
             if not await self._ledger.end_attempt(attempt.key, outcome, verdict):
                 return
-            child = self._child(attempt.child_id)
-            if cause and again:
-                child.past = Past((*child.past.causes, cause))
-                child.avoid.add(attempt.slot)
-                self._acquit(attempt.child_id)
-                self._requeue(attempt.child_id, child)
+            child = self._child(attempt.child_id, attempt.seed)
+            if isinstance(step, Settled):
+                self._settle(attempt.child_id, child, step.outcome)
             else:
-                self._settle(attempt.child_id, child, outcome)
+                assert outcome.failure is not None
+                child.history = child.history.after_retry(outcome.failure.cause)
+                child.avoid.add(attempt.slot)
+                self._release_isolated(attempt.child_id)
+                self._requeue(attempt.child_id, child)
         finally:
             self.settling -= 1
 
     async def void(self, attempt: Attempt, verdict: Verdict = Verdict.VOID) -> None:
-        """The attempt never began, or nobody can tell any more (`LOST`): the child gets another whatever was before."""
+        """Record that an attempt never started, or that its end is unknown (`LOST`); the child gets another."""
         self.settling += 1
         try:
             if await self._ledger.end_attempt(attempt.key, None, verdict):
-                self._requeue(attempt.child_id, self._child(attempt.child_id))
+                self._requeue(attempt.child_id, self._child(attempt.child_id, attempt.seed))
         finally:
             self.settling -= 1
 
     async def _admit(self, child_id: int, child: _Child) -> None:
         attempts = await self._ledger.attempts(child_id)
         if child.result.done() or child.out or child_id in self.waiting or child_id in self._held:
-            return  # settled or taken up while the ledger was asked
-        settled = next((a.outcome for a in attempts if a.verdict == Verdict.OUTCOME), None)
-        if settled is not None:
-            self._settle(child_id, child, settled)
-            return
-        child.remember(attempts)
-        if reason := self._reactions.hopeless(child.past):
-            assert child.assignment is not None
-            self._settle(child_id, child, Outcome.failed(Cause.CRASHED, reason, seed=child.assignment.seed))
-            return
+            return  # settled or queued while the ledger answered
+        child.load(attempts)
         self._queue(child_id, child)
 
-    def _child(self, child_id: int) -> _Child:
+    def _child(self, child_id: int, seed: int) -> _Child:
         if child_id not in self._children:
-            self._children[child_id] = _Child(Past(), asyncio.get_running_loop().create_future())
+            self._children[child_id] = _Child(seed, asyncio.get_running_loop().create_future())
         return self._children[child_id]
 
     def _queue(self, child_id: int, child: _Child) -> None:
-        if child.past.suspected:
-            if self._suspect not in (None, child_id):
+        """Put the child into the queue for its next attempt, or settle it if it gets none."""
+        step = next_attempt(self._policy, child.history, batch_size=self._batch_size, seed=child.seed)
+        if isinstance(step, Settled):
+            self._settle(child_id, child, step.outcome)
+            return
+        child.next = step
+        if child.history.isolated:
+            if self._isolated not in (None, child_id):
                 self._held.append(child_id)
                 return
-            self._suspect = child_id
+            self._isolated = child_id
         self.waiting[child_id] = Waiting(child_id=child_id, avoid=frozenset(child.avoid))
         self._on_waiting()
 
-    def _acquit(self, child_id: int) -> None:
-        """An attempt at the child came to an end of its own: it is the next suspect's turn, if it was one."""
-        if self._suspect == child_id:
-            self._suspect = None
+    def _release_isolated(self, child_id: int) -> None:
+        """Queue the next isolated child if this is the one in training; an attempt at it has ended normally."""
+        if self._isolated == child_id:
+            self._isolated = None
             if self._held:
                 following = self._held.popleft()
                 self._queue(following, self._children[following])
 
     def _requeue(self, child_id: int, child: _Child) -> None:
         child.out = False
-        if child.assignment is not None:  # else whoever asks for it will bring it
+        if child.assignment is not None:  # else the caller that requests it brings the assignment
             self._queue(child_id, child)
 
     def _settle(self, child_id: int, child: _Child, outcome: Outcome) -> None:
         child.out = False
         child.result.set_result(outcome)
         del self._children[child_id]  # from now on the ledger knows
-        self._acquit(child_id)
+        self._release_isolated(child_id)
         self._on_settled(child_id)

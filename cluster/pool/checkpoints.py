@@ -1,7 +1,7 @@
-"""Where the children in training keep the state to go on from: one file each, in the run's folder.
+"""The checkpoints of the children in training: one file each, in the run's folder.
 
-A child's file is replaced at every save, and removed when its outcome is in the ledger; what a killed run left behind
-of children that have ended is removed when the run goes on. So there are never more files than children in training.
+A child's file is replaced at every save, and removed when its outcome is in the ledger. A resume removes the files that
+a killed run has left of children that have ended. So there are never more files than children in training.
 """
 
 from collections.abc import Iterable
@@ -13,35 +13,35 @@ from child_trainer.training.checkpoint_file import CheckpointFile
 
 
 class CheckpointFolder:
-    """The files of one run.
+    """The checkpoints of one run.
 
     Args:
-        path: the folder; made when the first file comes.
+        path: the folder; the first save creates it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def load(self, child_id: int) -> bytes | None:
-        """What the child saved last, or `None`."""
+        """Return the child's last checkpoint, or `None`."""
         return CheckpointFile(self._file(child_id)).load()
 
     def save(self, child_id: int, data: bytes) -> None:
-        """Replace what the child saved before; when this returns, it is on disk.
+        """Replace the child's checkpoint; when this returns, the new one is on disk.
 
         Raises:
-            OSError: it is not; what was there before still is.
+            OSError: it could not be written; the old one is kept.
         """
         self._path.mkdir(exist_ok=True)
         CheckpointFile(self._file(child_id)).save(data)
 
     def forget(self, child_id: int) -> None:
-        """The child has ended: its file goes, and what a save that failed, as on a full disk, left beside it."""
+        """Remove the file of a child that has ended, and the draft of a save that failed, as on a full disk."""
         for file in self._path.glob(f"{self._file(child_id).name}*"):
             file.unlink(missing_ok=True)
 
     def keep_only(self, children: Iterable[int]) -> None:
-        """Remove what is not of these children, and what a death left half written."""
+        """Remove the files of all other children, and all half-written drafts."""
         kept = {self._file(child).name for child in children}
         for file in self._path.glob("child-*"):
             if file.name not in kept:
@@ -51,29 +51,29 @@ class CheckpointFolder:
         return self._path / f"child-{child_id:08d}.safetensors"
 
 
-class KeepsCheckpoints(Protocol):
-    """The folder, or what stands for it elsewhere."""
+class CheckpointStorage(Protocol):
+    """A `CheckpointFolder`, or a proxy of one on another node."""
 
     def load(self, child_id: int) -> bytes | None:
-        """What the child saved last, or `None`; raises `OSError`."""
+        """Return the child's last checkpoint, or `None`; raises `OSError`."""
         ...
 
     def save(self, child_id: int, data: bytes) -> None:
-        """Replace what the child saved before; raises `OSError`."""
+        """Replace the child's checkpoint; raises `OSError`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ChildSlot:
-    """One child's place among the checkpoints; see `child_trainer.training.checkpoint.CheckpointSlot`."""
+    """One child's checkpoint; see `child_trainer.training.checkpoint.CheckpointSlot`."""
 
-    folder: KeepsCheckpoints
+    folder: CheckpointStorage
     child_id: int
 
     def load(self) -> bytes | None:
-        """What the child saved last, or `None`."""
+        """Return the child's last checkpoint, or `None`."""
         return self.folder.load(self.child_id)
 
     def save(self, data: bytes) -> None:
-        """Replace what the child saved before; raises `OSError`."""
+        """Replace the child's checkpoint; raises `OSError`."""
         self.folder.save(self.child_id, data)

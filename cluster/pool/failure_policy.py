@@ -1,41 +1,45 @@
-"""What a failed attempt means for its child: a policy by cause. Standard library only."""
+"""What follows for a child after its attempts so far: another attempt, or its outcome. Standard library only.
+
+`next_attempt` decides it for every run, whether Ray's workers train the children or the driver's own process does.
+"""
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from child_trainer.outcome import Cause
-from cluster.search.records import Attempt, Verdict
+from child_trainer.outcome import Cause, Outcome
+from cluster.search.records import LOCAL_WORKER, Attempt, Verdict
 
-MOST_PREEMPTIONS = 100
-"""Preemptions do not count as failures; a child that had so many is given up all the same, as `preempted`."""
+MAX_PREEMPTIONS = 100
+"""Preemptions do not count as failures, but a child that was preempted so often fails permanently, as `preempted`."""
 
-MOST_LOST = 10
-"""A child is given up, as `crashed`, when the run has died around so many attempts at it in a row.
+MAX_LOST_ALONE = 3
+"""A child fails permanently, as `crashed`, after so many attempts in a row that were made alone and lost.
 
-It may be what ends the run, with the driver's machine, or only have been in training whenever something else did. So
-the limit is generous, an attempt whose end is known begins the count anew, and the last few are made alone: see
-`LOST_ALONE`.
+An attempt is lost if the whole run died around it. Where other children were in training too, that does not say which
+of them was at fault. It does if the attempt was made alone: in the driver's own process, which trains one child at a
+time, or after `ISOLATE_AFTER_LOST` lost attempts. An attempt whose end is known resets the count.
 """
 
-LOST_ALONE = 7
-"""A child that was lost so many times in a row is trained while no other such child is.
+ISOLATE_AFTER_LOST = 7
+"""A child with so many lost attempts in a row is trained while no other such child is.
 
-Of those that are always in training together, one that ends the run is then lost alone, and the others get to end.
+Of children that are always in training together, one that ends the run is then lost alone, and the others can end.
+The number is generous: a driver's machine may fail often, and children that are isolated wait for each other.
 """
 
 ACTIONS = "retry, smaller-batch, reward:NUMBER and drop"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reaction:
+class FailureAction:
     """What follows a failure of one cause.
 
     Attributes:
         retry: train the child again, on another worker where there is one, while attempts are left.
         smaller_batch: the new attempt has half the batch size.
-        reward: what the searcher is told once no attempt is left; `None` keeps the child from the searcher.
+        reward: what the searcher learns once no attempt is left; `None` keeps the child from the searcher.
     """
 
     retry: bool = False
@@ -43,86 +47,157 @@ class Reaction:
     reward: float | None = 0.0
 
 
-DEFAULTS: Mapping[Cause, Reaction] = {
-    cause: Reaction(retry=cause in (Cause.CRASHED, Cause.PREEMPTED)) for cause in Cause
+DEFAULTS: Mapping[Cause, FailureAction] = {
+    cause: FailureAction(retry=cause in (Cause.CRASHED, Cause.PREEMPTED)) for cause in Cause
 }
-"""A crash may have been the worker's fault, a preemption always is; the other failures would come again."""
+"""A crash may be the worker's fault, a preemption always is; the other failures would happen again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What earlier attempts at a child came to.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptHistory:
+    """The attempts at a child, as far as they count.
 
     Attributes:
-        causes: why those failed that were followed by another, oldest first.
-        lost: around how many of them the run has died since the last one whose end is known.
+        outcome: the child's outcome, if one of them gave it.
+        retried: the causes of the failures that were followed by another attempt, oldest first.
+        lost: how many attempts were lost since the last one whose end is known.
+        lost_alone: how many of those were made alone, see `MAX_LOST_ALONE`.
     """
 
-    causes: tuple[Cause, ...] = ()
+    outcome: Outcome | None = None
+    retried: tuple[Cause, ...] = ()
     lost: int = 0
+    lost_alone: int = 0
 
     @property
     def preemptions(self) -> int:
-        """How many of them were preempted."""
-        return self.causes.count(Cause.PREEMPTED)
+        """How many attempts were preempted."""
+        return self.retried.count(Cause.PREEMPTED)
 
     @property
     def failures(self) -> int:
-        """How many of them failed; preemptions do not count."""
-        return len(self.causes) - self.preemptions
+        """How many attempts failed; preemptions do not count."""
+        return len(self.retried) - self.preemptions
 
     @property
-    def suspected(self) -> bool:
-        """Whether the child may be what ends the run."""
-        return self.lost >= LOST_ALONE
+    def isolated(self) -> bool:
+        """Whether the child may be what ends the run, and must be trained alone."""
+        return self.lost >= ISOLATE_AFTER_LOST
+
+    def after_retry(self, cause: Cause) -> "AttemptHistory":
+        """Return the history with one more attempt, which failed for `cause` and is followed by another."""
+        return replace(self, retried=(*self.retried, cause), lost=0, lost_alone=0)
 
 
-def past_of(attempts: Sequence[Attempt]) -> Past:
-    """What earlier attempts came to, oldest first, as far as it counts."""
-    causes = tuple(attempt.cause for attempt in attempts if attempt.cause and attempt.verdict != Verdict.OUTCOME)
-    ended = [attempt.verdict for attempt in attempts if attempt.verdict not in (None, Verdict.VOID)]
-    in_a_row = itertools.takewhile(lambda verdict: verdict == Verdict.LOST, reversed(ended))
-    return Past(causes, lost=len(list(in_a_row)))
+def attempt_history(attempts: Sequence[Attempt]) -> AttemptHistory:
+    """Return what counts of a child's attempts, which are given oldest first."""
+    ended = [attempt for attempt in attempts if attempt.verdict not in (None, Verdict.VOID)]
+    lost = list(itertools.takewhile(lambda attempt: attempt.verdict == Verdict.LOST, reversed(ended)))[::-1]
+    alone = [a.worker == LOCAL_WORKER or number >= ISOLATE_AFTER_LOST for number, a in enumerate(lost)]
+    return AttemptHistory(
+        outcome=next((a.outcome for a in attempts if a.verdict == Verdict.OUTCOME), None),
+        retried=tuple(a.cause for a in attempts if a.cause and a.verdict != Verdict.OUTCOME),
+        lost=len(lost),
+        lost_alone=sum(alone),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reactions:
-    """The whole policy.
+class FailurePolicy:
+    """What follows the failures of a run's children.
 
     Attributes:
-        max_attempts: failed attempts after which a child is given up.
+        max_attempts: failed attempts after which a child fails permanently.
         by_cause: what follows each cause.
     """
 
     max_attempts: int
-    by_cause: Mapping[Cause, Reaction] = field(default_factory=lambda: DEFAULTS)
+    by_cause: Mapping[Cause, FailureAction] = field(default_factory=lambda: DEFAULTS)
 
-    def again(self, cause: Cause, past: Past) -> bool:
-        """Whether a child that has just failed so is to be trained again."""
+    def retries(self, cause: Cause, history: AttemptHistory) -> bool:
+        """Return whether a child with this history is trained again after one more failure, for `cause`."""
         if not self.by_cause[cause].retry:
             return False
         if cause == Cause.PREEMPTED:
-            return past.preemptions < MOST_PREEMPTIONS
-        return past.failures + 1 < self.max_attempts
+            return history.preemptions < MAX_PREEMPTIONS
+        return history.failures + 1 < self.max_attempts
 
-    def hopeless(self, past: Past) -> str | None:
-        """Why a child gets no other attempt though none has failed of late, or `None` if it does."""
-        if past.lost < MOST_LOST:
-            return None
-        return f"the run died around {past.lost} attempts at the child in a row"
-
-    def batch_size(self, usual: int, past: Past) -> int:
-        """The batch size of the next attempt: halved for each failure that asks for it."""
-        halvings = sum(self.by_cause[cause].smaller_batch for cause in past.causes)
-        return max(1, usual >> halvings)
+    def batch_size(self, budget: int, history: AttemptHistory) -> int:
+        """Return the next attempt's batch size: the budget's, halved for each failure that asks for it."""
+        halvings = sum(self.by_cause[cause].smaller_batch for cause in history.retried)
+        return max(1, budget >> halvings)
 
     def reward(self, cause: Cause) -> float | None:
-        """What a child that was given up earns, or `None` if it is not to be learnt from."""
+        """Return what a child that failed permanently earns, or `None` if the searcher must not learn from it."""
         return self.by_cause[cause].reward
 
 
-def parse_reactions(text: str) -> dict[Cause, Reaction]:
-    """The policy that `CAUSE=ACTION[+ACTION],...` changes, and what it leaves as it is (`DEFAULTS`).
+@dataclass(frozen=True, slots=True)
+class Train:
+    """The child gets another attempt.
+
+    Attributes:
+        batch_size: the attempt's, or `None` for the budget's.
+    """
+
+    batch_size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The child has its outcome."""
+
+    outcome: Outcome
+
+
+def next_attempt(
+    policy: FailurePolicy,
+    history: AttemptHistory,
+    ended: Outcome | None = None,
+    *,
+    preempt_requested: bool = False,
+    batch_size: int,
+    seed: int,
+) -> Train | Settled:
+    """Decide whether a child is trained again.
+
+    The rules, in this order:
+    1. A child with an outcome keeps it.
+    2. An attempt that did not fail gives the outcome.
+    3. A preemption that the run itself requested, as it is to stop, is always followed by another attempt.
+    4. Any other failure is followed by another attempt if the policy retries its cause and attempts are left; else it
+       is the outcome.
+    5. A child that was lost alone `MAX_LOST_ALONE` times in a row fails permanently, as `crashed`.
+    6. All others are trained, with the batch size that their failures leave.
+
+    Args:
+        policy: the run's.
+        history: the child's attempts, without the one that has just ended.
+        ended: what that one gave; `None` if none has just ended: the child is new, the run was resumed, or an attempt
+            was never started.
+        preempt_requested: the run itself asked for the child's preemption.
+        batch_size: the budget's.
+        seed: the child's.
+    """
+    if history.outcome is not None:
+        return Settled(history.outcome)
+    if ended is not None:
+        if ended.failure is None:
+            return Settled(ended)
+        cause = ended.failure.cause
+        requested = preempt_requested and cause == Cause.PREEMPTED
+        if not requested and not policy.retries(cause, history):
+            return Settled(ended)
+        history = history.after_retry(cause)
+    if history.lost_alone >= MAX_LOST_ALONE:
+        message = f"the run died during {history.lost} consecutive attempts at the child"
+        return Settled(Outcome.failed(Cause.CRASHED, message, seed=seed))
+    size = policy.batch_size(batch_size, history)
+    return Train(None if size == batch_size else size)
+
+
+def parse_failure_policy(text: str) -> dict[Cause, FailureAction]:
+    """Return the action of each cause: `DEFAULTS`, changed by `CAUSE=ACTION[+ACTION],...`.
 
     `retry` and `smaller-batch` train again; `reward:NUMBER` and `drop` say what follows when no attempt is left
     (unset: `reward:0`). For example `out_of_memory=smaller-batch+drop,crashed=reward:-1`.
@@ -130,33 +205,35 @@ def parse_reactions(text: str) -> dict[Cause, Reaction]:
     Spaces around the parts are allowed, and a comma at the end; an empty text changes nothing.
 
     Raises:
-        ValueError: an unknown cause or action, or a cause that comes twice.
+        ValueError: an unknown cause or action, or a cause that is named twice.
     """
-    found: dict[Cause, Reaction] = {}
+    changes: dict[Cause, FailureAction] = {}
     items = [part.strip() for part in text.split(",")]
     for item in items if items[-1] else items[:-1]:
         name, equals, actions = (piece.strip() for piece in item.partition("="))
         if not equals or name not in list(Cause):
             raise ValueError(f"`on_failure` must be CAUSE=ACTION with a cause of {', '.join(Cause)}, got {item!r}")
-        if name in found:
+        if name in changes:
             raise ValueError(f"`on_failure` must name each cause once, got {name} twice")
-        found[Cause(name)] = _reaction([action.strip() for action in actions.split("+")], item)
-    return {**DEFAULTS, **found}
+        changes[Cause(name)] = _action([action.strip() for action in actions.split("+")], item)
+    return {**DEFAULTS, **changes}
 
 
-def _reaction(actions: Sequence[str], item: str) -> Reaction:
-    again = [action for action in actions if action in ("retry", "smaller-batch")]
-    last = [action for action in actions if action not in again]
-    if len(again) > 1 or len(last) > 1:
-        raise ValueError(f"`on_failure` takes one way to train again and one to give up, got {item!r}")
-    reward = _reward(last[0], item) if last else 0.0
-    return Reaction(retry=bool(again), smaller_batch="smaller-batch" in again, reward=reward)
+def _action(names: Sequence[str], item: str) -> FailureAction:
+    retries = [name for name in names if name in ("retry", "smaller-batch")]
+    rewards = [name for name in names if name not in retries]
+    if len(retries) > 1 or len(rewards) > 1:
+        raise ValueError(
+            f"`on_failure` takes one of retry and smaller-batch, and one of reward:NUMBER and drop, got {item!r}"
+        )
+    reward = _reward(rewards[0], item) if rewards else 0.0
+    return FailureAction(retry=bool(retries), smaller_batch="smaller-batch" in retries, reward=reward)
 
 
-def _reward(action: str, item: str) -> float | None:
-    if action == "drop":
+def _reward(name: str, item: str) -> float | None:
+    if name == "drop":
         return None
-    kind, _, number = action.partition(":")
+    kind, _, number = name.partition(":")
     try:
         reward = float(number) if kind == "reward" else math.nan
     except ValueError:

@@ -1,6 +1,6 @@
-"""Where an attempt's output goes while it lasts: a file that outlives the process, however that ends.
+"""The file that buffers an attempt's output while it lasts, and that survives the process, however that ends.
 
-The first line is JSON and says whose output it is; the rest is what was printed. Standard library only.
+The first line is JSON and names the attempt; the rest is what was printed. Standard library only.
 """
 
 import json
@@ -12,17 +12,17 @@ from pathlib import Path
 
 from cluster.pool.output_files import KEPT_BYTES
 
-CUT_BYTES = 1024 * 1024
-"""A file that has grown longer is cut to the part that will be kept."""
+MAX_BUFFER_BYTES = 1024 * 1024
+"""A longer file is truncated to the part that will be kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Taken:
+class CapturedOutput:
     """What an attempt printed.
 
     Attributes:
-        child_id, key: whose, and in which attempt.
-        text: the last `KEPT_BYTES` of it, and a line before on how much is missing.
+        child_id, key: the child, and the attempt's key.
+        text: the last `KEPT_BYTES` of the output, after a line that says how much is missing.
     """
 
     child_id: int
@@ -30,11 +30,11 @@ class Taken:
     text: str
 
 
-class Scratch:
-    """The file of one worker at a time. Where it cannot be written, as on a full disk, output is lost and nothing else.
+class OutputBuffer:
+    """The file of one worker. Where it cannot be written, as on a full disk, output is lost and nothing else.
 
     Args:
-        path: the file, which workers that live side by side must not share.
+        path: the file, which no two running workers may share.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,37 +44,37 @@ class Scratch:
         self._dropped = 0
         self._file: int | None = None
 
-    def left_behind(self) -> Taken | None:
-        """What a process that died has left of its last attempt; nothing when asked again."""
+    def recover(self) -> CapturedOutput | None:
+        """Return the output that a process left of its last attempt when it died, and remove the file."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             return self._read()
         return None
 
     def begin(self, child_id: int, key: str) -> None:
-        """From now on it is another attempt's. No file is made before there is something to write."""
+        """Begin the output of another attempt. The first write creates the file."""
         with self._lock:
             self._owner, self._dropped = (child_id, key), 0
 
     def descriptor(self) -> int | None:
-        """The open file, to which whatever is written is appended; `None` where none can be made."""
+        """Return the open file's descriptor, which appends; `None` where the file cannot be created."""
         with self._lock:
             return self._opened()
 
     def write(self, text: str) -> None:
-        """Append it."""
+        """Append the text."""
         with self._lock:
             file = self._opened()
             if file is not None:
                 with suppress(OSError):
                     os.write(file, text.encode(errors="replace"))
-        self.cut()
+        self.truncate()
 
-    def cut(self) -> None:
-        """Let go of the first part of a file that has grown too long. Called now and then."""
+    def truncate(self) -> None:
+        """Remove the first part of a file that has grown too long. Must be called from time to time."""
         with self._lock, suppress(OSError):
-            if self._file is None or os.fstat(self._file).st_size <= CUT_BYTES:
+            if self._file is None or os.fstat(self._file).st_size <= MAX_BUFFER_BYTES:
                 return
-            with self._path.open("r+b") as file:  # another one: what is written to the first is always appended
+            with self._path.open("r+b") as file:  # another descriptor: the first one always appends
                 header = len(file.readline())
                 size = file.seek(0, os.SEEK_END)
                 file.seek(-KEPT_BYTES, os.SEEK_END)
@@ -84,8 +84,8 @@ class Scratch:
                 file.seek(0)
                 file.write(self._header() + rest)
 
-    def end(self) -> Taken | None:
-        """The attempt has ended: what it printed, or `None` if it printed nothing."""
+    def end(self) -> CapturedOutput | None:
+        """End the attempt's output, and return it; `None` if nothing was printed."""
         with self._lock:
             if self._file is None:
                 return None
@@ -107,7 +107,7 @@ class Scratch:
         child_id, key = self._owner
         return f"{json.dumps({'child': child_id, 'key': key, 'dropped': self._dropped})}\n".encode()
 
-    def _read(self) -> Taken | None:
+    def _read(self) -> CapturedOutput | None:
         with self._path.open("rb") as file:
             header = file.readline()
             start = file.tell()
@@ -120,4 +120,4 @@ class Scratch:
         dropped = owner["dropped"] + kept_from - start
         if dropped:
             text = f"[the first {dropped:,} bytes were not kept]\n{text}"
-        return Taken(child_id=owner["child"], key=owner["key"], text=text) if text else None
+        return CapturedOutput(child_id=owner["child"], key=owner["key"], text=text) if text else None

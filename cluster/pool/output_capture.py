@@ -1,10 +1,11 @@
-"""Takes what a child prints while it trains, in two ways.
+"""Captures what a child prints while it trains, in one of two ways.
 
-A worker that is alone in its process takes all that the process writes to its descriptors 1 and 2: by Python, by C code
-and by processes of its own. The kernel has what was written, so that a process that is killed leaves its last words.
+A worker that is alone in its process captures all that the process writes to its descriptors 1 and 2: from Python, from
+C code and from subprocesses. The kernel has what was written, so that the last lines of a killed process are kept.
 
-Where several train in one process (`--workers-per-process`), or the driver itself does (`--local`), descriptors would
-mix them up: there each takes what Python code prints in its own thread, warnings and logging to the console included.
+Where several workers train in one process (`--workers-per-process`), or the driver itself does (`--local`), descriptors
+would mix the children up: there each thread captures what Python code prints in it, warnings and logging to the console
+included.
 """
 
 import contextlib
@@ -17,49 +18,49 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TextIO
 
-from cluster.pool.output_buffer import Scratch, Taken
+from cluster.pool.output_buffer import CapturedOutput, OutputBuffer
 from cluster.pool.output_files import Keep
 
-Redirect = Callable[[Scratch], AbstractContextManager[object]]
-"""Sends what is printed into the file while the block lasts."""
+Redirect = Callable[[OutputBuffer], AbstractContextManager[object]]
+"""Sends what is printed into the buffer while the block lasts."""
 
 
-class Capture:
-    """Takes the output of one attempt after another; see `cluster.pool.output_files.Takes`.
+class BufferedCapture:
+    """Captures the output of one attempt after another: an `OutputCapture` through a file.
 
     Args:
-        scratch: where it goes meanwhile. What a process before this one has left there is kept first.
+        buffer: holds the output meanwhile. What an earlier process has left in it is kept first.
         redirect: `by_descriptor` or `by_thread`.
-        keep: told of each attempt that printed anything, before its outcome is known to anybody.
+        keep: called for each attempt that printed anything, before its outcome is reported.
     """
 
-    def __init__(self, scratch: Scratch, redirect: Redirect, keep: Keep) -> None:
-        self._scratch, self._redirect, self._keep = scratch, redirect, keep
-        self._hand_on(scratch.left_behind())
+    def __init__(self, buffer: OutputBuffer, redirect: Redirect, keep: Keep) -> None:
+        self._buffer, self._redirect, self._keep_output = buffer, redirect, keep
+        self._keep(buffer.recover())
 
     @contextmanager
     def __call__(self, child_id: int, key: str) -> Iterator[None]:
-        """See `cluster.pool.output_files.Takes`."""
-        self._scratch.begin(child_id, key)
+        """Capture what is printed while the block lasts; see `cluster.pool.output_files.OutputCapture`."""
+        self._buffer.begin(child_id, key)
         try:
-            with self._redirect(self._scratch):
+            with self._redirect(self._buffer):
                 yield
         finally:
-            self._hand_on(self._scratch.end())
+            self._keep(self._buffer.end())
 
-    def cut(self) -> None:
-        """See `Scratch.cut`."""
-        self._scratch.cut()
+    def truncate(self) -> None:
+        """Call `OutputBuffer.truncate`."""
+        self._buffer.truncate()
 
-    def _hand_on(self, taken: Taken | None) -> None:
-        if taken:
-            self._keep(taken.child_id, taken.key, taken.text)
+    def _keep(self, output: CapturedOutput | None) -> None:
+        if output:
+            self._keep_output(output.child_id, output.key, output.text)
 
 
 @contextmanager
-def by_descriptor(scratch: Scratch) -> Iterator[None]:
-    """All that this process writes to its descriptors 1 and 2."""
-    file = scratch.descriptor()
+def by_descriptor(buffer: OutputBuffer) -> Iterator[None]:
+    """Redirect all that this process writes to its descriptors 1 and 2."""
+    file = buffer.descriptor()
     if file is None:
         yield
         return
@@ -70,7 +71,7 @@ def by_descriptor(scratch: Scratch) -> Iterator[None]:
             os.dup2(file, number)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(write_through=True)  # what waits in a buffer dies with the process
+                stream.reconfigure(write_through=True)  # a process that is killed loses its buffers
         yield
     finally:
         _flush()
@@ -80,7 +81,7 @@ def by_descriptor(scratch: Scratch) -> Iterator[None]:
 
 
 def _flush() -> None:
-    """Write out what waits in Python's buffers and in those of C."""
+    """Flush the buffers of Python and of C."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -88,49 +89,49 @@ def _flush() -> None:
 
 
 @contextmanager
-def by_thread(scratch: Scratch) -> Iterator[None]:
-    """What Python code prints in this thread; needs `split_by_thread` around it."""
+def by_thread(buffer: OutputBuffer) -> Iterator[None]:
+    """Redirect what Python code prints in this thread; needs `split_by_thread` around it."""
     thread = threading.get_ident()
-    _TAKERS[thread] = scratch
+    _SINKS[thread] = buffer
     try:
         yield
     finally:
-        del _TAKERS[thread]
+        del _SINKS[thread]
 
 
-_TAKERS: dict[int, Scratch] = {}
-"""By thread, who takes what it prints."""
+_SINKS: dict[int, OutputBuffer] = {}
+"""The buffer of each thread whose output is redirected, by the thread's number."""
 
 
 @contextmanager
 def split_by_thread() -> Iterator[None]:
-    """Let threads have takers of their own, until the block is left."""
+    """Let `by_thread` redirect single threads' output, until the block ends."""
     before = sys.stdout, sys.stderr
     ours: tuple[Any, Any] = _Split(before[0]), _Split(before[1])
     sys.stdout, sys.stderr = ours
     try:
         yield
     finally:
-        if (sys.stdout, sys.stderr) == ours:  # else somebody has put others in their place
+        if (sys.stdout, sys.stderr) == ours:  # else other code has replaced them meanwhile
             sys.stdout, sys.stderr = before
 
 
 class _Split:
-    """A stream that is the one below it, but for what is written in a thread that has a taker."""
+    """A stream that writes to the thread's sink where it has one, else to the stream below."""
 
     def __init__(self, below: TextIO) -> None:
         self._below = below
 
     def write(self, text: str) -> int:
-        """See `TextIO.write`."""
-        taker = _TAKERS.get(threading.get_ident())
-        if taker is None:
+        """Write to the thread's sink or the stream below; see `TextIO.write`."""
+        sink = _SINKS.get(threading.get_ident())
+        if sink is None:
             return self._below.write(text)
-        taker.write(text)
+        sink.write(text)
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """See `TextIO.writelines`."""
+        """Write all lines; see `TextIO.writelines`."""
         for line in lines:
             self.write(line)
 

@@ -1,4 +1,4 @@
-"""What children have printed while they trained: in the run's folder, a file for each attempt that printed anything.
+"""The files of what children printed: in the run's folder, one for each attempt that printed anything.
 
 `outputs/00012/12345-2.log` is what the second attempt at child 12,345 printed; a folder has a thousand children.
 Standard library only.
@@ -13,56 +13,56 @@ from typing import Protocol
 from cluster.search.records import Attempt
 
 OUTPUTS = "outputs"
-"""The folder of all, in the run's."""
+"""The folder of all outputs, in the run's folder."""
 
 KEPT_BYTES = 64 * 1024
-"""At most so much of an attempt's output is kept: the last of it."""
+"""At most so much of an attempt's output is kept: the last part."""
 
 FRESH = "new"
-"""The folder with a link to each file that is to be copied elsewhere; there only where somebody copies."""
+"""The folder with a link to each file that must be copied elsewhere; it exists only where outputs are copied."""
 
 Keep = Callable[[int, str, str], object]
-"""Told the child's id, the attempt's key and what it printed; raises nothing."""
+"""Stores an output: called with the child's id, the attempt's key and the text; raises nothing."""
 
-Takes = Callable[[int, str], AbstractContextManager[object]]
-"""Takes, while the block lasts, what the child with this id prints in the attempt with this key."""
+OutputCapture = Callable[[int, str], AbstractContextManager[object]]
+"""Captures, while the block lasts, what the child with this id prints in the attempt with this key."""
 
 
-def untaken(child_id: int, key: str) -> AbstractContextManager[object]:
-    """Leave what the child prints to go where it goes."""
+def no_capture(child_id: int, key: str) -> AbstractContextManager[object]:
+    """Leave the child's output where it goes: an `OutputCapture` that captures nothing."""
     return nullcontext()
 
 
-class HasAttempts(Protocol):
+class AttemptReader(Protocol):
     """The part of the ledger that knows the attempts' numbers."""
 
     def attempts(self, child_id: int) -> Sequence[Attempt]:
-        """The attempts at a child, oldest first."""
+        """Return the attempts at a child, oldest first."""
         ...
 
 
 def output_name(child_id: int, number: int) -> str:
-    """The file of this attempt (from 1) below the folder of all."""
+    """Return the path of this attempt's file (from 1) below the folder of all outputs."""
     return f"{child_id // 1000:05d}/{child_id}-{number}.log"
 
 
 def output_of(file: str) -> str:
-    """The same for the file's own name, without its folder."""
+    """Return the path below the folder of all outputs for a file's name without its folder."""
     return output_name(*map(int, file.removesuffix(".log").split("-")))
 
 
 class OutputFolder:
-    """The files of one run.
+    """The outputs of one run.
 
     Args:
-        path: the folder; made when the first file comes.
+        path: the folder; the first file creates it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def keep(self, child_id: int, number: int, text: str) -> None:
-        """Make or replace the file of this attempt; readers see it whole or not at all.
+        """Create or replace the file of this attempt; readers see the whole file or none.
 
         Raises:
             OSError: it cannot be written.
@@ -79,15 +79,15 @@ class OutputFolder:
             os.link(file, link)
 
     def read(self, child_id: int, number: int) -> str | None:
-        """What this attempt printed; `None` if it printed nothing."""
+        """Return what this attempt printed; `None` if it printed nothing."""
         try:
             return (self._path / output_name(child_id, number)).read_text(errors="replace")
         except FileNotFoundError:
             return None
 
 
-def keep_output(ledger: HasAttempts, folder: OutputFolder, child_id: int, key: str, text: str) -> None:
-    """Keep what the attempt with this key printed; a full disk, which the ledger tells of, loses it."""
+def keep_output(ledger: AttemptReader, folder: OutputFolder, child_id: int, key: str, text: str) -> None:
+    """Keep what the attempt with this key printed; lose it on a full disk, which the ledger reports."""
     for number, attempt in enumerate(ledger.attempts(child_id), start=1):
         if attempt.key == key:
             with suppress(OSError):

@@ -1,6 +1,23 @@
-"""The pool: hands children to workers and settles what became of each attempt. Knows neither Ray nor the clock.
+"""The pool hands children to workers, and settles what each attempt gave. Knows neither Ray nor the clock.
 
-What the pool knows is in the ledger or can be asked of the workers, so that it may die at any moment and be
+A child on its way from the searcher to a worker, and what wraps it:
+
+    Proposal       tokens and architecture, from the searcher          controller/searcher.py
+      -> Child     with an id and later an outcome, in the ledger      controller/searcher.py
+      -> Assignment    id, architecture and seed, from the replica     cluster/search/evaluator.py
+      -> TrainingOrder    an attempt's key, a worker's process and the batch size, from the pool    protocol.py
+      -> Attempt   the order at a slot from a time on, in the ledger; ended by an outcome and a verdict    records.py
+
+The pool's parts:
+
+    pool.py             sends orders to workers, and carries out what the pure parts decide
+    backlog.py          the children that wait or are in training
+    failure_policy.py   what follows an attempt: another one, or the child's outcome (pure)
+    supervision.py      which worker gets which child, and which worker hangs (pure)
+    protocol.py         the messages to and from workers, and the protocols of workers and ledger
+    worker_process.py   the other side: a worker's process; output_*.py and checkpoints.py keep its children's files
+
+All that the pool knows is in the ledger or in the workers' reports, so that it may be killed at any moment and
 started again: a worker keeps the outcome of its last attempt until it gets another child.
 """
 
@@ -9,93 +26,93 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 
 from child_trainer.outcome import Cause, Outcome
-from cluster.pool.background_tasks import AGAIN_S, Tasks, next_look
+from cluster.pool.background_tasks import RETRY_DELAY_S, Tasks, next_poll
 from cluster.pool.backlog import Backlog
 from cluster.pool.protocol import (
-    BrokenOff,
-    Crew,
-    Gone,
-    Muster,
-    NotBegun,
+    CallLost,
+    NotStarted,
     NoWorkers,
-    Order,
     PoolLedger,
     Report,
-    settled_by,
+    TrainingOrder,
+    WorkerCensus,
+    WorkerGroup,
+    WorkerLost,
+    outcome_of_lost_call,
 )
 from cluster.pool.supervision import (
+    Abandon,
     Begin,
-    Decision,
-    GiveUp,
     Nodes,
+    PoolOptions,
+    Preempt,
     Restart,
-    TakeBack,
-    Terms,
+    WorkerAction,
     WorkerState,
     assign,
-    cause_of_death,
-    enough,
+    candidates,
+    cause_of_exit,
+    restart_reason,
+    restart_reason_after,
     shortage,
     watch,
-    wear,
-    worn_by,
 )
 from cluster.search.evaluator import Assignment
 from cluster.search.records import Attempt, Verdict
 
 
 class Pool:
-    """Hands children to workers, first come, first served. A child that is asked for twice is trained once.
+    """Hands children to workers, first come, first served. A child that is requested twice is trained once.
 
     Args:
         slots: how many workers there are, numbered from 0.
-        crew: the workers.
-        ledger: told of every attempt before it begins and when it has ended.
-        terms: what the pool goes by.
-        clock: gives the Unix time.
-        new_key: names an attempt.
-        look: returns when the fleet is to be looked at again.
+        group: the workers.
+        ledger: records every attempt before it begins and when it has ended.
+        options: see `PoolOptions`.
+        clock: returns the Unix time.
+        new_key: returns a name for an attempt.
+        next_poll: returns when all workers must be checked again.
     """
 
     def __init__(
         self,
         slots: int,
-        crew: Crew,
+        group: WorkerGroup,
         ledger: PoolLedger,
-        terms: Terms,
+        options: PoolOptions,
         *,
         clock: Callable[[], float],
         new_key: Callable[[], str],
-        look: Callable[[], Awaitable[None]] = next_look,
+        next_poll: Callable[[], Awaitable[None]] = next_poll,
     ) -> None:
-        self._crew, self._ledger, self._terms = crew, ledger, terms
-        self._clock, self._new_key, self._look = clock, new_key, look
+        self._group, self._ledger, self._options = group, ledger, options
+        self._clock, self._new_key, self._next_poll = clock, new_key, next_poll
         self._slots = slots
         self._workers = {slot: WorkerState(slot=slot) for slot in range(slots)}
-        self._idle: dict[int, WorkerState] = {}  # in the order in which they became so
+        self._idle: dict[int, WorkerState] = {}  # in the order in which they became idle
         self._nodes = Nodes()
         self._backlog = Backlog(
-            ledger, terms.reactions, terms.batch_size, on_waiting=self._assign, on_settled=crew.forget
+            ledger, options.policy, options.batch_size, on_waiting=self._assign, on_settled=group.forget
         )
         self._news: asyncio.Queue[str | BaseException] = asyncio.Queue()
-        self._stopping = self._short = self._ever_up = False
+        self._stopping = self._shortage_reported = self._ever_up = False
         self._opening: asyncio.Task[None] | None = None
         self._tasks = Tasks(on_error=self._news.put_nowait)
-        self._verdicts: dict[str, asyncio.Task[None]] = {}  # of attempts that are being given up, by their keys
+        self._concluding: dict[str, asyncio.Task[None]] = {}  # of attempts that the pool itself ends, by their keys
 
     async def opened(self) -> None:
-        """Take up, once, what is known of the workers and of what they train; every call awaits it."""
+        """Load, once, what is known of the workers and their attempts; every call awaits it."""
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
         await asyncio.shield(self._opening)
 
     async def evaluate(self, assignment: Assignment) -> Outcome:
-        """The child's outcome: trained on the next idle worker, or as the ledger already has it."""
+        """Return the child's outcome: trained on the next idle worker, or as the ledger already has it."""
         await self.opened()
         return await self._backlog.result(assignment)
 
     async def beat(self, slot: int, place: str, key: str | None) -> bool:
-        """A worker's sign of life; whether it is to give back the child of the attempt `key`."""
+        """Accept a worker's heartbeat; return whether it must give back the child of the attempt `key`."""
         await self.opened()
         worker = self._workers.get(slot)
         if worker is None:
@@ -104,42 +121,42 @@ class Pool:
         if place == worker.place or (attempt is not None and place == attempt.worker):
             worker.heard_at = self._clock()
         elif worker.slot in self._idle and place not in worker.ended:
-            self._ask(worker)  # it died while it was idle, and this is the next process
-        return key is not None and (worker.asked_back or attempt is None or attempt.key != key)
+            self._request_report(worker)  # its process ended while it was idle, and this is the next one
+        return key is not None and (worker.preempt_requested or attempt is None or attempt.key != key)
 
-    async def grow(self, slots: int, again: Collection[int] = ()) -> Muster:
-        """From now on there are `slots` workers; of those that were lost, others were started for the ones in `again`.
+    async def grow(self, slots: int, again: Collection[int] = ()) -> WorkerCensus:
+        """Raise the number of workers to `slots`; those of the slots in `again`, which were lost, have been replaced.
 
-        May be repeated, and must be: a pool that was started again knows of the first workers only.
+        Must be called repeatedly: a pool that was started again knows the first workers only.
         """
         await self.opened()
         for slot in (*range(self._slots, slots), *again):
             if slot not in self._workers:
                 self._workers[slot] = WorkerState(slot=slot, heard_at=self._clock())
-                self._ask(self._workers[slot])
+                self._request_report(self._workers[slot])
         self._slots = max(self._slots, slots)
         up = Counter(worker.node for worker in self._workers.values() if worker.node is not None)
-        return Muster(up=up, lost=tuple(slot for slot in range(self._slots) if slot not in self._workers))
+        return WorkerCensus(up=up, lost=tuple(slot for slot in range(self._slots) if slot not in self._workers))
 
     async def stop(self) -> None:
-        """Begin nothing more; returns when nothing is in training, and all that ended is in the ledger.
+        """Begin nothing more; return when nothing is in training, and all that ended is in the ledger.
 
-        Where children save their state, those in training are asked to give their places back.
+        Where children save their state, those in training are preempted.
         """
         await self.opened()
         self._stopping = True
         self._watch()
-        while self._backlog.settling or self._verdicts or any(w.attempt for w in self._workers.values()):
+        while self._backlog.settling or self._concluding or any(w.attempt for w in self._workers.values()):
             if self._tasks.failure:
                 raise self._tasks.failure
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(RETRY_DELAY_S)
 
     async def next_news(self) -> str:
-        """Waits for what whoever runs the search should know of its workers: a line for people.
+        """Wait for the next line about the workers that the user should read, and return it.
 
         Raises:
-            NoWorkers: with the reason, if the last worker is lost and there is no hope of another.
-            Exception: whatever keeps the pool from its work, such as a ledger that cannot be written.
+            NoWorkers: with the reason, if the last worker is lost and no other can be expected.
+            Exception: any error that keeps the pool from its work, such as a ledger that cannot be written.
         """
         await self.opened()
         news = await self._news.get()
@@ -148,23 +165,23 @@ class Pool:
         return news
 
     async def _open(self) -> None:
-        self._nodes = await self._crew.nodes()
+        self._nodes = await self._group.nodes()
         for attempt in sorted(await self._ledger.running(), key=lambda attempt: attempt.started_at):
             await self._backlog.resume(attempt)
-            # A worker that came later than the first ones is made known again by `grow`.
+            # A worker that was added after the start is unknown until the next call of `grow`.
             worker = self._workers.setdefault(attempt.slot, WorkerState(slot=attempt.slot))
-            if worker.attempt is not None:  # a slot has one attempt: of the older one nobody can tell any more
+            if worker.attempt is not None:  # a slot has one attempt: the end of the older one cannot be known any more
                 await self._backlog.void(worker.attempt, Verdict.LOST)
             worker.attempt, worker.last_place = attempt, attempt.worker
         for worker in self._workers.values():
             worker.heard_at = self._clock()
-            self._ask(worker)
+            self._request_report(worker)
         self._tasks.start(self._keep_watch())
 
     def _assign(self) -> None:
         waiting, nodes = self._backlog.waiting, self._nodes
         if self._idle and waiting and not self._stopping:
-            for begin in assign(enough(self._idle, waiting, nodes), waiting.values(), nodes, living=self._living):
+            for begin in assign(candidates(self._idle, waiting, nodes), waiting.values(), nodes, living=self._living):
                 self._begin(begin)
 
     def _living(self) -> set[int]:
@@ -173,78 +190,80 @@ class Pool:
     def _begin(self, begin: Begin) -> None:
         worker = self._idle.pop(begin.slot)
         assert worker.place is not None
-        order = self._backlog.give_out(begin.child_id, self._new_key(), worker.place)
-        attempt = order.begun(worker.slot, self._clock())
-        worker.attempt, worker.asked_back, worker.heard_at = attempt, False, attempt.started_at
+        order = self._backlog.hand_out(begin.child_id, self._new_key(), worker.place)
+        attempt = order.attempt(worker.slot, self._clock())
+        worker.attempt, worker.preempt_requested, worker.heard_at = attempt, False, attempt.started_at
         self._tasks.start(self._run(worker, attempt, order))
 
-    async def _run(self, worker: WorkerState, attempt: Attempt, order: Order) -> None:
+    async def _run(self, worker: WorkerState, attempt: Attempt, order: TrainingOrder) -> None:
         await self._ledger.start(attempt)
         if worker.attempt is attempt:
             try:
-                outcome = await self._crew.train(worker.slot, order)
-            except BrokenOff:
-                pass  # what the worker reports settles the attempt
-            except NotBegun:
+                outcome = await self._group.train(worker.slot, order)
+            except CallLost:
+                pass  # the worker's report settles the attempt
+            except NotStarted:
                 await self._backlog.void(attempt)
                 if worker.attempt is attempt:
                     worker.attempt = None
             else:
-                await self._backlog.conclude(attempt, outcome, taken_back=worker.asked_back)
+                await self._backlog.conclude(attempt, outcome, preempt_requested=worker.preempt_requested)
                 if worker.attempt is attempt:
                     self._free(worker, outcome)
                     return
         await self._enlist(worker)
 
     def _free(self, worker: WorkerState, outcome: Outcome) -> None:
-        """The worker has answered for its attempt and may get another child."""
+        """Free a worker that has returned its attempt's outcome for another child."""
         worker.trained += 1
-        worker.worn = worn_by(outcome, asked_back=worker.asked_back, renew_crashed=self._terms.renew_crashed)
-        worker.attempt, worker.asked_back = None, False
+        worker.restart_reason = restart_reason_after(
+            outcome, preempt_requested=worker.preempt_requested, renew_crashed=self._options.renew_crashed
+        )
+        worker.attempt, worker.preempt_requested = None, False
         self._use(worker)
 
     def _use(self, worker: WorkerState) -> None:
-        if reason := wear(worker, self._terms.rules):
+        if reason := restart_reason(worker, self._options.rules):
             self._restart(Restart(slot=worker.slot, cause=None, reason=reason))
         else:
             self._idle[worker.slot] = worker
             self._assign()
 
-    def _ask(self, worker: WorkerState) -> None:
-        """Have it report by and by; from this moment on it gets nothing, and is not asked a second time."""
+    def _request_report(self, worker: WorkerState) -> None:
+        """Request the worker's report in the background; until it comes, the worker gets no child."""
         self._idle.pop(worker.slot, None)
         worker.place = None
         self._tasks.start(self._enlist(worker))
 
     async def _enlist(self, worker: WorkerState) -> None:
-        """Have the worker report, settle the attempt that it is suspected to have ended, and use it."""
+        """Wait for the worker's report, settle the attempt that it may have ended by, and use the worker."""
         worker.place = None
         while True:
             try:
-                report = await self._crew.report(worker.slot)
-            except Gone as error:
+                report = await self._group.report(worker.slot)
+            except WorkerLost as error:
                 await self._lose(worker, str(error))
                 return
             attempt = worker.attempt
             if attempt is not None:
-                await self._settle_suspect(worker, attempt, report)
+                await self._settle_lost_call(worker, attempt, report)
             if report.key and (attempt is None or attempt.key != report.key):
-                if verdict := self._verdicts.get(report.key):
-                    await verdict  # a late word that came first would leave the child with nobody
+                if concluding := self._concluding.get(report.key):
+                    await concluding  # if the late outcome were recorded first, the child would never be retried
                 await self._ledger.end_attempt(report.key, report.outcome, Verdict.LATE)
             if report.place not in worker.ended:
                 break
-            await asyncio.sleep(AGAIN_S)  # the process that answered is one that was ended
+            await asyncio.sleep(RETRY_DELAY_S)  # the report came from a process that is being ended
         if worker.last_place not in (None, report.place, *worker.ended):
             worker.ended.append(worker.last_place)
         worker.place = worker.last_place = report.place
         worker.node, worker.trained = report.node, report.trained
-        worker.attempt, worker.asked_back, worker.worn, worker.given_up_at = None, False, None, None
+        worker.attempt, worker.preempt_requested, worker.restart_reason, worker.abandoned_at = None, False, None, None
         self._ever_up = True
         self._use(worker)
 
-    async def _settle_suspect(self, worker: WorkerState, attempt: Attempt, report: Report) -> None:
-        outcome = settled_by(report, attempt, await self._cause_of_death(worker))
+    async def _settle_lost_call(self, worker: WorkerState, attempt: Attempt, report: Report) -> None:
+        outcome = outcome_of_lost_call(report, attempt, await self._cause_of_exit(worker))
         if outcome is None:
             await self._backlog.void(attempt)
         else:
@@ -255,56 +274,56 @@ class Pool:
     async def _lose(self, worker: WorkerState, reason: str) -> None:
         self._workers.pop(worker.slot, None)
         if worker.attempt is not None:
-            cause = await self._cause_of_death(worker)
+            cause = await self._cause_of_exit(worker)
             outcome = Outcome.failed(cause, reason, seed=worker.attempt.seed)
             await self._backlog.conclude(worker.attempt, outcome)
-        last = NoWorkers(f"no worker is left; the last one said: {reason}")
-        hope = self._workers or (self._terms.replaced and self._ever_up)
-        self._news.put_nowait(f"A worker is lost: {reason}" if hope else last)
+        last = NoWorkers(f"no worker is left; the last one reported: {reason}")
+        others_expected = self._workers or (self._options.replaced and self._ever_up)
+        self._news.put_nowait(f"A worker is lost: {reason}" if others_expected else last)
 
-    async def _cause_of_death(self, worker: WorkerState) -> Cause:
-        self._nodes = await self._crew.nodes()
-        return cause_of_death(worker.node, self._nodes)
+    async def _cause_of_exit(self, worker: WorkerState) -> Cause:
+        self._nodes = await self._group.nodes()
+        return cause_of_exit(worker.node, self._nodes)
 
     async def _keep_watch(self) -> None:
         while True:
-            await self._look()
-            self._nodes = await self._crew.nodes()
+            await self._next_poll()
+            self._nodes = await self._group.nodes()
             self._watch()
             self._assign()
 
     def _watch(self) -> None:
         now, workers = self._clock(), list(self._workers.values())
-        for decision in watch(now, workers, self._nodes, self._terms.rules, stopping=self._stopping):
-            self._carry_out(decision)
+        for action in watch(now, workers, self._nodes, self._options.rules, stopping=self._stopping):
+            self._carry_out(action)
         waiting = 0 if self._stopping else len(self._backlog.waiting)
-        if line := shortage(now, workers, self._nodes, waiting, told=self._short):
-            self._short = not self._short
+        if line := shortage(now, workers, self._nodes, waiting, reported=self._shortage_reported):
+            self._shortage_reported = not self._shortage_reported
             self._news.put_nowait(line)
 
-    def _carry_out(self, decision: Decision) -> None:
-        worker = self._workers[decision.slot]
+    def _carry_out(self, action: WorkerAction) -> None:
+        worker = self._workers[action.slot]
         attempt = worker.attempt
-        match decision:
-            case TakeBack():
-                worker.asked_back = True
-            case GiveUp():
-                worker.attempt, worker.given_up_at = None, self._clock()
+        match action:
+            case Preempt():
+                worker.preempt_requested = True
+            case Abandon():
+                worker.attempt, worker.abandoned_at = None, self._clock()
             case Restart():
-                self._restart(decision)
-        if attempt is not None and not isinstance(decision, TakeBack) and decision.cause is not None:
-            outcome = Outcome.failed(decision.cause, decision.reason, seed=attempt.seed)
-            verdict = self._verdicts[attempt.key] = self._tasks.start(self._backlog.conclude(attempt, outcome))
-            verdict.add_done_callback(lambda _: self._verdicts.pop(attempt.key))
+                self._restart(action)
+        if attempt is not None and not isinstance(action, Preempt) and action.cause is not None:
+            outcome = Outcome.failed(action.cause, action.reason, seed=attempt.seed)
+            concluding = self._concluding[attempt.key] = self._tasks.start(self._backlog.conclude(attempt, outcome))
+            concluding.add_done_callback(lambda _: self._concluding.pop(attempt.key))
 
-    def _restart(self, decision: Restart) -> None:
-        """End the worker's process; whoever waits for its word, if anyone does, enlists the next one."""
-        worker = self._workers[decision.slot]
+    def _restart(self, action: Restart) -> None:
+        """End the worker's process; a task that waits for its report, or a new one, enlists the next process."""
+        worker = self._workers[action.slot]
         waited_for = worker.attempt is not None or worker.place is None
         assert worker.last_place is not None
         worker.ended.append(worker.last_place)
-        worker.attempt, worker.place, worker.given_up_at = None, None, None
+        worker.attempt, worker.place, worker.abandoned_at = None, None, None
         self._idle.pop(worker.slot, None)
-        self._tasks.start(self._crew.restart(worker.slot, worker.last_place))
+        self._tasks.start(self._group.restart(worker.slot, worker.last_place))
         if not waited_for:
-            self._ask(worker)
+            self._request_report(worker)

@@ -1,4 +1,4 @@
-"""What passes between the pool and the workers, and how the pool reaches them. Standard library only."""
+"""The messages between the pool and its workers, and the protocols of what the pool uses. Standard library only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from cluster.search.records import Attempt, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
-    """What a worker is told to do: an attempt at a child.
+class TrainingOrder:
+    """An order to a worker: one attempt at a child.
 
     Attributes:
         key: names the attempt.
-        place: the process that is meant; another one at the same slot refuses.
+        place: the process that the order is for; another process at the same slot refuses it.
         assignment: the child.
-        batch_size: instead of the budget's, or `None`.
+        batch_size: replaces the budget's, unless `None`.
     """
 
     key: str
@@ -26,8 +26,8 @@ class Order:
     assignment: Assignment
     batch_size: int | None
 
-    def begun(self, slot: int, now: float) -> Attempt:
-        """The attempt that is made by the worker with this number, from the Unix time `now` on."""
+    def attempt(self, slot: int, now: float) -> Attempt:
+        """Return the attempt that the worker of this slot makes from the Unix time `now` on."""
         return Attempt(
             child_id=self.assignment.child_id,
             seed=self.assignment.seed,
@@ -40,30 +40,30 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Death:
-    """What a process left behind when it died.
+class ProcessExit:
+    """How a worker's process ended.
 
     Attributes:
-        place: which it was.
-        key: the last attempt that it began, or `None` if it began none.
-        words: how it died, as far as it could say.
+        place: the process.
+        key: the last attempt that it started, or `None` if it started none.
+        message: the stack that Python wrote of a fault; empty if there is none.
     """
 
     place: str
     key: str | None = None
-    words: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What a worker says of itself.
+    """A worker's report about itself.
 
     Attributes:
-        place: its process, named so that no other is called alike.
+        place: its process, under a name that no other process has.
         node: the id of its node.
-        trained: children since the process began.
+        trained: how many children it has trained since the process started.
         key, outcome: its last attempt and what that gave; `None` before the first.
-        death: of the process before it at the same slot on the same node, or `None` if nothing is known of one.
+        previous_exit: of the process before it at the same slot on the same node, or `None` if none is known.
     """
 
     place: str
@@ -71,94 +71,98 @@ class Report:
     trained: int
     key: str | None = None
     outcome: Outcome | None = None
-    death: Death | None = None
+    previous_exit: ProcessExit | None = None
 
 
-def settled_by(report: Report, attempt: Attempt, cause: Cause) -> Outcome | None:
-    """What an attempt came to, by what the worker at its slot says now; `None` if it never began.
+def outcome_of_lost_call(report: Report, attempt: Attempt, cause: Cause) -> Outcome | None:
+    """Return the outcome of an attempt whose call was lost, from the worker's report; `None` if it never started.
 
     Args:
-        report: by the process that made the attempt, or by a later one.
-        attempt: whose call brought no answer.
-        cause: what the child failed of if the process died of it.
+        report: by the process that made the attempt, or by a later one at its slot.
+        attempt: the one whose call returned nothing.
+        cause: why the child failed if the process exited during the attempt.
     """
     if report.place == attempt.worker:
         return report.outcome if report.key == attempt.key else None
-    death = report.death if report.death and report.death.place == attempt.worker else None
-    if death and death.key != attempt.key:
-        return None  # it was dead before the order came
-    return Outcome.failed(cause, _obituary(attempt.worker, death.words if death else ""), seed=attempt.seed)
+    known = report.previous_exit if report.previous_exit and report.previous_exit.place == attempt.worker else None
+    if known and known.key != attempt.key:
+        return None  # the process had exited before the order came
+    return Outcome.failed(cause, _exit_message(attempt.worker, known.message if known else ""), seed=attempt.seed)
 
 
-def _obituary(place: str, words: str) -> str:
-    """The text for a process that died; the last line says it all, as in Python's tracebacks."""
-    if not words:
-        return f"{place} died without a word: killed from outside, or for want of memory"
-    return f"{words}\n{place} died: {words.partition(chr(10))[0]}"
+def _exit_message(place: str, message: str) -> str:
+    """Return the failure's text; its last line is a summary, as in Python's tracebacks."""
+    if not message:
+        return f"{place} exited without a message: it was killed, perhaps for lack of memory"
+    return f"{message}\n{place} crashed: {message.partition(chr(10))[0]}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Muster:
-    """Who is there.
+class WorkerCensus:
+    """Which workers are up, and which are lost.
 
     Attributes:
-        up: how many workers are up on each node, by its id.
-        lost: slots of which nothing more is expected until somebody else is started there.
+        up: how many workers are up on each node, by the node's id.
+        lost: slots whose worker never returns unless the caller starts another one there.
     """
 
     up: Mapping[str, int]
     lost: tuple[int, ...] = ()
 
 
-class Gone(Exception):
-    """A worker can never be started again by itself; the message says why."""
+class WorkerLost(Exception):
+    """A worker that cannot be started again automatically; the message says why."""
 
 
 class NoWorkers(RuntimeError):
     """No worker is left to train anything."""
 
 
-class BrokenOff(Exception):
-    """A call to a worker brought no answer: its process may have died, or may still be at it."""
+class CallLost(Exception):
+    """A call to a worker that returned nothing: its process may have exited, or may still be training."""
 
 
-class NotBegun(Exception):
-    """The process that was meant is not there any more; the one in its place has not begun."""
+class NotStarted(Exception):
+    """An order to a process that has exited; the one in its place has not started the attempt."""
 
 
-class Crew(Protocol):
-    """The workers as the pool reaches them, by slot."""
+class WorkerGroup(Protocol):
+    """The workers, by slot, as the pool calls them."""
 
     async def report(self, slot: int) -> Report:
-        """What the worker has to say once it is up and idle, however long that takes; raises `Gone`."""
+        """Wait until the worker is up and idle, however long that takes, and return its report.
+
+        Raises:
+            WorkerLost: it cannot be started again.
+        """
         ...
 
-    async def train(self, slot: int, order: Order) -> Outcome:
-        """Have it train a child; raises `BrokenOff` or `NotBegun`."""
+    async def train(self, slot: int, order: TrainingOrder) -> Outcome:
+        """Have the worker train a child; raises `CallLost` or `NotStarted`."""
         ...
 
     async def restart(self, slot: int, place: str) -> None:
-        """End the process at `place`, whatever it does; another one is started. If that has happened, nothing does."""
+        """End the process at `place`, whatever it does, and start another; do nothing if it has ended already."""
         ...
 
     async def nodes(self) -> Nodes:
-        """The nodes as they are now."""
+        """Return the nodes' present state."""
         ...
 
     def forget(self, child_id: int) -> None:
-        """The child has ended: what was kept to go on with it may go."""
+        """Remove the checkpoint of a child that has ended."""
         ...
 
 
 class PoolLedger(Protocol):
-    """The ledger as the pool reaches it; every call may be repeated."""
+    """The part of the ledger that the pool uses; every call may be repeated."""
 
     async def attempts(self, child_id: int) -> Sequence[Attempt]:
-        """The attempts at a child, oldest first."""
+        """Return the attempts at a child, oldest first."""
         ...
 
     async def running(self) -> Sequence[Attempt]:
-        """The attempts that have not ended."""
+        """Return the attempts that have not ended."""
         ...
 
     async def start(self, attempt: Attempt) -> None:
@@ -166,5 +170,5 @@ class PoolLedger(Protocol):
         ...
 
     async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
-        """Record what an attempt came to, durably, and whether this was the first word on it."""
+        """Record what an attempt gave, durably, and return whether this was the first record of its end."""
         ...

@@ -1,6 +1,6 @@
-"""Who trains what, and who has been silent or has taken too long: pure functions of (now, fleet, rules).
+"""Which worker trains which child, and which workers hang or take too long: pure functions of (now, workers, rules).
 
-Time comes in, decisions with reasons come out. The pool (`cluster/pool/pool.py`) only carries them out.
+Time is an argument, and each returned action has its reason. The pool (`cluster/pool/pool.py`) carries them out.
 """
 
 import itertools
@@ -10,50 +10,50 @@ from dataclasses import dataclass, field
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.formatting import counted
-from cluster.pool.failure_policy import Reactions
+from cluster.pool.failure_policy import FailurePolicy
 from cluster.search.records import Attempt
 
-MOST_ENDED = 16
-"""Processes of one worker that are remembered as ended: far more than can be heard at a time."""
+MAX_ENDED_PROCESSES = 16
+"""Ended processes of one worker whose names are kept: far more than may still send messages at the same time."""
 
-SUSPECT_S = 10.0
-"""A worker that broke off its call and has given no sign of life for so long is taken for dead."""
+LOST_CALL_TIMEOUT_S = 10.0
+"""A worker whose call was lost times out after so long without a heartbeat."""
 
-NOBODY_S = 30.0
-"""Children that wait while no worker is up are spoken of after so long; a worker's start takes seconds."""
+NO_WORKERS_NOTICE_S = 30.0
+"""The pool reports that children wait while no worker is up after so long; a worker's start takes seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
-    """What is allowed.
+    """The limits that workers are held to.
 
     Attributes:
-        child_timeout_s: seconds that one attempt may take, or `None` for any.
-        silence_s: seconds after which a busy worker that gives no sign of life is given up.
-        recycle_after: children after which a worker's process is started afresh, or `None` for never.
-        checkpoints: children save their state, so that one may give its place back at any time.
+        child_timeout_s: seconds that one attempt may take, or `None` for no limit.
+        heartbeat_timeout_s: seconds without a heartbeat after which a busy worker times out.
+        recycle_after: children after which a worker's process is restarted, or `None` for never.
+        checkpoints: children save their state, so that they can be preempted at any time.
     """
 
     child_timeout_s: float | None = None
-    silence_s: float = 60.0
+    heartbeat_timeout_s: float = 60.0
     recycle_after: int | None = None
     checkpoints: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
-    """What a pool goes by.
+class PoolOptions:
+    """A pool's options.
 
     Attributes:
-        rules: what is allowed.
-        reactions: what follows a failure.
+        rules: the workers' limits.
+        policy: what follows a failure.
         batch_size: the budget's.
-        renew_crashed: start a worker afresh after a crashed child, as a GPU may be unusable for its process then.
-        replaced: whoever has started the workers starts others for those that are lost.
+        renew_crashed: restart a worker's process after a crashed child, as it may not be able to use its GPU any more.
+        replaced: lost workers are replaced by the pool's caller.
     """
 
     rules: Rules
-    reactions: Reactions
+    policy: FailurePolicy
     batch_size: int
     renew_crashed: bool = False
     replaced: bool = False
@@ -61,20 +61,21 @@ class Terms:
 
 @dataclass(kw_only=True, slots=True)
 class WorkerState:
-    """One worker of the fleet as the pool knows it.
+    """What the pool knows of one worker.
 
     Attributes:
-        slot: its number in the run, which survives its processes.
+        slot: its number in the run, which all its processes share.
         place: its process, or `None` while none has reported.
-        node: where that process runs or ran.
-        attempt: what it trains, or what it trained when it was last heard of.
-        heard_at: when it last gave a sign of life.
-        trained: children since its process began.
-        worn: why its process is to be started afresh before it gets another child.
-        asked_back: it was asked to give its child back.
-        last_place: its process as far as it is known, whether it is up or not.
-        ended: the processes before that one, the latest last; they may still be heard for a moment.
-        given_up_at: when its attempt was given up while it was waited for; `None` once it has reported or was ended.
+        node: the node where that process runs or ran.
+        attempt: the attempt that it makes, or that it made when it last sent anything.
+        heard_at: when it last sent a heartbeat.
+        trained: children since its process started.
+        restart_reason: why its process must be restarted before it gets another child.
+        preempt_requested: whether the pool has asked it to give its child back.
+        last_place: the last process that is known, whether it is up or not.
+        ended: the processes before that one, the latest last; messages of theirs may still arrive for a moment.
+        abandoned_at: when its attempt was abandoned while the pool waited for its report; `None` once it has reported
+            or was ended.
     """
 
     slot: int
@@ -83,16 +84,16 @@ class WorkerState:
     attempt: Attempt | None = None
     heard_at: float = 0.0
     trained: int = 0
-    worn: str | None = None
-    asked_back: bool = False
+    restart_reason: str | None = None
+    preempt_requested: bool = False
     last_place: str | None = None
-    ended: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_ENDED))
-    given_up_at: float | None = None
+    ended: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ENDED_PROCESSES))
+    abandoned_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """The cluster's nodes by id: those that live, and those among them that are told to go."""
+    """The cluster's nodes by id: those that are alive, and those among them that are being drained."""
 
     alive: frozenset[str] = frozenset()
     draining: frozenset[str] = frozenset()
@@ -116,7 +117,7 @@ class Begin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Restart:
-    """End the worker's process; what it trains has failed of `cause`."""
+    """End the worker's process; its attempt has failed for `cause`."""
 
     slot: int
     cause: Cause | None
@@ -124,8 +125,8 @@ class Restart:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GiveUp:
-    """Wait for the worker's word no longer; what it trained has failed of `cause`."""
+class Abandon:
+    """Stop waiting for the worker's report; its attempt has failed for `cause`."""
 
     slot: int
     cause: Cause
@@ -133,28 +134,30 @@ class GiveUp:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TakeBack:
+class Preempt:
     """Ask the worker to save its child and give it back."""
 
     slot: int
     reason: str
 
 
-Decision = Restart | GiveUp | TakeBack
+WorkerAction = Restart | Abandon | Preempt
 
 
-def watch(now: float, workers: Iterable[WorkerState], nodes: Nodes, rules: Rules, *, stopping: bool) -> list[Decision]:
-    """What is to be done about workers that are busy, silent, worn, or about to lose their node.
+def watch(
+    now: float, workers: Iterable[WorkerState], nodes: Nodes, rules: Rules, *, stopping: bool
+) -> list[WorkerAction]:
+    """Return what to do about workers that hang, take too long, need a restart, or are about to lose their node.
 
     Args:
-        now: seconds, on the clock that `heard_at` and `started_at` are read from.
-        workers: the fleet.
-        nodes: where it runs.
-        rules: what is allowed.
-        stopping: the run is to stop once nothing is in training.
+        now: seconds, on the clock of `heard_at` and `started_at`.
+        workers: all of them.
+        nodes: where they run.
+        rules: their limits.
+        stopping: the run stops once nothing is in training.
     """
-    found = (_about(now, worker, nodes, rules, stopping) for worker in workers)
-    return [decision for decision in found if decision is not None]
+    actions = (_action(now, worker, nodes, rules, stopping) for worker in workers)
+    return [action for action in actions if action is not None]
 
 
 def assign(
@@ -164,14 +167,15 @@ def assign(
     *,
     living: Callable[[], Set[int]] | None = None,
 ) -> list[Begin]:
-    """Children to workers, both in their order; where there is a choice, not where a child has failed before.
+    """Assign children to workers, both in their order; where there is a choice, not where a child has failed before.
 
     Args:
-        idle: who is free.
-        waiting: who is first in line comes first.
-        nodes: those that are told to go get nothing.
-        living: gives the slots that may ever be free. A child that has failed at all of them waits for no other: it
-            would be passed over for ever. Called where it matters, and once, as it is a look at the whole fleet.
+        idle: the free workers.
+        waiting: the children, first come, first served.
+        nodes: those that are being drained get no child.
+        living: returns the slots that may ever be free. A child that has failed at all of them gets any of them, as
+            otherwise the others would be preferred to it for ever. Called only where it matters, and once, as it goes
+            through all workers.
     """
     free = {worker.slot: None for worker in idle if worker.node not in nodes.draining}
     begun: list[Begin] = []
@@ -194,11 +198,11 @@ def assign(
     return begun
 
 
-def enough(idle: Mapping[int, WorkerState], waiting: Mapping[int, Waiting], nodes: Nodes) -> list[WorkerState]:
-    """The first of those who are free, as many as `assign` needs to hand out the same children to the same workers.
+def candidates(idle: Mapping[int, WorkerState], waiting: Mapping[int, Waiting], nodes: Nodes) -> list[WorkerState]:
+    """Return the first free workers, as many as `assign` needs to make the same assignments as with all of them.
 
-    Of thousands that are free it need not look at all for each child that comes: each of n children finds one among n
-    that it has not failed at, if there is one more for each at which it has.
+    With thousands of free workers it need not go through all of them for each new child: each of n children finds a
+    worker at which it has not failed among n, plus one for each at which it has.
     """
     if len(idle) <= len(waiting):
         return list(idle.values())
@@ -206,53 +210,53 @@ def enough(idle: Mapping[int, WorkerState], waiting: Mapping[int, Waiting], node
     return list(itertools.islice((w for w in idle.values() if w.node not in nodes.draining), most))
 
 
-def worn_by(outcome: Outcome, *, asked_back: bool, renew_crashed: bool) -> str | None:
-    """Why the process that has trained a child to this outcome is not to train another, or `None` if it may.
+def restart_reason_after(outcome: Outcome, *, preempt_requested: bool, renew_crashed: bool) -> str | None:
+    """Return why the process that gave this outcome must not train another child, or `None` if it may.
 
     Args:
-        outcome: of the child.
-        asked_back: the pool wanted the child back.
-        renew_crashed: see `Terms`.
+        outcome: the child's.
+        preempt_requested: the pool had asked for the child back.
+        renew_crashed: see `PoolOptions`.
     """
     cause = outcome.failure and outcome.failure.cause
     if cause == Cause.CRASHED and renew_crashed:
         return "its GPU may be unusable after a crash"
-    if cause == Cause.PREEMPTED and not asked_back:
-        return "its process was told to go"
+    if cause == Cause.PREEMPTED and not preempt_requested:
+        return "its process was told to end"
     return None
 
 
-def wear(worker: WorkerState, rules: Rules) -> str | None:
-    """Why an idle worker's process is to be started afresh, or `None` if it is not."""
-    if worker.worn:
-        return worker.worn
+def restart_reason(worker: WorkerState, rules: Rules) -> str | None:
+    """Return why an idle worker's process must be restarted, or `None` if it need not be."""
+    if worker.restart_reason:
+        return worker.restart_reason
     if rules.recycle_after is not None and worker.trained >= rules.recycle_after:
         return f"it has trained {worker.trained} children"
     return None
 
 
-def shortage(now: float, workers: Collection[WorkerState], nodes: Nodes, waiting: int, *, told: bool) -> str | None:
-    """The line that says that children wait and no worker is up, or that some are up again; `None` if none is due.
+def shortage(now: float, workers: Collection[WorkerState], nodes: Nodes, waiting: int, *, reported: bool) -> str | None:
+    """Return the line that reports that no worker is up while children wait, or that some are again; else `None`.
 
     Args:
-        now: seconds, on the clock that `heard_at` is read from.
-        workers: the fleet.
-        nodes: where it runs.
+        now: seconds, on the clock of `heard_at`.
+        workers: all of them.
+        nodes: where they run.
         waiting: how many children wait for a worker.
-        told: the last line said that no worker is up.
+        reported: the last line said that no worker is up.
     """
     up = sum(worker.place is not None and not _gone(worker.node, nodes) for worker in workers)
-    if told:
+    if reported:
         return f"{up} of {len(workers)} workers are up again." if up else None
     silent = now - max((worker.heard_at for worker in workers), default=now)
-    if up or not waiting or silent <= NOBODY_S:
+    if up or not waiting or silent <= NO_WORKERS_NOTICE_S:
         return None
     wait = "waits" if waiting == 1 else "wait"
-    return f"No worker has been up for {silent:.0f} s: {counted(waiting, 'child')} {wait} until one is."
+    return f"No worker has been up for {silent:.0f} s: {counted(waiting, 'child')} {wait} for one."
 
 
-def cause_of_death(node: str | None, nodes: Nodes) -> Cause:
-    """What became of a child whose worker's process died: with its node it is a preemption, alone a crash."""
+def cause_of_exit(node: str | None, nodes: Nodes) -> Cause:
+    """Return why a child failed whose worker's process ended: with its node it was preempted, alone it crashed."""
     return Cause.PREEMPTED if _gone(node, nodes) or node in nodes.draining else Cause.CRASHED
 
 
@@ -261,29 +265,29 @@ def _gone(node: str | None, nodes: Nodes) -> bool:
 
 
 def _overdue(now: float, worker: WorkerState, rules: Rules) -> str | None:
-    """Why a process that was given up while it was waited for is to be ended: it hangs, and keeps the slot."""
-    if worker.given_up_at is None or now - worker.given_up_at <= rules.silence_s:
+    """Return why a process must be ended whose attempt was abandoned: it hangs, and keeps the slot."""
+    if worker.abandoned_at is None or now - worker.abandoned_at <= rules.heartbeat_timeout_s:
         return None
-    return f"it was given up and has not reported for {now - worker.given_up_at:.0f} s"
+    return f"its attempt was abandoned {now - worker.abandoned_at:.0f} s ago, and it has not reported since"
 
 
-def _about(now: float, worker: WorkerState, nodes: Nodes, rules: Rules, stopping: bool) -> Decision | None:
+def _action(now: float, worker: WorkerState, nodes: Nodes, rules: Rules, stopping: bool) -> WorkerAction | None:
     attempt, slot = worker.attempt, worker.slot
     if attempt is None:
-        reason = wear(worker, rules) if worker.place is not None else _overdue(now, worker, rules)
+        reason = restart_reason(worker, rules) if worker.place is not None else _overdue(now, worker, rules)
         return Restart(slot=slot, cause=None, reason=reason) if reason else None
-    taken, silent = now - attempt.started_at, now - worker.heard_at
-    if rules.child_timeout_s is not None and taken > rules.child_timeout_s:
-        reason = f"the attempt has taken {taken:.1f} s, and a child may take {rules.child_timeout_s:g} s"
+    seconds, silent = now - attempt.started_at, now - worker.heard_at
+    if rules.child_timeout_s is not None and seconds > rules.child_timeout_s:
+        reason = f"the attempt has taken {seconds:.1f} s, and a child may take {rules.child_timeout_s:g} s"
         return Restart(slot=slot, cause=Cause.TIMEOUT, reason=reason)
-    if worker.place is None and (silent > SUSPECT_S or _gone(worker.node, nodes)):
-        cause = cause_of_death(worker.node, nodes)
-        what = "its node is gone" if _gone(worker.node, nodes) else f"no sign of life for {silent:.0f} s"
-        reason = f"{attempt.worker} broke off: {what}"
-        return GiveUp(slot=slot, cause=cause, reason=reason)
-    if silent > rules.silence_s:
-        reason = f"{attempt.worker} has given no sign of life for {silent:.0f} s"
-        return Restart(slot=slot, cause=cause_of_death(worker.node, nodes), reason=reason)
-    if rules.checkpoints and not worker.asked_back and (stopping or worker.node in nodes.draining):
-        return TakeBack(slot=slot, reason="the run is to stop" if stopping else "its node is told to go")
+    if worker.place is None and (silent > LOST_CALL_TIMEOUT_S or _gone(worker.node, nodes)):
+        cause = cause_of_exit(worker.node, nodes)
+        what = "its node is gone" if _gone(worker.node, nodes) else f"no heartbeat for {silent:.0f} s"
+        reason = f"the call to {attempt.worker} was lost: {what}"
+        return Abandon(slot=slot, cause=cause, reason=reason)
+    if silent > rules.heartbeat_timeout_s:
+        reason = f"{attempt.worker} has sent no heartbeat for {silent:.0f} s"
+        return Restart(slot=slot, cause=cause_of_exit(worker.node, nodes), reason=reason)
+    if rules.checkpoints and not worker.preempt_requested and (stopping or worker.node in nodes.draining):
+        return Preempt(slot=slot, reason="the run is stopping" if stopping else "its node is being drained")
     return None

@@ -1,4 +1,4 @@
-"""A worker's process: trains one child at a time, gives signs of life, and keeps its last outcome. Knows no Ray."""
+"""A worker's process: trains one child at a time, sends heartbeats, and keeps its last outcome. Knows no Ray."""
 
 import contextlib
 import faulthandler
@@ -12,118 +12,121 @@ from pathlib import Path
 from types import FrameType
 
 from child_trainer.outcome import Outcome
-from cluster.pool.output_capture import Capture
-from cluster.pool.output_files import untaken
-from cluster.pool.protocol import Death, NotBegun, Order, Report
-from cluster.search.evaluator import Trains
+from cluster.pool.output_capture import BufferedCapture
+from cluster.pool.output_files import no_capture
+from cluster.pool.protocol import NotStarted, ProcessExit, Report, TrainingOrder
+from cluster.search.evaluator import ChildTrainer
 
-BEAT_S = 2.0
-"""Seconds between two signs of life."""
+HEARTBEAT_INTERVAL_S = 2.0
+"""Seconds between two heartbeats."""
 
-LONGEST_LAST_WORDS = 10_000
-"""Characters of what a dying process leaves behind."""
+MAX_CRASH_CHARACTERS = 10_000
+"""Characters that are kept of what Python writes when a process crashes."""
 
 Beat = Callable[[str, str | None], bool]
-"""Told the place and the attempt; answers whether the child is to be given back. May raise when nobody listens."""
+"""Sends a heartbeat with the place and the attempt's key; returns whether the child must be given back.
+
+May raise an exception while the pool is unavailable.
+"""
 
 
-class LastWords:
-    """Where a process writes what it is at and how it dies, for the next one to read that has its workers on its node.
+class CrashFile:
+    """The file in which a process records its attempts and how it crashes, for the next process of its workers.
 
-    The file's first line is JSON: the places of its workers in their order, each with the attempt that it began last.
-    The rest is what Python writes when the process dies of a fault. It need not outlive the machine.
+    The file's first line is JSON: the places of its workers in their order, each with the attempt that it started last.
+    The rest is what Python writes when the process crashes. The file need not survive the machine.
 
     Args:
         path: the file, which processes with other workers, of any run, must not share.
-        places: of this process's workers. If it dies of a fault, Python writes the stack to the file from now on.
+        places: of this process's workers. From now on Python writes the stack of a crash to the file.
     """
 
     def __init__(self, path: Path, places: Sequence[str]) -> None:
         self._path = path
-        self._deaths = dict(zip(places, take_deaths(path), strict=False))
-        self._begun: dict[str, str | None] = dict.fromkeys(places)
+        self._exits = dict(zip(places, take_exits(path), strict=False))
+        self._started: dict[str, str | None] = dict.fromkeys(places)
         self._lock = threading.Lock()
         try:
             self._file = self._path.open("wb", buffering=0)
-        except OSError:  # a full disk keeps no worker from its work
+        except OSError:  # a worker can train on a full disk, too
             self._file = None
             return
         self._write(self._file)
         faulthandler.enable(self._file, all_threads=False)
 
-    def before(self, place: str) -> Death | None:
-        """What became of the worker that had this one's slot in the last process, or `None` if nothing is known."""
-        return self._deaths.get(place)
+    def previous_exit(self, place: str) -> ProcessExit | None:
+        """Return how the last process ended for the worker of the same slot as this one, or `None` if unknown."""
+        return self._exits.get(place)
 
     def note(self, place: str, key: str) -> None:
-        """The worker at `place` begins the attempt `key`."""
+        """Record that the worker at `place` starts the attempt `key`."""
         with self._lock:
-            self._begun[place] = key
+            self._started[place] = key
             if self._file:
                 self._write(self._file)
 
     def _write(self, file: FileIO) -> None:
-        line = f"{json.dumps(list(self._begun.items()))}\n".encode()
+        line = f"{json.dumps(list(self._started.items()))}\n".encode()
         number = file.fileno()
         try:
-            if os.pwrite(number, line, 0) < len(line):  # one call, as the process may die between any two
+            if os.pwrite(number, line, 0) < len(line):  # one call, as the process may be killed between any two
                 raise OSError("the disk is full")
             os.ftruncate(number, len(line))
-            os.lseek(number, 0, os.SEEK_END)  # where the stack goes
+            os.lseek(number, 0, os.SEEK_END)  # the stack is written here
         except OSError:
             with contextlib.suppress(OSError):
-                self._path.unlink()  # nothing is better than what is wrong
+                self._path.unlink()  # no file is better than a wrong one
 
 
-def take_deaths(path: Path) -> tuple[Death, ...]:
-    """What the process that wrote this file has left of each of its workers; nothing when asked again."""
+def take_exits(path: Path) -> tuple[ProcessExit, ...]:
+    """Return how the process that wrote this file ended, for each of its workers, and remove the file."""
     try:
-        line, _, words = path.read_text(errors="replace").partition("\n")
+        line, _, message = path.read_text(errors="replace").partition("\n")
         path.unlink()
-        begun = json.loads(line)
+        started = json.loads(line)
     except (OSError, ValueError):
         return ()
     # Python adds a long list of the extension modules that were loaded.
-    words = words.partition("\nExtension modules:")[0][:LONGEST_LAST_WORDS].strip()
-    return tuple(Death(place=place, key=key, words=words) for place, key in begun)
+    message = message.partition("\nExtension modules:")[0][:MAX_CRASH_CHARACTERS].strip()
+    return tuple(ProcessExit(place=place, key=key, message=message) for place, key in started)
 
 
 class WorkerProcess:
-    """The one of a slot at a time.
+    """The process of one slot.
 
     Args:
         trainer: trains a child.
-        place: names this process, unlike any other.
+        place: names this process, and no other.
         node: the id of its node.
-        beat: carries a sign of life, from a thread of its own.
-        beat_s: seconds between two of them.
-        last_words: says what became of the worker of the process before, and is told what this one begins.
-        capture: takes what the children print.
+        beat: sends a heartbeat; called in a thread of its own.
+        beat_s: seconds between two heartbeats.
+        crash_file: says how the process before this one ended, and records the attempts that this one starts.
+        capture: captures what the children print.
     """
 
     def __init__(
         self,
-        trainer: Trains,
+        trainer: ChildTrainer,
         *,
         place: str,
         node: str,
         beat: Beat,
-        beat_s: float = BEAT_S,
-        last_words: LastWords | None = None,
-        capture: Capture | None = None,
+        beat_s: float = HEARTBEAT_INTERVAL_S,
+        crash_file: CrashFile | None = None,
+        capture: BufferedCapture | None = None,
     ) -> None:
         self._capture = capture
         self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
-        self._beat_s, self._last_words = beat_s, last_words
+        self._beat_s, self._crash_file = beat_s, crash_file
         self._trained = 0
         self._key: str | None = None
         self._last: tuple[str, Outcome] | None = None
-        self._asked_back: str | None = None
-        self._told_to_go = threading.Event()
+        self._preempted_key: str | None = None
+        self._terminating = threading.Event()
         threading.Thread(target=self._keep_beating, name="beat", daemon=True).start()
 
     def report(self) -> Report:
-        """What there is to say between two children."""
+        """Return the worker's report; must not be called while a child is in training."""
         key, outcome = self._last or (None, None)
         return Report(
             place=self._place,
@@ -131,22 +134,22 @@ class WorkerProcess:
             trained=self._trained,
             key=key,
             outcome=outcome,
-            death=self._last_words.before(self._place) if self._last_words else None,
+            previous_exit=self._crash_file.previous_exit(self._place) if self._crash_file else None,
         )
 
-    def train(self, order: Order) -> Outcome:
-        """Train one child; its outcome is kept until the next one begins, should the answer be lost.
+    def train(self, order: TrainingOrder) -> Outcome:
+        """Train one child; its outcome is kept until the next one begins, in case the answer is lost.
 
         Raises:
-            NotBegun: the order was meant for the process before this one.
+            NotStarted: the order was for the process before this one.
         """
         if order.place != self._place:
-            raise NotBegun(f"{self._place} is not {order.place}")
+            raise NotStarted(f"{self._place} is not {order.place}")
         self._last, self._key = None, order.key
         try:
-            if self._last_words:
-                self._last_words.note(self._place, order.key)
-            with (self._capture or untaken)(order.assignment.child_id, order.key):
+            if self._crash_file:
+                self._crash_file.note(self._place, order.key)
+            with (self._capture or no_capture)(order.assignment.child_id, order.key):
                 outcome = self._trainer.train(order.assignment, batch_size=order.batch_size, preempted=self._preempted)
         finally:
             self._key = None
@@ -159,37 +162,37 @@ class WorkerProcess:
         """Whether a child is in training."""
         return self._key is not None
 
-    def tell_to_go(self) -> None:
-        """From now on every child is saved and given back at its next step."""
-        self._told_to_go.set()
+    def terminate(self) -> None:
+        """Preempt every child from now on: it is saved and given back at its next step."""
+        self._terminating.set()
 
     def _preempted(self) -> bool:
-        return self._asked_back == self._key or self._told_to_go.is_set()
+        return self._preempted_key == self._key or self._terminating.is_set()
 
     def _keep_beating(self) -> None:
         pause = threading.Event()
         while not pause.wait(self._beat_s):
             key = self._key
             if self._capture:
-                self._capture.cut()
+                self._capture.truncate()
             try:
                 give_back = self._beat(self._place, key)
-            except Exception:  # the pool is being started again: it will ask the workers itself
+            except Exception:  # the pool is being started again: it will request the workers' reports itself
                 continue
             if give_back:
-                self._asked_back = key  # the attempt, as another may have begun since
+                self._preempted_key = key  # the attempt's key, as another may have started since
 
 
-def leave_on_sigterm(workers: Collection[WorkerProcess]) -> None:
-    """From now on SIGTERM has the children in training saved and given back; without one it ends the process.
+def preempt_on_sigterm(workers: Collection[WorkerProcess]) -> None:
+    """Have SIGTERM preempt the children in training; in an idle process it ends the process.
 
     Only the main thread may call this.
     """
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if not any(worker.busy for worker in workers):
             raise SystemExit(128 + number)
         for worker in workers:
-            worker.tell_to_go()
+            worker.terminate()
 
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, handle)

@@ -87,10 +87,10 @@ def local_store(
 
 def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
     """From outcome to reward; `None` for a child that is not to be learnt from."""
-    reward, reactions = config.reward_entry.compute, config.failures.reactions
+    reward, policy = config.reward_entry.compute, config.failures.policy
 
     def judge(outcome: Outcome) -> float | None:
-        return reactions.reward(outcome.failure.cause) if outcome.failure else reward(outcome)
+        return policy.reward(outcome.failure.cause) if outcome.failure else reward(outcome)
 
     return judge
 

@@ -1,48 +1,45 @@
-"""Trains children in this process, one after another."""
+"""Trains children in the driver's own process, one after another."""
 
 from collections import deque
 from collections.abc import Callable
 
 from child_trainer.outcome import Cause, Outcome
-from cluster.pool.failure_policy import Reactions, past_of
-from cluster.pool.output_files import Takes, untaken
-from cluster.search.evaluator import Assignment, Trains
-from cluster.search.records import AttemptLedger, Verdict
-
-HERE = "local"
-"""Where a child is trained that needs no worker."""
+from cluster.pool.failure_policy import AttemptHistory, FailurePolicy, Settled, Train, attempt_history, next_attempt
+from cluster.pool.output_files import OutputCapture, no_capture
+from cluster.search.evaluator import Assignment, ChildTrainer
+from cluster.search.records import LOCAL_WORKER, AttemptLedger, Verdict
 
 
 class InProcessEvaluator:
-    """Trains here and now, one child for each call of `completed`, or all that wait where they take no time.
+    """Trains one child in each call of `completed`, or all that wait if their training takes no time.
 
     Args:
         trainer: trains a child.
-        ledger: told of every attempt before it begins and when it has ended.
-        reactions: what follows a failure.
+        ledger: records every attempt before it begins and when it has ended.
+        policy: what follows a failure.
         batch_size: the budget's.
-        preempted: asked before each step whether the child is to be given back; the child then stays in the queue.
+        preempted: called before each step; if it returns `True`, the run is to stop and the child stays in the queue.
         on_settled: called with the id of a child that has its outcome.
-        takes: takes what the children print.
-        at_once: give the outcomes of all that wait together.
+        capture: captures what the children print.
+        at_once: return the outcomes of all waiting children together.
     """
 
     def __init__(  # noqa: PLR0913  (all but the first three are options)
         self,
-        trainer: Trains,
+        trainer: ChildTrainer,
         ledger: AttemptLedger,
-        reactions: Reactions,
+        policy: FailurePolicy,
         *,
         batch_size: int,
         preempted: Callable[[], bool] | None = None,
         on_settled: Callable[[int], None] = lambda _: None,
-        takes: Takes = untaken,
+        capture: OutputCapture = no_capture,
         at_once: bool = False,
     ) -> None:
         self._at_once = at_once
         self._interrupt: KeyboardInterrupt | None = None
-        self._takes = takes
-        self._trainer, self._ledger, self._reactions = trainer, ledger, reactions
+        self._capture = capture
+        self._trainer, self._ledger, self._policy = trainer, ledger, policy
         self._batch_size, self._preempted, self._on_settled = batch_size, preempted, on_settled
         self._waiting: deque[Assignment] = deque()
 
@@ -51,7 +48,7 @@ class InProcessEvaluator:
         self._waiting.append(assignment)
 
     def completed(self) -> list[tuple[int, Outcome]]:
-        """The next child of the queue, after one attempt more; none if it is to be tried again."""
+        """Make one attempt at the queue's first child, and return its outcome; an empty list if it is tried again."""
         self.raise_interrupt()
         ended: list[tuple[int, Outcome]] = []
         for _ in range(len(self._waiting) if self._at_once else 1):
@@ -60,12 +57,12 @@ class InProcessEvaluator:
             except KeyboardInterrupt as interrupt:
                 if not ended:
                     raise
-                self._interrupt = interrupt  # once those that have ended are recorded
+                self._interrupt = interrupt  # raised once the children that have ended are recorded
                 break
         return ended
 
     def raise_interrupt(self) -> None:
-        """Raise the `KeyboardInterrupt` that has come while some had ended that were still to be recorded, if any."""
+        """Raise the `KeyboardInterrupt` that was held back until the children that had ended were recorded, if any."""
         if self._interrupt:
             raise self._interrupt
 
@@ -81,26 +78,34 @@ class InProcessEvaluator:
         return [(assignment.child_id, outcome)]
 
     def _outcome(self, assignment: Assignment) -> Outcome | None:
+        """Return the child's outcome, after an attempt where it has none yet; `None` if it gets another attempt."""
         attempts = self._ledger.attempts(assignment.child_id)
-        known = next((a.outcome for a in attempts if a.verdict == Verdict.OUTCOME), None)
-        if known is not None:
-            return known
-        past = past_of(attempts)
+        history = attempt_history(attempts)
+        step = next_attempt(self._policy, history, batch_size=self._batch_size, seed=assignment.seed)
+        if isinstance(step, Settled):
+            return step.outcome
         key = f"{assignment.child_id}-{len(attempts) + 1}"
-        deaths = sum(attempt.verdict == Verdict.LOST and attempt.worker == HERE for attempt in attempts)
-        if deaths >= self._reactions.max_attempts:
-            message = f"the process died {deaths} times while it trained the child"
-            return Outcome.failed(Cause.CRASHED, message, seed=assignment.seed)
-        size = self._reactions.batch_size(self._batch_size, past)
-        smaller = None if size == self._batch_size else size
-        self._ledger.start(assignment.child_id, HERE, key, batch_size=smaller)
+        self._ledger.start(assignment.child_id, LOCAL_WORKER, key, batch_size=step.batch_size)
         try:
-            with self._takes(assignment.child_id, key):
-                outcome = self._trainer.train(assignment, batch_size=smaller, preempted=self._preempted)
-        except KeyboardInterrupt:  # not a death: those are counted
+            with self._capture(assignment.child_id, key):
+                outcome = self._trainer.train(assignment, batch_size=step.batch_size, preempted=self._preempted)
+        except KeyboardInterrupt:  # an end that is known: without it the attempt would count as lost
             interrupted = Outcome.failed(Cause.PREEMPTED, "interrupted", seed=assignment.seed)
-            self._ledger.end_attempt(key, interrupted, Verdict.RETRY)
+            self._end(key, history, interrupted, preempt_requested=True)
             raise
-        again = outcome.failure is not None and self._reactions.again(outcome.failure.cause, past)
-        self._ledger.end_attempt(key, outcome, Verdict.RETRY if again else Verdict.OUTCOME)
-        return None if again else outcome
+        stops = self._preempted is not None and self._preempted()
+        step = self._end(key, history, outcome, preempt_requested=stops)
+        return step.outcome if isinstance(step, Settled) else None
+
+    def _end(self, key: str, history: AttemptHistory, outcome: Outcome, *, preempt_requested: bool) -> Train | Settled:
+        """Record what the attempt gave, and return what follows."""
+        step = next_attempt(
+            self._policy,
+            history,
+            outcome,
+            preempt_requested=preempt_requested,
+            batch_size=self._batch_size,
+            seed=outcome.seed,
+        )
+        self._ledger.end_attempt(key, outcome, Verdict.OUTCOME if isinstance(step, Settled) else Verdict.RETRY)
+        return step

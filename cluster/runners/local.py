@@ -10,8 +10,8 @@ from cluster.config.run_config import RunConfig
 from cluster.monitoring.metrics.shard_probe import Observe, unobserved
 from cluster.placement.capacity import gpus_per_child
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
-from cluster.pool.output_buffer import Scratch
-from cluster.pool.output_capture import Capture, by_thread, split_by_thread
+from cluster.pool.output_buffer import OutputBuffer
+from cluster.pool.output_capture import BufferedCapture, by_thread, split_by_thread
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
 from cluster.runners.build import local_store, make_replica
 from cluster.runners.in_process_evaluator import InProcessEvaluator
@@ -47,16 +47,16 @@ def run_locally(
     checkpoints = _checkpoints(config, folder, ledger)
     trainer = Trainer(within_time(config), gpu=gpu, slots=checkpoints and (lambda child: ChildSlot(checkpoints, child)))
     store = local_store(config, folder.identity(config), folder.shards)
-    takes = _takes_output(folder, ledger)
+    capture = _output_capture(folder, ledger)
     evaluators = [
         InProcessEvaluator(
             trainer,
             ledger,
-            config.failures.reactions,
+            config.failures.policy,
             batch_size=config.budget.batch_size,
             preempted=folder.stop_asked if checkpoints else None,
             on_settled=checkpoints.forget if checkpoints else lambda _: None,
-            takes=takes,
+            capture=capture,
             at_once=config.task.instant,
         )
         for _ in range(config.topology.replicas)
@@ -134,10 +134,10 @@ def _checkpoints(config: RunConfig, folder: RunFolder, ledger: Ledger) -> Checkp
     return checkpoints
 
 
-def _takes_output(folder: RunFolder, ledger: Ledger) -> Capture:
-    """What takes the children's output; what a driver that was killed has left of it is kept first."""
+def _output_capture(folder: RunFolder, ledger: Ledger) -> BufferedCapture:
+    """Return the capture of the children's output; first keep what a driver that was killed has left of it."""
     keep = functools.partial(keep_output, ledger, OutputFolder(folder.path / OUTPUTS))
-    return Capture(Scratch(folder.path / "output.part"), by_thread, keep)
+    return BufferedCapture(OutputBuffer(folder.path / "output.part"), by_thread, keep)
 
 
 def within_time(config: RunConfig) -> RunConfig:

@@ -35,11 +35,11 @@ class Evaluator(Protocol):
         ...
 
 
-class Trains(Protocol):
-    """What does the training; `cluster.runners.trainer.Trainer` is one."""
+class ChildTrainer(Protocol):
+    """Trains one child; `cluster.runners.trainer.Trainer` implements it."""
 
     def train(
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
     ) -> Outcome:
-        """The outcome of one child, its own faults included."""
+        """Return the outcome of one child, its own faults included."""
         ...

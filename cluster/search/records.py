@@ -92,6 +92,10 @@ class Verdict(StrEnum):
     """It never began: its worker did not get the order. (Ledgers of earlier versions call this lost, too.)"""
 
 
+LOCAL_WORKER = "local"
+"""The `worker` of attempts that the driver makes in its own process, one child at a time."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
     """One try at training a child.

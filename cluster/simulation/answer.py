@@ -8,7 +8,7 @@ from rich.table import Table
 
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration
-from cluster.pool.failure_policy import MOST_PREEMPTIONS
+from cluster.pool.failure_policy import MAX_PREEMPTIONS
 from cluster.simulation.results import HOUR_S, Estimate, Figures
 from cluster.simulation.search import workers_of
 
@@ -214,7 +214,7 @@ def verdicts(found: Answer) -> list[str]:
         return [
             *(saved or ["None of these saves children from being given up"]),
             f"What is faster or cheaper is not said while {gone} of the children are given up: they take longer than"
-            f" --child-timeout, or are preempted {MOST_PREEMPTIONS} times",
+            f" --child-timeout, or are preempted {MAX_PREEMPTIONS} times",
         ]
     return [*saved, *_advice(found, unchanged)]
 

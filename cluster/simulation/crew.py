@@ -1,4 +1,4 @@
-"""Simulated workers, each a machine of its own that may be taken away, as the pool reaches them (`Crew`).
+"""Simulated workers, each a machine of its own that may be taken away, as the pool reaches them (`WorkerGroup`).
 
 What follows is the pool's own code to say: these only let time pass, and tell what they would tell on Ray.
 """
@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from child_trainer.outcome import Outcome
-from cluster.pool.background_tasks import WATCH_S
-from cluster.pool.protocol import BrokenOff, Death, NotBegun, Order, Report
+from cluster.pool.background_tasks import POLL_INTERVAL_S
+from cluster.pool.protocol import CallLost, NotStarted, ProcessExit, Report, TrainingOrder
 from cluster.pool.supervision import Nodes, Rules
 from cluster.search.evaluator import Assignment
 from cluster.simulation.conditions import RESTART_S, Conditions
 
 MOST_LOOKED_AT = 1000
-"""Workers of a fleet that the pool looks at every `WATCH_S`; at one of n times as many every n times that.
+"""Workers of a fleet that the pool looks at every `POLL_INTERVAL_S`; at one of n times as many every n times that.
 
 To look at 100,000 for every virtual second would take hours; a child that was preempted waits for the look.
 """
@@ -76,7 +76,7 @@ class Diary:
 class _OpenStint:
     """A stint that goes on: an attempt, when it began, how long the rest of the child takes, and what it gives then."""
 
-    order: Order
+    order: TrainingOrder
     began_at: float
     seconds: float
     whole_s: float
@@ -95,13 +95,13 @@ class _Worker:
     trained: int = 0
     key: str | None = None
     outcome: Outcome | None = None
-    death: Death | None = None
+    previous_exit: ProcessExit | None = None
     training: _OpenStint | None = None
     free: asyncio.Future[None] | None = None
 
 
-class SimulatedCrew:
-    """The workers; see `cluster.pool.protocol.Crew`. To be made on the loop whose time they live by.
+class SimulatedWorkers:
+    """The workers; see `cluster.pool.protocol.WorkerGroup`. To be made on the loop whose time they live by.
 
     Args:
         workers: how many.
@@ -124,7 +124,7 @@ class SimulatedCrew:
         self._saved: dict[int, float] = {}  # by child, the share of its training that its checkpoint has
         self._begun: set[int] = set()
         self._looks: set[float] = set()
-        self._look_s = WATCH_S * max(1, workers // MOST_LOOKED_AT)
+        self._look_s = POLL_INTERVAL_S * max(1, workers // MOST_LOOKED_AT)
         self._seen = asyncio.Event()
         self.diary = Diary()
         self.beat: Callable[[int, str, str | None], Awaitable[object]] | None = None
@@ -137,7 +137,7 @@ class SimulatedCrew:
     # How the pool reaches them.
 
     async def report(self, slot: int) -> Report:
-        """See `Crew.report`."""
+        """See `WorkerGroup.report`."""
         await self._hop()
         worker = self._workers[slot]
         while not worker.up or worker.training:
@@ -150,39 +150,39 @@ class SimulatedCrew:
             trained=worker.trained,
             key=worker.key,
             outcome=worker.outcome,
-            death=worker.death,
+            previous_exit=worker.previous_exit,
         )
 
-    async def train(self, slot: int, order: Order) -> Outcome:
-        """See `Crew.train`."""
+    async def train(self, slot: int, order: TrainingOrder) -> Outcome:
+        """See `WorkerGroup.train`."""
         await self._hop()
         worker = self._workers[slot]
         if not worker.up:
             self._have_looked(self._loop.time())
-            raise BrokenOff(f"{order.place} is away")
+            raise CallLost(f"{order.place} is away")
         if worker.place != order.place:
-            raise NotBegun(order.place)
+            raise NotStarted(order.place)
         outcome = await self._begin(worker, order)
         await self._hop()
         return outcome
 
     async def restart(self, slot: int, place: str) -> None:
-        """See `Crew.restart`."""
+        """See `WorkerGroup.restart`."""
         worker = self._workers[slot]
         if worker.up and worker.place == place:
-            worker.death = Death(place=place, key=worker.key)
+            worker.previous_exit = ProcessExit(place=place, key=worker.key)
             self._cut(worker)
             worker.up = False
             node = worker.node
             self._loop.call_later(RESTART_S, lambda: node in self._alive and self._process_comes(worker))
 
     async def nodes(self) -> Nodes:
-        """See `Crew.nodes`."""
+        """See `WorkerGroup.nodes`."""
         self._nodes = self._nodes or Nodes(alive=frozenset(self._alive))
         return self._nodes
 
     def forget(self, child_id: int) -> None:
-        """See `Crew.forget`."""
+        """See `WorkerGroup.forget`."""
         self._saved.pop(child_id, None)
 
     async def look(self) -> None:
@@ -195,7 +195,7 @@ class SimulatedCrew:
 
     # What becomes of them.
 
-    def _begin(self, worker: _Worker, order: Order) -> asyncio.Future[Outcome]:
+    def _begin(self, worker: _Worker, order: TrainingOrder) -> asyncio.Future[Outcome]:
         child_id, now = order.assignment.child_id, self._loop.time()
         if child_id not in self._begun:
             self._begun.add(child_id)
@@ -236,11 +236,11 @@ class SimulatedCrew:
             after = self._saved[child_id] = max(before, math.floor(done * self._epochs) / self._epochs)
             useful = (after - before) * training.whole_s
         self.diary.stints.append(Stint(child_id, training.began_at, now, useful))
-        training.answer.set_exception(BrokenOff(f"{worker.place} is gone"))
+        training.answer.set_exception(CallLost(f"{worker.place} is gone"))
 
     def _machine_comes(self, worker: _Worker) -> None:
         life = next(self._lives)
-        worker.node, worker.death = f"machine-{life}", None
+        worker.node, worker.previous_exit = f"machine-{life}", None
         self._alive.add(worker.node)
         self._nodes = None
         self._process_comes(worker)

@@ -11,7 +11,7 @@ from cluster.config.recipes import changed, find_recipe
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import check_layout
 from cluster.runners.trainer import Trainer
-from cluster.search.evaluator import Trains
+from cluster.search.evaluator import ChildTrainer
 from cluster.search.seeding import child_seed
 from cluster.simulation.answer import Answer, Tried
 from cluster.simulation.options import SimulationOptions
@@ -29,7 +29,7 @@ CHILDREN_FORESEEN = 10_000
 """Children whose times are drawn before the simulation to foresee its size; of more that takes long."""
 
 
-def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig, Trains | None]:
+def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig, ChildTrainer | None]:
     """The run that is to be simulated, and what answers for its children where a table does.
 
     Raises:
@@ -66,7 +66,7 @@ def _lengths(config: RunConfig, times: ChildSeconds) -> list[float]:
     return [times.draw(random.Random(child_seed(config.seed, child))) for child in children]
 
 
-def find(options: SimulationOptions, config: RunConfig, trainer: Trains | None) -> Answer:
+def find(options: SimulationOptions, config: RunConfig, trainer: ChildTrainer | None) -> Answer:
     """Simulate the run, and what would help it."""
     conditions = options.conditions
     found = Answer(

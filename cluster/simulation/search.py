@@ -12,16 +12,16 @@ from typing import Any
 from child_trainer.outcome import Outcome
 from cluster.config.run_config import RunConfig
 from cluster.pool.pool import Pool
-from cluster.pool.supervision import Terms
+from cluster.pool.supervision import PoolOptions
 from cluster.runners.build import local_store, make_parameters, make_replica, make_searcher
 from cluster.runners.local import one_thread
-from cluster.search.evaluator import Assignment, Evaluator, Trains
+from cluster.search.evaluator import Assignment, ChildTrainer, Evaluator
 from cluster.search.records import Attempt, Verdict
 from cluster.search.replica import Replica
 from cluster.search.seeding import derive
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
-from cluster.simulation.crew import Diary, SimulatedCrew, TimedTraining
+from cluster.simulation.crew import Diary, SimulatedWorkers, TimedTraining
 from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
 from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.stand_in import StandIn, trained
@@ -94,7 +94,7 @@ class NearbyLedger:
         return answer
 
 
-def simulated(config: RunConfig, conditions: Conditions, trainer: Trains | None = None) -> Course:
+def simulated(config: RunConfig, conditions: Conditions, trainer: ChildTrainer | None = None) -> Course:
     """The whole search that the configuration describes, of which nothing else is kept.
 
     Args:
@@ -114,7 +114,7 @@ def simulated(config: RunConfig, conditions: Conditions, trainer: Trains | None 
 
 
 def simulated_on(
-    loop: VirtualLoop, ledger: Ledger, config: RunConfig, conditions: Conditions, trainer: Trains | None = None
+    loop: VirtualLoop, ledger: Ledger, config: RunConfig, conditions: Conditions, trainer: ChildTrainer | None = None
 ) -> Course:
     """The same for one who wants to know what is in the ledger then.
 
@@ -136,19 +136,21 @@ def workers_of(config: RunConfig) -> int:
     return topology.workers or topology.replicas * topology.children
 
 
-async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | None, ledger: Ledger) -> Course:
+async def _search(config: RunConfig, conditions: Conditions, trainer: ChildTrainer | None, ledger: Ledger) -> Course:
     loop, workers = asyncio.get_running_loop(), workers_of(config)
     # Workers that are there are heard of in time, so that none has to say so every two seconds.
-    rules = replace(config.failures.rules, silence_s=math.inf)
-    terms = Terms(rules=rules, reactions=config.failures.reactions, batch_size=config.budget.batch_size, replaced=True)
+    rules = replace(config.failures.rules, heartbeat_timeout_s=math.inf)
+    options = PoolOptions(
+        rules=rules, policy=config.failures.policy, batch_size=config.budget.batch_size, replaced=True
+    )
     seeds = {what: derive(config.seed, "simulation", what) for what in ("workers", "shards", "replicas")}
-    crew = SimulatedCrew(
+    group = SimulatedWorkers(
         workers, _timed(conditions, trainer), conditions, rules, config.budget.epochs, seeds["workers"]
     )
     ledger.begin(workers=workers)
     nearby, keys = NearbyLedger(ledger, conditions.delay_s), map(str, itertools.count(1))
-    pool = Pool(workers, crew, nearby, terms, clock=loop.time, new_key=lambda: next(keys), look=crew.look)
-    crew.beat = pool.beat
+    pool = Pool(workers, group, nearby, options, clock=loop.time, new_key=lambda: next(keys), next_poll=group.look)
+    group.beat = pool.beat
     failed = set[int]()
     shards, log = SimulatedShards(config.topology.shards, conditions, seeds["shards"]), Log()
     parts = Parts(
@@ -165,13 +167,13 @@ async def _search(config: RunConfig, conditions: Conditions, trainer: Trains | N
     lives = [ReplicaLife(index, parts, log, rng) for index in range(config.topology.replicas)]
     await _all_ended([asyncio.create_task(life.run(), name="a replica") for life in lives], pool)
     shards.close(log.ended_at)
-    crew.diary.write_off(failed)
+    group.diary.write_off(failed)
     return Course(
         ended_at=log.ended_at,
         children=ledger.completed(),
         failed=len(failed),
         attempts=nearby.started,
-        diary=crew.diary,
+        diary=group.diary,
         replicas=log,
         shards=shards.log,
     )
@@ -204,7 +206,7 @@ async def _heard(pool: Pool) -> None:
         await pool.next_news()
 
 
-def _timed(conditions: Conditions, trainer: Trains | None) -> TimedTraining:
+def _timed(conditions: Conditions, trainer: ChildTrainer | None) -> TimedTraining:
     times = conditions.child_seconds
 
     def trains(assignment: Assignment) -> tuple[Outcome, float]:
@@ -216,7 +218,7 @@ def _timed(conditions: Conditions, trainer: Trains | None) -> TimedTraining:
     return trains
 
 
-def _maker(config: RunConfig, trainer: Trains | None) -> Callable[[int, Evaluator, Any], Replica]:
+def _maker(config: RunConfig, trainer: ChildTrainer | None) -> Callable[[int, Evaluator, Any], Replica]:
     """What makes each of the run's replicas, with the run's store behind it."""
     if trainer is None:
         # The shards step together, so that one does for all of them where it does not matter what they hold.

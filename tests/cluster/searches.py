@@ -17,8 +17,8 @@ import ray
 from child_trainer.outcome import Budget
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
-from cluster.pool.failure_policy import Reactions
-from cluster.pool.supervision import Terms
+from cluster.pool.failure_policy import FailurePolicy
+from cluster.pool.supervision import PoolOptions
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, PoolHost, Worker
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
 from cluster.runners.on_ray.start_local_ray import start_ray
@@ -103,10 +103,10 @@ def wait_until(name: str, query: str) -> None:
         time.sleep(0.1)
 
 
-def terms(config: RunConfig, *, max_attempts: int = 2) -> Terms:
-    return Terms(
+def pool_options(config: RunConfig, *, max_attempts: int = 2) -> PoolOptions:
+    return PoolOptions(
         rules=config.failures.rules,
-        reactions=Reactions(max_attempts=max_attempts, by_cause=config.failures.reactions.by_cause),
+        policy=FailurePolicy(max_attempts=max_attempts, by_cause=config.failures.policy.by_cause),
         batch_size=32,
     )
 
@@ -117,7 +117,7 @@ def open_pool(folder: Path, config: RunConfig, workers: int) -> tuple[Any, list[
     held: list[Any] = [Worker.options(num_cpus=1, name=worker_name(i)).remote(config, [i]) for i in range(workers)]
     if config.failures.checkpoint_children:
         held.append(CheckpointHost.options(name=CHECKPOINTS).remote(folder / "checkpoints"))
-    pool: Any = PoolHost.options(name=POOL).remote(workers, terms(config))
+    pool: Any = PoolHost.options(name=POOL).remote(workers, pool_options(config))
     proposal = Proposal(tokens=(0, 0, 0), architecture=architecture())
     ray.get(ledger.admit.remote(0, 1, [proposal] * 6, ()))
     return pool, [*held, pool, ledger]

@@ -9,7 +9,7 @@ from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.outcome import Cause, Outcome
 from cluster.search.evaluator import Assignment, Evaluator
 
-PATIENCE_S = 60.0
+GATHER_TIMEOUT_S = 60.0
 
 
 def architecture(filters: int = 24) -> Architecture:
@@ -17,7 +17,7 @@ def architecture(filters: int = 24) -> Architecture:
 
 
 RECURRENT = Architecture("recurrent", (node("h1", "tanh", "x"),), ("h1",))
-"""Something that a task for images must refuse."""
+"""An architecture that a task for images must refuse."""
 
 
 def assignment(child_id: int, graph: Architecture | None = None) -> Assignment:
@@ -25,13 +25,13 @@ def assignment(child_id: int, graph: Architecture | None = None) -> Assignment:
 
 
 def gather(evaluator: Evaluator, count: int) -> list[tuple[int, Outcome]]:
-    """`count` outcomes, and whatever came with the last of them."""
-    found: list[tuple[int, Outcome]] = []
-    deadline = time.monotonic() + PATIENCE_S
-    while len(found) < count:
-        assert time.monotonic() < deadline, f"{len(found)} of {count} outcomes after {PATIENCE_S} s"
-        found += evaluator.completed()
-    return found
+    """Return the next `count` outcomes, and those that came together with the last of them."""
+    outcomes: list[tuple[int, Outcome]] = []
+    deadline = time.monotonic() + GATHER_TIMEOUT_S
+    while len(outcomes) < count:
+        assert time.monotonic() < deadline, f"{len(outcomes)} of {count} outcomes after {GATHER_TIMEOUT_S} s"
+        outcomes += evaluator.completed()
+    return outcomes
 
 
 class EvaluatorContract:

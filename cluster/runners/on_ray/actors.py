@@ -25,13 +25,13 @@ from ray.exceptions import RayError
 from child_trainer.outcome import Outcome
 from cluster.config.run_config import RunConfig
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
-from cluster.pool.output_buffer import Scratch
-from cluster.pool.output_capture import Capture, by_descriptor, by_thread, split_by_thread
+from cluster.pool.output_buffer import OutputBuffer
+from cluster.pool.output_capture import BufferedCapture, by_descriptor, by_thread, split_by_thread
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
 from cluster.pool.pool import Pool
-from cluster.pool.protocol import Muster, Order, Report
-from cluster.pool.supervision import Terms
-from cluster.pool.worker_process import BEAT_S, LastWords, WorkerProcess, leave_on_sigterm
+from cluster.pool.protocol import Report, TrainingOrder, WorkerCensus
+from cluster.pool.supervision import PoolOptions
+from cluster.pool.worker_process import HEARTBEAT_INTERVAL_S, CrashFile, WorkerProcess, preempt_on_sigterm
 from cluster.runners.on_ray.credentials import RunToken, shards_tls
 from cluster.runners.on_ray.handles import (
     CHECKPOINTS,
@@ -46,7 +46,7 @@ from cluster.runners.on_ray.handles import (
     open_store,
     places_here,
 )
-from cluster.runners.on_ray.pool_adapters import AwaitedLedger, RayCrew
+from cluster.runners.on_ray.pool_adapters import AwaitedLedger, RayWorkers
 from cluster.search.evaluator import Assignment
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.locks import sole_writer, writing
@@ -100,22 +100,22 @@ class Worker:
         address = ray.util.get_node_ip_address()
         trainer = trainer_on(address, config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
         places = places_here(slots)
-        last_words = LastWords(Path(f"{own}-{slots[0]}.died"), list(places.values()))
+        crash_file = CrashFile(Path(f"{own}-{slots[0]}.died"), list(places.values()))
         self._workers = {
             slot: WorkerProcess(
                 trainer,
                 place=place,
                 node=context.get_node_id(),
                 beat=functools.partial(_beat, slot),
-                beat_s=BEAT_S if alone else SHARED_BEAT_S,
-                last_words=last_words,
-                capture=Capture(
-                    Scratch(Path(f"{own}-{slot}.output")), by_descriptor if alone else by_thread, _keep_output
+                beat_s=HEARTBEAT_INTERVAL_S if alone else SHARED_BEAT_S,
+                crash_file=crash_file,
+                capture=BufferedCapture(
+                    OutputBuffer(Path(f"{own}-{slot}.output")), by_descriptor if alone else by_thread, _keep_output
                 ),
             )
             for slot, place in places.items()
         }
-        leave_on_sigterm(self._workers.values())
+        preempt_on_sigterm(self._workers.values())
         # Whoever asks a worker that trains for its report waits until it has ended.
         self._turns = {slot: threading.Lock() for slot in slots}
 
@@ -125,7 +125,7 @@ class Worker:
         with self._turns[slot]:
             return self._workers[slot].report()
 
-    def train(self, slot: int, order: Order) -> Outcome:
+    def train(self, slot: int, order: TrainingOrder) -> Outcome:
         """Train one child."""
         with self._turns[slot]:
             return self._workers[slot].train(order)
@@ -159,13 +159,13 @@ class CheckpointHost(CheckpointFolder):
 class PoolHost:
     """The pool, see `cluster.pool.pool.Pool`, as an actor that asks its run's other actors by name."""
 
-    def __init__(self, slots: int, terms: Terms, per_process: int = 1) -> None:
-        self._crew = RayCrew(terms.rules.checkpoints, per_process)
+    def __init__(self, slots: int, options: PoolOptions, per_process: int = 1) -> None:
+        self._workers = RayWorkers(options.rules.checkpoints, per_process)
         self._pool = Pool(
             slots,
-            self._crew,
+            self._workers,
             AwaitedLedger(),
-            terms,
+            options,
             clock=time.time,
             new_key=lambda: secrets.token_hex(8),
         )
@@ -177,10 +177,10 @@ class PoolHost:
     async def beat(self, slot: int, place: str, key: str | None) -> bool:
         """See `Pool.beat`."""
         if key is None:
-            self._crew.is_idle(slot)
+            self._workers.is_idle(slot)
         return await self._pool.beat(slot, place, key)
 
-    async def grow(self, slots: int, again: Collection[int]) -> Muster:
+    async def grow(self, slots: int, again: Collection[int]) -> WorkerCensus:
         """See `Pool.grow`."""
         return await self._pool.grow(slots, again)
 

@@ -12,7 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.formatting import last_line
-from cluster.pool.protocol import BrokenOff, Gone, NotBegun, Order, Report
+from cluster.pool.protocol import CallLost, NotStarted, Report, TrainingOrder, WorkerLost
 from cluster.pool.supervision import Nodes
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POKE_S, Handle, actor, poke, process_number, worker_name
 from cluster.search.records import Attempt, Verdict
@@ -43,8 +43,8 @@ class AwaitedLedger:
         return await actor(LEDGER).end_attempt.remote(key, outcome, verdict)
 
 
-class RayCrew:
-    """The workers as Ray's actors; see `cluster.pool.protocol.Crew`.
+class RayWorkers:
+    """The workers as Ray's actors; see `cluster.pool.protocol.WorkerGroup`.
 
     Args:
         checkpoints: children save their state.
@@ -63,13 +63,13 @@ class RayCrew:
         return self._found[name]
 
     async def report(self, slot: int) -> Report:
-        """See `Crew.report`."""
+        """See `WorkerGroup.report`."""
         try:
             await self._known(slot)
             return await self._worker(slot).report.remote(slot)
         except (RayError, ValueError) as error:  # its constructor failed, or Ray has forgotten it since
             self._found.pop(worker_name(slot, self._per_process), None)  # another may come to have the name
-            raise Gone(last_line(str(error))) from error
+            raise WorkerLost(last_line(str(error))) from error
 
     async def _known(self, slot: int) -> None:
         """Wait a little for a worker that Ray is only just being told of."""
@@ -79,21 +79,21 @@ class RayCrew:
                 return
             await asyncio.sleep(1)
 
-    async def train(self, slot: int, order: Order) -> Outcome:
-        """See `Crew.train`."""
+    async def train(self, slot: int, order: TrainingOrder) -> Outcome:
+        """See `WorkerGroup.train`."""
         try:
             worker = self._worker(slot)
         except ValueError as error:  # Ray has forgotten it
-            raise BrokenOff(last_line(str(error))) from error
+            raise CallLost(last_line(str(error))) from error
         sent = self._sent[slot] = time.monotonic()
         try:
             return await worker.train.remote(slot, order)
-        except NotBegun:
+        except NotStarted:
             raise
         except RayTaskError as error:  # the worker answered, with an error that is no child's
             return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
         except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
-            raise BrokenOff(last_line(str(error))) from error
+            raise CallLost(last_line(str(error))) from error
         finally:
             if self._sent.get(slot) == sent:
                 del self._sent[slot]
@@ -105,7 +105,7 @@ class RayCrew:
                 poke(self._worker(slot))
 
     async def restart(self, slot: int, place: str) -> None:
-        """See `Crew.restart`. Ray ends whatever process is there: it is asked first which one that is."""
+        """See `WorkerGroup.restart`. Ray ends whatever process is there: it is asked first which one that is."""
         await asyncio.get_running_loop().run_in_executor(None, self._end_process, slot, place)
 
     def _end_process(self, slot: int, place: str) -> None:
@@ -116,11 +116,11 @@ class RayCrew:
                 ray.kill(worker, no_restart=False)
 
     async def nodes(self) -> Nodes:
-        """See `Crew.nodes`."""
+        """See `WorkerGroup.nodes`."""
         return await asyncio.get_running_loop().run_in_executor(None, _nodes)
 
     def forget(self, child_id: int) -> None:
-        """See `Crew.forget`."""
+        """See `WorkerGroup.forget`."""
         if self._checkpoints:
             actor(CHECKPOINTS).forget.remote(child_id)
 

@@ -12,8 +12,8 @@ from cluster.config.run_config import RunConfig
 from cluster.placement.capacity import Needs, Node, Recent, places_for, room_for
 from cluster.placement.plan import NODE_LABEL, OFF_STABLE, Plan, comings_and_goings
 from cluster.placement.restart_backoff import Replacements
-from cluster.pool.protocol import Muster
-from cluster.pool.supervision import Terms
+from cluster.pool.protocol import WorkerCensus
+from cluster.pool.supervision import PoolOptions
 from cluster.runners.on_ray import cluster_inventory as survey
 from cluster.runners.on_ray.actors import PoolHost, Worker
 from cluster.runners.on_ray.handles import POOL, Handle, worker_name
@@ -65,7 +65,7 @@ class Fleet:
         self._start(plan.started)
         self._recorded, self._places = plan.seated, Recent(START_S)
         self._places.most(plan.seated, time.monotonic())
-        self._muster = Muster(up={})
+        self._census = WorkerCensus(up={})
         self._replacements = Replacements()
         self._told: list[ray.ObjectRef] = []
 
@@ -78,10 +78,10 @@ class Fleet:
         before, self._nodes = self._nodes, survey.nodes()
         held = room_for(self._nodes, self._needs, self._plan.hosts, self._plan.wanted)
         self._start(held)
-        has = places_for(self._nodes, self._needs, self._plan.hosts, self._slots, self._muster.up)
+        has = places_for(self._nodes, self._needs, self._plan.hosts, self._slots, self._census.up)
         # A worker that is starting has its place and is not up yet, which looks as if others had it.
         workers = min(self._slots, held, self._places.most(has, time.monotonic()))
-        for text in comings_and_goings(before, self._nodes, self._muster.up, workers, self._needs):
+        for text in comings_and_goings(before, self._nodes, self._census.up, workers, self._needs):
             say(text)
         if not self._told:
             self._told = [self.pool.grow.remote(self._slots, self._replace())]
@@ -103,7 +103,7 @@ class Fleet:
     def _replace(self) -> list[int]:
         """Start others for workers that were lost, and give their slots."""
         now, each, known = time.monotonic(), self._needs.workers, self._replacements
-        for number in {slot // each for slot in self._muster.lost}:
+        for number in {slot // each for slot in self._census.lost}:
             if not known.waits(number):
                 known.lost(number, survey.node_of(self._workers[number]), now)
                 ray.kill(self._workers[number])  # or its name would not be free
@@ -120,9 +120,9 @@ class Fleet:
 
     def _open(self, here: dict[str, Any], slots: int) -> Handle:
         failures, topology = self._config.failures, self._config.topology
-        terms = Terms(
+        options = PoolOptions(
             rules=failures.rules,
-            reactions=failures.reactions,
+            policy=failures.policy,
             batch_size=self._config.budget.batch_size,
             renew_crashed=self._needs.gpus > 0,
             replaced=self._replaces,
@@ -130,7 +130,7 @@ class Fleet:
         # All children at once, the workers' signs of life, and what callers that died still wait for.
         most_calls = 10 * topology.replicas * topology.children + self._plan.wanted + 1_000
         pool = PoolHost.options(**here, name=POOL, max_concurrency=most_calls)
-        return pool.remote(slots, terms, self._needs.workers)
+        return pool.remote(slots, options, self._needs.workers)
 
     def _hear(self) -> None:
         """What the pool has answered to the last look."""
@@ -138,7 +138,7 @@ class Fleet:
         if len(ready) < len(self._told) or not ready:
             return
         with suppress(RayError):  # the pool may have died of it, which whoever waits for it hears
-            self._muster = ray.get(self._told)[0]
+            self._census = ray.get(self._told)[0]
         self._told = []
 
 

@@ -11,7 +11,7 @@ from cluster.config.recipes import RECIPES, differences
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
-from cluster.pool.failure_policy import Reactions, parse_reactions
+from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
 
 
@@ -87,7 +87,7 @@ def test_impossible_settings_are_refused(make: Any, message: str) -> None:
 )
 def test_times_have_a_unit_or_are_seconds(text: str, seconds: float) -> None:
     assert FailureOptions(child_timeout=text).rules.child_timeout_s == seconds
-    assert FailureOptions(worker_silence=text).rules.silence_s == seconds
+    assert FailureOptions(worker_silence=text).rules.heartbeat_timeout_s == seconds
 
 
 @pytest.mark.parametrize("text", ["", "s", "soon", "5 minutes", "5x", "-5s", "0", "0h", "nan", "infs", "1h30m"])
@@ -101,11 +101,11 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 def test_failure_options_become_rules_and_reactions() -> None:
     default = FailureOptions()
-    assert default.rules == Rules(child_timeout_s=None, silence_s=60.0, recycle_after=None, checkpoints=False)
-    assert default.reactions == Reactions(max_attempts=3)
+    assert default.rules == Rules(child_timeout_s=None, heartbeat_timeout_s=60.0, recycle_after=None, checkpoints=False)
+    assert default.policy == FailurePolicy(max_attempts=3)
     other = FailureOptions(max_attempts=1, on_failure="crashed=drop", recycle_after=5, checkpoint_children=True)
     assert (other.rules.recycle_after, other.rules.checkpoints) == (5, True)
-    assert other.reactions == Reactions(max_attempts=1, by_cause=parse_reactions("crashed=drop"))
+    assert other.policy == FailurePolicy(max_attempts=1, by_cause=parse_failure_policy("crashed=drop"))
 
 
 @pytest.mark.parametrize(

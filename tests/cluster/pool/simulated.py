@@ -1,4 +1,4 @@
-"""A pool whose workers, time and misfortunes are simulated: real pool, supervision and ledger, virtual seconds."""
+"""A pool with simulated workers, time and failures: real pool, supervision and ledger, virtual seconds."""
 
 import asyncio
 import itertools
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.pool.failure_policy import Reactions
+from cluster.pool.failure_policy import FailurePolicy
 from cluster.pool.pool import Pool
-from cluster.pool.protocol import BrokenOff, Death, Gone, NotBegun, Order, Report
-from cluster.pool.supervision import Nodes, Rules, Terms
+from cluster.pool.protocol import CallLost, NotStarted, ProcessExit, Report, TrainingOrder, WorkerLost
+from cluster.pool.supervision import Nodes, PoolOptions, Rules
 from cluster.search.evaluator import Assignment
 from cluster.search.records import Attempt, Verdict
 from cluster.simulation.clock import VirtualLoop
@@ -20,7 +20,7 @@ from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 
-BEAT_S = 2.0
+HEARTBEAT_INTERVAL_S = 2.0
 START_S = 1.5
 """How long a worker's process takes to start."""
 
@@ -48,7 +48,7 @@ class Process:
 
     place: str
     node: str
-    death: Death | None = None
+    previous_exit: ProcessExit | None = None
     up: asyncio.Event = field(default_factory=asyncio.Event)
     dead: asyncio.Event = field(default_factory=asyncio.Event)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,25 +103,25 @@ class World:
         self._work: set[asyncio.Task[None]] = set()
         self.processes = {slot: self._start(slot) for slot in range(self.slots)}
 
-    # What happens to it.
+    # Events.
 
     def kill(self, slot: int) -> None:
-        """The worker's process dies; Ray starts another."""
+        """Kill the worker's process; another one is started, as by Ray."""
         process = self.processes[slot]
         process.dead.set()
-        self.processes[slot] = self._start(slot, Death(place=process.place, key=process.began))
+        self.processes[slot] = self._start(slot, ProcessExit(place=process.place, key=process.began))
 
     def add(self, slot: int) -> None:
-        """Another worker's process is started."""
+        """Start the process of another worker."""
         self.processes[slot] = self._start(slot)
 
     def cut(self, slot: int) -> None:
-        """The call to the worker breaks off, and the worker knows nothing of it."""
+        """Lose the call to the worker, which trains on."""
         self.processes[slot].cut.set()
         self.processes[slot].cut = asyncio.Event()
 
     def mute(self, slot: int) -> None:
-        """No sign of life of this process arrives any more."""
+        """Lose all further heartbeats of the process."""
         self.processes[slot].mute = True
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -129,9 +129,9 @@ class World:
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
-    def _start(self, slot: int, death: Death | None = None) -> Process:
+    def _start(self, slot: int, previous_exit: ProcessExit | None = None) -> Process:
         number = next(self._lives)
-        process = Process(place=f"worker-{slot}@n{slot % 2}:{number}", node=f"n{slot % 2}", death=death)
+        process = Process(place=f"worker-{slot}@n{slot % 2}:{number}", node=f"n{slot % 2}", previous_exit=previous_exit)
         self.spawn(self._live(slot, process))
         return process
 
@@ -141,7 +141,7 @@ class World:
         await asyncio.sleep(START_S)
         process.up.set()
         while not process.dead.is_set():
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
             if self.pool is None or process.mute or process.dead.is_set():
                 continue
             key = process.key
@@ -153,13 +153,13 @@ class World:
             ):
                 process.give_back.set()
 
-    # How the pool reaches it: `cluster.pool.protocol.Crew`.
+    # The pool's calls: `cluster.pool.protocol.WorkerGroup`.
 
     async def report(self, slot: int) -> Report:
         self.reports.append(slot)
         while True:
             if slot in self.gone:
-                raise Gone("its data is gone")
+                raise WorkerLost("its data is gone")
             process = self.processes[slot]
             await process.up.wait()
             async with process.busy:  # it answers between two children
@@ -171,10 +171,10 @@ class World:
                         trained=process.trained,
                         key=key,
                         outcome=outcome,
-                        death=process.death,
+                        previous_exit=process.previous_exit,
                     )
 
-    async def train(self, slot: int, order: Order) -> Outcome:
+    async def train(self, slot: int, order: TrainingOrder) -> Outcome:
         process = self.processes[slot]
         work = asyncio.get_running_loop().create_task(self._train(process, order))
         ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.cut)]
@@ -183,13 +183,13 @@ class World:
             end.cancel()
         if work.done() and not process.dead.is_set():
             return work.result()
-        self._work.add(work)  # type: ignore[arg-type] - cut off, it goes on
-        raise BrokenOff("the call broke off")
+        self._work.add(work)  # type: ignore[arg-type] - the call is lost, and the training continues
+        raise CallLost("the call was lost")
 
-    async def _train(self, process: Process, order: Order) -> Outcome:
+    async def _train(self, process: Process, order: TrainingOrder) -> Outcome:
         await process.up.wait()
         if order.place != process.place:
-            raise NotBegun(order.place)
+            raise NotStarted(order.place)
         async with process.busy:
             process.give_back.clear()
             process.key = process.began = order.key
@@ -226,7 +226,7 @@ class World:
 
 
 class SlowLedger:
-    """The ledger with a moment before and after each call, in which anything may happen."""
+    """The ledger with a pause before and after each call, in which anything may happen."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -256,12 +256,12 @@ class SlowLedger:
 
 @dataclass
 class Search:
-    """A pool over a simulated world, and replicas that ask it for children until all have ended."""
+    """A pool over a simulated world, and replicas that request children until all have ended."""
 
     children: int
     slots: int = 2
     rules: Rules = field(default_factory=Rules)
-    reactions: Reactions = field(default_factory=lambda: Reactions(max_attempts=3))
+    policy: FailurePolicy = field(default_factory=lambda: FailurePolicy(max_attempts=3))
     seconds: Callable[[int], float] = lambda _: 10.0
     results: Mapping[int, Cause] = field(default_factory=dict)
     renew_crashed: bool = False
@@ -281,28 +281,28 @@ class Search:
         self.start_pool(ask=ask)
 
     def start_pool(self, *, ask: bool = True) -> None:
-        """Start the pool, again if there was one: whatever the last one did is left undone from here on."""
+        """Start the pool; if there was one, it is killed first, in the middle of its work."""
         for task in list(getattr(self, "_of_pool", ())):
             task.cancel()
         if self.world.pool is not None:
             for task in [*self.world.pool._tasks.running, *filter(None, [self.world.pool._opening])]:
                 task.cancel()
-        terms = Terms(
+        options = PoolOptions(
             rules=self.rules,
-            reactions=self.reactions,
+            policy=self.policy,
             batch_size=64,
             renew_crashed=self.renew_crashed,
             replaced=self.replaced,
         )
         self.pool = self.world.pool = Pool(
-            self.slots, self.world, SlowLedger(self.ledger), terms, clock=self.now, new_key=lambda: next(self.keys)
+            self.slots, self.world, SlowLedger(self.ledger), options, clock=self.now, new_key=lambda: next(self.keys)
         )
         self._of_pool = [
             asyncio.get_running_loop().create_task(self.replica(child.id)) for child in self.ledger.pending() if ask
         ]
 
     def die(self) -> None:
-        """The driver dies with all that it has started, and the run is resumed at once."""
+        """Kill the driver with all that it has started, and resume the run at once."""
         for slot in range(self.slots):
             self.world.kill(slot)
         self.ledger.begin(workers=self.slots)
@@ -326,7 +326,7 @@ class Search:
             await asyncio.sleep(0.5)
 
     def slot_of(self, child_id: int) -> int:
-        """Where the child is in training now."""
+        """Return the slot where the child is in training now."""
         (slot,) = [attempt.slot for attempt in self.ledger.running() if attempt.child_id == child_id]
         return slot
 

@@ -1,4 +1,4 @@
-"""The children's checkpoint files: what a death at each step of a save leaves, damage, and what is cleared away."""
+"""The children's checkpoint files: a kill at each step of a save, damaged files, and which files are removed."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> list[str]:
     return sorted(file.name for file in (tmp_path / "checkpoints").iterdir())
 
 
-def test_nothing_is_there_at_first(folder: CheckpointFolder, tmp_path: Path) -> None:
+def test_a_new_folder_has_no_checkpoint(folder: CheckpointFolder, tmp_path: Path) -> None:
     assert folder.load(1) is None
     folder.forget(1)
     folder.keep_only([])
@@ -98,7 +98,7 @@ def test_a_death_at_any_step_of_a_save_leaves_the_old_state_or_the_new(
     died = subprocess.run([sys.executable, "-c", DIES, tmp_path / "checkpoints", step], cwd=ROOT, check=False)
     assert died.returncode == (0 if step == "never" else 9)
     assert folder.load(7) == found
-    # What was left half written is cleared away when the run goes on, and whole states are not.
+    # A resume removes half-written files, and keeps complete ones.
     folder.keep_only([7, 8])
     assert files(tmp_path) == ["child-00000007.safetensors", "child-00000008.safetensors"]
     assert (folder.load(7), folder.load(8)) == (found, OLD)
@@ -133,20 +133,20 @@ TASK = SyntheticTask(child_seconds=0.04)
 
 
 def epochs_trained(folder: CheckpointFolder, *, leave_after: int = 4) -> list[int]:
-    """Train child 7, from where it was, until it has ended or finished an epoch too many: those that it told of."""
-    told: list[int] = []
+    """Train child 7 from its checkpoint until `leave_after` epochs are done; return those that it reported."""
+    reported: list[int] = []
     outcome = train(
         architecture(),
         TASK,
         BUDGET,
         seed=1,
         checkpoints=ChildSlot(folder, 7),
-        on_epoch=lambda epoch, _: told.append(epoch),
-        preempted=lambda: leave_after in told and leave_after < BUDGET.epochs,
+        on_epoch=lambda epoch, _: reported.append(epoch),
+        preempted=lambda: leave_after in reported and leave_after < BUDGET.epochs,
     )
     whole = train(architecture(), TASK, BUDGET, seed=1).curve
     assert outcome.curve == whole[:leave_after]
-    return told
+    return reported
 
 
 def test_a_whole_file_saves_the_epochs_that_it_holds(folder: CheckpointFolder) -> None:

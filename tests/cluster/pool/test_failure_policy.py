@@ -1,41 +1,49 @@
+"""What follows for a child after its attempts: the decisions as tables, and the text that sets the policy."""
+
+from dataclasses import replace
+
 import pytest
 
-from child_trainer.outcome import Cause
+from child_trainer.outcome import Cause, Outcome
 from cluster.pool.failure_policy import (
     DEFAULTS,
-    LOST_ALONE,
-    MOST_LOST,
-    MOST_PREEMPTIONS,
-    Past,
-    Reaction,
-    Reactions,
-    parse_reactions,
-    past_of,
+    ISOLATE_AFTER_LOST,
+    MAX_LOST_ALONE,
+    MAX_PREEMPTIONS,
+    AttemptHistory,
+    FailureAction,
+    FailurePolicy,
+    Settled,
+    Train,
+    attempt_history,
+    next_attempt,
+    parse_failure_policy,
 )
-from cluster.search.records import Attempt, Verdict
+from cluster.search.records import LOCAL_WORKER, Attempt, Verdict
+from tests.cluster.pool.simulated import bad, good
 
 
-def test_what_is_not_named_stays_as_it_is() -> None:
-    assert parse_reactions("") == DEFAULTS
-    found = parse_reactions("out_of_memory=reward:0, preempted=retry,diverged=drop")
-    assert found == {**DEFAULTS, Cause.DIVERGED: Reaction(reward=None)}
+def test_causes_that_are_not_named_keep_their_action() -> None:
+    assert parse_failure_policy("") == DEFAULTS
+    actions = parse_failure_policy("out_of_memory=reward:0, preempted=retry,diverged=drop")
+    assert actions == {**DEFAULTS, Cause.DIVERGED: FailureAction(reward=None)}
 
 
 @pytest.mark.parametrize(
-    ("text", "reaction"),
+    ("text", "action"),
     [
-        ("crashed=retry", Reaction(retry=True)),
-        ("crashed=reward:-1.5", Reaction(reward=-1.5)),
-        ("crashed=drop", Reaction(reward=None)),
-        ("crashed=retry+drop", Reaction(retry=True, reward=None)),
-        ("crashed=smaller-batch", Reaction(retry=True, smaller_batch=True)),
-        ("crashed=smaller-batch+reward:0.25", Reaction(retry=True, smaller_batch=True, reward=0.25)),
-        ("crashed=reward:1+retry", Reaction(retry=True, reward=1.0)),
-        (" crashed = retry + drop , timeout = retry ,", Reaction(retry=True, reward=None)),
+        ("crashed=retry", FailureAction(retry=True)),
+        ("crashed=reward:-1.5", FailureAction(reward=-1.5)),
+        ("crashed=drop", FailureAction(reward=None)),
+        ("crashed=retry+drop", FailureAction(retry=True, reward=None)),
+        ("crashed=smaller-batch", FailureAction(retry=True, smaller_batch=True)),
+        ("crashed=smaller-batch+reward:0.25", FailureAction(retry=True, smaller_batch=True, reward=0.25)),
+        ("crashed=reward:1+retry", FailureAction(retry=True, reward=1.0)),
+        (" crashed = retry + drop , timeout = retry ,", FailureAction(retry=True, reward=None)),
     ],
 )
-def test_actions(text: str, reaction: Reaction) -> None:
-    assert parse_reactions(text)[Cause.CRASHED] == reaction
+def test_actions(text: str, action: FailureAction) -> None:
+    assert parse_failure_policy(text)[Cause.CRASHED] == action
 
 
 @pytest.mark.parametrize(
@@ -49,72 +57,145 @@ def test_actions(text: str, reaction: Reaction) -> None:
         ("crashed=explode", "retry, smaller-batch, reward:NUMBER and drop, got 'crashed=explode'"),
         ("crashed=reward:much", "got 'crashed=reward:much'"),
         ("crashed=reward:nan", "got 'crashed=reward:nan'"),
-        ("crashed=retry+retry", "one way to train again"),
-        ("crashed=drop+reward:0", "one to give up"),
+        ("crashed=retry+retry", "takes one of retry and smaller-batch"),
+        ("crashed=drop+reward:0", "one of reward:NUMBER and drop"),
         ("crashed=retry,crashed=drop", "got crashed twice"),
     ],
 )
-def test_what_cannot_be_understood_is_named(text: str, complaint: str) -> None:
+def test_a_text_that_is_no_policy_is_an_error_that_quotes_it(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        parse_reactions(text)
+        parse_failure_policy(text)
 
 
-def test_failures_are_counted_and_preemptions_apart() -> None:
-    policy = Reactions(max_attempts=3)
-    assert policy.again(Cause.CRASHED, Past())
-    assert policy.again(Cause.CRASHED, Past((Cause.CRASHED, *[Cause.PREEMPTED] * 50)))
-    assert not policy.again(Cause.CRASHED, Past((Cause.CRASHED, Cause.CRASHED)))
-    assert policy.again(Cause.PREEMPTED, Past((Cause.CRASHED,) * 5))
-    assert not policy.again(Cause.PREEMPTED, Past((Cause.PREEMPTED,) * MOST_PREEMPTIONS))
-    assert not policy.again(Cause.DIVERGED, Past())
+POLICY = FailurePolicy(max_attempts=3)
+NEW = AttemptHistory()
 
 
-def test_only_the_causes_that_ask_for_it_halve_the_batch() -> None:
-    policy = Reactions(max_attempts=9, by_cause=parse_reactions("out_of_memory=smaller-batch"))
-    assert policy.batch_size(48, Past((Cause.CRASHED,))) == 48
-    assert policy.batch_size(48, Past((Cause.OUT_OF_MEMORY, Cause.CRASHED, Cause.OUT_OF_MEMORY))) == 12
-    assert policy.batch_size(2, Past((Cause.OUT_OF_MEMORY,) * 5)) == 1
+def after(*causes: Cause) -> AttemptHistory:
+    return AttemptHistory(retried=causes)
 
 
-LOST, VOID, RUNNING = (Verdict.LOST, None), (Verdict.VOID, None), (None, None)
-CRASHED, LATE = (Verdict.RETRY, Cause.CRASHED), (Verdict.LATE, Cause.CRASHED)
+def step(history: AttemptHistory, ended: Outcome | None = None, policy: FailurePolicy = POLICY) -> Train | Settled:
+    return next_attempt(policy, history, ended, batch_size=48, seed=7)
+
+
+CRASH, PREEMPTION, DIVERGENCE = bad(7, Cause.CRASHED), bad(7, Cause.PREEMPTED), bad(7, Cause.DIVERGED)
+TRAIN = Train(None)
 
 
 @pytest.mark.parametrize(
-    ("history", "causes", "lost"),
+    ("history", "ended", "expected"),
     [
-        ([], (), 0),
-        ([LOST, LOST, RUNNING], (), 2),
-        ([LOST, CRASHED, LOST], (Cause.CRASHED,), 1),
-        ([LOST, CRASHED], (Cause.CRASHED,), 0),
-        ([LOST, LATE], (Cause.CRASHED,), 0),
-        ([LOST, VOID, LOST, VOID], (), 2),  # what never began tells nothing
-        ([VOID] * 20, (), 0),
+        # No attempt has just ended: the child is new, the run was resumed, or an attempt was never started.
+        (NEW, None, TRAIN),
+        (after(Cause.CRASHED, Cause.CRASHED), None, TRAIN),
+        (replace(NEW, outcome=good(7)), None, Settled(good(7))),
+        (replace(NEW, outcome=CRASH), None, Settled(CRASH)),
+        # The attempt succeeded.
+        (NEW, good(7), Settled(good(7))),
+        (after(*[Cause.CRASHED] * 9), good(7), Settled(good(7))),
+        # It failed for a cause that is retried, while attempts are left.
+        (NEW, CRASH, TRAIN),
+        (after(Cause.CRASHED), CRASH, TRAIN),
+        (after(Cause.CRASHED, Cause.CRASHED), CRASH, Settled(CRASH)),
+        (replace(NEW, lost=9, lost_alone=2), CRASH, TRAIN),
+        # Preemptions do not count as failures, and are counted apart.
+        (after(Cause.CRASHED, *[Cause.PREEMPTED] * 50), CRASH, TRAIN),
+        (after(*[Cause.CRASHED] * 5), PREEMPTION, TRAIN),
+        (after(*[Cause.PREEMPTED] * (MAX_PREEMPTIONS - 1)), PREEMPTION, TRAIN),
+        (after(*[Cause.PREEMPTED] * MAX_PREEMPTIONS), PREEMPTION, Settled(PREEMPTION)),
+        # It failed for a cause that is not retried.
+        (NEW, DIVERGENCE, Settled(DIVERGENCE)),
     ],
 )
-def test_losses_are_counted_since_the_last_end_that_is_known(
-    history: list[tuple[Verdict | None, Cause | None]], causes: tuple[Cause, ...], lost: int
-) -> None:
-    attempts = [
+def test_next_attempt(history: AttemptHistory, ended: Outcome | None, expected: Train | Settled) -> None:
+    assert step(history, ended) == expected
+
+
+def test_a_preemption_that_the_run_requested_is_always_retried() -> None:
+    policy = FailurePolicy(max_attempts=1, by_cause=parse_failure_policy("preempted=drop"))
+
+    def requested(ended: Outcome) -> Train | Settled:
+        history = after(*[Cause.PREEMPTED] * MAX_PREEMPTIONS)
+        return next_attempt(policy, history, ended, preempt_requested=True, batch_size=48, seed=7)
+
+    assert requested(PREEMPTION) == TRAIN
+    assert requested(CRASH) == Settled(CRASH)  # the child failed before the request reached it
+    assert step(NEW, PREEMPTION, policy) == Settled(PREEMPTION)
+
+
+def test_only_the_causes_that_ask_for_it_halve_the_batch() -> None:
+    policy = FailurePolicy(max_attempts=9, by_cause=parse_failure_policy("out_of_memory=smaller-batch"))
+    out_of_memory = Cause.OUT_OF_MEMORY
+    assert step(after(Cause.CRASHED), policy=policy) == TRAIN
+    assert step(NEW, bad(7, out_of_memory), policy) == Train(24)
+    assert step(after(out_of_memory, Cause.CRASHED, out_of_memory), policy=policy) == Train(12)
+    assert step(after(*[out_of_memory] * 8), policy=policy) == Train(1)
+
+
+LOST, LOST_LOCALLY = ("worker-0@here:7", Verdict.LOST, None), (LOCAL_WORKER, Verdict.LOST, None)
+VOID, RUNNING = ("worker-0@here:7", Verdict.VOID, None), ("worker-0@here:7", None, None)
+CRASHED, LATE = ("worker-0@here:7", Verdict.RETRY, Cause.CRASHED), ("worker-0@here:7", Verdict.LATE, Cause.CRASHED)
+PREEMPTED = (LOCAL_WORKER, Verdict.RETRY, Cause.PREEMPTED)
+
+
+def attempts(*rows: tuple[str, Verdict | None, Cause | None]) -> list[Attempt]:
+    return [
         Attempt(
             child_id=1,
             seed=7,
             key=str(number),
             slot=0,
-            worker="w",
+            worker=worker,
             batch_size=None,
             started_at=float(number),
             verdict=verdict,
             cause=cause,
         )
-        for number, (verdict, cause) in enumerate(history)
+        for number, (worker, verdict, cause) in enumerate(rows)
     ]
-    assert past_of(attempts) == Past(causes, lost)
 
 
-def test_a_child_around_which_the_run_dies_is_suspected_and_then_given_up() -> None:
-    policy = Reactions(max_attempts=1)
-    assert [Past(lost=lost).suspected for lost in (0, LOST_ALONE - 1, LOST_ALONE, MOST_LOST)] == [0, 0, 1, 1]
-    assert policy.hopeless(Past(lost=MOST_LOST - 1)) is None
-    reason = policy.hopeless(Past(lost=MOST_LOST))
-    assert reason == "the run died around 10 attempts at the child in a row"
+@pytest.mark.parametrize(
+    ("rows", "retried", "lost", "alone"),
+    [
+        ([], (), 0, 0),
+        ([LOST, LOST, RUNNING], (), 2, 0),
+        ([LOST, CRASHED, LOST], (Cause.CRASHED,), 1, 0),
+        ([LOST, CRASHED], (Cause.CRASHED,), 0, 0),
+        ([LOST, LATE], (Cause.CRASHED,), 0, 0),
+        ([LOST, VOID, LOST, VOID], (), 2, 0),  # an attempt that never started says nothing
+        ([VOID] * 20, (), 0, 0),
+        ([LOST] * (ISOLATE_AFTER_LOST + 1), (), ISOLATE_AFTER_LOST + 1, 1),
+        ([LOST_LOCALLY] * 2, (), 2, 2),
+        ([LOST_LOCALLY, PREEMPTED, LOST_LOCALLY], (Cause.PREEMPTED,), 1, 1),
+    ],
+)
+def test_lost_attempts_are_counted_since_the_last_known_end(
+    rows: list[tuple[str, Verdict | None, Cause | None]], retried: tuple[Cause, ...], lost: int, alone: int
+) -> None:
+    assert attempt_history(attempts(*rows)) == AttemptHistory(retried=retried, lost=lost, lost_alone=alone)
+
+
+def test_the_history_has_the_outcome_on_record() -> None:
+    (attempt,) = attempts(("worker-0@here:7", Verdict.OUTCOME, Cause.CRASHED))
+    assert attempt_history([replace(attempt, outcome=CRASH)]) == AttemptHistory(outcome=CRASH)
+
+
+@pytest.mark.parametrize(
+    ("row", "isolated_after", "failed_after"),
+    [(LOST, ISOLATE_AFTER_LOST, ISOLATE_AFTER_LOST + MAX_LOST_ALONE), (LOST_LOCALLY, None, MAX_LOST_ALONE)],
+    ids=["among others", "in the driver's process"],
+)
+def test_a_child_fails_after_so_many_attempts_in_a_row_were_lost_alone(
+    row: tuple[str, Verdict | None, Cause | None], isolated_after: int | None, failed_after: int
+) -> None:
+    for number in range(failed_after):
+        history = attempt_history(attempts(*[row] * number))
+        assert history.isolated == (isolated_after is not None and number >= isolated_after)
+        assert step(history) == TRAIN
+        reset = attempt_history(attempts(*[row] * failed_after, CRASHED, *[row] * number))
+        assert step(reset) == TRAIN
+    settled = step(attempt_history(attempts(*[row] * failed_after)))
+    message = f"the run died during {failed_after} consecutive attempts at the child"
+    assert settled == Settled(Outcome.failed(Cause.CRASHED, message, seed=7))

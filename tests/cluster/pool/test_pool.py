@@ -1,4 +1,4 @@
-"""The pool with simulated workers: what happens to them, to the pool itself, and to the calls between them."""
+"""The pool with simulated workers, when workers, the pool itself or the calls between them fail."""
 
 import asyncio
 from collections import Counter
@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause, Failure
-from cluster.pool.failure_policy import LOST_ALONE, MOST_LOST, Reactions, parse_reactions
-from cluster.pool.protocol import Muster, NoWorkers
-from cluster.pool.supervision import NOBODY_S, SUSPECT_S, Nodes, Rules
+from cluster.pool.failure_policy import ISOLATE_AFTER_LOST, MAX_LOST_ALONE, FailurePolicy, parse_failure_policy
+from cluster.pool.protocol import NoWorkers, WorkerCensus
+from cluster.pool.supervision import LOST_CALL_TIMEOUT_S, NO_WORKERS_NOTICE_S, Nodes, Rules
 from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
 
 Story = Callable[[Search], Awaitable[None]]
@@ -49,10 +49,10 @@ def test_a_killed_workers_child_is_trained_elsewhere_at_once() -> None:
     assert first.slot != second.slot
     assert second.started_at < START_S + 5 + START_S + 1
     text = first.outcome.failure.message  # type: ignore[union-attr]
-    assert text.startswith(f"{first.worker} died without a word")
+    assert text.startswith(f"{first.worker} exited without a message")
 
 
-def test_the_only_worker_gets_the_child_again_rather_than_nobody() -> None:
+def test_the_only_worker_gets_the_child_again() -> None:
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 5)
         search.world.kill(search.slot_of(1))
@@ -61,8 +61,8 @@ def test_the_only_worker_gets_the_child_again_rather_than_nobody() -> None:
     assert [a.slot for a in search.ledger.attempts(1)] == [0, 0]
 
 
-def test_a_call_that_breaks_off_is_not_a_death() -> None:
-    """The worker is asked what became of it, and its outcome counts: nothing is trained twice."""
+def test_a_lost_call_is_not_a_failed_attempt() -> None:
+    """The worker's report has the outcome, which counts: nothing is trained twice."""
 
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 5)
@@ -74,7 +74,7 @@ def test_a_call_that_breaks_off_is_not_a_death() -> None:
     assert len(search.world.trained) == 2
 
 
-def test_a_revived_workers_late_result_is_an_attempt_and_not_a_second_outcome() -> None:
+def test_the_late_result_of_an_abandoned_attempt_is_not_a_second_outcome() -> None:
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 5)
         slot = search.slot_of(1)
@@ -86,23 +86,23 @@ def test_a_revived_workers_late_result_is_an_attempt_and_not_a_second_outcome() 
     assert (first.verdict, first.cause, first.outcome) == ("late", Cause.CRASHED, good(101))
     assert (second.verdict, second.cause) == ("outcome", None)
     assert first.slot != second.slot
-    assert second.started_at < START_S + 5 + SUSPECT_S + 3
+    assert second.started_at < START_S + 5 + LOST_CALL_TIMEOUT_S + 3
     assert len(search.ended_at) == 2
     assert len(search.world.trained) == 3
 
 
-def test_a_silent_worker_is_given_up_and_ended() -> None:
+def test_a_worker_without_heartbeats_times_out_and_is_ended() -> None:
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 5)
         slot = search.slot_of(1)
         search.world.mute(slot)
 
-    search = tell(Search(children=1, slots=2, seconds=lambda _: 300.0, rules=Rules(silence_s=30.0)), story)
+    search = tell(Search(children=1, slots=2, seconds=lambda _: 300.0, rules=Rules(heartbeat_timeout_s=30.0)), story)
     assert search.attempts(1) == [("retry", "crashed"), ("outcome", None)]
     assert search.world.restarts == [search.ledger.attempts(1)[0].slot]
 
 
-def test_a_child_that_hangs_is_ended_from_outside_in_time() -> None:
+def test_a_child_that_hangs_is_killed_in_time() -> None:
     search = tell(
         Search(children=3, slots=1, seconds=lambda i: 1e6 if i == 2 else 10.0, rules=Rules(child_timeout_s=60))
     )
@@ -115,7 +115,7 @@ def test_a_child_that_hangs_is_ended_from_outside_in_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "policy", "attempts"),
+    ("cause", "text", "attempts"),
     [
         (Cause.CRASHED, "", [("retry", "crashed")] * 2 + [("outcome", "crashed")]),
         (Cause.DIVERGED, "", [("outcome", "diverged")]),
@@ -123,21 +123,21 @@ def test_a_child_that_hangs_is_ended_from_outside_in_time() -> None:
         (Cause.CRASHED, "crashed=drop", [("outcome", "crashed")]),
     ],
 )
-def test_failures_follow_the_policy_of_their_cause(cause: Cause, policy: str, attempts: list[tuple[str, str]]) -> None:
-    reactions = Reactions(max_attempts=3, by_cause=parse_reactions(policy))
-    search = tell(Search(children=2, slots=2, results={1: cause}, reactions=reactions))
+def test_failures_follow_the_policy_of_their_cause(cause: Cause, text: str, attempts: list[tuple[str, str]]) -> None:
+    policy = FailurePolicy(max_attempts=3, by_cause=parse_failure_policy(text))
+    search = tell(Search(children=2, slots=2, results={1: cause}, policy=policy))
     assert search.attempts(1) == attempts
     assert search.attempts(2) == [("outcome", None)]
 
 
 def test_each_attempt_after_out_of_memory_has_half_the_batch() -> None:
-    reactions = Reactions(max_attempts=3, by_cause=parse_reactions("out_of_memory=smaller-batch"))
-    search = tell(Search(children=1, slots=1, results={1: Cause.OUT_OF_MEMORY}, reactions=reactions))
+    policy = FailurePolicy(max_attempts=3, by_cause=parse_failure_policy("out_of_memory=smaller-batch"))
+    search = tell(Search(children=1, slots=1, results={1: Cause.OUT_OF_MEMORY}, policy=policy))
     assert [t.batch_size for t in search.world.trained] == [None, 32, 16]
     assert [a.batch_size for a in search.ledger.attempts(1)] == [None, 32, 16]
 
 
-def test_preemptions_do_not_count_as_failures_and_their_worker_is_started_afresh() -> None:
+def test_preemptions_are_no_failures_and_their_worker_is_restarted() -> None:
     async def story(search: Search) -> None:
         for _ in range(5):
             await asyncio.sleep(START_S + 5)
@@ -164,7 +164,7 @@ def test_a_lost_node_is_a_preemption() -> None:
     assert search.attempts(3 - lost) == [("outcome", None)]
 
 
-def test_a_node_that_is_told_to_go_gives_its_children_back_and_gets_no_more() -> None:
+def test_a_draining_node_gives_its_children_back_and_gets_no_more() -> None:
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 5)
         search.world.nodes_ = replace(search.world.nodes_, draining=frozenset({"n0"}))
@@ -182,7 +182,7 @@ def test_workers_are_recycled() -> None:
     assert all(len(search.attempts(i)) == 1 for i in range(1, 8))
 
 
-def test_a_crash_renews_the_process_where_a_gpu_may_have_suffered() -> None:
+def test_a_crash_restarts_the_process_where_it_may_have_harmed_a_gpu() -> None:
     search = tell(Search(children=1, slots=1, results={1: Cause.CRASHED}, renew_crashed=True))
     assert len(search.world.restarts) == 3
 
@@ -200,7 +200,7 @@ def test_a_pool_that_dies_at_any_moment_repeats_no_training(at: float) -> None:
         assert {verdict for verdict, _ in search.attempts(child_id)[:-1]} <= {"void"}
 
 
-def test_a_stop_waits_for_what_is_in_training_and_begins_nothing() -> None:
+def test_a_stop_waits_for_children_in_training_and_begins_none() -> None:
     async def whole() -> None:
         search = Search(children=6, slots=2, seconds=lambda _: 10.0)
         await search.begin()
@@ -214,7 +214,7 @@ def test_a_stop_waits_for_what_is_in_training_and_begins_nothing() -> None:
     run_virtually(whole())
 
 
-def test_a_stop_takes_children_back_where_they_save_their_state() -> None:
+def test_a_stop_preempts_children_that_save_their_state() -> None:
     async def whole() -> None:
         search = Search(children=6, slots=2, seconds=lambda _: 1e6, rules=Rules(checkpoints=True))
         await search.begin()
@@ -226,7 +226,7 @@ def test_a_stop_takes_children_back_where_they_save_their_state() -> None:
     run_virtually(whole())
 
 
-def test_the_last_workers_loss_is_told() -> None:
+def test_the_last_workers_loss_ends_the_run() -> None:
     async def whole() -> None:
         search = Search(children=2, slots=2)
         await search.begin()
@@ -235,13 +235,13 @@ def test_the_last_workers_loss_is_told() -> None:
         await asyncio.sleep(START_S + 5)
         search.world.gone.add(1)
         search.world.kill(1)
-        with pytest.raises(NoWorkers, match="no worker is left; the last one said: its data is gone"):
+        with pytest.raises(NoWorkers, match="no worker is left; the last one reported: its data is gone"):
             await search.pool.next_news()
 
     run_virtually(whole())
 
 
-def test_a_lost_worker_that_is_replaced_is_used_again_and_the_last_one_ends_nothing() -> None:
+def test_a_lost_worker_that_is_replaced_is_used_again() -> None:
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 3)
         search.world.gone.update((0, 1))
@@ -249,20 +249,20 @@ def test_a_lost_worker_that_is_replaced_is_used_again_and_the_last_one_ends_noth
             search.world.kill(slot)
         for _ in range(2):
             assert await search.pool.next_news() == "A worker is lost: its data is gone"
-        assert await search.pool.grow(2) == Muster(up={}, lost=(0, 1))
-        assert await search.pool.grow(2) == Muster(up={}, lost=(0, 1))  # those that nobody replaced stay lost
+        assert await search.pool.grow(2) == WorkerCensus(up={}, lost=(0, 1))
+        assert await search.pool.grow(2) == WorkerCensus(up={}, lost=(0, 1))  # without a replacement they stay lost
         search.world.gone.clear()
         search.world.add(1)
         await search.pool.grow(2, [1])
         await asyncio.sleep(START_S + 3)
-        assert await search.pool.grow(2) == Muster(up={"n1": 1}, lost=(0,))
+        assert await search.pool.grow(2) == WorkerCensus(up={"n1": 1}, lost=(0,))
 
     search = tell(Search(children=8, slots=2, replaced=True), story, within_s=200)
     assert search.ledger.completed() == 8
 
 
-def test_children_that_wait_with_no_worker_up_are_told_of_once_and_so_is_the_end_of_it() -> None:
-    """The workers' nodes go, and their processes, which Ray would start again, find no place for a while."""
+def test_a_shortage_of_workers_is_reported_once_and_so_is_its_end() -> None:
+    """The workers' nodes are gone, and for a while there is no node to restart their processes on."""
 
     async def whole() -> None:
         search = Search(children=6, slots=2)
@@ -281,7 +281,7 @@ def test_children_that_wait_with_no_worker_up_are_told_of_once_and_so_is_the_end
         await asyncio.sleep(200)
         assert search.ledger.completed() == 0
         ((_, text),) = news
-        assert text == "No worker has been up for 31 s: 6 children wait until one is."
+        assert text == "No worker has been up for 31 s: 6 children wait for one."
         search.world.nodes_ = Nodes(alive=frozenset({"n0", "n1"}))
         search.world.homeless.set()
         await search.until_all_have_ended(within_s=300)
@@ -291,13 +291,13 @@ def test_children_that_wait_with_no_worker_up_are_told_of_once_and_so_is_the_end
     run_virtually(whole())
 
 
-def test_workers_that_never_come_up_are_told_of() -> None:
+def test_workers_that_never_come_up_are_reported() -> None:
     async def whole() -> None:
         search = Search(children=1, slots=2)
         await search.begin()
         search.world.homeless = asyncio.Event()
-        text = await asyncio.wait_for(search.pool.next_news(), NOBODY_S + 3)
-        assert text == "No worker has been up for 31 s: 1 child waits until one is."
+        text = await asyncio.wait_for(search.pool.next_news(), NO_WORKERS_NOTICE_S + 3)
+        assert text == "No worker has been up for 31 s: 1 child waits for one."
 
     run_virtually(whole())
 
@@ -317,7 +317,7 @@ def drain(search: Search, slot: int) -> None:
     search.world.nodes_ = replace(search.world.nodes_, draining=frozenset({f"n{slot % 2}"}))
 
 
-MISFORTUNES: dict[str, Callable[[Search, int], None]] = {
+EVENT_KINDS: dict[str, Callable[[Search, int], None]] = {
     "kill": lambda search, slot: search.world.kill(slot),
     "cut": lambda search, slot: search.world.cut(slot),
     "mute": lambda search, slot: search.world.mute(slot),
@@ -330,7 +330,7 @@ MISFORTUNES: dict[str, Callable[[Search, int], None]] = {
 
 @pytest.mark.parametrize("beats_again", [False, True])
 def test_a_worker_that_hangs_while_the_pool_dies_does_not_keep_its_slot(beats_again: bool) -> None:
-    """It can only be ended: it will never report, and it does not look whether its child is asked back."""
+    """It must be killed: it will never report, and does not read requests to give its child back."""
 
     async def whole() -> None:
         hangs = True
@@ -341,7 +341,7 @@ def test_a_worker_that_hangs_while_the_pool_dies_does_not_keep_its_slot(beats_ag
         process.mute, process.deaf = True, True
         search.start_pool()
         hangs = False
-        await asyncio.sleep(SUSPECT_S + 10)
+        await asyncio.sleep(LOST_CALL_TIMEOUT_S + 10)
         process.mute = not beats_again
         await search.until_all_have_ended(within_s=300)
         assert search.world.restarts == [0]
@@ -350,7 +350,7 @@ def test_a_worker_that_hangs_while_the_pool_dies_does_not_keep_its_slot(beats_ag
     run_virtually(whole())
 
 
-def test_the_successor_of_a_worker_that_died_idle_is_not_taken_for_silent() -> None:
+def test_the_next_process_of_a_worker_that_died_idle_does_not_time_out() -> None:
     async def whole() -> None:
         search = Search(children=2, slots=1, seconds=lambda i: 5.0 if i == 1 else 200.0)
         await search.begin(ask=False)
@@ -396,7 +396,7 @@ def test_a_word_of_any_process_before_does_not_disturb_the_one_that_is_there() -
     run_virtually(whole())
 
 
-def test_two_signs_of_life_of_a_successor_enlist_it_once() -> None:
+def test_several_heartbeats_of_a_new_process_enlist_it_once() -> None:
     async def whole() -> None:
         search = Search(children=2, slots=1)
         await search.begin(ask=False)
@@ -412,8 +412,8 @@ def test_two_signs_of_life_of_a_successor_enlist_it_once() -> None:
     run_virtually(whole())
 
 
-def test_a_child_that_met_the_wrong_process_has_not_failed() -> None:
-    """The worker died idle, and nobody has noticed when the next child comes."""
+def test_a_child_that_reached_the_wrong_process_has_not_failed() -> None:
+    """The worker died idle, which is not known yet when the next child comes."""
 
     async def whole() -> None:
         search = Search(children=2, slots=1)
@@ -426,11 +426,11 @@ def test_a_child_that_met_the_wrong_process_has_not_failed() -> None:
     run_virtually(whole())
 
 
-def test_a_child_that_was_sent_to_a_process_that_was_dead_already_has_not_failed() -> None:
-    """The worker died idle; the call to it breaks off, as on Ray while the next process starts."""
+def test_a_child_that_was_sent_to_a_dead_process_has_not_failed() -> None:
+    """The worker died idle; the call to it is lost, as on Ray while the next process starts."""
 
     async def whole() -> None:
-        search = Search(children=2, slots=1, reactions=Reactions(max_attempts=1))
+        search = Search(children=2, slots=1, policy=FailurePolicy(max_attempts=1))
         await search.begin(ask=False)
         await search.replica(1)
         search.world.kill(0)
@@ -443,8 +443,8 @@ def test_a_child_that_was_sent_to_a_process_that_was_dead_already_has_not_failed
     run_virtually(whole())
 
 
-def test_a_child_that_ends_the_driver_each_time_is_given_up_and_those_beside_it_are_not() -> None:
-    """It does so before any of the others has come to its end."""
+def test_a_child_that_kills_the_driver_each_time_fails_and_no_other_does() -> None:
+    """It does so before any of the others has ended."""
 
     async def story(search: Search) -> None:
         while search.ledger.completed() < search.children:
@@ -452,22 +452,22 @@ def test_a_child_that_ends_the_driver_each_time_is_given_up_and_those_beside_it_
             if any(a.child_id == 3 and search.now() - a.started_at > 2 for a in search.ledger.running()):
                 search.die()
 
-    search = tell(Search(children=8, slots=4, reactions=Reactions(max_attempts=1)), story)
-    assert search.attempts(3) == [("lost", None)] * MOST_LOST
+    search = tell(Search(children=8, slots=4, policy=FailurePolicy(max_attempts=1)), story)
+    assert search.attempts(3) == [("lost", None)] * (ISOLATE_AFTER_LOST + MAX_LOST_ALONE)
     outcomes = {child.id: child.outcome for child in search.ledger.history()}
     failures = {child_id: outcome.failure for child_id, outcome in outcomes.items() if outcome and outcome.failure}
-    message = "the run died around 10 attempts at the child in a row"
+    message = "the run died during 10 consecutive attempts at the child"
     assert failures == {3: Failure(cause=Cause.CRASHED, message=message)}
     assert all(t.child_id != 3 for t in search.world.trained)
     assert len(search.world.trained) == 7
 
 
 @pytest.mark.parametrize("at", [1.0, 4.0, 8.0, 13.0])
-def test_children_that_may_be_what_ends_the_run_are_trained_one_at_a_time(at: float) -> None:
+def test_isolated_children_are_trained_one_at_a_time(at: float) -> None:
     async def whole() -> None:
         search = Search(children=5, slots=5, seconds=lambda _: 5.0)
         await search.begin(ask=False)
-        for number in range(LOST_ALONE):
+        for number in range(ISOLATE_AFTER_LOST):
             for child_id in (1, 2, 3):
                 search.ledger.start(child_id, "worker-0@n0:before", f"{child_id}-{number}")
             search.ledger.begin(workers=5)
@@ -484,8 +484,8 @@ def test_children_that_may_be_what_ends_the_run_are_trained_one_at_a_time(at: fl
     run_virtually(whole())
 
 
-def test_of_two_open_attempts_of_one_worker_the_newer_is_its_own() -> None:
-    """The older one was being given up when the pool died; it may be of a child that was sampled later."""
+def test_of_two_open_attempts_of_one_worker_the_older_is_lost() -> None:
+    """The older one was being abandoned when the pool died; its child may have been sampled later."""
 
     async def whole() -> None:
         search = Search(children=2, slots=1)
@@ -532,7 +532,7 @@ def test_a_child_that_failed_everywhere_keeps_its_place_in_line() -> None:
     run_virtually(whole())
 
 
-def test_where_a_child_has_failed_is_known_after_the_pool_has_died() -> None:
+def test_a_new_pool_knows_where_a_child_has_failed() -> None:
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 5)
         search.world.kill(search.slot_of(1))
@@ -545,11 +545,11 @@ def test_where_a_child_has_failed_is_known_after_the_pool_has_died() -> None:
     assert len({attempt.slot for attempt in search.ledger.attempts(1)}) == 3
 
 
-def test_a_stop_takes_children_back_whatever_follows_a_preemption() -> None:
+def test_a_child_that_a_stop_preempts_is_retried_whatever_the_policy() -> None:
     async def whole() -> None:
-        reactions = Reactions(max_attempts=3, by_cause=parse_reactions("preempted=drop"))
+        policy = FailurePolicy(max_attempts=3, by_cause=parse_failure_policy("preempted=drop"))
         rules = Rules(checkpoints=True)
-        search = Search(children=1, slots=1, seconds=lambda _: 1e6, rules=rules, reactions=reactions)
+        search = Search(children=1, slots=1, seconds=lambda _: 1e6, rules=rules, policy=policy)
         await search.begin()
         await asyncio.sleep(START_S + 5)
         await search.pool.stop()
@@ -561,14 +561,14 @@ def test_a_stop_takes_children_back_whatever_follows_a_preemption() -> None:
 EVENTS = st.lists(
     st.tuples(
         st.floats(0, 12),
-        st.sampled_from([*MISFORTUNES, "cut and mute", "kill and pool"]),
+        st.sampled_from([*EVENT_KINDS, "cut and mute", "kill and pool"]),
         st.integers(0, 2),
     ),
     max_size=12,
-).filter(lambda events: sum(what == "driver" for _, what, _ in events) < MOST_LOST)
+).filter(lambda events: sum(what == "driver" for _, what, _ in events) < ISOLATE_AFTER_LOST + MAX_LOST_ALONE)
 
 
-# A worker's result arrives in the very moment in which it is given up: the late word must not be the first.
+# A worker's result arrives at the very moment at which its attempt is abandoned: it must not be recorded first.
 @example(events=[(0.0, "mute", 1), (2.0, "pool", 0), (2.0, "sigterm", 1), (12.0, "cut", 1)], fails={})
 @given(events=EVENTS, fails=st.dictionaries(st.integers(1, 8), st.sampled_from(list(Cause)), max_size=3))
 @settings(max_examples=150, deadline=None)
@@ -577,12 +577,12 @@ def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, in
         for pause, what, slot in events:
             await asyncio.sleep(pause)
             for part in what.split(" and "):
-                MISFORTUNES[part](search, slot)
+                EVENT_KINDS[part](search, slot)
         search.world.nodes_ = replace(search.world.nodes_, draining=frozenset())
 
     fails = {child: cause for child, cause in fails.items() if cause != Cause.PREEMPTED}
-    rules = Rules(silence_s=20.0, child_timeout_s=200.0, recycle_after=3, checkpoints=True)
-    search = Search(children=8, slots=3, rules=rules, results=fails, reactions=Reactions(max_attempts=50))
+    rules = Rules(heartbeat_timeout_s=20.0, child_timeout_s=200.0, recycle_after=3, checkpoints=True)
+    search = Search(children=8, slots=3, rules=rules, results=fails, policy=FailurePolicy(max_attempts=50))
     tell(search, story, within_s=3_000.0)
     deaths = sum(what != "pool" for _, what, _ in events)
     for child_id in range(1, 9):
@@ -590,7 +590,7 @@ def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, in
         assert [a.verdict for a in attempts].count("outcome") == 1  # type: ignore[comparison-overlap]
         assert all(a.verdict is not None for a in attempts)
         if child_id not in fails:
-            assert attempts[-1].cause is None, "an innocent child was given up"
+            assert attempts[-1].cause is None, "an innocent child failed permanently"
         finished = [t for t in search.world.trained if t.child_id == child_id]
         assert len(finished) <= 1 + deaths + (50 if child_id in fails else 0)
     assert search.ledger.completed() == 8
@@ -599,17 +599,19 @@ def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, in
     )
 
 
-def test_workers_that_come_later_are_used_and_found_by_a_pool_that_is_started_again() -> None:
+def test_workers_that_come_later_are_used_and_known_to_the_next_pool() -> None:
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 3)
         search.world.add(1)
-        assert await search.pool.grow(2) == Muster(up={"n0": 1})
+        assert await search.pool.grow(2) == WorkerCensus(up={"n0": 1})
         await asyncio.sleep(START_S + 3)
-        assert await search.pool.grow(2) == Muster(up={"n0": 1, "n1": 1})  # told again, it counts nobody twice
+        assert await search.pool.grow(2) == WorkerCensus(
+            up={"n0": 1, "n1": 1}
+        )  # a second report counts no worker twice
         assert {attempt.slot for attempt in search.ledger.running()} == {0, 1}
         search.start_pool()  # knows of one, and that the other has begun a child
         await asyncio.sleep(30)
-        assert await search.pool.grow(2) == Muster(up={"n0": 1, "n1": 1})
+        assert await search.pool.grow(2) == WorkerCensus(up={"n0": 1, "n1": 1})
 
     search = tell(Search(children=8, slots=1), story, within_s=60)
     assert [search.attempts(child) for child in range(1, 9)] == [[("outcome", None)]] * 8

@@ -1,4 +1,4 @@
-"""A worker's process: real signals and a real death in processes of their own, the beat thread in this one."""
+"""A worker's process: real signals and crashes in subprocesses, the heartbeat thread in this process."""
 
 import signal
 import subprocess
@@ -15,8 +15,8 @@ import pytest
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.pool import worker_process as worker
-from cluster.pool.protocol import Death, Order
-from cluster.pool.worker_process import Beat, LastWords, WorkerProcess, take_deaths
+from cluster.pool.protocol import ProcessExit, TrainingOrder
+from cluster.pool.worker_process import Beat, CrashFile, WorkerProcess, take_exits
 from cluster.search.evaluator import Assignment
 from tests.contracts.evaluator import assignment
 
@@ -29,8 +29,8 @@ import sys, time
 from child_trainer.training.train import train
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic import SyntheticTask
-from cluster.pool.protocol import Order
-from cluster.pool.worker_process import WorkerProcess, leave_on_sigterm
+from cluster.pool.protocol import TrainingOrder
+from cluster.pool.worker_process import WorkerProcess, preempt_on_sigterm
 from tests.contracts.evaluator import assignment
 
 class Trainer:
@@ -40,9 +40,10 @@ class Trainer:
         return train(assignment.architecture, task, budget, seed=assignment.seed, preempted=preempted)
 
 process = WorkerProcess(Trainer(), place="here", node="n", beat=lambda place, key: False)
-leave_on_sigterm([process])
+preempt_on_sigterm([process])
 for number in (1, 2):
-    outcome = process.train(Order(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None))
+    order = TrainingOrder(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None)
+    outcome = process.train(order)
     report = process.report()
     assert (report.key, report.outcome, report.trained) == (f"k{number}", outcome, number)
     print(outcome.failure.cause if outcome.failure else "finished", flush=True)
@@ -53,7 +54,7 @@ time.sleep(60)
 
 @pytest.fixture
 def script() -> Any:
-    """Starts the program with children that take so many seconds."""
+    """Return a function that starts the program with children that take so many seconds."""
     started = []
 
     def start(seconds: float) -> "subprocess.Popen[str]":
@@ -72,11 +73,11 @@ def next_line(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline().strip()
 
 
-def test_sigterm_has_the_child_in_training_given_back_and_the_process_lives_to_say_so(script: Script) -> None:
+def test_sigterm_preempts_the_child_in_training_and_the_process_lives(script: Script) -> None:
     process = script(60.0)
     assert next_line(process) == "training"
     process.send_signal(signal.SIGTERM)
-    # The process stays told to go: what it may yet be given comes back at once, too.
+    # The process keeps terminating: it gives back any further child at once, too.
     assert [next_line(process) for _ in range(4)] == ["preempted", "training", "preempted", "idle"]
     assert process.poll() is None
 
@@ -88,7 +89,7 @@ def test_sigterm_ends_an_idle_process(script: Script) -> None:
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
 
 
-# --- Signs of life -----------------------------------------------------------------------------------------------
+# --- Heartbeats --------------------------------------------------------------------------------------------------
 
 GOOD = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=101)
 GIVEN_BACK = Outcome(
@@ -101,8 +102,8 @@ GIVEN_BACK = Outcome(
 )
 
 
-class UntilTold:
-    """Trains until it is told to give the child back, or until it is let go."""
+class UntilPreempted:
+    """Trains until the child is preempted, or until the test lets it end."""
 
     def __init__(self) -> None:
         self.busy, self.let_go = threading.Event(), threading.Event()
@@ -118,30 +119,30 @@ class UntilTold:
                 return GIVEN_BACK
             if self.let_go.wait(0.005):
                 return GOOD
-        raise AssertionError("neither told nor let go in time")
+        raise AssertionError("neither preempted nor let go in time")
 
 
 @pytest.fixture(autouse=True)
 def _fast_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "BEAT_S", 0.01)
+    monkeypatch.setattr(worker, "HEARTBEAT_INTERVAL_S", 0.01)
 
 
-def order(number: int) -> Order:
-    return Order(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None)
+def order(number: int) -> TrainingOrder:
+    return TrainingOrder(key=f"k{number}", place="here", assignment=assignment(number), batch_size=None)
 
 
 def process_with(trainer: Any, beat: Beat) -> WorkerProcess:
     return WorkerProcess(trainer, place="here", node="n", beat=beat, beat_s=0.1)
 
 
-def test_a_beat_says_where_and_what_and_brings_the_request_to_give_back() -> None:
+def test_a_heartbeat_has_place_and_key_and_may_return_a_preemption() -> None:
     heard: list[tuple[str, str | None]] = []
 
     def beat(place: str, key: str | None) -> bool:
         heard.append((place, key))
         return key == "k2"
 
-    trainer = UntilTold()
+    trainer = UntilPreempted()
     process = process_with(trainer, beat)
     trainer.let_go.set()
     assert process.train(order(1)) == GOOD
@@ -155,22 +156,22 @@ def test_a_beat_says_where_and_what_and_brings_the_request_to_give_back() -> Non
     assert (report.key, report.outcome, report.trained) == ("k3", GOOD, 3)
 
 
-def test_an_answer_that_comes_after_its_attempt_does_not_touch_the_next() -> None:
-    """The answer is on its way while the worker ends one child and begins another."""
-    asked, answer = threading.Event(), threading.Event()
+def test_an_answer_that_arrives_after_its_attempt_does_not_affect_the_next() -> None:
+    """The answer arrives after the worker has ended one child and begun another."""
+    sent, answer = threading.Event(), threading.Event()
 
     def beat(place: str, key: str | None) -> bool:
         if key != "k1":
             return False
-        asked.set()
+        sent.set()
         answer.wait(30)
         return True
 
-    trainer = UntilTold()
+    trainer = UntilPreempted()
     process = process_with(trainer, beat)
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(process.train, order(1))
-        assert asked.wait(30)
+        assert sent.wait(30)
         trainer.let_go.set()
         assert first.result(30) == GOOD
         trainer.let_go.clear()
@@ -183,20 +184,20 @@ def test_an_answer_that_comes_after_its_attempt_does_not_touch_the_next() -> Non
         assert second.result(30) == GOOD
 
 
-def test_a_pool_that_does_not_answer_is_asked_again() -> None:
+def test_heartbeats_continue_while_the_pool_is_unavailable() -> None:
     heard = threading.Semaphore(0)
 
     def beat(place: str, key: str | None) -> bool:
         heard.release()
         raise ConnectionError("it is being started again")
 
-    process_with(UntilTold(), beat)
+    process_with(UntilPreempted(), beat)
     assert all(heard.acquire(timeout=30) for _ in range(5))
 
 
 def test_an_attempt_that_raises_leaves_no_outcome_behind() -> None:
-    """What the attempt before it gave must not be taken for its own."""
-    trainer = UntilTold()
+    """The outcome of the attempt before it must not be reported as its own."""
+    trainer = UntilPreempted()
     process = process_with(trainer, lambda place, key: False)
     trainer.let_go.set()
     process.train(order(1))
@@ -211,110 +212,110 @@ def test_an_attempt_that_raises_leaves_no_outcome_behind() -> None:
     assert (report.key, report.outcome, report.trained) == (None, None, 1)
 
 
-# --- Last words --------------------------------------------------------------------------------------------------
+# --- Crash files -------------------------------------------------------------------------------------------------
 
 DIES = """
 import os, sys
 from pathlib import Path
 from child_trainer.outcome import Budget
 from child_trainer.tasks.fault_injection import strike
-from cluster.pool.worker_process import LastWords
+from cluster.pool.worker_process import CrashFile
 
-words = LastWords(Path(sys.argv[1]), ["a@here:1", "b@here:1"])
-assert words.before("a@here:1") is None
+crash_file = CrashFile(Path(sys.argv[1]), ["a@here:1", "b@here:1"])
+assert crash_file.previous_exit("a@here:1") is None
 for key in sys.argv[3:]:
-    words.note("a@here:1", key)
+    crash_file.note("a@here:1", key)
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), 9)
 strike("crashed", Budget())
 """
 
 
-def deaths_of(file: Path, how: str, *keys: str) -> tuple[Death, ...]:
-    """What a process of two workers leaves behind of which the first began these attempts."""
+def exits_of(file: Path, how: str, *keys: str) -> tuple[ProcessExit, ...]:
+    """Return the exits of a process of two workers of which the first started these attempts."""
     program = [sys.executable, "-c", DIES, str(file), how, *keys]
     number = signal.SIGKILL if how == "killed" else signal.SIGSEGV
     assert subprocess.run(program, cwd=ROOT, check=False).returncode == -number
-    return take_deaths(file)
+    return take_exits(file)
 
 
 @pytest.mark.parametrize("keys", [(), ("k1",), ("a long one", "k2")])
-def test_a_segmentation_faults_stack_is_there_for_the_next_process_once(tmp_path: Path, keys: tuple[str, ...]) -> None:
+def test_the_next_process_reads_a_segmentation_faults_stack_once(tmp_path: Path, keys: tuple[str, ...]) -> None:
     file = tmp_path / "worker-0.died"
-    first, second = deaths_of(file, "crashed", *keys)
+    first, second = exits_of(file, "crashed", *keys)
     assert (first.place, first.key) == ("a@here:1", keys[-1] if keys else None)
     assert (second.place, second.key) == ("b@here:1", None)
-    assert first.words == second.words
-    assert first.words.startswith("Fatal Python error: Segmentation fault")
-    assert "in _crash" in first.words
-    assert "Extension modules" not in first.words
-    assert take_deaths(file) == ()
+    assert first.message == second.message
+    assert first.message.startswith("Fatal Python error: Segmentation fault")
+    assert "in _crash" in first.message
+    assert "Extension modules" not in first.message
+    assert take_exits(file) == ()
 
 
-def test_a_process_that_is_killed_leaves_what_it_was_at_and_no_words(tmp_path: Path) -> None:
-    first, second = Death(place="a@here:1"), Death(place="b@here:1")
-    assert deaths_of(tmp_path / "a", "killed") == (first, second)
-    assert deaths_of(tmp_path / "b", "killed", "k1", "k2") == (replace(first, key="k2"), second)
+def test_a_killed_process_leaves_its_attempt_and_no_message(tmp_path: Path) -> None:
+    first, second = ProcessExit(place="a@here:1"), ProcessExit(place="b@here:1")
+    assert exits_of(tmp_path / "a", "killed") == (first, second)
+    assert exits_of(tmp_path / "b", "killed", "k1", "k2") == (replace(first, key="k2"), second)
 
 
-def test_words_without_end_are_cut_and_what_is_no_text_is_borne(tmp_path: Path) -> None:
+def test_a_long_message_is_cut_and_bytes_that_are_no_text_are_replaced(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.died"
-    file.write_bytes(b'[["here:1", "k1"]]\n\xff' + b"x" * 10 * worker.LONGEST_LAST_WORDS)
-    (death,) = take_deaths(file)
-    assert len(death.words) == worker.LONGEST_LAST_WORDS
+    file.write_bytes(b'[["here:1", "k1"]]\n\xff' + b"x" * 10 * worker.MAX_CRASH_CHARACTERS)
+    (exit_,) = take_exits(file)
+    assert len(exit_.message) == worker.MAX_CRASH_CHARACTERS
 
 
-def test_a_file_that_is_no_such_file_says_nothing(tmp_path: Path) -> None:
+def test_a_damaged_crash_file_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "worker-0.died"
     file.write_bytes(b"Fatal Python error: Segmentation fault\n")
-    assert take_deaths(file) == ()
+    assert take_exits(file) == ()
 
 
-def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:
-    """Rather than what was true an attempt ago; and the worker does its work all the same."""
+def test_a_crash_file_that_cannot_be_written_is_removed(tmp_path: Path) -> None:
+    """It would name an earlier attempt. The worker trains all the same."""
     nowhere = tmp_path / "no folder" / "worker-0.died"
-    LastWords(nowhere, ["here:1"]).note("here:1", "k1")
-    assert take_deaths(nowhere) == ()
+    CrashFile(nowhere, ["here:1"]).note("here:1", "k1")
+    assert take_exits(nowhere) == ()
     program = f"""
 import resource, signal, sys
 from pathlib import Path
-from cluster.pool.worker_process import LastWords
-words = LastWords(Path(sys.argv[1]), ["here:1"])
-words.note("here:1", "k1")
+from cluster.pool.worker_process import CrashFile
+crash_file = CrashFile(Path(sys.argv[1]), ["here:1"])
+crash_file.note("here:1", "k1")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({len('[["here:1", "k1"]]')}, resource.RLIM_INFINITY))
-words.note("here:1", "k2 is too long")
+crash_file.note("here:1", "k2 is too long")
 """
     file = tmp_path / "worker-0.died"
     subprocess.run([sys.executable, "-c", program, str(file)], cwd=ROOT, check=True)
-    assert take_deaths(file) == ()
+    assert take_exits(file) == ()
 
 
-def test_a_worker_reports_the_death_before_it_and_notes_what_it_begins(tmp_path: Path) -> None:
+def test_a_worker_reports_the_previous_exit_and_records_its_attempts(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from cluster.pool.protocol import Order
-from cluster.pool.worker_process import LastWords, WorkerProcess
+from cluster.pool.protocol import TrainingOrder
+from cluster.pool.worker_process import CrashFile, WorkerProcess
 from tests.contracts.evaluator import assignment
 
 class Deadly:
     def train(self, assignment, *, batch_size=None, preempted=None):
         os.kill(os.getpid(), 9)
 
-words = LastWords(Path(sys.argv[1]), [sys.argv[2]])
-process = WorkerProcess(Deadly(), place=sys.argv[2], node="n", beat=lambda place, key: False, last_words=words)
-print(process.report().death, flush=True)
-process.train(Order(key=sys.argv[3], place=sys.argv[2], assignment=assignment(1), batch_size=None))
+crash_file = CrashFile(Path(sys.argv[1]), [sys.argv[2]])
+process = WorkerProcess(Deadly(), place=sys.argv[2], node="n", beat=lambda place, key: False, crash_file=crash_file)
+print(process.report().previous_exit, flush=True)
+process.train(TrainingOrder(key=sys.argv[3], place=sys.argv[2], assignment=assignment(1), batch_size=None))
 """
-    told = [
+    reported = [
         subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path / "died"), *of],
+            [sys.executable, "-c", program, str(tmp_path / "died"), *arguments],
             cwd=ROOT,
             check=False,
             capture_output=True,
             text=True,
         ).stdout.strip()
-        for of in (("here:1", "k1"), ("here:2", "k2"), ("here:3", "k3"))
+        for arguments in (("here:1", "k1"), ("here:2", "k2"), ("here:3", "k3"))
     ]
-    assert told == ["None", str(Death(place="here:1", key="k1")), str(Death(place="here:2", key="k2"))]
+    assert reported == ["None", str(ProcessExit(place="here:1", key="k1")), str(ProcessExit(place="here:2", key="k2"))]

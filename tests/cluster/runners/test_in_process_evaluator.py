@@ -6,10 +6,10 @@ import pytest
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
-from cluster.pool.failure_policy import Reactions, parse_reactions
+from cluster.pool.failure_policy import MAX_LOST_ALONE, FailurePolicy, parse_failure_policy
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.trainer import Trainer
-from cluster.search.evaluator import Assignment, Evaluator, Trains
+from cluster.search.evaluator import Assignment, ChildTrainer, Evaluator
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from tests.contracts.evaluator import EvaluatorContract, architecture, assignment
@@ -26,13 +26,13 @@ def ledger() -> Ledger:
     return ledger
 
 
-def evaluator_of(trainer: Trains, ledger: Ledger, policy: str = "") -> InProcessEvaluator:
-    reactions = Reactions(max_attempts=3, by_cause=parse_reactions(policy))
-    return InProcessEvaluator(trainer, ledger, reactions, batch_size=32)
+def evaluator_of(trainer: ChildTrainer, ledger: Ledger, policy: str = "") -> InProcessEvaluator:
+    failures = FailurePolicy(max_attempts=3, by_cause=parse_failure_policy(policy))
+    return InProcessEvaluator(trainer, ledger, failures, batch_size=32)
 
 
 class Scripted:
-    """Gives the outcomes that it was told, one for each attempt, and notes the batch sizes."""
+    """Returns the given outcomes, one for each attempt, and records the batch sizes."""
 
     def __init__(self, *script: Outcome | BaseException) -> None:
         self.script = list(script)
@@ -61,7 +61,7 @@ class TestInProcess(EvaluatorContract):
         return evaluator_of(Trainer(TINY), ledger)
 
 
-def test_nothing_waits_when_nothing_was_submitted(ledger: Ledger) -> None:
+def test_without_a_child_nothing_completes(ledger: Ledger) -> None:
     assert evaluator_of(Scripted(), ledger).completed() == []
 
 
@@ -83,13 +83,13 @@ def test_a_failure_follows_the_policy_and_other_children_are_not_held_up(ledger:
     evaluator = evaluator_of(trainer, ledger, "out_of_memory=smaller-batch")
     evaluator.submit(assignment(1))
     evaluator.submit(assignment(2))
-    found = [evaluator.completed() for _ in range(4)]
-    assert found == [[], [], [(1, GOOD)], [(2, GOOD)]]
+    completed = [evaluator.completed() for _ in range(4)]
+    assert completed == [[], [], [(1, GOOD)], [(2, GOOD)]]
     assert trainer.sizes == [None, 16, 8, None]
     assert attempts(ledger) == [("retry", "out_of_memory")] * 2 + [("outcome", None)]
 
 
-def test_an_outcome_on_record_is_not_trained_for_again(ledger: Ledger) -> None:
+def test_a_child_with_an_outcome_on_record_is_not_trained_again(ledger: Ledger) -> None:
     """As when the process died between the end of the training and the record of its reward."""
     evaluator = evaluator_of(Scripted(GOOD), ledger)
     evaluator.submit(assignment(1))
@@ -99,19 +99,31 @@ def test_an_outcome_on_record_is_not_trained_for_again(ledger: Ledger) -> None:
     assert again.completed() == [(1, GOOD)]
 
 
-def test_a_child_that_ends_the_process_each_time_is_given_up(ledger: Ledger) -> None:
-    for number in range(3):
-        ledger.start(1, "local", f"k{number}")
+def test_a_child_that_ends_the_process_each_time_fails_as_crashed(ledger: Ledger) -> None:
+    for number in range(MAX_LOST_ALONE):
+        evaluator = evaluator_of(Scripted(SystemExit()), ledger)
+        evaluator.submit(assignment(1))
+        with pytest.raises(SystemExit):
+            evaluator.completed()
         ledger.begin(workers=1)  # the next start of the run
+        assert attempts(ledger) == [("lost", None)] * (number + 1)
     evaluator = evaluator_of(Scripted(), ledger)
     evaluator.submit(assignment(1))
     ((_, outcome),) = evaluator.completed()
-    assert outcome.failure == Failure(
-        cause=Cause.CRASHED, message="the process died 3 times while it trained the child"
-    )
+    message = "the run died during 3 consecutive attempts at the child"
+    assert outcome == Outcome.failed(Cause.CRASHED, message, seed=101)
 
 
-def test_an_interruption_is_no_death(ledger: Ledger) -> None:
+def test_a_child_that_the_stopping_run_preempts_is_retried_whatever_the_policy(ledger: Ledger) -> None:
+    policy = FailurePolicy(max_attempts=1, by_cause=parse_failure_policy("preempted=drop"))
+    trainer = Scripted(failed(Cause.PREEMPTED), GOOD)
+    evaluator = InProcessEvaluator(trainer, ledger, policy, batch_size=32, preempted=lambda: True)
+    evaluator.submit(assignment(1))
+    assert [evaluator.completed(), evaluator.completed()] == [[], [(1, GOOD)]]
+    assert attempts(ledger) == [("retry", "preempted"), ("outcome", None)]
+
+
+def test_an_interrupted_attempt_is_not_lost(ledger: Ledger) -> None:
     for _ in range(5):
         evaluator = evaluator_of(Scripted(KeyboardInterrupt()), ledger)
         evaluator.submit(assignment(1))

@@ -140,7 +140,7 @@ def test_a_stopped_workers_child_is_trained_elsewhere_and_ends_once(open_rig: Op
     assert first.cause == Cause.CRASHED
     assert first.outcome is not None
     assert first.outcome.failure is not None
-    assert "has given no sign of life for" in first.outcome.failure.message
+    assert "has sent no heartbeat for" in first.outcome.failure.message
     assert (second.verdict, second.cause) == (Verdict.OUTCOME, None)
     assert first.slot != second.slot
     assert 5 < second.started_at - first.started_at < 30

@@ -89,8 +89,8 @@ class Run:
 
         mortal_ledger: Any = Mortal(ledger, counter, dies_at, after=after)
         mortal_store: ParameterStore | None = store and Mortal(store, counter, dies_at, after=after)  # type: ignore[assignment]
-        reactions = self.config.failures.reactions
-        inner = InProcessEvaluator(Counting(), mortal_ledger, reactions, batch_size=self.config.budget.batch_size)
+        policy = self.config.failures.policy
+        inner = InProcessEvaluator(Counting(), mortal_ledger, policy, batch_size=self.config.budget.batch_size)
         evaluator: Any = Mortal(self.order(inner), counter, dies_at, after=after)
         try:
             for _ in replica_loop(make_replica(self.config, 0, mortal_store, evaluator, mortal_ledger)):
@@ -215,7 +215,7 @@ def test_a_shard_that_falls_back_under_a_live_replica_loses_nothing(tmp_path: Pa
     store: Any = FallingBack(make_layout(CONFIG, "run", groups), tmp_path / "shards", falls_at)
     store.initialize(initial_values(groups))
     trainer = Trainer(CONFIG)
-    evaluator = InProcessEvaluator(trainer, ledger, CONFIG.failures.reactions, batch_size=CONFIG.budget.batch_size)
+    evaluator = InProcessEvaluator(trainer, ledger, CONFIG.failures.policy, batch_size=CONFIG.budget.batch_size)
     for _ in replica_loop(make_replica(CONFIG, 0, store, evaluator, ledger)):
         pass
     assert [status.pushes for status in store.status()] == [3, 3]

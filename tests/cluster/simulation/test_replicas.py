@@ -16,13 +16,13 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.pool.pool import Pool
-from cluster.pool.supervision import Rules, Terms
+from cluster.pool.supervision import PoolOptions, Rules
 from cluster.runners.build import make_replica
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Assignment, Evaluator
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
-from cluster.simulation.crew import Diary, SimulatedCrew, TimedTraining
+from cluster.simulation.crew import Diary, SimulatedWorkers, TimedTraining
 from cluster.simulation.replicas import Log, Parts, PooledEvaluator, ReplicaLife, Steps
 from cluster.simulation.search import NearbyLedger
 from cluster.simulation.shards import SimulatedShards
@@ -51,13 +51,13 @@ def ledger(loop: VirtualLoop) -> Iterator[Ledger]:
 
 def two_workers(ledger: Ledger, trains: TimedTraining) -> tuple[Pool, Diary]:
     """A pool that has two, and their diary."""
-    rules = Rules(silence_s=math.inf)
-    crew = SimulatedCrew(2, trains, AT_ONCE, rules, epochs=1, seed=1)
+    rules = Rules(heartbeat_timeout_s=math.inf)
+    group = SimulatedWorkers(2, trains, AT_ONCE, rules, epochs=1, seed=1)
     keys = map(str, itertools.count())
-    terms = Terms(rules=rules, reactions=FailureOptions().reactions, batch_size=TINY.budget.batch_size)
+    options = PoolOptions(rules=rules, policy=FailureOptions().policy, batch_size=TINY.budget.batch_size)
     clock = asyncio.get_running_loop().time
     nearby = NearbyLedger(ledger, 0.0)
-    return Pool(2, crew, nearby, terms, clock=clock, new_key=lambda: next(keys), look=crew.look), crew.diary
+    return Pool(2, group, nearby, options, clock=clock, new_key=lambda: next(keys), next_poll=group.look), group.diary
 
 
 def seen_from_a_replica(pool: Pool) -> PooledEvaluator:

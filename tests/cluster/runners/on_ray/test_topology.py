@@ -214,7 +214,7 @@ def test_data_that_no_worker_can_load_ends_the_run_with_the_reason(cluster: str,
     folder = folder_of(tmp_path, "run")
     folder.create(config)
     there = Cluster(nodes=survey.nodes(), needs=Needs(), joined=True, can_grow=False)
-    with pytest.raises(Exception, match=r"no worker is left; the last one said: .*gone"):
+    with pytest.raises(Exception, match=r"no worker is left; the last one reported: .*gone"):
         run_distributed(config, folder, there, lambda _: nullcontext(), print)
 
 
