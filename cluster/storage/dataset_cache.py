@@ -9,14 +9,13 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from child_trainer.durable_file import replace_durably
+from child_trainer.atomic_file import replace_file, replacing, sync
 from cluster.config.locations import is_url
 from cluster.storage.object_store.store import FsspecStorage, StorageError, Stored, explained, open_storage
 
@@ -136,7 +135,7 @@ def _bring_up_to_date(url: str, copy: Copy) -> None:
         if torn := _missing(copy, wanted, wanted):
             raise StorageError(f"`--data` {url} has changed while {torn[0]} was copied; try again")
         record = {name: asdict(stored) for name, stored in wanted.items()}
-        replace_durably(copy.record, json.dumps(record).encode())
+        replace_file(copy.record, json.dumps(record).encode(), durable=True)
 
 
 def _missing(copy: Copy, wanted: Mapping[str, Stored], before: Mapping[str, Stored]) -> list[str]:
@@ -152,15 +151,10 @@ def _fetch(url: str, store: FsspecStorage, copy: Copy, names: list[str]) -> None
     def fetch(name: str) -> None:
         path = copy.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
+        with replacing(path) as draft:
             with explained(f"`--data` {url}"):
                 store.fetch(name, draft)
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+            sync(draft)
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         list(threads.map(fetch, names))

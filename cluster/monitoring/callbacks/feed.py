@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from child_trainer.atomic_file import replace_file
 from cluster.monitoring.callbacks.callback import Trial
 
 MOST = 500
@@ -89,9 +90,7 @@ class Feed:
     def _note(self) -> None:
         with suppress(OSError):  # a full disk; the children are told once more after a resume, and none is left out
             self._progress.parent.mkdir(exist_ok=True)
-            draft = self._progress.with_name(f".{self._progress.name}")
-            draft.write_text(json.dumps({"completed": self.completed}))
-            draft.replace(self._progress)
+            replace_file(self._progress, json.dumps({"completed": self.completed}).encode(), durable=False)
 
 
 def _told(row: tuple[Any, ...]) -> Told:

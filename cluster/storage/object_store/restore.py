@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from child_trainer.durable_file import write_durably
+from child_trainer.atomic_file import write_durably
 from cluster.storage.errors import RunFolderError
 from cluster.storage.object_store.ledger_segments import rebuild
 from cluster.storage.object_store.object_names import CONFIG, FileName, SegmentName, files, newest_log, segments

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from child_trainer.durable_file import write_durably
+from child_trainer.atomic_file import write_durably
 from cluster.formatting import opening
 
 AT_ONCE = 32

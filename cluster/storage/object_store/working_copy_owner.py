@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from child_trainer.durable_file import replace_durably
+from child_trainer.atomic_file import replace_file
 from cluster.storage.run_folder import RunFolder
 
 
@@ -32,7 +32,7 @@ class Belonging:
     def write(self, folder: RunFolder) -> None:
         """Make the folder say so, durably."""
         content = json.dumps({"owners": self.owners, "seen": self.seen}).encode()
-        replace_durably(_belonging(folder), content)
+        replace_file(_belonging(folder), content, durable=True)
 
 
 def _belonging(folder: RunFolder) -> Path:
