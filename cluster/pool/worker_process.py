@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from child_trainer.outcome import Outcome
+from cluster.periodic import PeriodicThread
 from cluster.pool.output_capture import Capture
 from cluster.pool.output_files import untaken
 from cluster.pool.protocol import Death, NotBegun, Order, Report
@@ -114,13 +115,13 @@ class WorkerProcess:
     ) -> None:
         self._capture = capture
         self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
-        self._beat_s, self._last_words = beat_s, last_words
+        self._last_words = last_words
         self._trained = 0
         self._key: str | None = None
         self._last: tuple[str, Outcome] | None = None
         self._asked_back: str | None = None
         self._told_to_go = threading.Event()
-        threading.Thread(target=self._keep_beating, name="beat", daemon=True).start()
+        PeriodicThread(self._send_beat, beat_s, name="beat").start()
 
     def report(self) -> Report:
         """What there is to say between two children."""
@@ -166,18 +167,16 @@ class WorkerProcess:
     def _preempted(self) -> bool:
         return self._asked_back == self._key or self._told_to_go.is_set()
 
-    def _keep_beating(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(self._beat_s):
-            key = self._key
-            if self._capture:
-                self._capture.cut()
-            try:
-                give_back = self._beat(self._place, key)
-            except Exception:  # the pool is being started again: it will ask the workers itself
-                continue
-            if give_back:
-                self._asked_back = key  # the attempt, as another may have begun since
+    def _send_beat(self) -> None:
+        key = self._key
+        if self._capture:
+            self._capture.cut()
+        try:
+            give_back = self._beat(self._place, key)
+        except Exception:  # the pool is being started again: it will ask the workers itself
+            return
+        if give_back:
+            self._asked_back = key  # the attempt, as another may have begun since
 
 
 def leave_on_sigterm(workers: Collection[WorkerProcess]) -> None:
