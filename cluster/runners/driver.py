@@ -30,9 +30,9 @@ from cluster.placement.versions import versions
 from cluster.pool.checkpoints import CheckpointFolder
 from cluster.storage.errors import RunFolderError, Stopped
 from cluster.storage.ledger.ledger import Ledger
-from cluster.storage.object_store.driver_lease import TakenOver
+from cluster.storage.object_store.driver_lease import LeaseLost
 from cluster.storage.object_store.working_copy import driving
-from cluster.storage.run_folder import READER_S, WRITERS_S, RunFolder
+from cluster.storage.run_folder import READER_TIMEOUT_S, WRITERS_TIMEOUT_S, RunFolder
 
 if TYPE_CHECKING:
     from cluster.monitoring.metrics.exporter import Exporter
@@ -172,10 +172,10 @@ def _wait_for_writers(folder: RunFolder, say: Callable[[str], object]) -> Abstra
     """
     alone = None
     try:
-        alone = folder.without_writers(READER_S)
+        alone = folder.without_writers(READER_TIMEOUT_S)
         if alone is None:
             say("Waiting for the run's last processes to end ...")
-            alone = folder.without_writers(WRITERS_S)
+            alone = folder.without_writers(WRITERS_TIMEOUT_S)
     except KeyboardInterrupt:
         pass
     except OSError:  # it is the disk; the ledger has more to say on that
@@ -260,11 +260,11 @@ class _Takeover:
     """Interrupts the run, as Ctrl-C does, when another driver has taken over."""
 
     def __init__(self) -> None:
-        self.error: TakenOver | None = None
+        self.error: LeaseLost | None = None
         self._interrupts = False
         self._lock = threading.Lock()
 
-    def __call__(self, error: TakenOver) -> None:
+    def __call__(self, error: LeaseLost) -> None:
         with self._lock:
             self.error = error
             if self._interrupts:

@@ -147,7 +147,7 @@ def test_a_whole_copy_does_while_the_store_is_away(cache: Path, object_service: 
 
 def test_what_cannot_be_had_is_told(cache: Path, tmp_path: Path, url: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StorageError, match=r"`--data` file://.*/empty holds no files; it must be a folder"):
+    with pytest.raises(StorageError, match=r"`--data` file://.*/empty has no files: it must be a folder"):
         local_data(f"file://{tmp_path}/empty")
     with pytest.raises(StorageError, match=r"`--data` nope://x cannot be used: .*nope"):
         local_data("nope://x")
@@ -159,7 +159,7 @@ def test_what_cannot_be_had_is_told(cache: Path, tmp_path: Path, url: str) -> No
 def test_the_store_is_looked_at_without_fetching_anything(cache: Path, tmp_path: Path, url: str) -> None:
     check_stored(url)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StorageError, match=r"empty holds no files"):
+    with pytest.raises(StorageError, match=r"empty has no files"):
         check_stored(f"file://{tmp_path}/empty")
     assert not cache.exists()
 
@@ -168,7 +168,7 @@ def test_a_store_that_was_emptied_is_told_though_there_is_a_copy(cache: Path, tm
     assert local_data(url)
     shutil.rmtree(url.removeprefix("file://"))
     Path(url.removeprefix("file://")).mkdir()
-    with pytest.raises(StorageError, match="holds no files"):
+    with pytest.raises(StorageError, match="has no files"):
         local_data(url)
 
 

@@ -235,6 +235,6 @@ def test_a_snapshot_that_is_found_corrupt_while_the_run_goes_on_is_told_once(fol
             fall_back()
             journal.look(folder)
             journal.look(folder)
-            assert said.getvalue().count("Warning: a snapshot of shard 0 was corrupt and is ") == times
+            assert said.getvalue().count("Warning: a snapshot of shard 0 was corrupt and was renamed to ") == times
     lines = (folder.path / "run.log").read_text().splitlines()
     assert [" WARNING notice " in line and "shard-000.corrupt" in line for line in lines] == [True, True]

@@ -171,7 +171,7 @@ def made_by(version: int, content: bytes, path: Path) -> bytes:
 
 def test_a_segment_of_a_later_version_is_refused(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
     later = made_by(VERSION + 1, export(folder, None).content, tmp_path / "later.sqlite")
-    with pytest.raises(LedgerVersionError, match=f"the version {VERSION + 1}, but this nascluster knows up to"):
+    with pytest.raises(LedgerVersionError, match=f"the version {VERSION + 1}, but this nascluster reads at most"):
         rebuild(tmp_path / "new.sqlite", [later])
 
 

@@ -22,7 +22,7 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.schema import RECORDED
 from cluster.storage.object_store.ledger_segments import export
-from cluster.storage.object_store.mirror import KEPT, Mirror, MirrorThread
+from cluster.storage.object_store.mirror import NUM_KEPT, Mirror, MirrorThread
 from cluster.storage.object_store.object_names import files, segments
 from cluster.storage.object_store.restore import restore
 from cluster.storage.object_store.store import Storage
@@ -310,7 +310,7 @@ def test_little_is_kept_and_only_what_changed_is_written(states: list[Path], tmp
     assert len(segments(storage.objects)) <= 1 + 4 + 3
     copies = [(name.folder, name.file) for name in files(storage.objects)]
     assert {key for key in copies if key[0] == "shards"} == {("shards", f"shard-{n:03d}.safetensors") for n in range(2)}
-    assert max(copies.count(key) for key in copies) == KEPT
+    assert max(copies.count(key) for key in copies) == NUM_KEPT
     mirror.round()
     before = dict(storage.objects)
     mirror.round()
@@ -361,7 +361,7 @@ def test_a_record_that_has_lost_its_base_is_not_taken_for_one_that_never_was(
     del storage.objects[base]
     if damage is not None:
         storage.objects[base] = damage
-    with pytest.raises(RunFolderError, match=r"had begun, but its record is gone: the objects ledger/\*/\*.base"):
+    with pytest.raises(RunFolderError, match=r"had begun, but its ledger is lost: the objects ledger/\*/\*.base"):
         restored(storage.objects, tmp_path / "new")
 
 
@@ -397,9 +397,9 @@ def test_an_outage_is_said_once_and_what_it_held_up_is_written_after_it(states: 
     live.go_on()
     while storage.calls < 10:
         pass
-    assert said == ["s3://bucket/run cannot be written, and is tried again for as long as it takes: no route to host"]
+    assert said == ["Writing to s3://bucket/run failed and will be retried until it works: no route to host"]
     away = False
     assert thread.finish()
-    assert said[1:] == ["s3://bucket/run is written again, and has all that there is"]
+    assert said[1:] == ["Writing to s3://bucket/run works again; everything has been uploaded"]
     storage.on_call = lambda: None
     assert record(restored(storage.objects, tmp_path / "new")) == record(live.folder)
