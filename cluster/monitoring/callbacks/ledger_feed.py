@@ -75,9 +75,8 @@ class LedgerFeed:
         """Return the next children that have ended, and those that are in training since the last poll."""
         ended = db.execute(ENDED, (self.completed,)).fetchall()
         running = db.execute(RUNNING).fetchall() if len(ended) < MAX_STEP else []
-        return [_ended_trial(row) for row in ended], [
-            _trial(row, "RUNNING") for row in running if row[0] not in self._started
-        ]
+        started = [_trial(row, "RUNNING") for row in running if row[0] not in self._started]
+        return [_ended_trial(row) for row in ended], started
 
     def _start(self, trial: Trial, iteration: int) -> None:
         if trial.child not in self._started:

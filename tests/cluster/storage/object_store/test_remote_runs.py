@@ -118,7 +118,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.getfixturevalue("s3_url") if request.param == "s3" else f"{request.param}://{tmp_path}/store"
 
 
-def test_a_run_goes_on_from_its_url_alone(
+def test_a_run_is_resumed_from_its_url_alone(
     url: str, home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cluster.runners.trainer import Trainer
@@ -166,7 +166,7 @@ def test_a_run_goes_on_from_its_url_alone(
 LONG = ("launch", "synthetic", "--local", "--name", "demo", "--child-seconds", 0.05)
 
 
-def test_a_machine_vanishes_and_another_goes_on(
+def test_a_run_is_resumed_on_another_machine_after_the_loss_of_the_first(
     s3_url: str, home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = ("--storage-path", s3_url)
@@ -206,7 +206,7 @@ def test_a_machine_vanishes_and_another_goes_on(
     check_whole(again, 160)
 
 
-def test_a_killed_driver_goes_on_at_once_from_its_own_copy(s3_url: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_resumes_at_once_from_the_killed_drivers_own_copy(s3_url: str, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run_folder(s3_url, "demo")
     with running(s3_url, *LONG, "--max-children", 60) as process:
         wait_for(lambda: finished(folder) > 20, "the run does not get on")
@@ -235,7 +235,7 @@ def test_a_driver_that_was_replaced_stops_and_writes_no_more(s3_url: str) -> Non
     assert json.loads(before[start_name(1)] or b"")["released"] is False
 
 
-def test_the_network_goes_away_and_the_search_goes_on(
+def test_the_search_continues_while_the_network_is_unavailable(
     s3_url: str, object_service: ObjectService, home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = run_folder(s3_url, "demo")
@@ -279,7 +279,7 @@ class LooksFirst(MemoryFileSystem):
     protocol = "looks-first"
 
 
-def test_a_store_that_may_let_two_drivers_start_is_told_of_at_each_start(
+def test_a_store_that_may_let_two_drivers_start_is_reported_at_each_start(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def starts_and_resumes(url: str) -> str:
@@ -299,7 +299,7 @@ def test_a_store_that_may_let_two_drivers_start_is_told_of_at_each_start(
     assert "may not detect" not in starts_and_resumes(f"memory://{tmp_path}/store")
 
 
-def test_a_copy_that_is_not_the_newest_is_set_aside_and_kept(tmp_path: Path, home: Path) -> None:
+def test_a_working_copy_that_is_out_of_date_is_renamed_and_kept(tmp_path: Path, home: Path) -> None:
     url = f"file://{tmp_path}/store"
     config = RunConfig(storage_path=url)
     folder = run_folder(url, "demo")
@@ -325,7 +325,7 @@ def test_a_copy_that_is_not_the_newest_is_set_aside_and_kept(tmp_path: Path, hom
 
 
 @pytest.mark.parametrize("dies_at", ["acquire_lease", "HeldLease"])
-def test_a_driver_that_dies_around_its_lease_leaves_its_copy_the_newest(
+def test_a_copy_stays_up_to_date_if_its_driver_dies_around_its_lease(
     dies_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"file://{tmp_path}/store"
@@ -377,7 +377,7 @@ def test_a_launch_that_died_before_its_first_start_can_be_resumed(tmp_path: Path
     assert nascluster("resume", "demo", "--storage-path", url, "--on", "local") == 0
 
 
-def test_a_plain_path_keeps_nothing_of_all_this(tmp_path: Path) -> None:
+def test_a_run_in_a_local_folder_has_no_files_of_the_object_store(tmp_path: Path) -> None:
     folder = run_folder(str(tmp_path), "demo")
     config = replace(RECIPES["synthetic"](), local=True, max_children=4)
     assert execute(config, folder, Console(file=io.StringIO())).state == "finished"
