@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from child_trainer.durable_file import replace_durably
+from child_trainer.atomic_file import replace_file
 
 
 class CheckpointFile:
@@ -24,4 +24,4 @@ class CheckpointFile:
         Raises:
             OSError: the file could not be replaced, and is as it was before.
         """
-        replace_durably(self.path, data)
+        replace_file(self.path, data, durable=True)

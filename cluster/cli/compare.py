@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 import tyro
 from rich.console import Console
 
-from child_trainer.durable_file import replace_durably
+from child_trainer.atomic_file import replace_file
 from cluster.compare.comparison import carried_out, planned
 from cluster.compare.page import page
 from cluster.compare.plan import parse_limit
@@ -148,7 +148,7 @@ def _write(folder: Path, summary: Summary, show: bool) -> None:
     files = {folder / "comparison.md": text, folder / "comparison.html": page(summary, time.time())}
     try:
         for path, content in files.items():
-            replace_durably(path, content.encode())
+            replace_file(path, content.encode(), durable=True)
     except OSError as error:
         raise ResultError(f"the comparison cannot be written into {folder}: {error.strerror}") from error
     print(text)

@@ -9,7 +9,7 @@ from cluster.cli.command import parse_command
 from cluster.cli.status import read
 from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
-from cluster.storage.find_run import ask_to_stop, existing_run
+from cluster.storage.find_run import existing_run, request_stop
 
 
 def stop(arguments: list[str]) -> int:
@@ -26,7 +26,7 @@ def stop(arguments: list[str]) -> int:
         status = read(folder)
         if status.state != "running":
             raise UsageError(f"the run {name!r} is not running: it has {status.state}")
-        ask_to_stop(folder)
+        request_stop(folder)
         try:
             print(f"{name}: asked to stop; children in training: {status.running}", flush=True)
             while not no_wait and status.state == "running":

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from child_trainer.durable_file import replace_durably
+from child_trainer.atomic_file import replace_file
 from cluster.compare.plan import Entrant, Limit
 from controller.statistics import num_within
 
@@ -126,7 +126,7 @@ class Searches:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            replace_durably(self.file(result.seed), json.dumps(result.to_json()).encode())
+            replace_file(self.file(result.seed), json.dumps(result.to_json()).encode(), durable=True)
         except OSError as error:
             raise ResultError(f"{self.file(result.seed)} cannot be written: {error.strerror}") from error
 

@@ -103,7 +103,7 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         local=config.local,
         began="state" in run,
         silence_s=now - run["beat_at"] if "beat_at" in run else None,
-        stop_asked=folder.stop_asked(),
+        stop_asked=folder.stop_requested(),
         waiting=waiting,
         ended=status.ended,
         finished=status.finished,

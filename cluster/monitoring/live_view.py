@@ -20,6 +20,7 @@ from rich.text import Text
 from child_trainer.outcome import Cause
 from cluster.formatting import duration, noun, number
 from cluster.monitoring.status import FIRST, Status, read_status
+from cluster.periodic import PeriodicThread
 from cluster.storage.errors import RunFolderError
 from cluster.storage.run_folder import RunFolder
 
@@ -130,27 +131,28 @@ class Progress:
         self._folder = folder
         self._beat = beat
         self._stop = threading.Event()
-        # The two are apart: what is wrong with the terminal must not make the run look dead.
-        wanted = [self._keep_beating] if console is None else [self._keep_beating, lambda: self._watch(console)]
-        self._threads = [threading.Thread(target=run, daemon=True) for run in wanted]
+        # Two threads: a terminal that fails must not stop the heartbeat.
+        self._heartbeat = PeriodicThread(self._try_beat, BEAT_S, name="heartbeat")
+        self._view = None if console is None else threading.Thread(target=lambda: self._watch(console), daemon=True)
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._heartbeat.start()
+        if self._view:
+            self._view.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._heartbeat.stop()
+        if self._view:
+            self._view.join()
 
-    def _keep_beating(self) -> None:
-        while not self._stop.wait(BEAT_S):
-            # Locked, full, away: whoever has to write the ledger says so, and the next sign of life may come through.
-            with contextlib.suppress(Exception):
-                self._beat()
+    def _try_beat(self) -> None:
+        # The ledger is locked, full or unavailable: its writer reports that, and the next heartbeat may succeed.
+        with contextlib.suppress(Exception):
+            self._beat()
 
     def _watch(self, console: Console) -> None:
         # Suppressed: the terminal or the pipe is gone; the search goes on.

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
+from child_trainer.atomic_file import replace_file
 from cluster.search.records import Attempt
 
 OUTPUTS = "outputs"
@@ -69,9 +70,7 @@ class OutputFolder:
         """
         file = self._path / output_name(child_id, number)
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{file.name}")
-        draft.write_text(text)
-        draft.replace(file)
+        replace_file(file, text.encode(), durable=False)
         fresh = self._path / FRESH
         if fresh.is_dir():
             link = fresh / file.name

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from child_trainer.outcome import Outcome
+from cluster.periodic import PeriodicThread
 from cluster.pool.output_capture import BufferedCapture
 from cluster.pool.output_files import no_capture
 from cluster.pool.protocol import NotStarted, ProcessExit, Report, TrainingOrder
@@ -117,13 +118,13 @@ class WorkerProcess:
     ) -> None:
         self._capture = capture
         self._trainer, self._place, self._node, self._beat = trainer, place, node, beat
-        self._beat_s, self._crash_file = beat_s, crash_file
+        self._crash_file = crash_file
         self._trained = 0
         self._key: str | None = None
         self._last: tuple[str, Outcome] | None = None
         self._preempted_key: str | None = None
         self._terminating = threading.Event()
-        threading.Thread(target=self._keep_beating, name="beat", daemon=True).start()
+        PeriodicThread(self._send_beat, beat_s, name="beat").start()
 
     def report(self) -> Report:
         """Return the worker's report; must not be called while a child is in training."""
@@ -169,18 +170,16 @@ class WorkerProcess:
     def _preempted(self) -> bool:
         return self._preempted_key == self._key or self._terminating.is_set()
 
-    def _keep_beating(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(self._beat_s):
-            key = self._key
-            if self._capture:
-                self._capture.truncate()
-            try:
-                give_back = self._beat(self._place, key)
-            except Exception:  # the pool is being started again: it will request the workers' reports itself
-                continue
-            if give_back:
-                self._preempted_key = key  # the attempt's key, as another may have started since
+    def _send_beat(self) -> None:
+        key = self._key
+        if self._capture:
+            self._capture.truncate()
+        try:
+            give_back = self._beat(self._place, key)
+        except Exception:  # the pool is being started again: it will request the workers' reports itself
+            return
+        if give_back:
+            self._preempted_key = key  # the attempt's key, as another may have started since
 
 
 def preempt_on_sigterm(workers: Collection[WorkerProcess]) -> None:

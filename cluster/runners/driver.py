@@ -19,7 +19,7 @@ from rich.console import Console
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, last_line
 from cluster.monitoring.callbacks.loader import load_callback
-from cluster.monitoring.callbacks.runner import telling
+from cluster.monitoring.callbacks.runner import run_callbacks
 from cluster.monitoring.live_view import Progress
 from cluster.monitoring.logs.journal import Journal
 from cluster.monitoring.metrics.shard_probe import Observe, unobserved
@@ -30,9 +30,9 @@ from cluster.placement.versions import versions
 from cluster.pool.checkpoints import CheckpointFolder
 from cluster.storage.errors import RunFolderError, Stopped
 from cluster.storage.ledger.ledger import Ledger
-from cluster.storage.object_store.driver_lease import TakenOver
+from cluster.storage.object_store.driver_lease import LeaseLost
 from cluster.storage.object_store.working_copy import driving
-from cluster.storage.run_folder import READER_S, WRITERS_S, RunFolder
+from cluster.storage.run_folder import READER_TIMEOUT_S, WRITERS_TIMEOUT_S, RunFolder
 
 if TYPE_CHECKING:
     from cluster.monitoring.metrics.exporter import Exporter
@@ -111,17 +111,17 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Cour
         def begin() -> None:
             course.starting, known = True, folder.ledger.exists()
             stack.enter_context(
-                driving(folder, config, journal.say, takeover, partial(_check_whole, config, folder, course))
+                driving(folder, config, journal.report, takeover, partial(_check_whole, config, folder, course))
             )
             course.begun = True
             takeover.interrupts(True)
             stack.enter_context(_kept(journal, folder, course.corrupt))
             journal.event("run resumed" if known else "run started", children=config.max_children, seed=config.seed)
-            stack.enter_context(telling(callbacks, folder, config, journal.say))
-            journal.say(f"Run {folder.name} in {folder.place}")
+            stack.enter_context(run_callbacks(callbacks, folder, config, journal.report))
+            journal.report(f"Run {folder.name} in {folder.place}")
             if exporter:
                 stack.enter_context(exporter.announced(folder, config))
-                journal.say(f"Metrics for Prometheus at http://{exporter.target}/metrics")
+                journal.report(f"Metrics for Prometheus at http://{exporter.target}/metrics")
 
         try:
             try:
@@ -140,7 +140,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Cour
                 raise
             state, message = "failed", last_line(str(error)) or type(error).__name__
             _note(folder, error)
-        until_copied.enter_context(_wait_for_writers(folder, journal.say))
+        until_copied.enter_context(_wait_for_writers(folder, journal.report))
         _record_end(config, folder, state, message)
         course.ended = state
         journal.ended(folder, read_status(folder, time.time()))
@@ -158,7 +158,7 @@ def _kept(journal: Journal, folder: RunFolder, corrupt: Sequence[Path]) -> Itera
     """Keep the journal, which tells of the corrupt snapshots that are set aside now."""
     from ps.shard.snapshot import set_aside
 
-    with journal.kept(folder):
+    with journal.writing(folder):
         for path in corrupt:
             set_aside(path)
         yield
@@ -172,10 +172,10 @@ def _wait_for_writers(folder: RunFolder, say: Callable[[str], object]) -> Abstra
     """
     alone = None
     try:
-        alone = folder.without_writers(READER_S)
+        alone = folder.without_writers(READER_TIMEOUT_S)
         if alone is None:
             say("Waiting for the run's last processes to end ...")
-            alone = folder.without_writers(WRITERS_S)
+            alone = folder.without_writers(WRITERS_TIMEOUT_S)
     except KeyboardInterrupt:
         pass
     except OSError:  # it is the disk; the ledger has more to say on that
@@ -244,7 +244,7 @@ def _run_on_ray(
     from cluster.runners.on_ray.node_checks import check_nodes, session
     from cluster.runners.on_ray.topology import cluster, run_distributed
 
-    say, console = journal.say, journal.console
+    say, console = journal.report, journal.console
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
     with cluster(config, say) as found, _interruptible():
         if found.joined:
@@ -262,15 +262,15 @@ class _Takeover:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._in_main_thread = threading.current_thread() is threading.main_thread()
-        self.error: TakenOver | None = None
+        self.error: LeaseLost | None = None
         self._interrupts = False
         self._lock = threading.Lock()
 
-    def __call__(self, error: TakenOver) -> None:
+    def __call__(self, error: LeaseLost) -> None:
         with self._lock:
             self.error = error
             if not self._in_main_thread:
-                self._folder.ask_to_stop()
+                self._folder.request_stop()
             elif self._interrupts:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 

@@ -54,7 +54,7 @@ def run_locally(
             ledger,
             config.failures.policy,
             batch_size=config.budget.batch_size,
-            preempted=folder.stop_asked if checkpoints else None,
+            preempted=folder.stop_requested if checkpoints else None,
             on_settled=checkpoints.forget if checkpoints else lambda _: None,
             capture=capture,
             at_once=config.task.instant,
@@ -66,7 +66,7 @@ def run_locally(
     def asked() -> bool:
         for evaluator in evaluators:
             evaluator.raise_interrupt()
-        return folder.stop_asked()
+        return folder.stop_requested()
 
     with split_by_thread(), observed, one_thread() if config.task.instant else nullcontext():
         if not take_turns(config, store, evaluators, ledger, asked):

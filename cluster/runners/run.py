@@ -14,7 +14,7 @@ from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
 from cluster.monitoring.status import Best, Status, read_status
 from cluster.storage.dataset_cache import located
-from cluster.storage.find_run import ask_to_stop, check_new, existing_run, run_folder
+from cluster.storage.find_run import check_new, existing_run, request_stop, run_folder
 from cluster.storage.run_folder import RunFolder
 
 POLL_INTERVAL_S = 0.5
@@ -72,7 +72,7 @@ class Run:
             wait: return only when it has stopped.
         """
         if self.status().state == "running":
-            ask_to_stop(self.folder)
+            request_stop(self.folder)
         return self.wait() if wait else self.status()
 
 

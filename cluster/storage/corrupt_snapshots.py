@@ -1,4 +1,4 @@
-"""The shards' snapshots that were found corrupt and set aside, and what that means for the run. Imports no torch."""
+"""Corrupt snapshots of shards that were set aside, and what that means for the run. Imports no torch."""
 
 import re
 from collections import defaultdict
@@ -8,26 +8,26 @@ from pathlib import Path
 from ps.identifiers import CORRUPT
 
 Mark = tuple[int, int]
-"""Tells one file from another of the same name: its number on the disk, and when it got the name, in nanoseconds."""
+"""Identifies a file among those that had the same name: its inode, and when it got the name, in nanoseconds."""
 
 _NAME = re.compile(r"shard-(\d+)(\.previous)?")
 
 
 def corrupt_files(shards: Path) -> Mapping[Path, Mark]:
-    """Those in the shards' folder, which need not be there.
+    """Return the corrupt snapshots in the shards' folder, which need not exist.
 
     Raises:
-        OSError: they cannot be looked at.
+        OSError: the folder or a file cannot be read.
     """
-    found = {}
+    marks = {}
     for path in sorted(shards.glob(f"shard-*{CORRUPT}")):
         status = path.stat()
-        found[path] = status.st_ino, status.st_ctime_ns
-    return found
+        marks[path] = status.st_ino, status.st_ctime_ns
+    return marks
 
 
 def corrupt_texts(files: Sequence[Path]) -> list[str]:
-    """For people: a sentence for each shard that had such files, found at the same time."""
+    """Return a message for each shard with corrupt snapshots, of files that were found at the same time."""
     by_shard: dict[int, list[Path]] = defaultdict(list)
     for path in files:
         if match := _NAME.fullmatch(path.stem):
@@ -36,13 +36,13 @@ def corrupt_texts(files: Sequence[Path]) -> list[str]:
 
 
 def _text(shard: int, paths: Sequence[Path]) -> str:
-    # The one before the newest is set aside only where no good one is left.
+    # The previous snapshot is set aside only if no good one is left.
     if any(path.stem.endswith(".previous") for path in paths):
         return (
-            f"no snapshot of shard {shard} was whole: it starts anew, and all of its updates are learnt again from the"
-            f" ledger; the corrupt ones are {' and '.join(map(str, paths))}"
+            f"no snapshot of shard {shard} could be read: the shard starts from the beginning, and all of its updates"
+            f" are applied again from the ledger; the corrupt files are {' and '.join(map(str, paths))}"
         )
     return (
-        f"a snapshot of shard {shard} was corrupt and is {paths[0]} now: the shard goes on from the one before it, or"
-        " anew if there was none, and the updates that it lacks are learnt again from the ledger"
+        f"a snapshot of shard {shard} was corrupt and was renamed to {paths[0]}: the shard resumes from the previous"
+        " snapshot, or from the beginning if there is none, and missing updates are applied again from the ledger"
     )

@@ -1,31 +1,31 @@
-"""The task's data on this node: a folder that is there already, or a copy of one in an object store.
+"""The task's data on this node: an existing folder, or a copy of a folder in an object store.
 
-A copy is made once per node, whoever asks first; the others wait for it. It is used when every file has the size that
-the store tells, so that a copy which broke off, or of which something was removed, is completed before it is read.
+A node makes one copy; the first process that needs it does, and the others wait. The copy is used when every file has
+the size that the store reports. So a copy that was interrupted, or that lost files, is completed before it is read.
 """
 
-import fcntl
-import hashlib
 import json
 import os
-import re
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from child_trainer.durable_file import replace_durably
+from child_trainer.atomic_file import replace_file, replacing, sync
 from cluster.config.locations import is_url
+from cluster.storage.locks import exclusive
 from cluster.storage.object_store.store import FsspecStorage, StorageError, Stored, explained, open_storage
+from cluster.storage.url_folder import url_folder
 
 CACHE_VARIABLE = "NASCLUSTER_DATA_CACHE"
-"""Names another folder for the copies, where the home folder is small or not of this node alone."""
+"""Environment variable that names another folder for the copies, for a small or shared home folder."""
 
-USUAL_CACHE = "~/.cache/nascluster/data"
+DEFAULT_CACHE = "~/.cache/nascluster/data"
 
-AT_ONCE = 8
+HASH_DIGITS = 16
+"""Digits of the URL's hash in the name of a copy."""
+
+MAX_PARALLEL_FETCHES = 8
 """Files that are fetched at the same time."""
 
 
@@ -34,9 +34,9 @@ class Copy:
     """Where the copy of one URL is on this node.
 
     Attributes:
-        folder: the files themselves, as in the store.
-        record: what the store told of them when the copy was whole, JSON; written last.
-        lock: held by whoever looks or fetches.
+        folder: the files, named as in the store.
+        record: what the store reported about them when the copy was complete, JSON; written last.
+        lock: locked by the process that checks or fetches files.
     """
 
     folder: Path
@@ -45,51 +45,51 @@ class Copy:
 
 
 def at_url(data: Path | str | None) -> bool:
-    """Whether a task's data is at a URL, from where each node copies it."""
+    """Return whether a task's data is at a URL, from which each node copies it."""
     return data is not None and is_url(str(data))
 
 
 def located(data: str | Path | None) -> str | Path | None:
-    """What `--data` names, independent of the present folder: an absolute path, or a URL as it is."""
+    """Return `--data` independent of the current folder: an absolute path, or the URL unchanged."""
     if data is None or is_url(str(data)):
         return data
     return Path(data).expanduser().absolute()
 
 
 def copy_of(url: str, cache: str | Path | None = None) -> Copy:
-    """Where this node has the copy of a URL, or would have it.
+    """Return where this node has, or would have, the copy of a URL.
 
     Args:
         url: of the folder in the object store.
-        cache: folder of all copies; unset: what `NASCLUSTER_DATA_CACHE` names, or else `USUAL_CACHE`.
+        cache: folder of all copies; if `None`, the one that `NASCLUSTER_DATA_CACHE` names, or else `DEFAULT_CACHE`.
     """
-    root = Path(cache or os.environ.get(CACHE_VARIABLE) or USUAL_CACHE).expanduser().absolute()
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", url).strip("-")[:60]
-    name = f"{readable}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:16]}"
+    root = Path(cache or os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE).expanduser().absolute()
+    name = url_folder(url, HASH_DIGITS)
     return Copy(root / name, root / f"{name}.json", root / f"{name}.lock")
 
 
 def data_folder(data: str | Path | None) -> Path | None:
-    """The folder in which this node has the data, or would have it once it is fetched."""
+    """Return the folder in which this node has the data, or will have it once the data is fetched."""
     if data is None:
         return None
     return copy_of(str(data)).folder if is_url(str(data)) else Path(data)
 
 
 def local_data(data: str | Path | None, *, cache: str | Path | None = None) -> Path | None:
-    """The folder with the data on this node, fetched from the object store first if need be.
+    """Return the folder with the data on this node; fetch the data from the object store first if necessary.
 
     Raises:
-        StorageError: the store cannot be used and there is no whole copy, it holds nothing there, or the copy cannot
-            be written.
+        StorageError: the store cannot be used and there is no complete copy, the store has no files at the URL, or the
+            copy cannot be written.
     """
     if data is None or not at_url(data):
         return data_folder(data)
     url = str(data)
     copy = copy_of(url, cache)
     try:
-        with _alone(copy):
-            _bring_up_to_date(url, copy)
+        copy.lock.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(copy.lock):
+            _update(url, copy)
     except OSError as error:
         raise StorageError(
             f"`--data` {url} cannot be copied to {copy.folder}: {error.strerror or error} ({CACHE_VARIABLE} names"
@@ -99,52 +99,50 @@ def local_data(data: str | Path | None, *, cache: str | Path | None = None) -> P
 
 
 def check_stored(url: str) -> None:
-    """Make sure that the object store holds files there; fetches none.
+    """Check that the object store has files at the URL, without fetching any.
 
     Raises:
-        StorageError: it cannot be used, or holds nothing there.
+        StorageError: the store cannot be used, or has no files there.
     """
-    _some(url, _stored(url)[1])
+    _check_not_empty(url, _list(url)[1])
 
 
-def _stored(url: str) -> tuple[FsspecStorage, Mapping[str, Stored]]:
+def _list(url: str) -> tuple[FsspecStorage, Mapping[str, Stored]]:
     store = open_storage(url, what="`--data`")
     with explained(f"`--data` {url}"):
         return store, store.contents()
 
 
-def _some(url: str, found: Mapping[str, Stored]) -> None:
-    if not found:
-        raise StorageError(f"`--data` {url} holds no files; it must be a folder with the data in torchvision's layout")
+def _check_not_empty(url: str, contents: Mapping[str, Stored]) -> None:
+    if not contents:
+        raise StorageError(f"`--data` {url} has no files: it must be a folder with the data in torchvision's layout")
 
 
-def _bring_up_to_date(url: str, copy: Copy) -> None:
+def _update(url: str, copy: Copy) -> None:
     before = _recorded(copy)
     try:
-        store, wanted = _stored(url)
+        store, stored = _list(url)
     except StorageError:
         if before and not _missing(copy, before, before):
-            return  # the store is away, and what is here is whole
+            return  # the store is unavailable, and the copy is complete
         raise
-    _some(url, wanted)
-    if outside := [name for name in wanted if ".." in name.split("/")]:
-        raise StorageError(f"`--data` {url} holds {outside[0]!r}, a name that points outside it; rename that object")
-    missing = _missing(copy, wanted, before)
-    if missing or before != wanted:
+    _check_not_empty(url, stored)
+    if outside := [name for name in stored if ".." in name.split("/")]:
+        raise StorageError(f"`--data` {url} has {outside[0]!r}, a name that points outside it: rename that object")
+    missing = _missing(copy, stored, before)
+    if missing or before != stored:
         copy.record.unlink(missing_ok=True)
         _fetch(url, store, copy, missing)
-        if torn := _missing(copy, wanted, wanted):
-            raise StorageError(f"`--data` {url} has changed while {torn[0]} was copied; try again")
-        record = {name: asdict(stored) for name, stored in wanted.items()}
-        replace_durably(copy.record, json.dumps(record).encode())
+        if torn := _missing(copy, stored, stored):
+            raise StorageError(f"`--data` {url} changed while {torn[0]} was copied: try again")
+        record = {name: asdict(entry) for name, entry in stored.items()}
+        replace_file(copy.record, json.dumps(record).encode(), durable=True)
 
 
-def _missing(copy: Copy, wanted: Mapping[str, Stored], before: Mapping[str, Stored]) -> list[str]:
-    """The files that are not here as wanted: not at all, in another size, or of another state of the store's."""
+def _missing(copy: Copy, stored: Mapping[str, Stored], before: Mapping[str, Stored]) -> list[str]:
+    """Return the files that the copy lacks, has in another size, or has from an earlier state of the store."""
     return [
-        name
-        for name, stored in wanted.items()
-        if _size(copy.folder / name) != stored.size or before.get(name) != stored
+        name for name, entry in stored.items() if _size(copy.folder / name) != entry.size or before.get(name) != entry
     ]
 
 
@@ -152,17 +150,12 @@ def _fetch(url: str, store: FsspecStorage, copy: Copy, names: list[str]) -> None
     def fetch(name: str) -> None:
         path = copy.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
+        with replacing(path) as draft:
             with explained(f"`--data` {url}"):
                 store.fetch(name, draft)
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+            sync(draft)
 
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    with ThreadPoolExecutor(MAX_PARALLEL_FETCHES) as threads:
         list(threads.map(fetch, names))
 
 
@@ -178,11 +171,3 @@ def _recorded(copy: Copy) -> dict[str, Stored]:
         return {name: Stored(**fields) for name, fields in json.loads(copy.record.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-
-
-@contextmanager
-def _alone(copy: Copy) -> Iterator[None]:
-    copy.lock.parent.mkdir(parents=True, exist_ok=True)
-    with copy.lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 
 class RunFolderError(ValueError):
-    """There is no such run, there already is one, or it cannot be made or read."""
+    """A run does not exist, exists already, or cannot be created or read."""
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and nothing is in training any more."""
+    """The run was stopped on request, and no child is in training any more."""
 
 
 def missing_run(name: str, place: str, others: Sequence[str]) -> RunFolderError:
-    """The error of a run that is not among the others of its place."""
-    there = f"the runs there are {', '.join(others)}" if others else "there are no runs there"
-    return RunFolderError(f"no run named {name!r} in {place}; {there} (--storage-path names another folder)")
+    """Return the error for a run that does not exist in a place with these other runs."""
+    runs = f"the runs there are {', '.join(others)}" if others else "there are no runs there"
+    return RunFolderError(f"no run named {name!r} in {place}; {runs} (--storage-path names another folder)")

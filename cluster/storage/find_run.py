@@ -1,4 +1,4 @@
-"""Finds a run by its name: in a folder of this machine, or in an object store."""
+"""Finds a run by its name, in a folder of this machine or in an object store."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from cluster.storage.run_folder import RunFolder
 
 
 def run_folder(storage_path: str | Path, name: str) -> RunFolder:
-    """The folder of the run called `name`, whether or not it exists.
+    """Return the folder of the run called `name`, which need not exist.
 
     Args:
         storage_path: a folder of this machine, or the URL of one in an object store.
@@ -23,10 +23,10 @@ def run_folder(storage_path: str | Path, name: str) -> RunFolder:
 
 
 def existing_run(storage_path: str | Path, name: str) -> RunFolder:
-    """The folder of the run called `name`, to be read. One in an object store is copied to this machine first.
+    """Return the folder of an existing run, for reading. A run in an object store is copied to this machine first.
 
     Raises:
-        RunFolderError: naming the runs that are there, if this one is not.
+        RunFolderError: the run does not exist; names the runs that do.
         StorageError: the object store cannot be used.
     """
     _check_name(name)
@@ -38,7 +38,7 @@ def existing_run(storage_path: str | Path, name: str) -> RunFolder:
     if not folder.config.is_file():
         if folder.ledger.exists() or folder.had_begun():
             raise RunFolderError(
-                f"the run {name!r} has no {folder.config}, which says what it is: put the file back, the rest is there"
+                f"the run {name!r} has lost its configuration {folder.config}: put the file back, the rest is there"
             )
         parent = folder.path.parent
         others = sorted(p.parent.name for p in parent.glob("*/config.json"))
@@ -48,28 +48,34 @@ def existing_run(storage_path: str | Path, name: str) -> RunFolder:
 
 def _check_name(name: str) -> None:
     if not name or "/" in name or name in (".", ".."):
-        raise RunFolderError(f"a run's name is that of its folder, got {name!r}")
+        raise RunFolderError(f"a run's name must be the name of its folder, got {name!r}")
 
 
-def resumable_run(storage_path: str | Path, name: str, say: Callable[[str], object]) -> RunFolder:
-    """The same, to be gone on with; says so where it takes a while to see that no other driver does.
+def resumable_run(storage_path: str | Path, name: str, report: Callable[[str], object]) -> RunFolder:
+    """Return the folder of an existing run, for resuming it.
+
+    Args:
+        storage_path: a folder of this machine, or the URL of one in an object store.
+        name: the run's name.
+        report: called with a message if it takes a while to check that no other driver runs it.
 
     Raises:
-        RunFolderError, StorageError: as `existing_run`, or another driver is alive.
+        RunFolderError: the run does not exist, or another driver runs it.
+        StorageError: the object store cannot be used.
     """
     _check_name(name)
     if is_url(str(storage_path)):
         from cluster.storage.object_store.working_copy import resumable_copy
 
-        return resumable_copy(str(storage_path), name, say)
+        return resumable_copy(str(storage_path), name, report)
     return existing_run(storage_path, name)
 
 
 def check_new(folder: RunFolder) -> None:
-    """Make sure that a run can be begun here.
+    """Check that a new run can be created here.
 
     Raises:
-        RunFolderError: it exists, or has a name that cannot be.
+        RunFolderError: the run exists, or its name is invalid.
         StorageError: the object store cannot be used.
     """
     folder.check_name()
@@ -81,16 +87,17 @@ def check_new(folder: RunFolder) -> None:
     working_copy.check_new(folder)
 
 
-def ask_to_stop(folder: RunFolder) -> None:
-    """Ask the run's driver, here or elsewhere, to stop it once nothing is in training.
+def request_stop(folder: RunFolder) -> None:
+    """Request that the run's driver, on any machine, stop it once no child is in training.
 
     Raises:
-        RunFolderError, StorageError: the run is in an object store, and it or that cannot be used.
+        RunFolderError: the run does not exist in its object store.
+        StorageError: the object store cannot be used.
     """
     if folder.url is None or folder.alive is None:
-        folder.ask_to_stop()
+        folder.request_stop()
         return
-    # This is a copy, and the driver is elsewhere.
-    from cluster.storage.object_store.working_copy import request_stop
+    # This folder is a copy, and the driver is on another machine.
+    from cluster.storage.object_store import working_copy
 
-    request_stop(folder.url, folder.name)
+    working_copy.request_stop(folder.url, folder.name)

@@ -1,6 +1,5 @@
-"""The one folder that holds everything a run knows."""
+"""A run's folder: the names of its files, its configuration and its locks."""
 
-import fcntl
 import json
 import os
 import shlex
@@ -13,18 +12,19 @@ from typing import IO
 
 from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
 from cluster.storage.errors import RunFolderError
-from cluster.storage.locks import WRITERS, lock
+from cluster.storage.locks import WRITERS, exclusive_within, is_locked
 
 RUN_LOG = "run.log"
+"""The file of the run's log."""
 
 MAX_NAME_LENGTH = 100
-"""Characters of a run's name; temporary names are a little longer, and file systems take 255 bytes."""
+"""Characters of a run's name; temporary names are a little longer, and file systems allow 255 bytes."""
 
-READER_S = 2.0
-"""For how long a reader that asks whether a run is held may seem to hold it."""
+READER_TIMEOUT_S = 2.0
+"""Seconds to wait for a lock that a reader may hold for a moment while it checks whether a driver holds the run."""
 
-WRITERS_S = 60.0
-"""In which time the processes of a driver that was killed, or of a run that has ended, must be gone."""
+WRITERS_TIMEOUT_S = 60.0
+"""Seconds within which the processes of a killed driver, or of a run that has ended, must end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class RunFolder:
     """Where a run's files are.
 
     Attributes:
-        path: `<storage_path>/<name>`, absolute; of a run in an object store its working copy on this machine.
+        path: `<storage_path>/<name>`, absolute; for a run in an object store, its working copy on this machine.
         url: the storage path of a run in an object store.
-        alive: whether a driver holds the run, where the object store has told; `None`: the folder's lock tells.
+        alive: whether a driver holds the run, as read from the object store; `None`: the folder's lock decides.
     """
 
     path: Path
@@ -47,69 +47,69 @@ class RunFolder:
         return self.path.name
 
     def identity(self, config: RunConfig) -> str:
-        """The name that the run's shards have written into their files: the launch's, whatever the folder is called."""
+        """Return the name in the shards' files: the name at launch, even if the folder was renamed since."""
         return config.name or self.name
 
     @property
     def place(self) -> str:
-        """Where everything is, for people."""
+        """The path or URL that holds the run, for people."""
         return f"{self.url.rstrip('/')}/{self.name}" if self.url else str(self.path)
 
     @property
     def config(self) -> Path:
-        """The configuration, JSON."""
+        """The file of the configuration, JSON."""
         return self.path / "config.json"
 
     @property
     def ledger(self) -> Path:
-        """The ledger, SQLite."""
+        """The file of the ledger, SQLite."""
         return self.path / "ledger.sqlite"
 
     def had_begun(self) -> bool:
-        """Whether the ledger must know of a start, which it does before what is looked for here is written."""
+        """Return whether the ledger must have a start: it records one before any of these files is written."""
         return self.ledger.with_suffix(BEGUN).exists() or any(self.shards.glob("shard-*.safetensors"))
 
     @property
     def shards(self) -> Path:
-        """The shards' snapshots."""
+        """The folder of the shards' snapshots."""
         return self.path / "shards"
 
     @property
     def checkpoints(self) -> Path:
-        """What the children in training have saved to go on from."""
+        """The folder of the checkpoints of children in training."""
         return self.path / "checkpoints"
 
-    def ask_to_stop(self) -> None:
-        """Ask whoever runs the run to stop it once nothing is in training."""
+    def request_stop(self) -> None:
+        """Request that the driver stop the run once no child is in training."""
         (self.path / STOP).touch()
 
-    def stop_asked(self) -> bool:
-        """Whether somebody has asked."""
+    def stop_requested(self) -> bool:
+        """Return whether a stop was requested."""
         return (self.path / STOP).exists()
 
     def command(self, verb: str) -> str:
-        """The command line that does something with this run, from any folder: `nascluster resume NAME ...`."""
+        """Return the command line that applies a command to this run, from any folder: `nascluster resume NAME ...`."""
         usual = Path(DEFAULT_STORAGE).expanduser().absolute()
         elsewhere = self.url or (None if self.path.parent == usual else str(self.path.parent))
         where = f" --storage-path {shlex.quote(elsewhere)}" if elsewhere else ""
         return f"nascluster {verb} {shlex.quote(self.name)}{where}"
 
-    def begin_anew(self) -> None:
-        """Forget that somebody asked a driver before this one to stop."""
+    def clear_stop_request(self) -> None:
+        """Remove a request to stop that was meant for an earlier driver."""
         (self.path / STOP).unlink(missing_ok=True)
 
     @property
     def error(self) -> Path:
-        """What the last start of a run that failed had to say, whole."""
+        """The file of the full error with which the last start failed."""
         return self.path / "error.txt"
 
     @property
     def session(self) -> Path:
-        """Where its Ray is, JSON; see `cluster.storage.session.Session`."""
+        """The file that says where the run's Ray is, JSON; see `cluster.storage.session.Session`."""
         return self.path / "session.json"
 
     def check_name(self) -> None:
-        """Raise `RunFolderError` if the run has a name that cannot be."""
+        """Raise `RunFolderError` if the run's name is invalid."""
         if len(self.name) > MAX_NAME_LENGTH or not self.name.isprintable():
             raise RunFolderError(f"`name` must be up to {MAX_NAME_LENGTH} printable characters, got {self.name!r}")
 
@@ -122,10 +122,10 @@ class RunFolder:
             )
 
     def create(self, config: RunConfig) -> None:
-        """Make the folder with its configuration; it appears whole or not at all.
+        """Create the folder with its configuration, atomically.
 
         Raises:
-            RunFolderError: it exists, or it cannot be made.
+            RunFolderError: it exists, or it cannot be created.
         """
         draft = self.path.parent / f".{self.name}.{os.getpid()}"
         try:
@@ -136,10 +136,10 @@ class RunFolder:
             shutil.rmtree(draft, ignore_errors=True)
             if self.url is None:
                 self.check_absent()
-            raise RunFolderError(f"the run's folder {self.path} cannot be made: {error.strerror}") from error
+            raise RunFolderError(f"the run's folder {self.path} cannot be created: {error.strerror}") from error
 
     def read_config(self) -> RunConfig:
-        """The configuration that the run was launched with.
+        """Return the configuration that the run was launched with.
 
         Raises:
             RunFolderError: the file is damaged.
@@ -147,66 +147,61 @@ class RunFolder:
         try:
             data = json.loads(self.config.read_text())
             if not isinstance(data, dict):
-                raise ValueError(f"it must hold a JSON object, and holds a {type(data).__name__}")
+                raise ValueError(f"it must hold a JSON object, got a {type(data).__name__}")
             return RunConfig.from_json(data)
         except (ValueError, TypeError, AttributeError) as error:
             raise RunFolderError(f"{self.config} is damaged: {error}") from error
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep every other driver out while the block lasts; the lock ends with the process, however it ends.
+        """Keep every other driver out while the block runs; the lock ends with the process, however it ends.
 
         Raises:
-            RunFolderError: another driver holds the run, or writers of one that was killed do not go away.
+            RunFolderError: another driver holds the run, or processes of a killed driver do not end.
         """
-        with open(self.path / "driver.lock", "w") as file:
-            if not lock(file, READER_S):
-                raise RunFolderError(f"the run {self.name!r} is running; `{self.command('status')}` shows it")
-            # A killed driver's actors live a little longer; what they write must not mix with what is to come.
-            writers = self.without_writers(WRITERS_S)
+        file = exclusive_within(self._driver_lock, READER_TIMEOUT_S)
+        if file is None:
+            raise RunFolderError(f"the run {self.name!r} is running; `{self.command('status')}` shows it")
+        with file:
+            # A killed driver's actors live a little longer; their writes must not mix with those of this start.
+            writers = self.without_writers(WRITERS_TIMEOUT_S)
             if writers is None:
                 raise RunFolderError(f"processes of an earlier start of the run {self.name!r} still write to it")
             writers.close()
             yield
 
-    def without_writers(self, patience_s: float) -> IO[str] | None:
-        """Wait until no process writes into the folder, and keep it so until the file is closed.
+    def without_writers(self, timeout_s: float) -> IO[str] | None:
+        """Wait until no process writes into the folder, and allow none until the returned file is closed.
 
-        See `cluster.storage.locks.writing`; `None` if some still do after so many seconds.
+        Returns `None` if processes that called `cluster.storage.locks.writing` still run after `timeout_s` seconds.
         """
-        file = open(self.path / WRITERS, "w")  # noqa: SIM115 - the lock is to outlive this method
-        locked = False
-        try:
-            locked = lock(file, patience_s)
-        finally:
-            if not locked:
-                file.close()
-        return file if locked else None
+        return exclusive_within(self.path / WRITERS, timeout_s)
 
     def is_held(self) -> bool:
-        """Whether a driver holds the run now."""
+        """Return whether a driver holds the run now."""
         if self.alive is not None:
             return self.alive
         try:
-            with open(self.path / "driver.lock") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return is_locked(self._driver_lock)
         except FileNotFoundError:
             return False
-        except BlockingIOError:
-            return True
-        return False
+
+    @property
+    def _driver_lock(self) -> Path:
+        """The file on which the driver holds an exclusive lock."""
+        return self.path / "driver.lock"
 
 
 def mark_begun(ledger: Path) -> None:
-    """Leave word beside a ledger that it has recorded a start; one in memory has no place for it."""
+    """Create the file next to a ledger that says that it has recorded a start. A ledger in memory gets none."""
     if not ledger.exists():
         return
-    with suppress(OSError):  # without it a ledger that vanishes later may go unnoticed, and nothing else is wrong
+    with suppress(OSError):  # without the file, a later loss of the ledger may go unnoticed; nothing else is wrong
         ledger.with_suffix(BEGUN).touch()
 
 
 BEGUN = ".begun"
-"""What the name of the file ends in that says of a ledger that it has recorded a start."""
+"""Suffix of the file that says that the ledger next to it has recorded a start."""
 
 STOP = "stop"
-"""The file whose being there asks the driver to stop."""
+"""The file whose existence requests that the driver stop."""

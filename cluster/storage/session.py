@@ -1,4 +1,4 @@
-"""Where a run's Ray is, as its driver has noted it in the run's folder."""
+"""Where a run's Ray is, as its driver wrote it into the run's folder."""
 
 import json
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from cluster.storage.run_folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """Where a run's Ray is, as its driver has noted it: host:port of the head, and the job's number there."""
+    """Where a run's Ray is: host:port of the head node, and the job's id there."""
 
     address: str
     job: str
 
     def write(self, folder: RunFolder) -> None:
-        """Note it in the run's folder."""
+        """Write it into the run's folder."""
         folder.session.write_text(json.dumps({"address": self.address, "job": self.job}) + "\n")
 
     @staticmethod
     def read(folder: RunFolder) -> "Session | None":
-        """What was noted there; `None` for a run in one process, or one that another machine drives."""
+        """Return what the folder says; `None` for a run in one process, or with a driver on another machine."""
         try:
             return Session(**json.loads(folder.session.read_text()))
         except (OSError, ValueError, TypeError):

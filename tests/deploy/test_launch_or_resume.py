@@ -104,7 +104,7 @@ def test_a_killed_run_is_resumed_and_a_finished_one_is_left_alone(pod: Pod) -> N
 def test_a_run_that_was_stopped_on_purpose_is_not_retried_and_goes_on_when_it_is_asked_for(pod: Pod) -> None:
     first = pod.begin("run", pod.storage, *SLOW)
     pod.wait_for_children(2)
-    run_folder(pod.storage, "run").ask_to_stop()  # what `nascluster stop` does
+    run_folder(pod.storage, "run").request_stop()  # what `nascluster stop` does
     assert first.wait(timeout=PATIENCE_S) == 0, "a failure would be retried"
     assert pod.status().message == "as asked"
     assert pod.run("run", pod.storage, *SLOW)[0] == 0

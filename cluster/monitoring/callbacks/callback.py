@@ -1,4 +1,4 @@
-"""What a callback is. The hooks have the names and the arguments of Ray Tune's `Callback`. Standard library only."""
+"""The interface of callbacks: hooks with the names and arguments of Ray Tune's `Callback`. Standard library only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """A child as callbacks see it, by what the ledger has of it.
+    """A child as callbacks see it, with data from the ledger.
 
     Attributes:
-        trial_id: its id as text, with zeros in front.
+        trial_id: its id as text, padded with zeros.
         child: its id, from 1.
-        replica, batch: who sampled it, and in which batch; with `--batching stream` 0 while it is in none yet, and it
-            comes into one some time after it has ended.
+        replica, batch: the replica that sampled it, and its batch; with `--batching stream`, `batch` is 0 until the
+            child is put into a batch, some time after it has ended.
         status: RUNNING, TERMINATED or ERROR, as in Ray Tune.
-        config: its architecture as JSON has it, and the architecture's id.
-        completion: 1 for the child that ended first, and so on without a gap; `None` before it has ended.
+        config: its architecture in JSON's types, and the architecture's id.
+        completion: 1 for the child that ended first, and so on without gaps; `None` before it has ended.
         sampled_at, ended_at: Unix time.
         cause, message: why it failed, if it did.
     """
@@ -39,11 +39,11 @@ class Search:
     """The search as callbacks see it.
 
     Attributes:
-        name: the run's.
-        place: the folder or URL that holds everything, for people.
-        folder: a folder of this machine, the run's own, for what a callback writes.
-        config: all that the run was launched with, as JSON has it.
-        completed: the last `Trial.completion` that this callback has had before, 0 at first.
+        name: the run's name.
+        place: the folder or URL that holds the run, for people.
+        folder: the run's folder on this machine, for files that a callback writes.
+        config: the run's whole configuration, in JSON's types.
+        completed: the last `Trial.completion` that this callback received before, 0 at first.
     """
 
     name: str
@@ -54,13 +54,13 @@ class Search:
 
 
 class Callback:
-    """Told what becomes of a search, in a thread of its own; each hook does nothing unless it is overridden.
+    """Receives the events of a search, in a thread of its own. Hooks do nothing unless they are overridden.
 
-    Hooks are called by keyword. `iteration` is how many children have ended, `trials` the one child in question. What a
-    hook raises switches the callback off, and the search goes on.
+    Hooks are called with keyword arguments. `iteration` is the number of children that have ended, `trials` holds the
+    one child that the call is about. If a hook raises, the callback is disabled and the search continues.
 
-    Children come in the order in which they ended, none twice and none left out, also after a resume; except that those
-    of the last second may come once more when the driver was killed: `Trial.completion` tells.
+    Children arrive in the order in which they ended, each once, also after a resume. The one exception: if the driver
+    was killed, the children of its last second may arrive again; `Trial.completion` identifies them.
     """
 
     def setup(
@@ -70,28 +70,31 @@ class Callback:
         total_num_samples: int | None = None,
         **info: Any,
     ) -> None:
-        """The search begins or goes on; `info["search"]` is the `Search`, the two numbers its limit of children."""
+        """Handle the start or resume of the search.
+
+        `info["search"]` is the `Search`; `num_samples` and `total_num_samples` are its limit of children.
+        """
 
     def on_trial_start(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
-        """A child is in training; told again after a resume if it has not ended."""
+        """Handle a child that is in training; called again after a resume if the child has not ended."""
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
     ) -> None:
-        """A child has brought its metric; once for each, before `on_trial_complete`.
+        """Handle a child's result; called once for each, before `on_trial_complete`.
 
         `result` has `training_iteration` (epochs), `time_total_s` (wall seconds), `reward`, `metric`, `curve`,
         `parameters`, `flops`, `replica`.
         """
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
-        """A child has ended with a metric."""
+        """Handle a child that has ended with a metric."""
 
     def on_trial_error(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
-        """A child has ended without one."""
+        """Handle a child that has failed."""
 
     def on_step_end(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
-        """The children of the last second were told. What is not durable when this returns may be lost."""
+        """Handle the end of a step, about one a second. Data that is not durable when this returns may be lost."""
 
     def on_experiment_end(self, trials: Sequence[Trial], **info: Any) -> None:
-        """This driver's part of the search has ended, for good or to be resumed."""
+        """Handle the end of the search, or of this driver's part if the search is resumed later."""

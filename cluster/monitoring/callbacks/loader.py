@@ -1,4 +1,4 @@
-"""From the name of a callback to the callback."""
+"""Loads a callback by its name."""
 
 import importlib
 import importlib.util
@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-OURS = {
+BUILT_IN = {
     "tensorboard": ("cluster.monitoring.callbacks.tensorboard:TensorBoardCallback", "tensorboard"),
     "mlflow": ("cluster.monitoring.callbacks.mlflow:MlflowCallback", "mlflow"),
 }
-"""By name: the class, and the package that it needs, which is also the name of the extra that brings it."""
+"""Class and required package of our own callbacks, by name; the package is also the name of our extra."""
 
 HOOKS = (
     "setup",
@@ -25,37 +25,37 @@ HOOKS = (
 
 
 class CallbackError(ValueError):
-    """There is no such callback, or it lacks what it needs."""
+    """A callback does not exist, cannot be created, or lacks a package."""
 
 
 def load_callback(name: str) -> Any:
-    """The callback of this name: one of ours, or an object of a user's class, made without arguments.
+    """Return the callback of this name: one of ours, or an object of a user's class, created without arguments.
 
-    The class need not be a `Callback`: hooks that it does not have are not called. Modules are found as Python finds
-    them, and in the folder that the command was typed in.
+    The class need not be a `Callback`: missing hooks are not called. Modules are found on Python's path and in the
+    current folder.
 
     Raises:
-        CallbackError: there is none, or it cannot be made.
+        CallbackError: the callback does not exist or cannot be created.
     """
-    where, package = OURS.get(name, (name, ""))
+    where, package = BUILT_IN.get(name, (name, ""))
     if package and importlib.util.find_spec(package) is None:
         raise CallbackError(f"`callback` {name} needs a package: pip install nascluster[{name}]")
     module, colon, cls = where.partition(":")
     if not (colon and module and cls):
-        raise CallbackError(f"`callback` must be {', '.join(OURS)} or MODULE:CLASS, got {name!r}")
-    made = _made(name, module, cls)
-    if not any(callable(getattr(made, hook, None)) for hook in HOOKS):
+        raise CallbackError(f"`callback` must be {', '.join(BUILT_IN)} or MODULE:CLASS, got {name!r}")
+    callback = _create(name, module, cls)
+    if not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
         raise CallbackError(f"`callback` {name} has none of the hooks {', '.join(HOOKS)}")
-    return made
+    return callback
 
 
-def _made(name: str, module: str, cls: str) -> Any:
+def _create(name: str, module: str, cls: str) -> Any:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.append(here)
     try:
-        made: Callable[[], Any] = getattr(importlib.import_module(module), cls)
-        return made()
-    except Exception as error:  # whatever a user's module raises
+        create: Callable[[], Any] = getattr(importlib.import_module(module), cls)
+        return create()
+    except Exception as error:  # a user's module may raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise CallbackError(f"`callback` {name} cannot be made ({reason})") from error
+        raise CallbackError(f"`callback` {name} cannot be created ({reason})") from error

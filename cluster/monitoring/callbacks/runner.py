@@ -1,4 +1,4 @@
-"""Tells a run's callbacks what becomes of it, each in a thread of its own, while it runs."""
+"""Runs a search's callbacks while it is in progress, each in a thread of its own."""
 
 import re
 import sqlite3
@@ -9,52 +9,56 @@ from typing import Any
 
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.callbacks.callback import Search
-from cluster.monitoring.callbacks.feed import Feed
+from cluster.monitoring.callbacks.ledger_feed import LedgerFeed
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
-LOOK_S = 1.0
-"""Seconds between two looks at the ledger."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between two reads of the ledger."""
 
-END_S = 60.0
-"""Seconds in which a callback must have taken in what is left when the search has ended."""
+END_TIMEOUT_S = 60.0
+"""Seconds that a callback has after the end of the search to handle the remaining children."""
 
 CALLBACKS = "callbacks"
-"""The folder that says how far each has come, in the run's."""
+"""Folder in the run's folder with a file per callback that records its progress."""
 
-Say = Callable[[str], object]
+Report = Callable[[str], object]
+"""Called with a message for the user."""
 
 
-class Telling:
+class CallbackRunner:
     """The thread of one callback.
 
     Args:
-        name: as the user named the callback.
+        name: the callback's name, as the user gave it.
         callback: see `cluster.monitoring.callbacks.callback.Callback`.
-        folder: whose run.
-        config: of the run.
-        say: told, once, of what the callback raises: it is switched off then.
+        folder: the run's folder.
+        config: the run's configuration.
+        report: called once if the callback raises, which disables it.
     """
 
-    def __init__(self, name: str, callback: Any, folder: RunFolder, config: RunConfig, say: Say) -> None:
-        self._name, self._folder, self._config, self._say = name, folder, config, say
-        self._feed = Feed(callback, folder.path / CALLBACKS / f"{re.sub('[^A-Za-z0-9_.-]', '-', name)}.json")
+    def __init__(self, name: str, callback: Any, folder: RunFolder, config: RunConfig, report: Report) -> None:
+        self._name, self._folder, self._config, self._report = name, folder, config, report
+        self._feed = LedgerFeed(callback, folder.path / CALLBACKS / f"{re.sub('[^A-Za-z0-9_.-]', '-', name)}.json")
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._tell, name=f"callback {name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"callback {name}", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """The search has ended: have it told what is left."""
+        """Make the thread end after it has handled the remaining children."""
         self._ended.set()
 
-    def wait(self, patience_s: float = END_S) -> None:
-        """Until that is done, but not for ever."""
-        self._thread.join(patience_s)
+    def wait(self, timeout_s: float = END_TIMEOUT_S) -> None:
+        """Wait until the thread has ended, but at most `timeout_s` seconds."""
+        self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._say(f"The callback {self._name} has not taken in the end in {patience_s:g} s, and is left behind")
+            self._report(
+                f"Callback {self._name} did not finish within {timeout_s:g} s after the search ended;"
+                " no longer waiting for it"
+            )
 
-    def _tell(self) -> None:
+    def _run(self) -> None:
         try:
             self._feed.begin(
                 stop=None,
@@ -68,35 +72,45 @@ class Telling:
                     completed=self._feed.completed,
                 ),
             )
-            while not self._ended.wait(LOOK_S):
+            while not self._ended.wait(POLL_INTERVAL_S):
                 self._drain()
             self._drain()
             self._feed.end()
-        except Exception as error:  # whatever a callback raises
-            what = f"{type(error).__name__}: {error}".partition("\n")[0]
-            self._say(f"The callback {self._name} is switched off, as it raised {what}")
+        except Exception as error:  # a callback may raise anything
+            text = f"{type(error).__name__}: {error}".partition("\n")[0]
+            self._report(f"Callback {self._name} raised {text}; it is disabled, and the search continues")
 
     def _drain(self) -> None:
+        """Pass all new children on to the callback."""
         while True:
             try:
                 with reading(self._folder) as db:
-                    ended, running = self._feed.look(db)
-            except (sqlite3.Error, RunFolderError, OSError):  # for a while, perhaps
+                    ended, running = self._feed.poll(db)
+            except (sqlite3.Error, RunFolderError, OSError):  # perhaps temporary: the next poll tries again
                 return
-            self._feed.step(ended, running)  # outside of the block, which keeps the ledger's log from being cut
+            self._feed.step(ended, running)  # outside the block, which keeps SQLite from truncating its log
             if not ended:
                 return
 
 
 @contextmanager
-def telling(callbacks: Sequence[tuple[str, Any]], folder: RunFolder, config: RunConfig, say: Say) -> Iterator[None]:
-    """Tell these callbacks, with their names, of the run until the block is left."""
-    tellings = [Telling(name, callback, folder, config, say) for name, callback in callbacks]
+def run_callbacks(
+    callbacks: Sequence[tuple[str, Any]], folder: RunFolder, config: RunConfig, report: Report
+) -> Iterator[None]:
+    """Run callbacks until the block ends.
+
+    Args:
+        callbacks: their names and objects.
+        folder: the run's folder.
+        config: the run's configuration.
+        report: called with messages for the user.
+    """
+    runners = [CallbackRunner(name, callback, folder, config, report) for name, callback in callbacks]
     try:
         yield
     finally:
-        for each in tellings:
-            each.end()
-        with suppress(KeyboardInterrupt):  # the run has ended, whatever still clings to it
-            for each in tellings:
-                each.wait()
+        for runner in runners:
+            runner.end()
+        with suppress(KeyboardInterrupt):  # the run has ended: Ctrl-C only ends the waiting
+            for runner in runners:
+                runner.wait()

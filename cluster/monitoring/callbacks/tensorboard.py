@@ -1,10 +1,10 @@
-"""TensorBoard: one point for each child, in event files in the run's folder.
+"""The TensorBoard callback: one point for each child, in event files in the run's folder.
 
     tensorboard --logdir ~/nascluster_runs
 
-The step is the number by which the ledger counts children as they end. Each start of the run writes a file of its own,
-whose first record has TensorBoard put aside what a driver that was killed may have written from there on (what
-`purge_step` does in other writers): so no child is shown twice.
+The step is `Trial.completion`, which counts children in the order in which they end. Each start of the run writes its
+own file. The file's first record makes TensorBoard ignore later steps of earlier files, which a killed driver may have
+written (`purge_step` in other writers). So no child is shown twice.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 from cluster.monitoring.callbacks.callback import Callback, Search, Trial
 
 FOLDER = "tensorboard"
-"""In the run's folder."""
+"""Folder of the event files, in the run's folder."""
 
 SCALARS = {
     "child/reward": "reward",
@@ -27,7 +27,7 @@ SCALARS = {
     "child/flops": "flops",
     "child/replica": "replica",
 }
-"""What is drawn, by the names that TensorBoard shows: a child's results."""
+"""The results of a child that are plotted, by the names in TensorBoard."""
 
 
 class TensorBoardCallback(Callback):
@@ -44,7 +44,7 @@ class TensorBoardCallback(Callback):
         total_num_samples: int | None = None,
         **info: Any,
     ) -> None:
-        """Begin a file, from the next child on."""
+        """Create an event file that begins with the next child."""
         from tensorboard.compat.proto.event_pb2 import SessionLog  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -57,7 +57,7 @@ class TensorBoardCallback(Callback):
     def on_trial_result(
         self, iteration: int, trials: Sequence[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
     ) -> None:
-        """Draw its figures, and write its architecture where it is the best since this start."""
+        """Plot a child's results; write its architecture if it is the best since this start."""
         values = {tag: result[name] for tag, name in SCALARS.items() if result[name] is not None}
         reward = result["reward"]
         if reward is not None and (self._best is None or reward > self._best):
@@ -66,11 +66,11 @@ class TensorBoardCallback(Callback):
         self._scalars(iteration, values, trial)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
-        """Draw that it failed, by its cause."""
+        """Plot a child's failure, by its cause."""
         self._scalars(iteration, {f"failed/{trial.cause}": 1.0}, trial)
 
     def on_step_end(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
-        """Have it on disk."""
+        """Write all records to disk."""
         self._writer.flush()
 
     def on_experiment_end(self, trials: Sequence[Trial], **info: Any) -> None:
@@ -80,8 +80,8 @@ class TensorBoardCallback(Callback):
     def _scalars(self, step: int, values: Mapping[str, float], trial: Trial) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
-        found = {"child/id": float(trial.child), **values}
-        summary = Summary(value=[Summary.Value(tag=tag, simple_value=float(value)) for tag, value in found.items()])
+        scalars = {"child/id": float(trial.child), **values}
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=float(value)) for tag, value in scalars.items()])
         self._add(step, trial.ended_at, summary=summary)
 
     def _text(self, step: int, tag: str, text: str) -> None:

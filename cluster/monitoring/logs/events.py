@@ -1,4 +1,4 @@
-"""An event of a run, and the line that tells it. Pure; standard library only."""
+"""An event of a run, and its line in the log. Pure; standard library only."""
 
 import json
 import logging
@@ -9,20 +9,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 PLAIN = re.compile(r"[^\s\"=]+")
-"""Text that needs no quotes in a line for people."""
+"""Matches text that needs no quotes in a line for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """Something that happened.
+    """An event of a run.
 
     Attributes:
         time: Unix time.
         level: as in `logging`.
-        event: what happened, in the same few words each time.
+        event: the kind of event, always in the same few words.
         run: the run's name.
-        replica, child: whom it befell, where it is one of them.
-        fields: what else there is to know, plain data.
+        replica, child: the replica and the child that the event is about, if it is about one.
+        fields: further data, in JSON's types.
     """
 
     time: float
@@ -35,14 +35,14 @@ class Event:
 
 
 def as_text(event: Event) -> str:
-    """One line for people: time (UTC), level, what happened, then `name=value` for whatever is known."""
+    """Return a line for people: time (UTC), level, kind of event, then `name=value` for all data."""
     known = {"run": event.run, "replica": event.replica, "child": event.child, **event.fields}
     pairs = " ".join(f"{name}={_value(value)}" for name, value in known.items() if value is not None)
     return f"{_stamp(event.time)} {logging.getLevelName(event.level):7} {event.event} {pairs}"
 
 
 def as_json(event: Event) -> str:
-    """One JSON object in one line, the same names in each: `replica` and `child` are null where there is none."""
+    """Return a JSON object on one line, always with the same first names; `replica` and `child` may be null."""
     known = {
         "time": _stamp(event.time),
         "level": logging.getLevelName(event.level).lower(),

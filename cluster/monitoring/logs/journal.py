@@ -1,7 +1,7 @@
 """The run's log, written by its driver: `run.log` in the run's folder and, with `--log-format json`, standard output.
 
-Lines are appended, also after a resume. A file that has come to `FILE_BYTES` is put aside as `run.log.1`, the ones
-before it as `.2` and so on; the oldest goes. What cannot be written, as on a full disk, is lost and holds up nobody.
+Lines are appended, also after a resume. A file that reaches `MAX_FILE_BYTES` is rotated to `run.log.1`, older files to
+`.2` and so on; the oldest is removed. Lines that cannot be written, as on a full disk, are lost and delay nothing.
 """
 
 import logging
@@ -26,36 +26,37 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RUN_LOG, RunFolder
 
-FILE_BYTES = 1024 * 1024
-"""A file that grows beyond it is put aside."""
+MAX_FILE_BYTES = 1024 * 1024
+"""Size above which a file is rotated."""
 
-ASIDE = 9
-"""How many of those there are."""
+MAX_ROTATED = 9
+"""Upper bound for the number of rotated files."""
 
-LOOK_S = 1.0
-"""Seconds between two looks at the ledger."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between two reads of the ledger."""
 
 
-def rotated(folder: RunFolder) -> list[Path]:
-    """The files of a run's log, oldest first, the one that is written now last; they need not be there."""
+def log_files(folder: RunFolder) -> list[Path]:
+    """Return the files of a run's log, which need not exist: oldest first, the current one last."""
     newest = folder.path / RUN_LOG
-    return [*(newest.with_name(f"{RUN_LOG}.{number}") for number in range(ASIDE, 0, -1)), newest]
+    return [*(newest.with_name(f"{RUN_LOG}.{number}") for number in range(MAX_ROTATED, 0, -1)), newest]
 
 
 class Journal:
-    """Takes a run's events, from several threads.
+    """Writes a run's events to its log. Safe for use by several threads.
 
     Args:
         run: the run's name.
-        options: how they are told.
-        console: where the driver speaks to people, or, with json, to whoever collects.
-        clock: gives the Unix time.
+        options: the log's format and level.
+        console: shows messages to people or, with `json`, the log's lines to a collector.
+        clock: returns the Unix time.
     """
 
     def __init__(self, run: str, options: LogOptions, console: Console, clock: Callable[[], float] = time.time) -> None:
         self._run, self._clock, self._console = run, clock, console
         self._json = options.log_format == "json"
-        self._logger = logging.Logger(run, options.log_level.upper())  # not among those that others may set up
+        # Not registered with `logging`, so that no other code can configure it.
+        self._logger = logging.Logger(run, options.log_level.upper())
         self._formatter = _Formatter(as_json if self._json else as_text)
         if self._json:
             self._add(_ConsoleHandler(console))
@@ -65,25 +66,25 @@ class Journal:
 
     @property
     def console(self) -> Console | None:
-        """Where people are shown the run; `None` where every line is JSON."""
+        """The console that shows the run to people; `None` if all output is JSON."""
         return None if self._json else self._console
 
-    def say(self, text: str, level: int = logging.INFO) -> None:
-        """Tell people, and have it in the log."""
+    def report(self, text: str, level: int = logging.INFO) -> None:
+        """Show a message to people, and log it."""
         if not self._json:
             shown, style = (text, "dim") if level < logging.WARNING else (f"Warning: {text}", "yellow")
             self._console.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
         self.event("notice", level, message=text)
 
     def event(self, event: str, level: int = logging.INFO, **fields: Any) -> None:
-        """Log what befell the run now."""
+        """Log an event of the run, with the current time."""
         self._log(Event(time=self._clock(), level=level, event=event, run=self._run, fields=fields))
 
     @contextmanager
-    def kept(self, folder: RunFolder) -> Iterator[None]:
-        """Write into the run's folder, and tell what happens in it, until the block is left."""
+    def writing(self, folder: RunFolder) -> Iterator[None]:
+        """Write the log into the run's folder, and log the ledger's events, until the block ends."""
         handler = _FileHandler(
-            folder.path / RUN_LOG, maxBytes=FILE_BYTES, backupCount=ASIDE, encoding="utf-8", delay=True
+            folder.path / RUN_LOG, maxBytes=MAX_FILE_BYTES, backupCount=MAX_ROTATED, encoding="utf-8", delay=True
         )
         self._add(handler)
         with suppress(sqlite3.Error, RunFolderError, OSError), reading(folder) as db:
@@ -91,27 +92,27 @@ class Journal:
         with suppress(OSError):
             self._corrupt = corrupt_files(folder.shards)
         try:
-            with repeating(lambda: self.look(folder), LOOK_S, name="journal"):
+            with repeating(lambda: self.poll(folder), POLL_INTERVAL_S, name="journal"):
                 yield
         finally:
             self._logger.removeHandler(handler)
             handler.close()
 
-    def look(self, folder: RunFolder) -> None:
-        """Log what is new in the ledger, and tell of snapshots that were found corrupt."""
+    def poll(self, folder: RunFolder) -> None:
+        """Log new events of the ledger, and report snapshots that were found corrupt."""
         with self._lock, suppress(OSError):
             before, self._corrupt = self._corrupt, corrupt_files(folder.shards)
             for text in corrupt_texts([path for path, mark in self._corrupt.items() if before.get(path) != mark]):
-                self.say(text, logging.WARNING)
+                self.report(text, logging.WARNING)
         with self._lock, suppress(sqlite3.Error, RunFolderError, OSError), reading(folder) as db:
             if self._ledger is None:  # it could not be read before
                 self._ledger = LedgerEvents(self._run, db)
-            for event in self._ledger.look(db, self._clock()):
+            for event in self._ledger.poll(db, self._clock()):
                 self._log(event)
 
     def ended(self, folder: RunFolder, status: Status) -> None:
-        """The run has ended, with this."""
-        self.look(folder)
+        """Log the end of the run, which has this status."""
+        self.poll(folder)
         level = logging.ERROR if status.state == "failed" else logging.INFO
         counts = {"finished": status.finished, "failed": status.failed, "updates": status.updates}
         best = {"best_child": status.best.child_id, "best_reward": status.best.reward} if status.best else {}
@@ -139,7 +140,7 @@ class _Formatter(logging.Formatter):
 
 class _FileHandler(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
-        """The disk is full: the ledger has more to say on that."""
+        """Ignore the error: the disk is full, which the ledger's writer reports."""
 
 
 class _ConsoleHandler(logging.Handler):
@@ -148,7 +149,7 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the line; a pipe that is gone ends no search."""
+        """Print the line; ignore a closed pipe, which must not end the search."""
         with suppress(OSError):
             self._console.file.write(f"{self.format(record)}\n")
             self._console.file.flush()

@@ -1,7 +1,7 @@
-"""The events of a run's children, attempts, pushes, workers and shards, read from what is new in its ledger.
+"""The events of a run's children, attempts, pushes, workers and shards, read from new rows of its ledger.
 
-Whoever records them does not write a log as well: a look costs what has changed since the one before, and holds up
-nobody. Times are the ledger's.
+So the processes that write the ledger need not write a log, too. A poll costs as much as has changed since the last
+one, and delays nothing. Times are the ledger's.
 """
 
 import json
@@ -14,8 +14,8 @@ from cluster.formatting import last_line
 from cluster.monitoring.logs.events import Event
 from cluster.search.records import Verdict
 
-MOST_LINES = 200
-"""Events from `logging.INFO` up that one look tells one by one; of more their number is told."""
+MAX_EVENTS = 200
+"""Upper bound for the events of level `logging.INFO` and above in one poll; further ones are only counted."""
 
 ATTEMPTS = """
 SELECT child, replica, number, worker, slot, started_at, attempts.ended_at, verdict, attempts.cause, message
@@ -38,25 +38,29 @@ ORDER BY learned_at
 
 
 class LedgerEvents:
-    """Tells each event once. Not for several threads at once.
+    """Returns each event once. Not safe for use by several threads.
 
     Args:
-        run: its name.
-        db: the ledger, in a read transaction: what it has now was told before.
+        run: the run's name.
+        db: the ledger, in a read transaction; events that it has now are not returned.
     """
 
     def __init__(self, run: str, db: sqlite3.Connection) -> None:
         self._run = run
         self._revision, self._completion = _ends(db)
-        self._open: set[tuple[int, int]] = set()  # attempts that were begun, and have not ended
-        self._workers: dict[int, str] = {}  # the process at each slot
-        self._shards: dict[int, str] = {}  # the address of each shard
+        self._open: set[tuple[int, int]] = set()  # attempts in progress
+        self._workers: dict[int, str] = {}  # the process in each slot
+        self._shards: dict[int, str] = {}  # each shard's address
 
-    def look(self, db: sqlite3.Connection, now: float) -> list[Event]:
-        """What is new in the ledger, in a read transaction, at the Unix time `now`.
+    def poll(self, db: sqlite3.Connection, now: float) -> list[Event]:
+        """Return the events since the last poll.
+
+        Args:
+            db: the ledger, in a read transaction.
+            now: Unix time.
 
         Raises:
-            sqlite3.Error: it cannot be read; the next look tells what this one did not.
+            sqlite3.Error: the ledger cannot be read; the next poll returns the events.
         """
         revision, completion = _ends(db)
         attempts = db.execute(ATTEMPTS, (self._revision,)).fetchall()
@@ -64,21 +68,21 @@ class LedgerEvents:
         pushed = db.execute(PUSHED, (self._revision,)).fetchall()
         addresses = dict(db.execute("SELECT shard, address FROM addresses ORDER BY shard"))
         self._revision, self._completion = revision, completion
-        found = [event for row in attempts for event in self._of_attempt(*row)]
-        found += [self._of_child(*row) for row in ended]
-        found += [self._of_push(*row) for row in pushed]
-        found.sort(key=lambda event: event.time)
-        return self._bounded([*found, *self._of_shards(addresses, now)], now)
+        events = [event for row in attempts for event in self._attempt_events(*row)]
+        events += [self._child_event(*row) for row in ended]
+        events += [self._push_event(*row) for row in pushed]
+        events.sort(key=lambda event: event.time)
+        return self._bounded([*events, *self._shard_events(addresses, now)], now)
 
     def _event(self, time: float, level: int, event: str, replica: int | None = None, **fields: Any) -> Event:
         child = fields.pop("child", None)
         return Event(time=time, level=level, event=event, run=self._run, replica=replica, child=child, fields=fields)
 
-    def _of_attempt(
+    def _attempt_events(
         self, child: int, replica: int, number: int, worker: str, slot: int | None, *rest: Any
     ) -> Iterator[Event]:
         started_at, ended_at, verdict, cause, message = rest
-        of = {"replica": replica, "child": child, "attempt": number, "worker": worker}
+        names = {"replica": replica, "child": child, "attempt": number, "worker": worker}
         if (before := self._workers.get(slot or 0)) != worker:
             self._workers[slot or 0] = worker
             if before is None:
@@ -87,32 +91,32 @@ class LedgerEvents:
                 yield self._event(started_at, logging.INFO, "worker replaced", slot=slot, worker=worker, before=before)
         if (child, number) not in self._open:
             self._open.add((child, number))
-            yield self._event(started_at, logging.DEBUG, "child dispatched", **of)
+            yield self._event(started_at, logging.DEBUG, "child dispatched", **names)
         if ended_at is None:
             return
         self._open.discard((child, number))
-        said = last_line(message or "") or None
+        last = last_line(message or "") or None
         if verdict == Verdict.RETRY:
-            yield self._event(ended_at, logging.INFO, "child retried", **of, cause=cause, message=said)
+            yield self._event(ended_at, logging.INFO, "child retried", **names, cause=cause, message=last)
         elif verdict in (Verdict.LOST, Verdict.VOID):
-            yield self._event(ended_at, logging.DEBUG, f"attempt {verdict}", **of)
+            yield self._event(ended_at, logging.DEBUG, f"attempt {verdict}", **names)
         elif verdict == Verdict.LATE:
-            yield self._event(ended_at, logging.INFO, "attempt late", **of, cause=cause)
+            yield self._event(ended_at, logging.INFO, "attempt late", **names, cause=cause)
 
-    def _of_child(self, child: int, replica: int, ended_at: float, *rest: Any) -> Event:
+    def _child_event(self, child: int, replica: int, ended_at: float, *rest: Any) -> Event:
         completion, reward, metric, seconds, cause, message = rest
         if cause is None:
             figures = {"completion": completion, "reward": reward, "metric": metric, "seconds": seconds}
             return self._event(ended_at, logging.DEBUG, "child finished", replica, child=child, **figures)
-        said = last_line(message or "") or None
-        return self._event(ended_at, logging.WARNING, "child failed", replica, child=child, cause=cause, message=said)
+        last = last_line(message or "") or None
+        return self._event(ended_at, logging.WARNING, "child failed", replica, child=child, cause=cause, message=last)
 
-    def _of_push(self, replica: int, number: int, learned_at: float, staleness: str, seconds: float | None) -> Event:
+    def _push_event(self, replica: int, number: int, learned_at: float, staleness: str, seconds: float | None) -> Event:
         most = max(json.loads(staleness or "null") or (0,))
         fields = {"batch": number, "staleness": most, "seconds": seconds}
         return self._event(learned_at, logging.DEBUG, "push applied", replica, **fields)
 
-    def _of_shards(self, addresses: dict[int, str], now: float) -> Iterator[Event]:
+    def _shard_events(self, addresses: dict[int, str], now: float) -> Iterator[Event]:
         for shard, address in addresses.items():
             before = self._shards.get(shard)
             if before == address:
@@ -123,17 +127,17 @@ class LedgerEvents:
             else:
                 yield self._event(now, logging.INFO, "shard moved", shard=shard, address=address, before=before)
 
-    def _bounded(self, found: list[Event], now: float) -> list[Event]:
-        loud = [event for event in found if event.level > logging.DEBUG]
-        if len(loud) <= MOST_LINES:
-            return found
-        left_out = {id(event) for event in loud[MOST_LINES:]}
+    def _bounded(self, events: list[Event], now: float) -> list[Event]:
+        important = [event for event in events if event.level > logging.DEBUG]
+        if len(important) <= MAX_EVENTS:
+            return events
+        left_out = {id(event) for event in important[MAX_EVENTS:]}
         more = self._event(now, logging.WARNING, "more events", count=len(left_out))
-        return [*(event for event in found if id(event) not in left_out), more]
+        return [*(event for event in events if id(event) not in left_out), more]
 
 
 def _ends(db: sqlite3.Connection) -> tuple[int, int]:
-    """The last change of the ledger, and how many children have ended."""
+    """Return the ledger's last revision, and the number of children that have ended."""
     (revision,) = db.execute("SELECT coalesce(max(revision), 0) FROM changes").fetchone()
     (completion,) = db.execute("SELECT coalesce(max(completion), 0) FROM children").fetchone()
     return revision, completion

@@ -1,4 +1,4 @@
-"""What a run has logged and its children have printed, read from its folder: while it runs, or after."""
+"""Reads a run's log and the output of its children from its folder, while it runs or later."""
 
 import os
 import sqlite3
@@ -9,31 +9,31 @@ from datetime import datetime
 
 from cluster.formatting import last_line
 from cluster.monitoring.failed_attempts import FATES
-from cluster.monitoring.logs.journal import rotated
+from cluster.monitoring.logs.journal import log_files
 from cluster.pool.output_files import OUTPUTS, OutputFolder, output_name
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
-LOOK_S = 0.5
-"""Seconds between two looks for what is new."""
+POLL_INTERVAL_S = 0.5
+"""Seconds between two reads of the log while following it."""
 
 ATTEMPTS = "SELECT number, worker, started_at, ended_at, verdict, cause, message FROM attempts WHERE child = ?"
 
-TEXTS = {**FATES, "outcome": "finished", "lost": "lost as its run ended around it", "void": "never begun"}
-"""What became of an attempt, by its verdict, where it did not fail."""
+TEXTS = {**FATES, "outcome": "finished", "lost": "lost when its run ended", "void": "never started"}
+"""The result of an attempt without a cause of failure, by its verdict."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Printed:
-    """One attempt and what it printed.
+class AttemptOutput:
+    """An attempt and its output.
 
     Attributes:
         number: from 1.
-        worker: the process that made it.
+        worker: the process that ran it.
         started_at, ended_at: Unix time; `ended_at` is `None` while it runs.
-        verdict, cause, message: as the ledger has them.
-        text: what it printed, or `None`.
+        verdict, cause, message: as in the ledger.
+        text: its output, or `None` if it printed nothing.
     """
 
     number: int
@@ -46,11 +46,11 @@ class Printed:
     text: str | None
 
 
-def child_output(folder: RunFolder, child_id: int, attempt: int | None = None) -> list[Printed]:
-    """The attempts at a child, oldest first, or the one with this number, with what they printed.
+def child_output(folder: RunFolder, child_id: int, attempt: int | None = None) -> list[AttemptOutput]:
+    """Return the attempts at a child, oldest first, or only the one with this number, with their output.
 
     Raises:
-        RunFolderError: there is no such child or attempt, or the ledger is damaged.
+        RunFolderError: the child or the attempt does not exist, or the ledger is damaged.
     """
     try:
         with reading(folder) as db:
@@ -59,19 +59,19 @@ def child_output(folder: RunFolder, child_id: int, attempt: int | None = None) -
     except sqlite3.DatabaseError as error:
         raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
     if not 1 <= child_id <= last:
-        there = f"they are numbered from 1 to {last}" if last else "none was sampled yet"
-        raise RunFolderError(f"the run {folder.name!r} has no child {child_id}: {there}")
+        children = f"they are numbered from 1 to {last}" if last else "none was sampled yet"
+        raise RunFolderError(f"the run {folder.name!r} has no child {child_id}: {children}")
     if attempt is not None and not 1 <= attempt <= len(rows):
-        there = f"from 1 to {len(rows)}" if rows else "none yet"
-        raise RunFolderError(f"child {child_id} has no attempt {attempt}: there are {there}")
-    wanted = [row for row in rows if attempt in (None, row[0])]
-    texts = _texts(folder, child_id, [row[0] for row in wanted])
+        attempts = f"they are numbered from 1 to {len(rows)}" if rows else "none has begun yet"
+        raise RunFolderError(f"child {child_id} has no attempt {attempt}: {attempts}")
+    selected = [row for row in rows if attempt in (None, row[0])]
+    texts = _texts(folder, child_id, [row[0] for row in selected])
     names = ("number", "worker", "started_at", "ended_at", "verdict", "cause", "message")
-    return [Printed(**dict(zip(names, row, strict=True)), text=texts.get(row[0])) for row in wanted]
+    return [AttemptOutput(**dict(zip(names, row, strict=True)), text=texts.get(row[0])) for row in selected]
 
 
-def output_lines(child_id: int, attempts: list[Printed]) -> list[str]:
-    """For people: the attempts with cause, place and time, then what each printed."""
+def output_lines(child_id: int, attempts: list[AttemptOutput]) -> list[str]:
+    """Return lines for people: the attempts with cause, worker and time, then the output of each."""
     if not attempts:
         return [f"child {child_id}: no attempt has begun"]
     lines = [f"child {child_id}"]
@@ -82,37 +82,40 @@ def output_lines(child_id: int, attempts: list[Printed]) -> list[str]:
             lines += ["", f"--- attempt {attempt.number} printed:", attempt.text.rstrip("\n")]
     if not any(attempt.text for attempt in attempts):
         running = any(attempt.ended_at is None for attempt in attempts)
-        lines += ["", "Nothing yet: output is there when the attempt has ended." if running else "It printed nothing."]
+        lines += [
+            "",
+            "No output yet: it can be shown when the attempt has ended." if running else "It printed nothing.",
+        ]
     return lines
 
 
-def _head(attempt: Printed) -> list[str]:
+def _head(attempt: AttemptOutput) -> list[str]:
     when = datetime.fromtimestamp(attempt.started_at).strftime("%Y-%m-%d %H:%M:%S")
     if attempt.ended_at is None:
-        fate, seconds = "in training", "now"
+        result, seconds = "in training", "now"
     else:
-        fate, seconds = _fate(attempt), f"for {attempt.ended_at - attempt.started_at:.1f} s"
-    lines = [f"  attempt {attempt.number}: {fate}", f"      {when} on {attempt.worker} {seconds}"]
+        result, seconds = _result(attempt), f"for {attempt.ended_at - attempt.started_at:.1f} s"
+    lines = [f"  attempt {attempt.number}: {result}", f"      {when} on {attempt.worker} {seconds}"]
     reason = last_line(attempt.message or "")
     return [*lines, f"      {reason}"] if reason else lines
 
 
-def _fate(attempt: Printed) -> str:
+def _result(attempt: AttemptOutput) -> str:
     verdict = attempt.verdict or "outcome"
     return TEXTS[verdict] if attempt.cause is None else f"{attempt.cause}, {FATES.get(verdict, verdict)}"
 
 
 def _texts(folder: RunFolder, child_id: int, numbers: list[int]) -> dict[int, str]:
-    """What the attempts with these numbers printed, by number."""
+    """Return the output of the attempts with these numbers, by number, without those that printed nothing."""
     outputs = OutputFolder(folder.path / OUTPUTS)
-    found = {number: outputs.read(child_id, number) for number in numbers}
-    missing = [number for number, text in found.items() if text is None]
+    texts = {number: outputs.read(child_id, number) for number in numbers}
+    missing = [number for number, text in texts.items() if text is None]
     if folder.url is not None and missing:
         from cluster.storage.object_store.working_copy import stored
 
         names = {f"{OUTPUTS}/{output_name(child_id, number)}": number for number in missing}
-        found |= {names[name]: data.decode(errors="replace") for name, data in stored(folder, list(names)).items()}
-    return {number: text for number, text in found.items() if text is not None}
+        texts |= {names[name]: data.decode(errors="replace") for name, data in stored(folder, list(names)).items()}
+    return {number: text for number, text in texts.items() if text is not None}
 
 
 def log_lines(
@@ -120,17 +123,17 @@ def log_lines(
     running: Callable[[], bool] = lambda: False,
     pause: Callable[[float], object] = time.sleep,
 ) -> Iterator[str]:
-    """The run's events as they were logged, oldest first; and those to come, until the run does not run any more.
+    """Yield the lines of the run's log, oldest first, then new lines until the run has ended.
 
     Args:
-        folder: whose run.
-        running: whether what comes is wanted and may come.
-        pause: waits so many seconds.
+        folder: the run's folder.
+        running: returns whether to wait for new lines: the caller wants them and the run is running.
+        pause: waits for a number of seconds.
 
     Raises:
-        RunFolderError: there are none.
+        RunFolderError: the run has no log.
     """
-    *old, newest = rotated(folder)
+    *old, newest = log_files(folder)
     if not newest.is_file():
         raise RunFolderError(f"the run {folder.name!r} has no log: it has not begun, or an earlier version ran it")
     for path in old:
@@ -139,14 +142,14 @@ def log_lines(
     file, rest = newest.open(errors="replace"), ""
     try:
         while True:
-            alive = running()  # asked first: what is written before the end is read after it
+            alive = running()  # before the read, so that the last lines of an ending run are read, too
             *lines, rest = (rest + file.read()).split("\n")
             yield from lines
             if newest.is_file() and not os.path.samestat(newest.stat(), os.fstat(file.fileno())):
                 file.close()
                 file = newest.open(errors="replace")
             elif alive:
-                pause(LOOK_S)
+                pause(POLL_INTERVAL_S)
             else:
                 return
     finally:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import socket
 import sqlite3
 import threading
@@ -16,6 +15,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from child_trainer.atomic_file import replace_file
 from cluster.config.metrics_options import MetricsOptions
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.metrics.families import Shards, families
@@ -187,11 +187,8 @@ def _answer(ask: AskShard, index: int) -> ShardStatus | None:
 
 def _write(file: Path, text: str) -> None:
     """The file appears whole or not at all: Prometheus reads it whenever it changes."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text)
-        draft.replace(file)
+        replace_file(file, text.encode(), durable=False)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise MetricsError(f"the metrics cannot be announced in {file}: {error.strerror}") from error

@@ -109,7 +109,7 @@ def asking(plan: Plan, needs: Needs, say: Callable[[str], object]) -> Iterator[N
             _put(run, want)
         except RayError as error:
             say(f"The autoscaler is not asked for nodes, and grows step by step: {' '.join(str(error).split())}")
-        with repeating(put_again, REPEAT_S, name="asking", leave_s=LEAVE_S):
+        with repeating(put_again, REPEAT_S, name="asking", stop_timeout_s=LEAVE_S):
             yield
     finally:
         with suppress(RayError, ValueError):  # no asker is there any more, or it drops the want by itself

@@ -1,6 +1,5 @@
 """What a Ray cluster has: read here, judged in `cluster.placement.capacity` and `cluster.placement.plan`."""
 
-import fcntl
 import json
 import os
 import secrets
@@ -22,6 +21,7 @@ from cluster.formatting import first_line, last_line
 from cluster.placement.capacity import PROCESS_BYTES, TRAINING_BYTES, Node, Sight, can_grow
 from cluster.placement.cluster_state import Actor, ClusterFacts, Demand
 from cluster.placement.plan import NODE_LABEL
+from cluster.storage.locks import exclusive, is_locked
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 """Ray's label that names the kind of a node's GPUs, where whoever runs the cluster has set it."""
@@ -91,8 +91,7 @@ def sight(folder: Path, there: Sequence[Node]) -> Sight:
         return Sight(str(folder))
     file = folder / f".seen-{secrets.token_hex(8)}"
     try:
-        with file.open("x") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
+        with exclusive(file):
             answers = {_sees.options(label_selector={NODE_LABEL: node.id}).remote(file): node.id for node in asked}
             ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_S)
             for answer in late:
@@ -105,13 +104,9 @@ def sight(folder: Path, there: Sequence[Node]) -> Sight:
 def sees(file: Path) -> bool:
     """Whether the file is here and is locked by somebody."""
     try:
-        with file.open("r+") as seen:
-            fcntl.flock(seen, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_locked(file, writable=True)
     except OSError:
-        pass
-    return False
+        return False
 
 
 _sees = ray.remote(num_cpus=0, max_retries=0)(sees)

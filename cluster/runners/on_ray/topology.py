@@ -208,7 +208,7 @@ def _wait(
         if time.monotonic() - looked_at > NODES_S:
             look()
             looked_at = time.monotonic()
-        if stop is None and folder.stop_asked():  # also when there always is something new
+        if stop is None and folder.stop_requested():  # also when there always is something new
             say("Stopping: nothing more is begun, and what is in training ends first ...")
             stop = pool.stop.remote()
         done, _ = ray.wait([*ended, news, *([stop] if stop else []), *serving], num_returns=1, timeout=LOOK_S)

@@ -1,43 +1,43 @@
-"""Who drives a run that is kept in an object store: each start is claimed once, and its driver gives signs of life."""
+"""The lease of a run in an object store: each start has one driver, which renews its lease by heartbeats."""
 
 import json
 import os
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
+from cluster.periodic import PeriodicThread
 from cluster.storage.errors import RunFolderError
 from cluster.storage.object_store.object_names import STARTS, STOP, start_name, starts
 from cluster.storage.object_store.store import Storage
 
-BEAT_S = 2.0
-"""Seconds between two signs of life."""
+HEARTBEAT_INTERVAL_S = 2.0
+"""Seconds between two heartbeats."""
 
-DEAD_S = 20.0
-"""A driver that gave no sign of life for so long may be replaced."""
+LEASE_TIMEOUT_S = 20.0
+"""Seconds without a heartbeat after which another driver may replace this one."""
 
-LOOK_S = 0.5
-"""Seconds between two looks at whether another driver is alive."""
+POLL_INTERVAL_S = 0.5
+"""Seconds between two reads of a lease while waiting for a heartbeat."""
 
 
-class TakenOver(RunFolderError):
-    """Another driver goes on with the run; this one must not write any more."""
+class LeaseLost(RunFolderError):
+    """Another driver has taken over the run; this one must not write any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """A start of a run and its driver.
+class DriverLease:
+    """A start of a run and its driver. The object in the store has these fields as JSON.
 
     Attributes:
-        number: counts the starts from 1.
-        owner: unlike that of every other claim.
+        number: counts the run's starts, from 1.
+        owner: unique among all leases.
         host, pid: where the driver is, for people.
-        beat: counts its signs of life.
-        released: whether it has ended, and everything that it knew is in the objects.
+        beat: counts its heartbeats.
+        released: whether the driver has ended and the object store has everything that it wrote.
     """
 
     number: int
@@ -51,132 +51,131 @@ class Claim:
         return f"the driver on {self.host} (process {self.pid})"
 
     def content(self) -> bytes:
-        """The object's content."""
+        """Return the object's content."""
         return json.dumps(asdict(self)).encode()
 
 
 def new_owner() -> str:
-    """A name that no other driver has."""
+    """Return a name that no other driver has."""
     return secrets.token_hex(8)
 
 
-def newest_claim(storage: Storage) -> Claim | None:
-    """The claim on the newest start, `None` before the first."""
-    found = starts(storage.names(STARTS))
-    return _read(storage, found[-1]) if found else None
+def newest_lease(storage: Storage) -> DriverLease | None:
+    """Return the lease of the newest start, `None` before the first."""
+    numbers = starts(storage.names(STARTS))
+    return _read(storage, numbers[-1]) if numbers else None
 
 
-def _read(storage: Storage, number: int) -> Claim:
+def _read(storage: Storage, number: int) -> DriverLease:
     try:
-        return Claim(**json.loads(storage.read(start_name(number)) or b""))
+        return DriverLease(**json.loads(storage.read(start_name(number)) or b""))
     except (ValueError, TypeError):
-        # Torn, or removed since it was listed: somebody's, who gives no name.
-        return Claim(number=number, owner="", host="an unknown machine", pid=0)
+        # The object is torn, or was removed since it was listed: some driver has the lease, but its name is unknown.
+        return DriverLease(number=number, owner="", host="an unknown machine", pid=0)
 
 
 def is_alive(
     storage: Storage,
-    claim: Claim,
-    patience_s: float,
+    lease: DriverLease,
+    timeout_s: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> bool:
-    """Whether the driver gives a sign of life within so many seconds; at once if it has said that it ended."""
-    until = clock() + patience_s
-    while not claim.released:
-        # No clock of another machine is asked: what counts is that something changes.
-        found = newest_claim(storage)
-        if found != claim:
-            return found is None or not (found.released and found.number == claim.number)
-        if clock() >= until:
+    """Return whether the driver sends a heartbeat within `timeout_s` seconds; at once if it released its lease."""
+    deadline = clock() + timeout_s
+    while not lease.released:
+        # Clocks of different machines cannot be compared: a heartbeat is any change of the object.
+        newest = newest_lease(storage)
+        if newest != lease:
+            return newest is None or not (newest.released and newest.number == lease.number)
+        if clock() >= deadline:
             break
-        sleep(LOOK_S)
+        sleep(POLL_INTERVAL_S)
     return False
 
 
-def claim_start(storage: Storage, after: Claim | None, owner: str) -> Claim:
-    """Claim the start after another.
+def acquire_lease(storage: Storage, after: DriverLease | None, owner: str) -> DriverLease:
+    """Acquire the lease of the start that follows another.
 
     Raises:
-        RunFolderError: another driver was faster.
+        RunFolderError: another driver acquired it first.
     """
     number = after.number + 1 if after else 1
-    claim = Claim(number=number, owner=owner, host=socket.gethostname(), pid=os.getpid())
-    if not storage.create(start_name(number), claim.content()):
-        raise RunFolderError(f"the run is running: {_read(storage, number)} was faster")
-    return claim
+    lease = DriverLease(number=number, owner=owner, host=socket.gethostname(), pid=os.getpid())
+    if not storage.create(start_name(number), lease.content()):
+        raise RunFolderError(f"the run is running: {_read(storage, number)} started first")
+    return lease
 
 
-class HeldClaim:
-    """A claim that is kept alive until it is released or another driver takes over. A thread of its own does it.
+class HeldLease:
+    """Renews a lease, in a thread of its own, until it is released or lost to another driver.
 
     Args:
         storage: the run's objects.
-        claim: what was claimed.
-        on_stop: called when somebody wants the run to stop.
-        on_taken: called once, when another driver has taken over.
-        interval_s: seconds between two signs of life.
+        lease: as acquired.
+        on_stop: called when a stop of the run is requested.
+        on_lost: called once, when another driver has taken over.
+        interval_s: seconds between two heartbeats.
     """
 
     def __init__(
         self,
         storage: Storage,
-        claim: Claim,
+        lease: DriverLease,
         *,
         on_stop: Callable[[], object],
-        on_taken: Callable[[TakenOver], object],
-        interval_s: float = BEAT_S,
+        on_lost: Callable[[LeaseLost], object],
+        interval_s: float = HEARTBEAT_INTERVAL_S,
     ) -> None:
-        self.claim = claim
-        self.taken: TakenOver | None = None
+        self.lease = lease
+        self.lost: LeaseLost | None = None
         self._storage = storage
         self._on_stop = on_stop
-        self._on_taken = on_taken
-        self._interval_s = interval_s
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="held-claim", daemon=True)
+        self._on_lost = on_lost
+        self._thread = PeriodicThread(self._try_heartbeat, interval_s, name="driver-lease")
 
     def start(self) -> None:
-        """Begin to give signs of life."""
+        """Start to send heartbeats."""
         self._thread.start()
 
     def check(self) -> None:
-        """Raise `TakenOver` if another driver has taken over."""
-        if self.taken:
-            raise self.taken
+        """Raise `LeaseLost` if another driver has taken over."""
+        if self.lost:
+            raise self.lost
 
-    def beat(self) -> None:
-        """Give one sign of life, unless there is a newer start; look whether the run is to stop.
+    def heartbeat(self) -> None:
+        """Send one heartbeat, unless there is a newer start; then handle a request to stop.
 
         Raises:
             Exception: whatever the storage raises.
         """
-        if self.taken:
+        if self.lost:
             return
         names = self._storage.names(STARTS)
-        newest = starts(names)
-        if newest and newest[-1] > self.claim.number:
-            other = _read(self._storage, newest[-1])
-            self.taken = TakenOver(f"another driver has taken over the run: {other}; this one has stopped")
-            self._on_taken(self.taken)
+        numbers = starts(names)
+        if numbers and numbers[-1] > self.lease.number:
+            other = _read(self._storage, numbers[-1])
+            self.lost = LeaseLost(f"another driver has taken over the run: {other}; this one has stopped")
+            self._on_lost(self.lost)
             return
-        self.claim = replace(self.claim, beat=self.claim.beat + 1)
-        self._storage.write(start_name(self.claim.number), self.claim.content())
+        self.lease = replace(self.lease, beat=self.lease.beat + 1)
+        self._storage.write(start_name(self.lease.number), self.lease.content())
         if STOP in names:
             self._on_stop()
             self._storage.remove([STOP])
 
     def end(self, *, release: bool) -> None:
-        """Give no more signs of life; `release` says that all is written, and the next driver need not wait."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if release and not self.taken:
-            self.claim = replace(self.claim, released=True)
-            with suppress(Exception):  # then the next driver waits
-                self._storage.write(start_name(self.claim.number), self.claim.content())
+        """Send no more heartbeats.
 
-    def _keep(self) -> None:
-        while not self._ended.wait(self._interval_s):
-            with suppress(Exception):  # the network is away; the mirror says so
-                self.beat()
+        Args:
+            release: release the lease, as the object store has everything: the next driver need not wait.
+        """
+        self._thread.stop()
+        if release and not self.lost:
+            self.lease = replace(self.lease, released=True)
+            with suppress(Exception):  # the next driver then waits until the lease times out
+                self._storage.write(start_name(self.lease.number), self.lease.content())
+
+    def _try_heartbeat(self) -> None:
+        with suppress(Exception):  # the store is unavailable, which the mirror reports
+            self.heartbeat()

@@ -1,9 +1,9 @@
-"""The ledger in segments: each holds the rows that changed in between two revisions; together they make it anew.
+"""The ledger in segments: each holds the rows that changed between two revisions; together they rebuild it.
 
 A segment is a gzipped SQLite file with a table for each of `ledger.schema.RECORDED` (the rows' ids in the column
-`row_`), and one called `segment`. Gzip's checksum tells a torn segment. Segments are applied in
-the order of their numbers. One may repeat rows of the one before it; one that begins later than what was applied so far
-ends what can be read.
+`row_`), and one called `segment`. Gzip's checksum detects torn segments. Segments are applied in the order of their
+numbers. A segment may repeat rows of the previous one. One that begins after the last revision applied so far leaves a
+gap, so neither it nor any later segment can be used.
 """
 
 import gzip
@@ -21,23 +21,23 @@ from cluster.storage.ledger.schema import MIGRATIONS, RECORDED, VERSION, LedgerV
 from cluster.storage.run_folder import RunFolder
 
 FORMAT = "nascluster-ledger-1"
-"""Names the meaning of a segment; a reader that does not know it refuses the segment."""
+"""The format of a segment; a reader that does not know it rejects the segment."""
 
 PAGE_BYTES = 65_536
-"""Of a segment's pages: small ones waste much where a row is larger than half a page."""
+"""Size of a segment's pages; small pages waste space if a row is larger than half a page."""
 
 
 class TornSegment(ValueError):
-    """A segment is not whole, or none of ours."""
+    """A segment is incomplete, or is not one of ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Rows of the ledger, to be kept elsewhere.
+    """Rows of the ledger, for the object store.
 
     Attributes:
-        upto: the newest revision in it.
-        rows: how many rows it has.
+        upto: its newest revision.
+        rows: its number of rows.
         content: the gzipped file.
     """
 
@@ -47,9 +47,9 @@ class Segment:
 
 
 def export(folder: RunFolder, after: int | None) -> Segment:
-    """The rows that have changed since the revision `after`; all rows, changed or not, if that is `None`.
+    """Return the rows that have changed since the revision `after`; all rows if `after` is `None`.
 
-    The ledger is only read, in one transaction, while its writer goes on.
+    Reads the ledger in one transaction, and does not block its writer.
     """
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "segment.sqlite"
@@ -61,7 +61,7 @@ def export(folder: RunFolder, after: int | None) -> Segment:
             upto = db.execute("SELECT coalesce(max(revision), 0) FROM run.changes").fetchone()[0]
             rows = 0
             for table in RECORDED:
-                # The plus keeps SQLite from the index of (kind, row), in which it would look at every row there is.
+                # The plus keeps SQLite from using the index of (kind, row), with which it would read every row.
                 changed = f"SELECT row FROM run.changes WHERE +kind = '{table}' AND revision > {after or 0:d}"
                 where = "true" if after is None else f"rowid IN ({changed})"
                 db.execute(f"CREATE TABLE main.{table} AS SELECT rowid AS row_, * FROM run.{table} WHERE {where}")
@@ -73,7 +73,7 @@ def export(folder: RunFolder, after: int | None) -> Segment:
 
 
 def _current(folder: RunFolder, directory: Path) -> Path:
-    """The ledger's file; a copy with this version's tables where it has those of an earlier one or is not there."""
+    """Return the ledger's file, or a copy in this version's format if the file is older or does not exist."""
     if folder.ledger.exists():
         with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
             if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
@@ -85,28 +85,30 @@ def _current(folder: RunFolder, directory: Path) -> Path:
 
 
 class Rebuild:
-    """Makes a ledger of segments.
+    """Rebuilds a ledger from segments.
 
     Args:
-        path: the SQLite file to make; it is whole when `finish` has returned.
-        db: the same, opened.
+        path: the SQLite file to create; it is complete when `finish` has returned.
+        db: a connection to that file.
     """
 
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self._path = path
         self._db = db
-        # Whoever dies in between begins again.
+        # Not durable: after a crash, the ledger is rebuilt from the beginning.
         for setting in ("synchronous = OFF", "journal_mode = OFF"):
             self._db.execute(f"PRAGMA {setting}")
         self._triggers: list[str] = []
         self._reached: int | None = None
 
     def add(self, content: bytes) -> bool:
-        """Apply the next segment, and say whether it fitted: one that leaves a gap does not, nor does any after it.
+        """Apply the next segment, and return whether it was applied.
+
+        A segment that leaves a gap is not applied, nor is any later one.
 
         Raises:
-            TornSegment: it is not whole; nothing was changed.
-            LedgerVersionError: a newer nascluster wrote it.
+            TornSegment: the segment is incomplete; nothing was changed.
+            LedgerVersionError: a newer nascluster wrote the segment.
         """
         file = self._path.with_suffix(".segment")
         try:
@@ -117,11 +119,11 @@ class Rebuild:
             try:
                 form, version, after, upto = segment.execute("SELECT * FROM segment").fetchone()
             except (sqlite3.DatabaseError, TypeError) as error:
-                raise TornSegment(f"a segment of the ledger is none: {error}") from error
+                raise TornSegment(f"an object is no segment of the ledger: {error}") from error
         if form != FORMAT or version > VERSION:
             raise LedgerVersionError(
-                f"the stored ledger has the format {form} and the version {version}, but this nascluster knows up to"
-                f" {FORMAT} and {VERSION}: use a newer one"
+                f"the stored ledger has the format {form} and the version {version}, but this nascluster reads at most"
+                f" {FORMAT} and {VERSION}: use a newer nascluster"
             )
         if self._reached is None and after is None:
             self._make_tables(version)
@@ -132,7 +134,7 @@ class Rebuild:
         return True
 
     def finish(self) -> None:
-        """Bring the tables to this version."""
+        """Migrate the tables to this version."""
         self._path.with_suffix(".segment").unlink(missing_ok=True)
         for trigger in self._triggers:
             self._db.execute(trigger)
@@ -142,7 +144,7 @@ class Rebuild:
         for number in range(version):
             self._db.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
         triggers = self._db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        for name, sql in triggers:  # the rows are not changes of this ledger: its first segment has all of them
+        for name, sql in triggers:  # these rows are no changes of the new ledger, whose first segment has all rows
             self._db.execute(f"DROP TRIGGER {name}")
             self._triggers.append(sql)
 
@@ -161,25 +163,25 @@ class Rebuild:
 
 
 def rebuild(path: Path, segments: Iterable[bytes]) -> int:
-    """Make a ledger of segments in their order, up to the first gap; torn ones are passed over.
+    """Rebuild a ledger from segments in their order, up to the first gap; torn segments are skipped.
 
     Returns:
-        how many segments were looked at until the last one that was applied; 0 if the first was no whole ledger.
+        How many segments were read up to the last one applied; 0 if the first one is no complete ledger.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     last = 0
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        making = Rebuild(path, db)
+        ledger = Rebuild(path, db)
         for count, content in enumerate(segments, start=1):
             try:
-                fits = making.add(content)
+                applied = ledger.add(content)
             except TornSegment:
-                fits = False
-            if fits:
+                applied = False
+            if applied:
                 last = count
             elif last == 0:
                 break
-        making.finish()
+        ledger.finish()
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return last

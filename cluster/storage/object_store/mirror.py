@@ -1,9 +1,9 @@
-"""Copies a run's folder to an object store while the run goes on, so that a machine may vanish with it.
+"""Copies a run's folder to an object store while the run is in progress, so that it survives the loss of the machine.
 
-In each round the files are read first, then the ledger; then the ledger's changes are written, then the files. So no
-copy of a shard is ahead of the copy of the ledger, wherever a round breaks off: a batch that a shard has learnt from
-is in the ledger, and one that it has not is learnt again. The first round of a start is the other way about: the
-base, which makes a start one that can be resumed, is written when everything else is there.
+Each round reads the files first and then the ledger; it writes the ledger's changes first and then the files. So no
+copy of a shard is ahead of the copy of the ledger, wherever a round is interrupted: a batch that a shard has applied
+is in the ledger, and a batch that it has not is applied again. The first round of a start writes in the opposite
+order: the base, without which a start cannot be resumed, is written when everything else is stored.
 """
 
 import os
@@ -13,32 +13,32 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cluster.storage.object_store.ledger_segments import export
-from cluster.storage.object_store.log_mirror import LogCopies
+from cluster.storage.object_store.log_mirror import LogMirror
 from cluster.storage.object_store.object_names import CHECKPOINTS, SHARDS, FileName, SegmentName, older
 from cluster.storage.object_store.store import Storage, reason
 from cluster.storage.run_folder import RunFolder
 
-INTERVAL_S = 2.0
-"""Seconds between the beginnings of two rounds; what is older than this and a round is in the object store."""
+MIRROR_INTERVAL_S = 2.0
+"""Seconds between the starts of two rounds. The object store has all changes older than this and one round."""
 
 MERGE_AFTER = 500
-"""Segments that are written as one when there are so many, so that their number stays small in a run of weeks."""
+"""Number of segments at which they are merged into one, so that a run of weeks has few."""
 
-KEPT = 2
+NUM_KEPT = 2
 """Copies of a file that are kept."""
 
 Version = tuple[int, int, int]
-"""What tells one version of a file from another."""
+"""Identifies a version of a file: inode, time of modification in nanoseconds, size in bytes."""
 
 
 class Mirror:
-    """The rounds of one start.
+    """Carries out the rounds of one start.
 
     Args:
         storage: the run's objects.
         folder: the run's files.
         start: the start's number.
-        check: raises where another driver has taken over; asked before anything is written.
+        check: called before anything is written; raises if another driver has taken over.
         merge_after: see `MERGE_AFTER`.
     """
 
@@ -56,27 +56,27 @@ class Mirror:
         self._check = check
         self._merge_after = merge_after
         self._number = 0
-        self._upto: int | None = None  # the newest revision that is written; `None` before the base is
-        self._merged_upto = 0  # the same of the base and of all merged segments
-        self._small: list[SegmentName] = []  # segments since then
-        self._versions: dict[tuple[str, str], Version] = {}  # of each file, as it was last written
+        self._upto: int | None = None  # the newest revision in the store; `None` before the base is written
+        self._merged_upto = 0  # the newest revision in the base and the merged segments
+        self._small: list[SegmentName] = []  # segments after that revision
+        self._versions: dict[tuple[str, str], Version] = {}  # each file's version when it was last written
         self._copies: dict[tuple[str, str], list[FileName]] = {}
-        self._logs = LogCopies(storage, folder, start)
-        self._unsure: list[str] = []  # objects whose writing has failed, or seemed to
+        self._logs = LogMirror(storage, folder, start)
+        self._unsure: list[str] = []  # objects whose writes failed, or seemed to
         self._obsolete: list[str] = []
 
     def round(self) -> None:
-        """Write what has changed. A round that fails is made good by the next.
+        """Write what has changed. The next round writes what a failed round did not.
 
         Raises:
-            TakenOver: by `check`.
+            LeaseLost: raised by `check`.
             Exception: whatever the storage or the file system raises.
         """
         self._check()
         present, changed = self._read_files()
         gone = self._copies.keys() - present
         first = self._upto is None
-        # A name is never used twice: what a write that seemed to fail brings later must not replace anything.
+        # No name is used twice: a write that seemed to fail may arrive later, and must not replace anything.
         number, self._number = self._number, self._number + 1
         self._obsolete, self._unsure = self._obsolete + self._unsure, []
         if first:
@@ -98,10 +98,10 @@ class Mirror:
         if len(self._small) >= self._merge_after:
             self._merge()
         self._clean()
-        self._logs.round()  # last: what it cannot write holds up nothing that a resume needs
+        self._logs.round()  # last, so that its errors delay nothing that a resume needs
 
     def _merge(self) -> None:
-        """Write the rows of all small segments once more, in one."""
+        """Write the rows of all small segments again, as one segment."""
         number, self._number = self._number, self._number + 1
         segment = export(self._folder, self._merged_upto)
         self._write({str(SegmentName(self._start, number, False)): segment.content})
@@ -119,13 +119,13 @@ class Mirror:
         self._obsolete = []
 
     def _read_files(self) -> tuple[set[tuple[str, str]], dict[tuple[str, str], tuple[Version, bytes]]]:
-        """The files that are there, and the versions and contents of those that have changed."""
+        """Return the files that exist, and the versions and contents of those that have changed."""
         present: set[tuple[str, str]] = set()
         changed: dict[tuple[str, str], tuple[Version, bytes]] = {}
         for kind, path in self._files():
             key = kind, path.name
             try:
-                with path.open("rb") as file:  # open files stay as they are when they are replaced
+                with path.open("rb") as file:  # an open file keeps its content when it is replaced
                     status = os.fstat(file.fileno())
                     version = status.st_ino, status.st_mtime_ns, status.st_size
                     if version != self._versions.get(key):
@@ -133,7 +133,7 @@ class Mirror:
             except FileNotFoundError:
                 continue
             present.add(key)
-        # A shard's file is away for a moment when it is replaced, but never for good.
+        # A shard's file is missing for a moment while it is replaced, but is never removed.
         return present | {key for key in self._copies if key[0] == SHARDS}, changed
 
     def _files(self) -> list[tuple[str, Path]]:
@@ -152,61 +152,62 @@ class Mirror:
             self._versions[key] = changed[key][0]
             copies = self._copies.setdefault(key, [])
             copies.append(name)
-            self._obsolete += map(str, copies[:-KEPT])
-            del copies[:-KEPT]
+            self._obsolete += map(str, copies[:-NUM_KEPT])
+            del copies[:-NUM_KEPT]
 
 
 class MirrorThread:
-    """Does the rounds until the run has ended, and a last one then. What fails is tried again, for ever.
+    """Carries out the rounds until the run has ended, then a last one. Retries failed rounds without limit.
 
     Args:
-        mirror: whose first round is done.
-        place: where it writes to, for people.
-        taken: whether another driver has taken over.
-        say: told once when writing begins to fail, and once when it works again.
-        interval_s: see `INTERVAL_S`.
+        mirror: its first round is done.
+        place: the run's URL, for people.
+        is_lost: returns whether another driver has taken over.
+        report: called once when writes begin to fail, and once when they work again.
+        interval_s: see `MIRROR_INTERVAL_S`.
     """
 
     def __init__(
         self,
         mirror: Mirror,
         place: str,
-        taken: Callable[[], bool],
-        say: Callable[[str], object],
-        interval_s: float = INTERVAL_S,
+        is_lost: Callable[[], bool],
+        report: Callable[[str], object],
+        interval_s: float = MIRROR_INTERVAL_S,
     ) -> None:
         self._mirror = mirror
         self._place = place
-        self._taken = taken
-        self._say = say
+        self._is_lost = is_lost
+        self._report = report
         self._interval_s = interval_s
         self._failing = False
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="mirror", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
     def start(self) -> None:
-        """Begin with the rounds."""
+        """Start the rounds."""
         self._thread.start()
 
     def finish(self) -> bool:
-        """Write all that there is when nothing changes any more, and say whether that was done.
+        """Write everything, after the run's last change, and return whether the object store has it.
 
-        It was not if another driver has taken over, or if Ctrl-C broke it off while the object store was away.
+        It does not if another driver has taken over, or after Ctrl-C while the object store is unavailable.
         """
         try:
             self._ended.set()
             self._thread.join()
-            while not self._taken():
+            while not self._is_lost():
                 if self._try():
                     return True
                 time.sleep(self._interval_s)
         except KeyboardInterrupt:
-            self._say(f"The end of the run is not in {self._place}; this machine has it")
+            self._report(f"The end of the run was not written to {self._place}; it is on this machine only")
         return False
 
-    def _go_on(self) -> None:
+    def _run(self) -> None:
+        # Not a `PeriodicThread`: rounds start at regular times, however long each of them takes.
         wait_s = self._interval_s
-        while not self._ended.wait(wait_s) and not self._taken():
+        while not self._ended.wait(wait_s) and not self._is_lost():
             began = time.monotonic()
             self._try()
             wait_s = max(0.0, self._interval_s - (time.monotonic() - began))
@@ -215,13 +216,11 @@ class MirrorThread:
         try:
             self._mirror.round()
         except Exception as error:
-            if not self._failing and not self._taken():
-                self._say(
-                    f"{self._place} cannot be written, and is tried again for as long as it takes: {reason(error)}"
-                )
+            if not self._failing and not self._is_lost():
+                self._report(f"Writing to {self._place} failed and will be retried until it works: {reason(error)}")
             self._failing = True
             return False
         if self._failing:
-            self._say(f"{self._place} is written again, and has all that there is")
+            self._report(f"Writing to {self._place} works again; everything has been uploaded")
         self._failing = False
         return True

@@ -1,15 +1,15 @@
-"""What the objects of a run are called. Each start of a run has names of its own, and none is written twice.
+"""The names of a run's objects. Each start of a run has its own names, and no name is used twice.
 
-| name | what |
+| name | content |
 |---|---|
 | `config.json` | the configuration |
-| `starts/000004.json` | who drives start 4, rewritten as a sign of life (`cluster/remote/claims.py`) |
-| `ledger/000004/00000000.base.sqlite.gz` | the whole ledger as start 4 found it (`cluster/remote/segments.py`) |
+| `starts/000004.json` | the driver's lease of start 4, rewritten at each heartbeat (`driver_lease.py`) |
+| `ledger/000004/00000000.base.sqlite.gz` | the whole ledger at the beginning of start 4 (`ledger_segments.py`) |
 | `ledger/000004/00000007.sqlite.gz` | the rows that changed since |
-| `shards/000004/00000007/shard-003.safetensors` | a file as it was before segment 7 was read; likewise `checkpoints/` |
-| `logs/000004.log` | the run's log (`run.log`) as start 4 has left it, rewritten as it grows |
-| `outputs/00012/12345-2.log` | what the second attempt at child 12,345 printed |
-| `starts/stop.json` | somebody wants the run to stop |
+| `shards/000004/00000007/shard-003.safetensors` | a file, read before segment 7 was; likewise `checkpoints/` |
+| `logs/000004.log` | the run's log (`run.log`) of start 4, rewritten as it grows |
+| `outputs/00012/12345-2.log` | the output of the second attempt at child 12,345 |
+| `starts/stop.json` | a request to stop the run |
 """
 
 import re
@@ -32,7 +32,7 @@ _START = re.compile(rf"{STARTS}/(\d{{6,}})\.json")
 
 @dataclass(frozen=True, order=True, slots=True)
 class SegmentName:
-    """A segment of the ledger: of which start, its number, and whether it holds the whole ledger."""
+    """A segment of the ledger: its start, its number, and whether it holds the whole ledger."""
 
     start: int
     number: int
@@ -44,7 +44,7 @@ class SegmentName:
 
 @dataclass(frozen=True, order=True, slots=True)
 class FileName:
-    """A copy of a file: of which start, the number of the segment that was read after it, its folder and name."""
+    """A copy of a file: its start, the number of the segment that was read after it, its folder and name."""
 
     start: int
     number: int
@@ -56,39 +56,39 @@ class FileName:
 
 
 def start_name(start: int) -> str:
-    """The object that says who drives a start."""
+    """Return the name of the lease of a start."""
     return f"{STARTS}/{start:06d}.json"
 
 
 def log_name(start: int) -> str:
-    """The log as a start has left it."""
+    """Return the name of the log of a start."""
     return f"{LOGS}/{start:06d}.log"
 
 
 def newest_log(names: Iterable[str]) -> str | None:
-    """The log of the last start that has one."""
+    """Return the name of the log of the last start that has one."""
     return max((name for name in names if _LOG.fullmatch(name)), default=None)
 
 
 def starts(names: Iterable[str]) -> list[int]:
-    """The numbers of the starts among the names, in their order."""
+    """Return the numbers of the starts among the names, sorted."""
     return sorted(int(match[1]) for match in map(_START.fullmatch, names) if match)
 
 
 def segments(names: Iterable[str]) -> list[SegmentName]:
-    """The segments among the names, in their order."""
-    found = (match for match in map(_SEGMENT.fullmatch, names) if match)
-    return sorted(SegmentName(int(match[1]), int(match[2]), bool(match[3])) for match in found)
+    """Return the segments among the names, sorted."""
+    matches = (match for match in map(_SEGMENT.fullmatch, names) if match)
+    return sorted(SegmentName(int(match[1]), int(match[2]), bool(match[3])) for match in matches)
 
 
 def files(names: Iterable[str]) -> list[FileName]:
-    """The copies of files among the names, oldest first."""
-    found = (match for match in map(_FILE.fullmatch, names) if match)
-    return sorted(FileName(int(match[2]), int(match[3]), match[1], match[4]) for match in found)
+    """Return the copies of files among the names, oldest first."""
+    matches = (match for match in map(_FILE.fullmatch, names) if match)
+    return sorted(FileName(int(match[2]), int(match[3]), match[1], match[4]) for match in matches)
 
 
 def older(names: Iterable[str], start: int) -> list[str]:
-    """What belongs to the starts before this one."""
+    """Return the names that belong to starts before this one."""
     names = list(names)
     kept = [*segments(names), *files(names)]
     return [str(name) for name in kept if name.start < start] + [start_name(n) for n in starts(names) if n < start]

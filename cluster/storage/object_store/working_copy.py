@@ -1,11 +1,9 @@
-"""A run in an object store, on this machine: a working copy that a driver works in, or a copy to be read."""
+"""Copies on this machine of a run in an object store: the driver's working copy, or a copy for reading."""
 
 import atexit
-import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -17,95 +15,102 @@ from pathlib import Path
 
 from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
 from cluster.storage.errors import RunFolderError, missing_run
+from cluster.storage.locks import exclusive
 from cluster.storage.object_store.driver_lease import (
-    BEAT_S,
-    DEAD_S,
-    Claim,
-    HeldClaim,
-    TakenOver,
-    claim_start,
+    HEARTBEAT_INTERVAL_S,
+    LEASE_TIMEOUT_S,
+    DriverLease,
+    HeldLease,
+    LeaseLost,
+    acquire_lease,
     is_alive,
     new_owner,
-    newest_claim,
+    newest_lease,
 )
 from cluster.storage.object_store.mirror import Mirror, MirrorThread
 from cluster.storage.object_store.object_names import CONFIG, STOP, files, segments, start_name
 from cluster.storage.object_store.restore import restore
 from cluster.storage.object_store.store import FsspecStorage, Storage, explained, open_storage, reason
-from cluster.storage.object_store.working_copy_owner import Belonging
+from cluster.storage.object_store.working_copy_owner import WorkingCopyOwner
 from cluster.storage.run_folder import RunFolder
+from cluster.storage.url_folder import url_folder
 
 WORKING_COPIES = ".remote"
-"""Folder below the usual storage path."""
+"""Folder below the default storage path."""
 
-SHOWN_ALIVE_S = 3 * BEAT_S
-"""A driver that gave no sign of life for so long is shown as dead."""
+HASH_DIGITS = 8
+"""Digits of the URL's hash in the name of a folder of working copies."""
 
-Say = Callable[[str], object]
+STATUS_TIMEOUT_S = 3 * HEARTBEAT_INTERVAL_S
+"""Seconds without a heartbeat after which a driver is shown as dead."""
+
+Report = Callable[[str], object]
+"""Called with a message for the user."""
 
 
 def working_copy(url: str, name: str) -> RunFolder:
-    """Where this machine has the run, or would have it."""
-    readable = re.sub(r"[^A-Za-z0-9]+", "-", url).strip("-")[:60]
-    slug = f"{readable}-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:8]}"
-    return RunFolder(Path(DEFAULT_STORAGE).expanduser().absolute() / WORKING_COPIES / slug / name, url=url)
+    """Return where this machine has, or would have, its working copy of the run."""
+    copies = Path(DEFAULT_STORAGE).expanduser().absolute() / WORKING_COPIES
+    return RunFolder(copies / url_folder(url, HASH_DIGITS) / name, url=url)
 
 
 def check_new(folder: RunFolder) -> None:
-    """Raise `RunFolderError` if there is such a run in the object store, `StorageError` if it cannot be used."""
+    """Raise `RunFolderError` if the object store has such a run, `StorageError` if the store cannot be used."""
     if _open(folder).read(CONFIG) is not None:
         raise _exists(folder)
 
 
 def reading_copy(url: str, name: str) -> RunFolder:
-    """The run, to be read: the working copy if it is the newest, else a copy that lives as long as this process.
+    """Return a folder for reading the run: the working copy if it is up to date, else a temporary copy.
+
+    The temporary copy is removed when this process ends.
 
     Raises:
-        RunFolderError, StorageError: there is no such run; the object store cannot be used.
+        RunFolderError: the run does not exist.
+        StorageError: the object store cannot be used.
     """
     own = working_copy(url, name)
     if own.config.exists() and own.is_held():
         return own
     with explained(own.place):
         storage = _existing(own)
-        claim = newest_claim(storage)
-        if _is_newest(own, storage, claim) and _worked_in(own):
+        lease = newest_lease(storage)
+        if _is_newest(own, storage, lease) and _worked_in(own):
             return own
-        copy = replace(own, path=_reading_place() / own.path.parent.name / name)
+        copy = replace(own, path=_temporary_folder() / own.path.parent.name / name)
         while True:
             shutil.rmtree(copy.path, ignore_errors=True)
             restore(storage, copy, with_files=False)
-            alive = claim is not None and is_alive(storage, claim, SHOWN_ALIVE_S)
-            before, claim = claim, newest_claim(storage)
-            if alive or claim == before:
+            alive = lease is not None and is_alive(storage, lease, STATUS_TIMEOUT_S)
+            before, lease = lease, newest_lease(storage)
+            if alive or lease == before:
                 return replace(copy, alive=alive)
-            # It ended after it was copied, and what it wrote last says how.
+            # The run ended after it was copied: its last writes say how, so copy again.
 
 
-def resumable_copy(url: str, name: str, say: Say) -> RunFolder:
-    """The run's working copy, to be gone on with: as it is if it is the newest there is, else restored.
+def resumable_copy(url: str, name: str, report: Report) -> RunFolder:
+    """Return the run's working copy, for resuming: unchanged if it is up to date, else restored.
 
     Raises:
-        RunFolderError: there is no such run, or a driver is alive.
+        RunFolderError: the run does not exist, or another driver is alive.
         StorageError: the object store cannot be used.
     """
     own = working_copy(url, name)
     own.path.parent.mkdir(parents=True, exist_ok=True)
-    with explained(own.place), open(own.path.parent / f".{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with explained(own.place), exclusive(own.path.parent / f".{name}.lock"):
         if own.config.exists() and own.is_held():
             raise RunFolderError(f"the run {name!r} is running; {_status_command(own)} shows it")
         storage = _existing(own)
-        claim = newest_claim(storage)
-        newest = _is_newest(own, storage, claim)
+        lease = newest_lease(storage)
+        newest = _is_newest(own, storage, lease)
         if newest and _worked_in(own):
-            return own  # its driver was here, and has let go of the lock
-        if claim and not claim.released:
-            say(f"{claim} has not said that it ended; looking for up to {DEAD_S:g} s whether it is alive ...")
-            if is_alive(storage, claim, DEAD_S):
-                raise _running(own, claim)
+            return own  # its driver was on this machine, and holds the lock no longer
+        if lease and not lease.released:
+            report(f"{lease} did not report its end; waiting up to {LEASE_TIMEOUT_S:g} s for a heartbeat ...")
+            if is_alive(storage, lease, LEASE_TIMEOUT_S):
+                raise _running(own, lease)
         if not newest:
-            _restore_into(own, storage, claim)
+            _restore_into(own, storage, lease)
     return own
 
 
@@ -113,50 +118,52 @@ def resumable_copy(url: str, name: str, say: Say) -> RunFolder:
 def driving(
     folder: RunFolder,
     config: RunConfig,
-    say: Say,
-    on_taken: Callable[[TakenOver], object],
+    report: Report,
+    on_lost: Callable[[LeaseLost], object],
     check: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
-    """Keep every other driver out while the block lasts, and copy the run to its object store, if it has one.
+    """Keep every other driver out while the block runs, and copy the run to its object store, if it has one.
 
     Args:
-        folder: made if it is not there.
-        config: the run's.
-        say: told of what the user should know meanwhile.
-        on_taken: called, in a thread of its own, if another driver takes over.
-        check: called when no other driver can write into the folder, before this one does; may refuse to go on.
+        folder: created if it does not exist.
+        config: the run's configuration.
+        report: called with messages for the user.
+        on_lost: called, in another thread, if another driver takes over.
+        check: called when no other driver can write into the folder, before this one does; may raise to refuse.
 
     Raises:
-        RunFolderError: another driver holds the run, or it cannot be made.
+        RunFolderError: another driver holds the run, or it cannot be created.
         StorageError: the object store cannot be used.
     """
     if folder.url is None:
-        if not folder.path.exists():
+        is_new = not folder.path.exists()
+        if is_new:
             folder.create(config)
         with folder.held():
+            if not is_new:  # a stop that was requested of a new run is for this driver
+                folder.clear_stop_request()
             check()
-            folder.begin_anew()
             yield
         return
     storage = _open(folder)
     with explained(folder.place):
-        claim = _prepare(folder, config, storage)
+        lease = _prepare(folder, config, storage)
         if not storage.is_exclusive(CONFIG):
-            say(
-                f"{folder.place} is in a store that is not known to refuse the second of two drivers that start at"
-                " once: see to it that there is one"
+            report(
+                f"{folder.place} is in a store that may not detect two drivers that start at the same time: make sure"
+                " that only one is started"
             )
     with folder.held():
         check()
-        folder.begin_anew()  # before the claim is held, which brings wishes from elsewhere
+        folder.clear_stop_request()  # before heartbeats start, which bring requests from other machines
         with explained(folder.place):
-            held = _claim(folder, storage, claim, on_taken)
+            held = _acquire(folder, storage, lease, on_lost)
         complete = False
         try:
-            mirror = Mirror(storage, folder, held.claim.number, held.check)
-            thread = MirrorThread(mirror, folder.place, lambda: held.taken is not None, say)
+            mirror = Mirror(storage, folder, held.lease.number, held.check)
+            thread = MirrorThread(mirror, folder.place, lambda: held.lost is not None, report)
             with explained(folder.place):
-                mirror.round()  # all that is here is in the object store before there is anything new
+                mirror.round()  # the object store has the whole folder before anything new is written
             thread.start()
             try:
                 yield
@@ -167,100 +174,103 @@ def driving(
 
 
 def request_stop(url: str, name: str) -> None:
-    """Ask the run's driver, wherever it is, to stop.
+    """Request that the run's driver, on any machine, stop.
 
     Raises:
-        RunFolderError, StorageError: there is no such run; the object store cannot be used.
+        RunFolderError: the run does not exist.
+        StorageError: the object store cannot be used.
     """
     _existing(working_copy(url, name)).write(STOP, b"{}")
 
 
 def stored(folder: RunFolder, names: Sequence[str]) -> dict[str, bytes]:
-    """The run's objects of these names; those that do not exist are left out. Raises `StorageError`."""
+    """Return the contents of the run's objects with these names, if they exist. Raises `StorageError`."""
     with explained(folder.place):
         return _open(folder).read_all(names)
 
 
 @cache
-def _reading_place() -> Path:
-    """A folder that goes away with this process."""
-    place = tempfile.mkdtemp(prefix="nascluster-")
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
-    return Path(place)
+def _temporary_folder() -> Path:
+    """Return a folder that is removed when this process ends."""
+    path = tempfile.mkdtemp(prefix="nascluster-")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return Path(path)
 
 
-def _prepare(folder: RunFolder, config: RunConfig, storage: Storage) -> Claim | None:
-    """Make a new run, or see that the working copy is that of the newest claim, which is given back."""
+def _prepare(folder: RunFolder, config: RunConfig, storage: Storage) -> DriverLease | None:
+    """Create a new run, or check that the working copy is up to date. Return the newest lease, if there is one."""
     if storage.create(CONFIG, json.dumps(config.to_json(), indent=2).encode() + b"\n"):
         _set_aside(folder)
         folder.create(config)
-        Belonging(owners=(), seen=_seen(storage, None)).write(folder)
+        WorkingCopyOwner(owners=(), seen=_seen(storage, None)).write(folder)
         return None
-    claim = newest_claim(storage)
-    if not _is_newest(folder, storage, claim):
+    lease = newest_lease(storage)
+    if not _is_newest(folder, storage, lease):
         if not folder.path.exists():
             raise _exists(folder)
-        raise RunFolderError(f"the run {folder.name!r} has changed meanwhile: {claim} is alive, or was a moment ago")
-    return claim
+        raise RunFolderError(
+            f"the run {folder.name!r} was changed by another driver: {lease} is alive, or was a moment ago"
+        )
+    return lease
 
 
-def _claim(
-    folder: RunFolder, storage: Storage, last: Claim | None, on_taken: Callable[[TakenOver], object]
-) -> HeldClaim:
-    """Claim the next start, and keep it alive."""
-    found = Belonging.read(folder)
-    assert found is not None
+def _acquire(
+    folder: RunFolder, storage: Storage, last: DriverLease | None, on_lost: Callable[[LeaseLost], object]
+) -> HeldLease:
+    """Acquire the lease of the next start, and start to renew it."""
+    record = WorkingCopyOwner.read(folder)
+    assert record is not None
     owner = new_owner()
-    # Before the claim: whoever dies in between leaves a copy that belongs to the start before it or to this one.
-    Belonging(owners=(*found.owners, owner), seen=found.seen).write(folder)
+    # Before the lease is acquired: a driver that dies in between leaves a copy that belongs to either start.
+    WorkingCopyOwner(owners=(*record.owners, owner), seen=record.seen).write(folder)
     storage.remove([STOP])
-    claim = claim_start(storage, last, owner)
-    Belonging(owners=(owner,), seen=None).write(folder)
-    held = HeldClaim(storage, claim, on_stop=folder.ask_to_stop, on_taken=on_taken)
+    lease = acquire_lease(storage, last, owner)
+    WorkingCopyOwner(owners=(owner,), seen=None).write(folder)
+    held = HeldLease(storage, lease, on_stop=folder.request_stop, on_lost=on_lost)
     held.start()
     return held
 
 
-def _is_newest(folder: RunFolder, storage: Storage, claim: Claim | None) -> bool:
-    """Whether the working copy has all that the objects have."""
-    found = Belonging.read(folder)
-    if found is None:
+def _is_newest(folder: RunFolder, storage: Storage, lease: DriverLease | None) -> bool:
+    """Return whether the working copy has everything that the object store has."""
+    record = WorkingCopyOwner.read(folder)
+    if record is None:
         return False
-    if found.seen is not None:
-        return found.seen == _seen(storage, claim)
-    return claim is not None and claim.owner in found.owners
+    if record.seen is not None:
+        return record.seen == _seen(storage, lease)
+    return lease is not None and lease.owner in record.owners
 
 
 def _worked_in(folder: RunFolder) -> bool:
-    found = Belonging.read(folder)
-    return found is not None and found.seen is None
+    record = WorkingCopyOwner.read(folder)
+    return record is not None and record.seen is None
 
 
-def _seen(storage: Storage, claim: Claim | None) -> str:
-    """Tells these objects, and the last sign of life, from all that may come later."""
+def _seen(storage: Storage, lease: DriverLease | None) -> str:
+    """Return a fingerprint of the objects and the last heartbeat, which any later change alters."""
     names = storage.names()
     relevant = [str(name) for name in (*segments(names), *files(names))]
-    driver = storage.read(start_name(claim.number)) if claim else None
+    driver = storage.read(start_name(lease.number)) if lease else None
     return hashlib.sha256(json.dumps([relevant, str(driver)]).encode()).hexdigest()
 
 
-def _restore_into(folder: RunFolder, storage: Storage, claim: Claim | None) -> None:
-    seen = _seen(storage, claim)
+def _restore_into(folder: RunFolder, storage: Storage, lease: DriverLease | None) -> None:
+    seen = _seen(storage, lease)
     draft = replace(folder, path=folder.path.parent / f".{folder.name}.{os.getpid()}" / folder.name)
     shutil.rmtree(draft.path.parent, ignore_errors=True)
     try:
         restore(storage, draft, with_files=True)
-        Belonging(owners=(claim.owner,) if claim else (), seen=seen).write(draft)
+        WorkingCopyOwner(owners=(lease.owner,) if lease else (), seen=seen).write(draft)
         _set_aside(folder)
         draft.path.rename(folder.path)
     except OSError as error:
-        raise RunFolderError(f"the run's folder {folder.path} cannot be made: {reason(error)}") from error
+        raise RunFolderError(f"the run's folder {folder.path} cannot be created: {reason(error)}") from error
     finally:
         shutil.rmtree(draft.path.parent, ignore_errors=True)
 
 
 def _set_aside(folder: RunFolder) -> None:
-    """A copy that is not the newest may still have what no other has: it is kept, out of the way."""
+    """Rename a working copy that is out of date; it may have data that no other copy has."""
     if folder.path.exists():
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder.path.rename(folder.path.parent / f".{folder.name}.{stamp}-{os.getpid()}.aside")
@@ -272,12 +282,12 @@ def _open(folder: RunFolder) -> FsspecStorage:
 
 
 def _existing(folder: RunFolder) -> FsspecStorage:
-    """The objects of a run that is there."""
+    """Return the objects of a run; raises `RunFolderError` if it does not exist."""
     assert folder.url is not None
-    everything = open_storage(folder.url)
-    storage = everything.below(folder.name)
+    runs = open_storage(folder.url)
+    storage = runs.below(folder.name)
     if storage.read(CONFIG) is None:
-        others = [name for name in everything.folders() if everything.read(f"{name}/{CONFIG}") is not None]
+        others = [name for name in runs.folders() if runs.read(f"{name}/{CONFIG}") is not None]
         raise missing_run(folder.name, folder.url, others)
     return storage
 
@@ -290,8 +300,8 @@ def _exists(folder: RunFolder) -> RunFolderError:
     )
 
 
-def _running(folder: RunFolder, claim: Claim) -> RunFolderError:
-    return RunFolderError(f"the run {folder.name!r} is running: {claim} is alive; {_status_command(folder)} shows it")
+def _running(folder: RunFolder, lease: DriverLease) -> RunFolderError:
+    return RunFolderError(f"the run {folder.name!r} is running: {lease} is alive; {_status_command(folder)} shows it")
 
 
 def _status_command(folder: RunFolder) -> str:

@@ -1,39 +1,40 @@
-"""Which start of a run in an object store a working copy on this machine belongs to."""
+"""Which start of a run in an object store owns the working copy on this machine."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from child_trainer.durable_file import replace_durably
+from child_trainer.atomic_file import replace_file
 from cluster.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Belonging:
-    """What a working copy says of itself.
+class WorkingCopyOwner:
+    """What a working copy records about itself, in its file `belonging.json`.
 
     Attributes:
-        owners: the claims that it may belong to: the last one, and the one that was to come when its driver died.
-        seen: tells the objects that it was restored from; `None` once a driver has worked in it.
+        owners: owners of the leases to which it may belong: the last lease, and the one that its driver was about to
+            acquire when it died.
+        seen: fingerprint of the objects from which the copy was restored; `None` once a driver has worked in it.
     """
 
     owners: tuple[str, ...]
     seen: str | None
 
     @staticmethod
-    def read(folder: RunFolder) -> "Belonging | None":
-        """What the folder says, `None` if it says nothing."""
+    def read(folder: RunFolder) -> "WorkingCopyOwner | None":
+        """Return what the folder records, `None` if it records nothing."""
         try:
-            found = json.loads(_belonging(folder).read_text())
-            return Belonging(owners=tuple(found["owners"]), seen=found["seen"])
+            fields = json.loads(_file(folder).read_text())
+            return WorkingCopyOwner(owners=tuple(fields["owners"]), seen=fields["seen"])
         except (OSError, ValueError, KeyError):
             return None
 
     def write(self, folder: RunFolder) -> None:
-        """Make the folder say so, durably."""
+        """Record this in the folder, durably."""
         content = json.dumps({"owners": self.owners, "seen": self.seen}).encode()
-        replace_durably(_belonging(folder), content)
+        replace_file(_file(folder), content, durable=True)
 
 
-def _belonging(folder: RunFolder) -> Path:
+def _file(folder: RunFolder) -> Path:
     return folder.path / "belonging.json"

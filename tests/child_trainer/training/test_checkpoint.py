@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -132,10 +134,15 @@ def test_a_file_is_replaced_atomically(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]
 
 
-def test_a_file_that_cannot_be_written_keeps_its_content(tmp_path):
+def test_a_file_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypatch):
     slot = CheckpointFile(tmp_path / "c")
     slot.save(b"old")
-    (tmp_path / "c.tmp").mkdir()
-    with pytest.raises(OSError, match="directory"):
+
+    def disk_is_full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "fsync", disk_is_full)
+    with pytest.raises(OSError, match="no space left"):
         slot.save(b"new")
     assert slot.load() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]

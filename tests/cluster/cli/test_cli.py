@@ -103,11 +103,11 @@ def test_a_damaged_configuration_is_told_as_such(home: Path, capfd: pytest.Captu
     config.write_text("[]")
     capfd.readouterr()
     assert nascluster("resume", "demo") == 2
-    assert f"{config} is damaged: it must hold a JSON object, and holds a list" in capfd.readouterr().err
+    assert f"{config} is damaged: it must hold a JSON object, got a list" in capfd.readouterr().err
     config.unlink()
     for command in ("resume", "status", "doctor"):
         assert nascluster(command, "demo") == 2
-        assert f"the run 'demo' has no {config}, which says what it is: put the file back" in capfd.readouterr().err
+        assert f"the run 'demo' has lost its configuration {config}: put the file back" in capfd.readouterr().err
 
 
 def test_every_size_is_a_flag(capfd: pytest.CaptureFixture[str]) -> None:
@@ -221,7 +221,7 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
             ["launch", "synthetic", "--local", "--gpus-per-child", "4"],
             "--gpus-per-child 4 needs 4 GPUs, but there are 0",
         ),
-        (["launch", "synthetic", "--local", "--storage-path", "/proc/nowhere"], "cannot be made: No such file"),
+        (["launch", "synthetic", "--local", "--storage-path", "/proc/nowhere"], "cannot be created: No such file"),
         (["launch", "digits", "--name", "a/b"], "`name` must be a folder's name"),
         (["launch", "digits", "--child-seconds", "1"], "`child_seconds` is for the task 'synthetic' only"),
         (["launch", "fashion-mnist"], "the task 'fashion-mnist' needs `--data DIR`"),
@@ -262,8 +262,8 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
             ["launch", "digits", "--consistency", "sync", "--accumulate", "2"],
             "`accumulate` must be 1 with .* sync, got 2",
         ),
-        (["resume", ""], "a run's name is that of its folder, got ''"),
-        (["status", "a/b"], "a run's name is that of its folder, got 'a/b'"),
+        (["resume", ""], "a run's name must be the name of its folder, got ''"),
+        (["status", "a/b"], "a run's name must be the name of its folder, got 'a/b'"),
         (["launch", "digits", "--storage-path", "s3://"], "cannot be used: .*: Invalid bucket name"),
         (["stop", "nothing"], "no run named 'nothing'"),
         (["failures", "nothing"], "no run named 'nothing'"),

@@ -126,7 +126,7 @@ def test_a_driver_that_died_before_it_began_leaves_a_run_that_can_be_resumed(fol
 
 
 def test_a_second_driver_is_kept_out(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.storage.run_folder.READER_S", 0.2)
+    monkeypatch.setattr("cluster.storage.run_folder.READER_TIMEOUT_S", 0.2)
     with folder.held(), pytest.raises(RunFolderError, match="the run 'demo' is running"), folder.held():
         pass
     with folder.held():
@@ -136,7 +136,7 @@ def test_a_second_driver_is_kept_out(folder: RunFolder, monkeypatch: pytest.Monk
 def test_a_resumed_driver_waits_for_the_writers_of_a_killed_one(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.storage.run_folder.WRITERS_S", 0.2)
+    monkeypatch.setattr("cluster.storage.run_folder.WRITERS_TIMEOUT_S", 0.2)
     earlier = "processes of an earlier start of the run 'demo' still write"
     with writing(folder.path), pytest.raises(RunFolderError, match=earlier), folder.held():
         pass
@@ -266,7 +266,7 @@ def test_a_run_is_made_whole_and_once(folder: RunFolder) -> None:
 
 def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunFolderError, match=r"the run's folder .* cannot be made: Not a directory"):
+    with pytest.raises(RunFolderError, match=r"the run's folder .* cannot be created: Not a directory"):
         run_folder(tmp_path / "file", "demo").create(CONFIG)
     for name in ("x" * 101, "a\tb"):
         with pytest.raises(RunFolderError, match="`name` must be up to 100 printable characters"):

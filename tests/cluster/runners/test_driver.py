@@ -109,8 +109,8 @@ def test_the_last_outcome_of_an_actor_that_outlives_the_run_is_in_its_record(
 def test_a_writer_that_does_not_go_is_waited_for_in_vain_but_not_for_ever(
     last_writer_goes: EndsAfter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.runners.driver.READER_S", 0.1)
-    monkeypatch.setattr("cluster.runners.driver.WRITERS_S", 0.1)
+    monkeypatch.setattr("cluster.runners.driver.READER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("cluster.runners.driver.WRITERS_TIMEOUT_S", 0.1)
     last_writer_goes(2.0)
     folder = run_folder(tmp_path, "demo")
     said = run(folder)
@@ -165,7 +165,7 @@ def interrupted(*_: object, **__: object) -> None:
     [
         ("cluster.runners.local.check_locally", "interrupted before anything was written"),
         (
-            "cluster.storage.object_store.working_copy.RunFolder.begin_anew",
+            "cluster.storage.object_store.working_copy.RunFolder.clear_stop_request",
             "interrupted while the run 'demo' was being started: `nascluster status demo` shows whether it is there,"
             " and `nascluster resume demo` goes on with it",
         ),
@@ -189,7 +189,7 @@ def test_ctrl_c_is_told_what_it_leaves_behind(
         patch.setattr(where, interrupted)
         assert cli.run(SMALL) == 130
     assert capfd.readouterr().err == f"nascluster: {message}\n"
-    ended = {"check_locally": None, "begin_anew": 0, "end": 2, "summary": 2}[where.rpartition(".")[2]]
+    ended = {"check_locally": None, "clear_stop_request": 0, "end": 2, "summary": 2}[where.rpartition(".")[2]]
     folder = run_folder(tmp_path / "nascluster_runs", "demo")
     assert (read_status(folder, time.time()).finished if folder.path.exists() else None) == ended
     if ended == 0:

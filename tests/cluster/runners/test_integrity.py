@@ -177,13 +177,13 @@ def test_a_corrupt_snapshot_is_told_and_what_it_had_is_learnt_again(
     flip(folder.shards / "shard-000.safetensors")
     assert resume(folder) == 0
     corrupt = folder.shards / "shard-000.corrupt"
-    sentence = f"a snapshot of shard 0 was corrupt and is {corrupt} now: the shard goes on from the one before it"
+    sentence = f"a snapshot of shard 0 was corrupt and was renamed to {corrupt}: the shard resumes from the previous"
     assert capfd.readouterr().out.count(f"Warning: {sentence}") == 1
     (line,) = [line for line in (folder.path / "run.log").read_text().splitlines() if sentence in line]
     assert " WARNING notice " in line
     assert check(folder.path).lost == 0
     assert cli.run(["doctor", "run", "--storage-path", str(folder.path.parent)]) == 0
-    assert f"WARN  a snapshot of shard 0 was corrupt and is {corrupt} now" in capfd.readouterr().out
+    assert f"WARN  a snapshot of shard 0 was corrupt and was renamed to {corrupt}" in capfd.readouterr().out
 
 
 def test_a_shard_without_any_good_snapshot_learns_all_again(
@@ -193,7 +193,7 @@ def test_a_shard_without_any_good_snapshot_learns_all_again(
         flip(folder.shards / name)
     assert resume(folder) == 0
     out = capfd.readouterr().out
-    assert "Warning: no snapshot of shard 1 was whole: it starts anew, and all of its updates are learnt again" in out
+    assert "Warning: no snapshot of shard 1 could be read: the shard starts from the beginning, and all of its" in out
     assert f"{folder.shards}/shard-001.corrupt and {folder.shards}/shard-001.previous.corrupt" in out
     assert (report := check(folder.path)).children == 16
     assert report.lost == report.duplicated == report.repeated == 0
@@ -240,7 +240,7 @@ def test_the_same_holds_on_ray(folder: RunFolder, tmp_path: Path) -> None:
     shutil.copytree(folder.path, tmp_path / "other")
     said = finish(nascluster("resume", "run", *where))
     assert said.count("Warning: a snapshot of shard 0 was corrupt") == 1
-    assert said.count("Warning: no snapshot of shard 1 was whole") == 1
+    assert said.count("Warning: no snapshot of shard 1 could be read") == 1
     assert (report := check(folder.path)).children == 16
     assert report.lost == report.duplicated == report.repeated == 0
     other = RunFolder(tmp_path / "other")

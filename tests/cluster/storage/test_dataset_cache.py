@@ -71,7 +71,7 @@ def test_a_url_survives_the_configuration_and_its_file() -> None:
     assert RunConfig.from_json(config.to_json()).task.data == url
 
 
-def test_a_copy_is_fetched_once_and_holds_what_the_store_holds(cache: Path, url: str, fetched: list[str]) -> None:
+def test_a_copy_is_fetched_once_and_has_the_stores_files(cache: Path, url: str, fetched: list[str]) -> None:
     folder = local_data(url)
     assert folder == copy_of(url).folder == data_folder(url)
     assert folder.parent == cache
@@ -80,7 +80,7 @@ def test_a_copy_is_fetched_once_and_holds_what_the_store_holds(cache: Path, url:
     assert sorted(fetched) == sorted(CONTENTS)
 
 
-def test_workers_of_one_node_that_ask_at_once_fetch_once(cache: Path, url: str, fetched: list[str]) -> None:
+def test_workers_of_one_node_fetch_once(cache: Path, url: str, fetched: list[str]) -> None:
     with ThreadPoolExecutor(8) as threads:
         folders = set(threads.map(lambda _: local_data(url), range(8)))
     assert len(folders) == 1
@@ -88,7 +88,7 @@ def test_workers_of_one_node_that_ask_at_once_fetch_once(cache: Path, url: str, 
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"torn"), lambda path: path.unlink()])
-def test_a_torn_copy_is_noticed_and_only_what_is_wrong_is_fetched_again(
+def test_only_the_damaged_files_of_a_copy_are_fetched_again(
     cache: Path, url: str, fetched: list[str], damage: Any
 ) -> None:
     folder = local_data(url)
@@ -99,7 +99,7 @@ def test_a_torn_copy_is_noticed_and_only_what_is_wrong_is_fetched_again(
     assert fetched == ["FashionMNIST/raw/images.gz"]
 
 
-def test_what_has_changed_in_the_store_is_fetched_again(cache: Path, url: str, tmp_path: Path) -> None:
+def test_files_that_changed_in_the_store_are_fetched_again(cache: Path, url: str, tmp_path: Path) -> None:
     local_data(url)
     changed = tmp_path / "store/FashionMNIST/raw/labels.gz"
     changed.write_bytes(b"L" * 10)  # as long as before
@@ -109,7 +109,7 @@ def test_what_has_changed_in_the_store_is_fetched_again(cache: Path, url: str, t
     assert (folder / "FashionMNIST/raw/labels.gz").read_bytes() == b"L" * 10
 
 
-def test_a_process_that_dies_while_it_fetches_leaves_nothing_that_is_taken_for_whole(cache: Path, url: str) -> None:
+def test_a_copy_whose_fetching_process_died_is_not_used(cache: Path, url: str) -> None:
     script = (
         "import os, sys\n"
         "from cluster.storage.dataset_cache import local_data\n"
@@ -128,7 +128,9 @@ def test_a_process_that_dies_while_it_fetches_leaves_nothing_that_is_taken_for_w
     assert {name: content for name, content in files(folder).items() if name in CONTENTS} == CONTENTS
 
 
-def test_a_whole_copy_does_while_the_store_is_away(cache: Path, object_service: ObjectService, s3_url: str) -> None:
+def test_a_complete_copy_is_used_while_the_store_is_unavailable(
+    cache: Path, object_service: ObjectService, s3_url: str
+) -> None:
     store = open_storage(s3_url)
     store.write_all(CONTENTS)
     folder = local_data(s3_url)
@@ -145,9 +147,9 @@ def test_a_whole_copy_does_while_the_store_is_away(cache: Path, object_service: 
     assert files(local_data(s3_url) or folder) == CONTENTS
 
 
-def test_what_cannot_be_had_is_told(cache: Path, tmp_path: Path, url: str) -> None:
+def test_data_that_cannot_be_fetched_is_reported(cache: Path, tmp_path: Path, url: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StorageError, match=r"`--data` file://.*/empty holds no files; it must be a folder"):
+    with pytest.raises(StorageError, match=r"`--data` file://.*/empty has no files: it must be a folder"):
         local_data(f"file://{tmp_path}/empty")
     with pytest.raises(StorageError, match=r"`--data` nope://x cannot be used: .*nope"):
         local_data("nope://x")
@@ -156,19 +158,19 @@ def test_what_cannot_be_had_is_told(cache: Path, tmp_path: Path, url: str) -> No
         local_data(url, cache=tmp_path / "file")
 
 
-def test_the_store_is_looked_at_without_fetching_anything(cache: Path, tmp_path: Path, url: str) -> None:
+def test_the_store_is_checked_without_fetching_anything(cache: Path, tmp_path: Path, url: str) -> None:
     check_stored(url)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StorageError, match=r"empty holds no files"):
+    with pytest.raises(StorageError, match=r"empty has no files"):
         check_stored(f"file://{tmp_path}/empty")
     assert not cache.exists()
 
 
-def test_a_store_that_was_emptied_is_told_though_there_is_a_copy(cache: Path, tmp_path: Path, url: str) -> None:
+def test_a_store_that_was_emptied_is_reported_despite_a_copy(cache: Path, tmp_path: Path, url: str) -> None:
     assert local_data(url)
     shutil.rmtree(url.removeprefix("file://"))
     Path(url.removeprefix("file://")).mkdir()
-    with pytest.raises(StorageError, match="holds no files"):
+    with pytest.raises(StorageError, match="has no files"):
         local_data(url)
 
 
@@ -179,7 +181,7 @@ def test_a_task_is_checked_on_the_copy(cache: Path, url: str) -> None:
         check_data(TaskOptions(task="fashion-mnist", data=url, download=True))
 
 
-def test_whoever_fetches_keeps_the_others_waiting(cache: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_wait_for_the_one_that_fetches(cache: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     entered, go_on = threading.Event(), threading.Event()
     fetch = FsspecStorage.fetch
 

@@ -43,7 +43,7 @@ class Raises:
     def on_trial_result(self, **info):
         raise RuntimeError("no room\\nfor this")
 
-class CannotBeMade:
+class NoKey:
     def __init__(self):
         raise RuntimeError("no key")
 
@@ -89,7 +89,7 @@ def interrupted_at(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def launch_and_resume(name: str, monkeypatch: pytest.MonkeyPatch, home: Path, *, forget: int = 0) -> None:
-    """A run that is interrupted, and resumed; told as far as it was but for so many children, as after a kill."""
+    """Interrupt a run and resume it; as after a kill, the progress file lacks the last `forget` children."""
     with monkeypatch.context() as patch:
         interrupted_at(5, patch)
         assert launch("--callback", name) == 130
@@ -100,7 +100,7 @@ def launch_and_resume(name: str, monkeypatch: pytest.MonkeyPatch, home: Path, *,
     assert nascluster("resume", "demo") == 0
 
 
-def test_a_class_of_the_users_own_is_told_of_each_child_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_class_receives_each_child_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launch_and_resume("own_callbacks:Own", monkeypatch, home)
     said = [json.loads(line) for line in (folder(home) / "own.jsonl").read_text().splitlines()]
     assert [one for one in said if "complete" not in one] == [
@@ -113,10 +113,10 @@ def test_a_class_of_the_users_own_is_told_of_each_child_once(home: Path, monkeyp
     assert sorted(one["complete"] for one in said if "complete" in one) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_callback_that_raises_is_told_of_once_and_ends_nothing(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_callback_that_raises_is_disabled_and_reported_once(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert launch("--callback", "own_callbacks:Raises", "--callback", "own_callbacks:Own") == 0
     out = capfd.readouterr().out
-    sentence = "The callback own_callbacks:Raises is switched off, as it raised RuntimeError: no room\n"
+    sentence = "Callback own_callbacks:Raises raised RuntimeError: no room; it is disabled, and the search continues\n"
     assert out.count(sentence) == 1
     assert "6 children finished" in out
     assert (folder(home) / "own.jsonl").read_text().count('complete": ') == 6  # the other goes on
@@ -127,12 +127,15 @@ def test_a_callback_that_raises_is_told_of_once_and_ends_nothing(home: Path, cap
     [
         ("tensorbord", "`callback` must be tensorboard, mlflow or MODULE:CLASS, got 'tensorbord'"),
         ("own_callbacks:", "`callback` must be tensorboard, mlflow or MODULE:CLASS, got 'own_callbacks:'"),
-        ("gone:Own", "`callback` gone:Own cannot be made (ModuleNotFoundError: No module named 'gone')"),
-        ("own_callbacks:CannotBeMade", "`callback` own_callbacks:CannotBeMade cannot be made (RuntimeError: no key)"),
+        ("gone:Own", "`callback` gone:Own cannot be created (ModuleNotFoundError: No module named 'gone')"),
+        (
+            "own_callbacks:NoKey",
+            "`callback` own_callbacks:NoKey cannot be created (RuntimeError: no key)",
+        ),
         ("own_callbacks:Nothing", "`callback` own_callbacks:Nothing has none of the hooks setup, on_trial_start"),
     ],
 )
-def test_a_callback_that_cannot_be_is_refused_before_anything_is_written(
+def test_an_invalid_callback_is_rejected_before_anything_is_written(
     name: str, sentence: str, home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert launch("--callback", name) == 2
@@ -140,14 +143,14 @@ def test_a_callback_that_cannot_be_is_refused_before_anything_is_written(
     assert not folder(home).exists()
 
 
-def test_a_callback_that_is_named_twice_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_callback_named_twice_is_rejected(capfd: pytest.CaptureFixture[str]) -> None:
     assert launch("--callback", "own_callbacks:Own", "--callback", "own_callbacks:Own") == 2
     assert "`callback` must name each callback once, got 'own_callbacks:Own' twice" in capfd.readouterr().err
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        loading.OURS, "tensorboard", ("cluster.monitoring.callbacks.tensorboard:TensorBoardCallback", "not_there")
+        loading.BUILT_IN, "tensorboard", ("cluster.monitoring.callbacks.tensorboard:TensorBoardCallback", "not_there")
     )
     with pytest.raises(loading.CallbackError, match=re.escape("pip install nascluster[tensorboard]")):
         loading.load_callback("tensorboard")

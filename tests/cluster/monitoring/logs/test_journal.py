@@ -14,8 +14,8 @@ from cluster.config.log_options import LogOptions
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.logs import journal as journal_module
 from cluster.monitoring.logs.events import Event
-from cluster.monitoring.logs.journal import ASIDE, Journal, rotated
-from cluster.monitoring.logs.ledger_events import MOST_LINES, LedgerEvents
+from cluster.monitoring.logs.journal import MAX_ROTATED, Journal, log_files
+from cluster.monitoring.logs.ledger_events import MAX_EVENTS, LedgerEvents
 from cluster.monitoring.logs.reader import child_output, log_lines, output_lines
 from cluster.monitoring.status import read_status
 from cluster.search.records import Lesson, Verdict
@@ -56,7 +56,7 @@ def told(events: list[Event]) -> list[tuple[str, int | None]]:
 
 def look(folder: RunFolder, events: LedgerEvents) -> list[Event]:
     with reading(folder) as db:
-        return events.look(db, 0.0)
+        return events.poll(db, 0.0)
 
 
 def from_now_on(folder: RunFolder) -> LedgerEvents:
@@ -64,7 +64,7 @@ def from_now_on(folder: RunFolder) -> LedgerEvents:
         return LedgerEvents("demo", db)
 
 
-def test_a_childs_life_is_told_once_in_its_order(folder: RunFolder, ledger: Ledger) -> None:
+def test_a_childs_events_come_once_and_in_order(folder: RunFolder, ledger: Ledger) -> None:
     events = from_now_on(folder)
     admit(ledger, 1, 2)
     ledger.start(1, "worker-0@a", "k1", slot=0)
@@ -86,7 +86,7 @@ def test_a_childs_life_is_told_once_in_its_order(folder: RunFolder, ledger: Ledg
     assert look(folder, events) == []
 
 
-def test_failures_pushes_and_shards_are_told(folder: RunFolder, ledger: Ledger) -> None:
+def test_failures_pushes_and_shards_are_logged(folder: RunFolder, ledger: Ledger) -> None:
     events = from_now_on(folder)
     admit(ledger, 1, 1)
     ledger.finish(1, Outcome.failed(Cause.DIVERGED, "NaN", seed=0), 0.0)
@@ -105,28 +105,28 @@ def test_failures_pushes_and_shards_are_told(folder: RunFolder, ledger: Ledger) 
     assert (moved.event, moved.fields) == ("shard moved", {"shard": 1, "address": "there:1", "before": "here:1"})
 
 
-def test_what_was_there_before_a_resume_is_not_told_again(folder: RunFolder, ledger: Ledger) -> None:
+def test_events_before_a_resume_are_not_logged_again(folder: RunFolder, ledger: Ledger) -> None:
     admit(ledger, 1, 1)
     ledger.finish(1, GOOD, 0.1)
     assert look(folder, from_now_on(folder)) == []
 
 
-def test_a_flood_of_failures_is_told_in_part_and_its_number(folder: RunFolder, ledger: Ledger) -> None:
+def test_of_too_many_failures_some_are_only_counted(folder: RunFolder, ledger: Ledger) -> None:
     events = from_now_on(folder)
-    admit(ledger, 1, MOST_LINES + 7)
-    for child in range(1, MOST_LINES + 8):
+    admit(ledger, 1, MAX_EVENTS + 7)
+    for child in range(1, MAX_EVENTS + 8):
         ledger.finish(child, Outcome.failed(Cause.DIVERGED, "NaN", seed=0), 0.0)
     found = look(folder, events)
-    assert len(found) == MOST_LINES + 1
+    assert len(found) == MAX_EVENTS + 1
     assert (found[-1].event, found[-1].fields) == ("more events", {"count": 7})
 
 
-def test_text_goes_to_the_file_and_people_are_shown_what_they_were(folder: RunFolder, ledger: Ledger) -> None:
+def test_text_goes_to_the_file_and_messages_to_people(folder: RunFolder, ledger: Ledger) -> None:
     screen = io.StringIO()
     journal = Journal("demo", LogOptions(), Console(file=screen))
-    with journal.kept(folder):
+    with journal.writing(folder):
         journal.event("run started")
-        journal.say("Placed")
+        journal.report("Placed")
         admit(ledger, 1, 2)
         ledger.finish(1, GOOD, 0.1)
         ledger.finish(2, Outcome.failed(Cause.DIVERGED, "NaN", seed=0), 0.0)
@@ -143,43 +143,43 @@ def test_text_goes_to_the_file_and_people_are_shown_what_they_were(folder: RunFo
     assert len(lines) == 4
 
 
-def test_json_goes_to_the_file_and_the_console_and_nothing_else_does(folder: RunFolder, ledger: Ledger) -> None:
+def test_only_json_goes_to_the_file_and_the_console(folder: RunFolder, ledger: Ledger) -> None:
     screen = io.StringIO()
     journal = Journal("demo", LogOptions(log_format="json", log_level="debug"), Console(file=screen))
-    journal.say("Starting Ray")
+    journal.report("Starting Ray")
     assert journal.console is None
-    with journal.kept(folder):
+    with journal.writing(folder):
         admit(ledger, 1, 1)
         ledger.finish(1, GOOD, 0.1)
-        journal.look(folder)
+        journal.poll(folder)
     printed = screen.getvalue().splitlines()
     assert [json.loads(line)["event"] for line in printed] == ["notice", "child finished"]
     assert list(log_lines(folder)) == printed[1:]  # before the run had a folder there was none to write to
 
 
-def test_a_log_is_continued_and_bounded(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
+def test_a_log_is_continued_and_rotated(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "MAX_FILE_BYTES", 1000)
     for start in range(2):
         journal = Journal("demo", LogOptions(), Console(file=io.StringIO()))
-        with journal.kept(folder):
+        with journal.writing(folder):
             for number in range(200):
                 journal.event("e", number=200 * start + number)
     numbers = [int(line.rpartition("=")[2]) for line in log_lines(folder)]
     assert numbers == list(range(400 - len(numbers), 400))
     assert len(numbers) < 300
-    assert len([file for file in rotated(folder) if file.exists()]) == ASIDE + 1
-    assert sum(file.stat().st_size for file in rotated(folder)) <= 1000 * (ASIDE + 1)
+    assert len([file for file in log_files(folder) if file.exists()]) == MAX_ROTATED + 1
+    assert sum(file.stat().st_size for file in log_files(folder)) <= 1000 * (MAX_ROTATED + 1)
 
 
 def test_a_log_that_cannot_be_written_ends_nothing(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     (folder.path / "run.log").mkdir()
     journal = Journal("demo", LogOptions(), Console(file=io.StringIO()))
-    with journal.kept(folder):
+    with journal.writing(folder):
         journal.event("nobody reads it")
     assert capsys.readouterr().err == ""
 
 
-def test_following_shows_what_comes_past_a_turn_of_the_file_until_the_end(folder: RunFolder) -> None:
+def test_following_a_log_continues_after_a_rotation_until_the_end(folder: RunFolder) -> None:
     path = folder.path / "run.log"
     path.write_text("one\ntw")
     pauses = iter(range(3))
@@ -201,7 +201,7 @@ def test_a_run_without_a_log_says_so(folder: RunFolder) -> None:
         list(log_lines(folder))
 
 
-def test_what_is_asked_of_children_that_are_not_there(folder: RunFolder, ledger: Ledger) -> None:
+def test_children_and_attempts_that_do_not_exist_are_rejected(folder: RunFolder, ledger: Ledger) -> None:
     with pytest.raises(RunFolderError, match="has no child 1: none was sampled yet"):
         child_output(folder, 1)
     admit(ledger, 1, 2)
@@ -210,12 +210,12 @@ def test_what_is_asked_of_children_that_are_not_there(folder: RunFolder, ledger:
             child_output(folder, child)
     assert output_lines(1, child_output(folder, 1)) == ["child 1: no attempt has begun"]
     ledger.start(1, "w", "k1")
-    with pytest.raises(RunFolderError, match="child 1 has no attempt 2: there are from 1 to 1"):
+    with pytest.raises(RunFolderError, match="child 1 has no attempt 2: they are numbered from 1 to 1"):
         child_output(folder, 1, 2)
-    assert output_lines(1, child_output(folder, 1))[-1] == "Nothing yet: output is there when the attempt has ended."
+    assert output_lines(1, child_output(folder, 1))[-1] == "No output yet: it can be shown when the attempt has ended."
 
 
-def test_a_snapshot_that_is_found_corrupt_while_the_run_goes_on_is_told_once(folder: RunFolder, ledger: Ledger) -> None:
+def test_a_corrupt_snapshot_is_reported_once(folder: RunFolder, ledger: Ledger) -> None:
     def fall_back() -> None:
         """What a shard host does that starts again on a damaged file."""
         newest = folder.shards / "shard-000.safetensors"
@@ -228,13 +228,13 @@ def test_a_snapshot_that_is_found_corrupt_while_the_run_goes_on_is_told_once(fol
     console = Console(file=io.StringIO(), width=400)
     journal = Journal("demo", LogOptions(), console)
     said: Any = console.file
-    with journal.kept(folder):
-        journal.look(folder)
+    with journal.writing(folder):
+        journal.poll(folder)
         assert said.getvalue() == ""
         for times in (1, 2):
             fall_back()
-            journal.look(folder)
-            journal.look(folder)
-            assert said.getvalue().count("Warning: a snapshot of shard 0 was corrupt and is ") == times
+            journal.poll(folder)
+            journal.poll(folder)
+            assert said.getvalue().count("Warning: a snapshot of shard 0 was corrupt and was renamed to ") == times
     lines = (folder.path / "run.log").read_text().splitlines()
     assert [" WARNING notice " in line and "shard-000.corrupt" in line for line in lines] == [True, True]

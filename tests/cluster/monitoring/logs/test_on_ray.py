@@ -80,13 +80,13 @@ def logs(folder: RunFolder, capsys: pytest.CaptureFixture[str], *arguments: obje
     return capsys.readouterr().out
 
 
-def test_all_that_a_child_prints_is_kept_however_it_does(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_output_of_a_child_is_kept_however_it_prints(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     head, _, text = logs(folder, capsys, SPEAKS).partition("--- attempt 1 printed:\n")
     assert "attempt 1: finished" in head
     assert sorted(text.splitlines()) == ["by C", "by Python", "by a process of its own", "by descriptor"]
 
 
-def test_a_killed_child_leaves_its_last_words(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_childs_output_is_kept(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     out = logs(folder, capsys, DIES)
     assert "attempt 1: crashed, trained again" in out
     assert "attempt 2: finished" in out

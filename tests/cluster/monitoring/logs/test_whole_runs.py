@@ -40,7 +40,7 @@ def launch(name: str, *arguments: object) -> int:
 
 
 @pytest.mark.usefixtures("speaking")
-def test_a_run_here_keeps_what_its_children_print(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_local_run_keeps_its_childrens_output(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert launch("demo", "--log-level", "debug") == 0
     assert "I am child" not in capfd.readouterr().out
     assert nascluster("logs", "demo", 2) == 0
@@ -101,13 +101,13 @@ def test_a_run_in_an_object_store_is_read_and_goes_on_elsewhere(
     [
         (("gone",), "no run named 'gone' in "),
         (("demo", 5), "the run 'demo' has no child 5: they are numbered from 1 to 4"),
-        (("demo", 1, "--attempt", 2), "child 1 has no attempt 2: there are from 1 to 1"),
+        (("demo", 1, "--attempt", 2), "child 1 has no attempt 2: they are numbered from 1 to 1"),
         (("demo", "--attempt", 2), "`--attempt` is one of a child's: name the child, too"),
         (("demo", "best"), "`CHILD` must be a child's id, a whole number, got 'best'"),
         (("demo", 1, "--follow"), "`--follow` is for the run's events: "),
     ],
 )
-def test_what_cannot_be_shown_is_one_sentence(
+def test_a_missing_log_or_output_is_reported_in_one_sentence(
     arguments: tuple[object, ...], sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     launch("demo")

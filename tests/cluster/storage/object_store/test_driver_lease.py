@@ -1,4 +1,4 @@
-"""Who drives a run in an object store: one driver at a time, and never two for long."""
+"""The lease of a run in an object store: one driver at a time, and never two for long."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,13 +7,13 @@ import pytest
 
 from cluster.storage.errors import RunFolderError
 from cluster.storage.object_store.driver_lease import (
-    DEAD_S,
-    Claim,
-    HeldClaim,
-    TakenOver,
-    claim_start,
+    LEASE_TIMEOUT_S,
+    DriverLease,
+    HeldLease,
+    LeaseLost,
+    acquire_lease,
     is_alive,
-    newest_claim,
+    newest_lease,
 )
 from cluster.storage.object_store.object_names import STOP, start_name
 from cluster.storage.object_store.store import Storage, open_storage
@@ -25,7 +25,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 class Time:
-    """A clock that moves when somebody sleeps, and something that happens then."""
+    """A clock that `sleep` moves, with events that happen at given times."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -41,106 +41,106 @@ class Time:
             event()
 
 
-def held(storage: Storage, claim: Claim, happened: list[object]) -> HeldClaim:
-    return HeldClaim(storage, claim, on_stop=lambda: happened.append("stop"), on_taken=happened.append)
+def held(storage: Storage, lease: DriverLease, happened: list[object]) -> HeldLease:
+    return HeldLease(storage, lease, on_stop=lambda: happened.append("stop"), on_lost=happened.append)
 
 
 def test_starts_are_counted(storage: Storage) -> None:
-    assert newest_claim(storage) is None
-    first = claim_start(storage, None, "a")
-    second = claim_start(storage, first, "b")
+    assert newest_lease(storage) is None
+    first = acquire_lease(storage, None, "a")
+    second = acquire_lease(storage, first, "b")
     assert (first.number, second.number) == (1, 2)
-    assert newest_claim(storage) == second
+    assert newest_lease(storage) == second
 
 
-def test_of_many_racers_one_gets_the_start(storage: Storage) -> None:
+def test_one_of_many_drivers_acquires_the_lease(storage: Storage) -> None:
     def race(owner: str) -> str | None:
         try:
-            return claim_start(storage, None, owner).owner
+            return acquire_lease(storage, None, owner).owner
         except RunFolderError as error:
-            assert "was faster" in str(error)
+            assert "started first" in str(error)
             return None
 
     with ThreadPoolExecutor(8) as threads:
         winners = [owner for owner in threads.map(race, "abcdefgh") if owner]
-    found = newest_claim(storage)
+    found = newest_lease(storage)
     assert found is not None
     assert winners == [found.owner]
 
 
-def test_a_silent_driver_is_dead_after_its_time_and_not_before(storage: Storage) -> None:
+def test_a_driver_without_heartbeats_times_out_and_not_before(storage: Storage) -> None:
     time = Time()
-    claim = claim_start(storage, None, "a")
-    assert not is_alive(storage, claim, DEAD_S, time, time.sleep)
-    assert time.now == DEAD_S
+    lease = acquire_lease(storage, None, "a")
+    assert not is_alive(storage, lease, LEASE_TIMEOUT_S, time, time.sleep)
+    assert time.now == LEASE_TIMEOUT_S
 
 
-def test_a_sign_of_life_at_the_last_moment_counts(storage: Storage) -> None:
+def test_a_heartbeat_at_the_last_moment_counts(storage: Storage) -> None:
     time = Time()
-    claim = claim_start(storage, None, "a")
-    time.events[DEAD_S] = held(storage, claim, []).beat
-    assert is_alive(storage, claim, DEAD_S, time, time.sleep)
-    assert time.now == DEAD_S
+    lease = acquire_lease(storage, None, "a")
+    time.events[LEASE_TIMEOUT_S] = held(storage, lease, []).heartbeat
+    assert is_alive(storage, lease, LEASE_TIMEOUT_S, time, time.sleep)
+    assert time.now == LEASE_TIMEOUT_S
 
 
-def test_a_driver_that_said_that_it_ended_is_not_waited_for(storage: Storage) -> None:
+def test_a_released_lease_is_not_waited_for(storage: Storage) -> None:
     time = Time()
-    keeper = held(storage, claim_start(storage, None, "a"), [])
-    before = keeper.claim
+    keeper = held(storage, acquire_lease(storage, None, "a"), [])
+    before = keeper.lease
     time.events[1.0] = lambda: keeper.end(release=True)
-    assert not is_alive(storage, before, DEAD_S, time, time.sleep)
+    assert not is_alive(storage, before, LEASE_TIMEOUT_S, time, time.sleep)
     assert time.now == 1.0
-    found = newest_claim(storage)
+    found = newest_lease(storage)
     assert found is not None
     assert found.released
-    assert not is_alive(storage, found, DEAD_S, time, time.sleep)
+    assert not is_alive(storage, found, LEASE_TIMEOUT_S, time, time.sleep)
     assert time.now == 1.0
 
 
-def test_a_torn_claim_is_somebodys(storage: Storage) -> None:
+def test_a_torn_lease_has_an_unknown_driver(storage: Storage) -> None:
     time = Time()
     storage.write(start_name(3), b'{"number": 3, "ow')
-    found = newest_claim(storage)
+    found = newest_lease(storage)
     assert found is not None
     assert (found.number, found.released) == (3, False)
-    assert not is_alive(storage, found, DEAD_S, time, time.sleep)
-    assert claim_start(storage, found, "a").number == 4
+    assert not is_alive(storage, found, LEASE_TIMEOUT_S, time, time.sleep)
+    assert acquire_lease(storage, found, "a").number == 4
 
 
-def test_who_was_replaced_says_so_once_and_writes_no_more(storage: Storage) -> None:
+def test_a_lost_lease_is_reported_once_and_not_renewed(storage: Storage) -> None:
     happened: list[object] = []
-    first = held(storage, claim_start(storage, None, "a"), happened)
-    first.beat()
+    first = held(storage, acquire_lease(storage, None, "a"), happened)
+    first.heartbeat()
     first.check()
     assert happened == []
-    other = claim_start(storage, first.claim, "b")
+    other = acquire_lease(storage, first.lease, "b")
     before = storage.read(start_name(1))
     for _ in range(3):
-        first.beat()
+        first.heartbeat()
     (error,) = happened
-    assert isinstance(error, TakenOver)
+    assert isinstance(error, LeaseLost)
     assert f"the driver on {other.host} (process {other.pid})" in str(error)
-    with pytest.raises(TakenOver):
+    with pytest.raises(LeaseLost):
         first.check()
     first.end(release=True)
     assert storage.read(start_name(1)) == before
-    assert newest_claim(storage) == other
+    assert newest_lease(storage) == other
 
 
-def test_a_driver_that_was_away_learns_of_a_start_whose_predecessors_are_gone(storage: Storage) -> None:
-    first = held(storage, claim_start(storage, None, "a"), [])
-    second = claim_start(storage, first.claim, "b")
-    claim_start(storage, second, "c")
+def test_a_lease_is_lost_to_a_start_whose_predecessors_are_gone(storage: Storage) -> None:
+    first = held(storage, acquire_lease(storage, None, "a"), [])
+    second = acquire_lease(storage, first.lease, "b")
+    acquire_lease(storage, second, "c")
     storage.remove([start_name(1), start_name(2)])
-    first.beat()
-    assert first.taken is not None
+    first.heartbeat()
+    assert first.lost is not None
 
 
-def test_a_wish_to_stop_reaches_the_driver_once(storage: Storage) -> None:
+def test_a_stop_request_reaches_the_driver_once(storage: Storage) -> None:
     happened: list[object] = []
-    keeper = held(storage, claim_start(storage, None, "a"), happened)
+    keeper = held(storage, acquire_lease(storage, None, "a"), happened)
     storage.write(STOP, b"{}")
-    keeper.beat()
-    keeper.beat()
+    keeper.heartbeat()
+    keeper.heartbeat()
     assert happened == ["stop"]
     assert storage.read(STOP) is None

@@ -64,16 +64,14 @@ def history(folder: RunFolder, ledger: Ledger, batches: int) -> list[bytes]:
     return contents
 
 
-def test_segments_make_the_ledger_anew(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
+def test_segments_rebuild_the_ledger(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
     contents = history(folder, ledger, 5)
     assert rebuild(tmp_path / "new.sqlite", contents) == 6
     assert rows(tmp_path / "new.sqlite") == rows(folder.ledger)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.sqlite", "run"]
 
 
-def test_a_ledger_that_was_made_anew_goes_on_and_is_copied_on(
-    folder: RunFolder, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_a_rebuilt_ledger_can_be_continued_and_exported(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
     again = RunFolder(tmp_path / "again")
     again.create(RunConfig())
     rebuild(again.ledger, history(folder, ledger, 2))
@@ -87,7 +85,7 @@ def test_a_ledger_that_was_made_anew_goes_on_and_is_copied_on(
     successor.close()
 
 
-def test_a_segment_has_what_changed_and_no_more(folder: RunFolder, ledger: Ledger) -> None:
+def test_a_segment_has_the_changed_rows_only(folder: RunFolder, ledger: Ledger) -> None:
     base = export(folder, None)
     assert export(folder, base.upto).rows == 0
     ledger.beat()
@@ -96,7 +94,7 @@ def test_a_segment_has_what_changed_and_no_more(folder: RunFolder, ledger: Ledge
     assert export(folder, base.upto).rows == 1 + 2 + 2 + 1  # the beat, children, attempts, a batch
 
 
-def test_a_missing_segment_ends_what_can_be_read(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
+def test_segments_after_a_missing_one_are_ignored(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
     contents = history(folder, ledger, 4)
     expected = tmp_path / "expected.sqlite"
     rebuild(expected, contents[:3])
@@ -105,7 +103,7 @@ def test_a_missing_segment_ends_what_can_be_read(folder: RunFolder, ledger: Ledg
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c[:-1], lambda c: b"x" + c])
-def test_a_torn_segment_ends_what_can_be_read(damage: Any, folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
+def test_segments_after_a_torn_one_are_ignored(damage: Any, folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
     contents = history(folder, ledger, 4)
     expected = tmp_path / "expected.sqlite"
     rebuild(expected, contents[:3])
@@ -114,7 +112,7 @@ def test_a_torn_segment_ends_what_can_be_read(damage: Any, folder: RunFolder, le
     assert rows(tmp_path / "torn.sqlite") == rows(expected)
 
 
-def test_a_torn_segment_that_the_next_one_repeats_costs_nothing(
+def test_a_torn_segment_that_the_next_one_repeats_loses_nothing(
     folder: RunFolder, ledger: Ledger, tmp_path: Path
 ) -> None:
     """An upload that failed half-way is followed by one that holds its rows, too."""
@@ -149,7 +147,7 @@ def test_a_run_that_has_no_ledger_yet_has_a_base(folder: RunFolder, tmp_path: Pa
     ledger.close()
 
 
-def test_a_ledger_of_an_earlier_version_is_copied_as_what_it_becomes(folder: RunFolder, tmp_path: Path) -> None:
+def test_a_ledger_of_an_earlier_version_is_exported_migrated(folder: RunFolder, tmp_path: Path) -> None:
     with closing(sqlite3.connect(folder.ledger, isolation_level=None)) as db:
         db.executescript(TABLES + "PRAGMA user_version = 1; INSERT INTO run VALUES ('state', 'stopped');")
     base = export(folder, None)
@@ -169,13 +167,13 @@ def made_by(version: int, content: bytes, path: Path) -> bytes:
     return gzip.compress(path.read_bytes())
 
 
-def test_a_segment_of_a_later_version_is_refused(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_segment_of_a_later_version_is_rejected(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
     later = made_by(VERSION + 1, export(folder, None).content, tmp_path / "later.sqlite")
-    with pytest.raises(LedgerVersionError, match=f"the version {VERSION + 1}, but this nascluster knows up to"):
+    with pytest.raises(LedgerVersionError, match=f"the version {VERSION + 1}, but this nascluster reads at most"):
         rebuild(tmp_path / "new.sqlite", [later])
 
 
-def test_a_base_of_an_earlier_version_becomes_one_of_this(tmp_path: Path) -> None:
+def test_a_base_of_an_earlier_version_is_migrated(tmp_path: Path) -> None:
     """As a newer program finds the objects that this one, or an older one, has written."""
     file = tmp_path / "old.sqlite"
     with closing(sqlite3.connect(file, isolation_level=None)) as db:

@@ -22,7 +22,7 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.schema import RECORDED
 from cluster.storage.object_store.ledger_segments import export
-from cluster.storage.object_store.mirror import KEPT, Mirror, MirrorThread
+from cluster.storage.object_store.mirror import NUM_KEPT, Mirror, MirrorThread
 from cluster.storage.object_store.object_names import files, segments
 from cluster.storage.object_store.restore import restore
 from cluster.storage.object_store.store import Storage
@@ -231,7 +231,7 @@ def calls(storage: Objects, live: Live, start: int = 1, **options: Any) -> int:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_machine_may_vanish_at_any_call(
+def test_a_run_survives_the_loss_of_the_machine_at_any_call(
     after: bool, states: list[Path], tmp_path: Path, goes_on: dict[str, Live]
 ) -> None:
     goes_on["run"] = Live(states, tmp_path / "run")
@@ -255,7 +255,7 @@ def test_a_machine_may_vanish_at_any_call(
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_the_next_start_may_die_at_any_call_of_its_first_rounds(
+def test_a_run_survives_a_start_that_dies_at_any_call_of_its_first_rounds(
     after: bool, states: list[Path], tmp_path: Path, goes_on: dict[str, Live]
 ) -> None:
     first = Objects()
@@ -276,7 +276,9 @@ def test_the_next_start_may_die_at_any_call_of_its_first_rounds(
         check(restored(storage.objects, tmp_path / "new"), states, least[-1])
 
 
-def test_what_fails_is_made_good(states: list[Path], tmp_path: Path, goes_on: dict[str, Live]) -> None:
+def test_the_next_round_writes_what_a_failed_round_did_not(
+    states: list[Path], tmp_path: Path, goes_on: dict[str, Live]
+) -> None:
     """Each call fails once, and the process goes on."""
     goes_on["run"] = Live(states, tmp_path / "run")
     for bad_call in range(1, calls(Objects(), goes_on["run"]) + 1):
@@ -300,7 +302,7 @@ def test_what_fails_is_made_good(states: list[Path], tmp_path: Path, goes_on: di
         assert {p.name for p in folder.checkpoints.glob("*")} == {p.name for p in live.folder.checkpoints.glob("*")}
 
 
-def test_little_is_kept_and_only_what_changed_is_written(states: list[Path], tmp_path: Path) -> None:
+def test_few_objects_are_kept_and_only_changes_are_written(states: list[Path], tmp_path: Path) -> None:
     storage = Objects()
     live = Live(states, tmp_path / "run")
     mirror = mirror_of(storage, live, 1, merge_after=3)
@@ -310,7 +312,7 @@ def test_little_is_kept_and_only_what_changed_is_written(states: list[Path], tmp
     assert len(segments(storage.objects)) <= 1 + 4 + 3
     copies = [(name.folder, name.file) for name in files(storage.objects)]
     assert {key for key in copies if key[0] == "shards"} == {("shards", f"shard-{n:03d}.safetensors") for n in range(2)}
-    assert max(copies.count(key) for key in copies) == KEPT
+    assert max(copies.count(key) for key in copies) == NUM_KEPT
     mirror.round()
     before = dict(storage.objects)
     mirror.round()
@@ -329,7 +331,7 @@ def test_a_shard_is_restored_only_as_far_as_the_ledger(
         check(restored(storage.objects, tmp_path / "new"), states, 0)
 
 
-def test_a_start_without_a_base_gives_way_to_the_one_before(states: list[Path], tmp_path: Path) -> None:
+def test_a_start_without_a_base_is_skipped_for_the_previous_one(states: list[Path], tmp_path: Path) -> None:
     storage = Objects()
     live = Live(states, tmp_path / "run", 4)
     mirror_of(storage, live, 1).round()
@@ -348,7 +350,7 @@ def test_a_run_that_never_wrote_its_ledger_is_restored_to_its_configuration(tmp_
 
 
 @pytest.mark.parametrize("damage", [None, b"torn"])
-def test_a_record_that_has_lost_its_base_is_not_taken_for_one_that_never_was(
+def test_a_lost_base_is_not_mistaken_for_a_run_that_never_started(
     damage: bytes | None, states: list[Path], tmp_path: Path
 ) -> None:
     storage = Objects()
@@ -361,11 +363,11 @@ def test_a_record_that_has_lost_its_base_is_not_taken_for_one_that_never_was(
     del storage.objects[base]
     if damage is not None:
         storage.objects[base] = damage
-    with pytest.raises(RunFolderError, match=r"had begun, but its record is gone: the objects ledger/\*/\*.base"):
+    with pytest.raises(RunFolderError, match=r"had begun, but its ledger is lost: the objects ledger/\*/\*.base"):
         restored(storage.objects, tmp_path / "new")
 
 
-def test_who_was_replaced_writes_nothing(states: list[Path], tmp_path: Path) -> None:
+def test_a_driver_that_lost_its_lease_writes_nothing(states: list[Path], tmp_path: Path) -> None:
     class Replaced(Exception):
         pass
 
@@ -378,7 +380,7 @@ def test_who_was_replaced_writes_nothing(states: list[Path], tmp_path: Path) -> 
     assert storage.calls == 0
 
 
-def test_an_outage_is_said_once_and_what_it_held_up_is_written_after_it(states: list[Path], tmp_path: Path) -> None:
+def test_an_outage_is_reported_once_and_writes_are_made_up_for(states: list[Path], tmp_path: Path) -> None:
     storage = Objects()
     live = Live(states, tmp_path / "run")
     mirror = mirror_of(storage, live, 1)
@@ -397,9 +399,9 @@ def test_an_outage_is_said_once_and_what_it_held_up_is_written_after_it(states: 
     live.go_on()
     while storage.calls < 10:
         pass
-    assert said == ["s3://bucket/run cannot be written, and is tried again for as long as it takes: no route to host"]
+    assert said == ["Writing to s3://bucket/run failed and will be retried until it works: no route to host"]
     away = False
     assert thread.finish()
-    assert said[1:] == ["s3://bucket/run is written again, and has all that there is"]
+    assert said[1:] == ["Writing to s3://bucket/run works again; everything has been uploaded"]
     storage.on_call = lambda: None
     assert record(restored(storage.objects, tmp_path / "new")) == record(live.folder)

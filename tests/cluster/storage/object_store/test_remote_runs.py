@@ -27,7 +27,7 @@ from cluster.config.run_config import RunConfig
 from cluster.runners.driver import execute
 from cluster.storage.find_run import existing_run, run_folder
 from cluster.storage.object_store import working_copy
-from cluster.storage.object_store.driver_lease import claim_start, newest_claim
+from cluster.storage.object_store.driver_lease import acquire_lease, newest_lease
 from cluster.storage.object_store.object_names import CONFIG, files, segments, start_name
 from cluster.storage.object_store.store import open_storage
 from cluster.storage.run_folder import RunFolder
@@ -45,7 +45,7 @@ Process = subprocess.Popen[str]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(working_copy, "DEAD_S", 6.0)
+    monkeypatch.setattr(working_copy, "LEASE_TIMEOUT_S", 6.0)
     return tmp_path / "home"
 
 
@@ -118,7 +118,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.getfixturevalue("s3_url") if request.param == "s3" else f"{request.param}://{tmp_path}/store"
 
 
-def test_a_run_goes_on_from_its_url_alone(
+def test_a_run_is_resumed_from_its_url_alone(
     url: str, home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cluster.runners.trainer import Trainer
@@ -166,7 +166,7 @@ def test_a_run_goes_on_from_its_url_alone(
 LONG = ("launch", "synthetic", "--local", "--name", "demo", "--child-seconds", 0.05)
 
 
-def test_a_machine_vanishes_and_another_goes_on(
+def test_a_run_is_resumed_on_another_machine_after_the_loss_of_the_first(
     s3_url: str, home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = ("--storage-path", s3_url)
@@ -198,7 +198,7 @@ def test_a_machine_vanishes_and_another_goes_on(
     assert set(restored).issuperset(known)
     assert nascluster("resume", "demo", *where) == 0
     said = capfd.readouterr().out
-    assert "has not said that it ended; looking for up to" in said
+    assert "did not report its end; waiting up to" in said
     again = run_folder(s3_url, "demo")
     assert set(rows(again.ledger, ENDED)).issuperset(restored)
     trained = dict(rows(again.ledger, "SELECT child, count(*) FROM attempts GROUP BY child"))
@@ -206,7 +206,7 @@ def test_a_machine_vanishes_and_another_goes_on(
     check_whole(again, 160)
 
 
-def test_a_killed_driver_goes_on_at_once_from_its_own_copy(s3_url: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_resumes_at_once_from_the_killed_drivers_own_copy(s3_url: str, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run_folder(s3_url, "demo")
     with running(s3_url, *LONG, "--max-children", 60) as process:
         wait_for(lambda: finished(folder) > 20, "the run does not get on")
@@ -214,7 +214,7 @@ def test_a_killed_driver_goes_on_at_once_from_its_own_copy(s3_url: str, capfd: p
         process.wait()
     before = rows(folder.ledger, ENDED)
     assert nascluster("resume", "demo", "--storage-path", s3_url) == 0
-    assert "looking for up to" not in capfd.readouterr().out
+    assert "for a heartbeat" not in capfd.readouterr().out
     assert set(rows(folder.ledger, ENDED)).issuperset(before)
     check_whole(folder, 60)
 
@@ -224,7 +224,7 @@ def test_a_driver_that_was_replaced_stops_and_writes_no_more(s3_url: str) -> Non
     storage = open_storage(f"{s3_url}/demo")
     with running(s3_url, *LONG, "--max-children", 10_000) as process:
         wait_for(lambda: finished(folder) > 10, "the run does not get on")
-        claim_start(storage, newest_claim(storage), "another")
+        acquire_lease(storage, newest_lease(storage), "another")
         out, err = process.communicate(timeout=30)
         assert process.returncode == 1, out + err
         assert "Failed after" in out
@@ -235,7 +235,7 @@ def test_a_driver_that_was_replaced_stops_and_writes_no_more(s3_url: str) -> Non
     assert json.loads(before[start_name(1)] or b"")["released"] is False
 
 
-def test_the_network_goes_away_and_the_search_goes_on(
+def test_the_search_continues_while_the_network_is_unavailable(
     s3_url: str, object_service: ObjectService, home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = run_folder(s3_url, "demo")
@@ -249,8 +249,8 @@ def test_the_network_goes_away_and_the_search_goes_on(
             object_service.start()
         out, err = process.communicate(timeout=90)
         assert process.returncode == 0, out + err
-    assert out.count("cannot be written, and is tried again") == 1
-    assert out.count("is written again, and has all that there is") == 1
+    assert out.count("failed and will be retried until it works") == 1
+    assert out.count("works again; everything has been uploaded") == 1
     before = rows(folder.ledger, ENDED)
     shutil.rmtree(home)
     assert rows(existing_run(s3_url, "demo").ledger, ENDED) == before
@@ -279,7 +279,7 @@ class LooksFirst(MemoryFileSystem):
     protocol = "looks-first"
 
 
-def test_a_store_that_may_let_two_drivers_start_is_told_of_at_each_start(
+def test_a_store_that_may_let_two_drivers_start_is_reported_at_each_start(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def starts_and_resumes(url: str) -> str:
@@ -294,12 +294,12 @@ def test_a_store_that_may_let_two_drivers_start_is_told_of_at_each_start(
 
     register_implementation("looks-first", LooksFirst, clobber=True)
     url = f"looks-first://{tmp_path}/store"
-    warning = f"{url}/demo is in a store that is not known to refuse the second of two drivers that start at once"
+    warning = f"{url}/demo is in a store that may not detect two drivers that start at the same time"
     assert starts_and_resumes(url).count(warning) == 2
-    assert "not known to refuse" not in starts_and_resumes(f"memory://{tmp_path}/store")
+    assert "may not detect" not in starts_and_resumes(f"memory://{tmp_path}/store")
 
 
-def test_a_copy_that_is_not_the_newest_is_set_aside_and_kept(tmp_path: Path, home: Path) -> None:
+def test_a_working_copy_that_is_out_of_date_is_renamed_and_kept(tmp_path: Path, home: Path) -> None:
     url = f"file://{tmp_path}/store"
     config = RunConfig(storage_path=url)
     folder = run_folder(url, "demo")
@@ -321,11 +321,11 @@ def test_a_copy_that_is_not_the_newest_is_set_aside_and_kept(tmp_path: Path, hom
     (aside,) = folder.path.parent.glob(".demo.*.aside")
     assert (aside / "mark").read_text() == "here"
     drive(resumed)
-    assert (newest := newest_claim(open_storage(f"{url}/demo"))) and newest.number == 3
+    assert (newest := newest_lease(open_storage(f"{url}/demo"))) and newest.number == 3
 
 
-@pytest.mark.parametrize("dies_at", ["claim_start", "HeldClaim"])
-def test_a_driver_that_dies_around_its_claim_leaves_its_copy_the_newest(
+@pytest.mark.parametrize("dies_at", ["acquire_lease", "HeldLease"])
+def test_a_copy_stays_up_to_date_if_its_driver_dies_around_its_lease(
     dies_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"file://{tmp_path}/store"
@@ -359,10 +359,13 @@ def test_a_restored_copy_is_not_trusted_when_the_objects_have_changed(tmp_path: 
     shutil.rmtree(home)
     copy = working_copy.resumable_copy(url, "demo", print)
     storage = open_storage(f"{url}/demo")
-    claim = newest_claim(storage)
-    assert claim is not None
-    storage.write(start_name(1), b"a sign of life")
-    with pytest.raises(ValueError, match="has changed meanwhile"), working_copy.driving(copy, config, print, print):
+    lease = newest_lease(storage)
+    assert lease is not None
+    storage.write(start_name(1), b"a heartbeat")
+    with (
+        pytest.raises(ValueError, match="changed by another driver"),
+        working_copy.driving(copy, config, print, print),
+    ):
         pass
 
 
@@ -374,7 +377,7 @@ def test_a_launch_that_died_before_its_first_start_can_be_resumed(tmp_path: Path
     assert nascluster("resume", "demo", "--storage-path", url, "--on", "local") == 0
 
 
-def test_a_plain_path_keeps_nothing_of_all_this(tmp_path: Path) -> None:
+def test_a_run_in_a_local_folder_has_no_files_of_the_object_store(tmp_path: Path) -> None:
     folder = run_folder(str(tmp_path), "demo")
     config = replace(RECIPES["synthetic"](), local=True, max_children=4)
     assert execute(config, folder, Console(file=io.StringIO())).state == "finished"

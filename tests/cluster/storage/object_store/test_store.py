@@ -21,7 +21,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> FsspecStorage:
     return open_storage(f"{request.param}://{tmp_path}/store")
 
 
-def test_what_is_written_is_read(storage: FsspecStorage) -> None:
+def test_objects_are_read_as_they_were_written(storage: FsspecStorage) -> None:
     assert storage.read("a/b") is None
     storage.write("a/b", b"one")
     storage.write("a/b", b"two")
@@ -36,7 +36,7 @@ def test_what_is_written_is_read(storage: FsspecStorage) -> None:
     assert storage.below("a").names() == ["b", "c"]
 
 
-def test_what_is_removed_is_gone_and_may_be_removed_again(storage: FsspecStorage) -> None:
+def test_objects_are_removed_and_may_be_removed_again(storage: FsspecStorage) -> None:
     storage.write("a/b", b"one")
     for _ in range(2):
         storage.remove(["a/b", "never"])
@@ -51,7 +51,7 @@ def test_an_object_is_created_once(storage: FsspecStorage) -> None:
     assert storage.names() == ["starts/1"]
 
 
-def test_of_many_that_create_an_object_one_does(storage: FsspecStorage) -> None:
+def test_one_of_many_callers_creates_an_object(storage: FsspecStorage) -> None:
     with ThreadPoolExecutor(8) as threads:
         for name in ("one", "two", "three"):
             contents = [f"{name} {i}".encode() for i in range(8)]
@@ -60,7 +60,7 @@ def test_of_many_that_create_an_object_one_does(storage: FsspecStorage) -> None:
             assert storage.read(name) == contents[won.index(True)]
 
 
-def test_that_one_only_can_create_is_known_of_these(storage: FsspecStorage) -> None:
+def test_these_stores_are_known_to_create_atomically(storage: FsspecStorage) -> None:
     storage.create("config.json", b"as it is")
     assert storage.is_exclusive("config.json")
     assert storage.read("config.json") == b"as it is"
@@ -92,7 +92,7 @@ class AlmostS3(Careless):
 
 
 @pytest.mark.parametrize("backend", [LooksFirst, Careless, AlmostS3])
-def test_that_one_only_can_create_is_not_taken_for_granted(backend: type[MemoryFileSystem], tmp_path: Path) -> None:
+def test_other_stores_are_not_assumed_to_create_atomically(backend: type[MemoryFileSystem], tmp_path: Path) -> None:
     storage = FsspecStorage(backend(), f"{tmp_path}/store")
     assert storage.create("config.json", b"as it is")
     assert not storage.create("config.json", b"another")
@@ -124,12 +124,12 @@ def test_a_plain_path_is_no_url(tmp_path: Path) -> None:
     assert (folder.path, folder.url, folder.place) == (tmp_path / "demo", None, str(tmp_path / "demo"))
 
 
-def test_a_missing_bucket_is_said_with_the_services_reason(s3_url: str) -> None:
+def test_a_missing_bucket_is_reported_with_the_services_reason(s3_url: str) -> None:
     with pytest.raises(StorageError, match=r"s3://no-such-bucket/runs cannot be used: .*bucket does not exist"):
         open_storage("s3://no-such-bucket/runs")
 
 
-def test_missing_credentials_are_said(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import s3fs
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -146,6 +146,6 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_storage("s3://bucket/runs")
 
 
-def test_an_unknown_protocol_is_refused() -> None:
+def test_an_unknown_protocol_is_rejected() -> None:
     with pytest.raises(StorageError, match=r"x3://bucket/runs cannot be used: .*x3"):
         open_storage("x3://bucket/runs")

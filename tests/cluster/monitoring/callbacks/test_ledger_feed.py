@@ -1,4 +1,4 @@
-"""What a callback is told of a ledger: each child once, in the order in which they ended, also after a resume."""
+"""What a callback receives: each child once, in the order in which they ended, also after a resume."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.config.run_config import RunConfig
-from cluster.monitoring.callbacks import feed as feed_module
+from cluster.monitoring.callbacks import ledger_feed
 from cluster.monitoring.callbacks.callback import Callback, Trial
-from cluster.monitoring.callbacks.feed import Feed
+from cluster.monitoring.callbacks.ledger_feed import LedgerFeed
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
@@ -22,33 +22,33 @@ BAD = Outcome.failed(Cause.DIVERGED, "NaN", seed=0)
 
 
 class Recorder(Callback):
-    """Writes down what it is told; dies at one hook, as a driver that is killed there."""
+    """Records the calls of its hooks; raises at one of them, like a driver that is killed there."""
 
     def __init__(self, dies_at: tuple[str, int] | None = None) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, int]] = []
         self.results: list[tuple[Trial, Any]] = []
         self.dies_at = dies_at
 
-    def _tell(self, hook: str, child: int) -> None:
+    def _record(self, hook: str, child: int) -> None:
         if (hook, child) == self.dies_at:
             raise KeyboardInterrupt
-        self.told.append((hook, child))
+        self.calls.append((hook, child))
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._tell("start", trial.child)
+        self._record("start", trial.child)
 
     def on_trial_result(self, *, trial: Trial, result: Any, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.results.append((trial, result))
-        self._tell("result", trial.child)
+        self._record("result", trial.child)
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._tell("complete", trial.child)
+        self._record("complete", trial.child)
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._tell("error", trial.child)
+        self._record("error", trial.child)
 
     def on_step_end(self, *, iteration: int, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._tell("step end", iteration)
+        self._record("step end", iteration)
 
 
 @pytest.fixture
@@ -67,21 +67,21 @@ def ledger(folder: RunFolder) -> Iterator[Ledger]:
     ledger.close()
 
 
-def feed_of(folder: RunFolder, callback: Callback) -> Feed:
-    return Feed(callback, folder.path / "callbacks" / "recorder.json")
+def feed_of(folder: RunFolder, callback: Callback) -> LedgerFeed:
+    return LedgerFeed(callback, folder.path / "callbacks" / "recorder.json")
 
 
-def drain(folder: RunFolder, feed: Feed) -> None:
+def drain(folder: RunFolder, feed: LedgerFeed) -> None:
     while True:
         with reading(folder) as db:
-            ended, running = feed.look(db)
+            ended, running = feed.poll(db)
         feed.step(ended, running)
         if not ended:
             return
 
 
 def ends(recorder: Recorder) -> list[int]:
-    return [child for hook, child in recorder.told if hook in ("complete", "error")]
+    return [child for hook, child in recorder.calls if hook in ("complete", "error")]
 
 
 def test_hooks_come_in_the_order_of_a_childs_life(folder: RunFolder, ledger: Ledger) -> None:
@@ -90,14 +90,14 @@ def test_hooks_come_in_the_order_of_a_childs_life(folder: RunFolder, ledger: Led
     ledger.start(3, "w", "k3")
     drain(folder, feed)
     drain(folder, feed)
-    assert recorder.told == [("start", 3)]
+    assert recorder.calls == [("start", 3)]
     ledger.finish(5, BAD, 0.0)
     ledger.finish(3, GOOD, 0.125)
     drain(folder, feed)
-    assert recorder.told[1:] == [("start", 5), ("error", 5), ("result", 3), ("complete", 3), ("step end", 2)]
+    assert recorder.calls[1:] == [("start", 5), ("error", 5), ("result", 3), ("complete", 3), ("step end", 2)]
 
 
-def test_what_is_told_is_what_the_ledger_has(folder: RunFolder, ledger: Ledger) -> None:
+def test_trials_and_results_have_the_ledgers_data(folder: RunFolder, ledger: Ledger) -> None:
     recorder = Recorder()
     ledger.finish(5, GOOD, 0.125)
     drain(folder, feed_of(folder, recorder))
@@ -122,16 +122,14 @@ def test_after_a_resume_no_child_comes_twice_and_none_is_left_out(folder: RunFol
     for child in (2, 1):
         ledger.finish(child, GOOD, 0.1)
     drain(folder, feed_of(folder, before))
-    for child in (8, 3):  # ended while nobody told of them
+    for child in (8, 3):  # ended while no callback ran
         ledger.finish(child, GOOD, 0.1)
     drain(folder, feed_of(folder, after))
     assert (ends(before), ends(after)) == ([2, 1], [8, 3])
 
 
 @pytest.mark.parametrize("hook", ["start", "result", "complete", "step end"])
-def test_whatever_a_death_breaks_off_is_told_again_and_nothing_is_left_out(
-    folder: RunFolder, ledger: Ledger, hook: str
-) -> None:
+def test_children_of_an_interrupted_step_are_passed_on_again(folder: RunFolder, ledger: Ledger, hook: str) -> None:
     for child in (1, 2, 3):
         ledger.finish(child, GOOD, 0.1)
     with pytest.raises(KeyboardInterrupt):
@@ -141,7 +139,7 @@ def test_whatever_a_death_breaks_off_is_told_again_and_nothing_is_left_out(
     assert ends(after) == [1, 2, 3]
 
 
-def test_a_file_that_is_damaged_begins_anew(folder: RunFolder, ledger: Ledger) -> None:
+def test_a_damaged_progress_file_is_ignored(folder: RunFolder, ledger: Ledger) -> None:
     ledger.finish(1, GOOD, 0.1)
     drain(folder, feed_of(folder, Recorder()))
     (folder.path / "callbacks" / "recorder.json").write_text("damaged")
@@ -150,11 +148,13 @@ def test_a_file_that_is_damaged_begins_anew(folder: RunFolder, ledger: Ledger) -
     assert ends(after) == [1]
 
 
-def test_a_long_history_is_told_in_steps(folder: RunFolder, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "ENDED", feed_module.ENDED.replace(str(feed_module.MOST), "3"))
+def test_a_long_history_is_passed_on_in_steps(
+    folder: RunFolder, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_feed, "ENDED", ledger_feed.ENDED.replace(str(ledger_feed.MAX_STEP), "3"))
     for child in range(1, 9):
         ledger.finish(child, GOOD, 0.1)
     recorder = Recorder()
     drain(folder, feed_of(folder, recorder))
     assert ends(recorder) == list(range(1, 9))
-    assert [number for hook, number in recorder.told if hook == "step end"] == [3, 6, 8]
+    assert [number for hook, number in recorder.calls if hook == "step end"] == [3, 6, 8]

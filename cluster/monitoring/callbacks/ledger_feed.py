@@ -1,8 +1,8 @@
-"""What of a run's ledger a callback has not been told yet.
+"""Passes the children in a run's ledger on to a callback, each once.
 
-Children that have ended are told in the order in which they did, by the number that the ledger gives them then; a file
-in the run's folder says how far a callback has come. It is written when the callback was told, so that no child is left
-out; where a driver is killed in between, the children of that look are told again by the next.
+Children are passed on in the order in which they ended, which the ledger numbers; a file in the run's folder records
+the callback's progress. It is written after the callback's hooks have returned, so that no child is left out; if the
+driver is killed in between, the children of that step are passed on again.
 """
 
 import json
@@ -11,42 +11,43 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from child_trainer.atomic_file import replace_file
 from cluster.monitoring.callbacks.callback import Trial
 
-MOST = 500
-"""Children that are told in one step, at most."""
+MAX_STEP = 500
+"""Upper bound for the number of ended children in one step."""
 
 COLUMNS = "id, replica, batch, architecture, architecture_id, completion, sampled_at, ended_at, cause"
 
 ENDED = f"""
 SELECT {COLUMNS}, reward, metric, parameters, flops, seconds, outcome
-FROM children WHERE completion > ? ORDER BY completion LIMIT {MOST}
+FROM children WHERE completion > ? ORDER BY completion LIMIT {MAX_STEP}
 """
 
 RUNNING = f"SELECT {COLUMNS} FROM children WHERE state = 'running' ORDER BY id"
 
-Told = tuple[Trial, dict[str, Any]]
+EndedTrial = tuple[Trial, dict[str, Any]]
 """A child that has ended, and its result."""
 
 
-class Feed:
-    """One callback's. Not for several threads at once.
+class LedgerFeed:
+    """Calls one callback's hooks. Not safe for use by several threads.
 
     Args:
         callback: has hooks; see `cluster.monitoring.callbacks.callback.Callback`.
-        progress: the file that says how far it has come; its folder is made.
+        progress: the file that records the callback's progress; its folder is created.
     """
 
     def __init__(self, callback: Any, progress: Path) -> None:
         self._callback, self._progress = callback, progress
         self._started: set[int] = set()
         self.completed = 0
-        """The last child that it was told of, in the order in which they ended."""
+        """`Trial.completion` of the last child that was passed on, 0 before the first."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             self.completed = int(json.loads(progress.read_text())["completed"])
 
-    def step(self, ended: list[Told], running: list[Trial]) -> None:
-        """Tell it of these children, in their order. Raises what its hooks raise."""
+    def step(self, ended: list[EndedTrial], running: list[Trial]) -> None:
+        """Call the hooks for these children, in order. Raises what the hooks raise."""
         for trial, result in ended:
             assert trial.completion is not None
             self._start(trial, trial.completion)
@@ -60,21 +61,22 @@ class Feed:
             self._start(trial, self.completed)
         if ended:
             self._call("on_step_end", iteration=self.completed, trials=[trial for trial, _ in ended])
-            self._note()
+            self._write_progress()
 
     def begin(self, **info: Any) -> None:
-        """Call its `setup`; raises what that raises."""
+        """Call the callback's `setup`. Raises what it raises."""
         self._call("setup", **info)
 
     def end(self) -> None:
-        """Call its `on_experiment_end`; raises what that raises."""
+        """Call the callback's `on_experiment_end`. Raises what it raises."""
         self._call("on_experiment_end", trials=[])
 
-    def look(self, db: sqlite3.Connection) -> tuple[list[Told], list[Trial]]:
-        """The next children that have ended, and those in training that are news, by the ledger."""
+    def poll(self, db: sqlite3.Connection) -> tuple[list[EndedTrial], list[Trial]]:
+        """Return the next children that have ended, and those that are in training since the last poll."""
         ended = db.execute(ENDED, (self.completed,)).fetchall()
-        running = db.execute(RUNNING).fetchall() if len(ended) < MOST else []
-        return [_told(row) for row in ended], [_trial(row, "RUNNING") for row in running if row[0] not in self._started]
+        running = db.execute(RUNNING).fetchall() if len(ended) < MAX_STEP else []
+        started = [_trial(row, "RUNNING") for row in running if row[0] not in self._started]
+        return [_ended_trial(row) for row in ended], started
 
     def _start(self, trial: Trial, iteration: int) -> None:
         if trial.child not in self._started:
@@ -86,24 +88,22 @@ class Feed:
         if method is not None:
             method(**arguments)
 
-    def _note(self) -> None:
-        with suppress(OSError):  # a full disk; the children are told once more after a resume, and none is left out
+    def _write_progress(self) -> None:
+        with suppress(OSError):  # full disk: these children are passed on again after a resume
             self._progress.parent.mkdir(exist_ok=True)
-            draft = self._progress.with_name(f".{self._progress.name}")
-            draft.write_text(json.dumps({"completed": self.completed}))
-            draft.replace(self._progress)
+            replace_file(self._progress, json.dumps({"completed": self.completed}).encode(), durable=False)
 
 
-def _told(row: tuple[Any, ...]) -> Told:
+def _ended_trial(row: tuple[Any, ...]) -> EndedTrial:
     *first, reward, metric, parameters, flops, seconds, outcome = row
-    found = json.loads(outcome)
-    failure = found["failure"]
+    fields = json.loads(outcome)
+    failure = fields["failure"]
     result = {
-        "training_iteration": len(found["curve"]),
+        "training_iteration": len(fields["curve"]),
         "time_total_s": seconds,
         "reward": reward,
         "metric": metric,
-        "curve": found["curve"],
+        "curve": fields["curve"],
         "parameters": parameters,
         "flops": flops,
         "replica": first[1],
