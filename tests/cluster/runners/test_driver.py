@@ -165,7 +165,7 @@ def interrupted(*_: object, **__: object) -> None:
     [
         ("cluster.runners.local.check_locally", "interrupted before anything was written"),
         (
-            "cluster.storage.object_store.working_copy.RunFolder.clear_stop_request",
+            "cluster.runners.integrity.check_whole",
             "interrupted while the run 'demo' was being started: `nascluster status demo` shows whether it is there,"
             " and `nascluster resume demo` goes on with it",
         ),
@@ -189,7 +189,7 @@ def test_ctrl_c_is_told_what_it_leaves_behind(
         patch.setattr(where, interrupted)
         assert cli.run(SMALL) == 130
     assert capfd.readouterr().err == f"nascluster: {message}\n"
-    ended = {"check_locally": None, "clear_stop_request": 0, "end": 2, "summary": 2}[where.rpartition(".")[2]]
+    ended = {"check_locally": None, "check_whole": 0, "end": 2, "summary": 2}[where.rpartition(".")[2]]
     folder = run_folder(tmp_path / "nascluster_runs", "demo")
     assert (read_status(folder, time.time()).finished if folder.path.exists() else None) == ended
     if ended == 0:
