@@ -8,12 +8,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import NormalDist
 
 from child_trainer.architectures.architecture import Architecture, Node
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import BITS, derive
 from child_trainer.tasks.fault_injection import check_faults, drawn_fault, strike
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.task import Progress
 
 BEST_HEIGHT, BEST_WIDTH, BEST_FILTERS = 5, 3, 48
@@ -34,13 +36,13 @@ class SyntheticTask:
     Attributes:
         child_seconds: how long a child pretends to train, spread evenly over its epochs. Such a child can be
             interrupted and continued; one that answers at once has nothing worth saving.
-        child_spread: how unlike the children are in that: the sigma of a log-normal distribution around
-            `child_seconds`, the median. A child's seed alone settles how long it takes.
-        faults: how probable each of `faults.FAULTS` is; at most one befalls a child, after its first epoch, and
-            its seed alone settles which.
+        child_spread: how much the children differ in that: the sigma of a log-normal distribution around
+            `child_seconds`, the median. A child's seed alone determines how long it takes.
+        faults: the probability of each of `fault_injection.FAULTS`; at most one strikes a child, after its first
+            epoch, and its seed alone determines which.
 
     Raises:
-        TaskError: a fault is unknown, or the probabilities are none.
+        TaskError: a fault is unknown, or a probability is impossible.
     """
 
     child_seconds: float = 0.0
@@ -53,11 +55,11 @@ class SyntheticTask:
 
     @property
     def measure(self) -> Measure:
-        """How near to the best network."""
+        """The nearness to the best network."""
         return Measure.SCORE
 
     def seconds_of(self, seed: int) -> float:
-        """How long the child of this seed pretends to train."""
+        """Return the seconds that the child of this seed pretends to train."""
         if not self.child_spread:
             return self.child_seconds
         share = (derive(seed, "seconds") + 0.5) / 2**BITS  # above 0 and below 1
@@ -72,7 +74,7 @@ class SyntheticTask:
         if self.child_seconds:
             progress.resume()
         for epoch in range(len(progress.curve) + 1, budget.epochs + 1):
-            # A continued child is past its first epoch, so the fault befalls it again.
+            # A continued child is past its first epoch, so the fault strikes it again.
             if fault and epoch > 1:
                 strike(fault, budget)
             _pretend(self.seconds_of(seed) / budget.epochs, progress)
@@ -80,6 +82,17 @@ class SyntheticTask:
                 return
         if fault and budget.epochs == 1:
             strike(fault, budget)
+
+
+def check(name: str, data: Path | None, options: SyntheticOptions, *, download: bool) -> None:
+    """Do nothing: the task has no data, and its options check themselves."""
+
+
+def load(name: str, data: Path | None, options: SyntheticOptions, *, seed: int, device: str) -> SyntheticTask:
+    """Return the task with these options."""
+    return SyntheticTask(
+        child_seconds=options.child_seconds, child_spread=options.child_spread, faults=options.faults, name=name
+    )
 
 
 def _pretend(seconds: float, progress: Progress) -> None:

@@ -197,7 +197,7 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """As in `summaries.TASKS`."""
+        """As in `catalogue.TASKS`."""
         ...
 
     @property

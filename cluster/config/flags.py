@@ -1,8 +1,10 @@
 """What a user's words on the command line mean; what cannot be understood becomes one sentence."""
 
 import contextlib
+import copy
 import difflib
 import io
+import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +12,9 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from child_trainer.language_options import LanguageOptions
 from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
 
 T = TypeVar("T")
 
@@ -53,20 +57,36 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
     """
     given = {word.partition("=")[0].replace("_", "-") for word in arguments}
     targeted, wide = "--target-parameters" in given, "--hidden-size" in given
-    if targeted and not wide:
-        task = default.task
-        default = replace(default, task=replace(task, language=replace(task.language, hidden_size=None)))
+    task = _chosen_task(default.task, arguments)
+    if targeted and not wide and isinstance(task.options, LanguageOptions):
+        task = replace(task, options=replace(task.options, hidden_size=None))
     config = parse(
         RunConfig,
         arguments,
         f"nascluster launch {recipe}",
-        default=default,
+        default=default if task == default.task else _with_task(default, task),
         description=description,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
-    if targeted and wide and config.task.language.hidden_size is not None:
+    if targeted and wide and config.task.options.hidden_size is not None:
         raise UsageError("give `--hidden-size` or `--target-parameters`, from which the width follows, not both")
     return config
+
+
+def _chosen_task(default: TaskOptions, arguments: Sequence[str]) -> TaskOptions:
+    """Return the task that the arguments name, with its own options, or the default if they name it or none."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    named = [after for word, after in itertools.pairwise(words) if word == "--task"]
+    if not named or named[-1] == default.task:
+        return default
+    return TaskOptions(task=named[-1], data=default.data, download=default.download)
+
+
+def _with_task(config: RunConfig, task: TaskOptions) -> RunConfig:
+    """Return the configuration with another task, which may not fit its space until the flags are read."""
+    changed = copy.copy(config)
+    object.__setattr__(changed, "task", task)
+    return changed
 
 
 def split(arguments: Sequence[str], valued: Collection[str], alone: Collection[str]) -> tuple[list[str], list[str]]:

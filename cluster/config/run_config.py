@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from child_trainer.outcome import Budget, Measure
-from child_trainer.tasks.summaries import TASKS
 from cluster.config.callback_options import CallbackOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.locations import is_url
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
-from cluster.config.task_options import TaskOptions
+from cluster.config.task_options import TaskOptions, task_options_from_json
 from cluster.config.topology import Topology
 from controller.reward import REWARDS
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
@@ -100,11 +99,11 @@ class RunConfig:
     @property
     def measure(self) -> Measure:
         """What children are compared by."""
-        return TASKS[self.task.task].measure
+        return self.task.entry.measure
 
     def _check_task(self) -> None:
         """Make sure that the task can judge what the space gives, and the reward what the task gives."""
-        task, name = TASKS[self.task.task], self.task.task
+        task, name = self.task.entry, self.task.task
         kind = self.search_space.kind
         if kind not in task.kinds:
             raise ValueError(
@@ -118,16 +117,12 @@ class RunConfig:
                 f" {' or '.join(fitting)}"
             )
         task.check_budget(self.budget)
-        if name == "nasbench201" and self.search_space != NasBench201Space():
-            raise ValueError(
-                "the task 'nasbench201' knows the benchmark's own networks only: use the space 'nasbench201' and leave"
-                f" its options as they are, got {self.search_space}"
-            )
+        task.check_space(name, self.space, vars(self.search_space))
 
     def _check_shared_processes(self) -> None:
         shared = self.topology.workers_per_process
         alone = {
-            "`task` that trains": TASKS[self.task.task].trains,
+            "`task` that trains": self.task.entry.trains,
             "`child_faults`": bool(self.task.faults),
             "`child_timeout`": self.failures.child_timeout is not None,
             "`recycle_after`": self.failures.recycle_after is not None,
@@ -163,6 +158,8 @@ def _restore(kind: type[T], data: dict[str, Any]) -> T:
 
 
 def _restore_field(hint: Any, value: Any) -> Any:
+    if hint is TaskOptions:
+        return task_options_from_json(value)
     if is_dataclass(hint) and isinstance(hint, type):
         return _restore(hint, value)
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)

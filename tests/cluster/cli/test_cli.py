@@ -199,7 +199,10 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
     [
         (["lunch"], "unknown command 'lunch'; there are launch, resume, status, stop, .*; did you mean 'launch'?"),
         (["launch", "digit"], "unknown recipe 'digit'; there are digits, .*; did you mean 'digits'?"),
-        (["launch", "digits", "--task", "mnist"], "invalid choice 'mnist' for argument '--task'"),
+        (
+            ["launch", "digits", "--task", "cifar"],
+            "there is no task 'cifar'; the tasks are digits, .*; did you mean 'cifar10'[?]",
+        ),
         (["launch", "digits", "--space", "cells"], "invalid choice 'cells' for argument '--space'"),
         (["launch", "digits", "--searcher", "ga"], "invalid choice 'ga' for argument '--searcher'"),
         (["launch", "digits", "--replicas", "0"], "`replicas` must be at least 1, got 0"),
@@ -217,7 +220,7 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         ),
         (["launch", "synthetic", "--local", "--storage-path", "/proc/nowhere"], "cannot be made: No such file"),
         (["launch", "digits", "--name", "a/b"], "`name` must be a folder's name"),
-        (["launch", "digits", "--child-seconds", "1"], "`child_seconds` is for the task 'synthetic' only"),
+        (["launch", "digits", "--child-seconds", "1"], "Unrecognized options: --child-seconds"),
         (["launch", "fashion-mnist"], "the task 'fashion-mnist' needs `--data DIR`"),
         (["launch", "cifar10", "--data", "nowhere"], "nowhere"),
         (["launch", "digits", "--gpus-per-child", "1"], "--gpus-per-child 1 needs 1 GPUs, but there are 0"),
@@ -237,7 +240,7 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
             ["launch", "digits", "--on-failure", "crashed=ignore"],
             "the actions of `on_failure` are retry, smaller-batch",
         ),
-        (["launch", "digits", "--child-faults", "hang=0.1"], "`faults` are for the task 'synthetic' only"),
+        (["launch", "digits", "--child-faults", "hang=0.1"], "Unrecognized options: --child-faults"),
         (["launch", "synthetic", "--child-faults", "hang=2"], "probability of the fault 'hang' must be from 0 to 1"),
         (["launch", "digits", "--consistency", "bsp"], "invalid choice 'bsp' for argument '--consistency'"),
         (
@@ -316,9 +319,9 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
     flags = {word for word in words if word.startswith("--")}
     assert flags == {
         "--help", "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
-        "--reward", "--task", "--data", "--download", "--child-seconds", "--child-spread",
+        "--reward", "--task", "--data", "--download",
         "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum",
-        "--max-seconds", "--child-faults",
+        "--max-seconds",
         "--max-attempts", "--on-failure", "--child-timeout", "--worker-silence", "--recycle-after",
         "--checkpoint-children", "--metrics-port", "--metrics-host", "--metrics-file-sd",
             "--log-format", "--log-level", "--callback",
@@ -329,14 +332,34 @@ def test_the_flags_are_these(capfd: pytest.CaptureFixture[str]) -> None:
         "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",
         "--depth-interval", "--max-depth",
         "--base", "--combinations", "--activations",
-        "--cell-layers", "--target-parameters", "--hidden-size", "--tied-embeddings", "--embedding-dropout",
-        "--variational-dropout", "--unroll", "--clip-norm", "--decay-after", "--learning-rate-decay",
-        "--max-vocabulary",
         "--controller-units", "--controller-layers", "--controller-init", "--controller-learning-rate",
         "--baseline-decay", "--entropy-bonus", "--importance-clip",
         "--cells-per-stage", "--stem-channels",
         "--population", "--tournament", "--unchanged", "--dies", "--random-starts",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("synthetic", {"--child-seconds", "--child-spread", "--child-faults"}),
+        (
+            "ptb",
+            {
+                "--cell-layers", "--target-parameters", "--hidden-size", "--tied-embeddings", "--embedding-dropout",
+                "--variational-dropout", "--unroll", "--clip-norm", "--decay-after", "--learning-rate-decay",
+                "--max-vocabulary",
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_a_task_adds_its_own_flags(task: str, expected: set[str], capfd: pytest.CaptureFixture[str]) -> None:
+    flags = []
+    for words in (["--help"], [f"--task={task}", "--help"]):
+        nascluster("launch", "digits", *words)
+        printed = capfd.readouterr().out.replace("│", " ").replace(",", " ").split()
+        flags.append({word for word in printed if word.startswith("--")})
+    assert flags[1] - flags[0] == expected
 
 
 def test_help_and_status_start_without_torch_or_ray(home: Path) -> None:

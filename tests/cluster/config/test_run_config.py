@@ -5,7 +5,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from child_trainer.outcome import Budget
-from child_trainer.tasks.summaries import TASKS
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.recipes import RECIPES, differences
 from cluster.config.run_config import RunConfig
@@ -28,7 +28,6 @@ def test_paths_and_tuples_survive_too() -> None:
 
 
 def test_the_choices_are_those_that_exist() -> None:
-    assert set(get_args(get_type_hints(TaskOptions)["task"])) == TASKS.keys()
     assert set(get_args(get_type_hints(RunConfig)["reward"])) == REWARDS.keys()
 
 
@@ -73,9 +72,11 @@ def test_differences_are_by_flag() -> None:
         (lambda: RunConfig(name="a/b"), "`name` must be a folder's name .* got 'a/b'"),
         (lambda: RunConfig(name=".hidden"), "`name` must be a folder's name"),
         (lambda: RunConfig(name=""), "`name` must be a folder's name"),
-        (lambda: TaskOptions(child_spread=-1), "`child_spread` must be 0 or more, got -1"),
-        (lambda: TaskOptions(child_seconds=-1), "`child_seconds` must be 0 or more, got -1"),
-        (lambda: TaskOptions(child_seconds=float("nan")), "`child_seconds` must be 0 or more, got nan"),
+        (lambda: SyntheticOptions(child_spread=-1), "`child_spread` must be 0 or more, got -1"),
+        (lambda: TaskOptions(task="cifar"), "there is no task 'cifar'; .*; did you mean 'cifar10'"),
+        (lambda: TaskOptions(options=SyntheticOptions()), "options of the task 'digits' must be NoOptions"),
+        (lambda: SyntheticOptions(child_seconds=-1), "`child_seconds` must be 0 or more, got -1"),
+        (lambda: SyntheticOptions(child_seconds=float("nan")), "`child_seconds` must be 0 or more, got nan"),
     ],
 )
 def test_impossible_settings_are_refused(make: Any, message: str) -> None:
