@@ -8,8 +8,15 @@ print(run.best, run.status())
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
 from child_trainer.architectures.drawing import draw
-from child_trainer.outcome import Budget, Cause, Failure, Outcome
+from child_trainer.architectures.operation_types import Attribute, Operation, OwnOperation
+from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Budget, Cause, Failure, Measure, Outcome
 from child_trainer.tasks.catalogue import load_task
+from child_trainer.tasks.entry import ImageProblem, TaskEntry
+from child_trainer.tasks.image import ImageTask
+from child_trainer.tasks.lookup_table import Answer, Table
+from child_trainer.tasks.synthetic_options import SyntheticOptions
+from child_trainer.training.image_classifier import Images
 from child_trainer.training.train import train
 from cluster.config.failure_options import FailureOptions
 from cluster.config.recipes import RECIPES
@@ -22,7 +29,9 @@ from cluster.runners.driver import execute
 from cluster.runners.run import Run, launch, load
 from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
+from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens, enumerate_samples, mutate, uniform
 from controller.searcher import Child, ParameterGroup, Proposal, Searcher, Update, View
+from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
 from controller.searchers.random_search import RandomSearch
@@ -38,24 +47,38 @@ from ps.store import Ack, Group, Layout, ParameterStore, Push, Snapshot
 __all__ = [
     "RECIPES",
     "Ack",
+    "Answer",
     "Architecture",
+    "Attribute",
     "Best",
     "Budget",
     "Cause",
     "Child",
+    "Choice",
     "Consistency",
     "ConvolutionalSpace",
+    "Decisions",
+    "EvolutionOptions",
     "FailedAttempt",
     "Failure",
     "FailureOptions",
     "Figure",
     "Group",
     "GrpcStore",
+    "ImageProblem",
+    "ImageTask",
+    "Images",
     "InvalidArchitecture",
+    "InvalidTokens",
+    "LanguageOptions",
     "Layout",
+    "LocalSearchOptions",
     "LocalStore",
+    "Measure",
     "Node",
+    "Operation",
     "Outcome",
+    "OwnOperation",
     "ParameterGroup",
     "ParameterStore",
     "Proposal",
@@ -71,19 +94,26 @@ __all__ = [
     "ShardServer",
     "Snapshot",
     "Status",
+    "SyntheticOptions",
+    "Table",
+    "TaskEntry",
     "TaskOptions",
     "Topology",
     "Update",
     "View",
+    "check_tokens",
     "draw",
+    "enumerate_samples",
     "execute",
     "existing_run",
     "launch",
     "load",
     "load_task",
+    "mutate",
     "node",
     "read_failures",
     "read_status",
     "run_folder",
     "train",
+    "uniform",
 ]

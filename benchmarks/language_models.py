@@ -26,8 +26,8 @@ from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.language_options import LanguageOptions
 from child_trainer.networks.language_model import LanguageModel, solved_width
 from child_trainer.outcome import Cause
-from child_trainer.tasks.language import LanguageTask, load, load_test
-from child_trainer.tasks.summaries import TEXT_BUDGET
+from child_trainer.tasks.entry import TEXT_BUDGET
+from child_trainer.tasks.language import LanguageTask, load, load_test_text
 from child_trainer.training.task import Diverged
 from child_trainer.training.train import train
 
@@ -68,7 +68,7 @@ def trained(cell: str, rate: float, seed: int, data: Path) -> Result:
     width = solved_width(REFERENCE_CELLS[cell](), len(task.vocabulary), OPTIONS)
     validation = math.inf if outcome.failure else outcome.curve[-1]
     try:
-        test = math.inf if outcome.failure else task.perplexity(models[0], load_test(task, data))
+        test = math.inf if outcome.failure else task.perplexity(models[0], load_test_text(task, data))
     except Diverged:
         test = math.inf
     return validation, test, outcome.seconds, outcome.parameters or 0, width
@@ -80,7 +80,7 @@ def by_frequency(data: Path) -> tuple[float, float]:
     part = task.training[: round(len(task.training) * BUDGET.train_fraction)]
     counts = torch.bincount(part, minlength=len(task.vocabulary)).double() + 1
     surprise = (counts.sum() / counts).log()
-    validation, test = (surprise[text].mean().exp().item() for text in (task.validation, load_test(task, data)))
+    validation, test = (surprise[text].mean().exp().item() for text in (task.validation, load_test_text(task, data)))
     return validation, test
 
 

@@ -22,6 +22,7 @@ from statistics import fmean, median
 
 from benchmarks.batching import BATCHINGS, Shape, Sleeps, rehearsed
 from child_trainer.outcome import Budget
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.recipes import RECIPES, rehearsal
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
@@ -101,7 +102,7 @@ def config(batching: Batching, seed: int) -> RunConfig:
         seed=seed,
         max_children=SMALL.children,
         budget=Budget(epochs=1),
-        task=TaskOptions(task="synthetic", child_seconds=SMALL.median_s, child_spread=SIGMA),
+        task=TaskOptions(task="synthetic", options=SyntheticOptions(child_seconds=SMALL.median_s, child_spread=SIGMA)),
         topology=replace(SMALL.topology, batching=batching),
     )
 

@@ -12,10 +12,9 @@ from types import FrameType
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.drawing import draw
-from child_trainer.command_line import chosen_budget, chosen_language, make_parser, read_architecture
+from child_trainer.command_line import chosen_budget, chosen_options, parse, read_architecture
 from child_trainer.outcome import Cause, Outcome
-from child_trainer.tasks.catalogue import load_task
-from child_trainer.tasks.summaries import TASKS
+from child_trainer.tasks.catalogue import find_task, load_task
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, Identity, identity
 from child_trainer.training.checkpoint_file import CheckpointFile
 from child_trainer.training.train import train
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train one child as the command line says.
 
     Returns:
-        The exit status: 0, 1 if the child failed or nobody reads what is said any more, 2 on bad input, 128 and the
+        The exit status: 0, 1 if the child failed or standard output was closed, 2 on bad input, 128 and the
         signal's number if one stopped it.
     """
     try:
@@ -37,13 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    options = make_parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         architecture = read_architecture(options.architecture)
-        budget, language = chosen_budget(options), chosen_language(options)
-        if options.task in TASKS:  # another one is refused below, with what there is
-            TASKS[options.task].check_budget(budget)
-        device = _device(options.device, options.task)
+        budget, entry = chosen_budget(options), find_task(options.task)
+        entry.check_budget(budget)
+        device = _device(options.device, trains=entry.trains)
         split = options.seed if options.split_seed is None else options.split_seed
         child = identity(architecture, options.task, budget, seed=options.seed, device=device)
         checkpoints = _checkpoints(options.checkpoint, child)
@@ -53,7 +51,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             seed=split,
             device=device,
             download=options.download,
-            language=language,
+            options=chosen_options(options),
         )
     except ValueError as error:
         return _refuse(str(error))
@@ -77,7 +75,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _tell(options: Namespace, architecture: Architecture, outcome: Outcome, signals: Sequence[int]) -> int:
-    """Say what came of it, and give the exit status."""
+    """Print the outcome, and return the exit status."""
     if outcome.failure and outcome.failure.cause is Cause.INVALID:
         return _refuse(outcome.failure.message)
     if options.json:
@@ -86,13 +84,13 @@ def _tell(options: Namespace, architecture: Architecture, outcome: Outcome, sign
         _report(outcome)
     if signals and outcome.failure and outcome.failure.cause is Cause.PREEMPTED:
         if options.checkpoint.exists():
-            print(f"the same command goes on from {options.checkpoint}", file=sys.stderr)
+            print(f"the same command resumes from {options.checkpoint}", file=sys.stderr)
         return 128 + signals[0]
     return 1 if outcome.failure else 0
 
 
 def _checkpoints(path: Path | None, child: Identity) -> CheckpointFile | None:
-    """The slot, once it is sure that what a save would replace is this child's own."""
+    """Return the slot, once it is sure that what a save would replace is this child's own."""
     if path is None:
         return None
     if not path.parent.is_dir():
@@ -110,7 +108,7 @@ def _checkpoints(path: Path | None, child: Identity) -> CheckpointFile | None:
 
 @contextmanager
 def _stopped_by_signals(wanted: bool) -> Iterator[list[int]]:
-    """The signals that asked the training to stop; a second one ends the process as ever."""
+    """Yield the signals that asked the training to stop; a second one ends the process as usual."""
     received: list[int] = []
     usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if wanted else {}
 
@@ -130,8 +128,8 @@ def _stopped_by_signals(wanted: bool) -> Iterator[list[int]]:
         restore()
 
 
-def _device(wish: str, task: str) -> str:
-    if wish == "cpu" or (task in TASKS and not TASKS[task].trains):
+def _device(wish: str, *, trains: bool) -> str:
+    if wish == "cpu" or not trains:
         return "cpu"
     import torch
 
@@ -146,7 +144,7 @@ class _Announcer:
     """Prints a line an epoch.
 
     Attributes:
-        unheard: the error of the one that nobody read. It is kept, as it is no fault of the child's.
+        unheard: the error of a line that could not be written. It is kept, as it is no failure of the child.
     """
 
     def __init__(self, epochs: int) -> None:

@@ -1,17 +1,26 @@
-"""The words of `python -m child_trainer ...`, and what they mean."""
+"""The flags of `python -m child_trainer`, and what they mean."""
 
 import argparse
+import ast
+import inspect
 import json
-from collections.abc import Iterable
-from dataclasses import replace
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
-from child_trainer.tasks.summaries import IMAGE_BUDGET, TASKS, TEXT_BUDGET
+from child_trainer.tasks.catalogue import TASKS, find_task
+from child_trainer.tasks.entry import TaskEntry
+from child_trainer.training.task import TaskError
+
+DEFAULT_TASK = "digits"
 
 BUDGET_HELP = {
     "epochs": "passes over the training data",
@@ -22,34 +31,40 @@ BUDGET_HELP = {
     "train_fraction": "share of the training data to use",
 }
 
-LANGUAGE_HELP = {
-    "cell_layers": "layers of the language model",
-    "target_parameters": "parameters of the whole model, from which its width follows",
-    "hidden_size": "units of each layer, instead of --target-parameters",
-    "tied_embeddings": "one matrix both embeds words and predicts them",
-    "embedding_dropout": "share of the words whose embedding is dropped",
-    "variational_dropout": "share of the units that are dropped, alike at every step",
-    "unroll": "words through which gradients are propagated",
-    "clip_norm": "gradients are scaled down to this norm",
-    "decay_after": "epochs after which the learning rate shrinks",
-    "learning_rate_decay": "what it is multiplied by at each of these epochs",
-    "max_vocabulary": "most words that are told apart",
-}
-
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage above it: `--help` has that."""
+    """A parser that reports an error in one sentence, without the usage above it: `--help` has that."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\n")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """For one architecture and all that may be said of its training."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the command line says; only the options of the chosen task are flags. Exits with 2 on bad input."""
+    chooser = _Parser(add_help=False)
+    chooser.add_argument("--task", default=DEFAULT_TASK)
+    name = chooser.parse_known_args(arguments)[0].task
+    try:
+        parser = make_parser(name)
+    except TaskError as error:
+        chooser.error(str(error))
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_refusal(name, unknown))
+    return options
+
+
+def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
+    """Return the parser for one architecture, its training, and the options of one task.
+
+    Raises:
+        TaskError: the task is unknown.
+    """
+    entry = find_task(task)
     parser = _Parser(
         prog="python -m child_trainer",
-        description="Train one architecture and print what came of it.",
-        epilog="Tasks: " + "; ".join(f"{name} ({task.what})" for name, task in TASKS.items()) + ".",
+        description="Train one architecture and print the outcome.",
+        epilog="Tasks: " + "; ".join(f"{name} ({entry.summary})" for name, entry in TASKS.items()) + ".",
     )
     add = parser.add_argument
     add(
@@ -58,51 +73,80 @@ def make_parser() -> argparse.ArgumentParser:
         help="a JSON file with an architecture, or with what `nascluster best NAME --json` prints; or one of the"
         f" literature: {', '.join(REFERENCE_CELLS)}",
     )
-    add("--task", default="digits", metavar="NAME", help=f"{', '.join(TASKS)} (default: digits)")
+    add(
+        "--task",
+        default=DEFAULT_TASK,
+        metavar="NAME",
+        help=f"{', '.join(TASKS)} (default: {DEFAULT_TASK}); each task has its own options, which --task NAME --help"
+        " lists",
+    )
     add("--seed", type=int, default=1, metavar="N", help="of the split, the weights and the order (default: 1)")
     add("--split-seed", type=int, metavar="N", help="of the split alone (default: the seed)")
-    add("--data", type=Path, metavar="DIR", help="folder with the images, laid out as torchvision does, or the texts")
+    add("--data", type=Path, metavar="DIR", help="folder with the task's data, such as images in torchvision's layout")
     add("--download", action="store_true", help="fetch into --data what is missing there")
     for name, what in BUDGET_HELP.items():
-        image, text = getattr(IMAGE_BUDGET, name), getattr(TEXT_BUDGET, name)
-        usual = f"{image}" if image == text else f"{image}; of texts {text}"
-        add(_flag(name), type=type(image), metavar=_metavar(image), help=f"{what} (default: {usual})")
+        usual = getattr(entry.usual, name)
+        add(_flag(name), type=type(usual), metavar=_metavar(type(usual)), help=f"{what} (default: {usual})")
     add("--device", choices=("cpu", "cuda", "auto"), default="auto", help="where to train (default: auto)")
     add(
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="save the training here after each epoch and on Ctrl-C, and go on from it if it is there",
+        help="save the training here after each epoch and on Ctrl-C, and resume from it if it exists",
     )
     add("--json", action="store_true", help="print the outcome as one line of JSON and nothing else")
-    _add_language(parser.add_argument_group("language models, of texts"))
+    _add_options(parser.add_argument_group(f"options of the task {task!r}"), entry)
     return parser
 
 
-def _add_language(group: argparse._ArgumentGroup) -> None:
-    for name, what in LANGUAGE_HELP.items():
-        usual = getattr(LanguageOptions(), name)
-        if isinstance(usual, bool):
-            group.add_argument(_flag(name), action="store_true", default=None, help=what)
+def _add_options(group: argparse._ArgumentGroup, entry: TaskEntry) -> None:
+    texts, hints = option_texts(entry.options), get_type_hints(entry.options)
+    for name in option_names(entry):
+        usual, text = getattr(entry.usual_options, name), texts.get(name, "").replace("%", "%%")
+        kind = next(kind for kind in get_args(hints[name]) or (hints[name],) if kind is not NoneType)
+        if kind is bool:
+            group.add_argument(_flag(name), action="store_true", default=None, help=text)
             continue
-        kind = int if usual is None else type(usual)
-        own = getattr(TASKS["text"].language, name)
-        known = [] if usual is None else [str(usual)]
-        known += [f"of the task 'text' {own}"] if own != usual else []
-        default = f" (default: {'; '.join(known)})" if known else ""
-        group.add_argument(_flag(name), type=kind, metavar=_metavar(kind()), help=what + default)
+        default = f" (default: {usual})" if usual not in (None, "") else ""
+        group.add_argument(_flag(name), type=kind, metavar=_metavar(kind), help=text + default)
+
+
+def option_names(entry: TaskEntry) -> tuple[str, ...]:
+    """Return the names of a task's own options."""
+    return tuple(f.name for f in fields(entry.options))
+
+
+def option_texts(options: type) -> dict[str, str]:
+    """Return the text that stands under each field of a dataclass, by the field's name."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
+    assert isinstance(definition, ast.ClassDef)
+    texts = {}
+    for line, after in pairwise(definition.body):
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(after, ast.Expr):
+            texts[line.target.id] = " ".join(str(ast.literal_eval(after.value)).split()).rstrip(".")
+    return texts
+
+
+def _refusal(task: str, unknown: Sequence[str]) -> str:
+    """Return why these words are refused, and of which tasks the first flag is an option."""
+    for word in unknown:
+        name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        tasks = [other for other, entry in TASKS.items() if name in option_names(entry)]
+        if word.startswith("--") and tasks:
+            return f"the task {task!r} has no option `{_flag(name)}`; it is of {', '.join(tasks)}"
+    return f"unrecognized arguments: {' '.join(unknown)}"
 
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _metavar(value: object) -> str:
-    return "N" if isinstance(value, int) else "X"
+def _metavar(kind: type) -> str:
+    return {int: "N", float: "X"}.get(kind, "TEXT")
 
 
 def read_architecture(text: str) -> Architecture:
-    """The reference cell of this name, or what the file of this name holds.
+    """Return the reference cell of this name, or the architecture in the file of this name.
 
     Raises:
         ValueError: there is no such file, or it holds no architecture; the message says what is wrong.
@@ -127,20 +171,23 @@ def read_architecture(text: str) -> Architecture:
 
 
 def chosen_budget(options: argparse.Namespace) -> Budget:
-    """The task's usual budget, with what the command line says instead."""
-    usual = TASKS[options.task].usual if options.task in TASKS else IMAGE_BUDGET
-    return replace(usual, **_given(options, BUDGET_HELP))
+    """Return the task's usual budget, changed as the command line says."""
+    return replace(find_task(options.task).usual, **_given(options, BUDGET_HELP))
 
 
-def chosen_language(options: argparse.Namespace) -> LanguageOptions:
-    """The task's usual model around a cell, likewise."""
-    usual = TASKS[options.task].language if options.task in TASKS else LanguageOptions()
-    given = _given(options, LANGUAGE_HELP)
-    if "target_parameters" in given:
+def chosen_options(options: argparse.Namespace) -> Any:
+    """Return the task's usual options, changed as the command line says.
+
+    Raises:
+        ValueError: an option is impossible, or both a width and what it would follow from are given.
+    """
+    entry = find_task(options.task)
+    given = _given(options, option_names(entry))
+    if entry.options is LanguageOptions and "target_parameters" in given:
         if "hidden_size" in given:
             raise ValueError("give `--hidden-size` or `--target-parameters`, from which the width follows, not both")
         given["hidden_size"] = None
-    return replace(usual, **given)
+    return replace(entry.usual_options, **given)
 
 
 def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:

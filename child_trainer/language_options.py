@@ -53,5 +53,5 @@ class LanguageOptions:
             raise ValueError(f"`max_vocabulary` must be at least 2, got {self.max_vocabulary}")
 
     def learning_rate(self, initial: float, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 1."""
+        """Return the learning rate of an epoch, counted from 1."""
         return initial * self.learning_rate_decay ** max(0, epoch - self.decay_after)

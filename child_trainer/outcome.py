@@ -1,4 +1,4 @@
-"""What a child may use, and what training it gave. Standard library only."""
+"""A child's budget, and the outcome of its training. Standard library only."""
 
 import math
 from dataclasses import dataclass, fields
@@ -35,7 +35,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why training gave nothing, with the error's text for whoever looks into it."""
+    """Why training gave nothing, with the error's text."""
 
     cause: Cause
     message: str
@@ -58,7 +58,7 @@ class Budget:
     momentum: float = 0.9
     """Nesterov momentum (the paper: 0.9)."""
     max_seconds: float | None = None
-    """Training is given up, as a timeout, at the end of the epoch that passes this many seconds."""
+    """Training ends, as a timeout, at the end of the epoch that passes this many seconds."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -82,7 +82,7 @@ class Outcome:
 
     Attributes:
         curve: the validation metric after each epoch; accuracies are in [0, 1].
-        seconds: wall time of the training, data loading excluded; where a table answered, what it tells of that.
+        seconds: wall time of the training, data loading excluded; where a table answered, the seconds that it gives.
         parameters: trainable parameters of the built network, or `None` if it was never built.
         flops: floating-point operations of one forward pass on one example, or `None` likewise.
         seed: the seed that reproduces this training.
@@ -102,7 +102,7 @@ class Outcome:
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
-        """The outcome of a training that gave nothing, not even how long it took."""
+        """Return the outcome of a training that gave nothing, not even how long it took."""
         failure = Failure(cause=cause, message=message)
         return cls(curve=(), seconds=0.0, parameters=None, flops=None, seed=seed, failure=failure)
 
@@ -115,14 +115,14 @@ class Outcome:
         return best(self.curve[-LAST_EPOCHS:])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`; `from_json` gives back an equal outcome."""
+        """Return plain data for `json.dumps`; `from_json` gives back an equal outcome."""
         # By hand, as `asdict` copies deeply, and a search of a table does little else than write outcomes.
         failure = self.failure and {"cause": self.failure.cause, "message": self.failure.message}
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve), "failure": failure}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The outcome that `to_json` wrote."""
+        """Return the outcome that `to_json` wrote."""
         failure = data["failure"]
         restored = Failure(cause=Cause(failure["cause"]), message=failure["message"]) if failure else None
         measure = Measure(data.get("measure", Measure.ACCURACY))

@@ -7,5 +7,5 @@ BITS = 56
 
 
 def derive(seed: int, purpose: str) -> int:
-    """A seed for one purpose, so that no two streams of one child are alike."""
+    """Return a seed for one purpose, so that no two streams of one child are alike."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}".encode()).digest()[: BITS // 8])

@@ -7,9 +7,9 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
-from controller.searchers.options import NoOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace

@@ -9,12 +9,12 @@ from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from child_trainer import own_files
+from child_trainer.no_options import NoOptions
 from child_trainer.outcome import Measure
 from child_trainer.own_files import OwnFileError
 from controller.catalogue import SEARCHERS, SPACES, Figure, SearcherEntry, SpaceEntry, find_entry
 from controller.reward import REWARDS, Reward
 from controller.searcher import Searcher
-from controller.searchers.options import NoOptions
 from controller.space import SearchSpace
 
 

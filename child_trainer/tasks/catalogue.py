@@ -1,142 +1,235 @@
-"""The tasks by name. Standard library only: PyTorch is imported when a task that needs it is asked for."""
+"""The task catalogue. Standard library only: a task's module is imported when the task is checked or loaded.
 
-import math
+One more task is one module (`entry.TaskModule`) and one row of `TASKS`.
+"""
+
+from __future__ import annotations
+
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from child_trainer import own_files
+from child_trainer.architectures.nasbench201 import CELLS_PER_STAGE, STEM_CHANNELS
 from child_trainer.language_options import LanguageOptions
-from child_trainer.outcome import Measure
-from child_trainer.tasks.fault_injection import check_faults
-from child_trainer.tasks.summaries import TASKS
-from child_trainer.tasks.synthetic import SyntheticTask
-from child_trainer.tasks.tables import TABLES, load_table
+from child_trainer.outcome import Budget, Measure
+from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always
+from child_trainer.tasks.lookup_table import Table
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.task import Task, TaskError
 
 if TYPE_CHECKING:
     from child_trainer.training.image_classifier import Images
 
-NO_FAULTS: Mapping[str, float] = MappingProxyType({})
-"""Nothing is rehearsed."""
+TASKS: Mapping[str, TaskEntry] = MappingProxyType(
+    {
+        "digits": TaskEntry(
+            summary="scikit-learn's handwritten digits, 8 x 8 pixels; needs no download",
+            family="images",
+            kinds=("feedforward",),
+            measure=Measure.ACCURACY,
+            problem=ImageProblem(shape=(1, 8, 8), classes=10),
+            module="child_trainer.tasks.digits",
+        ),
+        "fashion-mnist": TaskEntry(
+            summary="Fashion-MNIST, 28 x 28 pixels, from --data",
+            family="images",
+            kinds=("feedforward",),
+            measure=Measure.ACCURACY,
+            problem=ImageProblem(shape=(1, 28, 28), classes=10),
+            module="child_trainer.tasks.torchvision_images",
+        ),
+        "cifar10": TaskEntry(
+            summary="CIFAR-10, 32 x 32 pixels in colour, from --data",
+            family="images",
+            kinds=("feedforward",),
+            measure=Measure.ACCURACY,
+            problem=ImageProblem(shape=(3, 32, 32), classes=10),
+            module="child_trainer.tasks.torchvision_images",
+        ),
+        "ptb": TaskEntry(
+            summary="Penn Treebank, from --data: the next word, word by word",
+            family="language",
+            kinds=("recurrent",),
+            measure=Measure.PERPLEXITY,
+            usual=TEXT_BUDGET,
+            options=LanguageOptions,
+            module="child_trainer.tasks.language",
+        ),
+        "wikitext2": TaskEntry(
+            summary="WikiText-2, from --data: the next word, word by word",
+            family="language",
+            kinds=("recurrent",),
+            measure=Measure.PERPLEXITY,
+            usual=TEXT_BUDGET,
+            options=LanguageOptions,
+            module="child_trainer.tasks.language",
+        ),
+        "text": TaskEntry(
+            summary="the prose of Python's own manual: the next word; needs no download",
+            family="language",
+            kinds=("recurrent",),
+            measure=Measure.PERPLEXITY,
+            usual=TEXT_BUDGET,
+            options=LanguageOptions,
+            usual_options=LanguageOptions(hidden_size=64),
+            module="child_trainer.tasks.language",
+        ),
+        "synthetic": TaskEntry(
+            summary="a known function of the architecture, at once; trains nothing",
+            family="function",
+            kinds=("feedforward", "recurrent"),
+            measure=Measure.SCORE,
+            options=SyntheticOptions,
+            trains=False,
+            instant=lambda options: options.instant,
+            module="child_trainer.tasks.synthetic",
+        ),
+        "nasbench201": TaskEntry(
+            summary="NAS-Bench-201's CIFAR-10, a table from --data; trains nothing",
+            family="table",
+            kinds=("feedforward",),
+            measure=Measure.ACCURACY,
+            spaces=("nasbench201",),
+            space_options=MappingProxyType({"cells_per_stage": CELLS_PER_STAGE, "stem_channels": STEM_CHANNELS}),
+            usual=Budget(epochs=12),
+            trains=False,
+            instant=always,
+            epochs=12,
+            module="child_trainer.tasks.nasbench201_table",
+        ),
+    }
+)
+"""Every task of ours by its name."""
 
-USUAL_LANGUAGE = LanguageOptions()
 
-LANGUAGE_TASKS = tuple(name for name, task in TASKS.items() if task.measure is Measure.PERPLEXITY)
-"""The tasks of language modelling."""
+def find_task(name: str) -> TaskEntry:
+    """Return the entry of a task; everything that looks a task up comes here.
 
-
-def check_task(
-    name: str,
-    data: Path | None = None,
-    *,
-    download: bool = False,
-    child_seconds: float = 0.0,
-    child_spread: float = 0.0,
-    faults: Mapping[str, float] = NO_FAULTS,
-    language: LanguageOptions = USUAL_LANGUAGE,
-) -> None:
-    """Make sure, before anything is started, that `load_task` would succeed; loads no images and trains nothing.
-
-    With `download`, what is missing is fetched now, so that no worker has to.
+    Args:
+        name: a name in `TASKS`, or `FILE.py:NAME` of an entry in a file of the user's own.
 
     Raises:
-        TaskError: the name is unknown, its data is not there, is corrupt or cannot be downloaded, or an option is
-            wrong or for another task.
+        TaskError: the name is unknown; the message lists the tasks.
+        OwnFileError: the file cannot be loaded, or what it has is no task.
     """
-    check_options(name, child_seconds, faults, child_spread=child_spread)
-    if name in ("fashion-mnist", "cifar10"):
-        from child_trainer.tasks import torchvision_images
-
-        torchvision_images.check(name, data, download=download)
-    elif name in LANGUAGE_TASKS:
-        from child_trainer.tasks import language as texts
-
-        texts.load(name, data, language)  # what may be wrong is only seen as the texts are read, in a few seconds
-    elif name in TABLES:
-        load_table(name, data=data)
+    if own_files.is_own(name):
+        return _own_task(name)
+    if name in TASKS:
+        return TASKS[name]
+    close = difflib.get_close_matches(name, TASKS, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise TaskError(f"there is no task {name!r}; the tasks are {', '.join(TASKS)}{hint}")
 
 
-def load_task(  # noqa: PLR0913  (all but the first are options)
+def _own_task(name: str) -> TaskEntry:
+    entry = own_files.load(name)
+    if not isinstance(entry, TaskEntry):
+        raise own_files.OwnFileError(f"{name} must be a TaskEntry, got {type(entry).__name__}")
+    module = entry.functions()
+    if lacking := [function for function in ("check", "load") if not callable(getattr(module, function, None))]:
+        functions = " and ".join(f"`{function}`" for function in lacking)
+        raise own_files.OwnFileError(f"{name} is not a task: its module {entry.module} lacks the function {functions}")
+    return entry
+
+
+def names_of(family: Family) -> tuple[str, ...]:
+    """Return the names of our tasks of one family."""
+    return tuple(name for name, entry in TASKS.items() if entry.family == family)
+
+
+def check_task(name: str, data: str | Path | None = None, *, options: Any = None, download: bool = False) -> None:
+    """Make sure, before any work starts, that `load_task` would succeed; train nothing.
+
+    With `download`, missing data is fetched now, so that no worker has to.
+
+    Raises:
+        TaskError: the name is unknown, its data is missing, is corrupt or cannot be downloaded, or the options are
+            wrong or of another task.
+    """
+    entry, options = _with_options(name, options)
+    entry.functions().check(name, _folder(data), options, download=download)
+
+
+def load_task(
     name: str,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     seed: int = 0,
     device: str = "cpu",
     download: bool = False,
-    child_seconds: float = 0.0,
-    child_spread: float = 0.0,
-    faults: Mapping[str, float] = NO_FAULTS,
-    language: LanguageOptions = USUAL_LANGUAGE,
+    options: Any = None,
 ) -> Task:
-    """The task, its data already on the device.
+    """Return the task, its data already on the device.
 
     Args:
         name: one of `TASKS`.
-        data: the folder with the images, in torchvision's layout, or with the texts; tasks that need none ignore it.
+        data: the folder with the images, in torchvision's layout, with the texts, or with the table; `~` is the home
+            folder; tasks that need none ignore it.
         seed: of the split into training and validation images; texts are split already.
-        device: where the data is to stay, as PyTorch names it.
+        device: where the data stays, as PyTorch names it.
         download: fetch what is missing in `data`.
-        child_seconds, child_spread: how long a child of the synthetic task pretends to train: the median, and how
-            unlike the children are (`SyntheticTask` has it).
-        faults: how probable each rehearsed fault of the synthetic task is (`faults.parse_faults` reads them).
-        language: the model around a recurrent cell, and the vocabulary.
+        options: the task's own, such as `LanguageOptions` or `SyntheticOptions`; `None`: their defaults.
 
     Raises:
         TaskError: as `check_task` does.
     """
-    check_options(name, child_seconds, faults, child_spread=child_spread)
-    if name == "synthetic":
-        return SyntheticTask(child_seconds=child_seconds, child_spread=child_spread, faults=faults)
-    if name in TABLES:
-        return load_table(name, data=data)
-    if name == "digits":
-        from child_trainer.tasks import digits
-
-        return digits.load(seed).to(device)
-    if name in LANGUAGE_TASKS:
-        from child_trainer.tasks import language as texts
-
-        return texts.load(name, data, language).to(device)
-    from child_trainer.tasks import torchvision_images
-
-    return torchvision_images.load(name, data, seed, download=download).to(device)
+    entry, options = _with_options(name, options)
+    functions, folder = entry.functions(), _folder(data)
+    if download:
+        functions.check(name, folder, options, download=True)
+    return functions.load(name, folder, options, seed=seed, device=device)
 
 
-def load_test(name: str, *, data: Path | None = None, device: str = "cpu") -> "Images":
-    """The test images of a task, for after the search; nothing else ever reads them.
+def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu") -> Images:
+    """Return the test images of a task, for after the search; nothing else ever reads them.
 
     Raises:
-        TaskError: the name is unknown, the task has no test images, or its data is not there or corrupt.
+        TaskError: the name is unknown, the task has no test images, or its data is missing or corrupt.
     """
-    check_options(name, 0.0, NO_FAULTS)
-    if not TASKS[name].trains or name in LANGUAGE_TASKS:
+    load = find_task(name).load_test()
+    if load is None:
         raise TaskError(f"the task {name!r} has no test images")
-    if name == "digits":
-        from child_trainer.tasks import digits
-
-        return digits.load_test().to(device)
-    from child_trainer.tasks import torchvision_images
-
-    return torchvision_images.load_test(name, data).to(device)
+    return load(name, _folder(data), device=device)
 
 
-def check_options(name: str, child_seconds: float, faults: Mapping[str, float], *, child_spread: float = 0.0) -> None:
-    """The part of `check_task` that needs no data.
+def load_table(name: str, *, data: str | Path | None = None) -> Table:
+    """Return the table that answers for a task, with what it keeps from the search (`Table.test_metric`).
 
     Raises:
-        TaskError: the name is unknown, or an option is wrong or for another task.
+        TaskError: there is no table of this name, or a file of it is missing or damaged.
     """
-    if name not in TASKS:
-        raise TaskError(f"there is no task {name!r}; the tasks are {', '.join(TASKS)}")
-    if not (math.isfinite(child_seconds) and child_seconds >= 0):
-        raise TaskError(f"`child_seconds` must be 0 or more, got {child_seconds}")
-    if child_seconds and name != "synthetic":
-        raise TaskError(f"`child_seconds` is for the task 'synthetic' only, got {child_seconds} for {name!r}")
-    if not (math.isfinite(child_spread) and child_spread >= 0):
-        raise TaskError(f"`child_spread` must be 0 or more, got {child_spread}")
-    if child_spread and not child_seconds:
-        raise TaskError(f"`child_spread` needs a `child_seconds` above 0, got {child_spread} with 0 seconds")
-    check_faults(faults)
-    if faults and name != "synthetic":
-        raise TaskError(f"`faults` are for the task 'synthetic' only, got {', '.join(faults)} for {name!r}")
+    if find_task(name).family != "table":
+        raise TaskError(f"the task {name!r} is no table; the tables are {', '.join(names_of('table'))}")
+    table = load_task(name, data=data)
+    assert isinstance(table, Table)
+    return table
+
+
+def check_options(name: str, options: Any = None) -> None:
+    """Check what `check_task` can check without data.
+
+    Raises:
+        TaskError: the name is unknown, or the options are of another task.
+    """
+    _with_options(name, options)
+
+
+def _with_options(name: str, options: Any) -> tuple[TaskEntry, Any]:
+    entry = find_task(name)
+    options = entry.options() if options is None else options
+    entry.check_options(name, options)
+    return entry, options
+
+
+def _folder(data: str | Path | None) -> Path | None:
+    if data is None:
+        return None
+    if not isinstance(data, (str, Path)):
+        raise TaskError(f"`data` must be the path of a folder, got {data!r}")
+    try:
+        return Path(data).expanduser()
+    except RuntimeError as error:
+        raise TaskError(f"`data` {data} cannot be found: {error}") from error

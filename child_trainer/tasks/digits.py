@@ -1,8 +1,11 @@
 """scikit-learn's handwritten digits: 1,797 real images of 8 x 8 pixels that need no download."""
 
+from pathlib import Path
+
 import torch
 from sklearn.datasets import load_digits
 
+from child_trainer.no_options import NoOptions
 from child_trainer.tasks.image import ImageTask, carve
 from child_trainer.training.image_classifier import Images
 
@@ -13,16 +16,24 @@ TEST_SEED = 0
 """The test images are the same in every run, whatever its seed."""
 
 
-def load(seed: int) -> ImageTask:
-    """937 training and 500 validation images, split by `seed`; a mirrored digit is another shape, so no flips."""
+def check(name: str, data: Path | None, options: NoOptions, *, download: bool) -> None:
+    """Do nothing: the images come with scikit-learn."""
+
+
+def load(name: str, data: Path | None, options: NoOptions, *, seed: int, device: str) -> ImageTask:
+    """Return 937 training and 500 validation images, split by `seed`.
+
+    A mirrored digit is another shape, so images are not flipped.
+    """
     _, rest = _test_and_rest()
     training, validation = carve(rest, (NUM_TRAINING, NUM_VALIDATION), seed)
-    return ImageTask(name="digits", num_classes=10, flip=False, training=training, validation=validation)
+    task = ImageTask(name=name, num_classes=10, flip=False, training=training, validation=validation)
+    return task.to(device)
 
 
-def load_test() -> Images:
-    """The 360 images that no search ever sees."""
-    return _test_and_rest()[0]
+def load_test(name: str, data: Path | None, *, device: str) -> Images:
+    """Return the 360 images that no search ever sees."""
+    return _test_and_rest()[0].to(device)
 
 
 def _test_and_rest() -> list[Images]:

@@ -1,4 +1,4 @@
-"""Rehearsed faults of the synthetic task: what befalls a child is settled by its seed. Standard library only."""
+"""Rehearsed faults of the synthetic task: a child's seed determines its fault. Standard library only."""
 
 import ctypes
 import math
@@ -11,7 +11,7 @@ from child_trainer.outcome import Budget
 from child_trainer.seeding import BITS, derive
 from child_trainer.training.task import Diverged, TaskError
 
-ENOUGH_BATCH = 64
+MAX_FITTING_BATCH = 64
 """The rehearsed memory holds batches of up to this many images."""
 
 
@@ -32,7 +32,7 @@ def check_faults(faults: Mapping[str, float]) -> None:
 
 
 def parse_faults(text: str) -> Mapping[str, float]:
-    """The faults of a text such as `crashed=0.1,hang=0.05`; an empty one means none.
+    """Return the faults of a text such as `crashed=0.1,hang=0.05`; an empty one means none.
 
     Raises:
         TaskError: it is not of this form, or as `check_faults` does.
@@ -53,7 +53,7 @@ def parse_faults(text: str) -> Mapping[str, float]:
 
 
 def drawn_fault(faults: Mapping[str, float], seed: int) -> str | None:
-    """The fault that befalls the child of this seed, if any: each has its share of one uniform draw."""
+    """Return the fault that strikes the child of this seed, if any: each has its share of one uniform draw."""
     draw = derive(seed, "fault") / 2**BITS
     below = 0.0
     # In the order of the names' list, so that the order in which a user gives them does not count.
@@ -65,7 +65,7 @@ def drawn_fault(faults: Mapping[str, float], seed: int) -> str | None:
 
 
 def strike(fault: str, budget: Budget) -> None:
-    """Let the fault befall the child that trains here; returns only when there is memory enough after all."""
+    """Let the fault strike the child that trains here; returns only if there is enough memory after all."""
     FAULTS[fault](budget)
 
 
@@ -79,10 +79,10 @@ def _hang(budget: Budget) -> NoReturn:
 
 
 def _use_up_memory(budget: Budget) -> None:
-    if budget.batch_size > ENOUGH_BATCH:
+    if budget.batch_size > MAX_FITTING_BATCH:
         raise RuntimeError(
             "DefaultCPUAllocator: not enough memory: a rehearsed fault, as of any batch of more than"
-            f" {ENOUGH_BATCH} images; this one has {budget.batch_size}"
+            f" {MAX_FITTING_BATCH} images; this one has {budget.batch_size}"
         )
 
 
@@ -93,5 +93,5 @@ def _diverge(budget: Budget) -> NoReturn:
 FAULTS: Mapping[str, Callable[[Budget], None]] = MappingProxyType(
     {"crashed": _crash, "hang": _hang, "out_of_memory": _use_up_memory, "diverged": _diverge}
 )
-"""Every fault: a segmentation fault of the process; sleep for ever, whoever asks it to leave; a batch of more than
-`ENOUGH_BATCH` images does not fit; the loss is no number."""
+"""Every fault: a segmentation fault of the process; sleep for ever, whatever asks it to stop; a batch of more than
+`MAX_FITTING_BATCH` images does not fit; the loss is not a number."""

@@ -27,7 +27,7 @@ class ImageTask:
     """Images to be classified, carved into training and validation; the test images are not in it.
 
     Attributes:
-        name: as in `summaries.TASKS`.
+        name: as in `catalogue.TASKS`.
         num_classes: labels are 0 to this, exclusive.
         flip: whether a mirrored image is of the same class, and training may mirror it.
         training: in a random order fixed by the split's seed, so that its first part is a fair sample.
@@ -63,16 +63,16 @@ class ImageTask:
         return round(height * UPSAMPLING), round(width * UPSAMPLING)
 
     def to(self, device: str | torch.device) -> Self:
-        """The same task with its images on a device."""
+        """Return this task with its images on a device."""
         return replace(self, training=self.training.to(device), validation=self.validation.to(device))
 
     def augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """For training: standardised images `[B, C, H, W]`, up-sampled, cropped back, perhaps mirrored (spec §1.6)."""
+        """Return standardised images `[B, C, H, W]` for training: enlarged, cropped, perhaps mirrored (spec §1.6)."""
         cropped = augment.crop(self._upsampled(images), self.crop_size, generator)
         return augment.flip(cropped, generator) if self.flip else cropped
 
     def centred(self, images: Tensor) -> Tensor:
-        """For evaluation: standardised images `[B, C, H, W]`, up-sampled and cropped back at the centre.
+        """Return standardised images `[B, C, H, W]` for evaluation: up-sampled and cropped back at the centre.
 
         The paper does not say how it evaluates. At the images' own scale, which training never shows, accuracy is
         10 to 20 points lower and jumps from epoch to epoch; measured on digits and on Fashion-MNIST.
@@ -82,7 +82,7 @@ class ImageTask:
         return self._upsampled(images)[:, :, top : top + height, left : left + width]
 
     def accuracy(self, network: nn.Module, images: Images) -> float:
-        """The share of images (this task's validation images, or its test images) that a network gets right."""
+        """Return the share of images (of this task's validation or test images) that a network gets right."""
         return sgd.accuracy(network, images, self.centred)
 
     def _upsampled(self, images: Tensor) -> Tensor:
@@ -119,6 +119,6 @@ class ImageTask:
 
 
 def carve(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]:
-    """Disjoint random parts of the given sizes, each in random order; the same seed gives the same parts."""
+    """Return disjoint random parts of the given sizes, each in random order; equal seeds give equal parts."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(derive(seed, "split")))
     return [Images(images.pixels[part], images.labels[part]) for part in order[: sum(sizes)].split(list(sizes))]

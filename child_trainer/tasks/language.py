@@ -35,7 +35,7 @@ class LanguageTask:
     """Text whose next word is to be predicted; the test text is not in it.
 
     Attributes:
-        name: as in `summaries.TASKS`.
+        name: as in `catalogue.TASKS`.
         options: the model around the cell.
         vocabulary: the words by their numbers.
         training, validation: `[N]` int64, numbers of words.
@@ -49,15 +49,15 @@ class LanguageTask:
 
     @property
     def measure(self) -> Measure:
-        """Per word."""
+        """The perplexity per word."""
         return Measure.PERPLEXITY
 
     def to(self, device: str | torch.device) -> Self:
-        """The same task with its text on a device."""
+        """Return this task with its text on a device."""
         return replace(self, training=self.training.to(device), validation=self.validation.to(device))
 
     def perplexity(self, model: LanguageModel, text: Tensor) -> float:
-        """Of the model on a text `[N]` (this task's validation text, or its test text), per word.
+        """Return the model's perplexity per word on a text `[N]`: this task's validation text or its test text.
 
         The text is cut into `EVALUATION_STREAMS` streams that are read side by side, and what is left over at the end
         (fewer words than streams) is left out.
@@ -115,9 +115,9 @@ class LanguageTask:
 
 
 def streams(text: Tensor, count: int) -> Tensor:
-    """`[N]` words as `[N // count, count]`: equally long parts of the text side by side, each read downwards.
+    """Return `[N]` words as `[N // count, count]`: equally long parts of the text side by side, each read downwards.
 
-    Of a text too short for so many streams of two words fewer are made.
+    If the text is too short for that many streams of two words each, fewer are made.
     """
     count = max(1, min(count, len(text) // 2))
     length = len(text) // count
@@ -125,10 +125,10 @@ def streams(text: Tensor, count: int) -> Tensor:
 
 
 def vocabulary_of(name: str, data: Path | None, options: LanguageOptions) -> tuple[str, ...]:
-    """The vocabulary of a task's training text, once it is sure that a model of it can be had.
+    """Return the vocabulary of a task's training text, once it is sure that a model of it can be built.
 
     Raises:
-        TaskError: the text is not there or not text, or a model's tables of words alone have more parameters than the
+        TaskError: the text is missing or not text, or a model's tables of words alone have more parameters than the
             whole model may have.
     """
     vocabulary = make_vocabulary(lines_of(name, data)("train"), options.max_vocabulary)
@@ -141,8 +141,17 @@ def vocabulary_of(name: str, data: Path | None, options: LanguageOptions) -> tup
     return vocabulary
 
 
-def load(name: str, data: Path | None, options: LanguageOptions) -> LanguageTask:
-    """The task; the test text is not read.
+def check(name: str, data: Path | None, options: LanguageOptions, *, download: bool) -> None:
+    """Read the texts, a few seconds: only then is it seen what may be wrong with them; nothing can be downloaded.
+
+    Raises:
+        TaskError: as `load` does.
+    """
+    load(name, data, options, seed=0, device="cpu")
+
+
+def load(name: str, data: Path | None, options: LanguageOptions, *, seed: int, device: str) -> LanguageTask:
+    """Return the task; the test text is not read, and the texts are split already, whatever the seed.
 
     Raises:
         TaskError: as `vocabulary_of` does, or a text is too short.
@@ -152,16 +161,17 @@ def load(name: str, data: Path | None, options: LanguageOptions) -> LanguageTask
     for text, what in ((training, "to train on"), (validation, "to validate")):
         if len(text) < 2 * EVALUATION_STREAMS:
             raise TaskError(f"the text {what} of the task {name!r} has {len(text)} words; at least 20 are needed")
-    return LanguageTask(name=name, options=options, vocabulary=vocabulary, training=training, validation=validation)
+    task = LanguageTask(name=name, options=options, vocabulary=vocabulary, training=training, validation=validation)
+    return task.to(device)
 
 
-def load_test(task: LanguageTask, data: Path | None) -> Tensor:
-    """The test text of a task, `[N]` words of its vocabulary, which no search ever sees."""
+def load_test_text(task: LanguageTask, data: Path | None) -> Tensor:
+    """Return the test text of a task, `[N]` words of its vocabulary, which no search ever sees."""
     return numbered(lines_of(task.name, data)("test"), task.vocabulary)
 
 
 def _stretch(words: Tensor, start: int, unroll: int) -> tuple[Tensor, Tensor]:
-    """Words `[T, B]` from a place on, and those that follow each of them."""
+    """Return the words `[T, B]` from a place on, and those that follow each of them."""
     end = min(start + unroll, len(words) - 1)
     return words[start:end], words[start + 1 : end + 1]
 
@@ -169,7 +179,7 @@ def _stretch(words: Tensor, start: int, unroll: int) -> tuple[Tensor, Tensor]:
 def _train_epoch(
     state: SgdState, model: LanguageModel, words: Tensor, options: LanguageOptions, progress: Progress
 ) -> Tensor:
-    """The sum of the stretches' losses: NaN or infinite if one of them was. Read once, so a GPU never waits."""
+    """Return the sum of the stretches' losses: NaN or infinite if one of them was. Read once, so a GPU never waits."""
     for step in range(progress.step, -(-(len(words) - 1) // options.unroll)):
         progress.before_step(step)
         inputs, targets = _stretch(words, step * options.unroll, options.unroll)
@@ -187,7 +197,7 @@ def _train_epoch(
 
 
 def _named(state: list[State]) -> dict[str, Tensor]:
-    """A model's state as named tensors, without where it came from."""
+    """Return a model's state as named tensors, detached from the graph."""
     return {f"{name}{i}": t.detach() for i, layer in enumerate(state) for name, t in zip("hc", layer, strict=True)}
 
 
@@ -196,7 +206,7 @@ def _state(named: dict[str, Tensor]) -> list[State]:
 
 
 def _flops(model: LanguageModel) -> int:
-    """Of one word."""
+    """Return the FLOPs of one word."""
     zeros = torch.zeros((1, model.hidden_size), device="meta")
     words = torch.zeros((1, 1), dtype=torch.int64, device="meta")
     return cost.flops(model, words, [(zeros, zeros) for _ in model.layers])

@@ -43,7 +43,7 @@ class Answer:
 
 
 def by_id(architecture: Architecture) -> str:
-    """The key of a table whose rows are named by canonical id."""
+    """Return the key of a table whose rows are named by canonical id."""
     return architecture.id
 
 
@@ -68,7 +68,7 @@ class Table:
     test_of: str = ""
 
     def answer(self, architecture: Architecture) -> Answer:
-        """What is known of the architecture.
+        """Return what is known of the architecture.
 
         Raises:
             InvalidArchitecture: nothing is.
@@ -82,7 +82,7 @@ class Table:
         return self.answers[key]
 
     def test_metric(self, architecture: Architecture) -> float | None:
-        """What the search never sees, or `None` where the table does not know it either.
+        """Return the metric that the search never sees, or `None` where the table lacks it.
 
         Raises:
             InvalidArchitecture: the table does not know the architecture.
@@ -100,7 +100,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a file, which says where it is when it is not as it must be.
+    """One row of a file, whose errors name its place.
 
     Attributes:
         place: the file and the row in it.
@@ -111,33 +111,33 @@ class Row:
     values: Mapping[str, Any]
 
     def text(self, column: str) -> str:
-        """The value of a column that must not be empty."""
+        """Return the value of a column that must not be empty."""
         value = self.values[column]
         if not isinstance(value, str) or not value:
             raise TaskError(f"{self.place}: `{column}` must be a text, got {value!r}")
         return value
 
-    def number(self, column: str, most: float = math.inf) -> float:
-        """The finite number in a column, from 0 to `most`."""
+    def number(self, column: str, maximum: float = math.inf) -> float:
+        """Return the finite number in a column, from 0 to `maximum`."""
         try:
             number = float(self.values[column])
         except (TypeError, ValueError):
             number = math.nan
-        if not (math.isfinite(number) and 0 <= number <= most):
-            wish = f"a number from 0 to {most:g}" if most < math.inf else "a number of 0 or more"
+        if not (math.isfinite(number) and 0 <= number <= maximum):
+            wish = f"a number from 0 to {maximum:g}" if maximum < math.inf else "a number of 0 or more"
             raise TaskError(f"{self.place}: `{column}` must be {wish}, got {self.values[column]!r}")
         return number
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a CSV file with a line of names, or of a JSON file with a list of objects (`.json`).
+    """Return the rows of a CSV file with a line of names, or of a JSON file (`.json`) with a list of objects.
 
     Raises:
         TaskError: the file cannot be read, is damaged, or lacks one of the columns; it names the file.
     """
     read = _json_rows if path.suffix == ".json" else _csv_rows
     try:
-        # Some programs write a mark before the first name.
+        # Some programs write a byte order mark before the first name.
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [Row(f"{path}, row {number}", values) for number, values in enumerate(read(file.read()), start=1)]
     except OSError as error:
@@ -164,7 +164,7 @@ def _json_rows(text: str) -> Iterable[Mapping[str, Any]]:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("it is no list of objects")
+        raise ValueError("it is not a list of objects")
     return rows
 
 

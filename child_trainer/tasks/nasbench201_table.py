@@ -21,6 +21,7 @@ from child_trainer.architectures.nasbench201 import (
     cell_of,
     num_parameters,
 )
+from child_trainer.no_options import NoOptions
 from child_trainer.tasks.lookup_table import Answer, Row, Table, read_rows
 from child_trainer.training.task import TaskError
 
@@ -45,30 +46,39 @@ LONG_EVALUATION = "c10_eval_s_200"
 Seconds = Callable[[Cell], float]
 
 
-def load(data: Path | None) -> Table:
-    """The table from the folder that has its three files.
+def check(name: str, data: Path | None, options: NoOptions, *, download: bool) -> None:
+    """Read the table, which is quick: only then is it seen whether it is whole; nothing can be downloaded.
+
+    Raises:
+        TaskError: as `load` does.
+    """
+    load(name, data, options, seed=0, device="cpu")
+
+
+def load(name: str, data: Path | None, options: NoOptions, *, seed: int, device: str) -> Table:
+    """Return the table from the folder that has its three files.
 
     Raises:
         TaskError: a file is missing or damaged, or the table is not whole.
     """
     if data is None:
-        raise TaskError(f"the task 'nasbench201' needs `--data`, a folder with {RESULTS}, {TIMES} and {TIME_MODEL}")
+        raise TaskError(f"the task {name!r} needs `--data`, a folder with {RESULTS}, {TIMES} and {TIME_MODEL}")
     measured, modelled = _measured(data / TIMES), _model(data / TIME_MODEL)
     answers: dict[str, Answer] = {}
-    for name, row in _cells(data / RESULTS, ("arch", VALIDATION, TEST), NUM_CELLS):
-        cell = cell_from_name(name)
-        answers[name] = Answer(
+    for cell_id, row in _cells(data / RESULTS, ("arch", VALIDATION, TEST), NUM_CELLS):
+        cell = cell_from_name(cell_id)
+        answers[cell_id] = Answer(
             metric=row.number(VALIDATION, 100) / 100,
-            seconds=measured[name] if name in measured else modelled(cell),
+            seconds=measured[cell_id] if cell_id in measured else modelled(cell),
             parameters=num_parameters(cell),  # not `params`, which for some cells is of other networks
             test=row.number(TEST, 100) / 100,
-            estimated=name not in measured,
+            estimated=cell_id not in measured,
         )
-    return Table(name="nasbench201", answers=answers, key=key, test_of=TEST_OF)
+    return Table(name=name, answers=answers, key=key, test_of=TEST_OF)
 
 
 def key(architecture: Architecture) -> str:
-    """The cell of the network, as the table names it.
+    """Return the cell of the network, as the table names it.
 
     Raises:
         InvalidArchitecture: it is no network of the benchmark.
@@ -77,7 +87,9 @@ def key(architecture: Architecture) -> str:
 
 
 def child_seconds(training: float, evaluation: float) -> float:
-    """What the search pays for one child: 12 epochs on 25,000 images, and one validation on the other 25,000.
+    """Return the seconds that the search pays for one child.
+
+    They are of 12 epochs on 25,000 images, and one validation on the other 25,000.
 
     The benchmark's seconds are proportional to the number of images, by its own correction of them.
 
@@ -96,7 +108,7 @@ def _measured(path: Path) -> dict[str, float]:
 
 
 def _cells(path: Path, columns: Sequence[str], count: int) -> Iterator[tuple[str, Row]]:
-    """The rows, each with its cell.
+    """Yield the rows, each with its cell.
 
     Raises:
         TaskError: the file is damaged, or has not so many different cells.
@@ -109,7 +121,7 @@ def _cells(path: Path, columns: Sequence[str], count: int) -> Iterator[tuple[str
         except ValueError as error:
             raise TaskError(f"{row.place}: {error}") from error
         if name in known:
-            raise TaskError(f"{row.place}: the cell {name} is there twice; the file must have each once")
+            raise TaskError(f"{row.place}: the cell {name} occurs twice; the file must have each once")
         known.add(name)
         yield name, row
     if len(known) != count:
@@ -117,7 +129,7 @@ def _cells(path: Path, columns: Sequence[str], count: int) -> Iterator[tuple[str
 
 
 def _model(path: Path) -> Seconds:
-    """The estimate of `child_seconds` for a cell: an intercept, and a number for each edge's operation."""
+    """Return the estimate of `child_seconds` for a cell: an intercept, and a number for each edge's operation."""
     try:
         models: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["models"]
         training, evaluation = _additive(models[TRAINING]), _additive(models[LONG_EVALUATION])

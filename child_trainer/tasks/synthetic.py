@@ -9,12 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from statistics import NormalDist, fmean
 
 from child_trainer.architectures.architecture import INPUTS, Architecture, Label, Node
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import BITS, derive
 from child_trainer.tasks.fault_injection import check_faults, drawn_fault, strike
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.task import Progress
 
 BEST_HEIGHT, BEST_WIDTH, BEST_FILTERS = 5, 3, 48
@@ -87,6 +89,17 @@ class SyntheticTask:
                 return
         if fault and budget.epochs == 1:
             strike(fault, budget)
+
+
+def check(name: str, data: Path | None, options: SyntheticOptions, *, download: bool) -> None:
+    """Do nothing: the task has no data, and its options check themselves."""
+
+
+def load(name: str, data: Path | None, options: SyntheticOptions, *, seed: int, device: str) -> SyntheticTask:
+    """Return the task with these options."""
+    return SyntheticTask(
+        child_seconds=options.child_seconds, child_spread=options.child_spread, faults=options.faults, name=name
+    )
 
 
 def _pretend(seconds: float, progress: Progress) -> None:

@@ -35,7 +35,7 @@ FILES: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
 
 
 def check_folder(name: str, data: Path | None) -> Path:
-    """The folder of a task, once it is sure that each part is there and not empty.
+    """Return the folder of a task, once it is sure that each part exists and is not empty.
 
     Raises:
         TaskError: no folder is given, or a part is missing or empty.
@@ -63,7 +63,7 @@ def _file(name: str, data: Path, part: str) -> Path:
 
 
 def lines_of(name: str, data: Path | None) -> Lines:
-    """The lines of each part of a task.
+    """Return the lines of each part of a task.
 
     Raises:
         TaskError: as `check_folder` does; while they are read, if a file cannot be read or is not text in UTF-8.
@@ -87,22 +87,22 @@ def lines_of(name: str, data: Path | None) -> Lines:
     return read
 
 
-def make_vocabulary(lines: Iterator[list[str]], most: int | None) -> tuple[str, ...]:
-    """The words of a text, the most frequent first, at most so many; `END` and `UNKNOWN` are always among them."""
+def make_vocabulary(lines: Iterator[list[str]], maximum: int | None) -> tuple[str, ...]:
+    """Return at most `maximum` words of a text, the most frequent first; `END` and `UNKNOWN` are always among them."""
     counts: Counter[str] = Counter({END: 0, UNKNOWN: 0})
     for line in lines:
         counts.update(line)
         counts[END] += 1
     # By the word itself where two are as frequent, so that the order never depends on where they stand.
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    if most is None or len(ranked) <= most:
+    if maximum is None or len(ranked) <= maximum:
         return tuple(ranked)
-    kept = {END, UNKNOWN, *[word for word in ranked if word not in (END, UNKNOWN)][: most - 2]}
+    kept = {END, UNKNOWN, *[word for word in ranked if word not in (END, UNKNOWN)][: maximum - 2]}
     return tuple(word for word in ranked if word in kept)
 
 
 def numbered(lines: Iterator[list[str]], vocabulary: tuple[str, ...]) -> Tensor:
-    """`[N]` int64: every word's number, and that of `END` after each line."""
+    """Return `[N]` int64: every word's number, and that of `END` after each line."""
     numbers = {word: number for number, word in enumerate(vocabulary)}
     unknown, end = numbers[UNKNOWN], numbers[END]
     found: list[int] = []
@@ -113,14 +113,14 @@ def numbered(lines: Iterator[list[str]], vocabulary: tuple[str, ...]) -> Tensor:
 
 
 def _prose(part: str) -> Iterator[list[str]]:
-    """Of ten paragraphs of Python's own manual, one is to validate, and one to test."""
+    """Yield the lines of a part: of ten paragraphs of Python's own manual, one validates and one tests."""
     turns = {"train": range(8), "valid": (8,), "test": (9,)}[part]
     return (list(words) for number, words in enumerate(_paragraphs()) if number % 10 in turns)
 
 
 @cache
 def _paragraphs() -> tuple[tuple[str, ...], ...]:
-    """The words of each paragraph of the manual, in small letters."""
+    """Return the words of each paragraph of the manual, in lower case."""
     topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     texts = (text for name in sorted(topics) for text in topics[name].split("\n\n"))
     paragraphs = (tuple(re.findall(r"[a-z]+(?:'[a-z]+)?|[^\sa-z]", text.lower())) for text in texts)

@@ -1,7 +1,7 @@
 """Fashion-MNIST and CIFAR-10 in the folder layouts that torchvision downloads and expects.
 
 Only files that torchvision's checksums vouch for are read. Fashion-MNIST is read from its four `.gz` archives, if
-they are there, so that a folder which nobody may write to is as good as any.
+present, so that a read-only folder will do.
 """
 
 import gzip
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from child_trainer.no_options import NoOptions
 from child_trainer.tasks.image import ImageTask, carve
 from child_trainer.tasks.torchvision_import import datasets
 from child_trainer.training.image_classifier import Images
@@ -37,11 +38,33 @@ class Source:
     download: Callable[[Path], object]
 
 
-def check(name: str, data: Path | None, *, download: bool = False, training: bool = True) -> Path:
-    """The folder `data`, once the files of task `name` in it are known to be whole; nothing is loaded.
+def check(name: str, data: Path | None, options: NoOptions, *, download: bool) -> None:
+    """Make sure that the training images of the task `name` in the folder `data` are whole; load nothing.
 
     Raises:
         TaskError: no folder is given, a file is missing or corrupt, or it cannot be downloaded.
+    """
+    _checked_folder(name, data, download=download)
+
+
+def load(name: str, data: Path | None, options: NoOptions, *, seed: int, device: str) -> ImageTask:
+    """Return the task `name`, its training images split by `seed`; the test images are not read."""
+    source = SOURCES[name]
+    images = source.read(_checked_folder(name, data), True)
+    training, validation = carve(images, source.sizes, seed)
+    return ImageTask(name=name, num_classes=10, flip=True, training=training, validation=validation).to(device)
+
+
+def load_test(name: str, data: Path | None, *, device: str) -> Images:
+    """Return the test images of the task `name`, which no search ever sees."""
+    return SOURCES[name].read(_checked_folder(name, data, training=False), False).to(device)
+
+
+def _checked_folder(name: str, data: Path | None, *, download: bool = False, training: bool = True) -> Path:
+    """Return the folder `data`, once the files of the task `name` in it are known to be whole.
+
+    Raises:
+        TaskError: as `check` does.
     """
     source = SOURCES[name]
     if data is None:
@@ -57,19 +80,6 @@ def check(name: str, data: Path | None, *, download: bool = False, training: boo
         )
     source.check(data, training)
     return data
-
-
-def load(name: str, data: Path | None, seed: int, *, download: bool = False) -> ImageTask:
-    """The task `name`, its training images split by `seed`; the test images are not read."""
-    source = SOURCES[name]
-    images = source.read(check(name, data, download=download), True)
-    training, validation = carve(images, source.sizes, seed)
-    return ImageTask(name=name, num_classes=10, flip=True, training=training, validation=validation)
-
-
-def load_test(name: str, data: Path | None) -> Images:
-    """The test images of the task `name`, which no search ever sees."""
-    return SOURCES[name].read(check(name, data, training=False), False)
 
 
 def _download(name: str, source: Source, data: Path) -> None:
@@ -117,7 +127,7 @@ _fashion_counts = {True: ("train", 60_000), False: ("t10k", 10_000)}
 
 
 def _fashion_files(data: Path, training: bool) -> dict[Path, tuple[int, ...]]:
-    """The two unpacked files' paths, and the shapes of what is in them."""
+    """Return the two unpacked files' paths, and the shapes of their contents."""
     prefix, count = _fashion_counts[training]
     folder = data / "FashionMNIST" / "raw"
     return {
@@ -156,7 +166,7 @@ def _packed(path: Path) -> Path:
 
 
 def _idx_header(shape: tuple[int, ...]) -> bytes:
-    """Two zeros, the code of uint8, the number of axes, then each side as four bytes, the highest first."""
+    """Return two zeros, the code of uint8, the number of axes, then each side as four bytes, the highest first."""
     return bytes((0, 0, 8, len(shape))) + b"".join(side.to_bytes(4, "big") for side in shape)
 
 

@@ -198,7 +198,7 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """The task's name, as in `summaries.TASKS`."""
+        """The task's name, as in `catalogue.TASKS`."""
         ...
 
     @property

@@ -3,16 +3,15 @@
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Annotated, Any
 
 import tyro
 
-from child_trainer.tasks.summaries import TASKS
+from child_trainer.tasks.catalogue import TASKS, find_task
 from cluster.cli.command import parse_command
 from cluster.config.help import option_lines
-from cluster.config.run_config import default_options
-from controller.catalogue import SEARCHERS, SPACES, find_entry
+from cluster.config.plain_data import default_options
+from controller.catalogue import SEARCHERS, SPACES
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
 
@@ -35,7 +34,7 @@ def spaces(arguments: list[str]) -> int:
 
 def tasks(arguments: list[str]) -> int:
     """Carry out the command and give its exit status."""
-    return _catalogue("tasks", TASKS, partial(find_entry, TASKS, what="task"), _task_lines, arguments)
+    return _catalogue("tasks", TASKS, find_task, _part_lines, arguments)
 
 
 def rewards(arguments: list[str]) -> int:
@@ -78,10 +77,6 @@ def _part_lines(name: str, entry: Any) -> Iterator[str]:
     yield from lines or ["", "no options"]
     for figure in getattr(entry, "figures", ()):
         yield f"figure {figure.name}: {figure.words}" + (f", in {figure.unit}" if figure.unit else "")
-
-
-def _task_lines(name: str, entry: Any) -> Iterator[str]:
-    yield from _head(name, entry)
 
 
 def _reward_lines(name: str, entry: Reward) -> Iterator[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from child_trainer.tasks.catalogue import load_table, names_of
 from child_trainer.tasks.lookup_table import Table
-from child_trainer.tasks.tables import TABLES, load_table
 from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children, searcher_flags
 from cluster.compare.results import Result, ResultError, Searches, searches
 from cluster.compare.side_by_side import Job, run_jobs
@@ -35,14 +35,15 @@ def planned(
     check_common(base, made)
     base = replace(base, local=True, task=replace(base.task, data=located(base.task.data)))
     plan = make_plan(recipe, base, words, seeds, limit, flags_among(flags, of_searchers))
-    if limit.seconds is not None and base.task.task not in TABLES:
+    if limit.seconds is not None and base.task.entry.family != "table":
         raise UsageError(
-            f"a budget in seconds needs a task that tells what a child costs ({', '.join(TABLES)}), and"
+            f"a budget in seconds needs a task that tells what a child costs ({', '.join(names_of('table'))}), and"
             f" {base.task.task!r} does not: use a budget in children"
         )
     table = None
-    if base.task.task in TABLES:
-        table = load_table(base.task.task, data=local_data(base.task.data))
+    if base.task.entry.family == "table":
+        with base.task.own_file():
+            table = load_table(base.task.task, data=local_data(base.task.data))
     else:
         check_data(base.task)
     _check_entrants(plan)

@@ -7,15 +7,15 @@ from functools import lru_cache
 
 from child_trainer.outcome import Outcome
 from child_trainer.tasks.lookup_table import Table
-from child_trainer.tasks.summaries import TASKS
 from child_trainer.training.task import Task
 from cluster.compare.plan import Limit
 from cluster.compare.results import Result
 from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
 from cluster.runners.build import local_store
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.local import check_locally, take_turns, within_time
-from cluster.runners.trainer import Trainer
+from cluster.runners.trainer import Trainer, loaded_task
 from cluster.search.evaluator import Assignment, ChildTrainer
 from cluster.storage.ledger.ledger import Clock, Ledger
 from cluster.storage.ledger.schema import IN_MEMORY
@@ -61,7 +61,7 @@ def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result
     A child that the budget does not pay for any more is not in the result, though the searcher may have learnt from it:
     replicas have others under way when the budget ends.
     """
-    trainer = _shared(_without_seed(config)) if not TASKS[config.task.task].trains else make_trainer(config)
+    trainer = make_trainer(config, None if config.task.entry.trains else _shared_task(config.task))
     meter = Meter(trainer)
     store = local_store(config, "compared")
     with closing(MemoryLedger(config)) as ledger:
@@ -102,28 +102,16 @@ def result(seed: int, children: Sequence[Child], task: Task) -> Result:
     )
 
 
-def make_trainer(config: RunConfig) -> Trainer:
-    """What trains the children, as `--local` does.
+def make_trainer(config: RunConfig, task: Task | None = None) -> Trainer:
+    """Return what trains the children, as `--local` does; `task` is the run's task if it has been loaded already.
 
     Raises:
         TaskError, StorageError, PlacementError: the task or its data cannot be had here.
     """
-    return Trainer(within_time(config), gpu=check_locally(config))
+    return Trainer(within_time(config), gpu=check_locally(config), task=task)
 
 
-# A process has many searches, and a table takes longer to read than most of them.
+# A process has many searches, and a table takes longer to read than most of them. What trains nothing has no seed.
 @lru_cache(maxsize=1)
-def _shared(config: RunConfig) -> Trainer:
-    return make_trainer(config)
-
-
-def _without_seed(config: RunConfig) -> RunConfig:
-    """What the trainer of a task that trains nothing depends on."""
-    return RunConfig(
-        task=config.task,
-        budget=config.budget,
-        failures=config.failures,
-        space=config.space,
-        reward=config.reward,
-        space_options=config.space_options,
-    )
+def _shared_task(options: TaskOptions) -> Task:
+    return loaded_task(options)

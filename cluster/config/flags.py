@@ -10,8 +10,11 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from child_trainer.language_options import LanguageOptions
 from cluster.config.help import option_lines
-from cluster.config.run_config import RunConfig, default_options
+from cluster.config.plain_data import default_options
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
 from controller.own_parts import find_searcher, find_space
 
 T = TypeVar("T")
@@ -63,9 +66,9 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
         print(run_help(default, recipe, description, shutil.get_terminal_size().columns))
         raise SystemExit(0)
     targeted, wide = "--target-parameters" in given, "--hidden-size" in given
-    if targeted and not wide:
-        task = default.task
-        object.__setattr__(default, "task", replace(task, language=replace(task.language, hidden_size=None)))
+    if targeted and not wide and isinstance(default.task.options, LanguageOptions):
+        options = replace(default.task.options, hidden_size=None)
+        object.__setattr__(default, "task", replace(default.task, options=options))
     config = parse(
         RunConfig,
         ["--help" if word == HELP_ALL else word for word in arguments],
@@ -74,7 +77,7 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
         description=description,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
-    if targeted and wide and config.task.language.hidden_size is not None:
+    if targeted and wide and config.task.options.hidden_size is not None:
         raise UsageError("give `--hidden-size` or `--target-parameters`, from which the width follows, not both")
     return config
 
@@ -87,7 +90,7 @@ def run_help(default: RunConfig, recipe: str, description: str | None, width: in
 
 
 def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:
-    """Return the default with the searcher and the space that the flags name, and their default options.
+    """Return the default with the searcher, the space and the task that the flags name, and their default options.
 
     It is not checked: whether the parts fit together is known once all flags are read, which makes another run of it.
     """
@@ -96,6 +99,9 @@ def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:
         name = value_of(arguments, f"--{what}")
         if name is not None and name != getattr(default, what):
             values |= {what: name, f"{what}_options": default_options(find(name).options, name)}
+    task = value_of(arguments, "--task")
+    if task is not None and task != default.task.task:
+        values["task"] = TaskOptions(task=task, data=default.task.data, download=default.task.download)
     draft = object.__new__(RunConfig)
     for name, value in values.items():
         object.__setattr__(draft, name, value)

@@ -8,7 +8,7 @@ from child_trainer import own_files
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
 from child_trainer.own_files import OwnFileError
-from child_trainer.tasks.summaries import TEXT_BUDGET
+from child_trainer.tasks.entry import TEXT_BUDGET
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
@@ -77,7 +77,7 @@ def text_rnn() -> RunConfig:
         reward="perplexity",
         task=TaskOptions(
             task="text",
-            language=LanguageOptions(
+            options=LanguageOptions(
                 cell_layers=1,
                 hidden_size=32,
                 max_vocabulary=1000,
@@ -99,9 +99,7 @@ def wikitext2_rnn() -> RunConfig:
         max_children=256,
         space="recurrent",
         reward="perplexity",
-        task=TaskOptions(
-            task="wikitext2", language=LanguageOptions(target_parameters=4_000_000, max_vocabulary=10_000)
-        ),
+        task=TaskOptions(task="wikitext2", options=LanguageOptions(target_parameters=4_000_000, max_vocabulary=10_000)),
         # With the 20 streams and the plain steps of longer trainings, deep cells stay at words' frequencies.
         budget=replace(TEXT_BUDGET, epochs=2, train_fraction=0.1, batch_size=10, momentum=0.9),
         topology=Topology(replicas=4, shards=4, children=4),
@@ -215,8 +213,7 @@ def _differences(ours: Any, default: Any) -> dict[str, Any]:
     for f in fields(ours):
         mine, usual = getattr(ours, f.name), getattr(default, f.name)
         if is_dataclass(mine):
-            # The options of another searcher or space have other defaults.
-            found |= _differences(mine, usual if isinstance(usual, type(mine)) else type(mine)())
+            found |= _differences(mine, usual if type(usual) is type(mine) else type(mine)())  # pyright: ignore[reportCallIssue]
         elif mine != usual:
             found[f.name.replace("_", "-")] = mine
     return found

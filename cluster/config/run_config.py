@@ -14,19 +14,18 @@ import tyro
 from child_trainer import own_files
 from child_trainer.outcome import Budget, Measure
 from child_trainer.own_files import OwnFileError
-from child_trainer.tasks.summaries import TASKS
 from cluster.config.callback_options import CallbackOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.locations import is_url
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
-from cluster.config.task_options import TaskOptions
+from cluster.config.plain_data import default_options, plain
+from cluster.config.task_options import TaskOptions, task_options_from_json
 from cluster.config.topology import Topology
 from controller.catalogue import SearcherEntry, SpaceEntry
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
 from controller.space import SearchSpace
-from controller.spaces.nasbench201 import NasBench201Space
 
 T = TypeVar("T")
 
@@ -139,11 +138,11 @@ class RunConfig:
     @property
     def measure(self) -> Measure:
         """What children are compared by."""
-        return TASKS[self.task.task].measure
+        return self.task.entry.measure
 
     def _check_task(self) -> None:
         """Make sure that the task can judge what the space gives, and the reward what the task gives."""
-        task, name = TASKS[self.task.task], self.task.task
+        task, name = self.task.entry, self.task.task
         kind = self.search_space.kind
         if kind not in task.kinds:
             raise ValueError(
@@ -157,16 +156,12 @@ class RunConfig:
                 f" {' or '.join(fitting)}"
             )
         task.check_budget(self.budget)
-        if name == "nasbench201" and self.search_space != NasBench201Space():
-            raise ValueError(
-                "the task 'nasbench201' knows the benchmark's own networks only: use the space 'nasbench201' and leave"
-                f" its options as they are, got {self.search_space}"
-            )
+        task.check_space(name, self.space, vars(self.search_space))
 
     def _check_shared_processes(self) -> None:
         shared = self.topology.workers_per_process
         alone = {
-            "`task` that trains": TASKS[self.task.task].trains,
+            "`task` that trains": self.task.entry.trains,
             "`child_faults`": bool(self.task.faults),
             "`child_timeout`": self.failures.child_timeout is not None,
             "`recycle_after`": self.failures.recycle_after is not None,
@@ -179,7 +174,7 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`; `from_json` gives back an equal configuration."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "RunConfig":
@@ -221,31 +216,11 @@ def check_unchanged(config: RunConfig) -> None:
             )
 
 
-def default_options(kind: type[T], name: str) -> T:
-    """Return the default options of the part called `name`.
-
-    Raises:
-        ValueError: an option has no default.
-    """
-    try:
-        return kind()
-    except TypeError as error:
-        raise ValueError(f"every option of {name!r} must have a default: {error}") from error
-
-
 def _restore_options(data: dict[str, Any], what: str, entry: SearcherEntry | SpaceEntry) -> Any:
     """Return the options of the searcher or the space; earlier versions wrote those of all of them, by their names."""
     name: str = data[what]
     former = data.get(FORMER_FIELDS.get(name, name), {})
     return _restore(entry.options, data.get(f"{what}_options", former))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if isinstance(value, Path) else value
 
 
 def _restore(kind: type[T], data: dict[str, Any], restored: Mapping[str, Any] | None = None) -> T:
@@ -257,6 +232,8 @@ def _restore(kind: type[T], data: dict[str, Any], restored: Mapping[str, Any] | 
 
 
 def _restore_field(hint: Any, value: Any) -> Any:
+    if hint is TaskOptions:
+        return task_options_from_json(value)
     if is_dataclass(hint) and isinstance(hint, type):
         return _restore(hint, value)
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)

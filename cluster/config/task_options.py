@@ -1,53 +1,97 @@
-"""What children are trained on: the options of the task."""
+"""What children are trained on: the task, its data, and the task's own options."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from child_trainer.language_options import LanguageOptions
-from child_trainer.tasks.fault_injection import parse_faults
-from child_trainer.tasks.summaries import TASKS
+from child_trainer import own_files
+from child_trainer.tasks.catalogue import find_task
+from child_trainer.tasks.entry import TaskEntry
+from child_trainer.tasks.synthetic_options import SyntheticOptions
+from cluster.config.locations import is_url
+from cluster.config.plain_data import default_options, plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
-    """What children are trained on."""
+    """What children are trained on.
 
-    task: Literal["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic", "nasbench201"] = (
-        "digits"
-    )
-    """Data, loss, metric and preprocessing; `synthetic` trains nothing and scores the architecture itself;
-    `nasbench201` looks it up in the benchmark's table."""
+    Raises:
+        ValueError: the task is unknown, or the options are of another task.
+    """
+
+    task: str = "digits"
+    """Data, loss, metric and preprocessing, by the task's name; `synthetic` trains nothing and scores the architecture
+    itself; `nasbench201` looks it up in the benchmark's table."""
     data: str | Path | None = None
     """Folder with the data on every node (images in torchvision's layout; texts as train.txt, valid.txt and test.txt),
     or its URL in an object store (s3://...), from which each node fetches a copy once; digits, text and synthetic need
     none."""
     download: bool = False
     """Download the data into the folder first if it is not there."""
-    child_seconds: float = 0.0
-    """Seconds that a synthetic child pretends to train for."""
-    child_spread: float = 0.0
-    """How unlike synthetic children are in that: the sigma of a log-normal distribution around those seconds."""
-    child_faults: str = ""
-    """Faults that synthetic children rehearse: FAULT=PROBABILITY,... of crashed (a segmentation fault), hang,
-    out_of_memory and diverged."""
-    language: LanguageOptions = field(default_factory=LanguageOptions)
-    """What a language model is around its cell"""
+    options: Any = None
+    """Options of the task itself"""
+
+    def __post_init__(self) -> None:
+        own = own_files.file_of(self.task) if own_files.is_own(self.task) else None
+        object.__setattr__(self, "_texts", {own: own_files.text_of(own)} if own else {})
+        entry = self.entry
+        if self.options is None:
+            object.__setattr__(self, "options", default_options(entry.options, self.task))
+        entry.check_options(self.task, self.options)
+
+    def own_file(self) -> AbstractContextManager[None]:
+        """Take the user's own file that the task is in, if it is in one, as it was when these options were made."""
+        texts: Mapping[str, str] = getattr(self, "_texts", {})
+        return own_files.using(texts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A process that has not loaded the user's own file yet could not find the class of the options.
+        return _unpickled, (plain(asdict(self)), dict(getattr(self, "_texts", {})))
+
+    @property
+    def entry(self) -> TaskEntry:
+        """The task's row of the catalogue, or what the user's own file has."""
+        with self.own_file():
+            return find_task(self.task)
 
     @property
     def faults(self) -> Mapping[str, float]:
-        """The rehearsed faults and their probabilities."""
-        return parse_faults(self.child_faults)
+        """The faults that children rehearse, and their probabilities."""
+        return self.options.faults if isinstance(self.options, SyntheticOptions) else {}
 
     @property
     def instant(self) -> bool:
-        """Whether a child takes no time and can come to no harm."""
-        return not (TASKS[self.task].trains or self.child_seconds or self.faults)
+        """Whether a child takes no time and cannot fail."""
+        return self.entry.instant(self.options)
 
-    def __post_init__(self) -> None:
-        for name in ("child_seconds", "child_spread"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}")
-        parse_faults(self.child_faults)
+
+def _unpickled(data: dict[str, Any], texts: dict[str, str]) -> TaskOptions:
+    with own_files.using(texts):
+        return task_options_from_json(data)
+
+
+def task_options_from_json(data: Mapping[str, Any]) -> TaskOptions:
+    """Return the options that `RunConfig.to_json` wrote, in this version or an earlier one.
+
+    Up to version 4 of the run folder, a file held the options of every task: `child_seconds`, `child_spread` and
+    `child_faults` next to the task's name, and those of language models under `language`. What it says of other tasks
+    than its own is left out.
+    """
+    written = data["options"] if "options" in data else {**data, **data.get("language", {})}
+    name = data.get("task", TaskOptions.task)
+    kind = find_task(name).options
+    options = {f.name: _restored(written[f.name]) for f in fields(kind) if f.name in written}
+    folder = data.get("data")
+    return TaskOptions(
+        task=name,
+        data=folder if folder is None or is_url(folder) else Path(folder),
+        download=data.get("download", False),
+        options=kind(**options),
+    )
+
+
+def _restored(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

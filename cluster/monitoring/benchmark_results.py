@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
-from child_trainer.tasks.tables import TABLES, load_table
+from child_trainer.tasks.catalogue import load_table
 from cluster.config.run_config import RunConfig
 from cluster.storage.dataset_cache import local_data
 
@@ -46,10 +46,11 @@ def table_facts(
         architectures: of children that have finished.
         running: the search goes on, so that the test is not told yet.
     """
-    if config.task.task not in TABLES:
+    if config.task.entry.family != "table":
         return None
     try:
-        table = load_table(config.task.task, data=local_data(config.task.data))
+        with config.task.own_file():
+            table = load_table(config.task.task, data=local_data(config.task.data))
         answers = [table.answer(architecture) for architecture in architectures]
     except (ValueError, OSError) as error:  # the run may be of another machine, and all else of it is known here
         return (TableFacts(untold=NOT_YET if running else f"not known here: {error}"),) * len(architectures)

@@ -1,15 +1,15 @@
 """What a run has to say when it ends, as text."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.nasbench201 import known_as
 from child_trainer.language_options import LanguageOptions
-from child_trainer.outcome import Measure
 from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import TableFacts, table_facts, told_seconds, told_test
 from cluster.monitoring.live_view import failures
@@ -35,10 +35,19 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
     }
     if options.data is not None:
         flags["data"] = shlex.quote(str(data_folder(options.data)))
-    if config.measure is Measure.PERPLEXITY:
-        flags |= _language_flags(options.language)
+    flags |= _language_flags(options.options) if options.entry.family == "language" else _own_flags(options)
     words = [f"--{flag}" if value is True else f"--{flag} {value}" for flag, value in flags.items()]
     return f"python -m child_trainer {file} {' '.join(words)}"
+
+
+def _own_flags(options: TaskOptions) -> dict[str, object]:
+    """Return the options of the task that differ from those of a child trained by hand, by the flags' names."""
+    usual = options.entry.usual_options
+    return {
+        f.name.replace("_", "-"): value
+        for f in fields(options.options)
+        if (value := getattr(options.options, f.name)) != getattr(usual, f.name)
+    }
 
 
 def _language_flags(language: LanguageOptions) -> dict[str, object]:

@@ -14,7 +14,7 @@ SILENT, LEAVING, GONE = "does not answer", "is told to go", "has gone meanwhile"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeReport:
-    """What a node says of itself.
+    """What a node reports of itself.
 
     Attributes:
         versions: what its processes run.
@@ -29,7 +29,7 @@ class NodeReport:
 
 
 def complaints(driver: Versions, report: NodeReport) -> list[str]:
-    """All that keeps a node from taking part, with what would be right."""
+    """Return all that keeps a node from taking part, with what would be right."""
     found = mismatches(driver, report.versions)
     if found:
         found[-1] += "; start its Ray from an environment equal to the driver's"
@@ -45,31 +45,25 @@ def check_data(options: TaskOptions) -> None:
     from child_trainer.tasks.catalogue import check_task
 
     _check_download(options)
-    check_task(
-        options.task,
-        local_data(options.data),
-        download=options.download,
-        child_seconds=options.child_seconds,
-        child_spread=options.child_spread,
-        faults=options.faults,
-        language=options.language,
-    )
+    with options.own_file():
+        check_task(options.task, local_data(options.data), download=options.download, options=options.options)
 
 
 def check_without_data(options: TaskOptions) -> None:
-    """The same for a driver whose node may train nothing, and needs no data then.
+    """Make sure of the same on a driver's node that trains nothing, and so needs no data.
 
-    Where it was told to download, or the task needs no `--data`, that is `check_data`.
+    With `--download`, or for a task without `--data`, this is `check_data`.
 
     Raises:
-        TaskError, StorageError: the task could be loaded nowhere; the message says what would be right.
+        TaskError, StorageError: the task can be loaded nowhere; the message says what would be right.
     """
     from child_trainer.tasks.catalogue import check_options
 
     _check_download(options)
     if options.download or options.data is None:
         return check_data(options)
-    return check_options(options.task, options.child_seconds, options.faults, child_spread=options.child_spread)
+    with options.own_file():
+        return check_options(options.task, options.options)
 
 
 def _check_download(options: TaskOptions) -> None:
@@ -80,7 +74,7 @@ def _check_download(options: TaskOptions) -> None:
 
 
 def check_node(options: TaskOptions | None, temporary: str = "/tmp") -> NodeReport:
-    """What this node says of itself.
+    """Return what this node reports of itself.
 
     Args:
         options: the task that it is to load; `None` asks for none.

@@ -7,8 +7,6 @@ What a run does not know stays visibly open: it is for whoever writes about it.
 from dataclasses import dataclass
 from typing import Literal
 
-from child_trainer.tasks.summaries import TASKS
-from child_trainer.tasks.tables import TABLES
 from cluster.formatting import duration
 from cluster.report.facts import Facts
 
@@ -64,7 +62,7 @@ _FINAL = "The best architecture is still to be trained in full and tested; a sea
 def _comparing(facts: Facts) -> tuple[Item, ...]:
     other = facts.other
     compared = f"the run {other.name!r} ({other.searcher})" if other else ""
-    task = facts.config.task.task
+    task, table = facts.config.task.entry, facts.config.task.entry.family == "table"
     times = "worker time" if not facts.gpus_per_child else "both worker time and GPU-hours"
     return (
         Item(
@@ -84,11 +82,11 @@ def _comparing(facts: Facts) -> tuple[Item, ...]:
         Item("Several runs, and their seeds", "open", f"This is one run, of seed {facts.config.seed}."),
         Item(
             "A tabular or surrogate benchmark for in-depth evaluations",
-            "yes" if task in TABLES else "open",
+            "yes" if table else "open",
             "A table answered: its seconds are not this machine's."
-            if task in TABLES
+            if table
             else "Children were trained."
-            if TASKS[task].trains
+            if task.trains
             else "Children only pretended to train: figures of a rehearsal.",
         ),
     )

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
-from child_trainer.tasks.summaries import TASKS
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.metrics.shard_probe import Observe, unobserved
 from cluster.placement.capacity import gpus_per_child
@@ -30,7 +29,7 @@ def check_locally(config: RunConfig) -> bool:
     Raises:
         PlacementError: if it asks for more than there are.
     """
-    gpus = _num_gpus() if config.topology.gpus_per_child or TASKS[config.task.task].trains else 0
+    gpus = _num_gpus() if config.topology.gpus_per_child or config.task.entry.trains else 0
     return gpus_per_child(config.topology, gpus, can_grow=False) > 0
 
 

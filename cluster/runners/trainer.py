@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from child_trainer.outcome import Outcome
 from child_trainer.tasks.catalogue import load_task
-from child_trainer.tasks.summaries import TASKS
 from child_trainer.training.checkpoint import CheckpointSlot
+from child_trainer.training.task import Task
 from child_trainer.training.train import train
 from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
 from cluster.placement.versions import NodeError, check_driver
 from cluster.search.evaluator import Assignment
 from cluster.search.seeding import derive
@@ -22,43 +23,39 @@ class Trainer:
     Args:
         config: the run's task and budget.
         gpu: train on the process's first GPU.
-        slots: where a child keeps the state to go on from, by its id; `None` keeps none.
+        slots: where a child keeps the state that it resumes from, by its id; `None` keeps none.
+        task: the run's task, if it has been loaded already.
 
     Raises:
-        TaskError, StorageError: the data cannot be had here.
+        TaskError, StorageError: the data cannot be loaded here.
         RuntimeError: there is a GPU, but this PyTorch cannot use it.
     """
 
     def __init__(
-        self, config: RunConfig, *, gpu: bool = False, slots: Callable[[int], CheckpointSlot] | None = None
+        self,
+        config: RunConfig,
+        *,
+        gpu: bool = False,
+        slots: Callable[[int], CheckpointSlot] | None = None,
+        task: Task | None = None,
     ) -> None:
-        options = config.task
-        gpu = gpu and TASKS[options.task].trains
+        gpu = gpu and config.task.entry.trains
         if gpu:
             _check_cuda()
         self._budget = config.budget
         self._slots = slots
         self._device = "cuda" if gpu else "cpu"
-        self.task = load_task(
-            options.task,
-            data=local_data(options.data),
-            seed=derive(config.seed, "split"),
-            device=self._device,
-            child_seconds=options.child_seconds,
-            child_spread=options.child_spread,
-            faults=options.faults,
-            language=options.language,
-        )
+        self.task = task or loaded_task(config.task, seed=derive(config.seed, "split"), device=self._device)
 
     def train(
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
     ) -> Outcome:
-        """The outcome of one child, its own faults included.
+        """Return the outcome of one child, its own failures included.
 
         Args:
             assignment: the child.
             batch_size: instead of the budget's.
-            preempted: asked before each step whether the child is to be given back, its state saved.
+            preempted: asked before each step whether the child must stop and save its state.
         """
         outcome = train(
             assignment.architecture,
@@ -74,11 +71,22 @@ class Trainer:
         return outcome
 
 
-def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int], CheckpointSlot] | None) -> Trainer:
-    """The same for a process on the node of this name or address, which runs what the run's driver runs.
+def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> Task:
+    """Load a run's task from this node's copy of its data.
 
     Raises:
-        NodeError: it does not, or the trainer cannot be had there; the message names the node.
+        TaskError, StorageError: the data cannot be loaded here.
+    """
+    data = local_data(options.data)
+    with options.own_file():
+        return load_task(options.task, data=data, seed=seed, device=device, options=options.options)
+
+
+def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int], CheckpointSlot] | None) -> Trainer:
+    """Return the trainer of a process on the node of this name or address, which runs what the run's driver runs.
+
+    Raises:
+        NodeError: its versions differ, or the task cannot be loaded there; the message names the node.
     """
     try:
         check_driver(os.environ)
@@ -101,7 +109,7 @@ def _check_cuda() -> None:
 
 
 def _release_memory() -> None:
-    """What a child leaves in PyTorch's cache would be missing to the next, and to whoever shares the GPU."""
+    """Empty PyTorch's cache: what a child leaves there is missing to the next, and to others that share the GPU."""
     import gc
 
     import torch

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from child_trainer.tasks.lookup_table import Table
-from child_trainer.tasks.tables import TABLES
 from cluster.config.flags import UsageError, parse_run
 from cluster.config.recipes import changed, find_recipe
 from cluster.config.run_config import RunConfig
@@ -43,7 +42,7 @@ def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")
     times = conditions.child_seconds
-    if config.task.task not in TABLES:
+    if config.task.entry.family != "table":
         if times is None:
             raise UsageError(
                 f"how long children of the task {config.task.task!r} take is not known: say it, as in"

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from child_trainer.no_options import NoOptions
 from controller.decisions import uniform
 from controller.searcher import Child, ParameterGroup, Proposal, Update, View
-from controller.searchers.options import NoOptions
 from controller.space import SearchSpace
 
 

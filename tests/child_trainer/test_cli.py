@@ -12,9 +12,10 @@ import torch
 from child_trainer.__main__ import main
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.architectures.reference_cells import lstm
-from child_trainer.command_line import BUDGET_HELP, LANGUAGE_HELP
+from child_trainer.command_line import BUDGET_HELP, option_texts
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Outcome
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from tests.golden import architecture
 
 SMALL = architecture(((3, 3, 24, ()), (3, 3, 24, (1,))), strides=(2, 1))
@@ -80,6 +81,12 @@ def test_a_child_that_fails_exits_with_one_and_its_cause(small, capsys):
         (["--task", "cifar10", "--data", "/none"], "`--data` /none is not a folder"),
         (["--task", "nasbench201", "--train-fraction", "0.5"], "`train_fraction` must be 1, as this table has"),
         (["--colour"], "unrecognized arguments: --colour"),
+        (["--hidden-size", "4"], "the task 'digits' has no option `--hidden-size`; it is of ptb, wikitext2, text"),
+        (
+            ["--task", "text", "--child-seconds=1"],
+            "the task 'text' has no option `--child-seconds`; it is of synthetic",
+        ),
+        (["--task", "synthetic", "--child-seconds", "-1"], "`child_seconds` must be 0 or more, got -1.0"),
     ],
 )
 def test_a_bad_option_is_refused_in_one_sentence(small, capsys, options, sentence):
@@ -189,7 +196,7 @@ def test_a_stopped_command_goes_on_from_its_file_and_gives_the_same(small, tmp_p
         _, said = child.communicate(timeout=60)
     assert child.returncode == status
     assert "failed (preempted): preempted before step " in said
-    assert f"the same command goes on from {file}" in said
+    assert f"the same command resumes from {file}" in said
     assert "Traceback" not in said
     assert main([small, *epochs, "--device", "cpu", "--checkpoint", str(file)]) == 0
     continued = capsys.readouterr().out
@@ -228,7 +235,8 @@ def test_a_checkpoint_that_cannot_be_written_is_refused(small, tmp_path, capsys)
 
 
 def test_every_option_of_a_language_model_and_of_a_budget_has_a_flag():
-    assert LANGUAGE_HELP.keys() == {f.name for f in fields(LanguageOptions)}
+    for options in (LanguageOptions, SyntheticOptions):
+        assert option_texts(options).keys() == {f.name for f in fields(options)}
     # Seconds are for searches: whoever trains by hand has Ctrl-C.
     assert BUDGET_HELP.keys() == {f.name for f in fields(Budget)} - {"max_seconds"}
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import ray
 
 from child_trainer.outcome import Budget
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.pool.failure_policy import FailurePolicy
@@ -34,7 +35,9 @@ COUNTER = itertools.count()
 
 TINY = RunConfig(task=TaskOptions(task="digits"), budget=Budget(epochs=1, train_fraction=0.1, batch_size=32))
 
-SLOW = RunConfig(task=TaskOptions(task="synthetic", child_seconds=2.0), budget=Budget(epochs=1))
+SLOW = RunConfig(
+    task=TaskOptions(task="synthetic", options=SyntheticOptions(child_seconds=2.0)), budget=Budget(epochs=1)
+)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from ray._private import worker as ray_worker
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from child_trainer.tasks.summaries import TASKS
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.formatting import counted
@@ -89,7 +88,7 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
         CredentialsError: if the cluster's token or its certificates cannot be used.
     """
     topology = config.topology
-    memory = TRAINING_BYTES if TASKS[config.task.task].trains else PROCESS_BYTES
+    memory = TRAINING_BYTES if config.task.entry.trains else PROCESS_BYTES
     check_credentials(os.environ)
     joined = join(say)
     try:

@@ -12,6 +12,7 @@ from child_trainer.outcome import Budget, Cause
 from child_trainer.tasks.catalogue import check_task, load_task
 from child_trainer.tasks.fault_injection import FAULTS, drawn_fault, parse_faults
 from child_trainer.tasks.synthetic import SyntheticTask
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.checkpoint import Checkpoint
 from child_trainer.training.task import TaskError
 from child_trainer.training.train import train
@@ -97,6 +98,7 @@ def test_a_continued_child_meets_its_fault_again():
 PROGRAM = """
 import sys
 from child_trainer.outcome import Budget
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.tasks.synthetic import SyntheticTask
 from child_trainer.training.train import train
 from tests.golden import architecture
@@ -140,8 +142,10 @@ def test_faults_are_read_from_a_text():
     assert parse_faults("crashed=0.1, hang = 0.05") == {"crashed": 0.1, "hang": 0.05}
     assert parse_faults(" ") == {}
     whole = parse_faults(",".join(f"{name}=0.25" for name in FAULTS))
-    assert load_task("synthetic", faults=whole) == SyntheticTask(faults=whole)
-    check_task("synthetic", faults=whole)
+    options = SyntheticOptions(child_faults=",".join(f"{name}=0.25" for name in FAULTS))
+    assert options.faults == whole
+    assert load_task("synthetic", options=options) == SyntheticTask(faults=whole)
+    check_task("synthetic", options=options)
 
 
 @pytest.mark.parametrize(
@@ -165,12 +169,9 @@ def test_bad_faults_are_refused_in_one_sentence(text, sentence):
     assert sentence in str(refused.value)
 
 
-@pytest.mark.parametrize("function", [check_task, load_task])
-def test_bad_faults_and_faults_of_a_real_task_are_refused(function):
+def test_bad_faults_are_refused_with_the_options_and_with_the_task():
     with pytest.raises(TaskError, match="there is no fault 'x'"):
-        function("synthetic", faults={"x": 0.1})
-    with pytest.raises(TaskError, match="`faults` are for the task 'synthetic' only, got hang for 'digits'"):
-        function("digits", faults={"hang": 0.1})
+        SyntheticOptions(child_faults="x=0.1")
     with pytest.raises(TaskError, match="must sum to at most 1"):
         SyntheticTask(faults={"hang": 0.7, "crashed": 0.7})
 
@@ -179,11 +180,12 @@ def test_a_rehearsal_with_checkpoints_imports_no_torch():
     program = (
         "import sys\n"
         "from child_trainer.tasks.catalogue import load_task\n"
+        "from child_trainer.tasks.synthetic_options import SyntheticOptions\n"
         "from child_trainer.training.train import train\n"
         "from child_trainer.outcome import Budget\n"
         "from tests.golden import architecture\n"
         "from tests.child_trainer.training.interruptions import Slot, at\n"
-        "slot, task = Slot(), load_task('synthetic', child_seconds=0.05)\n"
+        "slot, task = Slot(), load_task('synthetic', options=SyntheticOptions(child_seconds=0.05))\n"
         "train(architecture(), task, Budget(epochs=2), seed=1, checkpoints=slot, preempted=at(2))\n"
         "assert train(architecture(), task, Budget(epochs=2), seed=1, checkpoints=slot).failure is None\n"
         "print([m for m in ('torch', 'numpy', 'torchvision') if m in sys.modules], slot.saves)\n"

@@ -15,8 +15,8 @@ from child_trainer.networks.language_model import build_language_model
 from child_trainer.outcome import Budget, Cause, Measure
 from child_trainer.seeding import derive
 from child_trainer.tasks.catalogue import check_task, load_task
-from child_trainer.tasks.language import EVALUATION_STREAMS, load_test, streams
-from child_trainer.tasks.summaries import TEXT_BUDGET
+from child_trainer.tasks.entry import TEXT_BUDGET
+from child_trainer.tasks.language import EVALUATION_STREAMS, load_test_text, streams
 from child_trainer.training.checkpoint import Checkpoint
 from child_trainer.training.task import TaskError
 from child_trainer.training.train import train
@@ -29,7 +29,7 @@ QUICK = replace(TEXT_BUDGET, epochs=2, train_fraction=0.02, learning_rate=2.0)
 
 @pytest.fixture(scope="module")
 def prose():
-    return load_task("text", language=SMALL)
+    return load_task("text", options=SMALL)
 
 
 def written(folder: Path, *names: str, text: str = "the cat sat on the mat\n" * 20) -> Path:
@@ -50,7 +50,7 @@ def test_a_line_is_its_words_and_an_end(tmp_path):
     assert task.vocabulary == ("<eos>", "a", "<unk>", "b", "c")
     assert task.training[:9].tolist() == [1, 3, 1, 0, 0, 4, 1, 2, 0]
     assert task.validation[:4].tolist() == [3, 2, 1, 0]
-    assert load_test(task, tmp_path)[:3].tolist() == [4, 4, 0]
+    assert load_test_text(task, tmp_path)[:3].tolist() == [4, 4, 0]
 
 
 def test_a_text_without_unknown_words_still_has_a_number_for_them(tmp_path):
@@ -63,7 +63,7 @@ def test_a_text_without_unknown_words_still_has_a_number_for_them(tmp_path):
 
 def test_of_a_large_vocabulary_the_most_frequent_words_are_kept(tmp_path):
     written(tmp_path, "train.txt", "valid.txt", "test.txt")
-    task = load_task("wikitext2", data=tmp_path, language=LanguageOptions(max_vocabulary=3))
+    task = load_task("wikitext2", data=tmp_path, options=LanguageOptions(max_vocabulary=3))
     assert task.vocabulary == ("the", "<eos>", "<unk>")
     assert task.training[:7].tolist() == [0, 2, 2, 2, 0, 2, 1]
 
@@ -144,12 +144,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 def test_a_vocabulary_beyond_the_models_size_is_refused_before_any_training(tmp_path):
     written(tmp_path, "train.txt", "valid.txt", "test.txt")
     with pytest.raises(TaskError, match=r"7 words .* has 21 parameters for them alone, but .* 20; raise it, or lower"):
-        check_task("ptb", tmp_path, language=LanguageOptions(target_parameters=20))
+        check_task("ptb", tmp_path, options=LanguageOptions(target_parameters=20))
 
 
 def test_the_embedded_prose_is_in_three_parts_of_its_own():
     task = load_task("text")
-    test = load_test(task, None)
+    test = load_test_text(task, None)
     assert 30_000 < len(task.training) < 80_000
     assert len(task.validation) == pytest.approx(len(task.training) / 8, rel=0.2)
     assert len(test) == pytest.approx(len(task.training) / 8, rel=0.2)
@@ -164,7 +164,7 @@ def test_wikitext_2_has_its_published_sizes():
     folder = real("wikitext-2")
     task = load_task("wikitext2", data=folder)
     assert (len(task.training), len(task.validation)) == (2_088_628, 217_646)
-    assert len(load_test(task, folder)) == 245_569
+    assert len(load_test_text(task, folder)) == 245_569
     assert len(task.vocabulary) == 33_278
 
 

@@ -13,9 +13,8 @@ from child_trainer.architectures.architecture import Architecture, InvalidArchit
 from child_trainer.architectures.nasbench201 import cell_from_name, network
 from child_trainer.outcome import Budget, Cause, Measure
 from child_trainer.tasks import nasbench201_table as nasbench201
-from child_trainer.tasks.catalogue import check_task, load_task, load_test
+from child_trainer.tasks.catalogue import check_task, load_table, load_task, load_test
 from child_trainer.tasks.lookup_table import Answer, Table, read_rows
-from child_trainer.tasks.tables import load_table
 from child_trainer.training.task import TaskError
 from child_trainer.training.train import train
 from tests.real_data import real
@@ -209,7 +208,7 @@ def test_the_catalogue_has_the_table(folder: Path) -> None:
     assert load_task("nasbench201", data=folder).name == "nasbench201"
     with pytest.raises(TaskError, match="the task 'nasbench201' has no test images"):
         load_test("nasbench201", data=folder)
-    with pytest.raises(TaskError, match="there is no table 'digits'; the tables are nasbench201"):
+    with pytest.raises(TaskError, match="the task 'digits' is no table; the tables are nasbench201"):
         load_table("digits")
 
 
@@ -239,7 +238,7 @@ def test_a_file_with_fewer_cells_or_one_of_them_twice_is_named(stem: str, folder
         check_task("nasbench201", copied(folder, tmp_path, **{stem: few}))
     line = text.splitlines()[400]
     for twice in (few + line, text + line):
-        with pytest.raises(TaskError, match=rf"{stem}\.csv, row \d+: the cell .* is there twice"):
+        with pytest.raises(TaskError, match=rf"{stem}\.csv, row \d+: the cell .* occurs twice"):
             check_task("nasbench201", copied(folder, tmp_path, **{stem: twice}))
 
 

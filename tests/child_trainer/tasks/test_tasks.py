@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 
-from child_trainer.tasks.catalogue import check_task, load_task, load_test
+from child_trainer.tasks.catalogue import TASKS, check_options, check_task, find_task, load_task, load_test
 from child_trainer.tasks.image import ImageTask, carve
-from child_trainer.tasks.summaries import TASKS
+from child_trainer.tasks.synthetic import SyntheticTask
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.image_classifier import Images, standardise
 from child_trainer.training.task import TaskError
 
@@ -120,17 +123,44 @@ def test_tasks_without_data_are_ready(name):
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_impossible_child_seconds_are_refused(seconds):
     with pytest.raises(TaskError, match="`child_seconds` must be 0 or more, got"):
-        check_task("synthetic", child_seconds=seconds)
+        check_task("synthetic", options=SyntheticOptions(child_seconds=seconds))
 
 
-def test_child_seconds_of_a_real_task_are_refused():
-    with pytest.raises(TaskError, match=r"`child_seconds` is for the task 'synthetic' only, got 1\.0 for 'digits'"):
-        load_task("digits", child_seconds=1.0)
+@pytest.mark.parametrize("function", [check_task, load_task, check_options])
+def test_options_of_another_task_are_refused(function):
+    with pytest.raises(TaskError, match=r"options of the task 'digits' must be NoOptions\(...\), got SyntheticOptions"):
+        function("digits", options=SyntheticOptions(child_seconds=1.0))
+
+
+def test_options_reach_the_task():
+    task = load_task("synthetic", options=SyntheticOptions(child_seconds=1.0, child_spread=0.5, child_faults="hang=1"))
+    assert task == SyntheticTask(child_seconds=1.0, child_spread=0.5, faults={"hang": 1.0})
+
+
+@pytest.mark.parametrize("data", ["text", Path("text")])
+def test_data_may_be_a_text_or_a_path(data):
+    with pytest.raises(TaskError, match="`--data` text is not a folder"):
+        load_task("fashion-mnist", data=data)
+
+
+def test_a_tilde_in_data_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(TaskError, match=f"`--data` {tmp_path}/none is not a folder"):
+        check_task("cifar10", "~/none")
+    with pytest.raises(TaskError, match="`data` ~no-such-user/x cannot be found"):
+        check_task("cifar10", "~no-such-user/x")
+    with pytest.raises(TaskError, match="`data` must be the path of a folder, got 3"):
+        load_task("cifar10", data=3)
+
+
+def test_a_name_that_is_nearly_right_gets_a_suggestion():
+    with pytest.raises(TaskError, match=r"there is no task 'cifar'; .*; did you mean 'cifar10'\?"):
+        find_task("cifar")
 
 
 def test_a_spread_without_seconds_is_refused():
     with pytest.raises(TaskError, match=r"`child_spread` needs a `child_seconds` above 0, got 0\.5 with 0 seconds"):
-        check_task("synthetic", child_spread=0.5)
+        check_task("synthetic", options=SyntheticOptions(child_spread=0.5))
 
 
 def test_the_synthetic_task_has_no_test_images():
@@ -163,4 +193,4 @@ def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
 
 def test_the_catalogue_describes_every_task():
     assert list(TASKS) == ["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic", "nasbench201"]
-    assert all(task.what for task in TASKS.values())
+    assert all(task.summary for task in TASKS.values())

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from child_trainer.tasks.tables import load_table
+from child_trainer.tasks.catalogue import load_table
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.compare.plan import Limit, make_plan
 from cluster.compare.results import Result, ResultError, Searches, identity, searches
 from cluster.compare.search import search
@@ -76,7 +77,10 @@ def test_a_budget_in_seconds_pays_for_the_first_children(seconds: float, table: 
 
 def test_failed_children_have_no_metric_and_cost_their_part() -> None:
     recipe = replace(RECIPES["synthetic"](), max_children=12, failures=FailureOptions(max_attempts=1))
-    result = found(replace(recipe, task=replace(recipe.task, child_faults="diverged=0.5")), Limit(children=12))
+    result = found(
+        replace(recipe, task=replace(recipe.task, options=SyntheticOptions(child_faults="diverged=0.5"))),
+        Limit(children=12),
+    )
     assert len(result.metrics) == 12
     assert 0 < result.metrics.count(None) < 12
     assert {reward for metric, reward in zip(result.metrics, result.rewards, strict=True) if metric is None} == {0.0}

@@ -13,7 +13,7 @@ import pytest
 
 from child_trainer.architectures.nasbench201 import cell_from_name, network
 from child_trainer.tasks import nasbench201_table as nasbench201
-from child_trainer.tasks.tables import load_table
+from child_trainer.tasks.catalogue import load_table
 from cluster.cli import main as cli
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig

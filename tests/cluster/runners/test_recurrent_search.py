@@ -68,7 +68,7 @@ def test_the_papers_recipe_has_the_papers_constants() -> None:
     assert (config.space, config.space_options) == ("recurrent", RecurrentSpace(base=8))
     assert config.reward == "perplexity"
     assert config.budget.epochs == 35
-    language = config.task.language
+    language = config.task.options
     assert (language.cell_layers, language.target_parameters, language.hidden_size) == (2, MEDIUM_PARAMETERS, None)
 
 
@@ -100,10 +100,10 @@ def test_what_does_not_go_together_is_refused(settings: dict, message: str) -> N
 
 
 def test_options_of_language_models_survive_the_configurations_file() -> None:
-    task = TaskOptions(task="text", language=LanguageOptions(hidden_size=7, tied_embeddings=True))
+    task = TaskOptions(task="text", options=LanguageOptions(hidden_size=7, tied_embeddings=True))
     config = RunConfig(space="recurrent", reward="perplexity", task=task, budget=Budget(epochs=1))
     assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
-    assert RunConfig.from_json({**config.to_json(), "task": {"task": "text"}}).task.language == LanguageOptions()
+    assert RunConfig.from_json({**config.to_json(), "task": {"task": "text"}}).task.options == LanguageOptions()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_options_of_language_models_survive_the_configurations_file() -> None:
 )
 def test_what_is_said_of_the_width_is_never_without_effect(recipe: str, words: str, expected: tuple) -> None:
     """A recipe's own width gives way to the size of the model that is asked for."""
-    language = parse_run(RECIPES[recipe](), words.split(), recipe).task.language
+    language = parse_run(RECIPES[recipe](), words.split(), recipe).task.options
     assert (language.target_parameters, language.hidden_size) == expected
 
 

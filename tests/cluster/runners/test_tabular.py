@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from child_trainer.tasks.tables import load_table
+from child_trainer.tasks.catalogue import load_table
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
@@ -103,8 +104,8 @@ def test_only_what_takes_no_time_and_can_come_to_no_harm_is_instant() -> None:
     task = SYNTHETIC.task
     assert task.instant
     assert RECIPES["nasbench201"]().task.instant
-    assert not replace(task, child_seconds=0.1).instant
-    assert not replace(task, child_faults="crashed=0.1").instant
+    assert not replace(task, options=SyntheticOptions(child_seconds=0.1)).instant
+    assert not replace(task, options=SyntheticOptions(child_faults="crashed=0.1")).instant
     assert not RECIPES["digits"]().task.instant
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from child_trainer.outcome import Budget, Outcome
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
@@ -237,7 +238,7 @@ def test_a_ledger_behind_the_shards_numbers_its_next_batch_above_theirs(tmp_path
 
 def test_dropped_children_are_kept_from_the_searcher(tmp_path: Path) -> None:
     """Of the first batch nothing is left to learn from; its empty push is an update all the same."""
-    faults = TaskOptions(task="synthetic", child_faults="diverged=1")
+    faults = TaskOptions(task="synthetic", options=SyntheticOptions(child_faults="diverged=1"))
     run = Run(tmp_path, replace(CONFIG, task=faults, failures=FailureOptions(on_failure="diverged=drop")))
     run.start()
     assert run.rows("SELECT DISTINCT state, reward, cause FROM children") == [("failed", None, "diverged")]

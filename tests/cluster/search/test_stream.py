@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from child_trainer.outcome import Budget, Outcome
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
@@ -122,7 +123,7 @@ def test_a_ledger_behind_the_shards_numbers_its_next_batch_above_theirs(tmp_path
 
 
 def test_dropped_children_count_and_are_kept_from_the_searcher(tmp_path: Path) -> None:
-    faults = TaskOptions(task="synthetic", child_faults="diverged=1")
+    faults = TaskOptions(task="synthetic", options=SyntheticOptions(child_faults="diverged=1"))
     run = Run(tmp_path, replace(STREAM, task=faults, failures=FailureOptions(on_failure="diverged=drop")))
     run.start()
     assert run.rows("SELECT DISTINCT state, reward, cause FROM children") == [("failed", None, "diverged")]
@@ -152,7 +153,7 @@ def test_one_seed_gives_one_ledger_and_each_replica_learns_from_all_of_its_child
     seconds: float, consistency: dict[str, Any], tmp_path: Path
 ) -> None:
     topology = Topology(replicas=3, shards=2, children=4, batching="stream", **consistency)
-    task = replace(SYNTHETIC.task, child_seconds=seconds)
+    task = replace(SYNTHETIC.task, options=SyntheticOptions(child_seconds=seconds))
     config = replace(
         SYNTHETIC, max_children=29, task=task, budget=replace(SYNTHETIC.budget, epochs=1), topology=topology
     )
@@ -184,7 +185,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     from cluster.runners.trainer import Trainer
 
     topology = Topology(replicas=1, shards=2, children=4, batching="stream")
-    whole = replace(SYNTHETIC, topology=topology, task=TaskOptions(task="synthetic", child_seconds=0.001))
+    whole = replace(
+        SYNTHETIC, topology=topology, task=TaskOptions(task="synthetic", options=SyntheticOptions(child_seconds=0.001))
+    )
     search(whole, tmp_path, "whole")
     train, count = Trainer.train, iter(range(100))
 

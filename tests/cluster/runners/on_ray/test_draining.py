@@ -13,6 +13,7 @@ from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
 from child_trainer.outcome import Budget, Cause
+from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.task_options import TaskOptions
 from cluster.runners.on_ray.handles import PoolEvaluator
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 CONFIG = replace(
     SLOW,
-    task=TaskOptions(task="synthetic", child_seconds=4.0),
+    task=TaskOptions(task="synthetic", options=SyntheticOptions(child_seconds=4.0)),
     budget=Budget(epochs=10),
     failures=FailureOptions(checkpoint_children=True),
 )

@@ -1,4 +1,4 @@
-"""The options of a searcher that has none. Standard library only."""
+"""The options of a part that has none. Standard library only."""
 
 from dataclasses import dataclass
 

@@ -1,0 +1,162 @@
+"""What is known of a task before it is loaded, and what its module offers. Standard library only."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from child_trainer.architectures.architecture import Kind
+from child_trainer.no_options import NoOptions
+from child_trainer.outcome import Budget, Measure
+from child_trainer.training.task import Task, TaskError
+
+if TYPE_CHECKING:
+    from child_trainer.training.image_classifier import Images
+
+Family = Literal["images", "language", "table", "function"]
+"""How a task judges: it trains on images or on text, looks the answer up, or computes it."""
+
+IMAGE_BUDGET = Budget(epochs=3)
+TEXT_BUDGET = Budget(epochs=3, batch_size=20, learning_rate=1.0, weight_decay=0.0, momentum=0.0)
+"""The usual budgets of children trained by hand: on text as Zaremba et al. 2014 train, with plain SGD."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageProblem:
+    """What the images of a task are like.
+
+    Attributes:
+        shape: channels, height and width of an image.
+        classes: the number of classes.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+
+
+class TaskModule(Protocol):
+    """The functions that each task's module offers; it may also have `load_test`, as `LoadTest` describes."""
+
+    def check(self, name: str, data: Path | None, options: Any, *, download: bool) -> None:
+        """Make sure that `load` will succeed, and fetch missing data first if `download`.
+
+        Raises:
+            TaskError: the data is missing or corrupt or cannot be downloaded, or an option does not fit it.
+        """
+        ...
+
+    def load(self, name: str, data: Path | None, options: Any, *, seed: int, device: str) -> Task:
+        """Return the task, its data on the device.
+
+        Raises:
+            TaskError: as `check` does.
+        """
+        ...
+
+
+class LoadTest(Protocol):
+    """Loads the test images of a task."""
+
+    def __call__(self, name: str, data: Path | None, *, device: str) -> Images:
+        """Return the test images, on the device.
+
+        Raises:
+            TaskError: the data is missing or corrupt.
+        """
+        ...
+
+
+def never(options: Any) -> bool:
+    """Return False for any options."""
+    return False
+
+
+def always(options: Any) -> bool:
+    """Return True for any options."""
+    return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskEntry:
+    """A row of the task catalogue.
+
+    Attributes:
+        summary: the task in one line, for people.
+        family: how it judges.
+        kinds: the kinds of architecture that it can judge.
+        measure: what its metric is.
+        module: the module that checks and loads it (`TaskModule`), imported when needed.
+        spaces: the search spaces that it can judge, by name; `None`: any space of its kinds.
+        space_options: the values that options of such a space must have, by name.
+        usual: the budget of a child trained by hand, unless the user gives another.
+        options: the class of the task's own options, a frozen dataclass whose fields all have defaults.
+        usual_options: the options of a child trained by hand, likewise; `None`: the defaults.
+        problem: what the images are like, for image tasks.
+        trains: it builds and trains networks, for which a process needs PyTorch, memory and perhaps a GPU.
+        instant: whether, with these options, a child takes no time and cannot fail.
+        epochs: the only number of epochs that it can answer for, on all training data; `None`: any budget.
+    """
+
+    summary: str
+    family: Family
+    kinds: tuple[Kind, ...]
+    measure: Measure
+    module: str
+    spaces: tuple[str, ...] | None = None
+    space_options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    usual: Budget = IMAGE_BUDGET
+    options: type = NoOptions
+    usual_options: Any = None
+    problem: ImageProblem | None = None
+    trains: bool = True
+    instant: Callable[[Any], bool] = never
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.usual_options is None:
+            object.__setattr__(self, "usual_options", self.options())
+
+    def functions(self) -> TaskModule:
+        """Import the task's module."""
+        return cast(TaskModule, importlib.import_module(self.module))
+
+    def load_test(self) -> LoadTest | None:
+        """Return the function that loads the test images, or `None` if the task has none."""
+        return getattr(self.functions(), "load_test", None)
+
+    def check_options(self, name: str, options: Any) -> None:
+        """Raise `TaskError` if these are not options of this task, which has the given name."""
+        if not isinstance(options, self.options):
+            raise TaskError(f"the options of the task {name!r} must be {self.options.__name__}(...), got {options!r}")
+
+    def check_budget(self, budget: Budget) -> None:
+        """Raise `ValueError` if the task cannot answer for this budget."""
+        if self.epochs not in (None, budget.epochs):
+            raise ValueError(f"`epochs` must be {self.epochs}, which is all that this table has, got {budget.epochs}")
+        if self.epochs is not None and budget.train_fraction != 1:
+            raise ValueError(
+                "`train_fraction` must be 1, as this table has trainings on all of the training data only, got"
+                f" {budget.train_fraction}"
+            )
+
+    def check_space(self, name: str, space: str, options: Mapping[str, object]) -> None:
+        """Raise `ValueError` if the task cannot judge the networks of a search space.
+
+        Args:
+            name: the task's.
+            space: the space's name.
+            options: the space's options.
+        """
+        if self.spaces is None:
+            return
+        if space in self.spaces and all(options.get(option) == value for option, value in self.space_options.items()):
+            return
+        raise ValueError(
+            f"the task {name!r} knows networks of its own space only: use the space"
+            f" {' or '.join(map(repr, self.spaces))} and leave its options as they are, got {space!r} with"
+            f" {', '.join(f'{option} {value}' for option, value in options.items())}"
+        )
