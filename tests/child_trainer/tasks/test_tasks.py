@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from child_trainer.tasks.catalogue import TASKS, check_options, check_task, find_task, load_task, load_test
+from child_trainer.tasks.entry import ImageProblem
 from child_trainer.tasks.image import ImageTask, carve
 from child_trainer.tasks.synthetic import SyntheticTask
 from child_trainer.tasks.synthetic_options import SyntheticOptions
@@ -194,3 +195,29 @@ def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
 def test_the_catalogue_describes_every_task():
     assert list(TASKS) == ["digits", "fashion-mnist", "cifar10", "ptb", "wikitext2", "text", "synthetic", "nasbench201"]
     assert all(task.summary for task in TASKS.values())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_row_of_the_catalogue_is_whole(name):
+    entry = find_task(name)
+    functions = entry.functions()
+    assert callable(functions.check)
+    assert callable(functions.load)
+    assert (entry.problem is not None) == (entry.family == "images") == (entry.load_test() is not None)
+    assert isinstance(entry.usual_options, entry.options)
+    check_options(name, entry.usual_options)
+    assert not (entry.trains and entry.instant(entry.usual_options))
+
+
+def test_the_problem_of_a_row_is_that_of_its_images():
+    task, problem = load_task("digits"), find_task("digits").problem
+    assert problem == ImageProblem(shape=task.input_shape, classes=task.num_classes)
+
+
+def test_a_space_that_a_table_does_not_know_is_refused():
+    entry, options = find_task("nasbench201"), {"cells_per_stage": 5, "stem_channels": 16}
+    entry.check_space("nasbench201", "nasbench201", options)
+    find_task("digits").check_space("digits", "anything", {})
+    for space, wrong in (("convolutional", {}), ("nasbench201", options | {"stem_channels": 8})):
+        with pytest.raises(ValueError, match="use the space 'nasbench201' and leave its options as they are, got"):
+            entry.check_space("nasbench201", space, wrong)

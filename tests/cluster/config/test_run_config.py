@@ -1,15 +1,17 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.recipes import RECIPES, differences
 from cluster.config.run_config import RunConfig
-from cluster.config.task_options import TaskOptions
+from cluster.config.task_options import TaskOptions, task_options_from_json
 from cluster.config.topology import Topology
 from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
@@ -24,6 +26,38 @@ def test_a_configuration_survives_its_file(recipe: str) -> None:
 def test_paths_and_tuples_survive_too() -> None:
     config = RunConfig(task=TaskOptions(data=Path("/data")), name="x", topology=Topology(gpus_per_child=0.25))
     assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "expected"),
+    [
+        ({"task": "digits", "data": None}, TaskOptions()),
+        (
+            {"task": "text", "language": {"hidden_size": 32, "cell_layers": 1}},
+            TaskOptions(task="text", options=LanguageOptions(hidden_size=32, cell_layers=1)),
+        ),
+        (
+            {"task": "synthetic", "child_seconds": 2.0, "child_faults": "hang=0.1", "language": {"hidden_size": 32}},
+            TaskOptions(task="synthetic", options=SyntheticOptions(child_seconds=2.0, child_faults="hang=0.1")),
+        ),
+        (
+            {"task": "cifar10", "data": "/data", "download": True},
+            TaskOptions(task="cifar10", data=Path("/data"), download=True),
+        ),
+        ({"task": "cifar10", "data": "s3://b/data"}, TaskOptions(task="cifar10", data="s3://b/data")),
+    ],
+)
+def test_a_task_in_the_form_of_version_4_is_read(old: dict[str, Any], expected: TaskOptions) -> None:
+    usual = {"data": None, "download": False, "child_seconds": 0.0, "child_spread": 0.0, "child_faults": ""}
+    assert task_options_from_json({**usual, "language": asdict(LanguageOptions()), **old}) == expected
+
+
+@pytest.mark.parametrize("file", sorted(Path("tests/golden_searches/version-4").glob("*/config.json")), ids=str)
+def test_a_configuration_of_version_4_survives_the_present_form(file: Path) -> None:
+    old = RunConfig.from_json(json.loads(file.read_text()))
+    written = json.loads(json.dumps(old.to_json()))
+    assert written["task"].keys() == {"task", "data", "download", "options"}
+    assert RunConfig.from_json(written) == old
 
 
 def test_the_papers_recipe_has_the_papers_constants() -> None:
