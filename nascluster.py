@@ -14,7 +14,7 @@ from cluster.monitoring.failed_attempts import FailedAttempt, read_failures
 from cluster.monitoring.status import Best, Status, read_status
 from cluster.runners.driver import execute
 from cluster.storage.find_run import existing_run, run_folder
-from controller.searcher import Child, ParameterGroup, Proposal, Searcher, Update, View
+from controller.searcher import Child, ChildRecord, ParameterGroup, Proposal, Searcher, Update, View
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
 from controller.searchers.random_search import RandomSearch
@@ -35,6 +35,7 @@ __all__ = [
     "Budget",
     "Cause",
     "Child",
+    "ChildRecord",
     "Consistency",
     "ConvolutionalSpace",
     "FailedAttempt",

@@ -151,12 +151,12 @@ def traced(config: RunConfig, trainer: Trains, table: Table) -> Trace:
         found = simulated_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
         children, lessons = ledger.ended, ledger.lessons
     ended_at = {stint.child_id: stint.ended_at for stint in found.diary.stints}
-    answers = [table.answer(child.proposal.architecture) for child in children]
+    answers = [table.answer(config.search_space.decode(child.tokens)) for child in children]
     return Trace(
         ended_at=[ended_at[child.id] for child in children],
         metrics=[answer.metric for answer in answers],
         tests=[answer.test or 0.0 for answer in answers],
-        architectures=[child.proposal.architecture.id for child in children],
+        architectures=[child.architecture_id for child in children],
         staleness=[max(lesson.staleness) for lesson in lessons if lesson.staleness is not None],
         weights=[x.figures["importance_weight"] for x in lessons if "importance_weight" in x.figures],
     )

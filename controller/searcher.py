@@ -47,13 +47,46 @@ class Proposal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ChildRecord:
+    """What a searcher sees of a child. It has no graph: `SearchSpace.decode` gives that from the tokens.
+
+    Attributes:
+        id: the child's.
+        tokens: the decisions behind it.
+        architecture_id: the canonical id of what they decode to.
+        log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
+        reward: what to learn from; `None` while the child is in training, or if nothing may be learnt from it.
+        outcome: what its training gave; `None` while it is in training.
+    """
+
+    id: int
+    tokens: tuple[int, ...]
+    architecture_id: str
+    log_prob: float | None = None
+    reward: float | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Child:
-    """A proposal on its way through training; the outcome and the reward are there once it has ended."""
+    """A proposal with the id that it was recorded under; it has an outcome and perhaps a reward once it has ended."""
 
     id: int
     proposal: Proposal
     outcome: Outcome | None = None
     reward: float | None = None
+
+    @property
+    def record(self) -> ChildRecord:
+        """What a searcher sees of it."""
+        return ChildRecord(
+            id=self.id,
+            tokens=self.proposal.tokens,
+            architecture_id=self.proposal.architecture.id,
+            log_prob=self.proposal.log_prob,
+            reward=self.reward,
+            outcome=self.outcome,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,16 +96,16 @@ class View:
     Attributes:
         parameters: the tensors pulled from the shards, by name.
         completed: how many children of the search have ended, failed ones included.
-        history: gives the ended children in completion order, those without a reward included, from which nothing is to
-            be learnt; a call, since few searchers need it.
-        pending: gives the children that were sampled and have not ended.
-        rng: seeded for this very step, so that a repeated step repeats its draws.
+        history: returns the ended children in completion order. It includes those without a reward, from which nothing
+            may be learnt. It is a function because few searchers need it.
+        pending: returns the children that were sampled and have not ended.
+        rng: seeded for this step, so that a repeated step repeats its draws.
     """
 
     parameters: Mapping[str, Tensor]
     completed: int
-    history: Callable[[], Sequence[Child]]
-    pending: Callable[[], Sequence[Child]]
+    history: Callable[[], Sequence[ChildRecord]]
+    pending: Callable[[], Sequence[ChildRecord]]
     rng: random.Random
 
 
@@ -106,6 +139,6 @@ class Searcher(Protocol):
         """`n` architectures to try next."""
         ...
 
-    def learn(self, children: Sequence[Child], view: View) -> Update:
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
         """What these children, which have ended, teach."""
         ...

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from child_trainer.outcome import Cause, Outcome
-from controller.searcher import Child, Proposal
+from controller.searcher import Child, ChildRecord, Proposal
 
 Batching = Literal["barrier", "stream"]
 """How children become batches; see `cluster.search.replica.Replica`."""
@@ -187,7 +187,7 @@ class ReplicaLedger(Protocol):
         """
         ...
 
-    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> ChildRecord:
         """Record a child's outcome, durably; the first one wins, and the child is given back as it is recorded.
 
         Args:
@@ -205,7 +205,7 @@ class ReplicaLedger(Protocol):
         """How many children have ended."""
         ...
 
-    def history(self, after: int = 0) -> Sequence[Child]:
+    def history(self, after: int = 0) -> Sequence[ChildRecord]:
         """The ended children, in completion order, those that are kept from the searcher included.
 
         Args:
@@ -213,6 +213,6 @@ class ReplicaLedger(Protocol):
         """
         ...
 
-    def pending(self) -> Sequence[Child]:
+    def pending(self) -> Sequence[ChildRecord]:
         """The children that were sampled and have not ended."""
         ...

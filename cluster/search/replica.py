@@ -14,7 +14,7 @@ from child_trainer.outcome import Outcome
 from cluster.search.evaluator import Assignment, Evaluator
 from cluster.search.records import Batch, Batching, Lesson, ReplicaLedger
 from cluster.search.seeding import child_seed, derive
-from controller.searcher import Child, Searcher, Update, View
+from controller.searcher import Child, ChildRecord, Searcher, Update, View
 from ps.errors import LostPushes, TooFarAhead
 from ps.store import ParameterStore, Push, Snapshot
 
@@ -68,7 +68,7 @@ class Replica:
     store: ParameterStore | None
     evaluator: Evaluator
     ledger: ReplicaLedger
-    history: Callable[[], Sequence[Child]]
+    history: Callable[[], Sequence[ChildRecord]]
     pause: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     call: Calls = at_once
@@ -107,9 +107,9 @@ def replica_loop(replica: Replica) -> Iterator[None]:
         replica.store.leave(client(replica.index))
 
 
-def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[Child]]:
+def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[ChildRecord]]:
     """The batch's children, once all of them have ended."""
-    ended = {child.id: child for child in batch.children if child.outcome is not None}
+    ended = {child.id: child.record for child in batch.children if child.outcome is not None}
     for child in batch.children:
         if child.id not in ended:
             replica.evaluator.submit(_assignment(replica, child))
@@ -171,7 +171,7 @@ def _pull(replica: Replica) -> Generator[None, None, tuple[Snapshot, float | Non
     return NOTHING, None
 
 
-def _learn(replica: Replica, children: Sequence[Child], snapshot: Snapshot, number: int) -> Update:
+def _learn(replica: Replica, children: Sequence[ChildRecord], snapshot: Snapshot, number: int) -> Update:
     """What the batch teaches; children without a reward are kept from the searcher."""
     known = [child for child in children if child.reward is not None]
     if not known:

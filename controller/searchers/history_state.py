@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from controller.searcher import Child
+from controller.searcher import ChildRecord
 
 
 class Following(ABC):
@@ -15,10 +15,10 @@ class Following(ABC):
 
     def __init__(self) -> None:
         self._told = 0
-        self._last: Child | None = None
+        self._last: ChildRecord | None = None
         self._begin()
 
-    def follow(self, history: Sequence[Child]) -> None:
+    def follow(self, history: Sequence[ChildRecord]) -> None:
         """Be where these children, in completion order, lead."""
         if self._told and (self._told > len(history) or history[self._told - 1] is not self._last):
             self._told = 0
@@ -32,5 +32,5 @@ class Following(ABC):
         """Be where nothing has ended."""
 
     @abstractmethod
-    def _tell(self, child: Child) -> None:
+    def _tell(self, child: ChildRecord) -> None:
         """One more has ended; without a reward it is kept from the searcher, which is to learn nothing from it."""

@@ -18,6 +18,7 @@ from cluster.storage.ledger.rows import (
     ATTEMPT_COLUMNS,
     CHILD_COLUMNS,
     NO_BATCH,
+    RECORD_COLUMNS,
     Architectures,
     attempt_of,
     child_of,
@@ -30,11 +31,12 @@ from cluster.storage.ledger.rows import (
     loose_children,
     outcome_text,
     put,
+    record_of,
 )
 from cluster.storage.ledger.schema import migrate
 from cluster.storage.ledger.transactions import Transactions
 from cluster.storage.run_folder import mark_begun
-from controller.searcher import Child, Proposal
+from controller.searcher import Child, ChildRecord, Proposal
 
 Clock = Callable[[], float]
 
@@ -233,13 +235,13 @@ class Ledger:
         with self._lock:
             return tuple(row[0] for row in self._connection.execute("SELECT id FROM children WHERE completion IS NULL"))
 
-    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> ChildRecord:
         """See `ReplicaLedger.finish`."""
         with self._transaction() as db:
             now = self._clock()
             end_child(db, child_id, now, outcome, reward)
             end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME)
-            return self._children("id = ?", child_id)[0]
+            return self._records("id = ?", child_id)[0]
 
     def learned(self, replica: int, number: int, lesson: Lesson) -> None:
         """Record that a batch was learnt from, durably."""
@@ -264,16 +266,16 @@ class Ledger:
         with self._lock:
             return self._connection.execute("SELECT coalesce(max(completion), 0) FROM children").fetchone()[0]
 
-    def history(self, after: int = 0) -> Sequence[Child]:
+    def history(self, after: int = 0) -> Sequence[ChildRecord]:
         """See `ReplicaLedger.history`."""
         later = "completion > coalesce((SELECT completion FROM children WHERE id = ?), 0)"
         with self._lock:
-            return self._children(f"{later} ORDER BY completion", after)
+            return self._records(f"{later} ORDER BY completion", after)
 
-    def pending(self) -> Sequence[Child]:
+    def pending(self) -> Sequence[ChildRecord]:
         """The children that were sampled and have not ended."""
         with self._lock:
-            return self._children("completion IS NULL ORDER BY id")
+            return self._records("completion IS NULL ORDER BY id")
 
     def serve(self, shards: Sequence[int], address: str) -> None:
         """The shards are served at host:port from now on."""
@@ -293,6 +295,10 @@ class Ledger:
         with self._lock:
             rows = self._connection.execute(f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE {where}", values).fetchall()
         return tuple(attempt_of(*row) for row in rows)
+
+    def _records(self, where: str, *values: object) -> tuple[ChildRecord, ...]:
+        rows = self._connection.execute(f"SELECT {RECORD_COLUMNS} FROM children WHERE {where}", values)
+        return tuple(record_of(*row) for row in rows)
 
     def _children(self, where: str, *values: object) -> tuple[Child, ...]:
         query = f"SELECT {CHILD_COLUMNS} FROM children WHERE {where}"

@@ -8,10 +8,13 @@ from typing import Any
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Outcome
 from cluster.search.records import Attempt, Verdict
-from controller.searcher import Child, Proposal
+from controller.searcher import Child, ChildRecord, Proposal
 
 CHILD_COLUMNS = "id, tokens, architecture, log_prob, outcome, reward"
 """What `child_of` takes."""
+
+RECORD_COLUMNS = "id, tokens, architecture_id, log_prob, outcome, reward"
+"""What `record_of` takes."""
 
 ATTEMPT_COLUMNS = (
     "child, (SELECT seed FROM children WHERE id = child), coalesce(key, ''), coalesce(slot, 0), worker, batch_size,"
@@ -69,6 +72,20 @@ def child_of(
     proposal = Proposal(tokens=tuple(json.loads(tokens)), architecture=read(architecture), log_prob=log_prob)
     ended = Outcome.from_json(json.loads(outcome)) if outcome else None
     return Child(id=child_id, proposal=proposal, outcome=ended, reward=reward)
+
+
+def record_of(
+    child_id: int, tokens: str, architecture_id: str, log_prob: float | None, outcome: str | None, reward: float | None
+) -> ChildRecord:
+    """Return what a searcher sees of a child, from the child's row."""
+    return ChildRecord(
+        id=child_id,
+        tokens=tuple(json.loads(tokens)),
+        architecture_id=architecture_id,
+        log_prob=log_prob,
+        reward=reward,
+        outcome=Outcome.from_json(json.loads(outcome)) if outcome else None,
+    )
 
 
 def attempt_of(*row: Any) -> Attempt:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from controller.decisions import Tokens, mutate, uniform
-from controller.searcher import Child, ParameterGroup, Proposal, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.history_state import Following
 from controller.space import SearchSpace
@@ -36,7 +36,7 @@ class Evolution:
         ]
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
-    def learn(self, children: Sequence[Child], view: View) -> Update:
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
         """Nothing: what has ended is in the history."""
         return Update(gradients={}, figures={})
 
@@ -47,8 +47,8 @@ class Evolution:
     def _random(self, view: View) -> Tokens:
         return uniform(self.space.decisions(view.completed), view.rng)
 
-    def _child(self, alive: Sequence[Child], rng: random.Random) -> Tokens:
-        parent = max(_drawn(alive, self.options, rng), key=reward_of).proposal.tokens
+    def _child(self, alive: Sequence[ChildRecord], rng: random.Random) -> Tokens:
+        parent = max(_drawn(alive, self.options, rng), key=reward_of).tokens
         if rng.random() < self.options.unchanged:
             return parent
         return mutate(self.space.decisions_of(len(parent)), parent, rng)
@@ -61,15 +61,15 @@ class Population(Following):
         self._options = options
         super().__init__()
 
-    def after(self, history: Sequence[Child]) -> Sequence[Child]:
+    def after(self, history: Sequence[ChildRecord]) -> Sequence[ChildRecord]:
         """Who is alive, the oldest first, after these children have ended in this order."""
         self.follow(history)
         return tuple(self._alive)
 
     def _begin(self) -> None:
-        self._alive: list[Child] = []
+        self._alive: list[ChildRecord] = []
 
-    def _tell(self, child: Child) -> None:
+    def _tell(self, child: ChildRecord) -> None:
         if child.reward is None:
             return
         self._alive.append(child)
@@ -83,11 +83,11 @@ class Population(Following):
         self._alive.remove(min(_drawn(self._alive[:-1], self._options, rng), key=reward_of))
 
 
-def reward_of(child: Child) -> float:
+def reward_of(child: ChildRecord) -> float:
     """What the child was given, one that the searcher may learn from."""
     assert child.reward is not None, f"child {child.id} has no reward"
     return child.reward
 
 
-def _drawn(alive: Sequence[Child], options: EvolutionOptions, rng: random.Random) -> list[Child]:
+def _drawn(alive: Sequence[ChildRecord], options: EvolutionOptions, rng: random.Random) -> list[ChildRecord]:
     return rng.choices(alive, k=options.tournament)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from controller.decisions import Tokens, neighbours, uniform
-from controller.searcher import Child, ParameterGroup, Proposal, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolutionary.evolution import reward_of
 from controller.searchers.evolutionary.options import LocalSearchOptions
 from controller.searchers.history_state import Following
@@ -28,14 +28,14 @@ class LocalSearch:
         history, pending = view.history(), view.pending()
         begun = view.completed + len(pending)
         starts = max(0, self.options.random_starts - begun)
-        under_way = {child.proposal.tokens for child in pending}
+        under_way = {child.tokens for child in pending}
         untried = sorted(self._climb.after(history) - under_way)
         chosen = view.rng.sample(untried, min(len(untried), max(0, n - starts)))
         decisions = self.space.decisions(view.completed)
         samples = chosen + [uniform(decisions, view.rng) for _ in range(n - len(chosen))]
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
-    def learn(self, children: Sequence[Child], view: View) -> Update:
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
         """Nothing: what has ended is in the history."""
         return Update(gradients={}, figures={})
 
@@ -51,18 +51,18 @@ class Climb(Following):
         self._space, self._options = space, options
         super().__init__()
 
-    def after(self, history: Sequence[Child]) -> Set[Tokens]:
+    def after(self, history: Sequence[ChildRecord]) -> Set[Tokens]:
         """The neighbours, never tried, of where the search stands after these children, in completion order."""
         self.follow(history)
         return self._untried
 
     def _begin(self) -> None:
-        self._here: Child | None = None
+        self._here: ChildRecord | None = None
         self._tried: set[Tokens] = set()
         self._untried: set[Tokens] = set()
 
-    def _tell(self, child: Child) -> None:
-        tokens = child.proposal.tokens
+    def _tell(self, child: ChildRecord) -> None:
+        tokens = child.tokens
         # At the top nothing is left to try: the next random architecture is where another climb starts.
         at_top = self._told >= self._options.random_starts and not self._untried
         self._tried.add(tokens)

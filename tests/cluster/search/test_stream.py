@@ -21,7 +21,7 @@ from cluster.config.topology import Topology
 from cluster.search.evaluator import Assignment, Evaluator
 from cluster.search.records import Lesson, Stream
 from cluster.storage.ledger.ledger import Ledger
-from controller.searcher import Child, Proposal
+from controller.searcher import Child, ChildRecord, Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
 from ps.store import Ack, Push
@@ -243,7 +243,7 @@ def proposals(count: int) -> list[Proposal]:
     return [Proposal(tokens=(0, 0, 0), architecture=SPACE.decode((0, 0, 0)), log_prob=-1.0)] * count
 
 
-def end(book: Ledger, child: int) -> Child:
+def end(book: Ledger, child: int) -> ChildRecord:
     outcome = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=child)
     return book.finish(child, outcome, 0.5)
 
