@@ -10,6 +10,7 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Measure
 from cluster.config.run_config import RunConfig
 from cluster.formatting import last_line
+from cluster.storage.ledger.graphs import architecture_of
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
@@ -19,7 +20,10 @@ FIRST = 16
 RECORD_GONE = "it had begun, but its ledger is missing or empty"
 """What is wrong with a run whose ledger does not know of the start that other files tell of."""
 
-BEST_COLUMNS = "id, reward, metric, parameters, flops, seconds, seed, batch_size, architecture"
+BEST_COLUMNS = (
+    "id, reward, metric, parameters, flops, seconds, seed, batch_size,"
+    " (SELECT architectures.graph FROM architectures WHERE digest = children.graph)"
+)
 """What `Best.of` takes."""
 
 BEST_NUMBERS = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
@@ -44,7 +48,7 @@ class Best:
         """A child from its row."""
         *numbers, architecture = row
         fields = dict(zip(BEST_NUMBERS, numbers, strict=True))
-        return Best(**fields, architecture=Architecture.from_json(json.loads(architecture)))
+        return Best(**fields, architecture=architecture_of(architecture))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the architecture apart."""

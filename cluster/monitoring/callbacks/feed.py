@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from cluster.monitoring.callbacks.callback import Trial
+from cluster.storage.ledger.graphs import unpack
 
 MOST = 500
 """Children that are told in one step, at most."""
 
-COLUMNS = "id, replica, batch, architecture, architecture_id, completion, sampled_at, ended_at, cause"
+COLUMNS = "id, replica, batch, architectures.graph, architecture_id, completion, sampled_at, ended_at, cause"
 
 ENDED = f"""
 SELECT {COLUMNS}, reward, metric, parameters, flops, seconds, outcome
-FROM children WHERE completion > ? ORDER BY completion LIMIT {MOST}
+FROM children JOIN architectures ON digest = children.graph WHERE completion > ? ORDER BY completion LIMIT {MOST}
 """
 
-RUNNING = f"SELECT {COLUMNS} FROM children WHERE state = 'running' ORDER BY id"
+RUNNING = f"""
+SELECT {COLUMNS} FROM children JOIN architectures ON digest = children.graph WHERE state = 'running' ORDER BY id
+"""
 
 Told = tuple[Trial, dict[str, Any]]
 """A child that has ended, and its result."""
@@ -112,14 +115,14 @@ def _told(row: tuple[Any, ...]) -> Told:
 
 
 def _trial(row: Any, status: str, message: str | None = None) -> Trial:
-    child, replica, batch, architecture, architecture_id, completion, sampled_at, ended_at, cause = row
+    child, replica, batch, graph, architecture_id, completion, sampled_at, ended_at, cause = row
     return Trial(
         trial_id=f"{child:08d}",
         child=child,
         replica=replica,
         batch=batch,
         status=status,
-        config={"architecture": json.loads(architecture), "architecture_id": architecture_id},
+        config={"architecture": unpack(graph), "architecture_id": architecture_id},
         completion=completion,
         sampled_at=sampled_at,
         ended_at=ended_at,

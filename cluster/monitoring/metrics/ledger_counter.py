@@ -38,11 +38,9 @@ SELECT learned_at, pushed, staleness, figures, pull_seconds, push_seconds FROM b
 """
 
 RECENT = """
-SELECT avg(reward), count(DISTINCT architecture_id) * 1.0 / count(*), avg((
-    SELECT count(*) FROM json_each(architecture, '$.nodes') WHERE json_extract(value, '$.op') NOT IN ('add', 'concat')
-))
-FROM (SELECT reward, architecture_id, architecture FROM children WHERE completion IS NOT NULL
-    ORDER BY completion DESC LIMIT ?)
+SELECT avg(reward), count(DISTINCT architecture_id) * 1.0 / count(*), avg(nodes)
+FROM (SELECT reward, architecture_id, nodes FROM children LEFT JOIN architectures ON digest = children.graph
+    WHERE completion IS NOT NULL ORDER BY completion DESC LIMIT ?)
 """
 
 

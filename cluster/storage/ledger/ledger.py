@@ -14,12 +14,12 @@ from pathlib import Path
 from child_trainer.outcome import Outcome
 from cluster.search.records import Attempt, Batch, Lesson, Stream, Verdict
 from cluster.search.seeding import child_seed
+from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.rows import (
     ATTEMPT_COLUMNS,
     CHILD_COLUMNS,
     NO_BATCH,
     RECORD_COLUMNS,
-    Architectures,
     attempt_of,
     child_of,
     end_attempts,
@@ -56,13 +56,13 @@ class Ledger:
         self._seed = seed
         self._max_children = max_children
         self._clock = clock
-        self._architectures = Architectures()
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._transaction = Transactions(self._connection)
         self._lock = self._transaction.lock
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         migrate(self._connection, str(path))
+        self._graphs = GraphTable(self._connection)
 
     def together(self) -> AbstractContextManager[None]:
         """All that this thread records within becomes durable at its end, as one; nothing of it after an error."""
@@ -179,8 +179,8 @@ class Ledger:
     ) -> None:
         db = self._connection
         for child_id, proposal in enumerate(proposals, start=last_child(db) + 1):
-            text, seed = self._architectures.text(proposal.architecture), child_seed(self._seed, child_id)
-            insert_child(db, (child_id, replica, batch), proposal, text, seed, self._clock(), versions)
+            graph, seed = self._graphs.add(proposal.architecture), child_seed(self._seed, child_id)
+            insert_child(db, (child_id, replica, batch), proposal, graph, seed, self._clock(), versions)
 
     def start(
         self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None
@@ -302,5 +302,5 @@ class Ledger:
 
     def _children(self, where: str, *values: object) -> tuple[Child, ...]:
         query = f"SELECT {CHILD_COLUMNS} FROM children WHERE {where}"
-        rows = self._connection.execute(query, values)
-        return tuple(child_of(*row, read=self._architectures) for row in rows)
+        rows = self._connection.execute(query, values).fetchall()
+        return tuple(child_of(*row, get=self._graphs.get) for row in rows)

@@ -10,7 +10,7 @@ from child_trainer.outcome import Cause, Outcome
 from cluster.search.records import Attempt, Verdict
 from controller.searcher import Child, ChildRecord, Proposal
 
-CHILD_COLUMNS = "id, tokens, architecture, log_prob, outcome, reward"
+CHILD_COLUMNS = "id, tokens, graph, log_prob, outcome, reward"
 """What `child_of` takes."""
 
 RECORD_COLUMNS = "id, tokens, architecture_id, log_prob, outcome, reward"
@@ -25,51 +25,19 @@ ATTEMPT_COLUMNS = (
 NO_BATCH = 0
 """The number of the batch of a child that is in none yet; batches count from 1."""
 
-KEPT = 512
-"""Architectures that are kept between two uses: more than are in training, and few enough to fit."""
-
-
-class Architectures:
-    """Architectures and their texts; of those that were used last the work is not done again."""
-
-    def __init__(self) -> None:
-        self._by_text: dict[str, Architecture] = {}
-        self._texts: dict[int, str] = {}  # of those in `_by_text`, by their `id()`: to compare graphs takes longer
-
-    def text(self, architecture: Architecture) -> str:
-        """As the ledger keeps it."""
-        text = self._texts.get(id(architecture)) or json.dumps(architecture.to_json())
-        self._keep(text, architecture)
-        return text
-
-    def __call__(self, text: str) -> Architecture:
-        """From what the ledger keeps."""
-        return self._keep(text, self._by_text.get(text) or Architecture.from_json(json.loads(text)))
-
-    def _keep(self, text: str, architecture: Architecture) -> Architecture:
-        replaced = self._by_text.pop(text, None)
-        if replaced is not None:
-            del self._texts[id(replaced)]
-        self._by_text[text] = architecture
-        self._texts[id(architecture)] = text
-        if len(self._by_text) > KEPT:
-            oldest = self._by_text.pop(next(iter(self._by_text)))
-            del self._texts[id(oldest)]
-        return architecture
-
 
 def child_of(
     child_id: int,
     tokens: str,
-    architecture: str,
+    graph: str,
     log_prob: float | None,
     outcome: str | None,
     reward: float | None,
     *,
-    read: Callable[[str], Architecture] = lambda text: Architecture.from_json(json.loads(text)),
+    get: Callable[[str], Architecture],
 ) -> Child:
-    """A child from its row; `read` makes its architecture of the text."""
-    proposal = Proposal(tokens=tuple(json.loads(tokens)), architecture=read(architecture), log_prob=log_prob)
+    """Return a child from its row; `get` gives the architecture of the graph's key."""
+    proposal = Proposal(tokens=tuple(json.loads(tokens)), architecture=get(graph), log_prob=log_prob)
     ended = Outcome.from_json(json.loads(outcome)) if outcome else None
     return Child(id=child_id, proposal=proposal, outcome=ended, reward=reward)
 
@@ -130,19 +98,19 @@ def insert_child(
     db: sqlite3.Connection,
     ids: tuple[int, int, int],
     proposal: Proposal,
-    architecture: str,
+    graph: str,
     seed: int,
     now: float,
     versions: tuple[int, ...] | None,
 ) -> None:
-    """A new child; `ids` are its own, its replica's and its batch's, `architecture` is the text of the proposal's."""
+    """A new child; `ids` are its own, its replica's and its batch's, `graph` is the key of the proposal's."""
     db.execute(
-        "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, log_prob, seed, state,"
+        "INSERT INTO children (id, replica, batch, tokens, graph, architecture_id, log_prob, seed, state,"
         " sampled_at, versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?)",
         (
             *ids,
             json.dumps(proposal.tokens),
-            architecture,
+            graph,
             proposal.architecture.id,
             proposal.log_prob,
             seed,

@@ -3,6 +3,8 @@
 import sqlite3
 from pathlib import Path
 
+from cluster.storage.ledger.graphs import JOINS, define_functions
+
 IN_MEMORY = Path(":memory:")
 """SQLite's name of a database that is in no file."""
 
@@ -57,7 +59,7 @@ CREATE TABLE batches (
 """
 """Version 1."""
 
-RECORDED = ("run", "children", "attempts", "batches")
+RECORDED = ("run", "children", "attempts", "batches", "architectures")
 """The tables whose rows are the run's record: what is copied elsewhere, row by row as they change."""
 
 
@@ -106,7 +108,7 @@ MIGRATIONS = (
         UNIQUE (kind, row)
     );
     """
-    + "\n".join(_noting_changes(table) for table in RECORDED),
+    + "\n".join(_noting_changes(table) for table in ("run", "children", "attempts", "batches")),
     """
     ALTER TABLE batches ADD COLUMN pull_seconds REAL;    -- what the replica waited for its last pull before the push
     ALTER TABLE batches ADD COLUMN push_seconds REAL;    -- and for the ack
@@ -114,6 +116,23 @@ MIGRATIONS = (
     # From here on a child's batch may be 0: it is in none yet.
     """
     ALTER TABLE children ADD COLUMN versions TEXT;       -- JSON, as of batches; NULL: its batch's
+    """,
+    # Each graph once, and compressed. Two graphs may have one `architecture_id`; trained is the one that was sampled.
+    f"""
+    CREATE TABLE architectures (
+        digest TEXT PRIMARY KEY,                         -- see `graphs.digest_of`
+        graph BLOB NOT NULL,                             -- see `graphs.pack`
+        nodes INTEGER NOT NULL                           -- its operations, without those that only join others
+    );
+    {_noting_changes("architectures")}
+    ALTER TABLE children ADD COLUMN graph TEXT REFERENCES architectures (digest);
+    UPDATE children SET graph = digest_of(columns_of(architecture));
+    INSERT INTO architectures
+        SELECT graph, pack(columns_of(architecture)), (
+            SELECT count(*) FROM json_each(architecture, '$.nodes') WHERE json_extract(value, '$.op') NOT IN {JOINS}
+        )
+        FROM children WHERE id IN (SELECT min(id) FROM children GROUP BY graph) ORDER BY id;
+    ALTER TABLE children DROP COLUMN architecture;
     """,
 )
 """What brings a file from version n (an empty one has 0) to n + 1."""
@@ -125,11 +144,16 @@ class LedgerVersionError(ValueError):
     """The ledger was written by a newer nascluster, or says that it was by none that ever was."""
 
 
-def migrate(db: sqlite3.Connection, name: str) -> None:
-    """Bring the tables to this version, each step whole or not at all; an empty file gets them anew.
+def migrate(db: sqlite3.Connection, name: str, upto: int = VERSION) -> None:
+    """Bring the tables to this version, each step whole or not at all; an empty file gets all of them.
+
+    Args:
+        db: the ledger.
+        name: the file's, for the messages.
+        upto: the version to stop at.
 
     Raises:
-        LedgerVersionError: the file (`name`, for the message) has a version that this program does not know.
+        LedgerVersionError: the file has a version that this program does not know.
     """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version < 0:
@@ -138,6 +162,7 @@ def migrate(db: sqlite3.Connection, name: str) -> None:
         raise LedgerVersionError(
             f"{name} has the ledger version {version}, but this nascluster knows up to {VERSION}: use a newer one"
         )
-    for number in range(version, VERSION):
+    define_functions(db)
+    for number in range(version, upto):
         # `executescript` would commit by itself, and a death in between would leave half a step behind.
         db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")

@@ -18,6 +18,7 @@ from cluster.storage.object_store.ledger_segments import export, rebuild
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture
+from tests.golden_searches.searches import HERE, record, recorded
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_segment_has_what_changed_and_no_more(folder: RunFolder, ledger: Ledge
     ledger.beat()
     assert export(folder, base.upto).rows == 1
     work(ledger, 1)
-    assert export(folder, base.upto).rows == 1 + 2 + 2 + 1  # the beat, children, attempts, a batch
+    assert export(folder, base.upto).rows == 1 + 2 + 2 + 1 + 1  # the beat, children, attempts, a batch, their graph
 
 
 def test_a_missing_segment_ends_what_can_be_read(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
@@ -191,3 +192,17 @@ def test_a_base_of_an_earlier_version_becomes_one_of_this(tmp_path: Path) -> Non
         assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
         assert db.execute("SELECT rowid, verdict FROM attempts").fetchall() == [(5, "lost")]
         assert db.execute("SELECT rowid, key, value FROM run").fetchall() == [(3, "state", "stopped")]
+
+
+@pytest.mark.parametrize("name", ["synthetic-stream", "text-rnn"])
+def test_a_base_with_the_graphs_in_the_childrens_rows_becomes_one_of_this_version(name: str, tmp_path: Path) -> None:
+    ledger, file = HERE / "version-4" / name / "ledger.sqlite", tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute("ATTACH ? AS run", (f"file:{ledger}?mode=ro",))
+        for table in ("run", "children", "attempts", "batches"):
+            db.execute(f"CREATE TABLE main.{table} AS SELECT rowid AS row_, * FROM run.{table}")
+        db.execute("CREATE TABLE segment (format, version, after, upto)")
+        db.execute("INSERT INTO segment VALUES ('nascluster-ledger-1', 4, NULL, 0)")
+    (tmp_path / "new").mkdir()
+    assert rebuild(tmp_path / "new" / "ledger.sqlite", [gzip.compress(file.read_bytes())]) == 1
+    assert record(tmp_path / "new") == recorded(name)
