@@ -6,27 +6,16 @@ out; where a driver is killed in between, the children of that look are told aga
 """
 
 import json
-import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cluster.monitoring.callbacks.callback import Trial
-from cluster.storage.ledger.graphs import unpack
+from cluster.storage.ledger.queries.callbacks import ResultRow, TrialRow, in_training, next_ended
+from cluster.storage.ledger.reader import LedgerConnection
 
 MOST = 500
 """Children that are told in one step, at most."""
-
-COLUMNS = "id, replica, batch, architectures.graph, architecture_id, completion, sampled_at, ended_at, cause"
-
-ENDED = f"""
-SELECT {COLUMNS}, reward, metric, parameters, flops, seconds, outcome
-FROM children JOIN architectures ON digest = children.graph WHERE completion > ? ORDER BY completion LIMIT {MOST}
-"""
-
-RUNNING = f"""
-SELECT {COLUMNS} FROM children JOIN architectures ON digest = children.graph WHERE state = 'running' ORDER BY id
-"""
 
 Told = tuple[Trial, dict[str, Any]]
 """A child that has ended, and its result."""
@@ -73,11 +62,12 @@ class Feed:
         """Call its `on_experiment_end`; raises what that raises."""
         self._call("on_experiment_end", trials=[])
 
-    def look(self, db: sqlite3.Connection) -> tuple[list[Told], list[Trial]]:
+    def look(self, db: LedgerConnection) -> tuple[list[Told], list[Trial]]:
         """The next children that have ended, and those in training that are news, by the ledger."""
-        ended = db.execute(ENDED, (self.completed,)).fetchall()
-        running = db.execute(RUNNING).fetchall() if len(ended) < MOST else []
-        return [_told(row) for row in ended], [_trial(row, "RUNNING") for row in running if row[0] not in self._started]
+        ended = next_ended(db, self.completed, MOST)
+        running = in_training(db) if len(ended) < MOST else []
+        new = [row for row in running if row.child_id not in self._started]
+        return [_told(*row) for row in ended], [_trial(row, "RUNNING") for row in new]
 
     def _start(self, trial: Trial, iteration: int) -> None:
         if trial.child not in self._started:
@@ -97,35 +87,32 @@ class Feed:
             draft.replace(self._progress)
 
 
-def _told(row: tuple[Any, ...]) -> Told:
-    *first, reward, metric, parameters, flops, seconds, outcome = row
-    found = json.loads(outcome)
-    failure = found["failure"]
+def _told(row: TrialRow, given: ResultRow) -> Told:
+    failure, curve = given.outcome["failure"], given.outcome["curve"]
     result = {
-        "training_iteration": len(found["curve"]),
-        "time_total_s": seconds,
-        "reward": reward,
-        "metric": metric,
-        "curve": found["curve"],
-        "parameters": parameters,
-        "flops": flops,
-        "replica": first[1],
+        "training_iteration": len(curve),
+        "time_total_s": given.seconds,
+        "reward": given.reward,
+        "metric": given.metric,
+        "curve": curve,
+        "parameters": given.parameters,
+        "flops": given.flops,
+        "replica": row.replica,
     }
-    return _trial(first, "ERROR" if failure else "TERMINATED", failure and failure["message"]), result
+    return _trial(row, "ERROR" if failure else "TERMINATED", failure and failure["message"]), result
 
 
-def _trial(row: Any, status: str, message: str | None = None) -> Trial:
-    child, replica, batch, graph, architecture_id, completion, sampled_at, ended_at, cause = row
+def _trial(row: TrialRow, status: str, message: str | None = None) -> Trial:
     return Trial(
-        trial_id=f"{child:08d}",
-        child=child,
-        replica=replica,
-        batch=batch,
+        trial_id=f"{row.child_id:08d}",
+        child=row.child_id,
+        replica=row.replica,
+        batch=row.batch,
         status=status,
-        config={"architecture": unpack(graph), "architecture_id": architecture_id},
-        completion=completion,
-        sampled_at=sampled_at,
-        ended_at=ended_at,
-        cause=cause,
+        config={"architecture": row.architecture, "architecture_id": row.architecture_id},
+        completion=row.completion,
+        sampled_at=row.sampled_at,
+        ended_at=row.ended_at,
+        cause=row.cause,
         message=message,
     )

@@ -1,7 +1,6 @@
 """Tells a run's callbacks what becomes of it, each in a thread of its own, while it runs."""
 
 import re
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ from typing import Any
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.callbacks.callback import Search
 from cluster.monitoring.callbacks.feed import Feed
-from cluster.storage.errors import RunFolderError
+from cluster.storage.errors import LedgerError, RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
@@ -81,7 +80,7 @@ class Telling:
             try:
                 with reading(self._folder) as db:
                     ended, running = self._feed.look(db)
-            except (sqlite3.Error, RunFolderError, OSError):  # for a while, perhaps
+            except (LedgerError, RunFolderError, OSError):  # for a while, perhaps
                 return
             self._feed.step(ended, running)  # outside of the block, which keeps the ledger's log from being cut
             if not ended:

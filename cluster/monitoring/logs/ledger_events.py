@@ -4,37 +4,26 @@ Whoever records them does not write a log as well: a look costs what has changed
 nobody. Times are the ledger's.
 """
 
-import json
 import logging
-import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 from cluster.formatting import last_line
 from cluster.monitoring.logs.events import Event
 from cluster.search.records import Verdict
+from cluster.storage.ledger.queries.events import (
+    AttemptEvent,
+    ChildEvent,
+    PushEvent,
+    changed_attempts,
+    changed_pushes,
+    ended_children,
+)
+from cluster.storage.ledger.queries.run import last_completion, last_revision, shard_addresses
+from cluster.storage.ledger.reader import LedgerConnection
 
 MOST_LINES = 200
 """Events from `logging.INFO` up that one look tells one by one; of more their number is told."""
-
-ATTEMPTS = """
-SELECT child, replica, number, worker, slot, started_at, attempts.ended_at, verdict, attempts.cause, message
-FROM attempts JOIN children ON id = child
-WHERE attempts.rowid IN (SELECT row FROM changes WHERE +kind = 'attempts' AND revision > ?)
-ORDER BY started_at
-"""
-
-ENDED = """
-SELECT id, replica, ended_at, completion, reward, metric, seconds, cause, json_extract(outcome, '$.failure.message')
-FROM children WHERE completion > ? ORDER BY completion
-"""
-
-PUSHED = """
-SELECT replica, number, learned_at, staleness, push_seconds FROM batches
-WHERE pushed = 1 AND learned_at IS NOT NULL
-AND rowid IN (SELECT row FROM changes WHERE +kind = 'batches' AND revision > ?)
-ORDER BY learned_at
-"""
 
 
 class LedgerEvents:
@@ -45,28 +34,28 @@ class LedgerEvents:
         db: the ledger, in a read transaction: what it has now was told before.
     """
 
-    def __init__(self, run: str, db: sqlite3.Connection) -> None:
+    def __init__(self, run: str, db: LedgerConnection) -> None:
         self._run = run
         self._revision, self._completion = _ends(db)
         self._open: set[tuple[int, int]] = set()  # attempts that were begun, and have not ended
         self._workers: dict[int, str] = {}  # the process at each slot
         self._shards: dict[int, str] = {}  # the address of each shard
 
-    def look(self, db: sqlite3.Connection, now: float) -> list[Event]:
+    def look(self, db: LedgerConnection, now: float) -> list[Event]:
         """What is new in the ledger, in a read transaction, at the Unix time `now`.
 
         Raises:
-            sqlite3.Error: it cannot be read; the next look tells what this one did not.
+            LedgerError: it cannot be read; the next look tells what this one did not.
         """
         revision, completion = _ends(db)
-        attempts = db.execute(ATTEMPTS, (self._revision,)).fetchall()
-        ended = db.execute(ENDED, (self._completion,)).fetchall()
-        pushed = db.execute(PUSHED, (self._revision,)).fetchall()
-        addresses = dict(db.execute("SELECT shard, address FROM addresses ORDER BY shard"))
+        attempts = changed_attempts(db, self._revision)
+        ended = ended_children(db, self._completion)
+        pushed = changed_pushes(db, self._revision)
+        addresses = shard_addresses(db)
         self._revision, self._completion = revision, completion
-        found = [event for row in attempts for event in self._of_attempt(*row)]
-        found += [self._of_child(*row) for row in ended]
-        found += [self._of_push(*row) for row in pushed]
+        found = [event for row in attempts for event in self._of_attempt(row)]
+        found += [self._of_child(row) for row in ended]
+        found += [self._of_push(row) for row in pushed]
         found.sort(key=lambda event: event.time)
         return self._bounded([*found, *self._of_shards(addresses, now)], now)
 
@@ -74,10 +63,8 @@ class LedgerEvents:
         child = fields.pop("child", None)
         return Event(time=time, level=level, event=event, run=self._run, replica=replica, child=child, fields=fields)
 
-    def _of_attempt(
-        self, child: int, replica: int, number: int, worker: str, slot: int | None, *rest: Any
-    ) -> Iterator[Event]:
-        started_at, ended_at, verdict, cause, message = rest
+    def _of_attempt(self, row: AttemptEvent) -> Iterator[Event]:
+        child, replica, number, worker, slot, started_at, ended_at, verdict, cause, message = row
         of = {"replica": replica, "child": child, "attempt": number, "worker": worker}
         if (before := self._workers.get(slot or 0)) != worker:
             self._workers[slot or 0] = worker
@@ -99,18 +86,17 @@ class LedgerEvents:
         elif verdict == Verdict.LATE:
             yield self._event(ended_at, logging.INFO, "attempt late", **of, cause=cause)
 
-    def _of_child(self, child: int, replica: int, ended_at: float, *rest: Any) -> Event:
-        completion, reward, metric, seconds, cause, message = rest
+    def _of_child(self, row: ChildEvent) -> Event:
+        child, replica, ended_at, completion, reward, metric, seconds, cause, message = row
         if cause is None:
             figures = {"completion": completion, "reward": reward, "metric": metric, "seconds": seconds}
             return self._event(ended_at, logging.DEBUG, "child finished", replica, child=child, **figures)
         said = last_line(message or "") or None
         return self._event(ended_at, logging.WARNING, "child failed", replica, child=child, cause=cause, message=said)
 
-    def _of_push(self, replica: int, number: int, learned_at: float, staleness: str, seconds: float | None) -> Event:
-        most = max(json.loads(staleness or "null") or (0,))
-        fields = {"batch": number, "staleness": most, "seconds": seconds}
-        return self._event(learned_at, logging.DEBUG, "push applied", replica, **fields)
+    def _of_push(self, row: PushEvent) -> Event:
+        fields = {"batch": row.batch, "staleness": max(row.staleness, default=0), "seconds": row.seconds}
+        return self._event(row.learned_at, logging.DEBUG, "push applied", row.replica, **fields)
 
     def _of_shards(self, addresses: dict[int, str], now: float) -> Iterator[Event]:
         for shard, address in addresses.items():
@@ -132,8 +118,6 @@ class LedgerEvents:
         return [*(event for event in found if id(event) not in left_out), more]
 
 
-def _ends(db: sqlite3.Connection) -> tuple[int, int]:
+def _ends(db: LedgerConnection) -> tuple[int, int]:
     """The last change of the ledger, and how many children have ended."""
-    (revision,) = db.execute("SELECT coalesce(max(revision), 0) FROM changes").fetchone()
-    (completion,) = db.execute("SELECT coalesce(max(completion), 0) FROM children").fetchone()
-    return revision, completion
+    return last_revision(db), last_completion(db)

@@ -1,7 +1,6 @@
 """What a run has logged and its children have printed, read from its folder: while it runs, or after."""
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from cluster.monitoring.failed_attempts import FATES
 from cluster.monitoring.logs.journal import rotated
 from cluster.pool.output_files import OUTPUTS, OutputFolder, output_name
 from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.queries.failures import attempts_at
+from cluster.storage.ledger.queries.run import last_child
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
 LOOK_S = 0.5
 """Seconds between two looks for what is new."""
-
-ATTEMPTS = "SELECT number, worker, started_at, ended_at, verdict, cause, message FROM attempts WHERE child = ?"
 
 TEXTS = {**FATES, "outcome": "finished", "lost": "lost as its run ended around it", "void": "never begun"}
 """What became of an attempt, by its verdict, where it did not fail."""
@@ -52,22 +51,17 @@ def child_output(folder: RunFolder, child_id: int, attempt: int | None = None) -
     Raises:
         RunFolderError: there is no such child or attempt, or the ledger is damaged.
     """
-    try:
-        with reading(folder) as db:
-            (last,) = db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()
-            rows = db.execute(f"{ATTEMPTS} ORDER BY number", (child_id,)).fetchall()
-    except sqlite3.DatabaseError as error:
-        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+    with reading(folder) as db:
+        last, rows = last_child(db), attempts_at(db, child_id)
     if not 1 <= child_id <= last:
         there = f"they are numbered from 1 to {last}" if last else "none was sampled yet"
         raise RunFolderError(f"the run {folder.name!r} has no child {child_id}: {there}")
     if attempt is not None and not 1 <= attempt <= len(rows):
         there = f"from 1 to {len(rows)}" if rows else "none yet"
         raise RunFolderError(f"child {child_id} has no attempt {attempt}: there are {there}")
-    wanted = [row for row in rows if attempt in (None, row[0])]
-    texts = _texts(folder, child_id, [row[0] for row in wanted])
-    names = ("number", "worker", "started_at", "ended_at", "verdict", "cause", "message")
-    return [Printed(**dict(zip(names, row, strict=True)), text=texts.get(row[0])) for row in wanted]
+    wanted = [row for row in rows if attempt in (None, row.number)]
+    texts = _texts(folder, child_id, [row.number for row in wanted])
+    return [Printed(**row._asdict(), text=texts.get(row.number)) for row in wanted]
 
 
 def output_lines(child_id: int, attempts: list[Printed]) -> list[str]:

@@ -240,7 +240,8 @@ class ReplicaHost:
         layout = connections.layout
         store = layout and open_store(layout, connections.ledger, connections.token)
         threads = ThreadPoolExecutor(len(indices))
-        history = History(RemoteLedger(connections.ledger))
+        ledger: Any = RemoteLedger(connections.ledger)
+        history = History(ledger)
         running = [threads.submit(_run_replica, config, index, store, connections, history) for index in indices]
         # The first error ends the run at once; it must not wait for the other replicas to finish the search.
         for replica in wait(running, return_when=FIRST_EXCEPTION).done:

@@ -8,6 +8,9 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.schema import VERSION, migrate
 from cluster.storage.run_folder import RunFolder
 
+LedgerConnection = sqlite3.Connection
+"""What `cluster.storage.ledger.queries` reads from: others hold it, and know nothing of SQL."""
+
 
 @contextmanager
 def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:

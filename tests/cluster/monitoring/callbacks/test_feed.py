@@ -151,7 +151,7 @@ def test_a_file_that_is_damaged_begins_anew(folder: RunFolder, ledger: Ledger) -
 
 
 def test_a_long_history_is_told_in_steps(folder: RunFolder, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "ENDED", feed_module.ENDED.replace(str(feed_module.MOST), "3"))
+    monkeypatch.setattr(feed_module, "MOST", 3)
     for child in range(1, 9):
         ledger.finish(child, GOOD, 0.1)
     recorder = Recorder()
