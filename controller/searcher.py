@@ -1,4 +1,4 @@
-"""What a searcher is to everyone else, and the data that passes through the seam. Imports no torch."""
+"""The interface of a searcher, and the data that passes through it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ParameterGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proposal:
-    """An architecture that a searcher wants to have tried.
+    """An architecture that a searcher proposes to try.
 
     Attributes:
         tokens: the decisions behind it.
@@ -91,7 +91,7 @@ class Child:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """Everything a searcher may look at.
+    """Everything that a searcher may use.
 
     Attributes:
         parameters: the tensors pulled from the shards, by name.
@@ -111,11 +111,11 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """What a searcher learnt.
+    """The result of one learning step.
 
     Attributes:
         gradients: to be pushed, by tensor name; empty when nothing is learnt by gradient.
-        figures: numbers worth showing of this step, such as the baseline.
+        figures: numbers of this step to be shown, such as the baseline.
     """
 
     gradients: Mapping[str, Tensor]
@@ -123,22 +123,22 @@ class Update:
 
 
 class Searcher(Protocol):
-    """Decides what to try next, and what to learn from what came back.
+    """Decides what to try next, and learns from the outcomes.
 
     Rules, held by `tests/contracts/searcher.py`:
-    1. It is handed everything, and keeps nothing but what that tells: two instances answer alike, at any time.
-    2. `ask` gives exactly `n` proposals, and the same ones for the same view.
-    3. `learn` gives gradients only for tensors of `parameters()`, with their shapes, finite; or none.
+    1. It keeps nothing but what follows from the views: two instances give the same results at any time.
+    2. `ask` returns exactly `n` proposals, and the same ones for the same view.
+    3. `learn` returns gradients only of tensors of `parameters()`, finite and with their shapes; or none.
     """
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """What must live on the shards, drawn from `seed`; empty when nothing is learnt by gradient."""
+        """Return the tensors that the shards must hold, drawn from `seed`; none if nothing is learnt by gradient."""
         ...
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """`n` architectures to try next."""
+        """Return `n` architectures to try next."""
         ...
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """What these children, which have ended, teach."""
+        """Return what these children teach. They have ended, and each has a reward."""
         ...

@@ -123,7 +123,7 @@ class Backlog:
         finally:
             self.settling -= 1
 
-    async def void(self, attempt: Attempt, verdict: Verdict = Verdict.VOID) -> None:
+    async def void(self, attempt: Attempt, verdict: Verdict = Verdict.NOT_STARTED) -> None:
         """The attempt never began, or nobody can tell any more (`LOST`): the child gets another whatever was before."""
         self.settling += 1
         try:

@@ -80,7 +80,7 @@ class Past:
 def past_of(attempts: Sequence[Attempt]) -> Past:
     """What earlier attempts came to, oldest first, as far as it counts."""
     causes = tuple(attempt.cause for attempt in attempts if attempt.cause and attempt.verdict != Verdict.OUTCOME)
-    ended = [attempt.verdict for attempt in attempts if attempt.verdict not in (None, Verdict.VOID)]
+    ended = [attempt.verdict for attempt in attempts if attempt.verdict not in (None, Verdict.NOT_STARTED)]
     in_a_row = itertools.takewhile(lambda verdict: verdict == Verdict.LOST, reversed(ended))
     return Past(causes, lost=len(list(in_a_row)))
 

@@ -1,4 +1,4 @@
-"""Random search: every decision uniform, nothing learnt. The baseline that every searcher must beat."""
+"""Random search: every decision is uniform, and nothing is learnt. Every searcher must beat this baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ class RandomSearch:
     space: SearchSpace
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """Nothing."""
+        """Return nothing: it learns nothing."""
         return ()
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """`n` independent samples."""
+        """Return `n` independent samples."""
         decisions = self.space.decisions(view.completed)
         samples = [uniform(decisions, view.rng) for _ in range(n)]
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Nothing."""
+        """Return nothing."""
         return Update(gradients={}, figures={})

@@ -1,6 +1,6 @@
 """Six recorded searches, and what of a ledger must come out the same after a change that is to change nothing.
 
-`python -m tests.golden_searches.searches NAME ...` records them anew (all of them without a name), next to this file.
+`python -m tests.golden_searches.searches NAME ...` records them again (without a name: all of them), next to this file.
 """
 
 import hashlib

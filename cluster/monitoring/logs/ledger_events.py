@@ -81,7 +81,7 @@ class LedgerEvents:
         said = last_line(message or "") or None
         if verdict == Verdict.RETRY:
             yield self._event(ended_at, logging.INFO, "child retried", **of, cause=cause, message=said)
-        elif verdict in (Verdict.LOST, Verdict.VOID):
+        elif verdict in (Verdict.LOST, Verdict.NOT_STARTED):
             yield self._event(ended_at, logging.DEBUG, f"attempt {verdict}", **of)
         elif verdict == Verdict.LATE:
             yield self._event(ended_at, logging.INFO, "attempt late", **of, cause=cause)

@@ -84,7 +84,7 @@ class GraphTable:
     """The table `architectures` of one connection, with the architectures that were used last in memory.
 
     Args:
-        db: the connection; whoever calls holds its lock.
+        db: the connection; callers hold its lock.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Rows of the ledger as the objects that the rest of the run knows, and back. Standard library only."""
+"""The ledger's rows as objects, and back. Standard library only."""
 
 import json
 import sqlite3
@@ -23,7 +23,7 @@ ATTEMPT_COLUMNS = (
 """What `attempt_of` takes."""
 
 NO_BATCH = 0
-"""The number of the batch of a child that is in none yet; batches count from 1."""
+"""The batch number of a child that is in no batch yet; batches count from 1."""
 
 
 def child_of(
@@ -57,7 +57,7 @@ def record_of(
 
 
 def attempt_of(*row: Any) -> Attempt:
-    """An attempt from its row."""
+    """Return an attempt from its row."""
     child_id, seed, key, slot, worker, batch_size, started_at, verdict, cause, outcome = row
     return Attempt(
         child_id=child_id,
@@ -74,22 +74,17 @@ def attempt_of(*row: Any) -> Attempt:
 
 
 def outcome_text(outcome: Outcome | None) -> str | None:
-    """An outcome as the ledger keeps it."""
+    """Return an outcome as the ledger stores it."""
     return json.dumps(outcome.to_json()) if outcome else None
 
 
-def last_child(db: sqlite3.Connection) -> int:
-    """The id of the child that was sampled last, 0 before the first."""
-    return db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()[0]
-
-
 def last_batch(db: sqlite3.Connection, replica: int) -> int:
-    """The number of the replica's last batch, 0 before the first."""
+    """Return the number of the replica's last batch, 0 before the first."""
     return db.execute("SELECT coalesce(max(number), 0) FROM batches WHERE replica = ?", (replica,)).fetchone()[0]
 
 
-def loose_children(db: sqlite3.Connection, replica: int) -> int:
-    """How many of the replica's children are in no batch."""
+def num_unbatched(db: sqlite3.Connection, replica: int) -> int:
+    """Return how many of the replica's children are in no batch."""
     query = "SELECT count(*) FROM children WHERE replica = ? AND batch = ?"
     return db.execute(query, (replica, NO_BATCH)).fetchone()[0]
 
@@ -103,7 +98,7 @@ def insert_child(
     now: float,
     versions: tuple[int, ...] | None,
 ) -> None:
-    """A new child; `ids` are its own, its replica's and its batch's, `graph` is the key of the proposal's."""
+    """Insert a child. `ids` are its own, its replica's and its batch's; `graph` is the key of the proposal's graph."""
     db.execute(
         "INSERT INTO children (id, replica, batch, tokens, graph, architecture_id, log_prob, seed, state,"
         " sampled_at, versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?)",
@@ -121,7 +116,7 @@ def insert_child(
 
 
 def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcome, reward: float | None) -> None:
-    """The child's outcome, if it has none yet."""
+    """Record the child's outcome, unless it has one."""
     db.execute(
         "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
         " seconds = ?, cause = ?, outcome = ?,"
@@ -144,10 +139,10 @@ def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcom
     )
 
 
-def gather(db: sqlite3.Connection, replica: int, number: int, size: int) -> None:
-    """Make a batch of the replica's first `size` children that have ended and are in none, if there are any.
+def form_batch(db: sqlite3.Connection, replica: int, number: int, size: int) -> None:
+    """Make a batch of the replica's first `size` children that have ended and are in no batch, if there are any.
 
-    Its versions are the oldest of theirs: none of what is learnt from it is staler than it says.
+    The batch has the oldest of their versions, so that no child in it is staler than it says.
     """
     rows = db.execute(
         "SELECT id, versions, sampled_at FROM children WHERE replica = ? AND batch = ? AND completion IS NOT NULL"
@@ -167,7 +162,7 @@ def gather(db: sqlite3.Connection, replica: int, number: int, size: int) -> None
 def end_attempts(
     db: sqlite3.Connection, where: str, value: object, now: float, outcome: Outcome | None, verdict: Verdict
 ) -> None:
-    """Close the attempts that `where` names with one `value`, and say what they came to."""
+    """End the attempts that match `where`, which has one parameter, with this outcome and verdict."""
     failure = outcome.failure if outcome else None
     db.execute(
         f"UPDATE attempts SET ended_at = ?, verdict = ?, cause = ?, message = ?, outcome = ? WHERE {where}",
@@ -176,6 +171,6 @@ def end_attempts(
 
 
 def put(db: sqlite3.Connection, **values: float | str) -> None:
-    """Set facts of the run."""
+    """Set values of the run."""
     upsert = "INSERT INTO run (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
     db.executemany(upsert, values.items())

@@ -1,4 +1,4 @@
-"""The ledger's tables, and how a file of an earlier version becomes one of this version. Standard library only."""
+"""The ledger's tables, and the migrations from earlier versions. Standard library only."""
 
 import sqlite3
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from cluster.storage.ledger.graphs import JOINS, define_functions
 
 IN_MEMORY = Path(":memory:")
-"""SQLite's name of a database that is in no file."""
+"""SQLite's name for a database without a file."""
 
 TABLES = """
 CREATE TABLE run (
@@ -60,11 +60,11 @@ CREATE TABLE batches (
 """Version 1."""
 
 RECORDED = ("run", "children", "attempts", "batches", "architectures")
-"""The tables whose rows are the run's record: what is copied elsewhere, row by row as they change."""
+"""The tables of the run's record. The object store gets copies of their rows as these change."""
 
 
 def _noting_changes(table: str) -> str:
-    # Not by a conflict clause: the statement that fires a trigger decides what conflicts mean within it.
+    # Not by a conflict clause: in a trigger, the one of the statement that fires it takes precedence.
     note = (
         f"BEGIN DELETE FROM changes WHERE kind = '{table}' AND row = new.rowid;"
         f" INSERT INTO changes (kind, row) VALUES ('{table}', new.rowid); END;"
@@ -113,11 +113,11 @@ MIGRATIONS = (
     ALTER TABLE batches ADD COLUMN pull_seconds REAL;    -- what the replica waited for its last pull before the push
     ALTER TABLE batches ADD COLUMN push_seconds REAL;    -- and for the ack
     """,
-    # From here on a child's batch may be 0: it is in none yet.
+    # From here on a child's batch may be 0: it is in no batch yet.
     """
     ALTER TABLE children ADD COLUMN versions TEXT;       -- JSON, as of batches; NULL: its batch's
     """,
-    # Each graph once, and compressed. Two graphs may have one `architecture_id`; trained is the one that was sampled.
+    # Each graph once, compressed. Graphs with one `architecture_id` stay apart: training depends on the nodes' order.
     f"""
     CREATE TABLE architectures (
         digest TEXT PRIMARY KEY,                         -- see `graphs.digest_of`
@@ -135,17 +135,17 @@ MIGRATIONS = (
     ALTER TABLE children DROP COLUMN architecture;
     """,
 )
-"""What brings a file from version n (an empty one has 0) to n + 1."""
+"""The SQL that brings a file from version n (an empty one has 0) to n + 1."""
 
 VERSION = len(MIGRATIONS)
 
 
 class LedgerVersionError(ValueError):
-    """The ledger was written by a newer nascluster, or says that it was by none that ever was."""
+    """A newer nascluster wrote the ledger, or its version number is invalid."""
 
 
 def migrate(db: sqlite3.Connection, name: str, upto: int = VERSION) -> None:
-    """Bring the tables to this version, each step whole or not at all; an empty file gets all of them.
+    """Bring the tables to this version. Each step is one transaction; an empty file gets all tables.
 
     Args:
         db: the ledger.
@@ -164,5 +164,5 @@ def migrate(db: sqlite3.Connection, name: str, upto: int = VERSION) -> None:
         )
     define_functions(db)
     for number in range(version, upto):
-        # `executescript` would commit by itself, and a death in between would leave half a step behind.
+        # In a transaction of our own: `executescript` would leave half a step behind if the process died in it.
         db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")

@@ -76,7 +76,7 @@ def test_only_the_causes_that_ask_for_it_halve_the_batch() -> None:
     assert policy.batch_size(2, Past((Cause.OUT_OF_MEMORY,) * 5)) == 1
 
 
-LOST, VOID, RUNNING = (Verdict.LOST, None), (Verdict.VOID, None), (None, None)
+LOST, VOID, RUNNING = (Verdict.LOST, None), (Verdict.NOT_STARTED, None), (None, None)
 CRASHED, LATE = (Verdict.RETRY, Cause.CRASHED), (Verdict.LATE, Cause.CRASHED)
 
 

@@ -63,10 +63,10 @@ class Noting(MemoryLedger):
         self.replicas |= {child.id: replica for child in (batch.children if batch else ())}
         return batch
 
-    def extend(
-        self, replica: int, number: int, loose: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+    def add_children(
+        self, replica: int, number: int, unbatched: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
     ) -> Stream:
-        stream = super().extend(replica, number, loose, proposals, versions)
+        stream = super().add_children(replica, number, unbatched, proposals, versions)
         self.replicas |= {child.id: replica for child in stream.outstanding}
         return stream
 

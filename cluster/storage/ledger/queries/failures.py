@@ -3,7 +3,7 @@
 import sqlite3
 from typing import NamedTuple
 
-# A child that ends its process each time leaves attempts that nobody could record: the last one stands for them.
+# A child that crashes its process each time leaves attempts without a result: the last one stands for them.
 FAILED = """
 SELECT child, number, cause, coalesce(message, '') AS message, worker, started_at, ended_at, verdict
 FROM attempts WHERE cause IS NOT NULL

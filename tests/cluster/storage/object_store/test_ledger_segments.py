@@ -11,7 +11,7 @@ import pytest
 
 from child_trainer.outcome import Outcome
 from cluster.config.run_config import RunConfig
-from cluster.search.records import Lesson
+from cluster.search.records import BatchResult
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.schema import RECORDED, TABLES, VERSION, LedgerVersionError
 from cluster.storage.object_store.ledger_segments import export, rebuild
@@ -50,7 +50,7 @@ def work(ledger: Ledger, batch: int) -> None:
     for child in admitted.children:
         ledger.start(child.id, "worker", key=f"key-{child.id}")
         ledger.finish(child.id, Outcome(curve=(0.1, 0.2), seconds=1 / 3, parameters=7, flops=9, seed=1), 0.2)
-    ledger.learned(0, batch, Lesson(staleness=(0, 1), figures={"baseline": 0.3}))
+    ledger.learned(0, batch, BatchResult(staleness=(0, 1), figures={"baseline": 0.3}))
 
 
 def history(folder: RunFolder, ledger: Ledger, batches: int) -> list[bytes]:

@@ -73,7 +73,7 @@ def test_where_it_stands_follows_from_the_history_alone() -> None:
             assert old.step(24) == new.step(24)
 
 
-def test_what_is_kept_from_the_searcher_is_not_tried_again_and_no_climb_waits_for_it() -> None:
+def test_children_without_reward_are_not_tried_again_and_hold_up_no_climb() -> None:
     """Here all that have a 1 on the first or the second edge are dropped, as failures may be."""
     run = Search(
         LocalSearch(SPACE, LocalSearchOptions(random_starts=1)),
