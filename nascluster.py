@@ -30,7 +30,7 @@ from cluster.runners.run import Run, launch, load
 from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens, enumerate_samples, mutate, uniform
-from controller.searcher import Child, ParameterGroup, Proposal, Searcher, Update, View
+from controller.searcher import Child, ChildRecord, ParameterGroup, Proposal, Searcher, Update, View
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
@@ -54,6 +54,7 @@ __all__ = [
     "Budget",
     "Cause",
     "Child",
+    "ChildRecord",
     "Choice",
     "Consistency",
     "ConvolutionalSpace",

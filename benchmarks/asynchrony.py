@@ -33,7 +33,7 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.search.evaluator import ChildTrainer
-from cluster.search.records import Batching, Lesson
+from cluster.search.records import Batching, BatchResult
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.conditions import Conditions
 from cluster.simulation.search import simulated_on
@@ -121,12 +121,12 @@ class NotingLedger(MemoryLedger):
 
     def __init__(self, config: RunConfig, clock: Callable[[], float]) -> None:
         super().__init__(config, clock)
-        self.lessons: list[Lesson] = []
+        self.results: list[BatchResult] = []
 
-    def learned(self, replica: int, number: int, lesson: Lesson) -> None:
+    def learned(self, replica: int, number: int, result: BatchResult) -> None:
         """See `cluster.search.records.ReplicaLedger.learned`."""
-        self.lessons.append(lesson)
-        super().learned(replica, number, lesson)
+        self.results.append(result)
+        super().learned(replica, number, result)
 
 
 def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> RunConfig:
@@ -150,16 +150,16 @@ def traced(config: RunConfig, trainer: ChildTrainer, table: Table) -> Trace:
     """A whole search on a virtual clock, with as many workers as children may be in training."""
     with closing(VirtualLoop()) as loop, closing(NotingLedger(config, loop.time)) as ledger:
         found = simulated_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
-        children, lessons = ledger.ended, ledger.lessons
+        children, results = ledger.ended, ledger.results
     ended_at = {stint.child_id: stint.ended_at for stint in found.diary.stints}
-    answers = [table.answer(child.proposal.architecture) for child in children]
+    answers = [table.answer(config.search_space.decode(child.tokens)) for child in children]
     return Trace(
         ended_at=[ended_at[child.id] for child in children],
         metrics=[answer.metric for answer in answers],
         tests=[answer.test or 0.0 for answer in answers],
-        architectures=[child.proposal.architecture.id for child in children],
-        staleness=[max(lesson.staleness) for lesson in lessons if lesson.staleness is not None],
-        weights=[x.figures["importance_weight"] for x in lessons if "importance_weight" in x.figures],
+        architectures=[child.architecture_id for child in children],
+        staleness=[max(result.staleness) for result in results if result.staleness is not None],
+        weights=[x.figures["importance_weight"] for x in results if "importance_weight" in x.figures],
     )
 
 

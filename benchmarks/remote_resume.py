@@ -19,6 +19,7 @@ from pathlib import Path
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.status import read_status
 from cluster.storage.find_run import resumable_run, run_folder
+from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
 from cluster.storage.object_store.ledger_segments import export
@@ -38,18 +39,18 @@ def fill(folder: RunFolder, children: int) -> None:
     draws = random.Random(1)
     space = ConvolutionalSpace(initial_depth=LAYERS)
     tokens = uniform(space.decisions(0), random.Random(0))
-    architecture = json.dumps(space.decode(tokens).to_json())
     Ledger(folder.ledger, 0, children).close()
     db = sqlite3.connect(folder.ledger, isolation_level=None)
     db.execute("BEGIN")
+    graph = GraphTable(db).add(space.decode(tokens))
     for child in range(1, children + 1):
         curve = [draws.random() for _ in range(EPOCHS)]
         outcome = json.dumps({"curve": curve, "seconds": 60.5, "parameters": 10**6, "flops": 10**8, "failure": None})
         db.execute(
-            "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, log_prob, seed, state,"
+            "INSERT INTO children (id, replica, batch, tokens, graph, architecture_id, log_prob, seed, state,"
             " sampled_at, ended_at, completion, reward, metric, seconds, outcome)"
             " VALUES (?, ?, ?, ?, ?, ?, -20.5, ?, 'finished', ?, ?, ?, ?, ?, 60.5, ?)",
-            (child, child % 100, child // 800, json.dumps(draws.sample(tokens, len(tokens))), architecture,
+            (child, child % 100, child // 800, json.dumps(draws.sample(tokens, len(tokens))), graph,
              f"{draws.getrandbits(64):016x}", draws.getrandbits(62), child, child + 60, child, curve[-1] ** 3,
              curve[-1], outcome),
         )  # fmt: skip

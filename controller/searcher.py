@@ -1,4 +1,4 @@
-"""What a searcher is to everyone else, and the data that passes through the seam. Imports no torch."""
+"""The interface of a searcher, and the data that passes through it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ParameterGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proposal:
-    """An architecture that a searcher wants to have tried.
+    """An architecture that a searcher proposes to try.
 
     Attributes:
         tokens: the decisions behind it.
@@ -47,42 +47,75 @@ class Proposal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ChildRecord:
+    """What a searcher sees of a child. It has no graph: `SearchSpace.decode` gives that from the tokens.
+
+    Attributes:
+        id: the child's.
+        tokens: the decisions behind it.
+        architecture_id: the canonical id of what they decode to.
+        log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
+        reward: what to learn from; `None` while the child is in training, or if nothing may be learnt from it.
+        outcome: what its training gave; `None` while it is in training.
+    """
+
+    id: int
+    tokens: tuple[int, ...]
+    architecture_id: str
+    log_prob: float | None = None
+    reward: float | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Child:
-    """A proposal on its way through training; the outcome and the reward are there once it has ended."""
+    """A proposal with the id that it was recorded under; it has an outcome and perhaps a reward once it has ended."""
 
     id: int
     proposal: Proposal
     outcome: Outcome | None = None
     reward: float | None = None
 
+    @property
+    def record(self) -> ChildRecord:
+        """What a searcher sees of it."""
+        return ChildRecord(
+            id=self.id,
+            tokens=self.proposal.tokens,
+            architecture_id=self.proposal.architecture.id,
+            log_prob=self.proposal.log_prob,
+            reward=self.reward,
+            outcome=self.outcome,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """Everything a searcher may look at.
+    """Everything that a searcher may use.
 
     Attributes:
         parameters: the tensors pulled from the shards, by name.
         completed: how many children of the search have ended, failed ones included.
-        history: gives the ended children in completion order, those without a reward included, from which nothing is to
-            be learnt; a call, since few searchers need it.
-        pending: gives the children that were sampled and have not ended.
-        rng: seeded for this very step, so that a repeated step repeats its draws.
+        history: returns the ended children in completion order. It includes those without a reward, from which nothing
+            may be learnt. It is a function because few searchers need it.
+        pending: returns the children that were sampled and have not ended.
+        rng: seeded for this step, so that a repeated step repeats its draws.
     """
 
     parameters: Mapping[str, Tensor]
     completed: int
-    history: Callable[[], Sequence[Child]]
-    pending: Callable[[], Sequence[Child]]
+    history: Callable[[], Sequence[ChildRecord]]
+    pending: Callable[[], Sequence[ChildRecord]]
     rng: random.Random
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """What a searcher learnt.
+    """The result of one learning step.
 
     Attributes:
         gradients: to be pushed, by tensor name; empty when nothing is learnt by gradient.
-        figures: numbers worth showing of this step, such as the baseline.
+        figures: numbers of this step to be shown, such as the baseline.
     """
 
     gradients: Mapping[str, Tensor]
@@ -90,22 +123,22 @@ class Update:
 
 
 class Searcher(Protocol):
-    """Decides what to try next, and what to learn from what came back.
+    """Decides what to try next, and learns from the outcomes.
 
     Rules, held by `tests/contracts/searcher.py`:
-    1. It is handed everything, and keeps nothing but what that tells: two instances answer alike, at any time.
-    2. `ask` gives exactly `n` proposals, and the same ones for the same view.
-    3. `learn` gives gradients only for tensors of `parameters()`, with their shapes, finite; or none.
+    1. It keeps nothing but what follows from the views: two instances give the same results at any time.
+    2. `ask` returns exactly `n` proposals, and the same ones for the same view.
+    3. `learn` returns gradients only of tensors of `parameters()`, finite and with their shapes; or none.
     """
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """What must live on the shards, drawn from `seed`; empty when nothing is learnt by gradient."""
+        """Return the tensors that the shards must hold, drawn from `seed`; none if nothing is learnt by gradient."""
         ...
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """`n` architectures to try next."""
+        """Return `n` architectures to try next."""
         ...
 
-    def learn(self, children: Sequence[Child], view: View) -> Update:
-        """What these children, which have ended, teach."""
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
+        """Return what these children teach. They have ended, and each has a reward."""
         ...

@@ -19,7 +19,8 @@ from cluster.runners.trainer import Trainer, loaded_task
 from cluster.search.evaluator import Assignment, ChildTrainer
 from cluster.storage.ledger.ledger import Clock, Ledger
 from cluster.storage.ledger.schema import IN_MEMORY
-from controller.searcher import Child
+from controller.searcher import ChildRecord
+from controller.space import SearchSpace
 
 
 class Meter:
@@ -47,9 +48,9 @@ class MemoryLedger(Ledger):
 
     def __init__(self, config: RunConfig, clock: Clock = time.time) -> None:
         super().__init__(IN_MEMORY, config.seed, config.max_children, clock)
-        self.ended: list[Child] = []
+        self.ended: list[ChildRecord] = []
 
-    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> ChildRecord:
         """See `cluster.search.records.ReplicaLedger.finish`."""
         self.ended.append(super().finish(child_id, outcome, reward))
         return self.ended[-1]
@@ -82,22 +83,22 @@ def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result
 
         take_turns(config, store, evaluators, ledger, over)
         children = [child for child in ledger.ended if child.reward is not None]
-    return None if asked() else result(config.seed, children, trainer.task).within(limit)
+    return None if asked() else result(config, children, trainer.task).within(limit)
 
 
-def result(seed: int, children: Sequence[Child], task: Task) -> Result:
+def result(config: RunConfig, children: Sequence[ChildRecord], task: Task) -> Result:
     """What became of these children, with what a table tells after the search."""
-    ended = [(child.proposal.architecture, child.outcome, child.reward) for child in children]
-    known = [(architecture, outcome, reward) for architecture, outcome, reward in ended if outcome is not None]
+    known = [(child, child.outcome) for child in children if child.outcome is not None]
+    space: SearchSpace = config.search_space
     return Result(
-        seed=seed,
-        architectures=tuple(architecture.id for architecture, _, _ in known),
-        metrics=tuple(outcome.metric for _, outcome, _ in known),
-        rewards=tuple(reward or 0.0 for _, _, reward in known),
-        seconds=tuple(outcome.seconds for _, outcome, _ in known),
+        seed=config.seed,
+        architectures=tuple(child.architecture_id for child, _ in known),
+        metrics=tuple(outcome.metric for _, outcome in known),
+        rewards=tuple(child.reward or 0.0 for child, _ in known),
+        seconds=tuple(outcome.seconds for _, outcome in known),
         tests=tuple(
-            task.test_metric(architecture) if isinstance(task, Table) and not outcome.failure else None
-            for architecture, outcome, _ in known
+            task.test_metric(space.decode(child.tokens)) if isinstance(task, Table) and not outcome.failure else None
+            for child, outcome in known
         ),
     )
 

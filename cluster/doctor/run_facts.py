@@ -1,6 +1,5 @@
 """What a run's folder knows of why it does, or does not, go on: read from any process, while it runs or after."""
 
-import sqlite3
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,9 @@ from dataclasses import dataclass
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.status import read_status
 from cluster.storage.corrupt_snapshots import corrupt_files, corrupt_texts
-from cluster.storage.ledger.reader import reading
+from cluster.storage.ledger.queries import doctor
+from cluster.storage.ledger.queries.run import run_values
+from cluster.storage.ledger.reader import LedgerConnection, reading
 from cluster.storage.run_folder import RunFolder
 
 RECENT = 32
@@ -84,16 +85,10 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
     """
     status = read_status(folder, now)
     with reading(folder) as db:
-        run = dict(db.execute("SELECT key, value FROM run"))
+        run, ended_at = run_values(db), doctor.last_attempt_end(db)
         started = run.get("started_at")
-        (ended_at,) = db.execute("SELECT max(ended_at) FROM attempts WHERE verdict IS NOT NULL").fetchone()
-        recent = db.execute(
-            "SELECT state FROM children WHERE completion IS NOT NULL ORDER BY completion DESC LIMIT ?", (RECENT,)
-        ).fetchall()
-        waiting = db.execute("SELECT count(*) FROM children WHERE state = 'sampled'").fetchone()[0]
-        causes = dict(
-            db.execute("SELECT cause, count(*) FROM attempts WHERE cause IS NOT NULL GROUP BY cause").fetchall()
-        )
+        recent = doctor.last_states(db, RECENT)
+        waiting, causes = doctor.num_waiting(db), doctor.attempts_by_cause(db)
         attempts, typical = _open_attempts(db, now), _typical_seconds(db)
     latest = max((moment for moment in (started, ended_at) if moment is not None), default=None)
     return RunFacts(
@@ -115,7 +110,7 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         typical_s=typical,
         idle_s=None if latest is None else now - latest,
         causes=causes,
-        recent_failed=(sum(state == "failed" for (state,) in recent), len(recent)),
+        recent_failed=(recent.count("failed"), len(recent)),
         last_failure=status.last_failure,
         resume=folder.command("resume"),
         failures=folder.command("failures"),
@@ -124,18 +119,13 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
     )
 
 
-def _open_attempts(db: sqlite3.Connection, now: float) -> tuple[OpenAttempt, ...]:
-    rows = db.execute(
-        "SELECT child, number, worker, started_at FROM attempts WHERE ended_at IS NULL ORDER BY started_at"
-    )
+def _open_attempts(db: LedgerConnection, now: float) -> tuple[OpenAttempt, ...]:
     return tuple(
-        OpenAttempt(child_id=child, number=number, worker=worker, seconds=now - started_at)
-        for child, number, worker, started_at in rows
+        OpenAttempt(child_id=row.child_id, number=row.number, worker=row.worker, seconds=now - row.started_at)
+        for row in doctor.open_attempts(db)
     )
 
 
-def _typical_seconds(db: sqlite3.Connection) -> float | None:
-    rows = db.execute(
-        "SELECT ended_at - started_at FROM attempts WHERE verdict = 'outcome' ORDER BY ended_at DESC LIMIT 100"
-    ).fetchall()
-    return statistics.median(seconds for (seconds,) in rows) if rows else None
+def _typical_seconds(db: LedgerConnection) -> float | None:
+    durations = doctor.last_durations(db, 100)
+    return statistics.median(durations) if durations else None

@@ -9,6 +9,8 @@ from typing import Any
 
 from cluster.formatting import counted, last_line
 from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.queries.failures import failed_attempts
+from cluster.storage.ledger.queries.run import has_child, num_children
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
@@ -18,17 +20,6 @@ FATES = {
     "late": "taken for dead, and its late result put aside",
 }
 """What became of the child after a failed attempt, by the attempt's verdict."""
-
-# A child that ends its process each time leaves attempts that nobody could record: the last one stands for them.
-FAILED = """
-SELECT child, number, cause, coalesce(message, '') AS message, worker, started_at, ended_at, verdict
-FROM attempts WHERE cause IS NOT NULL
-UNION ALL
-SELECT id, number, children.cause, json_extract(children.outcome, '$.failure.message'), worker,
-    attempts.started_at, attempts.ended_at, 'outcome'
-FROM children JOIN attempts ON child = id AND number = (SELECT max(number) FROM attempts WHERE child = id)
-WHERE state = 'failed' AND NOT EXISTS (SELECT 1 FROM attempts WHERE child = id AND verdict = 'outcome')
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,15 +55,11 @@ def read_failures(folder: RunFolder, child_id: int | None = None) -> list[Failed
     Raises:
         RunFolderError: the ledger is damaged, or there is no such child.
     """
-    one = "" if child_id is None else " WHERE child = ?"
-    query = f"SELECT * FROM ({FAILED}){one} ORDER BY ended_at DESC, child DESC, number DESC"
-    fields = ("child_id", "number", "cause", "message", "worker", "started_at", "ended_at", "verdict")
     with reading(folder) as db:
-        if child_id is not None and not db.execute("SELECT 1 FROM children WHERE id = ?", (child_id,)).fetchone():
-            (sampled,) = db.execute("SELECT count(*) FROM children").fetchone()
+        if child_id is not None and not has_child(db, child_id):
+            sampled = num_children(db)
             raise RunFolderError(f"the run {folder.name!r} has no child {child_id}: it has sampled {sampled:,} so far")
-        rows = db.execute(query, () if child_id is None else (child_id,)).fetchall()
-    return [FailedAttempt(**dict(zip(fields, row, strict=True))) for row in rows]
+        return [FailedAttempt(**row._asdict()) for row in failed_attempts(db, child_id)]
 
 
 def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) -> list[str]:

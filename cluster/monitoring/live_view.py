@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from child_trainer.outcome import Cause
 from cluster.formatting import duration, noun, number
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.periodic import PeriodicThread
-from cluster.storage.errors import RunFolderError
+from cluster.storage.errors import LedgerError, RunFolderError
 from cluster.storage.run_folder import RunFolder
 
 LIVE_S = 0.5
@@ -164,5 +163,5 @@ class Progress:
         """The run's state as it is shown, or why it cannot be read now; the next look may find it again."""
         try:
             return view(read_status(self._folder, time.time()))
-        except (RunFolderError, sqlite3.Error, OSError) as error:
+        except (RunFolderError, LedgerError, OSError) as error:
             return Text(f"The run's state cannot be read now: {error}")

@@ -1,7 +1,5 @@
 """A run's state, read from its folder: while it runs, or after, and from any process. Imports no torch."""
 
-import json
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +8,10 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Measure
 from cluster.config.run_config import RunConfig
 from cluster.formatting import last_line
-from cluster.storage.ledger.reader import reading
+from cluster.storage.ledger.queries import status as queries
+from cluster.storage.ledger.queries.run import run_values
+from cluster.storage.ledger.queries.status import BestChild
+from cluster.storage.ledger.reader import LedgerConnection, reading
 from cluster.storage.run_folder import RunFolder
 
 FIRST = 16
@@ -18,9 +19,6 @@ FIRST = 16
 
 RECORD_GONE = "it had begun, but its ledger is missing or empty"
 """What is wrong with a run whose ledger does not know of the start that other files tell of."""
-
-BEST_COLUMNS = "id, reward, metric, parameters, flops, seconds, seed, batch_size, architecture"
-"""What `Best.of` takes."""
 
 BEST_NUMBERS = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
 
@@ -40,11 +38,9 @@ class Best:
     architecture: Architecture
 
     @staticmethod
-    def of(*row: Any) -> "Best":
+    def of(row: BestChild) -> "Best":
         """A child from its row."""
-        *numbers, architecture = row
-        fields = dict(zip(BEST_NUMBERS, numbers, strict=True))
-        return Best(**fields, architecture=Architecture.from_json(json.loads(architecture)))
+        return Best(**row._asdict())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the architecture apart."""
@@ -158,10 +154,8 @@ def read_status(folder: RunFolder, now: float) -> Status:
         return _status(db, folder, config, held, now)
 
 
-def _status(db: sqlite3.Connection, folder: RunFolder, config: RunConfig, held: bool, now: float) -> Status:
-    run = dict(db.execute("SELECT key, value FROM run"))
-    children = dict(db.execute("SELECT state, count(*) FROM children GROUP BY state"))
-    rewards = "SELECT avg(reward) FROM (SELECT reward FROM children WHERE completion IS NOT NULL"
+def _status(db: LedgerConnection, folder: RunFolder, config: RunConfig, held: bool, now: float) -> Status:
+    run, children, best = run_values(db), queries.children_by_state(db), queries.best(db)
     state, message, alive = _liveness(run, held, now, folder.had_begun)
     return Status(
         name=folder.name,
@@ -171,31 +165,23 @@ def _status(db: sqlite3.Connection, folder: RunFolder, config: RunConfig, held: 
         running=children.get("running", 0) if state == "running" else 0,
         finished=children.get("finished", 0),
         failed=children.get("failed", 0),
-        causes=dict(db.execute("SELECT cause, count(*) FROM children WHERE state = 'failed' GROUP BY cause")),
-        retried=dict(
-            db.execute(
-                "SELECT cause, count(*) FROM attempts WHERE cause IS NOT NULL AND verdict <> 'outcome' GROUP BY cause"
-            )
-        ),
+        causes=queries.failed_children_by_cause(db),
+        retried=queries.retried_attempts_by_cause(db),
         last_failure=_last_failure(db),
         max_children=config.max_children,
-        updates=_value(db, "SELECT count(*) FROM batches WHERE pushed = 1"),
+        updates=queries.num_updates(db),
         shards=config.topology.shards,
         replicas=config.topology.replicas,
         workers=run.get("workers", 0),
-        mean_reward=_value(db, f"{rewards})"),
-        recent_reward=_value(db, f"{rewards} ORDER BY completion DESC LIMIT {FIRST})"),
+        mean_reward=queries.mean_reward(db),
+        recent_reward=queries.mean_reward(db, last=FIRST),
         measure=config.measure,
-        first_metric=_value(
-            db,
-            "SELECT avg(metric) FROM"
-            f" (SELECT metric FROM children WHERE state = 'finished' ORDER BY completion LIMIT {FIRST})",
-        ),
-        figures=json.loads(_value(db, "SELECT figures FROM batches ORDER BY learned_at DESC LIMIT 1") or "{}"),
-        staleness=_staleness(db),
+        first_metric=queries.first_mean_metric(db, FIRST),
+        figures=queries.newest_figures(db),
+        staleness=queries.staleness(db),
         seconds=run.get("seconds_before", 0.0) + alive,
         pace=_pace(db, run.get("started_at", now), now),
-        best=_best(db),
+        best=Best.of(best) if best else None,
     )
 
 
@@ -212,37 +198,11 @@ def _liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[
     return "running", "", now - run["started_at"]
 
 
-def _value(db: sqlite3.Connection, query: str) -> Any:
-    row = db.execute(query).fetchone()
-    return row[0] if row else None
+def _last_failure(db: LedgerConnection) -> str | None:
+    failed = queries.last_failed_child(db)
+    return failed and f"child {failed.child_id}, {failed.cause}: {last_line(failed.message)}"
 
 
-def _staleness(db: sqlite3.Connection) -> tuple[float, int] | None:
-    mean, largest = db.execute(
-        "SELECT avg(s.value), max(s.value) FROM batches, json_each(batches.staleness) AS s WHERE pushed = 1"
-    ).fetchone()
-    return None if mean is None else (mean, largest)
-
-
-def _last_failure(db: sqlite3.Connection) -> str | None:
-    row = db.execute(
-        "SELECT id, outcome FROM children WHERE state = 'failed' ORDER BY completion DESC LIMIT 1"
-    ).fetchone()
-    if row is None:
-        return None
-    failure = json.loads(row[1])["failure"]
-    return f"child {row[0]}, {failure['cause']}: {last_line(failure['message'])}"
-
-
-def _pace(db: sqlite3.Connection, started_at: float, now: float) -> float | None:
-    first, ended = db.execute(
-        "SELECT min(started_at), count(ended_at) FROM attempts WHERE started_at >= ?", (started_at,)
-    ).fetchone()
-    return ended / (now - first) if ended and now > first else None
-
-
-def _best(db: sqlite3.Connection) -> Best | None:
-    row = db.execute(
-        f"SELECT {BEST_COLUMNS} FROM children WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
-    ).fetchone()
-    return Best.of(*row) if row else None
+def _pace(db: LedgerConnection, started_at: float, now: float) -> float | None:
+    first, ended = queries.attempts_since(db, started_at)
+    return ended / (now - first) if ended and first is not None and now > first else None

@@ -135,7 +135,7 @@ class Backlog:
         finally:
             self.settling -= 1
 
-    async def void(self, attempt: Attempt, verdict: Verdict = Verdict.VOID) -> None:
+    async def void(self, attempt: Attempt, verdict: Verdict = Verdict.NOT_STARTED) -> None:
         """Record that an attempt never started, or that its end is unknown (`LOST`); the child gets another."""
         self.settling += 1
         try:

@@ -91,7 +91,7 @@ class AttemptHistory:
 
 def attempt_history(attempts: Sequence[Attempt]) -> AttemptHistory:
     """Return what counts of a child's attempts, which are given oldest first."""
-    ended = [attempt for attempt in attempts if attempt.verdict not in (None, Verdict.VOID)]
+    ended = [attempt for attempt in attempts if attempt.verdict not in (None, Verdict.NOT_STARTED)]
     lost = list(itertools.takewhile(lambda attempt: attempt.verdict == Verdict.LOST, reversed(ended)))[::-1]
     alone = [a.worker == LOCAL_WORKER or number >= ISOLATE_AFTER_LOST for number, a in enumerate(lost)]
     return AttemptHistory(

@@ -96,9 +96,23 @@ def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
 
 
 def make_replica(
-    config: RunConfig, index: int, store: ParameterStore | None, evaluator: Evaluator, ledger: ReplicaLedger
+    config: RunConfig,
+    index: int,
+    store: ParameterStore | None,
+    evaluator: Evaluator,
+    ledger: ReplicaLedger,
+    history: History | None = None,
 ) -> Replica:
-    """One controller replica with a searcher of its own."""
+    """Make one controller replica with a searcher of its own.
+
+    Args:
+        config: the run's.
+        index: which replica of the run this is.
+        store: where the searcher's parameters live.
+        evaluator: what trains the replica's children.
+        ledger: the run's record.
+        history: that of the ledger, which the replicas of a process share; without one the replica reads its own.
+    """
     return Replica(
         index=index,
         children=config.topology.children,
@@ -109,5 +123,5 @@ def make_replica(
         store=store,
         evaluator=evaluator,
         ledger=ledger,
-        history=History(ledger),
+        history=history or History(ledger),
     )

@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sqlite3
 import threading
 import time
 import traceback
@@ -28,7 +27,7 @@ from cluster.monitoring.summary import summary
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.pool.checkpoints import CheckpointFolder
-from cluster.storage.errors import RunFolderError, Stopped
+from cluster.storage.errors import LedgerError, RunFolderError, Stopped
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.object_store.driver_lease import LeaseLost
 from cluster.storage.object_store.working_copy import driving
@@ -199,7 +198,7 @@ def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) 
             CheckpointFolder(folder.checkpoints).keep_only(ledger.open_children())
         finally:
             ledger.close()
-    except sqlite3.Error as error:
+    except LedgerError as error:
         raise RunFolderError(
             f"the run {folder.name!r} has {state} ({message}), but its ledger {folder.ledger} cannot be written"
             f" ({error}): mend the disk or make room, then `{folder.command('resume')}`; what was recorded"

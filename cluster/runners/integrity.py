@@ -11,6 +11,7 @@ from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_layout, make_parameters, make_searcher
 from cluster.search.replica import client
 from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.queries.run import last_batches, run_values
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 from ps.errors import CorruptSnapshot, WrongRun
@@ -75,10 +76,9 @@ def _pushed(looks: Sequence[Look]) -> Iterator[tuple[int, str, int]]:
 def _last_batches(folder: RunFolder) -> dict[str, int] | None:
     """Each replica's last batch, by the name that the shards know it by; `None` if the ledger knows no start."""
     with reading(folder) as db:
-        if not db.execute("SELECT 1 FROM run WHERE key = 'started_at'").fetchone():
+        if "started_at" not in run_values(db):
             return None
-        rows = db.execute("SELECT replica, max(number) FROM batches GROUP BY replica").fetchall()
-    return {client(replica): number for replica, number in rows}
+        return {client(replica): number for replica, number in last_batches(db).items()}
 
 
 def _no_ledger(folder: RunFolder) -> RunFolderError:

@@ -16,6 +16,7 @@ from cluster.runners.build import local_store, make_replica
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Evaluator
+from cluster.search.history import History
 from cluster.search.replica import replica_loop
 from cluster.storage.errors import Stopped
 from cluster.storage.ledger.ledger import Ledger
@@ -102,8 +103,9 @@ def take_turns(
     Returns:
         Whether they have come to their end.
     """
+    history = History(ledger)
     turns: list[Iterator[None]] = [
-        replica_loop(make_replica(config, index, store, evaluator, ledger))
+        replica_loop(make_replica(config, index, store, evaluator, ledger, history))
         for index, evaluator in enumerate(evaluators)
     ]
 

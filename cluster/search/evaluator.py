@@ -1,4 +1,4 @@
-"""The one seam between local and distributed: children go in, outcomes come out as they are ready."""
+"""The interface of what trains children: local, on Ray or simulated. Children go in, outcomes come out when ready."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from child_trainer.outcome import Outcome
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """What a worker needs to train a child."""
+    """A child to train: all that a worker needs."""
 
     child_id: int
     architecture: Architecture
@@ -18,20 +18,20 @@ class Assignment:
 
 
 class Evaluator(Protocol):
-    """Trains what one replica submits.
+    """Trains the children that one replica submits.
 
     Rules, held by `tests/contracts/evaluator.py`:
-    1. Every submitted child's outcome is given exactly once, whatever happened to the child.
-    2. Outcomes come in the order in which children end, not in the order of submission.
-    3. A child's own fault is an outcome with a failure, never an exception.
+    1. It returns the outcome of every submitted child exactly once, however the child's training went.
+    2. Outcomes come in the order in which children end, not in that of submission.
+    3. A failure that the child causes is an outcome, never an exception.
     """
 
     def submit(self, assignment: Assignment) -> None:
-        """Hand over a child; returns at once."""
+        """Submit a child, without waiting."""
         ...
 
     def completed(self) -> list[tuple[int, Outcome]]:
-        """Child ids and outcomes that are ready, waiting a moment for one if there is none yet."""
+        """Return the child ids and outcomes that are ready; wait a moment for one if there is none."""
         ...
 
 

@@ -1,19 +1,25 @@
-"""The history as a replica reads it: only what has ended since it last looked. Knows neither Ray nor the clock."""
+"""The search's history as the replicas of one process read it. Knows neither Ray nor the clock."""
 
+import threading
 from collections.abc import Sequence
 
 from cluster.search.records import ReplicaLedger
-from controller.searcher import Child
+from controller.searcher import ChildRecord
 
 
 class History:
-    """The ended children in completion order, kept between two looks: what has ended never changes."""
+    """The ended children in completion order, kept between calls: each call reads only those that ended since the last.
+
+    All replicas of a process may share one, in threads or in turns.
+    """
 
     def __init__(self, ledger: ReplicaLedger) -> None:
         self._ledger = ledger
-        self._known: list[Child] = []
+        self._lock = threading.Lock()
+        self._children: list[ChildRecord] = []
 
-    def __call__(self) -> Sequence[Child]:
-        """All of them up to now; the list grows with later looks."""
-        self._known += self._ledger.history(self._known[-1].id if self._known else 0)
-        return self._known
+    def __call__(self) -> Sequence[ChildRecord]:
+        """Return all children that have ended so far; later calls do not change what this one returned."""
+        with self._lock:
+            self._children += self._ledger.history(self._children[-1].id if self._children else 0)
+            return tuple(self._children)

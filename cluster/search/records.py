@@ -1,4 +1,4 @@
-"""What replicas and the ledger tell each other. Imports no torch, so that the ledger's process needs none."""
+"""What replicas and the ledger exchange. Imports no torch, so that the ledger's process needs none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from child_trainer.outcome import Cause, Outcome
-from controller.searcher import Child, Proposal
+from controller.searcher import Child, ChildRecord, Proposal
 
 Batching = Literal["barrier", "stream"]
 """How children become batches; see `cluster.search.replica.Replica`."""
@@ -17,10 +17,9 @@ class Batch:
     """The children behind one gradient.
 
     Attributes:
-        replica: who sampled them.
+        replica: the replica that sampled them.
         number: counts the replica's batches from 1; with the replica it identifies the push.
-        versions: the shards' versions that they were sampled from; of children that were not sampled together, those
-            of the oldest.
+        versions: the shards' versions that they were sampled from; the oldest ones, if those differ.
         children: in the order of sampling.
     """
 
@@ -32,7 +31,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stream:
-    """A replica's children that are in no batch yet, where batches are made of those that have ended.
+    """A replica's children that are in no batch yet: in stream mode a batch is formed of children that have ended.
 
     Attributes:
         last_batch: the number of the replica's last batch, 0 before the first.
@@ -47,28 +46,28 @@ class Stream:
     room: int
 
     @property
-    def loose(self) -> int:
+    def unbatched(self) -> int:
         """How many children are in no batch."""
         return self.ended + len(self.outstanding)
 
-    def wanted(self, size: int) -> int:
-        """How many are to be sampled so that `size` are outstanding, as far as the run's limit allows."""
+    def missing(self, size: int) -> int:
+        """Return how many to sample so that `size` are outstanding, as far as the run's limit allows."""
         return max(0, min(size - len(self.outstanding), self.room))
 
     def is_due(self, size: int) -> bool:
-        """Whether those that have ended make a batch: `size` of them, or at the end of the run all that are left."""
+        """Return whether enough have ended for a batch: `size` of them, or at the end of the run all that are left."""
         last = self.ended > 0 and not self.outstanding and self.room <= 0
         return self.ended >= size or last
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lesson:
-    """What became of a batch.
+class BatchResult:
+    """The result of learning from a batch.
 
     Attributes:
-        staleness: the push's on each shard; `None`: nothing was pushed.
+        staleness: of the push on each shard, in versions; `None` if nothing was pushed.
         figures: the searcher's own numbers.
-        pull_seconds, push_seconds: what the replica waited for the last pull before the push, and for the ack.
+        pull_seconds, push_seconds: the replica's waits for the last pull before the push, and for the ack.
     """
 
     staleness: tuple[int, ...] | None
@@ -83,13 +82,13 @@ class Verdict(StrEnum):
     OUTCOME = "outcome"
     """It gave the child's outcome, good or bad."""
     RETRY = "retry"
-    """It failed, and the child is to be trained again."""
+    """It failed, and the child will be trained again."""
     LATE = "late"
-    """It was given up while it ran; what it brought later is kept here and nowhere else."""
+    """It timed out; a result that came later is recorded with the attempt, and not used."""
     LOST = "lost"
-    """Nobody knows what it came to: the run ended around it."""
-    VOID = "void"
-    """It never began: its worker did not get the order. (Ledgers of earlier versions call this lost, too.)"""
+    """Its result is unknown, since the run ended during it."""
+    NOT_STARTED = "void"
+    """It never began: its worker did not get the order. (The first ledgers say `lost` here, too.)"""
 
 
 LOCAL_WORKER = "local"
@@ -101,16 +100,16 @@ class Attempt:
     """One try at training a child.
 
     Attributes:
-        child_id: whose.
-        seed: the child's.
-        key: names the attempt, unlike every other.
+        child_id: the child's id.
+        seed: the child's seed.
+        key: identifies the attempt.
         slot: the worker's number.
-        worker: where it runs: the worker's process, named so that no other is called alike.
+        worker: the unique name of the worker's process.
         batch_size: of this attempt, or `None` for the budget's.
         started_at: Unix time.
         verdict: `None` while it runs.
         cause: why it failed, if it did.
-        outcome: what it gave, where that is known.
+        outcome: its result, if that is known.
     """
 
     child_id: int
@@ -126,97 +125,97 @@ class Attempt:
 
 
 class AttemptLedger(Protocol):
-    """The part of the ledger that whoever trains children writes and reads; every call may be repeated."""
+    """The part of the ledger that trainers of children write and read. Every call may be repeated."""
 
     def attempts(self, child_id: int) -> Sequence[Attempt]:
-        """The attempts at a child, oldest first."""
+        """Return the attempts at a child, the oldest first."""
         ...
 
     def start(
         self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None
     ) -> None:
-        """A worker begins an attempt at a child, durably."""
+        """Record durably that a worker begins an attempt at a child."""
         ...
 
     def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
-        """Record what an attempt came to, durably, and whether this was the first word on it."""
+        """Record durably how an attempt ended; return whether this report was the first one."""
         ...
 
 
 class ReplicaLedger(Protocol):
-    """The part of the ledger that replicas write and read; every call may be repeated."""
+    """The part of the ledger that replicas write and read. Every call may be repeated."""
 
     def open_batch(self, replica: int, applied: int | None = None) -> Batch | None:
-        """The replica's first batch that was not learnt from, with the outcomes so far.
+        """Return the replica's first batch that was not learnt from, with the outcomes so far.
 
         Args:
-            replica: whose.
-            applied: the last of its pushes that every shard has; later ones are to be learnt again.
+            replica: the replica's index.
+            applied: the last of its pushes that every shard has; the batches of later pushes are learnt again.
         """
         ...
 
     def last_batch(self, replica: int) -> int:
-        """The number of the last batch that the replica has sampled, 0 before the first."""
+        """Return the number of the last batch that the replica has sampled, 0 before the first."""
         ...
 
     def admit(
         self, replica: int, number: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
     ) -> Batch | None:
-        """Record a new batch, durably; cut to what the run's limit allows, `None` when that is reached."""
+        """Record a new batch durably, cut to what the run's limit allows; return `None` when that is reached."""
         ...
 
     def stream(self, replica: int) -> Stream:
-        """The replica's children that are in no batch."""
+        """Return the replica's children that are in no batch."""
         ...
 
-    def extend(
-        self, replica: int, number: int, loose: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+    def add_children(
+        self, replica: int, number: int, unbatched: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
     ) -> Stream:
-        """Record new children that are in no batch, durably; cut to what the run's limit allows.
+        """Record new children that are in no batch durably, cut to what the run's limit allows.
 
         Args:
-            replica: whose.
-            number: of the replica's next batch. With `loose`, it says which call this is: one that is made twice, or
-                late, changes nothing.
-            loose: how many of the replica's children are in no batch before it.
+            replica: the replica's index.
+            number: of the replica's next batch. Together with `unbatched` it identifies the call: a repeated or late
+                one changes nothing.
+            unbatched: how many of the replica's children are in no batch before the call.
             proposals: the children.
             versions: the shards' versions that they were sampled from.
         """
         ...
 
-    def gather(self, replica: int, number: int, size: int) -> None:
-        """Record the batch `number`, durably: of the first `size` children that have ended and are in no batch.
+    def form_batch(self, replica: int, number: int, size: int) -> None:
+        """Record the batch `number` durably: the first `size` children that have ended and are in no batch.
 
-        The replica learns from it when `open_batch` has given it; nothing is recorded where there is such a batch.
+        `open_batch` then returns it. If there is such a batch already, the call changes nothing.
         """
         ...
 
-    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
-        """Record a child's outcome, durably; the first one wins, and the child is given back as it is recorded.
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> ChildRecord:
+        """Record a child's outcome durably, unless it has one, and return the child as recorded.
 
         Args:
-            child_id: whose.
-            outcome: what its training gave.
-            reward: what the searcher learns from; `None` keeps the child from it.
+            child_id: the child's id.
+            outcome: the result of its training.
+            reward: what the searcher learns from; with `None` it learns nothing from this child.
         """
         ...
 
-    def learned(self, replica: int, number: int, lesson: Lesson) -> None:
-        """Record that a batch was learnt from, durably."""
+    def learned(self, replica: int, number: int, result: BatchResult) -> None:
+        """Record durably that a batch was learnt from."""
         ...
 
     def completed(self) -> int:
-        """How many children have ended."""
+        """Return how many children have ended."""
         ...
 
-    def history(self, after: int = 0) -> Sequence[Child]:
-        """The ended children, in completion order, those that are kept from the searcher included.
+    def history(self, after: int = 0) -> Sequence[ChildRecord]:
+        """Return the ended children in completion order, those without a reward included.
 
         Args:
-            after: the id of one of them, for those alone that ended later; 0: all.
+            after: the id of one of them: return only those that ended later; 0: all.
         """
         ...
 
-    def pending(self) -> Sequence[Child]:
-        """The children that were sampled and have not ended."""
+    def pending(self) -> Sequence[ChildRecord]:
+        """Return the children that were sampled and have not ended."""
         ...

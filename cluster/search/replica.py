@@ -1,7 +1,7 @@
 """The loop of one controller replica (Zoph & Le 2017, section 3.2, figure 3). Knows neither Ray nor the clock.
 
-A replica owns nothing: what it sampled is in the ledger before it is trained, what it learnt is on the shards
-before the ledger says so. One that starts after another died goes on from the batch that was left open.
+A replica keeps no state: what it sampled is in the ledger before it is trained, and what it learnt is on the shards
+before the ledger says so. A replica that starts after another one died continues with the batch that was left open.
 """
 
 import random
@@ -12,51 +12,51 @@ from typing import Protocol, TypeVar
 
 from child_trainer.outcome import Outcome
 from cluster.search.evaluator import Assignment, Evaluator
-from cluster.search.records import Batch, Batching, Lesson, ReplicaLedger
+from cluster.search.records import Batch, Batching, BatchResult, ReplicaLedger
 from cluster.search.seeding import child_seed, derive
-from controller.searcher import Child, Searcher, Update, View
+from controller.searcher import Child, ChildRecord, Searcher, Update, View
 from ps.errors import LostPushes, TooFarAhead
 from ps.store import ParameterStore, Push, Snapshot
 
 T = TypeVar("T")
 
 NOTHING = Snapshot(values={}, versions=(), incarnations=(), applied=())
-"""What is pulled where the searcher keeps nothing on shards."""
+"""The snapshot of a searcher that keeps nothing on shards."""
 
 
 class Calls(Protocol):
-    """How a replica reaches the shards."""
+    """Makes a replica's calls to the shards."""
 
     def __call__(self, request: Callable[[], T], /) -> Generator[None, None, T]:
-        """What the request gives or raises; yields while it waits for that."""
+        """Return what the request returns, or raise what it raises; yield while waiting for it."""
         ...
 
 
-def at_once(request: Callable[[], T]) -> Generator[None, None, T]:
-    """The call that waits for its answer, and lets nothing else be done meanwhile."""
+def blocking(request: Callable[[], T]) -> Generator[None, None, T]:
+    """Make the request and wait for its answer."""
     yield from ()
     return request()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replica:
-    """The parts that a replica works with.
+    """The parts of one replica.
 
     Attributes:
         index: which replica of the run this is.
         children: how many children it samples for each gradient (m).
-        batching: `barrier`: it samples m, and waits for all of them before it learns (the paper). `stream`: it keeps m
-            in training, and learns from each m that have ended, whichever they are.
+        batching: `barrier` samples m, and waits for all of them before it learns (the paper). `stream` keeps m in
+            training, and learns from any m that have ended.
         seed: the run's root seed.
-        searcher: what decides and learns.
-        reward: from outcome to reward; `None` keeps a child from the searcher.
+        searcher: decides and learns.
+        reward: from outcome to reward; the searcher does not see a child whose reward is `None`.
         store: where the searcher's parameters live, or `None` if it has none.
-        evaluator: what trains children.
+        evaluator: trains children.
         ledger: the run's record.
-        history: the ended children of that, in completion order.
+        history: returns the ended children in completion order.
         pause: called while the replica must wait for others.
-        clock: seconds, never going back; it only tells how long pulls and pushes take.
-        call: how it reaches the shards.
+        clock: monotonic seconds; measures how long pulls and pushes take.
+        call: makes the calls to the shards.
     """
 
     index: int
@@ -68,22 +68,23 @@ class Replica:
     store: ParameterStore | None
     evaluator: Evaluator
     ledger: ReplicaLedger
-    history: Callable[[], Sequence[Child]]
+    history: Callable[[], Sequence[ChildRecord]]
     pause: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
-    call: Calls = at_once
+    call: Calls = blocking
 
 
 def replica_loop(replica: Replica) -> Iterator[None]:
-    """Pull, ask, record, evaluate, record, learn, push, until the run's limit is reached.
+    """Pull, ask, record, evaluate, record, learn and push, until the run's limit is reached.
 
-    Yields after every look at the evaluator, and while it waits for others or the shards, so that one thread can drive
-    many replicas in turn.
+    Yields after every poll of the evaluator, and while it waits for other replicas or the shards, so that one thread
+    can drive many replicas in turn.
     """
     ledger, submitted = replica.ledger, set[int]()
     while True:
         snapshot, pull_seconds = yield from _pull(replica)
-        # A shard that fell back to an older snapshot has lost pushes: they are learnt again, under the same identity.
+        # A shard that fell back to an older snapshot has lost pushes: their batches are learnt again, and pushed under
+        # the same identity.
         batch = ledger.open_batch(replica.index, min(snapshot.applied, default=None))
         if batch is None and replica.batching == "stream":
             if (yield from _stream(replica, snapshot, submitted)):
@@ -97,19 +98,19 @@ def replica_loop(replica: Replica) -> Iterator[None]:
             break
         children = yield from _ended(replica, batch)
         update = _learn(replica, children, snapshot, batch.number)
-        lesson = Lesson(staleness=None, figures=update.figures, pull_seconds=pull_seconds)
+        result = BatchResult(staleness=None, figures=update.figures, pull_seconds=pull_seconds)
         try:
-            lesson = yield from _push(replica, batch, update, snapshot.applied, lesson)
+            result = yield from _push(replica, batch, update, snapshot.applied, result)
         except LostPushes:
-            continue  # a shard fell back while the children were trained: what it lacks comes first
-        ledger.learned(replica.index, batch.number, lesson)
+            continue  # a shard fell back while the children were trained: the pushes that it lacks come first
+        ledger.learned(replica.index, batch.number, result)
     if replica.store:
         replica.store.leave(client(replica.index))
 
 
-def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[Child]]:
-    """The batch's children, once all of them have ended."""
-    ended = {child.id: child for child in batch.children if child.outcome is not None}
+def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[ChildRecord]]:
+    """Return the batch's children once all of them have ended."""
+    ended = {child.id: child.record for child in batch.children if child.outcome is not None}
     for child in batch.children:
         if child.id not in ended:
             replica.evaluator.submit(_assignment(replica, child))
@@ -121,28 +122,28 @@ def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[Child]]
 
 
 def _stream(replica: Replica, snapshot: Snapshot, submitted: set[int]) -> Generator[None, None, bool]:
-    """One step of a stream: record a batch of children that have ended, or else train until some more have.
+    """Make one step of a stream: form a batch of children that have ended, or else train until more have.
 
     Args:
-        replica: whose; it has no batch to learn from.
-        snapshot: what new children are sampled from.
-        submitted: the children that its evaluator has been given; this step's are added.
+        replica: has no batch to learn from.
+        snapshot: the parameters that new children are sampled from.
+        submitted: the ids of the children that its evaluator has; this step adds the ones that it submits.
 
     Returns:
-        false at the end of the search, when there are no children left.
+        False at the end of the search, when there are no children left.
     """
     ledger, evaluator = replica.ledger, replica.evaluator
     stream = ledger.stream(replica.index)
     number = max(stream.last_batch, *snapshot.applied, 0) + 1
     if stream.is_due(replica.children):
-        ledger.gather(replica.index, number, replica.children)
-        yield  # whoever drives this may make what was recorded durable only now, and it must be before the push
+        ledger.form_batch(replica.index, number, replica.children)
+        yield  # the caller may make the batch durable only now, and it must be durable before the push
         return True
-    if wanted := stream.wanted(replica.children):
-        # What is asked first after a batch is asked as it is where children wait for each other.
-        place = (stream.loose,) if stream.loose else ()
-        proposals = replica.searcher.ask(wanted, _view(replica, snapshot, "ask", number, *place))
-        stream = ledger.extend(replica.index, number, stream.loose, proposals, snapshot.versions)
+    if missing := stream.missing(replica.children):
+        # The first proposals after a batch use the seed of barrier mode, so that both modes sample the same children.
+        place = (stream.unbatched,) if stream.unbatched else ()
+        proposals = replica.searcher.ask(missing, _view(replica, snapshot, "ask", number, *place))
+        stream = ledger.add_children(replica.index, number, stream.unbatched, proposals, snapshot.versions)
     for child in stream.outstanding:
         if child.id not in submitted:
             submitted.add(child.id)
@@ -154,11 +155,11 @@ def _stream(replica: Replica, snapshot: Snapshot, submitted: set[int]) -> Genera
             submitted.discard(child_id)
             ended = True
         yield
-    return stream.loose > 0
+    return stream.unbatched > 0
 
 
 def _pull(replica: Replica) -> Generator[None, None, tuple[Snapshot, float | None]]:
-    """The parameters, as soon as the store's consistency lets this replica go on, and the seconds that they took."""
+    """Return the parameters once the store's consistency admits this replica, and the seconds that the pull took."""
     store = replica.store
     while store:
         begun = replica.clock()
@@ -171,12 +172,12 @@ def _pull(replica: Replica) -> Generator[None, None, tuple[Snapshot, float | Non
     return NOTHING, None
 
 
-def _learn(replica: Replica, children: Sequence[Child], snapshot: Snapshot, number: int) -> Update:
-    """What the batch teaches; children without a reward are kept from the searcher."""
-    known = [child for child in children if child.reward is not None]
-    if not known:
+def _learn(replica: Replica, children: Sequence[ChildRecord], snapshot: Snapshot, number: int) -> Update:
+    """Learn from the children of a batch that have a reward; the searcher does not see the others."""
+    rewarded = [child for child in children if child.reward is not None]
+    if not rewarded:
         return Update(gradients={}, figures={})
-    return replica.searcher.learn(known, _view(replica, snapshot, "learn", number))
+    return replica.searcher.learn(rewarded, _view(replica, snapshot, "learn", number))
 
 
 def _assignment(replica: Replica, child: Child) -> Assignment:
@@ -185,16 +186,17 @@ def _assignment(replica: Replica, child: Child) -> Assignment:
 
 
 def client(index: int) -> str:
-    """The name by which the shards know a replica."""
+    """Return the name by which the shards know a replica."""
     return f"replica-{index}"
 
 
 def _push(
-    replica: Replica, batch: Batch, update: Update, applied: tuple[int, ...], lesson: Lesson
-) -> Generator[None, None, Lesson]:
-    """Push under an identity that is the same after a restart, so that a shard takes it only once; what came of it.
+    replica: Replica, batch: Batch, update: Update, applied: tuple[int, ...], result: BatchResult
+) -> Generator[None, None, BatchResult]:
+    """Push an update, and return the batch's result with the staleness and the seconds of the push.
 
-    An update without gradients is pushed, too: others may wait for this replica to have done its part.
+    The push has the same identity after a restart, so that a shard applies it only once. An update without gradients
+    is pushed, too: other replicas may wait for this one.
     """
     push = Push(
         client=client(replica.index),
@@ -205,10 +207,10 @@ def _push(
     )
     store = replica.store
     if store is None:
-        return lesson
+        return result
     begun = replica.clock()
     ack = yield from replica.call(lambda: store.push(push))
-    return replace(lesson, staleness=ack.staleness, push_seconds=replica.clock() - begun)
+    return replace(result, staleness=ack.staleness, push_seconds=replica.clock() - begun)
 
 
 def _view(replica: Replica, snapshot: Snapshot, step: str, *place: int) -> View:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from child_trainer.outcome import Outcome
-from controller.searcher import Child, ParameterGroup, Proposal, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.spaces.convolutional import ConvolutionalSpace
 
 NAME = "stand-in"
@@ -36,7 +36,7 @@ class StandIn:
         """The same, `n` times."""
         return [PROPOSAL] * n
 
-    def learn(self, children: Sequence[Child], view: View) -> Update:
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
         """Nothing: a gradient of 0."""
         return Update(gradients={NAME: torch.zeros(1)} if self.learns else {}, figures={})
 

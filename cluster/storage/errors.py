@@ -1,6 +1,10 @@
 """The errors of run folders. Standard library only."""
 
+import sqlite3
 from collections.abc import Sequence
+
+LedgerError = sqlite3.Error
+"""What reading or writing the ledger raises where its file or its disk is the reason."""
 
 
 class RunFolderError(ValueError):

@@ -1,36 +1,38 @@
-"""What a searcher tells from the history, without telling all of it at every step."""
+"""State that a searcher derives from the history, updated one child at a time."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from controller.searcher import Child
+from controller.searcher import ChildRecord
 
 
-class Following(ABC):
-    """A state that follows from the children that have ended, told of one after another.
+class HistoryState(ABC):
+    """A state that is a function of the history: the ended children, in completion order.
 
-    It goes on from the history that it was told last, as histories only grow; told another one, it begins anew. So it
-    is the same for the same history, whatever it was told before.
+    `follow` brings it up to a history. A history that continues the last one is read from where that ended; any other
+    one is read from its start. So the same history gives the same state, whichever histories came before, and a
+    subclass may keep in itself only what `_begin` and `_add` derive from it. Histories continue each other if they
+    hold the very same records, as those of one `View.history` do.
     """
 
     def __init__(self) -> None:
-        self._told = 0
-        self._last: Child | None = None
+        self._num_read = 0
+        self._last: ChildRecord | None = None
         self._begin()
 
-    def follow(self, history: Sequence[Child]) -> None:
-        """Be where these children, in completion order, lead."""
-        if self._told and (self._told > len(history) or history[self._told - 1] is not self._last):
-            self._told = 0
+    def follow(self, history: Sequence[ChildRecord]) -> None:
+        """Bring the state up to this history."""
+        if self._num_read and (self._num_read > len(history) or history[self._num_read - 1] is not self._last):
+            self._num_read = 0
             self._begin()
-        for child in history[self._told :]:
-            self._tell(child)
-            self._told, self._last = self._told + 1, child
+        for child in history[self._num_read :]:
+            self._add(child)
+            self._num_read, self._last = self._num_read + 1, child
 
     @abstractmethod
     def _begin(self) -> None:
-        """Be where nothing has ended."""
+        """Set the state of an empty history."""
 
     @abstractmethod
-    def _tell(self, child: Child) -> None:
-        """One more has ended; without a reward it is kept from the searcher, which is to learn nothing from it."""
+    def _add(self, child: ChildRecord) -> None:
+        """Add the child that ended next. The searcher may learn nothing from a child without a reward."""

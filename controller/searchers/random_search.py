@@ -1,11 +1,11 @@
-"""Random search: every decision uniform, nothing learnt. The baseline that every searcher must beat."""
+"""Random search: every decision is uniform, and nothing is learnt. Every searcher must beat this baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from child_trainer.no_options import NoOptions
 from controller.decisions import uniform
-from controller.searcher import Child, ParameterGroup, Proposal, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.space import SearchSpace
 
 
@@ -17,15 +17,15 @@ class RandomSearch:
     options: NoOptions = field(default_factory=NoOptions)
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """Nothing."""
+        """Return nothing: it learns nothing."""
         return ()
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """`n` independent samples."""
+        """Return `n` independent samples."""
         decisions = self.space.decisions(view.completed)
         samples = [uniform(decisions, view.rng) for _ in range(n)]
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
-    def learn(self, children: Sequence[Child], view: View) -> Update:
-        """Nothing."""
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
+        """Return nothing."""
         return Update(gradients={}, figures={})

@@ -9,6 +9,7 @@ from pathlib import Path
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_layout, make_parameters, make_searcher
 from cluster.search.records import Attempt
+from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Child
@@ -66,7 +67,9 @@ def read_ended(folder: RunFolder) -> EndedRun:
     attempts: dict[int, list[Row]] = defaultdict(list)
     batches: dict[int, dict[int, tuple[float | None, int | None]]] = defaultdict(dict)
     with closing(sqlite3.connect(folder.ledger)) as db:
-        children = {row[0]: child_of(*row) for row in db.execute(f"SELECT {CHILD_COLUMNS} FROM children ORDER BY id")}
+        graphs = GraphTable(db)
+        sampled = db.execute(f"SELECT {CHILD_COLUMNS} FROM children ORDER BY id").fetchall()
+        children = {row[0]: child_of(*row, get=graphs.get) for row in sampled}
         columns = "id, replica, batch, state, seed, metric, completion"
         rows = {row[0]: row[1:] for row in db.execute(f"SELECT {columns} FROM children ORDER BY id")}
         for number, ended_at, *row in db.execute(

@@ -226,7 +226,7 @@ def _expected_steps(run: EndedRun) -> Counter[str]:
         lengths = frozenset(len(child.proposal.tokens) for child in children)
         if lengths not in known:  # which choices a child has its number of tokens says
             view = View(parameters=values, completed=0, history=list, pending=list, rng=random.Random(0))
-            known[lengths] = list(searcher.learn(children, view).gradients)
+            known[lengths] = list(searcher.learn([child.record for child in children], view).gradients)
         steps.update(known[lengths])
     return steps
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.search.records import Lesson
+from cluster.search.records import BatchResult
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -214,7 +214,7 @@ def operations(batches: int) -> Iterator[Operation]:
             yield lambda ledger, child=child: ledger.start(child, "worker-0", f"key-{child}")
             yield lambda ledger, child=child: ledger.finish(child, outcome(child), 0.125)
             yield lambda ledger: ledger.beat()
-        yield lambda ledger, number=number: ledger.learned(0, number, Lesson(staleness=(0, 1), figures={"b": 0.5}))
+        yield lambda ledger, number=number: ledger.learned(0, number, BatchResult(staleness=(0, 1), figures={"b": 0.5}))
 
 
 def outcome(child: int) -> Outcome:

@@ -126,7 +126,7 @@ TAMPERS: dict[str, list[Tamper]] = {
         change_json("outcome", "children", "id", "$.seed", 7),
         sql("UPDATE children SET metric = metric + 0.1 WHERE id = 4"),
         sql("UPDATE children SET seed = seed + 1 WHERE id = 4"),
-        sql("UPDATE children SET architecture = (SELECT architecture FROM children WHERE id = 9) WHERE id = 1"),
+        sql("UPDATE children SET graph = (SELECT graph FROM children WHERE id = 9) WHERE id = 1"),
         sql(
             "UPDATE children SET outcome = json_set(outcome, '$.failure',"
             """ json('{"cause": "crashed", "message": "died"}')) WHERE id = 4"""

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from child_trainer.outcome import Outcome
-from controller.searcher import Child, Searcher, View
+from controller.searcher import Child, ChildRecord, Proposal, Searcher, View
 
 
-def view(parameters: Mapping[str, Tensor], *, completed: int = 0, seed: int = 0, ended: Sequence[Child] = ()) -> View:
+def view(
+    parameters: Mapping[str, Tensor], *, completed: int = 0, seed: int = 0, ended: Sequence[ChildRecord] = ()
+) -> View:
     return View(
         parameters=parameters,
         completed=completed,
@@ -25,15 +27,15 @@ def initial(searcher: Searcher, seed: int = 0) -> dict[str, Tensor]:
     return {name: value for group in searcher.parameters(seed) for name, value in group.values.items()}
 
 
-def end(searcher: Searcher, parameters: Mapping[str, Tensor], n: int = 4) -> list[Child]:
+def recorded(number: int, proposal: Proposal, outcome: Outcome, reward: float | None) -> ChildRecord:
+    """What a searcher sees of a child that has ended."""
+    return Child(id=number, proposal=proposal, outcome=outcome, reward=reward).record
+
+
+def end(searcher: Searcher, parameters: Mapping[str, Tensor], n: int = 4) -> list[ChildRecord]:
     proposals = searcher.ask(n, view(parameters))
     return [
-        Child(
-            id=i,
-            proposal=proposal,
-            outcome=Outcome(curve=(i / n,), seconds=1.0, parameters=1, flops=1, seed=0),
-            reward=i / n,
-        )
+        recorded(i, proposal, Outcome(curve=(i / n,), seconds=1.0, parameters=1, flops=1, seed=0), reward=i / n)
         for i, proposal in enumerate(proposals, start=1)
     ]
 

@@ -1,6 +1,6 @@
 """Six recorded searches, and what of a ledger must come out the same after a change that is to change nothing.
 
-`python -m tests.golden_searches.searches NAME ...` records them anew (all of them without a name), next to this file.
+`python -m tests.golden_searches.searches NAME ...` records them again (without a name: all of them), next to this file.
 """
 
 import hashlib
@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from cluster.storage.ledger.graphs import unpack
 
 HERE = Path(__file__).parent
 
@@ -80,17 +82,23 @@ def record(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Everything in a run's ledger but times, as JSON gives it back."""
     with closing(sqlite3.connect(f"file:{folder}/ledger.sqlite?mode=ro", uri=True)) as db:
         db.row_factory = sqlite3.Row
-        children = [_child(row) for row in db.execute(CHILDREN)]
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        children = [_child(row) for row in db.execute(CHILDREN if version >= 5 else CHILDREN_4)]
         attempts = [dict(row) for row in db.execute(ATTEMPTS)]
         batches = [_batch(row) for row in db.execute(BATCHES)]
     return {"children": children, "attempts": attempts, "batches": batches}
 
 
-CHILDREN = """
+CHILDREN_4 = """
 SELECT id, replica, batch, tokens, architecture, architecture_id, log_prob, seed, state, completion, reward, metric,
     parameters, flops, cause, batch_size, versions, json_extract(outcome, '$.curve') AS curve
 FROM children ORDER BY id
 """
+"""Of a ledger of version 4, with the graph in the child's row."""
+
+CHILDREN = CHILDREN_4.replace(" architecture,", " architectures.graph AS architecture,").replace(
+    "FROM children", "FROM children JOIN architectures ON digest = children.graph"
+)
 
 ATTEMPTS = "SELECT child, number, slot, batch_size, verdict, cause FROM attempts ORDER BY child, number"
 
@@ -99,7 +107,8 @@ BATCHES = "SELECT replica, number, versions, pushed, staleness, figures FROM bat
 
 def _child(row: sqlite3.Row) -> dict[str, Any]:
     child = dict(row) | {name: json.loads(row[name] or "null") for name in ("tokens", "versions", "curve")}
-    graph = json.dumps(json.loads(row["architecture"]), sort_keys=True)
+    stored = row["architecture"]
+    graph = json.dumps(json.loads(stored) if isinstance(stored, str) else unpack(stored), sort_keys=True)
     return child | {"architecture": hashlib.sha256(graph.encode()).hexdigest()[:16]}
 
 

@@ -40,7 +40,7 @@ def test_a_search_that_an_earlier_version_began_goes_on_as_if_never_stopped(tmp_
 
 
 @pytest.mark.parametrize("path", sorted(VERSION_4.glob("*/config.json")), ids=lambda path: path.parent.name)
-def test_a_configuration_of_an_earlier_version_is_what_its_command_line_means_now(path: Path) -> None:
+def test_an_old_configuration_is_what_its_command_line_means_now(path: Path) -> None:
     name = path.parent.name.removesuffix("-stopped")
     recipe, *words = [word.replace("{data}", "/data") for word in SEARCHES[name]]
     words += ["--local", "--name", name, "--storage-path", "/runs"]

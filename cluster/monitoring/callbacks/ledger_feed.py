@@ -6,25 +6,17 @@ driver is killed in between, the children of that step are passed on again.
 """
 
 import json
-import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from child_trainer.atomic_file import replace_file
 from cluster.monitoring.callbacks.callback import Trial
+from cluster.storage.ledger.queries.callbacks import ResultRow, TrialRow, in_training, next_ended
+from cluster.storage.ledger.reader import LedgerConnection
 
 MAX_STEP = 500
 """Upper bound for the number of ended children in one step."""
-
-COLUMNS = "id, replica, batch, architecture, architecture_id, completion, sampled_at, ended_at, cause"
-
-ENDED = f"""
-SELECT {COLUMNS}, reward, metric, parameters, flops, seconds, outcome
-FROM children WHERE completion > ? ORDER BY completion LIMIT {MAX_STEP}
-"""
-
-RUNNING = f"SELECT {COLUMNS} FROM children WHERE state = 'running' ORDER BY id"
 
 EndedTrial = tuple[Trial, dict[str, Any]]
 """A child that has ended, and its result."""
@@ -71,12 +63,12 @@ class LedgerFeed:
         """Call the callback's `on_experiment_end`. Raises what it raises."""
         self._call("on_experiment_end", trials=[])
 
-    def poll(self, db: sqlite3.Connection) -> tuple[list[EndedTrial], list[Trial]]:
+    def poll(self, db: LedgerConnection) -> tuple[list[EndedTrial], list[Trial]]:
         """Return the next children that have ended, and those that are in training since the last poll."""
-        ended = db.execute(ENDED, (self.completed,)).fetchall()
-        running = db.execute(RUNNING).fetchall() if len(ended) < MAX_STEP else []
-        started = [_trial(row, "RUNNING") for row in running if row[0] not in self._started]
-        return [_ended_trial(row) for row in ended], started
+        ended = next_ended(db, self.completed, MAX_STEP)
+        running = in_training(db) if len(ended) < MAX_STEP else []
+        started = [_trial(row, "RUNNING") for row in running if row.child_id not in self._started]
+        return [_ended_trial(*row) for row in ended], started
 
     def _start(self, trial: Trial, iteration: int) -> None:
         if trial.child not in self._started:
@@ -94,35 +86,32 @@ class LedgerFeed:
             replace_file(self._progress, json.dumps({"completed": self.completed}).encode(), durable=False)
 
 
-def _ended_trial(row: tuple[Any, ...]) -> EndedTrial:
-    *first, reward, metric, parameters, flops, seconds, outcome = row
-    fields = json.loads(outcome)
-    failure = fields["failure"]
+def _ended_trial(row: TrialRow, result_row: ResultRow) -> EndedTrial:
+    failure, curve = result_row.outcome["failure"], result_row.outcome["curve"]
     result = {
-        "training_iteration": len(fields["curve"]),
-        "time_total_s": seconds,
-        "reward": reward,
-        "metric": metric,
-        "curve": fields["curve"],
-        "parameters": parameters,
-        "flops": flops,
-        "replica": first[1],
+        "training_iteration": len(curve),
+        "time_total_s": result_row.seconds,
+        "reward": result_row.reward,
+        "metric": result_row.metric,
+        "curve": curve,
+        "parameters": result_row.parameters,
+        "flops": result_row.flops,
+        "replica": row.replica,
     }
-    return _trial(first, "ERROR" if failure else "TERMINATED", failure and failure["message"]), result
+    return _trial(row, "ERROR" if failure else "TERMINATED", failure and failure["message"]), result
 
 
-def _trial(row: Any, status: str, message: str | None = None) -> Trial:
-    child, replica, batch, architecture, architecture_id, completion, sampled_at, ended_at, cause = row
+def _trial(row: TrialRow, status: str, message: str | None = None) -> Trial:
     return Trial(
-        trial_id=f"{child:08d}",
-        child=child,
-        replica=replica,
-        batch=batch,
+        trial_id=f"{row.child_id:08d}",
+        child=row.child_id,
+        replica=row.replica,
+        batch=row.batch,
         status=status,
-        config={"architecture": json.loads(architecture), "architecture_id": architecture_id},
-        completion=completion,
-        sampled_at=sampled_at,
-        ended_at=ended_at,
-        cause=cause,
+        config={"architecture": row.architecture, "architecture_id": row.architecture_id},
+        completion=row.completion,
+        sampled_at=row.sampled_at,
+        ended_at=row.ended_at,
+        cause=row.cause,
         message=message,
     )

@@ -1,7 +1,6 @@
 """Runs a search's callbacks while it is in progress, each in a thread of its own."""
 
 import re
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ from typing import Any
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.callbacks.callback import Search
 from cluster.monitoring.callbacks.ledger_feed import LedgerFeed
-from cluster.storage.errors import RunFolderError
+from cluster.storage.errors import LedgerError, RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
@@ -86,7 +85,7 @@ class CallbackRunner:
             try:
                 with reading(self._folder) as db:
                     ended, running = self._feed.poll(db)
-            except (sqlite3.Error, RunFolderError, OSError):  # perhaps temporary: the next poll tries again
+            except (LedgerError, RunFolderError, OSError):  # perhaps temporary: the next poll tries again
                 return
             self._feed.step(ended, running)  # outside the block, which keeps SQLite from truncating its log
             if not ended:

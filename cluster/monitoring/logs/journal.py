@@ -5,7 +5,6 @@ Lines are appended, also after a resume. A file that reaches `MAX_FILE_BYTES` is
 """
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,7 @@ from cluster.monitoring.logs.ledger_events import LedgerEvents
 from cluster.monitoring.status import Status
 from cluster.periodic import repeating
 from cluster.storage.corrupt_snapshots import Mark, corrupt_files, corrupt_texts
-from cluster.storage.errors import RunFolderError
+from cluster.storage.errors import LedgerError, RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RUN_LOG, RunFolder
 
@@ -87,7 +86,7 @@ class Journal:
             folder.path / RUN_LOG, maxBytes=MAX_FILE_BYTES, backupCount=MAX_ROTATED, encoding="utf-8", delay=True
         )
         self._add(handler)
-        with suppress(sqlite3.Error, RunFolderError, OSError), reading(folder) as db:
+        with suppress(LedgerError, RunFolderError, OSError), reading(folder) as db:
             self._ledger = LedgerEvents(self._run, db)
         with suppress(OSError):
             self._corrupt = corrupt_files(folder.shards)
@@ -104,7 +103,7 @@ class Journal:
             before, self._corrupt = self._corrupt, corrupt_files(folder.shards)
             for text in corrupt_texts([path for path, mark in self._corrupt.items() if before.get(path) != mark]):
                 self.report(text, logging.WARNING)
-        with self._lock, suppress(sqlite3.Error, RunFolderError, OSError), reading(folder) as db:
+        with self._lock, suppress(LedgerError, RunFolderError, OSError), reading(folder) as db:
             if self._ledger is None:  # it could not be read before
                 self._ledger = LedgerEvents(self._run, db)
             for event in self._ledger.poll(db, self._clock()):

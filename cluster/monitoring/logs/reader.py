@@ -1,7 +1,6 @@
 """Reads a run's log and the output of its children from its folder, while it runs or later."""
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from cluster.monitoring.failed_attempts import FATES
 from cluster.monitoring.logs.journal import log_files
 from cluster.pool.output_files import OUTPUTS, OutputFolder, output_name
 from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.queries.failures import attempts_at
+from cluster.storage.ledger.queries.run import last_child
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
 POLL_INTERVAL_S = 0.5
 """Seconds between two reads of the log while following it."""
-
-ATTEMPTS = "SELECT number, worker, started_at, ended_at, verdict, cause, message FROM attempts WHERE child = ?"
 
 TEXTS = {**FATES, "outcome": "finished", "lost": "lost when its run ended", "void": "never started"}
 """The result of an attempt without a cause of failure, by its verdict."""
@@ -52,22 +51,17 @@ def child_output(folder: RunFolder, child_id: int, attempt: int | None = None) -
     Raises:
         RunFolderError: the child or the attempt does not exist, or the ledger is damaged.
     """
-    try:
-        with reading(folder) as db:
-            (last,) = db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()
-            rows = db.execute(f"{ATTEMPTS} ORDER BY number", (child_id,)).fetchall()
-    except sqlite3.DatabaseError as error:
-        raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+    with reading(folder) as db:
+        last, rows = last_child(db), attempts_at(db, child_id)
     if not 1 <= child_id <= last:
         children = f"they are numbered from 1 to {last}" if last else "none was sampled yet"
         raise RunFolderError(f"the run {folder.name!r} has no child {child_id}: {children}")
     if attempt is not None and not 1 <= attempt <= len(rows):
         attempts = f"they are numbered from 1 to {len(rows)}" if rows else "none has begun yet"
         raise RunFolderError(f"child {child_id} has no attempt {attempt}: {attempts}")
-    selected = [row for row in rows if attempt in (None, row[0])]
-    texts = _texts(folder, child_id, [row[0] for row in selected])
-    names = ("number", "worker", "started_at", "ended_at", "verdict", "cause", "message")
-    return [AttemptOutput(**dict(zip(names, row, strict=True)), text=texts.get(row[0])) for row in selected]
+    selected = [row for row in rows if attempt in (None, row.number)]
+    texts = _texts(folder, child_id, [row.number for row in selected])
+    return [AttemptOutput(**row._asdict(), text=texts.get(row.number)) for row in selected]
 
 
 def output_lines(child_id: int, attempts: list[AttemptOutput]) -> list[str]:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +22,7 @@ from cluster.monitoring.metrics.ledger_counter import Tally
 from cluster.monitoring.metrics.shard_probe import AskShard
 from cluster.monitoring.metrics.snapshot import Facts
 from cluster.periodic import repeating
-from cluster.storage.errors import RunFolderError
+from cluster.storage.errors import LedgerError, RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 from ps.status import ShardStatus
@@ -78,7 +77,7 @@ class RunCollector(Collector):
         try:
             with reading(self._folder) as db:
                 return self._tally.count(db, now)
-        except (sqlite3.Error, RunFolderError, OSError):  # for a while, perhaps; the search does not depend on it
+        except (LedgerError, RunFolderError, OSError):  # for a while, perhaps; the search does not depend on it
             return self._facts and replace(self._facts, readable=False)
 
 

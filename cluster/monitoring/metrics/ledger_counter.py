@@ -1,7 +1,5 @@
 """Counts what a run's ledger says, each row once: a look costs what has changed since the last one."""
 
-import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +9,18 @@ from cluster.config.run_config import RunConfig
 from cluster.monitoring.metrics.histogram import Histogram
 from cluster.monitoring.metrics.snapshot import WINDOW, Facts
 from cluster.search.records import Verdict
+from cluster.storage.ledger.queries.metrics import (
+    AttemptTimes,
+    EndedChild,
+    LearnedBatch,
+    Recent,
+    changed_attempts,
+    changed_batches,
+    ended_children,
+    recent_children,
+)
+from cluster.storage.ledger.queries.run import last_child, last_revision, run_values
+from cluster.storage.ledger.reader import LedgerConnection
 
 WAITS_S = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 EPOCHS_S = (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -18,32 +28,6 @@ CALLS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 VERSIONS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 GPU_BYTES = tuple(2**power for power in range(26, 38))
 """Bounds of the histograms, in seconds, versions and bytes (64 MiB to 128 GiB)."""
-
-ENDED = """
-SELECT completion, state, cause, reward, seconds, json_array_length(outcome, '$.curve'),
-    json_extract(outcome, '$.gpu_bytes'), ended_at
-FROM children WHERE completion > ?
-"""
-
-# Whoever reads the ledger's changes asks for revisions first: the plus keeps SQLite from the index by kind.
-CHANGED = "SELECT row FROM changes WHERE +kind = '{}' AND revision > ?"
-
-ATTEMPTS = """
-SELECT attempts.rowid, number, sampled_at, started_at, attempts.ended_at, verdict, attempts.cause
-FROM attempts JOIN children ON id = child
-"""
-
-BATCHES = """
-SELECT learned_at, pushed, staleness, figures, pull_seconds, push_seconds FROM batches WHERE learned_at IS NOT NULL
-"""
-
-RECENT = """
-SELECT avg(reward), count(DISTINCT architecture_id) * 1.0 / count(*), avg((
-    SELECT count(*) FROM json_each(architecture, '$.nodes') WHERE json_extract(value, '$.op') NOT IN ('add', 'concat')
-))
-FROM (SELECT reward, architecture_id, architecture FROM children WHERE completion IS NOT NULL
-    ORDER BY completion DESC LIMIT ?)
-"""
 
 
 class Tally:
@@ -70,7 +54,7 @@ class Tally:
         self._gpu_memory = Histogram(GPU_BYTES)
         self._pull, self._push, self._staleness = Histogram(CALLS_S), Histogram(CALLS_S), Histogram(VERSIONS)
 
-    def count(self, db: sqlite3.Connection, now: float) -> Facts:
+    def count(self, db: LedgerConnection, now: float) -> Facts:
         """Count what is new, and say what there is.
 
         Args:
@@ -78,15 +62,13 @@ class Tally:
             now: Unix time.
 
         Raises:
-            sqlite3.Error: it cannot be read; nothing of this look was counted.
+            LedgerError: it cannot be read; nothing of this look was counted.
         """
-        (revision,) = db.execute("SELECT coalesce(max(revision), 0) FROM changes").fetchone()
-        children = db.execute(f"{ENDED} ORDER BY completion", (self._completion,)).fetchall()
-        attempts = self._changed(db, "attempts", f"{ATTEMPTS} WHERE TRUE", " ORDER BY attempts.rowid")
-        batches = self._changed(db, "batches", BATCHES, " ORDER BY learned_at")
-        run = dict(db.execute("SELECT key, value FROM run"))
-        (sampled,) = db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()
-        recent = db.execute(RECENT, (WINDOW,)).fetchone()
+        revision = last_revision(db)
+        children = ended_children(db, self._completion)
+        attempts = changed_attempts(db, self._revision)
+        batches = changed_batches(db, self._revision)
+        run, sampled, recent = run_values(db), last_child(db), recent_children(db, WINDOW)
         # Everything is read: from here on nothing can fail half-way and be counted twice.
         self._count_children(children)
         self._count_attempts(attempts)
@@ -94,13 +76,7 @@ class Tally:
         self._revision = revision
         return self._facts(run, sampled, recent, now)
 
-    def _changed(self, db: sqlite3.Connection, table: str, query: str, order: str) -> list[tuple[Any, ...]]:
-        if self._revision is None:  # rows of a ledger of an earlier version are not among its changes
-            return db.execute(query + order).fetchall()
-        where = f" AND {table}.rowid IN ({CHANGED.format(table)})"
-        return db.execute(query + where + order, (self._revision,)).fetchall()
-
-    def _count_children(self, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _count_children(self, rows: Iterable[EndedChild]) -> None:
         for completion, state, cause, reward, seconds, epochs, gpu_bytes, ended_at in rows:
             self._completion = completion
             self._last_child_at = max(self._last_child_at, ended_at)
@@ -110,13 +86,13 @@ class Tally:
                 self._finished += 1
                 self._child_seconds += seconds
             else:
-                self._failed[cause] += 1
+                self._failed[str(cause)] += 1
             if epochs:
                 self._epoch.observe(seconds / epochs)
             if gpu_bytes is not None:
                 self._gpu_memory.observe(gpu_bytes)
 
-    def _count_attempts(self, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _count_attempts(self, rows: Iterable[AttemptTimes]) -> None:
         for row, number, sampled_at, started_at, ended_at, verdict, cause in rows:
             if row > self._attempt:
                 self._attempt = row
@@ -126,25 +102,25 @@ class Tally:
             if ended_at is None or row not in self._open:  # what was given up may have brought a late word
                 continue
             self._open.remove(row)
-            self._ended[verdict] += 1
+            self._ended[str(verdict)] += 1
             self._attempt_seconds += max(0.0, ended_at - started_at)
             if cause is not None:
                 self._attempts_failed[cause] += 1
 
-    def _count_batches(self, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _count_batches(self, rows: Iterable[LearnedBatch]) -> None:
         for learned_at, pushed, staleness, figures, pull_seconds, push_seconds in rows:
             self._learned += 1
-            self._pushed += bool(pushed)
-            for versions in json.loads(staleness or "null") or ():
+            self._pushed += pushed
+            for versions in staleness:
                 self._staleness.observe(versions)
             if pull_seconds is not None:
                 self._pull.observe(pull_seconds)
             if push_seconds is not None:
                 self._push.observe(push_seconds)
             if learned_at >= self._learned_at:
-                self._learned_at, self._figures = learned_at, json.loads(figures or "{}")
+                self._learned_at, self._figures = learned_at, figures
 
-    def _facts(self, run: dict[str, Any], sampled: int, recent: tuple[Any, ...], now: float) -> Facts:
+    def _facts(self, run: dict[str, Any], sampled: int, recent: Recent, now: float) -> Facts:
         started_at, beat_at = run.get("started_at"), run.get("beat_at")
         return Facts(
             readable=True,
@@ -164,10 +140,10 @@ class Tally:
             attempts_ended=dict(self._ended),
             attempts_failed=dict(self._attempts_failed),
             attempt_seconds=self._attempt_seconds,
-            recent_reward=recent[0],
+            recent_reward=recent.reward,
             best_reward=self._best_reward,
-            distinct_ratio=recent[1],
-            depth=recent[2],
+            distinct_ratio=recent.distinct_ratio,
+            depth=recent.nodes,
             figures=dict(self._figures),
             learned=self._learned,
             pushed=self._pushed,

@@ -48,6 +48,7 @@ from cluster.runners.on_ray.handles import (
 )
 from cluster.runners.on_ray.pool_adapters import AwaitedLedger, RayWorkers
 from cluster.search.evaluator import Assignment
+from cluster.search.history import History
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.locks import sole_writer, writing
 
@@ -239,7 +240,9 @@ class ReplicaHost:
         layout = connections.layout
         store = layout and open_store(layout, connections.ledger, connections.token)
         threads = ThreadPoolExecutor(len(indices))
-        running = [threads.submit(_run_replica, config, index, store, connections) for index in indices]
+        ledger: Any = RemoteLedger(connections.ledger)
+        history = History(ledger)
+        running = [threads.submit(_run_replica, config, index, store, connections, history) for index in indices]
         # The first error ends the run at once; it must not wait for the other replicas to finish the search.
         for replica in wait(running, return_when=FIRST_EXCEPTION).done:
             replica.result()
@@ -247,11 +250,13 @@ class ReplicaHost:
             store.close()
 
 
-def _run_replica(config: RunConfig, index: int, store: ParameterStore | None, connections: Connections) -> None:
+def _run_replica(
+    config: RunConfig, index: int, store: ParameterStore | None, connections: Connections, history: History
+) -> None:
     from cluster.runners.build import make_replica
     from cluster.search.replica import replica_loop
 
     ledger: Any = RemoteLedger(connections.ledger)
-    replica = make_replica(config, index, store, PoolEvaluator(connections.pool), ledger)
+    replica = make_replica(config, index, store, PoolEvaluator(connections.pool), ledger, history)
     for _ in replica_loop(replace(replica, pause=lambda: time.sleep(PAUSE_S))):
         pass

@@ -1,7 +1,7 @@
 """The durable record of every child, attempt and batch: SQLite, one writer.
 
-A child is here before it is dispatched, its outcome before it is learnt from. Every method may be called
-twice with the same arguments and then changes nothing the second time, since Ray delivers at least once.
+A child is recorded before it is dispatched, and its outcome before it is learnt from. Ray delivers calls at least
+once, so every method may be called twice with the same arguments: the second call changes nothing.
 """
 
 import json
@@ -12,41 +12,43 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from child_trainer.outcome import Outcome
-from cluster.search.records import Attempt, Batch, Lesson, Stream, Verdict
+from cluster.search.records import Attempt, Batch, BatchResult, Stream, Verdict
 from cluster.search.seeding import child_seed
+from cluster.storage.ledger.graphs import GraphTable
+from cluster.storage.ledger.queries.run import last_child, last_completion, run_values
 from cluster.storage.ledger.rows import (
     ATTEMPT_COLUMNS,
     CHILD_COLUMNS,
     NO_BATCH,
-    Architectures,
+    RECORD_COLUMNS,
     attempt_of,
     child_of,
     end_attempts,
     end_child,
-    gather,
+    form_batch,
     insert_child,
     last_batch,
-    last_child,
-    loose_children,
+    num_unbatched,
     outcome_text,
     put,
+    record_of,
 )
 from cluster.storage.ledger.schema import migrate
 from cluster.storage.ledger.transactions import Transactions
 from cluster.storage.run_folder import mark_begun
-from controller.searcher import Child, Proposal
+from controller.searcher import Child, ChildRecord, Proposal
 
 Clock = Callable[[], float]
 
 
 class Ledger:
-    """The writer.
+    """The one writer of a run's ledger.
 
     Args:
-        path: the SQLite file; made if it is not there.
+        path: the SQLite file; created if missing.
         seed: the run's root seed, from which every child's seed is drawn.
         max_children: how many children the run may sample.
-        clock: gives the Unix time.
+        clock: returns the Unix time.
     """
 
     def __init__(self, path: Path, seed: int, max_children: int, clock: Clock = time.time) -> None:
@@ -54,56 +56,56 @@ class Ledger:
         self._seed = seed
         self._max_children = max_children
         self._clock = clock
-        self._architectures = Architectures()
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._transaction = Transactions(self._connection)
         self._lock = self._transaction.lock
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         migrate(self._connection, str(path))
+        self._graphs = GraphTable(self._connection)
 
     def together(self) -> AbstractContextManager[None]:
-        """All that this thread records within becomes durable at its end, as one; nothing of it after an error."""
+        """Return a context: what this thread records in it becomes durable at its end, or none of it after an error."""
         return self._transaction.together()
 
     def begin(self, workers: int, versions: Mapping[str, str] | None = None) -> None:
-        """The run starts, or goes on, with programs of these versions by their names."""
+        """Record that the run starts or resumes, with the versions of its programs by their names."""
         with self._transaction() as db:
-            found = dict(db.execute("SELECT key, value FROM run"))
+            values = run_values(db)
             # Time between a stop and a resume does not count.
-            spent = found.get("seconds_before", 0.0)
-            if "started_at" in found:
-                spent += found["beat_at"] - found["started_at"]
-            now, ran = self._clock(), json.loads(found.get("versions", "[]"))
-            if versions and versions not in ran:
-                put(db, versions=json.dumps([*ran, versions]))
-            # Nothing of an earlier start is running any more.
+            spent = values.get("seconds_before", 0.0)
+            if "started_at" in values:
+                spent += values["beat_at"] - values["started_at"]
+            now, known = self._clock(), json.loads(values.get("versions", "[]"))
+            if versions and versions not in known:
+                put(db, versions=json.dumps([*known, versions]))
+            # Nothing that an earlier start began is still running.
             db.execute("UPDATE children SET state = 'sampled' WHERE state = 'running'")
             db.execute(
                 "UPDATE attempts SET ended_at = ?, verdict = 'lost' WHERE ended_at IS NULL",
-                (found.get("beat_at", now),),
+                (values.get("beat_at", now),),
             )
             db.execute("DELETE FROM addresses")
             put(db, state="running", message="", started_at=now, beat_at=now, seconds_before=spent, workers=workers)
         mark_begun(self._path)
 
     def beat(self) -> None:
-        """The run is alive."""
+        """Record a heartbeat of the run."""
         with self._transaction() as db:
             put(db, beat_at=self._clock())
 
     def staff(self, workers: int) -> None:
-        """The run has so many workers from now on."""
+        """Record how many workers the run has from now on."""
         with self._transaction() as db:
             put(db, workers=workers)
 
     def end(self, state: str, message: str = "") -> None:
-        """The run is `finished`, `stopped` or `failed`, with a word on why."""
+        """Record that the run is `finished`, `stopped` or `failed`, with the reason."""
         with self._transaction() as db:
             put(db, state=state, message=message, beat_at=self._clock())
 
     def close(self) -> None:
-        """Close the file; everything that was recorded is in it."""
+        """Close the file."""
         with self._lock:
             self._connection.close()
 
@@ -111,7 +113,7 @@ class Ledger:
         """See `ReplicaLedger.open_batch`."""
         if applied is not None:
             with self._transaction() as db:
-                # A shard that fell back to an older snapshot, or was copied a little before the ledger was.
+                # A shard fell back to an older snapshot, or was copied a little before the ledger.
                 again = "UPDATE batches SET learned_at = NULL WHERE replica = ? AND number > ? AND pushed = 1"
                 db.execute(f"{again} AND learned_at IS NOT NULL", (replica, applied))
         with self._lock:
@@ -132,7 +134,7 @@ class Ledger:
     def admit(
         self, replica: int, number: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
     ) -> Batch | None:
-        """Record a new batch, durably; cut to what the run's limit allows, `None` when that is reached."""
+        """See `ReplicaLedger.admit`."""
         with self._transaction() as db:
             known = db.execute("SELECT 1 FROM batches WHERE replica = ? AND number = ?", (replica, number)).fetchone()
             admitted = () if known else proposals[: max(0, self._max_children - last_child(db))]
@@ -152,38 +154,38 @@ class Ledger:
             )
             return Stream(
                 last_batch=last_batch(self._connection, replica),
-                ended=loose_children(self._connection, replica) - len(outstanding),
+                ended=num_unbatched(self._connection, replica) - len(outstanding),
                 outstanding=outstanding,
                 room=self._max_children - last_child(self._connection),
             )
 
-    def extend(
-        self, replica: int, number: int, loose: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+    def add_children(
+        self, replica: int, number: int, unbatched: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
     ) -> Stream:
-        """See `ReplicaLedger.extend`."""
+        """See `ReplicaLedger.add_children`."""
         with self._transaction() as db:
-            if number > last_batch(db, replica) and loose == loose_children(db, replica):
+            if number > last_batch(db, replica) and unbatched == num_unbatched(db, replica):
                 self._sample(replica, NO_BATCH, proposals[: max(0, self._max_children - last_child(db))], versions)
             return self.stream(replica)
 
-    def gather(self, replica: int, number: int, size: int) -> None:
-        """See `ReplicaLedger.gather`."""
+    def form_batch(self, replica: int, number: int, size: int) -> None:
+        """See `ReplicaLedger.form_batch`."""
         with self._transaction() as db:
             if number > last_batch(db, replica):
-                gather(db, replica, number, size)
+                form_batch(db, replica, number, size)
 
     def _sample(
         self, replica: int, batch: int, proposals: Sequence[Proposal], versions: tuple[int, ...] | None = None
     ) -> None:
         db = self._connection
         for child_id, proposal in enumerate(proposals, start=last_child(db) + 1):
-            text, seed = self._architectures.text(proposal.architecture), child_seed(self._seed, child_id)
-            insert_child(db, (child_id, replica, batch), proposal, text, seed, self._clock(), versions)
+            graph, seed = self._graphs.add(proposal.architecture), child_seed(self._seed, child_id)
+            insert_child(db, (child_id, replica, batch), proposal, graph, seed, self._clock(), versions)
 
     def start(
         self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None
     ) -> None:
-        """A worker begins an attempt at a child; a `key` makes a start that is delivered twice one."""
+        """See `AttemptLedger.start`. Two calls with the same `key` are one attempt."""
         with self._transaction() as db:
             known = db.execute("SELECT 1 FROM attempts WHERE key = ?", (key,)).fetchone()
             open_child = "UPDATE children SET state = 'running' WHERE id = ? AND completion IS NULL"
@@ -201,17 +203,17 @@ class Ledger:
             )
 
     def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
-        """See `AttemptLedger.end_attempt`. A word that is not the first is kept beside it if it brings an outcome."""
+        """See `AttemptLedger.end_attempt`. An outcome in a later report is kept with the attempt."""
         with self._transaction() as db:
-            found = db.execute("SELECT child, verdict, outcome FROM attempts WHERE key = ?", (key,)).fetchone()
-            if found is None:
+            row = db.execute("SELECT child, verdict, outcome FROM attempts WHERE key = ?", (key,)).fetchone()
+            if row is None:
                 return False
-            child_id, known, known_outcome = found
+            child_id, known, known_outcome = row
             text = outcome_text(outcome)
             if known is not None:
                 if known == verdict and known_outcome == text:
-                    return True  # the same word, delivered twice
-                # A worker that reports what it has said before brings nothing new.
+                    return True  # the same report, delivered twice
+                # A worker may repeat an earlier report.
                 if outcome and known != Verdict.OUTCOME and text != known_outcome:
                     db.execute("UPDATE attempts SET verdict = 'late', outcome = ? WHERE key = ?", (text, key))
                 return False
@@ -221,62 +223,62 @@ class Ledger:
             return True
 
     def attempts(self, child_id: int) -> tuple[Attempt, ...]:
-        """The attempts at a child, oldest first."""
+        """See `AttemptLedger.attempts`."""
         return self._attempts("child = ? ORDER BY number", child_id)
 
     def running(self) -> tuple[Attempt, ...]:
-        """The attempts that have not ended."""
+        """Return the attempts that have not ended."""
         return self._attempts("ended_at IS NULL ORDER BY child")
 
     def open_children(self) -> tuple[int, ...]:
-        """The ids of the children that have not ended."""
+        """Return the ids of the children that have not ended."""
         with self._lock:
             return tuple(row[0] for row in self._connection.execute("SELECT id FROM children WHERE completion IS NULL"))
 
-    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> Child:
+    def finish(self, child_id: int, outcome: Outcome, reward: float | None) -> ChildRecord:
         """See `ReplicaLedger.finish`."""
         with self._transaction() as db:
             now = self._clock()
             end_child(db, child_id, now, outcome, reward)
             end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME)
-            return self._children("id = ?", child_id)[0]
+            return self._records("id = ?", child_id)[0]
 
-    def learned(self, replica: int, number: int, lesson: Lesson) -> None:
-        """Record that a batch was learnt from, durably."""
+    def learned(self, replica: int, number: int, result: BatchResult) -> None:
+        """See `ReplicaLedger.learned`."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE batches SET learned_at = ?, pushed = ?, staleness = ?, figures = ?, pull_seconds = ?,"
                 " push_seconds = ? WHERE replica = ? AND number = ? AND learned_at IS NULL",
                 (
                     self._clock(),
-                    lesson.staleness is not None,
-                    json.dumps(lesson.staleness),
-                    json.dumps(dict(lesson.figures)),
-                    lesson.pull_seconds,
-                    lesson.push_seconds,
+                    result.staleness is not None,
+                    json.dumps(result.staleness),
+                    json.dumps(dict(result.figures)),
+                    result.pull_seconds,
+                    result.push_seconds,
                     replica,
                     number,
                 ),
             )
 
     def completed(self) -> int:
-        """How many children have ended."""
+        """See `ReplicaLedger.completed`."""
         with self._lock:
-            return self._connection.execute("SELECT coalesce(max(completion), 0) FROM children").fetchone()[0]
+            return last_completion(self._connection)
 
-    def history(self, after: int = 0) -> Sequence[Child]:
+    def history(self, after: int = 0) -> Sequence[ChildRecord]:
         """See `ReplicaLedger.history`."""
         later = "completion > coalesce((SELECT completion FROM children WHERE id = ?), 0)"
         with self._lock:
-            return self._children(f"{later} ORDER BY completion", after)
+            return self._records(f"{later} ORDER BY completion", after)
 
-    def pending(self) -> Sequence[Child]:
-        """The children that were sampled and have not ended."""
+    def pending(self) -> Sequence[ChildRecord]:
+        """See `ReplicaLedger.pending`."""
         with self._lock:
-            return self._children("completion IS NULL ORDER BY id")
+            return self._records("completion IS NULL ORDER BY id")
 
     def serve(self, shards: Sequence[int], address: str) -> None:
-        """The shards are served at host:port from now on."""
+        """Record that these shards are served at host:port from now on."""
         with self._transaction() as db:
             db.executemany(
                 "INSERT INTO addresses (shard, address) VALUES (?, ?)"
@@ -285,7 +287,7 @@ class Ledger:
             )
 
     def addresses(self) -> tuple[str, ...]:
-        """Where the shards are served, in their order; those that are not served yet are left out."""
+        """Return the addresses of the shards that are served, in the shards' order."""
         with self._lock:
             return tuple(row[0] for row in self._connection.execute("SELECT address FROM addresses ORDER BY shard"))
 
@@ -294,7 +296,11 @@ class Ledger:
             rows = self._connection.execute(f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE {where}", values).fetchall()
         return tuple(attempt_of(*row) for row in rows)
 
+    def _records(self, where: str, *values: object) -> tuple[ChildRecord, ...]:
+        rows = self._connection.execute(f"SELECT {RECORD_COLUMNS} FROM children WHERE {where}", values)
+        return tuple(record_of(*row) for row in rows)
+
     def _children(self, where: str, *values: object) -> tuple[Child, ...]:
         query = f"SELECT {CHILD_COLUMNS} FROM children WHERE {where}"
-        rows = self._connection.execute(query, values)
-        return tuple(child_of(*row, read=self._architectures) for row in rows)
+        rows = self._connection.execute(query, values).fetchall()
+        return tuple(child_of(*row, get=self._graphs.get) for row in rows)

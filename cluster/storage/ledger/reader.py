@@ -1,4 +1,4 @@
-"""The ledger, opened to be read only."""
+"""Opens a ledger for reading only."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -8,18 +8,21 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.schema import VERSION, migrate
 from cluster.storage.run_folder import RunFolder
 
+LedgerConnection = sqlite3.Connection
+"""What `cluster.storage.ledger.queries` reads from: others hold it, and know nothing of SQL."""
+
 
 @contextmanager
 def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
-    """The ledger, to be read: one consistent view of it, with the tables of this version.
+    """Yield a connection with one consistent view of the ledger, in the tables of this version.
 
     Raises:
         LedgerVersionError: a newer nascluster wrote it.
-        RunFolderError: it is damaged, which may show only when it is asked.
+        RunFolderError: the ledger is damaged; a later query may find that.
     """
     try:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as own:
-            if not folder.ledger.exists():  # it is being made; read it as empty
+            if not folder.ledger.exists():  # not created yet: read it as empty
                 migrate(own, str(folder.ledger))
                 yield own
                 return
@@ -28,7 +31,7 @@ def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
                     db.execute("BEGIN")
                     yield db
                     return
-                db.backup(own)  # the file is the writer's to bring up to date
+                db.backup(own)  # only the writer may migrate the file
                 migrate(own, str(folder.ledger))
                 yield own
     except sqlite3.DatabaseError as error:

@@ -1,4 +1,4 @@
-"""Rows of the ledger as the objects that the rest of the run knows, and back. Standard library only."""
+"""The ledger's rows as objects, and back. Standard library only."""
 
 import json
 import sqlite3
@@ -8,10 +8,13 @@ from typing import Any
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Outcome
 from cluster.search.records import Attempt, Verdict
-from controller.searcher import Child, Proposal
+from controller.searcher import Child, ChildRecord, Proposal
 
-CHILD_COLUMNS = "id, tokens, architecture, log_prob, outcome, reward"
+CHILD_COLUMNS = "id, tokens, graph, log_prob, outcome, reward"
 """What `child_of` takes."""
+
+RECORD_COLUMNS = "id, tokens, architecture_id, log_prob, outcome, reward"
+"""What `record_of` takes."""
 
 ATTEMPT_COLUMNS = (
     "child, (SELECT seed FROM children WHERE id = child), coalesce(key, ''), coalesce(slot, 0), worker, batch_size,"
@@ -20,59 +23,41 @@ ATTEMPT_COLUMNS = (
 """What `attempt_of` takes."""
 
 NO_BATCH = 0
-"""The number of the batch of a child that is in none yet; batches count from 1."""
-
-KEPT = 512
-"""Architectures that are kept between two uses: more than are in training, and few enough to fit."""
-
-
-class Architectures:
-    """Architectures and their texts; of those that were used last the work is not done again."""
-
-    def __init__(self) -> None:
-        self._by_text: dict[str, Architecture] = {}
-        self._texts: dict[int, str] = {}  # of those in `_by_text`, by their `id()`: to compare graphs takes longer
-
-    def text(self, architecture: Architecture) -> str:
-        """As the ledger keeps it."""
-        text = self._texts.get(id(architecture)) or json.dumps(architecture.to_json())
-        self._keep(text, architecture)
-        return text
-
-    def __call__(self, text: str) -> Architecture:
-        """From what the ledger keeps."""
-        return self._keep(text, self._by_text.get(text) or Architecture.from_json(json.loads(text)))
-
-    def _keep(self, text: str, architecture: Architecture) -> Architecture:
-        replaced = self._by_text.pop(text, None)
-        if replaced is not None:
-            del self._texts[id(replaced)]
-        self._by_text[text] = architecture
-        self._texts[id(architecture)] = text
-        if len(self._by_text) > KEPT:
-            oldest = self._by_text.pop(next(iter(self._by_text)))
-            del self._texts[id(oldest)]
-        return architecture
+"""The batch number of a child that is in no batch yet; batches count from 1."""
 
 
 def child_of(
     child_id: int,
     tokens: str,
-    architecture: str,
+    graph: str,
     log_prob: float | None,
     outcome: str | None,
     reward: float | None,
     *,
-    read: Callable[[str], Architecture] = lambda text: Architecture.from_json(json.loads(text)),
+    get: Callable[[str], Architecture],
 ) -> Child:
-    """A child from its row; `read` makes its architecture of the text."""
-    proposal = Proposal(tokens=tuple(json.loads(tokens)), architecture=read(architecture), log_prob=log_prob)
+    """Return a child from its row; `get` gives the architecture of the graph's key."""
+    proposal = Proposal(tokens=tuple(json.loads(tokens)), architecture=get(graph), log_prob=log_prob)
     ended = Outcome.from_json(json.loads(outcome)) if outcome else None
     return Child(id=child_id, proposal=proposal, outcome=ended, reward=reward)
 
 
+def record_of(
+    child_id: int, tokens: str, architecture_id: str, log_prob: float | None, outcome: str | None, reward: float | None
+) -> ChildRecord:
+    """Return what a searcher sees of a child, from the child's row."""
+    return ChildRecord(
+        id=child_id,
+        tokens=tuple(json.loads(tokens)),
+        architecture_id=architecture_id,
+        log_prob=log_prob,
+        reward=reward,
+        outcome=Outcome.from_json(json.loads(outcome)) if outcome else None,
+    )
+
+
 def attempt_of(*row: Any) -> Attempt:
-    """An attempt from its row."""
+    """Return an attempt from its row."""
     child_id, seed, key, slot, worker, batch_size, started_at, verdict, cause, outcome = row
     return Attempt(
         child_id=child_id,
@@ -89,22 +74,17 @@ def attempt_of(*row: Any) -> Attempt:
 
 
 def outcome_text(outcome: Outcome | None) -> str | None:
-    """An outcome as the ledger keeps it."""
+    """Return an outcome as the ledger stores it."""
     return json.dumps(outcome.to_json()) if outcome else None
 
 
-def last_child(db: sqlite3.Connection) -> int:
-    """The id of the child that was sampled last, 0 before the first."""
-    return db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()[0]
-
-
 def last_batch(db: sqlite3.Connection, replica: int) -> int:
-    """The number of the replica's last batch, 0 before the first."""
+    """Return the number of the replica's last batch, 0 before the first."""
     return db.execute("SELECT coalesce(max(number), 0) FROM batches WHERE replica = ?", (replica,)).fetchone()[0]
 
 
-def loose_children(db: sqlite3.Connection, replica: int) -> int:
-    """How many of the replica's children are in no batch."""
+def num_unbatched(db: sqlite3.Connection, replica: int) -> int:
+    """Return how many of the replica's children are in no batch."""
     query = "SELECT count(*) FROM children WHERE replica = ? AND batch = ?"
     return db.execute(query, (replica, NO_BATCH)).fetchone()[0]
 
@@ -113,19 +93,19 @@ def insert_child(
     db: sqlite3.Connection,
     ids: tuple[int, int, int],
     proposal: Proposal,
-    architecture: str,
+    graph: str,
     seed: int,
     now: float,
     versions: tuple[int, ...] | None,
 ) -> None:
-    """A new child; `ids` are its own, its replica's and its batch's, `architecture` is the text of the proposal's."""
+    """Insert a child. `ids` are its own, its replica's and its batch's; `graph` is the key of the proposal's graph."""
     db.execute(
-        "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, log_prob, seed, state,"
+        "INSERT INTO children (id, replica, batch, tokens, graph, architecture_id, log_prob, seed, state,"
         " sampled_at, versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?)",
         (
             *ids,
             json.dumps(proposal.tokens),
-            architecture,
+            graph,
             proposal.architecture.id,
             proposal.log_prob,
             seed,
@@ -136,7 +116,7 @@ def insert_child(
 
 
 def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcome, reward: float | None) -> None:
-    """The child's outcome, if it has none yet."""
+    """Record the child's outcome, unless it has one."""
     db.execute(
         "UPDATE children SET state = ?, ended_at = ?, reward = ?, metric = ?, parameters = ?, flops = ?,"
         " seconds = ?, cause = ?, outcome = ?,"
@@ -159,10 +139,10 @@ def end_child(db: sqlite3.Connection, child_id: int, now: float, outcome: Outcom
     )
 
 
-def gather(db: sqlite3.Connection, replica: int, number: int, size: int) -> None:
-    """Make a batch of the replica's first `size` children that have ended and are in none, if there are any.
+def form_batch(db: sqlite3.Connection, replica: int, number: int, size: int) -> None:
+    """Make a batch of the replica's first `size` children that have ended and are in no batch, if there are any.
 
-    Its versions are the oldest of theirs: none of what is learnt from it is staler than it says.
+    The batch has the oldest of their versions, so that no child in it is staler than it says.
     """
     rows = db.execute(
         "SELECT id, versions, sampled_at FROM children WHERE replica = ? AND batch = ? AND completion IS NOT NULL"
@@ -182,7 +162,7 @@ def gather(db: sqlite3.Connection, replica: int, number: int, size: int) -> None
 def end_attempts(
     db: sqlite3.Connection, where: str, value: object, now: float, outcome: Outcome | None, verdict: Verdict
 ) -> None:
-    """Close the attempts that `where` names with one `value`, and say what they came to."""
+    """End the attempts that match `where`, which has one parameter, with this outcome and verdict."""
     failure = outcome.failure if outcome else None
     db.execute(
         f"UPDATE attempts SET ended_at = ?, verdict = ?, cause = ?, message = ?, outcome = ? WHERE {where}",
@@ -191,6 +171,6 @@ def end_attempts(
 
 
 def put(db: sqlite3.Connection, **values: float | str) -> None:
-    """Set facts of the run."""
+    """Set values of the run."""
     upsert = "INSERT INTO run (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
     db.executemany(upsert, values.items())

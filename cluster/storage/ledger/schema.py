@@ -1,10 +1,12 @@
-"""The ledger's tables, and how a file of an earlier version becomes one of this version. Standard library only."""
+"""The ledger's tables, and the migrations from earlier versions. Standard library only."""
 
 import sqlite3
 from pathlib import Path
 
+from cluster.storage.ledger.graphs import JOINS, define_functions
+
 IN_MEMORY = Path(":memory:")
-"""SQLite's name of a database that is in no file."""
+"""SQLite's name for a database without a file."""
 
 TABLES = """
 CREATE TABLE run (
@@ -57,12 +59,12 @@ CREATE TABLE batches (
 """
 """Version 1."""
 
-RECORDED = ("run", "children", "attempts", "batches")
-"""The tables whose rows are the run's record: what is copied elsewhere, row by row as they change."""
+RECORDED = ("run", "children", "attempts", "batches", "architectures")
+"""The tables of the run's record. The object store gets copies of their rows as these change."""
 
 
 def _noting_changes(table: str) -> str:
-    # Not by a conflict clause: the statement that fires a trigger decides what conflicts mean within it.
+    # Not by a conflict clause: in a trigger, the one of the statement that fires it takes precedence.
     note = (
         f"BEGIN DELETE FROM changes WHERE kind = '{table}' AND row = new.rowid;"
         f" INSERT INTO changes (kind, row) VALUES ('{table}', new.rowid); END;"
@@ -106,30 +108,52 @@ MIGRATIONS = (
         UNIQUE (kind, row)
     );
     """
-    + "\n".join(_noting_changes(table) for table in RECORDED),
+    + "\n".join(_noting_changes(table) for table in ("run", "children", "attempts", "batches")),
     """
     ALTER TABLE batches ADD COLUMN pull_seconds REAL;    -- what the replica waited for its last pull before the push
     ALTER TABLE batches ADD COLUMN push_seconds REAL;    -- and for the ack
     """,
-    # From here on a child's batch may be 0: it is in none yet.
+    # From here on a child's batch may be 0: it is in no batch yet.
     """
     ALTER TABLE children ADD COLUMN versions TEXT;       -- JSON, as of batches; NULL: its batch's
     """,
+    # Each graph once, compressed. Graphs with one `architecture_id` stay apart: training depends on the nodes' order.
+    f"""
+    CREATE TABLE architectures (
+        digest TEXT PRIMARY KEY,                         -- see `graphs.digest_of`
+        graph BLOB NOT NULL,                             -- see `graphs.pack`
+        nodes INTEGER NOT NULL                           -- its operations, without those that only join others
+    );
+    {_noting_changes("architectures")}
+    ALTER TABLE children ADD COLUMN graph TEXT REFERENCES architectures (digest);
+    UPDATE children SET graph = digest_of(columns_of(architecture));
+    INSERT INTO architectures
+        SELECT graph, pack(columns_of(architecture)), (
+            SELECT count(*) FROM json_each(architecture, '$.nodes') WHERE json_extract(value, '$.op') NOT IN {JOINS}
+        )
+        FROM children WHERE id IN (SELECT min(id) FROM children GROUP BY graph) ORDER BY id;
+    ALTER TABLE children DROP COLUMN architecture;
+    """,
 )
-"""What brings a file from version n (an empty one has 0) to n + 1."""
+"""The SQL that brings a file from version n (an empty one has 0) to n + 1."""
 
 VERSION = len(MIGRATIONS)
 
 
 class LedgerVersionError(ValueError):
-    """The ledger was written by a newer nascluster, or says that it was by none that ever was."""
+    """A newer nascluster wrote the ledger, or its version number is invalid."""
 
 
-def migrate(db: sqlite3.Connection, name: str) -> None:
-    """Bring the tables to this version, each step whole or not at all; an empty file gets them anew.
+def migrate(db: sqlite3.Connection, name: str, upto: int = VERSION) -> None:
+    """Bring the tables to this version. Each step is one transaction; an empty file gets all tables.
+
+    Args:
+        db: the ledger.
+        name: the file's, for the messages.
+        upto: the version to stop at.
 
     Raises:
-        LedgerVersionError: the file (`name`, for the message) has a version that this program does not know.
+        LedgerVersionError: the file has a version that this program does not know.
     """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version < 0:
@@ -138,6 +162,7 @@ def migrate(db: sqlite3.Connection, name: str) -> None:
         raise LedgerVersionError(
             f"{name} has the ledger version {version}, but this nascluster knows up to {VERSION}: use a newer one"
         )
-    for number in range(version, VERSION):
-        # `executescript` would commit by itself, and a death in between would leave half a step behind.
+    define_functions(db)
+    for number in range(version, upto):
+        # In a transaction of our own: `executescript` would leave half a step behind if the process died in it.
         db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")

@@ -1,4 +1,4 @@
-"""One connection's transactions: whole or not at all, one after the other. Standard library only."""
+"""The transactions of one connection: atomic, one at a time. Standard library only."""
 
 import sqlite3
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Transactions:
-    """Called, it gives a transaction to use in a `with` block.
+    """A factory of transactions: call it in a `with` statement.
 
     Args:
         connection: in autocommit mode.
@@ -17,11 +17,11 @@ class Transactions:
         self._connection = connection
         self._joined = False
         self.lock = threading.RLock()
-        """Held around each use of the connection; a thread that records several things together holds it all along."""
+        """Held during each use of the connection; a thread in `together` holds it until the end of that."""
 
     @contextmanager
     def __call__(self) -> Iterator[sqlite3.Connection]:
-        """A transaction, or a part of the one that this thread's `together` is."""
+        """Begin a transaction, or join the one of this thread's `together`."""
         with self.lock:
             if self._joined:
                 yield self._connection
@@ -38,7 +38,7 @@ class Transactions:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A transaction that those of this thread within it become parts of."""
+        """Begin a transaction that later ones of this thread join until the block ends."""
         with self():
             self._joined = True
             try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.storage.ledger.reader import reading
-from cluster.storage.ledger.schema import MIGRATIONS, RECORDED, VERSION, LedgerVersionError, migrate
+from cluster.storage.ledger.schema import RECORDED, VERSION, LedgerVersionError, migrate
 from cluster.storage.run_folder import RunFolder
 
 FORMAT = "nascluster-ledger-1"
@@ -141,8 +141,7 @@ class Rebuild:
         migrate(self._db, str(self._path))
 
     def _make_tables(self, version: int) -> None:
-        for number in range(version):
-            self._db.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+        migrate(self._db, str(self._path), upto=version)
         triggers = self._db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
         for name, sql in triggers:  # these rows are no changes of the new ledger, whose first segment has all rows
             self._db.execute(f"DROP TRIGGER {name}")

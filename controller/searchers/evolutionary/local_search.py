@@ -1,42 +1,42 @@
-"""Local search: climb to a better neighbour until there is none, then start anew (White et al. 2021; spec §4.6)."""
+"""Local search: climb to a better neighbour until there is none, then restart (White et al. 2021; spec §4.6)."""
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
 from controller.decisions import Tokens, neighbours, uniform
-from controller.searcher import Child, ParameterGroup, Proposal, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolutionary.evolution import reward_of
 from controller.searchers.evolutionary.options import LocalSearchOptions
-from controller.searchers.history_state import Following
+from controller.searchers.history_state import HistoryState
 from controller.space import SearchSpace
 
 
 @dataclass(frozen=True)
 class LocalSearch:
-    """Tries the neighbours of where it stands, in random order, and moves on to the first that is better."""
+    """Tries the neighbours of its present point in random order, and moves to the first that is better."""
 
     space: SearchSpace
     options: LocalSearchOptions
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """Nothing."""
+        """Return nothing: it learns nothing by gradient."""
         return ()
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """Up to `n` neighbours that were never asked for; random architectures where there are no more."""
+        """Return `n` proposals: neighbours that were never tried, then random architectures."""
         history, pending = view.history(), view.pending()
         begun = view.completed + len(pending)
         starts = max(0, self.options.random_starts - begun)
-        under_way = {child.proposal.tokens for child in pending}
-        untried = sorted(self._climb.after(history) - under_way)
+        in_training = {child.tokens for child in pending}
+        untried = sorted(self._climb.after(history) - in_training)
         chosen = view.rng.sample(untried, min(len(untried), max(0, n - starts)))
         decisions = self.space.decisions(view.completed)
         samples = chosen + [uniform(decisions, view.rng) for _ in range(n - len(chosen))]
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
-    def learn(self, children: Sequence[Child], view: View) -> Update:
-        """Nothing: what has ended is in the history."""
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
+        """Return nothing: what has ended is in the history."""
         return Update(gradients={}, figures={})
 
     @cached_property
@@ -44,31 +44,31 @@ class LocalSearch:
         return Climb(self.space, self.options)
 
 
-class Climb(Following):
-    """Where a search stands after a history."""
+class Climb(HistoryState):
+    """The point that a search has reached after a history."""
 
     def __init__(self, space: SearchSpace, options: LocalSearchOptions) -> None:
         self._space, self._options = space, options
         super().__init__()
 
-    def after(self, history: Sequence[Child]) -> Set[Tokens]:
-        """The neighbours, never tried, of where the search stands after these children, in completion order."""
+    def after(self, history: Sequence[ChildRecord]) -> Set[Tokens]:
+        """Return the untried neighbours of the point that the search has reached after this history."""
         self.follow(history)
         return self._untried
 
     def _begin(self) -> None:
-        self._here: Child | None = None
+        self._here: ChildRecord | None = None
         self._tried: set[Tokens] = set()
         self._untried: set[Tokens] = set()
 
-    def _tell(self, child: Child) -> None:
-        tokens = child.proposal.tokens
-        # At the top nothing is left to try: the next random architecture is where another climb starts.
-        at_top = self._told >= self._options.random_starts and not self._untried
+    def _add(self, child: ChildRecord) -> None:
+        tokens = child.tokens
+        # At a local optimum no neighbour is left: the next random architecture starts another climb.
+        at_optimum = self._num_read >= self._options.random_starts and not self._untried
         self._tried.add(tokens)
         self._untried.discard(tokens)
         if child.reward is None:
             return
-        if self._here is None or child.reward > reward_of(self._here) or at_top:
+        if self._here is None or child.reward > reward_of(self._here) or at_optimum:
             self._here = child
             self._untried = set(neighbours(self._space.decisions_of(len(tokens)), tokens)) - self._tried

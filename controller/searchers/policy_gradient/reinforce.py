@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from controller.policies.lstm import Policy
-from controller.searcher import Child, ParameterGroup, Proposal, Update, View
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.space import SearchSpace
 
@@ -58,7 +58,7 @@ class Reinforce:
             for tokens, log_prob in samples
         ]
 
-    def learn(self, children: Sequence[Child], view: View) -> Update:
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
         """Return the policy's gradient, and the mean reward for the baseline.
 
         The gradient is that of -(1/m) sum_k (w_k (R_k - b) log P(tokens_k) + bonus H_k), where
@@ -86,7 +86,7 @@ class Reinforce:
             figures={"baseline": expected, "entropy": entropy.mean().item(), **figures},
         )
 
-    def _importance(self, children: Sequence[Child], log_prob: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _importance(self, children: Sequence[ChildRecord], log_prob: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return the importance weights [m] float32, min(clip, P(tokens) now / P(tokens) when sampled), and figures.
 
         This is truncated importance sampling (Ionides 2008) of whole children: the weight that IMPALA calls rho-bar
@@ -106,14 +106,14 @@ class Reinforce:
         share = (ratios > clip).float().mean().item()
         return clipped, {"importance_weight": clipped.mean().item(), "importance_clipped": share}
 
-    def _score(self, children: Sequence[Child]) -> tuple[Tensor, Tensor]:
+    def _score(self, children: Sequence[ChildRecord]) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies [m] float32; children of each depth are scored together."""
         by_length: dict[int, list[int]] = {}
         for i, child in enumerate(children):
-            by_length.setdefault(len(child.proposal.tokens), []).append(i)
+            by_length.setdefault(len(child.tokens), []).append(i)
         log_prob, entropy = torch.zeros(len(children)), torch.zeros(len(children))
         for length, rows in by_length.items():
-            tokens = torch.tensor([children[i].proposal.tokens for i in rows]).reshape(len(rows), length)
+            tokens = torch.tensor([children[i].tokens for i in rows]).reshape(len(rows), length)
             scored = self._policy.score(self._space.decisions_of(length), tokens)
             index = torch.tensor(rows)
             log_prob = log_prob.index_put((index,), scored.log_prob)
@@ -134,14 +134,14 @@ def baseline(parameters: Mapping[str, Tensor]) -> float | None:
     return total / weight if weight else None
 
 
-def _reward(child: Child) -> float:
+def _reward(child: ChildRecord) -> float:
     """Return the child's reward."""
     assert child.reward is not None, f"child {child.id} has not ended"
     return child.reward
 
 
-def _sampled_log_prob(child: Child) -> float:
+def _sampled_log_prob(child: ChildRecord) -> float:
     """Return the log-probability (nats) with which the child was sampled."""
-    log_prob = child.proposal.log_prob
+    log_prob = child.log_prob
     assert log_prob is not None, f"child {child.id} has no log-probability"
     return log_prob

@@ -11,7 +11,7 @@ from cluster.formatting import duration
 from cluster.monitoring.live_view import facts, line
 from cluster.monitoring.status import read_status
 from cluster.monitoring.summary import summary
-from cluster.search.records import Lesson
+from cluster.search.records import BatchResult
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import check_new, existing_run, run_folder
 from cluster.storage.ledger.ledger import Ledger
@@ -80,7 +80,7 @@ def test_the_whole_life_of_a_run(held: RunFolder, clock: Clock) -> None:
     clock.now += 5
     ledger.finish(1, outcome(0.8), 0.512)
     ledger.finish(2, outcome(failure=Failure(cause=Cause.DIVERGED, message="NaN")), 0.0)
-    ledger.learned(0, 1, Lesson(staleness=(0, 3), figures={"baseline": 0.25}))
+    ledger.learned(0, 1, BatchResult(staleness=(0, 3), figures={"baseline": 0.25}))
     status = read_status(held, clock.now)
     assert (status.sampled, status.running, status.finished, status.failed) == (4, 1, 1, 1)
     assert status.causes == {"diverged": 1}
@@ -200,7 +200,7 @@ def test_progress_says_all_that_is_happening(held: RunFolder, clock: Clock) -> N
     clock.now += 30
     ledger.finish(1, outcome(0.8), 0.512)
     ledger.finish(2, outcome(failure=Failure(cause=Cause.TIMEOUT, message="slow")), 0.0)
-    ledger.learned(0, 1, Lesson(staleness=(0, 3), figures={"baseline": 0.25}))
+    ledger.learned(0, 1, BatchResult(staleness=(0, 3), figures={"baseline": 0.25}))
     status = read_status(held, clock.now)
     assert dict(facts(status)) == {
         "children": "1 running, 1 finished, 1 failed (1 timeout)",
@@ -235,7 +235,7 @@ def test_the_summary_of_one_child_speaks_in_the_singular(folder: RunFolder, cloc
     ledger.begin(workers=1)
     sample(ledger, 1)
     ledger.finish(1, outcome(0.5), 0.1)
-    ledger.learned(0, 1, Lesson(staleness=(0, 0), figures={}))
+    ledger.learned(0, 1, BatchResult(staleness=(0, 0), figures={}))
     ledger.end("finished")
     text = summary(read_status(folder, clock.now), folder)
     assert "1 child finished, 0 failed, 1 update\n" in text

@@ -134,7 +134,7 @@ def test_only_the_causes_that_ask_for_it_halve_the_batch() -> None:
 
 
 LOST, LOST_LOCALLY = ("worker-0@here:7", Verdict.LOST, None), (LOCAL_WORKER, Verdict.LOST, None)
-VOID, RUNNING = ("worker-0@here:7", Verdict.VOID, None), ("worker-0@here:7", None, None)
+VOID, RUNNING = ("worker-0@here:7", Verdict.NOT_STARTED, None), ("worker-0@here:7", None, None)
 CRASHED, LATE = ("worker-0@here:7", Verdict.RETRY, Cause.CRASHED), ("worker-0@here:7", Verdict.LATE, Cause.CRASHED)
 PREEMPTED = (LOCAL_WORKER, Verdict.RETRY, Cause.PREEMPTED)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
+from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.schema import migrate
 from cluster.storage.run_folder import RunFolder
 from controller.decisions import uniform
@@ -62,7 +63,6 @@ def filled_run(
     folder, choose = new_run(storage, name, config), random.Random(children)
     designs = [uniform(SPACE.decisions(completed), choose) for completed in (0, 50) for _ in range(100)]
     drawn = {tokens: SPACE.decode(tokens) for tokens in designs}
-    texts = {t: (json.dumps(a.to_json()), a.id) for t, a in drawn.items()}
     free = [START + 1.0] * WORKERS
     rows, attempts = [], []
     for child in range(1, children + 1):
@@ -94,12 +94,14 @@ def filled_run(
         )
     order = {row[0]: place for place, row in enumerate(sorted(rows, key=lambda row: row[4]), start=1)}
     with ledger(folder) as db:
+        graphs = GraphTable(db)
+        drawn = {t: (graphs.add(a), a.id) for t, a in drawn.items()}
         db.executemany(
-            "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, seed, state, sampled_at,"
+            "INSERT INTO children (id, replica, batch, tokens, graph, architecture_id, seed, state, sampled_at,"
             " ended_at, completion, reward, metric, parameters, flops, seconds, cause, outcome)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (child, child // 4 % 2, child // 8, json.dumps(tokens), *texts[tokens], child,
+                (child, child // 4 % 2, child // 8, json.dumps(tokens), *drawn[tokens], child,
                  "failed" if cause else "finished", START + child / 100, ended, order[child],
                  0.0 if cause else metric**3, metric, parameters, parameters and 100 * parameters, seconds, cause,
                  json.dumps({"curve": [], "failure": failure}))

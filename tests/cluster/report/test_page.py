@@ -58,8 +58,8 @@ def one_sampled(storage: Path) -> RunFolder:
     folder = new_run(storage)
     with ledger(folder) as db:
         db.execute(
-            "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, seed, state, sampled_at)"
-            " VALUES (1, 0, 1, '[]', '{}', '', 1, 'sampled', 5.0)"
+            "INSERT INTO children (id, replica, batch, tokens, graph, architecture_id, seed, state, sampled_at)"
+            " VALUES (1, 0, 1, '[]', '', '', 1, 'sampled', 5.0)"
         )
     return folder
 

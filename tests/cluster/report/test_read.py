@@ -183,7 +183,7 @@ def test_an_attempt_that_runs_counts_up_to_now_and_only_while_the_search_runs(tm
     folder = new_run(tmp_path)
     with ledger(folder) as db:
         db.execute(
-            "INSERT INTO children (id, replica, batch, tokens, architecture, architecture_id, seed, state, sampled_at)"
+            "INSERT INTO children (id, replica, batch, tokens, graph, architecture_id, seed, state, sampled_at)"
             " VALUES (1, 0, 1, '[]', '{}', '', 1, 'running', 100.0)"
         )
         db.execute("INSERT INTO attempts (child, number, worker, key, started_at) VALUES (1, 1, 'w', 'k', 110.0)")

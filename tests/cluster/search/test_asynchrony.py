@@ -40,7 +40,7 @@ def run(arm: Arm, data: Path, children: int) -> Trace:
     return traced(configuration(arm, 1, data, children), trainer(data), task)
 
 
-def test_the_best_until_then_is_by_validation_and_nothing_is_told_of_what_has_not_been() -> None:
+def test_best_so_far_is_chosen_by_validation_and_ignores_later_children() -> None:
     assert FOUND.at([1, 2, 3, 4, 5], hours=False) == [(0.5, 0.6), (0.8, 0.7), (0.8, 0.7), (0.8, 0.7), None]
     assert FOUND.at([0.1, 0.25, 0.5, 1.0, 1.1], hours=True) == [None, (0.5, 0.6), (0.8, 0.7), (0.8, 0.7), None]
 

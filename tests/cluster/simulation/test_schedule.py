@@ -63,10 +63,10 @@ class Noting(MemoryLedger):
         self.replicas |= {child.id: replica for child in (batch.children if batch else ())}
         return batch
 
-    def extend(
-        self, replica: int, number: int, loose: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+    def add_children(
+        self, replica: int, number: int, unbatched: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
     ) -> Stream:
-        stream = super().extend(replica, number, loose, proposals, versions)
+        stream = super().add_children(replica, number, unbatched, proposals, versions)
         self.replicas |= {child.id: replica for child in stream.outstanding}
         return stream
 
@@ -186,7 +186,7 @@ def test_one_seed_gives_one_search_and_its_gradients_are_all_pushed(options: dic
         batches = [ledger.last_batch(replica) for replica in range(3)]
         assert all(ledger.open_batch(replica, number) is None for replica, number in enumerate(batches))
         assert len(course.replicas.staleness) == sum(batches)
-        found.append((course, [(c.id, c.proposal.tokens) for c in ledger.history()], batches))
+        found.append((course, [(c.id, c.tokens) for c in ledger.history()], batches))
     assert found[0] == found[1]
 
 

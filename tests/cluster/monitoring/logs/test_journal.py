@@ -18,7 +18,7 @@ from cluster.monitoring.logs.journal import MAX_ROTATED, Journal, log_files
 from cluster.monitoring.logs.ledger_events import MAX_EVENTS, LedgerEvents
 from cluster.monitoring.logs.reader import child_output, log_lines, output_lines
 from cluster.monitoring.status import read_status
-from cluster.search.records import Lesson, Verdict
+from cluster.search.records import BatchResult, Verdict
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
@@ -90,7 +90,7 @@ def test_failures_pushes_and_shards_are_logged(folder: RunFolder, ledger: Ledger
     events = from_now_on(folder)
     admit(ledger, 1, 1)
     ledger.finish(1, Outcome.failed(Cause.DIVERGED, "NaN", seed=0), 0.0)
-    ledger.learned(4, 1, Lesson(staleness=(0, 3), figures={}))
+    ledger.learned(4, 1, BatchResult(staleness=(0, 3), figures={}))
     ledger.serve([0, 1], "here:1")
     found = look(folder, events)
     assert [(event.event, event.level) for event in found] == [

@@ -10,7 +10,7 @@ from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.monitoring.metrics.histogram import Histogram
 from cluster.monitoring.metrics.snapshot import Facts
-from cluster.search.records import Lesson, Verdict
+from cluster.search.records import BatchResult, Verdict
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -54,7 +54,8 @@ class History:
         return outcome
 
     def learn(self, batch: int, staleness: tuple[int, ...] | None, **figures: float) -> None:
-        self.ledger.learned(0, batch, Lesson(staleness=staleness, figures=figures, pull_seconds=0.02, push_seconds=0.2))
+        result = BatchResult(staleness=staleness, figures=figures, pull_seconds=0.02, push_seconds=0.2)
+        self.ledger.learned(0, batch, result)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

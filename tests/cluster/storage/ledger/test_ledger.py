@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from cluster.search.records import Lesson, Verdict
+from cluster.search.records import BatchResult, Verdict
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
@@ -52,7 +52,7 @@ def ledger(path: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
-def test_a_batch_is_there_for_whoever_opens_the_file_next(ledger: Ledger, path: Path) -> None:
+def test_a_batch_is_durable(ledger: Ledger, path: Path) -> None:
     batch = ledger.admit(0, 1, proposals(4), versions=(5, 6))
     assert batch is not None
     assert [child.id for child in batch.children] == [1, 2, 3, 4]
@@ -100,7 +100,7 @@ def test_a_batch_stays_open_until_it_is_learned(ledger: Ledger, path: Path) -> N
     open_batch = ledger.open_batch(0)
     assert open_batch is not None
     assert open_batch.children[0].reward == 0.1
-    ledger.learned(0, 1, Lesson(staleness=(0, 2), figures={"baseline": 0.3}, pull_seconds=0.25, push_seconds=0.5))
+    ledger.learned(0, 1, BatchResult(staleness=(0, 2), figures={"baseline": 0.3}, pull_seconds=0.25, push_seconds=0.5))
     assert ledger.open_batch(0) is None
     assert ledger.last_batch(0) == 1
     db = sqlite3.connect(path)
@@ -163,7 +163,7 @@ def test_a_new_start_forgets_who_was_running(ledger: Ledger, path: Path) -> None
     again.close()
 
 
-def test_the_first_word_on_an_attempt_wins_and_a_late_result_is_only_kept_beside_it(ledger: Ledger) -> None:
+def test_first_report_on_an_attempt_wins_and_a_late_result_is_only_kept(ledger: Ledger) -> None:
     ledger.admit(0, 1, proposals(1), ())
     ledger.start(1, "here", "a", slot=3, batch_size=16)
     assert [(a.key, a.slot, a.batch_size, a.verdict) for a in ledger.running()] == [("a", 3, 16, None)]
@@ -180,7 +180,7 @@ def test_the_first_word_on_an_attempt_wins_and_a_late_result_is_only_kept_beside
         ("a", Verdict.LATE, Cause.CRASHED, outcome(0.9)),
         ("b", Verdict.OUTCOME, None, outcome(0.5)),
     ]
-    assert ledger.completed() == 0  # the child's outcome is recorded by whoever learns from it
+    assert ledger.completed() == 0  # only the replica records the child's outcome
     assert ledger.finish(1, outcome(0.5), 0.1).outcome == outcome(0.5)
 
 
@@ -213,16 +213,16 @@ def test_a_dropped_child_has_ended_and_is_not_learnt_from(ledger: Ledger) -> Non
 def test_batches_whose_push_a_shard_has_lost_are_learnt_again_in_order(ledger: Ledger) -> None:
     for number, pushed in ((1, (0,)), (2, None), (3, (0,)), (4, (0,))):
         ledger.admit(0, number, proposals(1), ())
-        ledger.learned(0, number, Lesson(staleness=pushed, figures={}))
+        ledger.learned(0, number, BatchResult(staleness=pushed, figures={}))
     ledger.admit(1, 1, proposals(1), ())
-    ledger.learned(1, 1, Lesson(staleness=(0,), figures={}))
+    ledger.learned(1, 1, BatchResult(staleness=(0,), figures={}))
     assert ledger.open_batch(0, applied=4) is None
     numbers = []
     applied = 1
     while batch := ledger.open_batch(0, applied=applied):
         numbers.append(batch.number)
         applied = batch.number
-        ledger.learned(0, batch.number, Lesson(staleness=(0,), figures={}))
+        ledger.learned(0, batch.number, BatchResult(staleness=(0,), figures={}))
     assert numbers == [3, 4]  # nothing was pushed of 2
     assert ledger.open_batch(1, applied=1) is None
 
@@ -321,7 +321,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def learn(self, replica: int) -> None:
         number, ids = self.batches.get(replica, (0, []))
         if ids and all(i in self.rewards for i in ids):
-            self.ledger.learned(replica, number, Lesson(staleness=(0,), figures={}))
+            self.ledger.learned(replica, number, BatchResult(staleness=(0,), figures={}))
             del self.batches[replica]
 
     @invariant()

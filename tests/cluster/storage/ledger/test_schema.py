@@ -1,5 +1,7 @@
 """Ledgers of earlier versions are brought up to date; later ones are refused."""
 
+import itertools
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,10 +10,13 @@ import pytest
 
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.status import read_status
+from cluster.storage.ledger import graphs
+from cluster.storage.ledger.graphs import GraphTable, pack
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
 from cluster.storage.ledger.schema import MIGRATIONS, RECORDED, TABLES, VERSION, LedgerVersionError, migrate
 from cluster.storage.run_folder import RunFolder
+from tests.golden_searches.searches import HERE, record
 
 FAILURE = '{"curve": [], "seconds": 1, "parameters": null, "flops": null, "seed": 1,' + (
     ' "failure": {"cause": "crashed", "message": "why"}}'
@@ -111,3 +116,67 @@ def test_each_row_has_its_newest_change_once(tmp_path: Path) -> None:
     assert set(RECORDED) >= {kind for kind, _, _ in found}
     db.close()
     ledger.close()
+
+
+VERSION_4 = HERE / "version-4"
+
+
+@pytest.fixture(params=["synthetic-stream", "text-rnn", "digits-stopped"])
+def version_4(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
+    """A run's folder with a ledger that has the graphs in the children's rows."""
+    shutil.copytree(VERSION_4 / request.param, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def test_version_5_keeps_all_and_has_each_graph_once(version_4: RunFolder) -> None:
+    before = record(version_4.path)
+    Ledger(version_4.ledger, 0, 10).close()
+    assert record(version_4.path) == before
+    with closing(sqlite3.connect(version_4.ledger)) as db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(children)")]
+        digests = [row[0] for row in db.execute("SELECT digest FROM architectures")]
+        assert "architecture" not in columns
+        assert sorted(digests) == [row[0] for row in db.execute("SELECT DISTINCT graph FROM children ORDER BY graph")]
+        for digest, nodes in db.execute("SELECT digest, nodes FROM architectures").fetchall():
+            table = GraphTable(db)
+            architecture = table.get(digest)
+            assert table.add(architecture) == digest  # what is sampled later is the same graph
+            assert nodes == sum(node.op not in ("add", "concat") for node in architecture.nodes)
+        assert len(digests) == db.execute("SELECT count(*) FROM architectures").fetchone()[0]
+
+
+@pytest.mark.parametrize("dies_at", [1, 3])
+def test_a_migration_that_dies_half_way_changes_nothing_and_is_done_by_the_next(
+    dies_at: int, version_4: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, calls = record(version_4.path), itertools.count(1)
+
+    def dying(columns: str) -> bytes:
+        if next(calls) == dies_at:
+            raise ValueError("killed")
+        return pack(columns)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(graphs, "pack", dying)
+        with closing(sqlite3.connect(version_4.ledger, isolation_level=None)) as db, pytest.raises(sqlite3.Error):
+            migrate(db, "killed")
+    with closing(sqlite3.connect(version_4.ledger)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
+        assert "architecture" in [row[1] for row in db.execute("PRAGMA table_info(children)")]
+    assert record(version_4.path) == before
+    Ledger(version_4.ledger, 0, 10).close()
+    assert record(version_4.path) == before
+
+
+def test_a_file_of_version_4_that_may_not_be_written_is_read(version_4: RunFolder) -> None:
+    content = version_4.ledger.read_bytes()
+    version_4.ledger.chmod(0o444)
+    version_4.path.chmod(0o555)
+    try:
+        status = read_status(version_4, 0.0)
+        assert status.best is not None
+        best = next(child for child in record(version_4.path)["children"] if child["id"] == status.best.child_id)
+        assert status.best.architecture.id == best["architecture_id"]
+    finally:
+        version_4.path.chmod(0o755)
+    assert version_4.ledger.read_bytes() == content

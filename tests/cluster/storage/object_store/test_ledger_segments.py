@@ -11,13 +11,14 @@ import pytest
 
 from child_trainer.outcome import Outcome
 from cluster.config.run_config import RunConfig
-from cluster.search.records import Lesson
+from cluster.search.records import BatchResult
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.schema import RECORDED, TABLES, VERSION, LedgerVersionError
 from cluster.storage.object_store.ledger_segments import export, rebuild
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture
+from tests.golden_searches.searches import HERE, record, recorded
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def work(ledger: Ledger, batch: int) -> None:
     for child in admitted.children:
         ledger.start(child.id, "worker", key=f"key-{child.id}")
         ledger.finish(child.id, Outcome(curve=(0.1, 0.2), seconds=1 / 3, parameters=7, flops=9, seed=1), 0.2)
-    ledger.learned(0, batch, Lesson(staleness=(0, 1), figures={"baseline": 0.3}))
+    ledger.learned(0, batch, BatchResult(staleness=(0, 1), figures={"baseline": 0.3}))
 
 
 def history(folder: RunFolder, ledger: Ledger, batches: int) -> list[bytes]:
@@ -91,7 +92,7 @@ def test_a_segment_has_the_changed_rows_only(folder: RunFolder, ledger: Ledger) 
     ledger.beat()
     assert export(folder, base.upto).rows == 1
     work(ledger, 1)
-    assert export(folder, base.upto).rows == 1 + 2 + 2 + 1  # the beat, children, attempts, a batch
+    assert export(folder, base.upto).rows == 1 + 2 + 2 + 1 + 1  # the beat, children, attempts, a batch, their graph
 
 
 def test_segments_after_a_missing_one_are_ignored(folder: RunFolder, ledger: Ledger, tmp_path: Path) -> None:
@@ -189,3 +190,17 @@ def test_a_base_of_an_earlier_version_is_migrated(tmp_path: Path) -> None:
         assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
         assert db.execute("SELECT rowid, verdict FROM attempts").fetchall() == [(5, "lost")]
         assert db.execute("SELECT rowid, key, value FROM run").fetchall() == [(3, "state", "stopped")]
+
+
+@pytest.mark.parametrize("name", ["synthetic-stream", "text-rnn"])
+def test_a_base_with_the_graphs_in_the_childrens_rows_becomes_one_of_this_version(name: str, tmp_path: Path) -> None:
+    ledger, file = HERE / "version-4" / name / "ledger.sqlite", tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute("ATTACH ? AS run", (f"file:{ledger}?mode=ro",))
+        for table in ("run", "children", "attempts", "batches"):
+            db.execute(f"CREATE TABLE main.{table} AS SELECT rowid AS row_, * FROM run.{table}")
+        db.execute("CREATE TABLE segment (format, version, after, upto)")
+        db.execute("INSERT INTO segment VALUES ('nascluster-ledger-1', 4, NULL, 0)")
+    (tmp_path / "new").mkdir()
+    assert rebuild(tmp_path / "new" / "ledger.sqlite", [gzip.compress(file.read_bytes())]) == 1
+    assert record(tmp_path / "new") == recorded(name)

@@ -10,13 +10,13 @@ import pytest
 
 from child_trainer.outcome import Outcome
 from controller.decisions import Tokens, mutate, uniform
-from controller.searcher import Child, Proposal, Searcher, View
+from controller.searcher import ChildRecord, Proposal, Searcher, View
 from controller.searchers.evolutionary.evolution import Evolution, Population
 from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.nasbench201 import NasBench201Space
-from tests.contracts.searcher import SearcherContract
+from tests.contracts.searcher import SearcherContract, recorded
 
 SPACE = NasBench201Space(cells_per_stage=1)
 
@@ -45,9 +45,9 @@ class Search:
     searcher: Searcher
     space: SearchSpace = SPACE
     reward: Callable[[Tokens], float | None] = fitness
-    history: list[Child] = field(default_factory=list)
+    history: list[ChildRecord] = field(default_factory=list)
 
-    def step(self, n: int = 1, pending: Sequence[Child] = ()) -> list[Proposal]:
+    def step(self, n: int = 1, pending: Sequence[ChildRecord] = ()) -> list[Proposal]:
         number = len(self.history)
         view = View(
             parameters={},
@@ -58,7 +58,7 @@ class Search:
         )
         return self.searcher.ask(n, view)
 
-    def end(self, tokens: Tokens) -> Child:
+    def end(self, tokens: Tokens) -> ChildRecord:
         number = len(self.history) + 1
         self.history.append(ended(number, tokens, self.reward(tokens), self.space))
         return self.history[-1]
@@ -70,10 +70,10 @@ class Search:
         return self
 
 
-def ended(number: int, tokens: Tokens, reward: float | None, space: SearchSpace = SPACE) -> Child:
-    return Child(
-        id=number,
-        proposal=Proposal(tokens=tokens, architecture=space.decode(tokens)),
+def ended(number: int, tokens: Tokens, reward: float | None, space: SearchSpace = SPACE) -> ChildRecord:
+    return recorded(
+        number,
+        Proposal(tokens=tokens, architecture=space.decode(tokens)),
         outcome=Outcome(curve=(reward or 0.0,), seconds=1.0, parameters=None, flops=None, seed=number),
         reward=reward,
     )
@@ -108,7 +108,7 @@ def as_the_paper_writes_it(options: EvolutionOptions, cycles: int) -> list[Token
 def test_one_child_at_a_time_is_the_papers_loop(size: int, tournament: int, unchanged: float) -> None:
     options = EvolutionOptions(population=size, tournament=tournament, unchanged=unchanged)
     search = Search(Evolution(SPACE, options)).run(80)
-    assert [child.proposal.tokens for child in search.history] == as_the_paper_writes_it(options, 80)
+    assert [child.tokens for child in search.history] == as_the_paper_writes_it(options, 80)
 
 
 def test_each_lives_as_long_as_the_population_is_large() -> None:

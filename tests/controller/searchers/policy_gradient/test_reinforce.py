@@ -13,14 +13,14 @@ from child_trainer.outcome import Cause, Failure, Measure, Outcome
 from controller.decisions import Choice, Decisions, Subset, enumerate_samples
 from controller.policies.lstm import Policy
 from controller.reward import accuracy, cubed_accuracy, perplexity
-from controller.searcher import Child, Proposal, Searcher
+from controller.searcher import ChildRecord, Proposal, Searcher
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import BASELINE, Reinforce, baseline
 from controller.searchers.random_search import RandomSearch
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
 from ps.store import Group, Layout, Push
-from tests.contracts.searcher import SearcherContract, end, initial, view
+from tests.contracts.searcher import SearcherContract, end, initial, recorded, view
 
 SPACE = ConvolutionalSpace(strides=(1, 2), layer_types=("conv", "pool"), initial_depth=3, max_depth=4)
 
@@ -44,10 +44,10 @@ def outcome(*curve: float, failure: Failure | None = None) -> Outcome:
     return Outcome(curve=curve, seconds=1.0, parameters=10, flops=10, seed=0, failure=failure)
 
 
-def child(number: int, tokens: Sequence[int], reward: float) -> Child:
+def child(number: int, tokens: Sequence[int], reward: float) -> ChildRecord:
     """Return a child of a toy space; its architecture does not matter."""
     proposal = Proposal(tokens=tuple(tokens), architecture=ARCHITECTURE)
-    return Child(id=number, proposal=proposal, outcome=outcome(reward), reward=reward)
+    return recorded(number, proposal, outcome=outcome(reward), reward=reward)
 
 
 ARCHITECTURE = ConvolutionalSpace(initial_depth=1).decode([0, 0, 0])
@@ -135,7 +135,7 @@ def test_a_batch_gives_the_mean_of_its_childrens_gradients() -> None:
     searcher = Reinforce(SPACE, ReinforceOptions())
     parameters = with_baseline(initial(searcher), 0.4)
     proposals = searcher.ask(3, view(parameters))
-    children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
+    children = [recorded(i, p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
     alone = torch.stack([flat(searcher.learn([c], view(parameters)).gradients, parameters) for c in children])
     together = searcher.learn(children, view(parameters))
     assert torch.allclose(flat(together.gradients, parameters), alone.mean(0), atol=1e-6)
@@ -148,7 +148,7 @@ def test_children_of_different_depths_share_a_batch() -> None:
     searcher = Reinforce(space, ReinforceOptions())
     parameters = with_baseline(initial(searcher), 0.4)
     proposals = searcher.ask(2, view(parameters)) + searcher.ask(1, view(parameters, completed=1))
-    children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
+    children = [recorded(i, p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
     alone = torch.stack([flat(searcher.learn([c], view(parameters)).gradients, parameters) for c in children])
     assert torch.allclose(
         flat(searcher.learn(children, view(parameters)).gradients, parameters), alone.mean(0), atol=1e-6
@@ -160,7 +160,7 @@ def test_choices_of_layers_that_no_child_has_are_not_pushed() -> None:
     searcher = Reinforce(ConvolutionalSpace(initial_depth=1, max_depth=2), ReinforceOptions())
     parameters = initial(searcher)
     proposals = searcher.ask(2, view(parameters))
-    children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
+    children = [recorded(i, p, outcome=outcome(0.1), reward=0.3 * i) for i, p in enumerate(proposals)]
     pushed = searcher.learn(children, view(parameters)).gradients.keys()
     assert "heads.filter_height_1.weight" in pushed
     assert not [name for name in pushed if name.endswith(("_2.weight", "_2.bias"))]
@@ -172,7 +172,7 @@ def test_the_first_batch_is_its_own_baseline() -> None:
     parameters = initial(searcher)
     assert baseline(parameters) is None
     proposals = searcher.ask(3, view(parameters))
-    children = [Child(id=i, proposal=p, outcome=outcome(0.5), reward=0.5) for i, p in enumerate(proposals)]
+    children = [recorded(i, p, outcome=outcome(0.5), reward=0.5) for i, p in enumerate(proposals)]
     update = searcher.learn(children, view(parameters))
     assert update.figures["baseline"] == 0.5
     assert flat(update.gradients, parameters).abs().max() == 0
@@ -194,16 +194,16 @@ def test_importance_weights_follow_the_papers(clip: float) -> None:
     sampled = with_baseline(initial(searcher), 0.4)
     now = stale(sampled, 0.05)
     proposals = searcher.ask(6, view(sampled))
-    children = [Child(id=i, proposal=p, outcome=outcome(0.1), reward=0.2 * i) for i, p in enumerate(proposals)]
+    children = [recorded(i, p, outcome=outcome(0.1), reward=0.2 * i) for i, p in enumerate(proposals)]
     policy = Policy(SPACE.choice_sizes())
     policy.load_state_dict({name: now[name] for name in policy.state_dict()})
     expected = torch.zeros_like(flat({}, now))
     weights: list[float] = []
     for c in children:
-        tokens = torch.tensor([c.proposal.tokens])
+        tokens = torch.tensor([c.tokens])
         log_prob = policy.log_prob(SPACE.decisions_of(tokens.shape[1]), tokens).item()
-        assert c.proposal.log_prob is not None
-        weights.append(math.exp(log_prob - c.proposal.log_prob))
+        assert c.log_prob is not None
+        weights.append(math.exp(log_prob - c.log_prob))
         expected += min(clip, weights[-1]) * flat(plain.learn([c], view(now)).gradients, now) / len(children)
     assert min(weights) < 0.9
     assert max(weights) > 1.1
@@ -234,7 +234,7 @@ def test_without_clipping_the_estimate_is_unbiased_for_samples_of_any_weights() 
     estimate = torch.zeros_like(flat({}, now))
     for log_prob, tokens, reward in zip(behind.tolist(), samples, rewards.tolist(), strict=True):
         proposal = Proposal(tokens=tuple(tokens), architecture=ARCHITECTURE, log_prob=log_prob)
-        sample = Child(id=1, proposal=proposal, outcome=outcome(reward), reward=reward)
+        sample = recorded(1, proposal, outcome=outcome(reward), reward=reward)
         estimate += math.exp(log_prob) * flat(searcher.learn([sample], view(now)).gradients, now)
     assert torch.allclose(estimate, flat(dict(zip(names, analytic, strict=True)), now), atol=1e-5)
 
@@ -281,7 +281,7 @@ def test_baseline_on_the_shard_is_the_moving_average() -> None:
     store = store_of(searcher)
     for n in range(1, 8):
         snapshot = store.pull()
-        children = [Child(id=1, proposal=searcher.ask(1, view(snapshot.values))[0], outcome=outcome(0.6), reward=0.6)]
+        children = [recorded(1, searcher.ask(1, view(snapshot.values))[0], outcome=outcome(0.6), reward=0.6)]
         update = searcher.learn(children, view(snapshot.values))
         store.push(Push(client="a", sequence=n, gradients=update.gradients, versions=snapshot.versions))
         value, weight = store.pull().values[BASELINE].tolist()
@@ -300,7 +300,7 @@ def test_shard_count_does_not_change_twenty_pushes() -> None:
             snapshot = store.pull()
             seen = view(snapshot.values, seed=n)
             children = [
-                Child(id=i, proposal=p, outcome=outcome(0.1), reward=((i * 7 + n) % 10) / 10)
+                recorded(i, p, outcome=outcome(0.1), reward=((i * 7 + n) % 10) / 10)
                 for i, p in enumerate(searcher.ask(4, seen))
             ]
             update = searcher.learn(children, seen)
@@ -328,7 +328,7 @@ def search(searcher: Searcher, pushes: int, replicas: int, seed: int) -> list[fl
             children = []
             for i, p in enumerate(searcher.ask(8, seen)):
                 reward = sum(t == w for t, w in zip(p.tokens, target, strict=True)) / len(target)
-                children.append(Child(id=i, proposal=p, outcome=outcome(reward), reward=reward))
+                children.append(recorded(i, p, outcome=outcome(reward), reward=reward))
             update = searcher.learn(children, seen)
             if store and snapshot:
                 client = f"replica-{replica}"

@@ -1,0 +1,118 @@
+"""Graphs as the ledger stores them: packed, and each one once. Standard library only."""
+
+import hashlib
+import json
+import sqlite3
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from child_trainer.architectures.architecture import Architecture
+
+MAX_RECENT = 1_000
+"""Architectures kept in memory: more than the paper's 800 in training, and few enough to fit."""
+
+JOINS = ("add", "concat")
+"""Operations that only join others, which the count of a graph's operations leaves out."""
+
+FIELDS = ("name", "op", "inputs", "attributes")
+"""Of a node, in the order of `Architecture.to_json`."""
+
+
+def columns_of(data: Mapping[str, Any]) -> str:
+    """Return the JSON of an `Architecture.to_json` with its nodes in columns, which compresses to half.
+
+    A node that another one reads is given by its distance: how many places earlier it comes. `rows_of` undoes this to
+    the last detail. Data that is no graph stays as it is.
+    """
+    nodes = data.get("nodes")
+    if isinstance(nodes, list) and all(isinstance(node, dict) and tuple(node) == FIELDS for node in nodes):
+        place = {node["name"]: index for index, node in enumerate(nodes)}
+        columns = {field: [node[field] for node in nodes] for field in FIELDS}
+        columns["inputs"] = [
+            [here - place[source] if source in place else source for source in inputs]
+            for here, inputs in enumerate(columns["inputs"])
+        ]
+        data = {**data, "nodes": columns}
+    return json.dumps(data, separators=(",", ":"))
+
+
+def rows_of(text: str) -> dict[str, Any]:
+    """Return what `columns_of` was given."""
+    data = json.loads(text)
+    columns = data.get("nodes")
+    if not isinstance(columns, dict):
+        return data
+    names = columns["name"]
+    columns["inputs"] = [
+        [names[here - source] if isinstance(source, int) else source for source in inputs]
+        for here, inputs in enumerate(columns["inputs"])
+    ]
+    nodes = zip(*(columns[field] for field in FIELDS), strict=True)
+    return data | {"nodes": [dict(zip(FIELDS, node, strict=True)) for node in nodes]}
+
+
+def digest_of(columns: str) -> str:
+    """Return the key of a graph: the same for equal graphs only, unlike `Architecture.id`."""
+    return hashlib.sha256(columns.encode()).hexdigest()[:32]
+
+
+def pack(columns: str) -> bytes:
+    """Return the text compressed."""
+    return zlib.compress(columns.encode())
+
+
+def unpack(graph: bytes) -> dict[str, Any]:
+    """Return the graph as `Architecture.to_json` gave it."""
+    return rows_of(zlib.decompress(graph).decode())
+
+
+def architecture_of(graph: bytes) -> Architecture:
+    """Return the architecture of a packed graph, with its nodes in the order in which they were sampled."""
+    return Architecture.from_json(unpack(graph))
+
+
+def define_functions(db: sqlite3.Connection) -> None:
+    """Give the connection what the migration to version 5 calls."""
+    db.create_function("columns_of", 1, lambda text: columns_of(json.loads(text)), deterministic=True)
+    db.create_function("digest_of", 1, digest_of, deterministic=True)
+    db.create_function("pack", 1, pack, deterministic=True)
+
+
+class GraphTable:
+    """The table `architectures` of one connection, with the architectures that were used last in memory.
+
+    Args:
+        db: the connection; callers hold its lock.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._recent: OrderedDict[str, Architecture] = OrderedDict()
+
+    def add(self, architecture: Architecture) -> str:
+        """Store the graph unless it is stored already, and return its key."""
+        columns = columns_of(architecture.to_json())
+        key = digest_of(columns)
+        # Not by what is in memory: a transaction that stored it may have been rolled back.
+        if not self._db.execute("SELECT 1 FROM architectures WHERE digest = ?", (key,)).fetchone():
+            nodes = sum(node.op not in JOINS for node in architecture.nodes)
+            self._db.execute("INSERT INTO architectures VALUES (?, ?, ?)", (key, pack(columns), nodes))
+        self._keep(key, architecture)
+        return key
+
+    def get(self, key: str) -> Architecture:
+        """Return the architecture that is stored under this key."""
+        architecture = self._recent.get(key)
+        if architecture is None:
+            query = "SELECT graph FROM architectures WHERE digest = ?"
+            architecture = architecture_of(self._db.execute(query, (key,)).fetchone()[0])
+        self._keep(key, architecture)
+        return architecture
+
+    def _keep(self, key: str, architecture: Architecture) -> None:
+        self._recent[key] = architecture
+        self._recent.move_to_end(key)
+        if len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)

@@ -1,0 +1,46 @@
+"""What the doctor asks of a ledger: whether the search makes progress."""
+
+import sqlite3
+from typing import NamedTuple
+
+
+class OpenAttempt(NamedTuple):
+    """An attempt that has begun, and has not ended."""
+
+    child_id: int
+    number: int
+    worker: str
+    started_at: float
+
+
+def last_attempt_end(db: sqlite3.Connection) -> float | None:
+    """Return the Unix time at which an attempt ended last."""
+    return db.execute("SELECT max(ended_at) FROM attempts WHERE verdict IS NOT NULL").fetchone()[0]
+
+
+def last_states(db: sqlite3.Connection, count: int) -> list[str]:
+    """Return the states of the last so many children that have ended, the latest first."""
+    query = "SELECT state FROM children WHERE completion IS NOT NULL ORDER BY completion DESC LIMIT ?"
+    return [state for (state,) in db.execute(query, (count,))]
+
+
+def num_waiting(db: sqlite3.Connection) -> int:
+    """Return how many children were sampled and wait for a worker."""
+    return db.execute("SELECT count(*) FROM children WHERE state = 'sampled'").fetchone()[0]
+
+
+def attempts_by_cause(db: sqlite3.Connection) -> dict[str, int]:
+    """Return how many attempts failed, by the cause that was recorded of them."""
+    return dict(db.execute("SELECT cause, count(*) FROM attempts WHERE cause IS NOT NULL GROUP BY cause"))
+
+
+def open_attempts(db: sqlite3.Connection) -> list[OpenAttempt]:
+    """Return the attempts that have not ended, the oldest first."""
+    query = "SELECT child, number, worker, started_at FROM attempts WHERE ended_at IS NULL ORDER BY started_at"
+    return [OpenAttempt(*row) for row in db.execute(query)]
+
+
+def last_durations(db: sqlite3.Connection, count: int) -> list[float]:
+    """Return the seconds of the last so many attempts that gave an outcome."""
+    query = "SELECT ended_at - started_at FROM attempts WHERE verdict = 'outcome' ORDER BY ended_at DESC LIMIT ?"
+    return [seconds for (seconds,) in db.execute(query, (count,))]

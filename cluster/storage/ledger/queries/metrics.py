@@ -1,0 +1,101 @@
+"""What the metrics ask of a ledger: rows that are new or have changed, so that a poll costs what has happened since."""
+
+import json
+import sqlite3
+from typing import NamedTuple
+
+from cluster.storage.ledger.queries.run import changed_rows
+
+
+class EndedChild(NamedTuple):
+    """A child that has ended; `epochs` is the length of its curve."""
+
+    completion: int
+    state: str
+    cause: str | None
+    reward: float | None
+    seconds: float
+    epochs: int | None
+    gpu_bytes: int | None
+    ended_at: float
+
+
+class AttemptTimes(NamedTuple):
+    """An attempt, and when its child was sampled; `row` counts the attempts of the run from 1."""
+
+    row: int
+    number: int
+    sampled_at: float
+    started_at: float
+    ended_at: float | None
+    verdict: str | None
+    cause: str | None
+
+
+class LearnedBatch(NamedTuple):
+    """A batch that was learnt from."""
+
+    learned_at: float
+    pushed: bool
+    staleness: list[int]
+    figures: dict[str, float]
+    pull_seconds: float | None
+    push_seconds: float | None
+
+
+class Recent(NamedTuple):
+    """Means over the children that ended last: reward, share of distinct architectures, operations without joins."""
+
+    reward: float | None
+    distinct_ratio: float | None
+    nodes: float | None
+
+
+def ended_children(db: sqlite3.Connection, after: int) -> list[EndedChild]:
+    """Return the children that ended after the one with this completion number, in the order of their ends."""
+    query = """
+    SELECT completion, state, cause, reward, seconds, json_array_length(outcome, '$.curve'),
+        json_extract(outcome, '$.gpu_bytes'), ended_at
+    FROM children WHERE completion > ? ORDER BY completion
+    """
+    return [EndedChild(*row) for row in db.execute(query, (after,))]
+
+
+def changed_attempts(db: sqlite3.Connection, since: int | None) -> list[AttemptTimes]:
+    """Return the attempts that have changed since a revision, in the order of their rows; all without a revision.
+
+    Rows of a ledger of an earlier version are not among its changes.
+    """
+    where, values = _changed("attempts", since)
+    query = f"""
+    SELECT attempts.rowid, number, sampled_at, started_at, attempts.ended_at, verdict, attempts.cause
+    FROM attempts JOIN children ON id = child WHERE {where} ORDER BY attempts.rowid
+    """
+    return [AttemptTimes(*row) for row in db.execute(query, values)]
+
+
+def changed_batches(db: sqlite3.Connection, since: int | None) -> list[LearnedBatch]:
+    """Return the learnt batches that have changed since a revision, the earliest first; all without a revision."""
+    where, values = _changed("batches", since)
+    query = f"""
+    SELECT learned_at, pushed, staleness, figures, pull_seconds, push_seconds FROM batches
+    WHERE learned_at IS NOT NULL AND {where} ORDER BY learned_at
+    """
+    return [
+        LearnedBatch(at, bool(pushed), json.loads(stale or "null") or [], json.loads(figures or "{}"), *seconds)
+        for at, pushed, stale, figures, *seconds in db.execute(query, values)
+    ]
+
+
+def recent_children(db: sqlite3.Connection, count: int) -> Recent:
+    """Return means over the last so many children that have ended."""
+    query = """
+    SELECT avg(reward), count(DISTINCT architecture_id) * 1.0 / count(*), avg(nodes)
+    FROM (SELECT reward, architecture_id, nodes FROM children LEFT JOIN architectures ON digest = children.graph
+        WHERE completion IS NOT NULL ORDER BY completion DESC LIMIT ?)
+    """
+    return Recent(*db.execute(query, (count,)).fetchone())
+
+
+def _changed(table: str, since: int | None) -> tuple[str, tuple[int, ...]]:
+    return ("TRUE", ()) if since is None else (f"{table}.rowid IN ({changed_rows(table)})", (since,))

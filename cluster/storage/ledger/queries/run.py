@@ -1,0 +1,57 @@
+"""What several readers ask of a ledger: the run's values, counts, and how far its record has come."""
+
+import json
+import sqlite3
+from typing import Any
+
+
+def run_values(db: sqlite3.Connection) -> dict[str, Any]:
+    """Return the table `run`: state, message, started_at, beat_at, seconds_before, workers, versions; or some of it."""
+    return dict(db.execute("SELECT key, value FROM run"))
+
+
+def program_versions(db: sqlite3.Connection) -> tuple[dict[str, str], ...]:
+    """Return the versions, by program, that the run was started with, in the order of its starts."""
+    row = db.execute("SELECT value FROM run WHERE key = 'versions'").fetchone()
+    return tuple(json.loads(row[0])) if row else ()
+
+
+def num_children(db: sqlite3.Connection) -> int:
+    """Return how many children were sampled."""
+    return db.execute("SELECT count(*) FROM children").fetchone()[0]
+
+
+def last_child(db: sqlite3.Connection) -> int:
+    """Return the id of the child that was sampled last, 0 before the first."""
+    return db.execute("SELECT coalesce(max(id), 0) FROM children").fetchone()[0]
+
+
+def last_completion(db: sqlite3.Connection) -> int:
+    """Return how many children have ended."""
+    return db.execute("SELECT coalesce(max(completion), 0) FROM children").fetchone()[0]
+
+
+def last_revision(db: sqlite3.Connection) -> int:
+    """Return the number of the record's last change."""
+    return db.execute("SELECT coalesce(max(revision), 0) FROM changes").fetchone()[0]
+
+
+def has_child(db: sqlite3.Connection, child_id: int) -> bool:
+    """Return whether such a child was sampled."""
+    return db.execute("SELECT 1 FROM children WHERE id = ?", (child_id,)).fetchone() is not None
+
+
+def last_batches(db: sqlite3.Connection) -> dict[int, int]:
+    """Return the number of each replica's last batch."""
+    return dict(db.execute("SELECT replica, max(number) FROM batches GROUP BY replica"))
+
+
+def shard_addresses(db: sqlite3.Connection) -> dict[int, str]:
+    """Return where each shard is served, as host:port."""
+    return dict(db.execute("SELECT shard, address FROM addresses ORDER BY shard"))
+
+
+def changed_rows(table: str) -> str:
+    """Return the SQL of the row ids in a table that have changed since a revision, which is its one parameter."""
+    # The plus keeps SQLite from the index by kind, in which it would look at every row.
+    return f"SELECT row FROM changes WHERE +kind = '{table}' AND revision > ?"

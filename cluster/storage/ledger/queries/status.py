@@ -1,0 +1,118 @@
+"""What `status`, `best` and the live view ask of a ledger."""
+
+import json
+import sqlite3
+from typing import Any, NamedTuple
+
+from child_trainer.architectures.architecture import Architecture
+from cluster.storage.ledger.graphs import architecture_of
+
+BEST_COLUMNS = (
+    "id, reward, metric, parameters, flops, seconds, seed, batch_size,"
+    " (SELECT architectures.graph FROM architectures WHERE digest = children.graph)"
+)
+"""What `best_child` takes."""
+
+
+class BestChild(NamedTuple):
+    """A finished child; `batch_size` is `None` where it is the budget's."""
+
+    child_id: int
+    reward: float
+    metric: float
+    parameters: int | None
+    flops: int | None
+    seconds: float
+    seed: int
+    batch_size: int | None
+    architecture: Architecture
+
+
+class FailedChild(NamedTuple):
+    """A child that failed, and why."""
+
+    child_id: int
+    cause: str
+    message: str
+
+
+class Attempts(NamedTuple):
+    """The Unix time at which the first of some attempts began, if there is one, and how many of them have ended."""
+
+    first_started_at: float | None
+    ended: int
+
+
+def best_child(*row: Any) -> BestChild:
+    """Return the child of a row of `BEST_COLUMNS`."""
+    *numbers, graph = row
+    return BestChild._make((*numbers, architecture_of(graph)))
+
+
+def best(db: sqlite3.Connection) -> BestChild | None:
+    """Return the child with the highest reward, the first one of several."""
+    query = f"SELECT {BEST_COLUMNS} FROM children WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
+    row = db.execute(query).fetchone()
+    return best_child(*row) if row else None
+
+
+def children_by_state(db: sqlite3.Connection) -> dict[str, int]:
+    """Return how many children are sampled, running, finished and failed."""
+    return dict(db.execute("SELECT state, count(*) FROM children GROUP BY state"))
+
+
+def failed_children_by_cause(db: sqlite3.Connection) -> dict[str, int]:
+    """Return how many children failed, by cause."""
+    return dict(db.execute("SELECT cause, count(*) FROM children WHERE state = 'failed' GROUP BY cause"))
+
+
+def retried_attempts_by_cause(db: sqlite3.Connection) -> dict[str, int]:
+    """Return how many attempts failed that did not give their child's outcome, by cause."""
+    query = "SELECT cause, count(*) FROM attempts WHERE cause IS NOT NULL AND verdict <> 'outcome' GROUP BY cause"
+    return dict(db.execute(query))
+
+
+def last_failed_child(db: sqlite3.Connection) -> FailedChild | None:
+    """Return the failed child that ended last."""
+    query = "SELECT id, outcome FROM children WHERE state = 'failed' ORDER BY completion DESC LIMIT 1"
+    row = db.execute(query).fetchone()
+    if row is None:
+        return None
+    failure = json.loads(row[1])["failure"]
+    return FailedChild(row[0], failure["cause"], failure["message"])
+
+
+def num_updates(db: sqlite3.Connection) -> int:
+    """Return how many batches gave a gradient that was pushed."""
+    return db.execute("SELECT count(*) FROM batches WHERE pushed = 1").fetchone()[0]
+
+
+def mean_reward(db: sqlite3.Connection, last: int = -1) -> float | None:
+    """Return the mean reward of the children that have ended, or of the last so many of them."""
+    rewards = "SELECT reward FROM children WHERE completion IS NOT NULL ORDER BY completion DESC LIMIT ?"
+    return db.execute(f"SELECT avg(reward) FROM ({rewards})", (last,)).fetchone()[0]
+
+
+def first_mean_metric(db: sqlite3.Connection, first: int) -> float | None:
+    """Return the mean metric of the first so many finished children."""
+    metrics = "SELECT metric FROM children WHERE state = 'finished' ORDER BY completion LIMIT ?"
+    return db.execute(f"SELECT avg(metric) FROM ({metrics})", (first,)).fetchone()[0]
+
+
+def newest_figures(db: sqlite3.Connection) -> dict[str, float]:
+    """Return the searcher's figures of the batch that was learnt from last."""
+    row = db.execute("SELECT figures FROM batches ORDER BY learned_at DESC LIMIT 1").fetchone()
+    return json.loads((row and row[0]) or "{}")
+
+
+def staleness(db: sqlite3.Connection) -> tuple[float, int] | None:
+    """Return the mean and the largest staleness of all pushes on all shards, in versions; `None` before the first."""
+    query = "SELECT avg(s.value), max(s.value) FROM batches, json_each(batches.staleness) AS s WHERE pushed = 1"
+    mean, largest = db.execute(query).fetchone()
+    return None if mean is None else (mean, largest)
+
+
+def attempts_since(db: sqlite3.Connection, started_at: float) -> Attempts:
+    """Return the attempts that have begun since a Unix time."""
+    query = "SELECT min(started_at), count(ended_at) FROM attempts WHERE started_at >= ?"
+    return Attempts(*db.execute(query, (started_at,)).fetchone())
