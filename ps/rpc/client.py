@@ -213,7 +213,7 @@ class GrpcStore:
     def _on_every_shard(self, call: Callable[[int, float], _T]) -> list[_T]:
         """Return each shard's result, in order. If calls fail, wait for all and raise the first shard's error.
 
-        `call` gets the shard and the time at which to give up: one time for all shards, however long a call is queued.
+        `call` gets the shard and the end of the retry timeout, one time for all shards, however long a call is queued.
         """
         give_up_at = time.monotonic() + self._retry_timeout_s
         if self._closed.is_set():

@@ -19,7 +19,7 @@ from ps.validation import check_names, check_tensors
 
 @dataclass(slots=True)
 class _Mutable:
-    """The state that changes, beside values and optimizers. All of it is saved, and a bad push changes none of it.
+    """The mutable state other than values and optimizers. All of it is saved, and a bad push changes none of it.
 
     Attributes:
         last_applied: the deduplication table: client -> (its highest sequence applied, the staleness in its ack). It

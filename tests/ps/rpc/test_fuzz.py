@@ -471,7 +471,7 @@ HUNDRED = 100 * 2**20
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShardProcess]:
-    """A server whose memory is its own."""
+    """Start a server in a process of its own, whose memory is measured."""
     process = ShardProcess(LAYOUT, [0], tmp_path_factory.mktemp("process"))
     process.start()
     yield process
