@@ -1,4 +1,4 @@
-"""Tensors as bytes, without pickle: dtype, shape and little-endian data, checked at every step when read back.
+"""The binary format of tensors, without pickle: dtype, shape and little-endian data, all checked when decoded.
 
 One tensor is `<name length: u16><name: UTF-8><dtype: u8><rank: u8><sizes: u64 each><data>`; a message is tensors
 end to end.
@@ -22,21 +22,21 @@ _DTYPES: dict[torch.dtype, tuple[int, np.dtype]] = {
     torch.int32: (4, np.dtype("<i4")),
     torch.int64: (5, np.dtype("<i8")),
 }
-"""Only float32 is ever stored; the others are here so that a wrong dtype arrives as what it is and is named."""
+"""dtype -> its code and its layout. Shards store float32 only; the others let an error name the dtype that was sent."""
 
 _BY_CODE = {code: layout for code, layout in _DTYPES.values()}
 
 CHUNK_BYTES = 2**20
 """Bytes of one message of a stream; gRPC refuses messages above 4 MiB."""
 
-_LONGEST_NAME = 2**16 - 1
+_MAX_NAME_BYTES = 2**16 - 1
 
 
 def encode(tensors: Mapping[str, Tensor]) -> bytes:
-    """The named tensors as bytes, in the mapping's order.
+    """Return the named tensors as bytes, in the mapping's order.
 
     Raises:
-        ShapeMismatch: a dtype that has no code, such as bfloat16.
+        ShapeMismatch: a dtype has no code, such as bfloat16.
     """
     parts: list[bytes] = []
     for name, tensor in tensors.items():
@@ -49,15 +49,15 @@ def encode(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def encoded_size(sizes: Mapping[str, Sequence[int]]) -> int:
-    """Bytes that `encode` makes of float32 tensors of these shapes."""
+    """Return how many bytes `encode` makes of float32 tensors of these shapes."""
     return sum(len(_header(name, 1, shape)) + 4 * math.prod(shape) for name, shape in sizes.items())
 
 
 def decode(data: bytes | bytearray) -> dict[str, Tensor]:
-    """The tensors that `encode` wrote, as copies that own their memory.
+    """Return the tensors that `encode` wrote, as copies that own their memory.
 
     Raises:
-        MalformedMessage: naming the byte at which the data stops making sense.
+        MalformedMessage: the data is invalid; the message names the byte.
     """
     tensors: dict[str, Tensor] = {}
     reader = _Reader(data)
@@ -73,9 +73,9 @@ def decode(data: bytes | bytearray) -> dict[str, Tensor]:
             raise MalformedMessage(f"{name!r} at byte {start} has the unknown dtype {code} or the rank {rank}")
         shape = reader.unpack(f"<{rank}Q")
         dtype = _BY_CODE[code]
-        if 0 in shape:  # no layout has one, and beside a 0 the other sizes would be bounded by nothing
+        if 0 in shape:  # no layout has an empty tensor, and a size of 0 would leave the other sizes unbounded
             raise MalformedMessage(f"{name!r} at byte {start} has the empty shape {shape}")
-        # Python's integers do not overflow, so a shape of absurd sizes fails here and allocates nothing.
+        # Python's integers do not overflow, so a shape with absurd sizes fails here and allocates nothing.
         flat = np.frombuffer(reader.take(math.prod(shape) * dtype.itemsize), dtype)
         if name in tensors:
             raise MalformedMessage(f"{name!r} at byte {start} appears for the second time")
@@ -84,25 +84,26 @@ def decode(data: bytes | bytearray) -> dict[str, Tensor]:
 
 
 def chunks(data: bytes) -> Iterator[bytes]:
-    """The data in pieces of `CHUNK_BYTES`, the last one shorter; one empty piece if there is no data."""
+    """Yield the data in pieces of `CHUNK_BYTES`, the last one shorter; yield one empty piece if there is no data."""
     for start in range(0, max(1, len(data)), CHUNK_BYTES):
         yield data[start : start + CHUNK_BYTES]
 
 
 def _header(name: str, code: int, shape: Sequence[int]) -> bytes:
-    label = name.encode()
-    assert len(label) <= _LONGEST_NAME, "the layout bounds names far below this"
-    return struct.pack(f"<H{len(label)}sBB{len(shape)}Q", len(label), label, code, len(shape), *shape)
+    encoded = name.encode()
+    assert len(encoded) <= _MAX_NAME_BYTES, "the layout bounds names far below this"
+    return struct.pack(f"<H{len(encoded)}sBB{len(shape)}Q", len(encoded), encoded, code, len(shape), *shape)
 
 
 class _Reader:
-    """Takes bytes from the front, never past the end."""
+    """A cursor over bytes that never reads past the end."""
 
     def __init__(self, data: bytes | bytearray) -> None:
         self._data = memoryview(data)
         self.position = 0
 
     def take(self, size: int) -> memoryview:
+        """Return the next `size` bytes and move past them."""
         end = self.position + size
         if end > len(self._data):
             raise MalformedMessage(
@@ -113,4 +114,5 @@ class _Reader:
         return taken
 
     def unpack(self, layout: str) -> tuple[int, ...]:
+        """Return the numbers of the next bytes, by a format of `struct`."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))

@@ -1,4 +1,4 @@
-"""How far clients may run ahead of each other, and what a late push is worth. Standard library only."""
+"""The consistency model: how far clients may run ahead, and how stale pushes are applied. Standard library only."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,25 +13,26 @@ Stale = Literal["apply", "scale", "drop"]
 
 @dataclass(frozen=True, kw_only=True)
 class Consistency:
-    """When a client may pull for its next push, and how a push is applied that was computed from old values.
+    """When a client may pull for its next push, and how a stale push is applied.
 
     Attributes:
-        mode: `async`: nobody waits for anybody (Zoph & Le 2017, section 3.2). `ssp`: stale synchronous parallel (Ho
-            et al. 2013, section 2): a client may be `bound` pushes ahead of the slowest live member. `sync`: pushes
-            are summed, and become one step on their mean when every live member has pushed since the last step; who
-            has pushed waits for that step.
-        bound: for `ssp`: pushes that a client may be ahead.
-        members: the clients that are waited for; for `ssp` and `sync`.
-        lease_s: seconds after which a member that was not heard from is waited for no more, until it comes back. Then
-            the others wait until it has caught up; a client may leave numbers out to catch up at once.
-        stale: what becomes of a push whose shard has taken steps since its pull. `apply`: it counts in full (the
-            paper). `scale`: its gradient is divided by max(1, staleness) (Zhang et al. 2016, staleness-aware async
-            SGD, section 3); what goes to `average` groups is an observation and is not scaled. `drop`: above
-            `max_staleness` it changes no value, but is remembered as done.
-        max_staleness: for `drop`: the largest staleness (steps, on the shard in question) that is still applied.
+        mode: `async`: no client waits (Zoph & Le 2017, section 3.2). `ssp`: stale synchronous parallel (Ho et al.
+            2013, section 2): a client may be `bound` pushes ahead of the slowest live member. `sync`: pushes are
+            summed, and become one step on their mean when every live member has pushed since the last step; a member
+            that has pushed waits for that step.
+        bound: for `ssp`: how many pushes a client may be ahead.
+        members: for `ssp` and `sync`: the clients that others wait for.
+        lease_s: seconds without a request or heartbeat after which a member's lease expires and clients no longer wait
+            for it. When it returns, the others wait until it has caught up; it may skip sequence numbers to catch up
+            at once.
+        stale: how a shard applies a push if it has taken steps since the push's pull. `apply`: in full (the paper).
+            `scale`: the gradient is divided by max(1, staleness) (Zhang et al. 2016, staleness-aware async SGD,
+            section 3); what goes to `average` groups is an observation and is not scaled. `drop`: above
+            `max_staleness` the push changes no value, but is recorded as done.
+        max_staleness: for `drop`: the largest staleness (steps, on that shard) that is still applied.
 
     Raises:
-        ValueError: naming the field, the rule and the value.
+        ValueError: a field is invalid; the message names the field, the rule and the value.
     """
 
     mode: Mode = "async"
@@ -51,19 +52,19 @@ class Consistency:
 
     @property
     def waits(self) -> bool:
-        """Whether anybody may ever be waited for."""
+        """Whether this mode ever makes a client wait."""
         return self.mode != "async"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`; `from_json` gives back an equal one."""
+        """Return plain data for `json.dumps`, from which `from_json` makes an equal object."""
         return asdict(self) | {"members": list(self.members)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The consistency that `to_json` wrote.
+        """Return the consistency that `to_json` wrote.
 
         Raises:
-            ValueError: the data describes none.
+            ValueError: the data does not describe a valid consistency.
         """
         try:
             return cls(**data)
@@ -83,15 +84,15 @@ class Consistency:
             raise ValueError(f"`members` must {rule} where `mode` is {self.mode}, got {self.members}")
 
     def _check_numbers(self) -> None:
-        if not _counts(self.bound):
+        if not _is_count(self.bound):
             raise ValueError(f"`bound` must be an integer of at least 0, got {self.bound!r}")
         if self.bound and self.mode != "ssp":
             raise ValueError(f"`bound` must be 0 where `mode` is {self.mode}, got {self.bound}")
-        lease = self.lease_s
-        if type(lease) not in (int, float) or not 0 < lease < math.inf:
-            raise ValueError(f"`lease_s` must be a finite number above 0, got {lease!r}")
-        object.__setattr__(self, "lease_s", float(lease))
-        if self.stale == "drop" and not _counts(self.max_staleness):
+        lease_s = self.lease_s
+        if type(lease_s) not in (int, float) or not 0 < lease_s < math.inf:
+            raise ValueError(f"`lease_s` must be a finite number above 0, got {lease_s!r}")
+        object.__setattr__(self, "lease_s", float(lease_s))
+        if self.stale == "drop" and not _is_count(self.max_staleness):
             raise ValueError(
                 f"`max_staleness` must be an integer of at least 0 where `stale` is drop, got {self.max_staleness!r}"
             )
@@ -101,5 +102,5 @@ class Consistency:
             )
 
 
-def _counts(number: object) -> bool:
+def _is_count(number: object) -> bool:
     return type(number) is int and number >= 0

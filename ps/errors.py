@@ -1,31 +1,31 @@
-"""Everything that a parameter store refuses, by name. The same exception arrives on both sides of the wire."""
+"""The errors of a parameter store. The client raises the same exception as the server."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class StoreError(Exception):
-    """Base of every error that a store raises about a request, its state, or its reachability."""
+    """Base class of every error that a store raises about a request, its state, or its availability."""
 
 
 class NotInitialized(StoreError):
-    """The shard has no values yet: `initialize` comes before `pull` and `push`."""
+    """The shard has no values yet: call `initialize` before `pull` and `push`."""
 
 
 class UnknownParameter(StoreError):
-    """The names do not fit the layout: one is not in it, or `initialize` misses one that is."""
+    """A name is not in the layout, or `initialize` lacks one that is."""
 
 
 class ShapeMismatch(StoreError):
-    """A tensor's shape or dtype differs from the layout's, or it is no dense tensor at all."""
+    """A tensor's shape or dtype differs from the layout's, or it is not a dense tensor."""
 
 
 class NonFinite(StoreError):
-    """A tensor holds NaN, an infinity, or a value so large that its square overflows float32."""
+    """A tensor has a NaN, an infinity, or a value so large that its square overflows float32."""
 
 
 class TooLarge(StoreError):
-    """More bytes than the limit allows."""
+    """The layout, or the tensors of a request, take more bytes than the limit."""
 
 
 class WrongRun(StoreError):
@@ -33,23 +33,23 @@ class WrongRun(StoreError):
 
 
 class Unauthenticated(StoreError):
-    """The request carries no token, or not this server's."""
+    """The request carries no token, or a wrong one."""
 
 
 class MalformedMessage(StoreError):
-    """Bytes that do not follow the protocol: cut short, running on, or with an unknown dtype."""
+    """A request or reply breaks the protocol: for example truncated, too long, or with an unknown dtype."""
 
 
 class StoreUnavailable(StoreError):
-    """A shard could not be reached within the caller's patience, or the store is closed."""
+    """A shard could not be reached within the retry timeout, or the store is closed."""
 
 
 class NotDurable(StoreError):
-    """The shard could not write its state, so nothing was acked. The same push may be sent again."""
+    """The shard could not write its state, so it acked nothing. Sending the same push again is safe."""
 
 
 class TooFarAhead(StoreError):
-    """The client must wait for slower ones before it pulls for its next push. Nothing waits on the server: ask again.
+    """The client must wait for slower ones before it pulls for its next push. The server never blocks: poll.
 
     Attributes:
         applied: the client's highest sequence that the refusing shard has applied.
@@ -61,22 +61,23 @@ class TooFarAhead(StoreError):
 
 
 class LostPushes(StoreError):
-    """The shard lacks pushes that the client has seen applied: it fell back to an older snapshot. Nothing was applied.
+    """The shard fell back to an older snapshot, and lacks pushes that the client saw applied.
 
-    The client pulls again, pushes what `applied` then says is missing, and then this push once more.
+    The refused push was not applied. The client pulls again, pushes what `applied` then shows to be missing, and then
+    repeats this push.
     """
 
 
 class CorruptSnapshot(StoreError):
-    """A snapshot file, and the one before it, cannot be read back as they were written."""
+    """A snapshot file is corrupt. A shard fails to start with it only if no previous file is valid either."""
 
 
 ERRORS: dict[str, type[StoreError]] = {error.__name__: error for error in StoreError.__subclasses__()}
-"""The family by name: how the wire says which one it is."""
+"""Class name -> class. The server sends the name, and the client raises the class."""
 
 
 def named_error(metadata: Mapping[str, Any], details: str) -> StoreError | None:
-    """The error that a server's trailing metadata names, or `None` if it names none of ours."""
+    """Return the error that a server's trailing metadata names, or `None` if it names none of these."""
     name = metadata.get("ps-error")
     if name == TooFarAhead.__name__:
         return TooFarAhead(details, applied=int(metadata["ps-applied"]))

@@ -1,13 +1,13 @@
-"""What clients, tensors and runs may be called, and how pushes are numbered. Standard library only."""
+"""Rules for the names of clients, tensors and runs, and for the numbers of pushes. Standard library only."""
 
 MAX_NAME_LENGTH = 200
-"""Characters of a run's, group's, tensor's or client's name."""
+"""Most characters of a run's, group's, tensor's or client's name."""
 
 CORRUPT = ".corrupt"
-"""What the name of a shard's file ends in that was found corrupt and is kept out of the way."""
+"""Suffix of a shard's file that was corrupt and has been set aside."""
 
 MAX_SEQUENCE = 2**63 - 1
-"""The largest sequence number of a push: it travels as a signed 64-bit integer."""
+"""The largest sequence number of a push, which travels as a signed 64-bit integer."""
 
 
 def check_name(what: str, name: object) -> None:
@@ -17,12 +17,12 @@ def check_name(what: str, name: object) -> None:
 
 
 def check_client(client: object) -> None:
-    """Raise `ValueError` unless a client can be called this."""
+    """Raise `ValueError` unless this is a valid name of a client."""
     check_name("`client`", client)
 
 
 def check_push_id(client: object, sequence: object) -> None:
-    """Raise `ValueError` unless the pair can be remembered: a usable name, and a number that grows from 1."""
+    """Raise `ValueError` unless this is a valid client name and a sequence number from 1 to `MAX_SEQUENCE`."""
     check_client(client)
     if type(sequence) is not int or not 1 <= sequence <= MAX_SEQUENCE:
         raise ValueError(f"`sequence` must be an integer from 1 to 2^63 - 1, got {sequence!r}")

@@ -1,4 +1,4 @@
-"""All shards in this process: the reference store, and the one for a run on one machine."""
+"""`LocalStore`, with all shards in this process: the reference store, and the one for a run on one machine."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,24 +10,24 @@ from ps.identifiers import check_client
 from ps.partition import partition, split
 from ps.shard.durable_shard import DurableShard, close_all
 from ps.shard.messages import ShardValues
-from ps.split_merge import merge_acks, merge_values, pull_admitted, split_names, split_push
+from ps.split_merge import merge_acks, merge_values, pull_with_catch_up, split_names, split_push
 from ps.status import ShardStatus
 from ps.store import DEFAULT_MAX_BYTES, Ack, Layout, Push, Snapshot
 from ps.validation import check_layout, check_push, check_values
 
 
 class LocalStore:
-    """A `ParameterStore` without a network. Its clients live in its own process, so no lease ever ends.
+    """A `ParameterStore` without a network. Its clients live in its own process, so leases never expire.
 
     Args:
-        layout: what it holds.
-        directory: where the shards' snapshots lie, or `None` to keep nothing.
+        layout: the tensors that it stores.
+        directory: the folder of the shards' snapshots, or `None` to write none.
         snapshot_interval_s: seconds between snapshots; 0 writes before every ack (rule 1).
         max_bytes: limit on the tensors of the layout and of every request.
 
     Raises:
         TooLarge: the layout is above `max_bytes`.
-        WrongRun, CorruptSnapshot, NotDurable: the directory cannot be resumed from or written to.
+        WrongRun, CorruptSnapshot, NotDurable: the shards cannot resume from the directory or write to it.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class LocalStore:
         self._max_bytes = max_bytes
         self._parts = partition(layout.shapes, layout.shards)
         self._shards = [
-            DurableShard(layout, index, directory, snapshot_interval_s, clock=_standing_still)
+            DurableShard(layout, index, directory, snapshot_interval_s, clock=_frozen_clock)
             for index in range(layout.shards)
         ]
 
@@ -55,7 +55,7 @@ class LocalStore:
 
     def pull(self, names: Sequence[str] | None = None, *, client: str | None = None) -> Snapshot:
         """See `ParameterStore.pull`."""
-        wanted = split_names(self._layout, self._parts, names)
+        names_by_shard = split_names(self._layout, self._parts, names)
         if client is not None:
             check_client(client)
 
@@ -66,10 +66,10 @@ class LocalStore:
                 return refusal
 
         def pull_all(catching_up: bool) -> list[ShardValues | TooFarAhead]:
-            parts = zip(self._shards, wanted, strict=True)
+            parts = zip(self._shards, names_by_shard, strict=True)
             return [pull_shard(shard, part, catching_up) for shard, part in parts]
 
-        return merge_values(self._layout, self._parts, pull_admitted(pull_all))
+        return merge_values(self._layout, self._parts, pull_with_catch_up(pull_all))
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""
@@ -88,9 +88,9 @@ class LocalStore:
         return [shard.status() for shard in self._shards]
 
     def close(self) -> None:
-        """See `ParameterStore.close`; raises `NotDurable` if a last write failed, with all shards closed."""
+        """See `ParameterStore.close`. If a last write failed, close all shards and raise `NotDurable`."""
         close_all(self._shards)
 
 
-def _standing_still() -> float:
+def _frozen_clock() -> float:
     return 0.0

@@ -1,9 +1,9 @@
-"""The update rules that a shard can run, all elementwise, so that a slice of a tensor steps like the whole.
+"""The update rules of a shard, all elementwise, so that a step on a slice equals the step on the whole tensor.
 
 Elementwise is not enough for equal bits: `torch.optim`'s fused kernels use fused multiply-add in their vector
 body but not in their scalar tail, so an element's last bit depends on where its slice ends (measured: 55 of 1,003
 elements differ after 20 fused Adam steps when each is its own slice). The plain kernels chosen here round every
-operation the same way in body and tail; on a CPU the `foreach` ones are the plain ones in a loop that is not Python's.
+operation the same way in body and tail; on a CPU the `foreach` kernels are the plain ones in a loop in C++.
 `tests/ps/test_bit_identity.py` holds this.
 """
 
@@ -20,7 +20,7 @@ from torch.optim.sgd import sgd
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One number that an update rule takes: its default (`None`: must be given) and its rule."""
+    """A numeric option of an update rule: its default (`None`: required) and its range, in words and as code."""
 
     default: float | None
     rule: str
@@ -50,10 +50,10 @@ OPTIMIZERS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
 
 
 def complete_options(optimizer: str, options: Mapping[str, float]) -> dict[str, float]:
-    """The options with defaults filled in.
+    """Return the options with defaults filled in.
 
     Raises:
-        ValueError: an unknown optimizer, an unknown or missing option, or a value outside its range.
+        ValueError: the optimizer or an option is unknown, an option is missing, or a value is outside its range.
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"`optimizer` must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
@@ -74,21 +74,21 @@ def complete_options(optimizer: str, options: Mapping[str, float]) -> dict[str, 
 
 
 Slots = dict[str, Tensor]
-"""What an update rule keeps of one tensor, by name."""
+"""The optimizer state of one tensor, by slot name."""
 
 
 class UpdateRule:
-    """An update rule over some tensors, and what it keeps of each.
+    """An update rule over some tensors, with its state.
 
-    These are the functions that `torch.optim`'s classes call, which cannot be had cheaper: the first such object of a
-    process imports PyTorch's compiler, which takes as long as PyTorch itself.
+    It calls the functions that `torch.optim`'s classes call. The classes themselves are expensive: the first object in
+    a process imports PyTorch's compiler, which takes as long as importing PyTorch.
 
     Args:
         optimizer: a key of `OPTIMIZERS`.
-        options: completed options, as `complete_options` gives them.
+        options: complete options, from `complete_options`.
 
     Attributes:
-        state: by tensor's name, what is kept of it, once it has been stepped; to be saved, and set from what was saved.
+        state: tensor name -> its optimizer state, from its first step on; snapshots save and restore it.
     """
 
     def __init__(self, optimizer: str, options: Mapping[str, float]) -> None:
@@ -97,16 +97,16 @@ class UpdateRule:
 
     @torch.no_grad()
     def step(self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
-        """Step the tensors that have a gradient, in place; the others are left alone, their state included.
+        """Step the tensors that have a gradient, in place; leave the others and their state unchanged.
 
         Args:
             values: float32 tensors of any shape.
-            gradients: of some of them; only read.
+            gradients: gradients of some of them; they are only read.
         """
-        named = [name for name in values if name in gradients]
-        states = [self.state.setdefault(name, {}) for name in named]
-        if named:
-            self._step([values[name] for name in named], [gradients[name] for name in named], states, self._options)
+        names = [name for name in values if name in gradients]
+        states = [self.state.setdefault(name, {}) for name in names]
+        if names:
+            self._step([values[name] for name in names], [gradients[name] for name in names], states, self._options)
 
 
 def _adam(values: list[Tensor], gradients: list[Tensor], states: list[Slots], options: Mapping[str, float]) -> None:
@@ -149,15 +149,15 @@ def _sgd(values: list[Tensor], gradients: list[Tensor], states: list[Slots], opt
         maximize=False,
     )
     for state, buffer in zip(states, buffers, strict=True):
-        if buffer is not None:  # there is none without momentum
+        if buffer is not None:  # `None` without momentum
             state["momentum_buffer"] = buffer
 
 
 def _average(values: list[Tensor], gradients: list[Tensor], states: list[Slots], options: Mapping[str, float]) -> None:
-    """An exponential moving average: `p <- decay * p + (1 - decay) * g`, where g is the observed value.
+    """Update an exponential moving average: `p <- decay * p + (1 - decay) * g`, where g is the observed value.
 
-    The reward baseline is such a parameter. What is pushed is the reward itself, not a difference from a pulled
-    copy, so the average stays right however stale the pusher was.
+    The reward baseline is such a parameter. Clients push the reward itself, not a difference from a pulled copy, so
+    the average is right however stale the push is.
     """
     for value, observed in zip(values, gradients, strict=True):
         value.mul_(options["decay"]).add_(observed, alpha=1 - options["decay"])

@@ -1,7 +1,7 @@
-"""The flattened parameter vector cut into contiguous ranges: which slice of which tensor lives on which shard.
+"""The partition of the flattened parameter vector into contiguous ranges, one for each shard.
 
-Ranges, never hashes of names: every shard gets the same number of elements to within one, whatever the tensors'
-sizes, and the place of an element follows from the layout alone.
+It uses ranges and not hashes of names: every shard gets the same number of elements to within one, whatever the
+tensors' sizes, and the layout alone determines the shard of an element.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Elements `start` up to `stop` (exclusive) of the flattened tensor `name`."""
+    """The elements `start` to `stop` (exclusive) of the flattened tensor `name`."""
 
     name: str
     start: int
@@ -22,12 +22,12 @@ class Segment:
 
     @property
     def size(self) -> int:
-        """Number of elements, at least 1."""
+        """The number of elements, at least 1."""
         return self.stop - self.start
 
 
 Partition = tuple[tuple[Segment, ...], ...]
-"""For each shard its segments, in the order of the flattened vector; at most one segment of each tensor."""
+"""Each shard's segments, in the order of the flattened vector; at most one segment of each tensor."""
 
 
 def partition(shapes: Mapping[str, Sequence[int]], shards: int) -> Partition:
@@ -41,22 +41,22 @@ def partition(shapes: Mapping[str, Sequence[int]], shards: int) -> Partition:
     if not 1 <= shards <= total:
         raise ValueError(f"`shards` must be from 1 to the number of elements ({total}), got {shards}")
     bounds = [total * index // shards for index in range(shards + 1)]
-    cut: list[list[Segment]] = [[] for _ in range(shards)]
+    parts: list[list[Segment]] = [[] for _ in range(shards)]
     shard, offset = 0, 0
     for name, size in sizes.items():
         end = offset + size
         start = offset
         while start < end:
             stop = min(end, bounds[shard + 1])
-            cut[shard].append(Segment(name, start - offset, stop - offset))
+            parts[shard].append(Segment(name, start - offset, stop - offset))
             shard += stop == bounds[shard + 1]
             start = stop
         offset = end
-    return tuple(tuple(segments) for segments in cut)
+    return tuple(tuple(segments) for segments in parts)
 
 
 def split(parts: Partition, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """For each shard, its 1-D slices of those `tensors` that it holds a part of; views where that is possible."""
+    """Return each shard's 1-D slices of the `tensors`, views where possible; leave out tensors it has no part of."""
     flat = {name: tensor.detach().to("cpu").reshape(-1) for name, tensor in tensors.items()}
     return [{s.name: flat[s.name][s.start : s.stop] for s in segments if s.name in flat} for segments in parts]
 
@@ -64,10 +64,10 @@ def split(parts: Partition, tensors: Mapping[str, Tensor]) -> list[dict[str, Ten
 def join(
     parts: Partition, shapes: Mapping[str, Sequence[int]], pieces: Sequence[Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """The tensors of `shapes`, put together from each shard's 1-D `pieces`; the inverse of `split`."""
-    whole = {name: torch.empty(tuple(shape)) for name, shape in shapes.items()}
-    for segments, held in zip(parts, pieces, strict=True):
+    """Return the tensors of `shapes`, joined from each shard's 1-D `pieces`; the inverse of `split`."""
+    joined = {name: torch.empty(tuple(shape)) for name, shape in shapes.items()}
+    for segments, slices in zip(parts, pieces, strict=True):
         for segment in segments:
-            if segment.name in whole:
-                whole[segment.name].view(-1)[segment.start : segment.stop] = held[segment.name]
-    return whole
+            if segment.name in joined:
+                joined[segment.name].view(-1)[segment.start : segment.stop] = slices[segment.name]
+    return joined

@@ -1,4 +1,4 @@
-"""One request into its shards' parts, and the shards' answers into one."""
+"""Splitting a request into one part for each shard, and merging the shards' replies."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,18 +10,21 @@ from ps.validation import check_names
 
 
 def split_names(layout: Layout, parts: Partition, names: Sequence[str] | None) -> list[list[str]]:
-    """For each shard, the wanted tensors that it holds a part of; `None` wants all.
+    """Return for each shard the requested tensors that it has a part of; `None` requests all.
 
     Raises:
-        UnknownParameter: a name that is not in the layout.
+        UnknownParameter: a name is not in the layout.
     """
-    wanted = set(layout.shapes if names is None else names)
-    check_names(layout.shapes, list(wanted))
-    return [[segment.name for segment in segments if segment.name in wanted] for segments in parts]
+    requested = set(layout.shapes if names is None else names)
+    check_names(layout.shapes, list(requested))
+    return [[segment.name for segment in segments if segment.name in requested] for segments in parts]
 
 
 def split_push(parts: Partition, push: Push) -> list[ShardPush]:
-    """Each shard's part of a push. A shard without a named tensor gets one too: its version belongs in the ack."""
+    """Return each shard's part of a push.
+
+    A shard that has no part of a pushed tensor gets an empty one, because the ack needs its version.
+    """
     applied = push.applied or (0,) * len(parts)
     return [
         ShardPush(
@@ -32,7 +35,7 @@ def split_push(parts: Partition, push: Push) -> list[ShardPush]:
 
 
 def merge_acks(acks: Sequence[ShardAck]) -> Ack:
-    """One ack of all the shards', which are given in their order."""
+    """Return one ack from the acks of all shards, in their order."""
     return Ack(
         versions=tuple(ack.version for ack in acks),
         incarnations=tuple(ack.incarnation for ack in acks),
@@ -43,7 +46,7 @@ def merge_acks(acks: Sequence[ShardAck]) -> Ack:
 
 
 def merge_values(layout: Layout, parts: Partition, pulled: Sequence[ShardValues]) -> Snapshot:
-    """A snapshot of whole tensors, in the layout's order, from each shard's slices."""
+    """Return a snapshot of whole tensors, in the layout's order, from each shard's slices."""
     present = {name for part in pulled for name in part.values}
     shapes = {name: shape for name, shape in layout.shapes.items() if name in present}
     return Snapshot(
@@ -54,23 +57,23 @@ def merge_values(layout: Layout, parts: Partition, pulled: Sequence[ShardValues]
     )
 
 
-def pull_admitted(pull: Callable[[bool], Sequence[ShardValues | TooFarAhead]]) -> Sequence[ShardValues]:
-    """Every shard's values, if the client may go on.
+def pull_with_catch_up(pull: Callable[[bool], Sequence[ShardValues | TooFarAhead]]) -> Sequence[ShardValues]:
+    """Return every shard's values, if the client may pull now.
 
-    A client whose last push is missing on some shards may: whoever waits for that push there would wait for ever if
-    the client had to wait, on the shards that have it, for them.
+    A client whose last push is missing on some shards always may. Otherwise there would be a deadlock: the client
+    would wait, on the shards that have its push, for clients that wait for that push on the other shards.
 
     Args:
-        pull: asks every shard; its argument is `catching_up` of `Shard.pull`.
+        pull: pulls from every shard; its argument is `catching_up` of `Shard.pull`.
 
     Raises:
-        TooFarAhead: the first shard's that refused.
+        TooFarAhead: a shard refused; the first such shard's error.
     """
-    answers = pull(False)
-    refusals = [answer for answer in answers if isinstance(answer, TooFarAhead)]
-    if refusals and len({answer.applied for answer in answers}) > 1:
-        answers = pull(True)
-        refusals = [answer for answer in answers if isinstance(answer, TooFarAhead)]
+    replies = pull(False)
+    refusals = [reply for reply in replies if isinstance(reply, TooFarAhead)]
+    if refusals and len({reply.applied for reply in replies}) > 1:
+        replies = pull(True)
+        refusals = [reply for reply in replies if isinstance(reply, TooFarAhead)]
     if refusals:
         raise refusals[0]
-    return [answer for answer in answers if isinstance(answer, ShardValues)]
+    return [reply for reply in replies if isinstance(reply, ShardValues)]

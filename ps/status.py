@@ -1,4 +1,4 @@
-"""What a shard counts. Standard library only."""
+"""The counters of a shard. Standard library only."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ class ShardStatus:
     """One shard's counters. `version`, `pushes` and `dropped` survive a restart; the others count since the last start.
 
     Attributes:
-        index: which shard.
+        index: the shard's number, from 0.
         version: optimizer steps taken.
-        incarnation: starts so far, this one included.
+        incarnation: starts so far, including this one.
         initialized: whether it has values.
-        pushes: pushes applied, those included that wait in sums for their step.
+        pushes: pushes applied, including those accumulated for a later step.
         dropped: pushes that were too stale and changed no value; not counted in `pushes`.
         duplicates: pushes acked again without being applied.
-        rejected: bad pushes that reached the shard (most are refused before anything is sent).
+        rejected: bad pushes that reached the shard (clients refuse most before sending).
         elements: length of its range of the flattened vector.
         clients: clients in its deduplication table.
         writes: snapshots written.
-        snapshot_age_s: seconds since the last of them was on disk.
-        snapshot_write_s: seconds that it took to write.
-        snapshot_bytes: its size; 0 where none is written.
+        snapshot_age_s: seconds since the last write ended.
+        snapshot_write_s: seconds that the last write took.
+        snapshot_bytes: size of the last snapshot; 0 if none was written.
     """
 
     index: int

@@ -1,4 +1,4 @@
-"""What a parameter store holds, what travels to and from it, and the rules that every store keeps."""
+"""The protocol `ParameterStore` and its data types. Every store follows the seven rules in the protocol's docstring."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ from ps.optimizers import complete_options
 from ps.status import ShardStatus
 
 MAX_RANK = 8
-"""Dimensions of one tensor."""
+"""Most dimensions of one tensor."""
 
 DEFAULT_MAX_BYTES = 256 * 2**20
-"""Bytes of tensors in a layout, and so in any one message, unless a store is told otherwise."""
+"""Default limit on the bytes of tensors in a layout, and so in any one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +28,15 @@ class Group:
     """Named float32 tensors that share one update rule.
 
     Attributes:
-        name: for people; unique in its layout.
-        shapes: tensor name -> shape, in the order in which they lie in the flattened vector.
+        name: a label for people; unique in its layout.
+        shapes: tensor name -> shape, in the order of the flattened vector.
         optimizer: `adam` (lr, beta1=0.9, beta2=0.999, eps=1e-8), `sgd` (lr, momentum=0) or `average` (decay):
             `p <- decay * p + (1 - decay) * g`, where the pushed "gradient" g is the observed value.
-        options: the optimizer's numbers; the constructor fills in the defaults.
+        options: the optimizer's numeric options; the constructor fills in the defaults.
         accumulate: a tensor takes one step on the mean of every `accumulate` pushes that name it.
 
     Raises:
-        ValueError: naming the field, the rule and the value.
+        ValueError: a field is invalid; the message names the field, the rule and the value.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Which tensors a run keeps on how many shards, and who waits for whom. Both ends must hold an equal one.
+    """The tensors of a run, the number of shards and the consistency model. Clients and servers need equal layouts.
 
     Raises:
-        ValueError: naming the field, the rule and the value.
+        ValueError: a field is invalid; the message names the field, the rule and the value.
     """
 
     run: str
@@ -98,16 +98,16 @@ class Layout:
 
     @cached_property
     def elements(self) -> int:
-        """Length of the flattened vector."""
+        """The length of the flattened vector."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits, equal for equal layouts: tensors, their order, update rules and all else count."""
+        """16 hexadecimal digits that are equal for equal layouts; every field counts, and the order of tensors."""
         return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`; `from_json` gives back an equal layout."""
+        """Return plain data for `json.dumps`, from which `from_json` makes an equal layout."""
         groups = [
             {
                 "name": group.name,
@@ -119,15 +119,15 @@ class Layout:
             for group in self.groups
         ]
         data: dict[str, Any] = {"run": self.run, "shards": self.shards, "groups": groups}
-        # Left out where it is the default, so that layouts on disk from before it existed keep their fingerprint.
+        # The default is left out, so that layouts on disk that predate `consistency` keep their fingerprint.
         return data if self.consistency == Consistency() else data | {"consistency": self.consistency.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The layout that `to_json` wrote.
+        """Return the layout that `to_json` wrote.
 
         Raises:
-            ValueError: the data describes no valid layout.
+            ValueError: the data does not describe a valid layout.
         """
         try:
             groups = tuple(
@@ -145,17 +145,17 @@ class Push:
     """One client's gradients.
 
     Attributes:
-        client: who pushes; a name that survives the client's restarts (shards keep one entry for each, for ever).
-        sequence: the client numbers its pushes increasing from 1, and sends the next only when it is done with
-            the last: a number at or below the highest applied one counts as a repetition.
-        gradients: tensor name -> float32 tensor of the layout's shape. Tensors that are not named stay as they
-            are, their optimizer state included.
+        client: the pushing client's name, the same after it restarts (shards store one entry per client for ever).
+        sequence: the number of the push. A client numbers its pushes increasing from 1, and sends the next only when
+            the last is acked or abandoned: a number at or below the highest applied one counts as a duplicate.
+        gradients: tensor name -> float32 tensor of the layout's shape. Tensors that are not named do not change, nor
+            does their optimizer state.
         versions: each shard's version at the pull that the gradients were computed from.
-        applied: `Snapshot.applied` of that pull or a later one, so that a shard which has lost pushes since refuses;
-            empty if the client does not know.
+        applied: `Snapshot.applied` of that pull or a later one, with which a shard that has lost pushes since then
+            refuses this one; empty if the client does not know.
 
     Raises:
-        ValueError: a client without a usable name, or a sequence outside 1 ... 2^63 - 1.
+        ValueError: the client's name is invalid, or the sequence is outside 1 ... 2^63 - 1.
     """
 
     client: str
@@ -170,7 +170,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """A push is done, and durable as far as the store's snapshot interval says.
+    """The reply to a push that is done, and as durable as the store's snapshot interval allows.
 
     Attributes:
         versions: each shard's version after the push.
@@ -178,8 +178,8 @@ class Ack:
         staleness: for each shard, its version when it applied the push minus the version that the push had seen
             (never below 0, even if a restart took the shard back).
         duplicate: every shard had applied this push before, in an earlier call or an earlier attempt of this one.
-        dropped: at least one shard found the push too stale (`Consistency.max_staleness`) and left its values as they
-            were; which ones follows from `staleness`. The push is done all the same, and never applied there.
+        dropped: the push was too stale (`Consistency.max_staleness`) for at least one shard, which did not change its
+            values; `staleness` shows which shards. The push is done nevertheless, and never applied there.
     """
 
     versions: tuple[int, ...]
@@ -191,12 +191,12 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Pulled values (copies: the caller may change them) and where each shard stood.
+    """Pulled values, as copies that the caller may change, and each shard's version and incarnation.
 
     Attributes:
         applied: for each shard the highest sequence of the pulling client that it has applied, 0 if none; empty for a
             pull without a client. A shard below the others fell back to an older snapshot, or a push did not reach
-            it; the client pushes that sequence again, and shards that have it only ack it.
+            it; the client then repeats that push, which the other shards only ack.
     """
 
     values: dict[str, Tensor]
@@ -206,32 +206,33 @@ class Snapshot:
 
 
 class ParameterStore(Protocol):
-    """Named tensors, cut over S shards; every implementation keeps these rules.
+    """Named tensors, partitioned over S shards; every implementation follows these seven rules.
 
     1. *An ack means done and durable.* A shard writes its state before it acks; pushes that wait meanwhile share
        one write. With `snapshot_interval_s` above 0, for large shared weights, a crash may lose acked pushes of
        the last `snapshot_interval_s` plus one write's time; each shard loses whole pushes, the newest ones.
-    2. *A push is applied exactly once per shard,* whatever is sent again, in every mode: `(client, sequence)` is
-       remembered in the same snapshot as the weights and the sums of an open round.
+    2. *A push is applied exactly once per shard,* however often it is sent, in every mode: the same snapshot holds
+       the deduplication table of `(client, sequence)`, the weights and the sums of an open round.
     3. *A bad push changes nothing.* It is rejected as a whole with a named error of `ps.errors`.
     4. *Versions are visible.* Every reply carries each shard's version and incarnation.
     5. *Sharding does not change the mathematics.* Update rules are elementwise; pushes that come one after another
        give the same bits on any number of shards. (Sums are rounded in the order in which the pushes come.)
-    6. *Bounded and closed.* No pickle; limits on sizes, deadlines on calls, a token beyond the loopback.
-    7. *Nobody is blocked by the dead, or for ever.* Where the layout's `Consistency` makes clients wait, the store
-       refuses a pull at once, and the client asks again. A member that has left, or was not heard from for a lease,
-       is waited for no more, until it pulls or pushes again. Who has left, and a round that is open under `sync`,
-       are as durable as the weights; leases are not, so a restarted shard gives everybody a fresh one.
+    6. *Requests are bounded and authenticated.* There is no pickle; sizes have limits and calls have deadlines; beyond
+       the loopback a token is required.
+    7. *A dead client never blocks the others.* Where the layout's `Consistency` makes a client wait, the store
+       refuses its pull at once, and the client polls. Clients do not wait for a member that has left or whose lease
+       has expired, until it pulls or pushes again. Which members have left, and a round that is open under `sync`,
+       are as durable as the weights; leases are not, so a restarted shard starts a new lease for every member.
 
-    Shards are independent: a pull that meets a concurrent push may show it on some shards only, and a push that
+    Shards are independent: a pull concurrent with a push may show the push on some shards only, and a push that
     raises `StoreUnavailable` or `NotDurable` may have reached some shards. Sending it again with the same sequence
     completes it. All methods may be called from several threads.
     """
 
     def initialize(self, values: Mapping[str, Tensor]) -> None:
-        """Set the initial values of all tensors; a shard that has values keeps them, so resuming is starting.
+        """Set the initial values of all tensors; a shard that has values keeps them, so a resumed run calls this too.
 
-        Clients that initialise at the same time must offer equal values, as each shard takes the first it gets.
+        Clients that initialise concurrently must pass equal values, as each shard takes the first that arrive.
 
         Raises:
             UnknownParameter, ShapeMismatch, NonFinite, TooLarge: the values do not fit the layout.
@@ -240,53 +241,53 @@ class ParameterStore(Protocol):
         ...
 
     def pull(self, names: Sequence[str] | None = None, *, client: str | None = None) -> Snapshot:
-        """The named tensors, or all of them; never a state that a crash could take back (interval 0).
+        """Return the named tensors, or all; with interval 0 never a state that a crash could lose.
 
         Args:
             names: which tensors; `None` for all.
-            client: who pulls for its next push, under `ssp` and `sync` only when it may. A client whose last push
-                is missing on some shards always may, as it must complete that push first (see `Snapshot.applied`).
-                `None` never waits.
+            client: the client that pulls for its next push, which `ssp` and `sync` may refuse for now. They never
+                refuse a client whose last push is missing on some shards, as it must first complete that push (see
+                `Snapshot.applied`), nor `None`.
 
         Raises:
             NotInitialized: no values have been set.
-            UnknownParameter: a name that is not in the layout.
-            ValueError: nobody can have this client's name.
+            UnknownParameter: a name is not in the layout.
+            ValueError: `client` is not a valid name.
             TooFarAhead: the client has to wait for slower ones; raised at once.
             StoreUnavailable: a shard cannot be reached.
-            NotDurable: that the client is a member again, or the end of a round, could not be written.
+            NotDurable: the shard could not write that the client has rejoined, or that a round has ended.
         """
         ...
 
     def push(self, push: Push) -> Ack:
-        """Apply the gradients once, and say so when that is done.
+        """Apply the gradients exactly once, and return when that is done.
 
         Raises:
             NotInitialized: no values have been set.
-            UnknownParameter, ShapeMismatch, NonFinite, TooLarge: a bad push; nothing has changed anywhere.
+            UnknownParameter, ShapeMismatch, NonFinite, TooLarge: the push is bad; no shard has changed.
             ValueError: `versions` is not one number per shard.
-            LostPushes: a shard fell back since `push.applied` was seen; others may have taken the push.
+            LostPushes: a shard fell back since `push.applied` was seen; others may have applied the push.
             NotDurable, StoreUnavailable: not acked; sending it again with the same sequence is safe.
         """
         ...
 
     def leave(self, client: str) -> None:
-        """The client is done: nobody waits for it until it pulls or pushes again. Leaving twice changes nothing.
+        """Stop making others wait for this client, until it pulls or pushes again. Leaving twice changes nothing.
 
         Raises:
-            ValueError: nobody can have this client's name.
-            NotDurable, StoreUnavailable: some shards may know already; leaving again is safe.
+            ValueError: `client` is not a valid name.
+            NotDurable, StoreUnavailable: some shards may have recorded it; leaving again is safe.
         """
         ...
 
     def status(self) -> list[ShardStatus]:
-        """Every shard's counters, in the order of the shards."""
+        """Return every shard's counters, in the order of the shards."""
         ...
 
     def close(self) -> None:
         """Write what is not yet durable and release everything; any later call raises `StoreUnavailable`.
 
         Raises:
-            NotDurable: a last periodic write failed; everything is closed nevertheless.
+            NotDurable: a shard's last periodic write failed; everything is closed nevertheless.
         """
         ...

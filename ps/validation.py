@@ -1,4 +1,4 @@
-"""What may enter a store. Local store, client and shard ask the same questions, so they refuse alike."""
+"""Validation of layouts, values and pushes. Local store, client and shard share it, so they refuse the same things."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,8 +9,8 @@ from ps.errors import NonFinite, ShapeMismatch, TooLarge, UnknownParameter
 from ps.store import Layout, Push
 
 MAX_MAGNITUDE = 1e18
-"""The largest absolute value that is let in: Adam keeps squares, and float32 ends at 3.4e38. A square that
-overflowed would be infinite for ever and silently freeze its parameter."""
+"""The largest absolute value that is accepted. Adam stores squares, and float32 ends at 3.4e38: a square that
+overflowed would stay infinite and silently freeze its parameter."""
 
 
 def check_layout(layout: Layout, max_bytes: int) -> None:
@@ -28,7 +28,7 @@ def check_values(layout: Layout, values: Mapping[str, Tensor], max_bytes: int) -
 
 
 def check_push(layout: Layout, push: Push, max_bytes: int) -> None:
-    """Raise the named error of the first thing that is wrong with a push; see `ParameterStore.push`."""
+    """Raise the first error that a push has; see `ParameterStore.push`."""
     if len(push.versions) != layout.shards or not all(type(v) is int and v >= 0 for v in push.versions):
         raise ValueError(f"`versions` must be {layout.shards} integers of at least 0, got {push.versions}")
     if push.applied and (
@@ -40,13 +40,13 @@ def check_push(layout: Layout, push: Push, max_bytes: int) -> None:
 
 
 def check_names(known: Mapping[str, object], names: Sequence[str]) -> None:
-    """Raise `UnknownParameter` naming those `names` that are not `known`."""
+    """Raise `UnknownParameter` with the `names` that are not `known`, if there are any."""
     if unknown := sorted(set(names) - set(known)):
         raise UnknownParameter(f"the layout has no tensor named {', '.join(map(repr, unknown))}")
 
 
 def check_tensors(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]) -> None:
-    """Raise the named error of the first tensor that does not fit `shapes`; the cheap questions come first."""
+    """Raise the error of the first tensor that does not fit `shapes`; the cheap checks come first."""
     check_names(shapes, list(tensors))
     for name, tensor in tensors.items():
         _check_form(name, tensor, shapes[name])
@@ -78,15 +78,15 @@ def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:
     flat = {name: tensor.detach().reshape(-1) for name, tensor in tensors.items()}
-    # All at once, as a policy has many small tensors and nearly every push is good. A NaN is the most of any.
-    together = torch.cat(list(flat.values())).abs_() if flat else torch.empty(0)
-    if not len(together) or bool(together.amax() <= MAX_MAGNITUDE):
+    # All at once, as a policy has many small tensors and nearly every push is good. `amax` returns NaN if there is one.
+    magnitudes = torch.cat(list(flat.values())).abs_() if flat else torch.empty(0)
+    if not len(magnitudes) or bool(magnitudes.amax() <= MAX_MAGNITUDE):
         return
-    for name, part in flat.items():
-        allowed = part.abs() <= MAX_MAGNITUDE  # false for NaN, too
+    for name, elements in flat.items():
+        allowed = elements.abs() <= MAX_MAGNITUDE  # false for NaN, too
         if not bool(allowed.all()):
             index = int((~allowed).nonzero()[0])
-            value = part[index].item()
+            value, limit = elements[index].item(), f"{MAX_MAGNITUDE:g}"
             raise NonFinite(
-                f"{name!r} must be finite and within {MAX_MAGNITUDE:g}, got {value} at element {index} of {len(part)}"
+                f"{name!r} must be finite and within {limit}, got {value} at element {index} of {len(elements)}"
             )

@@ -52,7 +52,7 @@ def _looks(config: RunConfig, folder: RunFolder) -> Sequence[Look]:
     layout = make_layout(config, folder.identity(config), groups)
     files = [SnapshotFile(folder.shards, layout, index) for index in range(layout.shards)]
     try:
-        return [(index, file, file.look()) for index, file in enumerate(files)]
+        return [(index, file, file.read_all()) for index, file in enumerate(files)]
     except WrongRun as error:
         raise RunFolderError(str(error)) from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where the shards are, as far as a client knows: addresses that may change, and a connection to each."""
+"""`AddressBook`: the shards' addresses, which may change, and one connection to each."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -7,10 +7,10 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Closable(Protocol):
-    """A connection that can be hung up; more than once."""
+    """A connection that can be closed, more than once."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         ...
 
 
@@ -18,98 +18,105 @@ _C = TypeVar("_C", bound=Closable)
 
 
 @dataclass(frozen=True, slots=True)
-class Route(Generic[_C]):
-    """The way to one shard, as known at the time of the `asked`-th question."""
+class Address(Generic[_C]):
+    """One shard's address (`host_port`), the connection to it, and the number of the lookup that it comes from."""
 
-    address: str
+    host_port: str
     connection: _C
-    asked: int
+    lookup: int
 
 
-class NoRoute(Exception):
-    """The addresses are not known yet; why, and at which question."""
+class AddressUnknown(Exception):
+    """No lookup has succeeded so far.
 
-    def __init__(self, why: str, asked: int) -> None:
-        super().__init__(why)
-        self.asked = asked
+    Attributes:
+        lookup: the number of the last lookup.
+    """
+
+    def __init__(self, reason: str, lookup: int) -> None:
+        super().__init__(reason)
+        self.lookup = lookup
 
 
-class Directory(Generic[_C]):
+class AddressBook(Generic[_C]):
     """The shards' addresses and one connection to each; may be used from several threads.
 
     Args:
-        addresses: one for each shard, fixed; or what gives them. It is asked from the threads that need a shard, one
-            at a time, at the first use and whenever one reports that it does not find its shard. It may raise, and
-            may be behind the times: then it is asked again later.
-        shards: how many there are.
-        connect: address -> a connection, made without waiting.
+        addresses: a fixed address for each shard; or a callable that looks them up. The threads that need a shard
+            call it, one at a time, at the first use and whenever one of them does not find its shard. It may raise,
+            and may return old addresses: a later attempt calls it again.
+        shards: how many shards there are.
+        connect: returns a connection to a `host:port`, without waiting until it is established.
 
     Raises:
-        ValueError: fixed addresses that are not one for each shard.
+        ValueError: fixed `addresses` are not one for each shard.
     """
 
     def __init__(
         self, addresses: Sequence[str] | Callable[[], Sequence[str]], shards: int, connect: Callable[[str], _C]
     ) -> None:
-        self.moves = callable(addresses)
-        """Whether a shard may be somewhere else the next time."""
-        self._ask = addresses if callable(addresses) else None
+        self.is_dynamic = callable(addresses)
+        """Whether addresses are looked up, so that a shard may move."""
+        self._look_up = addresses if callable(addresses) else None
         self._shards = shards
         self._connect = connect
-        self._asking = threading.Lock()  # held while the question is under way, which may take long
-        self._lock = threading.Lock()  # held for moments; guards what follows
-        self._asked = 0
-        self._problem = "nobody has asked yet"
+        self._lookup_lock = threading.Lock()  # held during a lookup, which may take long
+        self._lock = threading.Lock()  # held for moments; guards the fields below
+        self._lookups = 0
+        self._lookup_error = "the addresses have not been looked up yet"
         self._addresses: tuple[str, ...] = ()
         self._connections: dict[str, _C] = {}
         self._closed = False
         if not callable(addresses):
-            self._take(addresses)
+            self._update(addresses)
 
-    def route(self, shard: int) -> Route[_C]:
-        """The way to a shard.
+    def find(self, shard: int) -> Address[_C]:
+        """Return a shard's address.
 
         Raises:
-            NoRoute: the addresses are not known.
+            AddressUnknown: no lookup has succeeded so far.
         """
-        if self._asked == 0:
+        if self._lookups == 0:
             self.refresh(0)
         with self._lock:
             if not self._addresses:
-                raise NoRoute(self._problem, self._asked)
-            address = self._addresses[shard]
-            return Route(address, self._connections[address], self._asked)
+                raise AddressUnknown(self._lookup_error, self._lookups)
+            host_port = self._addresses[shard]
+            return Address(host_port, self._connections[host_port], self._lookups)
 
-    def refresh(self, asked: int) -> None:
-        """Ask for the addresses, unless somebody has done so since the `asked`-th question. Fixed ones stay."""
-        if self._ask is None:
+    def refresh(self, lookup: int) -> None:
+        """Look the addresses up again, unless another thread has since lookup number `lookup`.
+
+        Fixed addresses stay as they are.
+        """
+        if self._look_up is None:
             return
-        with self._asking:
-            if self._asked != asked or self._closed:
+        with self._lookup_lock:
+            if self._lookups != lookup or self._closed:
                 return
             try:
-                self._take(self._ask())
-            except Exception as error:  # whatever the question runs into, the next one may be answered
+                self._update(self._look_up())
+            except Exception as error:  # whatever the lookup raises, the next one may succeed
                 with self._lock:
-                    self._problem = f"{type(error).__name__}: {error}"
+                    self._lookup_error = f"{type(error).__name__}: {error}"
             finally:
                 with self._lock:
-                    self._asked += 1
+                    self._lookups += 1
 
-    def is_current(self, route: Route[_C]) -> bool:
-        """Whether the route's connection is still in use: else it was closed because the shards have moved."""
+    def is_current(self, address: Address[_C]) -> bool:
+        """Return whether the address' connection is still in use; if not, it was closed because the shards moved."""
         with self._lock:
-            return self._connections.get(route.address) is route.connection
+            return self._connections.get(address.host_port) is address.connection
 
     def close(self) -> None:
-        """Hang up all connections, and ask no more."""
+        """Close all connections, and make no more lookups."""
         with self._lock:
             self._closed = True
             connections = list(self._connections.values())
         for connection in connections:
             connection.close()
 
-    def _take(self, addresses: Sequence[str]) -> None:
+    def _update(self, addresses: Sequence[str]) -> None:
         if isinstance(addresses, str) or len(addresses) != self._shards:
             raise ValueError(f"`addresses` must be one for each of {self._shards} shards, got {len(addresses)}")
         with self._lock:

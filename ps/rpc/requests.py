@@ -1,4 +1,4 @@
-"""What a client sends, as the messages of the wire: a stream for what is large, its first message saying what it is."""
+"""A client's requests as protobuf messages. Large ones are streams; only the first message has the other fields."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,12 +11,12 @@ from ps.wire import ps_pb2
 
 
 def target_of(layout: Layout, shard: int) -> ps_pb2.Target:
-    """Which shard of which run and layout a request is for."""
+    """Return the run, layout and shard that a request is for."""
     return ps_pb2.Target(run=layout.run, fingerprint=layout.fingerprint, shard=shard)
 
 
 def initialize_requests(target: ps_pb2.Target, values: Mapping[str, Tensor]) -> Iterator[ps_pb2.InitializeRequest]:
-    """A shard's first values."""
+    """Yield the messages that initialize a shard with its slices of the values."""
     data = encode(values)
     for number, chunk in enumerate(chunks(data)):
         head = {} if number else {"target": target, "size_bytes": len(data)}
@@ -24,7 +24,7 @@ def initialize_requests(target: ps_pb2.Target, values: Mapping[str, Tensor]) -> 
 
 
 def push_requests(target: ps_pb2.Target, push: ShardPush) -> Iterator[ps_pb2.PushRequest]:
-    """A shard's part of a push."""
+    """Yield the messages of a shard's part of a push."""
     data = encode(push.gradients)
     head = {
         "target": target,
@@ -41,5 +41,5 @@ def push_requests(target: ps_pb2.Target, push: ShardPush) -> Iterator[ps_pb2.Pus
 def pull_request(
     target: ps_pb2.Target, names: list[str], client: str | None, *, catching_up: bool
 ) -> ps_pb2.PullRequest:
-    """These tensors' slices; see `Shard.pull`."""
+    """Return the request for a shard's slices of these tensors; see `Shard.pull`."""
     return ps_pb2.PullRequest(target=target, names=names, client=client or "", catching_up=catching_up)

@@ -1,4 +1,4 @@
-"""Trying again until it works, or until the patience is over."""
+"""Retrying an attempt until it succeeds, or until the retry timeout is over."""
 
 import time
 from collections.abc import Callable
@@ -9,45 +9,49 @@ from ps.errors import StoreError, StoreUnavailable
 
 _T = TypeVar("_T")
 
-_PAUSE_S = 0.05, 0.5
-"""First and longest pause between attempts; each is twice the last. A shard that is back waits as long to be found."""
+_MIN_RETRY_DELAY_S = 0.05
+"""Seconds before the second attempt; each later delay is twice the one before it."""
+
+_MAX_RETRY_DELAY_S = 0.5
+"""The longest delay. A shard that is available again waits up to this long for the next attempt."""
 
 
-class Missed(Exception):
-    """An attempt that another one may make good.
+class RetryableError(Exception):
+    """An attempt failed, and another one may succeed.
 
     Attributes:
-        reason: what to raise once the patience is over.
-        asked: the question for addresses (`Route.asked`) after which the attempt was made.
+        reason: the error to raise when the retry timeout is over.
+        lookup: the lookup of addresses (`Address.lookup`) that the attempt used.
     """
 
-    def __init__(self, reason: StoreError, asked: int) -> None:
+    def __init__(self, reason: StoreError, lookup: int) -> None:
         super().__init__(str(reason))
         self.reason = reason
-        self.asked = asked
+        self.lookup = lookup
 
 
-def persist(attempt: Callable[[], _T], until: float, refresh: Callable[[int], None], closed: Event) -> _T:
-    """What `attempt` returns, or raises other than `Missed`; it is made at least once.
+def retry(attempt: Callable[[], _T], give_up_at: float, refresh: Callable[[int], None], closed: Event) -> _T:
+    """Return what `attempt` returns, repeating it while it raises `RetryableError`. Make at least one attempt.
 
     Args:
-        attempt: raises `Missed` if it may be repeated.
-        until: when the patience ends, as `time.monotonic` counts.
-        refresh: is given `Missed.asked` before the next attempt.
-        closed: once it is set, nothing is attempted any more.
+        attempt: raises `RetryableError` if it may be repeated.
+        give_up_at: the time of `time.monotonic` at which the retry timeout is over.
+        refresh: called with `RetryableError.lookup` before the next attempt.
+        closed: an event that ends the retrying.
 
     Raises:
-        StoreUnavailable: `closed` was set during a pause.
+        StoreError: the reason of the last `RetryableError`, when the retry timeout is over.
+        StoreUnavailable: `closed` was set during a delay.
     """
-    pause_s, longest_s = _PAUSE_S
+    delay_s = _MIN_RETRY_DELAY_S
     while True:
         try:
             return attempt()
-        except Missed as missed:
-            if time.monotonic() + pause_s > until:
-                raise missed.reason from missed.__cause__
-            asked = missed.asked
-        refresh(asked)
-        if closed.wait(pause_s):
+        except RetryableError as error:
+            if time.monotonic() + delay_s > give_up_at:
+                raise error.reason from error.__cause__
+            lookup = error.lookup
+        refresh(lookup)
+        if closed.wait(delay_s):
             raise StoreUnavailable("the store is closed")
-        pause_s = min(2 * pause_s, longest_s)
+        delay_s = min(2 * delay_s, _MAX_RETRY_DELAY_S)

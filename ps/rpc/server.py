@@ -1,4 +1,4 @@
-"""Shards behind gRPC. It only translates: decode, call the shard, map an exception to a status, encode."""
+"""`ShardServer`: the gRPC server. It only translates: decode, call the shard, map an exception to a status, encode."""
 
 import hmac
 import ipaddress
@@ -17,7 +17,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ps import errors
 from ps.codec import chunks, decode, encode, encoded_size
 from ps.identifiers import check_client
-from ps.rpc.deadlines import Deadlines
 from ps.rpc.tls import Tls
 from ps.shard.durable_shard import DurableShard, close_all
 from ps.shard.messages import ShardPush
@@ -26,12 +25,21 @@ from ps.validation import check_layout, check_token
 from ps.wire import ps_pb2, ps_pb2_grpc
 
 _THREADS = 32
-"""Requests handled at once. Waiting for a write takes a thread, and those that wait share the next write."""
+"""Requests handled concurrently. A push that waits for a write occupies a thread; waiting pushes share one write."""
+
+_DEADLINE_TOLERANCE = 1.02
+"""A request's deadline may exceed the limit by this factor, as gRPC rounds it up by as much as 1 % on the wire."""
+
+_UNLIMITED_S = 1e15
+"""gRPC gives a request without a deadline more seconds than this."""
 
 _SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),  # two servers on one port would each get some of the requests
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),  # clients ask every 5 s whether the link is there
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),  # clients send a keepalive ping every 5 s
 ]
+
+_METHODS = f"/{ps_pb2.DESCRIPTOR.services_by_name['ParameterShards'].full_name}/"
+"""The prefix of the names of the servicer's methods, which the health service does not have."""
 
 _CODES: dict[type[errors.StoreError], grpc.StatusCode] = {
     errors.NotInitialized: grpc.StatusCode.FAILED_PRECONDITION,
@@ -47,32 +55,33 @@ _CODES: dict[type[errors.StoreError], grpc.StatusCode] = {
     errors.NotDurable: grpc.StatusCode.INTERNAL,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
 }
-"""The status for clients in other languages; ours reads the exception's name from the `ps-error` metadata."""
+"""The statuses for clients in other languages; `GrpcStore` reads the exception's name from the `ps-error` metadata."""
 
 
 class ShardServer:
-    """One or more shards of a layout, served until `stop`. The standard gRPC health service is served beside them.
+    """One or more shards of a layout, served until `stop`, together with the standard gRPC health service.
 
     Args:
-        layout: the whole run's; clients must name an equal one.
+        layout: the layout of the whole run; clients must have an equal one.
         indices: the shards to host here.
-        directory: where snapshots lie, or `None` to keep nothing.
-        host: the address to listen on; beyond the loopback a token is needed.
-        port: 0 takes a free one.
-        token: what every request must carry (printable ASCII), or `None` to let in whoever reaches the port.
+        directory: the folder of the snapshots, or `None` to write none.
+        host: the address to listen on; beyond the loopback it requires a token.
+        port: the port to listen on; 0 chooses a free one.
+        token: the token that every request must carry (printable ASCII), or `None` to accept every request.
         tls: this end's part of mutual TLS; `None` speaks plain text.
         max_bytes: limit on the tensors of the layout, and so of a message.
         snapshot_interval_s: see `LocalStore`.
-        deadline_s: seconds for one request, however long its client would wait: one that sends nothing, or does not
-            read, holds a thread no longer.
+        deadline_s: the longest deadline, in seconds, that a request may have; one without a deadline or with a longer
+            one is refused. gRPC ends a request at its deadline, so that a client which sends nothing, or does not
+            read, cannot occupy a thread for longer.
         interceptors: gRPC server interceptors, outermost first.
-        clock: seconds, never going back, for the members' leases.
+        clock: a monotonic clock in seconds, for the members' leases.
 
     Raises:
-        ValueError: an index outside the layout or twice, a deadline that is not above 0, or a host beyond the loopback
-            without a token.
-        StoreError: as `LocalStore`'s constructor.
-        RuntimeError: the port cannot be had.
+        ValueError: an index is outside the layout or repeated, the deadline is not above 0, or the host is beyond the
+            loopback and there is no token.
+        StoreError: see the constructor of `LocalStore`.
+        RuntimeError: the port is not available.
     """
 
     def __init__(  # noqa: PLR0913 - keywords that mean one thing each
@@ -98,9 +107,12 @@ class ShardServer:
             check_token(token)
         if not indices or len(set(indices)) != len(indices):
             raise ValueError(f"`indices` must name at least one shard, and none twice, got {list(indices)}")
-        self._deadlines = Deadlines(deadline_s)
+        if not deadline_s > 0:
+            raise ValueError(f"`deadline_s` must be above 0, got {deadline_s}")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="shard-server")
-        self._server = grpc.server(self._threads, interceptors=list(interceptors), options=_SERVER_OPTIONS)
+        self._server = grpc.server(
+            self._threads, interceptors=[*interceptors, _RequestStreams()], options=_SERVER_OPTIONS
+        )
         name = f"[{host}]" if ":" in host else host
         if tls is None:
             bound = self._server.add_insecure_port(f"{name}:{port}")
@@ -112,17 +124,17 @@ class ShardServer:
             index: DurableShard(layout, index, directory, snapshot_interval_s, clock=clock) for index in indices
         }
         self._health = health.HealthServicer()
-        servicer = _Servicer(layout, self._shards, token, self._deadlines)
+        servicer = _Servicer(layout, self._shards, token, deadline_s)
         ps_pb2_grpc.add_ParameterShardsServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.address = f"{name}:{bound}"
-        """`host:port` for clients."""
+        """The `host:port` for clients."""
         self._server.start()
         for service in ("", ps_pb2.DESCRIPTOR.services_by_name["ParameterShards"].full_name):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self, grace_s: float = 1.0) -> None:
-        """Let requests under way finish for `grace_s` seconds, then write what is not yet on disk and end.
+        """Let current requests finish for `grace_s` seconds, then close the shards, which write unsaved state.
 
         Raises:
             NotDurable: a last write failed; all shards are closed nevertheless.
@@ -130,27 +142,26 @@ class ShardServer:
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait()
         self._threads.shutdown()
-        self._deadlines.close()
         close_all(self._shards.values())
 
 
-class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
-    def __init__(
-        self, layout: Layout, shards: dict[int, DurableShard], token: str | None, deadlines: Deadlines
-    ) -> None:
+class _Servicer:
+    """The methods of `ParameterShards`. Each takes its request as a stream; see `_RequestStreams`."""
+
+    def __init__(self, layout: Layout, shards: dict[int, DurableShard], token: str | None, deadline_s: float) -> None:
         self._layout = layout
         self._shards = shards
         self._token = token
-        self._deadlines = deadlines
+        self._deadline_s = deadline_s
 
     def Initialize(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
-        with self._answering(context):
+        with self._handling(context):
             _, shard, data = self._receive(request_iterator, context)
             shard.initialize(decode(data))
             return ps_pb2.InitializeReply()
 
     def Push(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
-        with self._answering(context):
+        with self._handling(context):
             head, shard, data = self._receive(request_iterator, context)
             with _as_malformed():
                 push = ShardPush(
@@ -169,8 +180,9 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
                 dropped=ack.dropped,
             )
 
-    def Pull(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        with self._answering(context):
+    def Pull(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        with self._handling(context):
+            request = _first(request_iterator)
             shard, client = self._shard(request.target), request.client or None
             if client is not None:
                 with _as_malformed():
@@ -180,30 +192,33 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
             for chunk in chunks(encode(pulled.values)):
                 yield ps_pb2.PullReply(**head, chunk=chunk)
 
-    def Leave(self, request: Any, context: grpc.ServicerContext) -> Any:
-        with self._answering(context):
+    def Leave(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        with self._handling(context):
+            request = _first(request_iterator)
             shard = self._shard(request.target)
             with _as_malformed():
                 check_client(request.client)
             shard.leave(request.client)
             return ps_pb2.LeaveReply()
 
-    def Keep(self, request: Any, context: grpc.ServicerContext) -> Any:
-        with self._answering(context):
-            self._shard(request.target).keep(request.clients)
+    def Keep(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        with self._handling(context):
+            request = _first(request_iterator)
+            self._shard(request.target).renew_leases(request.clients)
             return ps_pb2.KeepReply()
 
-    def Status(self, request: Any, context: grpc.ServicerContext) -> Any:
-        with self._answering(context):
+    def Status(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        with self._handling(context):
+            request = _first(request_iterator)
             return ps_pb2.StatusReply(**asdict(self._shard(request.target).status()))
 
     @contextmanager
-    def _answering(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """Check the token, limit the time, and turn a named error into a status that the client turns back."""
+    def _handling(self, context: grpc.ServicerContext) -> Iterator[None]:
+        """Check the token and the deadline, and map a named error to a status, which the client maps back."""
         try:
             self._authenticate(context)
-            with self._deadlines.limit(context):
-                yield
+            self._check_deadline(context)
+            yield
         except errors.StoreError as error:
             applied = (("ps-applied", str(error.applied)),) if isinstance(error, errors.TooFarAhead) else ()
             context.set_trailing_metadata((("ps-error", type(error).__name__), *applied))
@@ -212,10 +227,18 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
     def _authenticate(self, context: grpc.ServicerContext) -> None:
         if self._token is None:
             return
-        given = dict(context.invocation_metadata()).get("authorization", "")
-        if not hmac.compare_digest(str(given).encode(), f"Bearer {self._token}".encode()):
+        authorization = dict(context.invocation_metadata()).get("authorization", "")
+        if not hmac.compare_digest(str(authorization).encode(), f"Bearer {self._token}".encode()):
             raise errors.Unauthenticated(
-                f"the request must carry this server's token, got {'another' if given else 'none'}"
+                f"the request must carry this server's token, got {'another' if authorization else 'none'}"
+            )
+
+    def _check_deadline(self, context: grpc.ServicerContext) -> None:
+        remaining_s = context.time_remaining()
+        if not remaining_s <= self._deadline_s * _DEADLINE_TOLERANCE:
+            raise errors.MalformedMessage(
+                f"the request must have a deadline of at most {self._deadline_s:g} s, got "
+                + (f"{remaining_s:.3g} s" if remaining_s < _UNLIMITED_S else "none")
             )
 
     def _shard(self, target: Any) -> DurableShard:
@@ -229,10 +252,8 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
         return self._shards[target.shard]
 
     def _receive(self, requests: Iterator[Any], context: grpc.ServicerContext) -> tuple[Any, DurableShard, bytearray]:
-        """The first message, its shard, and all chunks together: never more than the shard's own size."""
-        head = next(requests, None)
-        if head is None:
-            raise errors.MalformedMessage("the stream must hold at least one message, got none")
+        """Return the first message, its shard, and the joined chunks, which may be at most the shard's own size."""
+        head = _first(requests)
         shard = self._shard(head.target)
         limit = encoded_size(shard.shapes)
         data = bytearray()
@@ -240,15 +261,41 @@ class _Servicer(ps_pb2_grpc.ParameterShardsServicer):
             if len(data) + len(message.chunk) > limit:
                 raise errors.TooLarge(f"a message to shard {head.target.shard} must be at most {limit} bytes, got more")
             data += message.chunk
-        # gRPC ends the stream without an error when it has refused a message, and sometimes when the client is gone.
+        # gRPC ends the stream without an error when it refused a message, and sometimes at the deadline or when the
+        # client is gone.
         if not context.is_active() or (head.HasField("size_bytes") and head.size_bytes != len(data)):
             raise errors.MalformedMessage(f"the stream was broken off after {len(data)} bytes")
         return head, shard, data
 
 
+class _RequestStreams(grpc.ServerInterceptor):
+    """Makes every method of the servicer take its request as a stream, even if it is a single message.
+
+    Otherwise gRPC would wait for the message before it calls the method, in one of the threads, and for ever if a
+    client without a deadline never sends it: also for a client without the token.
+    """
+
+    def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        handler = continuation(handler_call_details)
+        if handler is None or handler.request_streaming or not handler_call_details.method.startswith(_METHODS):
+            return handler
+        if handler.response_streaming:
+            make, behavior = grpc.stream_stream_rpc_method_handler, handler.unary_stream
+        else:
+            make, behavior = grpc.stream_unary_rpc_method_handler, handler.unary_unary
+        return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+
+def _first(requests: Iterator[Any]) -> Any:
+    head = next(requests, None)
+    if head is None:
+        raise errors.MalformedMessage("the request must have at least one message, got none")
+    return head
+
+
 @contextmanager
 def _as_malformed() -> Iterator[None]:
-    """A request that names what cannot be is malformed."""
+    """Raise `MalformedMessage` for a `ValueError`: the request has an invalid field."""
     try:
         yield
     except ValueError as error:

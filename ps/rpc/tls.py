@@ -1,17 +1,17 @@
-"""What one end of an encrypted connection needs. Both ends show a certificate: mutual TLS. Standard library only."""
+"""`Tls`: one end's key and certificates for mutual TLS. Standard library only."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tls:
-    """PEM of a process that serves shards or calls them.
+    """The PEM data of a process that serves shards or calls them.
 
     Attributes:
         key: its private key.
-        certificate: its certificate, and those between it and the authority; a server's must hold the address at which
-            it is called as a subject alternative name.
-        authorities: the certificates of whoever signs the other end's.
+        certificate: its certificate, followed by the intermediate ones; a server's must have the address at which
+            clients call it as a subject alternative name.
+        authorities: the certificates of the authorities that sign the other end's certificate.
     """
 
     key: bytes = field(repr=False)

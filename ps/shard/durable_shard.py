@@ -1,4 +1,4 @@
-"""A shard that several threads use and that survives a crash: one lock, group commit, and writes to disk."""
+"""`DurableShard`: a shard that is thread-safe and survives a crash: one lock, group commit, and writes to disk."""
 
 import logging
 import threading
@@ -24,28 +24,28 @@ _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _QueuedPush:
     push: ShardPush
     reply: Future[ShardAck] = field(default_factory=Future)
 
 
 class DurableShard:
-    """Applies pushes and writes them down; who may see what, and when:
+    """A `Shard` with a lock and a snapshot file. What is durable when depends on the snapshot interval:
 
-    - *Interval 0.* Whoever holds the lock applies all pushes that wait, writes once, and only then answers them.
-      Pulls take the same lock, so they see the state between two writes, which is on disk: nothing that was ever
-      pulled or acked can be taken back by a crash. If a write fails, the shard returns to the state of the last
-      good write and every push of the batch gets `NotDurable`; sent again, it is applied as if for the first time.
-      (The failed write may have reached the disk all the same. Then a restart finds the push in the deduplication
-      table, and sending it again changes nothing.)
+    - *Interval 0.* The thread that holds the lock applies all queued pushes, writes once, and only then acks them
+      (group commit). Pulls take the same lock, so they see the state between two writes, which is on disk: a crash
+      cannot lose anything that was pulled or acked. If a write fails, the shard returns to the state of the last
+      successful write and every push of the batch gets `NotDurable`; sent again, it is applied as if for the first
+      time. (The failed write may have reached the disk nevertheless. Then a restarted shard has the push in its
+      deduplication table, and sending it again changes nothing.)
     - *Interval above 0.* Pushes are acked when they are applied, and a thread writes at most that often, without
-      holding up pushes. A crash loses at most the pushes of one interval and one write. When a write fails that
-      bound cannot be kept, so pushes are refused with `NotDurable` until a later write succeeds; what was acked
-      before stays in memory.
+      blocking pushes. A crash loses at most the pushes of one interval and one write. A failed write breaks that
+      bound, so pushes are refused with `NotDurable` until a later write succeeds; what was acked before stays in
+      memory.
     - *No directory.* Nothing is written; a crash loses everything.
 
-    Membership and rounds are part of the state; leases start afresh with the shard. The end of one has its effect at
-    the next call: nobody can see the shard in between.
+    Membership and rounds are part of the state; leases are not, and start with the shard. An expired lease takes effect
+    at the next call, before which no client can see the shard anyway.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class DurableShard:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start or resume a shard; its new incarnation is on disk before anyone can see it.
+        """Start or resume a shard. Its new incarnation is on disk before any client can see it.
 
-        `clock` gives seconds that never go back, for the members' leases.
+        `clock` is a monotonic clock in seconds, for the members' leases.
 
         Raises:
             WrongRun, CorruptSnapshot: see `SnapshotFile.load`.
@@ -70,11 +70,11 @@ class DurableShard:
         self._shard = Shard(layout, index)
         self._leases = Leases(layout.consistency, clock)
         self._lock = threading.Lock()
-        self._queue: list[_Waiting] = []
+        self._queue: list[_QueuedPush] = []
         self._queue_lock = threading.Lock()
         self._file = SnapshotFile(directory, layout, index) if directory is not None else None
         self._commits = self._file is not None and snapshot_interval_s == 0
-        self._durable: ShardState | None = None  # what the last commit wrote; never set where nothing is committed
+        self._durable: ShardState | None = None  # what the last commit wrote; only set with interval 0
         self._dirty = False
         self._failure: str | None = None  # why the last periodic write failed
         self._closed = threading.Event()
@@ -89,7 +89,7 @@ class DurableShard:
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Tensor name -> shape of its slice on this shard."""
+        """A mapping of tensor name to the shape of its slice on this shard."""
         return self._shard.shapes
 
     def initialize(self, values: Mapping[str, Tensor]) -> None:
@@ -103,18 +103,18 @@ class DurableShard:
     def pull(
         self, names: Sequence[str] | None = None, client: str | None = None, *, catching_up: bool = False
     ) -> ShardValues:
-        """See `Shard.pull`; waits for a commit that is under way.
+        """See `Shard.pull`; waits for a commit in progress.
 
         Raises:
-            NotDurable: what the pull has set off, a member that is back or the end of a round, could not be written.
+            NotDurable: the pull made a member rejoin or ended a round, and that could not be written.
         """
-        self._leases.hear(client)
+        self._leases.renew(client)
         with self._lock:
             self._require_open()
-            lapsed = self._leases.lapsed()
-            if self._failure is None:  # else nothing may change until a write succeeds, but all can be read
-                self._transact(lambda: self._mark(self._shard.settle(lapsed, client)))
-            return self._shard.pull(names, client, lapsed, catching_up=catching_up)
+            expired = self._leases.expired()
+            if self._failure is None:  # else nothing may change until a write succeeds, but reading is allowed
+                self._transact(lambda: self._mark_dirty(self._shard.settle(expired, client)))
+            return self._shard.pull(names, client, expired, catching_up=catching_up)
 
     def push(self, push: ShardPush) -> ShardAck:
         """See `Shard.push`; returns when the push is as durable as the class promises.
@@ -123,15 +123,15 @@ class DurableShard:
             NotDurable: the write failed, or an earlier one did and none has succeeded since.
             StoreUnavailable: the shard is closed.
         """
-        self._leases.hear(push.client)
-        waiting = _Waiting(push)
+        self._leases.renew(push.client)
+        queued = _QueuedPush(push)
         with self._queue_lock:
-            self._queue.append(waiting)
+            self._queue.append(queued)
         with self._lock:
-            # Whoever had the lock before has answered all that was queued when it looked, perhaps this one too.
-            if not waiting.reply.done():
-                self._answer_waiting()
-        return waiting.reply.result()
+            # The thread that had the lock before has handled everything in the queue then, perhaps this push too.
+            if not queued.reply.done():
+                self._handle_queue()
+        return queued.reply.result()
 
     def leave(self, client: str) -> None:
         """See `Shard.leave`; as durable on return as a push.
@@ -139,23 +139,23 @@ class DurableShard:
         Raises:
             NotDurable, StoreUnavailable: as `push`.
         """
-        self._change(lambda: self._shard.leave(client, self._leases.lapsed()))
+        self._change(lambda: self._shard.leave(client, self._leases.expired()))
 
-    def keep(self, clients: Iterable[str]) -> None:
-        """Renew the leases of those among the clients that are members. A member that has left stays away."""
+    def renew_leases(self, clients: Iterable[str]) -> None:
+        """Renew the leases of the clients that are members. A member that has left does not rejoin."""
         self._require_open()
         for client in clients:
-            self._leases.hear(client)
+            self._leases.renew(client)
 
     def status(self) -> ShardStatus:
-        """The shard's counters."""
+        """Return the shard's counters."""
         with self._lock:
             self._require_open()
             status = self._shard.status()
-            return self._file.tell(status) if self._file else status
+            return self._file.with_write_counters(status) if self._file else status
 
     def close(self) -> None:
-        """Write what is not yet on disk, and refuse all that comes later. Closing twice is allowed.
+        """Write what is not yet on disk, and refuse all later calls. Closing twice is allowed.
 
         Raises:
             NotDurable: the last periodic write failed.
@@ -176,7 +176,7 @@ class DurableShard:
             if loaded is not None:
                 state, fell_back = loaded
                 self._shard.restore(state)
-                # The previous file may be one incarnation behind the lost one, whose number must not come again.
+                # The previous file may be one incarnation behind the lost one, whose number must not be reused.
                 self._shard.restart(2 if fell_back else 1)
             state = self._shard.state()
             file.write(state)
@@ -184,47 +184,47 @@ class DurableShard:
             raise NotDurable(f"cannot start from {file.path}: {error}") from error
         self._durable = state if self._commits else None
 
-    def _answer_waiting(self) -> None:
-        """Apply everything that is queued, make it durable in one write, and answer each push."""
+    def _handle_queue(self) -> None:
+        """Apply all queued pushes, make them durable in one write, and ack or refuse each."""
         with self._queue_lock:
             batch, self._queue = self._queue, []
         try:
-            outcomes = self._transact(lambda: [self._apply(waiting.push) for waiting in batch])
+            replies = self._transact(lambda: [self._apply(queued.push) for queued in batch])
         except BaseException as error:
-            # Nobody may wait for ever, whatever went wrong in the thread that happened to do the work. Each gets an
+            # No thread may wait for ever, whatever failed in the thread that does the work for all. Each gets an
             # exception of its own, since raising one object in several threads would mix their tracebacks.
             reason = str(error) if isinstance(error, StoreError) else repr(error)
-            for waiting in batch:
-                waiting.reply.set_exception(NotDurable(reason))
+            for queued in batch:
+                queued.reply.set_exception(NotDurable(reason))
             if not isinstance(error, StoreError):
                 raise
             return
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, StoreError):
-                waiting.reply.set_exception(outcome)
+        for queued, reply in zip(batch, replies, strict=True):
+            if isinstance(reply, StoreError):
+                queued.reply.set_exception(reply)
             else:
-                waiting.reply.set_result(outcome)
+                queued.reply.set_result(reply)
 
     def _apply(self, push: ShardPush) -> ShardAck | StoreError:
         try:
             self._require_writable()
-            ack = self._shard.push(push, self._leases.lapsed())
+            ack = self._shard.push(push, self._leases.expired())
         except StoreError as error:
             return error
-        self._mark(not ack.duplicate)
+        self._mark_dirty(not ack.duplicate)
         return ack
 
     def _change(self, change: Callable[[], bool]) -> None:
-        """Run `change` and commit it, if it says that it changed anything."""
+        """Run `change`, and commit if it returns that it changed anything."""
         with self._lock:
             self._require_writable()
-            self._transact(lambda: self._mark(change()))
+            self._transact(lambda: self._mark_dirty(change()))
 
-    def _mark(self, changed: bool) -> None:
+    def _mark_dirty(self, changed: bool) -> None:
         self._dirty |= changed
 
     def _transact(self, change: Callable[[], _T]) -> _T:
-        """Run `change` and commit it; where that fails, the shard is as it was after the last commit."""
+        """Run `change` and commit it; if that fails, restore the state of the last commit."""
         try:
             result = change()
             if self._commits and self._dirty:
@@ -249,7 +249,7 @@ class DurableShard:
             self._write_if_dirty()
 
     def _write_if_dirty(self) -> None:
-        """The periodic write: the state is copied under the lock and written without it."""
+        """Write the state if it has changed: copy it under the lock, and write the copy without the lock."""
         assert self._file is not None
         with self._lock:
             if not self._dirty:

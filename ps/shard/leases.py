@@ -1,4 +1,4 @@
-"""When each member was last heard from: the one thing about membership that needs a clock, and is not kept on disk."""
+"""`Leases`: when each member last sent a request. Only this part of membership has a clock, and it is not durable."""
 
 import threading
 from collections.abc import Callable
@@ -7,28 +7,29 @@ from ps.consistency import Consistency
 
 
 class Leases:
-    """A lease for every member, fresh at the start; may be used from several threads.
+    """A lease for each member, which starts with the shard; may be used from several threads.
 
     Args:
-        rules: who the members are, and how long a lease lasts.
-        clock: seconds, never going back.
+        rules: the members, and how long a lease lasts.
+        clock: a monotonic clock in seconds.
     """
 
     def __init__(self, rules: Consistency, clock: Callable[[], float]) -> None:
         self._lease_s = rules.lease_s
         self._clock = clock
         self._lock = threading.Lock()
-        now = clock()
-        self._heard = dict.fromkeys(rules.members, now)
+        self._renewed_at = dict.fromkeys(rules.members, clock())
 
-    def hear(self, client: str | None) -> None:
-        """Renew the client's lease, if it is a member: it is waited for (again)."""
-        if client in self._heard:
+    def renew(self, client: str | None) -> None:
+        """Renew the client's lease, if it is a member, even if the lease has expired."""
+        if client in self._renewed_at:
             with self._lock:
-                self._heard[client] = self._clock()
+                self._renewed_at[client] = self._clock()
 
-    def lapsed(self) -> frozenset[str]:
-        """The members that were not heard from for a lease or longer."""
+    def expired(self) -> frozenset[str]:
+        """Return the members whose lease has expired."""
         with self._lock:
             now = self._clock()
-            return frozenset(member for member, heard in self._heard.items() if now - heard >= self._lease_s)
+            return frozenset(
+                member for member, renewed_at in self._renewed_at.items() if now - renewed_at >= self._lease_s
+            )

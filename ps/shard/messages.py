@@ -1,4 +1,4 @@
-"""One shard's part of what travels between a store and its shards, and of what a shard writes down."""
+"""One shard's part of pushes, acks and snapshots, and the state that a shard saves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,15 @@ from ps.identifiers import check_push_id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPush:
-    """One shard's part of a push: 1-D float32 slices by tensor name, possibly none, and what it had seen.
+    """One shard's part of a `Push`.
 
     Attributes:
-        seen_version, seen_applied: the shard's version, and the client's highest sequence there, at the pull.
+        gradients: tensor name -> 1-D float32 slice; possibly empty.
+        seen_version: the shard's version at the client's pull.
+        seen_applied: the client's highest sequence that the shard had applied at the pull.
 
     Raises:
-        ValueError: a client, a sequence, a version or a count that no push can have.
+        ValueError: a field is invalid.
     """
 
     client: str
@@ -57,7 +59,7 @@ class ShardValues:
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """All that a shard knows, for a file: float32 tensors by key, and JSON data."""
+    """The whole state of a shard, for a file: float32 tensors by key, and JSON data."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]

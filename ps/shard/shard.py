@@ -1,4 +1,4 @@
-"""One shard as a pure state machine: no clock, no file, no lock. What goes in decides what comes out."""
+"""`Shard`: one shard as a pure state machine, without clock, file or lock, so that equal calls give equal results."""
 
 import math
 from collections.abc import Mapping, Sequence, Set
@@ -19,27 +19,32 @@ from ps.validation import check_names, check_tensors
 
 @dataclass(slots=True)
 class _Mutable:
-    """What changes: everything here travels in `ShardState`, and a bad push touches none of it."""
+    """The mutable state other than values and optimizers. All of it is saved, and a bad push changes none of it.
+
+    Attributes:
+        last_applied: the deduplication table: client -> (its highest sequence applied, the staleness in its ack). It
+            has the key `clients` in a snapshot.
+        sums: tensor name -> (the sum of the pushes since its last step, their number); for `accumulate` above 1 and
+            for `sync`.
+    """
 
     initialized: bool = False
     version: int = 0
     incarnation: int = 1
     pushes: int = 0
     dropped: int = 0
-    # client -> (the highest sequence applied, the staleness that it was acked with)
-    clients: dict[str, tuple[int, int]] = field(default_factory=dict)
-    # tensor name -> (the sum of the pushes since its last step, how many they are); for accumulate > 1 and `sync`
+    last_applied: dict[str, tuple[int, int]] = field(default_factory=dict)
     sums: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
 
 
 class Shard:
-    """A range of the flattened vector, with its optimizers and its memory of who has pushed what.
+    """A range of the flattened vector, with its optimizers and its deduplication table.
 
     With `accumulate=N` pushes are counted for each tensor, not for the group: a push may name only some tensors,
-    and a count for the group would depend on which of them lie on this shard.
+    and a count for the group would depend on which of them are on this shard.
 
-    Who has to wait, and when a synchronous round ends, depends on whose lease has ended: `lapsed` says so wherever it
-    matters, as a shard has no clock.
+    Which clients have to wait, and when a synchronous round ends, depends on leases. A shard has no clock, so the
+    methods that need them take `expired`, the members whose lease has expired.
     """
 
     def __init__(self, layout: Layout, index: int) -> None:
@@ -48,13 +53,13 @@ class Shard:
         self.layout = layout
         self.index = index
         self.shapes = {s.name: (s.size,) for s in partition(layout.shapes, layout.shards)[index]}
-        """Tensor name -> shape of its slice here: always 1-D."""
+        """Tensor name -> shape of its slice here, which is always 1-D."""
         self._values = {name: torch.zeros(shape) for name, shape in self.shapes.items()}
         self._groups: list[tuple[Group, list[str]]] = []
         for group in layout.groups:
-            if here := [name for name in group.shapes if name in self.shapes]:
-                self._groups.append((group, here))
-        self._update_rules = self._fresh_update_rules()
+            if names := [name for name in group.shapes if name in self.shapes]:
+                self._groups.append((group, names))
+        self._update_rules = self._new_update_rules()
         self._state = _Mutable()
         self._rules = layout.consistency
         self._membership = Membership(self._rules)
@@ -62,7 +67,7 @@ class Shard:
         self._rejected = 0
 
     def initialize(self, values: Mapping[str, Tensor]) -> bool:
-        """Take the initial values, unless there are some already; whether it took them.
+        """Set the initial values, unless the shard has values already. Return whether it set them.
 
         Raises:
             UnknownParameter, ShapeMismatch, NonFinite: the slices are not exactly this shard's.
@@ -81,34 +86,34 @@ class Shard:
         self,
         names: Sequence[str] | None = None,
         client: str | None = None,
-        lapsed: Set[str] = frozenset(),
+        expired: Set[str] = frozenset(),
         *,
         catching_up: bool = False,
     ) -> ShardValues:
-        """Copies of the named slices, or of all of them. Changes nothing: `settle` comes before.
+        """Return copies of the named slices, or of all, and change nothing. Call `settle` first.
 
         Args:
             names: which slices; `None` for all.
-            client: who pulls for its next push.
-            lapsed: the members whose lease has ended.
-            catching_up: the client's last push is missing on other shards, so it need not wait for anybody.
+            client: the client that pulls for its next push, or `None`.
+            expired: the members whose lease has expired.
+            catching_up: the client's last push is missing on other shards, so it need not wait.
 
         Raises:
             NotInitialized, UnknownParameter, TooFarAhead: see `ParameterStore.pull`.
         """
         self._require_initialized()
-        wanted = list(self.shapes) if names is None else list(dict.fromkeys(names))
-        check_names(self.shapes, wanted)
+        requested = list(self.shapes) if names is None else list(dict.fromkeys(names))
+        check_names(self.shapes, requested)
         if client is not None and not catching_up:
-            self._membership.check_pace(client, self._clocks(), lapsed)
-        applied = None if client is None else self._state.clients.get(client, (0, 0))[0]
-        values = {name: self._values[name].clone() for name in wanted}
+            self._membership.check_pace(client, self._clocks(), expired)
+        applied = None if client is None else self._state.last_applied.get(client, (0, 0))[0]
+        values = {name: self._values[name].clone() for name in requested}
         return ShardValues(values, self._state.version, self._state.incarnation, applied)
 
-    def push(self, push: ShardPush, lapsed: Set[str] = frozenset()) -> ShardAck:
-        """Apply one client's slices once; an old sequence is acked again without being applied.
+    def push(self, push: ShardPush, expired: Set[str] = frozenset()) -> ShardAck:
+        """Apply one client's slices exactly once; ack a duplicate without applying it.
 
-        The ack of a repetition carries the staleness of the client's newest applied push.
+        The ack of a duplicate has the staleness of the client's newest applied push.
 
         Raises:
             NotInitialized, UnknownParameter, ShapeMismatch, NonFinite, LostPushes: nothing has changed.
@@ -116,49 +121,49 @@ class Shard:
         try:
             self._require_initialized()
             check_tensors(self.shapes, push.gradients)
-            self._require_seen(push)
+            self._require_earlier_pushes(push)
         except StoreError:
             self._rejected += 1
             raise
         state = self._state
-        last, staleness = state.clients.get(push.client, (0, 0))
-        if duplicate := push.sequence <= last:
+        last_sequence, staleness = state.last_applied.get(push.client, (0, 0))
+        if duplicate := push.sequence <= last_sequence:
             self._duplicates += 1
         else:
             staleness = max(0, state.version - push.seen_version)
-            state.clients[push.client] = push.sequence, staleness
-            if self._drops(staleness):
+            state.last_applied[push.client] = push.sequence, staleness
+            if self._is_too_stale(staleness):
                 state.dropped += 1
             else:
                 state.pushes += 1
-                state.version += self._step(self._collect(self._scaled(push.gradients, staleness)))
-            self.settle(lapsed, push.client)
-        return ShardAck(state.version, state.incarnation, staleness, duplicate, self._drops(staleness))
+                state.version += self._step(self._accumulate(self._scaled(push.gradients, staleness)))
+            self.settle(expired, push.client)
+        return ShardAck(state.version, state.incarnation, staleness, duplicate, self._is_too_stale(staleness))
 
-    def leave(self, client: str, lapsed: Set[str] = frozenset()) -> bool:
-        """Wait for this member no more, until it pulls or pushes again; whether that changed anything."""
-        changed = self._membership.dismiss(client)
-        return self.settle(lapsed) or changed
+    def leave(self, client: str, expired: Set[str] = frozenset()) -> bool:
+        """Record that a member has left, until it pulls or pushes again. Return whether that changed anything."""
+        changed = self._membership.leave(client)
+        return self.settle(expired) or changed
 
-    def settle(self, lapsed: Set[str], client: str | None = None) -> bool:
-        """Count `client` as a member again, and take the step of a round that waits for nobody any more.
+    def settle(self, expired: Set[str], client: str | None = None) -> bool:
+        """Make `client` a member again if it had left, and take the step of a synchronous round that is complete.
 
         Returns:
             Whether anything changed, which must then become as durable as a push.
         """
-        changed = self._membership.welcome(client)
-        if self._membership.end_round(self._clocks(), lapsed, summed=bool(self._state.sums)):
-            means = {name: self._mean(name) for name in list(self._state.sums)}
+        changed = self._membership.rejoin(client)
+        if self._membership.end_round(self._clocks(), expired, has_sums=bool(self._state.sums)):
+            means = {name: self._pop_mean(name) for name in list(self._state.sums)}
             self._state.version += self._step(means)
             changed = True
         return changed
 
     def restart(self, starts: int = 1) -> None:
-        """Count a new incarnation, `starts` above the last."""
+        """Increase the incarnation by `starts`."""
         self._state.incarnation += starts
 
     def status(self) -> ShardStatus:
-        """The counters; `writes` is not this class's to know."""
+        """Return the counters, without those of the snapshot file."""
         return ShardStatus(
             index=self.index,
             version=self._state.version,
@@ -169,111 +174,116 @@ class Shard:
             duplicates=self._duplicates,
             rejected=self._rejected,
             elements=sum(math.prod(shape) for shape in self.shapes.values()),
-            clients=len(self._state.clients),
+            clients=len(self._state.last_applied),
         )
 
     def state(self) -> ShardState:
-        """A deep copy of all that the shard knows."""
+        """Return a deep copy of the shard's whole state."""
         state = self._state
         tensors = {f"value/{name}": value.clone() for name, value in self._values.items()}
         for name, (total, _) in state.sums.items():
             tensors[f"sum/{name}"] = total.clone()
-        for (_, here), rule in zip(self._groups, self._update_rules, strict=True):
-            for name in here:
-                for key, entry in rule.state.get(name, {}).items():
-                    tensors[f"optimizer/{key}/{name}"] = entry.clone()
+        for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
+            for name in names:
+                for slot, tensor in rule.state.get(name, {}).items():
+                    tensors[f"optimizer/{slot}/{name}"] = tensor.clone()
         metadata = {
             "initialized": state.initialized,
             "version": state.version,
             "incarnation": state.incarnation,
             "pushes": state.pushes,
             "dropped": state.dropped,
-            "clients": {client: list(entry) for client, entry in state.clients.items()},
+            "clients": {client: list(entry) for client, entry in state.last_applied.items()},
             "summed": {name: count for name, (_, count) in state.sums.items()},
             "membership": self._membership.to_json(),
         }
         return ShardState(tensors, metadata)
 
     def restore(self, saved: ShardState) -> None:
-        """Become the shard that gave `saved`, which is copied; the layout and the index must be the same."""
-        data = saved.metadata
+        """Restore a copy of the state that `state` returned for a shard of the same layout and index."""
+        metadata = saved.metadata
         for name, value in self._values.items():
             value.copy_(saved.tensors[f"value/{name}"])
-        self._update_rules = self._fresh_update_rules()
-        for (_, here), rule in zip(self._groups, self._update_rules, strict=True):
+        self._update_rules = self._new_update_rules()
+        for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
             for key, tensor in saved.tensors.items():
                 kind, _, rest = key.partition("/")
                 slot, _, name = rest.partition("/")
-                if kind == "optimizer" and name in here:
+                if kind == "optimizer" and name in names:
                     rule.state.setdefault(name, {})[slot] = tensor.clone()
         self._state = _Mutable(
-            initialized=data["initialized"],
-            version=data["version"],
-            incarnation=data["incarnation"],
-            pushes=data["pushes"],
-            dropped=data.get("dropped", 0),  # files from before pushes could be dropped do not have it
-            clients={client: (sequence, staleness) for client, (sequence, staleness) in data["clients"].items()},
-            sums={name: (saved.tensors[f"sum/{name}"].clone(), count) for name, count in data["summed"].items()},
+            initialized=metadata["initialized"],
+            version=metadata["version"],
+            incarnation=metadata["incarnation"],
+            pushes=metadata["pushes"],
+            dropped=metadata.get("dropped", 0),  # files that predate `dropped` do not have it
+            last_applied={client: (number, staleness) for client, (number, staleness) in metadata["clients"].items()},
+            sums={name: (saved.tensors[f"sum/{name}"].clone(), count) for name, count in metadata["summed"].items()},
         )
-        self._membership.restore(data.get("membership", {}))
+        self._membership.restore(metadata.get("membership", {}))
 
-    def _require_seen(self, push: ShardPush) -> None:
-        """A newer push would hide for ever that the ones before it are gone."""
-        last, _ = self._state.clients.get(push.client, (0, 0))
-        if last < push.seen_applied:
+    def _require_earlier_pushes(self, push: ShardPush) -> None:
+        """Raise `LostPushes` if the shard has lost pushes of this client; a newer push would hide the loss."""
+        last_sequence, _ = self._state.last_applied.get(push.client, (0, 0))
+        if last_sequence < push.seen_applied:
             raise LostPushes(
-                f"shard {self.index} has {push.client!r} at push {last}, which it had seen at {push.seen_applied}"
+                f"shard {self.index} has applied the pushes of {push.client!r} up to {last_sequence}, but the client "
+                f"has seen {push.seen_applied} applied"
             )
 
     def _require_initialized(self) -> None:
         if not self._state.initialized:
             raise NotInitialized(f"shard {self.index} of run {self.layout.run!r} has no values: initialize it first")
 
-    def _fresh_update_rules(self) -> list[UpdateRule]:
+    def _new_update_rules(self) -> list[UpdateRule]:
         return [UpdateRule(group.optimizer, group.options) for group, _ in self._groups]
 
     def _clocks(self) -> dict[str, int]:
-        """What each client has pushed up to, where anybody is waited for: to look at thousands of them takes time."""
-        clients = self._state.clients if self._rules.waits else {}
-        return {client: sequence for client, (sequence, _) in clients.items()}
+        """Return each client's highest sequence applied; nothing in a mode that does not need it.
 
-    def _drops(self, staleness: int) -> bool:
+        Going through thousands of clients takes time.
+        """
+        last_applied = self._state.last_applied if self._rules.waits else {}
+        return {client: sequence for client, (sequence, _) in last_applied.items()}
+
+    def _is_too_stale(self, staleness: int) -> bool:
         limit = self._rules.max_staleness
         return limit is not None and staleness > limit
 
     def _scaled(self, gradients: Mapping[str, Tensor], staleness: int) -> Mapping[str, Tensor]:
-        """The gradients, weighed by how old the values are that they were computed from."""
+        """Return the gradients, divided by the staleness where `stale` is `scale`."""
         if self._rules.stale != "scale" or staleness <= 1:
             return gradients
-        observed = {name for group, here in self._groups if group.optimizer == "average" for name in here}
+        observed = {name for group, names in self._groups if group.optimizer == "average" for name in names}
         return {name: g if name in observed else g / staleness for name, g in gradients.items()}
 
-    def _collect(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add to the sums what others must come to, and give back what is to be stepped on now."""
+    def _accumulate(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Add gradients to the sums where a step needs more than one push. Return the gradients to step on now."""
         ready: dict[str, Tensor] = {}
-        for group, here in self._groups:
-            for name in here:
+        for group, names in self._groups:
+            for name in names:
                 if name not in gradients:
                     continue
                 if group.accumulate == 1 and self._rules.mode != "sync":
                     ready[name] = gradients[name]  # a step only reads it
                 elif self._add(name, gradients[name]) == group.accumulate and self._rules.mode != "sync":
-                    ready[name] = self._mean(name)
+                    ready[name] = self._pop_mean(name)
         return ready
 
     def _add(self, name: str, gradient: Tensor) -> int:
-        """Add to a tensor's sum; how many gradients it holds now."""
+        """Add a gradient to a tensor's sum. Return how many gradients the sum has now."""
         total, count = self._state.sums.get(name, (None, 0))
         total = gradient.clone() if total is None else total.add_(gradient)
         self._state.sums[name] = total, count + 1
         return count + 1
 
-    def _mean(self, name: str) -> Tensor:
+    def _pop_mean(self, name: str) -> Tensor:
+        """Remove a tensor's sum, and return its mean."""
         total, count = self._state.sums.pop(name)
         return total.div_(count)
 
     def _step(self, gradients: Mapping[str, Tensor]) -> bool:
-        """Step the tensors that have a gradient; whether there were any."""
-        for (_, here), rule in zip(self._groups, self._update_rules, strict=True):
-            rule.step({name: self._values[name] for name in here}, gradients)
+        """Step the tensors that have a gradient. Return whether there were any."""
+        for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
+            rule.step({name: self._values[name] for name in names}, gradients)
         return bool(gradients)

@@ -1,7 +1,7 @@
-"""A shard's state as a safetensors file that is either whole or not there, with the one before it kept beside.
+"""`SnapshotFile`: a shard's state as a safetensors file that is replaced atomically, and the previous such file.
 
-The files of shard 3 are `shard-003.safetensors` and `shard-003.previous.safetensors`. Run, layout fingerprint, the
-shard's JSON data and a checksum over everything lie in the safetensors metadata.
+The files of shard 3 are `shard-003.safetensors` and `shard-003.previous.safetensors`. The safetensors metadata has the
+run, the layout's fingerprint, the shard's JSON data and a checksum over everything.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from ps.store import Layout
 _LOG = logging.getLogger(__name__)
 
 FORMAT = "nascluster-shard-1"
-"""Names the meaning of the file; a reader that does not know it refuses the file."""
+"""The name of the file's format; a reader refuses a file with another one."""
 
 
 class SnapshotFile:
-    """Where one shard's state is written to and read from. `clock` gives seconds that never go back."""
+    """The files that one shard's state is written to and read from. `clock` is a monotonic clock in seconds."""
 
     def __init__(
         self, directory: Path, layout: Layout, index: int, *, clock: Callable[[], float] = time.monotonic
@@ -40,19 +40,19 @@ class SnapshotFile:
         self._index = index
         self._clock = clock
         self._writes = 0
-        self._last: tuple[float, float, int] | None = None  # the last write: when it ended, its seconds and bytes
+        self._last_write: tuple[float, float, int] | None = None  # when it ended, how many seconds it took, its bytes
         self.path = directory / f"shard-{index:03d}.safetensors"
         """The newest snapshot."""
         self.previous = directory / f"shard-{index:03d}.previous.safetensors"
-        """The one before it: good whenever `path` is being replaced."""
+        """The snapshot before it, which is valid whenever `path` is being replaced."""
 
     def write(self, state: ShardState) -> None:
-        """Replace the newest snapshot; when this returns, it survives a crash of the machine.
+        """Replace the newest snapshot. When this returns, the state survives a crash of the machine.
 
         Raises:
-            OSError: it may or may not be on disk, but what was on disk before can still be read.
+            OSError: the state may or may not be on disk; the snapshot from before is still readable.
         """
-        begun = self._clock()
+        started_at = self._clock()
         header = {
             "format": FORMAT,
             "run": self._layout.run,
@@ -67,53 +67,53 @@ class SnapshotFile:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # A crash between the renames leaves no newest file; the previous one then holds all that was ever acked.
+        # A crash between the renames leaves no newest file; the previous one then has everything that was acked.
         if self.path.exists():
             self.path.replace(self.previous)
         temporary.replace(self.path)
         _sync_directory(self.path.parent)
-        ended = self._clock()
+        ended_at = self._clock()
         self._writes += 1
-        self._last = ended, ended - begun, len(content)
+        self._last_write = ended_at, ended_at - started_at, len(content)
 
-    def tell(self, status: ShardStatus) -> ShardStatus:
-        """The status with the number of writes of this process, and the figures of the last, if there was one."""
-        last = self._last
-        if last is None:
+    def with_write_counters(self, status: ShardStatus) -> ShardStatus:
+        """Return the status with this process' number of writes and the figures of the last one, if there was one."""
+        last_write = self._last_write
+        if last_write is None:
             return status
-        ended, seconds, size = last
-        age = self._clock() - ended
+        ended_at, seconds, size = last_write
+        age = self._clock() - ended_at
         return replace(status, writes=self._writes, snapshot_age_s=age, snapshot_write_s=seconds, snapshot_bytes=size)
 
-    def look(self) -> dict[Path, ShardState | CorruptSnapshot]:
-        """What each of the files that are there holds, the newest first. Changes nothing.
+    def read_all(self) -> dict[Path, ShardState | CorruptSnapshot]:
+        """Return the state in each existing file, or its error, the newest first. Change nothing.
 
         Raises:
             WrongRun: a file belongs to another run, layout or shard.
-            OSError: the directory cannot be read, which says nothing about the files.
+            OSError: the directory cannot be read; the files may be valid.
         """
-        found: dict[Path, ShardState | CorruptSnapshot] = {}
+        states: dict[Path, ShardState | CorruptSnapshot] = {}
         for path in (self.path, self.previous):
             if path.exists():
                 try:
-                    found[path] = self._read(path)
+                    states[path] = self._read(path)
                 except CorruptSnapshot as error:
-                    found[path] = error
-        return found
+                    states[path] = error
+        return states
 
     def load(self) -> tuple[ShardState, bool] | None:
-        """The newest readable state and whether it is only the previous one, or `None` if none was ever written.
+        """Return the newest valid state and whether it is the previous one; `None` if nothing was ever written.
 
-        A corrupt newest file is set aside as `*.corrupt`, so that it does not replace the good previous one at the
-        next write.
+        Set a corrupt newest file aside as `*.corrupt`, so that the next write does not replace the valid previous one
+        with it.
 
         Raises:
             WrongRun: the file belongs to another run, layout or shard.
-            CorruptSnapshot: files exist, but none of them can be read.
-            OSError: the directory cannot be read, which says nothing about the files.
+            CorruptSnapshot: files exist, but none of them is valid.
+            OSError: the directory cannot be read; the files may be valid.
         """
         if not self.path.exists():
-            # Either nothing was ever written, or a crash came between the two renames of `write` and cost nothing.
+            # Either nothing was ever written, or a crash between the two renames of `write` lost nothing.
             return (self._read(self.previous), True) if self.previous.exists() else None
         try:
             return self._read(self.path), False
@@ -122,9 +122,9 @@ class SnapshotFile:
                 raise
             try:
                 state = self._read(self.previous)
-            except CorruptSnapshot as before:
-                raise CorruptSnapshot(f"{error}; and the one before it: {before}") from before
-            _LOG.warning("%s; falling back to %s, for clients to push again what it lacks", error, self.previous)
+            except CorruptSnapshot as previous_error:
+                raise CorruptSnapshot(f"{error}; and the previous one: {previous_error}") from previous_error
+            _LOG.warning("%s; falling back to %s; clients will push again what it lacks", error, self.previous)
             set_aside(self.path)
             return state, True
 
@@ -132,26 +132,26 @@ class SnapshotFile:
         try:
             with safe_open(path, framework="pt") as file:
                 header: dict[str, str] = file.metadata() or {}
-                # Clones: what `get_tensor` gives may still be mapped to the file.
+                # Clones, as the memory of what `get_tensor` returns may be mapped to the file.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise CorruptSnapshot(f"{path} is no whole safetensors file: {error}") from error
+            raise CorruptSnapshot(f"{path} is not a complete safetensors file: {error}") from error
         if header.get("format") != FORMAT:
             raise CorruptSnapshot(f"{path} must have the format {FORMAT!r}, got {header.get('format')!r}")
         if header.pop("checksum", None) != _checksum(header, tensors):
             raise CorruptSnapshot(f"{path} does not match its checksum")
-        found = header["run"], header["fingerprint"], header["shard"]
+        actual = header["run"], header["fingerprint"], header["shard"]
         expected = self._layout.run, self._layout.fingerprint, str(self._index)
-        if found != expected:
+        if actual != expected:
             raise WrongRun(
-                f"{path} belongs to (run, layout, shard) {found}, not to {expected}: each shard's files must be those"
-                " that this run has written, under the names that it gave them"
+                f"{path} belongs to (run, layout, shard) {actual}, not to {expected}: each shard's files must be those"
+                " that this run has written, under their original names"
             )
         return ShardState(tensors, json.loads(header["state"]))
 
 
 def set_aside(path: Path) -> None:
-    """Keep a corrupt file under a name by which no shard looks for it: `*.corrupt`."""
+    """Rename a corrupt file to `*.corrupt`, which no shard reads."""
     path.replace(path.with_suffix(CORRUPT))
 
 

@@ -1,9 +1,9 @@
-"""Regenerates the Python of `ps.proto`, or checks that what is checked in is current.
+"""A command that generates the Python code of `ps.proto`, or checks that the generated files are current.
 
     python -m ps.wire.generate            # write ps_pb2.py, ps_pb2.pyi and ps_pb2_grpc.py
-    python -m ps.wire.generate --check    # exit 1 if they differ from what the proto gives
+    python -m ps.wire.generate --check    # exit 1 if they differ from what would be generated
 
-Needs grpcio-tools, which is a development dependency only; another version of it may give other text.
+It needs grpcio-tools, which is a development dependency; another version of it may generate other text.
 """
 
 import argparse
@@ -13,35 +13,35 @@ import tempfile
 from pathlib import Path
 
 WIRE = Path(__file__).resolve().parent
-"""Where the proto lies, and the generated files beside it."""
+"""The folder of the proto and of the generated files."""
 
 GENERATED = ("ps_pb2.py", "ps_pb2.pyi", "ps_pb2_grpc.py")
 
 
 def generate() -> dict[str, str]:
-    """File name -> what the proto gives for it now.
+    """Return file name -> text generated from the proto.
 
     Raises:
-        RuntimeError: the compiler is missing or refuses the proto; its own words are in the message.
+        RuntimeError: the compiler is missing or rejects the proto; the message includes the compiler's.
     """
     with tempfile.TemporaryDirectory() as folder:
         # Compiled from the repository's root, so that the generated import reads `from ps.wire import ps_pb2`.
         outputs = [f"--{kind}={folder}" for kind in ("python_out", "pyi_out", "grpc_python_out")]
         command = [sys.executable, "-m", "grpc_tools.protoc", "-I", ".", *outputs, "ps/wire/ps.proto"]
-        done = subprocess.run(command, cwd=WIRE.parents[1], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"cannot compile {WIRE / 'ps.proto'}: {done.stderr.strip()}")
+        result = subprocess.run(command, cwd=WIRE.parents[1], capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise RuntimeError(f"cannot compile {WIRE / 'ps.proto'}: {result.stderr.strip()}")
         return {name: (Path(folder) / "ps" / "wire" / name).read_text() for name in GENERATED}
 
 
 def stale() -> list[str]:
-    """The generated files that are missing or not what the proto gives."""
+    """Return the names of the generated files that are missing or outdated."""
     fresh = generate()
     return [name for name in GENERATED if not (WIRE / name).exists() or (WIRE / name).read_text() != fresh[name]]
 
 
 def main() -> int:
-    """The command line; the exit status."""
+    """Run the command line, and return its exit status."""
     parser = argparse.ArgumentParser(description="Regenerate the Python of ps/wire/ps.proto.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the checked-in code is stale")
     if parser.parse_args().check:

@@ -214,7 +214,7 @@ def _until_answered(send: Callable[[], Any]) -> Any:
 
 def connect(layout: Layout, addresses: Sequence[str], injector: Injector) -> GrpcStore:
     """A store whose pushes meet the script on their way."""
-    return GrpcStore(layout, addresses, deadline_s=PATIENCE_S, patience_s=2 * PATIENCE_S, interceptors=[injector])
+    return GrpcStore(layout, addresses, deadline_s=PATIENCE_S, retry_timeout_s=2 * PATIENCE_S, interceptors=[injector])
 
 
 def gradient(layout: Layout, client: str, sequence: int) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ from ps.rpc.client import GrpcStore
 from ps.errors import StoreError
 from tests.contracts.parameter_store import sgd_layout
 for tls in (None, shards_tls(os.environ)):
-    store = GrpcStore(sgd_layout(shards=1), [sys.argv[1]], token="guessed", tls=tls, deadline_s=5, patience_s=0)
+    store = GrpcStore(sgd_layout(shards=1), [sys.argv[1]], token="guessed", tls=tls, deadline_s=5, retry_timeout_s=0)
     try:
         store.status()
     except StoreError as error:

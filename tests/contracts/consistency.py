@@ -1,4 +1,4 @@
-"""What every `ParameterStore` must do where its layout makes clients wait, or weighs late pushes."""
+"""The contract for every `ParameterStore` whose layout makes clients wait, or treats stale pushes specially."""
 
 import threading
 import time
@@ -26,14 +26,14 @@ def layout(mode: Any = "async", *, shards: int = 3, optimizer: str = "sgd", **ru
     return Layout(run="modes", groups=groups, shards=shards, consistency=Consistency(mode=mode, **rules))
 
 
-def opened(open_store: OpenStore, what: Layout, **options: Any) -> ParameterStore:
-    store = open_store(what, **options)
+def opened(open_store: OpenStore, its_layout: Layout, **options: Any) -> ParameterStore:
+    store = open_store(its_layout, **options)
     store.initialize({"x": torch.zeros(10), "y": torch.zeros(5)})
     return store
 
 
 def push(store: ParameterStore, client: str, sequence: int, size: float = 1.0, seen: int | None = None) -> Ack:
-    """Push `size` everywhere, as computed from version `seen`, or from what the shards hold now."""
+    """Push `size` for every element, as computed from version `seen`, or from the current version."""
     versions = store.pull([]).versions if seen is None else (seen,) * len(store.status())
     gradients = {"x": torch.full((10,), size), "y": torch.full((5,), size)}
     return store.push(Push(client=client, sequence=sequence, gradients=gradients, versions=versions))
@@ -56,7 +56,7 @@ def value(store: ParameterStore, name: str = "x") -> float:
 class ConsistencyContract:
     """Subclass and supply the fixture `open_store`."""
 
-    def test_a_pull_says_what_was_applied_of_its_client(self, open_store: OpenStore):
+    def test_a_pull_returns_the_clients_highest_applied_sequence(self, open_store: OpenStore):
         store = opened(open_store, layout())
         assert store.pull().applied == ()
         assert store.pull(client="a").applied == (0, 0, 0)
@@ -72,7 +72,7 @@ class ConsistencyContract:
         with pytest.raises(ValueError, match="`client` must be 1 to 200 printable"):
             store.leave(client)
 
-    def test_async_never_holds_anybody_back(self, open_store: OpenStore):
+    def test_async_never_refuses_a_pull(self, open_store: OpenStore):
         store = opened(open_store, layout())
         for sequence in range(1, 6):
             assert not held_back(store, "a")
@@ -81,7 +81,7 @@ class ConsistencyContract:
         assert not held_back(store, "a")
 
     @pytest.mark.parametrize("bound", [0, 2])
-    def test_ssp_holds_back_who_is_further_ahead_than_the_bound(self, open_store: OpenStore, bound: int):
+    def test_ssp_refuses_a_client_further_ahead_than_the_bound(self, open_store: OpenStore, bound: int):
         store = opened(open_store, layout("ssp", bound=bound))
         for sequence in range(1, bound + 2):
             store.pull(client="a")
@@ -92,14 +92,14 @@ class ConsistencyContract:
             store.pull(client="a")
         assert time.monotonic() - began < 1, "it is refused at once"
         assert not held_back(store, "b")
-        assert store.pull().values.keys() == {"x", "y"}, "who pulls for nobody never waits"
+        assert store.pull().values.keys() == {"x", "y"}, "a pull without a client never waits"
         push(store, "b", 1)
         with pytest.raises(TooFarAhead, match=r"waiting for 'c' \(0\)$"):
             store.pull(client="a")
         push(store, "c", 1)
         assert not held_back(store, "a")
 
-    def test_who_has_left_is_waited_for_only_when_it_is_back(self, open_store: OpenStore):
+    def test_a_member_that_left_is_waited_for_only_after_it_rejoins(self, open_store: OpenStore):
         store = opened(open_store, layout("ssp"))
         push(store, "a", 1)
         push(store, "b", 1)
@@ -117,8 +117,8 @@ class ConsistencyContract:
         push(store, "b", 2)
         assert held_back(store, "a")
 
-    def test_a_repeated_push_does_not_bring_its_client_back(self, open_store: OpenStore):
-        """A repetition may be a copy that was long under way."""
+    def test_a_duplicate_push_does_not_make_its_client_rejoin(self, open_store: OpenStore):
+        """A duplicate may be a copy that the network has delayed."""
         store = opened(open_store, layout("ssp"))
         for client in NAMES:
             push(store, client, 1)
@@ -141,7 +141,7 @@ class ConsistencyContract:
         assert [(status.pushes, status.version) for status in store.status()] == [(3, 1)] * 3
 
     def test_sync_is_plain_synchronous_sgd_to_the_bit(self, open_store: OpenStore):
-        """The pushes of a round are added in the order in which they come; the reference adds in the same."""
+        """A round's pushes are added in the order in which they arrive; the reference adds in the same order."""
         generator = torch.Generator().manual_seed(0)
         for shards in (1, 3):
             store = opened(open_store, layout("sync", shards=shards, optimizer="adam"), separate=f"sync-{shards}")
@@ -170,7 +170,7 @@ class ConsistencyContract:
         assert store.pull().versions == (1, 1, 1)
         assert not held_back(store, "a")
 
-    def test_a_round_does_not_lose_the_push_of_who_leaves(self, open_store: OpenStore):
+    def test_a_round_keeps_the_push_of_a_member_that_leaves(self, open_store: OpenStore):
         store = opened(open_store, layout("sync"))
         push(store, "a", 1, 3.0)
         store.leave("a")
@@ -180,10 +180,10 @@ class ConsistencyContract:
         for client in NAMES:
             store.leave(client)
         push(store, "stranger", 1, 1.0)
-        assert value(store) == -7.0, "with nobody to wait for, each push is a round"
+        assert value(store) == -7.0, "without live members, each push is a round"
 
-    def test_a_shard_that_lacks_what_the_client_has_seen_refuses_and_changes_nothing(self, open_store: OpenStore):
-        """Else the newer push would hide for ever that the ones before it are gone."""
+    def test_a_shard_that_lost_pushes_refuses_newer_ones(self, open_store: OpenStore):
+        """Otherwise the newer push would hide for ever that the ones before it are lost."""
         store = open_store(sgd_layout())
         store.initialize({"x": torch.zeros(10)})
 
@@ -192,13 +192,13 @@ class ConsistencyContract:
             return Push(client="a", sequence=sequence, gradients=gradients, versions=(0, 0, 0), applied=applied)
 
         store.push(push(1, ()))
-        with pytest.raises(LostPushes, match="'a' at push 1, which it had seen at 2"):
+        with pytest.raises(LostPushes, match=r"the pushes of 'a' up to 1, but .* seen 2 applied"):
             store.push(push(3, (2, 2, 2)))
         assert store.pull(client="a").applied == (1, 1, 1)
         assert torch.equal(store.pull().values["x"], torch.full((10,), -1.0))
         store.push(push(2, (1, 1, 1)))
         store.push(push(3, (2, 2, 2)))
-        assert store.push(push(3, (2, 2, 2))).duplicate  # a repetition has been seen, whatever it says it saw
+        assert store.push(push(3, (2, 2, 2))).duplicate  # a duplicate is acked whatever it has seen
         assert torch.equal(store.pull().values["x"], torch.full((10,), -3.0))
         with pytest.raises(ValueError, match="`applied` must be empty or 3 integers"):
             store.push(push(4, (3,)))
@@ -216,7 +216,7 @@ class ConsistencyContract:
         assert value(store) == -3.0
         assert push(store, "c", 1, 3.0).duplicate
 
-    def test_scale_divides_a_late_gradient_but_no_observation(self, open_store: OpenStore):
+    def test_scale_divides_a_stale_gradient_but_no_observation(self, open_store: OpenStore):
         store = opened(open_store, layout(stale="scale"))
         expected_x, expected_y = torch.zeros(()), torch.zeros(())
         for sequence, seen in enumerate((0, 1, 1, 0, 0), start=1):
@@ -228,7 +228,7 @@ class ConsistencyContract:
             assert value(store) == expected_x.item()
             assert value(store, "y") == expected_y.item()
 
-    def test_drop_changes_nothing_and_remembers_the_push(self, open_store: OpenStore):
+    def test_drop_changes_no_value_and_records_the_push(self, open_store: OpenStore):
         store = opened(open_store, layout(stale="drop", max_staleness=1))
         acks = [push(store, client, 1, seen=0) for client in "abcd"]
         assert [ack.dropped for ack in acks] == [False, False, True, True]
@@ -241,7 +241,7 @@ class ConsistencyContract:
         assert not push(store, "c", 2).dropped
 
     def test_ssp_keeps_its_bound_with_many_threads(self, open_store: OpenStore):
-        """At every grant the client is at most the bound ahead of the slowest, and nobody waits for ever."""
+        """At every successful pull the client is at most the bound ahead of the slowest, and none waits for ever."""
         bound, pushes = 1, 6
         store = opened(open_store, layout("ssp", bound=bound))
         done = dict.fromkeys(NAMES, 0)
@@ -268,7 +268,7 @@ class ConsistencyContract:
         assert failures == []
         assert value(store) == -3.0 * pushes
 
-    def test_leaving_a_closed_store_says_so(self, open_store: OpenStore):
+    def test_leaving_a_closed_store_is_refused(self, open_store: OpenStore):
         store = opened(open_store, layout("ssp"))
         store.close()
         with pytest.raises(StoreUnavailable, match="closed"):
@@ -276,18 +276,18 @@ class ConsistencyContract:
 
 
 class DurableConsistencyContract(ConsistencyContract):
-    """For stores on disk: `open_store` called again must crash what it opened before, and resume."""
+    """For stores on disk: a second call of `open_store` must crash the store opened before, and resume it."""
 
-    def test_who_has_left_is_remembered(self, open_store: OpenStore):
+    def test_a_member_that_left_is_remembered(self, open_store: OpenStore):
         store = opened(open_store, layout("ssp"))
         push(store, "a", 1)
         push(store, "b", 1)
         store.leave("c")
         store = open_store(layout("ssp"))
         assert not held_back(store, "a")
-        assert not held_back(store, "c"), "and now it is back"
+        assert not held_back(store, "c"), "its pull makes it rejoin"
         store = open_store(layout("ssp"))
-        assert held_back(store, "a"), "which is remembered, too"
+        assert held_back(store, "a"), "that is remembered, too"
 
     def test_a_round_outlives_a_crash_between_any_two_pushes(self, open_store: OpenStore):
         def run(crash_after: int) -> tuple[dict[str, Tensor], tuple[int, ...]]:
@@ -321,7 +321,7 @@ class DurableConsistencyContract(ConsistencyContract):
         assert store.pull().versions == (1, 1, 1)
         assert value(store) == -1.0
 
-    def test_what_was_dropped_stays_dropped(self, open_store: OpenStore):
+    def test_a_dropped_push_stays_dropped(self, open_store: OpenStore):
         rules = layout(stale="drop", max_staleness=0)
         store = opened(open_store, rules)
         push(store, "a", 1, seen=0)

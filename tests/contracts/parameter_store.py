@@ -1,4 +1,4 @@
-"""What every `ParameterStore` must do, whatever lies between the caller and the shards."""
+"""The contract that every `ParameterStore` must pass, however the caller reaches the shards."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from ps.errors import NonFinite, NotInitialized, ShapeMismatch, StoreUnavailable
 from ps.store import Group, Layout, ParameterStore, Push
 
 OpenStore = Callable[..., ParameterStore]
-"""`open_store(layout, **options)`: a store on the same directory, if there is one, each time it is called."""
+"""`open_store(layout, **options)` opens a store, always on the same directory if the store has one."""
 
 LAYOUT = Layout(
     run="contract",
@@ -57,7 +57,7 @@ BAD_GRADIENTS: list[tuple[dict[str, Tensor], type[Exception], str]] = [
 class ParameterStoreContract:
     """Subclass and supply the fixture `open_store`."""
 
-    def test_pull_gives_what_initialize_set(self, open_store: OpenStore):
+    def test_pull_returns_what_initialize_set(self, open_store: OpenStore):
         store = open_store(LAYOUT)
         start = values(LAYOUT)
         store.initialize(start)
@@ -141,7 +141,7 @@ class ParameterStoreContract:
             with pytest.raises(ValueError, match="`versions` must be 3 integers"):
                 store.push(Push(client="a", sequence=1, gradients={}, versions=versions))
 
-    def test_a_push_is_applied_once_whatever_is_sent_again(self, open_store: OpenStore):
+    def test_a_push_is_applied_once_however_often_it_is_sent(self, open_store: OpenStore):
         store = open_store(sgd_layout())
         store.initialize({"x": torch.zeros(10)})
         first = Push(client="a", sequence=1, gradients={"x": torch.ones(10)}, versions=ZEROS)
@@ -152,7 +152,7 @@ class ParameterStoreContract:
         assert_equal(store.pull().values, {"x": torch.full((10,), -2.0)})
         assert [(s.pushes, s.duplicates, s.clients) for s in store.status()] == [(2, 3, 1)] * 3
 
-    def test_clients_number_their_pushes_apart(self, open_store: OpenStore):
+    def test_clients_number_their_pushes_separately(self, open_store: OpenStore):
         store = open_store(sgd_layout())
         store.initialize({"x": torch.zeros(10)})
         for client in ("a", "b"):
@@ -195,8 +195,8 @@ class ParameterStoreContract:
             assert ack.versions == ((1, 1, 1) if sequence == 10 else ZEROS)
         assert_equal(store.pull().values, {"x": -torch.stack(gradients).mean(0)})
 
-    def test_average_follows_what_is_observed(self, open_store: OpenStore):
-        """The baseline after n equal rewards R, from 0, is R (1 - decay^n), however stale the pushers."""
+    def test_average_is_an_exponential_moving_average(self, open_store: OpenStore):
+        """The baseline after n equal rewards R, from 0, is R (1 - decay^n), however stale the pushes."""
         store = open_store(LAYOUT)
         store.initialize(values(LAYOUT) | {"reward": torch.tensor(0.0)})
         reward = torch.tensor(0.8)
@@ -206,7 +206,7 @@ class ParameterStoreContract:
             torch.testing.assert_close(store.pull(["reward"]).values["reward"], expected)
 
     def test_the_sum_of_unique_pushes_is_exact_with_many_clients(self, open_store: OpenStore):
-        """Whole-number gradients add up exactly in any order, so a lost or repeated push shows."""
+        """Integer gradients add up exactly in any order, so a lost or repeated push shows."""
         store = open_store(sgd_layout(elements=40))
         store.initialize({"x": torch.zeros(40)})
         clients, pushes = 6, 8
@@ -237,7 +237,7 @@ class ParameterStoreContract:
         assert_equal(store.pull().values, {"x": -total.float()})
         assert [(s.version, s.pushes) for s in store.status()] == [(clients * pushes,) * 2] * 3
 
-    def test_a_closed_store_says_so(self, open_store: OpenStore):
+    def test_a_closed_store_refuses_calls(self, open_store: OpenStore):
         store = open_store(LAYOUT)
         store.initialize(values(LAYOUT))
         store.close()
@@ -249,10 +249,10 @@ class ParameterStoreContract:
 
 
 class DurableStoreContract(ParameterStoreContract):
-    """For stores on disk: `open_store` called again must crash what it opened before, and resume."""
+    """For stores on disk: a second call of `open_store` must crash the store opened before, and resume it."""
 
     def test_a_restart_loses_nothing_that_was_acked(self, open_store: OpenStore):
-        """The resumed store goes on exactly as one that was never interrupted."""
+        """The resumed store continues exactly like one that was never interrupted."""
         groups = (
             Group(name="adam", shapes={"a": (5, 3)}, optimizer="adam", options={"lr": 0.1}),
             Group(name="sgd", shapes={"s": (8,)}, optimizer="sgd", options={"lr": 0.1, "momentum": 0.9}),
@@ -264,11 +264,11 @@ class DurableStoreContract(ParameterStoreContract):
         def pushes(numbers: range) -> list[Push]:
             return [Push(client="a", sequence=n, gradients=values(layout, seed=n), versions=ZEROS) for n in numbers]
 
-        whole = open_store(layout, separate="whole")
-        whole.initialize(values(layout))
+        uninterrupted = open_store(layout, separate="uninterrupted")
+        uninterrupted.initialize(values(layout))
         for push in pushes(range(1, 9)):
-            whole.push(push)
-        expected = whole.pull()
+            uninterrupted.push(push)
+        expected = uninterrupted.pull()
 
         store = open_store(layout)
         store.initialize(values(layout))

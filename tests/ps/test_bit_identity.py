@@ -1,4 +1,4 @@
-"""Sharding does not change a single bit: not against another number of shards, not against plain torch."""
+"""Sharding changes no bit, compared with another number of shards and with plain torch."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ STEPS = 20
 
 
 def many_magnitudes(seed: int, sizes: tuple[int, ...]) -> dict[str, Tensor]:
-    """Random tensors with exponents from 1e-10 to 1e6, where rounding differences would show."""
+    """Return random tensors with magnitudes from 1e-10 to 1e6, where rounding differences would show."""
     generator = torch.Generator().manual_seed(seed)
     return {
         f"t{size}": torch.randn(size, generator=generator) * 10 ** (torch.rand(size, generator=generator) * 16 - 10)
@@ -69,6 +69,6 @@ def test_any_number_of_shards_gives_the_bits_of_plain_torch(optimizer: str):
 
 @pytest.mark.parametrize("optimizer", UNSHARDED)
 def test_an_element_alone_steps_like_one_inside_a_vector(optimizer: str):
-    """A shard for each element: all scalar tails, against all vector bodies."""
+    """Compare a shard for each element, all scalar tails, with a vector that is nearly all vector body."""
     expected = unsharded(optimizer, (257,))
     assert torch.equal(sharded(optimizer, (257,), 257)["t257"], expected["t257"])

@@ -20,14 +20,14 @@ def same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.nan_to_num(7), b.nan_to_num(7))
 
 
-def test_decode_gives_back_what_encode_took():
+def test_decode_inverts_encode():
     decoded = decode(encode(TENSORS))
     assert list(decoded) == list(TENSORS)
     assert all(same(decoded[name], tensor) for name, tensor in TENSORS.items())
     decoded["scalar"].add_(1)  # the memory is its own, and may be written
 
 
-def test_a_transposed_view_travels_as_what_it_shows():
+def test_a_transposed_view_keeps_its_values():
     tensor = torch.arange(6.0).reshape(2, 3).T
     assert torch.equal(decode(encode({"t": tensor}))["t"], tensor)
 
@@ -67,13 +67,13 @@ def test_every_truncation_is_refused():
         (encode({"w": torch.ones(1)}) * 2, "'w' at byte .* second time"),
     ],
 )
-def test_nonsense_is_refused_with_its_place(data: bytes, message: str):
+def test_invalid_data_is_refused_with_its_position(data: bytes, message: str):
     with pytest.raises(MalformedMessage, match=message):
         decode(data)
 
 
 @given(st.binary(max_size=64))
-def test_no_bytes_can_do_worse_than_be_refused(data: bytes):
+def test_arbitrary_bytes_are_decoded_or_refused(data: bytes):
     try:
         decoded = decode(data)
     except MalformedMessage:
@@ -81,7 +81,7 @@ def test_no_bytes_can_do_worse_than_be_refused(data: bytes):
     assert encode(decoded) == data
 
 
-def test_chunks_are_bounded_and_never_none():
+def test_chunks_are_bounded_and_at_least_one():
     assert list(chunks(b"")) == [b""]
     data = bytes(range(256)) * (CHUNK_BYTES // 100)
     pieces = list(chunks(data))

@@ -14,7 +14,7 @@ SSP = Consistency(mode="ssp", members=("a", "b"), bound=3, stale="drop", max_sta
 
 
 def test_the_fingerprints_of_layouts_on_disk_stay_what_they_are():
-    """Both were written down before layouts had a consistency."""
+    """Both fingerprints were recorded before layouts had a consistency."""
     assert (LAYOUT.fingerprint, sgd_layout().fingerprint) == ("5b1a151ea717f5df", "ea2fe8b8d0777de3")
 
 
@@ -28,7 +28,7 @@ def test_json_gives_back_an_equal_layout(consistency: Consistency):
     assert again.fingerprint == layout.fingerprint
 
 
-def test_all_of_it_counts_in_the_fingerprint():
+def test_every_field_counts_in_the_fingerprint():
     changes = [{"bound": 1}, {"members": ("b", "a")}, {"lease_s": 8}, {"max_staleness": 4}]
     layouts = [replace(LAYOUT, consistency=replace(SSP, **change)) for change in ({}, *changes)]
     assert len({layout.fingerprint for layout in (LAYOUT, *layouts)}) == 6
@@ -75,7 +75,7 @@ def test_json_that_is_no_consistency_is_refused(data: Any):
         Layout.from_json(LAYOUT.to_json() | {"consistency": data})
 
 
-def test_it_is_plain_data():
-    """A configuration names it, and must not have to load torch for that."""
+def test_importing_consistency_imports_no_torch():
+    """A run's configuration imports it, and must start without torch."""
     code = "import sys, ps.consistency; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

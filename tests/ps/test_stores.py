@@ -1,4 +1,4 @@
-"""The contract, kept by the local store in memory and on disk, and by the store behind gRPC."""
+"""The store contracts for `LocalStore` in memory and on disk, and for `GrpcStore`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ class TestLocalStoreInMemory(ParameterStoreContract, ConsistencyContract):
     @pytest.fixture
     def open_store(self) -> OpenStore:
         def open_store(layout: Layout, *, separate: str = "store", **options: int) -> LocalStore:
-            return LocalStore(layout, **options)  # nothing is kept, so all are separate
+            return LocalStore(layout, **options)  # nothing is written, so all are separate
 
         return open_store
 
@@ -48,7 +48,7 @@ class TestGrpcStore(DurableStoreContract, DurableConsistencyContract):
                 for start in range(min(2, layout.shards))
             ]
             addresses = [servers[index % 2].address for index in range(layout.shards)]
-            store = GrpcStore(layout, addresses, patience_s=5, **limits)
+            store = GrpcStore(layout, addresses, retry_timeout_s=5, **limits)
             opened[separate] = [store, *servers]
             return store
 

@@ -1,4 +1,4 @@
-"""What an update rule costs a process, beside its arithmetic (`test_bit_identity.py`)."""
+"""Which modules an update rule imports. For its arithmetic see `test_bit_identity.py`."""
 
 import subprocess
 import sys
@@ -26,8 +26,8 @@ print(sorted(name for name in sys.modules if name in ("sympy", "torch._dynamo"))
     [("adam", {"lr": 0.1}), ("sgd", {"lr": 0.1, "momentum": 0.5}), ("average", {"decay": 0.5})],
 )
 def test_a_shard_that_steps_does_not_import_pytorchs_compiler(optimizer: str, options: dict[str, float]) -> None:
-    """It takes as long as PyTorch itself, and a shard that has died is waited for."""
-    done = subprocess.run(
+    """Importing it takes as long as PyTorch, and clients wait for a shard that restarts."""
+    result = subprocess.run(
         [sys.executable, "-c", STEP.format(optimizer, options)], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "[]\n"
+    assert result.stdout == "[]\n"

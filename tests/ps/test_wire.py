@@ -10,12 +10,12 @@ from ps.rpc import server
 from ps.wire import generate
 
 
-def test_the_checked_in_code_is_what_the_proto_gives(tmp_path: Path):
+def test_the_generated_code_is_current(tmp_path: Path):
     root = generate.WIRE.parents[1]
     command = [sys.executable, "-m", "ps.wire.generate", "--check"]
     environment = os.environ | {"PYTHONPATH": str(root)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
-    assert done.returncode == 0, done
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert result.returncode == 0, result
 
 
 def test_stale_code_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -30,5 +30,5 @@ def test_stale_code_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 def test_every_error_of_the_family_has_a_name_and_a_status():
     assert set(ERRORS.values()) == set(StoreError.__subclasses__())
-    # A snapshot is read when a server starts, so a corrupt one never has to travel.
+    # A server reads snapshots only when it starts, so it never sends this error.
     assert set(server._CODES) == set(ERRORS.values()) - {ERRORS["CorruptSnapshot"]}

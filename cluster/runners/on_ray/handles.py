@@ -153,11 +153,11 @@ def open_store(
     token: RunToken,
     *,
     deadline_s: float = DEADLINE_S,
-    patience_s: float = PATIENCE_S,
+    retry_timeout_s: float = PATIENCE_S,
 ) -> GrpcStore:
     """The shards' client, which asks the ledger where they are, and again whenever one cannot be reached.
 
-    One attempt of a call takes at most `deadline_s`, and failed attempts are repeated for `patience_s`.
+    One attempt of a call takes at most `deadline_s`, and failed attempts are repeated for `retry_timeout_s`.
 
     Raises:
         CredentialsError: this node's token or certificates are not what they must be.
@@ -170,7 +170,7 @@ def open_store(
         token=token.secret(os.environ, ray.util.get_node_ip_address()),
         tls=shards_tls(os.environ),
         deadline_s=deadline_s,
-        patience_s=patience_s,
+        retry_timeout_s=retry_timeout_s,
     )
 
 

@@ -250,7 +250,7 @@ def _observed(layout: Layout | None, token: RunToken, observe: Observe) -> Itera
     if layout is None or observe is unobserved:
         yield
         return
-    store = open_store(layout, actor(LEDGER), token, deadline_s=LOOK_S, patience_s=0.0)
+    store = open_store(layout, actor(LEDGER), token, deadline_s=LOOK_S, retry_timeout_s=0.0)
     try:
         with observe(layout.shards, store.shard_status):
             yield

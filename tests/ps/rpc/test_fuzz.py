@@ -1,4 +1,4 @@
-"""Bytes straight at a real server: whatever they are, the answer is the right status, and a bad one changes no bit."""
+"""Arbitrary bytes sent to a real server: the reply has the right status, and a bad message changes no bit."""
 
 import json
 import random
@@ -35,7 +35,7 @@ LAYOUT = Layout(
     ),
 )
 SHAPES = Shard(LAYOUT, 0).shapes
-"""What lies on shard 0, the only one that is served here: 15 elements of `w`."""
+"""The slices on shard 0, the only one that is served here: 15 elements of `w`."""
 
 TOKEN = "the token"
 Metadata = tuple[tuple[str, str], ...]
@@ -49,19 +49,19 @@ def ones() -> dict[str, torch.Tensor]:
 
 
 def push(chunk: bytes = b"", target: dict[str, Any] = PARTS, **changes: Any) -> bytes:
-    """A push's first message; a good one unless something is changed."""
+    """Return a push's first message, a valid one unless `changes` make it invalid."""
     fields = {"client": "mallory", "sequence": 1, "seen_version": 0, "chunk": chunk, "size_bytes": len(chunk)} | changes
     return ps_pb2.PushRequest(target=ps_pb2.Target(**target), **fields).SerializeToString()
 
 
 def push_with(field: str, value: object) -> bytes:
-    """A push with one field changed."""
+    """Return a push with one field changed."""
     changes: dict[str, Any] = {field: value}
     return push(**changes)
 
 
-def of(method: str, **fields: Any) -> bytes:
-    """Another request's first message."""
+def first_message(method: str, **fields: Any) -> bytes:
+    """Return the first message of a method's request."""
     target = ps_pb2.Target(**(PARTS | fields.pop("target", {})))
     return getattr(ps_pb2, f"{method}Request")(target=target, **fields).SerializeToString()
 
@@ -86,20 +86,20 @@ class Wire:
         self, method: str, messages: Iterable[bytes], metadata: Metadata = BEARER, compression: Any = None
     ) -> Answer:
         kind = {"Pull": "unary_stream", "Status": "unary_unary"}.get(method, "stream_unary")
-        call = getattr(self.channel, kind)(f"/nascluster.ps.ParameterShards/{method}")
+        send = getattr(self.channel, kind)(f"/nascluster.ps.ParameterShards/{method}")
         request = iter(messages) if kind == "stream_unary" else next(iter(messages))
         try:
-            reply = call(request, metadata=metadata, timeout=20, compression=compression)
+            reply = send(request, metadata=metadata, timeout=20, compression=compression)
             if kind == "unary_stream":
                 list(reply)
         except grpc.RpcError as error:
-            met: Any = error
-            return Answer(met.code().name, dict(met.trailing_metadata() or ()).get("ps-error"), met.details())
+            call: Any = error
+            return Answer(call.code().name, dict(call.trailing_metadata() or ()).get("ps-error"), call.details())
         return Answer("OK", None, "")
 
 
 class Rig(Wire):
-    """A server with a history, and a look at every bit of its state."""
+    """A server with some pushes applied, and access to every bit of its state."""
 
     def __init__(self, folder: Path, *, initialized: bool = True) -> None:
         self.server = ShardServer(LAYOUT, [0], folder, token=TOKEN)
@@ -107,11 +107,11 @@ class Rig(Wire):
         self._folder = folder
         self._sequence = 0
         if initialized:
-            assert self.send("Initialize", [of("Initialize", chunk=encode(ones()))]).code == "OK"
+            assert self.send("Initialize", [first_message("Initialize", chunk=encode(ones()))]).code == "OK"
             self.push_well()
 
     def push_well(self) -> None:
-        """An honest client's next push does what it should."""
+        """Send an honest client's next push, and check that it is applied correctly."""
         self._sequence += 1
         twin, request = self.twin(), push(encode(ones()), client="honest", sequence=self._sequence)
         assert self.send("Push", [request]).code == "OK"
@@ -120,7 +120,7 @@ class Rig(Wire):
         assert self.state() == bits(twin)
 
     def twin(self) -> Shard:
-        """The shard as it is now, by itself."""
+        """Return a copy of the shard."""
         twin = Shard(LAYOUT, 0)
         twin.restore(self._shard.state())
         return twin
@@ -141,7 +141,7 @@ class Rig(Wire):
 
 
 def bits(shard: Shard) -> tuple[bytes, str]:
-    """All that a shard knows."""
+    """Return the whole state of a shard."""
     state = shard.state()
     return encode({name: state.tensors[name] for name in sorted(state.tensors)}), json.dumps(state.metadata)
 
@@ -154,14 +154,14 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 def changed(value: float) -> bytes:
-    """One element of an otherwise good gradient."""
+    """Return encoded gradients that are valid except for one element."""
     gradients = ones()
     gradients["w"][7] = value
     return encode(gradients)
 
 
 def raw(name: bytes = b"w", dtype: int = 1, rank: int = 1, sizes: tuple[int, ...] = (15,), data: int = 60) -> bytes:
-    """One tensor as `ps.codec` describes it."""
+    """Return one encoded tensor, in the format of `ps.codec`, with any fields."""
     head = struct.pack(f"<H{len(name)}sBB", len(name), name, dtype, rank)
     return head + b"".join(struct.pack("<Q", size) for size in sizes) + b"\0" * data
 
@@ -207,12 +207,19 @@ Case = tuple[str, str, list[bytes], Metadata, str, str | None]
 CASES: list[Case] = [
     *((f"push: {what}", "Push", [push(data)], BEARER, code, error) for what, data, code, error in TENSORS),
     *(
-        (f"initialize: {what}", "Initialize", [of("Initialize", chunk=data)], BEARER, code, error)
+        (f"initialize: {what}", "Initialize", [first_message("Initialize", chunk=data)], BEARER, code, error)
         for what, data, code, error in TENSORS
         if error not in ("UnknownParameter",)
     ),
-    ("initialize: nothing", "Initialize", [of("Initialize")], BEARER, "NOT_FOUND", "UnknownParameter"),
-    ("pull: a stranger", "Pull", [of("Pull", names=["w", "stranger"])], BEARER, "NOT_FOUND", "UnknownParameter"),
+    ("initialize: nothing", "Initialize", [first_message("Initialize")], BEARER, "NOT_FOUND", "UnknownParameter"),
+    (
+        "pull: a stranger",
+        "Pull",
+        [first_message("Pull", names=["w", "stranger"])],
+        BEARER,
+        "NOT_FOUND",
+        "UnknownParameter",
+    ),
     *(
         (
             f"push: {field} {value!r:.20}",
@@ -240,7 +247,7 @@ CASES: list[Case] = [
         (
             f"{method}: {field} {value!r:.20}",
             method,
-            [of(method, target={field: value})],
+            [first_message(method, target={field: value})],
             BEARER,
             "FAILED_PRECONDITION",
             "WrongRun",
@@ -258,7 +265,7 @@ CASES: list[Case] = [
         )
     ),
     *(
-        (f"{method}: token {token!r}", method, [of(method)], token, "UNAUTHENTICATED", "Unauthenticated")
+        (f"{method}: token {token!r}", method, [first_message(method)], token, "UNAUTHENTICATED", "Unauthenticated")
         for method in ("Push", "Initialize", "Pull", "Status")
         for token in (
             (),
@@ -276,7 +283,7 @@ CASES: list[Case] = [
         (f"{m}: no target", m, [b""], BEARER, "FAILED_PRECONDITION", "WrongRun")
         for m in (*STREAMS_IN, "Pull", "Status")
     ),
-    # What protobuf and gRPC refuse themselves, before the shard hears of it.
+    # What protobuf and gRPC refuse themselves, before the request reaches the shard.
     *((f"{m}: no protobuf", m, [b"\xff" * 9], BEARER, "INTERNAL", None) for m in (*STREAMS_IN, "Pull", "Status")),
     ("push: garbage after a good head", "Push", [push(), b"\xff" * 9], BEARER, "INTERNAL", None),
     (
@@ -309,9 +316,11 @@ def test_a_shard_without_values_takes_no_bad_ones(
 ) -> None:
     rig = rig_without_values
     state, files = rig.state(), rig.files()
-    assert rig.send("Initialize", [of("Initialize", chunk=data)]).code in (code, "NOT_FOUND"), what
+    assert rig.send("Initialize", [first_message("Initialize", chunk=data)]).code in (code, "NOT_FOUND"), what
     for method in ("Push", "Pull"):
-        answer = rig.send(method, [of(method, **({"client": "mallory", "sequence": 1} if method == "Push" else {}))])
+        answer = rig.send(
+            method, [first_message(method, **({"client": "mallory", "sequence": 1} if method == "Push" else {}))]
+        )
         assert (answer.code, answer.error) == ("FAILED_PRECONDITION", "NotInitialized")
     assert (rig.state(), rig.files()) == (state, files)
 
@@ -336,7 +345,7 @@ REFUSALS = ("INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", 
 
 
 def assert_right(rig: Rig, message: bytes) -> None:
-    """Either the message is refused and no bit changes, or it is a push, and exactly what it says has happened."""
+    """Check that the message is refused and changes no bit, or is a push and changes exactly what it should."""
     twin, before, files = rig.twin(), rig.state(), rig.files()
     answer = rig.send("Push", [message])
     if answer.code != "OK":
@@ -344,14 +353,14 @@ def assert_right(rig: Rig, message: bytes) -> None:
         assert (answer.error is None) == (not is_protobuf(message)), answer
         assert (rig.state(), rig.files()) == (before, files)
         return
-    read = ps_pb2.PushRequest.FromString(message)
-    assert (read.target.run, read.target.fingerprint, read.target.shard) == tuple(PARTS.values())
+    request = ps_pb2.PushRequest.FromString(message)
+    assert (request.target.run, request.target.fingerprint, request.target.shard) == tuple(PARTS.values())
     twin.push(
         ShardPush(
-            client=read.client,
-            sequence=read.sequence,
-            gradients=decode(read.chunk),
-            seen_version=read.seen_version,
+            client=request.client,
+            sequence=request.sequence,
+            gradients=decode(request.chunk),
+            seen_version=request.seen_version,
         )
     )
     assert rig.state() == bits(twin)
@@ -366,7 +375,7 @@ def is_protobuf(message: bytes) -> bool:
 
 
 def test_a_push_that_is_broken_off_by_garbage_is_not_applied(rig: Rig) -> None:
-    """gRPC refuses the message and just ends the stream; also for a client that does not say how long it is."""
+    """gRPC refuses the second message and ends the stream without an error; this client does not send `size_bytes`."""
     state, files = rig.state(), rig.files()
     for _ in range(20):
         head = ps_pb2.PushRequest.FromString(push(encode(ones()), client="broken"))
@@ -378,11 +387,11 @@ def test_a_push_that_is_broken_off_by_garbage_is_not_applied(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("method", STREAMS_IN)
-def test_a_client_that_dies_within_a_stream_has_sent_nothing(rig: Rig, method: str) -> None:
-    """What has arrived makes sense by itself, and now and then gRPC ends such a stream as if the client had."""
+def test_a_stream_that_ends_with_its_client_is_not_applied(rig: Rig, method: str) -> None:
+    """The part that arrives is valid by itself, and sometimes gRPC ends such a stream as if it were complete."""
     size = len(encode(ones())) * 2
     fields = {"client": "dying", "sequence": 1} if method == "Push" else {}
-    head = of(method, chunk=encode(ones()), size_bytes=size, **fields)
+    head = first_message(method, chunk=encode(ones()), size_bytes=size, **fields)
     state, files = rig.state(), rig.files()
     for _ in range(100):
         ended, read = threading.Event(), threading.Event()
@@ -392,7 +401,8 @@ def test_a_client_that_dies_within_a_stream_has_sent_nothing(rig: Rig, method: s
             read.set()
             ended.wait(20)
 
-        call = rig.channel.stream_unary(f"/nascluster.ps.ParameterShards/{method}").future(messages(), metadata=BEARER)
+        send = rig.channel.stream_unary(f"/nascluster.ps.ParameterShards/{method}")
+        call = send.future(messages(), metadata=BEARER, timeout=20)
         assert read.wait(20)
         time.sleep(0.003)  # for the server to read it, too
         call.cancel()
@@ -416,9 +426,9 @@ def test_random_bytes_for_a_message(rig: Rig, data: bytes) -> None:
 @FUZZ
 @given(method=st.sampled_from(["Initialize", "Pull", "Status"]), data=st.binary(max_size=200), whole=st.booleans())
 def test_random_bytes_for_the_other_methods(rig: Rig, method: str, data: bytes, whole: bool) -> None:
-    """Random from the first byte, or after a good head."""
+    """Send bytes that are random from the start, or after a valid first part."""
     state, files = rig.state(), rig.files()
-    answer = rig.send(method, [data if whole else of(method) + data])
+    answer = rig.send(method, [data if whole else first_message(method) + data])
     assert answer.code in ("OK", *REFUSALS)
     assert (rig.state(), rig.files()) == (state, files)
 
@@ -461,7 +471,7 @@ HUNDRED = 100 * 2**20
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShardProcess]:
-    """A server whose memory is its own."""
+    """Start a server in a process of its own, whose memory is measured."""
     process = ShardProcess(LAYOUT, [0], tmp_path_factory.mktemp("process"))
     process.start()
     yield process
@@ -472,7 +482,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShardProcess]:
 def wire(process: ShardProcess) -> Iterator[Wire]:
     wire = Wire(process.address)
     grpc.channel_ready_future(wire.channel).result(20)
-    assert wire.send("Initialize", [of("Initialize", chunk=encode(ones()))]).code == "OK"
+    assert wire.send("Initialize", [first_message("Initialize", chunk=encode(ones()))]).code == "OK"
     assert wire.send("Push", [GOOD]).code == "OK"
     yield wire
     assert wire.send("Push", [GOOD]).code == "OK"
@@ -498,7 +508,7 @@ def test_a_stream_of_100_mb_is_not_read_to_its_end(process: ShardProcess, wire: 
 
 @pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
 def test_a_message_of_100_mb_is_not_held(process: ShardProcess, wire: Wire, compression: Any) -> None:
-    """Nor what a hundred kilobytes unpack to."""
+    """The limit holds for a compressed message too: 100 kB unpack to these 100 MB."""
     before = process.peak_bytes
     answer = wire.send("Push", [push(bytes(HUNDRED))], compression=compression)
     assert (answer.code, answer.error) == ("RESOURCE_EXHAUSTED", None)

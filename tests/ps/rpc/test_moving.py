@@ -1,4 +1,4 @@
-"""Shards that come back elsewhere, and members that are kept, over the wire."""
+"""Shards that restart at another address, and heartbeats, over gRPC."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ sys.stdin.read()
 
 
 class Host:
-    """One shard in a process of its own, which can be killed. It only gets ready until it is told to serve."""
+    """One shard in a process of its own, which can be killed. It starts to serve when `serve` is called."""
 
     def __init__(self, index: int, directory: Path) -> None:
         command = [sys.executable, "-c", SERVE, str(index), str(directory)]
@@ -133,7 +133,7 @@ def test_a_killed_shard_is_found_elsewhere_and_no_acked_push_is_lost_or_doubled(
     assert all(incarnation in (2, 3) for incarnation in pulled.incarnations)
 
 
-def test_another_shard_that_took_over_the_address_is_not_taken_for_ours(tmp_path: Path, closing: Callable[[Any], Any]):
+def test_another_runs_shard_at_the_same_address_is_not_used(tmp_path: Path, closing: Callable[[Any], Any]):
     ours = closing(ShardServer(LAYOUT, [0, 1], tmp_path, token="ours"))
     port = int(ours.address.rpartition(":")[2])
     where = [ours.address] * 2
@@ -173,7 +173,7 @@ def test_shards_that_have_changed_places_are_found(tmp_path: Path, closing: Call
         assert answer.result(20).versions == (1, 1)
 
 
-def test_a_foreign_grpc_server_is_not_taken_for_ours(closing: Callable[[Any], Any]):
+def test_a_foreign_grpc_server_is_not_used(closing: Callable[[Any], Any]):
     foreign = grpc.server(futures.ThreadPoolExecutor(1))
     address = f"127.0.0.1:{foreign.add_insecure_port('127.0.0.1:0')}"
     foreign.start()
@@ -203,20 +203,20 @@ def test_addresses_may_be_unknown_and_out_of_date_for_a_while(closing: Callable[
     assert push(store, "a", 1).versions == (1, 1)
 
 
-def test_when_the_patience_is_over_the_last_trouble_is_told(closing: Callable[[Any], Any]):
+def test_the_last_error_is_raised_at_the_retry_timeout(closing: Callable[[Any], Any]):
     def ask() -> Sequence[str]:
         raise OSError("the book is closed")
 
-    store = closing(GrpcStore(LAYOUT, ask, patience_s=0.2))
+    store = closing(GrpcStore(LAYOUT, ask, retry_timeout_s=0.2))
     with pytest.raises(StoreUnavailable, match=r"shard 0 was not found in 0.2 s: OSError: the book is closed"):
         store.pull()
     other = closing(ShardServer(replace(LAYOUT, run="another"), [0, 1], None))
     with pytest.raises(WrongRun, match="this server serves"):
-        closing(GrpcStore(LAYOUT, lambda: [other.address] * 2, patience_s=0.2)).pull()
+        closing(GrpcStore(LAYOUT, lambda: [other.address] * 2, retry_timeout_s=0.2)).pull()
 
 
-def test_calls_on_a_channel_that_is_closed_for_a_move_go_on_elsewhere(closing: Callable[[Any], Any], tmp_path: Path):
-    """One thread finds out that the shards have moved while the others' calls are under way on the old channel."""
+def test_calls_on_a_channel_that_is_closed_for_a_move_are_retried(closing: Callable[[Any], Any], tmp_path: Path):
+    """One thread notices that the shards have moved while others have calls in progress on the old channel."""
 
     release = threading.Event()
 
@@ -232,25 +232,25 @@ def test_calls_on_a_channel_that_is_closed_for_a_move_go_on_elsewhere(closing: C
     store = closing(GrpcStore(LAYOUT, lambda: where))
     store.initialize({"x": torch.zeros(10)})
     with futures.ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(store.status)
+        in_progress = pool.submit(store.status)
         time.sleep(0.3)
         where = [new.address] * 2
-        store._directory.refresh(store._directory.route(0).asked)
+        store._book.refresh(store._book.find(0).lookup)
         began = time.monotonic()
-        assert [status.initialized for status in under_way.result()] == [False, False], "the new one answers"
+        assert [status.initialized for status in in_progress.result()] == [False, False], "the new one answers"
         assert time.monotonic() - began < 3
     release.set()
 
 
-def wait_until_heard(server: ShardServer, client: str, now_s: float) -> None:
-    """Until every shard has heard of the client at this time of its clock."""
+def wait_for_renewal(server: ShardServer, client: str, now_s: float) -> None:
+    """Wait until every shard has renewed the client's lease at this time of its clock."""
     until = time.monotonic() + 20
-    while any(shard._leases._heard[client] != now_s for shard in server._shards.values()):
-        assert time.monotonic() < until, f"{client} was not heard"
+    while any(shard._leases._renewed_at[client] != now_s for shard in server._shards.values()):
+        assert time.monotonic() < until, f"the lease of {client} was not renewed"
         time.sleep(0.005)
 
 
-def test_a_store_keeps_the_leases_of_its_clients_and_only_theirs(closing: Callable[[Any], Any]):
+def test_a_store_renews_only_the_leases_of_its_own_clients(closing: Callable[[Any], Any]):
     layout, now = members("ssp", lease_s=0.2), [0.0]
     server = closing(ShardServer(layout, [0, 1], None, token="secret", clock=lambda: now[0]))
     one, other = (closing(GrpcStore(layout, [server.address] * 2, token="secret")) for _ in range(2))
@@ -259,15 +259,15 @@ def test_a_store_keeps_the_leases_of_its_clients_and_only_theirs(closing: Callab
     push(other, "a", 1)
     for _ in range(5):
         now[0] += 0.15
-        wait_until_heard(server, "b", now[0])
-        assert held_back(other, "a"), "b is silent, but its store is not"
+        wait_for_renewal(server, "b", now[0])
+        assert held_back(other, "a"), "b sends no requests, but its store sends heartbeats"
     one.close()
     time.sleep(0.2)  # what it sent before has arrived by then
     now[0] += 0.5
     assert not held_back(other, "a")
 
 
-def test_who_has_left_is_not_kept(closing: Callable[[Any], Any]):
+def test_heartbeats_leave_out_a_client_that_has_left(closing: Callable[[Any], Any]):
     layout = members("sync", lease_s=0.4)
     server = closing(ShardServer(layout, [0, 1], None))
     store = closing(GrpcStore(layout, [server.address] * 2))
@@ -276,11 +276,11 @@ def test_who_has_left_is_not_kept(closing: Callable[[Any], Any]):
     store.leave("b")
     push(store, "a", 1)
     assert store.pull(client="a").versions == (1, 1)
-    assert store._keeper._present == {"a"}
+    assert store._heartbeat._active == {"a"}
 
 
-def test_leases_follow_a_shard_that_moves(closing: Callable[[Any], Any], tmp_path: Path):
-    """A replica may wait an hour for its children: its lease must not end because a shard has moved meanwhile."""
+def test_heartbeats_reach_a_shard_that_has_moved(closing: Callable[[Any], Any], tmp_path: Path):
+    """A replica may wait an hour for its children: its lease must not expire because a shard moves meanwhile."""
     layout, now = members("ssp", lease_s=0.2), [0.0]
     old = ShardServer(layout, [0, 1], tmp_path)
     where = [old.address] * 2
@@ -291,19 +291,19 @@ def test_leases_follow_a_shard_that_moves(closing: Callable[[Any], Any], tmp_pat
     new = closing(ShardServer(layout, [0, 1], tmp_path, clock=lambda: now[0]))
     where = [new.address] * 2
     now[0] = 0.3
-    wait_until_heard(new, "b", now[0])
+    wait_for_renewal(new, "b", now[0])
 
 
-def test_async_stores_keep_nobody(closing: Callable[[Any], Any]):
+def test_an_async_store_sends_no_heartbeats(closing: Callable[[Any], Any]):
     server = closing(ShardServer(LAYOUT, [0, 1], None))
     store = closing(GrpcStore(LAYOUT, [server.address] * 2))
     store.initialize({"x": torch.zeros(10)})
     push(store, "a", 1)
     store.pull(client="a")
-    assert store._keeper._thread is None
+    assert store._heartbeat._thread is None
 
 
-def test_the_dead_are_waited_for_until_their_lease_ends(closing: Callable[[Any], Any]):
+def test_a_dead_member_is_waited_for_until_its_lease_expires(closing: Callable[[Any], Any]):
     now = [0.0]
     server = closing(ShardServer(members("sync"), [0, 1], None, clock=lambda: now[0]))
     store = closing(GrpcStore(members("sync"), [server.address] * 2))
@@ -316,7 +316,7 @@ def test_the_dead_are_waited_for_until_their_lease_ends(closing: Callable[[Any],
 
 
 @pytest.mark.parametrize("method", ["Leave", "Keep"])
-def test_strangers_can_neither_leave_nor_keep(closing: Callable[[Any], Any], method: str):
+def test_strangers_can_neither_leave_nor_renew_leases(closing: Callable[[Any], Any], method: str):
     layout = members("ssp")
     server = closing(ShardServer(layout, [0], None, token="right"))
     addresses = [server.address] * 2
@@ -350,10 +350,8 @@ def test_a_hostile_client_name_is_malformed(closing: Callable[[Any], Any]):
 
 @pytest.mark.parametrize("kind", ["local", "grpc"])
 @pytest.mark.parametrize("mode", ["ssp", "sync"])
-def test_two_pushes_that_reached_different_shards_do_not_wait_for_each_other(
-    closing: Callable[[Any], Any], kind: str, mode: str
-):
-    """Everything was killed while both were under way. Each client sees what is missing, and completes its push."""
+def test_two_pushes_that_reached_different_shards_do_not_deadlock(closing: Callable[[Any], Any], kind: str, mode: str):
+    """Everything was killed while both were in progress. Each client sees what is missing, and completes its push."""
     layout = members(mode)
 
     def part(client: str) -> ShardPush:
@@ -372,7 +370,7 @@ def test_two_pushes_that_reached_different_shards_do_not_wait_for_each_other(
     assert store.pull(client="a").applied == (1, 0)
     assert store.pull(client="b").applied == (0, 1)
     push(store, "a", 1)
-    assert held_back(store, "a"), "its push is whole, so now it waits like everybody"
+    assert held_back(store, "a"), "its push is complete, so now it waits like every client"
     push(store, "b", 1)
     assert not held_back(store, "a")
     expected = -2.0 if mode == "ssp" else -1.0

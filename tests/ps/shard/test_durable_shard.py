@@ -18,7 +18,7 @@ LAYOUT = sgd_layout(shards=1)
 
 
 class Disk:
-    """Stands in `SnapshotFile.write`: counts, can hold a write back, and can be full."""
+    """Replaces `SnapshotFile.write`: records writes, can block one, and can be full."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full = False
@@ -69,7 +69,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_pushes_that_wait_share_one_write_and_none_is_acked_before_it(tmp_path: Path, disk: Disk):
+def test_queued_pushes_share_one_write_and_none_is_acked_before_it(tmp_path: Path, disk: Disk):
     shard = started(tmp_path)
     before = len(disk.written)
     disk.hold()
@@ -93,7 +93,7 @@ def test_pushes_that_wait_share_one_write_and_none_is_acked_before_it(tmp_path: 
     assert shard.status().writes == len(disk.written)
 
 
-def test_a_repetition_is_acked_without_a_write(tmp_path: Path, disk: Disk):
+def test_a_duplicate_is_acked_without_a_write(tmp_path: Path, disk: Disk):
     shard = started(tmp_path)
     shard.push(push())
     written = len(disk.written)
@@ -101,7 +101,7 @@ def test_a_repetition_is_acked_without_a_write(tmp_path: Path, disk: Disk):
     assert len(disk.written) == written
 
 
-def test_what_could_not_be_written_has_not_happened(tmp_path: Path, disk: Disk):
+def test_a_push_that_could_not_be_written_is_undone(tmp_path: Path, disk: Disk):
     shard = started(tmp_path)
     shard.push(push(sequence=1))
     disk.full = True
@@ -134,9 +134,7 @@ def test_a_failed_write_fails_the_whole_batch(tmp_path: Path, disk: Disk):
     assert value(shard) == 0.0
 
 
-def test_a_write_that_reached_the_disk_before_it_failed_is_not_applied_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_push_whose_write_failed_late_is_not_applied_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shard = started(tmp_path)
     real = SnapshotFile.write
 
@@ -165,13 +163,13 @@ def test_a_failed_initialize_leaves_the_shard_without_values(tmp_path: Path, dis
     assert value(shard) == 1.0
 
 
-def test_a_directory_that_cannot_be_written_is_told_at_the_start(tmp_path: Path):
+def test_an_unwritable_directory_is_reported_at_the_start(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotDurable, match="cannot start from"):
         DurableShard(LAYOUT, 0, tmp_path / "file" / "below")
 
 
-def test_nobody_waits_for_ever_when_the_unforeseen_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_unexpected_error_leaves_no_push_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shard = started(tmp_path)
     monkeypatch.setattr(SnapshotFile, "write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -205,7 +203,7 @@ def test_an_interval_that_cannot_be_kept_refuses_pushes_until_a_write_succeeds(t
     shard = started(tmp_path, interval_s=0.02)
     until(lambda: len(disk.written) == 2)
     disk.full = True
-    shard.push(push(sequence=1))  # acked, with the promise to be written soon
+    shard.push(push(sequence=1))  # acked, and to be written within the interval
     until(lambda: shard._failure is not None)
     with pytest.raises(NotDurable, match="No space left"):
         shard.push(push(sequence=2))
@@ -216,7 +214,7 @@ def test_an_interval_that_cannot_be_kept_refuses_pushes_until_a_write_succeeds(t
     shard.close()
 
 
-def test_closing_says_when_the_last_write_failed(tmp_path: Path, disk: Disk):
+def test_close_raises_if_the_last_write_failed(tmp_path: Path, disk: Disk):
     shard = started(tmp_path, interval_s=3600)
     disk.full = True
     with pytest.raises(NotDurable, match="No space left"):
@@ -225,7 +223,7 @@ def test_closing_says_when_the_last_write_failed(tmp_path: Path, disk: Disk):
         shard.push(push())
 
 
-def test_closing_all_closes_even_after_a_failure(tmp_path: Path, disk: Disk):
+def test_close_all_closes_every_shard_despite_a_failure(tmp_path: Path, disk: Disk):
     shards = [started(tmp_path / name, interval_s=3600) for name in "ab"]
     disk.full = True
     with pytest.raises(NotDurable):

@@ -1,4 +1,4 @@
-"""Members that fall silent, on one durable shard with a clock of its own."""
+"""Leases of silent members, on one durable shard with a fake clock."""
 
 import errno
 from dataclasses import replace
@@ -49,7 +49,7 @@ def held_back(shard: DurableShard, client: str) -> bool:
     return False
 
 
-def test_the_silent_are_waited_for_until_their_lease_ends(tmp_path: Path):
+def test_a_silent_member_is_waited_for_until_its_lease_expires(tmp_path: Path):
     clock = Clock()
     shard = started("ssp", clock, tmp_path)
     push(shard, "a")
@@ -57,26 +57,26 @@ def test_the_silent_are_waited_for_until_their_lease_ends(tmp_path: Path):
     assert held_back(shard, "a")
     clock.now_s += 1
     assert not held_back(shard, "a")
-    shard.keep(["b", "stranger"])
-    assert held_back(shard, "a"), "it is there again"
+    shard.renew_leases(["b", "stranger"])
+    assert held_back(shard, "a"), "b has renewed its lease"
     for _ in range(5):
         clock.now_s += 8
-        shard.keep(["b"])
+        shard.renew_leases(["b"])
         assert held_back(shard, "a")
     clock.now_s += 10
-    assert not held_back(shard, "b"), "and so it is when it pulls"
+    assert not held_back(shard, "b"), "a pull renews it, too"
     assert held_back(shard, "a")
 
 
-def test_a_sign_of_life_does_not_bring_back_who_has_left(tmp_path: Path):
+def test_a_heartbeat_does_not_make_a_member_rejoin(tmp_path: Path):
     shard = started("ssp", Clock(), tmp_path)
     push(shard, "a")
     shard.leave("b")
-    shard.keep(["b"])
+    shard.renew_leases(["b"])
     assert not held_back(shard, "a")
 
 
-def test_a_restart_gives_everybody_a_fresh_lease(tmp_path: Path):
+def test_a_restart_renews_every_lease(tmp_path: Path):
     clock = Clock()
     shard = started("ssp", clock, tmp_path)
     push(shard, "a")
@@ -89,7 +89,7 @@ def test_a_restart_gives_everybody_a_fresh_lease(tmp_path: Path):
 
 
 @pytest.mark.parametrize("client", ["a", None])
-def test_the_end_of_a_round_by_a_lease_is_on_disk_before_it_is_seen(tmp_path: Path, client: str | None):
+def test_a_round_that_ends_by_a_lease_is_on_disk_before_it_is_visible(tmp_path: Path, client: str | None):
     clock = Clock()
     shard = started("sync", clock, tmp_path)
     assert push(shard, "a") == 0
@@ -128,21 +128,21 @@ def test_pulls_write_only_what_has_changed(tmp_path: Path):
     for _ in range(3):
         shard.leave("b")
         shard.pull(client="a")
-        shard.keep("ab")
+        shard.renew_leases("ab")
     assert shard.status().writes == before
     shard.pull(client="b")
     assert shard.status().writes == before + 1
 
 
-def test_a_closed_shard_hears_nobody():
+def test_a_closed_shard_refuses_all_calls():
     shard = started("ssp", Clock(), None)
     shard.close()
-    for call in (lambda: shard.keep(["a"]), lambda: shard.leave("a"), lambda: shard.pull(client="a")):
+    for call in (lambda: shard.renew_leases(["a"]), lambda: shard.leave("a"), lambda: shard.pull(client="a")):
         with pytest.raises(StoreUnavailable, match="shard 0 is closed"):
             call()
 
 
-def test_an_interval_keeps_membership_like_the_weights(tmp_path: Path):
+def test_close_writes_membership_with_an_interval(tmp_path: Path):
     shard = started("ssp", Clock(), tmp_path, interval_s=3600)
     push(shard, "a")
     shard.leave("b")
@@ -152,9 +152,7 @@ def test_an_interval_keeps_membership_like_the_weights(tmp_path: Path):
     resumed.close()
 
 
-def test_while_nothing_can_be_written_all_can_be_read_and_nothing_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_while_writes_fail_reading_works_and_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clock = Clock()
     shard = started("sync", clock, tmp_path, interval_s=3600)
     push(shard, "a")
@@ -174,7 +172,7 @@ def test_while_nothing_can_be_written_all_can_be_read_and_nothing_changes(
     shard.close()
 
 
-def test_no_lease_ends_in_a_store_in_ones_own_process(monkeypatch: pytest.MonkeyPatch):
+def test_leases_never_expire_in_a_local_store(monkeypatch: pytest.MonkeyPatch):
     short = replace(layout("ssp"), consistency=replace(layout("ssp").consistency, lease_s=1e-9))
     store = LocalStore(short)
     store.initialize({"x": torch.zeros(10)})

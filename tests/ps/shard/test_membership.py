@@ -1,4 +1,4 @@
-"""The pace of clients against what the papers say, without any store."""
+"""When clients have to wait, compared with the papers, on one shard without a store."""
 
 import random
 
@@ -29,16 +29,16 @@ def fresh(**rules: object) -> Shard:
     return shard
 
 
-def push(shard: Shard, client: str, sequence: int, size: float = 1.0, seen: int = 0, lapsed: str = ""):
+def push(shard: Shard, client: str, sequence: int, size: float = 1.0, seen: int = 0, expired: str = ""):
     gradients = {"x": torch.full((2,), size)}
     part = ShardPush(client=client, sequence=sequence, gradients=gradients, seen_version=seen)
-    return shard.push(part, frozenset(lapsed))
+    return shard.push(part, frozenset(expired))
 
 
-def may_go_on(shard: Shard, client: str, lapsed: str = "") -> bool:
-    shard.settle(frozenset(lapsed), client)
+def may_go_on(shard: Shard, client: str, expired: str = "") -> bool:
+    shard.settle(frozenset(expired), client)
     try:
-        shard.pull([], client, frozenset(lapsed))
+        shard.pull([], client, frozenset(expired))
     except TooFarAhead:
         return False
     return True
@@ -50,10 +50,10 @@ def x(shard: Shard) -> float:
 
 @pytest.mark.parametrize("bound", [0, 1, 3])
 @pytest.mark.parametrize("seed", range(5))
-def test_under_any_schedule_nobody_is_further_ahead_than_the_bound(bound: int, seed: int):
-    """Ho et al. 2013, section 2: at every moment the fastest and the slowest that work are at most the bound apart.
+def test_under_any_schedule_no_client_exceeds_the_bound(bound: int, seed: int):
+    """Check Ho et al. 2013, section 2: the fastest and the slowest working client are at most the bound apart.
 
-    A client works on its push number clock + 1 once it has been let through. The one that is slowest always is.
+    A client works on its push number clock + 1 once its pull has succeeded. The slowest client's pull always does.
     """
     rng = random.Random(seed)
     shard = fresh(mode="ssp", members=NAMES, bound=bound)
@@ -78,30 +78,30 @@ def test_under_any_schedule_nobody_is_further_ahead_than_the_bound(bound: int, s
     assert widest == bound, "the bound is used, too"
 
 
-def test_async_lets_everybody_through():
+def test_async_lets_every_client_pull():
     shard = fresh()
     for sequence in range(1, 9):
         push(shard, "a", sequence)
         assert may_go_on(shard, "a")
 
 
-def test_whose_lease_has_ended_is_waited_for_no_more_until_it_is_back():
+def test_a_member_with_an_expired_lease_is_waited_for_only_when_it_returns():
     shard = fresh(mode="ssp", members=NAMES)
     for client in "abc":
         push(shard, client, 1)
     assert not may_go_on(shard, "a")
-    assert may_go_on(shard, "a", lapsed="d")
-    push(shard, "a", 2, lapsed="d")
-    assert not may_go_on(shard, "a", lapsed="d")
+    assert may_go_on(shard, "a", expired="d")
+    push(shard, "a", 2, expired="d")
+    assert not may_go_on(shard, "a", expired="d")
     assert not may_go_on(shard, "c")
     assert may_go_on(shard, "d")
 
 
-def test_with_nobody_left_everybody_may_go_on():
+def test_without_live_members_every_client_may_pull():
     shard = fresh(mode="ssp", members=NAMES)
     push(shard, "stranger", 7)
     assert not may_go_on(shard, "stranger")
-    assert may_go_on(shard, "stranger", lapsed="abcd")
+    assert may_go_on(shard, "stranger", expired="abcd")
 
 
 def test_a_message_names_only_some_of_many():
@@ -111,7 +111,7 @@ def test_a_message_names_only_some_of_many():
     assert caught.value.applied == 2
 
 
-def test_a_round_ends_when_the_lease_of_the_missing_one_does():
+def test_a_round_ends_when_the_missing_members_lease_expires():
     shard = fresh(mode="sync", members=NAMES)
     for client in "abc":
         push(shard, client, 1, 3.0)
@@ -123,12 +123,12 @@ def test_a_round_ends_when_the_lease_of_the_missing_one_does():
     assert shard.status().version == 1
 
 
-def test_a_late_member_joins_the_next_round_and_is_in_step_again():
+def test_a_late_member_joins_the_next_round():
     shard = fresh(mode="sync", members=("a", "b"))
     push(shard, "a", 1, 1.0)
-    assert may_go_on(shard, "a", lapsed="b")
+    assert may_go_on(shard, "a", expired="b")
     assert x(shard) == -1.0
-    assert push(shard, "b", 1, 8.0).staleness == 1  # it comes back with what it had computed before it was given up
+    assert push(shard, "b", 1, 8.0).staleness == 1  # it returns with what it computed before its lease expired
     assert x(shard) == -1.0
     assert may_go_on(shard, "a")
     assert may_go_on(shard, "b")
@@ -158,7 +158,7 @@ def test_a_client_that_skips_a_number_stays_in_step():
 
 def test_a_dropped_push_is_its_clients_push_of_the_round():
     shard = fresh(mode="sync", members=("a", "b"), stale="drop", max_staleness=0)
-    push(shard, "a", 1, lapsed="b")
+    push(shard, "a", 1, expired="b")
     assert push(shard, "b", 1, 5.0).dropped
     push(shard, "a", 2, 2.0, seen=1)
     assert push(shard, "b", 2, 4.0, seen=1).staleness == 0
@@ -173,8 +173,8 @@ def test_a_round_of_nothing_but_dropped_pushes_is_no_step():
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_scaling_is_as_zhang_et_al_write_it(accumulate: int):
-    """Section 3: the learning rate divided by the staleness, which is here 1 for what is not stale."""
+def test_scaling_follows_zhang_et_al(accumulate: int):
+    """Check section 3: the learning rate is divided by the staleness, which is 1 here for what is not stale."""
     shard = fresh(stale="scale", accumulate=accumulate)
     generator = torch.Generator().manual_seed(0)
     expected, version = torch.zeros(2), 0
@@ -194,7 +194,7 @@ def test_scaling_is_as_zhang_et_al_write_it(accumulate: int):
     assert torch.equal(shard.pull().values["x"], expected)
 
 
-def test_a_state_from_before_there_were_members_still_loads():
+def test_a_state_from_before_membership_existed_still_loads():
     shard = Shard(layout(), 0)
     shard.initialize({"x": torch.zeros(2)})
     push(shard, "a", 1)
@@ -208,17 +208,17 @@ def test_a_state_from_before_there_were_members_still_loads():
     assert x(other) == -1.0
 
 
-def test_a_lease_is_renewed_by_every_sign_of_life():
+def test_every_request_renews_a_lease():
     now = [100.0]
     leases = Leases(Consistency(mode="ssp", members=("a", "b"), lease_s=10), lambda: now[0])
     now[0] = 109.0
-    leases.hear("b")
-    leases.hear("stranger")
-    leases.hear(None)
-    assert leases.lapsed() == frozenset()
+    leases.renew("b")
+    leases.renew("stranger")
+    leases.renew(None)
+    assert leases.expired() == frozenset()
     now[0] = 110.0
-    assert leases.lapsed() == {"a"}
+    assert leases.expired() == {"a"}
     now[0] = 119.0
-    assert leases.lapsed() == {"a", "b"}
-    leases.hear("a")
-    assert leases.lapsed() == {"b"}
+    assert leases.expired() == {"a", "b"}
+    leases.renew("a")
+    assert leases.expired() == {"b"}

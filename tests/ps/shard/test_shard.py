@@ -43,7 +43,7 @@ def same_state(one: ShardState, other: ShardState) -> bool:
 
 
 def test_accumulation_counts_each_tensor_for_itself():
-    """Else what lies on the shard would decide when it steps. `p` and `q` share a group, and are pushed in turn."""
+    """Check that the tensors of a shard do not decide the steps: `p` and `q` share a group, and are pushed in turn."""
     group = Group(name="g", shapes={"p": (1,), "q": (1,)}, optimizer="sgd", options={"lr": 1.0}, accumulate=2)
     layouts = [Layout(run="r", groups=(group,), shards=shards) for shards in (1, 2)]
     whole, *halves = Shard(layouts[0], 0), Shard(layouts[1], 0), Shard(layouts[1], 1)
@@ -65,13 +65,13 @@ def test_the_version_counts_steps_not_pushes():
     assert versions == [0, 1, 1, 2]
 
 
-def test_the_shard_keeps_no_hold_on_what_was_pushed():
+def test_a_shard_keeps_no_reference_to_pushed_tensors():
     shard, twin = fresh(), fresh()
     gradients = {name: torch.full(shape, 0.5) for name, shape in shard.shapes.items()}
     for number in (1, 2, 3):
-        given = {name: tensor.clone() for name, tensor in gradients.items()}
-        shard.push(ShardPush(client="a", sequence=number, gradients=given, seen_version=0))
-        for tensor in given.values():
+        pushed = {name: tensor.clone() for name, tensor in gradients.items()}
+        shard.push(ShardPush(client="a", sequence=number, gradients=pushed, seen_version=0))
+        for tensor in pushed.values():
             tensor.fill_(7)
         twin.push(ShardPush(client="a", sequence=number, gradients=gradients, seen_version=0))
     assert same_state(shard.state(), twin.state())

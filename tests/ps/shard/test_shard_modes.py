@@ -1,4 +1,4 @@
-"""A shard in every mode, under any deliveries, departures, ended leases and crashes, against a plain dictionary."""
+"""A shard in every mode, under any pushes, departures, expired leases and crashes, against a plain dictionary."""
 
 import math
 from typing import Any
@@ -36,7 +36,7 @@ def layout(consistency: Consistency) -> Layout:
 
 
 class Model:
-    """The rules once more, with floats and sets. All numbers are small dyadic fractions, or nearly equal is enough."""
+    """The rules again, with floats and sets. Numbers are small dyadic fractions, or compared with a tolerance."""
 
     def __init__(self, rules: Consistency) -> None:
         self.rules = rules
@@ -45,11 +45,11 @@ class Model:
         self.newest: dict[str, int] = {}
         self.acked: dict[str, int] = {}
         self.left: set[str] = set()
-        self.lapsed: set[str] = set()
+        self.expired: set[str] = set()
         self.open: list[dict[str, float]] = []
 
     def live(self) -> list[str]:
-        return [m for m in self.rules.members if m not in self.left | self.lapsed]
+        return [m for m in self.rules.members if m not in self.left | self.expired]
 
     def clock(self, client: str) -> int:
         return self.newest.get(client, 0)
@@ -107,10 +107,10 @@ class ModesMachine(RuleBasedStateMachine):
         self.model = Model(rules)
 
     def deliver(self, client: str, sequence: int, gradients: dict[str, float], seen: int) -> None:
-        self.model.lapsed.discard(client)  # who pushes or pulls is heard from
+        self.model.expired.discard(client)  # a push or pull renews the lease
         tensors = {name: torch.tensor([g]) for name, g in gradients.items()}
         part = ShardPush(client=client, sequence=sequence, gradients=tensors, seen_version=seen)
-        ack = self.shard.push(part, frozenset(self.model.lapsed))
+        ack = self.shard.push(part, frozenset(self.model.expired))
         expected = self.model.push(client, sequence, gradients, seen)
         assert (ack.duplicate, ack.staleness, ack.dropped) == expected
         assert ack.version == self.model.version
@@ -145,35 +145,35 @@ class ModesMachine(RuleBasedStateMachine):
     @rule(client=st.sampled_from(CLIENTS), catching_up=st.booleans())
     def pull(self, client: str, catching_up: bool) -> None:
         model = self.model
-        model.lapsed.discard(client)
+        model.expired.discard(client)
         model.left.discard(client)
         model.settle()
-        lapsed = frozenset(model.lapsed)
-        self.shard.settle(lapsed, client)
+        expired = frozenset(model.expired)
+        self.shard.settle(expired, client)
         if model.held_back(client) and not catching_up:
             with pytest.raises(TooFarAhead) as caught:
-                self.shard.pull(None, client, lapsed)
+                self.shard.pull(None, client, expired)
             assert caught.value.applied == model.clock(client)
         else:
-            pulled = self.shard.pull(None, client, lapsed, catching_up=catching_up)
+            pulled = self.shard.pull(None, client, expired, catching_up=catching_up)
             assert pulled.applied == model.clock(client)
 
     @rule(client=st.sampled_from(CLIENTS))
     def leave(self, client: str) -> None:
-        news = client in set(self.model.rules.members) - self.model.left
+        is_member = client in set(self.model.rules.members) - self.model.left
         version = self.model.version
-        if news:
+        if is_member:
             self.model.left.add(client)
         self.model.settle()
-        changed = self.shard.leave(client, frozenset(self.model.lapsed))
-        assert changed or (not news and self.model.version == version)
+        changed = self.shard.leave(client, frozenset(self.model.expired))
+        assert changed or (not is_member and self.model.version == version)
 
     @precondition(lambda self: self.model.rules.members)
     @rule(member=st.sampled_from(MEMBERS))
     def lease_ends(self, member: str) -> None:
-        self.model.lapsed.add(member)
+        self.model.expired.add(member)
         self.model.settle()
-        self.shard.settle(frozenset(self.model.lapsed))
+        self.shard.settle(frozenset(self.model.expired))
 
     @rule()
     def crash(self) -> None:
@@ -181,10 +181,10 @@ class ModesMachine(RuleBasedStateMachine):
         self.shard = Shard(self.layout, 0)
         self.shard.restore(saved)
         assert self.shard.state().metadata == saved.metadata
-        self.model.lapsed.clear()  # a fresh lease for everybody
+        self.model.expired.clear()  # a restart renews every lease
 
     @invariant()
-    def all_is_as_the_model_has_it(self) -> None:
+    def state_equals_the_models(self) -> None:
         pulled, status = self.shard.pull(), self.shard.status()
         for name, expected in self.model.values.items():
             torch.testing.assert_close(pulled.values[name], torch.tensor([expected]), rtol=1e-4, atol=1e-4)
@@ -195,11 +195,11 @@ class ModesMachine(RuleBasedStateMachine):
         )
 
     @invariant()
-    def the_slowest_live_member_may_always_go_on(self) -> None:
-        """So there is always somebody who can bring the others on."""
-        lapsed = frozenset(self.model.lapsed)
+    def the_slowest_live_member_may_always_pull(self) -> None:
+        """Check that there is always a client for which the others can wait."""
+        expired = frozenset(self.model.expired)
         if live := self.model.live():
-            self.shard.pull([], min(live, key=self.model.clock), lapsed)
+            self.shard.pull([], min(live, key=self.model.clock), expired)
 
 
 TestModesMachine = ModesMachine.TestCase

@@ -27,7 +27,7 @@ def written(directory: Path, *numbers: int) -> SnapshotFile:
     return file
 
 
-def test_nothing_written_is_nothing_loaded(tmp_path: Path):
+def test_load_without_files_returns_none(tmp_path: Path):
     assert SnapshotFile(tmp_path / "none", LAYOUT, 0).load() is None
 
 
@@ -81,7 +81,7 @@ def test_a_damaged_newest_file_falls_back_with_a_warning(tmp_path: Path, damage,
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_without_a_way_back_is_an_error_that_names_the_file(tmp_path: Path, damage):
+def test_damage_without_a_previous_file_is_an_error_that_names_the_file(tmp_path: Path, damage):
     file = written(tmp_path, 1)
     damage(tmp_path / NEWEST)
     with pytest.raises(CorruptSnapshot, match=NEWEST):
@@ -92,21 +92,21 @@ def test_both_damaged_is_an_error_that_names_both(tmp_path: Path):
     file = written(tmp_path, 1, 2)
     truncate(tmp_path / NEWEST)
     flip_last_byte(tmp_path / PREVIOUS)
-    with pytest.raises(CorruptSnapshot, match=f"{NEWEST} is no whole .*; and the one before it: .*{PREVIOUS} does not"):
+    with pytest.raises(CorruptSnapshot, match=f"{NEWEST} is not a comp.*; and the previous one: .*{PREVIOUS} does not"):
         file.load()
 
 
-def test_a_look_tells_each_file_and_changes_nothing(tmp_path: Path):
+def test_read_all_returns_each_files_state_and_changes_nothing(tmp_path: Path):
     file = written(tmp_path, 1, 2)
     truncate(tmp_path / NEWEST)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    newest, previous = file.look().values()
+    newest, previous = file.read_all().values()
     assert isinstance(newest, CorruptSnapshot)
     assert isinstance(previous, ShardState)
     assert previous.metadata == {"version": 1}
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / NEWEST).unlink()
-    assert list(file.look()) == [tmp_path / PREVIOUS]
+    assert list(file.read_all()) == [tmp_path / PREVIOUS]
 
 
 def test_a_crash_between_the_renames_loses_nothing(tmp_path: Path):
@@ -144,12 +144,12 @@ def test_files_of_another_run_or_layout_are_refused(tmp_path: Path, other: Layou
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_what_the_last_write_took_is_told(tmp_path: Path):
+def test_write_counters_describe_the_last_write(tmp_path: Path):
     status = Shard(LAYOUT, 0).status()
     times = iter([100.0, 100.25, 107.25])
     file = SnapshotFile(tmp_path, LAYOUT, 0, clock=lambda: next(times))
-    assert file.tell(status) is status
+    assert file.with_write_counters(status) is status
     file.write(state(1))
-    told = file.tell(status)
-    assert (told.writes, told.snapshot_age_s, told.snapshot_write_s) == (1, 7.0, 0.25)
-    assert told.snapshot_bytes == (tmp_path / NEWEST).stat().st_size
+    counted = file.with_write_counters(status)
+    assert (counted.writes, counted.snapshot_age_s, counted.snapshot_write_s) == (1, 7.0, 0.25)
+    assert counted.snapshot_bytes == (tmp_path / NEWEST).stat().st_size

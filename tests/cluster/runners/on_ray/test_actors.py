@@ -89,7 +89,7 @@ def test_the_store_is_opened_with_the_clusters_token_and_with_no_other(
     addresses = ray.get(ledger.addresses.remote())
     # Neither what travels through Ray nor the cluster's token is the secret itself.
     for wrong in token.nonce, os.environ["RAY_AUTH_TOKEN"], None:
-        stranger = GrpcStore(sgd_layout(shards=3), addresses, token=wrong, patience_s=5)
+        stranger = GrpcStore(sgd_layout(shards=3), addresses, token=wrong, retry_timeout_s=5)
         with pytest.raises(Unauthenticated):
             stranger.pull()
         stranger.close()
