@@ -67,6 +67,16 @@ class SearcherContract:
         searcher.ask(3, view(parameters, seed=7))  # must leave no trace
         assert searcher.ask(5, view(parameters, seed=1)) == self.make().ask(5, view(parameters, seed=1))
 
+    def test_an_instance_that_saw_the_history_grow_asks_like_one_that_sees_it_first(self, searcher: Searcher) -> None:
+        parameters = initial(searcher)
+        children = end(searcher, parameters, n=12)
+        for count in range(len(children) + 1):
+            asked = [
+                each.ask(2, view(parameters, completed=count, seed=count, ended=children[:count]))
+                for each in (searcher, self.make())
+            ]
+            assert asked[0] == asked[1]
+
     def test_another_seed_gives_other_proposals(self, searcher: Searcher) -> None:
         parameters = initial(searcher)
         assert searcher.ask(8, view(parameters, seed=1)) != searcher.ask(8, view(parameters, seed=2))
