@@ -31,11 +31,17 @@ class Figure:
         name: its key in `Update.figures`, lower case with underscores.
         words: what it is, for people, such as `Entropy of the policy`.
         unit: such as `nats`; empty for a pure number.
+        note: how to read it, in a sentence.
     """
 
     name: str
     words: str
     unit: str = ""
+    note: str = ""
+
+    def text(self, value: str) -> str:
+        """Return the figure's name with its value and unit, such as `entropy 9.1 nats`."""
+        return " ".join(filter(None, (self.name.replace("_", " "), value, self.unit)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +95,12 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.policy_gradient.reinforce:Reinforce",
             figures=(
                 Figure(name="baseline", words="Moving average of rewards"),
-                Figure(name="entropy", words="Entropy of the policy, a whole architecture", unit="nats"),
+                Figure(
+                    name="entropy",
+                    words="Entropy of the policy, a whole architecture",
+                    unit="nats",
+                    note="It grows with the depth of the networks; near zero the policy samples the same ones.",
+                ),
                 Figure(name="importance_weight", words="Mean importance weight of the last batch's children"),
                 Figure(name="importance_clipped", words="Share of importance weights that were clipped"),
             ),

@@ -48,6 +48,12 @@ def retries(status: Status) -> str:
     return text + (f", {preempted} preempted" if preempted else "")
 
 
+def figure_texts(status: Status) -> str:
+    """Return the figures that the searcher lists, as of the last batch; empty before the first."""
+    known = [figure for figure in status.listed if figure.name in status.figures]
+    return ", ".join(figure.text(number(status.figures[figure.name])) for figure in known)
+
+
 def facts(status: Status) -> list[tuple[str, str]]:
     """What there is to say, as names and texts."""
     staleness = status.staleness
@@ -55,9 +61,9 @@ def facts(status: Status) -> list[tuple[str, str]]:
         ("children", f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"),
         (
             "reward",
-            f"mean {number(status.recent_reward)} (last {FIRST}), best {number(status.best and status.best.reward)}"
-            + (f", baseline {number(status.figures['baseline'])}" if "baseline" in status.figures else ""),
+            f"mean {number(status.recent_reward)} (last {FIRST}), best {number(status.best and status.best.reward)}",
         ),
+        *([("searcher", figures)] if (figures := figure_texts(status)) else []),
         (
             "updates",
             f"{status.updates} applied"

@@ -13,6 +13,7 @@ from cluster.storage.ledger.queries.run import run_values
 from cluster.storage.ledger.queries.status import BestChild
 from cluster.storage.ledger.reader import LedgerConnection, reading
 from cluster.storage.run_folder import RunFolder
+from controller.catalogue import Figure
 
 FIRST = 16
 """Children at the start of a run that its best is compared with, and at the end that its recent reward is taken of."""
@@ -69,6 +70,7 @@ class Status:
         measure: what the children's metric is.
         first_metric: mean validation metric of the first `FIRST` children that finished.
         figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`, ...
+        listed: the figures that the searcher lists, in its order, with their words and units.
         staleness: mean and largest staleness of the pushes so far, in versions; `None` before the first.
         seconds: how long the run has run, pauses between a stop and a resume apart.
         pace: children that end in a second, since the first child of this start began; `None` before one ended.
@@ -95,6 +97,7 @@ class Status:
     measure: Measure
     first_metric: float | None
     figures: dict[str, float]
+    listed: tuple[Figure, ...]
     staleness: tuple[float, int] | None
     seconds: float
     pace: float | None
@@ -178,6 +181,7 @@ def _status(db: LedgerConnection, folder: RunFolder, config: RunConfig, held: bo
         measure=config.measure,
         first_metric=queries.first_mean_metric(db, FIRST),
         figures=queries.newest_figures(db),
+        listed=config.searcher_entry.figures,
         staleness=queries.staleness(db),
         seconds=run.get("seconds_before", 0.0) + alive,
         pace=_pace(db, run.get("started_at", now), now),

@@ -54,14 +54,13 @@ class Learned:
 
     Attributes:
         seconds: since the first child was sampled, of the last of them.
-        entropy, baseline: the searcher's own figures, the entropy in nats.
+        figures: the mean of each of the searcher's own figures, by its name.
         staleness, worst_staleness: mean and largest, in versions, over pushes and shards.
         pull, slow_pull, push, slow_push: median and 95th percentile of what the replicas waited, in seconds.
     """
 
     seconds: float
-    entropy: float | None
-    baseline: float | None
+    figures: Mapping[str, float]
     staleness: float | None
     worst_staleness: float | None
     pull: float | None

@@ -1,4 +1,4 @@
-"""How a search got better: best so far and mean reward, against children and time; the policy's entropy."""
+"""How a search got better: best so far and mean reward, against children and time; the searcher's own figures."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,12 +8,13 @@ from cluster.report.html.axis import axis, time_unit
 from cluster.report.html.charts import Line, area_chart, line_chart, nothing
 from cluster.report.html.document import section
 from cluster.report.html.markup import Markup, tag
+from controller.catalogue import Figure
 
 CHILDREN, GPUS = "Against children", "Against GPU-hours"
 
 
 def progress_section(facts: Facts) -> Markup:
-    """Best so far and mean reward, against children and two or three kinds of time; the policy's entropy."""
+    """Best so far and mean reward, against children and two or three kinds of time; the searcher's own figures."""
     if not facts.progress.best:
         return section("progress", "Progress", tag("p", "No child has finished.", class_="open"))
     runs = [facts.progress, *([facts.other] if facts.other else [])]
@@ -21,7 +22,7 @@ def progress_section(facts: Facts) -> Markup:
     if facts.other:
         note += f" Beside it: {facts.other.name} ({facts.other.searcher})."
     charts = [chart for against in _abscissas(runs) for chart in _charts(facts, runs, against)]
-    charts.append(_entropy_chart(facts))
+    charts += [_figure_chart(facts, figure) for figure in facts.status.listed]
     return section("progress", "Progress", tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
 
 
@@ -79,15 +80,13 @@ def _lines(facts: Facts, run: Progress, at: At) -> tuple[Line, Line]:
     )
 
 
-def _entropy_chart(facts: Facts) -> Markup:
-    found = [(batch.seconds, batch.entropy) for batch in facts.learned if batch.entropy is not None]
-    title = "Entropy of the policy"
-    if not found:
-        return nothing(title, "The searcher has told of none.")
-    unit, name = time_unit(max(seconds for seconds, _ in found))
-    points = [(seconds / unit, value) for seconds, value in found]
+def _figure_chart(facts: Facts, figure: Figure) -> Markup:
+    """Return the plot of a figure that the searcher lists, against time."""
+    means = [(batch.seconds, batch.figures[figure.name]) for batch in facts.learned if figure.name in batch.figures]
+    if not means:
+        return nothing(figure.words, "No batch that was learnt from has it.")
+    unit, name = time_unit(max(seconds for seconds, _ in means))
+    points = [(seconds / unit, value) for seconds, value in means]
     x = axis(f"{name} since the first child", [at for at, _ in points], zero=True)
-    y = axis("nats for an architecture", [value for _, value in points], zero=True)
-    return area_chart(
-        title, x, y, points, "It grows with the depth of the networks; near zero the same is sampled again and again."
-    )
+    y = axis(figure.unit or figure.name.replace("_", " "), [value for _, value in points], zero=True)
+    return area_chart(figure.words, x, y, points, figure.note)

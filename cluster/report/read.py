@@ -94,8 +94,7 @@ def _learned(db: LedgerConnection, zero: float) -> tuple[Learned, ...]:
     return tuple(
         Learned(
             seconds=at,
-            entropy=entropy,
-            baseline=baseline,
+            figures=figures,
             staleness=stale.get(s, nothing)[0],
             worst_staleness=stale.get(s, nothing)[1],
             pull=pulls.get(s, nothing)[0],
@@ -103,7 +102,7 @@ def _learned(db: LedgerConnection, zero: float) -> tuple[Learned, ...]:
             push=pushes.get(s, nothing)[0],
             slow_push=pushes.get(s, nothing)[1],
         )
-        for s, at, entropy, baseline in queries.slice_figures(db)
+        for s, at, figures in queries.slice_figures(db)
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Panel:
         series: (expression, legend) of each.
         kind: Grafana's type of panel.
         stacked: the series are parts of a whole.
+        repeat: the dashboard's variable for each of whose values there is such a panel.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Panel:
     series: Sequence[tuple[str, str]]
     kind: str = "timeseries"
     stacked: bool = False
+    repeat: str | None = None
 
     @property
     def is_stat(self) -> bool:
@@ -49,6 +51,11 @@ def stat(title: str, unit: str, expression: str, description: str) -> Panel:
 def plot(title: str, unit: str, description: str, *series: tuple[str, str], stacked: bool = False) -> Panel:
     """Curves against time."""
     return Panel(title=title, unit=unit, series=series, description=description, stacked=stacked)
+
+
+def each(variable: str, panel: Panel) -> Panel:
+    """A panel for each value of a variable of the dashboard."""
+    return replace(panel, repeat=variable)
 
 
 def metric(name: str, more: str = "") -> str:
@@ -98,16 +105,9 @@ SEARCH = (
     plot(
         "Reward",
         "none",
-        "Mean of the last 100 children, the best so far, and what the searcher compares with.",
+        "Mean of the last 100 children, and the best so far.",
         (metric("reward_recent"), "mean {{run}}"),
         (metric("reward_best"), "best {{run}}"),
-        (metric("reward_baseline"), "baseline {{run}}"),
-    ),
-    plot(
-        "Policy entropy",
-        "none",
-        "In nats, of a whole architecture. It falls as the policy comes to prefer something; near 0 it samples one.",
-        (metric("policy_entropy_nats"), "{{run}}"),
     ),
     plot(
         "Distinct architectures",
@@ -144,13 +144,6 @@ SEARCH = (
         (metric("architecture_nodes"), "{{run}}"),
     ),
     plot(
-        "Importance weights",
-        "none",
-        "With `--importance-clip`, of the last batch: the mean weight, and the share that was clipped.",
-        (metric("importance_weight"), "mean {{run}}"),
-        (metric("importance_clipped_ratio"), "clipped {{run}}"),
-    ),
-    plot(
         "Batches learnt from",
         "short",
         "In an hour; each is one gradient of a replica.",
@@ -161,6 +154,15 @@ SEARCH = (
         "s",
         "Age of the last sign of life, sent every second: how far the ledger is behind what there is to record.",
         (metric("ledger_beat_age_seconds"), "{{run}}"),
+    ),
+    each(
+        "figure",
+        plot(
+            "$figure",
+            "none",
+            "A figure that the searcher gives with each update; `nascluster searchers NAME` says what it is.",
+            (metric("searcher_figure", ', figure=~"$figure"'), "{{run}} {{unit}}"),
+        ),
     ),
 )
 
@@ -348,8 +350,19 @@ def dashboard(name: str, title: str, panels: Sequence[Panel]) -> dict[str, Any]:
              "query": {"query": "label_values(nascluster_run_seconds, run)", "refId": "run"},
              "definition": "label_values(nascluster_run_seconds, run)",
              "multi": True, "includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}},
+            *([_figures()] if any(panel.repeat for panel in panels) else []),
         ]},
         "panels": [_panel(number, panel, place) for number, (panel, place) in enumerate(placed, start=1)],
+    }  # fmt: skip
+
+
+def _figures() -> dict[str, Any]:
+    """The variable whose values are the figures that the chosen runs' searchers give."""
+    query = 'label_values(nascluster_searcher_figure{run=~"$run"}, figure)'
+    return {
+        "name": "figure", "label": "Figure", "type": "query", "datasource": DATASOURCE, "refresh": 2, "sort": 1,
+        "query": {"query": query, "refId": "figure"}, "definition": query,
+        "multi": True, "includeAll": True, "current": {"text": "All", "value": "$__all"},
     }  # fmt: skip
 
 
@@ -363,6 +376,7 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
         "datasource": DATASOURCE,
         "gridPos": place,
         "fieldConfig": {"defaults": {"unit": panel.unit, "custom": custom}, "overrides": []},
+        **({"repeat": panel.repeat, "repeatDirection": "h", "maxPerRow": 24 // WIDTH} if panel.repeat else {}),
         "targets": [
             {"refId": chr(ord("A") + i), "datasource": DATASOURCE, "expr": expression, "legendFormat": legend}
             for i, (expression, legend) in enumerate(panel.series)

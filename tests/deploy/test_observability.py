@@ -161,7 +161,10 @@ def test_prometheus_takes_its_configuration_and_its_rules() -> None:
 def test_every_panel_s_expression_parses(tmp_path: Path) -> None:
     expressions = [t["expr"] for board in DASHBOARDS.values() for p in board["panels"] for t in p["targets"]]
     rules = [
-        {"record": f"panel:{i}", "expr": e.replace("$__rate_interval", "1m").replace("$run", ".*")}
+        {
+            "record": f"panel:{i}",
+            "expr": e.replace("$__rate_interval", "1m").replace("$run", ".*").replace("$figure", ".*"),
+        }
         for i, e in enumerate(expressions)
     ]
     file = tmp_path / "panels.yml"
@@ -182,6 +185,11 @@ def staleness(*cumulative: str) -> dict[str, str]:
 
 def series(**values: str) -> dict[str, str]:
     return {f"nascluster_{name}{{{RUN}}}": text for name, text in values.items()}
+
+
+def entropy(values: str) -> dict[str, str]:
+    """Return a searcher's figure of the policy's entropy."""
+    return {'nascluster_searcher_figure{run="r",figure="entropy",unit="nats"}': values}
 
 
 def failing(rate: int, cause: str) -> dict[str, str]:
@@ -210,9 +218,7 @@ FIRING = {
         series(workers=f"8x{LONG}", workers_busy=f"3x{LONG}", children_waiting=f"20x{LONG}"),
     ],
     "NasclusterFailures": [failing(20, "out_of_memory")],
-    "NasclusterRewardCollapsed": [
-        series(policy_entropy_nats=f"0.1x{LONG}", architectures_distinct_ratio=f"0.05x{LONG}")
-    ],
+    "NasclusterRewardCollapsed": [entropy(f"0.1x{LONG}") | series(architectures_distinct_ratio=f"0.05x{LONG}")],
     "NasclusterLedgerBehind": [
         series(ledger_beat_age_seconds=f"0+60x{LONG}", ledger_readable=f"1x{LONG}"),
         series(ledger_beat_age_seconds=f"1x{LONG}", ledger_readable=f"0x{LONG}"),
@@ -243,8 +249,8 @@ QUIET = {
     ],
     "NasclusterFailures": [failing(5, "out_of_memory"), failing(50, "preempted")],
     "NasclusterRewardCollapsed": [
-        series(policy_entropy_nats=f"9x{LONG}", architectures_distinct_ratio=f"0.05x{LONG}"),
-        series(policy_entropy_nats=f"0.1x{LONG}", architectures_distinct_ratio=f"0.9x{LONG}"),
+        entropy(f"9x{LONG}") | series(architectures_distinct_ratio=f"0.05x{LONG}"),
+        entropy(f"0.1x{LONG}") | series(architectures_distinct_ratio=f"0.9x{LONG}"),
     ],
     "NasclusterLedgerBehind": [series(ledger_beat_age_seconds=f"1x{LONG}", ledger_readable=f"1x{LONG}")],
 }

@@ -25,18 +25,6 @@ _GAUGES: tuple[tuple[str, str, Callable[[Facts], float | None]], ...] = (
     ("workers_busy", "Workers that train a child now.", lambda f: min(f.running, f.workers)),
     ("reward_recent", f"Mean reward of the last {WINDOW} children.", lambda f: f.recent_reward),
     ("reward_best", "Highest reward so far.", lambda f: f.best_reward),
-    ("reward_baseline", "The searcher's baseline.", lambda f: f.figures.get("baseline")),
-    ("policy_entropy_nats", "Entropy of the policy, a whole architecture.", lambda f: f.figures.get("entropy")),
-    (
-        "importance_weight",
-        "Mean importance weight of the children of the last batch.",
-        lambda f: f.figures.get("importance_weight"),
-    ),
-    (
-        "importance_clipped_ratio",
-        "Share of the children of the last batch whose importance weight was clipped.",
-        lambda f: f.figures.get("importance_clipped"),
-    ),
     (
         "architectures_distinct_ratio",
         f"Distinct architectures among the last {WINDOW} children.",
@@ -113,7 +101,16 @@ def families(run: str, facts: Facts, shards: Shards = ()) -> Iterator[Metric]:
         family = HistogramMetricFamily(f"nascluster_{name}", text, labels=("run",))
         family.add_metric((run,), buckets=histogram.cumulative(), sum_value=histogram.sum)
         yield family
+    yield _figure_family(run, facts)
     yield from _shard_families(run, shards)
+
+
+def _figure_family(run: str, facts: Facts) -> Metric:
+    """Return what the searcher lists of its last batch, whatever that is: a sample for each figure."""
+    text = "Figures of the searcher, as of the last batch; `nascluster searchers NAME` lists them."
+    family = GaugeMetricFamily("nascluster_searcher_figure", text, labels=("run", "figure", "unit"))
+    listed = [figure for figure in facts.listed if figure.name in facts.figures]
+    return _filled(family, [((run, f.name, f.unit), facts.figures[f.name]) for f in listed])
 
 
 def _shard_families(run: str, shards: Shards) -> Iterator[Metric]:

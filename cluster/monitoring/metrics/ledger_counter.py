@@ -145,6 +145,7 @@ class Tally:
             distinct_ratio=recent.distinct_ratio,
             depth=recent.nodes,
             figures=dict(self._figures),
+            listed=self._config.searcher_entry.figures,
             learned=self._learned,
             pushed=self._pushed,
             queue_wait=self._queue_wait.copy(),

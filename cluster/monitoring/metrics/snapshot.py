@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.monitoring.metrics.histogram import Histogram
+from controller.catalogue import Figure
 
 WINDOW = 100
 """Children that ended last, of which what is called recent is taken."""
@@ -33,6 +34,7 @@ class Facts:
         distinct_ratio: distinct architectures among the last `WINDOW` children that ended, as a fraction.
         depth: mean number of nodes of their architectures, joins (add, concat) apart.
         figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`, ...
+        listed: the figures that the searcher lists, with their words and units.
         learned, pushed: batches learnt from; those of them with a push.
         queue_wait: seconds from when a child was sampled to its first attempt.
         epoch: seconds of an epoch, the mean of each child that trained one.
@@ -63,6 +65,7 @@ class Facts:
     distinct_ratio: float | None
     depth: float | None
     figures: Mapping[str, float]
+    listed: tuple[Figure, ...]
     learned: int
     pushed: int
     queue_wait: Histogram

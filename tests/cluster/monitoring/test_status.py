@@ -204,7 +204,8 @@ def test_progress_says_all_that_is_happening(held: RunFolder, clock: Clock) -> N
     status = read_status(held, clock.now)
     assert dict(facts(status)) == {
         "children": "1 running, 1 finished, 1 failed (1 timeout)",
-        "reward": "mean 0.2560 (last 16), best 0.5120, baseline 0.2500",
+        "reward": "mean 0.2560 (last 16), best 0.5120",
+        "searcher": "baseline 0.2500",
         "updates": "1 applied, staleness mean 1.5, max 3",
         "workers": "1 of 2 busy",
         "time": "30 s, about 4 min 30 s left",

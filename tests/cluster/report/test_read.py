@@ -162,7 +162,7 @@ def test_slices_of_batches_have_means_and_quantiles(facts: Facts, folder: RunFol
         assert found.staleness == pytest.approx(sum(stale) / len(stale))
         assert found.worst_staleness == max(stale)
         entropies = [json.loads(row["figures"])["entropy"] for row in mine]
-        assert found.entropy == pytest.approx(sum(entropies) / len(entropies))
+        assert found.figures["entropy"] == pytest.approx(sum(entropies) / len(entropies))
         assert found.pull == quantile([row["pull_seconds"] for row in mine], 50)
         assert found.slow_push == quantile([row["push_seconds"] for row in mine], 95)
 

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -11,12 +12,11 @@ Wait = Literal["pull_seconds", "push_seconds"]
 
 
 class SliceFigures(NamedTuple):
-    """Of the batches of a slice: seconds since the zero, and the mean figures of the searcher."""
+    """Of the batches of a slice: seconds since the zero, and the mean of each figure of the searcher."""
 
     slice: int
     seconds: float
-    entropy: float | None
-    baseline: float | None
+    figures: dict[str, float]
 
 
 class AttemptTotals(NamedTuple):
@@ -61,8 +61,7 @@ def gather_batches(db: sqlite3.Connection, slices: int, zero: float) -> int:
         SELECT (row_number() OVER (ORDER BY learned_at, replica, number) - 1) * {min(slices, batches):d}
                 / count(*) OVER () AS slice,
             learned_at - {zero} AS at, CASE WHEN pushed = 1 THEN staleness END AS staleness,
-            json_extract(figures, '$.entropy') AS entropy, json_extract(figures, '$.baseline') AS baseline,
-            pull_seconds, push_seconds
+            figures, pull_seconds, push_seconds
         FROM batches WHERE learned_at IS NOT NULL
         """)
     return batches
@@ -70,8 +69,12 @@ def gather_batches(db: sqlite3.Connection, slices: int, zero: float) -> int:
 
 def slice_figures(db: sqlite3.Connection) -> list[SliceFigures]:
     """Return what the batches of each slice have learnt, in the order of the slices."""
-    query = "SELECT slice, max(at), avg(entropy), avg(baseline) FROM learned GROUP BY slice ORDER BY slice"
-    return [SliceFigures(*row) for row in db.execute(query)]
+    query = "SELECT slice, key, avg(value) FROM learned, json_each(learned.figures) GROUP BY slice, key"
+    means: dict[int, dict[str, float]] = defaultdict(dict)
+    for index, figure, mean in db.execute(query):
+        means[index][figure] = mean
+    ends = db.execute("SELECT slice, max(at) FROM learned GROUP BY slice ORDER BY slice")
+    return [SliceFigures(index, at, means[index]) for index, at in ends]
 
 
 def slice_waits(db: sqlite3.Connection, wait: Wait) -> dict[int, tuple[float, float]]:

@@ -12,6 +12,7 @@ from cluster.monitoring.metrics.histogram import Histogram
 from cluster.monitoring.metrics.snapshot import Facts
 from cluster.search.records import BatchResult, Verdict
 from cluster.storage.ledger.ledger import Ledger
+from controller.catalogue import SEARCHERS
 from controller.searcher import Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.status import ShardStatus
@@ -79,6 +80,7 @@ def full_facts() -> Facts:
         replicas=100, workers=800, sampled=900, running=700, finished=94, failed=causes, child_seconds=500.0,
         attempts=800, attempts_ended={str(verdict): 2 for verdict in Verdict}, attempts_failed=causes,
         attempt_seconds=600.0, recent_reward=0.5, best_reward=0.9, distinct_ratio=0.8, depth=6.0,
+        listed=SEARCHERS["reinforce"].figures,
         figures={"baseline": 0.4, "entropy": 9.0, "importance_weight": 0.9, "importance_clipped": 0.1},
         learned=10, pushed=9,
         queue_wait=waited, epoch=waited, gpu_memory=waited, pull=waited, push=waited, staleness=waited,

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.monitoring.metrics.families import families
 from cluster.monitoring.metrics.histogram import Histogram
+from controller.catalogue import Figure
 from tests.cluster.monitoring.metrics.histories import full_facts, shard_status
 
 FULL_SIZE = [*families("demo", full_facts(), [shard_status(i) for i in range(20)])]
@@ -15,7 +16,9 @@ FULL_SIZE = [*families("demo", full_facts(), [shard_status(i) for i in range(20)
 def test_the_paper_s_size_stays_below_2000_series_and_no_child_has_a_label() -> None:
     samples = [sample for family in FULL_SIZE for sample in family.samples]
     assert 200 < len(samples) < 2000
-    assert {label for sample in samples for label in sample.labels} == {"run", "shard", "cause", "verdict", "le"}
+    assert {label for sample in samples for label in sample.labels} == {
+        *("run", "shard", "cause", "verdict", "le", "figure", "unit")
+    }
     assert all(sample.labels["run"] == "demo" for sample in samples)
 
 
@@ -30,9 +33,16 @@ def test_what_is_not_known_has_no_sample() -> None:
     facts = replace(full_facts(), best_reward=None, figures={})
     found = {family.name: family.samples for family in families("demo", facts, [None, shard_status(1)])}
     assert not found["nascluster_reward_best"]
-    assert not found["nascluster_policy_entropy_nats"]
+    assert not found["nascluster_searcher_figure"]
     assert [(s.labels["shard"], s.value) for s in found["nascluster_shard_up"]] == [("0", 0), ("1", 1)]
     assert [s.labels["shard"] for s in found["nascluster_shard_version"]] == ["1"]
+
+
+def test_whatever_a_searcher_lists_is_a_sample_with_its_unit() -> None:
+    listed = (Figure(name="heat", words="Temperature", unit="K"), Figure(name="not_yet", words="Nothing yet"))
+    facts = replace(full_facts(), listed=listed, figures={"heat": 300.0, "unlisted": 1.0})
+    (found,) = [family.samples for family in families("demo", facts) if family.name == "nascluster_searcher_figure"]
+    assert [(s.labels["figure"], s.labels["unit"], s.value) for s in found] == [("heat", "K", 300.0)]
 
 
 def test_a_shard_that_writes_nothing_has_no_snapshot_to_be_old() -> None:
