@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray._private import worker as ray_worker
 from ray.exceptions import RayError
 
 from child_trainer.outcome import Outcome
@@ -47,6 +46,7 @@ from cluster.runners.on_ray.handles import (
     places_here,
 )
 from cluster.runners.on_ray.pool_adapters import AwaitedLedger, RayCrew
+from cluster.runners.on_ray.private_api import node_logs_folder
 from cluster.search.evaluator import Assignment
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.locks import sole_writer, writing
@@ -90,8 +90,7 @@ class Worker:
 
         context = ray.get_runtime_context()
         # Two Rays on one machine count their jobs alike, but each has a folder of its own.
-        node: Any = ray_worker._global_node
-        own = f"{node.get_logs_dir_path()}/nascluster-{context.get_job_id()}"
+        own = f"{node_logs_folder()}/nascluster-{context.get_job_id()}"
         alone = len(slots) == 1
         if not alone:
             self._split = ExitStack()

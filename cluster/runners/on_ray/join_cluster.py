@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import ray
 
-from cluster.runners.on_ray.cluster_inventory import RAYLET, running_here
+from cluster.runners.on_ray.cluster_inventory import running_here
 from cluster.runners.on_ray.code_shipping import shipped
 from cluster.runners.on_ray.credentials import sending_token
+from cluster.runners.on_ray.private_api import reload_settings
 from cluster.runners.on_ray.probe_head import ANSWER_S, ClusterError, Refusal, check_address, knock, unreachable
 
 
@@ -71,4 +72,4 @@ def listening_here() -> str | None:
 def _send_token() -> None:
     """Have this process's Ray send the token that is here; it has read its settings when it was imported."""
     os.environ.update(sending_token(os.environ))
-    RAYLET.Config.initialize("")
+    reload_settings()

@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 
 import ray
-from ray._private.state import state as ray_state
 from ray.exceptions import RayError, RayTaskError
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.formatting import last_line
 from cluster.pool.protocol import BrokenOff, Gone, NotBegun, Order, Report
 from cluster.pool.supervision import Nodes
+from cluster.runners.on_ray import private_api
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POKE_S, Handle, actor, poke, process_number, worker_name
 from cluster.search.records import Attempt, Verdict
 
@@ -111,8 +111,8 @@ class RayCrew:
     def _end_process(self, slot: int, place: str) -> None:
         with contextlib.suppress(ValueError, RayError):  # Ray has forgotten it
             worker = self._worker(slot)
-            found = ray_state.actor_table(worker._actor_id.hex())
-            if found.get("State") == "ALIVE" and found["Pid"] == process_number(place):
+            process = private_api.actor_process(worker)
+            if process.alive and process.pid == process_number(place):
                 ray.kill(worker, no_restart=False)
 
     async def nodes(self) -> Nodes:
@@ -127,4 +127,4 @@ class RayCrew:
 
 def _nodes() -> Nodes:
     alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
-    return Nodes(alive=alive, draining=frozenset(ray_state.get_draining_nodes()))
+    return Nodes(alive=alive, draining=frozenset(private_api.draining_nodes()))

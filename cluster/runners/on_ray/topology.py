@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
-from ray._private import worker as ray_worker
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -30,6 +29,7 @@ from cluster.runners.on_ray.autoscaler import asking
 from cluster.runners.on_ray.credentials import RunToken, check_credentials, make_token
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
 from cluster.runners.on_ray.join_cluster import join
+from cluster.runners.on_ray.private_api import silence_worker_deaths
 from cluster.runners.on_ray.start_local_ray import start_ray
 from cluster.runners.on_ray.worker_group import Fleet
 from cluster.storage.errors import Stopped
@@ -101,7 +101,7 @@ def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster
         if not joined:
             say("Starting Ray on this machine ...")
             nodes = (_start(nodes[0], say),)
-        _hush()
+        silence_worker_deaths()  # each is reported here, by its cause
         check_credentials(os.environ, ray.util.get_node_ip_address() if joined else LOOPBACK)
         yield Cluster(nodes=nodes, needs=needs, joined=joined, can_grow=can_grow)
     finally:
@@ -257,11 +257,6 @@ def _observed(layout: Layout | None, token: RunToken, observe: Observe) -> Itera
             yield
     finally:
         store.close()
-
-
-def _hush() -> None:
-    """Ray prints the death of every process, with no switch against it; here each is told by its cause."""
-    ray_worker._worker_logs_enabled = False
 
 
 def _start(machine: Node, say: Callable[[str], object]) -> Node:

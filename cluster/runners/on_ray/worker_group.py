@@ -15,6 +15,7 @@ from cluster.placement.restart_backoff import Replacements
 from cluster.pool.protocol import Muster
 from cluster.pool.supervision import Terms
 from cluster.runners.on_ray import cluster_inventory as survey
+from cluster.runners.on_ray import private_api
 from cluster.runners.on_ray.actors import PoolHost, Worker
 from cluster.runners.on_ray.handles import POOL, Handle, worker_name
 
@@ -105,7 +106,7 @@ class Fleet:
         now, each, known = time.monotonic(), self._needs.workers, self._replacements
         for number in {slot // each for slot in self._muster.lost}:
             if not known.waits(number):
-                known.lost(number, survey.node_of(self._workers[number]), now)
+                known.lost(number, private_api.actor_process(self._workers[number]).node, now)
                 ray.kill(self._workers[number])  # or its name would not be free
         begun: list[int] = []
         for number in known.due(now):
