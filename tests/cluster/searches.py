@@ -1,14 +1,13 @@
 """Whole searches from the command line, and pools of real workers on Ray, for tests to do things to."""
 
-import itertools
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,10 +18,12 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.pool.failure_policy import Reactions
 from cluster.pool.supervision import Terms
+from cluster.runners.on_ray import private_api
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, PoolHost, Worker
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
-from cluster.runners.on_ray.start_local_ray import start_ray
 from cluster.search.records import Attempt
+from cluster.storage.run_folder import RunFolder
+from cluster.storage.session import Session
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture
 
@@ -30,24 +31,15 @@ T = TypeVar("T")
 
 Process = subprocess.Popen[str]
 
-COUNTER = itertools.count()
-
 TINY = RunConfig(task=TaskOptions(task="digits"), budget=Budget(epochs=1, train_fraction=0.1, batch_size=32))
 
 SLOW = RunConfig(task=TaskOptions(task="synthetic", child_seconds=2.0), budget=Budget(epochs=1))
 
 
-@contextmanager
-def running_cluster(cores: int = 3) -> Iterator[str]:
-    """A running cluster's address."""
-    yield start_ray(cores, print)
-    ray.shutdown()
-
-
 def nascluster(*arguments: object, address: str = "local", new_session: bool = False) -> Process:
     return subprocess.Popen(
         [sys.executable, "-m", "cluster", *map(str, arguments)],
-        env=os.environ | {"RAY_ADDRESS": address, "NASCLUSTER_TEST": f"{os.getpid()}-{next(COUNTER)}"},
+        env=os.environ | {"RAY_ADDRESS": address},
         cwd=Path(__file__).parents[2],
         text=True,
         stdout=subprocess.PIPE,
@@ -71,13 +63,16 @@ def status(name: str) -> dict[str, Any]:
     return json.loads(finish(nascluster("status", name, "--json")))
 
 
-def session_of(process: int) -> str | None:
-    """Which of the commands that these tests started a process belongs to, `None` for none of them."""
-    try:
-        variables = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
-    except OSError:  # somebody else's, and it has ended meanwhile
-        return None
-    return dict(v.partition("=")[::2] for v in variables).get("NASCLUSTER_TEST")
+def actor_process(run: str, actor: str) -> int:
+    """Return the process id of the run's one live actor of this name, or of this class if it has no name.
+
+    This process must have joined the run's Ray (fixture `cluster`).
+    """
+    session = Session.read(RunFolder(run_folder(run)))
+    assert session is not None
+    wanted = (session.job, actor, "ALIVE")
+    (process,) = [row.pid for row in private_api.actors() if (row.job, row.name, row.state) == wanted]
+    return process
 
 
 def select(name: str, query: str) -> list[tuple[Any, ...]]:

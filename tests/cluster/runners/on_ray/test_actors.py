@@ -17,16 +17,10 @@ from cluster.runners.on_ray.handles import LEDGER, OneAtATime, actor, open_store
 from cluster.storage.find_run import run_folder
 from ps.errors import Unauthenticated
 from ps.rpc.client import GrpcStore
-from tests.cluster.searches import end, running_cluster
+from tests.cluster.searches import end
 from tests.contracts.parameter_store import sgd_layout
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[str]:
-    with running_cluster() as address:
-        yield address
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180), pytest.mark.usefixtures("cluster")]
 
 
 @pytest.mark.parametrize(

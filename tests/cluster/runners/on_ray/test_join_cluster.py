@@ -74,7 +74,7 @@ def announced(address: str) -> Iterator[None]:
 
 def changed(folder: Path) -> Path:
     """What the package is made of, with a change that no node has: it shows in what the workers tell."""
-    source = context(folder) / "cluster" / "links.py"
+    source = context(folder) / "cluster" / "runners" / "on_ray" / "handles.py"
     changed = source.read_text().replace('f"worker-{slot}@', 'f"changed-worker-{slot}@')
     assert changed != source.read_text()
     source.write_text(changed)
