@@ -404,7 +404,7 @@ def test_a_client_that_dies_within_a_stream_has_sent_nothing(rig: Rig, method: s
     assert "dying" not in json.loads(rig.state()[1])["clients"]
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ
