@@ -11,47 +11,46 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from cluster.placement.capacity import PROCESS_BYTES, TRAINING_BYTES, Node, Sight, can_grow
+from cluster.placement.capacity import PROCESS_BYTES, TRAINING_BYTES, FolderVisibility, Node, can_grow
 from cluster.placement.cluster_state import ClusterFacts
 from cluster.placement.plan import NODE_LABEL
 from cluster.runners.on_ray import private_api
 
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
-"""Ray's label that names the kind of a node's GPUs, where whoever runs the cluster has set it."""
+"""Ray's label for the kind of a node's GPUs, which the cluster's administrator may set."""
 
 ACCELERATOR_RESOURCE = "accelerator_type:"
-"""How the resource begins by which Ray itself names the kind of GPU that it has found."""
+"""The beginning of the resource by which Ray itself names the kind of GPU that it has found."""
 
-PROBE_S = 20.0
-"""Seconds in which a node must have said whether it sees the run's folder; its first process takes some."""
+VISIBILITY_TIMEOUT_S = 20.0
+"""Timeout for the nodes' answers whether they see the run's folder; the start of their processes is part of it."""
 
 
 def nodes() -> tuple[Node, ...]:
-    """The nodes that live, the driver's first, then by their addresses."""
+    """Return the live nodes, the driver's first, the others by their addresses."""
     here, draining = ray.get_runtime_context().get_node_id(), private_api.draining_nodes()
-    found = [
+    alive = [
         _node(node["NodeID"], node["NodeManagerAddress"], node["Resources"], node["Labels"], here, draining)
         for node in ray.nodes()
         if node["Alive"]
     ]
-    found = with_free(found)
-    return tuple(sorted(found, key=lambda node: (not node.driver, node.address, node.id)))
+    return tuple(sorted(with_free_resources(alive), key=lambda node: (not node.driver, node.address, node.id)))
 
 
-def with_free(there: Iterable[Node]) -> tuple[Node, ...]:
-    """The same nodes, with what of them is free now."""
+def with_free_resources(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Return the nodes with `free` set to what is free on them now."""
     free = private_api.free_resources()
-    return tuple(replace(node, free=free.get(node.id, {})) for node in there)
+    return tuple(replace(node, free=free.get(node.id, {})) for node in nodes)
 
 
 def has_autoscaler() -> bool:
-    """Whether the cluster can get more nodes by itself."""
+    """Return whether the cluster has an autoscaler that can add nodes."""
     second = private_api.internal_value(b"__autoscaler_v2_enabled", b"__autoscaler")
     return can_grow(private_api.internal_value(b"__autoscaling_status"), second)
 
 
 def this_machine() -> Node:
-    """This machine before there is a Ray on it. However little memory is free, one worker may be tried."""
+    """Return this machine as a node, before a Ray runs on it; its memory is enough for at least one worker."""
     import torch
 
     least = TRAINING_BYTES + 4 * PROCESS_BYTES
@@ -65,29 +64,31 @@ def this_machine() -> Node:
     )
 
 
-def sight(folder: Path, there: Sequence[Node]) -> Sight:
-    """Which of the stable nodes see the run's folder, as a lock in it shows that is held here.
+def folder_visibility(folder: Path, nodes: Sequence[Node]) -> FolderVisibility:
+    """Find out which stable nodes see the run's folder: those that see a lock in it which is held here.
 
-    Seeing is not enough: the locks that keep two drivers' processes apart must hold from node to node.
+    To see the files is not enough: the locks that keep apart the processes of two drivers must hold across nodes.
     """
-    asked = [node for node in there if node.stable and not (node.driver or node.draining)]
-    if not asked:
-        return Sight(str(folder))
+    candidates = [node for node in nodes if node.stable and not (node.driver or node.draining)]
+    if not candidates:
+        return FolderVisibility(str(folder))
     file = folder / f".seen-{secrets.token_hex(8)}"
     try:
         with file.open("x") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            answers = {_sees.options(label_selector={NODE_LABEL: node.id}).remote(file): node.id for node in asked}
-            ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_S)
-            for answer in late:
-                ray.cancel(answer)
+            calls = {
+                _is_locked.options(label_selector={NODE_LABEL: node.id}).remote(file): node.id for node in candidates
+            }
+            ready, late = ray.wait(list(calls), num_returns=len(calls), timeout=VISIBILITY_TIMEOUT_S)
+            for call in late:
+                ray.cancel(call)
     finally:
         file.unlink(missing_ok=True)
-    return Sight(str(folder), frozenset(answers[answer] for answer in ready if _yes(answer)))
+    return FolderVisibility(str(folder), frozenset(calls[call] for call in ready if _succeeded(call)))
 
 
-def sees(file: Path) -> bool:
-    """Whether the file is here and is locked by somebody."""
+def is_locked(file: Path) -> bool:
+    """Return whether the file exists on this node and another process holds a lock on it."""
     try:
         with file.open("r+") as seen:
             fcntl.flock(seen, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -98,13 +99,13 @@ def sees(file: Path) -> bool:
     return False
 
 
-_sees = ray.remote(num_cpus=0, max_retries=0)(sees)
+_is_locked = ray.remote(num_cpus=0, max_retries=0)(is_locked)
 
 
-def _yes(answer: Any) -> bool:
+def _succeeded(call: Any) -> bool:
     try:
-        return ray.get(answer)
-    except RayError:  # the node has gone, or cannot run our code
+        return ray.get(call)
+    except RayError:  # the node has left, or cannot run our code
         return False
 
 
@@ -116,7 +117,7 @@ def _node(
     here: str,
     draining: Collection[str],
 ) -> Node:
-    named = [key.removeprefix(ACCELERATOR_RESOURCE) for key in resources if key.startswith(ACCELERATOR_RESOURCE)]
+    kinds = [key.removeprefix(ACCELERATOR_RESOURCE) for key in resources if key.startswith(ACCELERATOR_RESOURCE)]
     return Node(
         id=node_id,
         address=address,
@@ -124,17 +125,17 @@ def _node(
         gpus=resources.get("GPU", 0.0),
         memory=int(resources.get("memory", 0)) or None,
         labels=labels,
-        gpu_kind=labels.get(ACCELERATOR_LABEL) or next(iter(named), None),
+        gpu_kind=labels.get(ACCELERATOR_LABEL) or next(iter(kinds), None),
         driver=node_id == here,
         draining=node_id in draining,
     )
 
 
 def facts(address: str) -> ClusterFacts:
-    """What the head at host:port knows of the whole cluster, for a process that has not joined it.
+    """Return what the head at host:port knows of the whole cluster, for a process that has not joined it.
 
     Raises:
-        RayError: it does not answer, or not with these credentials.
+        RayError: it does not answer, or refuses these credentials.
     """
     head = private_api.connect_to_head(address)
     table, draining = private_api.node_table(), private_api.draining_nodes()
@@ -154,10 +155,10 @@ def facts(address: str) -> ClusterFacts:
 
 
 def running_here() -> str | None:
-    """The address of the Ray that runs on this machine and that Ray itself would join, if there is one.
+    """Return the address of the Ray on this machine that Ray itself would join; `None` if there is none.
 
-    That is one of `ray start`. One that a program has started for itself, as a launch does, ends with that program: it
-    is joined only where `RAY_ADDRESS` is `auto`.
+    That is the one of `ray start`. A Ray that a program has started for itself, as a launch does, ends with that
+    program: it is joined only where `RAY_ADDRESS` is `auto`.
     """
     if os.environ.get("RAY_ADDRESS") == "auto":
         return private_api.auto_address()

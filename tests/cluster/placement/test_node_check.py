@@ -107,7 +107,7 @@ def test_a_driver_that_trains_nothing_needs_no_data(tmp_path: Path) -> None:
         (replace(gone, data=None), "needs `--data DIR`"),
         (replace(gone, task="mnist"), "no task 'mnist'"),
         (replace(gone, child_seconds=1.0), "for the task 'synthetic' only"),
-        (replace(gone, data="s3://bucket/data", download=True), "leave --download away"),
+        (replace(gone, data="s3://bucket/data", download=True), "leave out `--download`"),
     ):
         with pytest.raises(TaskError, match=why):
             check_without_data(wrong)

@@ -1,4 +1,4 @@
-"""A cluster of two nodes of which one is told to go, and goes: its children finish on the other."""
+"""A cluster of two nodes of which one drains and leaves: its children finish on the other."""
 
 import time
 from collections.abc import Iterator
@@ -86,7 +86,7 @@ def test_a_preemption_notice_gives_children_back_and_the_nodes_end_costs_no_more
     assert second.outcome is not None
     assert len(second.outcome.curve) == 10
     others = {rig.history(other)[-1].slot for other in (1, 2, 3)}
-    assert others == {second.slot} != {first.slot}  # the node that is to go got no other child
+    assert others == {second.slot} != {first.slot}  # the draining node got no other child
     nodes.take_away()
     evaluator.submit(assignment(4))
     assert dict(gather(evaluator, 1))[4].failure is None

@@ -97,8 +97,9 @@ def test_all_nodes_run_the_drivers_own_code(form: str, cluster: Any, tmp_path: P
     else:
         program, place = [sys.executable, "-m", "cluster"], source
     command = ["launch", "synthetic", "--name", form, "--max-children", "8", "--workers", "3"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [*program, *command], env=os.environ | {"RAY_ADDRESS": cluster.address}, cwd=place,
+        [*program, *command], env=environment | {"RAY_ADDRESS": cluster.address}, cwd=place,
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -186,7 +187,7 @@ def test_without_a_mode_the_token_that_is_there_is_sent(cluster: Any, monkeypatc
 def test_a_mode_that_sends_no_token_is_named(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     out = doctor(cluster, code=1)
-    assert "FAIL  it cannot be asked: it asks for a token, and RAY_AUTH_MODE is disabled here, so that none" in out
+    assert "FAIL  it cannot be asked: it requires a token, and RAY_AUTH_MODE is disabled here, so that none" in out
     assert "->  unset RAY_AUTH_MODE or set it to token" in out
 
 
@@ -199,7 +200,7 @@ def test_a_ray_of_this_machine_that_is_silent_is_not_taken_for_none(monkeypatch:
             with pytest.raises(
                 ClusterError, match=f"^a Ray runs on this machine at {address}, but .* in 3 s; .*=local"
             ):
-                join(told.append, within_s=3.0)
+                join(told.append, timeout_s=3.0)
             silent.close()
             assert not join(told.append)  # what a Ray has left that was killed
     assert told == []

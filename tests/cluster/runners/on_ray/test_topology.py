@@ -14,8 +14,8 @@ import ray
 from child_trainer.outcome import Cause
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
-from cluster.placement.capacity import Needs
-from cluster.runners.on_ray import cluster_inventory as survey
+from cluster.placement.capacity import WorkerResources
+from cluster.runners.on_ray import cluster_inventory
 from cluster.runners.on_ray.handles import LEDGER, POOL, PoolEvaluator
 from cluster.runners.on_ray.topology import Cluster, run_distributed
 from cluster.search.evaluator import Evaluator
@@ -200,7 +200,7 @@ def test_data_that_no_worker_can_load_ends_the_run_with_the_reason(cluster: str,
     config = RunConfig(task=TaskOptions(task="fashion-mnist", data=tmp_path / "gone"), max_children=4)
     folder = folder_of(tmp_path, "run")
     folder.create(config)
-    there = Cluster(nodes=survey.nodes(), needs=Needs(), joined=True, can_grow=False)
+    there = Cluster(nodes=cluster_inventory.nodes(), resources=WorkerResources(), joined=True, can_grow=False)
     with pytest.raises(Exception, match=r"no worker is left; the last one said: .*gone"):
         run_distributed(config, folder, there, lambda _: nullcontext(), print)
 
