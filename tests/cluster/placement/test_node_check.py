@@ -137,7 +137,7 @@ def test_only_nodes_that_train_need_the_data() -> None:
     assert training_nodes(nodes[:1], None) == {"1"}
 
 
-def test_nodes_that_are_kept_for_other_things_need_no_data_unless_there_are_no_others() -> None:
+def test_stable_nodes_need_no_data_unless_there_are_no_others() -> None:
     stable, children = ({"nascluster/pool": pool} for pool in ("stable", "children"))
     kept, free = node(1, cores=8, gpus=1, labels=stable), node(2, cores=8, gpus=1, labels=children)
     for gpus in (None, 0, 0.5):

@@ -105,7 +105,7 @@ def test_as_many_workers_as_fit_and_can_be_used(
     assert found.started == found.seated == workers
 
 
-def test_a_machine_of_our_own_shares_its_cores_among_as_many_workers_as_it_is_told() -> None:
+def test_workers_may_share_the_cores_of_one_machine() -> None:
     topology = Topology(workers=7)
     resources = worker_resources(topology, [machine(2, 0)], can_grow=False, joined=False)
     assert (
@@ -315,7 +315,7 @@ def test_memory_that_others_use_is_waited_for() -> None:
     assert found.notes[-1] == "4 of 6 workers wait for memory; they are used as they come"
 
 
-def test_how_many_of_the_workers_that_could_be_used_have_a_place_is_always_told() -> None:
+def test_the_number_of_placed_workers_is_always_reported() -> None:
     assert planned([machine(8, 8)], Topology()).staffing == "8 of 800 workers have a place"
 
 

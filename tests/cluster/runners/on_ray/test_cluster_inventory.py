@@ -99,7 +99,7 @@ def test_the_second_autoscaler_is_found_where_ray_says_that_it_runs(cluster: Mac
     assert not cluster_inventory.has_autoscaler()
 
 
-def test_the_stable_nodes_are_asked_whether_they_see_the_folder(cluster: Machines, tmp_path: Path) -> None:
+def test_the_visibility_of_the_folder_on_stable_nodes(cluster: Machines, tmp_path: Path) -> None:
     here, *others = cluster_inventory.nodes()
     lost = Node(id="e" * 56, address="10.0.0.9", cores=1)
     seen = cluster_inventory.folder_visibility(tmp_path, [here, *others, lost])
@@ -112,7 +112,7 @@ def asked() -> Any:
     return json.loads(_internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL) or b"null")
 
 
-def test_nodes_are_asked_for_and_are_not_any_more_however_it_ends(cluster: Machines) -> None:
+def test_requested_nodes_are_released_however_the_block_ends(cluster: Machines) -> None:
     there = [Node(id="a", address="10.0.0.1", cores=8, driver=True)]
     resources, topology = WorkerResources(gpus=0.5, off_stable=True), Topology(replicas=1, children=3)
     wanting = plan(there, topology, resources, visibility=FolderVisibility("/runs/a"), can_grow=True)
@@ -123,7 +123,7 @@ def test_nodes_are_asked_for_and_are_not_any_more_however_it_ends(cluster: Machi
     assert asked() == []
 
 
-def test_runs_of_one_cluster_ask_side_by_side_and_one_that_falls_silent_asks_no_more(cluster: Machines) -> None:
+def test_runs_request_nodes_side_by_side_and_silent_ones_expire(cluster: Machines) -> None:
     there = [Node(id="a", address="10.0.0.1", cores=8, driver=True)]
     resources, topology = WorkerResources(gpus=0.5, off_stable=True), Topology(replicas=1, children=3)
     wanting = plan(there, topology, resources, visibility=FolderVisibility("/runs/a"), can_grow=True)
@@ -146,7 +146,7 @@ class Holder:
         """It is up."""
 
 
-def test_a_node_that_goes_keeps_nobody_from_starting(cluster: Machines) -> None:
+def test_a_draining_node_does_not_end_the_launch(cluster: Machines) -> None:
     """One that is known to go, and one that was told so after it was surveyed."""
     known, since = (cluster.add_node(resources={name: 1}) for name in ("known", "since"))
     until(lambda: {"known", "since"} <= ray.cluster_resources().keys(), "both are there")
@@ -166,7 +166,7 @@ def test_a_node_that_goes_keeps_nobody_from_starting(cluster: Machines) -> None:
     ray.kill(holder)
 
 
-def test_a_node_that_dies_of_the_question_keeps_nobody_from_starting(
+def test_a_node_that_dies_during_the_check_does_not_end_the_launch(
     cluster: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {node.id for node in cluster_inventory.nodes()}

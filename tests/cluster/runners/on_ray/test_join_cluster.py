@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray._raylet
 from ray._private.utils import get_ray_address_file, write_ray_address
 from ray.cluster_utils import Cluster
 
 from cluster.runners.on_ray.join_cluster import join
+from cluster.runners.on_ray.private_api import reload_settings
 from cluster.runners.on_ray.probe_head import ClusterError
 from tests.cluster.searches import Process, nascluster, run_folder, wait_until
 from tests.deploy.wheels import build, context, installation
@@ -31,12 +31,11 @@ ROOT = Path(__file__).parents[4]
 @pytest.fixture(scope="module", autouse=True)
 def token_is_asked_for() -> Iterator[None]:
     """Ray has read its settings when it was imported, and has to read them again."""
-    config: Any = vars(ray._raylet)["Config"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
-        config.initialize("")
+        reload_settings()
         yield
-    config.initialize("")
+    reload_settings()
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +190,7 @@ def test_a_mode_that_sends_no_token_is_named(cluster: Any, monkeypatch: pytest.M
     assert "->  unset RAY_AUTH_MODE or set it to token" in out
 
 
-def test_a_ray_of_this_machine_that_is_silent_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_ray_of_this_machine_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setenv("RAY_ADDRESS", "")
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -133,7 +133,7 @@ def test_a_shard_moves_from_a_node_that_goes(machines: Machines) -> None:
     assert (report.children, report.lost, report.duplicated) == (100, 0, 0)
 
 
-def test_a_launch_on_a_cluster_in_use_says_so_and_counts_the_workers_that_it_has(machines: Machines) -> None:
+def test_a_launch_on_a_busy_cluster_counts_the_workers_that_it_has(machines: Machines) -> None:
     machines.add_node(num_gpus=2)
     flags = ["--gpus-per-child", 1, "--child-seconds", 0.5]
     first = launch(machines, "first", *flags, "--max-children", 1000)
