@@ -10,7 +10,14 @@ from cluster.runners.on_ray.cluster_inventory import running_here
 from cluster.runners.on_ray.code_shipping import shipped
 from cluster.runners.on_ray.credentials import sending_token
 from cluster.runners.on_ray.private_api import reload_settings
-from cluster.runners.on_ray.probe_head import ANSWER_TIMEOUT_S, ClusterError, Refusal, check_address, knock, unreachable
+from cluster.runners.on_ray.probe_head import (
+    ANSWER_TIMEOUT_S,
+    ClusterError,
+    Refusal,
+    check_address,
+    probe_head,
+    unreachable,
+)
 
 
 def join(report: Callable[[str], object], *, timeout_s: float = ANSWER_TIMEOUT_S) -> bool:
@@ -27,7 +34,7 @@ def join(report: Callable[[str], object], *, timeout_s: float = ANSWER_TIMEOUT_S
     if where is None:
         return False
     named = os.environ.get("RAY_ADDRESS")
-    answer = knock(where, timeout_s)
+    answer = probe_head(where, timeout_s)
     if isinstance(answer, Refusal) and named:
         raise ClusterError(f"RAY_ADDRESS is {named!r}, but that cluster cannot be joined: {answer}")
     if isinstance(answer, Refusal) and answer.foreign:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from cluster.formatting import first_line, last_line
 from cluster.placement.cluster_state import ClusterFacts
 from cluster.runners.on_ray.credentials import MODE, sending_token
-from cluster.runners.on_ray.probe_process import ask
+from cluster.runners.on_ray.probe_process import run_probe
 
 ANSWER_TIMEOUT_S = 15.0
 """Timeout for a head's answer; the start of the probe process is part of it."""
@@ -75,7 +75,7 @@ def unreachable(address: str) -> str:
     return ""
 
 
-def knock(
+def probe_head(
     address: str, timeout_s: float = ANSWER_TIMEOUT_S, environment: Mapping[str, str] | None = None
 ) -> ClusterFacts | Refusal:
     """Return the facts of the head at host:port, or why it does not answer.
@@ -89,16 +89,16 @@ def knock(
         environment: of the probe process; `None` for this process's.
     """
     environment = os.environ if environment is None else environment
-    answer, sending = _knock(address, timeout_s, environment), sending_token(environment)
+    answer, sending = _probe(address, timeout_s, environment), sending_token(environment)
     if isinstance(answer, ClusterFacts) or answer.do != SET_TOKEN or sending == dict(environment):
         return answer
-    answer = _knock(address, timeout_s, sending)
+    answer = _probe(address, timeout_s, sending)
     return replace(answer, asks_token=True) if isinstance(answer, ClusterFacts) else answer
 
 
-def _knock(address: str, timeout_s: float, environment: Mapping[str, str]) -> ClusterFacts | Refusal:
+def _probe(address: str, timeout_s: float, environment: Mapping[str, str]) -> ClusterFacts | Refusal:
     try:
-        done = ask("cluster.runners.on_ray.probe_head", address, timeout_s, environment=environment)
+        done = run_probe("cluster.runners.on_ray.probe_head", address, timeout_s, environment=environment)
     except subprocess.TimeoutExpired as error:
         return _silence(timeout_s, _text(error.stderr))
     if done.returncode == 0:

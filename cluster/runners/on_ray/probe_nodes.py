@@ -18,7 +18,7 @@ from cluster.formatting import last_line
 from cluster.placement.node_check import NodeReport
 from cluster.placement.versions import Versions
 from cluster.runners.on_ray.credentials import sending_token
-from cluster.runners.on_ray.probe_process import ask
+from cluster.runners.on_ray.probe_process import run_probe
 
 ANSWER_TIMEOUT_S = 90.0
 """Timeout for the probe process."""
@@ -29,7 +29,7 @@ REPORTS_TIMEOUT_S = 60.0
 Answers = Mapping[str, NodeReport | str]
 
 
-def visit(
+def probe_nodes(
     address: str, config: RunConfig | None, timeout_s: float = ANSWER_TIMEOUT_S, *, asks_token: bool = False
 ) -> Answers | str:
     """Return the nodes' reports, by their ids, or why they could not be asked.
@@ -43,7 +43,7 @@ def visit(
     environment = sending_token(os.environ) if asks_token else os.environ
     task = json.dumps(config and config.to_json())
     try:
-        done = ask("cluster.runners.on_ray.probe_nodes", address, timeout_s, environment=environment, given=task)
+        done = run_probe("cluster.runners.on_ray.probe_nodes", address, timeout_s, environment=environment, given=task)
     except subprocess.TimeoutExpired:
         return f"no answer in {timeout_s:g} s"
     if done.returncode:

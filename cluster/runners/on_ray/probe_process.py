@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 
 
-def ask(
+def run_probe(
     module: str,
     address: str,
     timeout_s: float,

@@ -18,7 +18,7 @@ from cluster.doctor.run_findings import actor_findings, run_findings
 from cluster.placement.cluster_state import ClusterFacts, Demand
 from cluster.placement.node_check import NodeReport
 from cluster.placement.versions import Versions
-from cluster.runners.on_ray.probe_head import Refusal, explain, knock
+from cluster.runners.on_ray.probe_head import Refusal, explain, probe_head
 from cluster.storage.find_run import run_folder
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.run_folder import RunFolder
@@ -216,7 +216,7 @@ def test_what_an_asking_process_dies_of_is_explained() -> None:
 
 def test_an_address_at_which_nobody_answers_is_given_up_in_time() -> None:
     began = time.monotonic()
-    answer = knock("127.0.0.1:1", 3.0)
+    answer = probe_head("127.0.0.1:1", 3.0)
     assert isinstance(answer, Refusal)
     assert answer.reason == "it does not answer in 3 s"
     assert time.monotonic() - began < 10

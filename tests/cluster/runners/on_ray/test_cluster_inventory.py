@@ -25,7 +25,7 @@ from cluster.placement.plan import plan
 from cluster.runners.on_ray import cluster_inventory, node_checks
 from cluster.runners.on_ray.autoscaler import request_nodes, requester
 from cluster.runners.on_ray.credentials import sending_token
-from cluster.runners.on_ray.probe_head import Refusal, knock
+from cluster.runners.on_ray.probe_head import Refusal, probe_head
 from tests.chaos.machines import Machines, until
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -67,12 +67,12 @@ def test_nodes_are_read_with_what_they_have(cluster: Machines) -> None:
 def test_a_token_is_sent_where_one_is_asked_for_and_only_there(cluster: None) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     assert sending_token(environment)["RAY_AUTH_MODE"] == "token"
-    answer = knock(ray.get_runtime_context().gcs_address, environment=environment)
+    answer = probe_head(ray.get_runtime_context().gcs_address, environment=environment)
     assert isinstance(answer, ClusterFacts), answer
     assert len(answer.nodes) == 3
     # Whether Ray asked for tokens when this cluster was started is for the tests before to settle. Who joins one
     # without tokens with one would not hear it.
-    bare = knock(ray.get_runtime_context().gcs_address, environment=environment | {"RAY_AUTH_MODE": "disabled"})
+    bare = probe_head(ray.get_runtime_context().gcs_address, environment=environment | {"RAY_AUTH_MODE": "disabled"})
     assert answer.asks_token == isinstance(bare, Refusal)
 
 
