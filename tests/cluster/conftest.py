@@ -65,7 +65,7 @@ def s3_url(object_service: ObjectService, monkeypatch: pytest.MonkeyPatch) -> st
 
 @pytest.fixture(scope="session")
 def shared_ray() -> Iterator[str]:
-    """The address of a Ray with three cores, one for all tests of this process that need no more than a Ray.
+    """Yield the address of a Ray with three cores, one for all tests of this process that only need a Ray.
 
     Each search joins it as a job of its own, whose actors have a namespace of their own. Tests that kill or drain
     nodes, change what a node has, or are about how Ray starts, have a Ray of their own.
@@ -83,7 +83,7 @@ def shared_ray() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def cluster(shared_ray: str) -> Iterator[str]:
-    """The shared Ray's address, which this process has joined, with a namespace of the module's own."""
+    """Join the shared Ray with this process, in a namespace for each module, and yield its address."""
     import ray
 
     ray.init(address=shared_ray, log_to_driver=False, logging_level=logging.ERROR)

@@ -76,7 +76,7 @@ def actor_process(run: str, actor: str) -> int:
 
 
 def select(name: str, query: str) -> list[tuple[Any, ...]]:
-    """What a run's ledger answers; nothing while it is being made."""
+    """Return the rows that a run's ledger answers with; none while it is being made."""
     path = run_folder(name) / "ledger.sqlite"
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
@@ -107,7 +107,7 @@ def terms(config: RunConfig, *, max_attempts: int = 2) -> Terms:
 
 
 def open_pool(folder: Path, config: RunConfig, workers: int) -> tuple[Any, list[Any]]:
-    """A pool of workers, and all its actors, under the names that they look for."""
+    """Start a pool of workers; return it and all its actors, under the names by which they find each other."""
     ledger: Any = LedgerHost.options(name=LEDGER).remote(folder / "ledger.sqlite", 0, 100)
     held: list[Any] = [Worker.options(num_cpus=1, name=worker_name(i)).remote(config, [i]) for i in range(workers)]
     if config.failures.checkpoint_children:
@@ -140,7 +140,7 @@ class Rig:
         self.ledger = self.actors[-1]
 
     def until(self, question: Callable[[], T], what: str, within_s: float = 60.0) -> T:
-        """The question's answer, once it is not false any more."""
+        """Return the question's answer, once it is true."""
         deadline = time.monotonic() + within_s
         while not (answer := question()):
             assert time.monotonic() < deadline, f"not in {within_s:g} s: {what}; {self.attempts()}"
@@ -151,7 +151,7 @@ class Rig:
         return ray.get(self.ledger.attempts.remote(child))
 
     def in_training(self, child: int, number: int) -> int:
-        """The process that makes this attempt at the child, once it is a moment under way."""
+        """Return the id of the process that makes this attempt at the child, half a second after the attempt began."""
 
         def latest() -> Attempt | None:
             attempts = self.history(child)
@@ -169,5 +169,5 @@ class Rig:
 
 
 def process_of(attempt: Attempt) -> int:
-    """The number of the process that makes or made the attempt."""
+    """Return the id of the process that makes or made the attempt."""
     return process_number(attempt.worker)

@@ -30,7 +30,7 @@ SPOT, DEMAND = {"ray.io/market-type": "spot"}, {"ray.io/market-type": "on-demand
 
 
 def machine(cores: float, gpus: float, *, number: int = 0, **more: Any) -> Node:
-    """The first is the driver's."""
+    """Return the nodes, the driver's first."""
     name = f"node{number}"
     return Node(id=name, address=f"10.0.0.{number}", cores=cores, gpus=gpus, driver=number == 0, **more)
 

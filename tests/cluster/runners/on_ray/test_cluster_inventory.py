@@ -42,7 +42,7 @@ def test_a_folder_is_seen_where_its_locks_are(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Machines]:
-    """A node of each kind beside the head."""
+    """Start a head and a node of each kind."""
     machines = Machines(nodes=0, cores=0)
     machines.add_node(num_cpus=2, labels={"nascluster/pool": "stable"})
     machines.add_node(
@@ -108,7 +108,7 @@ def test_the_visibility_of_the_folder_on_stable_nodes(cluster: Machines, tmp_pat
 
 
 def asked() -> Any:
-    """What the autoscaler is asked for."""
+    """Return the nodes requested of the autoscaler."""
     return json.loads(_internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL) or b"null")
 
 
@@ -143,7 +143,7 @@ class Holder:
     """Something that goes on where it is."""
 
     def ready(self) -> None:
-        """It is up."""
+        """Return once the process is up."""
 
 
 def test_a_draining_node_does_not_end_the_launch(cluster: Machines) -> None:

@@ -36,7 +36,7 @@ def machines() -> Iterator[Machines]:
 
 @pytest.fixture
 def second(machines: Machines) -> Iterator[str]:
-    """The second node's name, in a process that has joined the cluster."""
+    """Add the second node, join the cluster with this process, and yield the node's name."""
     name = machines.add_node()
     with machines.joined():
         yield name

@@ -40,7 +40,7 @@ def token_is_asked_for() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head, and a node with an address of its own."""
+    """Start a head, and a node with another address."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=2, node_ip_address="127.0.0.2", labels={"pool": "children"})
     yield cluster
@@ -52,7 +52,7 @@ def begin_doctor(cluster: Any, *arguments: str) -> Process:
 
 
 def said(process: Process, code: int | None = 0) -> str:
-    """What it says; its exit status must be `code`, or may be any."""
+    """Return the output of a process whose exit status must be `code`; `None` for any."""
     out, err = process.communicate(timeout=150)
     assert err == ""
     assert code in (None, process.returncode), out
@@ -65,14 +65,14 @@ def doctor(cluster: Any, *arguments: str, code: int | None = 0) -> str:
 
 @contextmanager
 def announced(address: str) -> Iterator[None]:
-    """What `ray start` leaves on its machine."""
+    """Write the address as `ray start` does on its machine."""
     write_ray_address(address)
     yield
     Path(get_ray_address_file(None)).unlink()
 
 
 def changed(folder: Path) -> Path:
-    """What the package is made of, with a change that no node has: it shows in what the workers tell."""
+    """Make a copy of the source with a change that no node has: it shows in the names of the workers."""
     source = context(folder) / "cluster" / "runners" / "on_ray" / "handles.py"
     changed = source.read_text().replace('f"worker-{slot}@', 'f"changed-worker-{slot}@')
     assert changed != source.read_text()

@@ -24,7 +24,7 @@ SMALL = ["--shards", "4", "--replicas", "2", "--children", "4", "--epochs", "5"]
 
 @pytest.fixture
 def machines() -> Iterator[Machines]:
-    """A head without cores, where the drivers are."""
+    """Start a head without cores, on which the drivers run."""
     machines = Machines(nodes=0, cores=0)
     yield machines
     machines.close()
