@@ -283,7 +283,7 @@ def _waiting_note(wanted: int, seated: int, nodes: Sequence[Node], resources: Wo
         lacking = f"{'GPUs' if resources.gpus else 'cores'}: the cluster has {total:g}"
         if room_for(nodes, resources, {}, wanted) > seated:
             lacking += f", and others use all but {free:g}"
-    return f"{wanted - seated} of {counted(wanted, 'worker')} wait for {lacking}; they are used as they come"
+    return f"{wanted - seated} of {counted(wanted, 'worker')} wait for {lacking}; they start when there is room"
 
 
 def _growth_note(topology: Topology, wanted: int) -> str:

@@ -189,7 +189,7 @@ class PoolHost:
 
     @ray.method(max_task_retries=0)
     async def next_news(self) -> str:
-        """See `Pool.next_news`. Not repeated by Ray, which would have a word to say on it when the run ends."""
+        """See `Pool.next_news`. Ray does not retry it, as it would log an error when the run ends."""
         return await self._pool.next_news()
 
 

@@ -53,13 +53,13 @@ def this_machine() -> Node:
     """Return this machine as a node, before a Ray runs on it; its memory is enough for at least one worker."""
     import torch
 
-    least = TRAINING_BYTES + 4 * PROCESS_BYTES
+    minimum = TRAINING_BYTES + 4 * PROCESS_BYTES
     return Node(
         id="",
         address="127.0.0.1",
         cores=float(os.cpu_count() or 1),
         gpus=float(torch.cuda.device_count()),
-        memory=max(least, private_api.available_memory()),
+        memory=max(minimum, private_api.available_memory()),
         driver=True,
     )
 

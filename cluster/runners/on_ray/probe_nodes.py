@@ -48,13 +48,13 @@ def probe_nodes(
         return f"no answer in {timeout_s:g} s"
     if done.returncode:
         return last_line(done.stdout) or last_line(done.stderr)
-    return {node: _answer(said) for node, said in json.loads(done.stdout.splitlines()[-1]).items()}
+    return {node: _report(answer) for node, answer in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def _answer(said: Any) -> NodeReport | str:
-    if isinstance(said, str):
-        return said
-    return NodeReport(**{**said, "versions": Versions(**said["versions"])})
+def _report(answer: Any) -> NodeReport | str:
+    if isinstance(answer, str):
+        return answer
+    return NodeReport(**{**answer, "versions": Versions(**answer["versions"])})
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def main() -> None:
     except Exception as error:  # of any kind: its text is the answer
         print(" ".join(str(error).split()))
         sys.exit(1)
-    print(json.dumps({node: said if isinstance(said, str) else asdict(said) for node, said in answers.items()}))
+    print(json.dumps({node: answer if isinstance(answer, str) else asdict(answer) for node, answer in answers.items()}))
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_a_cluster_that_can_grow_is_asked_for_all_that_could_be_used() -> None:
     topology = Topology(replicas=10, children=8, gpus_per_child=1)
     found = planned([machine(4, 0)], topology, can_grow=True)
     assert (found.started, found.seated) == (80, 0)
-    assert found.notes == ("80 of 80 workers wait for GPUs: the cluster has 0; they are used as they come",)
+    assert found.notes == ("80 of 80 workers wait for GPUs: the cluster has 0; they start when there is room",)
 
 
 def test_a_cluster_with_nothing_to_train_on_says_what_is_waited_for() -> None:
@@ -125,9 +125,9 @@ def test_a_cluster_with_nothing_to_train_on_says_what_is_waited_for() -> None:
     topology = Topology(replicas=1, children=8)
     found = planned([machine(0, 0)], topology)
     assert (found.started, found.seated, found.wanted) == (0, 0, 8)
-    assert found.notes == ("8 of 8 workers wait for cores: the cluster has 0; they are used as they come",)
+    assert found.notes == ("8 of 8 workers wait for cores: the cluster has 0; they start when there is room",)
     (small,) = planned([machine(8, 0, memory=100)], topology, memory=600_000_000).notes[-1:]
-    assert small == "8 of 8 workers wait for memory; they are used as they come"
+    assert small == "8 of 8 workers wait for memory; they start when there is room"
 
 
 def test_gpus_that_no_single_node_has_are_refused_unless_one_may_come() -> None:
@@ -282,14 +282,14 @@ def test_memory_limits_the_workers_and_is_said() -> None:
     assert found.started == 2  # the two hosts have theirs first
     assert found.notes == (
         "10.0.0.0 gets 2 workers rather than 8: it has 2.0 GB of memory, and a process takes 0.6 GB",
-        "6 of 8 workers wait for memory; they are used as they come",
+        "6 of 8 workers wait for memory; they start when there is room",
     )
 
 
 def test_a_launch_that_asks_for_more_than_there_is_says_what_it_waits_for() -> None:
     there = [machine(8, 0), *(machine(8, 8, number=number, labels=CHILDREN) for number in range(1, 21))]
     found = planned(there, Topology(), can_grow=True, seen=[])
-    assert found.notes == ("640 of 800 workers wait for GPUs: the cluster has 160; they are used as they come",)
+    assert found.notes == ("640 of 800 workers wait for GPUs: the cluster has 160; they start when there is room",)
     assert planned(there, Topology()).notes == ()  # where nobody has asked for more, it is no news
 
 
@@ -297,7 +297,7 @@ def test_what_others_use_is_waited_for_and_said() -> None:
     there = [machine(4, 0, free={}), machine(4, 2, number=1, labels=CHILDREN, free={"CPU": 4.0, "GPU": 0.5})]
     found = planned(there, Topology(workers=2))
     assert (found.started, found.seated, found.workers) == (2, 0, ())
-    waits = "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0.5; they are used as they come"
+    waits = "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0.5; they start when there is room"
     assert found.notes[-1] == waits
     assert found.staffing == "0 of 2 workers have a place"
     assert planned(there, Topology()).notes[-1] == waits  # also where nobody has asked for more than there is
@@ -312,7 +312,7 @@ def test_memory_that_others_use_is_waited_for() -> None:
     there = [machine(8, 0, memory=10**10, free={"CPU": 6.0, "memory": 1.3e9})]
     found = planned(there, Topology(shards=1, replicas=1, workers=6), memory=600_000_000)
     assert (found.started, found.seated) == (6, 2)
-    assert found.notes[-1] == "4 of 6 workers wait for memory; they are used as they come"
+    assert found.notes[-1] == "4 of 6 workers wait for memory; they start when there is room"
 
 
 def test_the_number_of_placed_workers_is_always_reported() -> None:

@@ -91,7 +91,7 @@ def test_nodes_that_come_are_used_and_nodes_that_go_lose_nothing(machines: Machi
     third = machines.add_node(num_gpus=2)
     until(lambda: machines.homes("Worker") == {third: 2}, "workers that had no node go on")
     text = finished(process)
-    assert "2 of 4 workers wait for GPUs: the cluster has 2; they are used as they come" in text
+    assert "2 of 4 workers wait for GPUs: the cluster has 2; they start when there is room" in text
     assert "has joined; 4 workers now" in text
     assert "has left with 2 workers: their children are trained elsewhere; 2 workers now" in text
     assert "has left with 2 workers: their children are trained elsewhere; the search waits for a node" in text
@@ -146,4 +146,4 @@ def test_a_launch_on_a_busy_cluster_counts_the_workers_that_it_has(machines: Mac
     until(lambda: workers("second") == 2, "it has got the GPUs")
     text = finished(second)
     assert "0 of 8 workers have a place" in text
-    assert "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0; they are used as they" in text
+    assert "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0; they start when there" in text
