@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before anything imports Ray, which reads its token once and for all. The folder's name is short because Ray's
 # sockets live below it, and a socket's path has a limit of some hundred characters.
@@ -24,6 +25,9 @@ os.environ |= {
 (_ISOLATED / "home").mkdir()
 # A shell has what it starts in the background ignore Ctrl-C, and so would all the commands that are tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# On a busy machine an example may take any time; pytest's timeout ends a test that hangs.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_unconfigure() -> None:

@@ -6,7 +6,7 @@ from cluster.doctor.finding import Finding
 from cluster.formatting import counted
 from cluster.placement.capacity import Node
 from cluster.placement.cluster_state import ClusterFacts, Demand
-from cluster.placement.node_check import GONE, LEAVING, NodeReport, complaints
+from cluster.placement.node_check import DRAINING, GONE, NodeReport, complaints
 from cluster.placement.versions import Versions
 
 SHOWN = 20
@@ -102,7 +102,7 @@ def node_findings(
     for node in nodes:
         answer = answers.get(node.id, "was not asked")
         if isinstance(answer, str):
-            do = "" if answer in (GONE, LEAVING) else "look at Ray's logs there, or restart it"
+            do = "" if answer in (DRAINING, GONE) else "look at Ray's logs there, or restart it"
             found.append(Finding("FAIL" if do else "WARN", f"node {node.address} {answer}", do))
             continue
         found += [Finding("FAIL", f"node {node.address}: {text}") for text in complaints(driver, answer)]

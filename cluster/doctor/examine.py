@@ -19,8 +19,8 @@ from cluster.doctor.run_findings import actor_findings, run_findings
 from cluster.placement.cluster_state import ClusterFacts
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
-from cluster.runners.on_ray.probe_head import ClusterError, Refusal, check_address, knock
-from cluster.runners.on_ray.probe_nodes import visit
+from cluster.runners.on_ray.probe_head import ClusterError, Refusal, check_address, probe_head
+from cluster.runners.on_ray.probe_nodes import probe_nodes
 from cluster.storage.dataset_cache import at_url
 from cluster.storage.run_folder import RunFolder
 from cluster.storage.session import Session
@@ -57,7 +57,7 @@ def _cluster(config: RunConfig | None, run: RunFacts | None, session: Session | 
         first = [_ELSEWHERE, *first]
     if address is None:
         return [(heading, first), *([_data(config)] if config else [])]
-    answer = knock(address)
+    answer = probe_head(address)
     if isinstance(answer, Refusal):
         return [(heading, [*first, _refused(answer, run)])]
     found = [*first, *cluster_findings(answer, version("ray"), platform.python_version())]
@@ -118,7 +118,7 @@ def _found(named: str | None) -> tuple[str, str | None, Sequence[Finding]]:
 def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[Finding]:
     if config is not None and at_url(config.task.data):  # to look for it there is to copy it
         return [*_nodes(address, facts, None), *_data(config)[1]]
-    answers = visit(address, config, asks_token=facts.asks_token)
+    answers = probe_nodes(address, config, asks_token=facts.asks_token)
     if isinstance(answers, str):
         return [Finding("WARN", f"they could not be asked: {answers}", "run this on a node of the cluster")]
     staying = [node for node in facts.nodes if not node.draining]  # no task can be sent to the others

@@ -1,23 +1,26 @@
-"""What the runs of a cluster want of its autoscaler, which keeps one list for them all. Pure. Standard library only."""
+"""The nodes that the runs of a cluster request of its autoscaler, which keeps one list for all. Pure. Standard library.
+
+Times are seconds of one clock.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-REPEAT_S = 10.0
-"""Seconds after which a driver that lives repeats what it wants."""
+REPEAT_INTERVAL_S = 10.0
+"""Seconds after which a live driver repeats its request."""
 
-LASTS_S = 3 * REPEAT_S
-"""Seconds for which a want counts that nobody repeats: its driver is no more, however it ended."""
+DEMAND_TTL_S = 3 * REPEAT_INTERVAL_S
+"""Seconds for which a request counts that is not repeated: its driver has ended, however it did."""
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
-    """Room for processes that are all alike.
+class NodeDemand:
+    """Room for some processes that are all alike.
 
     Attributes:
-        count: how many.
-        resources: of each, by Ray's names, all on one node.
-        selector: what the labels of its node must be, in Ray's words.
+        count: the number of processes.
+        resources: of each process, by Ray's names, all on one node.
+        selector: the labels that its node must have, in Ray's words.
     """
 
     count: int
@@ -25,31 +28,31 @@ class Want:
     selector: Mapping[str, str]
 
 
-class Wants:
-    """What each run wants. The times are seconds of one clock.
+class NodeDemands:
+    """The current demand of each run.
 
     Args:
         now: the time.
     """
 
     def __init__(self, now: float) -> None:
-        self._wants: dict[str, tuple[Want, float]] = {}
-        self._needed_until = now + LASTS_S
+        self._demands: dict[str, tuple[NodeDemand, float]] = {}
+        self._needed_until = now + DEMAND_TTL_S
 
-    def put(self, run: str, want: Want, now: float, lasts_s: float = LASTS_S) -> None:
-        """A run wants this, instead of what it wanted before, for so long if it does not say so again."""
-        self._wants[run] = want, now + lasts_s
-        self._needed_until = now + LASTS_S
+    def put(self, run: str, demand: NodeDemand, now: float, ttl_s: float = DEMAND_TTL_S) -> None:
+        """Set the run's demand, in place of its earlier one; it expires after `ttl_s` seconds."""
+        self._demands[run] = demand, now + ttl_s
+        self._needed_until = now + DEMAND_TTL_S
 
     def drop(self, run: str) -> None:
-        """A run wants nothing any more."""
-        self._wants.pop(run, None)
+        """Withdraw the run's demand."""
+        self._demands.pop(run, None)
 
-    def all(self, now: float) -> list[Want]:
-        """What all runs together want."""
-        self._wants = {run: (want, until) for run, (want, until) in self._wants.items() if now < until}
-        return [want for want, _ in self._wants.values()]
+    def all(self, now: float) -> list[NodeDemand]:
+        """Return the demands that have not expired."""
+        self._demands = {run: (demand, until) for run, (demand, until) in self._demands.items() if now < until}
+        return [demand for demand, _ in self._demands.values()]
 
-    def over(self, now: float) -> bool:
-        """Nothing is wanted, and nobody has wanted anything for a while."""
+    def is_idle(self, now: float) -> bool:
+        """Return whether there is no demand, and no run has made one for a while."""
         return not self.all(now) and now >= self._needed_until

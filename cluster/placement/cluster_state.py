@@ -1,4 +1,4 @@
-"""What a cluster's Ray knows, as plain data that passes from one process to another. Standard library only."""
+"""What the head of a cluster knows, as plain data that processes can exchange. Standard library only."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,10 +15,10 @@ class Actor:
         name: as in `cluster.runners.on_ray.handles`; the class's name where it has none.
         state: Ray's: DEPENDENCIES_UNREADY, PENDING_CREATION, ALIVE, RESTARTING or DEAD.
         job: the driver's number in the cluster, hexadecimal.
-        address, pid: where its process is or was; no address as long as an actor that is started again has no place.
-        restarts: how often it was started again.
-        needs: what it asks for.
-        labels: what it asks of a node's labels, in Ray's words.
+        address, pid: where its process is or was; no address while an actor that restarts has no place.
+        restarts: the number of its restarts.
+        needs: the resources that it requests.
+        labels: conditions on its node's labels, in Ray's words.
         reason: why it is dead, one line.
     """
 
@@ -35,7 +35,7 @@ class Actor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demand:
-    """What tasks and actors wait for: so many times these resources, on a node with these labels."""
+    """What tasks and actors wait for: `count` times the resources `needs`, on a node with these labels."""
 
     needs: Mapping[str, float]
     count: int
@@ -44,15 +44,15 @@ class Demand:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterFacts:
-    """What the head answered.
+    """The head's answer.
 
     Attributes:
         ray, python: exact versions that the cluster was started with.
-        nodes: those that live.
-        dead: addresses of those that have died.
+        nodes: the live ones.
+        dead: addresses of the dead ones.
         actors, demands: of all jobs.
-        autoscaler: whether it can get nodes by itself.
-        asks_token: whether it answered only when it was sent the token that `sending_token` found.
+        autoscaler: whether it can add nodes by itself.
+        asks_token: whether it answered only with the token that `sending_token` found.
     """
 
     ray: str
@@ -65,12 +65,12 @@ class ClusterFacts:
     asks_token: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `from_json` gives back equal facts."""
+        """Return plain data, from which `from_json` makes equal facts."""
         return asdict(self)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "ClusterFacts":
-        """What `to_json` wrote."""
+        """Return the facts that `to_json` wrote."""
         kinds = {"nodes": Node, "actors": Actor, "demands": Demand}
         parts = {name: tuple(kind(**item) for item in data[name]) for name, kind in kinds.items()}
         return ClusterFacts(**{**data, **parts, "dead": tuple(data["dead"])})

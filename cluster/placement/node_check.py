@@ -1,4 +1,4 @@
-"""Whether a node can take part in a run: what it runs, and the task's data. Knows no Ray: a task of Ray's calls it."""
+"""Whether a node can take part in a run: what it runs, and the task's data. Called in a Ray task, without using Ray."""
 
 import os
 import shutil
@@ -8,18 +8,18 @@ from cluster.config.task_options import TaskOptions
 from cluster.placement.versions import Versions, mismatches, versions
 from cluster.storage.dataset_cache import at_url, local_data
 
-SILENT, LEAVING, GONE = "does not answer", "is told to go", "has gone meanwhile"
-"""What is said of a node that does not say anything of itself."""
+SILENT, DRAINING, GONE = "does not answer", "is draining", "has left meanwhile"
+"""What is reported of a node that sends no report of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeReport:
-    """What a node reports of itself.
+    """A node's report on itself.
 
     Attributes:
         versions: what its processes run.
-        problem: why the task cannot be loaded there, one sentence; empty if it can, or if that was not asked.
-        shm_free, disk_free: bytes that are free in /dev/shm and where Ray keeps its temporary files.
+        problem: why the task cannot be loaded there, one sentence; empty if it can, or if no task was given.
+        shm_free, disk_free: free bytes in /dev/shm and where Ray keeps its temporary files.
     """
 
     versions: Versions
@@ -29,15 +29,15 @@ class NodeReport:
 
 
 def complaints(driver: Versions, report: NodeReport) -> list[str]:
-    """Return all that keeps a node from taking part, with what would be right."""
-    found = mismatches(driver, report.versions)
-    if found:
-        found[-1] += "; start its Ray from an environment equal to the driver's"
-    return [*found, *([report.problem] if report.problem else [])]
+    """Return all reasons why a node cannot take part, with what would be right."""
+    reasons = mismatches(driver, report.versions)
+    if reasons:
+        reasons[-1] += "; start its Ray from an environment equal to the driver's"
+    return [*reasons, *([report.problem] if report.problem else [])]
 
 
 def check_data(options: TaskOptions) -> None:
-    """Make sure, before anything is started, that this node can load the task; a copy that it needs is fetched.
+    """Check, before anything is started, that this node can load the task; a copy that it needs is fetched.
 
     Raises:
         TaskError, StorageError: it cannot; the message says what is missing and what would be right.
@@ -50,12 +50,12 @@ def check_data(options: TaskOptions) -> None:
 
 
 def check_without_data(options: TaskOptions) -> None:
-    """Make sure of the same on a driver's node that trains nothing, and so needs no data.
+    """Check the task for a driver whose node may train nothing and then needs no data.
 
     With `--download`, or for a task without `--data`, this is `check_data`.
 
     Raises:
-        TaskError, StorageError: the task can be loaded nowhere; the message says what would be right.
+        TaskError, StorageError: no node could load the task; the message says what would be right.
     """
     from child_trainer.tasks.catalogue import check_options
 
@@ -70,14 +70,14 @@ def _check_download(options: TaskOptions) -> None:
     from child_trainer.training.task import TaskError
 
     if options.download and at_url(options.data):
-        raise TaskError(f"`--download` fills a folder, and `--data` {options.data} is a URL; leave --download away")
+        raise TaskError(f"`--download` fills a folder, but `--data` {options.data} is a URL; leave out `--download`")
 
 
 def check_node(options: TaskOptions | None, temporary: str = "/tmp") -> NodeReport:
-    """Return what this node reports of itself.
+    """Return this node's report.
 
     Args:
-        options: the task that it is to load; `None` asks for none.
+        options: the task that it must be able to load; `None` for none.
         temporary: where Ray keeps its temporary files.
     """
     problem = ""

@@ -1,10 +1,10 @@
-"""Who runs where, each with a reason: a pure function of what there is and what was asked for. Standard library only.
+"""Who runs where, each with a reason: a pure function of the nodes and the topology. Standard library only.
 
-`cluster.runners.on_ray.topology` carries the plan out by Ray's label selectors. What Ray 2.60 does with them, as
-tried on real nodes: where the first selector finds no node with room, the fallbacks are tried in their order, at a
-start as at a restart; an actor whose selectors name a node by its id is given up for good once none of them has a
-node that fits, however soon one may join, while one whose selectors are of other labels waits. So only processes that
-need nothing and have a last resort are bound to nodes; workers are not.
+`cluster.runners.on_ray.topology` carries the plan out by Ray's label selectors. Ray 2.60 was observed on real nodes to
+do this with them: if the first selector finds no node with room, Ray tries the fallbacks in their order, at a start and
+at a restart; an actor whose selectors name nodes by their ids fails permanently once none of these nodes fits, even if
+one joins soon, while an actor whose selectors are of other labels waits. So only processes that need no resources and
+have a last resort are bound to nodes; workers are not.
 """
 
 from collections import Counter
@@ -17,9 +17,9 @@ from cluster.placement.capacity import (
     MARKET_LABEL,
     POOL_LABEL,
     PROCESS_BYTES,
-    Needs,
+    FolderVisibility,
     Node,
-    Sight,
+    WorkerResources,
     num_hosts,
     places_for,
     room,
@@ -28,19 +28,19 @@ from cluster.placement.capacity import (
 )
 
 Selector = Mapping[str, str]
-"""What the labels of a node must be, in Ray's words; nothing is any node."""
+"""Conditions on the labels of a node, in Ray's words; empty for any node."""
 
 NODE_LABEL = "ray.io/node-id"
 """Ray's own label, which every node has."""
 
 ON_STABLE: tuple[Selector, ...] = ({POOL_LABEL: "stable"}, {POOL_LABEL: "!children", MARKET_LABEL: "!spot"})
-"""The stable nodes: those that are said to be, and else those of which nothing is said."""
+"""The stable nodes: those labelled so, and else those without a label that says otherwise."""
 
 OFF_STABLE: Selector = {POOL_LABEL: "!stable"}
-"""The nodes that are not kept for other things than children."""
+"""The nodes on which children may be trained."""
 
-MOST_NAMED = 4
-"""Nodes that a sentence names one by one."""
+MAX_NAMED = 4
+"""The maximum of nodes that a sentence names one by one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,16 +48,17 @@ class Seat:
     """Some parts on one node: a process of shards or replicas, or all the workers that a node has room for.
 
     Attributes:
-        node: where.
+        node: on which they run.
         parts: their numbers.
-        reason: why there.
-        wishes: the nodes that it may be on, the best first; a restart takes the first that there is.
+        reason: why they run there.
+        label_preferences: selectors of the nodes that it may be on, the best first; a restart takes the first that
+            finds a node.
     """
 
     node: Node
     parts: range
     reason: str
-    wishes: tuple[Selector, ...] = ()
+    label_preferences: tuple[Selector, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,11 +67,11 @@ class Plan:
 
     Attributes:
         shards, replicas: one seat for each process.
-        workers: one seat for each node with room now; Ray settles who of them is where, as nodes come and go.
-        wanted: workers that could be used.
-        started: workers to start with; more than have a seat where an autoscaler is to bring nodes for them, or where
-            they are to have what others use now.
-        notes: what a person should know, in sentences.
+        workers: one seat for each node with room now; Ray decides which worker is where, as nodes join and leave.
+        wanted: the workers that the search can use.
+        started: the workers to start with; more than have a seat if an autoscaler shall add nodes for them, or if they
+            wait for resources that others use now.
+        notes: sentences for the user.
     """
 
     shards: tuple[Seat, ...]
@@ -92,7 +93,7 @@ class Plan:
 
     @property
     def staffing(self) -> str:
-        """For people, how many of the workers that could be used have a seat."""
+        """How many of the wanted workers have a seat, as text."""
         return f"{self.seated} of {counted(self.wanted, 'worker')} {'has' if self.seated == 1 else 'have'} a place"
 
     def __str__(self) -> str:
@@ -101,97 +102,112 @@ class Plan:
         return "; ".join(f"{what} on {_listed(addresses)}" for what, addresses in where if addresses)
 
 
-def plan(nodes: Sequence[Node], topology: Topology, needs: Needs, *, sight: Sight, can_grow: bool) -> Plan:
-    """Who runs where on these nodes, of which one is the driver's.
+def plan(
+    nodes: Sequence[Node],
+    topology: Topology,
+    resources: WorkerResources,
+    *,
+    visibility: FolderVisibility,
+    can_grow: bool,
+) -> Plan:
+    """Decide who runs where on these nodes, of which one is the driver's.
 
     Shards go to the stable nodes that see the run's folder, replicas to the stable nodes, evenly; where a machine
     has few cores or little memory, fewer processes host them. Workers go where there is room.
 
     Args:
-        nodes: what there is; those that are told to go get nothing.
-        topology: what was asked for.
-        needs: what a process of workers takes.
-        sight: who sees the run's folder.
-        can_grow: an autoscaler may bring more nodes.
+        nodes: of the cluster; draining ones get nothing.
+        topology: as requested.
+        resources: of a process of workers.
+        visibility: the nodes that see the run's folder.
+        can_grow: an autoscaler may add nodes.
     """
-    there = [node for node in nodes if not node.draining or node.driver]
-    shards, replicas = _seat_shards(topology.shards, there, sight), _seat_replicas(topology.replicas, there)
+    usable = [node for node in nodes if not node.draining or node.driver]
+    shards, replicas = _seat_shards(topology.shards, usable, visibility), _seat_replicas(topology.replicas, usable)
     hosts = Counter(seat.node.id for seat in (*shards, *replicas))
     wanted = topology.workers or topology.replicas * topology.children
-    workers = _seat_workers(wanted, there, needs, hosts)
-    held, seated = room_for(there, needs, hosts, wanted), places_for(there, needs, hosts, wanted)
-    asked_for = topology.workers is not None or (can_grow and needs.gpus > 0)
-    notes = [*_sight_notes(there, shards, sight), *_kinds_notes(workers, needs)]
+    workers = _seat_workers(wanted, usable, resources, hosts)
+    held, seated = room_for(usable, resources, hosts, wanted), places_for(usable, resources, hosts, wanted)
+    requests = topology.workers is not None or (can_grow and resources.gpus > 0)
+    notes = [*_visibility_notes(usable, shards, visibility), *_kinds_notes(workers, resources)]
     if seated < wanted:
-        notes += _memory_notes(there, needs, hosts)
+        notes += _memory_notes(usable, resources, hosts)
         none = not (held or can_grow)
-        waits = asked_for or seated < held or none
-        notes += [_waiting_note(wanted if asked_for or none else held, seated, there, needs)] * waits
-        notes += [_growth_note(topology, wanted)] * (can_grow and not asked_for)
+        waits = requests or seated < held or none
+        notes += [_waiting_note(wanted if requests or none else held, seated, usable, resources)] * waits
+        notes += [_growth_note(topology, wanted)] * (can_grow and not requests)
     return Plan(
         shards=shards,
         replicas=replicas,
         workers=workers,
         wanted=wanted,
-        started=wanted if can_grow and asked_for else held,
+        started=wanted if can_grow and requests else held,
         notes=tuple(notes),
     )
 
 
-def comings_and_goings(
-    before: Sequence[Node], after: Sequence[Node], crews: Mapping[str, int], workers: int, needs: Needs
+def node_changes(
+    before: Sequence[Node],
+    after: Sequence[Node],
+    workers_by_node: Mapping[str, int],
+    workers: int,
+    resources: WorkerResources,
 ) -> list[str]:
-    """What to say of nodes that have joined, have left, or are told to go.
+    """Describe the nodes that have joined, have left or have begun to drain, one sentence each.
 
     Args:
-        before, after: the nodes at the last look, and now.
-        crews: how many workers were on each node, by its id.
-        workers: how many there are now, or are coming up.
-        needs: what a process of workers takes.
+        before, after: the nodes at the last poll, and now.
+        workers_by_node: the number of workers that were on each node, by its id.
+        workers: the number of workers that are up now or are starting.
+        resources: of a process of workers.
     """
     now, known = {node.id: node for node in after}, {node.id: node for node in before}
     left = f"{counted(workers, 'worker')} now" if workers else "the search waits for a node with room"
-    said: list[str] = []
+    changes: list[str] = []
     for node in before:
-        crew = counted(crews.get(node.id, 0), "worker")
+        lost = workers_by_node.get(node.id, 0)
         if node.id not in now:
-            what = f"with {crew}: their children are trained elsewhere" if crews.get(node.id) else "without any worker"
-            said.append(f"Node {node.address} has left {what}; {left}")
+            what = (
+                f"with {counted(lost, 'worker')}: their children are trained elsewhere" if lost else "without workers"
+            )
+            changes.append(f"Node {node.address} has left {what}; {left}")
         elif now[node.id].draining and not node.draining:
-            said.append(f"Node {node.address} is told to go with {crew}: they begin nothing more; {left}")
+            changes.append(
+                f"Node {node.address} is draining with {counted(lost, 'worker')}: they start no more children; {left}"
+            )
     for node in after:
-        if node.id not in known and room(node, needs):
-            said.append(f"Node {node.address} has joined; {left}")
-    return said
+        if node.id not in known and room(node, resources):
+            changes.append(f"Node {node.address} has joined; {left}")
+    return changes
 
 
 def _with_cores(nodes: Sequence[Node]) -> list[Node]:
-    """Without those that whoever runs the cluster has given no cores, if there are others."""
+    """Return the nodes that have cores, or all if none has any."""
     return [node for node in nodes if node.cores] or list(nodes)
 
 
 def _deal(count: int, nodes: Sequence[Node]) -> list[tuple[Node, range]]:
-    """Numbered parts, evenly over the nodes, and on each in as many processes as it is worth."""
+    """Divide numbered parts evenly over the nodes, and on each node over as many processes as pay off there."""
     dealt: list[tuple[Node, range]] = []
     for node, share in zip(nodes, spread(count, len(nodes)), strict=False):
         hosts = num_hosts(len(share), node.cores)
-        if node.memory is not None:  # one half for these, one for the others
+        if node.memory is not None:  # one half for shards, the other for replicas
             hosts = max(1, min(hosts, node.memory // (2 * PROCESS_BYTES)))
         dealt += [(node, share[part.start : part.stop]) for part in spread(len(share), hosts)]
     return dealt
 
 
-def _seat_shards(count: int, nodes: Sequence[Node], sight: Sight) -> tuple[Seat, ...]:
+def _seat_shards(count: int, nodes: Sequence[Node], visibility: FolderVisibility) -> tuple[Seat, ...]:
     driver = next(node for node in nodes if node.driver)
-    seeing = [node for node in nodes if node.stable and (node.driver or node.id in sight.nodes)]
+    seeing = [node for node in nodes if node.stable and (node.driver or node.id in visibility.nodes)]
     reason = "it is stable and sees the run's folder" if seeing else "no stable node sees the run's folder, and it does"
     if len(nodes) == 1:
         reason = "it is the only node"
     chosen = _with_cores(seeing or [driver])
-    # The driver's node is the last resort, as without it all is over anyway.
+    # The driver's node is the last resort, as the run ends without it anyway.
     others = (_one_of(chosen), _one_of([*seeing, driver]))
     return tuple(
-        Seat(node=node, parts=parts, reason=reason, wishes=({NODE_LABEL: node.id}, *others))
+        Seat(node=node, parts=parts, reason=reason, label_preferences=({NODE_LABEL: node.id}, *others))
         for node, parts in _deal(count, chosen)
     )
 
@@ -202,83 +218,88 @@ def _one_of(nodes: Iterable[Node]) -> Selector:
 
 def _seat_replicas(count: int, nodes: Sequence[Node]) -> tuple[Seat, ...]:
     stable = [node for node in nodes if node.stable]
-    reason = "it is stable" if stable else "no node is stable, and without the driver's all is over anyway"
+    reason = "it is stable" if stable else "no node is stable, and the run ends without the driver's node anyway"
     if len(nodes) == 1:
         reason = "it is the only node"
-    # From the other end than the shards, which matters where there are fewer of both than nodes.
+    # From the other end than the shards, to use other nodes if there are fewer of both than nodes.
     chosen = _with_cores(stable or [node for node in nodes if node.driver])[::-1]
     return tuple(
-        Seat(node=node, parts=parts, reason=reason, wishes=({NODE_LABEL: node.id}, *ON_STABLE, {}))
+        Seat(node=node, parts=parts, reason=reason, label_preferences=({NODE_LABEL: node.id}, *ON_STABLE, {}))
         for node, parts in _deal(count, chosen)
     )
 
 
-def _seat_workers(wanted: int, nodes: Sequence[Node], needs: Needs, hosts: Mapping[str, int]) -> tuple[Seat, ...]:
+def _seat_workers(
+    wanted: int, nodes: Sequence[Node], resources: WorkerResources, hosts: Mapping[str, int]
+) -> tuple[Seat, ...]:
     seats: list[Seat] = []
     taken = 0
     for node in nodes:
-        fit = places_for([node], needs, hosts, wanted - taken)
+        fit = places_for([node], resources, hosts, wanted - taken)
         if fit:
-            has = f"{node.gpus:g} {node.gpu_kind or ''} GPU(s)" if needs.gpus else f"{node.cores:g} core(s)"
-            kept = " and is not kept for other things" if needs.off_stable else ""
+            has = f"{node.gpus:g} {node.gpu_kind or ''} GPU(s)" if resources.gpus else f"{node.cores:g} core(s)"
+            kept = " and is not labelled stable" if resources.off_stable else ""
             reason = f"it has {' '.join(has.split())}{kept}"
-            wishes = (OFF_STABLE,) if needs.off_stable else ({},)
-            seats.append(Seat(node=node, parts=range(taken, taken + fit), reason=reason, wishes=wishes))
+            label_preferences = (OFF_STABLE,) if resources.off_stable else ({},)
+            seats.append(
+                Seat(node=node, parts=range(taken, taken + fit), reason=reason, label_preferences=label_preferences)
+            )
             taken += fit
     return tuple(seats)
 
 
-def _sight_notes(nodes: Sequence[Node], shards: Sequence[Seat], sight: Sight) -> list[str]:
-    blind = [node for node in nodes if node.stable and not node.driver and node.id not in sight.nodes]
+def _visibility_notes(nodes: Sequence[Node], shards: Sequence[Seat], visibility: FolderVisibility) -> list[str]:
+    blind = [node for node in nodes if node.stable and not node.driver and node.id not in visibility.nodes]
     if not blind:
         return []
     homes = list(dict.fromkeys(seat.node.address for seat in shards))
     where = "on this node" if all(seat.node.driver for seat in shards) else f"on {_listed(homes)}"
     see = "does" if len(blind) == 1 else "do"
     names = _listed([node.address for node in blind])
-    return [f"Shards stay {where}: {names} {see} not see {sight.folder}; a shared folder would let them spread"]
+    return [f"Shards stay {where}: {names} {see} not see {visibility.folder}; a shared folder would let them spread"]
 
 
-def _memory_notes(nodes: Sequence[Node], needs: Needs, hosts: Mapping[str, int]) -> list[str]:
+def _memory_notes(nodes: Sequence[Node], resources: WorkerResources, hosts: Mapping[str, int]) -> list[str]:
     notes: list[str] = []
     for node in nodes:
-        held, without = room(node, needs, hosts.get(node.id, 0)), room(replace(node, memory=None), needs)
+        held, without = room(node, resources, hosts.get(node.id, 0)), room(replace(node, memory=None), resources)
         if held < without:
             notes.append(
-                f"{node.address} gets {counted(held * needs.workers, 'worker')} rather than {without * needs.workers}:"
-                f" it has {(node.memory or 0) / 1e9:.1f} GB of memory, and a process takes {needs.memory / 1e9:.1f} GB"
+                f"{node.address} gets {counted(held * resources.workers, 'worker')} rather than"
+                f" {without * resources.workers}: it has {(node.memory or 0) / 1e9:.1f} GB of memory, and a process"
+                f" takes {resources.memory / 1e9:.1f} GB"
             )
     return notes
 
 
-def _waiting_note(wanted: int, seated: int, nodes: Sequence[Node], needs: Needs) -> str:
-    may = [node for node in nodes if not node.draining and (node.trains or not needs.off_stable)]
-    kind = "GPU" if needs.gpus else "CPU"
-    there = sum(node.gpus if needs.gpus else node.cores for node in may)
-    free = sum(there if node.free is None else node.free.get(kind, 0.0) for node in may)
-    if places_for([replace(node, memory=None) for node in nodes], needs, {}, wanted) == wanted:
+def _waiting_note(wanted: int, seated: int, nodes: Sequence[Node], resources: WorkerResources) -> str:
+    may = [node for node in nodes if not node.draining and (node.trains or not resources.off_stable)]
+    kind = "GPU" if resources.gpus else "CPU"
+    total = sum(node.gpus if resources.gpus else node.cores for node in may)
+    free = sum(total if node.free is None else node.free.get(kind, 0.0) for node in may)
+    if places_for([replace(node, memory=None) for node in nodes], resources, {}, wanted) == wanted:
         lacking = "memory"
     else:
-        lacking = f"{'GPUs' if needs.gpus else 'cores'}: the cluster has {there:g}"
-        if room_for(nodes, needs, {}, wanted) > seated:
+        lacking = f"{'GPUs' if resources.gpus else 'cores'}: the cluster has {total:g}"
+        if room_for(nodes, resources, {}, wanted) > seated:
             lacking += f", and others use all but {free:g}"
-    return f"{wanted - seated} of {counted(wanted, 'worker')} wait for {lacking}; they are used as they come"
+    return f"{wanted - seated} of {counted(wanted, 'worker')} wait for {lacking}; they start when there is room"
 
 
 def _growth_note(topology: Topology, wanted: int) -> str:
-    """Why an autoscaler is not asked for anything, though more could be used."""
-    cores = f"--workers {wanted} has it bring cores"
+    """Say why no nodes are requested of an autoscaler though the search could use more workers."""
+    cores = f"--workers {wanted} to request CPU nodes"
     if topology.gpus_per_child is not None:
-        return f"The autoscaler is not asked for more nodes; {cores}"
+        return f"No nodes are requested; use {cores}"
     return (
-        "No GPU is up, so children are trained on CPUs and the autoscaler is not asked for more nodes;"
-        f" --gpus-per-child 1 has it bring GPUs, {cores}"
+        "No GPU node is available: training on CPUs, and no nodes are requested; use --gpus-per-child 1 to request GPU"
+        f" nodes or {cores}"
     )
 
 
-def _kinds_notes(seats: Sequence[Seat], needs: Needs) -> list[str]:
+def _kinds_notes(seats: Sequence[Seat], resources: WorkerResources) -> list[str]:
     kinds: Counter[str] = Counter()
-    for seat in seats if needs.gpus else ():
+    for seat in seats if resources.gpus else ():
         kinds[seat.node.gpu_kind or "GPUs of no known kind"] += len(seat.parts)
     if len(kinds) < 2:
         return []
@@ -287,6 +308,6 @@ def _kinds_notes(seats: Sequence[Seat], needs: Needs) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    first = list(names[:MOST_NAMED])
+    first = list(names[:MAX_NAMED])
     parts = [*first, f"{len(names) - len(first)} more"] if len(names) > len(first) else first
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

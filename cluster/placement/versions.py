@@ -13,7 +13,7 @@ PACKAGES = ("child_trainer", "cluster", "controller", "ps")
 """Our code, as Python imports it."""
 
 DRIVER_VARIABLE = "NASCLUSTER_DRIVER"
-"""Environment variable by which the processes of a run know what its driver runs: `Versions` as JSON."""
+"""Environment variable that tells the processes of a run what its driver runs: `Versions` as JSON."""
 
 NAMES = {"python": "Python", "ray": "Ray", "torch": "PyTorch", "code": "nascluster code"}
 
@@ -29,8 +29,8 @@ class Versions:
     Attributes:
         python: major and minor version: what is sent between nodes depends on no more.
         ray: exact version.
-        torch: version without the build (`+cpu`, `+cu128`), which may well differ between nodes.
-        code: a digest of our own source, so that two states of one version are told apart.
+        torch: version without the build (`+cpu`, `+cu128`), which may differ between nodes.
+        code: a digest of our own source, which distinguishes two states of one version.
     """
 
     python: str
@@ -39,23 +39,23 @@ class Versions:
     code: str
 
     def to_json(self) -> str:
-        """One line of text."""
+        """Return one line of text."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> "Versions":
-        """What `to_json` wrote."""
+        """Return the versions that `to_json` wrote."""
         return Versions(**json.loads(text))
 
 
 def code_folders() -> tuple[Path, ...]:
-    """The folders of our packages, from which this process imports them."""
-    found = [find_spec(name) for name in PACKAGES]
-    return tuple(Path(spec.origin).parent for spec in found if spec and spec.origin)
+    """Return the folders from which this process imports our packages."""
+    specs = [find_spec(name) for name in PACKAGES]
+    return tuple(Path(spec.origin).parent for spec in specs if spec and spec.origin)
 
 
 def versions() -> Versions:
-    """What this process runs; imports nothing of it."""
+    """Return what this process runs, without importing it."""
     return Versions(
         python=".".join(platform.python_version_tuple()[:2]),
         ray=_installed("ray"),
@@ -65,7 +65,7 @@ def versions() -> Versions:
 
 
 def digest(folders: tuple[Path, ...]) -> str:
-    """Of all Python source below some packages' folders: equal for equal code, wherever it is."""
+    """Return a digest of all Python source below the packages' folders: equal for equal code, wherever it is."""
     total = hashlib.sha256()
     for folder in sorted(folders, key=lambda f: f.name):
         for path in sorted(folder.rglob("*.py")):
@@ -75,7 +75,7 @@ def digest(folders: tuple[Path, ...]) -> str:
 
 
 def mismatches(driver: Versions, node: Versions) -> list[str]:
-    """What differs, as the ends of sentences about the node: `has Ray 2.48.0, the driver 2.60.0`."""
+    """Return the differences, as the ends of sentences about the node: `has Ray 2.48.0, the driver 2.60.0`."""
     return [
         f"has {NAMES[f.name]} {getattr(node, f.name)}, the driver {getattr(driver, f.name)}"
         for f in fields(Versions)
@@ -84,14 +84,13 @@ def mismatches(driver: Versions, node: Versions) -> list[str]:
 
 
 def check_driver(environment: Mapping[str, str]) -> None:
-    """Make sure that this process runs what its run's driver runs; one that joined late was asked by nobody before.
+    """Raise `NodeError` unless this process runs what its run's driver runs.
 
-    Raises:
-        NodeError: it does not.
+    A node that joined after the launch has not been checked before.
     """
     driver = environment.get(DRIVER_VARIABLE)
-    if driver and (found := mismatches(Versions.from_json(driver), versions())):
-        raise NodeError(f"{', '.join(found)}; start its Ray from an environment equal to the driver's")
+    if driver and (differences := mismatches(Versions.from_json(driver), versions())):
+        raise NodeError(f"{', '.join(differences)}; start its Ray from an environment equal to the driver's")
 
 
 def _installed(package: str) -> str:

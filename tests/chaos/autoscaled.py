@@ -81,7 +81,7 @@ class Autoscaled:
         return os.environ | {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "disabled", MARK: f"{self._mark}-driver"}
 
     def asked(self) -> list[tuple[dict[str, float], int]]:
-        """What the autoscaler is asked for: resources, and how many times; for a process that has joined."""
+        """Return the requests to the autoscaler: resources, and how many times; this process must have joined."""
         constraints = get_cluster_status(self.address).resource_demands.cluster_constraint_demand
         return [(dict(each.bundle), each.count) for one in constraints for each in one.bundles_by_count]
 

@@ -60,7 +60,7 @@ class EndedRun:
 
 
 def read_ended(folder: RunFolder) -> EndedRun:
-    """The run in this folder; raises `Broken` where a shard's newest snapshot is missing."""
+    """Return the run in this folder; raise `Broken` where a shard's newest snapshot is missing."""
     config = folder.read_config()
     groups = make_parameters(config, make_searcher(config))
     layout = make_layout(config, folder.identity(config), groups)

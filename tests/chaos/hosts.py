@@ -53,7 +53,7 @@ class Host:
         _ip("-n", self.namespace, *words)
 
     def start(self, command: Sequence[str], log: IO[Any]) -> "subprocess.Popen[bytes]":
-        """A program on this host, which ends with it."""
+        """Start a program on this host, which ends with it."""
         bind = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
         inside = ["unshare", "--mount", "sh", "-c", bind, "sh", str(self._own), str(self._folder), *command]
         started = subprocess.Popen(
@@ -108,12 +108,12 @@ class Pair:
             host.ip("link", "set", host.link, "up")
 
     def cut(self) -> None:
-        """What either sends is lost, and neither is told: it goes to a station that is not there."""
+        """Cut the link: packets are lost without notice, as they go to a station that does not exist."""
         for host, there in zip(self.hosts, reversed(self.ADDRESSES), strict=True):
             host.ip("neigh", "replace", there, "lladdr", "02:00:00:00:00:01", "dev", host.link, "nud", "permanent")
 
     def mend(self) -> None:
-        """The link is there again."""
+        """Restore the link."""
         for host, there in zip(self.hosts, reversed(self.ADDRESSES), strict=True):
             host.ip("neigh", "del", there, "dev", host.link)
 

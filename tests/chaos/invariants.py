@@ -49,7 +49,7 @@ class Report:
 
 
 def check(path: Path) -> Report:
-    """The report of the ended run in this folder; it takes `accumulate` 1, mode async, and REINFORCE.
+    """Return the report of the ended run in this folder; it assumes `accumulate` 1, mode async, and REINFORCE.
 
     Raises:
         Broken: with everything that is wrong.
@@ -112,7 +112,7 @@ def _attempts_have_ended(run: EndedRun) -> Iterator[str]:
 
 
 def _after_the_outcome(rows: list[Row]) -> Iterator[Row]:
-    """Attempts that began once the child had its outcome."""
+    """Yield the attempts that began once the child had its outcome."""
     settled = [row for row in rows if row.attempt.verdict == Verdict.OUTCOME and row.ended_at is not None]
     for row in rows:
         if any(s is not row and row.attempt.started_at >= (s.ended_at or 0.0) for s in settled):

@@ -174,7 +174,7 @@ class Search:
 
     @contextmanager
     def _trained(self) -> Iterator[None]:
-        """The pool stands still, and a worker that was training has come to the end of it."""
+        """Stop the pool, while a worker comes to the end of a training."""
 
         def training() -> bool:
             return any(title == f"ray::{Kind.WORKER}.train" for _, title in self._machines.processes(Kind.WORKER))
@@ -191,7 +191,7 @@ class Search:
 
     @contextmanager
     def _unseen(self) -> Iterator[None]:
-        """The replicas stand still, and the outcome of a child that they had asked for is on record."""
+        """Stop the replicas, while the outcome of one of their children is recorded."""
         running = "SELECT count(*) FROM attempts WHERE ended_at IS NULL"
         query = "SELECT count(*) FROM attempts JOIN children ON id = child WHERE completion IS NULL"
         deadline = time.monotonic() + PATIENCE_S
@@ -206,7 +206,7 @@ class Search:
 
     @contextmanager
     def _stopped(self, kind: Kind) -> Iterator[None]:
-        """Processes that stand still while the block lasts, as those of an overloaded machine do."""
+        """Stop the processes of a kind while the block lasts, as an overloaded machine does."""
         until(lambda: self._machines.processes(kind), f"a process of a {kind}")
         stopped = [process for process, _ in self._machines.processes(kind)]
         _signal(stopped, signal.SIGSTOP)
@@ -217,7 +217,7 @@ class Search:
 
     @contextmanager
     def _pushed(self) -> Iterator[None]:
-        """The ledger stands still before it hears of a push that shard 0 has; if that fails, of another one."""
+        """Stop the ledger before it learns of a push that shard 0 has; if that fails, of another one."""
 
         def unheard(applied: dict[str, int]) -> bool:
             query = "SELECT count(*) FROM batches WHERE learned_at IS NULL AND replica = {} AND number = {}"
@@ -235,7 +235,7 @@ class Search:
         raise AssertionError("no push was met between the shards and the ledger")
 
     def _applied(self, shard: int) -> dict[str, int]:
-        """The last push of each replica in the shard's snapshot."""
+        """Return the last push of each replica in the shard's snapshot."""
         path = self.folder / "shards" / f"shard-{shard:03d}.safetensors"
         with suppress(OSError), path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))

@@ -17,7 +17,7 @@ from ps.shard.snapshot import SnapshotFile
 
 
 def long_run(storage: Path, children: int, more: int) -> None:
-    """The run `long` of so many children, whose driver died: a short one's rows over and over; `more` are to go."""
+    """Make the run `long` of so many children, whose driver died: a short one's rows repeated; `more` are left."""
     folder, short = RunFolder(storage / "long"), 100
     topology = Topology(replicas=1, shards=2, children=4, workers=2)
     config = replace(synthetic(), local=True, max_children=short, topology=topology)

@@ -28,7 +28,7 @@ PATIENCE_S = 120.0
 
 
 def until(happened: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S, pause_s: float = 0.02) -> Any:
-    """What `happened` gives, once that is true."""
+    """Wait until `happened` returns something true, and return that."""
     deadline = time.monotonic() + patience_s
     while not (found := happened()):
         assert time.monotonic() < deadline, f"{what} has not come about in {patience_s:g} s"
@@ -37,7 +37,7 @@ def until(happened: Callable[[], object], what: str, *, patience_s: float = PATI
 
 
 def first_value(ledger: Path, query: str, *values: object) -> Any:
-    """The first value of the first row, read from outside; `None` if there is none, or no ledger yet."""
+    """Return the first value of the first row, read from outside; `None` if there is none, or no ledger yet."""
     with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True)) as db:
         row = db.execute(query, values).fetchone()
         return row and row[0]
@@ -54,7 +54,7 @@ def start_command(
 
 
 def marked(mark: str) -> Iterator[tuple[int, str, str]]:
-    """Processes whose mark begins so: id, title, mark."""
+    """Yield the processes whose mark begins so: id, title, mark."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -118,7 +118,7 @@ class Machines:
         return Counter(mark for _, title, mark in marked(self._mark) if title.split(".")[0] == f"ray::{actor}")
 
     def processes(self, actor: str) -> list[tuple[int, str]]:
-        """The processes of an actor class that are up, and their titles, which say whether they are busy."""
+        """Return the live processes of an actor class, and their titles, which say whether they are busy."""
         return [(pid, title) for pid, title, _ in marked(self._mark) if title.split(".")[0] == f"ray::{actor}"]
 
     def kill_node_of(self, actor: str) -> None:
@@ -131,7 +131,7 @@ class Machines:
         self.kill_node(until(found, f"a node with a {actor}"))
 
     def kill_by_ray(self, actor: str) -> None:
-        """What `ray.kill` does to an actor of this name, of whichever run."""
+        """Call `ray.kill` on the actor of this name, of whichever run."""
         with self.joined():
             named: list[Any] = ray.util.list_named_actors(all_namespaces=True)
             (found,) = [each for each in named if each["name"] == actor]
@@ -139,7 +139,7 @@ class Machines:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """This process is a driver of the cluster while the block lasts."""
+        """Make this process a driver of the cluster while the block lasts."""
         ray.init(address=self._cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
             yield

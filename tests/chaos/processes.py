@@ -64,7 +64,7 @@ class ShardProcess:
         assert self.wait() == -signal.SIGKILL
 
     def wait(self) -> int | None:
-        """The exit code, once the process has ended."""
+        """Return the exit code, once the process has ended."""
         self._process.join(PATIENCE_S)
         code = self._process.exitcode
         self._process.close()
@@ -80,7 +80,7 @@ class ShardProcess:
 def run_client(
     layout: Layout, addresses: Sequence[str], client: str, last: int, progress: Path, script: Sequence[Fail]
 ) -> int | None:
-    """A client's process from start to end; its exit code. It goes on after the last push that it wrote down."""
+    """Run a client's process, and return its exit code. It resumes after the last push that it recorded."""
     arguments = layout.to_json(), list(addresses), client, last, progress, list(script)
     process = _CONTEXT.Process(target=_push, args=arguments, daemon=True)
     process.start()

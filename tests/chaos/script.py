@@ -129,7 +129,7 @@ class Injector(grpc.StreamUnaryClientInterceptor):
         return call
 
     def _wait_for_turn(self, client: str, sequence: int, shard: int) -> Fail | None:
-        """The failure that this attempt meets, if any, once the shards below are done with the push."""
+        """Return the failure that this attempt meets, if any, once the shards below are done with the push."""
         with self._turn:
             of_this = [fail for fail in self._script if (fail.client, fail.push) == (client, sequence)]
             here = [fail for fail in of_this if fail.shard == shard and fail in self._left]
@@ -202,7 +202,7 @@ def _cut_short(head: Any, begin: Callable[[Sequence[Any]], Any]) -> None:
 
 
 def _until_answered(send: Callable[[], Any]) -> Any:
-    """What a strike sends must arrive, even if another strike has just killed the process that it goes to."""
+    """Retry what a failure sends: it must arrive, even if another failure has just killed its receiver."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -213,23 +213,23 @@ def _until_answered(send: Callable[[], Any]) -> Any:
 
 
 def connect(layout: Layout, addresses: Sequence[str], injector: Injector) -> GrpcStore:
-    """A store whose pushes meet the script on their way."""
+    """Return a store whose pushes meet the script on their way."""
     return GrpcStore(layout, addresses, deadline_s=PATIENCE_S, retry_timeout_s=2 * PATIENCE_S, interceptors=[injector])
 
 
 def gradient(layout: Layout, client: str, sequence: int) -> dict[str, Tensor]:
-    """The oracle's push: small whole numbers, so that float32 sums are exact in any order."""
+    """Return the oracle's push: small whole numbers, so that float32 sums are exact in any order."""
     generator = torch.Generator().manual_seed(hash_of(client) + sequence)
     return {name: torch.randint(-9, 10, shape, generator=generator).float() for name, shape in layout.shapes.items()}
 
 
 def hash_of(client: str) -> int:
-    """A number for a client's name, the same in every process."""
+    """Return a number for a client's name, the same in every process."""
     return int.from_bytes(client.encode()[-6:]) * 1_000
 
 
 def pushes_of(layout: Layout, client: str, sequences: range) -> Iterator[Push]:
-    """The oracle's pushes of one client."""
+    """Yield the oracle's pushes of one client."""
     for sequence in sequences:
         gradients = gradient(layout, client, sequence)
         yield Push(client=client, sequence=sequence, gradients=gradients, versions=(0,) * layout.shards)

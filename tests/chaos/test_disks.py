@@ -72,7 +72,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 def image(folder: Path, to: Path) -> Path:
-    """What a crash at this moment would leave."""
+    """Copy what a crash at this moment would leave."""
     shutil.rmtree(to, ignore_errors=True)
     shutil.copytree(folder, to, ignore=shutil.ignore_patterns("ballast"))
     return to
@@ -205,7 +205,7 @@ Operation = Callable[[Ledger], object]
 
 
 def operations(batches: int) -> Iterator[Operation]:
-    """What one replica and its workers record: some thirty transactions a batch, small and large."""
+    """Yield what one replica and its workers record: some thirty transactions a batch, small and large."""
     tokens = (0, 0, 0)
     proposals = [Proposal(tokens=tokens, architecture=SPACE.decode(tokens), log_prob=-1.5)] * 8
     for number in range(1, batches + 1):
@@ -308,7 +308,7 @@ def test_a_disk_that_fills_up_under_the_ledger(twins: Twins, pages_left: int, be
 
 
 def until_refused(twins: Twins, stream: Iterator[Operation]) -> Operation:
-    """The first operation for which there is no room any more."""
+    """Find the first operation for which there is no room any more."""
     for operation in stream:
         try:
             twins.do(operation)

@@ -44,7 +44,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def open_pair(folder: Path) -> Iterator[Open]:
-    """Makes two hosts with the cluster's token, certificates of one authority, and homes of their own."""
+    """Make two hosts with the cluster's token, certificates of one authority, and homes of their own."""
     with ExitStack() as stack:
 
         def open_pair(changes: Mapping[str, str]) -> Pair:
@@ -161,7 +161,7 @@ class Search:
         return first_value(self.folder / "ledger.sqlite", query, f"%@{host.address}/%") or 0
 
     def answers_to_a_stranger(self) -> list[str]:
-        """What a shard says to the other host, to plain text first, then to a good certificate without the secret."""
+        """Return a shard's answers to the other host: to plain text, and to a good certificate without the secret."""
         address = first_value(self.folder / "ledger.sqlite", "SELECT address FROM addresses")
         path = self._log.with_name("knocked")
         with path.open("wb") as log:

@@ -71,7 +71,7 @@ class Rig:
 
     @contextmanager
     def plainly(self) -> Iterator[GrpcStore]:
-        """A store past the script."""
+        """Return a store without the script."""
         store = GrpcStore(self.layout, self.addresses)
         yield store
         store.close()

@@ -1,6 +1,10 @@
-"""An S3 service on this machine: moto's, which keeps its objects in this process and can be away for a while."""
+"""What the tests of `cluster/` share: one Ray, and an S3 service.
+
+The S3 service is moto's, which keeps its objects in this process and can be stopped for a while.
+"""
 
 import logging
+import os
 import secrets
 import socket
 import threading
@@ -57,3 +61,31 @@ def s3_url(object_service: ObjectService, monkeypatch: pytest.MonkeyPatch) -> st
     client.create_bucket(Bucket=bucket)
     client.close()
     return f"s3://{bucket}/runs"
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[str]:
+    """Yield the address of a Ray with three cores, one for all tests of this process that only need a Ray.
+
+    Each search joins it as a job of its own, whose actors have a namespace of their own. Tests that kill or drain
+    nodes, change what a node has, or are about how Ray starts, have a Ray of their own.
+    """
+    from ray.cluster_utils import Cluster
+
+    from cluster.runners.on_ray.private_api import reload_settings
+
+    os.environ["RAY_AUTH_MODE"] = "token"  # as Ray does with the first Ray that a process starts
+    reload_settings()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": False})
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(shared_ray: str) -> Iterator[str]:
+    """Join the shared Ray with this process, in a namespace for each module, and yield its address."""
+    import ray
+
+    ray.init(address=shared_ray, log_to_driver=False, logging_level=logging.ERROR)
+    yield shared_ray
+    ray.shutdown()

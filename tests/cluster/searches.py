@@ -1,14 +1,13 @@
 """Whole searches from the command line, and pools of real workers on Ray, for tests to do things to."""
 
-import itertools
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,18 +19,18 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.pool.failure_policy import FailurePolicy
 from cluster.pool.supervision import PoolOptions
+from cluster.runners.on_ray import private_api
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, PoolHost, Worker
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
-from cluster.runners.on_ray.start_local_ray import start_ray
 from cluster.search.records import Attempt
+from cluster.storage.run_folder import RunFolder
+from cluster.storage.session import Session
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture
 
 T = TypeVar("T")
 
 Process = subprocess.Popen[str]
-
-COUNTER = itertools.count()
 
 TINY = RunConfig(task=TaskOptions(task="digits"), budget=Budget(epochs=1, train_fraction=0.1, batch_size=32))
 
@@ -40,17 +39,10 @@ SLOW = RunConfig(
 )
 
 
-@contextmanager
-def running_cluster(cores: int = 3) -> Iterator[str]:
-    """A running cluster's address."""
-    yield start_ray(cores, print)
-    ray.shutdown()
-
-
 def nascluster(*arguments: object, address: str = "local", new_session: bool = False) -> Process:
     return subprocess.Popen(
         [sys.executable, "-m", "cluster", *map(str, arguments)],
-        env=os.environ | {"RAY_ADDRESS": address, "NASCLUSTER_TEST": f"{os.getpid()}-{next(COUNTER)}"},
+        env=os.environ | {"RAY_ADDRESS": address},
         cwd=Path(__file__).parents[2],
         text=True,
         stdout=subprocess.PIPE,
@@ -74,17 +66,20 @@ def status(name: str) -> dict[str, Any]:
     return json.loads(finish(nascluster("status", name, "--json")))
 
 
-def session_of(process: int) -> str | None:
-    """Which of the commands that these tests started a process belongs to, `None` for none of them."""
-    try:
-        variables = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
-    except OSError:  # somebody else's, and it has ended meanwhile
-        return None
-    return dict(v.partition("=")[::2] for v in variables).get("NASCLUSTER_TEST")
+def actor_process(run: str, actor: str) -> int:
+    """Return the process id of the run's one live actor of this name, or of this class if it has no name.
+
+    This process must have joined the run's Ray (fixture `cluster`).
+    """
+    session = Session.read(RunFolder(run_folder(run)))
+    assert session is not None
+    wanted = (session.job, actor, "ALIVE")
+    (process,) = [row.pid for row in private_api.actors() if (row.job, row.name, row.state) == wanted]
+    return process
 
 
 def select(name: str, query: str) -> list[tuple[Any, ...]]:
-    """What a run's ledger answers; nothing while it is being made."""
+    """Return the rows that a run's ledger answers with; none while it is being made."""
     path = run_folder(name) / "ledger.sqlite"
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
@@ -115,7 +110,7 @@ def pool_options(config: RunConfig, *, max_attempts: int = 2) -> PoolOptions:
 
 
 def open_pool(folder: Path, config: RunConfig, workers: int) -> tuple[Any, list[Any]]:
-    """A pool of workers, and all its actors, under the names that they look for."""
+    """Start a pool of workers; return it and all its actors, under the names by which they find each other."""
     ledger: Any = LedgerHost.options(name=LEDGER).remote(folder / "ledger.sqlite", 0, 100)
     held: list[Any] = [Worker.options(num_cpus=1, name=worker_name(i)).remote(config, [i]) for i in range(workers)]
     if config.failures.checkpoint_children:
@@ -148,7 +143,7 @@ class Rig:
         self.ledger = self.actors[-1]
 
     def until(self, question: Callable[[], T], what: str, within_s: float = 60.0) -> T:
-        """The question's answer, once it is not false any more."""
+        """Return the question's answer, once it is true."""
         deadline = time.monotonic() + within_s
         while not (answer := question()):
             assert time.monotonic() < deadline, f"not in {within_s:g} s: {what}; {self.attempts()}"
@@ -159,7 +154,7 @@ class Rig:
         return ray.get(self.ledger.attempts.remote(child))
 
     def in_training(self, child: int, number: int) -> int:
-        """The process that makes this attempt at the child, once it is a moment under way."""
+        """Return the id of the process that makes this attempt at the child, half a second after the attempt began."""
 
         def latest() -> Attempt | None:
             attempts = self.history(child)
@@ -177,5 +172,5 @@ class Rig:
 
 
 def process_of(attempt: Attempt) -> int:
-    """The number of the process that makes or made the attempt."""
+    """Return the id of the process that makes or made the attempt."""
     return process_number(attempt.worker)

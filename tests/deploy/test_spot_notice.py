@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 import ray
-from ray._private.state import state as ray_state
 
+from cluster.runners.on_ray.private_api import draining_nodes
 from cluster.runners.on_ray.start_local_ray import start_ray
 from tests.deploy.files import DEPLOY
 
@@ -97,7 +97,7 @@ def test_ray_hears_of_it(cloud: str, metadata: Metadata, node: tuple[str, str]) 
         while metadata.asked < 1:
             assert time.monotonic() < until
             time.sleep(0.1)
-        assert ray_state.get_draining_nodes() == {}
+        assert draining_nodes() == {}
         assert watch.poll() is None
         metadata.taken_back = True
         out, _ = watch.communicate(timeout=60)
@@ -105,7 +105,7 @@ def test_ray_hears_of_it(cloud: str, metadata: Metadata, node: tuple[str, str]) 
         watch.kill()
     assert watch.returncode == 0
     assert "is taken back" in out
-    draining = ray_state.get_draining_nodes()
+    draining = draining_nodes()
     assert draining.keys() == {node_id}
     assert 0 < draining[node_id] / 1000 - time.time() < {"aws": 120, "gcp": 30}[cloud]
 

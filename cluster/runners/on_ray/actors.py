@@ -1,7 +1,7 @@
-"""The Ray actors: thin shells that put the run's parts into processes. Each may be killed and started again.
+"""The Ray actors: thin shells that put the run's parts into processes. Each may be killed and restarted.
 
 The parts themselves are imported where they are needed, so that a process without training (the ledger's, the
-pool's) does without torch.
+pool's) does not import torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray._private import worker as ray_worker
 from ray.exceptions import RayError
 
 from child_trainer.outcome import Outcome
@@ -36,8 +35,8 @@ from cluster.runners.on_ray.credentials import RunToken, shards_tls
 from cluster.runners.on_ray.handles import (
     CHECKPOINTS,
     LEDGER,
-    PATIENCE_S,
     POOL,
+    RETRY_TIMEOUT_S,
     Connections,
     PoolEvaluator,
     RemoteCheckpoints,
@@ -47,6 +46,7 @@ from cluster.runners.on_ray.handles import (
     places_here,
 )
 from cluster.runners.on_ray.pool_adapters import AwaitedLedger, RayWorkers
+from cluster.runners.on_ray.private_api import node_logs_folder
 from cluster.search.evaluator import Assignment
 from cluster.search.history import History
 from cluster.storage.ledger.ledger import Ledger
@@ -56,16 +56,16 @@ if TYPE_CHECKING:
     from ps.store import Layout, ParameterStore
 
 SURVIVES: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-"""Options of an actor whose methods may be repeated: Ray starts it again and delivers the calls again."""
+"""Options of an actor whose methods may be repeated: Ray restarts it and repeats the calls."""
 
-CALL_S = 10.0
-"""Seconds that a worker waits for an answer to its sign of life."""
+CALL_TIMEOUT_S = 10.0
+"""Timeout for the answer to a worker's heartbeat, and for the ledger to keep a worker's output."""
 
-SHARED_BEAT_S = 10.0
-"""Seconds between two signs of life of a worker that shares its process with hundreds."""
+SHARED_HEARTBEAT_INTERVAL_S = 10.0
+"""Seconds between two heartbeats of a worker that shares its process with hundreds."""
 
-PAUSE_S = 0.5
-"""Seconds after which a replica that is ahead of the others asks again whether it may go on."""
+AHEAD_POLL_INTERVAL_S = 0.5
+"""Seconds between two checks whether a replica that is ahead of the others may continue."""
 
 
 @ray.remote(**SURVIVES)
@@ -90,9 +90,8 @@ class Worker:
         from cluster.runners.trainer import trainer_on
 
         context = ray.get_runtime_context()
-        # Two Rays on one machine count their jobs alike, but each has a folder of its own.
-        node: Any = ray_worker._global_node
-        own = f"{node.get_logs_dir_path()}/nascluster-{context.get_job_id()}"
+        # Two Rays on one machine number their jobs alike, but each has a folder of its own.
+        own = f"{node_logs_folder()}/nascluster-{context.get_job_id()}"
         alone = len(slots) == 1
         if not alone:
             self._split = ExitStack()
@@ -108,7 +107,7 @@ class Worker:
                 place=place,
                 node=context.get_node_id(),
                 beat=functools.partial(_beat, slot),
-                beat_s=HEARTBEAT_INTERVAL_S if alone else SHARED_BEAT_S,
+                beat_s=HEARTBEAT_INTERVAL_S if alone else SHARED_HEARTBEAT_INTERVAL_S,
                 crash_file=crash_file,
                 capture=BufferedCapture(
                     OutputBuffer(Path(f"{own}-{slot}.output")), by_descriptor if alone else by_thread, _keep_output
@@ -117,12 +116,12 @@ class Worker:
             for slot, place in places.items()
         }
         preempt_on_sigterm(self._workers.values())
-        # Whoever asks a worker that trains for its report waits until it has ended.
+        # A request for the report of a worker that trains waits until the training has ended.
         self._turns = {slot: threading.Lock() for slot in slots}
 
     @ray.method(max_task_retries=-1)
     def report(self, slot: int) -> Report:
-        """Where this worker is, and what its last attempt gave."""
+        """Return where this worker is, and the outcome of its last attempt."""
         with self._turns[slot]:
             return self._workers[slot].report()
 
@@ -134,13 +133,13 @@ class Worker:
 
 def _beat(slot: int, place: str, key: str | None) -> bool:
     pool = actor(POOL)
-    return ray.get(pool.beat.options(max_task_retries=0).remote(slot, place, key), timeout=CALL_S)
+    return ray.get(pool.beat.options(max_task_retries=0).remote(slot, place, key), timeout=CALL_TIMEOUT_S)
 
 
 def _keep_output(child_id: int, key: str, text: str) -> None:
-    """Have it kept before anybody is told that the attempt has ended, unless that takes too long."""
-    with suppress(RayError, ValueError):  # the ledger's process is away, and gets it when it is back; or for good
-        ray.get(actor(LEDGER).keep_output.remote(child_id, key, text), timeout=CALL_S)
+    """Send the output to the ledger before the attempt's end is reported, and do not wait longer than the timeout."""
+    with suppress(RayError, ValueError):  # the ledger is unavailable: it gets the call when it is back, or has ended
+        ray.get(actor(LEDGER).keep_output.remote(child_id, key, text), timeout=CALL_TIMEOUT_S)
 
 
 def _checkpoint_slot(child_id: int) -> ChildSlot:
@@ -158,7 +157,7 @@ class CheckpointHost(CheckpointFolder):
 
 @ray.remote(**SURVIVES)
 class PoolHost:
-    """The pool, see `cluster.pool.pool.Pool`, as an actor that asks its run's other actors by name."""
+    """The pool, see `cluster.pool.pool.Pool`, as an actor that finds its run's other actors by name."""
 
     def __init__(self, slots: int, options: PoolOptions, per_process: int = 1) -> None:
         self._workers = RayWorkers(options.rules.checkpoints, per_process)
@@ -191,16 +190,16 @@ class PoolHost:
 
     @ray.method(max_task_retries=0)
     async def next_news(self) -> str:
-        """See `Pool.next_news`. Not repeated by Ray, which would have a word to say on it when the run ends."""
+        """See `Pool.next_news`. Ray does not retry it, as it would log an error when the run ends."""
         return await self._pool.next_news()
 
 
 @ray.remote(**SURVIVES)
 class ShardHost:
-    """Serves one or more shards over gRPC, and has the ledger know where.
+    """Serves one or more shards over gRPC, and records their address in the ledger.
 
-    On the given host, else on the address of the node where this process is: it may be started again on another, and
-    serves once the process before it can write no more.
+    It listens on the given host, else on the address of its node: Ray may restart it on another node. It serves only
+    once its predecessor can no longer write.
     """
 
     def __init__(
@@ -212,15 +211,15 @@ class ShardHost:
         host = host or node
         secret, tls = token.secret(os.environ, node), shards_tls(os.environ, host)
         self._writing = writing(directory.parent)
-        self._sole = [sole_writer(directory / f"shard-{index:03d}", PATIENCE_S) for index in indices]
+        self._sole = [sole_writer(directory / f"shard-{index:03d}", RETRY_TIMEOUT_S) for index in indices]
         self._server = ShardServer(layout, indices, directory, host=host, token=secret, tls=tls)
         ray.get(actor(LEDGER).serve.remote(list(indices), self._server.address))
 
     def ready(self) -> None:
-        """Returns once the shards are served."""
+        """Return once the shards are served."""
 
     def serve(self) -> None:
-        """Never returns. The call ends with the reason if this host dies and cannot be started again."""
+        """Block for ever. The call fails with the reason if this host dies and cannot be restarted."""
         threading.Event().wait()
 
 
@@ -231,19 +230,19 @@ class ReplicaHost:
     def __init__(self) -> None:
         import torch
 
-        import cluster.runners.build  # noqa: F401 - takes a second or two, and the process starts before it is told to run
+        import cluster.runners.build  # noqa: F401 - takes a second or two, and the process starts before `run` is called
 
-        torch.set_num_threads(1)  # a policy of this size only loses by more
+        torch.set_num_threads(1)  # a policy of this size only gets slower with more
 
     def run(self, config: RunConfig, indices: Sequence[int], connections: Connections) -> None:
-        """Run these replicas to the end of the search; raises what the first of them raised."""
+        """Run these replicas to the end of the search; raise the first error of any of them."""
         layout = connections.layout
         store = layout and open_store(layout, connections.ledger, connections.token)
         threads = ThreadPoolExecutor(len(indices))
         ledger: Any = RemoteLedger(connections.ledger)
         history = History(ledger)
         running = [threads.submit(_run_replica, config, index, store, connections, history) for index in indices]
-        # The first error ends the run at once; it must not wait for the other replicas to finish the search.
+        # The first error ends the run at once, without waiting for the other replicas.
         for replica in wait(running, return_when=FIRST_EXCEPTION).done:
             replica.result()
         if store:
@@ -258,5 +257,5 @@ def _run_replica(
 
     ledger: Any = RemoteLedger(connections.ledger)
     replica = make_replica(config, index, store, PoolEvaluator(connections.pool), ledger, history)
-    for _ in replica_loop(replace(replica, pause=lambda: time.sleep(PAUSE_S))):
+    for _ in replica_loop(replace(replica, pause=lambda: time.sleep(AHEAD_POLL_INTERVAL_S))):
         pass

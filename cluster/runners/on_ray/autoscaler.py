@@ -1,8 +1,8 @@
-"""Asks a cluster's autoscaler for a run's nodes, so that no end of the run's driver leaves them asked for.
+"""Requests nodes from the autoscaler, and withdraws the request however the driver ends.
 
-Ray keeps one list of what is asked for, until somebody overwrites it. So nobody writes it but one actor, the asker,
-which all runs of the cluster share and which outlives their drivers: it asks for the sum of what they want, and a
-driver that does not repeat its want is no more. When nobody wants anything, the asker ends itself.
+Ray keeps one list of requested nodes until a process overwrites it. So only one actor writes it, which all runs of the
+cluster share and which outlives their drivers: it requests the sum of their demands, and drops the demand of a driver
+that no longer repeats it. When no run has a demand, the actor ends itself.
 """
 
 import math
@@ -18,122 +18,126 @@ from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.periodic import repeating
-from cluster.placement.autoscaler_demand import LASTS_S, REPEAT_S, Want, Wants
-from cluster.placement.capacity import Needs
+from cluster.placement.autoscaler_demand import DEMAND_TTL_S, REPEAT_INTERVAL_S, NodeDemand, NodeDemands
+from cluster.placement.capacity import WorkerResources
 from cluster.placement.plan import OFF_STABLE, Plan
 
-ASKER, NAMESPACE = "autoscaler-asker", "nascluster"
-"""Its name, the same for all runs of a cluster."""
+REQUESTER, NAMESPACE = "autoscaler-asker", "nascluster"
+"""The actor's name, the same for all runs of a cluster, whatever version of the code they run."""
 
-LOOK_S = 1.0
-"""Seconds between two looks at whose want has lapsed."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between two checks for demands that have expired."""
 
-ANSWER_S = 60.0
-"""Seconds in which the asker answers; the start of its process is part of it."""
+REQUEST_TIMEOUT_S = 60.0
+"""Timeout for a request to the actor; the start of its process is part of it."""
 
-LEAVE_S = 10.0
-"""The same when the run is over and nothing is lost if it does not."""
+WITHDRAW_TIMEOUT_S = 10.0
+"""Timeout for withdrawing the request at shutdown; failing to do so is harmless, as the demand expires."""
 
 
-class Asker:
-    """Alone asks the autoscaler, for all runs."""
+class AutoscalerRequester:
+    """The only process that writes the autoscaler's list, for all runs."""
 
     def __init__(self) -> None:
-        self._wants, self._lock = Wants(time.monotonic()), threading.Lock()
-        self._asked: list[Want] | None = None
+        self._demands, self._lock = NodeDemands(time.monotonic()), threading.Lock()
+        self._requested: list[NodeDemand] | None = None
         self._me: Any = ray.get_runtime_context().current_actor
-        threading.Thread(target=self._watch, name="asker", daemon=True).start()
+        threading.Thread(target=self._watch, name="requester", daemon=True).start()
 
     def put(
-        self, run: str, count: int, resources: dict[str, float], selector: dict[str, str], lasts_s: float = LASTS_S
+        self, run: str, count: int, resources: dict[str, float], selector: dict[str, str], ttl_s: float = DEMAND_TTL_S
     ) -> None:
-        """See `Wants.put`; plain values, as the asker may run another state of the code than its caller."""
+        """Set a run's demand, see `NodeDemands.put`; by plain values, as this actor may run another version."""
         with self._lock:
-            self._wants.put(run, Want(count, resources, selector), time.monotonic(), lasts_s)
-            self._ask()
+            self._demands.put(run, NodeDemand(count, resources, selector), time.monotonic(), ttl_s)
+            self._request()
 
     def drop(self, run: str) -> None:
-        """See `Wants.drop`."""
+        """Withdraw a run's demand."""
         with self._lock:
-            self._wants.drop(run)
-            self._ask()
+            self._demands.drop(run)
+            self._request()
 
-    def _ask(self) -> None:
-        wanted = self._wants.all(time.monotonic())
-        if wanted == self._asked:
+    def _request(self) -> None:
+        demands = self._demands.all(time.monotonic())
+        if demands == self._requested:
             return
-        bundles = [dict(want.resources) for want in wanted for _ in range(want.count)]
-        selectors = [dict(want.selector) for want in wanted for _ in range(want.count)]
-        # What is asked for is compared with all that the cluster has, not with what is free.
+        bundles = [dict(demand.resources) for demand in demands for _ in range(demand.count)]
+        selectors = [dict(demand.selector) for demand in demands for _ in range(demand.count)]
+        # Ray compares a request with all resources of the cluster, not with the free ones.
         request_resources(bundles=bundles, bundle_label_selectors=selectors or None)
-        self._asked = wanted
+        self._requested = demands
 
     def _watch(self) -> None:
-        over = False
-        while not over:
-            time.sleep(LOOK_S)
-            with self._lock, suppress(Exception):  # the head may be away for a moment; it is tried again
-                self._ask()
-                over = self._wants.over(time.monotonic())
+        idle = False
+        while not idle:
+            time.sleep(POLL_INTERVAL_S)
+            with self._lock, suppress(Exception):  # the head may be unavailable for a moment; the next poll retries
+                self._request()
+                idle = self._demands.is_idle(time.monotonic())
         ray.kill(self._me)
 
 
 @contextmanager
-def asking(plan: Plan, needs: Needs, say: Callable[[str], object]) -> Iterator[None]:
-    """Have the autoscaler bring nodes for all workers while the block lasts, and let it take them back after.
+def request_nodes(plan: Plan, resources: WorkerResources, report: Callable[[str], object]) -> Iterator[None]:
+    """Request nodes for all workers while the block lasts, and release them after it.
 
-    The workers that wait would make it grow, too, but a step at a time. They end with their driver's job, and what is
-    asked for here soon after it.
+    The workers that wait would make the autoscaler add nodes, too, but step by step. They end with their driver's job,
+    and the request soon after it.
 
     Args:
-        plan: with more workers than have a place now, or nothing is asked for.
-        needs: what a process of workers takes.
-        say: told if it cannot be asked.
+        plan: with more workers than have a place now; otherwise nothing is requested.
+        resources: of a process of workers.
+        report: called with a sentence if the request fails.
     """
     if plan.started <= plan.seated:
         yield
         return
-    want = Want(
-        count=math.ceil(plan.started / needs.workers),
-        resources={"GPU": needs.gpus} if needs.gpus else {"CPU": 1},
-        selector=OFF_STABLE if needs.off_stable else {},
+    demand = NodeDemand(
+        count=math.ceil(plan.started / resources.workers),
+        resources={"GPU": resources.gpus} if resources.gpus else {"CPU": 1},
+        selector=OFF_STABLE if resources.off_stable else {},
     )
     run = ray.get_runtime_context().get_job_id()
 
-    def put_again() -> None:
-        with suppress(RayError):  # the head may be away for a moment
-            _put(run, want)
+    def repeat() -> None:
+        with suppress(RayError):  # the head may be unavailable for a moment
+            _put(run, demand)
 
     try:
         try:
-            _put(run, want)
+            _put(run, demand)
         except RayError as error:
-            say(f"The autoscaler is not asked for nodes, and grows step by step: {' '.join(str(error).split())}")
-        with repeating(put_again, REPEAT_S, name="asking", stop_timeout_s=LEAVE_S):
+            reason = " ".join(str(error).split())
+            report(f"The autoscaler could not be asked for all nodes at once, and adds them step by step: {reason}")
+        with repeating(repeat, REPEAT_INTERVAL_S, name="node requests", stop_timeout_s=WITHDRAW_TIMEOUT_S):
             yield
     finally:
-        with suppress(RayError, ValueError):  # no asker is there any more, or it drops the want by itself
-            ray.get(ray.get_actor(ASKER, NAMESPACE).drop.remote(run), timeout=LEAVE_S)
+        with suppress(RayError, ValueError):  # the requester has ended, or the demand expires
+            ray.get(ray.get_actor(REQUESTER, NAMESPACE).drop.remote(run), timeout=WITHDRAW_TIMEOUT_S)
 
 
-def _put(run: str, want: Want) -> None:
-    """Tell the asker, or another one if that ends itself at this moment."""
-    deadline = time.monotonic() + ANSWER_S
+def _put(run: str, demand: NodeDemand) -> None:
+    """Send the demand to the requester, or to its successor if it ends itself at this moment."""
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
     while True:
         try:
-            told = asker().put.remote(run, want.count, dict(want.resources), dict(want.selector))
-            return ray.get(told, timeout=max(0.0, deadline - time.monotonic()))
+            call = requester().put.remote(run, demand.count, dict(demand.resources), dict(demand.selector))
+            return ray.get(call, timeout=max(0.0, deadline - time.monotonic()))
         except RayActorError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(LOOK_S)
+            time.sleep(POLL_INTERVAL_S)
 
 
-def asker() -> Any:
-    """The cluster's, started if there is none: beside this driver, as it keeps its node from being idle."""
+def requester() -> Any:
+    """Return the cluster's requester, and start it on the driver's node if there is none.
+
+    It is there as its process keeps a node from being idle, and the driver's node stays anyway.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return _ASKER.options(
-        name=ASKER,
+    return _REQUESTER.options(
+        name=REQUESTER,
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
@@ -143,4 +147,4 @@ def asker() -> Any:
     ).remote()
 
 
-_ASKER: Any = ray.remote(Asker)
+_REQUESTER: Any = ray.remote(AutoscalerRequester)

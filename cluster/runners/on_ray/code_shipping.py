@@ -1,9 +1,9 @@
-"""How the driver's code reaches the nodes of a cluster that was joined. `runtime_env` decides, and is pure.
+"""How the driver's code reaches the nodes of a joined cluster. `runtime_env` decides, and is pure.
 
 From a checkout and from an installed wheel alike, Ray carries the driver's own packages to each node (`py_modules`:
 half a megabyte once per cluster and state of the code, a second when a run starts), so that all nodes run exactly
 what the driver runs, a checkout's local changes included. In a Ray job that has brought the code itself
-(`ray job submit --working-dir .`) the job's copy is what everybody runs already.
+(`ray job submit --working-dir .`) all processes run the job's copy already.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from cluster.placement.versions import DRIVER_VARIABLE, Versions, code_folders, versions
 
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""In which Ray tells a driver that it runs as a Ray job, and with what runtime environment."""
+"""Environment variable by which a driver knows that it runs as a Ray job, and with what runtime environment."""
 
 JOB_FILES = "runtime_resources"
 """The folder in which Ray unpacks what a job has brought."""
@@ -28,7 +28,7 @@ class Home:
     """Where the driver's code is.
 
     Attributes:
-        folders: of the packages.
+        folders: of our packages.
         module: the public API, one file; `None` where it is not beside the packages.
         job: the runtime environment of the Ray job that the driver is; `None` outside of a job.
     """
@@ -44,7 +44,7 @@ class Home:
 
 
 def home(environment: Mapping[str, str]) -> Home:
-    """Where this process has its code from."""
+    """Return where this process's code is."""
     folders = code_folders()
     module = folders[0].parent / "nascluster.py"
     job = environment.get(JOB_VARIABLE)
@@ -56,27 +56,27 @@ def home(environment: Mapping[str, str]) -> Home:
 
 
 def runtime_env(home: Home, driver: Versions, empty: Path) -> dict[str, Any]:
-    """What Ray is told when a cluster is joined: the code to carry, and what the driver runs, for nodes to compare.
+    """Return Ray's runtime environment for a joined cluster: the code to ship, and the driver's versions to compare.
 
     Args:
         home: where the code is.
         driver: what the driver runs.
         empty: an empty folder.
 
-    A job's own `py_modules` are not touched: Ray refuses a job and a driver that both name some.
+    A job's own `py_modules` stay: Ray refuses a job and a driver that both name some.
     """
-    told: dict[str, Any] = {"env_vars": {DRIVER_VARIABLE: driver.to_json()}}
+    environment: dict[str, Any] = {"env_vars": {DRIVER_VARIABLE: driver.to_json()}}
     if home.brought_by_job or "py_modules" in (home.job or {}):
-        return told
-    told["py_modules"] = [str(path) for path in (*home.folders, *([home.module] if home.module else []))]
+        return environment
+    environment["py_modules"] = [str(path) for path in (*home.folders, *([home.module] if home.module else []))]
     if "working_dir" not in (home.job or {}):
-        # Without one Ray puts the driver's own folders before all else, on nodes that happen to have such folders too.
-        told["working_dir"] = str(empty)
-    return told
+        # Without one Ray puts the driver's folders first on the path of nodes that happen to have such folders.
+        environment["working_dir"] = str(empty)
+    return environment
 
 
 @contextmanager
 def shipped(environment: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """The same for this process, for as long as it takes Ray to pack it."""
+    """Yield the runtime environment of this process, whose folders exist while the block lasts."""
     with TemporaryDirectory(prefix="nascluster-") as empty:
         yield runtime_env(home(environment), versions(), Path(empty))

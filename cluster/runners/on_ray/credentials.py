@@ -1,8 +1,8 @@
-"""Whom the shards let in, and how they speak: by the variables that Ray reads. Standard library only.
+"""Authentication and encryption of calls to the shards, by the variables that Ray reads. Standard library only.
 
-The secret that every call to a shard carries is made anew at each start of a run, so that nobody who is left of another
-start is let in. Where the cluster has a token, the secret is derived from it, and only what it is derived with travels
-through Ray: a process that has not the cluster's token cannot come to the secret.
+Every call to a shard carries a secret, a new one at each start of a run, so that processes left of an earlier start are
+rejected. Where the cluster has a token, the secret is derived from the token and a nonce, and only the nonce travels
+through Ray: a process without the cluster's token cannot derive the secret.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _WHITESPACE = " \t\n\r\f\v"
 
 
 class CredentialsError(ValueError):
-    """A token or a certificate that is missing or does not fit; the message is one sentence and holds no secret."""
+    """A token or a certificate is missing or does not fit; the message is one sentence and holds no secret."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class ClusterToken:
 
     Attributes:
         value: the token.
-        source: where it was found: `RAY_AUTH_TOKEN`, or a file.
+        source: `RAY_AUTH_TOKEN`, or the path of its file.
     """
 
     value: str = field(repr=False)
@@ -43,17 +43,17 @@ class ClusterToken:
 
     @property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits by which tokens of two nodes can be compared, and which do not give them away."""
+        """Eight hexadecimal digits by which the tokens of two nodes can be compared without being revealed."""
         return _derive(self.value, "fingerprint", "")[:8]
 
 
 def cluster_token(environment: Environment) -> ClusterToken | None:
-    """The token as Ray finds it: `RAY_AUTH_TOKEN`, the file `RAY_AUTH_TOKEN_PATH`, or `~/.ray/auth_token`.
+    """Return the token as Ray finds it: `RAY_AUTH_TOKEN`, the file `RAY_AUTH_TOKEN_PATH`, or `~/.ray/auth_token`.
 
-    `None` where there is none, or where `RAY_AUTH_MODE` is `disabled`: then nobody has to have one.
+    `None` if there is none, or if `RAY_AUTH_MODE` is `disabled`, so that no process needs one.
 
     Raises:
-        CredentialsError: the token is blank, or the file that is named has none.
+        CredentialsError: the token is blank, or the named file has none.
     """
     if environment.get(MODE, "").lower() == "disabled":
         return None
@@ -71,11 +71,11 @@ def cluster_token(environment: Environment) -> ClusterToken | None:
 
 
 def make_token(environment: Environment, value: str) -> None:
-    """Keep a token for a Ray that is to be started here, where there is none: Ray's own file others could read.
+    """Write a token for a Ray that is about to start here, if there is none; other users could read Ray's own file.
 
     Args:
         environment: of this process.
-        value: the token, if one has to be made.
+        value: the token to write.
 
     Raises:
         CredentialsError: see `cluster_token`.
@@ -90,26 +90,26 @@ def make_token(environment: Environment, value: str) -> None:
 
 
 def sending_token(environment: Environment) -> dict[str, str]:
-    """The environment in which Ray's calls carry the token that is found there.
+    """Return the environment with the setting by which Ray's calls carry the token, if there is one.
 
-    Ray switches that on by itself where it starts a cluster, and not where it is given the address of one.
+    Ray makes that setting by itself where it starts a cluster, but not where it joins one.
     """
     if environment.get(MODE):
         return dict(environment)
     try:
-        found = cluster_token(environment)
-    except CredentialsError:  # whoever looks at the credentials tells that
-        found = None
-    return {**environment, MODE: "token"} if found else dict(environment)
+        token = cluster_token(environment)
+    except CredentialsError:  # `check_credentials` reports it
+        token = None
+    return {**environment, MODE: "token"} if token else dict(environment)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunToken:
-    """What travels through Ray, from which each process of a run makes the shards' secret with the cluster's token.
+    """The part of the shards' secret that travels through Ray; each process of a run adds the cluster's token.
 
     Attributes:
-        nonce: random, made at each start of a run; without a cluster's token it is the secret.
-        check: lets a process see that its token is the driver's; `None` where the driver has none.
+        nonce: random, a new one at each start of a run; without a cluster's token it is the secret.
+        check: a digest by which a process verifies that its token is the driver's; `None` if the driver has none.
     """
 
     nonce: str = field(repr=False)
@@ -117,7 +117,7 @@ class RunToken:
 
     @classmethod
     def new(cls, environment: Environment, nonce: str) -> "RunToken":
-        """For one start of a run, by its driver.
+        """Make the run's token, in the driver, at each start of the run.
 
         Args:
             environment: the driver's.
@@ -130,14 +130,14 @@ class RunToken:
         return cls(nonce=nonce, check=_derive(token.value, "check", nonce) if token else None)
 
     def secret(self, environment: Environment, node: str) -> str:
-        """What every call to the shards carries, printable ASCII.
+        """Return the secret that every call to the shards carries, printable ASCII.
 
         Args:
             environment: of this process.
-            node: where it is, for the error.
+            node: its address, for the error.
 
         Raises:
-            CredentialsError: the driver has a cluster's token, and this process has none or another one.
+            CredentialsError: the driver has a token, and this process has none or another one.
         """
         if self.check is None:
             return self.nonce
@@ -155,11 +155,14 @@ class RunToken:
 
 
 def shards_tls(environment: Environment, host: str | None = None) -> Tls | None:
-    """Both ends' part of mutual TLS by Ray's variables, tried out; `None` where `RAY_USE_TLS` is not 1 or true.
+    """Return this process's part of mutual TLS by Ray's variables; `None` unless `RAY_USE_TLS` is 1 or true.
+
+    The files are tested in a handshake within this process.
 
     Args:
-        environment: of this process; the files are its node's.
-        host: where the shards are to be called, which the certificate must then hold; `None` for whoever only calls.
+        environment: of this process; the files are on its node.
+        host: the address of the shards that this process serves, which the certificate must contain; `None` for a
+            client.
 
     Raises:
         CredentialsError: a variable is missing, a file cannot be used, or the three do not fit each other or the host.
@@ -185,7 +188,7 @@ def shards_tls(environment: Environment, host: str | None = None) -> Tls | None:
 
 
 def check_credentials(environment: Environment, host: str | None = None) -> None:
-    """Raise `CredentialsError` if this process could not speak with the run's shards, or not serve them at `host`."""
+    """Raise `CredentialsError` if this process could not call the run's shards, or not serve them at `host`."""
     cluster_token(environment)
     shards_tls(environment, host)
 
@@ -205,7 +208,7 @@ def _derive(token: str, purpose: str, nonce: str) -> str:
 
 
 def _first_line(path: Path) -> str:
-    """Without blanks around it; empty if the file cannot be read, which Ray takes for the same."""
+    """Return the first line without blanks around it; empty if the file cannot be read, as for Ray."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return file.readline().strip(_WHITESPACE)
@@ -224,7 +227,7 @@ def _named_file(environment: Environment, variable: str) -> Path:
 
 
 def _load(context: ssl.SSLContext, certificate: Path, key: Path, authorities: Path) -> None:
-    """Raise `CredentialsError` naming the variable of the file that is none of what it should be."""
+    """Load the files; raise `CredentialsError` naming the variable of the file that does not fit."""
     for variable, path in (AUTHORITIES, authorities), (CERTIFICATE, certificate):
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
@@ -232,7 +235,7 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path, authorities: Pa
             raise CredentialsError(f"{variable} must hold PEM certificates, got {str(path)!r}") from error
     context.load_verify_locations(cafile=authorities)
     try:
-        context.load_cert_chain(certificate, key, password=lambda: "")  # which else is asked of the terminal
+        context.load_cert_chain(certificate, key, password=lambda: "")  # otherwise OpenSSL asks the terminal for one
     except (ssl.SSLError, ValueError) as error:
         raise CredentialsError(
             f"{KEY} must hold the private key of {CERTIFICATE}, PEM without a password, got {str(key)!r}"
@@ -240,7 +243,7 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path, authorities: Pa
 
 
 def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, host: str | None) -> None:
-    """What the two would do on a connection, within memory."""
+    """Perform the TLS handshake between the two in memory."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     calling = client.wrap_bio(to_client, to_server, server_hostname=host)
     ends = [calling, server.wrap_bio(to_server, to_client, server_side=True)]

@@ -1,4 +1,4 @@
-"""How the actors of one run reach each other on Ray: by name, so that each may be started anew."""
+"""How the actors of one run reach each other on Ray: by name, so that each may be restarted."""
 
 from __future__ import annotations
 
@@ -28,45 +28,49 @@ Handle = Any
 LEDGER, POOL, CHECKPOINTS = "ledger", "pool", "checkpoints"
 """Names by which the actors of one run find each other. Runs side by side have namespaces of their own."""
 
-DEADLINE_S = 10.0
-"""Seconds for one attempt of one call to a shard."""
+CALL_TIMEOUT_S = 10.0
+"""Timeout for one attempt of one call to a shard."""
 
-PATIENCE_S = 600.0
-"""Seconds in which a shard that died must be back before the run ends, to be resumed later."""
+RETRY_TIMEOUT_S = 600.0
+"""Seconds for which calls to an unavailable shard are retried before the run ends, to be resumed later."""
 
-POKE_S = 10.0
-"""Seconds after which whoever waits for an actor's answer makes it another call, see `poke`."""
+PROBE_INTERVAL_S = 10.0
+"""Seconds after which a caller that waits for an actor's answer probes the connection, see `probe`."""
 
 
 @functools.cache
 def actor(name: str) -> Handle:
-    """A handle stays good when its actor is started anew. Raises `ValueError` if there is none of this name."""
+    """Return the handle of the actor with this name, which stays valid when the actor restarts.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
     return ray.get_actor(name)
 
 
 def worker_name(slot: int, per_process: int = 1) -> str:
-    """The name under which a worker's process is found by the actors of its run, be they started anew."""
+    """Return the name by which the actors of a run find the process of a worker."""
     return f"worker-{slot // per_process}"
 
 
 def places_here(slots: Sequence[int]) -> dict[int, str]:
-    """Names for the workers of this process, by their slots, unlike those of any other process."""
+    """Return names for the workers of this process, by their slots, unlike those of any other process."""
     process = f"{ray.util.get_node_ip_address()}/{secrets.token_hex(4)}:{os.getpid()}"
     return {slot: f"worker-{slot}@{process}" for slot in slots}
 
 
 def process_number(place: str) -> int:
-    """Of the process that `places_here` has named so, on its machine."""
+    """Return the process id in a name that `places_here` has made."""
     return int(place.rpartition(":")[2])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connections:
-    """What a replica is connected to.
+    """The parts of the run that a replica calls.
 
     Attributes:
         layout: of the shards, or `None` where the searcher keeps nothing on them.
-        token: from which the shards' secret is made; where they are the ledger knows.
+        token: from which the shards' secret is derived; the ledger knows their addresses.
         ledger, pool: the actors.
     """
 
@@ -76,24 +80,24 @@ class Connections:
     pool: Handle
 
 
-def poke(host: Handle) -> None:
-    """Call the actor, on the connection on which its answer to an earlier call should come.
+def probe(host: Handle) -> None:
+    """Call the actor, on the connection on which its answer to an earlier call should arrive.
 
-    An answer that a cut link swallows is given up by its sender's system after 20 s, and the connection with it. Who
-    waits would hear of that from Ray after five minutes; who sends hears at once, and Ray makes the earlier call again.
+    If a link is cut, the sender's operating system drops an answer and its connection after 20 s. Ray reports that to
+    a process that only waits after five minutes, but at once to one that sends, and then repeats the earlier call.
     """
     host.__ray_ready__.options(max_task_retries=0).remote()
 
 
 def answer(host: Handle, call: ray.ObjectRef) -> Any:
-    """What the call to the actor gives, or raises."""
-    while not ray.wait([call], timeout=POKE_S)[0]:
-        poke(host)
+    """Return what the call to the actor returns, or raise what it raises; probe the connection meanwhile."""
+    while not ray.wait([call], timeout=PROBE_INTERVAL_S)[0]:
+        probe(host)
     return ray.get(call)
 
 
 class RemoteLedger:
-    """The ledger as its actor's callers see it: the same methods, each a call that waits."""
+    """A proxy of the ledger: it has the ledger's methods, each a call to the actor that waits for the answer."""
 
     def __init__(self, host: Handle) -> None:
         self._host = host
@@ -104,7 +108,7 @@ class RemoteLedger:
 
 
 class RemoteCheckpoints:
-    """The folder as a worker sees it. What goes wrong with it is an `OSError`, wherever the folder is."""
+    """A worker's proxy of the checkpoint folder. Failures are `OSError`, wherever the folder is."""
 
     def __init__(self, host: Handle) -> None:
         self._host = host
@@ -125,25 +129,25 @@ class RemoteCheckpoints:
 
 
 class PoolEvaluator:
-    """A replica's view of the pool."""
+    """A replica's proxy of the pool."""
 
     def __init__(self, pool: Handle) -> None:
         self._pool = pool
         self._waiting: dict[ray.ObjectRef, int] = {}
-        self._heard_at = time.monotonic()
+        self._answered_at = time.monotonic()
 
     def submit(self, assignment: Assignment) -> None:
         """Hand the child to the pool."""
         self._waiting[self._pool.evaluate.remote(assignment)] = assignment.child_id
 
     def completed(self) -> list[tuple[int, Outcome]]:
-        """The children that have ended, waiting up to a second for the first."""
+        """Return the children that have ended, after waiting up to a second for the first."""
         ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=1.0)
         now = time.monotonic()
-        if not ready and now - self._heard_at > POKE_S:
-            poke(self._pool)
-        if ready or now - self._heard_at > POKE_S:
-            self._heard_at = now
+        if not ready and now - self._answered_at > PROBE_INTERVAL_S:
+            probe(self._pool)
+        if ready or now - self._answered_at > PROBE_INTERVAL_S:
+            self._answered_at = now
         return [(self._waiting.pop(ref), ray.get(ref)) for ref in ready]
 
 
@@ -152,15 +156,15 @@ def open_store(
     ledger: Handle,
     token: RunToken,
     *,
-    deadline_s: float = DEADLINE_S,
-    retry_timeout_s: float = PATIENCE_S,
+    deadline_s: float = CALL_TIMEOUT_S,
+    retry_timeout_s: float = RETRY_TIMEOUT_S,
 ) -> GrpcStore:
-    """The shards' client, which asks the ledger where they are, and again whenever one cannot be reached.
+    """Return a client of the shards, which reads their addresses from the ledger, again whenever one is unreachable.
 
-    One attempt of a call takes at most `deadline_s`, and failed attempts are repeated for `retry_timeout_s`.
+    One attempt of a call takes at most `deadline_s` seconds, and failed attempts are retried for `retry_timeout_s`.
 
     Raises:
-        CredentialsError: this node's token or certificates are not what they must be.
+        CredentialsError: this node's token or certificates are not the cluster's.
     """
     from ps.rpc.client import GrpcStore
 
@@ -175,20 +179,20 @@ def open_store(
 
 
 class OneAtATime:
-    """Calls a method of an actor now and then without waiting; not again while the last call is under way.
+    """Calls a method of an actor without waiting, but not while the last call is still pending.
 
-    An actor that is away would else find all the calls that came meanwhile when it is back.
+    Otherwise an actor that was unavailable would receive all the calls of that time at once.
     """
 
     def __init__(self, method: Handle) -> None:
         self._method = method
-        self._under_way: ray.ObjectRef | None = None
+        self._pending: ray.ObjectRef | None = None
 
     def __call__(self) -> None:
-        """Raises what became of the call before, if it failed."""
-        before = self._under_way
+        """Call the method, unless a call is pending, and raise the error of the last call if it failed."""
+        before = self._pending
         if before is not None and not ray.wait([before], timeout=0)[0]:
             return
-        self._under_way = self._method.remote()
+        self._pending = self._method.remote()
         if before is not None:
             ray.get(before)

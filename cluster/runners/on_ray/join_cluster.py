@@ -1,4 +1,4 @@
-"""Joining a Ray cluster that is there: the one that `RAY_ADDRESS` names, or that runs on this machine."""
+"""Joins an existing Ray cluster: the one that `RAY_ADDRESS` names, or that runs on this machine."""
 
 import logging
 import os
@@ -6,38 +6,46 @@ from collections.abc import Callable
 
 import ray
 
-from cluster.runners.on_ray.cluster_inventory import RAYLET, running_here
+from cluster.runners.on_ray.cluster_inventory import running_here
 from cluster.runners.on_ray.code_shipping import shipped
 from cluster.runners.on_ray.credentials import sending_token
-from cluster.runners.on_ray.probe_head import ANSWER_S, ClusterError, Refusal, check_address, knock, unreachable
+from cluster.runners.on_ray.private_api import reload_settings
+from cluster.runners.on_ray.probe_head import (
+    ANSWER_TIMEOUT_S,
+    ClusterError,
+    Refusal,
+    check_address,
+    probe_head,
+    unreachable,
+)
 
 
-def join(say: Callable[[str], object], *, within_s: float = ANSWER_S) -> bool:
-    """Connect to a cluster that is there, and say whether there was one.
+def join(report: Callable[[str], object], *, timeout_s: float = ANSWER_TIMEOUT_S) -> bool:
+    """Join an existing cluster, and return whether there is one.
 
     Args:
-        say: told what is done.
-        within_s: seconds in which its head answers.
+        report: called with a sentence on what is done.
+        timeout_s: for an answer of its head.
 
     Raises:
-        ClusterError: one is named and cannot be joined, or one of this machine does not answer as it should.
+        ClusterError: the named cluster cannot be joined, or the one of this machine does not answer as it should.
     """
     where = _found()
     if where is None:
         return False
     named = os.environ.get("RAY_ADDRESS")
-    answer = knock(where, within_s)
+    answer = probe_head(where, timeout_s)
     if isinstance(answer, Refusal) and named:
         raise ClusterError(f"RAY_ADDRESS is {named!r}, but that cluster cannot be joined: {answer}")
     if isinstance(answer, Refusal) and answer.foreign:
-        say(f"The Ray that runs on this machine is left alone: {answer}")
+        report(f"Not joining the Ray that runs on this machine: {answer}")
         return False
-    if isinstance(answer, Refusal):  # a search on this machine alone is not what is wanted where a cluster is busy
+    if isinstance(answer, Refusal):  # if a cluster is busy, the user does not want a search on this machine alone
         raise ClusterError(
-            f"a Ray runs on this machine at {where}, but it cannot be joined: {answer}; or set RAY_ADDRESS=local for a"
-            " Ray of this run's own"
+            f"a Ray runs on this machine at {where}, but it cannot be joined: {answer}; or set RAY_ADDRESS=local to"
+            " start another Ray for this run"
         )
-    say(f"Joining the Ray cluster at {where} ...")
+    report(f"Joining the Ray cluster at {where} ...")
     try:
         if answer.asks_token:
             _send_token()
@@ -50,7 +58,7 @@ def join(say: Callable[[str], object], *, within_s: float = ANSWER_S) -> bool:
 
 
 def _found() -> str | None:
-    """The address of the head that is to be asked; `None` where a Ray is to be started."""
+    """Return the address of the cluster to join; `None` if there is none, and a Ray must be started."""
     named = os.environ.get("RAY_ADDRESS")
     if named == "local":
         return None
@@ -63,12 +71,12 @@ def _found() -> str | None:
 
 
 def listening_here() -> str | None:
-    """What `running_here` finds, if anybody listens there: a Ray that was killed leaves its address behind."""
+    """Return the address of `running_here` if its port accepts connections: a killed Ray leaves its address behind."""
     here = running_here()
     return None if here is None or unreachable(here) else here
 
 
 def _send_token() -> None:
-    """Have this process's Ray send the token that is here; it has read its settings when it was imported."""
+    """Have Ray in this process send the token that was found; Ray has read its settings at its import."""
     os.environ.update(sending_token(os.environ))
-    RAYLET.Config.initialize("")
+    reload_settings()

@@ -7,22 +7,31 @@ import time
 from collections.abc import Sequence
 
 import ray
-from ray._private.state import state as ray_state
 from ray.exceptions import RayError, RayTaskError
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.formatting import last_line
 from cluster.pool.protocol import CallLost, NotStarted, Report, TrainingOrder, WorkerLost
 from cluster.pool.supervision import Nodes
-from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POKE_S, Handle, actor, poke, process_number, worker_name
+from cluster.runners.on_ray import private_api
+from cluster.runners.on_ray.handles import (
+    CHECKPOINTS,
+    LEDGER,
+    PROBE_INTERVAL_S,
+    Handle,
+    actor,
+    probe,
+    process_number,
+    worker_name,
+)
 from cluster.search.records import Attempt, Verdict
 
-NAMED_S = 5
-"""Seconds in which Ray must know a worker's name: the pool is started before the workers are."""
+NAME_TIMEOUT_S = 5
+"""Seconds within which Ray must know a worker's name: the pool is started before the workers."""
 
 
 class AwaitedLedger:
-    """The ledger as the pool reaches it; see `cluster.pool.protocol.PoolLedger`."""
+    """The pool's proxy of the ledger; see `cluster.pool.protocol.PoolLedger`."""
 
     async def attempts(self, child_id: int) -> Sequence[Attempt]:
         """See `PoolLedger.attempts`."""
@@ -53,27 +62,27 @@ class RayWorkers:
 
     def __init__(self, checkpoints: bool, per_process: int = 1) -> None:
         self._checkpoints, self._per_process = checkpoints, per_process
-        self._sent: dict[int, float] = {}  # when each worker was sent the child whose outcome is waited for
-        self._found: dict[str, Handle] = {}
+        self._sent: dict[int, float] = {}  # when each worker was sent the child whose outcome is pending
+        self._handles: dict[str, Handle] = {}
 
     def _worker(self, slot: int) -> Handle:
         name = worker_name(slot, self._per_process)
-        if name not in self._found:
-            self._found[name] = ray.get_actor(name)
-        return self._found[name]
+        if name not in self._handles:
+            self._handles[name] = ray.get_actor(name)
+        return self._handles[name]
 
     async def report(self, slot: int) -> Report:
         """See `WorkerGroup.report`."""
         try:
             await self._known(slot)
             return await self._worker(slot).report.remote(slot)
-        except (RayError, ValueError) as error:  # its constructor failed, or Ray has forgotten it since
-            self._found.pop(worker_name(slot, self._per_process), None)  # another may come to have the name
+        except (RayError, ValueError) as error:  # its constructor failed, or Ray no longer knows it
+            self._handles.pop(worker_name(slot, self._per_process), None)  # a replacement may get the name
             raise WorkerLost(last_line(str(error))) from error
 
     async def _known(self, slot: int) -> None:
-        """Wait a little for a worker that Ray is only just being told of."""
-        for _ in range(NAMED_S):
+        """Wait a few seconds for a worker whose start has just been requested."""
+        for _ in range(NAME_TIMEOUT_S):
             with contextlib.suppress(ValueError):
                 self._worker(slot)
                 return
@@ -83,36 +92,36 @@ class RayWorkers:
         """See `WorkerGroup.train`."""
         try:
             worker = self._worker(slot)
-        except ValueError as error:  # Ray has forgotten it
+        except ValueError as error:  # Ray no longer knows it
             raise CallLost(last_line(str(error))) from error
         sent = self._sent[slot] = time.monotonic()
         try:
             return await worker.train.remote(slot, order)
         except NotStarted:
             raise
-        except RayTaskError as error:  # the worker answered, with an error that is no child's
+        except RayTaskError as error:  # the worker raised an error that is not the child's
             return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
-        except RayError as error:  # whatever else Ray has to say: its process is gone, or out of reach
+        except RayError as error:  # any other error of Ray's: the process has ended or is unreachable
             raise CallLost(last_line(str(error))) from error
         finally:
             if self._sent.get(slot) == sent:
                 del self._sent[slot]
 
     def is_idle(self, slot: int) -> None:
-        """The worker says that it trains nothing: if its outcome has been waited for, the answer may be lost."""
-        if time.monotonic() - self._sent.get(slot, math.inf) > POKE_S:
-            with contextlib.suppress(ValueError):  # Ray has forgotten it
-                poke(self._worker(slot))
+        """Handle the heartbeat of a worker that trains nothing: a pending outcome may have been lost on its way."""
+        if time.monotonic() - self._sent.get(slot, math.inf) > PROBE_INTERVAL_S:
+            with contextlib.suppress(ValueError):  # Ray no longer knows it
+                probe(self._worker(slot))
 
     async def restart(self, slot: int, place: str) -> None:
-        """See `WorkerGroup.restart`. Ray ends whatever process is there: it is asked first which one that is."""
+        """See `WorkerGroup.restart`. Ray would kill a successor as well, so the process is checked first."""
         await asyncio.get_running_loop().run_in_executor(None, self._end_process, slot, place)
 
     def _end_process(self, slot: int, place: str) -> None:
-        with contextlib.suppress(ValueError, RayError):  # Ray has forgotten it
+        with contextlib.suppress(ValueError, RayError):  # Ray no longer knows it
             worker = self._worker(slot)
-            found = ray_state.actor_table(worker._actor_id.hex())
-            if found.get("State") == "ALIVE" and found["Pid"] == process_number(place):
+            process = private_api.actor_process(worker)
+            if process.alive and process.pid == process_number(place):
                 ray.kill(worker, no_restart=False)
 
     async def nodes(self) -> Nodes:
@@ -127,4 +136,4 @@ class RayWorkers:
 
 def _nodes() -> Nodes:
     alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
-    return Nodes(alive=alive, draining=frozenset(ray_state.get_draining_nodes()))
+    return Nodes(alive=alive, draining=frozenset(private_api.draining_nodes()))

@@ -1,7 +1,7 @@
-"""Ask a cluster's head what it knows, from a process of its own.
+"""Asks a cluster's head for its facts, in a process of its own.
 
-With a wrong address Ray tries for a minute, with a wrong token for 20 s, and without a token that it was told to use
-it ends the process. A process that only asks can be given up, and its end tells what is wrong.
+With a wrong address Ray tries for a minute, with a wrong token for 20 s, and without a token that its settings require
+it ends the process. A separate process can be stopped, and how it ends tells what is wrong.
 
 `python -m cluster.runners.on_ray.probe_head HOST:PORT` prints the answer as one line of JSON.
 """
@@ -17,32 +17,32 @@ from dataclasses import dataclass, replace
 from cluster.formatting import first_line, last_line
 from cluster.placement.cluster_state import ClusterFacts
 from cluster.runners.on_ray.credentials import MODE, sending_token
-from cluster.runners.on_ray.probe_process import ask
+from cluster.runners.on_ray.probe_process import run_probe
 
-ANSWER_S = 15.0
-"""Seconds in which a head answers, the start of the asking process included."""
+ANSWER_TIMEOUT_S = 15.0
+"""Timeout for a head's answer; the start of the probe process is part of it."""
 
 SET_TOKEN = "set RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token to the cluster's token"
 
-CONNECT_S = 10.0
-"""Seconds in which a machine that was named takes a connection."""
+CONNECT_TIMEOUT_S = 10.0
+"""Timeout for a connection to a named machine."""
 
 
 class ClusterError(ValueError):
-    """There is no cluster where one was named."""
+    """A named cluster cannot be joined, or a Ray cannot be started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no answer, and what would be right.
+    """Why the head gave no answer, and what would be right.
 
     Attributes:
-        reason, do: as in a finding.
-        foreign: it asks for other credentials than this process has.
+        reason, do: as in a doctor's finding.
+        foreign: the head requires other credentials than this process has.
     """
 
     reason: str
-    do: str = "see that it is up: `ray status` on its head"
+    do: str = "check that it is up: `ray status` on its head"
     foreign: bool = False
 
     def __str__(self) -> str:
@@ -50,10 +50,10 @@ class Refusal:
 
 
 def check_address(address: str) -> str:
-    """The address, if it is one and somebody listens there, which Ray itself would take minutes to find out.
+    """Return the address if it is valid and accepts connections, which Ray itself would take minutes to find out.
 
     Raises:
-        ClusterError: it is not, or nobody does.
+        ClusterError: it is not valid, or accepts no connections.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "://" in host:
@@ -66,72 +66,72 @@ def check_address(address: str) -> str:
 
 
 def unreachable(address: str) -> str:
-    """Why nobody listens at host:port; empty if somebody does."""
+    """Return why host:port accepts no connections; empty if it does."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         return error.strerror or str(error)
     return ""
 
 
-def knock(
-    address: str, within_s: float = ANSWER_S, environment: Mapping[str, str] | None = None
+def probe_head(
+    address: str, timeout_s: float = ANSWER_TIMEOUT_S, environment: Mapping[str, str] | None = None
 ) -> ClusterFacts | Refusal:
-    """What the head at host:port knows, or why it does not say so.
+    """Return the facts of the head at host:port, or why it does not answer.
 
-    Where nothing says whether tokens are used, it is asked without one first. Who speaks with tokens to a cluster
-    that has none is answered, but hears nothing that the cluster says of itself.
+    Where no setting says whether tokens are used, the first question carries none: a cluster without tokens answers
+    a process that sends one, but does not send it any notices later.
 
     Args:
         address: of the head.
-        within_s: the limit for one question, seconds; there are two at most.
-        environment: of the asking process; unset: as this one's.
+        timeout_s: for one question, seconds; there are two at most.
+        environment: of the probe process; `None` for this process's.
     """
     environment = os.environ if environment is None else environment
-    answer, sending = _knock(address, within_s, environment), sending_token(environment)
+    answer, sending = _probe(address, timeout_s, environment), sending_token(environment)
     if isinstance(answer, ClusterFacts) or answer.do != SET_TOKEN or sending == dict(environment):
         return answer
-    answer = _knock(address, within_s, sending)
+    answer = _probe(address, timeout_s, sending)
     return replace(answer, asks_token=True) if isinstance(answer, ClusterFacts) else answer
 
 
-def _knock(address: str, within_s: float, environment: Mapping[str, str]) -> ClusterFacts | Refusal:
+def _probe(address: str, timeout_s: float, environment: Mapping[str, str]) -> ClusterFacts | Refusal:
     try:
-        done = ask("cluster.runners.on_ray.probe_head", address, within_s, environment=environment)
+        done = run_probe("cluster.runners.on_ray.probe_head", address, timeout_s, environment=environment)
     except subprocess.TimeoutExpired as error:
-        return _silence(within_s, _text(error.stderr))
+        return _silence(timeout_s, _text(error.stderr))
     if done.returncode == 0:
         return ClusterFacts.from_json(json.loads(done.stdout.splitlines()[-1]))
     return explain(done.stdout, done.stderr, environment)
 
 
 def explain(out: str, err: str, environment: Mapping[str, str]) -> Refusal:
-    """What the end of an asking process means.
+    """Return the reason for which a probe process has failed.
 
     Args:
-        out: what it wrote: the error's text, if it was one of Python's.
-        err: what Ray wrote to the standard error.
-        environment: in which it ran.
+        out: its standard output: the error's text, if Python raised it.
+        err: its standard error, which Ray writes to.
+        environment: of the process.
     """
-    said, mode = out + err, environment.get(MODE, "").lower()
-    if "InvalidAuthToken" in said or "AuthenticationError" in said:
+    output, mode = out + err, environment.get(MODE, "").lower()
+    if "InvalidAuthToken" in output or "AuthenticationError" in output:
         if mode == "token":
             return Refusal("the token of this process is not the cluster's", SET_TOKEN, foreign=True)
         if mode:
-            reason = f"it asks for a token, and {MODE} is {mode} here, so that none is sent"
+            reason = f"it requires a token, and {MODE} is {mode} here, so that none is sent"
             return Refusal(reason, f"unset {MODE} or set it to token", foreign=True)
-        return Refusal("it asks for a token, and there is none here", SET_TOKEN, foreign=True)
-    if mode == "token" and "find an authentication token" in said:
+        return Refusal("it requires a token, and there is none here", SET_TOKEN, foreign=True)
+    if mode == "token" and "find an authentication token" in output:
         return Refusal(f"{MODE} is token, but there is no token here", SET_TOKEN, foreign=True)
-    return Refusal(last_line(out) or last_line(err) or "the asking process died")
+    return Refusal(last_line(out) or last_line(err) or "the probe process died")
 
 
-def _silence(within_s: float, err: str) -> Refusal:
+def _silence(timeout_s: float, err: str) -> Refusal:
     if "SSL" in err or "Handshake" in err:
-        reason = "this process speaks TLS and the cluster does not, or the other way round"
+        reason = "this process uses TLS and the cluster does not, or the other way round"
         return Refusal(reason, "set RAY_USE_TLS and its certificates alike on all sides", foreign=True)
-    return Refusal(f"it does not answer in {within_s:g} s")
+    return Refusal(f"it does not answer in {timeout_s:g} s")
 
 
 def _text(output: bytes | str | None) -> str:
@@ -139,12 +139,12 @@ def _text(output: bytes | str | None) -> str:
 
 
 def main() -> None:
-    """The asking process."""
+    """Run as the probe process."""
     from cluster.runners.on_ray.cluster_inventory import facts
 
     try:
         answer = facts(sys.argv[1])
-    except Exception as error:  # whatever it is, its text is the answer
+    except Exception as error:  # of any kind: its text is the answer
         print(f"{type(error).__name__}: {first_line(str(error))}")
         sys.exit(1)
     print(json.dumps(answer.to_json()))

@@ -1,4 +1,4 @@
-"""Asks the nodes of a cluster from a process of its own, which joins it for a moment.
+"""Asks the nodes of a cluster for their reports, in a process of its own, which joins the cluster for a moment.
 
 `python -m cluster.runners.on_ray.probe_nodes HOST:PORT` reads the task's options from the standard input and prints the
 answers.
@@ -18,64 +18,65 @@ from cluster.formatting import last_line
 from cluster.placement.node_check import NodeReport
 from cluster.placement.versions import Versions
 from cluster.runners.on_ray.credentials import sending_token
-from cluster.runners.on_ray.probe_process import ask
+from cluster.runners.on_ray.probe_process import run_probe
 
-ANSWER_S = 90.0
-"""Seconds in which all nodes answer; in the process that asks them, a little less."""
+ANSWER_TIMEOUT_S = 90.0
+"""Timeout for the probe process."""
 
-ASK_S = 60.0
+REPORTS_TIMEOUT_S = 60.0
+"""Timeout for the reports of all nodes within the probe process."""
 
 Answers = Mapping[str, NodeReport | str]
 
 
-def visit(
-    address: str, config: RunConfig | None, within_s: float = ANSWER_S, *, asks_token: bool = False
+def probe_nodes(
+    address: str, config: RunConfig | None, timeout_s: float = ANSWER_TIMEOUT_S, *, asks_token: bool = False
 ) -> Answers | str:
-    """What the nodes say of themselves, by their ids, or why they could not be asked.
+    """Return the nodes' reports, by their ids, or why they could not be asked.
 
     Args:
         address: host:port of the head.
-        config: the run whose task they must be able to load; `None` asks for none.
-        within_s: the limit, seconds.
+        config: of the run whose task they must be able to load; `None` for none.
+        timeout_s: for all reports, seconds.
         asks_token: see `ClusterFacts`.
     """
     environment = sending_token(os.environ) if asks_token else os.environ
     task = json.dumps(config and config.to_json())
     try:
-        done = ask("cluster.runners.on_ray.probe_nodes", address, within_s, environment=environment, given=task)
+        done = run_probe("cluster.runners.on_ray.probe_nodes", address, timeout_s, environment=environment, given=task)
     except subprocess.TimeoutExpired:
-        return f"no answer in {within_s:g} s"
+        return f"no answer in {timeout_s:g} s"
     if done.returncode:
         return last_line(done.stdout) or last_line(done.stderr)
-    return {node: _answer(said) for node, said in json.loads(done.stdout.splitlines()[-1]).items()}
+    return {node: _report(answer) for node, answer in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def _answer(said: Any) -> NodeReport | str:
-    if isinstance(said, str):
-        return said
-    return NodeReport(**{**said, "versions": Versions(**said["versions"])})
+def _report(answer: Any) -> NodeReport | str:
+    if isinstance(answer, str):
+        return answer
+    return NodeReport(**{**answer, "versions": Versions(**answer["versions"])})
 
 
 def main() -> None:
-    """The process that joins."""
+    """Run as the probe process."""
     import ray
 
     from cluster.runners.on_ray.cluster_inventory import nodes
     from cluster.runners.on_ray.code_shipping import shipped
     from cluster.runners.on_ray.node_checks import ask_nodes, training_nodes
 
-    asked = json.load(sys.stdin)
-    config = None if asked is None else RunConfig.from_json(asked)
+    given = json.load(sys.stdin)
+    config = None if given is None else RunConfig.from_json(given)
     try:
         with shipped(os.environ) as runtime_env:
             ray.init(address=sys.argv[1], runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
-        there = [node for node in nodes() if not node.draining]  # no task can be sent to the others
-        training = training_nodes(there, config.topology.gpus_per_child) if config else frozenset[str]()
-        answers = ask_nodes(there, config and config.task, training, ASK_S)
-    except Exception as error:  # whatever it is, its text is the answer
+        staying = [node for node in nodes() if not node.draining]  # draining nodes accept no tasks
+        training = training_nodes(staying, config.topology.gpus_per_child) if config else frozenset[str]()
+        answers = ask_nodes(staying, config and config.task, training, REPORTS_TIMEOUT_S)
+    except Exception as error:  # of any kind: its text is the answer
         print(" ".join(str(error).split()))
         sys.exit(1)
-    print(json.dumps({node: said if isinstance(said, str) else asdict(said) for node, said in answers.items()}))
+    print(json.dumps({node: answer if isinstance(answer, str) else asdict(answer) for node, answer in answers.items()}))
 
 
 if __name__ == "__main__":

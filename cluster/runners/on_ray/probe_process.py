@@ -1,4 +1,4 @@
-"""A process of its own that asks a cluster, and that can be given up."""
+"""Runs a process that asks a cluster, and that can be stopped when it takes too long."""
 
 import os
 import subprocess
@@ -6,20 +6,25 @@ import sys
 from collections.abc import Mapping
 
 
-def ask(
-    module: str, address: str, within_s: float, *, environment: Mapping[str, str] = os.environ, given: str | None = None
+def run_probe(
+    module: str,
+    address: str,
+    timeout_s: float,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    given: str | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """What `python -m MODULE ADDRESS` comes to, with the packages of this process.
+    """Run `python -m MODULE ADDRESS` with the packages of this process, and return how it ended.
 
     Args:
-        module: it prints its answer, or ends with a status that is not 0.
+        module: that prints its answer, or exits with a status other than 0.
         address: host:port of the cluster's head.
-        within_s: the limit, seconds.
+        timeout_s: for the process, seconds.
         environment: of the process, but for `PYTHONPATH`.
-        given: what it reads from its standard input; `None`: this process's own.
+        given: its standard input; `None` for this process's own.
 
     Raises:
-        subprocess.TimeoutExpired: it was given up.
+        subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
     return subprocess.run(
         [sys.executable, "-m", module, address],
@@ -27,6 +32,6 @@ def ask(
         env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,
         text=True,
-        timeout=within_s,
+        timeout=timeout_s,
         check=False,
     )

@@ -1,4 +1,4 @@
-"""A Ray of this process's own, on this machine alone."""
+"""Starts a Ray for this process alone, on this machine."""
 
 import logging
 import os
@@ -13,22 +13,22 @@ import ray
 from cluster.runners.on_ray.probe_head import ClusterError
 
 TOO_SLOW = "timed out during startup"
-"""What Ray says of a node that was not there within its 30 s, for which it has no setting."""
+"""Part of Ray's error for a node that was not up within its 30 s, for which it has no setting."""
 
 
-def start_ray(cores: int, say: Callable[[str], object], **options: Any) -> str:
-    """Start a Ray that ends with this process; a machine that is so busy that Ray's time passes is tried twice.
+def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> str:
+    """Start a Ray that ends with this process; try a second time if it is not up in time, as on a busy machine.
 
     Args:
-        cores: the processors that it hands out.
-        say: told what is done.
-        options: more of `ray.init`'s.
+        cores: the cores that it may use.
+        report: called with a sentence before the second try.
+        options: further options of `ray.init`.
 
     Returns:
         Its address.
 
     Raises:
-        ClusterError: it was not there in time, twice.
+        ClusterError: it was not up in time, twice.
     """
     before = _children()
     for last in (False, True):
@@ -45,18 +45,18 @@ def start_ray(cores: int, say: Callable[[str], object], **options: Any) -> str:
         except Exception as error:  # Ray has no type of its own for it
             if TOO_SLOW not in str(error):
                 raise
-            for child in _children() - before:  # Ray forgets what it has begun, which would go on
+            for child in _children() - before:  # Ray does not end the processes that it has started
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
         if not last:
-            say("Ray did not start within its 30 s, as this machine is busy; trying once more ...")
+            report("Ray did not start within its 30 s, as this machine is busy; trying again ...")
     raise ClusterError("Ray did not start within its 30 s, twice: this machine is too busy, or has too little memory")
 
 
 def _children() -> set[int]:
-    """The processes that this one has begun."""
-    found: set[int] = set()
+    """Return the ids of this process's child processes."""
+    children: set[int] = set()
     for task in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):  # a thread that has ended meanwhile has no children
-            found.update(map(int, task.read_text().split()))
-    return found
+            children.update(map(int, task.read_text().split()))
+    return children

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
-from ray._private import worker as ray_worker
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -18,59 +17,67 @@ from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.formatting import counted
 from cluster.monitoring.metrics.shard_probe import Observe, unobserved
-from cluster.placement.capacity import PROCESS_BYTES, TRAINING_BYTES, Needs, Node, Sight, needs_of
+from cluster.placement.capacity import (
+    PROCESS_BYTES,
+    TRAINING_BYTES,
+    FolderVisibility,
+    Node,
+    WorkerResources,
+    worker_resources,
+)
 from cluster.placement.node_check import check_data, check_without_data
 from cluster.placement.plan import Plan, Seat, plan
 from cluster.placement.versions import versions
 from cluster.runners.build import initial_values, make_layout, make_parameters, make_searcher
-from cluster.runners.on_ray import cluster_inventory as survey
+from cluster.runners.on_ray import cluster_inventory
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ReplicaHost, ShardHost
-from cluster.runners.on_ray.autoscaler import asking
+from cluster.runners.on_ray.autoscaler import request_nodes
 from cluster.runners.on_ray.credentials import RunToken, check_credentials, make_token
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
 from cluster.runners.on_ray.join_cluster import join
+from cluster.runners.on_ray.private_api import silence_worker_deaths
 from cluster.runners.on_ray.start_local_ray import start_ray
-from cluster.runners.on_ray.worker_group import Fleet
+from cluster.runners.on_ray.worker_group import WorkerActors
 from cluster.storage.errors import Stopped
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import ParameterGroup
 from ps.store import Layout
 
-AGAIN_S = 0.2
-"""Seconds between two questions to a pool that is being started again."""
+RETRY_DELAY_S = 0.2
+"""Seconds between two calls to a pool that is restarting."""
 
-LOOK_S = 1.0
-"""Seconds between two looks at whether the run is asked to stop."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between two checks whether a stop of the run is requested."""
 
-NODES_S = 2.0
-"""Seconds between two looks at which nodes there are."""
+NODE_POLL_INTERVAL_S = 2.0
+"""Seconds between two polls of the cluster's nodes."""
 
 LOOPBACK = "127.0.0.1"
-"""Where shards are served while all of the run is on a machine of our own."""
+"""The address of the shards where all of the run is on one machine."""
 
 Watch = Callable[[Callable[[], object]], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
-    """What the run has to live on.
+    """The machines that the run has.
 
     Attributes:
         nodes: the machines, this one first.
-        needs: what a process of workers takes.
-        joined: it is there without us, and others may join it; else it is this machine alone.
-        can_grow: an autoscaler may bring more nodes.
+        resources: of a process of workers.
+        joined: this driver has joined an existing cluster, which others may use; else it is this machine alone.
+        can_grow: an autoscaler may add nodes.
     """
 
     nodes: tuple[Node, ...]
-    needs: Needs
+    resources: WorkerResources
     joined: bool
     can_grow: bool
 
-    def plan(self, topology: Topology, sight: Sight) -> Plan:
-        """Who runs where, with what is free now; see `cluster.placement.plan`."""
-        nodes = survey.with_free(self.nodes) if self.joined else self.nodes
-        return plan(nodes, topology, self.needs, sight=sight, can_grow=self.can_grow)
+    def plan(self, topology: Topology, visibility: FolderVisibility) -> Plan:
+        """Plan who runs where, with what is free now; see `cluster.placement.plan`."""
+        nodes = cluster_inventory.with_free_resources(self.nodes) if self.joined else self.nodes
+        return plan(nodes, topology, self.resources, visibility=visibility, can_grow=self.can_grow)
 
     def __str__(self) -> str:
         cores, gpus = (sum(getattr(node, kind) for node in self.nodes) for kind in ("cores", "gpus"))
@@ -78,31 +85,31 @@ class Cluster:
 
 
 @contextmanager
-def cluster(config: RunConfig, say: Callable[[str], object]) -> Iterator[Cluster]:
+def cluster(config: RunConfig, report: Callable[[str], object]) -> Iterator[Cluster]:
     """Join the cluster that `RAY_ADDRESS` names or that runs on this machine, or else start one on this machine.
 
     Raises:
-        ClusterError: if `RAY_ADDRESS` names a cluster that does not answer, or no Ray starts here in time.
-        TaskError, StorageError: if the task cannot be loaded; on a machine of our own before Ray is started.
-        PlacementError: if no worker can fit; likewise.
-        CredentialsError: if the cluster's token or its certificates cannot be used.
+        ClusterError: `RAY_ADDRESS` names a cluster that does not answer, or no Ray starts here in time.
+        TaskError, StorageError: the task cannot be loaded; raised before a Ray is started.
+        PlacementError: no worker can fit; raised before a Ray is started.
+        CredentialsError: the cluster's token or its certificates cannot be used.
     """
     topology = config.topology
     memory = TRAINING_BYTES if config.task.entry.trains else PROCESS_BYTES
     check_credentials(os.environ)
-    joined = join(say)
+    joined = join(report)
     try:
-        # The nodes of a cluster are asked one by one; this one need not be of those that train.
+        # The nodes of a cluster are checked one by one later; the driver's node need not be one that trains.
         (check_without_data if joined else check_data)(config.task)
-        can_grow = joined and survey.has_autoscaler()
-        nodes = survey.nodes() if joined else (survey.this_machine(),)
-        needs = needs_of(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)
+        can_grow = joined and cluster_inventory.has_autoscaler()
+        nodes = cluster_inventory.nodes() if joined else (cluster_inventory.this_machine(),)
+        resources = worker_resources(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)
         if not joined:
-            say("Starting Ray on this machine ...")
-            nodes = (_start(nodes[0], say),)
-        _hush()
+            report("Starting Ray on this machine ...")
+            nodes = (_start(nodes[0], report),)
+        silence_worker_deaths()  # each is reported here, by its cause
         check_credentials(os.environ, ray.util.get_node_ip_address() if joined else LOOPBACK)
-        yield Cluster(nodes=nodes, needs=needs, joined=joined, can_grow=can_grow)
+        yield Cluster(nodes=nodes, resources=resources, joined=joined, can_grow=can_grow)
     finally:
         ray.shutdown()
 
@@ -112,74 +119,77 @@ def run_distributed(
     folder: RunFolder,
     cluster: Cluster,
     watch: Watch,
-    say: Callable[[str], object],
+    report: Callable[[str], object],
     observe: Observe = unobserved,
 ) -> None:
     """Run the search to its end.
 
     Args:
         config: what to run.
-        folder: where everything is kept; it must be on this node's disk.
-        cluster: what there is to run on.
-        watch: shows the run while it runs, and calls what it is given to say that the run is alive.
-        say: told where everything runs, of what is waited for, and of nodes and workers that come and go.
-        observe: given the way to ask a shard for its counters.
+        folder: of the run, on this node's disk.
+        cluster: on which it runs.
+        watch: shows the run while it runs, and calls its argument regularly as the run's heartbeat.
+        report: called with a sentence on where everything runs, on what the run waits for, and on nodes and workers
+            that join and leave.
+        observe: given a function that reads a shard's counters.
     """
     # The folder is on this node, and so is everything that writes into it but the shards.
     here: dict[str, Any] = {
         "scheduling_strategy": NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     }
     ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(folder.ledger, config.seed, config.max_children)
-    seats = cluster.plan(config.topology, survey.sight(folder.path, cluster.nodes))
+    seats = cluster.plan(config.topology, cluster_inventory.folder_visibility(folder.path, cluster.nodes))
     placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
     for text in (*placed, *seats.notes):
-        say(text)
+        report(text)
     ray.get(ledger.begin.remote(workers=seats.seated, versions=asdict(versions())))
-    asked = asking(seats, cluster.needs, say) if cluster.can_grow else nullcontext()
-    with watch(OneAtATime(ledger.beat)), asked:
+    requested = request_nodes(seats, cluster.resources, report) if cluster.can_grow else nullcontext()
+    with watch(OneAtATime(ledger.beat)), requested:
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
         exact = cluster.joined and not cluster.can_grow
-        # All are started without waiting for one another, and those first that there are few of: where many share few
-        # cores, processes start in the order in which they are wanted, and workers have nothing to do without these.
+        # All start without waiting for one another. The few hosts come first: where many processes share few cores,
+        # they start in the order of their requests, and workers have nothing to do without the hosts.
         hosts: list[Handle] = [ReplicaHost.options(**_bound(seat)).remote() for seat in seats.replicas]
         token = RunToken.new(os.environ, secrets.token_urlsafe(32))
         groups = make_parameters(config, make_searcher(config))
         layout = make_layout(config, folder.identity(config), groups) if groups else None
         shard_hosts = _start_shards(layout, folder, seats, None if cluster.joined else LOOPBACK, token)
-        fleet = Fleet(config, seats, cluster.needs, cluster.nodes, exact=exact, here=here, replaces=cluster.joined)
+        workers = WorkerActors(
+            config, seats, cluster.resources, cluster.nodes, exact=exact, here=here, replaces=cluster.joined
+        )
         if layout:
             _give_first_values(layout, shard_hosts, groups, token)
-        connections = Connections(layout=layout, token=token, ledger=ledger, pool=fleet.pool)
+        connections = Connections(layout=layout, token=token, ledger=ledger, pool=workers.pool)
         ended = [
             host.run.remote(config, list(seat.parts), connections)
             for host, seat in zip(hosts, seats.replicas, strict=True)
         ]
         serving = [host.serve.remote() for host in shard_hosts]
-        look = functools.partial(fleet.look, ledger, say) if cluster.joined else lambda: None
+        poll = functools.partial(workers.poll, ledger, report) if cluster.joined else lambda: None
         try:
             with _observed(layout, token, observe):
-                _wait(ended, serving, fleet.pool, folder, say, look)
+                _wait(ended, serving, workers.pool, folder, report, poll)
         finally:
             _end([*hosts, *shard_hosts], [*ended, *serving])
-        del held  # Ray ends an actor that nobody holds: they had to be held until here
+        del held  # Ray ends an actor without a handle: these were needed until here
 
 
 def _bound(seat: Seat) -> dict[str, Any]:
-    """Ray's options for an actor that is to sit there, also when it is started again."""
-    first, *others = (dict(wish) for wish in seat.wishes)
+    """Return Ray's options that place an actor on its seat, at its start and at each restart."""
+    first, *others = (dict(selector) for selector in seat.label_preferences)
     return {"label_selector": first, "fallback_strategy": [{"label_selector": other} for other in others]}
 
 
 def _end(hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
-    """Ray would repeat what the hosts still do, and have a word to say on it when it is shut down."""
+    """Kill the hosts first: otherwise Ray retries their calls and logs errors at shutdown."""
     for host in hosts:
         ray.kill(host)
     if ended:
-        ray.wait(ended, num_returns=len(ended), timeout=LOOK_S)
+        ray.wait(ended, num_returns=len(ended), timeout=POLL_INTERVAL_S)
 
 
 def _keep_checkpoints(config: RunConfig, folder: RunFolder, ledger: Handle, here: dict[str, Any]) -> list[Handle]:
-    """Where the children save their state, if they do; what ended children left behind is removed."""
+    """Start the actor that keeps the children's checkpoints, if they save any, and remove those of ended children."""
     if not config.failures.checkpoint_children:
         return []
     host: Handle = CheckpointHost.options(**here, name=CHECKPOINTS).remote(folder.checkpoints)
@@ -192,43 +202,42 @@ def _wait(
     serving: list[ray.ObjectRef],
     pool: Handle,
     folder: RunFolder,
-    say: Callable[[str], object],
-    look: Callable[[], None],
+    report: Callable[[str], object],
+    poll: Callable[[], None],
 ) -> None:
-    """Wait for all replicas; raise what ended one of them or a shard host, or that no worker is left.
-
-    Meanwhile `look` is called every few seconds.
+    """Wait for all replicas, and call `poll` every few seconds.
 
     Raises:
-        Stopped: nothing is in training any more.
+        Stopped: a stop was requested, and no child is in training any more.
+        RayError: of a replica's or a shard's host that failed permanently, or of a pool without workers.
     """
-    news, stop, looked_at = pool.next_news.remote(), None, time.monotonic()
+    news, stop, polled_at = pool.next_news.remote(), None, time.monotonic()
     while ended:
-        if time.monotonic() - looked_at > NODES_S:
-            look()
-            looked_at = time.monotonic()
-        if stop is None and folder.stop_requested():  # also when there always is something new
-            say("Stopping: nothing more is begun, and what is in training ends first ...")
+        if time.monotonic() - polled_at > NODE_POLL_INTERVAL_S:
+            poll()
+            polled_at = time.monotonic()
+        if stop is None and folder.stop_requested():  # also while the pool has news all the time
+            report("Stopping: no more children are started; waiting for those in training ...")
             stop = pool.stop.remote()
-        done, _ = ray.wait([*ended, news, *([stop] if stop else []), *serving], num_returns=1, timeout=LOOK_S)
+        done, _ = ray.wait([*ended, news, *([stop] if stop else []), *serving], num_returns=1, timeout=POLL_INTERVAL_S)
         if stop and stop in done:
             ray.get(stop)
             raise Stopped
         if news in done:
             try:
-                say(ray.get(news))
-            except RayActorError:  # the pool is being started again
-                time.sleep(AGAIN_S)
+                report(ray.get(news))
+            except RayActorError:  # the pool is restarting
+                time.sleep(RETRY_DELAY_S)
             news = pool.next_news.remote()
         elif done:
-            ray.get(done)  # a shard host never ends but with an error
+            ray.get(done)  # a shard host ends only with an error
             ended.remove(done[0])
 
 
 def _start_shards(
     layout: Layout | None, folder: RunFolder, seats: Plan, interface: str | None, token: RunToken
 ) -> list[Handle]:
-    """Begin to start the shards, if anything is to be kept on them."""
+    """Start the shards, if the searcher keeps parameters on them, without waiting until they are up."""
     return [
         ShardHost.options(**_bound(seat)).remote(layout, list(seat.parts), folder.shards, interface, token)
         for seat in (seats.shards if layout else ())
@@ -238,6 +247,7 @@ def _start_shards(
 def _give_first_values(
     layout: Layout, hosts: list[Handle], groups: tuple[ParameterGroup, ...], token: RunToken
 ) -> None:
+    """Initialize the parameters on the shards, once these are up."""
     ray.get([host.ready.remote() for host in hosts])
     store = open_store(layout, actor(LEDGER), token)
     store.initialize(initial_values(groups))
@@ -246,11 +256,11 @@ def _give_first_values(
 
 @contextmanager
 def _observed(layout: Layout | None, token: RunToken, observe: Observe) -> Iterator[None]:
-    """Let the shards be asked for their counters, without patience: one that is away is a fact to be told."""
+    """Expose the shards' counters to the metrics, without retries: an unreachable shard is itself reported."""
     if layout is None or observe is unobserved:
         yield
         return
-    store = open_store(layout, actor(LEDGER), token, deadline_s=LOOK_S, retry_timeout_s=0.0)
+    store = open_store(layout, actor(LEDGER), token, deadline_s=POLL_INTERVAL_S, retry_timeout_s=0.0)
     try:
         with observe(layout.shards, store.shard_status):
             yield
@@ -258,14 +268,9 @@ def _observed(layout: Layout | None, token: RunToken, observe: Observe) -> Itera
         store.close()
 
 
-def _hush() -> None:
-    """Ray prints the death of every process, with no switch against it; here each is told by its cause."""
-    ray_worker._worker_logs_enabled = False
-
-
-def _start(machine: Node, say: Callable[[str], object]) -> Node:
-    """Start a Ray on this machine; the node that it is then."""
+def _start(machine: Node, report: Callable[[str], object]) -> Node:
+    """Start a Ray on this machine, and return its node."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     make_token(os.environ, secrets.token_hex(32))
-    start_ray(int(machine.cores), say)
+    start_ray(int(machine.cores), report)
     return replace(machine, id=ray.get_runtime_context().get_node_id())

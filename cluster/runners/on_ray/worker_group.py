@@ -1,4 +1,4 @@
-"""The run's workers on Ray, as nodes come and go."""
+"""The run's workers on Ray: started, replaced, and grown as nodes join and leave."""
 
 import time
 from collections.abc import Callable, Collection
@@ -9,114 +9,113 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.config.run_config import RunConfig
-from cluster.placement.capacity import Needs, Node, Recent, places_for, room_for
-from cluster.placement.plan import NODE_LABEL, OFF_STABLE, Plan, comings_and_goings
-from cluster.placement.restart_backoff import Replacements
+from cluster.placement.capacity import Node, SlidingMax, WorkerResources, places_for, room_for
+from cluster.placement.plan import NODE_LABEL, OFF_STABLE, Plan, node_changes
+from cluster.placement.restart_backoff import RestartBackoff
 from cluster.pool.protocol import WorkerCensus
 from cluster.pool.supervision import PoolOptions
-from cluster.runners.on_ray import cluster_inventory as survey
+from cluster.runners.on_ray import cluster_inventory, private_api
 from cluster.runners.on_ray.actors import PoolHost, Worker
 from cluster.runners.on_ray.handles import POOL, Handle, worker_name
 
-START_S = 60.0
-"""Seconds in which a worker that has found its place is up, also on a busy node."""
+STARTUP_WINDOW_S = 60.0
+"""Seconds within which a placed worker is up, also on a busy node."""
 
 
-class Fleet:
-    """The workers, and the pool, which uses each of them from the moment that it is up.
+class WorkerActors:
+    """The run's worker actors, and the pool, which uses each worker as soon as it is up.
 
-    A worker whose node goes waits, in Ray's keeping, for room on another. Where a node comes that has room for more
-    than there are, more are started, up to as many as are wanted. For one that could not be started where it came to,
-    another is started by and by.
+    A worker whose node leaves waits in Ray for room on another node. When nodes join that have room for more workers,
+    more are started, up to the number wanted. A worker that failed to start on its node is eventually replaced.
 
     Args:
-        config: what to run.
-        plan: with whom to start.
-        needs: what a process of workers takes.
-        nodes: what the plan was made for.
-        exact: have Ray keep to their memory, too; not where an autoscaler might know of no node with any.
+        config: of the run.
+        plan: with the workers to start with.
+        resources: of a process of workers.
+        nodes: for which the plan was made.
+        exact: whether Ray reserves the workers' memory, too; not with an autoscaler, whose node types may name none.
         here: options that bind the pool to the driver's node.
-        replaces: `look` is called now and then.
+        replaces: whether `poll` is called regularly.
     """
 
     def __init__(
         self,
         config: RunConfig,
         plan: Plan,
-        needs: Needs,
+        resources: WorkerResources,
         nodes: tuple[Node, ...],
         *,
         exact: bool,
         here: dict[str, Any],
         replaces: bool,
     ) -> None:
-        self._config, self._plan, self._needs, self._nodes = config, plan, needs, nodes
+        self._config, self._plan, self._resources, self._nodes = config, plan, resources, nodes
         self._replaces = replaces
-        # A worker on a GPU takes no core: some machines have more GPUs to share out than cores.
-        self._options: dict[str, Any] = {"num_gpus": needs.gpus, "num_cpus": needs.cores}
+        # A worker on a GPU takes no core: some machines hold more workers on GPUs than they have cores.
+        self._options: dict[str, Any] = {"num_gpus": resources.gpus, "num_cpus": resources.cores}
         if exact and all(node.memory for node in nodes):
-            self._options["memory"] = needs.memory
-        if needs.off_stable:
+            self._options["memory"] = resources.memory
+        if resources.off_stable:
             self._options["label_selector"] = dict(OFF_STABLE)
-        # Before the workers: where many share few cores, processes are started in the order in which they are wanted.
+        # Before the workers: where many processes share few cores, they start in the order of their requests.
         self.pool: Handle = self._open(here, plan.started)
         self._workers: list[Handle] = []
         self._slots = 0
         self._start(plan.started)
-        self._recorded, self._places = plan.seated, Recent(START_S)
-        self._places.most(plan.seated, time.monotonic())
+        self._recorded, self._places = plan.seated, SlidingMax(STARTUP_WINDOW_S)
+        self._places.update(plan.seated, time.monotonic())
         self._census = WorkerCensus(up={})
-        self._replacements = Replacements()
-        self._told: list[ray.ObjectRef] = []
+        self._backoff = RestartBackoff()
+        self._calls: list[ray.ObjectRef] = []
 
-    def look(self, ledger: Handle, say: Callable[[str], object]) -> None:
-        """Use the nodes that have come, and tell the ledger, the pool and a person of those that have gone.
+    def poll(self, ledger: Handle, report: Callable[[str], object]) -> None:
+        """Start workers on nodes that have joined, and inform the ledger, the pool and the user of changes.
 
-        Waits for nobody: the pool may just be starting again, and is told at the next look.
+        Does not wait for the pool's answer: the pool may be restarting, and is informed at the next poll.
         """
-        self._hear()
-        before, self._nodes = self._nodes, survey.nodes()
-        held = room_for(self._nodes, self._needs, self._plan.hosts, self._plan.wanted)
+        self._receive_answers()
+        before, self._nodes = self._nodes, cluster_inventory.nodes()
+        held = room_for(self._nodes, self._resources, self._plan.hosts, self._plan.wanted)
         self._start(held)
-        has = places_for(self._nodes, self._needs, self._plan.hosts, self._slots, self._census.up)
-        # A worker that is starting has its place and is not up yet, which looks as if others had it.
-        workers = min(self._slots, held, self._places.most(has, time.monotonic()))
-        for text in comings_and_goings(before, self._nodes, self._census.up, workers, self._needs):
-            say(text)
-        if not self._told:
-            self._told = [self.pool.grow.remote(self._slots, self._replace())]
+        has = places_for(self._nodes, self._resources, self._plan.hosts, self._slots, self._census.up)
+        # A worker that is starting uses its place but is not up yet, so that others seem to use the place.
+        workers = min(self._slots, held, self._places.update(has, time.monotonic()))
+        for text in node_changes(before, self._nodes, self._census.up, workers, self._resources):
+            report(text)
+        if not self._calls:
+            self._calls = [self.pool.grow.remote(self._slots, self._replace())]
             if workers != self._recorded:
-                self._told.append(ledger.staff.remote(workers))
+                self._calls.append(ledger.staff.remote(workers))
                 self._recorded = workers
 
     def _start(self, slots: int) -> None:
-        """Start workers until there are so many; there never are fewer."""
-        each = self._needs.workers
+        """Start workers until there are `slots`; their number never falls."""
+        each = self._resources.workers
         for first in range(self._slots, slots, each):
             self._workers.append(self._worker(range(first, min(first + each, slots)), self._options))
         self._slots = max(self._slots, slots)
 
     def _worker(self, slots: range, options: dict[str, Any]) -> Handle:
-        name = worker_name(slots.start, self._needs.workers)
+        name = worker_name(slots.start, self._resources.workers)
         return Worker.options(**options, name=name, max_concurrency=len(slots)).remote(self._config, slots)
 
     def _replace(self) -> list[int]:
-        """Start others for workers that were lost, and give their slots."""
-        now, each, known = time.monotonic(), self._needs.workers, self._replacements
+        """Replace the lost workers that are due, and return their slots."""
+        now, each, backoff = time.monotonic(), self._resources.workers, self._backoff
         for number in {slot // each for slot in self._census.lost}:
-            if not known.waits(number):
-                known.lost(number, survey.node_of(self._workers[number]), now)
+            if not backoff.is_waiting(number):
+                backoff.record_loss(number, private_api.actor_process(self._workers[number]).node, now)
                 ray.kill(self._workers[number])  # or its name would not be free
-        begun: list[int] = []
-        for number in known.due(now):
+        started: list[int] = []
+        for number in backoff.due(now):
             slots = range(number * each, min((number + 1) * each, self._slots))
             try:
-                self._workers[number] = self._worker(slots, avoiding(self._options, known.refused_by(number)))
+                self._workers[number] = self._worker(slots, avoiding(self._options, backoff.refused_by(number)))
             except ValueError:  # the name is not free yet
-                known.lost(number, None, now)
+                backoff.record_loss(number, None, now)
             else:
-                begun += slots
-        return begun
+                started += slots
+        return started
 
     def _open(self, here: dict[str, Any], slots: int) -> Handle:
         failures, topology = self._config.failures, self._config.topology
@@ -124,26 +123,26 @@ class Fleet:
             rules=failures.rules,
             policy=failures.policy,
             batch_size=self._config.budget.batch_size,
-            renew_crashed=self._needs.gpus > 0,
+            renew_crashed=self._resources.gpus > 0,
             replaced=self._replaces,
         )
-        # All children at once, the workers' signs of life, and what callers that died still wait for.
-        most_calls = 10 * topology.replicas * topology.children + self._plan.wanted + 1_000
-        pool = PoolHost.options(**here, name=POOL, max_concurrency=most_calls)
-        return pool.remote(slots, options, self._needs.workers)
+        # All children at once, the workers' heartbeats, and the pending calls of callers that died.
+        max_calls = 10 * topology.replicas * topology.children + self._plan.wanted + 1_000
+        pool = PoolHost.options(**here, name=POOL, max_concurrency=max_calls)
+        return pool.remote(slots, options, self._resources.workers)
 
-    def _hear(self) -> None:
-        """What the pool has answered to the last look."""
-        ready, _ = ray.wait(self._told, num_returns=len(self._told), timeout=0) if self._told else ([], [])
-        if len(ready) < len(self._told) or not ready:
+    def _receive_answers(self) -> None:
+        """Take the pool's answer to the last poll, once it is there."""
+        ready, _ = ray.wait(self._calls, num_returns=len(self._calls), timeout=0) if self._calls else ([], [])
+        if len(ready) < len(self._calls) or not ready:
             return
-        with suppress(RayError):  # the pool may have died of it, which whoever waits for it hears
-            self._census = ray.get(self._told)[0]
-        self._told = []
+        with suppress(RayError):  # the pool may have died; the callers that wait for it report that
+            self._census = ray.get(self._calls)[0]
+        self._calls = []
 
 
 def avoiding(options: dict[str, Any], nodes: Collection[str]) -> dict[str, Any]:
-    """The options of an actor that does not come to these nodes while there is room on others."""
+    """Return an actor's options changed so that it avoids these nodes while others have room."""
     if not nodes:
         return options
     selector = dict(options.get("label_selector", {}))

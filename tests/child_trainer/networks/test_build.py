@@ -92,7 +92,7 @@ def same_shape_networks(draw):
     return Architecture("feedforward", tuple(nodes), (draw(st.sampled_from(nodes)).name,))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(same_shape_networks())
 def test_the_interpreter_agrees_with_plain_recursion(network):
     built = build(network, Problem((3, 5, 5)), generator=torch.Generator().manual_seed(0)).eval()

@@ -146,7 +146,7 @@ def test_unusual_cells(name, masked):
     assert (cell.program is None) == (name in LEFT_TO_AUTOGRAD)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(base=st.integers(2, 9), seed=st.integers(0, 2**20), extended=st.booleans(), masked=st.booleans())
 def test_any_cell_of_the_search_space(base, seed, extended, masked):
     space = RecurrentSpace(base=base, **(EXTENDED if extended else {}))

@@ -99,7 +99,7 @@ def test_same_padding_agrees_with_tensorflows_formula(side, window, stride, dila
     assert (left, right) == (0, 0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     op=st.sampled_from(("conv", "depthwise_conv", "max_pool", "avg_pool")),
     sides=st.tuples(st.integers(1, 11), st.integers(1, 11)),
@@ -113,7 +113,7 @@ def test_every_window_gives_the_ceiling_of_side_over_stride(op, sides, window, s
     assert output.shape[2:] == tuple(math.ceil(side / step) for side, step in zip(sides, stride, strict=True))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(("max_pool", "avg_pool")),
     side=st.integers(1, 9),

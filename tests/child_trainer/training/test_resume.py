@@ -93,7 +93,7 @@ def test_interrupted_anywhere_and_continued(name, question, weights, undisturbed
     assert [epoch for epoch, _ in told] == list(range(len(stopped.curve) + 1, 4))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.integers(0, QUESTIONS - 1), max_size=5), st.sampled_from(sorted(NETWORKS)))
 def test_interrupted_any_number_of_times(weights, undisturbed, questions, name):
     slot = Slot()

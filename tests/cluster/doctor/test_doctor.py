@@ -18,7 +18,7 @@ from cluster.doctor.run_findings import actor_findings, run_findings
 from cluster.placement.cluster_state import ClusterFacts, Demand
 from cluster.placement.node_check import NodeReport
 from cluster.placement.versions import Versions
-from cluster.runners.on_ray.probe_head import Refusal, explain, knock
+from cluster.runners.on_ray.probe_head import Refusal, explain, probe_head
 from cluster.storage.find_run import run_folder
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.run_folder import RunFolder
@@ -143,7 +143,7 @@ def test_demands_that_wait_are_told() -> None:
 def test_nodes_tell_what_they_lack() -> None:
     well = NodeReport(versions=HERE, problem="", shm_free=2**40, disk_free=2**40)
     assert levels(node_findings(NODES, {"1": well, "2": well}, HERE, True)) == ["OK"]
-    assert levels(node_findings(NODES, {"1": well, "2": "has gone meanwhile"}, HERE, True)) == ["WARN"]
+    assert levels(node_findings(NODES, {"1": well, "2": "has left meanwhile"}, HERE, True)) == ["WARN"]
     bad = NodeReport(versions=HERE, problem="no data", shm_free=64 * 2**20, disk_free=2**20)
     found = node_findings(NODES, {"1": "does not answer", "2": bad}, HERE, True)
     assert [str(f).split("  ->")[0] for f in found] == [
@@ -205,9 +205,9 @@ def test_facts_survive_the_way_between_two_processes() -> None:
 def test_what_an_asking_process_dies_of_is_explained() -> None:
     refused = explain("AuthenticationError: RPC error: InvalidAuthToken: ...", "", {})
     assert "RAY_AUTH_TOKEN_PATH" in refused.do
-    assert refused.reason == "it asks for a token, and there is none here"
+    assert refused.reason == "it requires a token, and there is none here"
     refused = explain("AuthenticationError: RPC error: InvalidAuthToken: ...", "", {"RAY_AUTH_MODE": "disabled"})
-    assert refused.reason == "it asks for a token, and RAY_AUTH_MODE is disabled here, so that none is sent"
+    assert refused.reason == "it requires a token, and RAY_AUTH_MODE is disabled here, so that none is sent"
     assert refused.do == "unset RAY_AUTH_MODE or set it to token"
     crash = "Check failed: Token authentication is enabled but Ray couldn't find an authentication token. ..."
     assert explain("", crash, {"RAY_AUTH_MODE": "token"}).reason == "RAY_AUTH_MODE is token, but there is no token here"
@@ -216,7 +216,7 @@ def test_what_an_asking_process_dies_of_is_explained() -> None:
 
 def test_an_address_at_which_nobody_answers_is_given_up_in_time() -> None:
     began = time.monotonic()
-    answer = knock("127.0.0.1:1", 3.0)
+    answer = probe_head("127.0.0.1:1", 3.0)
     assert isinstance(answer, Refusal)
     assert answer.reason == "it does not answer in 3 s"
     assert time.monotonic() - began < 10

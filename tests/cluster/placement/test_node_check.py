@@ -105,7 +105,7 @@ def test_a_driver_that_trains_nothing_needs_no_data(tmp_path: Path) -> None:
     check_without_data(replace(gone, data=f"file://{tmp_path}/gone"))
     for wrong, why in (
         (replace(gone, data=None), "needs `--data DIR`"),
-        (replace(gone, data="s3://bucket/data", download=True), "leave --download away"),
+        (replace(gone, data="s3://bucket/data", download=True), "leave out `--download`"),
     ):
         with pytest.raises(TaskError, match=why):
             check_without_data(wrong)
@@ -135,7 +135,7 @@ def test_only_nodes_that_train_need_the_data() -> None:
     assert training_nodes(nodes[:1], None) == {"1"}
 
 
-def test_nodes_that_are_kept_for_other_things_need_no_data_unless_there_are_no_others() -> None:
+def test_stable_nodes_need_no_data_unless_there_are_no_others() -> None:
     stable, children = ({"nascluster/pool": pool} for pool in ("stable", "children"))
     kept, free = node(1, cores=8, gpus=1, labels=stable), node(2, cores=8, gpus=1, labels=children)
     for gpus in (None, 0, 0.5):

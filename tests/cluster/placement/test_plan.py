@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 
 from cluster.config.topology import Topology
 from cluster.placement.capacity import (
-    Needs,
+    FolderVisibility,
     Node,
     PlacementError,
-    Recent,
-    Sight,
+    SlidingMax,
+    WorkerResources,
     can_grow,
     gpus_per_child,
-    needs_of,
     num_hosts,
     places_for,
     room,
     spread,
     vacant,
+    worker_resources,
 )
-from cluster.placement.plan import OFF_STABLE, ON_STABLE, Plan, Seat, comings_and_goings, plan
+from cluster.placement.plan import OFF_STABLE, ON_STABLE, Plan, Seat, node_changes, plan
 
 STABLE, CHILDREN = {"nascluster/pool": "stable"}, {"nascluster/pool": "children"}
 SPOT, DEMAND = {"ray.io/market-type": "spot"}, {"ray.io/market-type": "on-demand"}
 
 
 def machine(cores: float, gpus: float, *, number: int = 0, **more: Any) -> Node:
-    """The first is the driver's."""
+    """Return the nodes, the driver's first."""
     name = f"node{number}"
     return Node(id=name, address=f"10.0.0.{number}", cores=cores, gpus=gpus, driver=number == 0, **more)
 
@@ -39,8 +39,8 @@ def planned(
     there: Sequence[Node], topology: Topology, *, seen: Iterable[str] = (), can_grow: bool = False, memory: int = 1
 ) -> Plan:
     """On a cluster that was joined."""
-    needs = needs_of(topology, there, memory=memory, can_grow=can_grow)
-    return plan(there, topology, needs, sight=Sight("/runs/a", frozenset(seen)), can_grow=can_grow)
+    resources = worker_resources(topology, there, memory=memory, can_grow=can_grow)
+    return plan(there, topology, resources, visibility=FolderVisibility("/runs/a", frozenset(seen)), can_grow=can_grow)
 
 
 @given(st.integers(1, 500), st.integers(1, 500))
@@ -105,17 +105,19 @@ def test_as_many_workers_as_fit_and_can_be_used(
     assert found.started == found.seated == workers
 
 
-def test_a_machine_of_our_own_shares_its_cores_among_as_many_workers_as_it_is_told() -> None:
+def test_workers_may_share_the_cores_of_one_machine() -> None:
     topology = Topology(workers=7)
-    needs = needs_of(topology, [machine(2, 0)], can_grow=False, joined=False)
-    assert plan([machine(2, 0)], topology, needs, sight=Sight("/runs/a"), can_grow=False).started == 7
+    resources = worker_resources(topology, [machine(2, 0)], can_grow=False, joined=False)
+    assert (
+        plan([machine(2, 0)], topology, resources, visibility=FolderVisibility("/runs/a"), can_grow=False).started == 7
+    )
 
 
 def test_a_cluster_that_can_grow_is_asked_for_all_that_could_be_used() -> None:
     topology = Topology(replicas=10, children=8, gpus_per_child=1)
     found = planned([machine(4, 0)], topology, can_grow=True)
     assert (found.started, found.seated) == (80, 0)
-    assert found.notes == ("80 of 80 workers wait for GPUs: the cluster has 0; they are used as they come",)
+    assert found.notes == ("80 of 80 workers wait for GPUs: the cluster has 0; they start when there is room",)
 
 
 def test_a_cluster_with_nothing_to_train_on_says_what_is_waited_for() -> None:
@@ -123,17 +125,17 @@ def test_a_cluster_with_nothing_to_train_on_says_what_is_waited_for() -> None:
     topology = Topology(replicas=1, children=8)
     found = planned([machine(0, 0)], topology)
     assert (found.started, found.seated, found.wanted) == (0, 0, 8)
-    assert found.notes == ("8 of 8 workers wait for cores: the cluster has 0; they are used as they come",)
+    assert found.notes == ("8 of 8 workers wait for cores: the cluster has 0; they start when there is room",)
     (small,) = planned([machine(8, 0, memory=100)], topology, memory=600_000_000).notes[-1:]
-    assert small == "8 of 8 workers wait for memory; they are used as they come"
+    assert small == "8 of 8 workers wait for memory; they start when there is room"
 
 
 def test_gpus_that_no_single_node_has_are_refused_unless_one_may_come() -> None:
     there = [machine(8, 1, number=number) for number in range(4)]
     topology = Topology(gpus_per_child=4)
     with pytest.raises(PlacementError, match="needs a node with 4 GPUs, but the largest has 1 and there is no auto"):
-        needs_of(topology, there, can_grow=False)
-    assert needs_of(topology, there, can_grow=True).gpus == 4
+        worker_resources(topology, there, can_grow=False)
+    assert worker_resources(topology, there, can_grow=True).gpus == 4
 
 
 READ_ONLY = json.dumps(
@@ -172,7 +174,7 @@ def test_what_a_node_is_for_is_read_from_its_labels(labels: dict[str, str], stab
     node = machine(1, 0, labels=labels)
     assert (node.stable, node.trains) == (stable, trains)
     # Ray's selectors, by which actors find another place, say the same.
-    assert any(selects(wish, labels) for wish in ON_STABLE) == stable
+    assert any(selects(selector, labels) for selector in ON_STABLE) == stable
     assert selects(OFF_STABLE, labels) == trains
 
 
@@ -254,11 +256,11 @@ def test_shards_and_replicas_are_on_the_stable_pool_and_children_on_the_gpus() -
     assert counts(found.replicas) == {"node1": 50, "node2": 50}
     assert counts(found.workers) == {"node3": 4, "node4": 1}
     # A shard never goes where the folder is not seen, and to the driver's node only when all others have gone.
-    assert [[wish["ray.io/node-id"] for wish in seat.wishes] for seat in found.shards[::2]] == [
+    assert [[selector["ray.io/node-id"] for selector in seat.label_preferences] for seat in found.shards[::2]] == [
         ["node1", "in(node1,node2)", "in(node0,node1,node2)"],
         ["node2", "in(node1,node2)", "in(node0,node1,node2)"],
     ]
-    assert found.replicas[0].wishes[1:] == (*ON_STABLE, {})
+    assert found.replicas[0].label_preferences[1:] == (*ON_STABLE, {})
     assert found.notes == ("Workers train on different GPUs: 4 on A100, 1 on T4",)
     assert str(found) == (
         "shards on 10.0.0.1 and 10.0.0.2; replicas on 10.0.0.2 and 10.0.0.1; workers on 10.0.0.3 and 10.0.0.4"
@@ -280,14 +282,14 @@ def test_memory_limits_the_workers_and_is_said() -> None:
     assert found.started == 2  # the two hosts have theirs first
     assert found.notes == (
         "10.0.0.0 gets 2 workers rather than 8: it has 2.0 GB of memory, and a process takes 0.6 GB",
-        "6 of 8 workers wait for memory; they are used as they come",
+        "6 of 8 workers wait for memory; they start when there is room",
     )
 
 
 def test_a_launch_that_asks_for_more_than_there_is_says_what_it_waits_for() -> None:
     there = [machine(8, 0), *(machine(8, 8, number=number, labels=CHILDREN) for number in range(1, 21))]
     found = planned(there, Topology(), can_grow=True, seen=[])
-    assert found.notes == ("640 of 800 workers wait for GPUs: the cluster has 160; they are used as they come",)
+    assert found.notes == ("640 of 800 workers wait for GPUs: the cluster has 160; they start when there is room",)
     assert planned(there, Topology()).notes == ()  # where nobody has asked for more, it is no news
 
 
@@ -295,7 +297,7 @@ def test_what_others_use_is_waited_for_and_said() -> None:
     there = [machine(4, 0, free={}), machine(4, 2, number=1, labels=CHILDREN, free={"CPU": 4.0, "GPU": 0.5})]
     found = planned(there, Topology(workers=2))
     assert (found.started, found.seated, found.workers) == (2, 0, ())
-    waits = "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0.5; they are used as they come"
+    waits = "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0.5; they start when there is room"
     assert found.notes[-1] == waits
     assert found.staffing == "0 of 2 workers have a place"
     assert planned(there, Topology()).notes[-1] == waits  # also where nobody has asked for more than there is
@@ -310,10 +312,10 @@ def test_memory_that_others_use_is_waited_for() -> None:
     there = [machine(8, 0, memory=10**10, free={"CPU": 6.0, "memory": 1.3e9})]
     found = planned(there, Topology(shards=1, replicas=1, workers=6), memory=600_000_000)
     assert (found.started, found.seated) == (6, 2)
-    assert found.notes[-1] == "4 of 6 workers wait for memory; they are used as they come"
+    assert found.notes[-1] == "4 of 6 workers wait for memory; they start when there is room"
 
 
-def test_how_many_of_the_workers_that_could_be_used_have_a_place_is_always_told() -> None:
+def test_the_number_of_placed_workers_is_always_reported() -> None:
     assert planned([machine(8, 8)], Topology()).staffing == "8 of 800 workers have a place"
 
 
@@ -321,11 +323,11 @@ def test_an_autoscaler_that_is_not_asked_is_said_with_what_would_ask_it() -> Non
     there = [machine(8, 0), machine(8, 0, number=1)]
     (note,) = planned(there, Topology(), seen=["node1"], can_grow=True).notes
     assert note == (
-        "No GPU is up, so children are trained on CPUs and the autoscaler is not asked for more nodes;"
-        " --gpus-per-child 1 has it bring GPUs, --workers 800 has it bring cores"
+        "No GPU node is available: training on CPUs, and no nodes are requested; use --gpus-per-child 1 to request GPU"
+        " nodes or --workers 800 to request CPU nodes"
     )
     (note,) = planned(there, Topology(gpus_per_child=0), seen=["node1"], can_grow=True).notes
-    assert note == "The autoscaler is not asked for more nodes; --workers 800 has it bring cores"
+    assert note == "No nodes are requested; use --workers 800 to request CPU nodes"
     for asked in (Topology(workers=800), Topology(gpus_per_child=1)):
         (note,) = planned(there, asked, seen=["node1"], can_grow=True).notes
         assert " of 800 workers wait for " in note
@@ -333,38 +335,38 @@ def test_an_autoscaler_that_is_not_asked_is_said_with_what_would_ask_it() -> Non
 
 
 def test_workers_that_are_up_have_their_place_beside_what_is_free() -> None:
-    needs, busy = Needs(gpus=1.0, cores=0), machine(4, 4, free={"GPU": 1.0})
-    assert (vacant(busy, needs), room(busy, needs)) == (1, 4)
-    assert places_for([busy], needs, {}, 9) == 1
-    assert places_for([busy], needs, {}, 9, {busy.id: 2}) == 3
-    assert places_for([replace(busy, free={"GPU": 4.0})], needs, {}, 9, {busy.id: 2}) == 4  # they are no more
-    assert places_for([replace(busy, free=None)], needs, {}, 3) == 3
+    resources, busy = WorkerResources(gpus=1.0, cores=0), machine(4, 4, free={"GPU": 1.0})
+    assert (vacant(busy, resources), room(busy, resources)) == (1, 4)
+    assert places_for([busy], resources, {}, 9) == 1
+    assert places_for([busy], resources, {}, 9, {busy.id: 2}) == 3
+    assert places_for([replace(busy, free={"GPU": 4.0})], resources, {}, 9, {busy.id: 2}) == 4  # they are no more
+    assert places_for([replace(busy, free=None)], resources, {}, 3) == 3
     gone = {"node7": 4}
-    assert places_for([busy], needs, {}, 9, gone) == 1
+    assert places_for([busy], resources, {}, 9, gone) == 1
 
 
 def test_a_number_holds_through_a_gap() -> None:
-    recent = Recent(10.0)
-    assert [recent.most(*seen) for seen in ((2, 0.0), (0, 3.0), (1, 6.0), (0, 11.0), (0, 15.9), (0, 16.0))] == [
+    recent = SlidingMax(10.0)
+    assert [recent.update(*seen) for seen in ((2, 0.0), (0, 3.0), (1, 6.0), (0, 11.0), (0, 15.9), (0, 16.0))] == [
         2, 2, 2, 1, 1, 0,
     ]  # fmt: skip
-    assert recent.most(5, 17.0) == 5
+    assert recent.update(5, 17.0) == 5
 
 
 def test_nodes_that_come_and_go_are_told_with_their_workers() -> None:
     first, second, third = (machine(4, 0, number=number) for number in range(3))
     crews = {first.id: 4, second.id: 1}
-    needs = Needs()
-    assert comings_and_goings([first, second], [first, second], crews, 5, needs) == []
-    assert comings_and_goings([first, second], [second, third], crews, 8, needs) == [
+    resources = WorkerResources()
+    assert node_changes([first, second], [first, second], crews, 5, resources) == []
+    assert node_changes([first, second], [second, third], crews, 8, resources) == [
         "Node 10.0.0.0 has left with 4 workers: their children are trained elsewhere; 8 workers now",
         "Node 10.0.0.2 has joined; 8 workers now",
     ]
-    assert comings_and_goings([second], [], crews, 0, needs) == [
+    assert node_changes([second], [], crews, 0, resources) == [
         "Node 10.0.0.1 has left with 1 worker: their children are trained elsewhere; the search waits for a node with"
         " room"
     ]
-    assert comings_and_goings([first], [replace(first, draining=True)], crews, 0, needs) == [
-        "Node 10.0.0.0 is told to go with 4 workers: they begin nothing more; the search waits for a node with room"
+    assert node_changes([first], [replace(first, draining=True)], crews, 0, resources) == [
+        "Node 10.0.0.0 is draining with 4 workers: they start no more children; the search waits for a node with room"
     ]
-    assert room(replace(first, draining=True), needs) == 0
+    assert room(replace(first, draining=True), resources) == 0

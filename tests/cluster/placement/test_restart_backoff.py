@@ -1,30 +1,30 @@
 """When others are started for workers that were lost."""
 
-from cluster.placement.restart_backoff import FIRST_S, MOST_S, Replacements
+from cluster.placement.restart_backoff import FIRST_DELAY_S, MAX_DELAY_S, RestartBackoff
 from cluster.runners.on_ray.worker_group import avoiding
 
 
 def test_another_is_started_after_a_while_and_after_twice_as_long_each_time() -> None:
-    losses, now = Replacements(), 100.0
+    losses, now = RestartBackoff(), 100.0
     waited: list[float] = []
     for _ in range(8):
-        losses.lost(3, "bad", now)
-        assert losses.waits(3)
+        losses.record_loss(3, "bad", now)
+        assert losses.is_waiting(3)
         began = now
         while not losses.due(now):
             now += 1.0
         waited.append(now - began)
-        assert not losses.waits(3)
+        assert not losses.is_waiting(3)
         assert losses.due(now + 1e9) == []
-    assert waited[:3] == [FIRST_S, 2 * FIRST_S, 4 * FIRST_S]
-    assert waited[-1] == waited[-2] == MOST_S
+    assert waited[:3] == [FIRST_DELAY_S, 2 * FIRST_DELAY_S, 4 * FIRST_DELAY_S]
+    assert waited[-1] == waited[-2] == MAX_DELAY_S
 
 
 def test_each_worker_keeps_away_from_where_it_failed() -> None:
-    losses = Replacements()
-    losses.lost(0, "bad", 0.0)
-    losses.lost(1, None, 0.0)
-    losses.lost(0, "worse", 10.0)
+    losses = RestartBackoff()
+    losses.record_loss(0, "bad", 0.0)
+    losses.record_loss(1, None, 0.0)
+    losses.record_loss(0, "worse", 10.0)
     assert losses.refused_by(0) == {"bad", "worse"}
     assert losses.refused_by(1) == losses.refused_by(2) == frozenset()
     assert losses.due(15.0) == [1]

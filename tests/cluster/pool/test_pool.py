@@ -571,7 +571,7 @@ EVENTS = st.lists(
 # A worker's result arrives at the very moment at which its attempt is abandoned: it must not be recorded first.
 @example(events=[(0.0, "mute", 1), (2.0, "pool", 0), (2.0, "sigterm", 1), (12.0, "cut", 1)], fails={})
 @given(events=EVENTS, fails=st.dictionaries(st.integers(1, 8), st.sampled_from(list(Cause)), max_size=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_happens_each_child_ends_once(events: list[tuple[float, str, int]], fails: dict[int, Cause]) -> None:
     async def story(search: Search) -> None:
         for pause, what, slot in events:

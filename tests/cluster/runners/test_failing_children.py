@@ -2,26 +2,19 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from child_trainer.tasks.fault_injection import drawn_fault
 from cluster.search.seeding import child_seed
-from tests.cluster.searches import finish, nascluster, running_cluster, select, status
+from tests.cluster.searches import finish, nascluster, select, status
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 FAULTS = ("--child-faults", "crashed=0.15,hang=0.1,out_of_memory=0.15,diverged=0.15")
 POLICY = ("--max-attempts", 2, "--on-failure", "out_of_memory=smaller-batch,diverged=drop,timeout=reward:-1")
 SHAPE = ("--max-children", 16, "--replicas", 2, "--children", 2, "--workers", 2, "--batch-size", 128)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    with running_cluster() as address:
-        yield address
 
 
 def destined(faults: dict[str, float], seed: int, children: int) -> dict[int, str | None]:
@@ -79,11 +72,11 @@ def check_children(name: str, fates: dict[int, str | None]) -> None:
                 assert reward > 0
 
 
-def test_each_child_follows_the_policy_of_its_cause_and_the_search_ends(cluster: str) -> None:
+def test_each_child_follows_the_policy_of_its_cause_and_the_search_ends(shared_ray: str) -> None:
     seed = seed_with(PROBABLE, 16, MET)
     fates = destined(PROBABLE, seed, 16)
     flags = [*SHAPE, *FAULTS, *POLICY, "--child-timeout", "5s", "--seed", seed]
-    finish(nascluster("launch", "synthetic", "--name", "faults", *flags, address=cluster))
+    finish(nascluster("launch", "synthetic", "--name", "faults", *flags, address=shared_ray))
     check_children("faults", fates)
     assert select("faults", "SELECT count(*) FROM batches WHERE pushed = 1") == [(8,)]
 

@@ -20,7 +20,7 @@ from cluster.periodic import repeating
 from cluster.runners.on_ray.handles import PoolEvaluator
 from cluster.search.records import Verdict
 from cluster.search.seeding import derive
-from tests.cluster.searches import SLOW, Rig, end, process_of, running_cluster
+from tests.cluster.searches import SLOW, Rig, end, process_of
 from tests.contracts.evaluator import assignment, gather
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
@@ -28,12 +28,6 @@ pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 Open = Callable[..., Rig]
 
 DIGITS = RunConfig(task=TaskOptions(task="digits"), budget=Budget(epochs=8, batch_size=32))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    with running_cluster() as address:
-        yield address
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from controller.spaces.recurrent import RecurrentSpace
-from tests.cluster.searches import finish, nascluster, running_cluster, status
+from tests.cluster.searches import finish, nascluster, status
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
@@ -32,9 +32,8 @@ def check(name: str, out: str) -> None:
     assert f"validation perplexity {found['best']['metric']:.4f}, reward " in out
 
 
-def test_a_real_search_under_ray() -> None:
-    with running_cluster(2) as address:
-        out = finish(nascluster("launch", "text-rnn", "--name", "cells-ray", *SMALL, address=address))
+def test_a_real_search_under_ray(shared_ray: str) -> None:
+    out = finish(nascluster("launch", "text-rnn", "--name", "cells-ray", *SMALL, address=shared_ray))
     check("cells-ray", out)
 
 

@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 
 import pytest
 
 from cluster.runners.on_ray.handles import process_number
 from tests.chaos.invariants import check
-from tests.cluster.searches import finish, nascluster, run_folder, select, session_of, wait_for, wait_until
+from tests.cluster.searches import actor_process, finish, nascluster, run_folder, select, wait_for, wait_until
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
@@ -21,8 +20,8 @@ FROM attempts AS a
 """
 
 
-def test_workers_that_share_a_process_train_all_children_at_once_and_outlive_its_death() -> None:
-    run = nascluster("launch", "rehearsal", "--name", "rehearsal", *SIZES)
+def test_workers_that_share_a_process_train_all_children_at_once_and_outlive_its_death(cluster: str) -> None:
+    run = nascluster("launch", "rehearsal", "--name", "rehearsal", *SIZES, address=cluster)
     wait_for("rehearsal", 16)
     workers = [place for (place,) in select("rehearsal", "SELECT DISTINCT worker FROM attempts")]
     processes = {process_number(place) for place in workers}
@@ -39,9 +38,9 @@ def test_workers_that_share_a_process_train_all_children_at_once_and_outlive_its
     assert all(0 < seconds < 60 for row in latencies for seconds in row)
 
 
-def test_a_process_of_many_workers_ends_on_sigterm_with_its_children_given_back() -> None:
+def test_a_process_of_many_workers_ends_on_sigterm_with_its_children_given_back(cluster: str) -> None:
     arguments = ["--name", "told", *SIZES, "--checkpoint-children"]
-    run = nascluster("launch", "rehearsal", *arguments)
+    run = nascluster("launch", "rehearsal", *arguments, address=cluster)
     wait_until("told", "SELECT 1 FROM attempts WHERE ended_at IS NULL LIMIT 1 OFFSET 8")
     (place,) = select("told", "SELECT worker FROM attempts LIMIT 1")[0]
     os.kill(process_number(place), signal.SIGTERM)
@@ -51,18 +50,18 @@ def test_a_process_of_many_workers_ends_on_sigterm_with_its_children_given_back(
     assert check(run_folder("told")).repeated == 0
 
 
-def test_streaming_replicas_keep_the_workers_busy_whatever_the_children_take_and_outlive_their_death() -> None:
+def test_streaming_replicas_keep_the_workers_busy_whatever_the_children_take_and_outlive_their_death(
+    cluster: str,
+) -> None:
     """Eight workers, whose children take a second at the median and up to some seven; with barriers half would be idle.
 
     The replicas' host is killed on the way, whose replicas go on from what is recorded of their children.
     """
     sizes = ["--replicas", "2", "--shards", "2", "--children", "4", "--max-children", "90", "--epochs", "1"]
     times = ["--child-seconds", "1", "--child-spread", "0.8", "--importance-clip", "1"]
-    run = nascluster("launch", "rehearsal", "--name", "stream", "--batching", "stream", *sizes, *times)
+    run = nascluster("launch", "rehearsal", "--name", "stream", "--batching", "stream", *sizes, *times, address=cluster)
     wait_for("stream", 70)
-    found = subprocess.run(["pgrep", "-f", "ray::ReplicaHost"], capture_output=True, text=True, check=True).stdout
-    (host,) = [int(pid) for pid in found.split() if session_of(int(pid)) == session_of(run.pid)]
-    os.kill(host, signal.SIGKILL)
+    os.kill(actor_process("stream", "ReplicaHost"), signal.SIGKILL)
     assert "90 children finished, 0 failed" in finish(run)
     report = check(run_folder("stream"))
     assert (report.children, report.attempts, report.lost, report.duplicated, report.repeated) == (90, 90, 0, 0, 0)

@@ -1,21 +1,15 @@
 """`nascluster stop`, on Ray and in one process: what is in training ends or is given back, and a resume finishes."""
 
 import subprocess
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.cluster.searches import finish, nascluster, run_folder, running_cluster, select, status, wait_for
+from tests.cluster.searches import finish, nascluster, run_folder, select, status, wait_for
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
 FLAGS = ("--replicas", 1, "--children", 3, "--workers", 2, "--epochs", 4)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    with running_cluster() as address:
-        yield address
 
 
 def checkpoints(name: str) -> list[str]:
@@ -45,9 +39,19 @@ def check_whole(name: str, children: int, fates: set[tuple[str, str | None]]) ->
     assert set(select(name, "SELECT DISTINCT verdict, cause FROM attempts")) == fates
 
 
-@pytest.mark.parametrize("local", [False, True], ids=["ray", "local"])
-def test_what_is_in_training_ends_first_and_a_resume_goes_on(local: bool, request: pytest.FixtureRequest) -> None:
-    where = {} if local else {"address": request.getfixturevalue("cluster")}
+@pytest.fixture(params=[False, True], ids=["ray", "local"])
+def local(request: pytest.FixtureRequest) -> bool:
+    """The search runs in one process, rather than on Ray."""
+    return request.param
+
+
+@pytest.fixture
+def where(local: bool, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The arguments of `nascluster` that say where the search runs."""
+    return {} if local else {"address": request.getfixturevalue("shared_ray")}
+
+
+def test_what_is_in_training_ends_first_and_a_resume_goes_on(local: bool, where: dict[str, Any]) -> None:
     name = f"stopped-{'local' if local else 'ray'}"
     flags = [*FLAGS, "--max-children", 6, "--child-seconds", 1.0, *(["--local"] if local else [])]
     run = nascluster("launch", "synthetic", "--name", name, *flags, **where)
@@ -59,13 +63,12 @@ def test_what_is_in_training_ends_first_and_a_resume_goes_on(local: bool, reques
     check_whole(name, 6, {("outcome", None)})
 
 
-@pytest.mark.parametrize("local", [False, True], ids=["ray", "local"])
-def test_children_that_save_their_state_are_given_back_at_once(local: bool) -> None:
+def test_children_that_save_their_state_are_given_back_at_once(local: bool, where: dict[str, Any]) -> None:
     name = f"given-back-{'local' if local else 'ray'}"
     # On Ray the word that a child is to be given back comes with a sign of life, which takes some seconds.
     seconds = 2.0 if local else 8.0
     flags = ["--max-children", 3, "--child-seconds", seconds, "--checkpoint-children", *(["--local"] if local else [])]
-    run = nascluster("launch", "synthetic", "--name", name, *FLAGS, *flags)
+    run = nascluster("launch", "synthetic", "--name", name, *FLAGS, *flags, **where)
     wait_for(name, finished=1)
     stop(name, run)
     given_back = select(name, "SELECT DISTINCT child FROM attempts WHERE cause = 'preempted' AND verdict = 'retry'")
@@ -78,7 +81,7 @@ def test_children_that_save_their_state_are_given_back_at_once(local: bool) -> N
     (folder / f"child-{ended:08d}.safetensors").write_bytes(b"left over")
     (folder / f"child-{given_back[0][0]:08d}.safetensors.tmp").write_bytes(b"half")
 
-    finish(nascluster("resume", name))
+    finish(nascluster("resume", name, **where))
     check_whole(name, 3, {("outcome", None), ("retry", "preempted")})
     assert checkpoints(name) == []
     assert status(name)["retries"] == {"preempted": len(given_back)}

@@ -363,7 +363,7 @@ class StreamMachine(RuleBasedStateMachine):
 
 
 TestStreamMachine = StreamMachine.TestCase
-TestStreamMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestStreamMachine.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 def test_the_runs_limit_holds_for_streams(book: Ledger) -> None:

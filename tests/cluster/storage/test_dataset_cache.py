@@ -177,7 +177,7 @@ def test_a_store_that_was_emptied_is_reported_despite_a_copy(cache: Path, tmp_pa
 def test_a_task_is_checked_on_the_copy(cache: Path, url: str) -> None:
     with pytest.raises(TaskError, match=rf"{cache}.* is missing"):
         check_data(TaskOptions(task="fashion-mnist", data=url))
-    with pytest.raises(TaskError, match="leave --download away"):
+    with pytest.raises(TaskError, match="leave out `--download`"):
         check_data(TaskOptions(task="fashion-mnist", data=url, download=True))
 
 

@@ -414,7 +414,7 @@ def test_a_stream_that_ends_with_its_client_is_not_applied(rig: Rig, method: str
     assert "dying" not in json.loads(rig.state()[1])["clients"]
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ

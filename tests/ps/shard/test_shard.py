@@ -178,4 +178,4 @@ class ShardMachine(RuleBasedStateMachine):
 
 
 TestShardMachine = ShardMachine.TestCase
-TestShardMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestShardMachine.settings = settings(max_examples=40, stateful_step_count=25)

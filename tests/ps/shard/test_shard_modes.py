@@ -203,4 +203,4 @@ class ModesMachine(RuleBasedStateMachine):
 
 
 TestModesMachine = ModesMachine.TestCase
-TestModesMachine.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestModesMachine.settings = settings(max_examples=150, stateful_step_count=30)

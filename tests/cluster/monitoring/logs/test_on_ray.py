@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # what a hook in another process has to do without
 
+import logging
 import os
 import signal
 import subprocess
@@ -18,7 +19,6 @@ from cluster.cli import main as cli
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.runners.on_ray.handles import PoolEvaluator
-from cluster.runners.on_ray.start_local_ray import start_ray
 from cluster.search.evaluator import Assignment
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.searches import end, open_pool
@@ -56,13 +56,13 @@ def speaking_trainer() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
+def folder(shared_ray: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
     """A run whose children have spoken, died and been silent."""
     path = tmp_path_factory.mktemp("runs")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a worker's process does not find the tests
     variables = {"MARK": str(path / "mark"), "PYTHONPATH": str(Path(__file__).parents[4])}
     environment: Any = {"worker_process_setup_hook": speaking_trainer, "env_vars": variables}
-    start_ray(1, print, runtime_env=environment)
+    ray.init(address=shared_ray, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     folder = RunFolder(path / "run")
     folder.create(CONFIG)
     pool, actors = open_pool(folder.path, CONFIG, workers=1)

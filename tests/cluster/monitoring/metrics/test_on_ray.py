@@ -37,9 +37,9 @@ def measured_until(run: Process, **least: float) -> dict[str, float]:
         time.sleep(0.2)
 
 
-def test_shards_answer_and_a_resume_takes_nothing_back() -> None:
+def test_shards_answer_and_a_resume_takes_nothing_back(shared_ray: str) -> None:
     flags = ["--max-children", 10_000, "--child-seconds", 0.1, "--workers", 2]
-    run = nascluster("launch", "synthetic", "--name", "measured", *flags, "--metrics-port", 0)
+    run = nascluster("launch", "synthetic", "--name", "measured", *flags, "--metrics-port", 0, address=shared_ray)
     before = measured_until(run, finished=8, pushes=2)
     assert [before[name] for name in SHARDS_UP] == [1, 1]
     assert before['nascluster_workers{run="measured"}'] == 2

@@ -17,22 +17,16 @@ from cluster.runners.on_ray.handles import LEDGER, OneAtATime, actor, open_store
 from cluster.storage.find_run import run_folder
 from ps.errors import Unauthenticated
 from ps.rpc.client import GrpcStore
-from tests.cluster.searches import end, running_cluster
+from tests.cluster.searches import end
 from tests.contracts.parameter_store import sgd_layout
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[str]:
-    with running_cluster() as address:
-        yield address
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180), pytest.mark.usefixtures("cluster")]
 
 
 @pytest.mark.parametrize(
     ("host", "arguments"), [(LedgerHost, ("ledger.sqlite", 0, 10)), (CheckpointHost, ("checkpoints",))]
 )
-def test_a_host_that_writes_into_the_runs_folder_is_waited_for_by_the_next_driver(
+def test_the_next_driver_waits_for_a_host_that_writes_into_the_folder(
     host: Any, arguments: tuple[Any, ...], tmp_path: Path
 ) -> None:
     folder = run_folder(tmp_path, "demo")
@@ -60,7 +54,7 @@ def serve(folder: Path, token: RunToken, indices: tuple[int, ...] = (0, 1)) -> A
     return ShardHost.remote(sgd_layout(shards=3), indices, folder / "shards", "127.0.0.1", token)
 
 
-def test_a_shard_is_served_once_whoever_served_it_before_can_write_no_more(tmp_path: Path, ledger: Any) -> None:
+def test_a_shard_is_served_once_its_predecessor_can_write_no_more(tmp_path: Path, ledger: Any) -> None:
     token = RunToken.new(os.environ, "nonce")
     first, beside = serve(tmp_path, token), serve(tmp_path, token, (2,))
     ray.get([first.ready.remote(), beside.ready.remote()])
@@ -118,7 +112,7 @@ class Ledger:
             raise OSError("the disk is full")
 
 
-def test_calls_do_not_queue_up_for_an_actor_that_is_away(tmp_path: Path) -> None:
+def test_calls_do_not_queue_up_for_an_unavailable_actor(tmp_path: Path) -> None:
     def beats() -> int:
         return len((tmp_path / "beats").read_text()) if (tmp_path / "beats").exists() else 0
 

@@ -57,7 +57,7 @@ def test_nodes_come_for_a_launch_and_go_after_it(cluster: Autoscaled) -> None:
     until(lambda: gpus() == 0, "the nodes have gone again")
 
 
-def test_a_driver_that_is_killed_leaves_no_node_asked_for_and_takes_nothing_from_the_other(
+def test_a_killed_drivers_request_expires_and_the_others_stays(
     cluster: Autoscaled,
 ) -> None:
     slow = ["--children", 2, "--max-children", 1000, "--child-seconds", 2]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray._raylet
 from ray._private.utils import get_ray_address_file, write_ray_address
 from ray.cluster_utils import Cluster
 
 from cluster.runners.on_ray.join_cluster import join
+from cluster.runners.on_ray.private_api import reload_settings
 from cluster.runners.on_ray.probe_head import ClusterError
 from tests.cluster.searches import Process, nascluster, run_folder, wait_until
 from tests.deploy.wheels import build, context, installation
@@ -31,17 +31,16 @@ ROOT = Path(__file__).parents[4]
 @pytest.fixture(scope="module", autouse=True)
 def token_is_asked_for() -> Iterator[None]:
     """Ray has read its settings when it was imported, and has to read them again."""
-    config: Any = vars(ray._raylet)["Config"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
-        config.initialize("")
+        reload_settings()
         yield
-    config.initialize("")
+    reload_settings()
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head, and a node with an address of its own."""
+    """Start a head, and a node with another address."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=2, node_ip_address="127.0.0.2", labels={"pool": "children"})
     yield cluster
@@ -53,7 +52,7 @@ def begin_doctor(cluster: Any, *arguments: str) -> Process:
 
 
 def said(process: Process, code: int | None = 0) -> str:
-    """What it says; its exit status must be `code`, or may be any."""
+    """Return the output of a process whose exit status must be `code`; `None` for any."""
     out, err = process.communicate(timeout=150)
     assert err == ""
     assert code in (None, process.returncode), out
@@ -66,15 +65,15 @@ def doctor(cluster: Any, *arguments: str, code: int | None = 0) -> str:
 
 @contextmanager
 def announced(address: str) -> Iterator[None]:
-    """What `ray start` leaves on its machine."""
+    """Write the address as `ray start` does on its machine."""
     write_ray_address(address)
     yield
     Path(get_ray_address_file(None)).unlink()
 
 
 def changed(folder: Path) -> Path:
-    """What the package is made of, with a change that no node has: it shows in what the workers tell."""
-    source = context(folder) / "cluster" / "links.py"
+    """Make a copy of the source with a change that no node has: it shows in the names of the workers."""
+    source = context(folder) / "cluster" / "runners" / "on_ray" / "handles.py"
     changed = source.read_text().replace('f"worker-{slot}@', 'f"changed-worker-{slot}@')
     assert changed != source.read_text()
     source.write_text(changed)
@@ -97,8 +96,9 @@ def test_all_nodes_run_the_drivers_own_code(form: str, cluster: Any, tmp_path: P
     else:
         program, place = [sys.executable, "-m", "cluster"], source
     command = ["launch", "synthetic", "--name", form, "--max-children", "8", "--workers", "3"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [*program, *command], env=os.environ | {"RAY_ADDRESS": cluster.address}, cwd=place,
+        [*program, *command], env=environment | {"RAY_ADDRESS": cluster.address}, cwd=place,
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -186,11 +186,11 @@ def test_without_a_mode_the_token_that_is_there_is_sent(cluster: Any, monkeypatc
 def test_a_mode_that_sends_no_token_is_named(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     out = doctor(cluster, code=1)
-    assert "FAIL  it cannot be asked: it asks for a token, and RAY_AUTH_MODE is disabled here, so that none" in out
+    assert "FAIL  it cannot be asked: it requires a token, and RAY_AUTH_MODE is disabled here, so that none" in out
     assert "->  unset RAY_AUTH_MODE or set it to token" in out
 
 
-def test_a_ray_of_this_machine_that_is_silent_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_ray_of_this_machine_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setenv("RAY_ADDRESS", "")
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -199,7 +199,7 @@ def test_a_ray_of_this_machine_that_is_silent_is_not_taken_for_none(monkeypatch:
             with pytest.raises(
                 ClusterError, match=f"^a Ray runs on this machine at {address}, but .* in 3 s; .*=local"
             ):
-                join(told.append, within_s=3.0)
+                join(told.append, timeout_s=3.0)
             silent.close()
             assert not join(told.append)  # what a Ray has left that was killed
     assert told == []

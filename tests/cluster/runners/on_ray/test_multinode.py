@@ -24,7 +24,7 @@ SMALL = ["--shards", "4", "--replicas", "2", "--children", "4", "--epochs", "5"]
 
 @pytest.fixture
 def machines() -> Iterator[Machines]:
-    """A head without cores, where the drivers are."""
+    """Start a head without cores, on which the drivers run."""
     machines = Machines(nodes=0, cores=0)
     yield machines
     machines.close()
@@ -91,7 +91,7 @@ def test_nodes_that_come_are_used_and_nodes_that_go_lose_nothing(machines: Machi
     third = machines.add_node(num_gpus=2)
     until(lambda: machines.homes("Worker") == {third: 2}, "workers that had no node go on")
     text = finished(process)
-    assert "2 of 4 workers wait for GPUs: the cluster has 2; they are used as they come" in text
+    assert "2 of 4 workers wait for GPUs: the cluster has 2; they start when there is room" in text
     assert "has joined; 4 workers now" in text
     assert "has left with 2 workers: their children are trained elsewhere; 2 workers now" in text
     assert "has left with 2 workers: their children are trained elsewhere; the search waits for a node" in text
@@ -133,7 +133,7 @@ def test_a_shard_moves_from_a_node_that_goes(machines: Machines) -> None:
     assert (report.children, report.lost, report.duplicated) == (100, 0, 0)
 
 
-def test_a_launch_on_a_cluster_in_use_says_so_and_counts_the_workers_that_it_has(machines: Machines) -> None:
+def test_a_launch_on_a_busy_cluster_counts_the_workers_that_it_has(machines: Machines) -> None:
     machines.add_node(num_gpus=2)
     flags = ["--gpus-per-child", 1, "--child-seconds", 0.5]
     first = launch(machines, "first", *flags, "--max-children", 1000)
@@ -146,4 +146,4 @@ def test_a_launch_on_a_cluster_in_use_says_so_and_counts_the_workers_that_it_has
     until(lambda: workers("second") == 2, "it has got the GPUs")
     text = finished(second)
     assert "0 of 8 workers have a place" in text
-    assert "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0; they are used as they" in text
+    assert "2 of 2 workers wait for GPUs: the cluster has 2, and others use all but 0; they start when there" in text

@@ -43,10 +43,10 @@ def test_it_is_tried_once_more_and_nothing_stays_of_the_first(
     assert begun[1].poll() is None
     begun[1].kill()
     begun[1].wait()
-    assert len(said) == 1 and "trying once more" in said[0]
+    assert len(said) == 1 and "trying again" in said[0]
 
 
-def test_the_second_time_it_is_told(begun: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_failure_is_raised(begun: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", too_slow(begun, times=9))
     with pytest.raises(ClusterError, match="twice: this machine is too busy"):
         start_ray(2, lambda _: None)

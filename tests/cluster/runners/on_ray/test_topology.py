@@ -2,8 +2,6 @@
 
 import os
 import signal
-import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,34 +14,28 @@ import ray
 from child_trainer.outcome import Cause
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
-from cluster.placement.capacity import Needs
-from cluster.runners.on_ray import cluster_inventory as survey
-from cluster.runners.on_ray.handles import PoolEvaluator
+from cluster.placement.capacity import WorkerResources
+from cluster.runners.on_ray import cluster_inventory
+from cluster.runners.on_ray.handles import LEDGER, POOL, PoolEvaluator
 from cluster.runners.on_ray.topology import Cluster, run_distributed
 from cluster.search.evaluator import Evaluator
 from cluster.storage.find_run import run_folder as folder_of
 from tests.cluster.searches import (
     TINY,
     Rig,
+    actor_process,
     end,
     finish,
     nascluster,
     open_pool,
     run_folder,
-    running_cluster,
-    session_of,
+    select,
     status,
     wait_for,
 )
 from tests.contracts.evaluator import EvaluatorContract, assignment, gather
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    with running_cluster() as address:
-        yield address
 
 
 @pytest.fixture
@@ -124,32 +116,27 @@ def test_sigterm_gives_the_child_back_and_the_worker_is_started_afresh(rig: Rig)
     assert len({attempt.worker for attempt in ray.get(rig.ledger.attempts.remote(1))}) == 2
 
 
-@pytest.mark.parametrize("actor", ["ShardHost", "LedgerHost", "ReplicaHost", "PoolHost"])
-def test_a_killed_actor_comes_back_and_nothing_is_lost_or_done_twice(actor: str) -> None:
-    flags = ["--max-children", 60, "--child-seconds", 0.1, "--workers", 2, "--children", 3]
-    process = nascluster("launch", "synthetic", "--name", actor, *flags)
-    wait_for(actor, finished=9)
-    found = subprocess.run(["pgrep", "-f", f"ray::{actor}"], capture_output=True, text=True, check=True).stdout.split()
-    ours = [int(pid) for pid in found if session_of(int(pid)) == session_of(process.pid)]
-    assert len(ours) == 1
-    os.kill(ours[0], signal.SIGKILL)
+@pytest.mark.timeout(300)
+def test_killed_actors_come_back_and_nothing_is_lost_or_done_twice(cluster: str) -> None:
+    """One search, of which each actor but the workers is killed once, when it has gone on after the one before."""
+    flags = ["--max-children", 120, "--child-seconds", 0.1, "--workers", 2, "--children", 3]
+    process = nascluster("launch", "synthetic", "--name", "killed", *flags, address=cluster)
+    for number, actor in enumerate(("ShardHost", LEDGER, "ReplicaHost", POOL), start=1):
+        wait_for("killed", finished=18 * number)
+        os.kill(actor_process("killed", actor), signal.SIGKILL)
     finish(process)
-    after = status(actor)
-    assert (after["state"], after["children"]["finished"], after["updates"]) == ("finished", 60, 20)
-    db = sqlite3.connect(run_folder(actor) / "ledger.sqlite")
+    after = status("killed")
+    assert (after["state"], after["children"]["finished"], after["updates"]) == ("finished", 120, 40)
     # No training was repeated: an attempt that the pool had written down and not yet sent when it died never began.
-    begun = "SELECT count(*) FROM attempts WHERE verdict <> 'void'"
-    assert db.execute(begun).fetchone() == (60,)
-    db.close()
+    assert select("killed", "SELECT count(*) FROM attempts WHERE verdict <> 'void'") == [(120,)]
 
 
-def test_a_shard_host_that_cannot_start_again_ends_the_run_with_the_reason() -> None:
+def test_a_shard_host_that_cannot_start_again_ends_the_run_with_the_reason(cluster: str) -> None:
     name = "damaged"
     flags = ["--max-children", 500, "--child-seconds", 0.2, "--workers", 2, "--children", 3]
-    process = nascluster("launch", "synthetic", "--name", name, *flags)
+    process = nascluster("launch", "synthetic", "--name", name, *flags, address=cluster)
     wait_for(name, finished=9)
-    found = subprocess.run(["pgrep", "-f", "ray::ShardHost"], capture_output=True, text=True, check=True).stdout.split()
-    (ours,) = [int(pid) for pid in found if session_of(int(pid)) == session_of(process.pid)]
+    ours = actor_process(name, "ShardHost")
     os.kill(ours, signal.SIGSTOP)  # so that it does not write again what is damaged now
     for file in (run_folder(name) / "shards").glob("shard-000*.safetensors"):
         file.write_bytes(b"damaged")
@@ -213,27 +200,28 @@ def test_data_that_no_worker_can_load_ends_the_run_with_the_reason(cluster: str,
     config = RunConfig(task=TaskOptions(task="fashion-mnist", data=tmp_path / "gone"), max_children=4)
     folder = folder_of(tmp_path, "run")
     folder.create(config)
-    there = Cluster(nodes=survey.nodes(), needs=Needs(), joined=True, can_grow=False)
+    there = Cluster(nodes=cluster_inventory.nodes(), resources=WorkerResources(), joined=True, can_grow=False)
     with pytest.raises(Exception, match=r"no worker is left; the last one reported: .*gone"):
         run_distributed(config, folder, there, lambda _: nullcontext(), print)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_what_is_done_and_resumes(number: signal.Signals) -> None:
-    """On a Ray of its own, in a process group of its own, as in a terminal."""
-    name = f"interrupted-{number.name.lower()}"
-    flags = ["--max-children", 36, "--child-seconds", 0.2, "--workers", 2, "--children", 3]
+@pytest.mark.timeout(300)
+def test_an_interrupted_run_keeps_what_is_done_and_resumes() -> None:
+    """Ctrl-C first, SIGTERM then. On a Ray of its own, in a process group of its own, as in a terminal."""
+    name, least = "interrupted", 0
+    flags = ["--max-children", 60, "--child-seconds", 0.2, "--workers", 2, "--children", 3]
     process = nascluster("launch", "synthetic", "--name", name, *flags, new_session=True)
-    wait_for(name, finished=6)
-    os.killpg(process.pid, number) if number == signal.SIGINT else os.kill(process.pid, number)
-    out = finish(process, code=130)
-    assert f"Go on with: nascluster resume {name}" in out
-    stopped = status(name)
-    assert stopped["state"] == "stopped"
-    assert 6 <= stopped["children"]["finished"] < 36
-    finish(nascluster("resume", name, "--on", "local"))
+    for send, number in ((os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)):
+        wait_for(name, finished=least + 6)
+        send(process.pid, number)
+        out = finish(process, code=130)
+        assert f"Go on with: nascluster resume {name}" in out
+        stopped = status(name)
+        assert stopped["state"] == "stopped"
+        assert least + 6 <= stopped["children"]["finished"] < 60
+        least = stopped["children"]["finished"]
+        process = nascluster("resume", name, "--on", "local", new_session=True)
+    finish(process)
     resumed = status(name)
-    assert (resumed["state"], resumed["children"]["finished"]) == ("finished", 36)
-    db = sqlite3.connect(run_folder(name) / "ledger.sqlite")
-    assert db.execute("SELECT count(*), count(DISTINCT completion) FROM children").fetchone() == (36, 36)
-    db.close()
+    assert (resumed["state"], resumed["children"]["finished"]) == ("finished", 60)
+    assert select(name, "SELECT count(*), count(DISTINCT completion) FROM children") == [(60, 60)]

@@ -344,4 +344,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestLedgerMachine.settings = settings(max_examples=40, stateful_step_count=25)
