@@ -27,8 +27,8 @@ from pathlib import Path
 
 from child_trainer.tasks.lookup_table import Table
 from cluster.compare.comparison import best_of_table
-from cluster.compare.search import MemoryLedger, make_trainer
-from cluster.compare.summary import DRAWS_SEED, Best
+from cluster.compare.one_search import MemoryLedger, make_trainer
+from cluster.compare.standings import DRAWS_SEED, Best
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology

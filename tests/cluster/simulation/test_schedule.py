@@ -12,7 +12,7 @@ import pytest
 
 from child_trainer.outcome import Budget, Outcome
 from child_trainer.tasks.synthetic import SyntheticTask
-from cluster.compare.search import MemoryLedger
+from cluster.compare.one_search import MemoryLedger
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology

@@ -10,7 +10,7 @@ from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.summaries import TASKS
 from child_trainer.training.task import Task
 from cluster.compare.plan import Limit
-from cluster.compare.results import Result
+from cluster.compare.search_result import SearchResult
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import local_store
 from cluster.runners.in_process_evaluator import InProcessEvaluator
@@ -23,7 +23,7 @@ from controller.searcher import Child
 
 
 class Meter:
-    """Adds up what the children cost that another trainer trains."""
+    """Wraps a trainer and sums the cost of the children in seconds."""
 
     def __init__(self, trainer: Trains) -> None:
         self._trainer = trainer
@@ -39,7 +39,7 @@ class Meter:
 
 
 class MemoryLedger(Ledger):
-    """The ledger of one search in memory; it keeps at hand what would take longest to read from it after the search.
+    """An in-memory ledger that also keeps the ended children as objects, which are slow to read back.
 
     Attributes:
         ended: the children, in the order in which they ended.
@@ -55,11 +55,11 @@ class MemoryLedger(Ledger):
         return self.ended[-1]
 
 
-def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result | None:
-    """One search within its budget, or `None` if it was asked to leave; it is asked between any two children.
+def search(config: RunConfig, limit: Limit, stop_requested: Callable[[], bool]) -> SearchResult | None:
+    """Run one search within its budget; return `None` if a stop is requested, which is polled between children.
 
-    A child that the budget does not pay for any more is not in the result, though the searcher may have learnt from it:
-    replicas have others under way when the budget ends.
+    Children beyond the budget are not in the result, though the searcher may have learnt from them: other replicas
+    still have children in training when the budget ends.
     """
     trainer = _shared(_without_seed(config)) if not TASKS[config.task.task].trains else make_trainer(config)
     meter = Meter(trainer)
@@ -71,54 +71,54 @@ def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result
                 ledger,
                 config.failures.reactions,
                 batch_size=config.budget.batch_size,
-                preempted=None if config.task.instant else asked,
+                preempted=None if config.task.instant else stop_requested,
                 at_once=config.task.instant,
             )
             for _ in range(config.topology.replicas)
         ]
 
         def over() -> bool:
-            return asked() or (limit.seconds is not None and meter.seconds >= limit.seconds)
+            return stop_requested() or (limit.seconds is not None and meter.seconds >= limit.seconds)
 
         take_turns(config, store, evaluators, ledger, over)
         children = [child for child in ledger.ended if child.reward is not None]
-    return None if asked() else result(config.seed, children, trainer.task).within(limit)
+    return None if stop_requested() else make_result(config.seed, children, trainer.task).within(limit)
 
 
-def result(seed: int, children: Sequence[Child], task: Task) -> Result:
-    """What became of these children, with what a table tells after the search."""
+def make_result(seed: int, children: Sequence[Child], task: Task) -> SearchResult:
+    """Return the result of these children, with the test metrics of a tabular task."""
     ended = [(child.proposal.architecture, child.outcome, child.reward) for child in children]
-    known = [(architecture, outcome, reward) for architecture, outcome, reward in ended if outcome is not None]
-    return Result(
+    judged = [(architecture, outcome, reward) for architecture, outcome, reward in ended if outcome is not None]
+    return SearchResult(
         seed=seed,
-        architectures=tuple(architecture.id for architecture, _, _ in known),
-        metrics=tuple(outcome.metric for _, outcome, _ in known),
-        rewards=tuple(reward or 0.0 for _, _, reward in known),
-        seconds=tuple(outcome.seconds for _, outcome, _ in known),
+        architectures=tuple(architecture.id for architecture, _, _ in judged),
+        metrics=tuple(outcome.metric for _, outcome, _ in judged),
+        rewards=tuple(reward or 0.0 for _, _, reward in judged),
+        seconds=tuple(outcome.seconds for _, outcome, _ in judged),
         tests=tuple(
             task.test_metric(architecture) if isinstance(task, Table) and not outcome.failure else None
-            for architecture, outcome, _ in known
+            for architecture, outcome, _ in judged
         ),
     )
 
 
 def make_trainer(config: RunConfig) -> Trainer:
-    """What trains the children, as `--local` does.
+    """Make the trainer of a local run.
 
     Raises:
-        TaskError, StorageError, PlacementError: the task or its data cannot be had here.
+        TaskError, StorageError, PlacementError: the task or its data cannot be loaded here.
     """
     return Trainer(within_time(config), gpu=check_locally(config))
 
 
-# A process has many searches, and a table takes longer to read than most of them.
+# A process runs many searches, and reading a table takes longer than most of them.
 @lru_cache(maxsize=1)
 def _shared(config: RunConfig) -> Trainer:
     return make_trainer(config)
 
 
 def _without_seed(config: RunConfig) -> RunConfig:
-    """What the trainer of a task that trains nothing depends on."""
+    """Return the settings on which a trainer without training depends: all but the seed and the searcher."""
     return RunConfig(
         task=config.task,
         budget=config.budget,
