@@ -33,7 +33,7 @@ def test_actions_run_by_time_and_then_in_order_of_scheduling() -> None:
     assert not events.advance()
 
 
-def carried_out(work: Coroutine[Any, Any, T]) -> T:
+def run_virtually(work: Coroutine[Any, Any, T]) -> T:
     with closing(VirtualLoop()) as loop:
         return loop.run_work(work)
 
@@ -53,7 +53,7 @@ def test_sleeping_tasks_wake_in_virtual_time_and_in_order() -> None:
         return woken
 
     started = time.monotonic()
-    assert carried_out(work()) == [("at once", 0), ("a", 1), ("b", 1), ("c", 7200), ("after a timeout", 7210)]
+    assert run_virtually(work()) == [("at once", 0), ("a", 1), ("b", 1), ("c", 7200), ("after a timeout", 7210)]
     assert time.monotonic() - started < 60
 
 
@@ -72,7 +72,7 @@ def test_a_timer_fires_at_exactly_the_requested_time() -> None:
             set_for(1000.0 + rng.random())
         await asyncio.sleep(1e6)
 
-    carried_out(work())
+    run_virtually(work())
     assert len(gone_off) == 1000
     assert all(when == now for when, now in gone_off)
     assert gone_off == sorted(gone_off)
@@ -93,7 +93,7 @@ def test_remaining_tasks_are_cancelled_at_the_end() -> None:
         await asyncio.sleep(10.0)
         return "done" if not left.done() else "ended too early"
 
-    assert carried_out(work()) == "done"
+    assert run_virtually(work()) == "done"
     assert ended == ["cancelled"]
 
 
@@ -106,9 +106,9 @@ def test_failing_and_deadlocked_work_raises() -> None:
         raise ValueError("this is wrong")
 
     with pytest.raises(RuntimeError, match=r"waits for an event that cannot occur.*after 0\.0 s.*error in nascluster"):
-        carried_out(wait())
+        run_virtually(wait())
     with pytest.raises(ValueError, match="this is wrong"):
-        carried_out(fail())
+        run_virtually(fail())
 
 
 def test_the_thread_has_no_loop_left_even_if_a_task_resists_cancelling() -> None:
