@@ -27,16 +27,16 @@ from pathlib import Path
 
 from child_trainer.tasks.lookup_table import Table
 from cluster.compare.comparison import best_of_table
-from cluster.compare.search import MemoryLedger, make_trainer
-from cluster.compare.summary import DRAWS_SEED, Best
+from cluster.compare.one_search import MemoryLedger, make_trainer
+from cluster.compare.standings import DRAWS_SEED, Best
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.search.evaluator import ChildTrainer
 from cluster.search.records import Batching, BatchResult
 from cluster.simulation.clock import VirtualLoop
-from cluster.simulation.conditions import Conditions
-from cluster.simulation.search import simulated_on
+from cluster.simulation.cluster_model import ClusterModel
+from cluster.simulation.simulator import simulate_search_on
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.statistics import bootstrap_draws, bootstrap_interval, incumbents, step_function
 
@@ -51,7 +51,7 @@ LATEST = 400
 TUNED = ReinforceOptions(controller_learning_rate=0.04, entropy_bonus=0.02, baseline_decay=0.9)
 """The options of `benchmarks.nasbench201`, with its four children to a step."""
 
-NOTHING_BUT_CHILDREN = Conditions(child_seconds=None, push_s=0.0)
+NOTHING_BUT_CHILDREN = ClusterModel(child_seconds=None, push_s=0.0)
 """Take time: as much as the table tells."""
 
 
@@ -149,9 +149,9 @@ def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> 
 def traced(config: RunConfig, trainer: ChildTrainer, table: Table) -> Trace:
     """A whole search on a virtual clock, with as many workers as children may be in training."""
     with closing(VirtualLoop()) as loop, closing(NotingLedger(config, loop.time)) as ledger:
-        found = simulated_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
+        found = simulate_search_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
         children, results = ledger.ended, ledger.results
-    ended_at = {stint.child_id: stint.ended_at for stint in found.diary.stints}
+    ended_at = {interval.child_id: interval.ended_at for interval in found.worker_log.intervals}
     answers = [table.answer(config.search_space.decode(child.tokens)) for child in children]
     return Trace(
         ended_at=[ended_at[child.id] for child in children],

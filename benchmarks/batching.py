@@ -30,10 +30,10 @@ from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.search.evaluator import Assignment
 from cluster.search.records import Batching
-from cluster.simulation import search
-from cluster.simulation.conditions import Conditions
-from cluster.simulation.crew import Diary, Stint
-from cluster.simulation.stand_in import trained
+from cluster.simulation.cluster_model import ClusterModel
+from cluster.simulation.fake_searcher import fake_outcome
+from cluster.simulation.simulator import simulate_search
+from cluster.simulation.workers import BusyInterval, WorkerLog
 from controller.spaces.convolutional import ConvolutionalSpace
 from tests.chaos.machines import start_command
 
@@ -78,12 +78,12 @@ class Figures:
     took_s: float
 
     @classmethod
-    def of(cls, diary: Diary, workers: int, took_s: float) -> "Figures":
+    def of(cls, worker_log: WorkerLog, workers: int, took_s: float) -> "Figures":
         """From what its workers did, of which there were so many all the time."""
-        steady, ended_at = diary.first_begun_at, max(stint.ended_at for stint in diary.stints)
+        steady, ended_at = worker_log.last_child_started_at, max(interval.ended_at for interval in worker_log.intervals)
         return cls(
-            steady=diary.busy_s(steady) / (workers * steady),
-            whole=diary.busy_s(ended_at) / (workers * ended_at),
+            steady=worker_log.busy_s(steady) / (workers * steady),
+            whole=worker_log.busy_s(ended_at) / (workers * ended_at),
             ended_at=ended_at,
             took_s=took_s,
         )
@@ -97,7 +97,7 @@ class Sleeps:
 
     def train(self, assignment: Assignment, **_: object) -> Outcome:
         """See `cluster.search.evaluator.ChildTrainer`."""
-        return trained(assignment.seed, self.seconds(assignment.seed))
+        return fake_outcome(assignment.seed, self.seconds(assignment.seed))
 
 
 def simulated(shape: Shape, batching: Batching, sigma: float) -> Figures:
@@ -113,10 +113,10 @@ def simulated(shape: Shape, batching: Batching, sigma: float) -> Figures:
     )
     children = Sleeps(SyntheticTask(child_seconds=shape.median_s, child_spread=sigma).seconds_of)
     begun = time.perf_counter()
-    course = search.simulated(config, Conditions(child_seconds=None, push_s=0.0), children)
-    if course.children != shape.children or course.failed:
-        raise SystemExit(f"{course.children - course.failed} of {shape.children} children have ended well")
-    return Figures.of(course.diary, shape.workers, time.perf_counter() - begun)
+    result = simulate_search(config, ClusterModel(child_seconds=None, push_s=0.0), children)
+    if result.children != shape.children or result.failed:
+        raise SystemExit(f"{result.children - result.failed} of {shape.children} children have ended well")
+    return Figures.of(result.worker_log, shape.workers, time.perf_counter() - begun)
 
 
 def rehearsed(shape: Shape, batching: Batching, sigma: float, *words: str, queries: Sequence[str]) -> list[list[Any]]:
@@ -157,12 +157,14 @@ def real(shape: Shape, batching: Batching, sigma: float) -> Figures:
     if len(rows) != shape.children:
         raise SystemExit(f"{len(rows)} attempts at {shape.children} children")
     first = min(at for _, at, _ in rows)
-    stints = [
-        Stint(child, at - first, at - first + seconds, seconds)
+    intervals = [
+        BusyInterval(child, at - first, at - first + seconds, seconds)
         for child, at, seconds in ((child, at, json.loads(outcome)["seconds"]) for child, at, outcome in rows)
     ]
-    diary = Diary(stints=stints, first_begun_at=max(stint.began_at for stint in stints))
-    return Figures.of(diary, shape.workers, time.perf_counter() - begun)
+    worker_log = WorkerLog(
+        intervals=intervals, last_child_started_at=max(interval.started_at for interval in intervals)
+    )
+    return Figures.of(worker_log, shape.workers, time.perf_counter() - begun)
 
 
 def simulated_table() -> str:

@@ -22,8 +22,8 @@ from typing import Literal
 import torch
 
 from child_trainer.outcome import Budget
+from cluster.compare.one_search import search
 from cluster.compare.plan import Limit
-from cluster.compare.search import search
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.compare.comparison import carried_out, planned
+from cluster.compare.comparison import plan_comparison, run_comparison
+from cluster.compare.markdown_table import markdown
 from cluster.compare.plan import Limit
-from cluster.compare.table import markdown
 
 SEEDS = 100
 FIRST_SEED = 1
@@ -56,9 +56,10 @@ def main(arguments: list[str]) -> None:
     data = Path(arguments[1]) if len(arguments) > 1 else Path(str(root)) / "nasbench201"
     flags = [*FLAGS, "--data", str(data), "--seed", str(FIRST_SEED)]
     begun = time.monotonic()
-    plan, table = planned("nasbench201", [PLAIN, TUNED, EVOLUTION, "random"], flags, seeds, Limit(seconds=12_000.0))
+    searchers = [PLAIN, TUNED, EVOLUTION, "random"]
+    plan, table = plan_comparison("nasbench201", searchers, flags, seeds, Limit(seconds=12_000.0))
     with tempfile.TemporaryDirectory() as folder:
-        summary = carried_out(plan, Path(folder), len(os.sched_getaffinity(0)), Console(stderr=True), table)
+        summary = run_comparison(plan, Path(folder), len(os.sched_getaffinity(0)), Console(stderr=True), table)
     print(markdown(summary))
     print("| published | test accuracy, % |\n| --- | --- |")
     for name, accuracy in PUBLISHED.items():

@@ -28,10 +28,10 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.search.records import Batching
-from cluster.simulation.conditions import Conditions
-from cluster.simulation.results import HOUR_S, Staleness, figures, staleness_of
-from cluster.simulation.search import Course, simulated, workers_of
-from cluster.simulation.words import ChildSeconds
+from cluster.simulation.cluster_model import ClusterModel
+from cluster.simulation.distributions import ChildSeconds
+from cluster.simulation.estimate import HOUR_S, Staleness, compute_figures, summarize_staleness
+from cluster.simulation.simulator import SimulationResult, simulate_search, workers_of
 
 SMALL = Shape(topology=Topology(replicas=4, shards=2, children=4), children=160, median_s=5.0)
 
@@ -61,7 +61,7 @@ class Pace:
     @classmethod
     def of(cls, seconds: float, pushes: Sequence[float]) -> "Pace":
         """Of the children of `SMALL`."""
-        staleness = staleness_of(pushes)
+        staleness = summarize_staleness(pushes)
         assert staleness is not None
         return cls(SMALL.children / seconds * HOUR_S, staleness)
 
@@ -109,20 +109,20 @@ def config(batching: Batching, seed: int) -> RunConfig:
 
 def same_children(batching: Batching, search: Real, delay_s: float) -> Pace:
     """The simulation of the very children."""
-    conditions = Conditions(child_seconds=None, delay_s=delay_s)
-    return _pace(simulated(config(batching, search.seed), conditions, Sleeps(search.seconds.__getitem__)))
+    conditions = ClusterModel(child_seconds=None, delay_s=delay_s)
+    return _pace(simulate_search(config(batching, search.seed), conditions, Sleeps(search.seconds.__getitem__)))
 
 
 def planned(batching: Batching, seed: int, delay_s: float) -> Pace:
     """The simulation of other children with times from the same distribution."""
     times = ChildSeconds("lognormal", SMALL.median_s, SIGMA)
-    return _pace(simulated(config(batching, seed), Conditions(child_seconds=times, delay_s=delay_s)))
+    return _pace(simulate_search(config(batching, seed), ClusterModel(child_seconds=times, delay_s=delay_s)))
 
 
-def _pace(course: Course) -> Pace:
-    stints = course.diary.stints
-    seconds = max(s.ended_at for s in stints) - min(s.began_at for s in stints)
-    return Pace.of(seconds, course.replicas.staleness)
+def _pace(result: SimulationResult) -> Pace:
+    intervals = result.worker_log.intervals
+    seconds = max(s.ended_at for s in intervals) - min(s.started_at for s in intervals)
+    return Pace.of(seconds, result.replicas.staleness)
 
 
 def real_table() -> Iterator[str]:
@@ -157,13 +157,13 @@ def _row(batching: Batching, name: str, found: Sequence[Pace], truth: Sequence[P
     return f"| {' | '.join(cells)} |"
 
 
-def timed(name: str, config: RunConfig, conditions: Conditions) -> str:
+def timed(name: str, config: RunConfig, conditions: ClusterModel) -> str:
     """A row of a table: what a simulation says, and what it took."""
     begun, used = time.perf_counter(), time.process_time()
-    course = simulated(config, conditions)
+    result = simulate_search(config, conditions)
     took, used = time.perf_counter() - begun, time.process_time() - used
-    found = figures(config, course)
-    at_once = max(_at_once(course))
+    found = compute_figures(config, result)
+    at_once = max(_at_once(result))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return (
         f"| {name} | {workers_of(config):,} | {found.children:,} | {at_once:,} | {found.preemptions:,} |"
@@ -171,9 +171,11 @@ def timed(name: str, config: RunConfig, conditions: Conditions) -> str:
     )
 
 
-def _at_once(course: Course) -> Iterator[int]:
+def _at_once(result: SimulationResult) -> Iterator[int]:
     """How many children were in training after each start and each end."""
-    changes = [(s.began_at, 1) for s in course.diary.stints] + [(s.ended_at, -1) for s in course.diary.stints]
+    changes = [(s.started_at, 1) for s in result.worker_log.intervals] + [
+        (s.ended_at, -1) for s in result.worker_log.intervals
+    ]
     training = 0
     for _, change in sorted(changes):
         training += change
@@ -191,11 +193,11 @@ TIMES = ChildSeconds("lognormal", HOUR_S, SIGMA)
 def paper_table() -> Iterator[str]:
     """Markdown: the paper's search, with nothing lost and with machines and shards that are."""
     yield HEAD
-    lost = Conditions(child_seconds=TIMES, preempted_per_s=0.05 / HOUR_S, shard_mtbf_s=200 * HOUR_S)
+    lost = ClusterModel(child_seconds=TIMES, preempted_per_s=0.05 / HOUR_S, shard_mtbf_s=200 * HOUR_S)
     for batching in BATCHINGS:
         paper = RECIPES["zoph2017-cifar10"]()
         paper = replace(paper, topology=replace(paper.topology, batching=batching))
-        yield timed(f"{batching}, nothing lost", paper, Conditions(child_seconds=TIMES))
+        yield timed(f"{batching}, nothing lost", paper, ClusterModel(child_seconds=TIMES))
         yield timed(f"{batching}, 0.05 preemptions an hour, shards fail", paper, lost)
 
 
@@ -204,8 +206,8 @@ def large_table() -> Iterator[str]:
     yield HEAD
     many = replace(RECIPES["zoph2017-cifar10"](), max_children=100_000)
     many = replace(many, topology=replace(many.topology, replicas=12_500))
-    yield timed("12,500 replicas of 8", many, Conditions(child_seconds=TIMES))
-    lost = Conditions(child_seconds=TIMES, preempted_per_s=0.05 / HOUR_S)
+    yield timed("12,500 replicas of 8", many, ClusterModel(child_seconds=TIMES))
+    lost = ClusterModel(child_seconds=TIMES, preempted_per_s=0.05 / HOUR_S)
     yield timed("the same, 0.05 preemptions an hour", many, lost)
 
 

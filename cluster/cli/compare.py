@@ -13,13 +13,13 @@ import tyro
 from rich.console import Console
 
 from child_trainer.atomic_file import replace_file
-from cluster.compare.comparison import carried_out, planned
+from cluster.compare.comparison import plan_comparison, run_comparison
+from cluster.compare.markdown_table import markdown
 from cluster.compare.page import page
 from cluster.compare.plan import parse_limit
-from cluster.compare.results import ResultError
-from cluster.compare.side_by_side import SearchFailed
-from cluster.compare.summary import Summary
-from cluster.compare.table import markdown
+from cluster.compare.process_pool import SearchFailed
+from cluster.compare.search_result import ResultError
+from cluster.compare.standings import Summary
 from cluster.config.flags import UsageError, parse, split
 
 FAILED = 1
@@ -101,12 +101,12 @@ def _compare(options: _Options, flags: Sequence[str]) -> int:
         raise UsageError("name the searchers that are to be compared, such as `reinforce evolution`")
     processes, folder = _processes(options.processes), _folder(options)
     limit = parse_limit(options.budget)
-    plan, table = planned(options.recipe, options.searchers, flags, options.seeds, limit)
+    plan, table = plan_comparison(options.recipe, options.searchers, flags, options.seeds, limit)
     console = Console(stderr=True)
     if len(plan.entrants) > len(options.searchers):
         console.print("Random search joins them, as in every comparison", highlight=False)
     try:
-        summary = carried_out(plan, folder, processes, console, table)
+        summary = run_comparison(plan, folder, processes, console, table)
     except SearchFailed as failed:
         _tell(failed, folder)
         return FAILED

@@ -44,12 +44,12 @@ def report(arguments: list[str]) -> int:
         """What a search did and found, as one HTML page that needs nothing else: while it runs, or after."""
         from cluster.report.page import page
         from cluster.report.read import read_facts
-        from cluster.report.serving import MOST_PORT, serve
+        from cluster.report.serving import MAX_PORT, serve
 
         if watch and output is not None:
             raise UsageError("`--watch` serves the page and `--output` writes it: give one of them")
-        if not 0 <= port <= MOST_PORT or (port and not watch):
-            raise UsageError(f"`--port` must be 0 to {MOST_PORT}, and goes with `--watch`, got {port}")
+        if not 0 <= port <= MAX_PORT or (port and not watch):
+            raise UsageError(f"`--port` must be 0 to {MAX_PORT}, and goes with `--watch`, got {port}")
         if compare == name:
             raise UsageError(f"`--compare` must name another run than {name!r}")
 

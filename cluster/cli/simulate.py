@@ -9,9 +9,9 @@ import tyro
 from rich.console import Console
 
 from cluster.config.flags import BAD_INPUT, parse, split
-from cluster.simulation.answer import Answer, headline, help_table, lines, to_json, verdicts
-from cluster.simulation.experiment import find, planned
+from cluster.simulation.experiment import plan_simulation, run_simulation
 from cluster.simulation.options import SimulationOptions
+from cluster.simulation.report import SimulationReport, headline, help_table, lines, to_json, verdicts
 
 ALONE = ("--as-is", "--json", "--help", "-h")
 """Flags of this command that take no value."""
@@ -36,10 +36,10 @@ def simulate(arguments: list[str]) -> int:
     ours, flags = split(arguments, VALUED, ALONE)
     switches = (tyro.conf.FlagCreatePairsOff,)
     options = parse(SimulationOptions, ours, "nascluster simulate", description=DESCRIPTION, config=switches)
-    config, trainer = planned(options, flags)
+    config, trainer = plan_simulation(options, flags)
     console = Console(stderr=True)
     with console.status("Simulating ...") if console.is_terminal else nullcontext():
-        found = find(options, config, trainer)
+        found = run_simulation(options, config, trainer)
     if options.json:
         print(json.dumps(to_json(found), indent=2))
     else:
@@ -47,7 +47,7 @@ def simulate(arguments: list[str]) -> int:
     return 0
 
 
-def show(found: Answer, console: Console) -> None:
+def show(found: SimulationReport, console: Console) -> None:
     """Print it for people."""
     print(headline(found))
     for label, text in lines(found):

@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from child_trainer.tasks.catalogue import load_table, names_of
 from child_trainer.tasks.lookup_table import Table
-from cluster.compare.plan import Limit, Plan, check_common, make_plan, most_children, searcher_flags
-from cluster.compare.results import Result, ResultError, Searches, searches
-from cluster.compare.side_by_side import Job, run_jobs
-from cluster.compare.summary import Best, Summary, summarize
+from cluster.compare.plan import Limit, Plan, check_common, make_plan, max_children_within, searcher_flags
+from cluster.compare.process_pool import Job, run_jobs
+from cluster.compare.search_result import ResultError, Searches, SearchResult, searches
+from cluster.compare.standings import Best, Summary, summarize
 from cluster.config.flags import UsageError, flags_among, flags_not_among, parse_run
 from cluster.config.recipes import find_recipe
 from cluster.placement.node_check import check_data
@@ -21,23 +21,23 @@ from cluster.placement.versions import versions
 from cluster.storage.dataset_cache import local_data, located
 
 
-def planned(
+def plan_comparison(
     recipe: str, words: Sequence[str], flags: Sequence[str], seeds: int, limit: Limit
 ) -> tuple[Plan, Table | None]:
-    """What is to be compared, checked as far as can be before anything is searched; and the task's table, if it is one.
+    """Plan a comparison and check it before any search starts; return the plan and, for a tabular task, the table.
 
     Raises:
-        ValueError: something of it cannot be.
+        ValueError: an option is invalid, or the options do not fit together.
     """
-    made = find_recipe(recipe)()
+    base_recipe = find_recipe(recipe)()
     of_searchers = searcher_flags(words)
-    base = parse_run(made, flags_not_among(flags, of_searchers), recipe)
-    check_common(base, made)
+    base = parse_run(base_recipe, flags_not_among(flags, of_searchers), recipe)
+    check_common(base, base_recipe)
     base = replace(base, local=True, task=replace(base.task, data=located(base.task.data)))
     plan = make_plan(recipe, base, words, seeds, limit, flags_among(flags, of_searchers))
     if limit.seconds is not None and base.task.entry.family != "table":
         raise UsageError(
-            f"a budget in seconds needs a task that tells what a child costs ({', '.join(names_of('table'))}), and"
+            f"a budget in seconds needs a task that knows the cost of a child ({', '.join(names_of('table'))}), and"
             f" {base.task.task!r} does not: use a budget in children"
         )
     table = None
@@ -51,7 +51,7 @@ def planned(
 
 
 def _check_entrants(plan: Plan) -> None:
-    """Raise `ValueError` if a searcher cannot be had with its options."""
+    """Raise `ValueError` if a searcher cannot be built with its options."""
     from cluster.runners.build import check_layout
     from cluster.runners.local import check_locally
 
@@ -64,57 +64,65 @@ def _check_entrants(plan: Plan) -> None:
 
 
 def _bounded(plan: Plan, table: Table, seconds: float) -> Plan:
-    """The same with a bound on children, without which a table with costs of 0 would never end a search."""
+    """Return the plan with a bound on children, so that a search over children of 0 s ends, too."""
     costs = [answer.seconds for answer in table.answers.values()]
     if seconds < max(costs):
-        raise UsageError(f"`budget` must pay for any child, of which the dearest costs {max(costs):.1f} s")
-    most = most_children(seconds, min(costs))
-    return replace(plan, entrants=tuple(replace(e, config=replace(e.config, max_children=most)) for e in plan.entrants))
+        raise UsageError(f"`budget` must pay for every child, and the most expensive costs {max(costs):.1f} s")
+    max_children = max_children_within(seconds, min(costs))
+    return replace(
+        plan, entrants=tuple(replace(e, config=replace(e.config, max_children=max_children)) for e in plan.entrants)
+    )
 
 
-def carried_out(plan: Plan, folder: Path, processes: int, console: Console, table: Table | None = None) -> Summary:
-    """The comparison, its searches done as far as the folder has not got them.
+def run_comparison(plan: Plan, folder: Path, processes: int, console: Console, table: Table | None = None) -> Summary:
+    """Run the searches that the folder lacks, and return the summary of all.
 
     Args:
         plan: what is compared.
-        folder: what keeps the searches.
-        processes: that search at one time.
-        console: for the bar that shows how far it is.
-        table: of the task, if it is one.
+        folder: where the results are stored.
+        processes: number of searches that run at one time.
+        console: where the progress bar is drawn.
+        table: the task's table, for a tabular task.
 
     Raises:
-        ResultError: a result cannot be kept or read.
-        SearchFailed: a search did; what was finished is kept.
-        KeyboardInterrupt: saying what is kept.
+        ResultError: a result cannot be written or read.
+        SearchFailed: a search failed; results of finished ones are kept.
+        KeyboardInterrupt: with a message that says what is kept.
     """
     code = [versions().code, versions().torch]
-    kept = {entrant.label: searches(folder, entrant, plan.limit, code) for entrant in plan.entrants}
+    stored = {entrant.label: searches(folder, entrant, plan.limit, code) for entrant in plan.entrants}
     jobs = [
-        Job(label=entrant.label, config=replace(entrant.config, seed=seed), limit=plan.limit, kept=kept[entrant.label])
+        Job(
+            label=entrant.label,
+            config=replace(entrant.config, seed=seed),
+            limit=plan.limit,
+            stored=stored[entrant.label],
+        )
         for seed in plan.seeds
         for entrant in plan.entrants
-        if kept[entrant.label].read(seed) is None
+        if stored[entrant.label].read(seed) is None
     ]
-    whole = len(plan.seeds) * len(plan.entrants)
+    total = len(plan.seeds) * len(plan.entrants)
     columns = (TextColumn("Searches"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    done = whole - len(jobs)
+    done = total - len(jobs)
     try:
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            shown = bar.add_task("", total=whole, completed=done)
+            task = bar.add_task("", total=total, completed=done)
             with closing(run_jobs(jobs, processes)) as running:
                 for _ in running:
                     done += 1
-                    bar.update(shown, completed=done)
+                    bar.update(task, completed=done)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"interrupted with {done} of {whole} searches done, which are kept in {folder}: the same command goes on"
+            f"interrupted with {done} of {total} searches done, which are kept in {folder}: run the same"
+            " command to continue"
         ) from None
-    results = {label: [_read(where, seed) for seed in plan.seeds] for label, where in kept.items()}
+    results = {label: [_read(results_folder, seed) for seed in plan.seeds] for label, results_folder in stored.items()}
     return summarize(plan, results, table and best_of_table(table))
 
 
 def best_of_table(table: Table) -> Best:
-    """What the table has."""
+    """Return the table's best metric and best test metric."""
     better = min if table.measure.lower_is_better else max
     tests = [answer.test for answer in table.answers.values() if answer.test is not None]
     return Best(
@@ -125,8 +133,10 @@ def best_of_table(table: Table) -> Best:
     )
 
 
-def _read(where: Searches, seed: int) -> Result:
-    found = where.read(seed)
-    if found is None:
-        raise ResultError(f"{where.file(seed)} has gone while the comparison went on; the same command does it again")
-    return found
+def _read(stored: Searches, seed: int) -> SearchResult:
+    result = stored.read(seed)
+    if result is None:
+        raise ResultError(
+            f"{stored.file(seed)} was removed during the comparison; run the same command to repeat that search"
+        )
+    return result

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from cluster.compare.markdown_table import notes, percent, scaled, table
 from cluster.compare.plan import Plan
-from cluster.compare.summary import Figure, Standing, Summary
-from cluster.compare.table import notes, percent, scaled, table
+from cluster.compare.standings import Figure, Standing, Summary
 from cluster.config.recipes import differences
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, metric_name
@@ -14,19 +14,19 @@ from cluster.report.html.charts import Line, line_chart
 from cluster.report.html.document import document
 from cluster.report.html.markup import Markup, joined, tag
 
-STYLES = 6
-"""Lines that look different, of which the next style is that of what they are held against."""
+NUM_STYLES = 6
+"""Styles of the searchers' lines; the next style is that of the table's best."""
 
-UNTOLD = ("searcher", "local", "max-children", "seed")
-"""Settings that the page tells otherwise."""
+HIDDEN_SETTINGS = ("searcher", "local", "max-children", "seed")
+"""Settings that the page shows in other words."""
 
 
 def page(summary: Summary, now: float) -> str:
-    """The page.
+    """Return the HTML page of a comparison.
 
     Args:
-        summary: what it shows.
-        now: Unix time.
+        summary: the comparison.
+        now: Unix time, shown as the page's date.
     """
     plan = summary.plan
     title = " and ".join([", ".join(e.label for e in plan.entrants[:-1]), plan.entrants[-1].label])
@@ -41,7 +41,7 @@ def page(summary: Summary, now: float) -> str:
         tag("p", what, class_="soft"),
         _standings(summary),
         tag("h2", "The best so far"),
-        tag("p", _explained(summary), class_="soft"),
+        tag("p", _caption(summary), class_="soft"),
         tag("div", *_charts(summary), class_="charts two"),
         tag("h2", "What was compared"),
         _settings(plan),
@@ -50,21 +50,21 @@ def page(summary: Summary, now: float) -> str:
 
 
 def _standings(summary: Summary) -> Markup:
-    found = table(summary)
-    head = tag("tr", *(tag("th", cell, scope="col", class_=_cell(place)) for place, cell in enumerate(found.head)))
+    standings = table(summary)
+    head = tag("tr", *(tag("th", cell, scope="col", class_=_cell(place)) for place, cell in enumerate(standings.head)))
     rows = [
         tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell, class_="number") for cell in row[1:]))
-        for row in found.rows
+        for row in standings.rows
     ]
-    drawn = tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="scroll")
-    return tag("section", drawn, *(tag("p", note, class_="note") for note in notes(summary)))
+    scrolled = tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="scroll")
+    return tag("section", scrolled, *(tag("p", note, class_="note") for note in notes(summary)))
 
 
 def _cell(place: int) -> str | None:
     return "number" if place else None
 
 
-def _explained(summary: Summary) -> str:
+def _caption(summary: Summary) -> str:
     text = "Lines are means over the seeds, bands their bootstrap intervals"
     if summary.best:
         text += "; the level line is the best of the table"
@@ -106,43 +106,43 @@ def _chart(
     measure = summary.measure
     lines: list[Line] = []
     for style, (standing, figure) in enumerate(figures):
-        known = [(at, found) for at, found in zip(places, figure.curve, strict=True) if found]
+        known = [(at, bounds) for at, bounds in zip(places, figure.curve, strict=True) if bounds]
         lines.append(
             Line(
                 name=standing.label,
-                points=[(at, scaled(found.mean, measure)) for at, found in known],
-                style=style % STYLES,
-                spread=[(at, scaled(found.low, measure), scaled(found.high, measure)) for at, found in known],
+                points=[(at, scaled(bounds.mean, measure)) for at, bounds in known],
+                style=style % NUM_STYLES,
+                spread=[(at, scaled(bounds.low, measure), scaled(bounds.high, measure)) for at, bounds in known],
             )
         )
-    values = [value for line in lines for _, *bounds in line.spread for value in bounds]
+    values = [value for line in lines for _, *ends in line.spread for value in ends]
     if optimum is not None:
         level = scaled(optimum, measure)
         ends = [(places[0], level), (places[-1], level)]
-        lines.append(Line(name="best of the table", points=ends, style=STYLES))
+        lines.append(Line(name="best of the table", points=ends, style=NUM_STYLES))
         values.append(level)
     x = axis(f"{name} of the budget" if unit != 1.0 or name != "children" else name, places, zero=True)
     return line_chart(title, x, axis(label, values), lines)
 
 
 def _settings(plan: Plan) -> Markup:
-    """The recipe's flags and what each searcher sets apart from them."""
+    """Return a table of the common flags and of each searcher's own."""
     settings = {entrant.label: _flags(entrant.config) for entrant in plan.entrants}
     common = [flag for flag in settings[plan.baseline.label] if all(flag in ours for ours in settings.values())]
     rows = [("all of them", common)]
     rows += [(label, [flag for flag in ours if flag not in common]) for label, ours in settings.items()]
     cells = [
-        tag("tr", tag("th", name, scope="row"), tag("td", _told(flags) if flags else "nothing of its own"))
+        tag("tr", tag("th", name, scope="row"), tag("td", _flag_list(flags) if flags else "no other settings"))
         for name, flags in rows
     ]
     return tag("div", tag("table", *cells), class_="scroll")
 
 
-def _told(flags: Sequence[str]) -> Markup:
+def _flag_list(flags: Sequence[str]) -> Markup:
     return joined([tag("code", flag, class_="key") for flag in flags], " ")
 
 
 def _flags(config: RunConfig) -> list[str]:
-    """What a configuration sets apart from the defaults."""
-    found = differences(config)
-    return [f"--{name} {found[name]}" for name in found if name not in UNTOLD]
+    """Return the flags of all settings that differ from the defaults."""
+    settings = differences(config)
+    return [f"--{name} {value}" for name, value in settings.items() if name not in HIDDEN_SETTINGS]

@@ -1,4 +1,4 @@
-"""What is compared: searchers with their options, on one space and task, within one budget, with the same seeds."""
+"""The plan of a comparison: searchers and options, one space, task and budget, and the seeds that all share."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from controller.catalogue import SEARCHERS
 from controller.own_parts import find_searcher
 
 OWN_OPTIONS = ("searcher_options", "topology", "reward", "files")
-"""Fields that each searcher may set for itself, as they are of how it learns and not of what is judged."""
+"""Fields that each searcher may set for itself: they concern how it learns, not what is judged."""
 
 BASELINE = "random"
-"""The searcher that every other must beat, and is always compared to."""
+"""The searcher to which all others are compared."""
 
-NOT_HERE = {
+REPLACED_FIELDS = {
     "name": "--output",
     "storage_path": "--output",
     "local": None,
@@ -28,14 +28,14 @@ NOT_HERE = {
     "logs": None,
     "callbacks": None,
 }
-"""Fields that a run has and a comparison has not, with what takes their place."""
+"""Fields of a run that a comparison lacks, with the flag to use instead, if there is one."""
 
-MOST_SEEDS = 100_000
+MAX_SEEDS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """What one search may use: so many children, or children whose costs sum up to so many seconds."""
+    """The budget of one search: a number of children, or the seconds that its children cost in sum."""
 
     children: int | None = None
     seconds: float | None = None
@@ -45,7 +45,7 @@ class Limit:
 
 
 def parse_limit(text: str) -> Limit:
-    """The budget of a search: children where it is a whole number, else a time with a unit.
+    """Parse the budget of a search: a whole number of children, or a time with a unit.
 
     Raises:
         ValueError: it is neither.
@@ -62,11 +62,11 @@ def parse_limit(text: str) -> Limit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entrant:
-    """One of those that are compared.
+    """One searcher of a comparison.
 
     Attributes:
-        label: as the user named it: the searcher, with its options if it has any.
-        config: of its searches; the seed is the first one's.
+        label: the user's name for it: the searcher, with its options if it has any.
+        config: configuration of its searches; the seed is that of the first.
     """
 
     label: str
@@ -78,10 +78,10 @@ class Plan:
     """A comparison.
 
     Attributes:
-        recipe: what was asked for, by its name.
-        entrants: the searchers, random search among them.
-        seeds: each of which every searcher has.
-        limit: of each search.
+        recipe: name of the recipe.
+        entrants: the searchers, random search included.
+        seeds: the seeds with which each searcher runs.
+        limit: budget of each search.
     """
 
     recipe: str
@@ -91,35 +91,35 @@ class Plan:
 
     @property
     def config(self) -> RunConfig:
-        """What all have in common."""
+        """The configuration of the first searcher, for the settings that all share."""
         return self.entrants[0].config
 
     @property
     def baseline(self) -> Entrant:
-        """Random search."""
+        """The entrant that uses random search."""
         return next(entrant for entrant in self.entrants if entrant.config.searcher == BASELINE)
 
 
 def make_plan(
     recipe: str, base: RunConfig, words: Sequence[str], seeds: int, limit: Limit, flags: Sequence[str] = ()
 ) -> Plan:
-    """The comparison of these searchers; random search joins them if it is not among them.
+    """Make the plan of a comparison; random search joins if it is not named.
 
     Args:
-        recipe: its name.
-        base: what all have in common; its seed is the first one.
-        words: a searcher each, perhaps with options: `reinforce:entropy-bonus=0.1,children=1`.
-        seeds: how many.
-        limit: of each search.
-        flags: options of searchers, for those that have them.
+        recipe: name of the recipe.
+        base: the settings that all share; its seed is the first one.
+        words: one per searcher, perhaps with options: `reinforce:entropy-bonus=0.1,children=1`.
+        seeds: number of seeds.
+        limit: budget of each search.
+        flags: options of searchers, applied to those that have them.
 
     Raises:
-        ValueError: a word is none, or is there twice, or there are too few seeds or too many.
+        ValueError: a word names no searcher or occurs twice, or there are too few or too many seeds.
     """
-    if not 2 <= seeds <= MOST_SEEDS:
-        raise UsageError(f"`seeds` must be 2 to {MOST_SEEDS:,}, as an interval needs several, got {seeds}")
+    if not 2 <= seeds <= MAX_SEEDS:
+        raise UsageError(f"`seeds` must be 2 to {MAX_SEEDS:,}, as an interval needs several, got {seeds}")
     if twice := next((word for place, word in enumerate(words) if word in words[:place]), None):
-        raise UsageError(f"{twice!r} is there twice: name each searcher once, or with other options")
+        raise UsageError(f"{twice!r} is named twice: name each searcher once, or with other options")
     base = replace(base, max_children=limit.children or MAX_CHILDREN)
     entrants = [make_entrant(word, base, recipe, flags) for word in words]
     if not any(entrant.config.searcher == BASELINE for entrant in entrants):
@@ -128,16 +128,16 @@ def make_plan(
 
 
 def make_entrant(word: str, base: RunConfig, recipe: str, flags: Sequence[str] = ()) -> Entrant:
-    """Return what `SEARCHER` or `SEARCHER:OPTION=VALUE,...` means; the options are the flags of `nascluster launch`.
+    """Parse `SEARCHER` or `SEARCHER:OPTION=VALUE,...`; the options are the flags of `nascluster launch`.
 
     Args:
         word: the searcher, one of ours or `FILE.py:NAME`, perhaps with options.
-        base: what all searchers have in common.
-        recipe: its name.
-        flags: options of searchers that were given for all alike; this one takes those that it has.
+        base: the settings that all searchers share.
+        recipe: name of the recipe.
+        flags: options of searchers that were given for all; this one takes those that it has.
 
     Raises:
-        ValueError: there is no such searcher or option, or the option is none of this searcher's.
+        ValueError: there is no such searcher or option, or the option belongs to another searcher.
     """
     name, rest = split_word(word)
     arguments: list[str] = []
@@ -154,8 +154,8 @@ def make_entrant(word: str, base: RunConfig, recipe: str, flags: Sequence[str] =
         raise UsageError(f"{word!r}: {error}") from error
     if wrong := next((f for f in changed(config, common) if f not in OWN_OPTIONS), None):
         raise UsageError(
-            f"{word!r} sets what is for all searchers alike (`{wrong}`); a searcher may have options of its own and of"
-            " the topology and the reward"
+            f"{word!r} sets `{wrong}`, which all searchers share; a searcher may set its own options, the topology"
+            " and the reward"
         )
     return Entrant(label=word, config=config)
 
@@ -171,7 +171,7 @@ def searcher_flags(words: Sequence[str]) -> set[str]:
 
 
 def split_word(word: str) -> tuple[str, str | None]:
-    """Return the searcher's name and its options of `SEARCHER:OPTIONS`; a file of the user's own has a colon, too."""
+    """Split `SEARCHER:OPTIONS` into name and options; `FILE.py:NAME` has a colon in its name, too."""
     parts = word.split(":")
     count = 1 if parts[0] in SEARCHERS or len(parts) == 1 or "=" in parts[1] else 2
     rest = ":".join(parts[count:])
@@ -179,24 +179,24 @@ def split_word(word: str) -> tuple[str, str | None]:
 
 
 def check_common(base: RunConfig, recipe: RunConfig) -> None:
-    """Raise `UsageError` if a flag was given that a comparison has no use for."""
+    """Raise `UsageError` for a flag that does not apply to a comparison."""
     for name in changed(base, recipe):
-        if name in NOT_HERE:
-            instead = NOT_HERE[name]
+        if name in REPLACED_FIELDS:
+            instead = REPLACED_FIELDS[name]
             flag = name.replace("_", "-")
             raise UsageError(
                 f"the options of `{flag}` are not for a comparison" + (f": use {instead}" if instead else "")
             )
 
 
-def most_children(limit_seconds: float, cheapest_seconds: float) -> int:
-    """How many children a search can look at before its seconds are used up.
+def max_children_within(limit_seconds: float, cheapest_seconds: float) -> int:
+    """Return the number of children that certainly uses up a budget in seconds.
 
     Raises:
-        ValueError: no number of children uses them up.
+        ValueError: no number of children does.
     """
     if not cheapest_seconds > 0:
         raise UsageError(
-            "a budget in seconds needs children that cost some, and the table has one of 0 s: use a budget in children"
+            "a budget in seconds needs children that take time, and the table has one of 0 s: use a budget in children"
         )
     return min(MAX_CHILDREN, math.floor(limit_seconds / cheapest_seconds) + 1)

@@ -1,4 +1,4 @@
-"""What a cluster's facts mean. Pure: facts in, findings out."""
+"""Judges the state of a cluster. Pure: facts in, findings out."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,14 +9,14 @@ from cluster.placement.cluster_state import ClusterFacts, Demand
 from cluster.placement.node_check import DRAINING, GONE, NodeReport, complaints
 from cluster.placement.versions import Versions
 
-SHOWN = 20
-"""Nodes that are listed; the others are counted."""
+MAX_LISTED_NODES = 20
+"""Nodes that are listed one by one; the others are counted."""
 
 MIN_SHM = 256 * 2**20
-"""Bytes below which /dev/shm is too small for what Ray keeps there."""
+"""Bytes below which /dev/shm is too small for Ray's object store."""
 
 MIN_DISK = 2 * 2**30
-"""Bytes below which a disk is about to be full."""
+"""Free bytes below which a disk is nearly full."""
 
 UNITS = {"CPU": "core", "GPU": "GPU"}
 
@@ -24,14 +24,14 @@ HIDDEN_LABELS = ("ray.io/node-id", "ray.io/accelerator-type")
 
 
 def cluster_findings(facts: ClusterFacts, ray: str, python: str) -> list[Finding]:
-    """What is to say on a cluster that has answered.
+    """Return the findings on a reachable cluster: versions, nodes and lost nodes.
 
     Args:
-        facts: its answer.
-        ray, python: exact versions here.
+        facts: the cluster's state.
+        ray, python: exact versions of this process.
     """
     cores, gpus = sum(node.cores for node in facts.nodes), sum(node.gpus for node in facts.nodes)
-    found = [
+    findings = [
         _versions(facts, ray, python),
         Finding(
             "OK" if facts.nodes else "FAIL",
@@ -39,49 +39,49 @@ def cluster_findings(facts: ClusterFacts, ray: str, python: str) -> list[Finding
             f" {'an' if facts.autoscaler else 'no'} autoscaler",
             "" if facts.nodes else "start nodes",
         ),
-        *(_node(node) for node in facts.nodes[:SHOWN]),
+        *(_node(node) for node in facts.nodes[:MAX_LISTED_NODES]),
     ]
-    if len(facts.nodes) > SHOWN:
-        found.append(Finding("OK", f"and {len(facts.nodes) - SHOWN} more nodes"))
+    if len(facts.nodes) > MAX_LISTED_NODES:
+        findings.append(Finding("OK", f"and {len(facts.nodes) - MAX_LISTED_NODES} more nodes"))
     if facts.dead:
-        dead = ", ".join(sorted(set(facts.dead))[:SHOWN])
-        found.append(Finding("WARN", f"{counted(len(facts.dead), 'node')} gone since Ray was started: {dead}"))
-    return found
+        dead = ", ".join(sorted(set(facts.dead))[:MAX_LISTED_NODES])
+        findings.append(Finding("WARN", f"{counted(len(facts.dead), 'node')} lost since Ray was started: {dead}"))
+    return findings
 
 
 def demand_findings(facts: ClusterFacts) -> list[Finding]:
-    """What tasks and actors wait for, of whatever job."""
+    """Return a finding for each resource demand that no node meets now, of all jobs."""
     return [waiting(f"{demand.count} of Ray's tasks or actors", demand, facts) for demand in facts.demands]
 
 
-def waiting(who: str, demand: Demand, facts: ClusterFacts) -> Finding:
-    """Why something finds no place, and what would give it one."""
-    wanted = needs(demand.needs)
-    on = " and ".join(f"{key}={value}" for key, value in sorted(demand.labels.items()))
-    what = f"{who} wait for a place: each needs {wanted}" + (f" on a node with {on}" if on else "")
+def waiting(waiters: str, demand: Demand, facts: ClusterFacts) -> Finding:
+    """Return the finding on tasks or actors without resources: the reason, and the remedy."""
+    needed = needs(demand.needs)
+    labels = " and ".join(f"{key}={value}" for key, value in sorted(demand.labels.items()))
+    what = f"{waiters} wait for resources: each needs {needed}" + (f" on a node with {labels}" if labels else "")
     if any(fits(node, demand.needs) for node in facts.nodes):
         return Finding(
             "WARN",
-            f"{what}, and all that is there is in use{' or labelled otherwise' * bool(on)}",
-            "wait, end something else or add nodes",
+            f"{what}, and all of it is in use{' or on nodes with other labels' * bool(labels)}",
+            "wait, end other jobs or add nodes",
         )
     most = {kind: max((_has(node, kind) for node in facts.nodes), default=0.0) for kind in demand.needs}
     largest = needs({kind: most[kind] for kind in demand.needs}, zeros=True)
     what += f", and the largest node has {largest}"
     if facts.autoscaler:
-        return Finding("WARN", what, "the autoscaler is asked; `ray status` on the head says what it does")
-    return Finding("FAIL", what, "add a node that has it, or launch with less (--gpus-per-child, --workers)")
+        return Finding("WARN", what, "the autoscaler has been asked for nodes; see `ray status` on the head")
+    return Finding("FAIL", what, "add a node that is large enough, or launch with less (--gpus-per-child, --workers)")
 
 
-def fits(node: Node, wanted: Mapping[str, float]) -> bool:
-    """Whether an empty node would hold it; resources of other names than ours are not judged."""
-    return all(_has(node, kind) >= amount for kind, amount in wanted.items() if kind in (*UNITS, "memory"))
+def fits(node: Node, demand: Mapping[str, float]) -> bool:
+    """Return whether an empty node could hold the demand; custom resources are ignored."""
+    return all(_has(node, kind) >= amount for kind, amount in demand.items() if kind in (*UNITS, "memory"))
 
 
-def needs(wanted: Mapping[str, float], *, zeros: bool = False) -> str:
-    """Resources for people: 1 GPU and 2 cores."""
+def needs(demand: Mapping[str, float], *, zeros: bool = False) -> str:
+    """Return resources in words, such as `1 GPU and 2 cores`."""
     parts = []
-    for kind, amount in sorted(wanted.items(), key=lambda item: (item[0] == "memory", item[0] == "CPU", item[0])):
+    for kind, amount in sorted(demand.items(), key=lambda item: (item[0] == "memory", item[0] == "CPU", item[0])):
         if amount or zeros:
             parts.append(_resource(kind, amount))
     return " and ".join(parts) or "nothing but a node"
@@ -90,32 +90,32 @@ def needs(wanted: Mapping[str, float], *, zeros: bool = False) -> str:
 def node_findings(
     nodes: Sequence[Node], answers: Mapping[str, NodeReport | str], driver: Versions, data: bool
 ) -> list[Finding]:
-    """What the nodes say of themselves: only what is wrong, or that nothing is.
+    """Return the problems that the nodes' own checks report, or one finding that there are none.
 
     Args:
-        nodes: who was asked.
-        answers: by the nodes' ids.
-        driver: what this process runs.
-        data: the task's data was asked for.
+        nodes: the nodes that were checked.
+        answers: report, or reason for its absence, by node id.
+        driver: versions of this process.
+        data: whether the check included the task's data.
     """
-    found = []
+    findings = []
     for node in nodes:
-        answer = answers.get(node.id, "was not asked")
+        answer = answers.get(node.id, "was not checked")
         if isinstance(answer, str):
-            do = "" if answer in (DRAINING, GONE) else "look at Ray's logs there, or restart it"
-            found.append(Finding("FAIL" if do else "WARN", f"node {node.address} {answer}", do))
+            remedy = "" if answer in (DRAINING, GONE) else "read Ray's logs on it, or restart it"
+            findings.append(Finding("FAIL" if remedy else "WARN", f"node {node.address} {answer}", remedy))
             continue
-        found += [Finding("FAIL", f"node {node.address}: {text}") for text in complaints(driver, answer)]
+        findings += [Finding("FAIL", f"node {node.address}: {text}") for text in complaints(driver, answer)]
         if answer.shm_free < MIN_SHM:
             what = f"node {node.address} has {size(answer.shm_free)} free in /dev/shm"
-            found.append(Finding("WARN", what, "give its container more (docker run --shm-size=2g)"))
+            findings.append(Finding("WARN", what, "give its container more (docker run --shm-size=2g)"))
         if answer.disk_free < MIN_DISK:
             what = f"node {node.address} has {size(answer.disk_free)} free where Ray keeps its files"
-            found.append(Finding("WARN", what, "make room there"))
-    if not found:
-        right = f"versions, code, {'data, ' if data else ''}shared memory and disk are right"
-        found.append(Finding("OK", f"{counted(len(nodes), 'node')} asked: {right}"))
-    return found
+            findings.append(Finding("WARN", what, "free some space there"))
+    if not findings:
+        checks = f"versions, code, {'data, ' if data else ''}shared memory and disk are right"
+        findings.append(Finding("OK", f"{counted(len(nodes), 'node')} checked: {checks}"))
+    return findings
 
 
 def _resource(kind: str, amount: float) -> str:
@@ -125,7 +125,7 @@ def _resource(kind: str, amount: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes for people."""
+    """Return a number of bytes in words, in MB or GB."""
     return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"
 
 
@@ -136,10 +136,10 @@ def _has(node: Node, kind: str) -> float:
 def _versions(facts: ClusterFacts, ray: str, python: str) -> Finding:
     if (facts.ray, facts.python) == (ray, python):
         return Finding("OK", f"it runs Ray {ray} on Python {python}, as this process does")
-    differ = f"it runs Ray {facts.ray} on Python {facts.python}, this process Ray {ray} on Python {python}"
+    text = f"it runs Ray {facts.ray} on Python {facts.python}, this process Ray {ray} on Python {python}"
     if facts.ray == ray and facts.python.split(".")[:2] == python.split(".")[:2]:
-        return Finding("WARN", differ, "use equal versions")
-    return Finding("FAIL", differ, "install equal versions here or there: Ray refuses to be joined")
+        return Finding("WARN", text, "use the same versions")
+    return Finding("FAIL", text, "install the same versions on both sides: Ray refuses the connection otherwise")
 
 
 def _node(node: Node) -> Finding:
@@ -149,5 +149,5 @@ def _node(node: Node) -> Finding:
     what = f"node {node.address}: {counted(node.cores, 'core')}, {counted(node.gpus, 'GPU')}{kind}{memory}"
     what += f", labels {' '.join(labels)}" if labels else ""
     if node.draining:
-        return Finding("WARN", f"{what}; it is being drained", "nothing: its children are given back")
+        return Finding("WARN", f"{what}; it is being drained", "nothing: its children are trained again on other nodes")
     return Finding("OK", what)

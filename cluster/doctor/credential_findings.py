@@ -1,4 +1,4 @@
-"""The token and the certificates that Ray and our shards would use here, as findings."""
+"""Checks the token and the certificates that Ray and the shards would use on this machine."""
 
 from collections.abc import Mapping
 
@@ -14,11 +14,11 @@ from cluster.runners.on_ray.credentials import (
     shards_tls,
 )
 
-MAKE = "make one with `ray get-auth-token --generate`, and give every node the same"
+MAKE = "make one with `ray get-auth-token --generate`, and copy it to every node"
 
 
 def credentials(environment: Mapping[str, str]) -> list[Finding]:
-    """What is to say on the token and on TLS, where these are the environment variables."""
+    """Return the findings on the token and on TLS under these environment variables."""
     return [_token(environment), _tls(environment)]
 
 
@@ -31,13 +31,13 @@ def _token(environment: Mapping[str, str]) -> Finding:
     except CredentialsError as error:
         return Finding("FAIL", str(error), MAKE)
     if mode == "disabled":
-        aside = f"; the token in {token.source} is not used" if token else ""
-        return Finding("WARN", f"{MODE} is disabled{aside}", "set it to token where others reach the network")
+        note = f"; the token in {token.source} is ignored" if token else ""
+        return Finding("WARN", f"{MODE} is disabled{note}", "set it to token if others can reach the network")
     if mode == "token" and token is None:
         return Finding("FAIL", f"{MODE} is token, but there is no token here", MAKE)
     switch = f"{MODE} is token" if mode else f"{MODE} is not set"
-    found = f"the token comes from {token.source}, fingerprint {token.fingerprint}" if token else None
-    return Finding("OK", f"{switch}, {found or 'there is no token: a Ray started here makes one'}")
+    source = f"the token comes from {token.source}, fingerprint {token.fingerprint}" if token else None
+    return Finding("OK", f"{switch}, {source or 'there is no token: a Ray started here generates one'}")
 
 
 def _tls(environment: Mapping[str, str]) -> Finding:
@@ -45,9 +45,9 @@ def _tls(environment: Mapping[str, str]) -> Finding:
     try:
         tls = shards_tls(environment)
     except CredentialsError as error:
-        return Finding("FAIL", str(error), "docs/security.md says what the certificate must hold")
+        return Finding("FAIL", str(error), "see docs/security.md for what the certificate must contain")
     if tls is not None:
-        return Finding("OK", "TLS is on, and its certificate, key and CA fit each other")
+        return Finding("OK", "TLS is on, and its certificate, key and CA match")
     if named:
         return Finding("WARN", f"{', '.join(named)} is set, but {USE_TLS} is not: nothing is encrypted", "set it to 1")
     return Finding("OK", f"TLS is off ({USE_TLS})")

@@ -1,4 +1,4 @@
-"""The examination: gathers the facts, in the order in which one thing rests on another, and has them judged."""
+"""Runs all checks of `nascluster doctor`, each after those that it depends on."""
 
 import os
 import platform
@@ -27,11 +27,11 @@ from cluster.storage.session import Session
 
 
 def examine(storage_path: str, folder: RunFolder | None) -> list[Section]:
-    """Everything that is to say on this machine, its cluster and, if one is given, a run.
+    """Check this machine, its cluster and, if one is given, a run.
 
     Args:
-        storage_path: of all runs.
-        folder: the run's.
+        storage_path: where runs are stored.
+        folder: the run's folder.
 
     Raises:
         RunFolderError: the run's files are damaged.
@@ -60,41 +60,41 @@ def _cluster(config: RunConfig | None, run: RunFacts | None, session: Session | 
     answer = probe_head(address)
     if isinstance(answer, Refusal):
         return [(heading, [*first, _refused(answer, run)])]
-    found = [*first, *cluster_findings(answer, version("ray"), platform.python_version())]
-    sections: list[Section] = [(heading, found)]
+    findings = [*first, *cluster_findings(answer, version("ray"), platform.python_version())]
+    sections: list[Section] = [(heading, findings)]
     if run is not None and session is not None and run.state == "running":
         actors = [actor for actor in answer.actors if actor.job == session.job]
         sections.append(("The run's actors", actor_findings(run, actors, answer)))
     elif answer.demands:
         sections.append(("What Ray's tasks and actors wait for", demand_findings(answer)))
-    return [*sections, ("Its nodes, asked one by one", _nodes(address, answer, config))]
+    return [*sections, ("Its nodes, checked one by one", _nodes(address, answer, config))]
 
 
 _ELSEWHERE = Finding(
     "WARN",
-    "where the run's Ray is, only its driver's machine knows: what follows is of the one that a launch from here uses",
-    "ask there, or set RAY_ADDRESS to the run's",
+    "only the driver's machine knows the address of the run's Ray: what follows is about the Ray that a launch uses",
+    "run this on the driver's machine, or set RAY_ADDRESS to the run's Ray",
 )
-"""Of a run that another machine drives, or whose driver has not come to its Ray yet."""
+"""The finding on a run that another machine drives, or whose driver has not reached its Ray yet."""
 
 
 def _refused(answer: Refusal, run: RunFacts | None) -> Finding:
-    what, do = f"it cannot be asked: {answer.reason}", answer.do
+    what, remedy = f"it cannot be queried: {answer.reason}", answer.do
     if (run is not None and run.state == "running") or os.environ.get("RAY_ADDRESS"):
-        return Finding("FAIL", what, do)
+        return Finding("FAIL", what, remedy)
     if answer.foreign:
-        return Finding("WARN", f"{what}; a launch leaves it alone and starts one of its own", do)
+        return Finding("WARN", f"{what}; a launch ignores it and starts its own Ray", remedy)
     # A run that has ended needs no Ray.
-    return Finding("FAIL" if run is None else "WARN", what, do)
+    return Finding("FAIL" if run is None else "WARN", what, remedy)
 
 
 def _which(session: Session | None) -> tuple[str, str | None, Sequence[Finding]]:
-    """A heading, the address of the head that is to be asked, and what is to say before."""
+    """Return a heading, the address of the head to query (`None`: none), and first findings."""
     if session is not None:
         return f"Ray at {session.address}, where the run is", session.address, []
     named = os.environ.get("RAY_ADDRESS")
     if named == "local":
-        return "Ray", None, [Finding("OK", "RAY_ADDRESS is local: a launch starts a Ray of its own on this machine")]
+        return "Ray", None, [Finding("OK", "RAY_ADDRESS is local: a launch starts its own Ray on this machine")]
     return _named(named) if named and named != "auto" else _found(named)
 
 
@@ -102,60 +102,60 @@ def _named(address: str) -> tuple[str, str | None, Sequence[Finding]]:
     try:
         return f"Ray at {check_address(address)} (RAY_ADDRESS)", address, []
     except ClusterError as error:
-        return "Ray", None, [Finding("FAIL", str(error), "start it, or name another address")]
+        return "Ray", None, [Finding("FAIL", str(error), "start Ray there, or set another address")]
 
 
 def _found(named: str | None) -> tuple[str, str | None, Sequence[Finding]]:
     from cluster.runners.on_ray.join_cluster import listening_here
 
-    if here := listening_here():
-        return f"Ray at {here}, which runs on this machine", here, []
+    if own := listening_here():
+        return f"Ray at {own}, which runs on this machine", own, []
     if named:
         return "Ray", None, [Finding("FAIL", "RAY_ADDRESS is auto, but no Ray runs on this machine", "unset it")]
-    return "Ray", None, [Finding("OK", "none runs on this machine: a launch starts one of its own")]
+    return "Ray", None, [Finding("OK", "none runs on this machine: a launch starts its own")]
 
 
 def _nodes(address: str, facts: ClusterFacts, config: RunConfig | None) -> list[Finding]:
-    if config is not None and at_url(config.task.data):  # to look for it there is to copy it
+    if config is not None and at_url(config.task.data):  # checking it there would copy it
         return [*_nodes(address, facts, None), *_data(config)[1]]
     answers = probe_nodes(address, config, asks_token=facts.asks_token)
     if isinstance(answers, str):
-        return [Finding("WARN", f"they could not be asked: {answers}", "run this on a node of the cluster")]
+        return [Finding("WARN", f"they could not be checked: {answers}", "run this on a node of the cluster")]
     staying = [node for node in facts.nodes if not node.draining]  # no task can be sent to the others
     return node_findings(staying, answers, versions(), config is not None)
 
 
 def _data(config: RunConfig) -> Section:
     if at_url(config.task.data):
-        what = f"the data comes from {config.task.data}: each node copies it when it is first used there"
+        what = f"the data comes from {config.task.data}: each node copies it at its first use"
         return "Data", [Finding("OK", what)]
     try:
-        check_data(replace(config.task, download=False))  # a doctor only looks
+        check_data(replace(config.task, download=False))  # a check must not change anything
     except ValueError as error:
-        return "Data", [Finding("FAIL", str(error), "put it there")]
+        return "Data", [Finding("FAIL", str(error), "put the data there")]
     return "Data", [Finding("OK", f"the task {config.task.task!r} can be loaded here")]
 
 
 def _machine(storage_path: str) -> list[Finding]:
-    here = versions()
-    found = [
+    own = versions()
+    findings = [
         Finding(
             "OK",
-            f"Python {platform.python_version()}, Ray {here.ray}, PyTorch {here.torch}, nascluster code {here.code};"
+            f"Python {platform.python_version()}, Ray {own.ray}, PyTorch {own.torch}, nascluster code {own.code};"
             f" {os.cpu_count()} cores",
         )
     ]
     if not is_url(storage_path):
-        found.append(_room(Path(storage_path).expanduser(), MIN_DISK, "where the runs are"))
+        findings.append(_room(Path(storage_path).expanduser(), MIN_DISK, "where the runs are"))
     if Path("/dev/shm").exists():
-        found.append(_room(Path("/dev/shm"), MIN_SHM, "shared memory, which Ray needs"))
-    return found
+        findings.append(_room(Path("/dev/shm"), MIN_SHM, "shared memory, which Ray needs"))
+    return findings
 
 
-def _room(folder: Path, least: int, what: str) -> Finding:
-    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
-    free = shutil.disk_usage(there).free
+def _room(folder: Path, min_bytes: int, what: str) -> Finding:
+    existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
+    free = shutil.disk_usage(existing).free
     text = f"{size(free)} free in {folder} ({what})"
-    if not os.access(there, os.W_OK):
+    if not os.access(existing, os.W_OK):
         return Finding("FAIL", f"{folder} cannot be written", "name another folder with --storage-path")
-    return Finding("OK", text) if free >= least else Finding("WARN", text, "make room")
+    return Finding("OK", text) if free >= min_bytes else Finding("WARN", text, "free some space")

@@ -1,4 +1,4 @@
-"""What a doctor has found, and how it is told."""
+"""Findings of `nascluster doctor`, and how they are printed."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ Level = Literal["OK", "WARN", "FAIL"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        level: OK; WARN, which may explain what is seen; FAIL, which keeps a search from running.
-        what: what was found, a clause.
-        do: what to do about it; empty if nothing is to be done.
+        level: OK; WARN, a possible cause of trouble; FAIL, which keeps a search from running.
+        what: the result, a clause.
+        do: the remedy; empty if none is needed.
     """
 
     level: Level
@@ -29,22 +29,22 @@ class Finding:
 
 
 Section = tuple[str, Sequence[Finding]]
-"""A heading, and what was found below it."""
+"""A heading and the findings under it."""
 
 
 def exit_status(sections: Iterable[Section]) -> int:
-    """0 if nothing keeps a search from running, else 1."""
+    """Return 1 if any finding is a FAIL, else 0."""
     return int(any(finding.level == "FAIL" for _, findings in sections for finding in findings))
 
 
 def text(sections: Sequence[Section]) -> str:
-    """For people: every finding in one line, and at the end what to do first."""
+    """Return the findings as text, one line each, and at the end the first remedy."""
     lines: list[str] = []
     for heading, findings in sections:
         lines += [heading, *(f"  {finding}" for finding in findings), ""]
-    everything = [finding for _, findings in sections for finding in findings]
-    bad = [finding for finding in everything if finding.level == "FAIL"]
-    warned = sum(finding.level == "WARN" for finding in everything)
+    all_findings = [finding for _, findings in sections for finding in findings]
+    bad = [finding for finding in all_findings if finding.level == "FAIL"]
+    warned = sum(finding.level == "WARN" for finding in all_findings)
     if bad:
         problems = counted(len(bad), "problem") + (", the first" if len(bad) > 1 else "")
         lines.append(f"{problems}: {bad[0].what}" + (f"  ->  {bad[0].do}" if bad[0].do else ""))
@@ -55,6 +55,6 @@ def text(sections: Sequence[Section]) -> str:
 
 
 def as_json(sections: Sequence[Section]) -> str:
-    """The same as one JSON object."""
-    found = [{"section": heading, **asdict(finding)} for heading, findings in sections for finding in findings]
-    return json.dumps({"well": not exit_status(sections), "findings": found}, indent=2)
+    """Return the findings as one JSON object."""
+    entries = [{"section": heading, **asdict(finding)} for heading, findings in sections for finding in findings]
+    return json.dumps({"well": not exit_status(sections), "findings": entries}, indent=2)

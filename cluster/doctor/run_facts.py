@@ -1,4 +1,4 @@
-"""What a run's folder knows of why it does, or does not, go on: read from any process, while it runs or after."""
+"""Reads from a run's folder why it does, or does not, make progress; works while it runs and afterwards."""
 
 import statistics
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from cluster.storage.ledger.reader import LedgerConnection, reading
 from cluster.storage.run_folder import RunFolder
 
 RECENT = 32
-"""Children that ended last, by which it is judged whether the search only fails."""
+"""Number of latest ended children by which a search that only fails is recognised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenAttempt:
-    """An attempt that has begun and not ended: whose, at which worker, and for how many seconds so far."""
+    """An attempt in progress: its child and number, its worker, and the seconds since its start."""
 
     child_id: int
     number: int
@@ -28,27 +28,27 @@ class OpenAttempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
-    """One run.
+    """The state of one run, as its folder records it.
 
     Attributes:
         name, state, message: as in `Status`.
-        local: it runs in one process, without Ray.
-        began: the ledger knows a start; before that there is only a folder.
-        silence_s: seconds since the driver's last sign of life, `None` before the first.
-        stop_asked: somebody has asked it to stop.
-        waiting: children that were sampled and wait for a worker.
+        local: whether it runs in one process, without Ray.
+        began: whether the ledger has a start; before that there is only a folder.
+        silence_s: seconds since the driver's last heartbeat, `None` before the first.
+        stop_requested: whether a stop was requested.
+        waiting: sampled children without a worker.
         ended, finished, failed, max_children: as in `Status`.
-        workers: how many have a place.
-        asked: how many the launch asked for; `None` where it left that open.
-        open: attempts that have not ended, the oldest first.
-        typical_s: median seconds of the attempts that ended last; `None` before the first.
-        idle_s: seconds since a child ended or, before the first, since this start.
+        workers: number of workers that were placed.
+        requested_workers: number that the launch requested; `None` if it left that open.
+        open: attempts in progress, the oldest first.
+        typical_s: median seconds of the latest finished attempts; `None` before the first.
+        idle_s: seconds since a child ended or, before the first, since this start of the run.
         causes: failed attempts by cause.
-        recent_failed: how many of the last `RECENT` ended children failed, and of how many.
-        last_failure: what the last one had to say.
-        resume, failures: command lines.
-        error: the file with the whole error of a run that failed.
-        corrupt: a sentence for each shard of which a corrupt snapshot lies in the folder.
+        recent_failed: failed ones among the last `RECENT` ended children, and the number of those.
+        last_failure: message of the latest failure.
+        resume, failures: command lines of `nascluster resume` and `nascluster failures`.
+        error: path of the file with the full error of a failed run.
+        corrupt: a sentence for each shard with a corrupt snapshot in the folder.
     """
 
     name: str
@@ -57,14 +57,14 @@ class RunFacts:
     local: bool
     began: bool
     silence_s: float | None
-    stop_asked: bool
+    stop_requested: bool
     waiting: int
     ended: int
     finished: int
     failed: int
     max_children: int
     workers: int
-    asked: int | None
+    requested_workers: int | None
     open: tuple[OpenAttempt, ...]
     typical_s: float | None
     idle_s: float | None
@@ -78,7 +78,7 @@ class RunFacts:
 
 
 def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
-    """What the run's folder knows at the Unix time `now`.
+    """Read the run's state from its folder at the Unix time `now`.
 
     Raises:
         RunFolderError: the ledger is damaged.
@@ -98,14 +98,14 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         local=config.local,
         began="state" in run,
         silence_s=now - run["beat_at"] if "beat_at" in run else None,
-        stop_asked=folder.stop_requested(),
+        stop_requested=folder.stop_requested(),
         waiting=waiting,
         ended=status.ended,
         finished=status.finished,
         failed=status.failed,
         max_children=status.max_children,
         workers=status.workers,
-        asked=None if config.local else config.topology.workers,
+        requested_workers=None if config.local else config.topology.workers,
         open=attempts,
         typical_s=typical,
         idle_s=None if latest is None else now - latest,

@@ -1,4 +1,4 @@
-"""Why a run does not go on, from what its folder and Ray know. Pure: facts in, findings out."""
+"""Judges why a run makes no progress, from its folder and from Ray. Pure: facts in, findings out."""
 
 import re
 from collections import Counter, defaultdict
@@ -11,20 +11,20 @@ from cluster.formatting import counted, duration
 from cluster.monitoring.status import RECORD_GONE
 from cluster.placement.cluster_state import Actor, ClusterFacts, Demand
 
-SILENT_S = 30.0
-"""Seconds without a sign of life after which a driver that lives is taken to hang; it gives one every second."""
+HEARTBEAT_TIMEOUT_S = 30.0
+"""Seconds without a heartbeat after which a live driver counts as hung; it sends one every second."""
 
-LONG = 10
-"""An attempt that has taken so many times what others took is worth a word."""
+SLOW_FACTOR = 10
+"""An attempt is reported once it has taken this many times the typical duration."""
 
-LONG_S = 60.0
-"""No attempt is worth a word before."""
+MIN_SLOW_S = 60.0
+"""Shorter attempts are never reported as slow."""
 
-UNKNOWN_S = 1_800.0
-"""The same as long as none has ended that would tell what is usual."""
+DEFAULT_SLOW_S = 1_800.0
+"""Threshold used until one attempt has finished and a typical duration is known."""
 
-SHOWN = 3
-"""Attempts that are told one by one."""
+MAX_LISTED_ATTEMPTS = 3
+"""Slow attempts that are listed one by one; the others are counted."""
 
 NO_WORKERS = Finding(
     "FAIL",
@@ -32,23 +32,25 @@ NO_WORKERS = Finding(
     "add a node with GPUs, or with cores where children get no GPU, and without the label nascluster/pool=stable: it is"
     " used at once",
 )
-"""Of a run whose cluster had nothing to train on when it began, and has got nothing since."""
+"""The finding on a run whose cluster never had a node to train on."""
 
 ENDED_ON_PURPOSE = re.compile(r"ray\.kill|owner has died|job (has )?(finished|ended)|process exited|out of scope", re.I)
-"""How Ray puts that an actor was ended by its own run."""
+"""Matches Ray's reason for the death of an actor that its own run ended."""
 
 
 def run_findings(run: RunFacts) -> list[Finding]:
-    """What the run's folder tells."""
-    found = [_state(run)]
-    if run.state == "running" and run.stop_asked:
-        found.append(
+    """Return the findings on what the run's folder records."""
+    findings = [_state(run)]
+    if run.state == "running" and run.stop_requested:
+        findings.append(
             Finding(
-                "WARN", f"it was asked to stop: nothing is begun, {counted(len(run.open), 'attempt')} end first", "wait"
+                "WARN",
+                f"a stop was requested: no child is started any more, {counted(len(run.open), 'attempt')} in training",
+                "wait",
             )
         )
     training = f"{len(run.open)} in training, " if run.state == "running" else ""
-    found.append(
+    findings.append(
         Finding(
             "OK",
             f"children: {run.finished} finished, {run.failed} failed, {training}{run.waiting} wait,"
@@ -56,22 +58,22 @@ def run_findings(run: RunFacts) -> list[Finding]:
         )
     )
     if run.state == "running":
-        found += _training(run)
-    if run.state == "running" and run.asked is not None and run.workers < run.asked:
-        what = f"{run.workers} of the {run.asked} workers that were asked for have a place"
-        found.append(Finding("WARN", what, "add nodes, which are used at once; or nothing, the search goes on"))
-    do = "see what is wrong with the disk; the corrupt files are of no more use to the run"
-    found += [Finding("WARN", text, do) for text in run.corrupt]
-    return found + _failures(run)
+        findings += _training(run)
+    if run.state == "running" and run.requested_workers is not None and run.workers < run.requested_workers:
+        what = f"{run.workers} of the {run.requested_workers} requested workers are placed"
+        findings.append(Finding("WARN", what, "add nodes, which are used at once; or do nothing, the search continues"))
+    remedy = "check the disk; the run no longer uses the corrupt files"
+    findings += [Finding("WARN", text, remedy) for text in run.corrupt]
+    return findings + _failures(run)
 
 
 def actor_findings(run: RunFacts, actors: Sequence[Actor], facts: ClusterFacts) -> list[Finding]:
-    """What Ray tells of the run's actors.
+    """Return the findings on the run's actors, as Ray reports them.
 
     Args:
-        run: the run; one that is not running has no actors any more.
-        actors: those of its job.
-        facts: the whole cluster.
+        run: the run; once it has ended it has no actors.
+        actors: the actors of its job.
+        facts: the state of the whole cluster.
     """
     if run.state != "running":
         return []
@@ -80,69 +82,71 @@ def actor_findings(run: RunFacts, actors: Sequence[Actor], facts: ClusterFacts) 
     by_state: dict[str, list[Actor]] = defaultdict(list)
     for actor in actors:
         by_state[actor.state].append(actor)
-    found = []
+    findings = []
     if alive := by_state["ALIVE"]:
-        found.append(Finding("OK", f"{counted(len(alive), 'actor')} up: {_kinds(alive)}"))
+        findings.append(Finding("OK", f"{counted(len(alive), 'actor')} up: {_kinds(alive)}"))
     if not run.workers and not any(actor.name.startswith("worker-") for actor in actors):
-        found.append(NO_WORKERS)
-    # Ray keeps an actor whose node has gone as one that is started again, for as long as no node has room for it.
-    homeless = [actor for actor in by_state["RESTARTING"] if not actor.address]
-    found += _pending([*by_state["PENDING_CREATION"], *by_state["DEPENDENCIES_UNREADY"], *homeless], facts)
+        findings.append(NO_WORKERS)
+    # Ray shows an actor whose node was lost as RESTARTING for as long as no node has room for it.
+    unplaced = [actor for actor in by_state["RESTARTING"] if not actor.address]
+    findings += _pending([*by_state["PENDING_CREATION"], *by_state["DEPENDENCIES_UNREADY"], *unplaced], facts)
     for actor in (actor for actor in by_state["RESTARTING"] if actor.address):
-        what = f"{actor.name} is being started again, for the {_ordinal(actor.restarts)} time"
-        found.append(Finding("WARN", what, "if that goes on, see Ray's logs on its node"))
-    return found + _dead(by_state["DEAD"])
+        what = f"{actor.name} is restarting, for the {_ordinal(actor.restarts)} time"
+        findings.append(Finding("WARN", what, "if it restarts again, see Ray's logs on its node"))
+    return findings + _dead(by_state["DEAD"])
 
 
 def _state(run: RunFacts) -> Finding:
-    quiet = duration(run.silence_s or 0.0)
+    silence = duration(run.silence_s or 0.0)
     if run.state == "running":
-        return _running(run, quiet)
+        return _running(run, silence)
     if run.state == "finished":
         return Finding("OK", "it has finished")
     if run.state == "stopped":
-        return Finding("WARN", f"it has stopped: {run.message}", f"`{run.resume}` goes on with it")
-    when = "" if run.silence_s is None else f"; its last sign of life is {quiet} old"
+        return Finding("WARN", f"it has stopped: {run.message}", f"`{run.resume}` resumes it")
+    heartbeat = "" if run.silence_s is None else f"; its last heartbeat is {silence} old"
     if "driver died" in run.message:
-        return Finding("FAIL", f"{run.message}{when}; what was recorded is there", f"`{run.resume}`")
+        return Finding("FAIL", f"{run.message}{heartbeat}; all that was recorded is kept", f"`{run.resume}`")
     if run.message == RECORD_GONE:
-        return Finding("FAIL", run.message, f"put it back: `{run.resume}` says what belongs to it")
-    return Finding("FAIL", f"it has failed: {run.message}{when}", f"read {run.error}, then `{run.resume}`")
+        return Finding("FAIL", run.message, f"put it back: `{run.resume}` says which files it needs")
+    return Finding("FAIL", f"it has failed: {run.message}{heartbeat}", f"read {run.error}, then `{run.resume}`")
 
 
-def _running(run: RunFacts, quiet: str) -> Finding:
+def _running(run: RunFacts, silence: str) -> Finding:
     if not run.began or run.silence_s is None:
         return Finding("OK", "it is starting")
-    if run.silence_s > SILENT_S:
+    if run.silence_s > HEARTBEAT_TIMEOUT_S:
         return Finding(
             "FAIL",
-            f"its driver lives and has given no sign of life for {quiet}: it hangs, or its disk does",
-            f"look at the disk, end the driver, then `{run.resume}`",
+            f"its driver is alive but has sent no heartbeat for {silence}: the driver or its disk hangs",
+            f"check the disk, end the driver, then `{run.resume}`",
         )
-    return Finding("OK", f"it is running; its driver's last sign of life is {quiet} old")
+    return Finding("OK", f"it is running; its driver's last heartbeat is {silence} old")
 
 
 def _training(run: RunFacts) -> list[Finding]:
-    found: list[Finding] = []
-    usual = UNKNOWN_S if run.typical_s is None else max(LONG_S, LONG * run.typical_s)
+    findings: list[Finding] = []
+    threshold_s = DEFAULT_SLOW_S if run.typical_s is None else max(MIN_SLOW_S, SLOW_FACTOR * run.typical_s)
     typical = "none has ended yet" if run.typical_s is None else f"others took {duration(run.typical_s)}"
-    long = [attempt for attempt in run.open if attempt.seconds > usual]
-    for attempt in long[:SHOWN]:
+    slow = [attempt for attempt in run.open if attempt.seconds > threshold_s]
+    for attempt in slow[:MAX_LISTED_ATTEMPTS]:
         what = f"child {attempt.child_id} has been in training for {duration(attempt.seconds)} on {attempt.worker}"
-        do = "--child-timeout ends hung children from outside; to end this one, kill the process after the last colon"
-        found.append(Finding("WARN", f"{what}; {typical}", do))
-    if len(long) > SHOWN:
-        found.append(Finding("WARN", f"and {len(long) - SHOWN} more that take as long"))
-    if run.open and not long:
+        remedy = "--child-timeout ends hung children; to end this one, kill the process whose id follows the last colon"
+        findings.append(Finding("WARN", f"{what}; {typical}", remedy))
+    if len(slow) > MAX_LISTED_ATTEMPTS:
+        findings.append(Finding("WARN", f"and {len(slow) - MAX_LISTED_ATTEMPTS} more attempts that are as slow"))
+    if run.open and not slow:
         oldest = run.open[0]
         what = f"in training for longest: child {oldest.child_id} on {oldest.worker}, {duration(oldest.seconds)}"
-        found.append(Finding("OK", f"{what}; {typical}"))
+        findings.append(Finding("OK", f"{what}; {typical}"))
     if run.began and not run.open and run.waiting:
         since = f" for {duration(run.idle_s)}" if run.idle_s is not None else ""
-        level = "FAIL" if (run.idle_s or 0.0) > SILENT_S else "WARN"
-        do = "see its workers below" if not run.local else f"end the driver, then `{run.resume}`"
-        found.append(Finding(level, f"{run.waiting} children wait, and none is in training{since}", do))
-    return found
+        level = "FAIL" if (run.idle_s or 0.0) > HEARTBEAT_TIMEOUT_S else "WARN"
+        remedy = "see the run's workers below" if not run.local else f"end the driver, then `{run.resume}`"
+        findings.append(
+            Finding(level, f"{run.waiting} children wait for a worker, and none is in training{since}", remedy)
+        )
+    return findings
 
 
 def _failures(run: RunFacts) -> list[Finding]:
@@ -153,16 +157,16 @@ def _failures(run: RunFacts) -> list[Finding]:
     last = f"; the last: {run.last_failure}" if run.last_failure else ""
     if recent >= 4 and failed == recent:
         return [Finding("FAIL", f"the last {recent} children all failed{last}", f"`{run.failures}`")]
-    return [Finding("WARN", f"failed attempts: {causes}{last}", f"`{run.failures}` tells each")]
+    return [Finding("WARN", f"failed attempts: {causes}{last}", f"`{run.failures}` lists them")]
 
 
 def _pending(actors: Sequence[Actor], facts: ClusterFacts) -> list[Finding]:
-    alike: dict[str, list[Actor]] = defaultdict(list)
+    by_demand: dict[str, list[Actor]] = defaultdict(list)
     for actor in actors:
-        alike[str([sorted(actor.needs.items()), sorted(actor.labels.items())])].append(actor)
+        by_demand[str([sorted(actor.needs.items()), sorted(actor.labels.items())])].append(actor)
     return [
         waiting(_kinds(group), Demand(needs=group[0].needs, labels=group[0].labels, count=len(group)), facts)
-        for group in alike.values()
+        for group in by_demand.values()
     ]
 
 
@@ -174,15 +178,15 @@ def _dead(actors: Sequence[Actor]) -> list[Finding]:
     return [
         Finding(
             "FAIL",
-            f"{_kinds(group)} cannot be started: {group[0].reason or 'Ray says nothing of why'}",
-            "mend that; the run uses the others meanwhile",
+            f"{_kinds(group)} cannot be started: {group[0].reason or 'Ray gives no reason'}",
+            "fix that; the run uses the other workers meanwhile",
         )
         for group in by_reason.values()
     ]
 
 
 def _kinds(actors: Sequence[Actor]) -> str:
-    """3 workers (worker-0, worker-1, worker-2), pool, ledger."""
+    """Return the actors by kind, such as `3 workers (worker-0, worker-1, worker-2), pool`."""
     workers = sorted((a.name for a in actors if a.name.startswith("worker-")), key=lambda n: (len(n), n))
     others = Counter(actor.name for actor in actors if actor.name not in workers)
     few = f" ({', '.join(workers)})" if len(workers) <= 4 else f" ({workers[0]} to {workers[-1]})"

@@ -9,19 +9,19 @@ from cluster.formatting import counted
 from cluster.report.html.markup import Markup, pixels, tag
 
 CHARACTER, LINE, PAD = 6.4, 15.0, 8.0
-"""Width of a character, height of a line, and the room around them in a box."""
-BESIDE, ABOVE, MARGIN = 10.0, 26.0, 6.0
-"""Between boxes side by side, between one and what it reads, and around the whole."""
-LEAST = 0.55
-"""To what part of its size a drawing shrinks where there is no room for it, and no further: it can be scrolled."""
+"""Width of a character, height of a line, and padding of a box."""
+COLUMN_GAP, ROW_GAP, MARGIN = 10.0, 26.0, 6.0
+"""Gaps between adjacent boxes and between a box and those that it reads; margin of the drawing."""
+MIN_SCALE = 0.55
+"""Lower bound for the scale of a drawing in a narrow window; below it, the drawing scrolls."""
 
 
 @dataclass(slots=True)
 class _Tree:
     """A box: its lines of text, the boxes that it reads, and the nodes that it stands for.
 
-    `shared` are boxes that it reads and that are drawn where somebody else reads them; `states` what it is the next
-    value of, written over its lines.
+    `shared` names the boxes that it reads and that another reader's tree draws; `states` names the states of which it
+    is the next value, written above its lines.
     """
 
     lines: list[str]
@@ -42,21 +42,23 @@ class _Tree:
 
 
 def cell_svg(cell: Architecture) -> Markup:
-    """The cell, of which every node has readers; what two read is drawn once, and reached by a dashed line."""
+    """Draw a cell; a node with two readers is drawn once and reached by a dashed line."""
     grower = _Grower(cell)
     trees = [tree for output in cell.outputs if (tree := grower.grow(output)) is not None]
     boxes = [box for tree in trees for box in _boxes(tree)]
-    home = {name: box for box in boxes for name in box.names}
-    named = dict(zip(("next h", "next c"), cell.outputs, strict=False))
-    for state, name in named.items():
-        home[name].states.append(state)
+    box_of = {name: box for box in boxes for name in box.names}
+    states = dict(zip(("next h", "next c"), cell.outputs, strict=False))
+    for state, name in states.items():
+        box_of[name].states.append(state)
     left = MARGIN
     for tree in trees:
-        left = _place(tree, left, MARGIN) + 3 * BESIDE
-    width = left - 3 * BESIDE + MARGIN
+        left = _place(tree, left, MARGIN) + 3 * COLUMN_GAP
+    width = left - 3 * COLUMN_GAP + MARGIN
     lines = [_wire(box, below, "wire") for box in boxes for below in box.reads]
-    lines += [_wire(box, home[name], "wire again") for box in boxes for name in box.shared]
-    says = "A recurrent cell: " + "; ".join(f"{state} is {' of '.join(home[n].lines)}" for state, n in named.items())
+    lines += [_wire(box, box_of[name], "wire again") for box in boxes for name in box.shared]
+    description = "A recurrent cell: " + "; ".join(
+        f"{state} is {' of '.join(box_of[n].lines)}" for state, n in states.items()
+    )
     return tag(
         "svg",
         tag("title", f"A recurrent cell of {counted(len(boxes), 'step')}"),
@@ -64,10 +66,10 @@ def cell_svg(cell: Architecture) -> Markup:
         *(_draw(box) for box in boxes),
         viewBox=f"0 0 {pixels(width)} {pixels(max(b.y + b.height for b in boxes) + MARGIN)}",
         width=width,
-        style=f"min-width: {pixels(LEAST * width)}px",
+        style=f"min-width: {pixels(MIN_SCALE * width)}px",
         class_="network cell",
         role="img",
-        aria_label=says,
+        aria_label=description,
     )
 
 
@@ -82,7 +84,7 @@ class _Grower:
         self.drawn: set[str] = set()
 
     def grow(self, name: str) -> _Tree | None:
-        """The tree below a node, or `None` if it is drawn already."""
+        """Return the tree below a node, or `None` if it is drawn already."""
         if name in self.drawn:
             return None
         lines: list[str] = []
@@ -103,13 +105,13 @@ class _Grower:
         shared = [source for source, tree in below if tree is None]
         trees = [tree for _, tree in below if tree is not None]
         plain = [tree for tree in trees if self._is_leaf(tree)]
-        if plain and len(plain) == len(below):  # leaves: what they take is said in the box itself
+        if plain and len(plain) == len(below):  # leaves are listed in the box of their reader
             lines.append(", ".join(" ".join(_brief(line) for line in tree.lines) for tree in plain))
             return _Tree(lines, names + [name for tree in plain for name in tree.names], [], [])
         return _Tree(lines, names, trees, shared)
 
     def _is_leaf(self, tree: _Tree) -> bool:
-        """It reads no box and is no next state, which would be told of whoever reads it."""
+        """Return whether a tree is a leaf: it reads no box, and is no next state."""
         is_state = any(name in self.outputs for name in tree.names)
         return not tree.reads and not tree.shared and not is_state and len(tree.lines) <= 2
 
@@ -123,17 +125,17 @@ def _boxes(tree: _Tree) -> list[_Tree]:
 
 
 def _place(tree: _Tree, left: float, top: float) -> float:
-    """Give the tree its place, nothing of it being further left or up; how far it goes to the right."""
+    """Place the tree right of `left` and below `top`; return its right edge."""
     right = left
     for below in tree.reads:
-        right = _place(below, right, top + tree.height + ABOVE) + BESIDE
+        right = _place(below, right, top + tree.height + ROW_GAP) + COLUMN_GAP
     if not tree.reads:
         tree.x, tree.y = left, top
         return left + tree.width
     first, last = tree.reads[0], tree.reads[-1]
     middle = (first.x + last.x + last.width) / 2
     tree.x, tree.y = max(left, middle - tree.width / 2), top
-    return max(right - BESIDE, tree.x + tree.width)
+    return max(right - COLUMN_GAP, tree.x + tree.width)
 
 
 def _wire(reader: _Tree, read: _Tree, kind: str) -> Markup:

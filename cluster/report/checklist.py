@@ -1,7 +1,7 @@
-"""The best practices for research on NAS, as far as one run can answer for them.
+"""The best practices for research on NAS, answered as far as one run can.
 
 Lindauer and Hutter, Best Practices for Scientific Research on Neural Architecture Search, JMLR 21 (2020), in our words.
-What a run does not know stays visibly open: it is for whoever writes about it.
+Items that a run cannot answer stay visibly open for the author to answer.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Answer = Literal["yes", "partly", "open"]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One practice, whether the run keeps it, and what is to say."""
+    """One practice, whether the run follows it, and why."""
 
     practice: str
     answer: Answer
@@ -23,7 +23,7 @@ class Item:
 
 
 def checklist(facts: Facts) -> dict[str, tuple[Item, ...]]:
-    """The items by heading."""
+    """Return the items by heading."""
     return {
         "Releasing code": _code(facts),
         "Comparing methods": _comparing(facts),
@@ -34,7 +34,7 @@ def checklist(facts: Facts) -> dict[str, tuple[Item, ...]]:
 def _code(facts: Facts) -> tuple[Item, ...]:
     config = facts.config
     digest = facts.version("code")
-    version = f"of the code `{digest}`; say where that can be had" if digest else "of a version that is yours to tell"
+    version = f"of the code `{digest}`; say where to get it" if digest else "of a version that you must state"
     return (
         Item("Code of the training pipeline that evaluates the final architectures", "open", _FINAL),
         Item("Hyperparameters and seeds of that final evaluation", "open", _FINAL),
@@ -75,7 +75,7 @@ def _comparing(facts: Facts) -> tuple[Item, ...]:
             "partly" if other else "open",
             "Both are on one axis of worker time; the hardware is not in the ledger." if other else _ALONE,
         ),
-        Item("Ablation studies", "open", "They take runs that differ in one option."),
+        Item("Ablation studies", "open", "They need runs that differ in one option."),
         Item("The same evaluation protocol for all methods", "partly" if other else "open", compared or _ALONE),
         Item("Performance over time", "yes", f"Plotted against children, wall time and {times}."),
         _random_search(facts, compared),
@@ -100,14 +100,14 @@ def _random_search(facts: Facts, compared: str) -> Item:
     elif other is not None and one_is_random:
         answer, text = "open", f"With {compared}, but that has another {' and another '.join(other.unlike)}."
     elif facts.config.searcher == "random":
-        answer, text = "open", "This is random search: give it to the `--compare` of another run of the same recipe."
+        answer, text = "open", "This is random search: name it in `--compare` of another run of the same recipe."
     else:
         answer = "open"
-        text = "Launch the same recipe with `--searcher random`, and give that run to `--compare`."
+        text = "Launch the same recipe with `--searcher random`, and name that run in `--compare`."
     return Item("Comparison with random search", answer, text)
 
 
-_ALONE = "Nothing is compared here."
+_ALONE = "This report has no comparison."
 
 
 def _details(facts: Facts) -> tuple[Item, ...]:
@@ -119,7 +119,7 @@ def _details(facts: Facts) -> tuple[Item, ...]:
             "The time of the whole method from end to end, not of the search alone",
             "partly",
             f"The search, with everything that failed: {duration(facts.status.seconds)}, {cost}. Tuning before it and"
-            " the final training after it are not in it.",
+            " the final training after it are not included.",
         ),
         Item(
             "All details of the experimental setup",

@@ -1,4 +1,4 @@
-"""Architectures as SVG: a feed-forward network as a column of layers with arcs for what skips, a cell as a tree."""
+"""Architectures as SVG: a feed-forward network as a column of layers with arcs for skips, a cell as a tree."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ from cluster.report.html.markup import Markup, pixels, tag
 BOX_HEIGHT, GAP = 24.0, 14.0
 STEP = BOX_HEIGHT + GAP
 ARC_STEP = 11.0
-"""How much further out an arc goes for each layer that it skips, up to `MOST_ARC`."""
-MOST_ARC = 150.0
+"""Distance that an arc extends per skipped layer, up to `MAX_ARC`."""
+MAX_ARC = 150.0
 MARGIN = 6.0
 INDENT, CHARACTER = 37.0, 6.6
-"""Of a label from the left of its box, which has room for the number, and the width of a character."""
-LONGEST = 44
-"""Characters of a label."""
+"""Indent of a label in its box, after the number, and the width of a character."""
+MAX_LABEL = 44
+"""Upper bound for the characters of a label."""
 
-MOST_LAYERS = 24
-"""Of a network that is drawn whole."""
+MAX_LAYERS = 24
+"""Upper bound for the layers of a network that is drawn whole."""
 FIRST_LAYERS, LAST_LAYERS = 14, 6
-"""What is drawn of a deeper one."""
+"""First and last layers that are drawn of a deeper network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class _Box:
     """One box of the column.
 
     Attributes:
-        number: of the layer; empty where the box is none, or stands for many.
-        label: its text.
-        reads: the numbers of the layers that it reads, 0 for the image.
-        sources: the places in the column of the boxes that it reads.
+        number: number of the layer; empty for the image and for a box of several layers.
+        label: text of the box.
+        reads: numbers of the layers that it reads, 0 for the image.
+        sources: indices in the column of the boxes that it reads.
     """
 
     number: str
@@ -43,7 +43,7 @@ class _Box:
 
 
 def architecture_svg(architecture: Architecture) -> Markup:
-    """The part of the network that its outputs depend on; whatever says `class` is coloured by the style sheet."""
+    """Draw the part of the network on which its outputs depend; the style sheet colours it by class."""
     live = architecture.pruned()
     return cell_svg(live) if live.kind == "recurrent" else _network_svg(layer_rows(live))
 
@@ -54,17 +54,17 @@ def _network_svg(rows: list[Row]) -> Markup:
     layers, joins = len(rows) - 1, sum(source < index - 1 for index, row in enumerate(rows, 1) for source in row.reads)
     what = f"A network of {counted(layers, 'layer')} with {counted(joins, 'skip connection')}"
     farthest = max((index - source for source, index in skips), default=0)
-    box_width = INDENT + CHARACTER * max(16, *(len(_fitting(box.label)) for box in boxes))
+    box_width = INDENT + CHARACTER * max(16, *(len(_shortened(box.label)) for box in boxes))
     width = 2 * MARGIN + box_width + (_reach(farthest) * 0.75 + 4 if skips else 0)
     height = 2 * MARGIN + len(boxes) * STEP - GAP
     arcs = [
         _arc(boxes, source, index, box_width) for source, index in sorted(skips, key=lambda skip: skip[0] - skip[1])
     ]
     straight = [_straight(index, box_width) for index, box in enumerate(boxes) if index - 1 in box.sources]
-    told = (
+    parts = (
         f"{box.number} {box.label} reads {_names(box.reads)}".strip() if box.reads else box.label for box in boxes[1:]
     )
-    says = f"{what}: {'; '.join(told)}"
+    description = f"{what}: {'; '.join(parts)}"
     return tag(
         "svg",
         tag("title", what),
@@ -75,14 +75,14 @@ def _network_svg(rows: list[Row]) -> Markup:
         width=width,
         class_="network",
         role="img",
-        aria_label=says,
+        aria_label=description,
     )
 
 
 def _boxes(rows: list[Row]) -> list[_Box]:
-    """The image and a box for each row; of a very deep network the middle is one box, which stands for all in it."""
+    """Return a box for the image and for each row; the middle of a very deep network is one box."""
     layers = len(rows) - 1
-    hidden = range(0) if layers <= MOST_LAYERS else range(FIRST_LAYERS + 1, layers - LAST_LAYERS + 1)
+    hidden = range(0) if layers <= MAX_LAYERS else range(FIRST_LAYERS + 1, layers - LAST_LAYERS + 1)
 
     def place(number: int) -> int:
         return number if number < hidden.start or not hidden else max(hidden.start, number - len(hidden) + 1)
@@ -110,15 +110,15 @@ def _box(index: int, box: _Box, width: float) -> Markup:
     middle = _top(index) + BOX_HEIGHT / 2 + 4
     body = tag("rect", x=MARGIN, y=_top(index), width=width, height=BOX_HEIGHT, rx=5.0, class_=f"layer {kind}")
     number = tag("text", box.number, x=MARGIN + 8, y=middle, class_="layer-number") if box.number else ""
-    return tag("g", body, number, tag("text", _fitting(box.label), x=MARGIN + INDENT, y=middle, class_="layer-label"))
+    return tag("g", body, number, tag("text", _shortened(box.label), x=MARGIN + INDENT, y=middle, class_="layer-label"))
 
 
-def _fitting(label: str) -> str:
-    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
+def _shortened(label: str) -> str:
+    return label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "…"
 
 
 def _straight(index: int, width: float) -> Markup:
-    """From the layer before to this one."""
+    """Draw the wire from the previous layer to this one."""
     middle = MARGIN + width / 2
     return tag("path", d=f"M{pixels(middle)} {pixels(_top(index) - GAP)}V{pixels(_top(index))}", class_="wire")
 
@@ -128,11 +128,11 @@ def _named(box: _Box) -> str:
 
 
 def _reach(layers: int) -> float:
-    return min(MOST_ARC, 16 + ARC_STEP * layers)
+    return min(MAX_ARC, 16 + ARC_STEP * layers)
 
 
 def _arc(boxes: list[_Box], source: int, index: int, width: float) -> Markup:
-    """From the lower half of one layer's right side to the upper half of another's."""
+    """Draw an arc from the lower half of one layer's right side to the upper half of another's."""
     right, out = MARGIN + width, _reach(index - source)
     start, end = _top(source) + BOX_HEIGHT * 0.7, _top(index) + BOX_HEIGHT * 0.3
     bend = f"C{pixels(right + out)} {pixels(start)} {pixels(right + out)} {pixels(end)}"

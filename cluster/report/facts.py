@@ -197,5 +197,5 @@ class Facts:
         return min(1.0, self.work.seconds / available) if available else None
 
     def version(self, program: str) -> str:
-        """What of a program was used, in order where a resume had another."""
+        """Return the versions of a program that the run used, in order of its starts."""
         return ", then ".join(dict.fromkeys(start.get(program, "unknown") for start in self.versions))

@@ -1,4 +1,4 @@
-"""The top of the page: the run's name and state, and its figures."""
+"""The head of the page: the run's name and state, and its figures."""
 
 from datetime import UTC, datetime
 
@@ -10,16 +10,20 @@ from cluster.report.html.markup import Markup, joined, tag
 
 
 def headline(facts: Facts) -> Markup:
-    """The run's name and state, and its figures."""
+    """Return the head of the page: the run's name and state, and its figures."""
     status = facts.status
     when = datetime.fromtimestamp(facts.now, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    mood = "failed" if status.state == "finished" and not status.finished else status.state
+    badge = "failed" if status.state == "finished" and not status.finished else status.state
     message = [tag("p", status.message)] if status.message else []
     return joined(
         [
-            tag("h1", status.name, tag("span", status.state, class_=f"badge {mood}")),
+            tag("h1", status.name, tag("span", status.state, class_=f"badge {badge}")),
             tag(
-                "p", f"{_searched(facts)} As of {when}; everything is in ", tag("code", facts.place), ".", class_="soft"
+                "p",
+                f"{_searched(facts)} As of {when}; the run's files are in ",
+                tag("code", facts.place),
+                ".",
+                class_="soft",
             ),
             *message,
             tag("div", *(_tile(*tile) for tile in _tiles(facts)), class_="tiles"),
@@ -43,7 +47,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
     if best is not None and status.first_metric is not None and status.finished > 1:
         first = min(FIRST, status.finished)
         gain = f", {best.metric - status.first_metric:+.4f} against the mean of the first {first}"
-    found = [
+    tiles = [
         (
             f"{status.ended:,} of {status.max_children:,}",
             f"{noun(status.max_children, 'child')} ended; {status.running:,} in training",
@@ -64,8 +68,8 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
     ]
     if facts.gpu_seconds:
-        found.append((f"{facts.gpu_seconds / 3600:,.2f}", "GPU-hours, failed attempts included"))
-    return found
+        tiles.append((f"{facts.gpu_seconds / 3600:,.2f}", "GPU-hours, failed attempts included"))
+    return tiles
 
 
 def _of_all(facts: Facts) -> str:
@@ -79,8 +83,8 @@ def _useful(facts: Facts) -> str:
 
 
 def _stale(facts: Facts) -> str:
-    found = facts.status.staleness
-    return f"; staleness {found[0]:.1f} on average, {found[1]} at most" if found else ""
+    staleness = facts.status.staleness
+    return f"; staleness {staleness[0]:.1f} on average, {staleness[1]} at most" if staleness else ""
 
 
 def _percent(share: float | None) -> str:

@@ -28,11 +28,11 @@ CONTENTS = {
 
 
 def page(facts: Facts, *, watched: bool = False) -> str:
-    """The page.
+    """Return the report as an HTML page.
 
     Args:
-        facts: what it shows.
-        watched: it comes from a server that is asked again while the run is running.
+        facts: the content.
+        watched: whether it is served, and refreshes itself while the run is running.
     """
     refreshed = watched and facts.status.state == "running"
     sections = [
@@ -47,7 +47,7 @@ def page(facts: Facts, *, watched: bool = False) -> str:
         checklist_section(facts),
     ]
     links = tag("nav", *(tag("a", title, href=f"#{name}") for name, title in CONTENTS.items()), aria_label="Sections")
-    kept = "This page is brought up to date while the run is running." if refreshed else ""
-    footer = tag("footer", tag("p", f"Written by nascluster report from the run's folder alone. {kept}"))
+    refresh_note = "This page refreshes itself while the run is running." if refreshed else ""
+    footer = tag("footer", tag("p", f"Written by nascluster report from the run's folder alone. {refresh_note}"))
     title = f"{facts.status.name}: {facts.status.state}"
     return document(title, headline(facts), links, *sections, footer, refreshed=refreshed)

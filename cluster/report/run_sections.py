@@ -1,4 +1,4 @@
-"""How a search went: failures, shards, workers, cost; and what to tell of it: configuration, versions, checklist."""
+"""Sections on failures, shards, workers and cost; on configuration and versions; and the checklist."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,37 +15,37 @@ from cluster.report.html.document import section
 from cluster.report.html.markup import Markup, joined, prose, tag
 
 VERDICTS = {
-    "outcome": "gave the outcome, good or bad",
+    "outcome": "decided the outcome, good or bad",
     "retry": "failed and were retried",
-    "late": "given up while it ran",
-    "lost": "the run ended around it",
-    "void": "never began",
+    "late": "ended after the child was decided",
+    "lost": "lost with the run",
+    "void": "never started",
 }
-"""What attempts came to, as `cluster.search.records.Verdict` has it."""
+"""Texts for each `cluster.search.records.Verdict`."""
 
 ANSWERS = {"yes": "✓ yes", "partly": "◐ partly", "open": "○ open"}
 
 
 def trouble_section(facts: Facts) -> Markup:
-    """Failures by cause, and what attempts came to."""
-    found = facts.troubles
-    if found.attempts:
-        causes = bars("Failed attempts by cause", found.attempts, _retried(facts))
+    """Return the section on failures by cause and verdicts of attempts."""
+    troubles = facts.troubles
+    if troubles.attempts:
+        causes = bars("Failed attempts by cause", troubles.attempts, _retried(facts))
     else:
         causes = nothing("Failed attempts by cause", "No attempt has failed.")
-    given_up = (
-        bars("Children given up, by cause", dict(sorted(found.children.items(), key=lambda item: -item[1])))
-        if found.children
-        else nothing("Children given up, by cause", "No child was given up.")
+    failed = (
+        bars("Failed children by cause", dict(sorted(troubles.children.items(), key=lambda item: -item[1])))
+        if troubles.children
+        else nothing("Failed children by cause", "No child has failed.")
     )
-    verdicts = bars("What attempts came to", {VERDICTS.get(v, v): n for v, n in found.verdicts.items()})
+    verdicts = bars("Results of attempts", {VERDICTS.get(v, v): n for v, n in troubles.verdicts.items()})
     latest = [
         tag("tr", tag("td", str(child), class_="number"), tag("td", cause), tag("td", tag("code", error[:400])))
-        for child, cause, error in found.latest
+        for child, cause, error in troubles.latest
     ]
-    head = tag("thead", tag("tr", tag("th", "child"), tag("th", "cause"), tag("th", "error, its last line")))
+    head = tag("thead", tag("tr", tag("th", "child"), tag("th", "cause"), tag("th", "last line of the error")))
     table = [tag("h3", "The latest"), tag("table", head, tag("tbody", *latest))] if latest else []
-    return section("failures", "Failures", tag("div", causes, given_up, verdicts, class_="charts"), *table)
+    return section("failures", "Failures", tag("div", causes, failed, verdicts, class_="charts"), *table)
 
 
 def _retried(facts: Facts) -> str:
@@ -54,7 +54,7 @@ def _retried(facts: Facts) -> str:
 
 
 def shard_section(facts: Facts) -> Markup:
-    """Staleness, and what replicas waited for the shards."""
+    """Return the section on staleness and on times of pulls and pushes."""
     title = "The parameter server"
     if not facts.learned:
         return section("shards", title, tag("p", "No batch has been learnt from yet.", class_="open"))
@@ -100,18 +100,18 @@ Reader = Callable[[Learned], float | None]
 
 
 def _over_time(facts: Facts, title: str, label: str | None, curves: tuple[tuple[str, Reader], ...]) -> Markup:
-    """A chart with a line for each reader; without a label, what they read are seconds.
+    """Return a chart with a line for each reader; without a label, the values are seconds.
 
-    Where slices hold a single update the two of them are one, and are said to be.
+    If all lines are equal, as with slices of a single update, only one is drawn, with a note.
     """
     unit, name = time_unit(facts.learned[-1].seconds)
-    read_all = [value for _, read in curves for batch in facts.learned if (value := read(batch)) is not None]
-    of_value, label = wait_unit(max(read_all, default=0.0)) if label is None else (1.0, label)
+    values = [value for _, read in curves for batch in facts.learned if (value := read(batch)) is not None]
+    value_unit, label = wait_unit(max(values, default=0.0)) if label is None else (1.0, label)
     lines = [
         Line(
             name=curve,
             points=[
-                (batch.seconds / unit, value / of_value)
+                (batch.seconds / unit, value / value_unit)
                 for batch in facts.learned
                 if (value := read(batch)) is not None
             ],
@@ -119,37 +119,37 @@ def _over_time(facts: Facts, title: str, label: str | None, curves: tuple[tuple[
         )
         for number, (curve, read) in enumerate(curves)
     ]
-    found = [point for line in lines for point in line.points]
-    if not found:
-        return nothing(title, "The ledger has none of it.")
+    points = [point for line in lines for point in line.points]
+    if not points:
+        return nothing(title, "The ledger has no data on it.")
     note = ""
     if all(line.points == lines[-1].points for line in lines):
         note = f"{' and '.join(line.name for line in lines)} are the same.".capitalize()
         lines = lines[-1:]
-    x = axis(f"{name} since the first child", [at for at, _ in found], zero=True)
-    return line_chart(title, x, axis(label, [value for _, value in found], zero=True), lines, note)
+    x = axis(f"{name} since the first child", [at for at, _ in points], zero=True)
+    return line_chart(title, x, axis(label, [value for _, value in points], zero=True), lines, note)
 
 
 def work_section(facts: Facts) -> Markup:
-    """How busy the workers were, and what it all cost."""
+    """Return the section on busy workers and total cost."""
     work = facts.work
     title = "Busy workers"
     if work.busy:
         unit, name = time_unit(work.busy[-1][0])
         points = [(seconds / unit, value) for seconds, value in work.busy]
         x = axis(f"{name} since the first child", [at for at, _ in points], zero=True)
-        y = axis("workers that train", [value for _, value in points] + [facts.status.workers], zero=True)
-        of = counted(facts.status.workers, "worker")
-        note = f"On average in each of {len(points)} slices, pauses included, of {of}."
+        y = axis("workers in training", [value for _, value in points] + [facts.status.workers], zero=True)
+        workers = counted(facts.status.workers, "worker")
+        note = f"Average in each of {len(points)} slices, pauses included, of {workers}."
         chart = area_chart(title, x, y, points, note)
     else:
-        chart = nothing(title, "No attempt has begun.")
+        chart = nothing(title, "No attempt has started.")
     lost = work.seconds - work.useful
     rows = [
         ("Time of the run", f"{duration(facts.status.seconds)}, without pauses"),
         ("Worker time", f"{_hours(work.seconds)} in {counted(work.attempts, 'attempt')}"),
-        ("of it gave a metric", _hours(work.useful)),
-        ("of it gave none", f"{_hours(max(0.0, lost))}: failed, given up, lost, or in training now"),
+        ("with a metric", _hours(work.useful)),
+        ("without one", f"{_hours(max(0.0, lost))}: failed, timed out, lost, or in training now"),
         ("GPU time", _gpu_time(facts)),
     ]
     table = tag("table", *(tag("tr", tag("th", what, scope="row"), tag("td", prose(value))) for what, value in rows))
@@ -159,7 +159,7 @@ def work_section(facts: Facts) -> Markup:
 
 def _gpu_time(facts: Facts) -> str:
     if facts.gpus_per_child is None:
-        return "not known before a child has finished"
+        return "unknown until a child has finished"
     if not facts.gpus_per_child:
         return "none: children have no GPU"
     return f"{_hours(facts.gpu_seconds)} at {counted(facts.gpus_per_child, 'GPU')} a child"
@@ -170,32 +170,32 @@ def _hours(seconds: float | None) -> str:
 
 
 def configuration_section(facts: Facts) -> Markup:
-    """The options that are not as by default, then all; the versions and the seed."""
-    apart = differences(facts.config)
-    whole = _flat(facts.config.to_json())
+    """Return the section on the options that differ from the defaults, all options, seed and versions."""
+    changed = differences(facts.config)
+    options = _flat(facts.config.to_json())
     return section(
         "configuration",
         "Configuration, versions, seed",
         tag("p", "What differs from the defaults, which are the paper's constants:", class_="soft"),
-        _table(apart),
-        tag("details", tag("summary", f"All {len(whole)} options"), _table(whole), id="options"),
+        _table(changed),
+        tag("details", tag("summary", f"All {len(options)} options"), _table(options), id="options"),
         tag("h3", "Seed and versions"),
-        tag("p", "As the run's driver had them, at its start and wherever it was resumed with others.", class_="soft"),
+        tag("p", "Versions of the run's driver, at its start and at each resume that changed them.", class_="soft"),
         _table({"seed": facts.config.seed, **_versions(facts)}),
     )
 
 
 def _versions(facts: Facts) -> dict[str, str]:
     if not facts.versions:
-        return {"versions": "not in the ledger, which an earlier nascluster has begun"}
+        return {"versions": "not in the ledger, which an earlier version of nascluster created"}
     return {label: facts.version(name) for name, label in NAMES.items()}
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for name, value in data.items():
-        found |= _flat(value) if isinstance(value, dict) else {name.replace("_", "-"): value}
-    return found
+        options |= _flat(value) if isinstance(value, dict) else {name.replace("_", "-"): value}
+    return options
 
 
 def _table(values: Mapping[str, Any]) -> Markup:
@@ -212,7 +212,7 @@ def _plain(value: object) -> str:
 
 
 def checklist_section(facts: Facts) -> Markup:
-    """The practices for research on NAS, filled in as far as the run knows."""
+    """Return the section with the checklist of best practices, filled in as far as the run knows."""
     groups: list[Markup] = []
     for heading, items in checklist(facts).items():
         rows = [

@@ -1,4 +1,4 @@
-"""What a search found: the best architectures, preferences, and children by cost."""
+"""Sections on the results of a search: best architectures, preferences, and children by cost."""
 
 import json
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from cluster.report.html.document import section
 from cluster.report.html.markup import Markup, tag
 from controller.preferences import Preference
 
-MOST_PLACES = 40
-"""Decisions of one kind that are drawn."""
+MAX_DECISIONS = 40
+"""Upper bound for the decisions of one kind that are drawn."""
 
 COST_LABELS = {
     "parameters": "parameters",
@@ -31,7 +31,7 @@ SHORT_LABELS = {"flops": "FLOPs"}
 
 
 def best_section(facts: Facts) -> Markup:
-    """The best architectures, drawn."""
+    """Return the section with drawings of the best architectures."""
     if not facts.best:
         return section("best", "The best architectures", tag("p", "No child has finished.", class_="open"))
     cards = [_card(facts, best, place) for place, best in enumerate(facts.best, start=1)]
@@ -43,17 +43,17 @@ def best_section(facts: Facts) -> Markup:
 
 
 def _card(facts: Facts, best: Best, place: int) -> Markup:
-    told = facts.told[place - 1] if facts.told else None
-    # Of the best one alone: told of several, it would invite to choose among them by it.
-    test = told_test(facts.config.measure, told) if place == 1 else ""
+    table_facts = facts.told[place - 1] if facts.told else None
+    # Only for the best one: test metrics of several would invite a choice by them.
+    test = told_test(facts.config.measure, table_facts) if place == 1 else ""
     figures = [
         f"{metric_name(facts.config.measure)} {number(best.metric)}",
         f"reward {number(best.reward)}",
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
-        told_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", told),
+        told_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
     ]
-    file = f"child-{best.child_id}.json"
+    file_name = f"child-{best.child_id}.json"
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
     return tag(
         "article",
@@ -67,9 +67,9 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
                 "p",
                 "Architecture ",
                 tag("code", name_of(best.architecture)),
-                f". Saved as {file}, it is trained again by",
+                f". Saved as {file_name}, it is trained again by",
             ),
-            tag("pre", training_command(facts.config, best, file), class_="command"),
+            tag("pre", training_command(facts.config, best, file_name), class_="command"),
             tag("pre", json.dumps(best.architecture.to_json(), indent=1), class_="json"),
             class_="picture",
             id=f"child-{best.child_id}",
@@ -79,10 +79,10 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
 
 
 def preference_section(facts: Facts) -> Markup:
-    """What was sampled at each decision, over the search."""
+    """Return the section on the shares of options at each decision, over the search."""
     title = "What the policy came to prefer"
     if not facts.preferences:
-        return section("preferences", title, tag("p", "Nothing has been sampled yet.", class_="open"))
+        return section("preferences", title, tag("p", "No child has been sampled yet.", class_="open"))
     windows = counted(len(facts.preferences[0].shares), "window")
     note = (
         f"From left to right the children in the order in which they were sampled, in {windows}; the share of"
@@ -94,25 +94,25 @@ def preference_section(facts: Facts) -> Markup:
     return section("preferences", title, tag("p", note, class_="soft"), *groups)
 
 
-def _kind(found: Sequence[Preference], *, recurrent: bool) -> Markup:
-    first = found[0]
+def _kind(preferences: Sequence[Preference], *, recurrent: bool) -> Markup:
+    first = preferences[0]
     heading = tag("h3", first.kind.replace("_", " "))
-    options = max((preference.options for preference in found), key=len)
+    options = max((preference.options for preference in preferences), key=len)
     if first.exclusive:
         key = legend([(f"o{band_style(i, len(options))}", option) for i, option in enumerate(options)])
     else:
         key = tag(
             "p",
-            "A row for each earlier layer, 1 at the top; the stronger, the more often it was chosen.",
+            "One row per earlier layer, 1 at the top; the more opaque, the more often it was chosen.",
             class_="soft",
         )
     draw = bands if first.exclusive else strips
     where = _node if recurrent else _layer
-    smalls = [draw(where(p), p.options, p.shares) for p in found[:MOST_PLACES]]
-    rest = len(found) - len(smalls)
+    smalls = [draw(where(p), p.options, p.shares) for p in preferences[:MAX_DECISIONS]]
+    rest = len(preferences) - len(smalls)
     place = "node" if recurrent else "layer"
-    more = [tag("p", f"Not drawn: {counted(rest, f'deeper {place}')}.", class_="open")] if rest else []
-    return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *more, class_="kind")
+    omitted = [tag("p", f"Not drawn: {counted(rest, f'deeper {place}')}.", class_="open")] if rest else []
+    return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *omitted, class_="kind")
 
 
 def _layer(preference: Preference) -> str:
@@ -120,18 +120,18 @@ def _layer(preference: Preference) -> str:
 
 
 def _node(preference: Preference) -> str:
-    # By the number that the indices among a cell's options have: from 0.
+    # Nodes are numbered from 0, as the indices among a cell's options are.
     return f"node {preference.layer - 1}" if preference.layer else "the whole cell"
 
 
 def cost_section(facts: Facts) -> Markup:
-    """Children by what they cost and what they reach."""
-    title = "What children cost, and what they reach"
+    """Return the section with scatter plots of metric against cost."""
+    title = "Children: metric against cost"
     if not facts.clouds:
         return section("cost", title, tag("p", "No child has finished.", class_="open"))
     missing = [name for name in ("parameters", "flops") if name not in {cloud.cost for cloud in facts.clouds}]
-    gone = f" Their {' and '.join(COST_LABELS[name] for name in missing)} are not known." if missing else ""
-    note = f"On the front are the children to which no cheaper one is equal.{gone}"
+    unknown = f" Their {' and '.join(COST_LABELS[name] for name in missing)} are unknown." if missing else ""
+    note = f"The Pareto front has the children that no cheaper one equals.{unknown}"
     charts = [_cloud(facts, cloud) for cloud in facts.clouds]
     return section("cost", title, tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
 
@@ -144,7 +144,9 @@ def _cloud(facts: Facts, cloud: Cloud) -> Markup:
         shown = dots([_dot(child, label) for child in cloud.children], x, y)
     else:
         shown = cells(cloud.cells, x, y, (cloud.lowest, cloud.highest, COLUMNS, ROWS))
-    note = counted(cloud.count, "child") + ("" if cloud.children else ", counted in cells: the stronger, the more")
+    note = counted(cloud.count, "child") + (
+        "" if cloud.children else ", counted in cells: the more opaque, the more children"
+    )
     return cloud_chart(
         f"By {SHORT_LABELS.get(cloud.cost, cloud.cost)}",
         x,
@@ -156,5 +158,5 @@ def _cloud(facts: Facts, cloud: Cloud) -> Markup:
 
 
 def _dot(child: Child, label: str) -> Dot:
-    says = f"child {child.id}: {child.metric:.4f} at {short(child.cost)} {label}"
-    return Dot(at=(child.cost, child.metric), says=says)
+    tooltip = f"child {child.id}: {child.metric:.4f} at {short(child.cost)} {label}"
+    return Dot(at=(child.cost, child.metric), tooltip=tooltip)

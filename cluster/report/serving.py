@@ -1,4 +1,4 @@
-"""A page served to the browsers of this machine, made anew whenever it is asked for."""
+"""Serves a page to the browsers of this machine; each request builds it again."""
 
 import contextlib
 import threading
@@ -10,15 +10,15 @@ from typing import ClassVar
 from cluster.config.flags import UsageError
 
 LOOPBACK = "127.0.0.1"
-MOST_PORT = 65535
+MAX_PORT = 65535
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one page at `/` on the loopback interface, to whoever asks for it by this machine's own name.
+    """Serves one page at `/` on the loopback interface, to requests for this machine's own names.
 
     Args:
-        build: makes the page, not in two threads at once; a `ValueError` or `OSError` is shown in its place.
-        port: where; 0: any that is free.
+        build: builds the page, never in two threads at once; a `ValueError` or `OSError` is shown instead.
+        port: the port; 0: any free one.
 
     Raises:
         UsageError: the port is taken or not allowed.
@@ -29,7 +29,7 @@ class PageServer(ThreadingHTTPServer):
 
     def __init__(self, build: Callable[[], str], port: int) -> None:
         self._build = build
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
@@ -37,17 +37,17 @@ class PageServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """URL of the page."""
         return f"http://{LOOPBACK}:{self.server_port}/"
 
     @property
     def hosts(self) -> tuple[str, str]:
-        """The names by which it may be asked: another site's name that leads here must not read the page."""
+        """Accepted `Host` headers: another site's name that resolves to this machine must not read the page."""
         return f"{LOOPBACK}:{self.server_port}", f"localhost:{self.server_port}"
 
     def answer(self) -> tuple[HTTPStatus, str, str]:
-        """The page as it is now: status, type and text."""
-        with self._turn:
+        """Build the page and return status, content type and text."""
+        with self._lock:
             try:
                 return HTTPStatus.OK, "text/html", self._build()
             except (ValueError, OSError) as error:
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host") not in self.server.hosts:
             return self._send(HTTPStatus.FORBIDDEN, "text/plain", "This page is for this machine's own browsers.\n")
         if self.path != "/":
-            return self._send(HTTPStatus.NOT_FOUND, "text/plain", "There is only /\n")
+            return self._send(HTTPStatus.NOT_FOUND, "text/plain", "The only page is /\n")
         return self._send(*self.server.answer())
 
     def _send(self, status: HTTPStatus, kind: str, text: str) -> None:
@@ -78,19 +78,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the browser has gone on
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the browser has closed the connection
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: a page that refreshes itself would fill the terminal."""
+        """Log nothing: a page that refreshes itself would fill the terminal."""
 
 
-def serve(build: Callable[[], str], port: int, say: Callable[[str], object]) -> None:
-    """Serve the page until Ctrl-C, once `say` was told its URL.
+def serve(build: Callable[[], str], port: int, report: Callable[[str], object]) -> None:
+    """Serve the page until Ctrl-C; call `report` with its URL first.
 
     Raises:
         UsageError: the port is taken or not allowed.
     """
     with PageServer(build, port) as server, contextlib.suppress(KeyboardInterrupt):
-        say(server.url)
+        report(server.url)
         server.serve_forever()

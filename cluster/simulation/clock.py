@@ -1,4 +1,4 @@
-"""A virtual clock, and an event loop on it, on which what is written for a real clock runs as fast as it computes."""
+"""A virtual clock and an asyncio event loop on it: code for a real clock runs without waiting."""
 
 import asyncio
 import contextvars
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Events:
-    """What is due when; of what is due at one time, what was planned first comes first."""
+    """A queue of timed actions; actions of equal time run in the order of their scheduling."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -23,15 +23,15 @@ class Events:
         """Seconds since the start."""
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Plan an action for this very time, or for now if that has passed."""
+        """Schedule an action for exactly this time, or for now if that has passed."""
         heapq.heappush(self._due, (max(when, self.now), next(self._order), action))
 
     def soon(self, action: Callable[[], None]) -> None:
-        """Plan an action for now, before anything else that is planned with `at`."""
+        """Schedule an action for now, before all actions scheduled with `at`."""
         self._soon.append(action)
 
     def advance(self) -> bool:
-        """Go on to the next thing that is due, and do it; false if there is none."""
+        """Advance to the next action and run it; return false if there is none."""
         if self._soon:
             self._soon.popleft()()
             return True
@@ -43,9 +43,9 @@ class Events:
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """An event loop over such events, on which what is written for a real clock sleeps in virtual time.
+    """An event loop in virtual time.
 
-    It waits for nothing outside of itself: whoever sleeps is woken at once, at the time that it asked for.
+    It waits for nothing outside of itself: a sleeping task wakes at once, at the virtual time that it requested.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Handle:
         """See `asyncio.AbstractEventLoop`."""
         handle = asyncio.Handle(callback, args, self, context)
-        self._events.soon(_carrying_out(handle, callback, args, context))
+        self._events.soon(_run_unless_cancelled(handle, callback, args, context))
         return handle
 
     def call_at(
@@ -69,14 +69,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         """See `asyncio.AbstractEventLoop`."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._events.at(when, _carrying_out(handle, callback, args, context))
+        self._events.at(when, _run_unless_cancelled(handle, callback, args, context))
         return handle
 
-    def carry_out(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work, and all that it has others do meanwhile; what is left of that then is cancelled.
+    def run_work(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine and the tasks that it starts; cancel those that are left at its end.
 
         Raises:
-            RuntimeError: it waits for what can never come.
+            RuntimeError: it waits for an event that cannot occur.
         """
         with self.entered():
             task = self.create_task(work)
@@ -85,40 +85,40 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Make it the running loop of this thread until the block is left; what is at work on it then is cancelled."""
+        """Make this the thread's running loop within the block; cancel the tasks that are left at its end."""
         asyncio._set_running_loop(self)
         try:
             try:
                 yield
             finally:
-                for left in asyncio.all_tasks(self):
-                    left.cancel()
-                    self.advance_until(left)
+                for task_left in asyncio.all_tasks(self):
+                    task_left.cancel()
+                    self.advance_until(task_left)
         finally:
             asyncio._set_running_loop(None)
 
     def advance_until(self, task: asyncio.Task[Any]) -> None:
-        """Let time pass until the task is done; for whoever has entered.
+        """Advance the time until the task is done; requires `entered`.
 
         Raises:
-            RuntimeError: it waits for what can never come.
+            RuntimeError: it waits for an event that cannot occur.
         """
         while not task.done():
             if not self._events.advance():
                 raise RuntimeError(
-                    "what is simulated waits for something that can never come, as nothing is due after"
-                    f" {self.time():,.1f} s. No option may lead to this: it is an error in nascluster; please report it"
-                    " with the command that you gave"
+                    "the simulation waits for an event that cannot occur, as nothing is scheduled after"
+                    f" {self.time():,.1f} s. No option should lead to this: it is an error in nascluster; please report"
+                    " it with your command"
                 )
 
 
-def _carrying_out(
+def _run_unless_cancelled(
     handle: asyncio.Handle, callback: Callable[..., object], args: Sequence[Any], context: contextvars.Context | None
 ) -> Callable[[], None]:
     run = callback if context is None else lambda *args: context.run(callback, *args)
 
-    def carry_out() -> None:
+    def run_work() -> None:
         if not handle.cancelled():
             run(*args)
 
-    return carry_out
+    return run_work

@@ -1,4 +1,4 @@
-"""Plans a simulation, checks its size, and runs it with the variants that might help."""
+"""Plans a simulation, checks its size, and runs it and its variants."""
 
 import random
 from collections.abc import Sequence
@@ -12,83 +12,83 @@ from cluster.runners.build import check_layout
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import ChildTrainer
 from cluster.search.seeding import child_seed
-from cluster.simulation.answer import Answer, Tried
+from cluster.simulation.distributions import ChildSeconds
+from cluster.simulation.estimate import NO_TIME, Figures, compute_figures, estimate
+from cluster.simulation.limits import check_limits
 from cluster.simulation.options import SimulationOptions
-from cluster.simulation.results import NO_TIME, Figures, estimate, figures
-from cluster.simulation.search import simulated
-from cluster.simulation.size import check_size
-from cluster.simulation.variants import children_tried, variants
-from cluster.simulation.words import ChildSeconds
+from cluster.simulation.report import SimulationReport, TriedVariant
+from cluster.simulation.simulator import simulate_search
+from cluster.simulation.variants import children_per_variant, variants
 from cluster.storage.dataset_cache import located
 
-NOT_HERE = ("name", "storage_path", "local", "metrics", "logs", "callbacks")
-"""Fields that a run has and a simulation has no use for."""
+UNUSED_FIELDS = ("name", "storage_path", "local", "metrics", "logs", "callbacks")
+"""Fields of a run that do not apply to a simulation."""
 
-CHILDREN_FORESEEN = 10_000
-"""Children whose times are drawn before the simulation to foresee its size; of more that takes long."""
+MAX_SAMPLED_CHILDREN = 10_000
+"""Upper bound for the children whose times are drawn in advance to estimate the size; more takes long."""
 
 
-def planned(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig, ChildTrainer | None]:
-    """The run that is to be simulated, and what answers for its children where a table does.
+def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[RunConfig, ChildTrainer | None]:
+    """Plan a simulation; return the run, and for a tabular task the trainer that answers from the table.
 
     Raises:
-        ValueError: something of it cannot be.
+        ValueError: an option is invalid, or the simulation would take too long.
     """
-    made = find_recipe(options.recipe)()
-    config = parse_run(made, list(flags), options.recipe)
-    if wrong := next((name for name in changed(config, made) if name in NOT_HERE), None):
-        raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, which keeps nothing")
-    conditions = options.conditions
+    base = find_recipe(options.recipe)()
+    config = parse_run(base, list(flags), options.recipe)
+    if wrong := next((name for name in changed(config, base) if name in UNUSED_FIELDS), None):
+        raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, which stores nothing")
+    model = options.model
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")
-    times = conditions.child_seconds
+    times = model.child_seconds
     if config.task.entry.family != "table":
         if times is None:
             raise UsageError(
-                f"how long children of the task {config.task.task!r} take is not known: say it, as in"
+                f"the training times of the task {config.task.task!r} are unknown: set them, as in"
                 " --child-seconds lognormal:3600:0.5"
             )
-        check_size(config, conditions, _lengths(config, times))
+        check_limits(config, model, _lengths(config, times))
         return config, None
     trainer = Trainer(config)
     assert isinstance(trainer.task, Table)
     costs = [answer.seconds for answer in trainer.task.answers.values()]
     if not (times or any(costs)):
         raise UsageError(NO_TIME)
-    check_size(config, conditions, _lengths(config, times) if times else costs)
+    check_limits(config, model, _lengths(config, times) if times else costs)
     return config, trainer
 
 
 def _lengths(config: RunConfig, times: ChildSeconds) -> list[float]:
-    """How long the first children of the search take, in seconds."""
-    children = range(1, min(config.max_children, CHILDREN_FORESEEN) + 1)
+    """Return the seconds of training of the search's first children."""
+    children = range(1, min(config.max_children, MAX_SAMPLED_CHILDREN) + 1)
     return [times.draw(random.Random(child_seed(config.seed, child))) for child in children]
 
 
-def find(options: SimulationOptions, config: RunConfig, trainer: ChildTrainer | None) -> Answer:
-    """Simulate the run, and what would help it."""
-    conditions = options.conditions
-    found = Answer(
+def run_simulation(options: SimulationOptions, config: RunConfig, trainer: ChildTrainer | None) -> SimulationReport:
+    """Simulate the run and the variants that might help."""
+    model = options.model
+    report = SimulationReport(
         recipe=options.recipe,
         config=config,
-        times=options.child_seconds or "as the table tells",
-        figures=figures(config, simulated(config, conditions, trainer)),
+        times=options.child_seconds or "times of the table",
+        figures=compute_figures(config, simulate_search(config, model, trainer)),
         price=options.cost,
     )
-    changes = variants(config, conditions)
-    few = None if options.as_is else children_tried(config, len(changes) + 1)
-    if few is None:
-        return found
+    tried = variants(config, model)
+    num_children = None if options.as_is else children_per_variant(config, len(tried) + 1)
+    if num_children is None:
+        return report
 
-    def with_few(changed: RunConfig) -> Figures:
-        changed = replace(changed, max_children=few)
-        return figures(changed, simulated(changed, conditions, trainer))
+    def simulate_variant(changed: RunConfig) -> Figures:
+        changed = replace(changed, max_children=num_children)
+        return compute_figures(changed, simulate_search(changed, model, trainer))
 
-    whole = config.max_children
-    unchanged = found.figures if few == whole else with_few(config)
+    all_children = config.max_children
+    unchanged = report.figures if num_children == all_children else simulate_variant(config)
     return replace(
-        found,
-        unchanged=estimate(unchanged, whole),
-        tried=[Tried(flags=v.flags, estimate=estimate(with_few(v.config), whole)) for v in changes],
-        tried_children=few,
+        report,
+        unchanged=estimate(unchanged, all_children),
+        tried=[TriedVariant(flags=v.flags, estimate=estimate(simulate_variant(v.config), all_children)) for v in tried],
+        tried_children=num_children,
     )

@@ -1,6 +1,6 @@
-"""The replicas' loops on a virtual clock: what they wait for takes time there, and they may die and start again.
+"""The replicas' loops on a virtual clock: waiting takes virtual time, and replicas may die and restart.
 
-A loop is the real one (`cluster/replica.py`). What it computes takes no time; what it asks of others does.
+The loop is the real one (`cluster/search/replica.py`). Its computation takes no time; its requests do.
 """
 
 import asyncio
@@ -13,32 +13,32 @@ from typing import Any, Literal, TypeVar
 from child_trainer.outcome import Outcome
 from cluster.search.evaluator import Assignment, Evaluator
 from cluster.search.replica import Replica, replica_loop
-from cluster.simulation.shards import SimulatedShards, Turn
+from cluster.simulation.shards import QueuedRequest, SimulatedShards
 from ps.store import Ack
 
 T = TypeVar("T")
 
-PAUSE_S = 0.5
-"""Virtual seconds after which a replica that is ahead of the others asks again whether it may go on."""
+POLL_INTERVAL_S = 0.5
+"""Virtual seconds between two polls of a replica that waits for slower replicas."""
 
-MOST_PAUSES = 1000
-"""Pauses without a step of the shards, after which a replica asks all the same."""
+MAX_SKIPPED_POLLS = 1000
+"""Polls that a waiting replica skips at most while the shards make no step."""
 
 Wait = Literal["children", "shards", "failed shards", "ledger", "other replicas", "own failures"]
-"""What a replica waits for."""
+"""Reasons for which a replica waits."""
 
 WAITS: tuple[Wait, ...] = ("children", "shards", "failed shards", "ledger", "other replicas", "own failures")
 
 
 @dataclass(slots=True)
-class Log:
-    """What the replicas did.
+class ReplicaLog:
+    """The record of all replicas.
 
     Attributes:
-        waited_s: seconds of one replica, by what it waited for.
-        failures: how often one died.
-        staleness: of each push, in versions, the mean over the shards.
-        ended_at: when the last of them came to its end.
+        waited_s: seconds of waiting, summed over replicas, by reason.
+        failures: number of failures.
+        staleness: staleness of each push in versions, the mean over the shards.
+        ended_at: when the last replica ended.
     """
 
     waited_s: dict[Wait, float] = field(default_factory=lambda: dict.fromkeys(WAITS, 0.0))
@@ -48,12 +48,12 @@ class Log:
 
 
 class PooledEvaluator:
-    """A replica's view of the pool; see `cluster.search.evaluator.Evaluator`.
+    """A replica's evaluator on top of the pool; see `cluster.search.evaluator.Evaluator`.
 
     Args:
-        evaluate: the pool's.
-        delay: seconds that a child's way to the pool takes now.
-        back_s: seconds of the way back.
+        evaluate: the pool's method.
+        delay: returns the current seconds of a message to the pool.
+        back_s: seconds of a message back.
     """
 
     def __init__(
@@ -64,22 +64,22 @@ class PooledEvaluator:
         self._out: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self.waits = False
-        """The last look was in vain."""
+        """Whether the last call of `completed` returned nothing."""
 
     def submit(self, assignment: Assignment) -> None:
         """Hand the child to the pool."""
         task = asyncio.create_task(self._have_trained(assignment, self._delay()))
-        self._out.add(task)  # a task that nobody holds may be collected before it is done
+        self._out.add(task)  # without a reference a task may be garbage-collected before it is done
         task.add_done_callback(self._out.discard)
 
     def completed(self) -> list[tuple[int, Outcome]]:
-        """The children that have ended by now; does not wait."""
-        found, self._ready = self._ready, []
-        self.waits = not found
-        return found
+        """Return the children that have ended by now, without waiting."""
+        ended, self._ready = self._ready, []
+        self.waits = not ended
+        return ended
 
     async def news(self) -> None:
-        """Returns when a child has ended."""
+        """Wait until a child has ended."""
         self._news.clear()
         if not self._ready:
             await self._news.wait()
@@ -94,8 +94,8 @@ class PooledEvaluator:
         self._news.set()
 
 
-class _Asked:
-    """The ledger as its callers see it over a network: every call takes the time that `spend` is told."""
+class _DelayedLedger:
+    """The ledger behind a network: each call reports its delay through `spend`."""
 
     def __init__(self, ledger: Any, spend: Callable[[], None]) -> None:
         self._ledger, self._spend = ledger, spend
@@ -103,45 +103,45 @@ class _Asked:
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._ledger, method)
 
-        def asked(*args: Any, **kwargs: Any) -> Any:
+        def delayed(*args: Any, **kwargs: Any) -> Any:
             self._spend()
             return call(*args, **kwargs)
 
-        return asked
+        return delayed
 
 
 class Steps:
-    """Told of every step of the shards, for the replicas that wait until others have caught up."""
+    """Signals every step of the shards to the replicas that wait for slower ones."""
 
     def __init__(self) -> None:
         self._next = asyncio.get_running_loop().create_future()
 
-    def tell(self) -> None:
-        """The shards have taken a push, or know that a replica has come to its end."""
+    def notify(self) -> None:
+        """Signal that the shards have applied a push, or that a replica has ended."""
         self._next.set_result(None)
         self._next = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> None:
-        """Returns where one who asks every `PAUSE_S` whether it may go on would ask after the next step."""
+        """Wait until the first poll after the next step, where polls are `POLL_INTERVAL_S` apart."""
         loop = asyncio.get_running_loop()
-        begun = loop.time()
-        await asyncio.wait({self._next}, timeout=MOST_PAUSES * PAUSE_S)
-        await asyncio.sleep(PAUSE_S - (loop.time() - begun) % PAUSE_S)
+        started_at = loop.time()
+        await asyncio.wait({self._next}, timeout=MAX_SKIPPED_POLLS * POLL_INTERVAL_S)
+        await asyncio.sleep(POLL_INTERVAL_S - (loop.time() - started_at) % POLL_INTERVAL_S)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a replica is made of.
+class ReplicaParts:
+    """What a replica needs.
 
     Attributes:
-        make: a replica with a number, an evaluator, and a ledger.
-        evaluate: the pool's.
-        ledger: the run's.
-        shards: how long they take, and when they are away.
-        steps: of the shards.
-        delay_s: seconds of a message.
-        mtbf_s: mean seconds between two deaths of one replica, or `None` for never.
-        recovery_s: seconds until it goes on.
+        make: makes a replica from an index, an evaluator and a ledger.
+        evaluate: the pool's method.
+        ledger: the run's ledger.
+        shards: the simulated shards.
+        steps: signals their steps.
+        delay_s: seconds per message.
+        mtbf_s: mean seconds between two failures of one replica, or `None` for never.
+        recovery_s: seconds until a failed replica resumes.
     """
 
     make: Callable[[int, Evaluator, Any], Replica]
@@ -155,24 +155,24 @@ class Parts:
 
 
 class ReplicaLife:
-    """One replica from its start to the end of the search, however often it dies in between.
+    """One replica from its start to the end of the search, restarts included.
 
     Args:
-        index: which.
-        parts: what it is made of.
-        log: of all replicas.
-        rng: says when it dies.
+        index: index of the replica.
+        parts: what it needs.
+        log: the record of all replicas.
+        rng: draws the times of its failures.
     """
 
-    def __init__(self, index: int, parts: Parts, log: Log, rng: random.Random) -> None:
+    def __init__(self, index: int, parts: ReplicaParts, log: ReplicaLog, rng: random.Random) -> None:
         self._index, self._parts, self._log, self._rng = index, parts, log, rng
         self._loop = asyncio.get_running_loop()
-        self._owed_s = 0.0  # that calls of the ledger took since the loop was last waited for
+        self._owed_s = 0.0  # seconds of ledger calls for which the loop has not waited yet
         self._next: tuple[Wait, float] | None = None
         self._paused = False
 
     async def run(self) -> None:
-        """Returns when it has come to its end."""
+        """Run the replica until it has ended."""
         while True:
             life = asyncio.create_task(self._live())
             mtbf_s = self._parts.mtbf_s
@@ -189,19 +189,19 @@ class ReplicaLife:
                 if death:
                     death.cancel()
                 life.cancel()
-        self._parts.steps.tell()
+        self._parts.steps.notify()
         self._log.ended_at = max(self._log.ended_at, self._loop.time())
 
     async def _live(self) -> None:
         parts = self._parts
         self._owed_s, self._next, self._paused = 0.0, None, False
         evaluator = PooledEvaluator(parts.evaluate, lambda: self._owed_s + parts.delay_s, parts.delay_s)
-        ledger = _Asked(parts.ledger, self._owe) if parts.delay_s else parts.ledger
+        ledger = _DelayedLedger(parts.ledger, self._owe) if parts.delay_s else parts.ledger
         replica = parts.make(self._index, evaluator, ledger)
         replica = replace(replica, pause=self._pause, clock=self._loop.time, call=self._call)
         for _ in replica_loop(replica):
             await self._pay()
-            if wait := self._asked_for():
+            if wait := self._requested_wait():
                 await self._sleep(*wait)
             elif self._paused:
                 self._paused = False
@@ -210,8 +210,8 @@ class ReplicaLife:
                 await self._timed("children", evaluator.news())
         await self._pay()
 
-    def _asked_for(self) -> tuple[Wait, float] | None:
-        """What the loop has asked to wait for, once."""
+    def _requested_wait(self) -> tuple[Wait, float] | None:
+        """Return the wait that the loop has requested, once."""
         wait, self._next = self._next, None
         return wait
 
@@ -227,21 +227,21 @@ class ReplicaLife:
         self._paused = True
 
     def _call(self, request: Callable[[], T]) -> Generator[None, None, T]:
-        """See `cluster.search.replica.Calls`: there, through the shards' line, and back."""
+        """See `cluster.search.replica.Calls`: to the shards, through their queue, and back."""
         shards, delay_s = self._parts.shards, self._parts.delay_s
         yield from self._waiting("shards", delay_s)
-        yield from self._in_line(shards.answer())
-        answer = request()
-        if isinstance(answer, Ack):
-            if not answer.duplicate:  # else its replica died before it heard
-                self._log.staleness.append(fmean(answer.staleness))
-            self._parts.steps.tell()
-            yield from self._in_line(shards.keep())
+        yield from self._through_queue(shards.enqueue_request())
+        reply = request()
+        if isinstance(reply, Ack):
+            if not reply.duplicate:  # a duplicate follows a replica that died before the reply
+                self._log.staleness.append(fmean(reply.staleness))
+            self._parts.steps.notify()
+            yield from self._through_queue(shards.enqueue_write())
         yield from self._waiting("shards", delay_s)
-        return answer
+        return reply
 
-    def _in_line(self, turn: Turn) -> Generator[None, None, None]:
-        while wait := self._parts.shards.wait(turn):
+    def _through_queue(self, request: QueuedRequest) -> Generator[None, None, None]:
+        while wait := self._parts.shards.wait(request):
             yield from self._waiting(*wait)
 
     def _waiting(self, what: Wait, seconds: float) -> Generator[None, None, None]:
@@ -253,8 +253,8 @@ class ReplicaLife:
         await self._timed(what, asyncio.sleep(seconds))
 
     async def _timed(self, what: Wait, work: Awaitable[None]) -> None:
-        begun = self._loop.time()
+        started_at = self._loop.time()
         try:
             await work
         finally:
-            self._log.waited_s[what] += self._loop.time() - begun
+            self._log.waited_s[what] += self._loop.time() - started_at

@@ -1,4 +1,4 @@
-"""What would help: the same cluster with one thing changed, to be simulated with fewer children. Pure."""
+"""Variants of a run, each with one change, that are simulated with fewer children. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,17 +6,17 @@ from typing import Any
 
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import MOST_PARTS
-from cluster.simulation.conditions import Conditions
-from cluster.simulation.search import workers_of
+from cluster.simulation.cluster_model import ClusterModel
+from cluster.simulation.simulator import workers_of
 
-MOST_TRIED = 40_000
-"""Children of all variants together: more would take minutes."""
+MAX_TRIED = 40_000
+"""Upper bound for the children of all variants together; more would take minutes."""
 
-TRIED = 24_000
-"""The same where each has enough of them with less."""
+TYPICAL_TRIED = 24_000
+"""Children of all variants together, unless a variant needs more for `MIN_ROUNDS`."""
 
-ROUNDS = 3
-"""Children for each that is in training at a time, at least: fewer are all start and end."""
+MIN_ROUNDS = 3
+"""Lower bound for children per training slot; with fewer there is no steady state."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,28 +27,28 @@ class Variant:
     config: RunConfig
 
 
-def variants(config: RunConfig, conditions: Conditions) -> list[Variant]:
-    """The changes that could help such a run, as flags beside those that were given."""
-    return [
-        Variant(flags=_flags(changes), config=_changed(config, changes)) for changes in _changes(config, conditions)
-    ]
+def variants(config: RunConfig, model: ClusterModel) -> list[Variant]:
+    """Return the variants that could help this run."""
+    return [Variant(flags=_flags(changes), config=_changed(config, changes)) for changes in _changes(config, model)]
 
 
-def children_tried(config: RunConfig, count: int) -> int | None:
-    """How many children each of so many variants is simulated with; `None`: that would take too long."""
+def children_per_variant(config: RunConfig, count: int) -> int | None:
+    """Return the number of children for each of `count` variants; `None` if that would take too long."""
     topology = config.topology
-    wanted = max(TRIED // max(1, count), ROUNDS * max(workers_of(config), topology.replicas * topology.children))
-    tried = min(config.max_children, wanted)
-    return tried if tried * count <= MOST_TRIED else None
+    enough = max(
+        TYPICAL_TRIED // max(1, count), MIN_ROUNDS * max(workers_of(config), topology.replicas * topology.children)
+    )
+    children = min(config.max_children, enough)
+    return children if children * count <= MAX_TRIED else None
 
 
-def _changes(config: RunConfig, conditions: Conditions) -> Iterator[dict[str, Any]]:
+def _changes(config: RunConfig, model: ClusterModel) -> Iterator[dict[str, Any]]:
     topology, workers = config.topology, workers_of(config)
     at_once = topology.replicas * topology.children
     if topology.batching == "barrier" and topology.consistency != "sync":
         yield {"batching": "stream"}
     if 2 * topology.replicas <= MOST_PARTS:
-        # With the workers as they are, or the workers grow with them.
+        # With the same number of workers, or with twice as many.
         yield {"replicas": 2 * topology.replicas, "workers": workers}
         if 2 * workers <= MOST_PARTS:
             yield {"replicas": 2 * topology.replicas, "workers": 2 * workers}
@@ -58,7 +58,7 @@ def _changes(config: RunConfig, conditions: Conditions) -> Iterator[dict[str, An
         yield {"workers": workers * 3 // 4}
     if 2 * topology.shards <= MOST_PARTS:
         yield {"shards": 2 * topology.shards}
-    if conditions.preempted_per_s and not config.failures.checkpoint_children:
+    if model.preempted_per_s and not config.failures.checkpoint_children:
         yield {"checkpoint_children": True}
 
 

@@ -1,4 +1,4 @@
-"""From values to pixels: the scale of a plot's axis, and the numbers on it. Standard library only."""
+"""Axes of plots: scales, ticks and number formats. Standard library only."""
 
 import math
 import sys
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 HUGE = 1e300
-"""Numbers above are too near the end of all floating-point numbers to calculate with."""
+"""Larger numbers would overflow in the computation of a margin."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,10 +16,10 @@ class Axis:
     """One axis.
 
     Attributes:
-        label: what it shows, with the unit.
-        low, high: the values at its ends; `low` is below `high`.
-        log: even in the logarithm.
-        whole: the numbers on it are whole ones.
+        label: quantity and unit.
+        low, high: values at its ends; `low` is below `high`.
+        log: whether the scale is logarithmic.
+        whole: whether its ticks are whole numbers.
     """
 
     label: str
@@ -29,29 +29,29 @@ class Axis:
     whole: bool = False
 
     def share(self, value: float) -> float:
-        """How far along the axis a value is, from 0 to 1 within the ends."""
+        """Return the position of a value on the axis, from 0 at `low` to 1 at `high`."""
         low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return (at - low) / (high - low)
 
     def ticks(self) -> list[float]:
-        """Round numbers within the ends, some two to seven."""
+        """Return two to seven round numbers within the ends."""
         return _log_ticks(self.low, self.high) if self.log else _even_ticks(self.low, self.high, self.whole)
 
 
 def axis(label: str, values: Iterable[float], *, zero: bool = False, log: bool = False, whole: bool = False) -> Axis:
-    """An axis on which all these values lie, with some room; from 0 if `zero`, and never of no length."""
-    found = list(values)
-    low, high = min(found, default=0.0), max(found, default=1.0)
+    """Return an axis that holds all values with a margin; it starts at 0 if `zero`, and is never empty."""
+    numbers = list(values)
+    low, high = min(numbers, default=0.0), max(numbers, default=1.0)
     if log:
         return Axis(label=label, low=low / 1.15, high=min(high, sys.float_info.max / 1.15) * 1.15, log=True)
     if zero:
         low = min(low, 0.0)
     if high == low:
         low, high = (low, low + 1) if zero or whole else (low - max(abs(low), 1e-9) / 2, low + max(abs(low), 1e-9) / 2)
-    # Perplexities may be near the largest number that there is, beyond which there is no room.
+    # Perplexities may be near the largest float, which leaves no margin.
     high = min(high, sys.float_info.max)
-    room = (high - low) * 0.04 if high < HUGE else 0.0
-    return Axis(label=label, low=low if zero else low - room, high=high + room, whole=whole)
+    margin = (high - low) * 0.04 if high < HUGE else 0.0
+    return Axis(label=label, low=low if zero else low - margin, high=high + margin, whole=whole)
 
 
 def _even_ticks(low: float, high: float, whole: bool) -> list[float]:
@@ -71,7 +71,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A number for an axis or a tile: 3 digits, 25.6k, 7.14M; with an exponent where no unit is large enough."""
+    """Format a number in 3 digits, such as 25.6k or 7.14M; with an exponent where no unit is large enough."""
     if abs(value) >= 1e15:
         return f"{value:.3g}"
     for size, unit in UNITS:
@@ -86,12 +86,12 @@ def _digits(value: float) -> str:
 
 
 def wait_unit(seconds: float) -> tuple[float, str]:
-    """The same for what may be as short as a call."""
+    """Return the unit, in seconds, and its name for a wait that may be as short as a call."""
     return (0.001, "milliseconds") if seconds < 1 else time_unit(seconds)
 
 
 def time_unit(seconds: float) -> tuple[float, str]:
-    """In which unit so long a time is best told: its seconds and its name."""
+    """Return the unit, in seconds, and its name that suit a duration."""
     if seconds >= 2 * 86400:
         return 86400.0, "days"
     if seconds >= 2 * 3600:

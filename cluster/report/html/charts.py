@@ -1,6 +1,6 @@
-"""Plots as SVG: lines, a cloud of points with its front, bands. Pure, and readable without colour or a mouse.
+"""Plots as SVG: lines, scatter plots with a Pareto front, bands. Pure; readable without colour or a mouse.
 
-Colours, fonts and widths are the style sheet's (`cluster/report/style.py`), which has a dark and a light set of them.
+The style sheet (`cluster/report/html/style.py`) sets colours, fonts and widths, for dark and light mode.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from cluster.report.html.markup import Markup, joined, pixels, tag, text
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 10, 42
-"""Of a plot and the room around it, in units that are pixels at a width of 440."""
+"""Size of a plot and its margins, in units that are pixels at a width of 440."""
 
 Point = tuple[float, float]
 
@@ -23,11 +23,11 @@ class Line:
     """One curve.
 
     Attributes:
-        name: for the legend.
-        points: from left to right.
+        name: name in the legend.
+        points: points from left to right.
         style: number of its colour and dashes, from 0.
-        steps: a value holds until the next one.
-        spread: between what it may lie, (x, low, high) from left to right: a band behind it.
+        steps: whether a value holds until the next point.
+        spread: band behind the curve, (x, low, high) from left to right.
     """
 
     name: str
@@ -39,36 +39,36 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dot:
-    """One point of a cloud, with what is said of it when it is pointed at."""
+    """One point of a scatter plot, with its tooltip."""
 
     at: Point
-    says: str
+    tooltip: str
 
 
 def figure(title: str, note: str, *content: str) -> Markup:
-    """A plot with its heading and what there is to say of it."""
+    """Return a plot with its heading and a note."""
     caption = tag("figcaption", tag("b", title), *([" ", tag("span", note, class_="note")] if note else []))
     return tag("figure", caption, *content, class_="chart")
 
 
 def legend(names: Sequence[tuple[str, str]]) -> Markup:
-    """What the colours mean: the class of a swatch and its name, each."""
+    """Return a legend from pairs of a swatch's class and its name."""
     entries = [tag("span", tag("i", class_=f"swatch {style}"), name, class_="key") for style, name in names]
     return tag("div", *entries, class_="legend")
 
 
 def line_chart(title: str, x: Axis, y: Axis, lines: Sequence[Line], note: str = "") -> Markup:
-    """Curves over a common axis."""
+    """Return a plot of curves with common axes."""
     spreads = [_spread(line, x, y) for line in lines if line.spread]
-    drawn = [*spreads, *(_curve(line, x, y) for line in lines if line.points)]
+    elements = [*spreads, *(_curve(line, x, y) for line in lines if line.points)]
     shown = [(f"line s{line.style}", line.name) for line in lines if line.points]
     ends = "; ".join(f"{line.name} ends at {short(line.points[-1][1])}" for line in lines if line.points)
-    plot = _plot(f"{title}: {y.label} against {x.label}. {ends}.", x, y, drawn)
+    plot = _plot(f"{title}: {y.label} against {x.label}. {ends}.", x, y, elements)
     return figure(title, note, legend(shown) if len(shown) > 1 else "", plot)
 
 
 def area_chart(title: str, x: Axis, y: Axis, points: Sequence[Point], note: str = "") -> Markup:
-    """One curve, filled down to the axis; each value holds back to the point before."""
+    """Return a plot of one curve, filled down to the axis; each value holds back to the previous point."""
     base = _y(y, max(0.0, y.low))
     corners = [f"M{pixels(_x(x, max(0.0, x.low)))} {pixels(base)}"]
     for at, value in points:
@@ -78,32 +78,32 @@ def area_chart(title: str, x: Axis, y: Axis, points: Sequence[Point], note: str 
 
 
 def cloud_chart(title: str, x: Axis, y: Axis, shown: Sequence[Markup], front: Sequence[Dot], note: str = "") -> Markup:
-    """Points or cells (from `dots` or `cells`), with the Pareto front over them."""
+    """Return a scatter plot of `dots` or `cells`, with the Pareto front on top."""
     corners = [dot.at for dot in front]
     curve = _curve(Line(name="", points=[*corners, (x.high, corners[-1][1])], style=1, steps=True), x, y)
     marks = [_mark(dot, x, y, 4.0, "front") for dot in front]
-    says = f"{title}: {y.label} against {x.label}, with a Pareto front of {len(front)}."
+    tooltip = f"{title}: {y.label} against {x.label}, with a Pareto front of {len(front)}."
     key = legend([("dot", "child"), ("line s1", "Pareto front")])
-    return figure(title, note, key, _plot(says, x, y, [*shown, curve, *marks]))
+    return figure(title, note, key, _plot(tooltip, x, y, [*shown, curve, *marks]))
 
 
-def dots(found: Sequence[Dot], x: Axis, y: Axis) -> list[Markup]:
-    """Points, one a child."""
-    return [_mark(dot, x, y, 2.6, "dot") for dot in found]
+def dots(points: Sequence[Dot], x: Axis, y: Axis) -> list[Markup]:
+    """Return the points of a scatter plot, one per child."""
+    return [_mark(dot, x, y, 2.6, "dot") for dot in points]
 
 
 def cells(counts: Mapping[tuple[int, int], int], x: Axis, y: Axis, grid: tuple[Point, Point, int, int]) -> list[Markup]:
-    """Cells that are the stronger the more children are in them.
+    """Return the cells of a heat map of children.
 
     Args:
-        counts: by column and row.
+        counts: number of children by column and row.
         x, y: the axes.
-        grid: the lowest and the highest corner, and how many columns and rows lie between them.
+        grid: lowest and highest corner, and the numbers of columns and rows between them.
     """
     (left, low), (right, high), columns, rows = grid
     x0, x1, y0, y1 = _x(x, left), _x(x, right), _y(y, low), _y(y, high)
     width, height = max(x1 - x0, 4.0) / columns, max(y0 - y1, 4.0) / rows
-    most = max(counts.values(), default=1)
+    highest = max(counts.values(), default=1)
     return [
         tag(
             "rect",
@@ -113,21 +113,21 @@ def cells(counts: Mapping[tuple[int, int], int], x: Axis, y: Axis, grid: tuple[P
             width=width,
             height=height,
             class_="cell",
-            # The square root, so that a single child among thousands is still to be seen.
-            opacity=0.15 + 0.85 * (count / most) ** 0.5,
+            # The square root keeps a single child among thousands visible.
+            opacity=0.15 + 0.85 * (count / highest) ** 0.5,
         )
         for (column, row), count in sorted(counts.items())
     ]
 
 
 SMALL_WIDTH, SMALL_HEIGHT = 168, 92
-"""Of a small plot, without room around it."""
+"""Size of a small plot, without margins."""
 
 
 def bands(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...] | None]) -> Markup:
-    """How the share of each option changes from window to window: a column a window, stacked to 1."""
+    """Return a plot of the options' shares: one column per window, stacked to 1."""
     width = SMALL_WIDTH / len(shares)
-    drawn: list[Markup] = []
+    elements: list[Markup] = []
     for option in range(len(options)):
         corners: list[str] = []
         for window, share in enumerate(shares):
@@ -135,15 +135,15 @@ def bands(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...]
                 top = (1 - sum(share[: option + 1])) * SMALL_HEIGHT
                 box = f"M{pixels(window * width)} {pixels(top)}h{pixels(width)}v{pixels(share[option] * SMALL_HEIGHT)}"
                 corners.append(f"{box}h{pixels(-width)}z")
-        drawn.append(tag("path", d="".join(corners), class_=f"band o{band_style(option, len(options))}"))
-    return _small(title, _last_words(options, shares), SMALL_HEIGHT, drawn)
+        elements.append(tag("path", d="".join(corners), class_=f"band o{band_style(option, len(options))}"))
+    return _small(title, _last_shares(options, shares), SMALL_HEIGHT, elements)
 
 
 def strips(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...] | None]) -> Markup:
-    """The same where any of the options may be chosen: a row an option, the stronger the more often."""
+    """Return a plot of independent options: one row per option, more opaque the more often it was chosen."""
     height = max(6.0, min(14.0, SMALL_HEIGHT / len(options)))
     width = SMALL_WIDTH / len(shares)
-    drawn = [
+    elements = [
         tag(
             "rect",
             x=window * width,
@@ -157,22 +157,22 @@ def strips(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...
         if share is not None
         for option in range(len(options))
     ]
-    return _small(title, _last_words(options, shares), height * len(options), drawn)
+    return _small(title, _last_shares(options, shares), height * len(options), elements)
 
 
 def band_style(option: int, options: int) -> int:
-    """Which of the ramp's nine colours an option has, so that few of them are far apart."""
+    """Return the number of an option's colour among nine, spread out if there are few options."""
     return round(option * 8 / max(1, options - 1)) % 9
 
 
 def bars(title: str, counts: Mapping[str, int], note: str = "") -> Markup:
-    """Horizontal bars, one a name, with its number."""
-    most = max(counts.values(), default=0) or 1
+    """Return horizontal bars, one per name, with their numbers."""
+    highest = max(counts.values(), default=0) or 1
     rows = [
         tag(
             "tr",
             tag("th", name, scope="row"),
-            tag("td", tag("div", class_="bar", style=f"width:{pixels(100 * count / most)}%"), class_="wide"),
+            tag("td", tag("div", class_="bar", style=f"width:{pixels(100 * count / highest)}%"), class_="wide"),
             tag("td", f"{count:,}", class_="number"),
         )
         for name, count in counts.items()
@@ -180,24 +180,24 @@ def bars(title: str, counts: Mapping[str, int], note: str = "") -> Markup:
     return figure(title, note, tag("table", *rows, class_="bars"))
 
 
-def _last_words(options: Sequence[str], shares: Sequence[tuple[float, ...] | None]) -> str:
+def _last_shares(options: Sequence[str], shares: Sequence[tuple[float, ...] | None]) -> str:
     last = next((share for share in reversed(shares) if share is not None), None)
     if last is None:
-        return "never asked"
+        return "never made"
     return ", ".join(f"{option}: {100 * part:.0f} %" for option, part in zip(options, last, strict=True))
 
 
-def _small(title: str, last: str, height: float, drawn: Sequence[Markup]) -> Markup:
-    says = f"{title}, in the last window: {last}"
+def _small(title: str, last: str, height: float, elements: Sequence[Markup]) -> Markup:
+    tooltip = f"{title}, in the last window: {last}"
     svg = tag(
         "svg",
-        tag("title", says),
-        *drawn,
+        tag("title", tooltip),
+        *elements,
         viewBox=f"0 0 {SMALL_WIDTH} {pixels(height)}",
         preserveAspectRatio="none",
         style=f"height:{pixels(height)}px",
         role="img",
-        aria_label=says,
+        aria_label=tooltip,
     )
     return tag("figure", tag("figcaption", title), svg, class_="small")
 
@@ -212,7 +212,7 @@ def _y(axis: Axis, value: float) -> float:
 
 def _mark(dot: Dot, x: Axis, y: Axis, radius: float, kind: str) -> Markup:
     at = dot.at
-    return tag("circle", tag("title", dot.says), cx=_x(x, at[0]), cy=_y(y, at[1]), r=radius, class_=kind)
+    return tag("circle", tag("title", dot.tooltip), cx=_x(x, at[0]), cy=_y(y, at[1]), r=radius, class_=kind)
 
 
 def _spread(line: Line, x: Axis, y: Axis) -> Markup:
@@ -224,7 +224,7 @@ def _spread(line: Line, x: Axis, y: Axis) -> Markup:
 
 def _curve(line: Line, x: Axis, y: Axis) -> Markup:
     points = [(_x(x, at), _y(y, value)) for at, value in line.points]
-    if len(points) == 1:  # smaller from style to style, so that of two in one place both are seen
+    if len(points) == 1:  # smaller from style to style, so that two in one place are both visible
         radius = max(2.5, 6.0 - 1.5 * line.style)
         return tag("circle", cx=points[0][0], cy=points[0][1], r=radius, class_=f"point s{line.style}")
     path = [f"M{pixels(points[0][0])} {pixels(points[0][1])}"]
@@ -233,7 +233,7 @@ def _curve(line: Line, x: Axis, y: Axis) -> Markup:
     return tag("path", d="".join(path), class_=f"curve s{line.style}")
 
 
-def _plot(says: str, x: Axis, y: Axis, content: Sequence[Markup]) -> Markup:
+def _plot(tooltip: str, x: Axis, y: Axis, content: Sequence[Markup]) -> Markup:
     right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
     grid: list[Markup] = []
     for tick in y.ticks():
@@ -251,17 +251,17 @@ def _plot(says: str, x: Axis, y: Axis, content: Sequence[Markup]) -> Markup:
     ]
     return tag(
         "svg",
-        tag("title", says),
+        tag("title", tooltip),
         *grid,
         tag("path", d=f"M{LEFT} {floor}H{right}", class_="axis"),
         *labels,
         joined(content),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=says,
+        aria_label=tooltip,
     )
 
 
 def nothing(title: str, why: str) -> Markup:
-    """In the place of a plot for which there is no data."""
+    """Return a placeholder for a plot without data."""
     return figure(title, "", tag("p", text(why), class_="open"))

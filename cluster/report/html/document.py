@@ -1,4 +1,4 @@
-"""An HTML page that needs nothing else: no network, no file, and no script unless it is watched."""
+"""A self-contained HTML page: no network, no other files, and no script unless it refreshes itself."""
 
 import base64
 import hashlib
@@ -8,17 +8,17 @@ from cluster.report.html.style import REFRESH_S, SCRIPT, STYLE
 
 
 def section(name: str, title: str, *content: str) -> Markup:
-    """One section of the page, with what the table of contents jumps to."""
+    """Return one section of the page, with the anchor for the table of contents."""
     return tag("section", tag("h2", title), *content, id=name)
 
 
 def document(title: str, *content: str, refreshed: bool = False) -> str:
-    """The page with this in it.
+    """Return the whole page.
 
     Args:
-        title: of the browser's window.
-        content: what is on the page, from top to bottom.
-        refreshed: it comes from a server that is asked again and again.
+        title: title of the browser's window.
+        content: content of the page, from top to bottom.
+        refreshed: whether the page polls its server for a new version.
     """
     head = [
         tag("meta", charset="utf-8"),
@@ -34,7 +34,7 @@ def document(title: str, *content: str, refreshed: bool = False) -> str:
 
 
 def _policy(refreshed: bool) -> str:
-    """What the browser lets the page do, whatever is in it: nothing but show itself, or ask where it came from."""
+    """Return the Content-Security-Policy: no requests, except to the page's own server if it refreshes."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     if refreshed:
         digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""HTML and SVG as text that cannot be ill-formed: whatever is not made here is escaped. Standard library only."""
+"""Builds well-formed HTML and SVG: all text that is not markup is escaped. Standard library only."""
 
 from collections.abc import Iterable
 from html import escape
@@ -6,43 +6,43 @@ from html import escape
 Attribute = str | float | bool | None
 
 VOID = frozenset({"input", "meta"})
-"""Elements of HTML that have no end."""
+"""HTML elements without an end tag."""
 
 
 class Markup(str):
-    """Text that is HTML already, every other string being plain text."""
+    """A string that is HTML; every other string is plain text."""
 
     __slots__ = ()
 
 
 def text(plain: str) -> Markup:
-    """The text as HTML; HTML stays as it is."""
+    """Escape plain text; return HTML unchanged."""
     return plain if isinstance(plain, Markup) else Markup(escape(plain))
 
 
 def joined(parts: Iterable[str], between: str = "") -> Markup:
-    """The parts one after the other."""
+    """Join the parts, escaped where they are plain text."""
     return Markup(text(between).join(text(part) for part in parts))
 
 
 def prose(sentence: str) -> Markup:
-    """A sentence in which what stands between two backticks is code."""
+    """Return a sentence as HTML, with the parts between backticks as code."""
     parts = sentence.split("`")
     return joined(tag("code", part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def tag(element: str, /, *children: str, **attributes: Attribute) -> Markup:
-    """One element.
+    """Return one element.
 
     Args:
-        element: its name.
-        children: what is in it; strings that are not `Markup` are escaped.
-        attributes: by name, with `_` for `-` (and at the end, as in `class_`, for nothing). `None` and False leave one
-            out, True gives it without a value, and fractions are written to a hundredth: they are pixels.
+        element: name of the element.
+        children: its content; strings that are not `Markup` are escaped.
+        attributes: by name, with `_` for `-`; a trailing `_`, as in `class_`, is dropped. `None` and False omit an
+            attribute, True writes it without a value, and floats are pixels, written to a hundredth.
     """
-    written = "".join(_attribute(name, value) for name, value in attributes.items())
-    end = "" if element in VOID else f"{joined(children)}</{element}>"
-    return Markup(f"<{element}{written}>{end}")
+    attribute_text = "".join(_attribute(name, value) for name, value in attributes.items())
+    tail = "" if element in VOID else f"{joined(children)}</{element}>"
+    return Markup(f"<{element}{attribute_text}>{tail}")
 
 
 def _attribute(name: str, value: Attribute) -> str:
@@ -55,5 +55,5 @@ def _attribute(name: str, value: Attribute) -> str:
 
 
 def pixels(value: float) -> str:
-    """A length, to a hundredth."""
+    """Format a length to a hundredth."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

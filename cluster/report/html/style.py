@@ -1,4 +1,4 @@
-"""The look of a report, and the little script by which a watched one is brought up to date."""
+"""The style sheet of a report, and the script that refreshes a watched one."""
 
 STYLE = """
 :root {
@@ -156,9 +156,9 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
 """
 
 REFRESH_S = 3
-"""Seconds after which a watched page asks for a new one."""
+"""Seconds after which a watched page requests a new version."""
 
-# What is open stays open, and a page that cannot be had (the command was ended) stays as it is.
+# Open details stay open; if the server does not answer (the command has ended), the page stays as it is.
 SCRIPT = """
 (function () {
   async function refresh() {

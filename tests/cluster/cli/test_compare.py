@@ -1,4 +1,4 @@
-"""`nascluster compare` as a user meets it."""
+"""The command `nascluster compare`."""
 
 import json
 import re
@@ -10,8 +10,8 @@ import pytest
 
 from cluster.cli import compare as command
 from cluster.cli import main as cli
-from cluster.compare import search
-from cluster.compare.results import Result
+from cluster.compare import one_search
+from cluster.compare.search_result import SearchResult
 from tests.cluster.compare.tables import BEST, DEAREST_S, made_up
 from tests.real_data import real
 
@@ -43,11 +43,13 @@ def compare(data: Path) -> Nascluster:
     return compare
 
 
-def results(folder: Path) -> dict[str, list[Result]]:
-    """By the first word of the searcher's folder, in the order of the seeds."""
-    found: dict[str, list[Result]] = {}
+def results(folder: Path) -> dict[str, list[SearchResult]]:
+    """Return the stored results by the first word of the searcher's folder, in the order of the seeds."""
+    found: dict[str, list[SearchResult]] = {}
     for file in sorted(folder.glob("searches/*/*.json")):
-        found.setdefault(file.parent.name.split("-")[0], []).append(Result.from_json(json.loads(file.read_text())))
+        found.setdefault(file.parent.name.split("-")[0], []).append(
+            SearchResult.from_json(json.loads(file.read_text()))
+        )
     return found
 
 
@@ -59,12 +61,12 @@ def test_a_comparison_is_a_table_and_a_page(
 ) -> None:
     words = ["reinforce:controller-learning-rate=0.05", "evolution"]
     assert compare(*words, *SHORT, "--population", 4, "--tournament", 2, "--seed", 11) == 0
-    said = capfd.readouterr()
+    output = capfd.readouterr()
     kept = folder / "compare-nasbench201-900s"
-    assert "Random search joins them" in said.err
+    assert "Random search joins them" in output.err
     text = (kept / "comparison.md").read_text()
-    assert said.out.startswith(text)
-    assert said.out.rstrip().endswith(f"{kept}/comparison.html")
+    assert output.out.startswith(text)
+    assert output.out.rstrip().endswith(f"{kept}/comparison.html")
     assert "# nasbench201, 900 s for each search, seeds 11 to 13" in text
     assert [line.split(" | ")[0] for line in text.splitlines()[4:7]] == [f"| {w}" for w in [*words, "random"]]
     assert f"the best of the table: {BEST:.2f} % validation accuracy, {BEST + 10:.2f} % test accuracy" in text
@@ -80,17 +82,17 @@ def test_a_comparison_is_a_table_and_a_page(
     assert found["evolution"][0].metrics[:4] == found["random"][0].metrics[:4]
 
 
-def test_what_is_there_is_not_done_again(
+def test_finished_searches_are_not_repeated(
     compare: Nascluster, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     done: list[tuple[str, int]] = []
-    real = search.search
+    real = one_search.search
 
     def counted(config: Any, *rest: Any) -> Any:
         done.append((config.searcher, config.seed))
         return real(config, *rest)
 
-    monkeypatch.setattr(search, "search", counted)
+    monkeypatch.setattr(one_search, "search", counted)
     assert compare("reinforce", *SHORT, "--output", "here") == 0
     assert sorted(done) == [(name, seed) for name in ("random", "reinforce") for seed in range(3)]
     first = (folder / "here" / "comparison.md").read_text()
@@ -105,10 +107,10 @@ def test_what_is_there_is_not_done_again(
     capfd.readouterr()
 
 
-def test_after_ctrl_c_the_same_command_goes_on(
+def test_after_ctrl_c_the_same_command_continues(
     compare: Nascluster, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = search.search, iter(range(100))
+    real, calls = one_search.search, iter(range(100))
 
     def interrupted(*arguments: Any) -> Any:
         if next(calls) == 4:
@@ -116,10 +118,10 @@ def test_after_ctrl_c_the_same_command_goes_on(
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(search, "search", interrupted)
+        patch.setattr(one_search, "search", interrupted)
         assert compare("reinforce", *SHORT) == 130
     kept = folder / "compare-nasbench201-900s"
-    message = f"interrupted with 4 of 6 searches done, which are kept in {kept}: the same command goes on"
+    message = f"interrupted with 4 of 6 searches done, which are kept in {kept}: run the same command to continue"
     assert message in capfd.readouterr().err
     assert sum(map(len, results(kept).values())) == 4
     assert not (kept / "comparison.md").exists()
@@ -131,7 +133,7 @@ def test_after_ctrl_c_the_same_command_goes_on(
     assert (folder / "whole" / "comparison.md").read_text() == (kept / "comparison.md").read_text()
 
 
-def test_processes_side_by_side_find_what_one_finds(
+def test_parallel_processes_have_the_results_of_one(
     compare: Nascluster, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["reinforce", "--budget", 20, "--seeds", 2]
@@ -148,7 +150,7 @@ def test_processes_side_by_side_find_what_one_finds(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_search_that_fails_is_named_and_what_was_finished_is_kept(
+def test_a_failed_search_is_named_and_finished_ones_are_kept(
     processes: int, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     diverges = "reinforce:controller-learning-rate=1e30"
@@ -157,12 +159,12 @@ def test_a_search_that_fails_is_named_and_what_was_finished_is_kept(
     assert cli.run(["compare", "random", *flags, "--processes", "1"]) == 0
     capfd.readouterr()
     assert cli.run(["compare", "random", diverges, *flags, "--processes", str(processes)]) == 1
-    said = capfd.readouterr().err
+    output = capfd.readouterr().err
     # Of two processes either seed may come first.
     assert re.fullmatch(
         rf"nascluster: the search of '{diverges}' with seed [01] failed \('\w+' must be finite .*\);"
         rf" the searches that were finished are kept in {kept}, and the whole error is in {kept}/error.txt\n",
-        said,
+        output,
     )
     assert "in check_push" in (kept / "error.txt").read_text()
     assert {name: len(several) for name, several in results(kept).items()} == {"random": 2}
@@ -176,7 +178,7 @@ def test_a_search_that_fails_is_named_and_what_was_finished_is_kept(
         (["reinforce"], "--budget"),
         (["reinforce", "--budget", "5x"], "`budget` must be children, such as 500"),
         (["reinforce", "--budget", "900s", "--seeds", 1], "`seeds` must be 2 to 100,000"),
-        (["reinforce", "--budget", "60s"], f"must pay for any child, of which the dearest costs {DEAREST_S:.1f} s"),
+        (["reinforce", "--budget", "60s"], f"the most expensive costs {DEAREST_S:.1f} s"),
         (
             ["reinforce", *SHORT, "--max-children", 4],
             "options of `max-children` are not for a comparison: use --budget",
@@ -196,7 +198,7 @@ def test_a_search_that_fails_is_named_and_what_was_finished_is_kept(
         ),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_done(
+def test_bad_input_is_refused_before_any_search(
     arguments: list[object],
     message: str,
     data: Path,
@@ -207,31 +209,31 @@ def test_what_cannot_be_is_said_before_anything_is_done(
     def nothing(*_: object) -> None:
         raise AssertionError("something was done")
 
-    monkeypatch.setattr(command, "carried_out", nothing)
+    monkeypatch.setattr(command, "run_comparison", nothing)
     given = ["--recipe", "nasbench201", *([] if "--data" in arguments else ["--data", data])]
     assert cli.run(["compare", *map(str, [*arguments, *given])]) == 2
-    said = capfd.readouterr().err
-    assert said.startswith("nascluster: ")
-    assert message in said
-    assert said.count("\n") == 1
+    output = capfd.readouterr().err
+    assert output.startswith("nascluster: ")
+    assert message in output
+    assert output.count("\n") == 1
     assert list(folder.iterdir()) == []
 
 
-def test_seconds_are_of_tables_only(compare: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_budget_in_seconds_needs_a_table(compare: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert compare("reinforce", "--budget", "900s", recipe="synthetic") == 2
-    assert "a budget in seconds needs a task that tells what a child costs (nasbench201)" in capfd.readouterr().err
+    assert "a budget in seconds needs a task that knows the cost of a child (nasbench201)" in capfd.readouterr().err
     assert compare("reinforce", "--budget", 9, recipe="syntetic") == 2
     assert "did you mean 'synthetic'?" in capfd.readouterr().err
 
 
-def test_help_says_what_it_takes(compare: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_flags(compare: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["--help"]) == 0
     assert "compare SEARCHER ..." in capfd.readouterr().out
     assert compare("--help") == 0
-    said = " ".join(capfd.readouterr().out.split())
+    output = " ".join(capfd.readouterr().out.split())
     for word in ("SEARCHER", "--recipe", "--budget", "--seeds", "--output", "--processes", "--open"):
-        assert word in said
-    assert "reinforce:entropy-bonus=0.1,children=1" in said
+        assert word in output
+    assert "reinforce:entropy-bonus=0.1,children=1" in output
 
 
 def test_the_real_table(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`nascluster report`: which file is written, what is said of bad input, and what is served to whom."""
+"""`nascluster report`: the file, errors on bad input, and the server."""
 
 import http.client
 import os
@@ -27,7 +27,9 @@ def report(storage: Path, *arguments: object) -> int:
     return cli.run(["report", *map(str, arguments), "--storage-path", str(storage)])
 
 
-def test_it_goes_into_the_runs_folder_or_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_is_written_into_the_runs_folder_or_to_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = filled_run(tmp_path, 20)
     assert report(tmp_path, "run") == 0
     assert capsys.readouterr().out == f"{folder.path / 'report.html'}\n"
@@ -37,21 +39,23 @@ def test_it_goes_into_the_runs_folder_or_where_it_is_told(tmp_path: Path, capsys
     assert sorted(path.name for path in tmp_path.rglob("*html*")) == ["other.html", "report.html"]
 
 
-def test_of_a_run_in_an_object_store_it_goes_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_of_a_run_in_an_object_store_is_written_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     copy = RunFolder(tmp_path / "copy" / "far", url="s3://bucket/runs")
     assert target(copy, None) == tmp_path / "far-report.html"
     assert target(copy, Path("x.html")) == tmp_path / "x.html"
 
 
-def test_another_run_beside_it(tmp_path: Path) -> None:
+def test_another_run_is_plotted_too(tmp_path: Path) -> None:
     folder = filled_run(tmp_path, 20)
     filled_run(tmp_path, 20, name="beside")
     assert report(tmp_path, "run", "--compare", "beside") == 0
     assert "best so far, beside" in (folder.path / "report.html").read_text()
 
 
-def test_a_run_of_another_measure_is_not_shown_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_another_measure_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     filled_run(tmp_path, 20)
     filled_run(tmp_path, 20, name="other", config=replace(CONFIG, reward="accuracy"))
     assert report(tmp_path, "run", "--compare", "other") == 2
@@ -59,7 +63,7 @@ def test_a_run_of_another_measure_is_not_shown_beside_it(tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nothing"], "no run named 'nothing'"),
         (["run", "--compare", "nothing"], "no run named 'nothing'"),
@@ -70,28 +74,28 @@ def test_a_run_of_another_measure_is_not_shown_beside_it(tmp_path: Path, capsys:
         (["run", "--output", "/nowhere/at/all/x.html"], "cannot be written: No such file or directory"),
     ],
 )
-def test_bad_input_is_said_in_a_sentence(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_bad_input_is_refused_in_one_sentence(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filled_run(tmp_path, 5)
     assert report(tmp_path, *arguments) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_browser_is_shown_the_file(
-    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("has_browser", [True, False])
+def test_open_shows_the_file_in_a_browser(
+    has_browser: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, shown = filled_run(tmp_path, 5), []
-    monkeypatch.setattr("webbrowser.open", lambda url: shown.append(url) or there)
+    monkeypatch.setattr("webbrowser.open", lambda url: shown.append(url) or has_browser)
     assert report(tmp_path, "run", "--open") == 0
     assert shown == [(folder.path / "report.html").as_uri()]
-    assert ("open file://" in capsys.readouterr().out) == (not there)
+    assert ("open file://" in capsys.readouterr().out) == (not has_browser)
 
 
 @contextmanager
 def served(build: list[str]) -> Iterator[PageServer]:
-    """A server of pages that are taken off the list; when there are none it has nothing to say."""
+    """Serve the pages of the list one after another; an empty list is an error."""
 
     def take() -> str:
         if not build:
@@ -118,13 +122,13 @@ def ask(server: PageServer, path: str = "/", host: str | None = None) -> tuple[i
         connection.close()
 
 
-def test_each_request_is_answered_with_the_page_of_now() -> None:
+def test_each_request_builds_the_page_again() -> None:
     with served(["one", "two"]) as server:
         assert [ask(server), ask(server)] == [(200, "one"), (200, "two")]
         assert ask(server) == (503, "no page\n")
 
 
-def test_it_is_served_on_loopback_and_to_no_other_site() -> None:
+def test_the_page_is_served_on_loopback_and_to_no_other_site() -> None:
     with served(["one"]) as server:
         assert server.server_address[0] == "127.0.0.1"
         assert ask(server, host="evil.example")[0] == 403
@@ -133,7 +137,7 @@ def test_it_is_served_on_loopback_and_to_no_other_site() -> None:
         assert ask(server, host=f"localhost:{server.server_port}") == (200, "one")
 
 
-def test_a_port_that_is_taken_is_said() -> None:
+def test_a_taken_port_is_an_error() -> None:
     with served([]) as server, pytest.raises(UsageError, match=f"`--port` {server.server_port} cannot be listened on"):
         PageServer(str, server.server_port)
 
@@ -158,9 +162,9 @@ def test_watching_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     ) as process:
         try:
             assert process.stdout is not None
-            said = re.search(r"http://127\.0\.0\.1:(\d+)/ until Ctrl-C", process.stdout.readline())
-            assert said is not None
-            connection = http.client.HTTPConnection("127.0.0.1", int(said[1]), timeout=10)
+            message = re.search(r"http://127\.0\.0\.1:(\d+)/ until Ctrl-C", process.stdout.readline())
+            assert message is not None
+            connection = http.client.HTTPConnection("127.0.0.1", int(message[1]), timeout=10)
             connection.request("GET", "/")
             assert "20 of 200,000" in read_page(connection.getresponse().read().decode()).words
             connection.close()

@@ -1,4 +1,4 @@
-"""`nascluster simulate` as a user meets it."""
+"""The command `nascluster simulate`."""
 
 import json
 import re
@@ -37,11 +37,11 @@ def simulate() -> Nascluster:
     return simulate
 
 
-def said(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def read_json(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return json.loads(capfd.readouterr().out)
 
 
-def test_what_a_search_takes_is_told_and_what_would_help(
+def test_the_report_has_figures_and_advice(
     simulate: Nascluster, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lost = ("--preempt", "0.2/h", "--shard-mtbf", "20h", "--replica-mtbf", "20h", "--delay", "0.01s", "--cost", 2.5)
@@ -58,23 +58,23 @@ def test_what_a_search_takes_is_told_and_what_would_help(
     assert list(folder.iterdir()) == []
 
 
-def test_nothing_is_advised_while_half_of_the_children_are_given_up(
+def test_nothing_is_advised_while_half_of_the_children_fail(
     simulate: Nascluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
     flags = ("zoph2017-cifar10", *TIMES, *SMALL, "--child-timeout", 3600)
     assert simulate(*flags) == 0
     text = capfd.readouterr().out
-    assert "│ given up │" in text.replace("┃", "│")
+    assert "│ failed │" in text.replace("┃", "│")
     assert "shortens the search" not in text
     assert "cuts the cost" not in text
-    assert "is not said while" in text
+    assert "There is no advice on time or cost while" in text
     assert simulate(*flags, "--json") == 0
-    found = said(capfd)
-    assert found["what_helps"]["unchanged"]["given_up"] == found["failed"] / 64 > 0.3
+    found = read_json(capfd)
+    assert found["what_helps"]["unchanged"]["failed_share"] == found["failed"] / 64 > 0.3
     assert (found["what_helps"]["shortest"], found["what_helps"]["cheapest"]) == (None, None)
 
 
-def test_one_seed_gives_one_answer(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_seed_gives_one_report(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     def answer(*flags: object) -> str:
         assert simulate("zoph2017-cifar10", *TIMES, *SMALL, "--preempt", "0.1/h", "--json", *flags) == 0
         return capfd.readouterr().out
@@ -84,9 +84,9 @@ def test_one_seed_gives_one_answer(simulate: Nascluster, capfd: pytest.CaptureFi
     assert answer("--seed", 1) != first
 
 
-def test_plain_data_says_what_the_text_says(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_same_figures_as_the_text(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert simulate("zoph2017-cifar10", "--child-seconds=constant:3600", *SMALL, "--json", "--cost", 3) == 0
-    found = said(capfd)
+    found = read_json(capfd)
     assert (found["children"], found["workers"], found["replicas"], found["pushes"]) == (64, 16, 4, 16)
     assert found["seconds"] == pytest.approx(4 * 3600, abs=5)
     assert found["gpu_hours"] == pytest.approx(64, abs=0.1)
@@ -100,21 +100,21 @@ def test_plain_data_says_what_the_text_says(simulate: Nascluster, capfd: pytest.
     assert helps["unchanged"]["hours"] == pytest.approx(found["seconds"] / 3600)
 
 
-def test_a_table_tells_how_long_children_take(
+def test_a_table_has_the_times_of_children(
     simulate: Nascluster, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = made_up(tmp_path_factory.mktemp("table"))
     assert simulate("nasbench201", "--data", data, "--max-children", 64, "--json", "--as-is") == 0
-    found = said(capfd)
+    found = read_json(capfd)
     # The made-up cells take 20 to 77.5 s.
     assert 20 * 64 / 3600 < found["useful_hours"] < 77.5 * 64 / 3600
     assert found["pushes"] == 16
     assert found["what_helps"]["unchanged"] is None
     assert simulate("nasbench201", "--data", data, "--max-children", 64, "--json", "--as-is", *TIMES) == 0
-    assert said(capfd)["useful_hours"] > 32
+    assert read_json(capfd)["useful_hours"] > 32
 
 
-def test_a_table_of_children_that_take_no_time_is_refused_but_for_other_times(
+def test_a_table_without_times_is_refused_unless_times_are_given(
     simulate: Nascluster, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = made_up(tmp_path_factory.mktemp("table"))
@@ -131,22 +131,20 @@ def test_a_table_of_children_that_take_no_time_is_refused_but_for_other_times(
     assert "all children of this search take 0 s" in err
     assert "--child-seconds lognormal:3600:0.5" in err
     assert simulate(*flags, *TIMES) == 0
-    assert said(capfd)["useful_hours"] > 8
+    assert read_json(capfd)["useful_hours"] > 8
     # A table that has some children of no time may be searched, but not where the search has none of the others.
     (data / nasbench201.TIMES).write_text("\n".join([head, first, *free[1:]]))
     assert simulate(*flags) == 2
     assert "all children of this search take 0 s" in capfd.readouterr().err
 
 
-def test_children_that_are_all_given_up_are_told_and_there_is_no_pace_to_go_by(
-    simulate: Nascluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_search_whose_children_all_fail_is_reported(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     flags = ("--child-seconds", "constant:3600", "--child-timeout", "30m", "--max-children", "4000")
     assert simulate("zoph2017-cifar10", *flags) == 0
-    assert "4,000 of them given up" in capfd.readouterr().out
+    assert "4,000 of them failed" in capfd.readouterr().out
 
 
-def test_without_arguments_it_says_what_it_needs(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_it_prints_its_usage(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert simulate() == 2
     assert "nascluster simulate RECIPE" in capfd.readouterr().out
     assert simulate("--help") == 0
@@ -159,11 +157,11 @@ def test_without_arguments_it_says_what_it_needs(simulate: Nascluster, capfd: py
     ("flags", "sentence"),
     [
         (["nowhere", *TIMES], "unknown recipe 'nowhere'"),
-        (["zoph2017-cifar10"], "how long children of the task 'cifar10' take is not known: say it, as in --child-sec"),
-        (["zoph2017-cifar10", "--child-seconds", "an hour"], "child seconds are 'an hour', but must be lognormal:MED"),
-        (["zoph2017-cifar10", *TIMES, "--preempt", "often"], "a rate is 'often', but must be a number with /s"),
+        (["zoph2017-cifar10"], "the training times of the task 'cifar10' are unknown: set them, as in --child-sec"),
+        (["zoph2017-cifar10", "--child-seconds", "an hour"], "`child_seconds` must be lognormal:MED"),
+        (["zoph2017-cifar10", *TIMES, "--preempt", "often"], "a rate must be a number with /s"),
         (["zoph2017-cifar10", *TIMES, "--shard-mtbf", "0h"], "`shard_mtbf` must be a time above 0"),
-        (["zoph2017-cifar10", *TIMES, "--shard-mtbf", "40s"], "`shard_mtbf` must be above 48 s, or there is always a"),
+        (["zoph2017-cifar10", *TIMES, "--shard-mtbf", "40s"], "`shard_mtbf` must be above 48 s, or some shard is"),
         (["zoph2017-cifar10", *TIMES, "--replica-mtbf", "1s"], "`replica_mtbf` must be above 2 s"),
         (["zoph2017-cifar10", *TIMES, "--delay", "slow"], "`delay` must be a time above 0"),
         (["zoph2017-cifar10", *TIMES, "--cost", "-1"], "`cost` must be 0 or more for an hour of one GPU, got -1.0"),
@@ -179,7 +177,7 @@ def test_without_arguments_it_says_what_it_needs(simulate: Nascluster, capfd: py
         (["nasbench201"], "nasbench201"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(
+def test_bad_input_is_refused_in_one_sentence(
     simulate: Nascluster, flags: list[str], sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert simulate(*flags) == 2

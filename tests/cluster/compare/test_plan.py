@@ -1,11 +1,11 @@
-"""Which searchers are compared, and what is refused."""
+"""Plans of comparisons, and the input that they refuse."""
 
 import re
 from dataclasses import replace
 
 import pytest
 
-from cluster.compare.plan import Limit, make_entrant, make_plan, most_children, parse_limit
+from cluster.compare.plan import Limit, make_entrant, make_plan, max_children_within, parse_limit
 from cluster.config.recipes import RECIPES
 
 BASE = replace(RECIPES["synthetic"](), local=True, seed=7)
@@ -25,12 +25,12 @@ def test_other_budgets_are_refused(text: str) -> None:
         parse_limit(text)
 
 
-def test_budgets_are_told_as_people_write_them() -> None:
+def test_budgets_are_formatted_with_their_unit() -> None:
     assert (str(Limit(children=1500)), str(Limit(seconds=12000.0))) == ("1,500 children", "12,000 s")
     assert str(Limit(seconds=0.5)) == "0.5 s"
 
 
-def test_random_search_is_always_among_them() -> None:
+def test_random_search_is_always_included() -> None:
     words = ["reinforce", "evolution"]
     assert [e.label for e in make_plan("synthetic", BASE, words, 2, Limit(children=9)).entrants] == [*words, "random"]
     named = make_plan("synthetic", BASE, ["random:children=2", "reinforce"], 2, Limit(children=9))
@@ -38,13 +38,13 @@ def test_random_search_is_always_among_them() -> None:
     assert named.baseline.label == "random:children=2"
 
 
-def test_the_seeds_are_counted_from_the_runs_and_the_budget_is_everybodys() -> None:
+def test_seeds_count_from_the_runs_seed_and_all_share_the_budget() -> None:
     plan = make_plan("synthetic", BASE, ["reinforce"], 3, Limit(children=9))
     assert list(plan.seeds) == [7, 8, 9]
     assert {entrant.config.max_children for entrant in plan.entrants} == {9}
 
 
-def test_a_searcher_has_options_of_its_own_and_all_else_in_common() -> None:
+def test_a_searcher_sets_its_own_options_and_shares_the_rest() -> None:
     entrant = make_entrant("reinforce:entropy-bonus=0.1,controller_units=7,replicas=5,reward=accuracy", BASE, "digits")
     assert entrant.config.searcher_options.entropy_bonus == 0.1
     assert (entrant.config.searcher_options.controller_units, entrant.config.topology.replicas) == (7, 5)
@@ -64,10 +64,10 @@ def test_a_searcher_has_options_of_its_own_and_all_else_in_common() -> None:
         (["reinforce:"], "must be SEARCHER or SEARCHER:OPTION=VALUE"),
         (["reinforce:children="], "must be SEARCHER or SEARCHER:OPTION=VALUE"),
         (["random:population=300"], "Unrecognized options: --population"),
-        (["reinforce:epochs=3"], "sets what is for all searchers alike (`budget`)"),
-        (["reinforce:seed=3"], "sets what is for all searchers alike (`seed`)"),
-        (["reinforce:searcher=random"], "sets what is for all searchers alike (`searcher`)"),
-        (["reinforce", "random", "reinforce"], "'reinforce' is there twice"),
+        (["reinforce:epochs=3"], "sets `budget`, which all searchers share"),
+        (["reinforce:seed=3"], "sets `seed`, which all searchers share"),
+        (["reinforce:searcher=random"], "sets `searcher`, which all searchers share"),
+        (["reinforce", "random", "reinforce"], "'reinforce' is named twice"),
     ],
 )
 def test_words_that_name_no_searcher_are_refused(words: list[str], message: str) -> None:
@@ -83,6 +83,6 @@ def test_one_seed_has_no_interval(seeds: int) -> None:
 
 
 def test_a_budget_in_seconds_bounds_the_children_that_it_pays_for() -> None:
-    assert most_children(10.0, 3.0) == 4
-    with pytest.raises(ValueError, match="children that cost some"):
-        most_children(10.0, 0.0)
+    assert max_children_within(10.0, 3.0) == 4
+    with pytest.raises(ValueError, match="children that take time"):
+        max_children_within(10.0, 0.0)

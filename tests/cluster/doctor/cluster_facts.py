@@ -1,4 +1,4 @@
-"""Facts for a doctor to judge: all well, but for what a test changes."""
+"""Facts of a healthy run and cluster, which tests change."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,14 +16,14 @@ RUN = RunFacts(
     local=False,
     began=True,
     silence_s=1.0,
-    stop_asked=False,
+    stop_requested=False,
     waiting=2,
     ended=10,
     finished=10,
     failed=0,
     max_children=100,
     workers=2,
-    asked=2,
+    requested_workers=2,
     open=(ATTEMPT,),
     typical_s=4.0,
     idle_s=2.0,

@@ -1,4 +1,4 @@
-"""What a doctor makes of the facts, and what it prints: each situation has its line, and says what to do."""
+"""`nascluster doctor`: each situation has one finding, with a remedy."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def only(findings: list[Finding], level: str) -> Finding:
     return found
 
 
-def test_a_run_that_goes_well_has_nothing_to_complain_of() -> None:
+def test_a_healthy_run_has_only_ok_findings() -> None:
     assert set(levels(run_findings(run()))) == {"OK"}
 
 
@@ -48,10 +48,15 @@ def test_a_run_that_goes_well_has_nothing_to_complain_of() -> None:
         ({"state": "failed", "message": "its driver died", "silence_s": 300.0}, "FAIL", "5 min 00 s old", "resume"),
         ({"state": "failed", "message": "disk full"}, "FAIL", "it has failed: disk full", "/runs/demo/error.txt"),
         ({"state": "stopped", "message": "as asked"}, "WARN", "it has stopped: as asked", "resume demo"),
-        ({"silence_s": 120.0}, "FAIL", "no sign of life for 2 min 00 s", "end the driver"),
-        ({"stop_asked": True}, "WARN", "asked to stop: nothing is begun, 1 attempt", "wait"),
-        ({"open": (), "idle_s": 90.0}, "FAIL", "2 children wait, and none is in training for 1 min 30 s", "workers"),
-        ({"asked": 8}, "WARN", "2 of the 8 workers that were asked for have a place", "add nodes"),
+        ({"silence_s": 120.0}, "FAIL", "no heartbeat for 2 min 00 s", "end the driver"),
+        ({"stop_requested": True}, "WARN", "a stop was requested: no child is started any more, 1 attempt", "wait"),
+        (
+            {"open": (), "idle_s": 90.0},
+            "FAIL",
+            "2 children wait for a worker, and none is in training for 1 min 30 s",
+            "workers",
+        ),
+        ({"requested_workers": 8}, "WARN", "2 of the 8 requested workers are placed", "add nodes"),
         ({"causes": {"crashed": 3}}, "WARN", "failed attempts: 3 crashed", "failures demo"),
         (
             {"causes": {"crashed": 9}, "recent_failed": (8, 8), "last_failure": "child 9, crashed: boom"},
@@ -67,7 +72,7 @@ def test_what_is_wrong_with_a_run_has_a_line(changes: dict[str, object], level: 
     assert do in found.do
 
 
-def test_a_hung_child_is_told_from_a_slow_task() -> None:
+def test_a_hung_child_is_distinguished_from_a_slow_task() -> None:
     hung = ATTEMPT.__class__(child_id=9, number=1, worker="worker-3@10.0.0.2/ab:99", seconds=900.0)
     found = only(run_findings(run(open=(hung, ATTEMPT))), "WARN")
     assert "child 9 has been in training for 15 min 00 s on worker-3@10.0.0.2/ab:99; others took 4 s" in found.what
@@ -76,41 +81,44 @@ def test_a_hung_child_is_told_from_a_slow_task() -> None:
     assert levels(run_findings(run(open=(hung,) * 9))).count("WARN") == 4
 
 
-def test_workers_that_no_node_can_hold_are_a_problem_and_their_resource_is_named() -> None:
+def test_workers_too_large_for_every_node_are_reported_with_their_needs() -> None:
     waiting = [actor(f"worker-{i}", "PENDING_CREATION", needs={"GPU": 4.0}) for i in range(3)]
     found = only(actor_findings(run(), waiting, CLUSTER), "FAIL")
     assert found.what == (
-        "3 workers (worker-0, worker-1, worker-2) wait for a place: each needs 4 GPUs, and the largest node has 2 GPUs"
+        "3 workers (worker-0, worker-1, worker-2) wait for resources: each needs 4 GPUs,"
+        " and the largest node has 2 GPUs"
     )
     assert "--gpus-per-child" in found.do
     grows = only(actor_findings(run(), waiting, cluster(autoscaler=True)), "WARN")
     assert "autoscaler" in grows.do
     busy = [actor("worker-0", "PENDING_CREATION", needs=GPU)]
-    assert "all that is there is in use" in only(actor_findings(run(), busy, CLUSTER), "WARN").what
+    assert "all of it is in use" in only(actor_findings(run(), busy, CLUSTER), "WARN").what
     elsewhere = [actor("worker-0", "PENDING_CREATION", needs=GPU, labels={"pool": "!stable"})]
     assert (
         "each needs 1 GPU on a node with pool=!stable" in only(actor_findings(run(), elsewhere, CLUSTER), "WARN").what
     )
 
 
-def test_a_run_that_has_no_workers_at_all_says_so() -> None:
+def test_a_run_without_workers_is_reported() -> None:
     up = [actor("ledger"), actor("pool")]
     found = only(actor_findings(run(workers=0), up, CLUSTER), "FAIL")
     assert found.what == "no worker has been started: no node has room for one"
     waiting = [*up, actor("worker-0", "PENDING_CREATION", needs=GPU)]
-    for told in (actor_findings(run(workers=0), waiting, CLUSTER), actor_findings(run(workers=1), up, CLUSTER)):
-        assert found not in told
+    for output in (actor_findings(run(workers=0), waiting, CLUSTER), actor_findings(run(workers=1), up, CLUSTER)):
+        assert found not in output
 
 
-def test_a_worker_whose_node_has_left_waits_like_one_that_never_had_a_place() -> None:
+def test_a_worker_of_a_lost_node_waits_for_resources() -> None:
     gone = [actor(f"worker-{i}", "RESTARTING", restarts=1, address="", needs={"GPU": 4.0}) for i in range(2)]
     found = only(actor_findings(run(), [*gone, actor("pool")], CLUSTER), "FAIL")
-    assert found.what.startswith("2 workers (worker-0, worker-1) wait for a place: each needs 4 GPUs, and the largest")
+    assert found.what.startswith(
+        "2 workers (worker-0, worker-1) wait for resources: each needs 4 GPUs, and the largest"
+    )
     back = [actor("worker-0", "RESTARTING", restarts=1, needs=GPU)]
-    assert "being started again, for the first time" in only(actor_findings(run(), back, CLUSTER), "WARN").what
+    assert "is restarting, for the first time" in only(actor_findings(run(), back, CLUSTER), "WARN").what
 
 
-def test_dead_actors_are_told_with_their_reason_and_those_ended_on_purpose_are_not() -> None:
+def test_dead_actors_are_reported_unless_ended_on_purpose() -> None:
     reason = "cluster.placement.node_check.NodeError: node 10.0.0.2 cannot train: `--data` /d is not a folder"
     dead = [actor(f"worker-{i}", "DEAD", reason=reason) for i in range(2)]
     replaced = actor("ReplicaHost", "DEAD", reason="The actor is dead because it was killed by `ray.kill`.")
@@ -121,26 +129,26 @@ def test_dead_actors_are_told_with_their_reason_and_those_ended_on_purpose_are_n
     assert actor_findings(run(state="stopped"), [], CLUSTER) == []
 
 
-def test_a_cluster_is_told_node_by_node() -> None:
+def test_each_node_of_a_cluster_is_reported() -> None:
     found = cluster_findings(CLUSTER, "2.60.0", "3.11.7")
     assert set(levels(found)) == {"OK"}
-    told = "\n".join(map(str, found))
-    assert "2 nodes, 12 cores, 2 GPUs; no autoscaler" in told
-    assert "node 10.0.0.2: 8 cores, 2 GPUs (A10G), 32.0 GB memory, labels pool=children" in told
+    output = "\n".join(map(str, found))
+    assert "2 nodes, 12 cores, 2 GPUs; no autoscaler" in output
+    assert "node 10.0.0.2: 8 cores, 2 GPUs (A10G), 32.0 GB memory, labels pool=children" in output
     assert "Ray refuses" in only(cluster_findings(CLUSTER, "2.48.0", "3.11.7"), "FAIL").do
     assert "10.0.0.9" in only(cluster_findings(cluster(dead=("10.0.0.9",)), "2.60.0", "3.11.7"), "WARN").what
 
 
-def test_demands_that_wait_are_told() -> None:
+def test_unmet_demands_are_reported() -> None:
     assert demand_findings(CLUSTER) == []
     found = demand_findings(cluster(demands=(Demand(needs={"GPU": 8.0, "CPU": 1.0}, count=2),)))
     assert only(found, "FAIL").what == (
-        "2 of Ray's tasks or actors wait for a place: each needs 8 GPUs and 1 core,"
+        "2 of Ray's tasks or actors wait for resources: each needs 8 GPUs and 1 core,"
         " and the largest node has 2 GPUs and 8 cores"
     )
 
 
-def test_nodes_tell_what_they_lack() -> None:
+def test_problems_of_nodes_are_reported() -> None:
     well = NodeReport(versions=HERE, problem="", shm_free=2**40, disk_free=2**40)
     assert levels(node_findings(NODES, {"1": well, "2": well}, HERE, True)) == ["OK"]
     assert levels(node_findings(NODES, {"1": well, "2": "has left meanwhile"}, HERE, True)) == ["WARN"]
@@ -157,7 +165,7 @@ def test_nodes_tell_what_they_lack() -> None:
 @pytest.mark.parametrize(
     ("environment", "files", "expected"),
     [
-        ({}, {}, [("OK", "makes one"), ("OK", "TLS is off")]),
+        ({}, {}, [("OK", "generates one"), ("OK", "TLS is off")]),
         ({"RAY_AUTH_MODE": "token"}, {}, [("FAIL", "there is no token"), ("OK", "")]),
         ({"RAY_AUTH_MODE": "token"}, {".ray/auth_token": "t"}, [("OK", "/.ray/auth_token, fingerprint "), ("OK", "")]),
         ({"RAY_AUTH_TOKEN": "t", "RAY_AUTH_TOKEN_PATH": "gone"}, {}, [("OK", "from RAY_AUTH_TOKEN"), ("OK", "")]),
@@ -168,7 +176,7 @@ def test_nodes_tell_what_they_lack() -> None:
             [("FAIL", "RAY_AUTH_TOKEN_PATH must name a file"), ("OK", "")],
         ),
         ({"RAY_AUTH_MODE": "tokens"}, {}, [("FAIL", "'tokens'"), ("OK", "")]),
-        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "t"}, {}, [("WARN", "not used"), ("OK", "")]),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "t"}, {}, [("WARN", "is ignored"), ("OK", "")]),
         ({"RAY_USE_TLS": "1"}, {}, [("OK", ""), ("FAIL", "RAY_TLS_SERVER_CERT must name a PEM file")]),
         ({"RAY_TLS_CA_CERT": "ca"}, {}, [("OK", ""), ("WARN", "nothing is encrypted")]),
     ],
@@ -185,24 +193,24 @@ def test_tokens_and_certificates(
         assert words in finding.what
 
 
-def test_findings_are_one_line_each_and_the_status_tells_a_script() -> None:
+def test_findings_are_one_line_each_and_set_the_exit_status() -> None:
     sections = [("Here", [Finding("OK", "fine"), Finding("WARN", "odd", "look")])]
     assert text(sections) == "Here\n  OK    fine\n  WARN  odd  ->  look\n\nNo problem found; 1 warning."
     assert exit_status(sections) == 0
     worse = [*sections, ("There", [Finding("FAIL", "broken", "mend it")])]
     assert text(worse).endswith("  FAIL  broken  ->  mend it\n\n1 problem: broken  ->  mend it")
     assert exit_status(worse) == 1
-    told = json.loads(as_json(worse))
-    assert told["well"] is False
-    assert told["findings"][-1] == {"section": "There", "level": "FAIL", "what": "broken", "do": "mend it"}
+    output = json.loads(as_json(worse))
+    assert output["well"] is False
+    assert output["findings"][-1] == {"section": "There", "level": "FAIL", "what": "broken", "do": "mend it"}
 
 
-def test_facts_survive_the_way_between_two_processes() -> None:
+def test_facts_survive_json() -> None:
     facts = cluster(actors=(actor("pool", needs=GPU),), demands=(Demand(needs=GPU, count=2),), dead=("10.0.0.9",))
     assert ClusterFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
 
-def test_what_an_asking_process_dies_of_is_explained() -> None:
+def test_errors_of_the_probe_process_are_explained() -> None:
     refused = explain("AuthenticationError: RPC error: InvalidAuthToken: ...", "", {})
     assert "RAY_AUTH_TOKEN_PATH" in refused.do
     assert refused.reason == "it requires a token, and there is none here"
@@ -214,7 +222,7 @@ def test_what_an_asking_process_dies_of_is_explained() -> None:
     assert explain("RpcError: out of luck\n", "", {}).reason == "RpcError: out of luck"
 
 
-def test_an_address_at_which_nobody_answers_is_given_up_in_time() -> None:
+def test_an_unreachable_address_times_out() -> None:
     began = time.monotonic()
     answer = probe_head("127.0.0.1:1", 3.0)
     assert isinstance(answer, Refusal)
@@ -236,13 +244,13 @@ def doctor(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
     return code, out
 
 
-def test_without_a_run_and_without_a_ray_all_is_well(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_a_run_and_without_ray_no_problem_is_found(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out = doctor(capfd)
     assert code == 0, out
-    assert "a launch starts a Ray of its own" in out
+    assert "a launch starts its own Ray" in out
 
 
-def test_an_address_of_nobody_is_a_problem(
+def test_an_unreachable_ray_address_is_a_problem(
     home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
@@ -267,7 +275,7 @@ def test_a_finished_local_run_is_well_and_needs_no_ray(home: Path, capfd: pytest
     assert "needs no Ray" in out
 
 
-def test_a_run_of_failures_says_of_what(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_failures_reports_their_causes(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     launch("--child-faults", "diverged=1")
     capfd.readouterr()
     code, out = doctor(capfd, "demo", "--json")
@@ -277,7 +285,7 @@ def test_a_run_of_failures_says_of_what(home: Path, capfd: pytest.CaptureFixture
     assert bad["do"] == "`nascluster failures demo`"
 
 
-def test_a_driver_that_was_killed_is_told_with_the_way_on(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_driver_is_reported_with_the_way_to_resume(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = ["launch", "synthetic", "--name", "demo", "--local", "--child-seconds", "3"]
     root = Path(__file__).parents[3]
     driver = subprocess.Popen([sys.executable, "-m", "cluster", *command], cwd=root, stdout=subprocess.DEVNULL)
@@ -315,7 +323,7 @@ def wait_for_a_child(path: Path) -> None:
     raise AssertionError("no child has ended while another was in training")
 
 
-def test_a_driver_that_hangs_is_told_from_one_that_died(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_hung_driver_is_distinguished_from_a_dead_one(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = launch()
     now = time.time()
     ledger = Ledger(folder.ledger, 0, 8, clock=lambda: now - 300)
@@ -325,10 +333,10 @@ def test_a_driver_that_hangs_is_told_from_one_that_died(home: Path, capfd: pytes
     with folder.held():
         code, out = doctor(capfd, "demo")
     assert code == 1
-    assert "FAIL  its driver lives and has given no sign of life for 5 min" in out
+    assert "FAIL  its driver is alive but has sent no heartbeat for 5 min" in out
 
 
-def test_a_run_that_another_machine_drives_is_not_judged_by_the_ray_of_this_one(
+def test_a_run_driven_by_another_machine_is_not_judged_by_this_ones_ray(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = launch()
@@ -341,15 +349,15 @@ def test_a_run_that_another_machine_drives_is_not_judged_by_the_ray_of_this_one(
     with folder.held():
         code, out = doctor(capfd, "demo")
         assert code == 0, out
-        assert "WARN  where the run's Ray is, only its driver's machine knows" in out
+        assert "WARN  only the driver's machine knows the address of the run's Ray" in out
         Session(address="127.0.0.1:1", job="01000000").write(folder)
         code, out = doctor(capfd, "demo")
         assert code == 1
-        assert "only its driver's machine knows" not in out
+        assert "only the driver's machine knows" not in out
         assert "Ray at 127.0.0.1:1, where the run is" in out
 
 
-def test_data_that_has_gone_is_told(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_missing_data_is_reported(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = launch()
     config = json.loads(folder.config.read_text())
     config["task"] |= {"task": "fashion-mnist", "data": str(home / "gone")}
@@ -361,7 +369,7 @@ def test_data_that_has_gone_is_told(home: Path, capfd: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("data", ["gone", "file://{home}/store"])
-def test_a_doctor_fetches_nothing(home: Path, capfd: pytest.CaptureFixture[str], data: str) -> None:
+def test_doctor_downloads_nothing(home: Path, capfd: pytest.CaptureFixture[str], data: str) -> None:
     folder = launch()
     (home / "store").mkdir()
     (home / "store" / "image").write_text("data")
@@ -378,12 +386,12 @@ def test_a_doctor_fetches_nothing(home: Path, capfd: pytest.CaptureFixture[str],
     assert {path for path in home.rglob("*") if "nascluster_runs" not in path.parts} == before
 
 
-def test_the_run_that_is_not_there_is_bad_input(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_run_is_bad_input(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["doctor", "nobody"]) == 2
     assert "no run named 'nobody'" in capfd.readouterr().err
 
 
-def test_where_a_runs_ray_is_is_noted_in_its_folder(tmp_path: Path) -> None:
+def test_the_address_of_a_runs_ray_is_stored_in_its_folder(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "demo")
     os.mkdir(folder.path)
     assert Session.read(folder) is None

@@ -30,7 +30,7 @@ ARCHITECTURE = SPACE.decode((0, 0, 0))
 
 def run_virtually(work: Coroutine[Any, Any, None]) -> None:
     with closing(VirtualLoop()) as loop:
-        loop.carry_out(work)
+        loop.run_work(work)
 
 
 def good(seed: int) -> Outcome:

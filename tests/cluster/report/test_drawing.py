@@ -6,7 +6,7 @@ import pytest
 
 from child_trainer.architectures.architecture import Architecture, Node, node
 from cluster.formatting import counted
-from cluster.report.drawing import FIRST_LAYERS, LAST_LAYERS, MOST_LAYERS, architecture_svg
+from cluster.report.drawing import FIRST_LAYERS, LAST_LAYERS, MAX_LAYERS, architecture_svg
 from cluster.report.html.markup import tag
 from tests.cluster.report.well_formed import Read, read_page
 from tests.golden import GOLDEN_LAYERS, architecture, chained, densely_connected
@@ -43,7 +43,7 @@ def drawn(network: Architecture) -> Read:
 
 
 @pytest.mark.parametrize("layers", [GOLDEN_LAYERS, densely_connected(), chained()], ids=["golden", "dense", "chain"])
-def test_every_layer_and_every_connection_of_the_papers_network_is_drawn_once(layers) -> None:
+def test_layers_and_connections_of_the_papers_network_are_drawn_once(layers) -> None:
     found = drawn(architecture(layers))
     for number, (height, width, filters, _) in enumerate(layers, start=1):
         assert f"{number} conv {height}x{width}, {filters} filters" in found.words
@@ -104,7 +104,7 @@ def test_no_two_boxes_of_a_cell_lie_on_each_other() -> None:
     assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_what_is_read_twice_is_drawn_once_and_what_is_handed_on_is_an_input() -> None:
+def test_a_node_read_twice_is_drawn_once() -> None:
     nodes = (
         node("w", "linear", "x", bias=False),
         node("act", "tanh", "w"),
@@ -119,7 +119,7 @@ def test_what_is_read_twice_is_drawn_once_and_what_is_handed_on_is_an_input() ->
     assert (found.named("svg")[0]["aria-label"] or "").endswith("next c is c")
 
 
-def test_a_next_state_is_told_in_its_own_box_and_not_in_that_of_its_reader() -> None:
+def test_a_next_state_is_in_its_own_box_not_in_its_readers() -> None:
     nodes = (
         node("w", "linear", "x", bias=False),
         node("u", "linear", "h", bias=False),
@@ -132,8 +132,8 @@ def test_a_next_state_is_told_in_its_own_box_and_not_in_that_of_its_reader() -> 
     assert "next c linear, bias no h" in found.words
 
 
-@pytest.mark.parametrize(("layers", "shown"), [(MOST_LAYERS, MOST_LAYERS), (MOST_LAYERS + 1, 20), (200, 20)])
-def test_of_a_very_deep_network_the_middle_is_one_box(layers: int, shown: int) -> None:
+@pytest.mark.parametrize(("layers", "shown"), [(MAX_LAYERS, MAX_LAYERS), (MAX_LAYERS + 1, 20), (200, 20)])
+def test_the_middle_of_a_very_deep_network_is_one_box(layers: int, shown: int) -> None:
     """Layers of which each reads the two before it."""
     names = ["image", *(f"n{number}" for number in range(1, layers + 1))]
     nodes = [node("n1", "relu", "image")]
@@ -152,7 +152,7 @@ def test_of_a_very_deep_network_the_middle_is_one_box(layers: int, shown: int) -
     assert found.words.startswith(f"A network of {layers} layers with {layers - 1} skip connections")
 
 
-def test_pools_and_the_like_have_a_look_of_their_own() -> None:
+def test_pooling_layers_have_their_own_style() -> None:
     nodes = (
         node("a", "conv", "image", height=3, width=3, filters=8),
         node("b", "max_pool", "a", height=2, width=2, stride_height=2, stride_width=2),
@@ -161,7 +161,7 @@ def test_pools_and_the_like_have_a_look_of_their_own() -> None:
     assert [a["class"] for a in found.classed("layer")] == ["layer end", "layer conv", "layer max-pool", "layer end"]
 
 
-def test_strides_are_told_and_the_boxes_are_as_wide_as_that_takes() -> None:
+def test_strides_are_shown_and_boxes_fit_their_labels() -> None:
     plain, strided = drawn(architecture()), drawn(architecture(strides=(2,) * 15))
     assert strided.words.count("filters, stride 2") == 15
     widths = [float(found.named("rect")[0]["width"] or 0) for found in (plain, strided)]

@@ -1,4 +1,4 @@
-"""The page: whole whatever the run, nothing in it that was not escaped, and of bounded size."""
+"""The page: complete for every kind of run, fully escaped, and of bounded size."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def read(folder: RunFolder, other: RunFolder | None = None) -> Read:
 
 
 def version_1(storage: Path) -> RunFolder:
-    """As version 1 left it: child 1 failed at its second attempt, child 2 was in training."""
+    """Make a run with a ledger of version 1: child 1 failed at its second attempt, child 2 was in training."""
     folder = new_run(storage)
     with closing(sqlite3.connect(folder.ledger, isolation_level=None)) as db:
         db.executescript(TABLES + "PRAGMA user_version = 1;")
@@ -84,7 +84,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("what", RUNS)
-def test_whatever_the_run_the_page_is_whole_and_needs_nothing_else(what: str, tmp_path: Path) -> None:
+def test_the_page_of_every_kind_of_run_is_complete_and_self_contained(what: str, tmp_path: Path) -> None:
     found = read(RUNS[what](tmp_path))
     assert len(found.named("h2")) == 9
     assert not found.named("script")
@@ -95,7 +95,7 @@ def test_whatever_the_run_the_page_is_whole_and_needs_nothing_else(what: str, tm
         assert svg["role"] == "img"
 
 
-def test_the_versions_are_those_of_the_run_and_not_of_whoever_writes_the_page(tmp_path: Path) -> None:
+def test_the_versions_are_those_of_the_run_not_of_this_process(tmp_path: Path) -> None:
     folder = filled_run(tmp_path, 3)
     assert "not in the ledger" in read(folder).words
     starts = [{"python": "3.11", "ray": "2.60.0", "torch": torch, "code": "abcdef"} for torch in ("0.13.7", "0.14.9")]
@@ -104,7 +104,7 @@ def test_the_versions_are_those_of_the_run_and_not_of_whoever_writes_the_page(tm
     words = read(folder).words
     assert "0.13.7, then 0.14.9" in words
     assert "abcdef, then" not in words
-    assert words.count("of the code abcdef ; say where that can be had") == 2  # space and searcher, in the checklist
+    assert words.count("of the code abcdef ; say where to get it") == 2  # space and searcher, in the checklist
     assert "not in the ledger" not in words
 
 
@@ -179,7 +179,7 @@ def test_what_differs_from_the_defaults_comes_before_all_options(tmp_path: Path)
     assert "controller-learning-rate" in every
 
 
-def test_another_run_is_plotted_beside_it_and_answers_the_checklist(tmp_path: Path) -> None:
+def test_another_run_is_plotted_too_and_answers_the_checklist(tmp_path: Path) -> None:
     folder = filled_run(tmp_path, 40)
     other = filled_run(tmp_path, 30, name="other", config=CONFIG.with_searcher("random"))
     alone, both = read(folder), read(folder, other)
@@ -192,10 +192,10 @@ def test_another_run_is_plotted_beside_it_and_answers_the_checklist(tmp_path: Pa
     easier = replace(CONFIG.with_searcher("random"), task=TaskOptions(task="fashion-mnist"))
     unlike = read(filled_run(tmp_path, 30, name="easier", config=easier), folder)
     assert f"○ open {random} With the run 'run' (reinforce), but that has another task." in unlike.words
-    assert f"○ open {random} This is random search: give it to" in read(other).words
+    assert f"○ open {random} This is random search: name it in" in read(other).words
 
 
-def test_a_run_of_which_no_child_finished_is_not_shown_as_a_success(tmp_path: Path) -> None:
+def test_a_run_without_a_finished_child_is_not_shown_as_a_success(tmp_path: Path) -> None:
     folder = filled_run(tmp_path, 5, fails=1.0)
     assert [badge["class"] for badge in read(folder).classed("badge")] == ["badge failed"]
 
@@ -209,7 +209,7 @@ def test_the_checklist_leaves_open_what_a_run_cannot_know(tmp_path: Path) -> Non
     } == {"yes"}
 
 
-def test_a_hundred_thousand_children_make_a_page_of_bounded_size_in_seconds(tmp_path: Path) -> None:
+def test_the_page_of_100_000_children_is_small_and_built_in_seconds(tmp_path: Path) -> None:
     folder = filled_run(tmp_path, 100_000)
     begun = time.process_time()
     written = page(read_facts(folder, NOW))
@@ -233,7 +233,7 @@ def test_only_a_watched_page_of_a_running_search_refreshes_itself(tmp_path: Path
     assert [m for m in found.named("meta") if m.get("http-equiv") == "refresh"]
 
 
-def test_a_search_for_cells_tells_of_nodes_with_the_numbers_that_its_indices_have(tmp_path: Path) -> None:
+def test_nodes_of_cells_are_numbered_as_their_indices(tmp_path: Path) -> None:
     config = RunConfig(
         local=True,
         space="recurrent",
@@ -253,7 +253,7 @@ def test_a_search_for_cells_tells_of_nodes_with_the_numbers_that_its_indices_hav
 
 
 @pytest.mark.parametrize(("outcome", "gpus"), [({}, 0.0), ({"gpu_bytes": 5}, 1.0)])
-def test_what_was_left_to_the_machine_is_told_by_the_children_that_finished(
+def test_an_unset_number_of_gpus_is_derived_from_finished_children(
     outcome: dict[str, int], gpus: float, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, topology=replace(CONFIG.topology, gpus_per_child=None))

@@ -22,7 +22,7 @@ def read(folder: RunFolder) -> Read:
     return read_page(page(read_facts(folder, NOW)))
 
 
-def test_where_lower_is_better_metric_and_reward_have_plots_and_titles_of_their_own(tmp_path: Path) -> None:
+def test_if_lower_is_better_metric_and_reward_have_separate_plots(tmp_path: Path) -> None:
     facts = read_facts(filled_run(tmp_path, 40), NOW)
     texts = replace(
         facts.config, space="recurrent", space_options=None, task=TaskOptions(task="text"), reward="perplexity"
@@ -37,7 +37,7 @@ def plots(svgs: Iterable[dict[str, str | None]]) -> list[str]:
     return [label for svg in svgs if (label := svg["aria-label"] or "").startswith("Against ")]
 
 
-def test_where_there_are_gpus_progress_is_plotted_against_their_hours(tmp_path: Path) -> None:
+def test_with_gpus_progress_is_plotted_against_gpu_hours(tmp_path: Path) -> None:
     facts = read_facts(filled_run(tmp_path, 40), NOW)
     ends = [place.work * 0.5 / 3600 for place in (facts.progress.best[-1], facts.progress.rewards[-1])]
     assert facts.gpu_seconds == pytest.approx(3600 * max(ends))
@@ -53,7 +53,7 @@ def test_where_there_are_gpus_progress_is_plotted_against_their_hours(tmp_path: 
     assert ["best so far, without" in label for label in beside] == [True, True, True, False]
 
 
-def test_where_slices_hold_one_update_there_is_one_line_and_it_is_said_of_which_two(tmp_path: Path) -> None:
+def test_equal_lines_of_single_updates_are_merged_with_a_note(tmp_path: Path) -> None:
     few, many = read(filled_run(tmp_path, 40)), read(filled_run(tmp_path, 2000, name="many"))
     same = "95th percentile and median are the same."
     assert few.words.count(same) == 2
@@ -64,7 +64,7 @@ def test_where_slices_hold_one_update_there_is_one_line_and_it_is_said_of_which_
     assert "percentile ends" not in pulls[0]
 
 
-def test_of_one_child_the_page_speaks_in_the_singular_and_of_none_it_is_silent(tmp_path: Path) -> None:
+def test_one_child_is_in_the_singular_and_without_children_there_are_no_means(tmp_path: Path) -> None:
     config = replace(CONFIG, max_children=1)
     one = read(filled_run(tmp_path, 1, fails=0.0, config=config)).words
     assert "1 of 1 child ended" in one

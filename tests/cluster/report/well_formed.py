@@ -1,4 +1,4 @@
-"""Reads a page the strict way: what is not closed, closed twice or not escaped is an error."""
+"""A strict reader of pages: unclosed, doubly closed or unescaped elements are errors."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -8,7 +8,7 @@ VOID = {"meta", "input", "br"}
 
 @dataclass
 class Read:
-    """What is in a page: every element with its attributes, and all text."""
+    """The content of a page: every element with its attributes, and all text."""
 
     tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class _Reader(HTMLParser):
 
 
 def read_page(page: str) -> Read:
-    """What is in it; raises `AssertionError` where it is not well-formed, or reaches outside of itself."""
+    """Read a page; raise `AssertionError` if it is not well-formed or not self-contained."""
     assert page.startswith("<!DOCTYPE html>\n")
     reader = _Reader()
     reader.feed(page)

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.asynchrony import ARMS, Arm, Trace, configuration, report, table, traced
 from child_trainer.tasks.lookup_table import Table
+from cluster.compare.one_search import make_trainer, search
 from cluster.compare.plan import Limit
-from cluster.compare.search import make_trainer, search
-from cluster.compare.summary import Best
+from cluster.compare.standings import Best
 from cluster.runners.trainer import Trainer
 from tests.real_data import real
 

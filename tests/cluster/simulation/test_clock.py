@@ -1,4 +1,4 @@
-"""The virtual clock: what is due comes in order, and what is written for a real clock runs on it."""
+"""The virtual clock and its event loop."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from cluster.simulation.clock import Events, VirtualLoop
 T = TypeVar("T")
 
 
-def test_what_is_due_first_comes_first_and_of_two_what_was_planned_first() -> None:
+def test_actions_run_by_time_and_then_in_order_of_scheduling() -> None:
     events, done = Events(), list[tuple[str, float]]()
 
     def note(name: str) -> Callable[[], None]:
@@ -33,12 +33,12 @@ def test_what_is_due_first_comes_first_and_of_two_what_was_planned_first() -> No
     assert not events.advance()
 
 
-def carried_out(work: Coroutine[Any, Any, T]) -> T:
+def run_virtually(work: Coroutine[Any, Any, T]) -> T:
     with closing(VirtualLoop()) as loop:
-        return loop.carry_out(work)
+        return loop.run_work(work)
 
 
-def test_what_sleeps_is_woken_in_virtual_time_and_in_order() -> None:
+def test_sleeping_tasks_wake_in_virtual_time_and_in_order() -> None:
     async def work() -> list[tuple[str, float]]:
         loop, woken = asyncio.get_running_loop(), list[tuple[str, float]]()
 
@@ -52,13 +52,13 @@ def test_what_sleeps_is_woken_in_virtual_time_and_in_order() -> None:
         woken.append(("after a timeout", loop.time()))
         return woken
 
-    begun = time.monotonic()
-    assert carried_out(work()) == [("at once", 0), ("a", 1), ("b", 1), ("c", 7200), ("after a timeout", 7210)]
-    assert time.monotonic() - begun < 60
+    started = time.monotonic()
+    assert run_virtually(work()) == [("at once", 0), ("a", 1), ("b", 1), ("c", 7200), ("after a timeout", 7210)]
+    assert time.monotonic() - started < 60
 
 
-def test_a_timer_goes_off_at_the_very_time_that_was_asked_for() -> None:
-    """Whatever the time was when it was set: a time less another and plus that again may be a bit less or more."""
+def test_a_timer_fires_at_exactly_the_requested_time() -> None:
+    """The time of setting must not matter, though `a - b + b` may differ from `a` in floating point."""
     rng, gone_off = random.Random(1), list[tuple[float, float]]()
 
     async def work() -> None:
@@ -72,13 +72,13 @@ def test_a_timer_goes_off_at_the_very_time_that_was_asked_for() -> None:
             set_for(1000.0 + rng.random())
         await asyncio.sleep(1e6)
 
-    carried_out(work())
+    run_virtually(work())
     assert len(gone_off) == 1000
     assert all(when == now for when, now in gone_off)
     assert gone_off == sorted(gone_off)
 
 
-def test_what_is_left_of_the_work_is_cancelled_at_its_end() -> None:
+def test_remaining_tasks_are_cancelled_at_the_end() -> None:
     ended = list[str]()
 
     async def forever() -> None:
@@ -93,11 +93,11 @@ def test_what_is_left_of_the_work_is_cancelled_at_its_end() -> None:
         await asyncio.sleep(10.0)
         return "done" if not left.done() else "ended too early"
 
-    assert carried_out(work()) == "done"
+    assert run_virtually(work()) == "done"
     assert ended == ["cancelled"]
 
 
-def test_work_that_fails_or_waits_for_what_never_comes_says_so() -> None:
+def test_failing_and_deadlocked_work_raises() -> None:
     async def wait() -> None:
         await asyncio.Event().wait()
 
@@ -105,15 +105,13 @@ def test_work_that_fails_or_waits_for_what_never_comes_says_so() -> None:
         await asyncio.sleep(1.0)
         raise ValueError("this is wrong")
 
-    with pytest.raises(
-        RuntimeError, match=r"waits for something that can never come.*after 0\.0 s.*error in nascluster"
-    ):
-        carried_out(wait())
+    with pytest.raises(RuntimeError, match=r"waits for an event that cannot occur.*after 0\.0 s.*error in nascluster"):
+        run_virtually(wait())
     with pytest.raises(ValueError, match="this is wrong"):
-        carried_out(fail())
+        run_virtually(fail())
 
 
-def test_the_thread_has_no_loop_any_more_even_if_what_is_left_does_not_let_itself_be_cancelled() -> None:
+def test_the_thread_has_no_loop_left_even_if_a_task_resists_cancelling() -> None:
     async def stubborn() -> None:
         try:
             await asyncio.sleep(1e6)
@@ -126,8 +124,8 @@ def test_the_thread_has_no_loop_any_more_even_if_what_is_left_does_not_let_itsel
         assert not left.done()
 
     with closing(VirtualLoop()) as loop:
-        with pytest.raises(RuntimeError, match="can never come"):
-            loop.carry_out(work())
+        with pytest.raises(RuntimeError, match="cannot occur"):
+            loop.run_work(work())
         assert asyncio._get_running_loop() is None
         with loop.entered():  # once more, so that nothing is left
             pass

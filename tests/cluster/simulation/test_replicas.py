@@ -1,4 +1,4 @@
-"""Replicas on the virtual clock, and the pool as they see it."""
+"""Replicas on the virtual clock, and their evaluator on top of the pool."""
 
 import asyncio
 import itertools
@@ -21,17 +21,17 @@ from cluster.runners.build import make_replica
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Assignment, Evaluator
 from cluster.simulation.clock import VirtualLoop
-from cluster.simulation.conditions import Conditions
-from cluster.simulation.crew import Diary, SimulatedWorkers, TimedTraining
-from cluster.simulation.replicas import Log, Parts, PooledEvaluator, ReplicaLife, Steps
-from cluster.simulation.search import NearbyLedger
+from cluster.simulation.cluster_model import ClusterModel
+from cluster.simulation.fake_searcher import PROPOSAL, fake_outcome
+from cluster.simulation.replicas import PooledEvaluator, ReplicaLife, ReplicaLog, ReplicaParts, Steps
 from cluster.simulation.shards import SimulatedShards
-from cluster.simulation.stand_in import PROPOSAL, trained
+from cluster.simulation.simulator import DelayedLedger
+from cluster.simulation.workers import SimulatedWorkers, TimedTraining, WorkerLog
 from cluster.storage.ledger.ledger import Ledger
 from tests.cluster.searches import TINY
 from tests.contracts.evaluator import EvaluatorContract, architecture, assignment
 
-AT_ONCE = Conditions(child_seconds=None, push_s=0.0)
+AT_ONCE = ClusterModel(child_seconds=None, push_s=0.0)
 
 
 @pytest.fixture
@@ -42,22 +42,24 @@ def loop() -> Iterator[VirtualLoop]:
 
 @pytest.fixture
 def ledger(loop: VirtualLoop) -> Iterator[Ledger]:
-    """It knows of six children."""
+    """A ledger with six children."""
     with closing(Ledger(Path(":memory:"), 0, 6, clock=loop.time)) as ledger:
         ledger.begin(workers=2)
         ledger.admit(0, 1, [PROPOSAL] * 6, ())
         yield ledger
 
 
-def two_workers(ledger: Ledger, trains: TimedTraining) -> tuple[Pool, Diary]:
-    """A pool that has two, and their diary."""
+def two_workers(ledger: Ledger, trains: TimedTraining) -> tuple[Pool, WorkerLog]:
+    """Return a pool with two workers, and their log."""
     rules = Rules(heartbeat_timeout_s=math.inf)
     group = SimulatedWorkers(2, trains, AT_ONCE, rules, epochs=1, seed=1)
     keys = map(str, itertools.count())
     options = PoolOptions(rules=rules, policy=FailureOptions().policy, batch_size=TINY.budget.batch_size)
     clock = asyncio.get_running_loop().time
-    nearby = NearbyLedger(ledger, 0.0)
-    return Pool(2, group, nearby, options, clock=clock, new_key=lambda: next(keys), next_poll=group.look), group.diary
+    delayed = DelayedLedger(ledger, 0.0)
+    return Pool(
+        2, group, delayed, options, clock=clock, new_key=lambda: next(keys), next_poll=group.look
+    ), group.worker_log
 
 
 def seen_from_a_replica(pool: Pool) -> PooledEvaluator:
@@ -65,7 +67,7 @@ def seen_from_a_replica(pool: Pool) -> PooledEvaluator:
 
 
 class ByHand:
-    """Lets time pass by itself when there is nothing to be had."""
+    """Advances the time until an outcome is available."""
 
     def __init__(self, loop: VirtualLoop, inner: PooledEvaluator) -> None:
         self._loop, self._inner = loop, inner
@@ -87,15 +89,15 @@ class TestPooledEvaluator(EvaluatorContract):
         return ByHand(loop, seen_from_a_replica(pool))
 
 
-def test_children_are_trained_first_come_first_served_whosever_they_are(loop: VirtualLoop, ledger: Ledger) -> None:
+def test_children_of_all_replicas_are_trained_first_come_first_served(loop: VirtualLoop, ledger: Ledger) -> None:
     seconds = {1: 4.0, 2: 1.0, 3: 1.0, 4: 5.0, 5: 1.0}
-    pool, diary = two_workers(ledger, lambda child: (trained(child.seed, 0.0), seconds[child.child_id]))
+    pool, worker_log = two_workers(ledger, lambda child: (fake_outcome(child.seed, 0.0), seconds[child.child_id]))
     one, two = seen_from_a_replica(pool), seen_from_a_replica(pool)
     for child_id, evaluator in ((1, one), (2, one), (3, two), (4, one), (5, two)):
         evaluator.submit(assignment(child_id, architecture()))
     assert one.completed() == []
     loop.advance_until(loop.create_task(asyncio.sleep(100.0)))
-    assert [(s.child_id, s.began_at, s.ended_at, s.useful_s) for s in diary.stints] == [
+    assert [(s.child_id, s.started_at, s.ended_at, s.useful_s) for s in worker_log.intervals] == [
         (2, 0, 1, 1),
         (3, 1, 2, 1),
         (1, 0, 4, 4),
@@ -104,11 +106,11 @@ def test_children_are_trained_first_come_first_served_whosever_they_are(loop: Vi
     ]
     assert [child_id for child_id, _ in one.completed()] == [2, 1, 4]
     assert [child_id for child_id, _ in two.completed()] == [3, 5]
-    assert (diary.busy_s(7.0), diary.busy_s(3.0)) == (12, 6)
-    assert diary.first_begun_at == 4.0
+    assert (worker_log.busy_s(7.0), worker_log.busy_s(3.0)) == (12, 6)
+    assert worker_log.last_child_started_at == 4.0
 
 
-def test_a_replica_whose_child_never_comes_back_is_not_waited_for_for_ever(loop: VirtualLoop) -> None:
+def test_a_child_without_an_outcome_is_an_error_not_a_hang(loop: VirtualLoop) -> None:
     config = RunConfig(searcher="random", reward="accuracy", task=TaskOptions(task="synthetic"), topology=Topology())
     submitted = list[int]()
 
@@ -118,7 +120,7 @@ def test_a_replica_whose_child_never_comes_back_is_not_waited_for_for_ever(loop:
         raise AssertionError
 
     with closing(Ledger(Path(":memory:"), 0, 8, clock=loop.time)) as ledger:
-        parts = Parts(
+        parts = ReplicaParts(
             make=lambda index, evaluator, ledger: make_replica(config, index, None, evaluator, ledger),
             evaluate=never,
             ledger=ledger,
@@ -128,7 +130,7 @@ def test_a_replica_whose_child_never_comes_back_is_not_waited_for_for_ever(loop:
             mtbf_s=None,
             recovery_s=0.0,
         )
-        life = ReplicaLife(0, parts, Log(), random.Random(1))
-        with pytest.raises(RuntimeError, match="waits for something that can never come"):
+        life = ReplicaLife(0, parts, ReplicaLog(), random.Random(1))
+        with pytest.raises(RuntimeError, match="waits for an event that cannot occur"):
             loop.advance_until(loop.create_task(life.run()))
     assert submitted == list(range(1, 9))

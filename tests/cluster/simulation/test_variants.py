@@ -1,4 +1,4 @@
-"""What is tried: changes that could help, with as many children as there is time for."""
+"""Variants of a run, and the number of children for each."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from cluster.config.failure_options import FailureOptions
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
-from cluster.simulation.conditions import Conditions
-from cluster.simulation.variants import MOST_TRIED, children_tried, variants
-from cluster.simulation.words import ChildSeconds
+from cluster.simulation.cluster_model import ClusterModel
+from cluster.simulation.distributions import ChildSeconds
+from cluster.simulation.variants import MAX_TRIED, children_per_variant, variants
 
-NOTHING_LOST = Conditions(child_seconds=ChildSeconds("constant", 60.0))
-PREEMPTED = Conditions(child_seconds=ChildSeconds("constant", 60.0), preempted_per_s=1e-5)
+NOTHING_LOST = ClusterModel(child_seconds=ChildSeconds("constant", 60.0))
+PREEMPTED = ClusterModel(child_seconds=ChildSeconds("constant", 60.0), preempted_per_s=1e-5)
 
 
 def run(failures: FailureOptions | None = None, max_children: int = 12_800, **topology: Any) -> RunConfig:
@@ -25,8 +25,8 @@ def run(failures: FailureOptions | None = None, max_children: int = 12_800, **to
     )
 
 
-def flags(config: RunConfig, conditions: Conditions = NOTHING_LOST) -> list[str]:
-    return [variant.flags for variant in variants(config, conditions)]
+def flags(config: RunConfig, model: ClusterModel = NOTHING_LOST) -> list[str]:
+    return [variant.flags for variant in variants(config, model)]
 
 
 def test_the_papers_layout_is_changed_in_one_thing_at_a_time() -> None:
@@ -40,24 +40,24 @@ def test_the_papers_layout_is_changed_in_one_thing_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "conditions", "there"),
+    ("config", "model", "is_tried"),
     [
         (run(batching="stream"), NOTHING_LOST, False),
         (run(consistency="sync"), NOTHING_LOST, False),
         (run(consistency="ssp"), NOTHING_LOST, True),
     ],
 )
-def test_streams_are_tried_where_they_can_be(config: RunConfig, conditions: Conditions, there: bool) -> None:
-    assert ("--batching stream" in flags(config, conditions)) == there
+def test_streams_are_tried_where_possible(config: RunConfig, model: ClusterModel, is_tried: bool) -> None:
+    assert ("--batching stream" in flags(config, model)) == is_tried
 
 
-def test_checkpoints_are_tried_where_something_is_preempted_and_nothing_saved() -> None:
+def test_checkpoints_are_tried_under_preemptions_without_checkpoints() -> None:
     assert "--checkpoint-children" in flags(run(), PREEMPTED)
     assert "--checkpoint-children" not in flags(run())
     assert "--checkpoint-children" not in flags(run(FailureOptions(checkpoint_children=True)), PREEMPTED)
 
 
-def test_more_workers_are_tried_where_children_wait_for_them_and_a_single_one_is_left() -> None:
+def test_more_workers_are_tried_where_children_wait_and_one_is_kept() -> None:
     assert "--workers 200" in flags(run(workers=100))
     assert "--workers 800" in flags(run(workers=500))
     one = flags(run(replicas=1, children=1, workers=1))
@@ -74,10 +74,10 @@ def test_a_variant_differs_in_nothing_but_its_flags() -> None:
         assert (changed.seed, changed.max_children, changed.task) == (config.seed, config.max_children, config.task)
 
 
-def test_few_children_are_tried_where_many_would_take_long_and_none_where_few_say_nothing() -> None:
-    assert children_tried(run(), 7) == 24_000 // 7
-    assert children_tried(run(max_children=100), 7) == 100
-    assert children_tried(run(replicas=200), 7) == 3 * 1600
-    assert children_tried(run(replicas=12_500), 7) is None
+def test_the_number_of_children_is_bounded_on_both_sides() -> None:
+    assert children_per_variant(run(), 7) == 24_000 // 7
+    assert children_per_variant(run(max_children=100), 7) == 100
+    assert children_per_variant(run(replicas=200), 7) == 3 * 1600
+    assert children_per_variant(run(replicas=12_500), 7) is None
     for replicas in (1, 100, 150, 200, 300, 1000):
-        assert (children_tried(run(replicas=replicas), 7) or 0) * 7 <= MOST_TRIED
+        assert (children_per_variant(run(replicas=replicas), 7) or 0) * 7 <= MAX_TRIED

@@ -1,4 +1,4 @@
-"""Axes and plots: round numbers where they belong, and every value where it is."""
+"""Axes and plots: ticks are round numbers, and values are at their positions."""
 
 import re
 import sys
@@ -58,7 +58,7 @@ def test_round_numbers() -> None:
     assert [time_unit(s)[1] for s in (10, 300, 10_000, 1e6)] == ["seconds", "minutes", "hours", "days"]
 
 
-def test_a_curve_is_where_its_values_are_and_says_so() -> None:
+def test_a_curve_is_at_its_values_and_is_described() -> None:
     x, y = Axis(label="children", low=0, high=10), Axis(label="accuracy", low=0, high=1)
     chart = line_chart("Best", x, y, [Line(name="best", points=[(0, 0.0), (5, 0.5), (10, 1.0)])])
     path = re.search(r'd="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)" class="curve', chart)
@@ -71,7 +71,7 @@ def test_a_curve_is_where_its_values_are_and_says_so() -> None:
     assert found.named("svg")[0]["aria-label"] == "Best: accuracy against children. best ends at 1."
 
 
-def test_bands_say_the_last_shares_and_leave_out_what_nobody_took() -> None:
+def test_bands_describe_the_last_shares_and_omit_unused_options() -> None:
     chart = bands("layer 1", ("3", "5", "7"), [(0.5, 0.5, 0.0), None, (0.25, 0.75, 0.0)])
     found = read_page(f"<!DOCTYPE html>\n{chart}")
     assert found.named("svg")[0]["aria-label"] == "layer 1, in the last window: 3: 25 %, 5: 75 %, 7: 0 %"
@@ -86,7 +86,7 @@ def test_thinning_keeps_both_ends() -> None:
     assert thinned(children[:5], 7) == children[:5]
 
 
-def test_a_line_of_one_point_is_a_dot_to_be_seen_and_two_in_one_place_are_both() -> None:
+def test_a_line_of_one_point_is_a_visible_dot() -> None:
     x, y = Axis(label="children", low=0, high=10), Axis(label="accuracy", low=0, high=1)
     lines = [Line(name=f"line {style}", points=[(5, 0.5)], style=style) for style in (0, 2)]
     found = read_page(f"<!DOCTYPE html>\n{line_chart('Best', x, y, lines)}")

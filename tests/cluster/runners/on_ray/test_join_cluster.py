@@ -117,10 +117,10 @@ def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
         asked = [begin_doctor(cluster, "crowded"), begin_doctor(cluster, "late")]
         both = said(asked[0]) + said(asked[1], code=None)
         assert both.count("it is running") == 2
-        assert both.count("2 nodes asked: versions, code, ") == 2
-        assert re.search("3 of the 5 workers that were asked for have a place", both)
-        assert re.search("0 of the 1 workers that were asked for have a place", both)
-        assert re.search(r"worker.* wait for a place: each needs 1 core.*, and all that is there is in use", both)
+        assert both.count("2 nodes checked: versions, code, ") == 2
+        assert re.search("3 of the 5 requested workers are placed", both)
+        assert re.search("0 of the 1 requested workers are placed", both)
+        assert re.search(r"worker.* wait for resources: each needs 1 core.*, and all of it is in use", both)
     finally:
         for run in runs:
             run.kill()
@@ -138,14 +138,10 @@ def test_a_doctor_tells_what_workers_wait_for_whose_node_has_left(cluster: Any) 
         cluster.remove_node(node, allow_graceful=False)
         node = None
         deadline = time.monotonic() + 90
-        while "3 of the 5 workers that were asked for have a place" not in (
-            out := doctor(cluster, "bereft", code=None)
-        ):
+        while "3 of the 5 requested workers are placed" not in (out := doctor(cluster, "bereft", code=None)):
             assert time.monotonic() < deadline, out
         assert "it is running" in out
-        assert re.search(
-            r"2 workers \(.*\) wait for a place: each needs 1 core.*, and all that is there is in use", out
-        )
+        assert re.search(r"2 workers \(.*\) wait for resources: each needs 1 core.*, and all of it is in use", out)
     finally:
         if node is not None:
             cluster.remove_node(node)
@@ -157,7 +153,7 @@ def test_a_wrong_token_is_told_as_such_and_at_once(cluster: Any, monkeypatch: py
     monkeypatch.setenv("RAY_AUTH_TOKEN", "w" * 32)
     began = time.monotonic()
     out = doctor(cluster, code=1)
-    assert "FAIL  it cannot be asked: the token of this process is not the cluster's  ->  set RAY_AUTH_TOKEN" in out
+    assert "FAIL  it cannot be queried: the token of this process is not the cluster's  ->  set RAY_AUTH_TOKEN" in out
     process = nascluster("launch", "synthetic", "--name", "stranger", address=cluster.address)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -173,7 +169,7 @@ def test_without_a_mode_the_token_that_is_there_is_sent(cluster: Any, monkeypatc
     assert "2 nodes, 3 cores, 0 GPUs; no autoscaler" in out
     assert "node 127.0.0.2: 2 cores" in out
     assert "labels pool=children" in out
-    assert "2 nodes asked: versions, code, shared memory and disk are right" in out
+    assert "2 nodes checked: versions, code, shared memory and disk are right" in out
     with announced(cluster.address):
         done = subprocess.run(
             [sys.executable, "-c", "from cluster.runners.on_ray.join_cluster import join; assert join(print)"],
@@ -186,7 +182,7 @@ def test_without_a_mode_the_token_that_is_there_is_sent(cluster: Any, monkeypatc
 def test_a_mode_that_sends_no_token_is_named(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     out = doctor(cluster, code=1)
-    assert "FAIL  it cannot be asked: it requires a token, and RAY_AUTH_MODE is disabled here, so that none" in out
+    assert "FAIL  it cannot be queried: it asks for a token, and RAY_AUTH_MODE is disabled here, so that none" in out
     assert "->  unset RAY_AUTH_MODE or set it to token" in out
 
 

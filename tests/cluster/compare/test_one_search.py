@@ -1,4 +1,4 @@
-"""One search of a comparison is the run that `--local` would have made of it."""
+"""One search of a comparison has the result of a local run."""
 
 import json
 import math
@@ -11,9 +11,9 @@ import pytest
 
 from child_trainer.tasks.catalogue import load_table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
+from cluster.compare.one_search import search
 from cluster.compare.plan import Limit, make_plan
-from cluster.compare.results import Result, ResultError, Searches, identity, searches
-from cluster.compare.search import search
+from cluster.compare.search_result import ResultError, Searches, SearchResult, identity, searches
 from cluster.config.failure_options import FailureOptions
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
@@ -35,14 +35,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     )
 
 
-def found(config: RunConfig, limit: Limit) -> Result:
+def searched(config: RunConfig, limit: Limit) -> SearchResult:
     result = search(config, limit, lambda: False)
     assert result is not None
     return result
 
 
 @pytest.mark.parametrize("searcher", ["reinforce", "random", "evolution", "local-search"])
-def test_it_finds_what_the_run_finds(searcher: Any, table: RunConfig, tmp_path: Path) -> None:
+def test_a_search_has_the_results_of_a_local_run(searcher: Any, table: RunConfig, tmp_path: Path) -> None:
     config = table.with_searcher(searcher)
     if searcher == "evolution":
         config = replace(config, searcher_options=EvolutionOptions(population=5, tournament=2))
@@ -52,14 +52,14 @@ def test_it_finds_what_the_run_finds(searcher: Any, table: RunConfig, tmp_path: 
             "SELECT architecture_id, metric, reward, seconds FROM children ORDER BY completion"
         ).fetchall()
     db.close()
-    result = found(config, Limit(children=30))
+    result = searched(config, Limit(children=30))
     columns = (result.architectures, result.metrics, result.rewards, result.seconds)
     assert list(zip(*columns, strict=True)) == rows
     assert len(rows) == 30
 
 
 def test_the_test_metric_is_the_tables(table: RunConfig) -> None:
-    result = found(table, Limit(children=30))
+    result = searched(table, Limit(children=30))
     answers = load_table("nasbench201", data=Path(str(table.task.data))).answers.values()
     assert set(zip(result.metrics, result.tests, strict=True)) <= {(a.metric, a.test) for a in answers}
     assert all(t == pytest.approx((m or 0) + 0.1) for m, t in zip(result.metrics, result.tests, strict=True))
@@ -68,16 +68,16 @@ def test_the_test_metric_is_the_tables(table: RunConfig) -> None:
 @pytest.mark.parametrize("seconds", [100.0, 333.0, 500.0])
 def test_a_budget_in_seconds_pays_for_the_first_children(seconds: float, table: RunConfig) -> None:
     endless = replace(table.with_searcher("evolution"), max_children=1000)
-    paid, more = found(endless, Limit(seconds=seconds)), found(endless, Limit(seconds=seconds + 200))
+    paid, more = searched(endless, Limit(seconds=seconds)), searched(endless, Limit(seconds=seconds + 200))
     count = len(paid.seconds)
     assert 0 < count < len(more.seconds)
     assert paid.metrics == more.metrics[:count]
     assert sum(paid.seconds) <= seconds < sum(more.seconds[: count + 1])
 
 
-def test_failed_children_have_no_metric_and_cost_their_part() -> None:
+def test_failed_children_have_no_metric_and_count_towards_the_budget() -> None:
     recipe = replace(RECIPES["synthetic"](), max_children=12, failures=FailureOptions(max_attempts=1))
-    result = found(
+    result = searched(
         replace(recipe, task=replace(recipe.task, options=SyntheticOptions(child_faults="diverged=0.5"))),
         Limit(children=12),
     )
@@ -86,21 +86,21 @@ def test_failed_children_have_no_metric_and_cost_their_part() -> None:
     assert {reward for metric, reward in zip(result.metrics, result.rewards, strict=True) if metric is None} == {0.0}
 
 
-def test_one_that_is_asked_to_leave_has_found_nothing(table: RunConfig) -> None:
-    asked = iter([False] * 3 + [True] * 100)
-    assert search(table, Limit(children=30), lambda: next(asked)) is None
+def test_a_stopped_search_has_no_result(table: RunConfig) -> None:
+    answers = iter([False] * 3 + [True] * 100)
+    assert search(table, Limit(children=30), lambda: next(answers)) is None
 
 
-def test_a_result_is_kept_as_it_was(tmp_path: Path) -> None:
-    kept = Searches(tmp_path / "not" / "yet")
-    assert kept.read(3) is None
+def test_a_result_survives_write_and_read(tmp_path: Path) -> None:
+    stored = Searches(tmp_path / "not" / "yet")
+    assert stored.read(3) is None
     result = made_result(3, [0.5, None], [1.5, 2.0], [0.25, None])
-    kept.write(result)
-    assert kept.read(3) == result
+    stored.write(result)
+    assert stored.read(3) == result
     for text in ("", "{}", "[]", '{"seed": 3}', '{"seed": 3, "metrics": 4}', "[" * 100_000):
-        kept.file(3).write_text(text)
-        with pytest.raises(ResultError, match=r"seed-3\.json is damaged .*remove it to have the search done again"):
-            kept.read(3)
+        stored.file(3).write_text(text)
+        with pytest.raises(ResultError, match=r"seed-3\.json is damaged .*remove it to repeat the search"):
+            stored.read(3)
 
 
 @pytest.mark.parametrize(
@@ -125,15 +125,15 @@ def test_a_result_is_kept_as_it_was(tmp_path: Path) -> None:
         {"more": [1, 2]},
     ],
 )
-def test_a_result_with_what_no_search_has_is_damaged(changes: dict[str, Any], tmp_path: Path) -> None:
-    kept = Searches(tmp_path)
+def test_a_result_with_invalid_data_is_damaged(changes: dict[str, Any], tmp_path: Path) -> None:
+    stored = Searches(tmp_path)
     data = made_result(3, [0.5, None], [1.5, 2.0], [0.25, None]).to_json()
-    kept.file(3).write_text(json.dumps(data | changes))
-    with pytest.raises(ResultError, match=r"seed-3\.json is damaged .*remove it to have the search done again"):
-        kept.read(3)
+    stored.file(3).write_text(json.dumps(data | changes))
+    with pytest.raises(ResultError, match=r"seed-3\.json is damaged .*remove it to repeat the search"):
+        stored.read(3)
 
 
-def test_what_may_change_what_is_found_has_another_place(tmp_path: Path) -> None:
+def test_options_budget_and_code_change_the_results_folder(tmp_path: Path) -> None:
     base = RECIPES["synthetic"]()
     limit = Limit(children=9)
     plan = make_plan("synthetic", base, ["reinforce:children=2", "reinforce:children=3"], 2, limit)

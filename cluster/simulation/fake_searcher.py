@@ -1,4 +1,4 @@
-"""What stands in for a searcher where it does not matter which architectures are tried."""
+"""A fake searcher, for simulations in which the architectures do not matter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,33 +14,33 @@ NAME = "stand-in"
 TOKENS = (0, 0, 0)
 
 PROPOSAL = Proposal(tokens=TOKENS, architecture=ConvolutionalSpace(initial_depth=1).decode(TOKENS))
-"""One layer."""
+"""A network of one layer."""
 
 
 @dataclass(frozen=True)
-class StandIn:
-    """Proposes one architecture again and again, and learns nothing; see `controller.searcher.Searcher`.
+class FakeSearcher:
+    """Always proposes the same architecture; see `controller.searcher.Searcher`.
 
     Attributes:
-        learns: it keeps a number on the shards and pushes a gradient for it, as a searcher does that learns.
+        learns: whether it keeps one number on the shards and pushes zero gradients, like a searcher that learns.
     """
 
     learns: bool
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """One number, if it is to be as one that learns."""
+        """Return one parameter if it `learns`, else none."""
         values = {NAME: torch.zeros(1)}
         return (ParameterGroup(name=NAME, values=values, optimizer="sgd", options={"lr": 1.0}),) if self.learns else ()
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """The same, `n` times."""
+        """Return the same proposal `n` times."""
         return [PROPOSAL] * n
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Nothing: a gradient of 0."""
+        """Return a gradient of 0 if it `learns`, else none."""
         return Update(gradients={NAME: torch.zeros(1)} if self.learns else {}, figures={})
 
 
-def trained(seed: int, seconds: float) -> Outcome:
-    """The outcome of a child of which only the time matters."""
+def fake_outcome(seed: int, seconds: float) -> Outcome:
+    """Return an outcome with these seconds and an arbitrary metric."""
     return Outcome(curve=(0.5,), seconds=seconds, parameters=None, flops=None, seed=seed)

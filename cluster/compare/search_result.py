@@ -1,4 +1,4 @@
-"""What one search of a comparison found, and the folder that keeps it. Standard library only."""
+"""The result of one search of a comparison, and the folder of a searcher's results. Standard library only."""
 
 import hashlib
 import json
@@ -13,24 +13,24 @@ from child_trainer.atomic_file import replace_file
 from cluster.compare.plan import Entrant, Limit
 from controller.statistics import num_within
 
-PARTS_OF_A_SEARCH = "searches"
+RESULTS_FOLDER = "searches"
 
 
 class ResultError(ValueError):
-    """What a comparison keeps cannot be read or written."""
+    """A stored result cannot be read or written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """One search: columns with an entry for each child within the budget, in the order in which the children ended.
+class SearchResult:
+    """The result of one search: columns with one entry per child within the budget, in order of completion.
 
     Attributes:
-        seed: the search's.
-        architectures: their ids.
-        metrics: what the searcher was told; `None` of a child that failed.
-        rewards: what it learnt from.
-        seconds: what each child cost.
-        tests: what is told after the search only; `None` where nothing tells it.
+        seed: seed of the search.
+        architectures: ids of the architectures.
+        metrics: validation metrics; `None` for a failed child.
+        rewards: rewards from which the searcher learnt.
+        seconds: cost of each child.
+        tests: test metrics, which no searcher sees; `None` where unknown.
     """
 
     seed: int
@@ -40,12 +40,12 @@ class Result:
     seconds: tuple[float, ...]
     tests: tuple[float | None, ...]
 
-    def within(self, limit: Limit) -> "Result":
-        """The part that the budget pays for."""
+    def within(self, limit: Limit) -> "SearchResult":
+        """Return the result of the children within the budget."""
         count = len(self.metrics) if limit.children is None else min(limit.children, len(self.metrics))
         if limit.seconds is not None:
             count = num_within(self.seconds, limit.seconds)
-        return Result(
+        return SearchResult(
             seed=self.seed,
             architectures=self.architectures[:count],
             metrics=self.metrics[:count],
@@ -55,15 +55,15 @@ class Result:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `from_json` gives back an equal result."""
+        """Return plain data from which `from_json` makes an equal result."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Result":
-        """What `to_json` wrote.
+    def from_json(cls, data: Mapping[str, Any]) -> "SearchResult":
+        """Read what `to_json` wrote.
 
         Raises:
-            ValueError, TypeError, KeyError, AttributeError, OverflowError: this it did not write.
+            ValueError, TypeError, KeyError, AttributeError, OverflowError: the data was not written by `to_json`.
         """
         columns = {name: tuple(value) for name, value in data.items() if name != "seed"}
         result = cls(seed=data["seed"], **columns)
@@ -71,7 +71,7 @@ class Result:
         return result
 
     def _check(self) -> None:
-        fitting: dict[str, Callable[[Any], bool]] = {
+        checks: dict[str, Callable[[Any], bool]] = {
             "architectures": lambda value: isinstance(value, str),
             "metrics": lambda value: value is None or _is_number(value),
             "rewards": _is_number,
@@ -79,7 +79,7 @@ class Result:
             "tests": lambda value: value is None or _is_number(value),
         }
         count = len(self.architectures)
-        for name, fits in fitting.items():
+        for name, fits in checks.items():
             column = getattr(self, name)
             if len(column) != count:
                 raise ValueError(f"`{name}` must have {count} entries, as `architectures` has, got {len(column)}")
@@ -92,11 +92,11 @@ def _is_number(value: object) -> bool:
 
 
 def identity(entrant: Entrant, limit: Limit, code: Iterable[str]) -> str:
-    """12 hexadecimal digits that differ where a search with the same seed may find something else.
+    """Return 12 hexadecimal digits that differ if a search with the same seed could have another result.
 
     Args:
-        entrant: whose searches.
-        limit: of each.
+        entrant: the searcher and its options.
+        limit: budget of each search.
         code: versions of the programs that search.
     """
     config = {name: value for name, value in entrant.config.to_json().items() if name != "seed"}
@@ -106,23 +106,23 @@ def identity(entrant: Entrant, limit: Limit, code: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Searches:
-    """The results of one searcher, a file for each seed that is whole or not there.
+    """The folder of one searcher's results: one file per seed, which is complete or absent.
 
     Attributes:
-        path: their folder.
+        path: the folder.
     """
 
     path: Path
 
     def file(self, seed: int) -> Path:
-        """Where the result of this seed is, or will be."""
+        """Return the path of this seed's result."""
         return self.path / f"seed-{seed}.json"
 
-    def write(self, result: Result) -> None:
-        """Keep a result; once this returns it survives a crash of the machine.
+    def write(self, result: SearchResult) -> None:
+        """Write a result durably: once this returns it survives a crash of the machine.
 
         Raises:
-            ResultError: it cannot be kept.
+            ResultError: the file cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -130,15 +130,15 @@ class Searches:
         except OSError as error:
             raise ResultError(f"{self.file(result.seed)} cannot be written: {error.strerror}") from error
 
-    def read(self, seed: int) -> Result | None:
-        """The result of this seed, `None` if it is not there.
+    def read(self, seed: int) -> SearchResult | None:
+        """Return the result of this seed, or `None` if there is none.
 
         Raises:
-            ResultError: the file cannot be read, or is damaged; remove it to have the search done again.
+            ResultError: the file cannot be read, or is damaged.
         """
         file = self.file(seed)
         try:
-            result = Result.from_json(json.loads(file.read_text()))
+            result = SearchResult.from_json(json.loads(file.read_text()))
             if result.seed != seed:
                 raise ValueError(f"`seed` must be {seed}, got {result.seed!r}")
         except FileNotFoundError:
@@ -146,11 +146,11 @@ class Searches:
         except OSError as error:
             raise ResultError(f"{file} cannot be read: {error.strerror}") from error
         except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
-            raise ResultError(f"{file} is damaged ({error!r}); remove it to have the search done again") from error
+            raise ResultError(f"{file} is damaged ({error!r}); remove it to repeat the search") from error
         return result
 
 
 def searches(folder: Path, entrant: Entrant, limit: Limit, code: Iterable[str]) -> Searches:
-    """Where a comparison keeps the results of a searcher; another budget, option or code has another place."""
+    """Return the results folder of a searcher; it differs by budget, options and code."""
     readable = re.sub(r"[^\w.=-]+", "_", entrant.label)[:60]
-    return Searches(folder / PARTS_OF_A_SEARCH / f"{readable}-{identity(entrant, limit, code)}")
+    return Searches(folder / RESULTS_FOLDER / f"{readable}-{identity(entrant, limit, code)}")

@@ -9,7 +9,7 @@ from child_trainer.outcome import Outcome
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.training.task import Task
 from cluster.compare.plan import Limit
-from cluster.compare.results import Result
+from cluster.compare.search_result import SearchResult
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.runners.build import local_store
@@ -24,7 +24,7 @@ from controller.space import SearchSpace
 
 
 class Meter:
-    """Adds up what the children cost that another trainer trains."""
+    """Wraps a trainer and sums the cost of the children in seconds."""
 
     def __init__(self, trainer: ChildTrainer) -> None:
         self._trainer = trainer
@@ -40,7 +40,7 @@ class Meter:
 
 
 class MemoryLedger(Ledger):
-    """The ledger of one search in memory; it keeps at hand what would take longest to read from it after the search.
+    """An in-memory ledger that also keeps the ended children as objects, which are slow to read back.
 
     Attributes:
         ended: the children, in the order in which they ended.
@@ -56,11 +56,11 @@ class MemoryLedger(Ledger):
         return self.ended[-1]
 
 
-def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result | None:
-    """One search within its budget, or `None` if it was asked to leave; it is asked between any two children.
+def search(config: RunConfig, limit: Limit, stop_requested: Callable[[], bool]) -> SearchResult | None:
+    """Run one search within its budget; return `None` if a stop is requested, which is polled between children.
 
-    A child that the budget does not pay for any more is not in the result, though the searcher may have learnt from it:
-    replicas have others under way when the budget ends.
+    Children beyond the budget are not in the result, though the searcher may have learnt from them: other replicas
+    still have children in training when the budget ends.
     """
     trainer = make_trainer(config, None if config.task.entry.trains else _shared_task(config.task))
     meter = Meter(trainer)
@@ -72,47 +72,47 @@ def search(config: RunConfig, limit: Limit, asked: Callable[[], bool]) -> Result
                 ledger,
                 config.failures.policy,
                 batch_size=config.budget.batch_size,
-                preempted=None if config.task.instant else asked,
+                preempted=None if config.task.instant else stop_requested,
                 at_once=config.task.instant,
             )
             for _ in range(config.topology.replicas)
         ]
 
         def over() -> bool:
-            return asked() or (limit.seconds is not None and meter.seconds >= limit.seconds)
+            return stop_requested() or (limit.seconds is not None and meter.seconds >= limit.seconds)
 
         take_turns(config, store, evaluators, ledger, over)
         children = [child for child in ledger.ended if child.reward is not None]
-    return None if asked() else result(config, children, trainer.task).within(limit)
+    return None if stop_requested() else make_result(config, children, trainer.task).within(limit)
 
 
-def result(config: RunConfig, children: Sequence[ChildRecord], task: Task) -> Result:
-    """What became of these children, with what a table tells after the search."""
-    known = [(child, child.outcome) for child in children if child.outcome is not None]
+def make_result(config: RunConfig, children: Sequence[ChildRecord], task: Task) -> SearchResult:
+    """Return the result of these children, with the test metrics of a tabular task."""
+    judged = [(child, child.outcome) for child in children if child.outcome is not None]
     space: SearchSpace = config.search_space
-    return Result(
+    return SearchResult(
         seed=config.seed,
-        architectures=tuple(child.architecture_id for child, _ in known),
-        metrics=tuple(outcome.metric for _, outcome in known),
-        rewards=tuple(child.reward or 0.0 for child, _ in known),
-        seconds=tuple(outcome.seconds for _, outcome in known),
+        architectures=tuple(child.architecture_id for child, _ in judged),
+        metrics=tuple(outcome.metric for _, outcome in judged),
+        rewards=tuple(child.reward or 0.0 for child, _ in judged),
+        seconds=tuple(outcome.seconds for _, outcome in judged),
         tests=tuple(
             task.test_metric(space.decode(child.tokens)) if isinstance(task, Table) and not outcome.failure else None
-            for child, outcome in known
+            for child, outcome in judged
         ),
     )
 
 
 def make_trainer(config: RunConfig, task: Task | None = None) -> Trainer:
-    """Return what trains the children, as `--local` does; `task` is the run's task if it has been loaded already.
+    """Return the trainer of a local run; `task` is the run's task if it has been loaded already.
 
     Raises:
-        TaskError, StorageError, PlacementError: the task or its data cannot be had here.
+        TaskError, StorageError, PlacementError: the task or its data cannot be loaded here.
     """
     return Trainer(within_time(config), gpu=check_locally(config), task=task)
 
 
-# A process has many searches, and a table takes longer to read than most of them. What trains nothing has no seed.
+# A process runs many searches, and reading a table takes longer than most of them. A task without training has no seed.
 @lru_cache(maxsize=1)
 def _shared_task(options: TaskOptions) -> Task:
     return loaded_task(options)

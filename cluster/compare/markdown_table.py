@@ -1,31 +1,31 @@
-"""The standings as a table: of texts, and of those in Markdown."""
+"""The standings as a table of texts, and in Markdown."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from child_trainer.outcome import Measure
 from cluster.compare.plan import BASELINE
-from cluster.compare.summary import Figure, Standing, Summary
+from cluster.compare.standings import Figure, Standing, Summary
 from cluster.formatting import metric_name
 from controller.statistics import LEVEL, Interval
 
-FEW = 20
-"""Seeds, of fewer of which intervals of this kind are so narrow that a reader must be told."""
+FEW_SEEDS = 20
+"""With fewer seeds the bootstrap intervals are too narrow, which a note says."""
 
 COVERAGE = {2: 0.50, 3: 0.75, 5: 0.84, 10: 0.90}
-"""Share of the intervals of so many normal values that hold the true mean (docs/compare.md)."""
+"""Share of intervals that contain the true mean of normal values, by number of seeds (docs/compare.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Texts in rows, the first column with the names."""
+    """A table of texts; the first column has the names."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 def table(summary: Summary) -> Table:
-    """One row a searcher."""
+    """Return the standings, one row per searcher."""
     unit = percent(summary.measure)
     metric = f"{metric_name(summary.measure)}{unit}"
     head = ["searcher", "children", f"best {metric}"]
@@ -53,30 +53,31 @@ def _row(summary: Summary, standing: Standing) -> list[str]:
 
 
 def notes(summary: Summary) -> list[str]:
-    """What the table's figures are, a sentence each."""
-    found = [
+    """Return the notes that explain the table's figures, one sentence each."""
+    sentences = [
         f"Means over {len(summary.plan.seeds):,} seeds ± their standard deviation, in brackets the"
         f" {LEVEL:.0%} bootstrap interval of the mean."
     ]
     if summary.best:
-        best = f"Regret is what is missing to the best of the table: {_best(summary, summary.best.metric, 'metric')}"
+        best = f"Regret is the distance to the best of the table: {_best(summary, summary.best.metric, 'metric')}"
         if summary.best.test is not None:
             best += f", {_best(summary, summary.best.test, 'test')}"
-        found.append(best + ".")
+        sentences.append(best + ".")
     if any(standing.test for standing in summary.standings):
-        found.append("The test figure is that of the child with the best metric; no searcher is told of it.")
-    found += summary.about_seconds
-    found.append(f"Ahead of {BASELINE}: the difference to random search with the same seed, positive where better.")
-    if len(summary.plan.seeds) < FEW:
-        shares = ", ".join(f"{share:.0%} of those of {seeds}" for seeds, share in COVERAGE.items())
-        found.append(
-            f"Of fewer than {FEW} seeds the intervals are too narrow: the mean of normal values is in {shares}."
+        sentences.append("The test figure is that of the child with the best metric; no searcher sees it.")
+    sentences += summary.estimation_note
+    sentences.append(f"Ahead of {BASELINE}: the difference to random search with the same seed, positive if better.")
+    if len(summary.plan.seeds) < FEW_SEEDS:
+        shares = ", ".join(f"{share:.0%} with {seeds} seeds" for seeds, share in COVERAGE.items())
+        sentences.append(
+            f"With fewer than {FEW_SEEDS} seeds the intervals are too narrow. Share of them that contain the mean of"
+            f" normal values: {shares}."
         )
-    return [*found, *_cautions(summary)]
+    return [*sentences, *_cautions(summary)]
 
 
 def _cautions(summary: Summary) -> Iterator[str]:
-    """Yield what the searchers' options say of searches with so few children."""
+    """Yield the warnings of searchers whose options do not suit so few children."""
     for entrant, standing in zip(summary.plan.entrants, summary.standings, strict=True):
         options = entrant.config.searcher_options
         caution = options.caution(standing.children) if hasattr(options, "caution") else None
@@ -90,13 +91,16 @@ def _best(summary: Summary, best: float, what: str) -> str:
 
 
 def markdown(summary: Summary) -> str:
-    """The table with its heading and notes."""
-    found, plan = table(summary), summary.plan
+    """Return the table in Markdown, with heading and notes."""
+    standings, plan = table(summary), summary.plan
     title = f"{plan.recipe}, {plan.limit} for each search, seeds {plan.seeds[0]} to {plan.seeds[-1]}"
     lines = [
         f"# {title}",
         "",
-        *("| " + " | ".join(cells) + " |" for cells in (found.head, ["---"] * len(found.head), *found.rows)),
+        *(
+            "| " + " | ".join(cells) + " |"
+            for cells in (standings.head, ["---"] * len(standings.head), *standings.rows)
+        ),
         "",
         *notes(summary),
     ]
@@ -104,23 +108,23 @@ def markdown(summary: Summary) -> str:
 
 
 def percent(measure: Measure) -> str:
-    """What follows the name of a figure that is told in percent."""
+    """Return the unit that follows the name of a figure in percent, else nothing."""
     return ", %" if measure is Measure.ACCURACY else ""
 
 
 def scaled(number: float, measure: Measure) -> float:
-    """In the unit in which the measure is told."""
+    """Return a number in the unit of display: accuracies in percent."""
     return 100 * number if measure is Measure.ACCURACY else number
 
 
 def value(number: float, measure: Measure, *, signed: bool = False) -> str:
-    """Two digits of a percent, four of a score."""
+    """Return a number as text: two decimals of a percent, four of a score."""
     digits = 2 if measure is Measure.ACCURACY else 4
     return f"{scaled(number, measure):{'+' if signed else ''}.{digits}f}"
 
 
-def _bounds(found: Interval, measure: Measure, *, signed: bool = False) -> str:
-    mean, low, high = (value(v, measure, signed=signed) for v in (found.mean, found.low, found.high))
+def _bounds(interval: Interval, measure: Measure, *, signed: bool = False) -> str:
+    mean, low, high = (value(v, measure, signed=signed) for v in (interval.mean, interval.low, interval.high))
     return f"{mean} [{low}, {high}]"
 
 

@@ -1,4 +1,4 @@
-"""What a simulation would lose, foreseen, against what it loses."""
+"""The expected losses of a simulation against its actual ones."""
 
 import math
 import random
@@ -12,11 +12,11 @@ from cluster.config.failure_options import FailureOptions
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
-from cluster.simulation.conditions import Conditions
-from cluster.simulation.results import figures
-from cluster.simulation.search import simulated
-from cluster.simulation.size import losses, seconds_at_workers
-from cluster.simulation.words import ChildSeconds
+from cluster.simulation.cluster_model import ClusterModel
+from cluster.simulation.distributions import ChildSeconds
+from cluster.simulation.estimate import compute_figures
+from cluster.simulation.limits import expected_losses, expected_worker_seconds
+from cluster.simulation.simulator import simulate_search
 
 HOUR_S = 3600.0
 
@@ -35,14 +35,14 @@ def search(*, checkpoints: bool = False, timeout: str | None = None, children: i
     )
 
 
-def preempted(times: ChildSeconds, per_hour: float) -> Conditions:
-    return Conditions(child_seconds=times, preempted_per_s=per_hour / HOUR_S, replace_after_s=60.0)
+def preempted(times: ChildSeconds, per_hour: float) -> ClusterModel:
+    return ClusterModel(child_seconds=times, preempted_per_s=per_hour / HOUR_S, replace_after_s=60.0)
 
 
 @pytest.mark.parametrize("parts", [1, 10])
 @pytest.mark.parametrize("per_hour", [0.1, 2.0, 4.0])
 def test_a_part_that_is_interrupted_starts_over(per_hour: float, parts: int) -> None:
-    """The formula, against a child that is followed by hand."""
+    """Compare the formula with a simulation of one child."""
     rng, rate = random.Random(1), per_hour / HOUR_S
 
     def taken() -> float:
@@ -54,12 +54,12 @@ def test_a_part_that_is_interrupted_starts_over(per_hour: float, parts: int) -> 
         return seconds
 
     mean = statistics.fmean(taken() for _ in range(4000))
-    assert seconds_at_workers(HOUR_S, rate, parts) == pytest.approx(mean, rel=0.05)
+    assert expected_worker_seconds(HOUR_S, rate, parts) == pytest.approx(mean, rel=0.05)
 
 
-def test_what_is_never_interrupted_takes_as_long_as_it_does_and_what_always_is_takes_for_ever() -> None:
-    assert seconds_at_workers(HOUR_S, 0.0) == HOUR_S
-    assert seconds_at_workers(HOUR_S, 1.0) == math.inf
+def test_extreme_rates_of_interruption() -> None:
+    assert expected_worker_seconds(HOUR_S, 0.0) == HOUR_S
+    assert expected_worker_seconds(HOUR_S, 1.0) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -71,30 +71,30 @@ def test_what_is_never_interrupted_takes_as_long_as_it_does_and_what_always_is_t
         (search(checkpoints=True), 4.0),
         (search(timeout="20m"), 4.0),
     ],
-    ids=["seldom", "often", "very often", "with checkpoints", "given up after a while"],
+    ids=["seldom", "often", "very often", "with checkpoints", "timeout"],
 )
-def test_what_is_foreseen_is_not_less_than_what_is_lost_and_not_far_more(config: RunConfig, per_hour: float) -> None:
-    conditions = preempted(ChildSeconds("constant", HOUR_S), per_hour)
-    found = figures(config, simulated(config, conditions))
-    foreseen = losses(config, conditions, [HOUR_S])
+def test_expected_losses_bound_actual_losses_within_a_factor(config: RunConfig, per_hour: float) -> None:
+    model = preempted(ChildSeconds("constant", HOUR_S), per_hour)
+    found = compute_figures(config, simulate_search(config, model))
+    foreseen = expected_losses(config, model, [HOUR_S])
     assert found.preemptions > 50
     assert found.preemptions < foreseen < 8 * found.preemptions
 
 
-def test_the_longest_child_may_be_what_all_wait_for() -> None:
-    conditions = preempted(ChildSeconds("constant", HOUR_S), 1.0)
-    alike = losses(search(), conditions, [HOUR_S] * 400)
-    one = losses(search(), conditions, [HOUR_S] * 399 + [10 * HOUR_S])
+def test_one_long_child_raises_the_expected_losses() -> None:
+    model = preempted(ChildSeconds("constant", HOUR_S), 1.0)
+    alike = expected_losses(search(), model, [HOUR_S] * 400)
+    one = expected_losses(search(), model, [HOUR_S] * 399 + [10 * HOUR_S])
     assert one > alike + 0.9 * math.expm1(10.0) * 40
 
 
-def test_shards_and_replicas_are_lost_for_as_long_as_the_search_goes_on() -> None:
-    shards = Conditions(child_seconds=None, shard_mtbf_s=HOUR_S)
+def test_losses_of_shards_and_replicas_grow_with_the_duration() -> None:
+    shards = ClusterModel(child_seconds=None, shard_mtbf_s=HOUR_S)
     both = replace(shards, replica_mtbf_s=HOUR_S)
     slow = replace(both, preempted_per_s=1 / HOUR_S, replace_after_s=9 * HOUR_S)
-    alone = losses(search(), shards, [HOUR_S])
+    alone = expected_losses(search(), shards, [HOUR_S])
     assert alone == pytest.approx(3 * (10 + 1))
-    assert losses(search(), both, [HOUR_S]) == pytest.approx(alone * (1 + 10))
+    assert expected_losses(search(), both, [HOUR_S]) == pytest.approx(alone * (1 + 10))
     # Ten times as long for want of workers, and longer again as children start over.
     workers, again = 40, math.expm1(1.0)
-    assert losses(search(), slow, [HOUR_S]) == pytest.approx(again * alone * ((1 + 10) * 10 + workers))
+    assert expected_losses(search(), slow, [HOUR_S]) == pytest.approx(again * alone * ((1 + 10) * 10 + workers))

@@ -1,4 +1,4 @@
-"""One simulated search: the real replicas, pool, ledger and store, on a virtual clock, among simulated machines."""
+"""Simulates one search: real replicas, pool, ledger and store on a virtual clock, and simulated machines."""
 
 import asyncio
 import itertools
@@ -20,44 +20,44 @@ from cluster.search.records import Attempt, Verdict
 from cluster.search.replica import Replica
 from cluster.search.seeding import derive
 from cluster.simulation.clock import VirtualLoop
-from cluster.simulation.conditions import Conditions
-from cluster.simulation.crew import Diary, SimulatedWorkers, TimedTraining
-from cluster.simulation.replicas import Log, Parts, ReplicaLife, Steps
+from cluster.simulation.cluster_model import ClusterModel
+from cluster.simulation.fake_searcher import FakeSearcher, fake_outcome
+from cluster.simulation.replicas import ReplicaLife, ReplicaLog, ReplicaParts, Steps
 from cluster.simulation.shards import ShardLog, SimulatedShards
-from cluster.simulation.stand_in import StandIn, trained
+from cluster.simulation.workers import SimulatedWorkers, TimedTraining, WorkerLog
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.schema import IN_MEMORY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Course:
-    """What a search came to.
+class SimulationResult:
+    """The result of a simulated search.
 
     Attributes:
-        ended_at: seconds until the last replica had come to its end.
-        children: how many have ended.
-        failed: how many of them were given up.
-        attempts: how many were made at them.
-        diary: of the workers.
-        replicas: of the replicas.
-        shards: of the shards.
+        ended_at: seconds until the last replica ended.
+        children: number of ended children.
+        failed: number of failed children among them.
+        attempts: number of attempts at them.
+        worker_log: record of the workers.
+        replicas: record of the replicas.
+        shards: record of the shards.
     """
 
     ended_at: float
     children: int
     failed: int
     attempts: int
-    diary: Diary
-    replicas: Log
+    worker_log: WorkerLog
+    replicas: ReplicaLog
     shards: ShardLog
 
 
-class NearbyLedger:
-    """The ledger as the pool reaches it; see `cluster.pool.protocol.PoolLedger`.
+class DelayedLedger:
+    """The ledger behind delayed messages; see `cluster.pool.protocol.PoolLedger`.
 
     Args:
-        ledger: itself.
-        delay_s: seconds of a message.
+        ledger: the real ledger.
+        delay_s: seconds per message.
     """
 
     def __init__(self, ledger: Ledger, delay_s: float) -> None:
@@ -94,142 +94,142 @@ class NearbyLedger:
         return answer
 
 
-def simulated(config: RunConfig, conditions: Conditions, trainer: ChildTrainer | None = None) -> Course:
-    """The whole search that the configuration describes, of which nothing else is kept.
+def simulate_search(config: RunConfig, model: ClusterModel, trainer: ChildTrainer | None = None) -> SimulationResult:
+    """Simulate the whole search that the configuration describes, and discard its ledger.
 
     Args:
-        config: the run's; `workers` unset: one for each child that may be in training.
-        conditions: what the cluster is like.
-        trainer: answers for the children, whose architectures the run's searcher then chooses; `None`: only their
-            times matter, and a stand-in chooses.
+        config: the run; `workers` unset means one for each child that may be in training.
+        model: the model of the cluster.
+        trainer: gives the outcomes of children, whose architectures the run's searcher then chooses; `None`: only
+            their times matter, and a fake searcher is used.
 
     Raises:
-        RuntimeError: the search cannot come to its end.
+        RuntimeError: the search cannot end.
     """
     with (
         closing(VirtualLoop()) as loop,
         closing(Ledger(IN_MEMORY, config.seed, config.max_children, clock=loop.time)) as ledger,
     ):
-        return simulated_on(loop, ledger, config, conditions, trainer)
+        return simulate_search_on(loop, ledger, config, model, trainer)
 
 
-def simulated_on(
-    loop: VirtualLoop, ledger: Ledger, config: RunConfig, conditions: Conditions, trainer: ChildTrainer | None = None
-) -> Course:
-    """The same for one who wants to know what is in the ledger then.
+def simulate_search_on(
+    loop: VirtualLoop, ledger: Ledger, config: RunConfig, model: ClusterModel, trainer: ChildTrainer | None = None
+) -> SimulationResult:
+    """Simulate a whole search with this ledger, which can be read afterwards.
 
     Args:
-        loop: a new one.
-        ledger: a new one, by that loop's clock.
-        config, conditions, trainer: see `simulated`.
+        loop: a new loop.
+        ledger: a new ledger on that loop's clock.
+        config, model, trainer: see `simulate_search`.
 
     Raises:
-        RuntimeError: the search cannot come to its end.
+        RuntimeError: the search cannot end.
     """
-    with one_thread(), ledger.together():  # nobody else reads it meanwhile, and it need not outlive an error
-        return loop.carry_out(_search(config, conditions, trainer, ledger))
+    with one_thread(), ledger.together():  # it has no other reader, and need not survive an error
+        return loop.run_work(_search(config, model, trainer, ledger))
 
 
 def workers_of(config: RunConfig) -> int:
-    """How many workers the run has."""
+    """Return the number of workers of the run."""
     topology = config.topology
     return topology.workers or topology.replicas * topology.children
 
 
-async def _search(config: RunConfig, conditions: Conditions, trainer: ChildTrainer | None, ledger: Ledger) -> Course:
+async def _search(
+    config: RunConfig, model: ClusterModel, trainer: ChildTrainer | None, ledger: Ledger
+) -> SimulationResult:
     loop, workers = asyncio.get_running_loop(), workers_of(config)
-    # Workers that are there are heard of in time, so that none has to say so every two seconds.
+    # Simulated workers never fall silent, so that none has to send a heartbeat every two seconds.
     rules = replace(config.failures.rules, heartbeat_timeout_s=math.inf)
     options = PoolOptions(
         rules=rules, policy=config.failures.policy, batch_size=config.budget.batch_size, replaced=True
     )
     seeds = {what: derive(config.seed, "simulation", what) for what in ("workers", "shards", "replicas")}
-    group = SimulatedWorkers(
-        workers, _timed(conditions, trainer), conditions, rules, config.budget.epochs, seeds["workers"]
-    )
+    group = SimulatedWorkers(workers, _timed(model, trainer), model, rules, config.budget.epochs, seeds["workers"])
     ledger.begin(workers=workers)
-    nearby, keys = NearbyLedger(ledger, conditions.delay_s), map(str, itertools.count(1))
-    pool = Pool(workers, group, nearby, options, clock=loop.time, new_key=lambda: next(keys), next_poll=group.look)
+    delayed, keys = DelayedLedger(ledger, model.delay_s), map(str, itertools.count(1))
+    pool = Pool(workers, group, delayed, options, clock=loop.time, new_key=lambda: next(keys), next_poll=group.look)
     group.beat = pool.beat
     failed = set[int]()
-    shards, log = SimulatedShards(config.topology.shards, conditions, seeds["shards"]), Log()
-    parts = Parts(
+    shards, log = SimulatedShards(config.topology.shards, model, seeds["shards"]), ReplicaLog()
+    parts = ReplicaParts(
         make=_maker(config, trainer),
-        evaluate=_noting(failed, pool.evaluate),
+        evaluate=_recording_failures(failed, pool.evaluate),
         ledger=ledger,
         shards=shards,
         steps=Steps(),
-        delay_s=conditions.delay_s,
-        mtbf_s=conditions.replica_mtbf_s,
-        recovery_s=conditions.replica_recovery_s,
+        delay_s=model.delay_s,
+        mtbf_s=model.replica_mtbf_s,
+        recovery_s=model.replica_recovery_s,
     )
     rng = random.Random(seeds["replicas"])
     lives = [ReplicaLife(index, parts, log, rng) for index in range(config.topology.replicas)]
     await _all_ended([asyncio.create_task(life.run(), name="a replica") for life in lives], pool)
     shards.close(log.ended_at)
-    group.diary.write_off(failed)
-    return Course(
+    group.worker_log.write_off(failed)
+    return SimulationResult(
         ended_at=log.ended_at,
         children=ledger.completed(),
         failed=len(failed),
-        attempts=nearby.started,
-        diary=group.diary,
+        attempts=delayed.started,
+        worker_log=group.worker_log,
         replicas=log,
         shards=shards.log,
     )
 
 
-def _noting(
+def _recording_failures(
     failed: set[int], evaluate: Callable[[Assignment], Awaitable[Outcome]]
 ) -> Callable[[Assignment], Awaitable[Outcome]]:
-    """The same, which also notes the children that are given up."""
+    """Wrap `evaluate` so that it adds the children that fail to `failed`."""
 
-    async def evaluate_and_note(assignment: Assignment) -> Outcome:
+    async def evaluate_and_record(assignment: Assignment) -> Outcome:
         outcome = await evaluate(assignment)
         if outcome.failure:
             failed.add(assignment.child_id)
         return outcome
 
-    return evaluate_and_note
+    return evaluate_and_record
 
 
 async def _all_ended(lives: Sequence[asyncio.Task[None]], pool: Pool) -> None:
-    """Returns when all have come to their end; raises what ends one of them, or the pool's work, too early."""
-    ended, news = asyncio.gather(*lives), asyncio.create_task(_heard(pool))
-    done, _ = await asyncio.wait({ended, news}, return_when=asyncio.FIRST_COMPLETED)
-    for each in done:
-        each.result()
+    """Wait until all replicas have ended; raise the error of a replica, or of the pool, that fails."""
+    ended, watch = asyncio.gather(*lives), asyncio.create_task(_watch_pool(pool))
+    done, _ = await asyncio.wait({ended, watch}, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
-async def _heard(pool: Pool) -> None:
+async def _watch_pool(pool: Pool) -> None:
     while True:
         await pool.next_news()
 
 
-def _timed(conditions: Conditions, trainer: ChildTrainer | None) -> TimedTraining:
-    times = conditions.child_seconds
+def _timed(model: ClusterModel, trainer: ChildTrainer | None) -> TimedTraining:
+    times = model.child_seconds
 
     def trains(assignment: Assignment) -> tuple[Outcome, float]:
         outcome = trainer.train(assignment) if trainer else None
-        # By the child's own seed: another attempt takes as long, and so does the child in a search that is compared.
+        # Seeded by the child: another attempt, and this child in another variant, take as long.
         seconds = times.draw(random.Random(assignment.seed)) if times else outcome.seconds if outcome else 0.0
-        return outcome or trained(assignment.seed, seconds), seconds
+        return outcome or fake_outcome(assignment.seed, seconds), seconds
 
     return trains
 
 
 def _maker(config: RunConfig, trainer: ChildTrainer | None) -> Callable[[int, Evaluator, Any], Replica]:
-    """What makes each of the run's replicas, with the run's store behind it."""
+    """Return a function that makes the run's replicas, with the run's store behind them."""
     if trainer is None:
-        # The shards step together, so that one does for all of them where it does not matter what they hold.
-        stand_in = StandIn(learns=bool(make_parameters(config, make_searcher(config))))
+        # The shards step together: where their content does not matter, one stands for all.
+        fake = FakeSearcher(learns=bool(make_parameters(config, make_searcher(config))))
         config = replace(config.with_searcher("random"), topology=replace(config.topology, shards=1))
     else:
-        stand_in = None
-    store = local_store(config, "simulated", searcher=stand_in)
+        fake = None
+    store = local_store(config, "simulated", searcher=fake)
 
     def make(index: int, evaluator: Evaluator, ledger: Any) -> Replica:
         replica = make_replica(config, index, store, evaluator, ledger)
-        return replace(replica, searcher=stand_in) if stand_in else replica
+        return replace(replica, searcher=fake) if fake else replica
 
     return make

@@ -1,4 +1,4 @@
-"""What is said of results, against what is worked out by hand."""
+"""Standings and their texts, against figures worked out by hand."""
 
 import random
 import statistics
@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.compare.markdown_table import COVERAGE, markdown, table
 from cluster.compare.page import page
 from cluster.compare.plan import Limit, Plan, make_plan
-from cluster.compare.results import ResultError
-from cluster.compare.summary import DRAWS_SEED, Best, summarize
-from cluster.compare.table import COVERAGE, markdown, table
+from cluster.compare.search_result import ResultError
+from cluster.compare.standings import DRAWS_SEED, Best, summarize
 from cluster.config.recipes import RECIPES
 from controller.statistics import Interval, bootstrap_draws, bootstrap_interval
 from tests.cluster.compare.tables import made_result
@@ -61,10 +61,10 @@ def test_curves_hold_the_best_so_far_over_the_budget() -> None:
     assert [found and found.mean for found in children.standings[0].metric.curve] == [
         pytest.approx(v) for v in (0.45, 0.7, 0.8)
     ]
-    assert children.standings[0].test is None  # without a table nothing is told after the search
+    assert children.standings[0].test is None  # only a table has test metrics
 
 
-def test_of_perplexities_the_lowest_is_the_best() -> None:
+def test_the_lowest_perplexity_is_the_best() -> None:
     results = {
         "reinforce": [made_result(0, [90.0, 70.0, 80.0]), made_result(1, [60.0, 50.0, 55.0])],
         "random": [made_result(0, [75.0, 95.0, 85.0]), made_result(1, [65.0, 66.0, 67.0])],
@@ -77,7 +77,7 @@ def test_of_perplexities_the_lowest_is_the_best() -> None:
     assert "| reinforce | 3 | 60.0000 ± 14.1421 [50.0000, 70.0000] | 20.0000 |" in markdown(summary)
 
 
-def test_a_search_without_a_metric_has_no_place_in_it() -> None:
+def test_a_search_without_a_metric_is_an_error() -> None:
     for empty in (made_result(1, [None, None]), made_result(1, [])):
         results = {**RESULTS, "random": [RESULTS["random"][0], empty]}
         with pytest.raises(ResultError, match="random with seed 1 has no child with a metric within its budget"):
@@ -85,24 +85,24 @@ def test_a_search_without_a_metric_has_no_place_in_it() -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, 19, 20])
-def test_of_few_seeds_it_says_that_the_intervals_are_too_narrow(seeds: int) -> None:
+def test_few_seeds_come_with_a_note_on_narrow_intervals(seeds: int) -> None:
     compared = make_plan("synthetic", RECIPES["synthetic"](), ["random"], seeds, Limit(children=1))
     results = {"random": [made_result(seed, [seed / seeds]) for seed in range(seeds)]}
     summary = summarize(compared, results, None)
-    said = "Of fewer than 20 seeds the intervals are too narrow: the mean of normal values is in 50% of those of 2, "
+    note = "Share of them that contain the mean of normal values: 50% with 2 seeds, "
     for text in (markdown(summary), page(summary, now=0.0)):
-        assert (said in text) == (seeds < 20)
+        assert (note in text) == (seeds < 20)
 
 
 @pytest.mark.parametrize(("seeds", "share"), COVERAGE.items())
-def test_the_intervals_of_few_seeds_are_as_much_too_narrow_as_it_says(seeds: int, share: float) -> None:
+def test_intervals_of_few_seeds_have_the_stated_coverage(seeds: int, share: float) -> None:
     rng, draws = random.Random(5), bootstrap_draws(seeds, DRAWS_SEED)
     intervals = [bootstrap_interval([rng.gauss(0, 1) for _ in range(seeds)], draws) for _ in range(1000)]
     assert sum(found.low <= 0 <= found.high for found in intervals) / 1000 == pytest.approx(share, abs=0.03)
 
 
 @pytest.mark.parametrize(
-    ("searcher", "said"),
+    ("searcher", "note"),
     [
         (
             "evolution",
@@ -118,16 +118,16 @@ def test_the_intervals_of_few_seeds_are_as_much_too_narrow_as_it_says(seeds: int
         ("reinforce", ""),
     ],
 )
-def test_evolution_that_hardly_begins_is_told(searcher: str, said: str) -> None:
+def test_evolution_with_too_few_children_comes_with_a_note(searcher: str, note: str) -> None:
     compared = make_plan("synthetic", RECIPES["synthetic"](), [searcher], 2, Limit(children=42))
     few = {label: [made_result(seed, [0.5] * (40 + 2 * seed)) for seed in (0, 1)] for label in (searcher, "random")}
     summary = summarize(compared, few, None)
     for text in (markdown(summary), page(summary, now=0.0)):
-        assert ("its population" in text) == bool(said)
-        assert said in text
+        assert ("its population" in text) == bool(note)
+        assert note in text
 
 
-def test_the_table_tells_accuracies_in_percent() -> None:
+def test_the_table_shows_accuracies_in_percent() -> None:
     summary = summarize(plan(Limit(seconds=50.0)), RESULTS, Best(metric=0.95, test=0.99))
     found = table(summary)
     assert list(found.head) == [
@@ -144,7 +144,7 @@ def test_the_table_tells_accuracies_in_percent() -> None:
     assert "95.00 % validation accuracy, 99.00 % test accuracy" in text
 
 
-def test_a_budget_in_seconds_says_for_how_many_they_were_measured() -> None:
+def test_a_budget_in_seconds_notes_how_many_times_are_measured() -> None:
     note = "The table's seconds are measured for 1,000 of its 15,625 architectures and estimated for the others."
     best = Best(metric=0.95, test=0.99, measured=1000, known=15_625)
     seconds, children = plan(Limit(seconds=50.0)), plan(Limit(children=2))
@@ -155,14 +155,14 @@ def test_a_budget_in_seconds_says_for_how_many_they_were_measured() -> None:
     assert "estimated" not in markdown(summarize(plan(Limit(children=2), "synthetic"), RESULTS, None))
 
 
-def test_a_task_that_is_no_table_has_no_regret_and_no_test() -> None:
+def test_a_task_without_a_table_has_no_regret_and_no_test() -> None:
     results = {label: [replace(r, tests=(None,) * len(r.tests)) for r in found] for label, found in RESULTS.items()}
     summary = summarize(plan(Limit(children=4), "synthetic"), results, None)
     assert list(table(summary).head) == ["searcher", "children", "best score", "ahead of random"]
     assert "egret" not in markdown(summary)
 
 
-def test_the_page_has_the_table_a_curve_and_a_band_for_each_and_what_was_set() -> None:
+def test_the_page_has_table_curves_bands_and_settings() -> None:
     compared = make_plan("nasbench201", RECIPES["nasbench201"](), ["reinforce:children=2"], 2, Limit(seconds=50.0))
     results = {"reinforce:children=2": RESULTS["reinforce"], "random": RESULTS["random"]}
     text = page(summarize(compared, results, Best(metric=0.95, test=0.99)), now=0.0)
