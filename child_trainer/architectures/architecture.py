@@ -148,6 +148,11 @@ class Architecture:
         text = json.dumps([self.kind, graph, hyperparameters])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @cached_property
+    def digest(self) -> str:
+        """32 hexadecimal digits, equal for equal graphs only: unlike for `id`, names and order count."""
+        return digest_of(json.dumps(self.to_json()))
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`, from which `from_json` makes an equal architecture."""
         data: dict[str, Any] = {
@@ -174,6 +179,11 @@ class Architecture:
             raise InvalidArchitecture(f"`hyperparameters` must be an object, got {hyperparameters!r}")
         outputs = tuple(_list(fields["outputs"], "`outputs`"))
         return cls(fields["kind"], nodes, outputs, tuple(sorted(hyperparameters.items())))
+
+
+def digest_of(text: str) -> str:
+    """Return the digest of an architecture from its JSON text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _node_from_json(data: object, index: int) -> Node:

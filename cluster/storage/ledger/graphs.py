@@ -1,6 +1,5 @@
 """Graphs as the ledger stores them: packed, and each one once. Standard library only."""
 
-import hashlib
 import json
 import sqlite3
 import zlib
@@ -8,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture, digest_of
 
 MAX_RECENT = 1_000
 """Architectures kept in memory: more than the paper's 800 in training, and few enough to fit."""
@@ -53,11 +52,6 @@ def rows_of(text: str) -> dict[str, Any]:
     return data | {"nodes": [dict(zip(FIELDS, node, strict=True)) for node in nodes]}
 
 
-def digest_of(columns: str) -> str:
-    """Return the key of a graph: the same for equal graphs only, unlike `Architecture.id`."""
-    return hashlib.sha256(columns.encode()).hexdigest()[:32]
-
-
 def pack(columns: str) -> bytes:
     """Return the text compressed."""
     return zlib.compress(columns.encode())
@@ -93,12 +87,13 @@ class GraphTable:
 
     def add(self, architecture: Architecture) -> str:
         """Store the graph unless it is stored already, and return its key."""
-        columns = columns_of(architecture.to_json())
-        key = digest_of(columns)
+        key = architecture.digest
         # Not by what is in memory: a transaction that stored it may have been rolled back.
         if not self._db.execute("SELECT 1 FROM architectures WHERE digest = ?", (key,)).fetchone():
             nodes = sum(node.op not in JOINS for node in architecture.nodes)
-            self._db.execute("INSERT INTO architectures VALUES (?, ?, ?)", (key, pack(columns), nodes))
+            self._db.execute(
+                "INSERT INTO architectures VALUES (?, ?, ?)", (key, pack(columns_of(architecture.to_json())), nodes)
+            )
         self._keep(key, architecture)
         return key
 

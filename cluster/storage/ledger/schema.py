@@ -120,13 +120,13 @@ MIGRATIONS = (
     # Each graph once, compressed. Graphs with one `architecture_id` stay apart: training depends on the nodes' order.
     f"""
     CREATE TABLE architectures (
-        digest TEXT PRIMARY KEY,                         -- see `graphs.digest_of`
+        digest TEXT PRIMARY KEY,                         -- see `Architecture.digest`
         graph BLOB NOT NULL,                             -- see `graphs.pack`
         nodes INTEGER NOT NULL                           -- its operations, without those that only join others
     );
     {_noting_changes("architectures")}
     ALTER TABLE children ADD COLUMN graph TEXT REFERENCES architectures (digest);
-    UPDATE children SET graph = digest_of(columns_of(architecture));
+    UPDATE children SET graph = digest_of(architecture);
     INSERT INTO architectures
         SELECT graph, pack(columns_of(architecture)), (
             SELECT count(*) FROM json_each(architecture, '$.nodes') WHERE json_extract(value, '$.op') NOT IN {JOINS}
