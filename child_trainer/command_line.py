@@ -12,6 +12,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
+from child_trainer import own_files
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.language_options import LanguageOptions
@@ -43,10 +44,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return what the command line says; only the options of the chosen task are flags. Exits with 2 on bad input."""
     chooser = _Parser(add_help=False)
     chooser.add_argument("--task", default=DEFAULT_TASK)
-    name = chooser.parse_known_args(arguments)[0].task
+    chooser.add_argument("--load", action="append", default=[])
+    chosen = chooser.parse_known_args(arguments)[0]
+    name = chosen.task
     try:
+        for file in chosen.load:
+            own_files.load_module(file)
         parser = make_parser(name)
-    except TaskError as error:
+    except (TaskError, own_files.OwnFileError) as error:
         chooser.error(str(error))
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -77,8 +82,8 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
         "--task",
         default=DEFAULT_TASK,
         metavar="NAME",
-        help=f"{', '.join(TASKS)} (default: {DEFAULT_TASK}); each task has its own options, which --task NAME --help"
-        " lists",
+        help=f"{', '.join(TASKS)}, or FILE.py:NAME (default: {DEFAULT_TASK}); each task has its own options, which"
+        " --task NAME --help lists",
     )
     add("--seed", type=int, default=1, metavar="N", help="of the split, the weights and the order (default: 1)")
     add("--split-seed", type=int, metavar="N", help="of the split alone (default: the seed)")
@@ -93,6 +98,12 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="save the training here after each epoch and on Ctrl-C, and resume from it if it exists",
+    )
+    add(
+        "--load",
+        action="append",
+        metavar="FILE.py",
+        help="a file of your own whose OPERATIONS the architecture may name; may be repeated",
     )
     add("--json", action="store_true", help="print the outcome as one line of JSON and nothing else")
     _add_options(parser.add_argument_group(f"options of the task {task!r}"), entry)

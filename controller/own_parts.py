@@ -4,17 +4,21 @@ A part of one's own is held to the same rules as ours; what it lacks is said in 
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from child_trainer import own_files
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.no_options import NoOptions
 from child_trainer.outcome import Measure
 from child_trainer.own_files import OwnFileError
 from controller.catalogue import SEARCHERS, SPACES, Figure, SearcherEntry, SpaceEntry, find_entry
+from controller.decisions import Choice, uniform
 from controller.reward import REWARDS, Reward
-from controller.searcher import Searcher
+from controller.searcher import Proposal, Searcher, View
 from controller.space import SearchSpace
 
 
@@ -73,6 +77,57 @@ def find_reward(name: str) -> Reward:
         raise OwnFileError(f"{name} must be a function from an Outcome to a number, got {type(made).__name__}")
     compute: Callable[..., Any] = made
     return Reward(compute=compute, measures=tuple(Measure))
+
+
+def check_space(name: str, space: SearchSpace) -> None:
+    """Make sure that a space of the user's own decodes a sample of its decisions.
+
+    Raises:
+        OwnFileError: it does not; the message says what it did.
+    """
+    with _failures_of(name, "decisions", "decode"):
+        decisions = space.decisions(0)
+        tokens = uniform(decisions, random.Random(0))
+        architecture: object = space.decode(tokens)
+    if not isinstance(architecture, Architecture):
+        raise OwnFileError(f"{name}: `decode` must return an Architecture, got {type(architecture).__name__}")
+    if architecture.kind != space.kind:
+        raise OwnFileError(
+            f"{name}: `kind` is {space.kind!r}, and `decode` returned a {architecture.kind} architecture"
+        )
+    with _failures_of(name, "decisions_of", "choice_sizes"):
+        again, sizes = space.decisions_of(len(tokens)), space.choice_sizes()
+    if tuple(again) != tuple(decisions):
+        raise OwnFileError(f"{name}: `decisions_of({len(tokens)})` must return the decisions that take so many tokens")
+    choices = {choice.name: len(choice.options) for choice in decisions if isinstance(choice, Choice)}
+    if wrong := next((choice for choice, size in choices.items() if sizes.get(choice) != size), None):
+        raise OwnFileError(f"{name}: `choice_sizes` must have {wrong!r} with {choices[wrong]} options")
+
+
+def check_searcher(name: str, searcher: Searcher, view: View) -> None:
+    """Make sure that a searcher of the user's own proposes an architecture at the start of a search.
+
+    Raises:
+        OwnFileError: it does not; the message says what it did.
+    """
+    with _failures_of(name, "ask"):
+        proposals: object = searcher.ask(1, view)
+    if not isinstance(proposals, Sequence):
+        raise OwnFileError(f"{name}: `ask` must return a list of Proposal, got {type(proposals).__name__}")
+    if wrong := next((item for item in proposals if not isinstance(item, Proposal)), None):
+        raise OwnFileError(f"{name}: `ask` must return a list of Proposal, got a list with a {type(wrong).__name__}")
+    if len(proposals) != 1:
+        raise OwnFileError(f"{name}: `ask` must return 1 proposal, got {len(proposals)}")
+
+
+@contextmanager
+def _failures_of(name: str, *methods: str) -> Iterator[None]:
+    """Turn any error of the user's own methods into one sentence that names them."""
+    try:
+        yield
+    except Exception as error:
+        called = " or ".join(f"`{method}`" for method in methods)
+        raise OwnFileError(f"{name}: {called} failed: {type(error).__name__}: {error}") from error
 
 
 def _class(name: str, made: object, what: str) -> type:

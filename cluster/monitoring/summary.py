@@ -4,6 +4,7 @@ import shlex
 from dataclasses import asdict, fields
 from typing import Any
 
+from child_trainer import own_files
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.nasbench201 import known_as
@@ -37,6 +38,8 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
         flags["data"] = shlex.quote(str(data_folder(options.data)))
     flags |= _language_flags(options.options) if options.entry.family == "language" else _own_flags(options)
     words = [f"--{flag}" if value is True else f"--{flag} {value}" for flag, value in flags.items()]
+    if own_files.is_own(config.space):  # the architecture may name operations of the user's own
+        words.append(f"--load {shlex.quote(own_files.file_of(config.space))}")
     return f"python -m child_trainer {file} {' '.join(words)}"
 
 

@@ -1,10 +1,12 @@
 """Makes the parts of a run from its configuration. What connects them is `local.py` or `distributed.py`."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
+from child_trainer import own_files
 from child_trainer.outcome import Outcome
 from cluster.config.run_config import RunConfig
 from cluster.formatting import first_line
@@ -13,7 +15,8 @@ from cluster.search.history import History
 from cluster.search.records import ReplicaLedger
 from cluster.search.replica import Replica, client
 from cluster.search.seeding import derive
-from controller.searcher import ParameterGroup, Searcher
+from controller.own_parts import check_searcher, check_space
+from controller.searcher import ParameterGroup, Searcher, View
 from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
 
@@ -52,13 +55,28 @@ def check_layout(config: RunConfig, run: str) -> None:
 
     So it does if they are more than this machine's memory can hold.
     """
+    if own_files.is_own(config.space):
+        check_space(config.space, config.search_space)
     try:
-        groups = make_parameters(config, make_searcher(config))
-    except (RuntimeError, TypeError, MemoryError) as error:  # PyTorch has several words for a size that is too large
+        searcher = make_searcher(config)
+        groups = make_parameters(config, searcher)
+    except Exception as error:
+        if own_files.is_own(config.searcher):
+            raise ValueError(f"{config.searcher} cannot be made: {type(error).__name__}: {error}") from error
+        if not isinstance(error, RuntimeError | TypeError | MemoryError):
+            raise
+
         reason = first_line(str(error)) or type(error).__name__
         raise ValueError(f"the parameters of the searcher cannot be made: use a smaller one ({reason})") from error
     if groups:
         make_layout(config, run, groups)
+    if own_files.is_own(config.searcher):
+        check_searcher(config.searcher, searcher, _first_view(groups))
+
+
+def _first_view(groups: tuple[ParameterGroup, ...]) -> View:
+    """Return what a searcher sees at the start of a search."""
+    return View(parameters=initial_values(groups), completed=0, history=tuple, pending=tuple, rng=random.Random(0))
 
 
 def initial_values(groups: tuple[ParameterGroup, ...]) -> dict[str, Tensor]:
