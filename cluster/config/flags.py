@@ -84,9 +84,9 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
 
 def run_help(default: RunConfig, recipe: str, description: str | None, width: int) -> str:
     """Return the options that a run of these parts has, a line each."""
-    head = [f"usage: nascluster launch {recipe} [options]", *(["", description] if description else [])]
-    foot = ["", f"The same at length: nascluster launch {recipe} {HELP_ALL}"]
-    return "\n".join([*head, *option_lines(default, width=max(80, width)), *foot])
+    usage = f"usage: nascluster launch {recipe} [options]   ({HELP_ALL} describes them at length)"
+    head = [usage, *(["", description] if description else [])]
+    return "\n".join([*head, *option_lines(default, width=max(80, width))])
 
 
 def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:

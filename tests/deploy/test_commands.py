@@ -14,6 +14,7 @@ from ray.scripts.scripts import cli as ray_cli
 
 from cluster.cli import main as cli
 from tests.deploy.files import DEPLOY, ROOT, code_lines, documents
+from tests.extending.files import write_files
 
 PAGES = [
     ROOT / "README.md",
@@ -62,6 +63,13 @@ def commands(program: str) -> list[tuple[str, list[str]]]:
                 each = [words for variant in variants(line) for words in simple_commands(variant)]
                 found += [(where, words[1:]) for words in each if words[:1] == [program]]
     return found
+
+
+@pytest.fixture(autouse=True)
+def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are typed in a folder that has the files of docs/extending.md."""
+    write_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
 
 
 def understand(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

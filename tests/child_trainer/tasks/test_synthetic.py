@@ -19,7 +19,7 @@ from child_trainer.outcome import Budget, Cause
 from child_trainer.tasks.synthetic import SyntheticTask, score
 from child_trainer.training.train import train
 from controller.decisions import Tokens, neighbours, uniform
-from controller.searcher import Child, Searcher, View
+from controller.searcher import Child, ChildRecord, Searcher, View
 from controller.searchers.evolutionary.evolution import Evolution
 from controller.searchers.evolutionary.local_search import LocalSearch
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
@@ -130,7 +130,7 @@ def test_the_best_neighbour_is_better_than_most_random_samples(name: str) -> Non
 
 def best_found(searcher: Searcher, seed: int, children: int = 200) -> float:
     """Search the cells of NAS-Bench-201 one child after another, and return the best metric."""
-    history: list[Child] = []
+    history: list[ChildRecord] = []
     for number in range(children):
         view = View(
             parameters={},
@@ -141,7 +141,8 @@ def best_found(searcher: Searcher, seed: int, children: int = 200) -> float:
         )
         (proposal,) = searcher.ask(1, view)
         outcome = train(proposal.architecture, SyntheticTask(), Budget(epochs=1), seed=number)
-        history.append(Child(id=number + 1, proposal=proposal, outcome=outcome, reward=outcome.curve[-1]))
+        child = Child(id=number + 1, proposal=proposal, outcome=outcome, reward=outcome.curve[-1])
+        history.append(child.record)
     return max(child.reward or 0 for child in history)
 
 

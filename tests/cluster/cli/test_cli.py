@@ -325,7 +325,7 @@ def flags(capfd: pytest.CaptureFixture[str], *words: str) -> set[str]:
     assert max(map(len, shown.splitlines())) <= 200
     nascluster("launch", *words, "--help-all")
     whole = capfd.readouterr().out.replace("│", " ").replace(",", " ").split()
-    found = {word for word in shown.split() if word.startswith("--")}
+    found = {word.strip("(") for word in shown.split() if word.startswith(("--", "(--"))}
     assert {word for word in whole if word.startswith("--")} - {"--help"} == found - {"--help-all"}
     return found
 

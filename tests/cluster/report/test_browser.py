@@ -18,6 +18,7 @@ from cluster.config.task_options import TaskOptions
 from cluster.report.page import page
 from cluster.report.read import read_facts
 from cluster.report.serving import PageServer
+from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.report.chromium import BINARY, Tab, chromium, open_tab
 from tests.cluster.report.ledgers import CONFIG, START, filled_run, ledger
@@ -63,7 +64,7 @@ def run_of(found: Architecture, config: RunConfig, storage: Path) -> RunFolder:
     folder = filled_run(storage, 200)
     folder.config.write_text(json.dumps(config.to_json()))
     with ledger(folder) as db:
-        db.execute("UPDATE children SET architecture = ?", (json.dumps(found.to_json()),))
+        db.execute("UPDATE children SET graph = ?", (GraphTable(db).add(found),))
     return folder
 
 

@@ -1,6 +1,7 @@
 """Whole searches in this process, without Ray."""
 
 import io
+import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -121,7 +122,8 @@ def test_depth_follows_the_completed_children(tmp_path: Path) -> None:
     space = ConvolutionalSpace(initial_depth=2, depth_step=1, depth_interval=8, max_depth=9)
     topology = Topology(replicas=1, shards=1, children=4)
     search(replace(SYNTHETIC, space_options=space, topology=topology), tmp_path)
-    layers = [row[4].count('"conv"') for row in ledger(tmp_path)["children"]]
+    tokens = [json.loads(row[3]) for row in ledger(tmp_path)["children"]]
+    layers = [sum(node.op == "conv" for node in space.decode(sample).nodes) for sample in tokens]
     assert layers == [2] * 8 + [3] * 8 + [4] * 8
 
 

@@ -90,9 +90,9 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(
 
 
 def test_networks_of_another_size_are_refused_before_anything_starts(config: RunConfig) -> None:
-    with pytest.raises(ValueError, match="knows the benchmark's own networks only"):
+    with pytest.raises(ValueError, match="knows networks of its own space only"):
         replace(config, space_options=NasBench201Space(cells_per_stage=1))
-    with pytest.raises(ValueError, match="knows the benchmark's own networks only"):
+    with pytest.raises(ValueError, match="knows networks of its own space only"):
         replace(config, space="convolutional", space_options=None)
     with pytest.raises(ValueError, match="`epochs` must be 12, which is all that this table has, got 50"):
         replace(config, budget=replace(config.budget, epochs=50))
