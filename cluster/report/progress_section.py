@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from cluster.formatting import metric_name
 from cluster.report.facts import Facts, Place, Progress
 from cluster.report.html.axis import axis, time_unit
-from cluster.report.html.charts import Line, area_chart, line_chart, nothing
+from cluster.report.html.charts import Line, area_chart, line_chart
 from cluster.report.html.document import section
 from cluster.report.html.markup import Markup, tag
 from controller.catalogue import Figure
@@ -22,7 +22,7 @@ def progress_section(facts: Facts) -> Markup:
     if facts.other:
         note += f" Beside it: {facts.other.name} ({facts.other.searcher})."
     charts = [chart for against in _abscissas(runs) for chart in _charts(facts, runs, against)]
-    charts += [_figure_chart(facts, figure) for figure in facts.status.listed]
+    charts += [chart for figure in facts.status.listed if (chart := _figure_chart(facts, figure))]
     return section("progress", "Progress", tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
 
 
@@ -80,11 +80,11 @@ def _lines(facts: Facts, run: Progress, at: At) -> tuple[Line, Line]:
     )
 
 
-def _figure_chart(facts: Facts, figure: Figure) -> Markup:
-    """Return the plot of a figure that the searcher lists, against time."""
+def _figure_chart(facts: Facts, figure: Figure) -> Markup | None:
+    """Return the plot of a figure that the searcher lists, against time; `None` if no batch has it."""
     means = [(batch.seconds, batch.figures[figure.name]) for batch in facts.learned if figure.name in batch.figures]
     if not means:
-        return nothing(figure.words, "No batch that was learnt from has it.")
+        return None
     unit, name = time_unit(max(seconds for seconds, _ in means))
     points = [(seconds / unit, value) for seconds, value in means]
     x = axis(f"{name} since the first child", [at for at, _ in points], zero=True)

@@ -94,7 +94,7 @@ def test_the_page_as_a_reader_meets_it(tmp_path: Path) -> None:
 
     async def visit(tab: Tab) -> None:
         await tab.visit(file.as_uri())
-        assert await tab.evaluate("document.querySelectorAll('figure.chart svg').length") == 12
+        assert await tab.evaluate("document.querySelectorAll('figure.chart svg').length") == 13
         assert await tab.evaluate("document.querySelectorAll('svg.network').length") == 5
         assert await tab.evaluate(EMPTY_PLOTS) == []
 
