@@ -14,7 +14,7 @@ REPLICA_RECOVERY_S = 2.0
 """Seconds until a killed replica goes on, measured: docs/faults.md."""
 
 PUSH_S = 0.016
-"""Seconds of one shard that has the whole vector for a durable push, measured: docs/scale.md."""
+"""Seconds of one shard that has the whole vector for a durable push, measured: docs/design/scale.md."""
 
 PULL_SHARE = 1 / 3
 """What a pull takes of that, measured there."""

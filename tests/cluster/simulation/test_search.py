@@ -113,7 +113,7 @@ def test_children_that_save_their_state_lose_an_epoch_at_most() -> None:
 
 
 def test_what_a_message_takes_lengthens_a_batch_by_its_messages() -> None:
-    """One replica with one child at a time, and the messages of docs/architecture.md in their order."""
+    """One replica with one child at a time, and the messages of docs/design/architecture.md in their order."""
     pull, push, training = 2, 2, 2
     ledger_for_replica = 2 * len(["open_batch", "last_batch", "completed", "admit", "finish", "completed", "learned"])
     ledger_for_pool = 2 * len(["attempts", "start", "end_attempt"])
