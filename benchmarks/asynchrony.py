@@ -9,8 +9,8 @@ those: 20 replicas have 20 times the workers, and so the same children 20 times 
 them.
 
 DIR has the table's files (docs/tables.md); without it they are looked for in $NASCLUSTER_DATA/nasbench201. Each search
-has a turn in one of as many processes as there are cores; a seed gives the same figures every time. docs/batching.md
-says what they mean.
+has a turn in one of as many processes as there are cores; a seed gives the same figures every time.
+docs/design/batching.md says what they mean.
 """
 
 import functools

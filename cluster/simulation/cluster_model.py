@@ -14,10 +14,10 @@ REPLICA_RECOVERY_S = 2.0
 """Seconds until a killed replica resumes, as measured in docs/faults.md."""
 
 PUSH_S = 0.016
-"""Seconds that a durable push of the whole vector takes one shard, as measured in docs/scale.md."""
+"""Seconds that a durable push of the whole vector takes one shard, as measured in docs/design/scale.md."""
 
 PULL_SHARE = 1 / 3
-"""Time of a pull relative to a push, as measured in docs/scale.md."""
+"""Time of a pull relative to a push, as measured in docs/design/scale.md."""
 
 RESTART_S = 1.8
 """Seconds until a killed worker process is up again, as measured in docs/faults.md."""
