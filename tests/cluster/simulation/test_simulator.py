@@ -111,7 +111,7 @@ def test_children_with_checkpoints_lose_an_epoch_at_most() -> None:
 
 
 def test_delays_lengthen_a_batch_by_its_number_of_messages() -> None:
-    """One replica with one child at a time, and the messages of docs/architecture.md in their order."""
+    """One replica with one child at a time, and the messages of docs/design/architecture.md in their order."""
     pull, push, training = 2, 2, 2
     ledger_for_replica = 2 * len(["open_batch", "last_batch", "completed", "admit", "finish", "completed", "learned"])
     ledger_for_pool = 2 * len(["attempts", "start", "end_attempt"])
