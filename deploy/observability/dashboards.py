@@ -1,4 +1,4 @@
-"""Grafana's three dashboards as data. `python deploy/observability/dashboards.py` writes the JSON beside it anew."""
+"""Grafana's three dashboards as data. `python deploy/observability/dashboards.py` rewrites the JSON files."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Panel:
     """One panel.
 
     Attributes:
-        title, description: for whoever looks at it.
+        title, description: what the viewer reads.
         unit: Grafana's name of it.
         series: (expression, legend) of each.
         kind: Grafana's type of panel.
@@ -42,45 +42,45 @@ class Panel:
 
 
 def stat(title: str, unit: str, expression: str, description: str) -> Panel:
-    """A single number for each run."""
+    """Return a panel with a single number for each run."""
     return Panel(
         title=title, unit=unit, series=[(expression, "{{run}}")], description=description, kind="stat"
     )  # fmt: skip
 
 
 def plot(title: str, unit: str, description: str, *series: tuple[str, str], stacked: bool = False) -> Panel:
-    """Curves against time."""
+    """Return a panel with curves against time."""
     return Panel(title=title, unit=unit, series=series, description=description, stacked=stacked)
 
 
 def each(variable: str, panel: Panel) -> Panel:
-    """A panel for each value of a variable of the dashboard."""
+    """Return the panel, repeated for each value of a variable of the dashboard."""
     return replace(panel, repeat=variable)
 
 
 def metric(name: str, more: str = "") -> str:
-    """The series of the chosen runs."""
+    """Return the expression of a metric of the chosen runs."""
     return f'nascluster_{name}{{run=~"$run"{more}}}'
 
 
 def rate(name: str, more: str = "") -> str:
-    """A counter's growth in a second."""
+    """Return the expression of a counter's growth in a second."""
     return f"rate({metric(name, more)}[$__rate_interval])"
 
 
 def recent(name: str) -> str:
-    """The growth in a second of a run's counter over the last 30 minutes, or since it started if that is less."""
+    """Return the growth in a second of a counter over the last 30 minutes, or since the run's start if that is less."""
     age = f"clamp_max(time() - {metric('run_start_timestamp_seconds')}, 1800)"
     return f"(sum by (run) (increase({metric(name)}[30m])) / on (run) {age})"
 
 
 def share_of_workers(name: str) -> str:
-    """A counter of seconds, as the part of the workers' time that it was lately."""
+    """Return a counter of seconds as a share of the workers' time lately."""
     return f"{recent(name)} / on (run) (avg_over_time({metric('workers')}[30m]) > 0)"
 
 
 def quantiles(name: str) -> list[tuple[str, str]]:
-    """The median, and the two that hurt, of a histogram."""
+    """Return the median and two high quantiles of a histogram, with their legends."""
     buckets = f"sum by (run, le) ({rate(f'{name}_bucket')})"
     return [(f"histogram_quantile({q}, {buckets})", f"p{q * 100:.0f} {{{{run}}}}") for q in (0.5, 0.95, 0.99)]
 
@@ -323,7 +323,7 @@ DASHBOARDS = {
 
 
 def dashboard(name: str, title: str, panels: Sequence[Panel]) -> dict[str, Any]:
-    """Grafana's JSON of one dashboard: single numbers in one row, plots three to a row below."""
+    """Return Grafana's JSON of one dashboard: single numbers in one row, plots three to a row below."""
     stats, plots = [p for p in panels if p.is_stat], [p for p in panels if not p.is_stat]
     width = 24 // len(stats)
     placed = [(p, {"x": i * width, "y": 0, "w": width, "h": STAT_HEIGHT}) for i, p in enumerate(stats)]
@@ -357,7 +357,7 @@ def dashboard(name: str, title: str, panels: Sequence[Panel]) -> dict[str, Any]:
 
 
 def _figures() -> dict[str, Any]:
-    """The variable whose values are the figures that the chosen runs' searchers give."""
+    """Return the variable whose values are the figures of the chosen runs' searchers."""
     query = 'label_values(nascluster_searcher_figure{run=~"$run"}, figure)'
     return {
         "name": "figure", "label": "Figure", "type": "query", "datasource": DATASOURCE, "refresh": 2, "sort": 1,
@@ -385,7 +385,7 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
 
 
 def files() -> dict[str, str]:
-    """File name -> what it must hold."""
+    """Return the content of each file by its name."""
     return {
         f"{name}.json": json.dumps(dashboard(name, title, panels), indent=2) + "\n"
         for name, (title, panels) in DASHBOARDS.items()
