@@ -102,6 +102,17 @@ def load_module(file: str) -> types.ModuleType:
     return _MODULES[key]
 
 
+def load_all(texts: Mapping[str, str]) -> None:
+    """Load these texts, by the files' names, so that this process knows the operations that they define.
+
+    Raises:
+        OwnFileError: as `load_module`.
+    """
+    with using(texts):
+        for file in texts:
+            load_module(file)
+
+
 def _path(file: str) -> Path:
     if file.endswith(".py"):
         path = Path(file).expanduser()

@@ -174,7 +174,9 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`; `from_json` gives back an equal configuration."""
-        return plain(asdict(self))
+        data = plain(asdict(self))
+        del data["task"]["files"]  # it is in `files`, with the others
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "RunConfig":

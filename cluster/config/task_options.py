@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from child_trainer import own_files
 from child_trainer.tasks.catalogue import find_task
@@ -33,10 +35,13 @@ class TaskOptions:
     """Download the data into the folder first if it is not there."""
     options: Any = None
     """Options of the task itself"""
+    files: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict, hash=False)
+    """The text of the user's own file that the task is in, if it is in one, by the file's name as it was typed."""
 
     def __post_init__(self) -> None:
-        own = own_files.file_of(self.task) if own_files.is_own(self.task) else None
-        object.__setattr__(self, "_texts", {own: own_files.text_of(own)} if own else {})
+        own = [own_files.file_of(self.task)] if own_files.is_own(self.task) else []
+        with self.own_file():
+            object.__setattr__(self, "files", {file: own_files.text_of(file) for file in own})
         entry = self.entry
         if self.options is None:
             object.__setattr__(self, "options", default_options(entry.options, self.task))
@@ -44,12 +49,11 @@ class TaskOptions:
 
     def own_file(self) -> AbstractContextManager[None]:
         """Take the user's own file that the task is in, if it is in one, as it was when these options were made."""
-        texts: Mapping[str, str] = getattr(self, "_texts", {})
-        return own_files.using(texts)
+        return own_files.using(self.files)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A process that has not loaded the user's own file yet could not find the class of the options.
-        return _unpickled, (plain(asdict(self)), dict(getattr(self, "_texts", {})))
+        return _unpickled, (plain(asdict(self)), dict(self.files))
 
     @property
     def entry(self) -> TaskEntry:

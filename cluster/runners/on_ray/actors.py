@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import RayError
 
+from child_trainer import own_files
 from child_trainer.outcome import Outcome
 from cluster.config.run_config import RunConfig
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
@@ -70,9 +71,15 @@ AHEAD_POLL_INTERVAL_S = 0.5
 
 @ray.remote(**SURVIVES)
 class LedgerHost(Ledger):
-    """The run's one writer of the ledger."""
+    """The run's one writer of the ledger.
 
-    def __init__(self, path: Path, seed: int, max_children: int) -> None:
+    Args:
+        path, seed, max_children: see `Ledger`.
+        files: the texts of the user's own files, whose operations architectures may name.
+    """
+
+    def __init__(self, path: Path, seed: int, max_children: int, files: Mapping[str, str] | None = None) -> None:
+        own_files.load_all(files or {})
         self._writing = writing(path.parent)
         self._outputs = OutputFolder(path.parent / OUTPUTS)
         super().__init__(path, seed, max_children)

@@ -137,7 +137,9 @@ def run_distributed(
     here: dict[str, Any] = {
         "scheduling_strategy": NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     }
-    ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(folder.ledger, config.seed, config.max_children)
+    ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(
+        folder.ledger, config.seed, config.max_children, dict(config.files)
+    )
     seats = cluster.plan(config.topology, cluster_inventory.folder_visibility(folder.path, cluster.nodes))
     placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
     for text in (*placed, *seats.notes):

@@ -182,7 +182,7 @@ def test_without_a_mode_the_token_that_is_there_is_sent(cluster: Any, monkeypatc
 def test_a_mode_that_sends_no_token_is_named(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     out = doctor(cluster, code=1)
-    assert "FAIL  it cannot be queried: it asks for a token, and RAY_AUTH_MODE is disabled here, so that none" in out
+    assert "FAIL  it cannot be queried: it requires a token, and RAY_AUTH_MODE is disabled here, so that none" in out
     assert "->  unset RAY_AUTH_MODE or set it to token" in out
 
 
