@@ -79,7 +79,7 @@ def serve_and_read(home: str, ended: Event, found: "multiprocessing.Queue[tuple[
         store = GrpcStore(layout, [server.address] * layout.shards, token="secret")
         store.initialize(initial_values(groups))
         scraper = Scraper(f"http://{exporter.target}/metrics")
-        with exporter.announced(folder, config), exporter.asking(layout.shards, store.shard_status):
+        with exporter.announced(folder, config), exporter.polling(layout.shards, store.shard_status):
             begun, used = time.perf_counter(), time.process_time()
             scraper.start()
             ended.wait()

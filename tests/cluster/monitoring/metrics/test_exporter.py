@@ -81,7 +81,7 @@ def test_it_is_announced_while_it_is_served(folder: RunFolder, tmp_path: Path) -
 
 
 def test_a_place_for_the_announcement_that_is_not_there_is_said_before_anything_is_served(tmp_path: Path) -> None:
-    with pytest.raises(MetricsError, match="must be in a folder that is there"):
+    with pytest.raises(MetricsError, match="must be in an existing folder"):
         Exporter(MetricsOptions(metrics_port=0, metrics_file_sd=str(tmp_path / "no" / "sd.json")))
 
 
@@ -145,7 +145,7 @@ def test_a_ledger_that_cannot_be_read_for_a_while_is_said_and_the_rest_stays(fol
 def test_a_shard_that_is_away_is_told_apart_from_the_others(
     folder: RunFolder, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SHARDS_S", 0.01)
+    monkeypatch.setattr(module, "SHARD_POLL_INTERVAL_S", 0.01)
     History(folder.ledger).ledger.begin(workers=1)
     away = {1}
 
@@ -158,7 +158,7 @@ def test_a_shard_that_is_away_is_told_apart_from_the_others(
         return [v for name, v in scrape(exporter).items() if name.startswith("nascluster_shard_up{")]
 
     with exporter.announced(folder, CONFIG):
-        with exporter.asking(3, ask):
+        with exporter.polling(3, ask):
             until(lambda: up() == [1, 0, 1])
             away.clear()
             until(lambda: up() == [1, 1, 1])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from child_trainer.outcome import Cause
-from cluster.monitoring.metrics.ledger_counter import Tally
-from cluster.monitoring.metrics.snapshot import Facts
+from cluster.monitoring.metrics.ledger_counter import LedgerCounter
+from cluster.monitoring.metrics.snapshot import MetricsSnapshot
 from cluster.search.records import Verdict
 from tests.cluster.monitoring.metrics.histories import CONFIG, History
 
@@ -21,9 +21,9 @@ def history(tmp_path: Path) -> History:
     return History(tmp_path / "ledger.sqlite")
 
 
-def look(tally: Tally, history: History) -> Facts:
+def look(counter: LedgerCounter, history: History) -> MetricsSnapshot:
     with history.read() as db:
-        return tally.count(db, history.now)
+        return counter.count(db, history.now)
 
 
 def steps(history: History) -> Iterator[str]:
@@ -54,70 +54,75 @@ def steps(history: History) -> Iterator[str]:
 def test_every_fact_of_a_known_history(history: History) -> None:
     for _ in steps(history):
         pass
-    facts = look(Tally(CONFIG), history)
-    assert (facts.sampled, facts.running, facts.waiting, facts.finished) == (3, 0, 0, 2)
-    assert {c: n for c, n in facts.failed.items() if n} == {"diverged": 1}
-    assert set(facts.failed) == set(map(str, Cause))  # a cause that has not come up yet is 0, not absent
-    assert facts.attempts == 4
-    assert {v: n for v, n in facts.attempts_ended.items() if n} == {"outcome": 3, "retry": 1}
-    assert {c: n for c, n in facts.attempts_failed.items() if n} == {"preempted": 1, "diverged": 1}
-    assert facts.attempt_seconds == 40.0  # four attempts of one step each
-    assert facts.child_seconds == 16.0
-    assert (facts.best_reward, facts.recent_reward) == (0.75, pytest.approx(1 / 3))
-    assert facts.distinct_ratio == pytest.approx(2 / 3)
-    assert facts.depth is not None and facts.depth > 0
-    assert facts.figures == {"baseline": 0.3, "entropy": 2.0}
-    assert (facts.learned, facts.pushed) == (1, 1)
-    assert facts.queue_wait.sum == 10 + 10 + 30  # child 3 waited while the workers had others
-    assert facts.queue_wait.cumulative()[-1] == ("+Inf", 3)
-    assert facts.epoch.sum == 2.0 + 2.0
-    assert facts.gpu_memory.sum == 3 * 2**30  # the other one had no GPU
-    assert [count for bound, count in facts.gpu_memory.cumulative() if float(bound) in (2**31, 2**32)] == [0, 1]
-    assert dict(facts.staleness.cumulative())["0.0"] == 1
-    assert facts.staleness.sum == 3
-    assert (facts.pull.sum, facts.push.sum) == (0.02, 0.2)
-    assert (facts.workers, facts.seconds, facts.beat_age_s, facts.last_child_at) == (2, 50.0, 50.0, 1040.0)
+    snapshot = look(LedgerCounter(CONFIG), history)
+    assert (snapshot.sampled, snapshot.running, snapshot.waiting, snapshot.finished) == (3, 0, 0, 2)
+    assert {c: n for c, n in snapshot.failed.items() if n} == {"diverged": 1}
+    assert set(snapshot.failed) == set(map(str, Cause))  # a cause that has not come up yet is 0, not absent
+    assert snapshot.attempts == 4
+    assert {v: n for v, n in snapshot.attempts_ended.items() if n} == {"outcome": 3, "retry": 1}
+    assert {c: n for c, n in snapshot.attempts_failed.items() if n} == {"preempted": 1, "diverged": 1}
+    assert snapshot.attempt_seconds == 40.0  # four attempts of one step each
+    assert snapshot.child_seconds == 16.0
+    assert (snapshot.best_reward, snapshot.recent_reward) == (0.75, pytest.approx(1 / 3))
+    assert snapshot.distinct_ratio == pytest.approx(2 / 3)
+    assert snapshot.depth is not None and snapshot.depth > 0
+    assert snapshot.figures == {"baseline": 0.3, "entropy": 2.0}
+    assert (snapshot.learned, snapshot.pushed) == (1, 1)
+    assert snapshot.queue_wait.sum == 10 + 10 + 30  # child 3 waited while the workers had others
+    assert snapshot.queue_wait.cumulative()[-1] == ("+Inf", 3)
+    assert snapshot.epoch.sum == 2.0 + 2.0
+    assert snapshot.gpu_memory.sum == 3 * 2**30  # the other one had no GPU
+    assert [count for bound, count in snapshot.gpu_memory.cumulative() if float(bound) in (2**31, 2**32)] == [0, 1]
+    assert dict(snapshot.staleness.cumulative())["0.0"] == 1
+    assert snapshot.staleness.sum == 3
+    assert (snapshot.pull.sum, snapshot.push.sum) == (0.02, 0.2)
+    assert (snapshot.workers, snapshot.seconds, snapshot.heartbeat_age_s, snapshot.last_child_at) == (
+        2,
+        50.0,
+        50.0,
+        1040.0,
+    )
 
 
 def test_looking_at_every_step_comes_to_the_same_as_looking_once(history: History) -> None:
-    tally, running = Tally(CONFIG), []
+    counter, running = LedgerCounter(CONFIG), []
     for _ in steps(history):
-        running.append(look(tally, history).running)
-        assert look(tally, history) == look(Tally(CONFIG), history)
+        running.append(look(counter, history).running)
+        assert look(counter, history) == look(LedgerCounter(CONFIG), history)
     assert running == [0, 2, 0, 2, 0]
 
 
 def test_a_batch_that_is_learnt_from_again_is_another_push(history: History) -> None:
-    tally = Tally(CONFIG)
+    counter = LedgerCounter(CONFIG)
     for _ in steps(history):
-        look(tally, history)
+        look(counter, history)
     history.ledger.open_batch(0, applied=0)  # a shard fell back
-    assert look(tally, history).pushed == 1
+    assert look(counter, history).pushed == 1
     history.learn(1, (1, 1))
-    assert look(tally, history).pushed == 2
+    assert look(counter, history).pushed == 2
 
 
 def test_a_late_word_changes_no_count(history: History) -> None:
     history.ledger.begin(workers=1)
     history.sample([A])
     history.start(1, "1a")
-    tally = Tally(CONFIG)
-    look(tally, history)
+    counter = LedgerCounter(CONFIG)
+    look(counter, history)
     history.fail("1a", Cause.CRASHED, Verdict.RETRY)
-    before = look(tally, history)
+    before = look(counter, history)
     history.fail("1a", Cause.TIMEOUT, Verdict.OUTCOME)
-    assert look(tally, history) == before
+    assert look(counter, history) == before
 
 
 def test_a_resume_takes_nothing_back(history: History) -> None:
     for _ in steps(history):
         pass
-    before = look(Tally(CONFIG), history)
+    before = look(LedgerCounter(CONFIG), history)
     history.sample([A], batch=2)
     history.start(4, "4a")
     history.now += 5
     history.ledger.begin(workers=7)
-    after = look(Tally(CONFIG), history)
+    after = look(LedgerCounter(CONFIG), history)
     assert after.attempts_ended["lost"] == 1
     assert (after.running, after.waiting, after.workers) == (0, 1, 7)
     assert (after.finished, after.pushed, after.child_seconds) == (before.finished, before.pushed, before.child_seconds)
@@ -127,31 +132,31 @@ def test_a_resume_takes_nothing_back(history: History) -> None:
 def test_a_look_that_fails_counts_nothing(history: History) -> None:
     for _ in steps(history):
         pass
-    tally = Tally(CONFIG)
+    counter = LedgerCounter(CONFIG)
     with history.read() as db:
         # The last of the reads fails.
         db.set_authorizer(lambda _, arg, column, *__: sqlite3.SQLITE_DENY if column == "architecture_id" else 0)
         with pytest.raises(sqlite3.DatabaseError):
-            tally.count(db, history.now)
-    assert look(tally, history) == look(Tally(CONFIG), history)
+            counter.count(db, history.now)
+    assert look(counter, history) == look(LedgerCounter(CONFIG), history)
 
 
 def test_a_ledger_that_is_only_made_has_nothing(history: History) -> None:
-    facts = look(Tally(CONFIG), history)
-    assert facts == replace(
-        facts, sampled=0, finished=0, started_at=None, beat_age_s=None, best_reward=None, depth=None
+    snapshot = look(LedgerCounter(CONFIG), history)
+    assert snapshot == replace(
+        snapshot, sampled=0, finished=0, started_at=None, heartbeat_age_s=None, best_reward=None, depth=None
     )
 
 
 def test_a_later_look_reads_only_what_is_new(history: History) -> None:
     for _ in steps(history):
         pass
-    tally = Tally(CONFIG)
-    look(tally, history)
+    counter = LedgerCounter(CONFIG)
+    look(counter, history)
     with history.read() as db:
         plans = []
         db.set_trace_callback(plans.append)
-        tally.count(db, history.now)
+        counter.count(db, history.now)
         db.set_trace_callback(None)
         for query in plans:
             plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}")]
