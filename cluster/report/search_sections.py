@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from cluster.formatting import counted, duration, metric_name, number
-from cluster.monitoring.benchmark_results import told_seconds, told_test
+from cluster.monitoring.benchmark_results import describe_seconds, describe_test
 from cluster.monitoring.status import Best
 from cluster.monitoring.summary import name_of, training_command
 from cluster.report.drawing import architecture_svg
@@ -45,13 +45,13 @@ def best_section(facts: Facts) -> Markup:
 def _card(facts: Facts, best: Best, place: int) -> Markup:
     table_facts = facts.told[place - 1] if facts.told else None
     # Only for the best one: test metrics of several would invite a choice by them.
-    test = told_test(facts.config.measure, table_facts) if place == 1 else ""
+    test = describe_test(facts.config.measure, table_facts) if place == 1 else ""
     figures = [
         f"{metric_name(facts.config.measure)} {number(best.metric)}",
         f"reward {number(best.reward)}",
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
-        told_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
+        describe_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
     ]
     file_name = f"child-{best.child_id}.json"
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")

@@ -19,7 +19,7 @@ from cluster.storage.run_folder import RunFolder
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    for interval in ("BEAT_S", "LIVE_S", "LINE_S"):
+    for interval in ("HEARTBEAT_INTERVAL_S", "PANEL_INTERVAL_S", "LINE_INTERVAL_S"):
         monkeypatch.setattr(progress, interval, 0.05)
     folder = run_folder(tmp_path, "demo")
     folder.create(RunConfig(max_children=20))

@@ -8,7 +8,7 @@ from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.formatting import duration
-from cluster.monitoring.live_view import facts, line
+from cluster.monitoring.live_view import line, status_rows
 from cluster.monitoring.status import read_status
 from cluster.monitoring.summary import summary
 from cluster.search.records import BatchResult
@@ -120,7 +120,7 @@ def test_a_run_whose_driver_died_has_failed_at_once(folder: RunFolder, clock: Cl
 
 
 def test_a_driver_that_died_before_it_began_leaves_a_run_that_can_be_resumed(folder: RunFolder) -> None:
-    assert read_status(folder, 0.0).message == "its driver died before it began"
+    assert read_status(folder, 0.0).message == "its driver died before the search began"
     with folder.held():
         assert read_status(folder, 0.0).message == "starting"  # there is no ledger yet
 
@@ -202,7 +202,7 @@ def test_progress_says_all_that_is_happening(held: RunFolder, clock: Clock) -> N
     ledger.finish(2, outcome(failure=Failure(cause=Cause.TIMEOUT, message="slow")), 0.0)
     ledger.learned(0, 1, BatchResult(staleness=(0, 3), figures={"baseline": 0.25}))
     status = read_status(held, clock.now)
-    assert dict(facts(status)) == {
+    assert dict(status_rows(status)) == {
         "children": "1 running, 1 finished, 1 failed (1 timeout)",
         "reward": "mean 0.2560 (last 16), best 0.5120",
         "searcher": "baseline 0.2500",
