@@ -8,7 +8,7 @@ from cluster.monitoring.benchmark_results import describe_seconds, describe_test
 from cluster.monitoring.status import Best
 from cluster.monitoring.summary import name_of, training_command
 from cluster.report.drawing import architecture_svg
-from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Facts
+from cluster.report.facts import COLUMNS, ROWS, ChildPoint, Cloud, Facts
 from cluster.report.html.axis import axis, short
 from cluster.report.html.charts import Dot, band_style, bands, cells, cloud_chart, dots, legend, strips
 from cluster.report.html.document import section
@@ -43,7 +43,7 @@ def best_section(facts: Facts) -> Markup:
 
 
 def _card(facts: Facts, best: Best, place: int) -> Markup:
-    table_facts = facts.told[place - 1] if facts.told else None
+    table_facts = facts.table_facts[place - 1] if facts.table_facts else None
     # Only for the best one: test metrics of several would invite a choice by them.
     test = describe_test(facts.config.measure, table_facts) if place == 1 else ""
     figures = [
@@ -67,7 +67,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
                 "p",
                 "Architecture ",
                 tag("code", name_of(best.architecture)),
-                f". Saved as {file_name}, it is trained again by",
+                f". Saved as {file_name}, it is retrained by",
             ),
             tag("pre", training_command(facts.config, best, file_name), class_="command"),
             tag("pre", json.dumps(best.architecture.to_json(), indent=1), class_="json"),
@@ -157,6 +157,6 @@ def _cloud(facts: Facts, cloud: Cloud) -> Markup:
     )
 
 
-def _dot(child: Child, label: str) -> Dot:
+def _dot(child: ChildPoint, label: str) -> Dot:
     tooltip = f"child {child.id}: {child.metric:.4f} at {short(child.cost)} {label}"
     return Dot(at=(child.cost, child.metric), tooltip=tooltip)
