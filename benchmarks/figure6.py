@@ -14,7 +14,7 @@ import multiprocessing
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
     seeds = range(1, 1 + (int(arguments[0]) if arguments else SEEDS))
     base = configuration(Path(arguments[1]) if len(arguments) > 1 else None)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        started = {
+        started: dict[SearcherName, list[Future[list[NamedReward]]]] = {
             searcher: [pool.submit(run_search, replace(base.with_searcher(searcher), seed=seed)) for seed in seeds]
             for searcher in SEARCHERS
         }

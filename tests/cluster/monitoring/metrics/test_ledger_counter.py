@@ -1,4 +1,4 @@
-"""What is counted from a ledger: all of it once, whenever it is looked at."""
+"""Incremental counts of a ledger: every row is counted once, whenever it is read."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ def history(tmp_path: Path) -> History:
     return History(tmp_path / "ledger.sqlite")
 
 
-def look(counter: LedgerCounter, history: History) -> MetricsSnapshot:
+def count(counter: LedgerCounter, history: History) -> MetricsSnapshot:
     with history.read() as db:
         return counter.count(db, history.now)
 
 
 def steps(history: History) -> Iterator[str]:
-    """A history in steps, each of them done when the generator comes to it."""
+    """Yield the names of a history's steps, each after it has been recorded."""
 
     def step(name: str) -> str:
         history.now += 10
@@ -54,7 +54,7 @@ def steps(history: History) -> Iterator[str]:
 def test_every_fact_of_a_known_history(history: History) -> None:
     for _ in steps(history):
         pass
-    snapshot = look(LedgerCounter(CONFIG), history)
+    snapshot = count(LedgerCounter(CONFIG), history)
     assert (snapshot.sampled, snapshot.running, snapshot.waiting, snapshot.finished) == (3, 0, 0, 2)
     assert {c: n for c, n in snapshot.failed.items() if n} == {"diverged": 1}
     assert set(snapshot.failed) == set(map(str, Cause))  # a cause that has not come up yet is 0, not absent
@@ -84,52 +84,52 @@ def test_every_fact_of_a_known_history(history: History) -> None:
     )
 
 
-def test_looking_at_every_step_comes_to_the_same_as_looking_once(history: History) -> None:
+def test_counting_at_every_step_equals_counting_once(history: History) -> None:
     counter, running = LedgerCounter(CONFIG), []
     for _ in steps(history):
-        running.append(look(counter, history).running)
-        assert look(counter, history) == look(LedgerCounter(CONFIG), history)
+        running.append(count(counter, history).running)
+        assert count(counter, history) == count(LedgerCounter(CONFIG), history)
     assert running == [0, 2, 0, 2, 0]
 
 
-def test_a_batch_that_is_learnt_from_again_is_another_push(history: History) -> None:
+def test_a_batch_learned_again_counts_as_another_push(history: History) -> None:
     counter = LedgerCounter(CONFIG)
     for _ in steps(history):
-        look(counter, history)
+        count(counter, history)
     history.ledger.open_batch(0, applied=0)  # a shard fell back
-    assert look(counter, history).pushed == 1
+    assert count(counter, history).pushed == 1
     history.learn(1, (1, 1))
-    assert look(counter, history).pushed == 2
+    assert count(counter, history).pushed == 2
 
 
-def test_a_late_word_changes_no_count(history: History) -> None:
+def test_a_late_result_changes_no_count(history: History) -> None:
     history.ledger.begin(workers=1)
     history.sample([A])
     history.start(1, "1a")
     counter = LedgerCounter(CONFIG)
-    look(counter, history)
+    count(counter, history)
     history.fail("1a", Cause.CRASHED, Verdict.RETRY)
-    before = look(counter, history)
+    before = count(counter, history)
     history.fail("1a", Cause.TIMEOUT, Verdict.OUTCOME)
-    assert look(counter, history) == before
+    assert count(counter, history) == before
 
 
 def test_a_resume_takes_nothing_back(history: History) -> None:
     for _ in steps(history):
         pass
-    before = look(LedgerCounter(CONFIG), history)
+    before = count(LedgerCounter(CONFIG), history)
     history.sample([A], batch=2)
     history.start(4, "4a")
     history.now += 5
     history.ledger.begin(workers=7)
-    after = look(LedgerCounter(CONFIG), history)
+    after = count(LedgerCounter(CONFIG), history)
     assert after.attempts_ended["lost"] == 1
     assert (after.running, after.waiting, after.workers) == (0, 1, 7)
     assert (after.finished, after.pushed, after.child_seconds) == (before.finished, before.pushed, before.child_seconds)
     assert after.attempt_seconds >= before.attempt_seconds
 
 
-def test_a_look_that_fails_counts_nothing(history: History) -> None:
+def test_a_failed_read_counts_nothing(history: History) -> None:
     for _ in steps(history):
         pass
     counter = LedgerCounter(CONFIG)
@@ -138,21 +138,21 @@ def test_a_look_that_fails_counts_nothing(history: History) -> None:
         db.set_authorizer(lambda _, arg, column, *__: sqlite3.SQLITE_DENY if column == "architecture_id" else 0)
         with pytest.raises(sqlite3.DatabaseError):
             counter.count(db, history.now)
-    assert look(counter, history) == look(LedgerCounter(CONFIG), history)
+    assert count(counter, history) == count(LedgerCounter(CONFIG), history)
 
 
-def test_a_ledger_that_is_only_made_has_nothing(history: History) -> None:
-    snapshot = look(LedgerCounter(CONFIG), history)
+def test_a_new_ledger_has_no_counts(history: History) -> None:
+    snapshot = count(LedgerCounter(CONFIG), history)
     assert snapshot == replace(
         snapshot, sampled=0, finished=0, started_at=None, heartbeat_age_s=None, best_reward=None, depth=None
     )
 
 
-def test_a_later_look_reads_only_what_is_new(history: History) -> None:
+def test_a_later_count_reads_only_new_rows(history: History) -> None:
     for _ in steps(history):
         pass
     counter = LedgerCounter(CONFIG)
-    look(counter, history)
+    count(counter, history)
     with history.read() as db:
         plans = []
         db.set_trace_callback(plans.append)
