@@ -1,16 +1,15 @@
-"""What asynchrony costs a search: one replica or 20, barriers or streams, with importance weights or without.
+"""The cost of asynchrony: one replica or 20, barriers or streams, with or without importance weights.
 
     python -m benchmarks.asynchrony [seeds] [DIR]
 
 REINFORCE on NAS-Bench-201, CIFAR-10: the real replica loops, pool, ledger and parameter store on a virtual clock
-(`cluster/simulation/`), where a child takes a worker the seconds that the table tells, nothing else takes time, and
-nothing is lost. All searches have equally many children, four of each replica at one time, and a worker for each of
-those: 20 replicas have 20 times the workers, and so the same children 20 times as soon. Random search is held beside
-them.
+(`cluster/simulation/`), where a child occupies a worker for the seconds recorded in the table, nothing else takes
+time, and nothing fails. All searches have equally many children, at most four per replica at one time, and a worker for
+each of those: 20 replicas have 20 times the workers, and finish the same children 20 times as soon. Random search
+serves as the baseline.
 
-DIR has the table's files (docs/tables.md); without it they are looked for in $NASCLUSTER_DATA/nasbench201. Each search
-has a turn in one of as many processes as there are cores; a seed gives the same figures every time.
-docs/design/batching.md says what they mean.
+DIR has the table's files (docs/tables.md); the default is $NASCLUSTER_DATA/nasbench201. The searches run in as many
+processes as there are cores; a seed always gives the same figures. docs/design/batching.md explains them.
 """
 
 import functools
@@ -46,18 +45,18 @@ CHILDREN = 1_200
 AT_CHILDREN = (100, 200, 400, 800, CHILDREN)
 AT_HOURS = (0.1, 0.2, 0.4, 2.0, 8.0)
 LATEST = 400
-"""Children at the end of the search whose mean says what the policy samples by then."""
+"""Number of last children whose mean shows what the policy samples at the end."""
 
 TUNED = ReinforceOptions(controller_learning_rate=0.04, entropy_bonus=0.02, baseline_decay=0.9)
-"""The options of `benchmarks.nasbench201`, with its four children to a step."""
+"""The options of `benchmarks.nasbench201`, with its four children per step."""
 
 NOTHING_BUT_CHILDREN = ClusterModel(child_seconds=None, push_s=0.0)
-"""Take time: as much as the table tells."""
+"""A cluster on which only children take time: the seconds recorded in the table."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """One way to search: the replicas, when they learn, and with what weights; `None` searches at random."""
+    """One way to search: replicas, batching, weight clip and learning rate; the rate `None` means random search."""
 
     replicas: int
     batching: Batching
@@ -73,7 +72,7 @@ class Arm:
 
 
 WAYS: tuple[tuple[Batching, float | None], ...] = (("barrier", None), ("stream", None), ("stream", 1.0))
-"""When a replica learns, and the clip of the importance weights if there are any.
+"""When a replica learns, and the clip of the importance weights (`None`: no weights).
 
 With barriers they are 1: a batch's gradient is that of the policy by which it was sampled.
 """
@@ -87,15 +86,15 @@ ARMS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """One search: columns with an entry for each child, in the order in which the children ended, and for each batch.
+    """One search: sequences with an entry for each child in the order of their ends, or for each batch.
 
     Attributes:
         ended_at: virtual seconds since the start.
-        metrics: validation accuracies, which the searcher is told.
-        tests: test accuracies, which it is not.
-        architectures: their ids.
-        staleness: of each batch's push; steps that the shards had made since its oldest child was sampled.
-        weights: of each batch, the mean importance weight; empty where there are none.
+        metrics: validation accuracies, which the searcher receives.
+        tests: test accuracies, which it does not receive.
+        architectures: ids of the architectures.
+        staleness: for each batch's push, the shards' steps since its oldest child was sampled.
+        weights: mean importance weight of each batch; empty without weights.
     """
 
     ended_at: Sequence[float]
@@ -106,31 +105,31 @@ class Trace:
     weights: Sequence[float]
 
     def at(self, grid: Sequence[float], *, hours: bool) -> list[tuple[float, float] | None]:
-        """The best child's validation accuracy and its test accuracy at so many children, or so many virtual hours.
+        """Return the best child's validation and test accuracy at each point of the grid.
 
-        `None` before the first child, and for a number of children or hours that the search has not come to.
+        The grid counts children or virtual hours. A value is `None` before the first child and after the search's end.
         """
         ends = [second / 3600 for second in self.ended_at] if hours else list(range(1, len(self.metrics) + 1))
         best = [(self.metrics[p], self.tests[p]) for p in incumbents(self.metrics) if p is not None]
-        found = step_function(ends, best, grid)
-        return [value if place <= ends[-1] else None for place, value in zip(grid, found, strict=True)]
+        values = step_function(ends, best, grid)
+        return [value if place <= ends[-1] else None for place, value in zip(grid, values, strict=True)]
 
 
-class NotingLedger(MemoryLedger):
-    """One that also keeps at hand what became of each batch, in order."""
+class RecordingLedger(MemoryLedger):
+    """A ledger in memory that also keeps the result of each batch, in order."""
 
     def __init__(self, config: RunConfig, clock: Callable[[], float]) -> None:
         super().__init__(config, clock)
         self.results: list[BatchResult] = []
 
     def learned(self, replica: int, number: int, result: BatchResult) -> None:
-        """See `cluster.search.records.ReplicaLedger.learned`."""
+        """Record a batch's result; see `cluster.search.records.ReplicaLedger.learned`."""
         self.results.append(result)
         super().learned(replica, number, result)
 
 
 def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> RunConfig:
-    """One search of an arm, on the table in this folder."""
+    """Return the configuration of one search of an arm, on the table in the folder `data`."""
     table = RECIPES["nasbench201"]()
     return replace(
         table,
@@ -147,11 +146,11 @@ def configuration(arm: Arm, seed: int, data: Path, children: int = CHILDREN) -> 
 
 
 def traced(config: RunConfig, trainer: ChildTrainer, table: Table) -> Trace:
-    """A whole search on a virtual clock, with as many workers as children may be in training."""
-    with closing(VirtualLoop()) as loop, closing(NotingLedger(config, loop.time)) as ledger:
-        found = simulate_search_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
+    """Run a whole search on a virtual clock, with a worker for each child that may be in training."""
+    with closing(VirtualLoop()) as loop, closing(RecordingLedger(config, loop.time)) as ledger:
+        simulation = simulate_search_on(loop, ledger, config, NOTHING_BUT_CHILDREN, trainer)
         children, results = ledger.ended, ledger.results
-    ended_at = {interval.child_id: interval.ended_at for interval in found.worker_log.intervals}
+    ended_at = {interval.child_id: interval.ended_at for interval in simulation.worker_log.intervals}
     answers = [table.answer(config.search_space.decode(child.tokens)) for child in children]
     return Trace(
         ended_at=[ended_at[child.id] for child in children],
@@ -159,42 +158,42 @@ def traced(config: RunConfig, trainer: ChildTrainer, table: Table) -> Trace:
         tests=[answer.test or 0.0 for answer in answers],
         architectures=[child.architecture_id for child in children],
         staleness=[max(result.staleness) for result in results if result.staleness is not None],
-        weights=[x.figures["importance_weight"] for x in results if "importance_weight" in x.figures],
+        weights=[r.figures["importance_weight"] for r in results if "importance_weight" in r.figures],
     )
 
 
 @functools.lru_cache(maxsize=1)
 def _table(data: Path) -> tuple[ChildTrainer, Table]:
-    """What a process reads once, for all of its searches."""
+    """Load the trainer and the table, once per process for all of its searches."""
     trainer = make_trainer(configuration(ARMS[0], FIRST_SEED, data))
     assert isinstance(trainer.task, Table)
     return trainer, trainer.task
 
 
 def searched(arm: Arm, seed: int, data: Path) -> Trace:
-    """One search, for a process that has many."""
+    """Run one search of an arm, in a process that runs many."""
     return traced(configuration(arm, seed, data), *_table(data))
 
 
 Values = Callable[[Trace], Sequence[float | None]]
-"""Of one search: a value for each column of a table, in percent; `None` where there is none."""
+"""Returns, for one search, the value of each column of a table in percent; `None` leaves the cell empty."""
 
 
 def best_at(grid: Sequence[float], place: int, *, hours: bool) -> Values:
-    """The best child's validation accuracy (place 0), or its test accuracy (1), at each place of the grid."""
-    return lambda found: [None if pair is None else 100 * pair[place] for pair in found.at(grid, hours=hours)]
+    """Return a reader of the best child's validation (place 0) or test accuracy (1) at each point of the grid."""
+    return lambda trace: [None if pair is None else 100 * pair[place] for pair in trace.at(grid, hours=hours)]
 
 
-def figures_of(found: Trace) -> list[float | None]:
-    """What one search was like, apart from the best that it found."""
-    stale = sorted(found.staleness)
+def figures_of(trace: Trace) -> list[float | None]:
+    """Return a search's figures other than its best child."""
+    stale = sorted(trace.staleness)
     return [
         statistics.fmean(stale) if stale else None,
         float(stale[min(len(stale) - 1, int(0.95 * len(stale)))]) if stale else None,
-        statistics.fmean(found.weights) if found.weights else None,
-        float(len(set(found.architectures))),
-        100 * statistics.fmean(found.metrics[-LATEST:]),
-        found.ended_at[-1] / 3600,
+        statistics.fmean(trace.weights) if trace.weights else None,
+        float(len(set(trace.architectures))),
+        100 * statistics.fmean(trace.metrics[-LATEST:]),
+        trace.ended_at[-1] / 3600,
     ]
 
 
@@ -203,7 +202,7 @@ Traces = Sequence[tuple[Arm, Sequence[Trace]]]
 
 
 def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Sequence[float | None]]]]) -> str:
-    """Markdown: for each row a name, and a list of values for each seed; `None` in any seed leaves the cell empty."""
+    """Format a Markdown table from rows of a name and each seed's values; `None` in any seed leaves a cell empty."""
 
     def cell(values: Sequence[float | None]) -> str:
         known = [value for value in values if value is not None]
@@ -218,14 +217,14 @@ def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Sequence[float
 
 
 def report(traces: Traces, best: Best, at_children: Sequence[int], at_hours: Sequence[float]) -> str:
-    """All tables. The first arm is what the others are held against, seed by seed."""
+    """Format all tables. Differences are to the first arm, seed by seed."""
     children = [f"{count:,} children" for count in at_children]
     hours = [f"{count:g} h" for count in at_hours]
     parts: list[str] = []
     for name, place, optimum in (("Validation", 0, best.metric), ("Test", 1, best.test or 0.0)):
         for columns, grid, by_hours in ((children, at_children, False), (hours, at_hours, True)):
             values = best_at(grid, place, hours=by_hours)
-            rows = [(str(arm), [values(found) for found in searches]) for arm, searches in traces]
+            rows = [(str(arm), [values(trace) for trace in searches]) for arm, searches in traces]
             title = f"{name} accuracy of the best child, % (the table's best: {100 * optimum:.2f})"
             parts.append(f"{title}:\n\n{table(['', *columns], rows)}")
     values = best_at(at_children, 0, hours=False)
@@ -244,7 +243,7 @@ def report(traces: Traces, best: Best, at_children: Sequence[int], at_hours: Seq
         f"mean of the last {LATEST}, %",
         "h",
     ]
-    rows = [(str(arm), [figures_of(found) for found in searches]) for arm, searches in traces]
+    rows = [(str(arm), [figures_of(trace) for trace in searches]) for arm, searches in traces]
     parts.append(f"The searches:\n\n{table(head, rows)}")
     return "\n\n".join(parts)
 
@@ -261,7 +260,7 @@ def main(arguments: list[str]) -> None:
         print("Skipped: give the folder of NAS-Bench-201 as DIR, or its parent as NASCLUSTER_DATA")
         return
     data = Path(arguments[1]) if len(arguments) > 1 else Path(str(root)) / "nasbench201"
-    begun = time.monotonic()
+    started = time.monotonic()
     _, tabular = _table(data)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("spawn")) as pool:
         # Seed by seed, so that an arm that takes longer does not keep one process at the end.
@@ -270,7 +269,7 @@ def main(arguments: list[str]) -> None:
     print(f"{CHILDREN:,} children in each search, seeds {seeds[0]} to {seeds[-1]}: the mean over them ± their standard")
     print("deviation [95 % bootstrap interval of the mean].\n")
     print(report(traces, best_of_table(tabular), AT_CHILDREN, AT_HOURS))
-    print(f"\n{len(ARMS) * len(seeds):,} searches took {time.monotonic() - begun:.0f} s.")
+    print(f"\n{len(ARMS) * len(seeds):,} searches took {time.monotonic() - started:.0f} s.")
 
 
 if __name__ == "__main__":

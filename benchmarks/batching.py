@@ -1,13 +1,13 @@
-"""How busy workers are with `--batching barrier` and with `stream`, for children that take unlike times.
+"""Utilisation of workers with `--batching barrier` and with `stream`, for children of varying duration.
 
     python -m benchmarks.batching               # both parts
     python -m benchmarks.batching simulated     # the paper's size, on a virtual clock
     python -m benchmarks.batching real          # 16 workers on Ray, whose children sleep
 
 Both parts run the real replica loops, pool and ledger with random search. A child's seconds are drawn by its seed from
-a log-normal distribution of the given sigma. Utilisation is the time that workers train over the time that they have,
-from the first child's start until the last child is begun: after that there is too little left to do for all. That of
-the whole run, with its end, is given beside it.
+a log-normal distribution of the given sigma. Utilisation is the workers' training time divided by their
+available time, from the first child's start until the last child starts: after that there are fewer children than
+workers. The utilisation of the whole run is given as well.
 """
 
 import itertools
@@ -43,7 +43,7 @@ BATCHINGS: tuple[Batching, ...] = ("barrier", "stream")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """A search: its parts, how many children it has, and how long a child takes at the median."""
+    """The size of a search: its topology, number of children, and median seconds of a child."""
 
     topology: Topology
     children: int
@@ -51,7 +51,7 @@ class Shape:
 
     @property
     def workers(self) -> int:
-        """One for each child that may be in training."""
+        """Number of workers, one for each child that may be in training."""
         return self.topology.replicas * self.topology.children
 
     def __str__(self) -> str:
@@ -70,7 +70,14 @@ OUTCOMES = "SELECT child, started_at, outcome FROM attempts"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one search: the two utilisations, its hours or seconds, and what it took to run."""
+    """Figures of one search.
+
+    Attributes:
+        steady: utilisation until the last child starts.
+        whole: utilisation of the whole run.
+        ended_at: seconds from the first child's start to the last one's end.
+        took_s: seconds that the measurement took.
+    """
 
     steady: float
     whole: float
@@ -79,7 +86,7 @@ class Figures:
 
     @classmethod
     def of(cls, worker_log: WorkerLog, workers: int, took_s: float) -> "Figures":
-        """From what its workers did, of which there were so many all the time."""
+        """Compute the figures from the log of a constant number of workers."""
         steady, ended_at = worker_log.last_child_started_at, max(interval.ended_at for interval in worker_log.intervals)
         return cls(
             steady=worker_log.busy_s(steady) / (workers * steady),
@@ -91,17 +98,17 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Sleeps:
-    """Answers for children that sleep: how long each of them does, by its seed."""
+    """A trainer whose children only sleep, for a number of seconds given by the seed."""
 
     seconds: Callable[[int], float]
 
     def train(self, assignment: Assignment, **_: object) -> Outcome:
-        """See `cluster.search.evaluator.ChildTrainer`."""
+        """Return an outcome without training; see `cluster.search.evaluator.ChildTrainer`."""
         return fake_outcome(assignment.seed, self.seconds(assignment.seed))
 
 
 def simulated(shape: Shape, batching: Batching, sigma: float) -> Figures:
-    """A search on a virtual clock, in which nothing but the children takes time and nothing is lost."""
+    """Run a search on a virtual clock on which only children take time and nothing fails."""
     config = RunConfig(
         searcher="random",
         reward="accuracy",
@@ -112,22 +119,22 @@ def simulated(shape: Shape, batching: Batching, sigma: float) -> Figures:
         space_options=ConvolutionalSpace(initial_depth=1, max_depth=1),
     )
     children = Sleeps(SyntheticTask(child_seconds=shape.median_s, child_spread=sigma).seconds_of)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     result = simulate_search(config, ClusterModel(child_seconds=None, push_s=0.0), children)
     if result.children != shape.children or result.failed:
-        raise SystemExit(f"{result.children - result.failed} of {shape.children} children have ended well")
-    return Figures.of(result.worker_log, shape.workers, time.perf_counter() - begun)
+        raise SystemExit(f"{result.children - result.failed} of {shape.children} children have finished")
+    return Figures.of(result.worker_log, shape.workers, time.perf_counter() - started)
 
 
 def rehearsed(shape: Shape, batching: Batching, sigma: float, *words: str, queries: Sequence[str]) -> list[list[Any]]:
-    """A search on Ray of children that sleep: the rows that each query finds in its ledger.
+    """Run a search on Ray whose children sleep; return the rows of each query on its ledger.
 
     Args:
-        shape: how many of each part, and how long children sleep.
+        shape: the size of the search, and how long children sleep.
         batching: how children become batches.
-        sigma: how unlike they are.
-        words: more flags of `nascluster launch rehearsal`.
-        queries: in SQL.
+        sigma: spread of the children's log-normal durations.
+        words: additional flags of `nascluster launch rehearsal`.
+        queries: SQL queries.
     """
     numbers = {
         "replicas": shape.topology.replicas,
@@ -151,8 +158,8 @@ def rehearsed(shape: Shape, batching: Batching, sigma: float, *words: str, queri
 
 
 def real(shape: Shape, batching: Batching, sigma: float) -> Figures:
-    """A search on Ray of children that sleep, by the ledger: from an attempt's start for as long as its child slept."""
-    begun = time.perf_counter()
+    """Measure a search on Ray whose children sleep: each is busy from its attempt's start for as long as it slept."""
+    started = time.perf_counter()
     (rows,) = rehearsed(shape, batching, sigma, "--searcher", "random", queries=[OUTCOMES])
     if len(rows) != shape.children:
         raise SystemExit(f"{len(rows)} attempts at {shape.children} children")
@@ -164,11 +171,11 @@ def real(shape: Shape, batching: Batching, sigma: float) -> Figures:
     worker_log = WorkerLog(
         intervals=intervals, last_child_started_at=max(interval.started_at for interval in intervals)
     )
-    return Figures.of(worker_log, shape.workers, time.perf_counter() - begun)
+    return Figures.of(worker_log, shape.workers, time.perf_counter() - started)
 
 
 def simulated_table() -> str:
-    """Markdown: a row for each sigma and way of batching."""
+    """Format a Markdown table with a row for each sigma and batching."""
     rows = ["| sigma | batching | utilisation | with the end | hours | simulated in, s |", "|---|---|---|---|---|---|"]
     for sigma, batching in itertools.product(SIGMAS, BATCHINGS):
         f = simulated(PAPER, batching, sigma)
@@ -179,7 +186,7 @@ def simulated_table() -> str:
 
 
 def real_table() -> str:
-    """The same of real runs, in seconds, beside what is simulated for their size."""
+    """Format a Markdown table of real runs, in seconds, with the simulated utilisation for their size."""
     rows = ["| sigma | batching | utilisation | simulated | with the end | seconds |", "|---|---|---|---|---|---|"]
     for sigma, batching in itertools.product(SIGMAS, BATCHINGS):
         expected, f = simulated(SMALL, batching, sigma), real(SMALL, batching, sigma)

@@ -1,4 +1,4 @@
-"""Lost replies on Ray: an actor that applies what it is told, beside one that pushes to our parameter server.
+"""Lost replies on Ray: an actor that applies each call, compared with one that pushes to our parameter server.
 
     python -m benchmarks.exactly_once
 
@@ -29,14 +29,15 @@ FAULTS = json.dumps(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Count:
-    """What became of the pushes.
+    """Counts of the pushes of one actor.
 
     Attributes:
-        who: who applied them.
-        executed: how often Ray ran the actor's method.
-        applied: how often a push changed the value.
-        lost, duplicated: pushes that never did, and repetitions that did.
-        value: at the end.
+        who: the name of the actor.
+        executed: number of times Ray ran the actor's method.
+        applied: number of times a push changed the value.
+        lost: pushes that were never applied.
+        duplicated: repetitions that were applied again.
+        value: the final value.
     """
 
     who: str
@@ -48,7 +49,7 @@ class Count:
 
 
 def measure() -> list[Count]:
-    """Both actors' counts, on a Ray of their own that is gone afterwards."""
+    """Return both actors' counts, measured on a temporary Ray of their own."""
     with isolated() as environment:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.exactly_once", "both"],
@@ -64,7 +65,7 @@ def measure() -> list[Count]:
 
 
 def table(counts: list[Count]) -> str:
-    """For people."""
+    """Format the counts as a table for people."""
     head = ("", "executed", "applied", "lost", "duplicated", "value", "expected")
     rows = [
         (c.who, str(c.executed), str(c.applied), str(c.lost), str(c.duplicated), f"{c.value:g}", str(PUSHES))
@@ -77,7 +78,7 @@ def table(counts: list[Count]) -> str:
 
 @contextmanager
 def isolated() -> Iterator[dict[str, str]]:
-    """An environment in which Ray has nothing to do with any other on this machine; sockets need the short path."""
+    """Yield an environment whose Ray is isolated from any other on this machine; sockets need the short path."""
     folder = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))
     (folder / "home").mkdir()
     try:
@@ -93,7 +94,7 @@ def isolated() -> Iterator[dict[str, str]]:
 
 
 def _both() -> list[Count]:
-    """Start Ray, and call each actor from a driver of its own, as a driver counts the replies that it loses."""
+    """Start Ray, and call each actor from its own driver, because each driver counts its lost replies."""
     import ray
 
     from cluster.runners.on_ray.start_local_ray import start_ray
@@ -114,14 +115,14 @@ def _both() -> list[Count]:
 
 
 def _call(actor: Any) -> None:
-    """The pushes, each of another client, all under way at once: those whose reply is lost are repeated together."""
+    """Push from different clients, all concurrently, so that Ray repeats the lost calls together."""
     import ray
 
     ray.get([actor.push.remote(f"client-{number}") for number in range(PUSHES)])
 
 
 def _plain() -> Count:
-    """The actor holds the value itself."""
+    """Measure an actor that holds the value itself."""
     import ray
 
     @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
@@ -152,7 +153,7 @@ def _plain() -> Count:
 
 
 def _ours() -> Count:
-    """The actor pushes to a shard, as a replica does."""
+    """Measure an actor that pushes to a shard, as a replica does."""
     import ray
     import torch
 
@@ -181,7 +182,7 @@ def _ours() -> Count:
     folder = Path(os.environ["HOME"]) / "run"
     folder.mkdir()
     token = secrets.token_urlsafe(16)
-    # Served from here: calls to a host of shards would take some of the lost replies for themselves.
+    # Served in this process: calls to a host of shards would use up some of the lost replies.
     server = ShardServer(layout, [0], folder / "shards", token=token)
     store = GrpcStore(layout, [server.address], token=token)
     store.initialize({"x": torch.zeros(1)})
@@ -212,7 +213,7 @@ def _driver(who: str, address: str) -> Count:
 
 
 def main(arguments: list[str]) -> None:
-    """Without arguments, measure and print the table; with them, a part of the measurement."""
+    """Measure and print the table; with arguments, run a part of the measurement."""
     match arguments:
         case []:
             print(table(measure()))

@@ -3,18 +3,18 @@
     python -m benchmarks.figure6 [seeds] [DIR]
 
 On the space of recurrent cells, whose children the synthetic task scores at once; or, with the folder of NAS-Bench-201
-(docs/tables.md), on that table: the validation accuracies after 12 epochs, which are all that the searches see.
+(docs/tables.md), on that table: the validation accuracies after 12 epochs, the only ones that the searches receive.
 
-Every 400 children the best 1, 5 and 15 different architectures that each search has found are averaged; the same of the
-latest 400 children only shows what the policy samples by then. Each search has a turn in one of two processes; a seed
-gives the same figures every time.
+Every 400 children the best 1, 5 and 15 distinct architectures of each search are averaged; that average over the latest
+400 children alone shows what the policy samples at that time. The searches run in two processes; a seed always gives
+the same figures.
 """
 
 import multiprocessing
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -34,17 +34,17 @@ from controller.statistics import CURVE_STEP, TOPS, NamedReward, top_mean_curve,
 SEEDS = 3
 CHILDREN = 3 * CURVE_STEP
 PER_STEP = 10
-"""Children to a step of the controller, as in the paper's search for cells."""
+"""Children per step of the controller, as in the paper's search for cells."""
 
 SearcherName = Literal["reinforce", "random"]
 SEARCHERS: tuple[SearcherName, ...] = ("reinforce", "random")
 
 Points = list[tuple[float, ...]]
-"""After each 400 children, the mean of the best 1, 5 and 15."""
+"""The mean of the best 1, 5 and 15, after each 400 children."""
 
 
 def configuration(data: Path | None) -> RunConfig:
-    """The searches' settings, but for the searcher and the seed: on the table in this folder, or on synthetic cells."""
+    """Return the searches' settings except searcher and seed: on the table in `data`, or on synthetic cells."""
     # Some hundred steps instead of thousands: ten times the paper's 0.0005 and more.
     cells = RunConfig(
         local=True,
@@ -65,39 +65,39 @@ def configuration(data: Path | None) -> RunConfig:
     )
 
 
-def found(config: RunConfig) -> list[NamedReward]:
-    """What a whole search finds: each child's architecture and reward, in the order in which the children ended."""
+def run_search(config: RunConfig) -> list[NamedReward]:
+    """Run a whole search; return each child's architecture and reward in the order of their ends."""
     torch.set_num_threads(1)
     result = search(config, Limit(children=CHILDREN), lambda: False)
-    assert result is not None, "nobody has asked it to leave"
+    assert result is not None, "the search was not asked to stop"
     return list(zip(result.architectures, result.rewards, strict=True))
 
 
 def latest(children: Sequence[NamedReward]) -> Points:
-    """The best of each 400 children apart."""
+    """Return the best of each 400 children separately."""
     return [top_means(children[start : start + CURVE_STEP]) for start in range(0, len(children), CURVE_STEP)]
 
 
 def table(runs: dict[SearcherName, list[list[NamedReward]]], points: Callable[[list[NamedReward]], Points]) -> str:
-    """One row a point and searcher, and one for how much better the policy gradient is, seed by seed."""
-    learnt, drawn = ([points(run) for run in runs[searcher]] for searcher in SEARCHERS)
+    """Format a row for each point and searcher, and for the policy gradient's advantage seed by seed."""
+    learned, random = ([points(run) for run in runs[searcher]] for searcher in SEARCHERS)
     better = [
         [tuple(a - b for a, b in zip(*pair, strict=True)) for pair in zip(*both, strict=True)]
-        for both in zip(learnt, drawn, strict=True)
+        for both in zip(learned, random, strict=True)
     ]
     lines = [
         f"| children | search | {' | '.join(f'best {top}' for top in TOPS)} |",
         f"|---|---|{'---|' * len(TOPS)}",
     ]
     for place in range(CHILDREN // CURVE_STEP):
-        for name, seeds in (("policy gradient", learnt), ("random", drawn), ("difference", better)):
+        for name, seeds in (("policy gradient", learned), ("random", random), ("difference", better)):
             columns = zip(*(seed[place] for seed in seeds), strict=True)
             lines.append(f"| {(place + 1) * CURVE_STEP:,} | {name} | {' | '.join(map(spread, columns))} |")
     return "\n".join(lines)
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, and the lowest and highest."""
+    """Format the median, the lowest and the highest value."""
     return f"{statistics.median(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
@@ -106,8 +106,8 @@ def main(arguments: list[str]) -> None:
     seeds = range(1, 1 + (int(arguments[0]) if arguments else SEEDS))
     base = configuration(Path(arguments[1]) if len(arguments) > 1 else None)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        started = {
-            searcher: [pool.submit(found, replace(base.with_searcher(searcher), seed=seed)) for seed in seeds]
+        started: dict[SearcherName, list[Future[list[NamedReward]]]] = {
+            searcher: [pool.submit(run_search, replace(base.with_searcher(searcher), seed=seed)) for seed in seeds]
             for searcher in SEARCHERS
         }
         runs = {searcher: [future.result() for future in futures] for searcher, futures in started.items()}

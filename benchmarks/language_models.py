@@ -2,12 +2,12 @@
 
     NASCLUSTER_DATA=DIR python -m benchmarks.language_models [seeds [learning rates]]
 
-DIR holds the folder `wikitext-2`. The models are small, read a part of the text once and tell 5,000 words apart, so
-that the figures are for comparing the two with each other, not with published ones. Each child is trained in a process
+DIR holds the folder `wikitext-2`. The models are small, read a part of the text once and distinguish 5,000 words, so
+that the figures allow comparing the two with each other, not with published ones. Each child is trained in a process
 of its own with one thread, two at a time. The width follows from the parameters. Of the learning rates the best for
 each cell is marked, by its median validation perplexity: the same rates are tried with both cells, and the best of
-neither may be the lowest or the highest of them, which is said if it is so. What a model scores that knows no more
-than how frequent each word is comes first: a cell that is not far below it has learnt nothing of the text.
+neither may be the lowest or the highest of them, and a sentence warns if it is. The first line gives the perplexity of
+a model that knows only word frequencies: a cell that is not far below it has learned nothing from the text.
 """
 
 import math
@@ -49,20 +49,20 @@ Result = tuple[float, float, float, int, int]
 
 
 def trained(cell: str, rate: float, seed: int, data: Path) -> Result:
-    """One child."""
+    """Train one child, and return its result."""
     torch.set_num_threads(1)
-    task = load("wikitext2", data, OPTIONS)
+    task = load("wikitext2", data, OPTIONS, seed=seed, device="cpu")
     models: list[LanguageModel] = []
 
-    class Watched(LanguageTask):
-        """Keeps the model that is trained, which an outcome does not hold."""
+    class ModelKeepingTask(LanguageTask):
+        """A task that keeps the trained model, which an outcome does not contain."""
 
         def perplexity(self, model: LanguageModel, text: torch.Tensor) -> float:
             models[:] = [model]
             return super().perplexity(model, text)
 
-    watched = Watched(**{name: getattr(task, name) for name in task.__dataclass_fields__})
-    outcome = train(REFERENCE_CELLS[cell](), watched, replace(BUDGET, learning_rate=rate), seed=seed)
+    keeping = ModelKeepingTask(**{name: getattr(task, name) for name in task.__dataclass_fields__})
+    outcome = train(REFERENCE_CELLS[cell](), keeping, replace(BUDGET, learning_rate=rate), seed=seed)
     if outcome.failure and outcome.failure.cause is not Cause.DIVERGED:
         raise SystemExit(f"{cell} failed: {outcome.failure}")
     width = solved_width(REFERENCE_CELLS[cell](), len(task.vocabulary), OPTIONS)
@@ -75,8 +75,8 @@ def trained(cell: str, rate: float, seed: int, data: Path) -> Result:
 
 
 def by_frequency(data: Path) -> tuple[float, float]:
-    """Validation and test perplexity of each word's frequency in the part that is trained on, with one more of each."""
-    task = load("wikitext2", data, OPTIONS)
+    """Return validation and test perplexity of a model of word frequencies in the training part, add-one smoothed."""
+    task = load("wikitext2", data, OPTIONS, seed=0, device="cpu")  # the texts do not depend on the seed
     part = task.training[: round(len(task.training) * BUDGET.train_fraction)]
     counts = torch.bincount(part, minlength=len(task.vocabulary)).double() + 1
     surprise = (counts.sum() / counts).log()
@@ -87,24 +87,25 @@ def by_frequency(data: Path) -> tuple[float, float]:
 def _figure(value: float) -> str:
     if not math.isfinite(value):
         return "diverged"
-    return f"{value:.1f}" if value < 1e6 else f"{value:.0e}"  # finite still, but as good as diverged
+    return f"{value:.1f}" if value < 1e6 else f"{value:.0e}"  # still finite, but practically diverged
 
 
 def _spread(values: list[float]) -> str:
     return f"{_figure(statistics.median(values))} ({_figure(min(values))} to {_figure(max(values))})"
 
 
-def _table(found: dict[tuple[str, float], list[Result]], rates: list[float]) -> str:
-    """A row for each cell and learning rate, and a sentence for each cell whose best rate is at the edge."""
+def _table(results: dict[tuple[str, float], list[Result]], rates: list[float]) -> str:
+    """Format a row for each cell and learning rate, and a warning for each best rate at the edge of the grid."""
     rows = [
         "| cell | units | parameters | learning rate | validation | test | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
     best = {
-        cell: min(rates, key=lambda r: statistics.median(one[0] for one in found[cell, r])) for cell in REFERENCE_CELLS
+        cell: min(rates, key=lambda r: statistics.median(result[0] for result in results[cell, r]))
+        for cell in REFERENCE_CELLS
     }
-    for (cell, rate), results in found.items():
-        validation, test, seconds, parameters, units = zip(*results, strict=True)
+    for (cell, rate), children in results.items():
+        validation, test, seconds, parameters, units = zip(*children, strict=True)
         mark = " (best)" if rate == best[cell] else ""
         columns = " | ".join(map(_spread, (list(validation), list(test), list(seconds))))
         rows.append(f"| {cell} | {units[0]} | {parameters[0]:,} | {rate:g}{mark} | {columns} |")
@@ -112,15 +113,15 @@ def _table(found: dict[tuple[str, float], list[Result]], rates: list[float]) -> 
     return "\n".join(rows + [f"\nThe best learning rate of {cell} is at the edge of the grid." for cell in outside])
 
 
-def _tell(child: str, future: Future[Result]) -> None:
-    """A line as soon as a child has ended: all of them take minutes."""
+def _report(child: str, future: Future[Result]) -> None:
+    """Print a line as soon as a child has ended, because each takes minutes."""
     if not future.cancelled() and not future.exception():
         validation, _, seconds, *_ = future.result()
         print(f"{child}: validation {_figure(validation)}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str]) -> None:
-    """Train them all and print the table."""
+    """Train all children and print the table."""
     if not (root := os.environ.get("NASCLUSTER_DATA")) or not (data := Path(root) / "wikitext-2").is_dir():
         raise SystemExit("NASCLUSTER_DATA must name a folder that holds `wikitext-2`")
     seeds = range(1, 1 + (int(arguments[0]) if arguments else SEEDS))
@@ -130,14 +131,14 @@ def main(arguments: list[str]) -> None:
         for (cell, rate), futures in started.items():
             for seed in seeds:
                 futures.append(pool.submit(trained, cell, rate, seed, data))
-                futures[-1].add_done_callback(partial(_tell, f"{cell}, learning rate {rate:g}, seed {seed}"))
-        found = {key: [future.result() for future in futures] for key, futures in started.items()}
+                futures[-1].add_done_callback(partial(_report, f"{cell}, learning rate {rate:g}, seed {seed}"))
+        results = {key: [future.result() for future in futures] for key, futures in started.items()}
     validation, test = by_frequency(data)
     print(
         f"Medians of {len(seeds)} seeds (lowest to highest); {BUDGET.train_fraction:.0%} of the text, once."
         f" By words' frequencies alone: validation {validation:.1f}, test {test:.1f}.\n"
     )
-    print(_table(found, rates))
+    print(_table(results, rates))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a ledger of large graphs takes: bytes on disk against version 4, and the time of what searchers read.
+"""The size of a ledger of large graphs compared with version 4, and the time of searchers' reads.
 
     python -m benchmarks.ledger_size
 
@@ -30,7 +30,7 @@ KERNELS = (3, 5, 7)
 
 
 def network(seed: int) -> Proposal:
-    """Return a chain of cells, each of five blocks that add up what two operations make of earlier outputs."""
+    """Return a chain of cells, each of five blocks that add up the results of two operations on earlier outputs."""
     rng = random.Random(seed)
     tokens = tuple(rng.randrange(block + 2 if i % 2 == 0 else 5) for block in range(BLOCKS) for i in range(4))
     nodes = [node("stem", "conv", "image", height=3, width=3, filters=FILTERS), node("stem.bn", "batch_norm", "stem")]
@@ -69,7 +69,7 @@ def _operation(name: str, source: str, operation: int) -> list[Node]:
 
 
 def write(path: Path, proposals: Sequence[Proposal], ended: int) -> None:
-    """Write a ledger of this version with the proposals as children, of which the first so many have ended."""
+    """Write a ledger of this version with the proposals as children, of which the first `ended` have ended."""
     with closing(Ledger(path, 0, len(proposals))) as ledger, ledger.together():
         for first in range(0, len(proposals), 8):
             ledger.admit(first // 8, 1, proposals[first : first + 8], (1, 2, 3))
@@ -99,12 +99,12 @@ def write_version_4(path: Path, proposals: Sequence[Proposal]) -> None:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Return the median time of the processor that the action takes, so that other work here counts little."""
+    """Return the median processor time of the action, so that other work on the machine counts little."""
     times = []
     for _ in range(REPETITIONS):
-        begun = time.process_time()
+        started = time.process_time()
         action()
-        times.append(time.process_time() - begun)
+        times.append(time.process_time() - started)
     return statistics.median(times)
 
 

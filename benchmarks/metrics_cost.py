@@ -1,12 +1,12 @@
-"""What `--metrics-port` costs a search.
+"""The cost of `--metrics-port` for a search.
 
     python -m benchmarks.metrics_cost [pairs]
 
-First directly: while a search at full size runs, a process of its own does all that metrics are, from the ledger's
-reading to the answer over HTTP, and its processor time is counted. Then, for so many pairs (0 unless told), the same
-run with metrics and without, in turns. The endpoint is read every 5 s, twice as often as by
-deploy/observability/prometheus.yml. Children are instant, so that the processor limits the run, and what metrics take
-of it is missing elsewhere: with children that train, it is less.
+First directly: while a search at full size runs, a separate process does all the work of the metrics, from reading the
+ledger to the response over HTTP, and its processor time is counted. Then the same run is repeated with metrics and
+without, alternately, for the given number of pairs (default 0). The endpoint is scraped every 5 s, twice as often as by
+deploy/observability/prometheus.yml. Children are instant, so that the processor limits the run and the metrics slow it
+down: with children that train, the cost is lower.
 """
 
 import multiprocessing
@@ -27,11 +27,11 @@ from benchmarks.scale import Size, measure
 
 FULL = Size(shards=20, replicas=100, children=2_400)
 SIZE = Size(shards=4, replicas=10, children=1_200)
-SCRAPE_S = 5.0
+SCRAPE_INTERVAL_S = 5.0
 
 
 class Scraper(threading.Thread):
-    """Reads the endpoint, as Prometheus does, until it is told to stop."""
+    """A thread that scrapes the endpoint, as Prometheus does, until `stop`."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -40,25 +40,25 @@ class Scraper(threading.Thread):
         self.read = 0
 
     def run(self) -> None:
-        """Read now and then; before and after the run nobody answers."""
-        while not self._ended.wait(SCRAPE_S):
+        """Scrape periodically; before and after the run the endpoint is unavailable."""
+        while not self._ended.wait(SCRAPE_INTERVAL_S):
             try:
-                with urllib.request.urlopen(self._url, timeout=10) as answer:
-                    self.read += bool(answer.read())
+                with urllib.request.urlopen(self._url, timeout=10) as response:
+                    self.read += bool(response.read())
             except (urllib.error.URLError, OSError):
                 continue
 
     def stop(self) -> None:
-        """Wait for the last reading."""
+        """Stop after the last scrape."""
         self._ended.set()
         self.join()
 
 
-def serve_and_read(home: str, ended: Event, found: "multiprocessing.Queue[tuple[int, float, float]]") -> None:
-    """Be the metrics of the run below this home folder, with shards of the same number and size, and their reader.
+def serve_and_read(home: str, ended: Event, results: "multiprocessing.Queue[tuple[int, float, float]]") -> None:
+    """Serve and scrape the metrics of the run in this home folder, with shards of equal number and size.
 
-    Gives back how often they were read, the seconds from the first time to the last, and the processor seconds of this
-    process between: they hold those of the reader and the shards' answers, too.
+    Puts into `results` the number of scrapes, the seconds from the first to the last, and this process's processor
+    seconds in between, which include those of the scraper and of the shards.
     """
     from cluster.config.metrics_options import MetricsOptions
     from cluster.monitoring.metrics.exporter import exporting
@@ -79,28 +79,28 @@ def serve_and_read(home: str, ended: Event, found: "multiprocessing.Queue[tuple[
         store = GrpcStore(layout, [server.address] * layout.shards, token="secret")
         store.initialize(initial_values(groups))
         scraper = Scraper(f"http://{exporter.target}/metrics")
-        with exporter.announced(folder, config), exporter.asking(layout.shards, store.shard_status):
-            begun, used = time.perf_counter(), time.process_time()
+        with exporter.announced(folder, config), exporter.polling(layout.shards, store.shard_status):
+            started, used = time.perf_counter(), time.process_time()
             scraper.start()
             ended.wait()
             scraper.stop()
-            found.put((scraper.read, time.perf_counter() - begun, time.process_time() - used))
+            results.put((scraper.read, time.perf_counter() - started, time.process_time() - used))
         store.close()
         server.stop(grace_s=0)
 
 
 def direct() -> str:
-    """What the metrics of a run at full size take, beside what the run takes."""
+    """Measure the cost of a full-size run's metrics, compared with that of the run."""
     context = multiprocessing.get_context("spawn")
-    ended, found = context.Event(), context.Queue()
+    ended, results = context.Event(), context.Queue()
     with isolated() as environment:
-        watcher = context.Process(target=serve_and_read, args=(environment["HOME"], ended, found))
+        watcher = context.Process(target=serve_and_read, args=(environment["HOME"], ended, results))
         watcher.start()
         try:
             figures, kinds = measure(FULL, within=environment)
         finally:
             ended.set()
-        read, seconds, used = found.get(timeout=60)
+        read, seconds, used = results.get(timeout=60)
         watcher.join()
     whole = sum(kinds.values())
     return (
@@ -111,13 +111,13 @@ def direct() -> str:
 
 
 def free_port() -> int:
-    """A port that nobody has now."""
+    """Return a port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
 
 def with_metrics() -> tuple[float, float]:
-    """Children a second and processor seconds of a run that is read."""
+    """Return children per second and processor seconds of a run whose metrics are scraped."""
     port = free_port()
     scraper = Scraper(f"http://127.0.0.1:{port}/metrics")
     scraper.start()
@@ -129,19 +129,19 @@ def with_metrics() -> tuple[float, float]:
 
 
 def without() -> tuple[float, float]:
-    """The same of a run that has no endpoint."""
+    """Return children per second and processor seconds of a run without an endpoint."""
     figures, kinds = measure(SIZE)
     return figures["children a second"], sum(kinds.values())
 
 
-def told(name: str, ratios: Sequence[float]) -> str:
-    """The median of the ratios in percent, and the middle half of them."""
+def ratio_line(name: str, ratios: Sequence[float]) -> str:
+    """Format the median and the middle half of the ratios in percent."""
     lower, middle, upper = statistics.quantiles(ratios, n=4)
     return f"{name}: {middle - 1:+.1%} (middle half of {len(ratios)} pairs: {lower - 1:+.1%} to {upper - 1:+.1%})"
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, and print what was found."""
+    """Measure, and print the results."""
     print(direct(), flush=True)
     pairs = int(arguments[0]) if arguments else 0
     rates: list[float] = []
@@ -155,9 +155,9 @@ def main(arguments: list[str]) -> None:
         processor.append(used / plain_used)
         print(f"pair {pair + 1}: {rates[-1] - 1:+.1%}, {processor[-1] - 1:+.1%}", file=sys.stderr, flush=True)
     if pairs > 1:
-        print(f"{SIZE}, read every {SCRAPE_S:g} s, with metrics against without:")
-        print(told("children a second", rates))
-        print(told("processor seconds", processor))
+        print(f"{SIZE}, read every {SCRAPE_INTERVAL_S:g} s, with metrics compared with without:")
+        print(ratio_line("children a second", rates))
+        print(ratio_line("processor seconds", processor))
 
 
 if __name__ == "__main__":

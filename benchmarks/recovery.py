@@ -1,9 +1,9 @@
-"""How long a search stands still when a part of it is killed: each process in turn, and the resume of a long run.
+"""Recovery time of a search after each of its processes is killed, and of the resume of a long run.
 
     python -m benchmarks.recovery [repetitions]
 
-Everything runs on this machine, on a Ray of its own. A time begins with the SIGKILL (a resume's with its process) and
-ends with what the row names, as the ledger's own clock has it.
+Everything runs on this machine, on a Ray of its own. A time starts with the SIGKILL (a resume's with its process) and
+ends with the event that the row names, by the ledger's own clock.
 """
 
 import fcntl
@@ -28,15 +28,15 @@ from tests.chaos.machines import Machines, first_value, start_command, until
 REPETITIONS = 5
 GOAL_SHARD_S, GOAL_RESUME_S = 5.0, 10.0
 LONG, DISTANT = 100_000, 10**8
-"""Children of a long run, and more than any of these searches lives to see."""
+"""Children of a long run, and a number that none of these searches reaches."""
 
 WAITING_S = 0.02
-"""A write within this time after a kill was under way before."""
+"""A write within this time after a kill had started before it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One line of the table: seconds of each repetition, and the most that they should be, if there is a goal."""
+    """A row of the table: the seconds of each repetition, and their maximum if there is a goal."""
 
     what: str
     seconds: Sequence[float]
@@ -44,19 +44,19 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """For people."""
+    """Format the rows as a table for people."""
     width = max(len(row.what) for row in rows)
     lines = [f"{'seconds':{width}}  {'median':>7}  {'least':>7}  {'most':>7}  {'of':>3}  goal"]
     for row in rows:
-        found = [statistics.median(row.seconds), min(row.seconds), max(row.seconds)]
-        goal = "" if row.goal_s is None else f"{row.goal_s:g}, {'met' if found[2] <= row.goal_s else 'missed'}"
-        numbers = "  ".join(f"{number:7.2f}" for number in found)
-        lines.append(f"{row.what:{width}}  {numbers}  {len(row.seconds):>3}  {goal}".rstrip())
+        numbers = [statistics.median(row.seconds), min(row.seconds), max(row.seconds)]
+        goal = "" if row.goal_s is None else f"{row.goal_s:g}, {'met' if numbers[2] <= row.goal_s else 'missed'}"
+        columns = "  ".join(f"{number:7.2f}" for number in numbers)
+        lines.append(f"{row.what:{width}}  {columns}  {len(row.seconds):>3}  {goal}".rstrip())
     return "\n".join(lines)
 
 
 command = functools.partial(start_command, log=subprocess.DEVNULL)
-"""Starts a command of ours, whose words nobody needs."""
+"""Starts a command of ours, and discards its output."""
 
 
 class Ledger:
@@ -66,21 +66,21 @@ class Ledger:
         self._path = folder / "ledger.sqlite"
 
     def one(self, query: str, *values: object) -> Any:
-        """The first value of the first row; `None` if there is none, or no ledger yet."""
+        """Return the first value of the first row; `None` without a row or a ledger."""
         return first_value(self._path, query, *values)
 
     def next_attempt(self, at: float) -> float:
-        """When the first attempt after the time `at` began."""
+        """Return the start of the first attempt after the time `at`."""
         return until(lambda: self.one("SELECT min(started_at) FROM attempts WHERE started_at > ?", at), "an attempt")
 
     def first_attempt(self, at: float) -> float:
-        """When a driver that was started at the time `at` first had a child trained."""
-        begun = "SELECT value FROM run WHERE key = 'started_at' AND value > ?"
-        query = f"SELECT min(started_at) FROM attempts WHERE started_at > ({begun})"
+        """Return the start of the first attempt under a driver that was started at the time `at`."""
+        start = "SELECT value FROM run WHERE key = 'started_at' AND value > ?"
+        query = f"SELECT min(started_at) FROM attempts WHERE started_at > ({start})"
         return until(lambda: self.one(query, at), "an attempt")
 
     def next_write(self, at: float) -> float:
-        """When a replica first had something recorded after the time `at`."""
+        """Return when a replica first wrote to the ledger after the time `at`."""
         times = (("children", "sampled_at"), ("children", "ended_at"), ("batches", "learned_at"))
         union = " UNION ALL ".join(
             f"SELECT min({column}) AS t FROM {table} WHERE {column} > ?1" for table, column in times
@@ -89,7 +89,7 @@ class Ledger:
 
 
 class Search:
-    """A synthetic search that runs on, on a cluster, with a child for each of its workers."""
+    """A synthetic search that runs indefinitely on a cluster, with a child for each of its workers."""
 
     def __init__(self, machines: Machines, name: str) -> None:
         self._machines, self._name = machines, name
@@ -102,12 +102,12 @@ class Search:
         self.settle()
 
     def settle(self) -> None:
-        """Until the search is well under way, again."""
+        """Wait until the search makes progress again."""
         ended = self.ledger.one("SELECT count(completion) FROM children") or 0
         until(lambda: (self.ledger.one("SELECT count(completion) FROM children") or 0) > ended + 4, "more children")
 
     def kill(self, actor: str) -> float:
-        """Kill an actor's process; the time."""
+        """Kill an actor's process; return the time."""
         self.settle()
         ((process, _), *_) = self._machines.processes(actor)
         os.kill(process, signal.SIGKILL)
@@ -122,7 +122,7 @@ class Search:
         return [self.ledger.next_attempt(at) - at]
 
     def worker(self) -> list[float]:
-        """Until the child is in training again, and until the worker's successor has a child."""
+        """Return the seconds until the child is in training again, and until the worker's successor has a child."""
         self.settle()
         running = "SELECT worker FROM attempts WHERE ended_at IS NULL AND started_at < ?"
         worker = until(lambda: self.ledger.one(running, time.time() - 0.1), "a child in training")
@@ -149,13 +149,13 @@ class Search:
         return [self.ledger.first_attempt(at) - at]
 
     def end(self) -> None:
-        """End it."""
+        """Kill the driver."""
         self._driver.kill()
         self._driver.wait()
 
 
 def shard_host(machines: Machines, repetitions: int) -> list[float]:
-    """A host of the paper's 20 shards is killed; until a pull has the next incarnation of all."""
+    """Return the seconds from the kill of a host of 20 shards until a pull reaches all their next incarnations."""
     import ray
 
     from cluster.config.recipes import zoph2017_cifar10
@@ -176,20 +176,20 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
         ray.get(host.ready.remote())
         store = open_store(layout, ledger, token)
         store.initialize(initial_values(groups))
-        found = []
+        seconds = []
         for _ in range(repetitions):
             before = store.pull().incarnations
             ((process, _), *_) = machines.processes("ShardHost")
             os.kill(process, signal.SIGKILL)
             at = time.monotonic()
             until(lambda known=before: all(map(int.__gt__, store.pull().incarnations, known)), "the shards")
-            found.append(time.monotonic() - at)
+            seconds.append(time.monotonic() - at)
         store.close()
-    return found
+    return seconds
 
 
 def is_written(folder: Path) -> bool:
-    """Whether a process writes into a run's folder."""
+    """Return whether a process writes into a run's folder."""
     with open(folder / WRITERS, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -199,19 +199,19 @@ def is_written(folder: Path) -> bool:
 
 
 def resume(environment: dict[str, str], on: str) -> float:
-    """From the start of `nascluster resume` to the first attempt that is new."""
+    """Return the seconds from the start of `nascluster resume` to the first new attempt."""
     folder = Path.home() / "nascluster_runs" / "long"
-    until(lambda: not is_written(folder), "the end of what the last driver has left")
+    until(lambda: not is_written(folder), "the end of the last driver's processes")
     at = time.time()
     driver = command(["resume", "long", "--on", on], environment)
-    begun = Ledger(folder).first_attempt(at)
+    attempt_at = Ledger(folder).first_attempt(at)
     driver.kill()
     driver.wait()
-    return begun - at
+    return attempt_at - at
 
 
 def measure(repetitions: int) -> Iterator[Row]:
-    """Every row."""
+    """Yield every row."""
     shards = "a shard host of the paper's 20 shards: a pull is answered"
     machines = Machines(nodes=0, cores=4)
     yield Row(what=shards, seconds=shard_host(machines, repetitions), goal_s=GOAL_SHARD_S)
@@ -244,7 +244,7 @@ def measure(repetitions: int) -> Iterator[Row]:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure in an environment that Ray shares with nobody, and print the table."""
+    """Measure in an isolated Ray environment, and print the table."""
     match arguments:
         case ["inside", repetitions]:
             rows: list[Row] = []

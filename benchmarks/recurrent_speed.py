@@ -1,9 +1,9 @@
-"""How many words a second one layer trains on: fused, stepped node by node, and PyTorch's own LSTM.
+"""Words per second in training one layer: fused, stepped node by node, and PyTorch's own LSTM.
 
     python -m benchmarks.recurrent_speed [rounds]
 
 For the published cell and the LSTM as cells, at several widths: forward and backward over a stretch of 35 words in 20
-streams, on one thread, as a worker with one core does. The three take turns, so that a busy machine slows all alike;
+streams, on one thread, as a worker with one core does. The three alternate, so that other load slows all equally;
 the ratio is the median over the rounds of the ratio within a round.
 """
 
@@ -24,7 +24,7 @@ WIDTHS = (32, 64, 128, 256)
 
 
 def stepped(graph: Graph, inputs: torch.Tensor, zeros: torch.Tensor) -> torch.Tensor:
-    """The naive loop: every map of every leaf on its own, at every step."""
+    """Run the naive loop: every map of every leaf separately, at every step."""
     h = c = zeros
     hidden = []
     for x in inputs:
@@ -34,14 +34,14 @@ def stepped(graph: Graph, inputs: torch.Tensor, zeros: torch.Tensor) -> torch.Te
 
 
 def seconds(run: Callable[[], torch.Tensor]) -> float:
-    """Of one forward and backward pass."""
+    """Return the seconds of one forward and backward pass."""
     start = time.perf_counter()
     run().square().mean().backward()
     return time.perf_counter() - start
 
 
 def measure(name: str, width: int, rounds: int) -> None:
-    """Print one row."""
+    """Measure one cell at one width, and print its row."""
     graph = build_cell(REFERENCE_CELLS[name](), width, width)
     fused, theirs = FusedCell(graph), torch.nn.LSTM(width, width)
     inputs, zeros = torch.randn(WORDS, STREAMS, width), torch.zeros(STREAMS, width)
@@ -52,15 +52,18 @@ def measure(name: str, width: int, rounds: int) -> None:
     }
     for run in runs.values():
         seconds(run)
-    found = [{what: seconds(run) for what, run in runs.items()} for _ in range(rounds)]
-    rates = [f"{WORDS * STREAMS / statistics.median(one[what] for one in found):,.0f}" for what in runs]
-    columns = [*rates, *(_ratio([one[other] / one["fused"] for one in found]) for other in ("naive", "nn.LSTM"))]
+    rounds_seconds = [{what: seconds(run) for what, run in runs.items()} for _ in range(rounds)]
+    rates = [f"{WORDS * STREAMS / statistics.median(times[what] for times in rounds_seconds):,.0f}" for what in runs]
+    columns = [
+        *rates,
+        *(_ratio([times[other] / times["fused"] for times in rounds_seconds]) for other in ("naive", "nn.LSTM")),
+    ]
     print(f"| {name} | {width} | {' | '.join(columns)} |")
 
 
 def _ratio(values: list[float]) -> str:
-    quarter, half, most = statistics.quantiles(values, n=4)
-    return f"{half:.2f} ({quarter:.2f} to {most:.2f})"
+    lower, middle, upper = statistics.quantiles(values, n=4)
+    return f"{middle:.2f} ({lower:.2f} to {upper:.2f})"
 
 
 def main(arguments: list[str]) -> None:

@@ -1,9 +1,10 @@
-"""How long a resume from an object store takes before the run can go on, by the number of children.
+"""The time that a resume from an object store takes, by the number of children.
 
     python -m benchmarks.remote_resume [CHILDREN] [URL]
 
-Makes a ledger of children with ten layers and 50 epochs each, keeps it at the URL (unset: a folder), and resumes it
-where nothing else is known. Prints a table; the goal is a whole resume of 100,000 children in less than 10 seconds.
+Makes a ledger of children with ten layers and 50 epochs each, stores it at the URL (default: a local folder), and
+resumes it without a working copy. Prints a table; the goal is a whole resume of 100,000 children in less than 10
+seconds.
 """
 
 import json
@@ -35,7 +36,7 @@ EPOCHS = 50
 
 
 def fill(folder: RunFolder, children: int) -> None:
-    """A ledger as it is after so many children, eight to a batch."""
+    """Write a ledger with this many finished children, eight per batch."""
     draws = random.Random(1)
     space = ConvolutionalSpace(initial_depth=LAYERS)
     tokens = uniform(space.decisions(0), random.Random(0))
@@ -70,15 +71,16 @@ def fill(folder: RunFolder, children: int) -> None:
 
 
 def timed(step: str, action: Callable[[], object]) -> float:
-    """Do something, and print how long it took."""
-    began = time.perf_counter()
+    """Run the action, print how long it took, and return the seconds."""
+    started = time.perf_counter()
     action()
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     print(f"{step:58} {seconds:7.2f} s")
     return seconds
 
 
 def main() -> None:
+    """Measure each step, and print the table."""
     children = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     with tempfile.TemporaryDirectory() as directory:
         os.environ["HOME"] = f"{directory}/home"
@@ -100,9 +102,9 @@ def main() -> None:
         print(f"{'its size':58} {stored / 1e6:7.1f} MB")
         Path(f"{directory}/home").rename(f"{directory}/gone")
 
-        def drive(found: RunFolder) -> None:
-            with driving(found, config, print, print):
-                took.append(time.perf_counter() - began)
+        def drive(resumed_folder: RunFolder) -> None:
+            with driving(resumed_folder, config, print, print):
+                took.append(time.perf_counter() - started)
 
         resumed: list[RunFolder] = []
         took: list[float] = []
@@ -110,15 +112,15 @@ def main() -> None:
             "resume: restored to this machine", lambda: resumed.append(resumable_run(url, "benchmark", print))
         )
         whole += timed("resume: its status is read", lambda: read_status(resumed[0], time.time()))
-        began = time.perf_counter()
+        started = time.perf_counter()
         drive(resumed[0])
         whole += took[0]
         print(f"{'resume: claimed, and the base of the new start written':58} {took[0]:7.2f} s")
-        print(f"{'resume: in all, until the search goes on':58} {whole:7.2f} s")
+        print(f"{'resume: in all, until the search resumes':58} {whole:7.2f} s")
         with reading(resumed[0]) as db:
             assert db.execute("SELECT count(*) FROM children").fetchone() == (children,)
             (upto,) = db.execute("SELECT coalesce(max(revision), 0) FROM changes").fetchone()
-        timed("a round in which nothing has changed", lambda: export(resumed[0], upto))
+        timed("an export without changes", lambda: export(resumed[0], upto))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python -m benchmarks.scale [repetitions [column ...]]
 
 Each size is `nascluster launch rehearsal` with a Ray of its own, and children that are instant; the fourth has children
-of 20 seconds, to see how many are in training at once, and the last a process for each worker, as on a real cluster, to
-see how fast those start. Columns (1 to 5) say which of them, all if none does. The processor time of each kind of
-process says what limits a size.
+of 20 seconds, to measure how many train at once, and the last has a process for each worker, as on a real cluster, to
+measure how fast those start. Columns (1 to 5) select sizes; the default is all. The processor time of each kind of
+process shows what limits a size.
 """
 
 import os
@@ -28,24 +28,24 @@ REPETITIONS = 3
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
-LOOK_S = 0.5
-"""Seconds between two looks at the processes."""
+POLL_INTERVAL_S = 0.5
+"""Seconds between two polls of the processes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """What is launched: shards (S), replicas (K) with 8 children each, so many children in all."""
+    """The size of a launch: shards (S), replicas (K) with 8 children each, and children in all."""
 
     shards: int
     replicas: int
     children: int
     child_seconds: float = 0.0
     alone: int = 0
-    """So many workers, each with a process of its own."""
+    """Number of workers with a process each; 0 uses the default workers."""
 
     @property
     def words(self) -> list[str]:
-        """The command line."""
+        """The arguments of the command."""
         return [
             *("launch", "rehearsal", "--name", "run", "--shards", str(self.shards), "--replicas", str(self.replicas)),
             *("--max-children", str(self.children), "--child-seconds", f"{self.child_seconds:g}"),
@@ -69,22 +69,22 @@ SIZES = (
 
 @dataclass(kw_only=True, slots=True)
 class Processes:
-    """What the processes of one environment have used: the largest sum of their memory, processor time by title."""
+    """Resource use of one environment's processes: peak memory, peak count, processor time by title."""
 
     home: str
-    most_mb: float = 0.0
-    most: int = 0
+    max_mb: float = 0.0
+    max_count: int = 0
     seconds: dict[int, tuple[str, float]] = field(default_factory=dict)
 
-    def look(self) -> None:
-        """Take the present figures."""
-        found = list(self._there())
-        self.most_mb = max(self.most_mb, sum(memory for *_, memory in found))
-        self.most = max(self.most, len(found))
-        for process, title, seconds, _ in found:
+    def poll(self) -> None:
+        """Read the current figures of all processes."""
+        processes = list(self._processes())
+        self.max_mb = max(self.max_mb, sum(memory for *_, memory in processes))
+        self.max_count = max(self.max_count, len(processes))
+        for process, title, seconds, _ in processes:
             self.seconds[process] = title, seconds
 
-    def _there(self) -> Iterator[tuple[int, str, float, float]]:
+    def _processes(self) -> Iterator[tuple[int, str, float, float]]:
         for folder in Path("/proc").iterdir():
             try:
                 if not folder.name.isdigit() or f"HOME={self.home}\0".encode() not in (folder / "environ").read_bytes():
@@ -92,21 +92,21 @@ class Processes:
                 title = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
                 times = (folder / "stat").read_text().rpartition(")")[2].split()
                 pages = (folder / "smaps_rollup").read_text()
-            except OSError:  # it has ended meanwhile
+            except OSError:  # the process has ended in the meantime
                 continue
             shared_out = next(line for line in pages.splitlines() if line.startswith("Pss:"))
             seconds = (int(times[11]) + int(times[12])) * TICK_S
             yield int(folder.name), _kind(title), seconds, int(shared_out.split()[1]) / 1024
 
     def by_kind(self) -> dict[str, float]:
-        """Processor seconds of each kind of process."""
-        found: dict[str, float] = defaultdict(float)
+        """Return the processor seconds of each kind of process."""
+        totals: dict[str, float] = defaultdict(float)
         for kind, seconds in self.seconds.values():
-            found[kind] += seconds
-        return found
+            totals[kind] += seconds
+        return totals
 
     def actors(self) -> int:
-        """Processes that were one of a run's actors."""
+        """Return the number of processes that hosted one of a run's actors."""
         return sum(kind.endswith("Host") or kind == "Worker" for kind, _ in self.seconds.values())
 
 
@@ -120,29 +120,32 @@ Figures = dict[str, float]
 
 
 def measure(size: Size, *more: str, within: Mapping[str, str] | None = None) -> tuple[Figures, dict[str, float]]:
-    """One run, with more options if there are any: its figures, and processor seconds by kind of process.
+    """Run one size; return its figures and the processor seconds by kind of process.
 
-    It has an environment of its own unless it is to be in that of whoever looks at it.
+    Args:
+        size: the size.
+        more: additional command-line options.
+        within: the environment to run in; `None` creates an isolated one.
     """
     with isolated() if within is None else nullcontext(within) as environment:
         processes = Processes(home=environment["HOME"])
-        begun = time.time()
+        started = time.time()
         run = start_command([*size.words, *more], environment, log=subprocess.DEVNULL)
         while run.poll() is None:
-            processes.look()
-            time.sleep(LOOK_S)
-        took = time.time() - begun
+            processes.poll()
+            time.sleep(POLL_INTERVAL_S)
+        took = time.time() - started
         if run.returncode:
             raise SystemExit(f"the run {size} ended with status {run.returncode}")
         ledger = Path(environment["HOME"]) / "nascluster_runs" / "run" / "ledger.sqlite"
         with closing(sqlite3.connect(ledger)) as db:
-            figures = _recorded(db, begun)
-    figures |= {"actors, a process each": processes.actors(), "processes": processes.most}
-    figures |= {"memory, MB": processes.most_mb, "seconds in all": took}
+            figures = _recorded(db, started)
+    figures |= {"actors, a process each": processes.actors(), "processes": processes.max_count}
+    figures |= {"memory, MB": processes.max_mb, "seconds in all": took}
     return figures, processes.by_kind()
 
 
-def _recorded(db: sqlite3.Connection, begun: float) -> Figures:
+def _recorded(db: sqlite3.Connection, started: float) -> Figures:
     def all_of(query: str) -> list[float]:
         return [row[0] for row in db.execute(query)]
 
@@ -153,19 +156,19 @@ def _recorded(db: sqlite3.Connection, begun: float) -> Figures:
         + [(at, -1) for at in all_of("SELECT ended_at FROM attempts")]
     )
     workers = all_of("SELECT min(started_at) FROM attempts GROUP BY slot")
-    found = {
-        "the first child in training after, s": min(all_of("SELECT started_at FROM attempts")) - begun,
+    figures = {
+        "the first child in training after, s": min(all_of("SELECT started_at FROM attempts")) - started,
         "every replica has sampled after, s": max(all_of("SELECT min(sampled_at) FROM batches GROUP BY replica"))
-        - begun,
-        "every worker has had a child after, s": max(workers) - begun,
+        - started,
+        "every worker has had a child after, s": max(workers) - started,
         "workers": len(workers),
         "children a second": (last - first) / (ended[last] - ended[first]),
         "children at once": max(_running_sums([step for _, step in attempts])),
     }
     for what in ("pull", "push"):
         times = sorted(all_of(f"SELECT {what}_seconds FROM batches WHERE {what}_seconds IS NOT NULL"))
-        found |= {f"{what} p50, ms": _quantile(times, 0.5) * 1e3, f"{what} p95, ms": _quantile(times, 0.95) * 1e3}
-    return found
+        figures |= {f"{what} p50, ms": _quantile(times, 0.5) * 1e3, f"{what} p95, ms": _quantile(times, 0.95) * 1e3}
+    return figures
 
 
 def _running_sums(steps: Sequence[int]) -> Iterator[int]:
@@ -180,7 +183,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def table(results: dict[str, list[Figures]]) -> str:
-    """Markdown: a row for each figure, a column for each size; the median, and the range in brackets."""
+    """Format a Markdown table: figures by sizes, each the median with the range in brackets."""
     rows = [["(shards, replicas)", *results], ["---"] * (len(results) + 1)]
     for name in next(iter(results.values()))[0]:
         rows.append([name, *(_cell([figures[name] for figures in runs]) for runs in results.values())])
@@ -188,8 +191,8 @@ def table(results: dict[str, list[Figures]]) -> str:
 
 
 def _cell(values: Sequence[float]) -> str:
-    least, middle, most = (_short(value) for value in (min(values), statistics.median(values), max(values)))
-    return middle if least == most else f"{middle} ({least} to {most})"
+    lowest, middle, highest = (_short(value) for value in (min(values), statistics.median(values), max(values)))
+    return middle if lowest == highest else f"{middle} ({lowest} to {highest})"
 
 
 def _short(value: float) -> str:
@@ -197,7 +200,7 @@ def _short(value: float) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure every size and print the table, then who used the processor."""
+    """Measure every size; print the table and each kind of process's share of processor time."""
     repetitions = int(arguments[0]) if arguments else REPETITIONS
     sizes = [SIZES[int(column) - 1] for column in arguments[1:]] or SIZES
     results: dict[str, list[Figures]] = {}

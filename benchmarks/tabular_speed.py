@@ -1,13 +1,13 @@
-"""How many children of a table a second of one core's time is enough for, by searcher.
+"""Children of a table per second of one core's time, by searcher.
 
     python -m benchmarks.tabular_speed [repetitions] [DIR]
 
-`nascluster launch nasbench201 --local` as a user types it, with its ledger and snapshots in memory where there is a
-/dev/shm: once for few children and once for many, each in a process of its own. What the second takes longer is the
-time of the children between, without the start. Times are those of the processor, the system's work for the process
-included, so that other work on the machine counts as little as may be; the clock's are beside them.
+`nascluster launch nasbench201 --local` with its ledger and snapshots in memory if /dev/shm exists: once for few
+children and once for many, each in a process of its own. The difference is the time of the additional children, without
+the start. Times are processor times, including the system's work for the process, so that other work on the machine
+counts little; wall-clock times are given as well.
 
-DIR has the table's files (docs/tables.md); without it they are looked for in $NASCLUSTER_DATA/nasbench201.
+DIR has the table's files (docs/tables.md); the default is $NASCLUSTER_DATA/nasbench201.
 """
 
 import os
@@ -32,13 +32,13 @@ MEMORY = Path("/dev/shm")
 
 
 def seconds(search: str, children: int, seed: int, data: Path) -> tuple[float, float]:
-    """What a whole search takes: of the processor, and of the clock."""
+    """Run a whole search; return its processor seconds and wall-clock seconds."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as storage:
         words = ["launch", "nasbench201", "--local", "--name", "run", "--storage-path", storage, "--data", str(data)]
         words += [*SEARCHES[search], "--max-children", str(children), "--seed", str(seed)]
-        before, begun = _spent(), time.monotonic()
+        before, started = _spent(), time.monotonic()
         subprocess.run([sys.executable, "-m", "cluster", *words], check=True, stdout=subprocess.DEVNULL)
-        return _spent() - before, time.monotonic() - begun
+        return _spent() - before, time.monotonic() - started
 
 
 def _spent() -> float:
@@ -47,24 +47,24 @@ def _spent() -> float:
 
 
 def rates(search: str, repetitions: int, data: Path) -> list[tuple[float, float]]:
-    """Children in a second of the processor's time, and of the clock's, for each repetition and its seed."""
-    found: list[tuple[float, float]] = []
+    """Return children per processor second and per wall-clock second for each repetition and its seed."""
+    speeds: list[tuple[float, float]] = []
     for seed in range(1, repetitions + 1):
         few, many = seconds(search, FEW, seed, data), seconds(search, MANY, seed, data)
         busy, passed = (more - less for more, less in zip(many, few, strict=True))
-        found.append(((MANY - FEW) / busy, (MANY - FEW) / passed))
-        print(f"{search}, seed {seed}: {found[-1][0]:,.0f} and {found[-1][1]:,.0f}", file=sys.stderr, flush=True)
-    return found
+        speeds.append(((MANY - FEW) / busy, (MANY - FEW) / passed))
+        print(f"{search}, seed {seed}: {speeds[-1][0]:,.0f} and {speeds[-1][1]:,.0f}", file=sys.stderr, flush=True)
+    return speeds
 
 
 def table(measured: dict[str, list[tuple[float, float]]]) -> str:
-    """Markdown: medians, and the lowest and highest."""
+    """Format a Markdown table of medians with the lowest and highest values."""
 
     def cell(values: tuple[float, ...]) -> str:
         return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
 
     lines = ["| search | per second of one core's time | per second of the clock |", "|---|---|---|"]
-    lines += [f"| {name} | {' | '.join(map(cell, zip(*found, strict=True)))} |" for name, found in measured.items()]
+    lines += [f"| {name} | {' | '.join(map(cell, zip(*speeds, strict=True)))} |" for name, speeds in measured.items()]
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from cluster.cli.command import parse_command
 from cluster.config.flags import Json, Name, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
-from cluster.monitoring.live_view import facts
+from cluster.monitoring.live_view import status_rows
 from cluster.monitoring.status import Status, read_status
 from cluster.storage.find_run import existing_run
 from cluster.storage.run_folder import RunFolder
@@ -38,7 +38,7 @@ def status(arguments: list[str]) -> int:
             print(json.dumps(found.to_json(), indent=2))
         else:
             print(f"{found.name}: {found.state}" + (f" ({found.message})" if found.message else ""))
-            for label, text in facts(found):
+            for label, text in status_rows(found):
                 print(f"  {label:9} {text}")
         return 0
 

@@ -39,7 +39,7 @@ def stop(arguments: list[str]) -> int:
         if not no_wait:
             print(f"{name}: {status.state}" + (f" ({status.message})" if status.message else ""))
         if status.state == "stopped":
-            print(f"Go on with: {folder.command('resume')}")
+            print(f"Resume with: {folder.command('resume')}")
         return 0
 
     return parse_command(stop, arguments)

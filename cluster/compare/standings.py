@@ -8,7 +8,7 @@ from itertools import accumulate
 from child_trainer.outcome import Measure
 from cluster.compare.plan import Plan
 from cluster.compare.search_result import ResultError, SearchResult
-from cluster.monitoring.benchmark_results import told_measured
+from cluster.monitoring.benchmark_results import describe_coverage
 from controller.statistics import (
     Interval,
     bootstrap_band,
@@ -105,7 +105,7 @@ class Summary:
         """A note on estimated times, if the budget is in seconds and some are estimated."""
         if self.best is None or self.plan.limit.seconds is None:
             return []
-        note = told_measured(self.best.measured, self.best.known)
+        note = describe_coverage(self.best.measured, self.best.known)
         return [note] if note else []
 
 

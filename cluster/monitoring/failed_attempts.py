@@ -1,4 +1,4 @@
-"""The attempts that failed, read from a run's folder: while it runs, or after. Imports no torch."""
+"""Failed attempts, read from a run's folder during the run or after it. Imports no torch."""
 
 import json
 from collections import Counter
@@ -14,25 +14,26 @@ from cluster.storage.ledger.queries.run import has_child, num_children
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
-FATES = {
-    "retry": "trained again",
-    "outcome": "given up",
-    "late": "taken for dead, and its late result put aside",
+VERDICT_TEXTS = {
+    "retry": "retried",
+    "outcome": "failed permanently",
+    "late": "timed out, and its late result ignored",
 }
-"""What became of the child after a failed attempt, by the attempt's verdict."""
+"""What happened to the child after a failed attempt, by the attempt's verdict."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedAttempt:
-    """One attempt that brought no metric.
+    """One attempt that gave no metric.
 
     Attributes:
-        child_id, number: whose, and which of its attempts, from 1.
-        cause: as in `child_trainer.outcome.Cause`.
-        message: the error's text, whole.
-        worker: the process that trained it.
+        child_id: the child.
+        number: the attempt's number among those of the child, from 1.
+        cause: a value of `child_trainer.outcome.Cause`.
+        message: the error's complete text.
+        worker: the process that trained the child.
         started_at, ended_at: Unix time.
-        verdict: what it meant for the child, a key of `FATES`.
+        verdict: the consequence for the child, a key of `VERDICT_TEXTS`.
     """
 
     child_id: int
@@ -45,15 +46,15 @@ class FailedAttempt:
     verdict: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return asdict(self)
 
 
 def read_failures(folder: RunFolder, child_id: int | None = None) -> list[FailedAttempt]:
-    """The failed attempts of a run, or of one child, the latest first.
+    """Return the failed attempts of a run, or of one child, latest first.
 
     Raises:
-        RunFolderError: the ledger is damaged, or there is no such child.
+        RunFolderError: the ledger is damaged, or the child does not exist.
     """
     with reading(folder) as db:
         if child_id is not None and not has_child(db, child_id):
@@ -63,15 +64,21 @@ def read_failures(folder: RunFolder, child_id: int | None = None) -> list[Failed
 
 
 def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) -> list[str]:
-    """For people: counts by cause, then the latest attempts, each with its error's last line or whole text."""
+    """Return lines for people: counts by cause, then the latest attempts.
+
+    Args:
+        failures: the failed attempts, latest first.
+        last: how many attempts are listed.
+        whole: print each error's complete text rather than its last line.
+    """
     if not failures:
         return ["No attempt has failed."]
     causes = Counter(failure.cause for failure in failures)
-    given_up = Counter(failure.cause for failure in failures if failure.verdict == "outcome")
+    permanent = Counter(failure.cause for failure in failures if failure.verdict == "outcome")
     children = len({failure.child_id for failure in failures})
     lines = [f"{counted(len(failures), 'failed attempt')} at {counted(children, 'child')}, by cause:"]
     for cause, count in causes.most_common():
-        fate = f"{given_up[cause]} given up" if given_up[cause] else "none given up"
+        fate = f"{permanent[cause] or 'none'} failed permanently"
         lines.append(f"  {cause:13} {count:6,}   {fate}")
     shown = failures[:last]
     lines += ["", f"The latest {len(shown)} of {len(failures)}:" if len(shown) < len(failures) else "Latest first:"]
@@ -82,7 +89,7 @@ def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) 
 
 def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
     when = datetime.fromtimestamp(failure.ended_at).strftime("%Y-%m-%d %H:%M:%S")
-    fate = FATES.get(failure.verdict, failure.verdict)
+    fate = VERDICT_TEXTS.get(failure.verdict, failure.verdict)
     shown = failure.message.strip().splitlines() if whole else [last_line(failure.message)]
     return [
         f"  child {failure.child_id}, attempt {failure.number}: {failure.cause}, {fate}",
@@ -92,6 +99,6 @@ def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
 
 
 def failures_json(failures: Sequence[FailedAttempt]) -> str:
-    """One JSON object: counts by cause, and every attempt."""
+    """Return a JSON object with counts by cause and every attempt."""
     by_cause = dict(Counter(failure.cause for failure in failures))
     return json.dumps({"by_cause": by_cause, "attempts": [failure.to_json() for failure in failures]}, indent=2)

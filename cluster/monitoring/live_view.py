@@ -1,4 +1,4 @@
-"""What a person sees of a run while it runs: a live panel in a terminal, a line now and then elsewhere."""
+"""How a running search is displayed: a live panel in a terminal, periodic lines elsewhere."""
 
 import contextlib
 import functools
@@ -23,24 +23,24 @@ from cluster.periodic import PeriodicThread
 from cluster.storage.errors import LedgerError, RunFolderError
 from cluster.storage.run_folder import RunFolder
 
-LIVE_S = 0.5
-"""Seconds between two looks at the ledger in a terminal."""
+PANEL_INTERVAL_S = 0.5
+"""Seconds between two updates of the live panel."""
 
-BEAT_S = 1.0
-"""Seconds between two signs of life in the ledger."""
+HEARTBEAT_INTERVAL_S = 1.0
+"""Seconds between two heartbeats in the ledger."""
 
-LINE_S = 5.0
-"""Seconds between two lines elsewhere."""
+LINE_INTERVAL_S = 5.0
+"""Seconds between two lines where the output is not a terminal."""
 
 
 def failures(status: Status) -> str:
-    """How many children failed, and of what."""
+    """Return how many children failed, and their causes."""
     causes = ", ".join(f"{count} {cause}" for cause, count in sorted(status.causes.items()))
     return f"{status.failed} failed" + (f" ({causes})" if causes else "")
 
 
 def retries(status: Status) -> str:
-    """How many attempts were followed by another, and why; preemptions apart."""
+    """Return how many attempts were retried, by cause, and how many were preempted; empty if none."""
     failed = {cause: count for cause, count in status.retried.items() if cause != Cause.PREEMPTED}
     parts = [f"{count} {cause}" for cause, count in sorted(failed.items())]
     text = f", {sum(failed.values())} retried ({', '.join(parts)})" if failed else ""
@@ -49,13 +49,13 @@ def retries(status: Status) -> str:
 
 
 def figure_texts(status: Status) -> str:
-    """Return the figures that the searcher lists, as of the last batch; empty before the first."""
+    """Return the figures that the searcher lists, after the last batch; empty before the first."""
     known = [figure for figure in status.listed if figure.name in status.figures]
     return ", ".join(figure.text(number(status.figures[figure.name])) for figure in known)
 
 
-def facts(status: Status) -> list[tuple[str, str]]:
-    """What there is to say, as names and texts."""
+def status_rows(status: Status) -> list[tuple[str, str]]:
+    """Return the rows of the display, each a name and a text."""
     staleness = status.staleness
     return [
         ("children", f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"),
@@ -79,11 +79,11 @@ def facts(status: Status) -> list[tuple[str, str]]:
 
 
 def panel(status: Status) -> RenderableType:
-    """The live view."""
+    """Return the live panel."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column()
-    for name, text in facts(status):
+    for name, text in status_rows(status):
         table.add_row(name, text)
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
@@ -95,41 +95,46 @@ def panel(status: Status) -> RenderableType:
 
 
 def line(status: Status) -> str:
-    """The same in one line."""
-    return f"[{status.ended}/{status.max_children}] " + " | ".join(f"{name}: {text}" for name, text in facts(status))
+    """Return the status in one line, for output that is not a terminal."""
+    return f"[{status.ended}/{status.max_children}] " + " | ".join(
+        f"{name}: {text}" for name, text in status_rows(status)
+    )
 
 
 View = Callable[[Status], RenderableType]
-"""What there is to see of a run in that state."""
+"""Renders a status."""
 
 Show = Callable[[RenderableType], object]
-"""Puts it before people's eyes."""
+"""Displays a rendered status."""
 
 
 @contextmanager
 def shown(console: Console) -> Iterator[tuple[View, Show, float]]:
-    """How a run is shown: a terminal gets the live panel, anything else lines; and the seconds between two looks."""
+    """Yield how to render a status, how to display it, and the seconds between two updates.
+
+    A terminal gets the live panel, other output gets lines.
+    """
     if not console.is_terminal:
-        yield line, functools.partial(console.print, markup=False, highlight=False, soft_wrap=True), LINE_S
+        yield line, functools.partial(console.print, markup=False, highlight=False, soft_wrap=True), LINE_INTERVAL_S
         return
     live = Live(
         console=console,
         auto_refresh=False,
         transient=True,
-        redirect_stdout=False,  # what children print in this process is taken, and needs no way round the panel
+        redirect_stdout=False,  # what children print in this process is captured, so it cannot disturb the panel
         redirect_stderr=False,
     )
     with live:
-        yield panel, functools.partial(live.update, refresh=True), LIVE_S
+        yield panel, functools.partial(live.update, refresh=True), PANEL_INTERVAL_S
 
 
 class Progress:
-    """Shows a run until the `with` block ends, and tells the ledger that the run is alive.
+    """Displays a run until the `with` block exits, and records heartbeats in its ledger.
 
     Args:
-        folder: whose run.
-        console: where to; a terminal gets the live panel, anything else lines; `None`: it is not shown.
-        beat: called every second; must not wait long, and may fail.
+        folder: the run's folder.
+        console: where to display; a terminal gets the live panel, other output lines; `None` displays nothing.
+        beat: records a heartbeat; called every second, must return quickly, and may fail.
     """
 
     def __init__(self, folder: RunFolder, console: Console | None, beat: Callable[[], object]) -> None:
@@ -137,7 +142,7 @@ class Progress:
         self._beat = beat
         self._stop = threading.Event()
         # Two threads: a terminal that fails must not stop the heartbeat.
-        self._heartbeat = PeriodicThread(self._try_beat, BEAT_S, name="heartbeat")
+        self._heartbeat = PeriodicThread(self._try_beat, HEARTBEAT_INTERVAL_S, name="heartbeat")
         self._view = None if console is None else threading.Thread(target=lambda: self._watch(console), daemon=True)
 
     def __enter__(self) -> Self:
@@ -163,10 +168,10 @@ class Progress:
         # Suppressed: the terminal or the pipe is gone; the search goes on.
         with contextlib.suppress(OSError), shown(console) as (view, show, pause_s):
             while not self._stop.wait(pause_s):
-                show(self._look(view))
+                show(self._render(view))
 
-    def _look(self, view: View) -> RenderableType:
-        """The run's state as it is shown, or why it cannot be read now; the next look may find it again."""
+    def _render(self, view: View) -> RenderableType:
+        """Return the rendered status, or why it cannot be read now; the next update may succeed."""
         try:
             return view(read_status(self._folder, time.time()))
         except (RunFolderError, LedgerError, OSError) as error:

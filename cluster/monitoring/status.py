@@ -1,4 +1,4 @@
-"""A run's state, read from its folder: while it runs, or after, and from any process. Imports no torch."""
+"""A run's status, read from its folder by any process, during the run or after it. Imports no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from cluster.storage.run_folder import RunFolder
 from controller.catalogue import Figure
 
 FIRST = 16
-"""Children at the start of a run that its best is compared with, and at the end that its recent reward is taken of."""
+"""Number of first children that the best is compared with, and of last children that the recent reward covers."""
 
 RECORD_GONE = "it had begun, but its ledger is missing or empty"
-"""What is wrong with a run whose ledger does not know of the start that other files tell of."""
+"""The message of a run whose ledger lacks a start that other files record."""
 
 BEST_NUMBERS = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
 
@@ -40,11 +40,11 @@ class Best:
 
     @staticmethod
     def of(row: BestChild) -> "Best":
-        """A child from its row."""
+        """Return the child of a ledger row."""
         return Best(**row._asdict())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, the architecture apart."""
+        """Return plain data, without the architecture."""
         return {name: getattr(self, name) for name in BEST_NUMBERS}
 
 
@@ -55,25 +55,25 @@ class Status:
     Attributes:
         name: the run's name.
         state: `running`, `finished`, `stopped` or `failed`.
-        message: why it stopped or failed, if there is something to say.
-        sampled: children recorded, whatever became of them.
-        running: children that a worker has begun and whose outcome is not recorded yet.
-        finished, failed: children that ended with a metric, and without.
-        causes: how many failed of what.
-        retried: attempts that failed and were followed by another, by cause; preemptions are among them.
-        last_failure: what the child that failed last had to say, in a line; `None` if none failed.
-        max_children: where the search ends.
+        message: why it stopped or failed; may be empty.
+        sampled: children recorded, in any state.
+        running: children that a worker has started and whose outcome is not recorded yet.
+        finished, failed: children that ended with a metric, and without one.
+        causes: failed children by cause.
+        retried: failed attempts that were followed by another, by cause; includes preemptions.
+        last_failure: the error of the child that failed last, in one line; `None` if none failed.
+        max_children: number of children after which the search ends.
         updates: pushes applied.
-        shards, replicas, workers: how many there are.
-        mean_reward: over all ended children, failed ones included; `None` before the first.
-        recent_reward: the same over the last `FIRST`.
-        measure: what the children's metric is.
+        shards, replicas, workers: the number of each.
+        mean_reward: mean over all ended children, including failed ones; `None` before the first.
+        recent_reward: mean over the last `FIRST` ended children.
+        measure: the kind of metric that children have.
         first_metric: mean validation metric of the first `FIRST` children that finished.
-        figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`, ...
+        figures: the searcher's own numbers after the last learned batch: `baseline`, `entropy`, ...
         listed: the figures that the searcher lists, in its order, with their words and units.
         staleness: mean and largest staleness of the pushes so far, in versions; `None` before the first.
-        seconds: how long the run has run, pauses between a stop and a resume apart.
-        pace: children that end in a second, since the first child of this start began; `None` before one ended.
+        seconds: how long the run has run, without pauses between a stop and a resume.
+        pace: children ended per second since this start's first child started; `None` before one ended.
         best: the best child, or `None` before one finished.
     """
 
@@ -105,21 +105,21 @@ class Status:
 
     @property
     def ended(self) -> int:
-        """Children that ended, with a metric or without."""
+        """Children that ended, with or without a metric."""
         return self.finished + self.failed
 
     @property
     def busy(self) -> int:
-        """Workers that train a child now."""
+        """Workers that are training a child."""
         return min(self.running, self.workers)
 
     @property
     def seconds_left(self) -> float | None:
-        """Time to the last child at the pace so far."""
+        """Estimated seconds until the last child ends, at the pace so far."""
         return (self.max_children - self.ended) / self.pace if self.pace else None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `nascluster status --json` prints."""
+        """Return the object that `nascluster status --json` prints."""
         staleness = self.staleness and {"mean": self.staleness[0], "max": self.staleness[1]}
         return {
             "name": self.name,
@@ -147,7 +147,7 @@ class Status:
 
 
 def read_status(folder: RunFolder, now: float) -> Status:
-    """The run's state at the Unix time `now`.
+    """Read the run's status at the Unix time `now`.
 
     Raises:
         RunFolderError: the configuration or the ledger is damaged.
@@ -190,11 +190,11 @@ def _status(db: LedgerConnection, folder: RunFolder, config: RunConfig, held: bo
 
 
 def _liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[], bool]) -> tuple[str, str, float]:
-    """The state, a word on it, and the seconds that the last start has lasted."""
+    """Return the state, its message, and the duration of the last start in seconds."""
     if "state" not in run:
         if not held and had_begun():
             return "failed", RECORD_GONE, 0.0
-        return ("running", "starting", 0.0) if held else ("failed", "its driver died before it began", 0.0)
+        return ("running", "starting", 0.0) if held else ("failed", "its driver died before the search began", 0.0)
     if run["state"] != "running":
         return run["state"], run["message"], run["beat_at"] - run.get("started_at", run["beat_at"])
     if not held:

@@ -1,4 +1,4 @@
-"""What a run has to say when it ends, as text."""
+"""Texts about a run's best child and about how the run ended."""
 
 import shlex
 from dataclasses import asdict, fields
@@ -12,7 +12,7 @@ from child_trainer.language_options import LanguageOptions
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
-from cluster.monitoring.benchmark_results import TableFacts, table_facts, told_seconds, told_test
+from cluster.monitoring.benchmark_results import TableFacts, describe_seconds, describe_test, table_facts
 from cluster.monitoring.live_view import failures
 from cluster.monitoring.status import FIRST, Best, Status
 from cluster.search.seeding import derive
@@ -21,7 +21,7 @@ from cluster.storage.run_folder import RunFolder
 
 
 def training_command(config: RunConfig, best: Best, file: str) -> str:
-    """The command that trains a child once more by hand, from a file with its architecture."""
+    """Return the command that retrains a child manually, from a file with its architecture."""
     budget, options = config.budget, config.task
     flags: dict[str, object] = {
         "task": options.task,
@@ -44,7 +44,7 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
 
 
 def _own_flags(options: TaskOptions) -> dict[str, object]:
-    """Return the options of the task that differ from those of a child trained by hand, by the flags' names."""
+    """Return the task's options that differ from the defaults of manual training, by flag name."""
     usual = options.entry.usual_options
     return {
         f.name.replace("_", "-"): value
@@ -60,33 +60,33 @@ def _language_flags(language: LanguageOptions) -> dict[str, object]:
         if value is not None and value is not False
     }
     if language.hidden_size is not None:
-        del flags["target-parameters"]  # only the width is taken then
+        del flags["target-parameters"]  # the explicit width takes precedence
     return flags
 
 
 def name_of(architecture: Architecture) -> str:
-    """Its identity, and the name that others know it by, if there is one."""
-    cell = known_as(architecture)
-    return f"{architecture.id}, NAS-Bench-201's {cell}" if cell else architecture.id
+    """Return an architecture's identity, with its published name if it has one."""
+    published = known_as(architecture)
+    return f"{architecture.id}, NAS-Bench-201's {published}" if published else architecture.id
 
 
 def facts_of_best(status: Status, config: RunConfig) -> TableFacts | None:
-    """What a table knows of the best child, or `None` if there is none or the run's task is no table."""
-    found = status.best and table_facts(config, [status.best.architecture], running=status.state == "running")
-    return found[0] if found else None
+    """Look up the best child in the task's table; return `None` without a best child or a table."""
+    results = status.best and table_facts(config, [status.best.architecture], running=status.state == "running")
+    return results[0] if results else None
 
 
 def best_lines(status: Status, config: RunConfig) -> list[str]:
-    """The best child, drawn, with its figures; or that there is none."""
+    """Return lines with the best child's drawing and figures, or that no child has finished."""
     best = status.best
     if best is None:
         return ["No child has finished yet."]
-    told = facts_of_best(status, config)
-    test = told_test(status.measure, told)
+    facts = facts_of_best(status, config)
+    test = describe_test(status.measure, facts)
     cost = [
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{best.flops:,} FLOPs" if best.flops is not None else "",
-        told_seconds(f"{best.seconds:.1f} s", told),
+        describe_seconds(f"{best.seconds:.1f} s", facts),
     ]
     return [
         f"Best child: {best.child_id} (architecture {name_of(best.architecture)})",
@@ -100,16 +100,16 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
 
 
 def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
-    """The best child as plain data, with `table` where the task is one; `None` if there is no child."""
+    """Return the best child as plain data, with `table` if the task is a table; `None` without a best child."""
     if status.best is None:
         return None
-    told = facts_of_best(status, config)
-    table = {} if told is None else {"table": told.to_json()}
+    facts = facts_of_best(status, config)
+    table = {} if facts is None else {"table": facts.to_json()}
     return status.best.to_json() | table | {"architecture": status.best.architecture.to_json()}
 
 
 def summary(status: Status, folder: RunFolder) -> str:
-    """The whole closing word: the best child, what the search gained, how it ended, where everything is."""
+    """Return the closing text: best child, gain over the first children, how the run ended, and its folder."""
     lines = best_lines(status, folder.read_config())
     if status.best is not None and status.first_metric is not None and status.finished > 1:
         gain = status.best.metric - status.first_metric
@@ -121,12 +121,12 @@ def summary(status: Status, folder: RunFolder) -> str:
         "",
         f"{ended} after {duration(status.seconds)}: {counted(status.finished, 'child')} finished, {failures(status)},"
         f" {counted(status.updates, 'update')}{why}",
-        f"Everything is in {folder.place}",
+        f"All files are in {folder.place}",
     ]
     if status.state == "failed":
-        lines.insert(-1, f"The whole error is in {folder.error}")
+        lines.insert(-1, f"The complete error is in {folder.error}")
     if status.last_failure:
         lines.insert(-1, f"Last failure: {status.last_failure}")
     if status.state in ("stopped", "failed"):
-        lines.append(f"Go on with: {folder.command('resume')}")
+        lines.append(f"Resume with: {folder.command('resume')}")
     return "\n".join(lines)

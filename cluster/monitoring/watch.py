@@ -1,4 +1,4 @@
-"""A run watched from any terminal, its driver's or another, until it ends."""
+"""Watching a run from any terminal until it ends."""
 
 import contextlib
 import time
@@ -10,17 +10,17 @@ from cluster.monitoring.live_view import shown
 from cluster.monitoring.status import Status
 
 
-def watch(look: Callable[[], Status], console: Console) -> Status:
-    """Show a run until it is not running any more, or Ctrl-C; its state then.
+def watch(read: Callable[[], Status], console: Console) -> Status:
+    """Display a run until it ends or Ctrl-C is pressed; return its last status.
 
     Args:
-        look: the run's state now; what it raises ends the watch.
-        console: where to; a terminal gets the live panel, anything else lines.
+        read: returns the current status; its exceptions propagate.
+        console: where to display; a terminal gets the live panel, other output lines.
     """
-    status = look()
+    status = read()
     with contextlib.suppress(KeyboardInterrupt), shown(console) as (view, show, pause_s):
         while status.state == "running":
             show(view(status))
             time.sleep(pause_s)
-            status = look()
+            status = read()
     return status

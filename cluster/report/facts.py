@@ -1,4 +1,4 @@
-"""What a report shows, as data whose size is bounded however many children there are. Standard library only."""
+"""The data of a report, of bounded size for any number of children. Standard library only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from controller.preferences import Preference
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """A value and where in the search it was reached.
+    """A value and the point of the search at which it was reached.
 
     Attributes:
-        children: children that had ended.
+        children: number of children that had ended.
         seconds: since the first child was sampled, pauses between a stop and a resume included.
         work: seconds that workers had spent on these children.
-        value: what was reached.
+        value: the metric or reward reached.
     """
 
     children: int
@@ -27,16 +27,17 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
-    """How a search got better.
+class ProgressCurve:
+    """How a search improved over time.
 
     Attributes:
-        name, searcher: whose, and what decided which architectures to try.
-        best: each place at which the best metric so far got better, and the last place.
-        rewards: the mean reward of the last `window` children.
-        window: how many these are.
-        gpus_per_child: as configured, or else as the children that finished had them; `None` before one has.
-        unlike: of a run beside another one, what they differ in that a comparison of searchers needs equal.
+        name: the run's name.
+        searcher: the name of its searcher.
+        best: each place at which the best metric so far improved, and the last place.
+        rewards: mean reward of the last `window` children, at evenly spaced places.
+        window: number of children in each mean.
+        gpus_per_child: as configured, or otherwise as used by the finished children; `None` before one finished.
+        unlike: for a run compared with another, the settings that differ but that a fair comparison needs equal.
     """
 
     name: str
@@ -50,13 +51,13 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Learned:
-    """Some successive batches that were learnt from; a mean over them and quantiles, each `None` where unknown.
+    """Means and quantiles over some successive learned batches; each is `None` if unknown.
 
     Attributes:
-        seconds: since the first child was sampled, of the last of them.
-        figures: the mean of each of the searcher's own figures, by its name.
-        staleness, worst_staleness: mean and largest, in versions, over pushes and shards.
-        pull, slow_pull, push, slow_push: median and 95th percentile of what the replicas waited, in seconds.
+        seconds: when the last of the batches was learned, in seconds since the first child was sampled.
+        figures: the mean of each of the searcher's figures, by name.
+        staleness, worst_staleness: mean and largest staleness over pushes and shards, in versions.
+        pull, slow_pull, push, slow_push: median and 95th percentile of the replicas' waiting times, in seconds.
     """
 
     seconds: float
@@ -70,8 +71,8 @@ class Learned:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Child:
-    """A finished child in a plot: what it costs and what it reaches."""
+class ChildPoint:
+    """A finished child in a plot: its id, cost and metric."""
 
     id: int
     cost: float
@@ -80,16 +81,16 @@ class Child:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cloud:
-    """The finished children by one kind of cost; either all of them, or how many there are in each cell.
+    """The finished children by one kind of cost: every child, or the number of children in each cell.
 
     Attributes:
         cost: `parameters`, `flops` or `seconds`.
-        count: children whose cost is known.
-        lowest, highest: the ranges of cost and metric.
-        log: of cost and metric: whether the cells are even in its logarithm, as the plot is to be.
-        children: every child, if they are few; else none.
-        cells: column and row (of `COLUMNS` and `ROWS`, from the lowest) with the number of children, if they are many.
-        front: the Pareto front: the children that no cheaper one equals, by cost.
+        count: number of children whose cost is known.
+        lowest, highest: lowest and highest cost and metric.
+        log: for cost and metric, whether the axis of the cells and of the plot is logarithmic.
+        children: every child if there are few; otherwise empty.
+        cells: number of children by column and row (of `COLUMNS` and `ROWS`, from the lowest), if there are many.
+        front: the Pareto front by cost: the children that no cheaper one equals.
     """
 
     cost: str
@@ -97,25 +98,25 @@ class Cloud:
     lowest: tuple[float, float]
     highest: tuple[float, float]
     log: tuple[bool, bool]
-    children: tuple[Child, ...]
+    children: tuple[ChildPoint, ...]
     cells: Mapping[tuple[int, int], int]
-    front: tuple[Child, ...]
+    front: tuple[ChildPoint, ...]
 
 
 COLUMNS, ROWS = 44, 26
-"""Cells of a `Cloud`."""
+"""The size of a `Cloud` in cells."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Troubles:
-    """What failed.
+    """The failures of a run.
 
     Attributes:
         attempts: failed attempts, by cause.
-        retried: those of them after which the child was trained again.
-        children: children that were given up, by cause.
-        verdicts: ended attempts, by what they meant for their child.
-        latest: the errors of the children that failed last: child, cause and the error's last line.
+        retried: those of them after which the child was retried, by cause.
+        children: children that failed permanently, by cause.
+        verdicts: ended attempts, by verdict.
+        latest: the latest failures: child, cause and the error's last line.
     """
 
     attempts: Mapping[str, int]
@@ -127,14 +128,14 @@ class Troubles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What the workers did.
+    """How the workers' time was used.
 
     Attributes:
-        seconds: of all attempts, whatever came of them; of those that run, up to now.
-        useful: of those that gave a metric.
-        attempts: how many were begun.
-        busy: seconds since the first child was sampled, and how many workers were busy on average up to there, slice by
-            slice.
+        seconds: duration of all attempts with any verdict; running attempts count up to now.
+        useful: duration of the attempts that gave a metric, in seconds.
+        attempts: number of attempts started.
+        busy: for each time slice, its end in seconds since the first child was sampled, and the mean number of busy
+            workers in it.
     """
 
     seconds: float
@@ -145,23 +146,24 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """All that a report is made of.
+    """All data of a report.
 
     Attributes:
-        status: where the run stands.
-        config: its configuration.
-        place: where everything is.
-        now: Unix time at which this was read.
-        distinct: different architectures among all children.
-        best: the best children, each of another architecture, the best first.
-        told: what a table knows of each of these; `None` where the task is no table.
-        progress: of this run.
-        other: of the run that it is compared with.
-        learned: the batches, in slices by the order in which they were learnt from.
-        clouds: one for each kind of cost that is known of a child.
-        preferences: what was sampled at each decision.
-        troubles, work: what failed; what the workers did.
-        versions: of the programs that its driver ran, by their names, each set of them once, in order.
+        status: the run's status.
+        config: the run's configuration.
+        place: the path or URL of the run's folder.
+        now: Unix time at which the data were read.
+        distinct: number of distinct architectures among all children.
+        best: the best children with distinct architectures, best first.
+        table_facts: what the task's table contains about each of `best`; `None` if the task is not a table.
+        progress: progress of this run.
+        other: progress of the run that it is compared with, if any.
+        learned: the learned batches, in slices of successive batches.
+        clouds: one for each kind of cost that is known for some child.
+        preferences: what the searcher sampled at each decision.
+        troubles: the failures.
+        work: how the workers' time was used.
+        versions: versions of the driver's programs by name; each distinct set once, in order.
     """
 
     status: Status
@@ -170,9 +172,9 @@ class Facts:
     now: float
     distinct: int
     best: tuple[Best, ...]
-    told: tuple[TableFacts, ...] | None
-    progress: Progress
-    other: Progress | None
+    table_facts: tuple[TableFacts, ...] | None
+    progress: ProgressCurve
+    other: ProgressCurve | None
     learned: tuple[Learned, ...]
     clouds: tuple[Cloud, ...]
     preferences: tuple[Preference, ...]
@@ -182,17 +184,17 @@ class Facts:
 
     @property
     def gpus_per_child(self) -> float | None:
-        """Those of this run."""
+        """GPUs per child in this run."""
         return self.progress.gpus_per_child
 
     @property
     def gpu_seconds(self) -> float | None:
-        """GPU time of all attempts, or `None` where it is not known how many GPUs a child has."""
+        """GPU seconds of all attempts; `None` if the number of GPUs per child is unknown."""
         return None if self.gpus_per_child is None else self.gpus_per_child * self.work.seconds
 
     @property
     def utilisation(self) -> float | None:
-        """Share of the workers' time in which they trained, at the number that the last start had."""
+        """Share of the workers' time spent on training, for the number of workers of the last start."""
         available = self.status.workers * self.status.seconds
         return min(1.0, self.work.seconds / available) if available else None
 

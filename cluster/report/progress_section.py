@@ -1,9 +1,9 @@
-"""How a search got better: best so far and mean reward, against children and time; the searcher's own figures."""
+"""The report's progress section: best metric and mean reward against children and time; the searcher's figures."""
 
 from collections.abc import Callable, Sequence
 
 from cluster.formatting import metric_name
-from cluster.report.facts import Facts, Place, Progress
+from cluster.report.facts import Facts, Place, ProgressCurve
 from cluster.report.html.axis import axis, time_unit
 from cluster.report.html.charts import Line, area_chart, line_chart
 from cluster.report.html.document import section
@@ -14,40 +14,40 @@ CHILDREN, GPUS = "Against children", "Against GPU-hours"
 
 
 def progress_section(facts: Facts) -> Markup:
-    """Best so far and mean reward, against children and two or three kinds of time; the searcher's own figures."""
+    """Return the section: best metric and mean reward against children and time; the searcher's figures."""
     if not facts.progress.best:
         return section("progress", "Progress", tag("p", "No child has finished.", class_="open"))
     runs = [facts.progress, *([facts.other] if facts.other else [])]
     note = f"The reward is the mean of the last {facts.progress.window} children that ended."
     if facts.other:
-        note += f" Beside it: {facts.other.name} ({facts.other.searcher})."
+        note += f" Compared with {facts.other.name} ({facts.other.searcher})."
     charts = [chart for against in _abscissas(runs) for chart in _charts(facts, runs, against)]
     charts += [chart for figure in facts.status.listed if (chart := _figure_chart(facts, figure))]
     return section("progress", "Progress", tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
 
 
-At = Callable[[Progress, Place], float]
-"""Where a place of a run lies on an axis."""
+At = Callable[[ProgressCurve, Place], float]
+"""Maps a place of a run to its coordinate on an axis."""
 
 
-def _abscissas(runs: Sequence[Progress]) -> list[tuple[str, str, At]]:
-    """What is plotted against: the plot's title, the axis's label, and where a place lies on it."""
+def _abscissas(runs: Sequence[ProgressCurve]) -> list[tuple[str, str, At]]:
+    """Return the horizontal axes: the plot's title, the axis's label, and the coordinate of a place on it."""
     places = [place for run in runs for place in (*run.best, *run.rewards)]
     wall, wall_unit = time_unit(max(place.seconds for place in places))
     work, work_unit = time_unit(max(place.work for place in places))
-    found: list[tuple[str, str, At]] = [
+    axes: list[tuple[str, str, At]] = [
         (CHILDREN, "children that ended", lambda _, place: place.children),
         ("Against wall time", f"{wall_unit} since the first child", lambda _, place: place.seconds / wall),
         ("Against worker time", f"{work_unit} of all workers together", lambda _, place: place.work / work),
     ]
     if runs[0].gpus_per_child:
         label = "GPU-hours of all workers together"
-        found.append((GPUS, label, lambda run, place: place.work * (run.gpus_per_child or 0.0) / 3600))
-    return found
+        axes.append((GPUS, label, lambda run, place: place.work * (run.gpus_per_child or 0.0) / 3600))
+    return axes
 
 
-def _charts(facts: Facts, runs: Sequence[Progress], against: tuple[str, str, At]) -> list[Markup]:
-    """One chart for each scale; a run that is not known to have used GPUs has no place among GPU-hours."""
+def _charts(facts: Facts, runs: Sequence[ProgressCurve], against: tuple[str, str, At]) -> list[Markup]:
+    """Return a chart for each scale; a run without known GPU use is omitted from the GPU-hours charts."""
     title, label, at = against
     pairs = [_lines(facts, run, at) for run in runs if title != GPUS or run.gpus_per_child]
     places = [place for pair in pairs for line in pair for place, _ in line.points]
@@ -62,21 +62,21 @@ def _charts(facts: Facts, runs: Sequence[Progress], against: tuple[str, str, At]
 
 
 def _scales(facts: Facts) -> list[tuple[str, tuple[int, ...]]]:
-    """For each scale its label and which of the two `_lines` share it: an accuracy and its reward do."""
+    """Return each scale's label and which of the two `_lines` share it; an accuracy and its reward share one."""
     name = metric_name(facts.config.measure)
     return [(name, (0,)), ("reward", (1,))] if facts.config.measure.lower_is_better else [(f"{name}, reward", (0, 1))]
 
 
-def _lines(facts: Facts, run: Progress, at: At) -> tuple[Line, Line]:
-    mine = run is facts.progress
-    name = "" if mine else f", {run.name}"
+def _lines(facts: Facts, run: ProgressCurve, at: At) -> tuple[Line, Line]:
+    is_main = run is facts.progress
+    name = "" if is_main else f", {run.name}"
 
     def points(places: Sequence[Place]) -> list[tuple[float, float]]:
         return [(at(run, place), place.value) for place in places]
 
     return (
-        Line(name=f"best so far{name}", points=points(run.best), style=0 if mine else 1, steps=True),
-        Line(name=f"mean reward{name}", points=points(run.rewards), style=2 if mine else 3),
+        Line(name=f"best so far{name}", points=points(run.best), style=0 if is_main else 1, steps=True),
+        Line(name=f"mean reward{name}", points=points(run.rewards), style=2 if is_main else 3),
     )
 
 

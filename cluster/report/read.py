@@ -1,4 +1,4 @@
-"""A run's facts, read from its folder: while it runs, or after, and from any process. Imports no torch."""
+"""Reading a report's data from a run's folder, by any process, during the run or after it. Imports no torch."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,7 +7,7 @@ from cluster.config.run_config import RunConfig
 from cluster.formatting import last_line
 from cluster.monitoring.benchmark_results import table_facts
 from cluster.monitoring.status import FIRST, Best, Status, read_status
-from cluster.report.facts import Facts, Learned, Progress, Troubles, Work
+from cluster.report.facts import Facts, Learned, ProgressCurve, Troubles, Work
 from cluster.report.read_children import COSTS, read_cloud, read_progress
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import failures
@@ -19,52 +19,52 @@ from cluster.storage.run_folder import RunFolder
 from controller.preferences import Preference, Sample, num_windows, preferences
 
 SHOWN = 5
-"""Architectures and errors that are shown."""
+"""Number of architectures, and of errors, that a report shows."""
 
 SLICES = 100
-"""Slices of the time and of the batches."""
+"""Number of slices into which time and batches are divided."""
 
-MOST_SAMPLES = 100_000
-"""Children whose tokens are read; of more than these every second, third, ... child's."""
+MAX_SAMPLES = 100_000
+"""Maximum number of children whose tokens are read; of more, only every second, third, ... child's."""
 
 
 def read_facts(folder: RunFolder, now: float, other: RunFolder | None = None) -> Facts:
-    """All that a report of the run shows at the Unix time `now`, beside another run if one is given.
+    """Read what a report of the run shows at the Unix time `now`, compared with `other` if given.
 
     Raises:
-        RunFolderError: the configuration or the ledger of one of them is damaged, or they measure different things.
+        RunFolderError: a configuration or ledger is damaged, or the runs have different measures or rewards.
     """
     config, status = folder.read_config(), read_status(folder, now)
-    beside = None if other is None else _progress_of(other, config)
+    other_progress = None if other is None else _progress_of(other, config)
     with reading(folder) as db:
-        return _facts(db, folder, (config, status), beside, now)
+        return _facts(db, folder, (config, status), other_progress, now)
 
 
-def _progress_of(folder: RunFolder, beside: RunConfig) -> Progress:
+def _progress_of(folder: RunFolder, other: RunConfig) -> ProgressCurve:
     config = folder.read_config()
-    if config.measure is not beside.measure or config.reward != beside.reward:
+    if config.measure is not other.measure or config.reward != other.reward:
         raise RunFolderError(
-            f"the run {folder.name!r} cannot be shown beside one of another measure: it has the {config.measure} and"
-            f" the reward {config.reward!r}, and the other the {beside.measure} and {beside.reward!r}"
+            f"the run {folder.name!r} cannot be compared with a run of another measure: it has the {config.measure} and"
+            f" the reward {config.reward!r}, and the other run the {other.measure} and {other.reward!r}"
         )
     with reading(folder) as db:
         gather_ended(db)
         progress = read_progress(db, folder.name, config, FIRST)
     equal = {
-        "task": config.task == beside.task,
-        "search space": config.search_space == beside.search_space,
-        "budget": config.budget == beside.budget,
+        "task": config.task == other.task,
+        "search space": config.search_space == other.search_space,
+        "budget": config.budget == other.budget,
     }
     return replace(progress, unlike=tuple(name for name, same in equal.items() if not same))
 
 
 def _facts(
-    db: LedgerConnection, folder: RunFolder, run: tuple[RunConfig, Status], other: Progress | None, now: float
+    db: LedgerConnection, folder: RunFolder, run: tuple[RunConfig, Status], other: ProgressCurve | None, now: float
 ) -> Facts:
     config, status = run
     zero = gather_ended(db) or 0.0
     best = tuple(Best.of(row) for row in queries.best_architectures(db, SHOWN))
-    told = table_facts(config, [each.architecture for each in best], running=status.state == "running")
+    facts = table_facts(config, [child.architecture for child in best], running=status.state == "running")
     clouds = (read_cloud(db, cost, config.measure) for cost in COSTS)
     return Facts(
         status=status,
@@ -73,7 +73,7 @@ def _facts(
         now=now,
         distinct=queries.num_architectures(db),
         best=best,
-        told=told,
+        table_facts=facts,
         progress=read_progress(db, folder.name, config, FIRST),
         other=other,
         learned=_learned(db, zero),
@@ -90,17 +90,17 @@ def _learned(db: LedgerConnection, zero: float) -> tuple[Learned, ...]:
         return ()
     pulls, pushes = queries.slice_waits(db, "pull_seconds"), queries.slice_waits(db, "push_seconds")
     stale = queries.slice_staleness(db)
-    nothing = (None, None)
+    unknown = (None, None)
     return tuple(
         Learned(
             seconds=at,
             figures=figures,
-            staleness=stale.get(s, nothing)[0],
-            worst_staleness=stale.get(s, nothing)[1],
-            pull=pulls.get(s, nothing)[0],
-            slow_pull=pulls.get(s, nothing)[1],
-            push=pushes.get(s, nothing)[0],
-            slow_push=pushes.get(s, nothing)[1],
+            staleness=stale.get(s, unknown)[0],
+            worst_staleness=stale.get(s, unknown)[1],
+            pull=pulls.get(s, unknown)[0],
+            slow_pull=pulls.get(s, unknown)[1],
+            push=pushes.get(s, unknown)[0],
+            slow_push=pushes.get(s, unknown)[1],
         )
         for s, at, figures in queries.slice_figures(db)
     )
@@ -108,7 +108,7 @@ def _learned(db: LedgerConnection, zero: float) -> tuple[Learned, ...]:
 
 def _preferences(db: LedgerConnection, config: RunConfig) -> tuple[Preference, ...]:
     children = num_children(db)
-    windows, stride = num_windows(children), -(-children // MOST_SAMPLES) or 1
+    windows, stride = num_windows(children), -(-children // MAX_SAMPLES) or 1
 
     def samples() -> Iterator[Sample]:
         for place, tokens in enumerate(queries.all_tokens(db)):
@@ -130,7 +130,10 @@ def _troubles(db: LedgerConnection, status: Status) -> Troubles:
 
 
 def _work(db: LedgerConnection, zero: float, now: float | None) -> Work:
-    """What the workers did; attempts that have not ended run up to `now`, or nobody knows for how long they ran."""
+    """Return how the workers' time was used.
+
+    Attempts that have not ended count up to `now`; if `now` is `None`, their duration is unknown and not counted.
+    """
     attempts, useful, last = queries.attempt_totals(db)
     if last is None:
         return Work(seconds=0.0, useful=0.0, attempts=0, busy=())

@@ -1,4 +1,4 @@
-"""What the ledger says of its children, added up by SQL so that as much is read however many there are."""
+"""Progress and costs of a ledger's children, aggregated by SQL so that the data read stay bounded."""
 
 import math
 from collections.abc import Sequence
@@ -6,45 +6,46 @@ from typing import Any
 
 from child_trainer.outcome import Measure
 from cluster.config.run_config import RunConfig
-from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Place, Progress
+from cluster.report.facts import COLUMNS, ROWS, ChildPoint, Cloud, Place, ProgressCurve
 from cluster.storage.ledger.queries import report_children as queries
 from cluster.storage.ledger.reader import LedgerConnection
 
-MOST_DRAWN = 1_500
-"""Children that are drawn one by one."""
+MAX_DRAWN = 1_500
+"""Maximum number of children that are drawn individually."""
 
-MOST_PLACES = 240
-"""Places of a curve."""
+MAX_PLACES = 240
+"""Maximum number of places in a curve."""
 
-MOST_FRONT = 200
-"""Children of a Pareto front."""
+MAX_FRONT = 200
+"""Maximum number of children in a Pareto front."""
 
 COSTS = ("parameters", "flops", "seconds")
-"""What a child may cost, as the ledger's columns."""
+"""The kinds of cost of a child, as columns of the ledger."""
 
-LOG_FROM = 20
-"""Costs, and metrics that have no end such as perplexities, are plotted by their logarithm if they differ by more."""
+MIN_LOG_RATIO = 20
+"""Ratio of highest to lowest above which costs and unbounded metrics (perplexities) get a logarithmic axis."""
 
 
-def read_progress(db: LedgerConnection, name: str, config: RunConfig, window: int) -> Progress:
-    """How the search got better.
+def read_progress(db: LedgerConnection, name: str, config: RunConfig, window: int) -> ProgressCurve:
+    """Read how the search improved.
 
     Args:
-        db: after `gather_ended`.
-        name, config: the run's.
-        window: children that a mean reward is of, where they are few; else it is a hundredth of them.
+        db: the ledger, after `gather_ended`.
+        name: the run's name.
+        config: the run's configuration.
+        window: minimum number of children in a mean reward; with many children it is a hundredth of them.
     """
     last, at, work = queries.totals(db)
     best = [_place(point) for point in queries.best_metrics(db, lower_is_better=config.measure.lower_is_better)]
     if best and best[-1].children < last and at is not None and work is not None:
         best.append(Place(children=last, seconds=at, work=work, value=best[-1].value))
     window = max(window, last // 100)
-    step = max(1, -(-last // MOST_PLACES))
+    step = max(1, -(-last // MAX_PLACES))
     rewards = [_place(point) for point in queries.mean_rewards(db, window, step, last)]
-    return Progress(
+    return ProgressCurve(
         name=name,
         searcher=config.searcher,
-        best=tuple(thinned(best, MOST_PLACES)),
+        best=tuple(thinned(best, MAX_PLACES)),
         rewards=tuple(rewards),
         window=window,
         gpus_per_child=_gpus_per_child(db, config),
@@ -56,7 +57,7 @@ def _place(point: queries.Point) -> Place:
 
 
 def _gpus_per_child(db: LedgerConnection, config: RunConfig) -> float | None:
-    """What was left to the machine (1 where it has a GPU) is told by what outcomes say of a GPU's memory."""
+    """Return the configured GPUs per child, or infer them from the GPU memory that outcomes report (1 or 0)."""
     if config.topology.gpus_per_child is not None:
         return config.topology.gpus_per_child
     used = queries.used_gpus(db)
@@ -64,43 +65,49 @@ def _gpus_per_child(db: LedgerConnection, config: RunConfig) -> float | None:
 
 
 def read_cloud(db: LedgerConnection, cost: str, measure: Measure) -> Cloud | None:
-    """The finished children, whose metric is such a measure, by one of `COSTS`; `None` where it is known of none."""
-    count, least, most, bottom, top = queries.cost_range(db, cost)
+    """Read the finished children by one of `COSTS`; return `None` if that cost is known for no child.
+
+    Args:
+        db: the ledger.
+        cost: the kind of cost.
+        measure: the kind of the children's metric.
+    """
+    count, low_cost, high_cost, low_metric, high_metric = queries.cost_range(db, cost)
     if not count:
         return None
-    log = _by_logarithm(least, most), measure.lower_is_better and _by_logarithm(bottom, top)
+    log = _by_logarithm(low_cost, high_cost), measure.lower_is_better and _by_logarithm(low_metric, high_metric)
     children, cells = (), {}
-    if count <= MOST_DRAWN:
+    if count <= MAX_DRAWN:
         children = tuple(_child(row) for row in queries.costed_children(db, cost))
     else:
         scales = (math.log10 if log[0] else float, math.log10 if log[1] else float)
         ranges: list[float] = []
-        for scale, low, high in zip(scales, (least, bottom), (most, top), strict=True):
+        for scale, low, high in zip(scales, (low_cost, low_metric), (high_cost, high_metric), strict=True):
             ranges += [scale(low), (scale(high) - scale(low)) or 1.0]
         cells = queries.cells(db, cost, scales, ranges, (COLUMNS, ROWS))
     front = [_child(row) for row in queries.pareto_front(db, cost, lower_is_better=measure.lower_is_better)]
     return Cloud(
         cost=cost,
         count=count,
-        lowest=(least, bottom),
-        highest=(most, top),
+        lowest=(low_cost, low_metric),
+        highest=(high_cost, high_metric),
         log=log,
         children=children,
         cells=cells,
-        front=tuple(thinned(front, MOST_FRONT)),
+        front=tuple(thinned(front, MAX_FRONT)),
     )
 
 
-def _child(row: queries.CostedChild) -> Child:
-    return Child(id=row.child_id, cost=row.cost, metric=row.metric)
+def _child(row: queries.CostedChild) -> ChildPoint:
+    return ChildPoint(id=row.child_id, cost=row.cost, metric=row.metric)
 
 
-def _by_logarithm(least: float, most: float) -> bool:
-    return least > 0 and most / least > LOG_FROM
+def _by_logarithm(low: float, high: float) -> bool:
+    return low > 0 and high / low > MIN_LOG_RATIO
 
 
-def thinned(values: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of them, evenly, the first and the last among them."""
-    if len(values) <= most:
+def thinned(values: Sequence[Any], max_count: int) -> list[Any]:
+    """Return at most `max_count` evenly spaced values, always including the first and the last."""
+    if len(values) <= max_count:
         return list(values)
-    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+    return [values[round(i * (len(values) - 1) / (max_count - 1))] for i in range(max_count)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from cluster.config.recipes import differences
 from cluster.formatting import counted, duration
-from cluster.monitoring.failed_attempts import FATES
+from cluster.monitoring.failed_attempts import VERDICT_TEXTS
 from cluster.placement.versions import NAMES
 from cluster.report.checklist import checklist
 from cluster.report.facts import Facts, Learned
@@ -50,7 +50,7 @@ def trouble_section(facts: Facts) -> Markup:
 
 def _retried(facts: Facts) -> str:
     count = sum(facts.troubles.retried.values())
-    return f"After {count:,} of {sum(facts.troubles.attempts.values()):,} the child was {FATES['retry']}."
+    return f"After {count:,} of {sum(facts.troubles.attempts.values()):,} the child was {VERDICT_TEXTS['retry']}."
 
 
 def shard_section(facts: Facts) -> Markup:

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 
 from cluster.formatting import counted, duration, metric_name, number
-from cluster.monitoring.benchmark_results import told_seconds, told_test
+from cluster.monitoring.benchmark_results import describe_seconds, describe_test
 from cluster.monitoring.status import Best
 from cluster.monitoring.summary import name_of, training_command
 from cluster.report.drawing import architecture_svg
-from cluster.report.facts import COLUMNS, ROWS, Child, Cloud, Facts
+from cluster.report.facts import COLUMNS, ROWS, ChildPoint, Cloud, Facts
 from cluster.report.html.axis import axis, short
 from cluster.report.html.charts import Dot, band_style, bands, cells, cloud_chart, dots, legend, strips
 from cluster.report.html.document import section
@@ -43,15 +43,15 @@ def best_section(facts: Facts) -> Markup:
 
 
 def _card(facts: Facts, best: Best, place: int) -> Markup:
-    table_facts = facts.told[place - 1] if facts.told else None
+    table_facts = facts.table_facts[place - 1] if facts.table_facts else None
     # Only for the best one: test metrics of several would invite a choice by them.
-    test = told_test(facts.config.measure, table_facts) if place == 1 else ""
+    test = describe_test(facts.config.measure, table_facts) if place == 1 else ""
     figures = [
         f"{metric_name(facts.config.measure)} {number(best.metric)}",
         f"reward {number(best.reward)}",
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
-        told_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
+        describe_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
     ]
     file_name = f"child-{best.child_id}.json"
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
@@ -67,7 +67,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
                 "p",
                 "Architecture ",
                 tag("code", name_of(best.architecture)),
-                f". Saved as {file_name}, it is trained again by",
+                f". Saved as {file_name}, it is retrained by",
             ),
             tag("pre", training_command(facts.config, best, file_name), class_="command"),
             tag("pre", json.dumps(best.architecture.to_json(), indent=1), class_="json"),
@@ -157,6 +157,6 @@ def _cloud(facts: Facts, cloud: Cloud) -> Markup:
     )
 
 
-def _dot(child: Child, label: str) -> Dot:
+def _dot(child: ChildPoint, label: str) -> Dot:
     tooltip = f"child {child.id}: {child.metric:.4f} at {short(child.cost)} {label}"
     return Dot(at=(child.cost, child.metric), tooltip=tooltip)

@@ -124,7 +124,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Cour
 
         try:
             try:
-                observe = exporter.asking if exporter else unobserved
+                observe = exporter.polling if exporter else unobserved
                 (_run_here if config.local else _run_on_ray)(config, folder, journal, begin, observe)
             finally:
                 takeover.interrupts(False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cluster.formatting import last_line
-from cluster.monitoring.failed_attempts import FATES
+from cluster.monitoring.failed_attempts import VERDICT_TEXTS
 from cluster.monitoring.logs.journal import log_files
 from cluster.pool.output_files import OUTPUTS, OutputFolder, output_name
 from cluster.storage.errors import RunFolderError
@@ -19,7 +19,7 @@ from cluster.storage.run_folder import RunFolder
 POLL_INTERVAL_S = 0.5
 """Seconds between two reads of the log while following it."""
 
-TEXTS = {**FATES, "outcome": "finished", "lost": "lost when its run ended", "void": "never started"}
+TEXTS = {**VERDICT_TEXTS, "outcome": "finished", "lost": "lost when its run ended", "void": "never started"}
 """The result of an attempt without a cause of failure, by its verdict."""
 
 
@@ -96,7 +96,7 @@ def _head(attempt: AttemptOutput) -> list[str]:
 
 def _result(attempt: AttemptOutput) -> str:
     verdict = attempt.verdict or "outcome"
-    return TEXTS[verdict] if attempt.cause is None else f"{attempt.cause}, {FATES.get(verdict, verdict)}"
+    return TEXTS[verdict] if attempt.cause is None else f"{attempt.cause}, {VERDICT_TEXTS.get(verdict, verdict)}"
 
 
 def _texts(folder: RunFolder, child_id: int, numbers: list[int]) -> dict[int, str]:

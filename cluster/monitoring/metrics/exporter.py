@@ -1,4 +1,4 @@
-"""The endpoint from which Prometheus reads a run, in the driver's process: its counts survive any actor's death."""
+"""The endpoint from which Prometheus scrapes a run, in the driver's process: its counts survive any actor's death."""
 
 import contextlib
 import json
@@ -18,77 +18,77 @@ from child_trainer.atomic_file import replace_file
 from cluster.config.metrics_options import MetricsOptions
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.metrics.families import Shards, families
-from cluster.monitoring.metrics.ledger_counter import Tally
-from cluster.monitoring.metrics.shard_probe import AskShard
-from cluster.monitoring.metrics.snapshot import Facts
+from cluster.monitoring.metrics.ledger_counter import LedgerCounter
+from cluster.monitoring.metrics.shard_probe import ShardProbe
+from cluster.monitoring.metrics.snapshot import MetricsSnapshot
 from cluster.periodic import repeating
 from cluster.storage.errors import LedgerError, RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 from ps.status import ShardStatus
 
-FRESH_S = 1.0
-"""Seconds for which a look at the ledger serves all who ask."""
+SNAPSHOT_MAX_AGE_S = 1.0
+"""Seconds for which one read of the ledger serves all scrapes."""
 
-SHARDS_S = 5.0
-"""Seconds between two questions to the shards."""
+SHARD_POLL_INTERVAL_S = 5.0
+"""Seconds between two polls of the shards."""
 
-ANYWHERE = ("0.0.0.0", "::")
-"""Addresses that stand for all of the machine's."""
+WILDCARD_ADDRESSES = ("0.0.0.0", "::")
+"""Addresses that stand for all interfaces of the machine."""
 
 
 class MetricsError(ValueError):
-    """The metrics cannot be served or announced as asked."""
+    """The metrics cannot be served or announced as configured."""
 
 
 class RunCollector(Collector):
-    """A run's metrics, as of now. It may be asked by several threads.
+    """A run's current metrics. Thread-safe.
 
     Args:
-        folder: whose run.
-        config: of the run.
-        clock: gives the Unix time.
+        folder: the run's folder.
+        config: the run's configuration.
+        clock: returns the Unix time.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
-        self._tally = Tally(config)
+        self._counter = LedgerCounter(config)
         self._clock = clock
         self._lock = threading.Lock()
-        self._facts: Facts | None = None
-        self._looked_at = 0.0
+        self._snapshot: MetricsSnapshot | None = None
+        self._read_at = 0.0
         self.shards: Shards = ()
-        """What the shards said last."""
+        """The shards' statuses at the last poll."""
 
     def collect(self) -> Iterable[Metric]:
-        """See `prometheus_client.registry.Collector`; nothing until the ledger could be read once."""
+        """Return the metrics for `prometheus_client`; none before the first successful read of the ledger."""
         with self._lock:
             now = self._clock()
-            if self._facts is None or not 0 <= now - self._looked_at < FRESH_S:
-                self._facts, self._looked_at = self._look(now), now
-            facts = self._facts
-        return families(self._folder.name, facts, self.shards) if facts else ()
+            if self._snapshot is None or not 0 <= now - self._read_at < SNAPSHOT_MAX_AGE_S:
+                self._snapshot, self._read_at = self._read(now), now
+            snapshot = self._snapshot
+        return families(self._folder.name, snapshot, self.shards) if snapshot else ()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what is registered need not be looked at yet."""
+        """Return nothing, so that registering the collector does not read the ledger."""
         return ()
 
-    def _look(self, now: float) -> Facts | None:
+    def _read(self, now: float) -> MetricsSnapshot | None:
         try:
             with reading(self._folder) as db:
-                return self._tally.count(db, now)
-        except (LedgerError, RunFolderError, OSError):  # for a while, perhaps; the search does not depend on it
-            return self._facts and replace(self._facts, readable=False)
+                return self._counter.count(db, now)
+        except (LedgerError, RunFolderError, OSError):  # perhaps temporary; the search does not depend on it
+            return self._snapshot and replace(self._snapshot, readable=False)
 
 
 class Exporter:
-    """An endpoint that is served from its making on, and says nothing until it is told of a run.
+    """An endpoint that is served from its creation, and has no metrics until a run is announced.
 
     Args:
-        options: where; `metrics_port` must be given.
+        options: host, port and announcement file; `metrics_port` must be given.
 
     Raises:
-        MetricsError: nothing can be served there.
+        MetricsError: the endpoint cannot be served there.
     """
 
     def __init__(self, options: MetricsOptions) -> None:
@@ -96,30 +96,30 @@ class Exporter:
         self._options = options
         self._registry = CollectorRegistry()
         self._collector: RunCollector | None = None
-        host, also = options.metrics_host, options.metrics_file_sd
-        if also is not None and not Path(also).expanduser().parent.is_dir():
-            raise MetricsError(f"`metrics_file_sd` must be in a folder that is there, got {also}")
+        host, extra = options.metrics_host, options.metrics_file_sd
+        if extra is not None and not Path(extra).expanduser().parent.is_dir():
+            raise MetricsError(f"`metrics_file_sd` must be in an existing folder, got {extra}")
         try:
             self._server, self._thread = start_http_server(options.metrics_port, host, self._registry)
         except OSError as error:
             reason = error.strerror or str(error)
             raise MetricsError(
                 f"metrics cannot be served on `metrics_port` {options.metrics_port} of {host} ({reason}):"
-                " choose another port, or 0 for any that is free"
+                " choose another port, or 0 for any free port"
             ) from error
-        name = socket.gethostname() if host in ANYWHERE else host
+        name = socket.gethostname() if host in WILDCARD_ADDRESSES else host
         self.target = f"[{name}]:{self._server.server_port}" if ":" in name else f"{name}:{self._server.server_port}"
-        """Host and port that Prometheus is to ask."""
+        """The host and port that Prometheus scrapes."""
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
     @contextmanager
     def announced(self, folder: RunFolder, config: RunConfig) -> Iterator[None]:
-        """Serve the run, and announce it to Prometheus, until the block is left.
+        """Serve the run, and announce it to Prometheus, until the block exits.
 
         Raises:
             MetricsError: the file that `metrics_file_sd` names cannot be written.
@@ -141,16 +141,16 @@ class Exporter:
                     file.unlink(missing_ok=True)
 
     @contextmanager
-    def asking(self, shards: int, ask: AskShard) -> Iterator[None]:
-        """Ask so many shards for their counters every few seconds until the block is left."""
+    def polling(self, shards: int, probe: ShardProbe) -> Iterator[None]:
+        """Poll the counters of all `shards` every few seconds until the block exits."""
 
-        def ask_all() -> None:
-            found = tuple(_answer(ask, index) for index in range(shards))
+        def poll_all() -> None:
+            statuses = tuple(_status(probe, index) for index in range(shards))
             if self._collector:
-                self._collector.shards = found
+                self._collector.shards = statuses
 
         try:
-            with repeating(ask_all, SHARDS_S, name="metrics-shards", at_once=True):
+            with repeating(poll_all, SHARD_POLL_INTERVAL_S, name="metrics-shards", at_once=True):
                 yield
         finally:
             if self._collector:
@@ -159,7 +159,7 @@ class Exporter:
 
 @contextmanager
 def exporting(options: MetricsOptions) -> Iterator[Exporter]:
-    """An exporter until the block is left; raises as its making."""
+    """Yield an exporter that is closed when the block exits; raise what `Exporter` raises."""
     exporter = Exporter(options)
     try:
         yield exporter
@@ -168,24 +168,24 @@ def exporting(options: MetricsOptions) -> Iterator[Exporter]:
 
 
 def announcements(folder: RunFolder, options: MetricsOptions) -> tuple[Path, ...]:
-    """The files in which a run's endpoint is announced: its own, one beside those of its neighbours, and what is asked.
+    """Return the files in which a run's endpoint is announced: in its folder, in a shared folder, and as configured.
 
-    Prometheus takes a wildcard in a file's name only, not in its folder's: hence the second.
+    The shared folder exists because Prometheus allows a wildcard in a file's name only, not in its folder's.
     """
     own = (folder.path / "metrics_sd.json", folder.path.parent / ".metrics" / f"{folder.name}.json")
-    also = options.metrics_file_sd
-    return own if also is None else (*own, Path(also).expanduser().absolute())
+    extra = options.metrics_file_sd
+    return own if extra is None else (*own, Path(extra).expanduser().absolute())
 
 
-def _answer(ask: AskShard, index: int) -> ShardStatus | None:
+def _status(probe: ShardProbe, index: int) -> ShardStatus | None:
     try:
-        return ask(index)
-    except Exception:  # away, being started again, or out of reach: whatever it is, the search's own clients tell
+        return probe(index)
+    except Exception:  # unavailable or restarting: the search's own clients report it
         return None
 
 
 def _write(file: Path, text: str) -> None:
-    """The file appears whole or not at all: Prometheus reads it whenever it changes."""
+    """Write the file atomically, because Prometheus reads it whenever it changes."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, text.encode(), durable=False)

@@ -1,4 +1,4 @@
-"""Counts of observations by size, as Prometheus wants them. Standard library only."""
+"""Histograms of observations with Prometheus's cumulative buckets. Standard library only."""
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -7,11 +7,11 @@ from typing import Self
 
 @dataclass(slots=True)
 class Histogram:
-    """How many observations were at most so large.
+    """The number of observations in each bucket, and their sum.
 
     Attributes:
-        bounds: upper bounds of the buckets, included, ascending; what is larger than the last has a bucket of its own.
-        counts: observations of each bucket alone, one more than there are bounds.
+        bounds: inclusive upper bounds of the buckets, ascending; values above the last have a bucket of their own.
+        counts: observations in each bucket alone; one entry more than `bounds`.
         sum: of all observations.
     """
 
@@ -23,17 +23,17 @@ class Histogram:
         self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
-        """Count one. A negative one, of a clock that was set back, counts as 0: a sum must never go down."""
+        """Count a value. A negative one (the clock was set back) counts as 0, because a sum must never decrease."""
         value = max(value, 0.0)
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def copy(self) -> Self:
-        """One that later observations do not change."""
+        """Return a copy that later observations do not change."""
         return type(self)(self.bounds, list(self.counts), self.sum)
 
     def cumulative(self) -> list[tuple[str, int]]:
-        """(upper bound, observations up to it), the last bound `+Inf`."""
+        """Return pairs of an upper bound and the number of observations up to it; the last bound is `+Inf`."""
         total, buckets = 0, []
         for bound, count in zip((*map(float, self.bounds), float("inf")), self.counts, strict=True):
             total += count

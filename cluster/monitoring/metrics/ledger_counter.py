@@ -1,4 +1,4 @@
-"""Counts what a run's ledger says, each row once: a look costs what has changed since the last one."""
+"""Counts a run's ledger incrementally: an update reads only the rows that changed since the last one."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Any
 from child_trainer.outcome import Cause
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.metrics.histogram import Histogram
-from cluster.monitoring.metrics.snapshot import WINDOW, Facts
+from cluster.monitoring.metrics.snapshot import WINDOW, MetricsSnapshot
 from cluster.search.records import Verdict
 from cluster.storage.ledger.queries.metrics import (
     AttemptTimes,
@@ -30,16 +30,16 @@ GPU_BYTES = tuple(2**power for power in range(26, 38))
 """Bounds of the histograms, in seconds, versions and bytes (64 MiB to 128 GiB)."""
 
 
-class Tally:
-    """What was counted so far. Not for several threads at once.
+class LedgerCounter:
+    """Counts of a ledger so far. Not thread-safe.
 
     Args:
-        config: of the run whose ledger it is.
+        config: configuration of the run that the ledger belongs to.
     """
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
-        self._revision: int | None = None  # of the last change that was counted; `None`: nothing was
+        self._revision: int | None = None  # of the last change that was counted; `None` before the first
         self._completion = self._attempt = 0  # the last child and the last attempt that were counted
         self._open: set[int] = set()  # attempts that had not ended
         self._finished, self._failed = 0, Counter({str(cause): 0 for cause in Cause})
@@ -54,27 +54,27 @@ class Tally:
         self._gpu_memory = Histogram(GPU_BYTES)
         self._pull, self._push, self._staleness = Histogram(CALLS_S), Histogram(CALLS_S), Histogram(VERSIONS)
 
-    def count(self, db: LedgerConnection, now: float) -> Facts:
-        """Count what is new, and say what there is.
+    def count(self, db: LedgerConnection, now: float) -> MetricsSnapshot:
+        """Count the new rows, and return all counts.
 
         Args:
             db: the ledger, in one read transaction.
             now: Unix time.
 
         Raises:
-            LedgerError: it cannot be read; nothing of this look was counted.
+            LedgerError: the ledger cannot be read; this call counted nothing.
         """
         revision = last_revision(db)
         children = ended_children(db, self._completion)
         attempts = changed_attempts(db, self._revision)
         batches = changed_batches(db, self._revision)
         run, sampled, recent = run_values(db), last_child(db), recent_children(db, WINDOW)
-        # Everything is read: from here on nothing can fail half-way and be counted twice.
+        # All rows are read: nothing below can fail half-way, so no row is counted twice.
         self._count_children(children)
         self._count_attempts(attempts)
         self._count_batches(batches)
         self._revision = revision
-        return self._facts(run, sampled, recent, now)
+        return self._snapshot(run, sampled, recent, now)
 
     def _count_children(self, rows: Iterable[EndedChild]) -> None:
         for completion, state, cause, reward, seconds, epochs, gpu_bytes, ended_at in rows:
@@ -99,7 +99,7 @@ class Tally:
                 self._open.add(row)
                 if number == 1:
                     self._queue_wait.observe(started_at - sampled_at)
-            if ended_at is None or row not in self._open:  # what was given up may have brought a late word
+            if ended_at is None or row not in self._open:  # a late result of an attempt that has already ended
                 continue
             self._open.remove(row)
             self._ended[str(verdict)] += 1
@@ -120,13 +120,13 @@ class Tally:
             if learned_at >= self._learned_at:
                 self._learned_at, self._figures = learned_at, figures
 
-    def _facts(self, run: dict[str, Any], sampled: int, recent: Recent, now: float) -> Facts:
-        started_at, beat_at = run.get("started_at"), run.get("beat_at")
-        return Facts(
+    def _snapshot(self, run: dict[str, Any], sampled: int, recent: Recent, now: float) -> MetricsSnapshot:
+        started_at, heartbeat_at = run.get("started_at"), run.get("beat_at")
+        return MetricsSnapshot(
             readable=True,
             started_at=started_at,
             seconds=run.get("seconds_before", 0.0) + (max(0.0, now - started_at) if started_at else 0.0),
-            beat_age_s=None if beat_at is None else max(0.0, now - beat_at),
+            heartbeat_age_s=None if heartbeat_at is None else max(0.0, now - heartbeat_at),
             last_child_at=None if started_at is None else max(started_at, self._last_child_at),
             children_max=self._config.max_children,
             replicas=self._config.topology.replicas,

@@ -1,17 +1,17 @@
-"""How whoever has the shards lets them be asked for their counters. Standard library only."""
+"""Callback types through which a runner exposes its shards' counters to the exporter. Standard library only."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from ps.status import ShardStatus
 
-AskShard = Callable[[int], ShardStatus]
-"""One shard's counters, by its number; raises what went wrong."""
+ShardProbe = Callable[[int], ShardStatus]
+"""Returns the counters of the shard with an index; raises if the shard cannot be read."""
 
-Observe = Callable[[int, AskShard], AbstractContextManager[object]]
-"""Given how many shards there are and how to ask one, keeps asking until what it gives back is left."""
+Observe = Callable[[int, ShardProbe], AbstractContextManager[object]]
+"""Takes the number of shards and a probe; polls the shards until the returned context manager exits."""
 
 
-def unobserved(shards: int, ask: AskShard) -> AbstractContextManager[object]:
-    """Nobody wants to know."""
+def unobserved(shards: int, probe: ShardProbe) -> AbstractContextManager[object]:
+    """Poll no shards: the run exports no metrics."""
     return nullcontext()

@@ -1,4 +1,4 @@
-"""What a run's metrics say at one moment, as data. Standard library only."""
+"""The values of a run's metrics at one moment, as data. Standard library only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,46 +7,48 @@ from cluster.monitoring.metrics.histogram import Histogram
 from controller.catalogue import Figure
 
 WINDOW = 100
-"""Children that ended last, of which what is called recent is taken."""
+"""The number of the latest ended children over which recent values are computed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
-    """What the ledger says. Counts are of the whole run, all its starts together, and never go down.
+class MetricsSnapshot:
+    """Values counted from the ledger. Counts cover all starts of the run together, and never decrease.
 
     Attributes:
-        readable: whether the ledger could be read just now; else the rest is as of the last time it could.
-        started_at: Unix time of this start; `None` while it is being made.
-        seconds: how long the run has run, pauses between a stop and a resume apart.
-        beat_age_s: seconds since the last sign of life was recorded; one is sent every second.
-        last_child_at: Unix time at which a child ended last, or the start's if that came later.
-        children_max, replicas, workers: where the search ends; how many there are.
+        readable: whether the ledger can be read now; if not, the other values are those of the last successful read.
+        started_at: Unix time of this start; `None` while the run is being set up.
+        seconds: how long the run has run, without pauses between a stop and a resume.
+        heartbeat_age_s: seconds since the last recorded heartbeat; one is sent every second.
+        last_child_at: Unix time at which the last child ended, or of the start if that is later.
+        children_max: number of children after which the search ends.
+        replicas, workers: the number of each.
         sampled, running: children recorded; children in training now.
         finished: children that ended with a metric.
-        failed: children that ended without, by cause.
+        failed: children that ended without a metric, by cause.
         child_seconds: training time of the finished children.
-        attempts: attempts begun.
-        attempts_ended: by verdict.
-        attempts_failed: by cause; preemptions are among them.
-        attempt_seconds: time that workers spent on attempts that have ended, whatever came of them.
-        recent_reward: mean reward of the last `WINDOW` children that ended and have one.
-        best_reward: the highest so far.
+        attempts: attempts started.
+        attempts_ended: attempts that ended, by verdict.
+        attempts_failed: attempts that failed, by cause; includes preemptions.
+        attempt_seconds: time that workers spent on attempts that have ended, with any verdict.
+        recent_reward: mean reward of the last `WINDOW` children that ended and have a reward.
+        best_reward: the highest reward so far.
         distinct_ratio: distinct architectures among the last `WINDOW` children that ended, as a fraction.
-        depth: mean number of nodes of their architectures, joins (add, concat) apart.
-        figures: the searcher's own numbers, as of the last batch learnt from: `baseline`, `entropy`, ...
+        depth: mean number of nodes of their architectures, without joins (add, concat).
+        figures: the searcher's own numbers after the last learned batch: `baseline`, `entropy`, ...
         listed: the figures that the searcher lists, with their words and units.
-        learned, pushed: batches learnt from; those of them with a push.
-        queue_wait: seconds from when a child was sampled to its first attempt.
-        epoch: seconds of an epoch, the mean of each child that trained one.
-        gpu_memory: bytes of its GPU that a child had in use at most, of those that had one.
-        pull, push: seconds that replicas waited.
-        staleness: of pushes, in versions, shard by shard.
+        learned: batches that the searcher learned from.
+        pushed: those of them that had a push.
+        queue_wait: seconds between a child's sampling and its first attempt.
+        epoch: mean seconds per epoch, one observation for each child that trained an epoch.
+        gpu_memory: peak bytes of GPU memory, one observation for each child that used a GPU.
+        pull, push: seconds that replicas waited for a pull, and for a push.
+        staleness: staleness of pushes in versions, one observation for each shard.
     """
 
     readable: bool
     started_at: float | None
     seconds: float
-    beat_age_s: float | None
+    heartbeat_age_s: float | None
     last_child_at: float | None
     children_max: int
     replicas: int
@@ -77,5 +79,5 @@ class Facts:
 
     @property
     def waiting(self) -> int:
-        """Children that were sampled, have not ended and are not in training."""
+        """Children that were sampled, have not ended and are not being trained."""
         return max(0, self.sampled - self.finished - sum(self.failed.values()) - self.running)

@@ -135,7 +135,7 @@ def test_resume_finishes_what_was_left_and_refuses_the_rest(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", interrupted)
         assert nascluster("launch", "synthetic", "--name", "demo", *SMALL) == 130
-    assert "Go on with: nascluster resume demo" in capfd.readouterr().out
+    assert "Resume with: nascluster resume demo" in capfd.readouterr().out
     assert nascluster("resume", "demo") == 0
     assert "8 children finished" in capfd.readouterr().out
     assert nascluster("resume", "demo") == 2
@@ -155,8 +155,10 @@ def test_failures_are_told_by_cause_with_their_text(capfd: pytest.CaptureFixture
     capfd.readouterr()
     assert nascluster("failures", "demo", "--last", 2) == 0
     out = capfd.readouterr().out
-    assert out.startswith("16 failed attempts at 8 children, by cause:\n  diverged          16   8 given up\n")
-    assert "The latest 2 of 16:\n  child 8, attempt 2: diverged, given up\n" in out
+    assert out.startswith(
+        "16 failed attempts at 8 children, by cause:\n  diverged          16   8 failed permanently\n"
+    )
+    assert "The latest 2 of 16:\n  child 8, attempt 2: diverged, failed permanently\n" in out
     assert nascluster("failures", "demo", "--child", 3, "--json") == 0
     found = json.loads(capfd.readouterr().out)
     assert found["by_cause"] == {"diverged": 2}

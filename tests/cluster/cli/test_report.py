@@ -59,7 +59,9 @@ def test_a_run_of_another_measure_is_refused(tmp_path: Path, capsys: pytest.Capt
     filled_run(tmp_path, 20)
     filled_run(tmp_path, 20, name="other", config=replace(CONFIG, reward="accuracy"))
     assert report(tmp_path, "run", "--compare", "other") == 2
-    assert "'other' cannot be shown beside one of another measure: it has the accuracy and" in capsys.readouterr().err
+    assert (
+        "'other' cannot be compared with a run of another measure: it has the accuracy and" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

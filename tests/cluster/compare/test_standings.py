@@ -145,7 +145,7 @@ def test_the_table_shows_accuracies_in_percent() -> None:
 
 
 def test_a_budget_in_seconds_notes_how_many_times_are_measured() -> None:
-    note = "The table's seconds are measured for 1,000 of its 15,625 architectures and estimated for the others."
+    note = "The table's training times are measured for 1,000 of its 15,625 architectures and estimated for the others."
     best = Best(metric=0.95, test=0.99, measured=1000, known=15_625)
     seconds, children = plan(Limit(seconds=50.0)), plan(Limit(children=2))
     assert note in markdown(summarize(seconds, RESULTS, best)).splitlines()

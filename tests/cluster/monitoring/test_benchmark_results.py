@@ -19,12 +19,12 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.monitoring.benchmark_results import (
-    NOT_YET,
+    HIDDEN,
     TableFacts,
+    describe_coverage,
+    describe_seconds,
+    describe_test,
     table_facts,
-    told_measured,
-    told_seconds,
-    told_test,
 )
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.compare.tables import made_up
@@ -32,7 +32,7 @@ from tests.cluster.compare.tables import made_up
 TEST = "98.7654"
 """Percent of every cell: a number that is nothing else's."""
 
-TOLD = "test accuracy 0.9877 (200 epochs, told after the search only)"
+TOLD = "test accuracy 0.9877 (200 epochs, shown only after the search)"
 
 MEASURED = cell_from_name("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
 """The one cell whose seconds the made-up table has measured."""
@@ -69,9 +69,7 @@ def page(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> str:
     return (run.path / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_the_test_and_whose_seconds_they_are_are_told_where_the_best_child_is_shown(
-    run: RunFolder, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_best_child_shows_test_metric_and_source_of_seconds(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
     end, best = capfd.readouterr().out, said(capfd, "best", "demo")
     for text in (end, best):
         assert TOLD in text
@@ -84,7 +82,7 @@ def test_the_test_and_whose_seconds_they_are_are_told_where_the_best_child_is_sh
     assert shown.count(" s by the table (estimated)") == 5
 
 
-def test_the_test_does_not_come_into_the_run(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_test_metric_never_enters_the_run(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
     page(run, capfd)
     with closing(sqlite3.connect(run.ledger)) as db:
         dump = "\n".join(db.iterdump())
@@ -95,14 +93,14 @@ def test_the_test_does_not_come_into_the_run(run: RunFolder, capfd: pytest.Captu
         assert TEST not in text
 
 
-def test_where_the_table_is_not_all_else_is_shown_and_why_the_test_is_not(
+def test_a_missing_table_hides_only_the_test_metric_with_a_reason(
     run: RunFolder, data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     capfd.readouterr()
     before = said(capfd, "best", "demo").splitlines()
     shutil.rmtree(data)
     after = said(capfd, "best", "demo")
-    why = f"not known here: {data / nasbench201.TIMES} cannot be read"
+    why = f"unknown here: {data / nasbench201.TIMES} cannot be read"
     assert f"test accuracy {why}" in after
     assert " s by the table\n" in after
     assert after.splitlines()[0] == before[0]
@@ -127,29 +125,29 @@ def options(data: Path) -> RunConfig:
     return replace(RECIPES["nasbench201"](), task=TaskOptions(task="nasbench201", data=data))
 
 
-def test_while_the_search_goes_on_the_test_is_not_told(data: Path) -> None:
+def test_the_test_metric_is_hidden_while_the_search_runs(data: Path) -> None:
     assert table_facts(options(data), [network(MEASURED)], running=True) == (
-        TableFacts(estimated=False, untold=NOT_YET),
+        TableFacts(estimated=False, untold=HIDDEN),
     )
-    assert told_test("accuracy", TableFacts(untold=NOT_YET)) == "test accuracy not told while the search goes on"
+    assert describe_test("accuracy", TableFacts(untold=HIDDEN)) == "test accuracy hidden while the search runs"
 
 
-def test_a_task_that_is_no_table_has_nothing_to_tell(data: Path) -> None:
+def test_a_task_without_a_table_has_no_table_facts(data: Path) -> None:
     assert table_facts(RunConfig(), [network(MEASURED)], running=False) is None
-    assert (told_seconds("2 s", None), told_test("accuracy", None)) == ("trained in 2 s", "")
+    assert (describe_seconds("2 s", None), describe_test("accuracy", None)) == ("trained in 2 s", "")
 
 
-def test_measured_seconds_are_told_apart_and_a_table_may_have_no_test(data: Path) -> None:
+def test_measured_seconds_are_marked_and_a_table_may_have_no_test(data: Path) -> None:
     (found,) = table_facts(options(data), [network(MEASURED)], running=False) or ()
-    assert told_seconds("32.5 s", found) == "32.5 s by the table (measured)"
-    assert told_test("accuracy", TableFacts(estimated=False)) == ""
-    assert told_test("accuracy", TableFacts(test=0.5)) == "test accuracy 0.5000 (told after the search only)"
+    assert describe_seconds("32.5 s", found) == "32.5 s by the table (measured)"
+    assert describe_test("accuracy", TableFacts(estimated=False)) == ""
+    assert describe_test("accuracy", TableFacts(test=0.5)) == "test accuracy 0.5000 (shown only after the search)"
 
 
-def test_what_part_of_the_seconds_is_measured_is_counted(data: Path) -> None:
+def test_the_share_of_measured_times_is_described(data: Path) -> None:
     table = load_table("nasbench201", data=data)
     measured = sum(not answer.estimated for answer in table.answers.values())
-    assert told_measured(measured, len(table.answers)) == (
-        "The table's seconds are measured for 1,000 of its 15,625 architectures and estimated for the others."
+    assert describe_coverage(measured, len(table.answers)) == (
+        "The table's training times are measured for 1,000 of its 15,625 architectures and estimated for the others."
     )
-    assert told_measured(3, 3) == ""
+    assert describe_coverage(3, 3) == ""

@@ -67,7 +67,7 @@ def test_a_run_that_has_not_begun_has_no_failures(folder: RunFolder) -> None:
     assert json.loads(failures_json([])) == {"by_cause": {}, "attempts": []}
 
 
-def test_failed_attempts_come_latest_first_and_others_not_at_all(story: Story, folder: RunFolder) -> None:
+def test_only_failed_attempts_are_listed_latest_first(story: Story, folder: RunFolder) -> None:
     story.attempt(1, Verdict.RETRY, Cause.CRASHED)
     story.attempt(2, Verdict.OUTCOME)
     story.attempt(1, Verdict.RETRY, Cause.PREEMPTED, "told to go")
@@ -81,20 +81,16 @@ def test_failed_attempts_come_latest_first_and_others_not_at_all(story: Story, f
     assert (first.message, first.worker, first.ended_at - first.started_at) == (STACK, "worker-0@here:7", 1.5)
 
 
-def test_a_late_result_is_told_apart(story: Story, folder: RunFolder) -> None:
+def test_a_late_result_has_a_text_of_its_own(story: Story, folder: RunFolder) -> None:
     story.attempt(1, Verdict.RETRY, Cause.CRASHED)
     key = story.ledger.attempts(1)[0].key
     story.ledger.end_attempt(key, good(1), Verdict.LATE)
     assert kinds(folder) == [(1, 1, "crashed", "late")]
-    assert "taken for dead, and its late result put aside" in "\n".join(
-        failure_lines(read_failures(folder), 20, whole=False)
-    )
+    assert "timed out, and its late result ignored" in "\n".join(failure_lines(read_failures(folder), 20, whole=False))
 
 
-def test_a_child_that_ended_its_process_each_time_is_there_with_its_last_attempt(
-    story: Story, folder: RunFolder
-) -> None:
-    """As with --local, where nobody outlives the process to record the attempt."""
+def test_a_child_that_always_kills_its_process_is_listed_with_its_last_attempt(story: Story, folder: RunFolder) -> None:
+    """As with --local, where no other process survives to record the attempt."""
     for _ in range(2):
         story.attempt(1, None)
         story.begin()
@@ -115,15 +111,15 @@ def test_lines_for_people(story: Story, folder: RunFolder) -> None:
     lines = failure_lines(failures, 2, whole=False)
     assert lines[:5] == [
         "3 failed attempts at 2 children, by cause:",
-        "  crashed            2   1 given up",
-        "  diverged           1   1 given up",
+        "  crashed            2   1 failed permanently",
+        "  diverged           1   1 failed permanently",
         "",
         "The latest 2 of 3:",
     ]
-    assert lines[5] == "  child 2, attempt 1: diverged, given up"
+    assert lines[5] == "  child 2, attempt 1: diverged, failed permanently"
     assert lines[6].endswith("on worker-0@here:7 after 1.5 s")
     assert lines[7] == "      nan"
-    assert lines[8] == "  child 1, attempt 2: crashed, given up"
+    assert lines[8] == "  child 1, attempt 2: crashed, failed permanently"
     assert lines[10:] == ["      RuntimeError: the last line"]
     whole = failure_lines(failures, 20, whole=True)
     assert whole[4] == "Latest first:"

@@ -19,7 +19,7 @@ from cluster.storage.run_folder import RunFolder
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    for interval in ("BEAT_S", "LIVE_S", "LINE_S"):
+    for interval in ("HEARTBEAT_INTERVAL_S", "PANEL_INTERVAL_S", "LINE_INTERVAL_S"):
         monkeypatch.setattr(progress, interval, 0.05)
     folder = run_folder(tmp_path, "demo")
     folder.create(RunConfig(max_children=20))
@@ -35,7 +35,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["lines", "panel"])
-def test_a_state_that_cannot_be_read_for_a_while_is_said_and_looked_at_again(terminal: bool, folder: RunFolder) -> None:
+def test_an_unreadable_status_is_reported_and_read_again_later(terminal: bool, folder: RunFolder) -> None:
     said = io.StringIO()
     console = Console(file=said, force_terminal=terminal, width=200)
     aside = folder.config.with_suffix(".aside")
@@ -59,7 +59,7 @@ def test_a_state_that_cannot_be_read_for_a_while_is_said_and_looked_at_again(ter
         shows("0/20")
 
 
-def test_a_sign_of_life_that_fails_is_followed_by_the_next(folder: RunFolder) -> None:
+def test_a_failed_heartbeat_is_followed_by_the_next(folder: RunFolder) -> None:
     beats = []
 
     def beat() -> None:

@@ -8,7 +8,7 @@ from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.formatting import duration
-from cluster.monitoring.live_view import facts, line
+from cluster.monitoring.live_view import line, status_rows
 from cluster.monitoring.status import read_status
 from cluster.monitoring.summary import summary
 from cluster.search.records import BatchResult
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def held(folder: RunFolder) -> Iterator[RunFolder]:
-    """The same, with a driver."""
+    """A run's folder with a driver."""
     with folder.held():
         yield folder
 
@@ -70,7 +70,7 @@ def test_a_run_that_has_just_been_made_is_starting(held: RunFolder, clock: Clock
     ledger.close()
 
 
-def test_the_whole_life_of_a_run(held: RunFolder, clock: Clock) -> None:
+def test_status_of_a_run_from_start_to_end(held: RunFolder, clock: Clock) -> None:
     ledger = open_ledger(held, clock)
     ledger.begin(workers=2)
     sample(ledger, 4)
@@ -120,7 +120,7 @@ def test_a_run_whose_driver_died_has_failed_at_once(folder: RunFolder, clock: Cl
 
 
 def test_a_driver_that_died_before_it_began_leaves_a_run_that_can_be_resumed(folder: RunFolder) -> None:
-    assert read_status(folder, 0.0).message == "its driver died before it began"
+    assert read_status(folder, 0.0).message == "its driver died before the search began"
     with folder.held():
         assert read_status(folder, 0.0).message == "starting"  # there is no ledger yet
 
@@ -191,7 +191,7 @@ def test_a_reader_never_writes(folder: RunFolder, clock: Clock) -> None:
     assert folder.ledger.read_bytes() == before
 
 
-def test_progress_says_all_that_is_happening(held: RunFolder, clock: Clock) -> None:
+def test_the_panel_and_the_line_show_every_row(held: RunFolder, clock: Clock) -> None:
     ledger = open_ledger(held, clock)
     ledger.begin(workers=2)
     sample(ledger, 4)
@@ -202,7 +202,7 @@ def test_progress_says_all_that_is_happening(held: RunFolder, clock: Clock) -> N
     ledger.finish(2, outcome(failure=Failure(cause=Cause.TIMEOUT, message="slow")), 0.0)
     ledger.learned(0, 1, BatchResult(staleness=(0, 3), figures={"baseline": 0.25}))
     status = read_status(held, clock.now)
-    assert dict(facts(status)) == {
+    assert dict(status_rows(status)) == {
         "children": "1 running, 1 finished, 1 failed (1 timeout)",
         "reward": "mean 0.2560 (last 16), best 0.5120",
         "searcher": "baseline 0.2500",
@@ -265,7 +265,7 @@ def test_a_run_is_made_whole_and_once(folder: RunFolder) -> None:
     assert [p.name for p in folder.path.parent.iterdir()] == ["demo"]
 
 
-def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunFolderError, match=r"the run's folder .* cannot be created: Not a directory"):
         run_folder(tmp_path / "file", "demo").create(CONFIG)

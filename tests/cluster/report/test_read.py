@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from child_trainer.outcome import Measure
-from cluster.report.facts import COLUMNS, ROWS, Child, Facts
+from cluster.report.facts import COLUMNS, ROWS, ChildPoint, Facts
 from cluster.report.read import SLICES, read_facts
-from cluster.report.read_children import MOST_DRAWN, read_cloud
+from cluster.report.read_children import MAX_DRAWN, read_cloud
 from cluster.storage.errors import RunFolderError
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.report.ledgers import CONFIG, START, WORKERS, filled_run, ledger, new_run
@@ -58,7 +58,7 @@ def test_the_best_are_of_different_architectures(facts: Facts, ended: Rows) -> N
     assert facts.status.best.child_id == facts.best[0].child_id
 
 
-def test_the_best_so_far_rises_where_a_child_was_better_than_all_before_it(facts: Facts, ended: Rows) -> None:
+def test_best_so_far_rises_at_each_new_best_child(facts: Facts, ended: Rows) -> None:
     expected, best = [], None
     for row in ended:
         if row["metric"] is not None and (best is None or row["metric"] > best):
@@ -70,7 +70,7 @@ def test_the_best_so_far_rises_where_a_child_was_better_than_all_before_it(facts
     assert found[-1][2] == best
 
 
-def test_rewards_are_means_over_the_window_and_work_adds_up(facts: Facts, ended: Rows, folder: RunFolder) -> None:
+def test_rewards_are_window_means_and_work_accumulates(facts: Facts, ended: Rows, folder: RunFolder) -> None:
     assert facts.progress.window == 30
     spent: dict[int, float] = {}
     for row in rows(folder, "attempts"):
@@ -91,7 +91,7 @@ def test_work_is_useful_when_it_gave_a_metric(facts: Facts, folder: RunFolder) -
     assert facts.work.attempts == len(attempts)
 
 
-def test_busy_workers_are_what_the_attempts_cover_of_each_slice(facts: Facts, folder: RunFolder) -> None:
+def test_busy_workers_are_the_attempts_share_of_each_slice(facts: Facts, folder: RunFolder) -> None:
     attempts = [(row["started_at"] - START - 0.01, row["ended_at"] - START - 0.01) for row in rows(folder, "attempts")]
     begin = 0.0
     assert len(facts.work.busy) == SLICES
@@ -102,8 +102,8 @@ def test_busy_workers_are_what_the_attempts_cover_of_each_slice(facts: Facts, fo
     assert max(busy for _, busy in facts.work.busy) <= WORKERS + 1e-6
 
 
-def front(ended: Rows, cost: str) -> list[Child]:
-    found = [Child(id=r["id"], cost=r[cost], metric=r["metric"]) for r in finished(ended)]
+def front(ended: Rows, cost: str) -> list[ChildPoint]:
+    found = [ChildPoint(id=r["id"], cost=r[cost], metric=r["metric"]) for r in finished(ended)]
     return [
         a for a in found
         if not any(
@@ -113,7 +113,7 @@ def front(ended: Rows, cost: str) -> list[Child]:
 
 
 @pytest.mark.parametrize("cost", ["parameters", "flops", "seconds"])
-def test_the_pareto_front_has_whom_nobody_dominates(cost: str, facts: Facts, ended: Rows) -> None:
+def test_the_pareto_front_has_the_undominated_children(cost: str, facts: Facts, ended: Rows) -> None:
     (cloud,) = [cloud for cloud in facts.clouds if cloud.cost == cost]
     assert sorted(cloud.front, key=lambda c: c.cost) == list(cloud.front)
     assert {child.id for child in cloud.front} == {child.id for child in front(ended, cost)}
@@ -130,8 +130,8 @@ def test_many_children_are_counted_in_cells_and_few_are_listed(facts: Facts, end
         assert len(cloud.children) == cloud.count == few.status.finished
 
 
-@pytest.mark.parametrize("count", [200, MOST_DRAWN + 1])
-def test_one_bad_perplexity_does_not_press_the_others_flat(count: int) -> None:
+@pytest.mark.parametrize("count", [200, MAX_DRAWN + 1])
+def test_one_outlying_perplexity_does_not_flatten_the_others(count: int) -> None:
     db = sqlite3.connect(":memory:")
     db.execute("CREATE TABLE ended (id, state, parameters, metric)")
     perplexities = [100.0 + child % 97 for child in range(count - 1)] + [5e4]
@@ -179,7 +179,7 @@ def test_troubles_are_counted_by_cause(facts: Facts, ended: Rows, folder: RunFol
     assert len(facts.troubles.latest) == 5
 
 
-def test_an_attempt_that_runs_counts_up_to_now_and_only_while_the_search_runs(tmp_path: Path) -> None:
+def test_a_running_attempt_counts_up_to_now_only_while_the_search_runs(tmp_path: Path) -> None:
     folder = new_run(tmp_path)
     with ledger(folder) as db:
         db.execute(
@@ -196,7 +196,7 @@ def test_an_attempt_that_runs_counts_up_to_now_and_only_while_the_search_runs(tm
     assert read_facts(folder, 150.0).work.seconds == 0.0
 
 
-def test_of_another_run_only_the_progress_is_taken(facts: Facts, folder: RunFolder, tmp_path: Path) -> None:
+def test_only_the_progress_of_the_other_run_is_read(facts: Facts, folder: RunFolder, tmp_path: Path) -> None:
     other = filled_run(tmp_path, 200, name="other")
     both = read_facts(folder, NOW, other)
     assert both.other == read_facts(other, NOW).progress

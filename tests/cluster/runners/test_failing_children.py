@@ -104,8 +104,8 @@ def test_each_child_follows_the_policy_of_its_cause_and_the_search_ends(shared_r
     crashed = next(child for child, fault in fates.items() if fault == "crashed")
     assert failures("faults", "--child", crashed)["by_cause"] == {"crashed": 2}
     text = finish(nascluster("failures", "faults", "--child", crashed))
-    assert f"child {crashed}, attempt 2: crashed, given up" in text
-    assert f"child {crashed}, attempt 1: crashed, trained again" in text
+    assert f"child {crashed}, attempt 2: crashed, failed permanently" in text
+    assert f"child {crashed}, attempt 1: crashed, retried" in text
     assert "in _crash" in text
 
 

@@ -21,9 +21,9 @@ def stop(name: str, running: "subprocess.Popen[str]") -> str:
     out = finish(nascluster("stop", name))
     assert f"{name}: asked to stop;" in out
     assert f"{name}: stopped (as asked)" in out
-    assert f"Go on with: nascluster resume {name}" in out
+    assert f"Resume with: nascluster resume {name}" in out
     printed = finish(running, code=130)
-    assert f"Go on with: nascluster resume {name}" in printed
+    assert f"Resume with: nascluster resume {name}" in printed
     assert status(name)["state"] == "stopped"
     assert select(name, "SELECT count(*) FROM attempts WHERE ended_at IS NULL") == [(0,)]
     return printed

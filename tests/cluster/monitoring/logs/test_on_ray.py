@@ -88,7 +88,7 @@ def test_all_output_of_a_child_is_kept_however_it_prints(folder: RunFolder, caps
 
 def test_a_killed_childs_output_is_kept(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     out = logs(folder, capsys, DIES)
-    assert "attempt 1: crashed, trained again" in out
+    assert "attempt 1: crashed, retried" in out
     assert "attempt 2: finished" in out
     assert out.endswith("\n--- attempt 1 printed:\nmy last words\n")
     assert "printed nothing" in logs(folder, capsys, DIES, "--attempt", 2)

@@ -9,7 +9,7 @@ from child_trainer.outcome import Cause, Outcome
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.monitoring.metrics.histogram import Histogram
-from cluster.monitoring.metrics.snapshot import Facts
+from cluster.monitoring.metrics.snapshot import MetricsSnapshot
 from cluster.search.records import BatchResult, Verdict
 from cluster.storage.ledger.ledger import Ledger
 from controller.catalogue import SEARCHERS
@@ -70,13 +70,13 @@ def shard_status(index: int, **values: float) -> ShardStatus:
     return ShardStatus(index=index, initialized=True, **(counts | values))  # pyright: ignore[reportArgumentType]
 
 
-def full_facts() -> Facts:
-    """Facts in which everything is known."""
+def full_snapshot() -> MetricsSnapshot:
+    """Return a snapshot in which every value is known."""
     waited = Histogram((1.0, 10.0))
     waited.observe(2.0)
     causes = {str(cause): 1 for cause in Cause}
-    return Facts(
-        readable=True, started_at=1000.0, seconds=60.0, beat_age_s=0.5, last_child_at=1050.0, children_max=12_800,
+    return MetricsSnapshot(
+        readable=True, started_at=1000.0, seconds=60.0, heartbeat_age_s=0.5, last_child_at=1050.0, children_max=12_800,
         replicas=100, workers=800, sampled=900, running=700, finished=94, failed=causes, child_seconds=500.0,
         attempts=800, attempts_ended={str(verdict): 2 for verdict in Verdict}, attempts_failed=causes,
         attempt_seconds=600.0, recent_reward=0.5, best_reward=0.9, distinct_ratio=0.8, depth=6.0,

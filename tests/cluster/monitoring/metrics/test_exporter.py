@@ -48,7 +48,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_it_is_served_on_loopback_with_what_the_ledger_says(folder: RunFolder, exporter: Exporter) -> None:
+def test_metrics_of_the_ledger_are_served_on_loopback(folder: RunFolder, exporter: Exporter) -> None:
     assert scrape(exporter) == {}
     history = History(folder.ledger)
     history.ledger.begin(workers=2)
@@ -80,8 +80,8 @@ def test_it_is_announced_while_it_is_served(folder: RunFolder, tmp_path: Path) -
     assert not list(tmp_path.glob("**/.*.json.*"))
 
 
-def test_a_place_for_the_announcement_that_is_not_there_is_said_before_anything_is_served(tmp_path: Path) -> None:
-    with pytest.raises(MetricsError, match="must be in a folder that is there"):
+def test_missing_metrics_file_directory_is_reported_before_serving(tmp_path: Path) -> None:
+    with pytest.raises(MetricsError, match="must be in an existing folder"):
         Exporter(MetricsOptions(metrics_port=0, metrics_file_sd=str(tmp_path / "no" / "sd.json")))
 
 
@@ -103,7 +103,7 @@ def test_options_that_cannot_be_are_refused(options: dict[str, object], message:
         MetricsOptions(**options)  # pyright: ignore[reportArgumentType]
 
 
-def test_one_look_serves_all_who_ask_within_a_second(folder: RunFolder) -> None:
+def test_one_read_serves_all_scrapes_within_a_second(folder: RunFolder) -> None:
     now = 1000.0
     history = History(folder.ledger)
     history.ledger.begin(workers=2)
@@ -120,7 +120,7 @@ def test_one_look_serves_all_who_ask_within_a_second(folder: RunFolder) -> None:
     assert sampled() == 1
 
 
-def test_a_ledger_that_cannot_be_read_for_a_while_is_said_and_the_rest_stays(folder: RunFolder) -> None:
+def test_an_unreadable_ledger_is_reported_and_the_last_values_stay(folder: RunFolder) -> None:
     now = 1000.0
     collector = RunCollector(folder, CONFIG, lambda: now)
     history = History(folder.ledger)
@@ -142,10 +142,10 @@ def test_a_ledger_that_cannot_be_read_for_a_while_is_said_and_the_rest_stays(fol
     assert look()["nascluster_ledger_readable"] == 1
 
 
-def test_a_shard_that_is_away_is_told_apart_from_the_others(
+def test_an_unavailable_shard_is_reported_as_down(
     folder: RunFolder, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SHARDS_S", 0.01)
+    monkeypatch.setattr(module, "SHARD_POLL_INTERVAL_S", 0.01)
     History(folder.ledger).ledger.begin(workers=1)
     away = {1}
 
@@ -158,7 +158,7 @@ def test_a_shard_that_is_away_is_told_apart_from_the_others(
         return [v for name, v in scrape(exporter).items() if name.startswith("nascluster_shard_up{")]
 
     with exporter.announced(folder, CONFIG):
-        with exporter.asking(3, ask):
+        with exporter.polling(3, ask):
             until(lambda: up() == [1, 0, 1])
             away.clear()
             until(lambda: up() == [1, 1, 1])

@@ -8,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from cluster.monitoring.metrics.families import families
 from cluster.monitoring.metrics.histogram import Histogram
 from controller.catalogue import Figure
-from tests.cluster.monitoring.metrics.histories import full_facts, shard_status
+from tests.cluster.monitoring.metrics.histories import full_snapshot, shard_status
 
-FULL_SIZE = [*families("demo", full_facts(), [shard_status(i) for i in range(20)])]
+FULL_SIZE = [*families("demo", full_snapshot(), [shard_status(i) for i in range(20)])]
 
 
 def test_the_paper_s_size_stays_below_2000_series_and_no_child_has_a_label() -> None:
@@ -30,8 +30,8 @@ def test_every_family_has_a_meaning_and_a_sample() -> None:
 
 
 def test_what_is_not_known_has_no_sample() -> None:
-    facts = replace(full_facts(), best_reward=None, figures={})
-    found = {family.name: family.samples for family in families("demo", facts, [None, shard_status(1)])}
+    snapshot = replace(full_snapshot(), best_reward=None, figures={})
+    found = {family.name: family.samples for family in families("demo", snapshot, [None, shard_status(1)])}
     assert not found["nascluster_reward_best"]
     assert not found["nascluster_searcher_figure"]
     assert [(s.labels["shard"], s.value) for s in found["nascluster_shard_up"]] == [("0", 0), ("1", 1)]
@@ -40,13 +40,13 @@ def test_what_is_not_known_has_no_sample() -> None:
 
 def test_whatever_a_searcher_lists_is_a_sample_with_its_unit() -> None:
     listed = (Figure(name="heat", words="Temperature", unit="K"), Figure(name="not_yet", words="Nothing yet"))
-    facts = replace(full_facts(), listed=listed, figures={"heat": 300.0, "unlisted": 1.0})
-    (found,) = [family.samples for family in families("demo", facts) if family.name == "nascluster_searcher_figure"]
+    snapshot = replace(full_snapshot(), listed=listed, figures={"heat": 300.0, "unlisted": 1.0})
+    (found,) = [family.samples for family in families("demo", snapshot) if family.name == "nascluster_searcher_figure"]
     assert [(s.labels["figure"], s.labels["unit"], s.value) for s in found] == [("heat", "K", 300.0)]
 
 
 def test_a_shard_that_writes_nothing_has_no_snapshot_to_be_old() -> None:
-    found = {f.name: f.samples for f in families("demo", full_facts(), [shard_status(0, snapshot_bytes=0)])}
+    found = {f.name: f.samples for f in families("demo", full_snapshot(), [shard_status(0, snapshot_bytes=0)])}
     assert not found["nascluster_shard_snapshot_age_seconds"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.report.facts import Child
+from cluster.report.facts import ChildPoint
 from cluster.report.html.axis import Axis, axis, short, time_unit
 from cluster.report.html.charts import LEFT, RIGHT, WIDTH, Line, bands, line_chart
 from cluster.report.read_children import thinned
@@ -79,7 +79,7 @@ def test_bands_describe_the_last_shares_and_omit_unused_options() -> None:
 
 
 def test_thinning_keeps_both_ends() -> None:
-    children = [Child(id=i, cost=i, metric=0.5) for i in range(1000)]
+    children = [ChildPoint(id=i, cost=i, metric=0.5) for i in range(1000)]
     few = thinned(children, 7)
     assert len(few) == 7
     assert (few[0], few[-1]) == (children[0], children[-1])

@@ -136,8 +136,8 @@ def test_a_run_is_resumed_from_its_url_alone(
         assert nascluster("launch", "synthetic", "--local", "--max-children", 32, "--name", "demo", *where) == 130
     said = capfd.readouterr().out
     assert f"Run demo in {url}/demo" in said
-    assert f"Everything is in {url}/demo" in said
-    assert f"Go on with: nascluster resume demo --storage-path {url}" in said
+    assert f"All files are in {url}/demo" in said
+    assert f"Resume with: nascluster resume demo --storage-path {url}" in said
     before = rows(run_folder(url, "demo").ledger, ENDED)
     assert len(before) == 19
 

@@ -1,0 +1,164 @@
+"""Incremental counts of a ledger: every row is counted once, whenever it is read."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from child_trainer.outcome import Cause
+from cluster.monitoring.metrics.ledger_counter import LedgerCounter
+from cluster.monitoring.metrics.snapshot import MetricsSnapshot
+from cluster.search.records import Verdict
+from tests.cluster.monitoring.metrics.histories import CONFIG, History
+
+A, B = (1, 1, 1), (0, 1, 1)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    return History(tmp_path / "ledger.sqlite")
+
+
+def count(counter: LedgerCounter, history: History) -> MetricsSnapshot:
+    with history.read() as db:
+        return counter.count(db, history.now)
+
+
+def steps(history: History) -> Iterator[str]:
+    """Yield the names of a history's steps, each after it has been recorded."""
+
+    def step(name: str) -> str:
+        history.now += 10
+        return name
+
+    history.ledger.begin(workers=2)
+    history.sample([A, A, B])
+    yield step("sampled")
+    history.start(1, "1a")
+    history.start(2, "2a")
+    yield step("training")
+    history.give(1, "1a", 0.25, gpu_bytes=3 * 2**30)
+    history.fail("2a", Cause.PREEMPTED, Verdict.RETRY)
+    yield step("one ended")
+    history.start(2, "2b")
+    history.start(3, "3a")
+    yield step("again")
+    history.give(2, "2b", 0.75)
+    history.ledger.finish(3, history.fail("3a", Cause.DIVERGED, Verdict.OUTCOME), 0.0)
+    history.learn(1, (0, 3), baseline=0.3, entropy=2.0)
+    yield step("all ended")
+
+
+def test_every_fact_of_a_known_history(history: History) -> None:
+    for _ in steps(history):
+        pass
+    snapshot = count(LedgerCounter(CONFIG), history)
+    assert (snapshot.sampled, snapshot.running, snapshot.waiting, snapshot.finished) == (3, 0, 0, 2)
+    assert {c: n for c, n in snapshot.failed.items() if n} == {"diverged": 1}
+    assert set(snapshot.failed) == set(map(str, Cause))  # a cause that has not come up yet is 0, not absent
+    assert snapshot.attempts == 4
+    assert {v: n for v, n in snapshot.attempts_ended.items() if n} == {"outcome": 3, "retry": 1}
+    assert {c: n for c, n in snapshot.attempts_failed.items() if n} == {"preempted": 1, "diverged": 1}
+    assert snapshot.attempt_seconds == 40.0  # four attempts of one step each
+    assert snapshot.child_seconds == 16.0
+    assert (snapshot.best_reward, snapshot.recent_reward) == (0.75, pytest.approx(1 / 3))
+    assert snapshot.distinct_ratio == pytest.approx(2 / 3)
+    assert snapshot.depth is not None and snapshot.depth > 0
+    assert snapshot.figures == {"baseline": 0.3, "entropy": 2.0}
+    assert (snapshot.learned, snapshot.pushed) == (1, 1)
+    assert snapshot.queue_wait.sum == 10 + 10 + 30  # child 3 waited while the workers had others
+    assert snapshot.queue_wait.cumulative()[-1] == ("+Inf", 3)
+    assert snapshot.epoch.sum == 2.0 + 2.0
+    assert snapshot.gpu_memory.sum == 3 * 2**30  # the other one had no GPU
+    assert [count for bound, count in snapshot.gpu_memory.cumulative() if float(bound) in (2**31, 2**32)] == [0, 1]
+    assert dict(snapshot.staleness.cumulative())["0.0"] == 1
+    assert snapshot.staleness.sum == 3
+    assert (snapshot.pull.sum, snapshot.push.sum) == (0.02, 0.2)
+    assert (snapshot.workers, snapshot.seconds, snapshot.heartbeat_age_s, snapshot.last_child_at) == (
+        2,
+        50.0,
+        50.0,
+        1040.0,
+    )
+
+
+def test_counting_at_every_step_equals_counting_once(history: History) -> None:
+    counter, running = LedgerCounter(CONFIG), []
+    for _ in steps(history):
+        running.append(count(counter, history).running)
+        assert count(counter, history) == count(LedgerCounter(CONFIG), history)
+    assert running == [0, 2, 0, 2, 0]
+
+
+def test_a_batch_learned_again_counts_as_another_push(history: History) -> None:
+    counter = LedgerCounter(CONFIG)
+    for _ in steps(history):
+        count(counter, history)
+    history.ledger.open_batch(0, applied=0)  # a shard fell back
+    assert count(counter, history).pushed == 1
+    history.learn(1, (1, 1))
+    assert count(counter, history).pushed == 2
+
+
+def test_a_late_result_changes_no_count(history: History) -> None:
+    history.ledger.begin(workers=1)
+    history.sample([A])
+    history.start(1, "1a")
+    counter = LedgerCounter(CONFIG)
+    count(counter, history)
+    history.fail("1a", Cause.CRASHED, Verdict.RETRY)
+    before = count(counter, history)
+    history.fail("1a", Cause.TIMEOUT, Verdict.OUTCOME)
+    assert count(counter, history) == before
+
+
+def test_a_resume_takes_nothing_back(history: History) -> None:
+    for _ in steps(history):
+        pass
+    before = count(LedgerCounter(CONFIG), history)
+    history.sample([A], batch=2)
+    history.start(4, "4a")
+    history.now += 5
+    history.ledger.begin(workers=7)
+    after = count(LedgerCounter(CONFIG), history)
+    assert after.attempts_ended["lost"] == 1
+    assert (after.running, after.waiting, after.workers) == (0, 1, 7)
+    assert (after.finished, after.pushed, after.child_seconds) == (before.finished, before.pushed, before.child_seconds)
+    assert after.attempt_seconds >= before.attempt_seconds
+
+
+def test_a_failed_read_counts_nothing(history: History) -> None:
+    for _ in steps(history):
+        pass
+    counter = LedgerCounter(CONFIG)
+    with history.read() as db:
+        # The last of the reads fails.
+        db.set_authorizer(lambda _, arg, column, *__: sqlite3.SQLITE_DENY if column == "architecture_id" else 0)
+        with pytest.raises(sqlite3.DatabaseError):
+            counter.count(db, history.now)
+    assert count(counter, history) == count(LedgerCounter(CONFIG), history)
+
+
+def test_a_new_ledger_has_no_counts(history: History) -> None:
+    snapshot = count(LedgerCounter(CONFIG), history)
+    assert snapshot == replace(
+        snapshot, sampled=0, finished=0, started_at=None, heartbeat_age_s=None, best_reward=None, depth=None
+    )
+
+
+def test_a_later_count_reads_only_new_rows(history: History) -> None:
+    for _ in steps(history):
+        pass
+    counter = LedgerCounter(CONFIG)
+    count(counter, history)
+    with history.read() as db:
+        plans = []
+        db.set_trace_callback(plans.append)
+        counter.count(db, history.now)
+        db.set_trace_callback(None)
+        for query in plans:
+            plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}")]
+            scans = [line for line in plan if line.startswith("SCAN") and "run" not in line.split()]
+            assert all("INDEX" in line or "(subquery" in line or "CONSTANT" in line for line in scans), (query, plan)
