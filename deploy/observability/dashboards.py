@@ -152,7 +152,7 @@ SEARCH = (
     plot(
         "Ledger",
         "s",
-        "Age of the last sign of life, sent every second: how far the ledger is behind what there is to record.",
+        "Age of the last heartbeat, sent every second: how far the ledger is behind what there is to record.",
         (metric("ledger_beat_age_seconds"), "{{run}}"),
     ),
     each(
