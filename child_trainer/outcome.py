@@ -48,17 +48,17 @@ class Budget:
     epochs: int = 50
     """Passes over the training data (the paper: 50)."""
     batch_size: int = 128
-    """Images per step, or streams of text side by side (the paper does not say)."""
+    """Images or text streams per step; the paper does not say."""
     train_fraction: float = 1.0
-    """Share of the training data that is used, in (0, 1]; validation data is never reduced."""
+    """Share of the training data to use; above 0, at most 1. Validation data are never reduced."""
     learning_rate: float = 0.1
-    """Step size, unless the architecture brings its own (the paper: 0.1)."""
+    """Step size; an architecture's own overrides it (the paper: 0.1)."""
     weight_decay: float = 1e-4
     """L2 penalty (the paper: 1e-4)."""
     momentum: float = 0.9
     """Nesterov momentum (the paper: 0.9)."""
     max_seconds: float | None = None
-    """Training ends, as a timeout, at the end of the epoch that passes this many seconds."""
+    """Seconds after which training times out; it ends with the epoch that passes them."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

@@ -125,5 +125,5 @@ def summary(status: Status, folder: RunFolder) -> str:
     if status.last_failure:
         lines.insert(-1, f"Last failure: {status.last_failure}")
     if status.state in ("stopped", "failed"):
-        lines.append(f"Go on with: {folder.command('resume')}")
+        lines.append(f"Resume with: {folder.command('resume')}")
     return "\n".join(lines)

@@ -135,7 +135,7 @@ def test_resume_finishes_what_was_left_and_refuses_the_rest(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", interrupted)
         assert nascluster("launch", "synthetic", "--name", "demo", *SMALL) == 130
-    assert "Go on with: nascluster resume demo" in capfd.readouterr().out
+    assert "Resume with: nascluster resume demo" in capfd.readouterr().out
     assert nascluster("resume", "demo") == 0
     assert "8 children finished" in capfd.readouterr().out
     assert nascluster("resume", "demo") == 2

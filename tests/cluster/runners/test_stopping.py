@@ -19,11 +19,11 @@ def checkpoints(name: str) -> list[str]:
 def stop(name: str, running: "subprocess.Popen[str]") -> str:
     """Stop the run while children are in training; what its driver printed."""
     out = finish(nascluster("stop", name))
-    assert f"{name}: asked to stop;" in out
+    assert f"{name}: stop requested;" in out
     assert f"{name}: stopped (as asked)" in out
-    assert f"Go on with: nascluster resume {name}" in out
+    assert f"Resume with: nascluster resume {name}" in out
     printed = finish(running, code=130)
-    assert f"Go on with: nascluster resume {name}" in printed
+    assert f"Resume with: nascluster resume {name}" in printed
     assert status(name)["state"] == "stopped"
     assert select(name, "SELECT count(*) FROM attempts WHERE ended_at IS NULL") == [(0,)]
     return printed

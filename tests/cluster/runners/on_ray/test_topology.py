@@ -215,7 +215,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_resumes() -> None:
         wait_for(name, finished=least + 6)
         send(process.pid, number)
         out = finish(process, code=130)
-        assert f"Go on with: nascluster resume {name}" in out
+        assert f"Resume with: nascluster resume {name}" in out
         stopped = status(name)
         assert stopped["state"] == "stopped"
         assert least + 6 <= stopped["children"]["finished"] < 60

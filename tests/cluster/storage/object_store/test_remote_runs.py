@@ -137,7 +137,7 @@ def test_a_run_is_resumed_from_its_url_alone(
     said = capfd.readouterr().out
     assert f"Run demo in {url}/demo" in said
     assert f"Everything is in {url}/demo" in said
-    assert f"Go on with: nascluster resume demo --storage-path {url}" in said
+    assert f"Resume with: nascluster resume demo --storage-path {url}" in said
     before = rows(run_folder(url, "demo").ledger, ENDED)
     assert len(before) == 19
 
