@@ -98,7 +98,7 @@ def mark(folder: RunFolder) -> None:
     folder.ledger.with_suffix(BEGUN).unlink()
 
 
-GONE = "the run 'run' had begun, but its record is gone: {ledger} is {what}. Put it back, ledger.sqlite together with"
+GONE = "the run 'run' had begun, but its record is gone: {ledger} is {what}. Restore it, ledger.sqlite together with"
 
 
 @pytest.mark.parametrize("searcher", ["reinforce", "random"])
@@ -144,7 +144,7 @@ def test_a_ledger_that_lacks_what_a_shard_was_pushed_is_refused_until_the_shards
     before = everything(folder)
     assert resume(folder) == 2
     said = capfd.readouterr().err
-    assert "lacks what was recorded last: shard 0 has applied update 2 of replica-0" in said
+    assert "lacks the latest records: shard 0 has applied update 2 of replica-0" in said
     assert "ledger.sqlite together with its -wal file" in said
     assert everything(folder) == before
     folder.shards.rename(folder.path.parent / "away")  # as it says
