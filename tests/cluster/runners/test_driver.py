@@ -52,7 +52,7 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
 
 @pytest.fixture
 def last_writer_goes(monkeypatch: pytest.MonkeyPatch) -> Iterator[EndsAfter]:
-    """Makes a search end at once whose ledger has one more process at it, which ends child 2 so many seconds later."""
+    """Make a search end at once whose ledger has another writer, which ends child 2 this many seconds later."""
     threads: list[threading.Thread] = []
 
     def last_writer_goes(after_s: float) -> None:

@@ -34,7 +34,7 @@ Harm = Callable[[RunFolder], object]
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A search as a SIGKILL leaves it while its 1st or 11th child is in training, write-ahead log and all."""
+    """Return a search that SIGKILL ended during its 1st or 11th child, with its write-ahead log."""
     place = tmp_path_factory.mktemp("killed")
     train, calls = Trainer.train, []
 
@@ -93,7 +93,7 @@ def without_the_last_batches(folder: RunFolder) -> None:
 
 
 def mark(folder: RunFolder) -> None:
-    """A run from before starts were marked."""
+    """Test a run of a version that did not mark starts."""
     empty(folder)
     folder.ledger.with_suffix(BEGUN).unlink()
 

@@ -41,13 +41,13 @@ def check_whole(name: str, children: int, fates: set[tuple[str, str | None]]) ->
 
 @pytest.fixture(params=[False, True], ids=["ray", "local"])
 def local(request: pytest.FixtureRequest) -> bool:
-    """The search runs in one process, rather than on Ray."""
+    """Return whether the search runs in one process, without Ray."""
     return request.param
 
 
 @pytest.fixture
 def where(local: bool, request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The arguments of `nascluster` that say where the search runs."""
+    """Return the arguments of `nascluster` that set where the search runs."""
     return {} if local else {"address": request.getfixturevalue("shared_ray")}
 
 
