@@ -1,4 +1,4 @@
-"""Train one architecture by hand: `python -m child_trainer ARCHITECTURE.json`, the debugger of every bad child."""
+"""Trains one architecture by hand, to debug a child: `python -m child_trainer ARCHITECTURE.json`."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from child_trainer.training.train import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train one child as the command line says.
+    """Train one child from the command line's arguments.
 
     Returns:
         The exit status: 0, 1 if the child failed or standard output was closed, 2 on bad input, 128 and the
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _main(arguments)
     except BrokenPipeError:
-        # What is still in the buffer would be tried once more at the end of the process, with a complaint.
+        # Otherwise Python flushes the rest of the buffer at exit, and prints an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -67,14 +67,14 @@ def _main(arguments: Sequence[str] | None) -> int:
             device=device,
             on_epoch=None if options.json else announcer,
             checkpoints=checkpoints,
-            preempted=lambda: bool(signals or announcer.unheard),
+            preempted=lambda: bool(signals or announcer.error),
         )
-    if announcer.unheard:
-        raise announcer.unheard
-    return _tell(options, architecture, outcome, signals)
+    if announcer.error:
+        raise announcer.error
+    return _print_outcome(options, architecture, outcome, signals)
 
 
-def _tell(options: Namespace, architecture: Architecture, outcome: Outcome, signals: Sequence[int]) -> int:
+def _print_outcome(options: Namespace, architecture: Architecture, outcome: Outcome, signals: Sequence[int]) -> int:
     """Print the outcome, and return the exit status."""
     if outcome.failure and outcome.failure.cause is Cause.INVALID:
         return _refuse(outcome.failure.message)
@@ -90,7 +90,7 @@ def _tell(options: Namespace, architecture: Architecture, outcome: Outcome, sign
 
 
 def _checkpoints(path: Path | None, child: Identity) -> CheckpointFile | None:
-    """Return the slot, once it is sure that what a save would replace is this child's own."""
+    """Return the checkpoint file, after checking that it holds no other child's state."""
     if path is None:
         return None
     if not path.parent.is_dir():
@@ -107,10 +107,10 @@ def _checkpoints(path: Path | None, child: Identity) -> CheckpointFile | None:
 
 
 @contextmanager
-def _stopped_by_signals(wanted: bool) -> Iterator[list[int]]:
+def _stopped_by_signals(enabled: bool) -> Iterator[list[int]]:
     """Yield the signals that asked the training to stop; a second one ends the process as usual."""
     received: list[int] = []
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if wanted else {}
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if enabled else {}
 
     def restore() -> None:
         for number, handler in usual.items():
@@ -128,14 +128,14 @@ def _stopped_by_signals(wanted: bool) -> Iterator[list[int]]:
         restore()
 
 
-def _device(wish: str, *, trains: bool) -> str:
-    if wish == "cpu" or not trains:
+def _device(requested: str, *, trains: bool) -> str:
+    if requested == "cpu" or not trains:
         return "cpu"
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
-    if wish == "cuda":
+    if requested == "cuda":
         raise ValueError("`--device cuda` needs a GPU that PyTorch can use, and there is none; use `--device cpu`")
     return "cpu"
 
@@ -144,18 +144,18 @@ class _Announcer:
     """Prints a line an epoch.
 
     Attributes:
-        unheard: the error of a line that could not be written. It is kept, as it is no failure of the child.
+        error: the error of a line that could not be written. It is kept, because it is not a failure of the child.
     """
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
-        self.unheard: BrokenPipeError | None = None
+        self.error: BrokenPipeError | None = None
 
     def __call__(self, epoch: int, metric: float) -> None:
         try:
             print(f"epoch {epoch}/{self._epochs}  validation metric {metric:.4f}", flush=True)
         except BrokenPipeError as error:
-            self.unheard = error
+            self.error = error
 
 
 def _report(outcome: Outcome) -> None:

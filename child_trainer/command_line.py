@@ -1,4 +1,4 @@
-"""The flags of `python -m child_trainer`, and what they mean."""
+"""Parses the flags of `python -m child_trainer`."""
 
 import argparse
 import ast
@@ -34,14 +34,14 @@ BUDGET_HELP = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one sentence, without the usage above it: `--help` has that."""
+    """A parser that reports an error in one sentence, without the usage text, which `--help` prints."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\n")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return what the command line says; only the options of the chosen task are flags. Exits with 2 on bad input."""
+    """Parse the command line, in which only the chosen task's options are flags. Exits with 2 on bad input."""
     chooser = _Parser(add_help=False)
     chooser.add_argument("--task", default=DEFAULT_TASK)
     chooser.add_argument("--load", action="append", default=[])
@@ -75,8 +75,8 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
     add(
         "architecture",
         metavar="ARCHITECTURE",
-        help="a JSON file with an architecture, or with what `nascluster best NAME --json` prints; or one of the"
-        f" literature: {', '.join(REFERENCE_CELLS)}",
+        help="a JSON file with an architecture, or the output of `nascluster best NAME --json`; or a reference"
+        f" cell: {', '.join(REFERENCE_CELLS)}",
     )
     add(
         "--task",
@@ -85,10 +85,10 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
         help=f"{', '.join(TASKS)}, or FILE.py:NAME (default: {DEFAULT_TASK}); each task has its own options, which"
         " --task NAME --help lists",
     )
-    add("--seed", type=int, default=1, metavar="N", help="of the split, the weights and the order (default: 1)")
-    add("--split-seed", type=int, metavar="N", help="of the split alone (default: the seed)")
+    add("--seed", type=int, default=1, metavar="N", help="seed of the split, the weights and the order (default: 1)")
+    add("--split-seed", type=int, metavar="N", help="seed of the split alone (default: the seed)")
     add("--data", type=Path, metavar="DIR", help="folder with the task's data, such as images in torchvision's layout")
-    add("--download", action="store_true", help="fetch into --data what is missing there")
+    add("--download", action="store_true", help="download missing files into --data")
     for name, what in BUDGET_HELP.items():
         usual = getattr(entry.usual, name)
         add(_flag(name), type=type(usual), metavar=_metavar(type(usual)), help=f"{what} (default: {usual})")
@@ -128,7 +128,7 @@ def option_names(entry: TaskEntry) -> tuple[str, ...]:
 
 
 def option_texts(options: type) -> dict[str, str]:
-    """Return the text that stands under each field of a dataclass, by the field's name."""
+    """Return the docstring of each field of a dataclass, by the field's name."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
     assert isinstance(definition, ast.ClassDef)
     texts = {}
@@ -139,12 +139,12 @@ def option_texts(options: type) -> dict[str, str]:
 
 
 def _refusal(task: str, unknown: Sequence[str]) -> str:
-    """Return why these words are refused, and of which tasks the first flag is an option."""
+    """Return why these words are rejected, and which tasks have the first flag as an option."""
     for word in unknown:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         tasks = [other for other, entry in TASKS.items() if name in option_names(entry)]
         if word.startswith("--") and tasks:
-            return f"the task {task!r} has no option `{_flag(name)}`; it is of {', '.join(tasks)}"
+            return f"the task {task!r} has no option `{_flag(name)}`; these have it: {', '.join(tasks)}"
     return f"unrecognized arguments: {' '.join(unknown)}"
 
 
@@ -177,20 +177,20 @@ def read_architecture(text: str) -> Architecture:
         ) from error
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply to be an architecture") from error
-    # What `nascluster best --json` prints will do as well.
+    # The output of `nascluster best --json` is accepted, too.
     return Architecture.from_json(data["architecture"] if isinstance(data, dict) and "architecture" in data else data)
 
 
 def chosen_budget(options: argparse.Namespace) -> Budget:
-    """Return the task's usual budget, changed as the command line says."""
+    """Return the task's usual budget, changed by the command line."""
     return replace(find_task(options.task).usual, **_given(options, BUDGET_HELP))
 
 
 def chosen_options(options: argparse.Namespace) -> Any:
-    """Return the task's usual options, changed as the command line says.
+    """Return the task's usual options, changed by the command line.
 
     Raises:
-        ValueError: an option is impossible, or both a width and what it would follow from are given.
+        ValueError: an option is impossible, or both a width and a parameter count are given.
     """
     entry = find_task(options.task)
     given = _given(options, option_names(entry))

@@ -5,4 +5,4 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class NoOptions:
-    """There is nothing to set."""
+    """The options of a part without options."""

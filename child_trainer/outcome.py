@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 LAST_EPOCHS = 5
-"""Epochs at the end of the training whose best is the child's metric."""
+"""Number of last epochs of which the best gives the child's metric."""
 
 
 class Measure(StrEnum):
@@ -18,12 +18,12 @@ class Measure(StrEnum):
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the better of two networks has the lower one."""
+        """Whether a lower value is better."""
         return self is Measure.PERPLEXITY
 
 
 class Cause(StrEnum):
-    """Why a child gave no usable metric."""
+    """Why a child has no usable metric."""
 
     OUT_OF_MEMORY = "out_of_memory"
     TIMEOUT = "timeout"
@@ -35,7 +35,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why training gave nothing, with the error's text."""
+    """Why a training failed, with the error's text."""
 
     cause: Cause
     message: str
@@ -43,22 +43,22 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """What one child may use."""
+    """Limits and hyperparameters of one child's training."""
 
     epochs: int = 50
     """Passes over the training data (the paper: 50)."""
     batch_size: int = 128
-    """Images per step, or streams of text side by side (the paper does not say)."""
+    """Images or text streams per step; the paper does not say."""
     train_fraction: float = 1.0
-    """Share of the training data that is used, in (0, 1]; validation data is never reduced."""
+    """Share of the training data to use; above 0, at most 1. Validation data are never reduced."""
     learning_rate: float = 0.1
-    """Step size, unless the architecture brings its own (the paper: 0.1)."""
+    """Step size; an architecture's own overrides it (the paper: 0.1)."""
     weight_decay: float = 1e-4
     """L2 penalty (the paper: 1e-4)."""
     momentum: float = 0.9
     """Nesterov momentum (the paper: 0.9)."""
     max_seconds: float | None = None
-    """Training ends, as a timeout, at the end of the epoch that passes this many seconds."""
+    """Seconds after which training times out; it ends with the epoch that passes them."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -78,17 +78,17 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What training a child gave.
+    """The result of a child's training.
 
     Attributes:
         curve: the validation metric after each epoch; accuracies are in [0, 1].
-        seconds: wall time of the training, data loading excluded; where a table answered, the seconds that it gives.
+        seconds: wall time of the training, data loading excluded; for a table, the seconds in the table.
         parameters: trainable parameters of the built network, or `None` if it was never built.
-        flops: floating-point operations of one forward pass on one example, or `None` likewise.
+        flops: floating-point operations of one forward pass on one example, or `None` if it was never built.
         seed: the seed that reproduces this training.
         failure: why there is no usable metric, or `None` when there is one.
-        gpu_bytes: the most that PyTorch held for it of its GPU's memory at one time, or `None` without a GPU.
-        measure: what the metric is.
+        gpu_bytes: peak GPU memory that PyTorch allocated for it, or `None` without a GPU.
+        measure: the kind of the metric.
     """
 
     curve: tuple[float, ...]
@@ -102,7 +102,7 @@ class Outcome:
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
-        """Return the outcome of a training that gave nothing, not even how long it took."""
+        """Return the outcome of a failed training, without a curve or a duration."""
         failure = Failure(cause=cause, message=message)
         return cls(curve=(), seconds=0.0, parameters=None, flops=None, seed=seed, failure=failure)
 
@@ -115,8 +115,8 @@ class Outcome:
         return best(self.curve[-LAST_EPOCHS:])
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for `json.dumps`; `from_json` gives back an equal outcome."""
-        # By hand, as `asdict` copies deeply, and a search of a table does little else than write outcomes.
+        """Return plain data for `json.dumps`; `from_json` returns an equal outcome."""
+        # Not with `asdict`, whose deep copies are slow: writing outcomes dominates a search of a table.
         failure = self.failure and {"cause": self.failure.cause, "message": self.failure.message}
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve), "failure": failure}
 

@@ -1,7 +1,7 @@
 """Loads parts that users wrote in a file of their own, such as `my_search.py:HillClimber`. Standard library only.
 
 A run keeps the text of each such file. Every process of the run loads the part from that text, so that all nodes have
-the same one, and a later change of the file, or its absence, does not matter to the run.
+the same part, and a later change or removal of the file does not affect the run.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _TEXTS: ContextVar[Mapping[str, str]] = ContextVar("texts")
 """The texts that a run keeps, by file; set by `using`."""
 
 _MODULES: dict[tuple[str, str], types.ModuleType] = {}
-"""What was loaded in this process, by file and digest of the text: one text gives one class."""
+"""The modules loaded in this process, by file and digest of the text: one text gives one class."""
 
 
 class OwnFileError(ValueError):
@@ -38,13 +38,13 @@ def file_of(name: str) -> str:
 
 
 def digest(text: str) -> str:
-    """Return 12 hexadecimal digits that tell one text from another."""
+    """Return 12 hexadecimal digits that identify a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @contextmanager
 def using(texts: Mapping[str, str]) -> Iterator[None]:
-    """Take files from these texts, by the files' names, until the block ends; others are read from where they are."""
+    """Read files from these texts, by the files' names, until the block ends; others are read from disk."""
     token = _TEXTS.set(dict(_TEXTS.get({})) | dict(texts))
     try:
         yield
@@ -53,7 +53,7 @@ def using(texts: Mapping[str, str]) -> Iterator[None]:
 
 
 def text_of(file: str) -> str:
-    """Return a file's text: the one that the run keeps, or else the one on disk.
+    """Return a file's text, from the run or else from the disk.
 
     Args:
         file: a path that ends in `.py`, or a module's dotted name.
@@ -73,10 +73,10 @@ def text_of(file: str) -> str:
 
 
 def load(name: str) -> object:
-    """Return what `FILE.py:NAME` or `MODULE:NAME` names.
+    """Return the object that `FILE.py:NAME` or `MODULE:NAME` names.
 
     Raises:
-        OwnFileError: the file cannot be loaded, or has nothing of that name.
+        OwnFileError: the file cannot be loaded, or defines nothing of that name.
     """
     file, _, attribute = name.rpartition(":")
     if not file or not attribute.isidentifier():
@@ -90,7 +90,7 @@ def load(name: str) -> object:
 
 
 def load_module(file: str) -> types.ModuleType:
-    """Return the module that a file's text makes.
+    """Return the module of a file's text.
 
     Raises:
         OwnFileError: the file cannot be read, or its code fails.
@@ -142,7 +142,7 @@ def _execute(file: str, text: str) -> types.ModuleType:
         linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
     module = types.ModuleType(name)
     module.__file__ = path
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # `dataclass` looks it up
     try:
         exec(compile(text, path, "exec"), vars(module))
         for operation, own in getattr(module, "OPERATIONS", {}).items():

@@ -1,4 +1,4 @@
-"""The searchers and the search spaces, by name: one more is one file and one entry here. Standard library only."""
+"""The searchers and the search spaces, by name. A new one takes one file and one entry here. Standard library only."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class UnknownName(ValueError):
-    """A catalogue has no entry of this name; the message lists those that it has."""
+    """A catalogue has no entry of this name; the message lists its entries."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class Figure:
 
     Attributes:
         name: its key in `Update.figures`, lower case with underscores.
-        words: what it is, for people, such as `Entropy of the policy`.
+        words: a description for people, such as `Entropy of the policy`.
         unit: such as `nats`; empty for a pure number.
         note: how to read it, in a sentence.
     """
@@ -52,8 +52,8 @@ class SearcherEntry:
         summary: what it does, in one line.
         paper: the source.
         options: the frozen dataclass of its options.
-        make: makes it from a space and its options, or `module:name` of what does, imported when a search begins.
-        figures: the numbers that it gives with an update.
+        make: makes it from a space and its options; or `module:name` of such a function, imported when a search begins.
+        figures: the numbers in its updates.
     """
 
     summary: str
@@ -125,7 +125,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
         ),
     }
 )
-"""Every searcher of ours."""
+"""All built-in searchers by name."""
 
 SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
     {
@@ -146,14 +146,14 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
         ),
     }
 )
-"""Every search space of ours."""
+"""All built-in search spaces by name."""
 
 
 def find_entry(table: Mapping[str, T], name: str, what: str) -> T:
     """Return the entry of this name.
 
     Raises:
-        UnknownName: there is none; the message lists those that there are, and suggests a close one.
+        UnknownName: there is none; the message lists the entries, and suggests a close one.
     """
     if name in table:
         return table[name]

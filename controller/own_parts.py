@@ -1,6 +1,6 @@
 """Finds searchers, spaces and rewards: in the catalogues, or in a file of the user's own. Standard library only.
 
-A part of one's own is held to the same rules as ours; what it lacks is said in one sentence before anything starts.
+A user's own part must follow the rules of the built-in ones; an error names what it lacks before anything starts.
 """
 
 import inspect
@@ -23,11 +23,11 @@ from controller.space import SearchSpace
 
 
 def find_searcher(name: str) -> SearcherEntry:
-    """Return the searcher called `name`, or the one that `FILE.py:NAME` makes.
+    """Return the searcher called `name`, or the one that `FILE.py:NAME` defines.
 
     Raises:
-        UnknownName: no searcher of ours has this name.
-        OwnFileError: the file cannot be loaded, or what it has is no searcher.
+        UnknownName: no built-in searcher has this name.
+        OwnFileError: the file cannot be loaded, or does not define a searcher.
     """
     if not own_files.is_own(name):
         return find_entry(SEARCHERS, name, "searcher")
@@ -53,7 +53,7 @@ def find_searcher(name: str) -> SearcherEntry:
 
 
 def find_space(name: str) -> SpaceEntry:
-    """Return the space called `name`, or the one that `FILE.py:NAME` makes; raises as `find_searcher`."""
+    """Return the space called `name`, or the one that `FILE.py:NAME` defines; raises as `find_searcher`."""
     if not own_files.is_own(name):
         return find_entry(SPACES, name, "space")
     made = own_files.load(name)
@@ -143,12 +143,12 @@ def _check_methods(name: str, kind: type, protocol: type, what: str) -> None:
 
 
 def _members(protocol: type) -> Sequence[str]:
-    """Return the names of what a protocol asks for."""
+    """Return the names of a protocol's members."""
     return [name for name in vars(protocol) if not name.startswith("_")]
 
 
 def _constructor(name: str, kind: type) -> list[Any]:
-    """Return the annotations of the parameters that the class is made of."""
+    """Return the annotations of the constructor's parameters."""
     try:
         signature, hints = inspect.signature(kind), get_type_hints(kind.__init__)
     except (ValueError, NameError, TypeError) as error:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from child_trainer.outcome import Measure, Outcome
 
 FAILED = 0.0
-"""Reward of a child that failed; it counts as completed (spec §1.6)."""
+"""Reward of a child that failed, which counts as completed (spec §1.6)."""
 
 
 def accuracy(outcome: Outcome) -> float:
@@ -31,7 +31,7 @@ def perplexity(outcome: Outcome) -> float:
     """
     if outcome.metric is None:
         return FAILED
-    # A product and not a power: a power raises if the square is not finite; the reward is 0 then.
+    # A product, because a power raises if the square is not finite; the reward is 0 then.
     return PERPLEXITY_SCALE / (outcome.metric * outcome.metric)
 
 
@@ -40,8 +40,8 @@ class Reward:
     """A reward and the metrics that it is for.
 
     Attributes:
-        compute: from an outcome to the reward; 0 for a child that failed.
-        measures: what the outcome's metric may be.
+        compute: returns the reward of an outcome; 0 for a child that failed.
+        measures: the metrics that it can judge.
     """
 
     compute: Callable[[Outcome], float]

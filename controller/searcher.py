@@ -55,8 +55,8 @@ class ChildRecord:
         tokens: the decisions behind it.
         architecture_id: the canonical id of what they decode to.
         log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
-        reward: what to learn from; `None` while the child is in training, or if nothing may be learnt from it.
-        outcome: what its training gave; `None` while it is in training.
+        reward: to learn from; `None` while the child is in training, or if the searcher must not learn from it.
+        outcome: the result of its training; `None` while it is in training.
     """
 
     id: int
@@ -96,8 +96,8 @@ class View:
     Attributes:
         parameters: the tensors pulled from the shards, by name.
         completed: how many children of the search have ended, failed ones included.
-        history: returns the ended children in completion order. It includes those without a reward, from which nothing
-            may be learnt. It is a function because few searchers need it.
+        history: returns the ended children in completion order. It includes those without a reward, from which a
+            searcher must not learn. It is a function because few searchers need it.
         pending: returns the children that were sampled and have not ended.
         rng: seeded for this step, so that a repeated step repeats its draws.
     """
@@ -114,8 +114,8 @@ class Update:
     """The result of one learning step.
 
     Attributes:
-        gradients: to be pushed, by tensor name; empty when nothing is learnt by gradient.
-        figures: numbers of this step to be shown, such as the baseline.
+        gradients: pushed to the shards, by tensor name; empty without learning by gradient.
+        figures: numbers of this step for the displays, such as the baseline.
     """
 
     gradients: Mapping[str, Tensor]
@@ -126,7 +126,7 @@ class Searcher(Protocol):
     """Decides what to try next, and learns from the outcomes.
 
     Rules, held by `tests/contracts/searcher.py`:
-    1. It keeps nothing but what follows from the views: two instances give the same results at any time.
+    1. It keeps no state but what follows from the views: two instances give the same results at any time.
     2. `ask` returns exactly `n` proposals, and the same ones for the same view.
     3. `learn` returns gradients only of tensors of `parameters()`, finite and with their shapes; or none.
     """
@@ -140,5 +140,5 @@ class Searcher(Protocol):
         ...
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Return what these children teach. They have ended, and each has a reward."""
+        """Return the update from these children, which have ended and have a reward."""
         ...

@@ -1,4 +1,4 @@
-"""What a search space is to everyone else. Standard library only."""
+"""The interface of a search space. Standard library only."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -12,26 +12,26 @@ class SearchSpace(Protocol):
 
     Rules, held by `tests/contracts/search_space.py`:
     1. Every sample of `decisions(completed)` decodes, and equal tokens give equal architectures.
-    2. The number of tokens tells which of the sequences they are a sample of.
+    2. The number of tokens determines which of the sequences they are a sample of.
     3. `choice_sizes` has every choice of any sequence, with its number of options.
-    4. What decodes is of the space's `kind`.
+    4. Every decoded architecture is of the space's `kind`.
     """
 
     @property
     def kind(self) -> Kind:
-        """Of its architectures."""
+        """The kind of its architectures."""
         ...
 
     def decisions(self, completed: int) -> Decisions:
-        """The decisions for the next sample, after `completed` children of the search have ended."""
+        """Return the decisions for the next sample, after `completed` children of the search have ended."""
         ...
 
     def choice_sizes(self) -> Mapping[str, int]:
-        """The name of every `Choice` that may ever be asked, with its number of options."""
+        """Return the name of every possible `Choice`, with its number of options."""
         ...
 
     def decisions_of(self, num_tokens: int) -> Decisions:
-        """The sequence of decisions that takes this many tokens.
+        """Return the sequence of decisions that takes this many tokens.
 
         Raises:
             InvalidTokens: if there is none.
@@ -39,9 +39,9 @@ class SearchSpace(Protocol):
         ...
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
-        """The architecture that the tokens stand for.
+        """Return the architecture that the tokens encode.
 
         Raises:
-            InvalidTokens: if they are no sample of this space.
+            InvalidTokens: if they are not a sample of this space.
         """
         ...

@@ -12,20 +12,20 @@ from cluster.storage.find_run import existing_run
 
 
 def best(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
 
-    def best(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, as_json: Json = False) -> int:
-        """The best child of a search: its architecture, metric, parameters, FLOPs and seconds; of a table its test."""
+    def run(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, as_json: Json = False) -> int:
+        """Show the best child of a search: architecture, metric, size, FLOPs, seconds, and a table's test value."""
         folder = existing_run(storage_path, name)
-        found, config = read(folder), folder.read_config()
+        status, config = read(folder), folder.read_config()
         if as_json:
-            print(json.dumps(best_json(found, config), indent=2))
+            print(json.dumps(best_json(status, config), indent=2))
         else:
-            print("\n".join(best_lines(found, config)))
-            if found.best:
-                print("\nTrain it once more by hand:")
+            print("\n".join(best_lines(status, config)))
+            if status.best:
+                print("\nTo train it again by hand:")
                 print(f"  nascluster best {shlex.quote(name)} --json > best.json")
-                print(f"  {training_command(config, found.best, 'best.json')}")
-        return 0 if found.best else 1
+                print(f"  {training_command(config, status.best, 'best.json')}")
+        return 0 if status.best else 1
 
-    return parse_command(best, arguments)
+    return parse_command("best", run, arguments)

@@ -1,4 +1,4 @@
-"""`nascluster searchers`, `spaces`, `tasks` and `rewards`: what there is to choose from, and the options of each."""
+"""`nascluster searchers`, `spaces`, `tasks` and `rewards`: lists of what a run can use, with their options."""
 
 import inspect
 import textwrap
@@ -19,33 +19,33 @@ WIDTH = 100
 """Columns of a page of options."""
 
 Lines = Callable[[str, Any], Iterator[str]]
-"""Gives what is to be said of an entry of this name."""
+"""Yields the lines that describe an entry of this name."""
 
 
 def searchers(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
     return _catalogue("searchers", SEARCHERS, find_searcher, _part_lines, arguments)
 
 
 def spaces(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
     return _catalogue("spaces", SPACES, find_space, _part_lines, arguments)
 
 
 def tasks(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
     return _catalogue("tasks", TASKS, find_task, _part_lines, arguments)
 
 
 def rewards(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
     return _catalogue("rewards", REWARDS, find_reward, _reward_lines, arguments)
 
 
 def _catalogue(
-    what: str, table: Mapping[str, Any], find: Callable[[str], Any], lines: Lines, arguments: list[str]
+    command: str, table: Mapping[str, Any], find: Callable[[str], Any], lines: Lines, arguments: list[str]
 ) -> int:
-    def listed(
+    def run(
         name: Annotated[
             tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME", help="One of them, or FILE.py:NAME.")
         ] = None,
@@ -56,15 +56,15 @@ def _catalogue(
         width = max(map(len, table)) + 2
         for key, entry in table.items():
             print(f"{key:<{width}}{_summary(entry)}")
-        print(f"\n`nascluster {what} NAME` shows the options of one; FILE.py:NAME may be one of your own")
+        print(f"\n`nascluster {command} NAME` shows the options of one; FILE.py:NAME names one of your own")
         return 0
 
-    listed.__name__, listed.__doc__ = what, f"List the {what}; with a name, show the options of one."
-    return parse_command(listed, arguments)
+    run.__doc__ = f"List the {command}; with a name, show the options of one."
+    return parse_command(command, run, arguments)
 
 
 def _summary(entry: Any) -> str:
-    """Return what an entry is, with its source where it has one."""
+    """Return an entry's summary, with its source if it has one."""
     if isinstance(entry, Reward):
         return (inspect.getdoc(entry.compute) or "").partition("\n")[0]
     paper = getattr(entry, "paper", "")

@@ -1,12 +1,19 @@
-"""Parses the words of one command."""
+"""Parses the arguments of one command."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import tyro
 
 from cluster.config.flags import parse
 
+T = TypeVar("T")
 
-def parse_command(function: Callable[..., int], arguments: list[str]) -> int:
-    """Call a command's function, whose name is the command, with what its words say; its exit status."""
-    return parse(function, arguments, f"nascluster {function.__name__}", config=(tyro.conf.FlagCreatePairsOff,))
+
+def parse_command(command: str, function: Callable[..., T], arguments: list[str]) -> T:
+    """Parse a command's arguments, call its function with them, and return what that returns.
+
+    Raises:
+        UsageError: the arguments cannot be understood.
+    """
+    return parse(function, arguments, f"nascluster {command}", config=(tyro.conf.FlagCreatePairsOff,))

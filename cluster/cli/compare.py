@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from child_trainer.atomic_file import replace_file
+from cluster.cli.command import parse_command
 from cluster.compare.comparison import plan_comparison, run_comparison
 from cluster.compare.markdown_table import markdown
 from cluster.compare.page import page
@@ -20,47 +21,48 @@ from cluster.compare.plan import parse_limit
 from cluster.compare.process_pool import SearchFailed
 from cluster.compare.search_result import ResultError
 from cluster.compare.standings import Summary
-from cluster.config.flags import UsageError, parse, split
+from cluster.config.flags import UsageError, split
 
 FAILED = 1
-"""Exit status where a search came to an error, as of `nascluster launch`."""
+"""Exit status if a search raised an error, as of `nascluster launch`."""
 
 Searchers = Annotated[
     tyro.conf.Positional[tuple[str, ...]],
     tyro.conf.arg(metavar="SEARCHER", help="reinforce, evolution, local-search or random; or with options."),
 ]
 
-Recipe = Annotated[str, tyro.conf.arg(help="The named run whose space, task and settings all have.")]
+Recipe = Annotated[str, tyro.conf.arg(help="The named run whose space, task and settings all searchers get.")]
 
 BudgetText = Annotated[
     str,
     tyro.conf.arg(
-        help="Of each search: children (500), or, of a table, the sum of what it tells that they cost (12000s, 3h)."
+        help="Budget of each search: children (500), or the sum of the training times in a table (12000s, 3h)."
     ),
 ]
 
-Seeds = Annotated[int, tyro.conf.arg(help="Searches of each searcher, their seeds counted from --seed.")]
+Seeds = Annotated[int, tyro.conf.arg(help="Searches of each searcher; their seeds count up from --seed.")]
 
 Output = Annotated[
-    str | None,  # a path would take nothing for the current folder
-    tyro.conf.arg(metavar="PATH", help="The folder that keeps all of it; unset: compare-RECIPE-BUDGET here."),
+    str | None,  # a path would read an empty text as the current folder
+    tyro.conf.arg(metavar="PATH", help="The folder for the results; unset: compare-RECIPE-BUDGET here."),
 ]
 
-Processes = Annotated[int | None, tyro.conf.arg(help="Searches at one time; unset: one for each core.")]
+Processes = Annotated[int | None, tyro.conf.arg(help="Searches that run at the same time; unset: one for each core.")]
 
 Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a browser.")]
 
 OURS = ("--recipe", "--budget", "--seeds", "--output", "--processes")
-"""Flags that take a value and are no run's."""
+"""This command's own flags that take a value."""
 
 OURS_ALONE = ("--open", "--help", "-h")
+"""This command's own flags that take no value."""
 
 
 def compare(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
     ours, flags = split(arguments, OURS, OURS_ALONE)
 
-    def compare(
+    def run(
         searchers: Searchers,
         *,
         recipe: Recipe,
@@ -70,22 +72,22 @@ def compare(arguments: list[str]) -> int:
         processes: Processes = None,
         open_browser: Open = False,
     ) -> Callable[[], int]:
-        """Searchers on one space and task, with one budget and the same seeds: a table, and curves on an HTML page.
+        """Compare searchers on one space and task, with equal budgets and seeds: a table, and an HTML page of curves.
 
-        Random search is always among them. A searcher may have options of its own, by the names of the flags of
-        `nascluster launch RECIPE`: reinforce:entropy-bonus=0.1,children=1. All other flags of that command (such as
-        --data, --seed, --replicas, --population) may follow here, and are for all of them. What was finished is kept:
-        after Ctrl-C the same command goes on.
+        Random search is always included. A searcher can have its own options, named as the flags of `nascluster launch
+        RECIPE`: reinforce:entropy-bonus=0.1,children=1. All other flags of that command (such as --data, --seed,
+        --replicas, --population) can follow here, and apply to all searchers. Finished searches are kept: after
+        Ctrl-C the same command resumes.
         """
         options = _Options(recipe, searchers, budget, seeds, output, processes, open_browser)
         return lambda: _compare(options, flags)
 
-    # What is said on the way would be taken for tyro's own words while that is parsing.
-    return parse(compare, ours, "nascluster compare", config=(tyro.conf.FlagCreatePairsOff,))()
+    # The comparison starts after parsing, because `parse` captures what is printed to standard error.
+    return parse_command("compare", run, ours)()
 
 
 class _Options(NamedTuple):
-    """What the command line says, but for the flags of a run."""
+    """The command's own options, without the flags of a run."""
 
     recipe: str
     searchers: tuple[str, ...]
@@ -98,30 +100,30 @@ class _Options(NamedTuple):
 
 def _compare(options: _Options, flags: Sequence[str]) -> int:
     if not options.searchers:
-        raise UsageError("name the searchers that are to be compared, such as `reinforce evolution`")
+        raise UsageError("name the searchers to compare, such as `reinforce evolution`")
     processes, folder = _processes(options.processes), _folder(options)
     limit = parse_limit(options.budget)
     plan, table = plan_comparison(options.recipe, options.searchers, flags, options.seeds, limit)
     console = Console(stderr=True)
     if len(plan.entrants) > len(options.searchers):
-        console.print("Random search joins them, as in every comparison", highlight=False)
+        console.print("Random search is added, as in every comparison", highlight=False)
     try:
         summary = run_comparison(plan, folder, processes, console, table)
     except SearchFailed as failed:
-        _tell(failed, folder)
+        _report_failure(failed, folder)
         return FAILED
     _write(folder, summary, options.open_browser)
     return 0
 
 
-def _tell(failed: SearchFailed, folder: Path) -> None:
-    """One sentence; the whole error goes into the folder."""
+def _report_failure(failed: SearchFailed, folder: Path) -> None:
+    """Print one sentence, and write the whole error into the folder."""
     error, where = folder / "error.txt", ""
     with contextlib.suppress(OSError):  # the disk may be what is wrong
         folder.mkdir(parents=True, exist_ok=True)
         error.write_text(failed.details)
         where = f", and the whole error is in {error}"
-    print(f"nascluster: {failed}; the searches that were finished are kept in {folder}{where}", file=sys.stderr)
+    print(f"nascluster: {failed}; the finished searches are kept in {folder}{where}", file=sys.stderr)
 
 
 def _folder(options: _Options) -> Path:
@@ -130,12 +132,12 @@ def _folder(options: _Options) -> Path:
     return Path(options.output or f"compare-{options.recipe}-{options.budget}").expanduser().absolute()
 
 
-def _processes(wanted: int | None) -> int:
-    if wanted is None:
+def _processes(requested: int | None) -> int:
+    if requested is None:
         return len(os.sched_getaffinity(0))
-    if not 1 <= wanted <= 1000:
-        raise UsageError(f"`processes` must be 1 to 1000, got {wanted}")
-    return wanted
+    if not 1 <= requested <= 1000:
+        raise UsageError(f"`processes` must be 1 to 1000, got {requested}")
+    return requested
 
 
 def _write(folder: Path, summary: Summary, show: bool) -> None:
@@ -155,4 +157,4 @@ def _write(folder: Path, summary: Summary, show: bool) -> None:
     for path in files:
         print(path)
     if show and not webbrowser.open((folder / "comparison.html").as_uri()):
-        print("There is no browser to show it: open the page yourself")
+        print("No browser could be opened: open the page yourself")

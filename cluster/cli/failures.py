@@ -12,21 +12,21 @@ from cluster.storage.find_run import existing_run
 
 
 def failures(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
 
-    def failures(
+    def run(
         name: Name,
         *,
-        child: Annotated[int | None, tyro.conf.arg(help="Only this child's, with the whole text of the error.")] = None,
+        child: Annotated[int | None, tyro.conf.arg(help="Only this child, with the whole error.")] = None,
         last: Annotated[int, tyro.conf.arg(help="How many to print, the latest first.")] = 20,
         storage_path: StoragePath = DEFAULT_STORAGE,
         as_json: Json = False,
     ) -> int:
-        """The attempts that failed, by cause, with the error and where it was."""
+        """List the attempts that failed, by cause, with the error and its place."""
         if last < 1:
             raise UsageError(f"`--last` must be at least 1, got {last}")
-        found = read_failures(existing_run(storage_path, name), child)
-        print(failures_json(found) if as_json else "\n".join(failure_lines(found, last, whole=child is not None)))
+        attempts = read_failures(existing_run(storage_path, name), child)
+        print(failures_json(attempts) if as_json else "\n".join(failure_lines(attempts, last, whole=child is not None)))
         return 0
 
-    return parse_command(failures, arguments)
+    return parse_command("failures", run, arguments)

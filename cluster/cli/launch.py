@@ -15,7 +15,7 @@ from cluster.storage.run_folder import RunFolder
 
 
 def launch(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
 
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: nascluster launch RECIPE [options]\n")
@@ -25,7 +25,7 @@ def launch(arguments: list[str]) -> int:
     recipe = find_recipe(arguments[0])
     config = parse_run(recipe(), arguments[1:], arguments[0], recipe.__doc__)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    task = replace(config.task, data=located(config.task.data))  # a resume may come from another folder
+    task = replace(config.task, data=located(config.task.data))  # a resume may start in another folder
     config = replace(config, name=config.name or f"{recipe_label(arguments[0])}-{stamp}", task=task)
     folder = run_folder(config.storage_path, str(config.name))
     check_new(folder)
@@ -33,7 +33,7 @@ def launch(arguments: list[str]) -> int:
 
 
 def execute_run(config: RunConfig, folder: RunFolder) -> int:
-    """Run a search to its end and give the exit status."""
+    """Run a search to its end and return the exit status."""
     from cluster.runners.driver import EXIT_STATUS, execute
 
     status = execute(config, folder, Console())

@@ -1,11 +1,12 @@
-"""`nascluster logs`: what happened in a run, or what one child has printed."""
+"""`nascluster logs`: a run's events, or the output of one child."""
 
 import time
 from typing import Annotated
 
 import tyro
 
-from cluster.config.flags import Name, StoragePath, UsageError, parse
+from cluster.cli.command import parse_command
+from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.monitoring.logs.reader import child_output, log_lines, output_lines
 from cluster.monitoring.status import read_status
@@ -13,21 +14,23 @@ from cluster.storage.find_run import existing_run
 
 
 def logs(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
 
-    def logs(
+    def run(
         name: Name,
         child: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="CHILD", help="A child's id.")] = None,
         *,
         attempt: Annotated[int | None, tyro.conf.arg(help="Only this attempt at the child, from 1.")] = None,
-        follow: Annotated[bool, tyro.conf.arg(help="Go on with what comes until the search ends, or Ctrl-C.")] = False,
+        follow: Annotated[bool, tyro.conf.arg(help="Print new events until the search ends, or Ctrl-C.")] = False,
         storage_path: StoragePath = DEFAULT_STORAGE,
     ) -> int:
-        """The events of a search, one a line; with CHILD, what that child printed while it trained."""
+        """Print the events of a search, one a line; with CHILD, what that child printed during training."""
         if child is None and attempt is not None:
-            raise UsageError("`--attempt` is one of a child's: name the child, too")
+            raise UsageError("`--attempt` needs a child: give the child's id, too")
         if child is not None and follow:
-            raise UsageError("`--follow` is for the run's events: a child's output is there when its attempt has ended")
+            raise UsageError(
+                "`--follow` is for the run's events: a child's output is available once its attempt has ended"
+            )
         if child is not None and not (child.isascii() and child.isdecimal()):
             raise UsageError(f"`CHILD` must be a child's id, a whole number, got {child!r}")
         folder = existing_run(storage_path, name)
@@ -35,7 +38,7 @@ def logs(arguments: list[str]) -> int:
             print("\n".join(output_lines(int(child), child_output(folder, int(child), attempt))))
             return 0
         if follow and folder.alive is not None:
-            raise UsageError(f"`--follow` needs a file of this machine, and the driver of {name!r} is on another")
+            raise UsageError(f"`--follow` needs the driver on this machine, but that of {name!r} runs on another")
 
         def running() -> bool:
             return follow and read_status(folder, time.time()).state == "running"
@@ -44,4 +47,4 @@ def logs(arguments: list[str]) -> int:
             print(line, flush=follow)
         return 0
 
-    return parse(logs, arguments, "nascluster logs", config=(tyro.conf.FlagCreatePairsOff,))
+    return parse_command("logs", run, arguments)

@@ -10,9 +10,10 @@ from cluster.config.flags import BAD_INPUT
 from controller.catalogue import find_entry
 
 INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 NO_READER = 1
-"""Nobody reads what is said any more."""
+"""Exit status if standard output was closed."""
 
 USAGE = """\
 usage: nascluster COMMAND ...
@@ -20,41 +21,41 @@ usage: nascluster COMMAND ...
 Neural architecture search with reinforcement learning, on Ray or in one process.
 
   launch RECIPE [options]   start a search; `nascluster launch RECIPE --help` lists every option
-  resume NAME               go on with a search that was stopped or killed
-  stop NAME                 let a search end what is in training, then stop it, to be resumed
-  status NAME [--json]      where a search stands, from any terminal, while it runs or after; --watch keeps showing it
-  best NAME [--json]        its best child
-  failures NAME [--json]    the attempts that failed, by cause, with the error and where it was
-  logs NAME [CHILD]         what happened, an event a line, --follow for what comes; or what that child has printed
-  report NAME [--open]      one HTML page of what it did and found; --watch serves it while the search runs
-  compare SEARCHER ...      searchers side by side, many seeds each: --recipe RECIPE --budget 500 (or 12000s)
-  simulate RECIPE ...       what a search would take of a cluster, and what would help; --help lists what may be said
-  doctor [NAME] [--json]    checks the cluster, and says why a search does not go on
-  recipes                   the named runs, and what each sets
-  searchers [NAME]          what there is to choose from, with papers and options; likewise spaces, tasks and rewards
+  resume NAME               resume a search that was stopped or killed
+  stop NAME                 stop a search once the children in training have ended; it can be resumed
+  status NAME [--json]      show a search's progress, from any terminal, also after its end; --watch keeps it updated
+  best NAME [--json]        show its best child
+  failures NAME [--json]    list failed attempts by cause, with the error and its place
+  logs NAME [CHILD]         print its events, with --follow also new ones; or the output of one child
+  report NAME [--open]      write an HTML page of its results; --watch serves the page while the search runs
+  compare SEARCHER ...      compare searchers over many seeds: --recipe RECIPE --budget 500 (or 12000s)
+  simulate RECIPE ...       predict a search's time, cost and utilisation, and what would help; --help lists options
+  doctor [NAME] [--json]    check the cluster, and say why a search makes no progress
+  recipes                   list the named runs, and what each sets
+  searchers [NAME]          list the searchers with papers and options; likewise spaces, tasks and rewards
 
-exit status: 0 done; 1 the search failed, or no child of it finished; 2 cannot be done as typed; 130 stopped
+exit status: 0 done; 1 the search failed, or no child of it finished; 2 bad command line or input; 130 stopped
 
 first search: nascluster launch digits
 """
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script, and exit with the command's status."""
     status = run(sys.argv[1:])
     if status == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C has nothing left to interrupt
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to interrupt
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still in the buffer would be tried once more at the end of the process, with a complaint.
+        # Otherwise Python flushes the rest of the buffer at exit, and prints an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = status or NO_READER
     sys.exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out one command line and give its exit status, as `USAGE` lists them."""
+    """Carry out one command line and return its exit status, one that `USAGE` lists."""
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE, end="")
@@ -89,4 +90,4 @@ COMMANDS: Mapping[str, str] = {
     "tasks": "catalogues",
     "rewards": "catalogues",
 }
-"""Each command with its module in this folder, which is imported when it is asked for."""
+"""Each command with its module in this folder, which is imported only when the command runs."""

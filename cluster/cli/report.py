@@ -1,4 +1,4 @@
-"""`nascluster report`: the page written into a file, or served while the run goes on."""
+"""`nascluster report`: writes the page into a file, or serves it while the run continues."""
 
 import time
 import webbrowser
@@ -8,7 +8,8 @@ from typing import Annotated
 import tyro
 
 from child_trainer.atomic_file import replace_file
-from cluster.config.flags import Name, StoragePath, UsageError, parse
+from cluster.cli.command import parse_command
+from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import existing_run
@@ -20,18 +21,18 @@ Output = Annotated[
         help="The file to write; unset: report.html in the run's folder, or NAME-report.html here for a URL."
     ),
 ]
-Open = Annotated[bool, tyro.conf.arg(name="open", help="Show it in a browser.")]
+Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a browser.")]
 Compare = Annotated[
-    str | None, tyro.conf.arg(help="Another run in the same place, such as one of random search, to plot beside it.")
+    str | None, tyro.conf.arg(help="Another run in the same place, such as one of random search, to plot with it.")
 ]
-Watch = Annotated[bool, tyro.conf.arg(help="Serve it to browsers of this machine, kept up to date, until Ctrl-C.")]
+Watch = Annotated[bool, tyro.conf.arg(help="Serve the page on this machine, kept up to date, until Ctrl-C.")]
 Port = Annotated[int, tyro.conf.arg(help="With --watch: the port; 0: any that is free.")]
 
 
 def report(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
 
-    def report(
+    def run(
         name: Name,
         *,
         storage_path: StoragePath = DEFAULT_STORAGE,
@@ -41,7 +42,7 @@ def report(arguments: list[str]) -> int:
         watch: Watch = False,
         port: Port = 0,
     ) -> int:
-        """What a search did and found, as one HTML page that needs nothing else: while it runs, or after."""
+        """Write what a search did and found into one self-contained HTML page, while it runs or afterwards."""
         from cluster.report.page import page
         from cluster.report.read import read_facts
         from cluster.report.serving import MAX_PORT, serve
@@ -54,13 +55,13 @@ def report(arguments: list[str]) -> int:
             raise UsageError(f"`--compare` must name another run than {name!r}")
 
         def build() -> str:
-            folder = existing_run(storage_path, name)  # which copies it anew if its driver is elsewhere
+            folder = existing_run(storage_path, name)  # which copies it again if its driver is on another machine
             other = None if compare is None else existing_run(storage_path, compare)
             return page(read_facts(folder, time.time(), other), watched=watch)
 
-        first = build()  # what is wrong with the names is said before a server is there
+        first = build()  # errors in the names are reported before the server starts
         if watch:
-            serve(build, port, lambda url: _served(url, show=open_browser))
+            serve(build, port, lambda url: _announce(url, show=open_browser))
             return 0
         path = target(existing_run(storage_path, name), output)
         _write(path, first)
@@ -69,10 +70,10 @@ def report(arguments: list[str]) -> int:
             _show(path.as_uri())
         return 0
 
-    return parse(report, arguments, "nascluster report", config=(tyro.conf.FlagCreatePairsOff,))
+    return parse_command("report", run, arguments)
 
 
-def _served(url: str, *, show: bool) -> None:
+def _announce(url: str, *, show: bool) -> None:
     print(f"The report is at {url} until Ctrl-C", flush=True)
     if show:
         _show(url)
@@ -80,14 +81,14 @@ def _served(url: str, *, show: bool) -> None:
 
 def _show(url: str) -> None:
     if not webbrowser.open(url):
-        print(f"There is no browser to show it: open {url} yourself")
+        print(f"No browser could be opened: open {url} yourself")
 
 
 def target(folder: RunFolder, output: Path | None) -> Path:
-    """The file to write: what `--output` names, or where it goes by itself."""
+    """Return the file to write: the one of `--output`, or else the default."""
     if output is not None:
         return output.expanduser().absolute()
-    # What is here of a run in an object store is a copy, which is replaced by the next one.
+    # The local folder of a run in an object store is a copy, which the next command replaces.
     return Path.cwd() / f"{folder.name}-report.html" if folder.url else folder.path / "report.html"
 
 

@@ -1,4 +1,4 @@
-"""`nascluster resume`: goes on with a search that was stopped or killed."""
+"""`nascluster resume`: resumes a search that was stopped or killed."""
 
 import time
 from dataclasses import replace
@@ -17,27 +17,29 @@ from cluster.storage.find_run import resumable_run
 
 Where = Annotated[
     Literal["as-before", "local", "ray"],
-    tyro.conf.arg(help="Where to go on: in this one process, on Ray, or as before."),
+    tyro.conf.arg(help="Where to resume: in this one process, on Ray, or as before."),
 ]
 
 
 def resume(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
 
-    def resume(
+    def run(
         name: Name,
         *,
         storage_path: StoragePath = DEFAULT_STORAGE,
         on: Where = "as-before",
         metrics_port: Annotated[int | None, tyro.conf.arg(help="Another port for metrics; unset: as before.")] = None,
         log_format: Annotated[LogFormat | None, tyro.conf.arg(help="Events as text or json; unset: as before.")] = None,
-        log_level: Annotated[LogLevel | None, tyro.conf.arg(help="The least that is logged; unset: as before.")] = None,
+        log_level: Annotated[
+            LogLevel | None, tyro.conf.arg(help="Lowest level that is logged; unset: as before.")
+        ] = None,
         callback: Annotated[
             tyro.conf.UseAppendAction[tuple[str, ...]],
             tyro.conf.arg(help="tensorboard, mlflow or MODULE:CLASS, repeatedly; unset: as before."),
         ] = (),
     ) -> int:
-        """Go on with a search that was stopped or killed, from its folder alone."""
+        """Resume a search that was stopped or killed, from its folder alone."""
         folder = resumable_run(storage_path, name, print)
         config = folder.read_config()
         if folder.ledger.exists():
@@ -47,7 +49,7 @@ def resume(arguments: list[str]) -> int:
             if status.state == "finished":
                 raise UsageError(f"the run {name!r} has finished: all {status.max_children} children have ended")
         check_unchanged(config)
-        if metrics_port is not None:  # the port of before may be another's by now
+        if metrics_port is not None:  # another process may use the former port by now
             config = replace(config, metrics=replace(config.metrics, metrics_port=metrics_port))
         logs = LogOptions(log_format=log_format or config.logs.log_format, log_level=log_level or config.logs.log_level)
         config = replace(config, logs=logs)
@@ -55,4 +57,4 @@ def resume(arguments: list[str]) -> int:
             config = replace(config, callbacks=CallbackOptions(callback=callback))
         return execute_run(config if on == "as-before" else replace(config, local=on == "local"), folder)
 
-    return parse_command(resume, arguments)
+    return parse_command("resume", run, arguments)

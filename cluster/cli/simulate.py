@@ -1,4 +1,4 @@
-"""`nascluster simulate`: what a search would take of a cluster, and what would help, before anything is leased."""
+"""`nascluster simulate`: predicts a search's time, cost and utilisation on a cluster, and what would help."""
 
 import json
 import sys
@@ -19,17 +19,17 @@ ALONE = ("--as-is", "--json", "--help", "-h")
 VALUED = tuple(
     f"--{f.name.replace('_', '-')}" for f in fields(SimulationOptions) if f.name not in ("recipe", "as_is", "json")
 )
-"""Those that take one."""
+"""Flags of this command that take a value."""
 
 DESCRIPTION = """\
-What a search would take of a cluster: how busy its workers are, how stale its updates, its time and its cost; and what
-would help most. The replicas, the pool, the ledger and the shards are the real ones, on a virtual clock; workers, time,
-and what is lost are simulated. All flags of `nascluster launch RECIPE` may follow here: --workers, --replicas,
---children, --shards, --batching, --max-children, --max-attempts, --checkpoint-children, --gpus-per-child, --seed."""
+Predict a search on a cluster: how busy its workers are, how stale its updates, its time and its cost; and what would
+help most. The replicas, the pool, the ledger and the shards are the real ones, on a virtual clock; workers, time and
+failures are simulated. All flags of `nascluster launch RECIPE` can follow here: --workers, --replicas, --children,
+--shards, --batching, --max-children, --max-attempts, --checkpoint-children, --gpus-per-child, --seed."""
 
 
 def simulate(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
     if not arguments:
         print("usage: nascluster simulate RECIPE --child-seconds lognormal:3600:0.5 [options]; --help lists them")
         return BAD_INPUT
@@ -39,23 +39,23 @@ def simulate(arguments: list[str]) -> int:
     config, trainer = plan_simulation(options, flags)
     console = Console(stderr=True)
     with console.status("Simulating ...") if console.is_terminal else nullcontext():
-        found = run_simulation(options, config, trainer)
+        report = run_simulation(options, config, trainer)
     if options.json:
-        print(json.dumps(to_json(found), indent=2))
+        print(json.dumps(to_json(report), indent=2))
     else:
-        show(found, Console())
+        show(report, Console())
     return 0
 
 
-def show(found: SimulationReport, console: Console) -> None:
-    """Print it for people."""
-    print(headline(found))
-    for label, text in lines(found):
+def show(report: SimulationReport, console: Console) -> None:
+    """Print the report as text."""
+    print(headline(report))
+    for label, text in lines(report):
         print(f"  {label:9} {text}")
-    if found.unchanged is None:
+    if report.unchanged is None:
         return
     print()
     sys.stdout.flush()
-    console.print(help_table(found))
-    for line in verdicts(found):
+    console.print(help_table(report))
+    for line in verdicts(report):
         print(line)

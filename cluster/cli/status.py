@@ -1,4 +1,4 @@
-"""`nascluster status`: where a search stands."""
+"""`nascluster status`: shows a search's progress."""
 
 import json
 import time
@@ -17,34 +17,34 @@ from cluster.storage.run_folder import RunFolder
 
 
 def status(arguments: list[str]) -> int:
-    """Carry out the command and give its exit status."""
+    """Carry out the command and return its exit status."""
 
-    def status(
+    def run(
         name: Name,
         *,
         storage_path: StoragePath = DEFAULT_STORAGE,
         as_json: Json = False,
-        watch: Annotated[bool, tyro.conf.arg(help="Keep showing it until the search ends, or Ctrl-C.")] = False,
+        watch: Annotated[bool, tyro.conf.arg(help="Keep the panel updated until the search ends, or Ctrl-C.")] = False,
     ) -> int:
-        """Where a search stands, from any terminal, while it runs or after."""
+        """Show a search's progress, from any terminal, while it runs or afterwards."""
         if watch and as_json:
             raise UsageError("`--watch` shows a panel and `--json` prints an object: give one of them")
-        found = read(existing_run(storage_path, name))
+        progress = read(existing_run(storage_path, name))
         if watch:
-            from cluster.monitoring.watch import watch as watched
+            from cluster.monitoring.watch import watch as watch_run
 
-            found = watched(lambda: read(existing_run(storage_path, name)), Console())
+            progress = watch_run(lambda: read(existing_run(storage_path, name)), Console())
         if as_json:
-            print(json.dumps(found.to_json(), indent=2))
+            print(json.dumps(progress.to_json(), indent=2))
         else:
-            print(f"{found.name}: {found.state}" + (f" ({found.message})" if found.message else ""))
-            for label, text in status_rows(found):
+            print(f"{progress.name}: {progress.state}" + (f" ({progress.message})" if progress.message else ""))
+            for label, text in status_rows(progress):
                 print(f"  {label:9} {text}")
         return 0
 
-    return parse_command(status, arguments)
+    return parse_command("status", run, arguments)
 
 
 def read(folder: RunFolder) -> Status:
-    """Read where a search stands now."""
+    """Read a search's present status."""
     return read_status(folder, time.time())

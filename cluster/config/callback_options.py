@@ -1,4 +1,4 @@
-"""What a run may be told about callbacks."""
+"""The options of a run's callbacks."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,11 @@ import tyro
 
 @dataclass(frozen=True, kw_only=True)
 class CallbackOptions:
-    """Who is told of each child."""
+    """What is called with each event of the run."""
 
     callback: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Who is told of each child: tensorboard, mlflow, or a class of your own as MODULE:CLASS; may be repeated."""
+    """A callback: tensorboard, mlflow or MODULE:CLASS; may be repeated. It is called with the run's events, and
+    MODULE:CLASS names a class of your own."""
 
     def __post_init__(self) -> None:
         for name in self.callback:

@@ -6,7 +6,7 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_seconds(name: str, text: str) -> float:
-    """Seconds from a number with a unit (s, m, h or d) or without one (seconds).
+    """Return the seconds of a number with a unit (s, m, h or d) or without one (seconds).
 
     Raises:
         ValueError: it is no such number, or not above 0; naming the option `name`.

@@ -9,24 +9,24 @@ from cluster.pool.supervision import Rules
 
 @dataclass(frozen=True, kw_only=True)
 class FailureOptions:
-    """What follows when children fail."""
+    """What follows a child's failure: retries, timeouts and checkpoints."""
 
     max_attempts: int = 3
-    """Failed attempts after which a child fails permanently; preemptions do not count."""
+    """Failed attempts allowed for a child; then it fails permanently. Preemptions do not count."""
     on_failure: str = ""
-    """What follows a failure, by its cause: CAUSE=ACTION,... Causes: out_of_memory, timeout, diverged, crashed,
-    preempted, invalid. Actions: retry (elsewhere), smaller-batch (retry with half the batch size), reward:NUMBER, drop
-    (not learnt from); one of the first two and one of the last two may be joined by a plus sign. Unset: crashed and
+    """Actions by cause of failure; CAUSE=ACTION,... Causes: out_of_memory, timeout, diverged, crashed, preempted,
+    invalid. Actions: retry (elsewhere), smaller-batch (retry with half the batch size), reward:NUMBER, drop (not
+    learnt from); one of the first two and one of the last two may be joined by a plus sign. Unset: crashed and
     preempted are retried; a child that fails permanently earns the reward 0."""
     child_timeout: str | None = None
-    """Time that one attempt at a child may take, such as 2h, 90m or 600s; then its process is killed. With --local,
-    where no other process can kill it, the attempt ends with the epoch that passes the time."""
+    """Timeout for one attempt, such as 2h or 600s; then its process is killed. With --local, where no other process can
+    kill it, the attempt ends with the epoch that passes the time."""
     worker_silence: str = "60s"
-    """Time without a heartbeat after which a busy worker times out."""
+    """Heartbeat timeout of a busy worker."""
     recycle_after: int | None = None
-    """Children after which a worker's process is restarted, with clean memory; unset: never."""
+    """Children per worker process; then it is restarted, with clean memory. Unset: never."""
     checkpoint_children: bool = False
-    """Children save their state after each epoch and when they are preempted, and resume from there."""
+    """Save each child's state and resume from it; it is saved after each epoch and at a preemption."""
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "recycle_after"):

@@ -1,4 +1,4 @@
-"""What a user's words on the command line mean; what cannot be understood becomes one sentence."""
+"""Parses the command line; an error of the user's becomes one sentence."""
 
 import contextlib
 import io
@@ -24,41 +24,41 @@ StoragePath = Annotated[str, tyro.conf.arg(help="Folder of all runs, or its URL.
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of text.")]
 
 HELP_ALL = "--help-all"
-"""Flag that prints the options of a run with all that is to be said of each."""
+"""Flag that prints the options of a run with the whole text of each."""
 
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""
 
 
 class UsageError(ValueError):
-    """The command line asks for something that cannot be; the message is one sentence."""
+    """The command line is invalid; the message is one sentence."""
 
 
 def parse(target: Callable[..., T], arguments: list[str], prog: str, **options: Any) -> T:
-    """What tyro makes of the arguments; its boxed error becomes one sentence.
+    """Parse the arguments with tyro, whose boxed error becomes one sentence.
 
     Raises:
         UsageError: the arguments cannot be understood.
     """
-    said = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(errors):
             return tyro.cli(target, args=arguments, prog=prog, **options)
     except SystemExit as stop:
         if stop.code != BAD_INPUT:
             raise
-        raise UsageError(f"{_sentence(said.getvalue())} (`{prog} --help` lists the options)") from None
+        raise UsageError(f"{_sentence(errors.getvalue())} (`{prog} --help` lists the options)") from None
 
 
 def parse_run(default: RunConfig, arguments: list[str], recipe: str, description: str | None = None) -> RunConfig:
     """Return the run that the flags of `nascluster launch RECIPE` make of a default.
 
-    The searcher and the space are looked up first: the other flags are those that these have. A width of the default
-    gives way to `--target-parameters`, which would do nothing with it.
+    The searcher and the space are looked up first, because they decide which other flags there are.
+    `--target-parameters` replaces a width of the default, with which it would have no effect.
 
     Raises:
         UsageError: as `parse`, or both a width and `--target-parameters` are given.
-        ValueError: a value cannot be.
+        ValueError: a value is invalid.
     """
     default = _draft(default, arguments)
     given = {flag_of(word) for word in arguments}
@@ -92,7 +92,7 @@ def run_help(default: RunConfig, recipe: str, description: str | None, width: in
 def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:
     """Return the default with the searcher, the space and the task that the flags name, and their default options.
 
-    It is not checked: whether the parts fit together is known once all flags are read, which makes another run of it.
+    The draft is not checked: only all flags together tell whether the parts fit, and they make a new configuration.
     """
     values = {f.name: getattr(default, f.name) for f in fields(RunConfig)}
     for what, find in (("searcher", find_searcher), ("space", find_space)):
@@ -119,7 +119,7 @@ def value_of(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def flag_of(word: str) -> str:
-    """Return the flag that a word is, without its value and with dashes for underscores."""
+    """Return a word's flag, without its value and with dashes for underscores."""
     return word.partition("=")[0].replace("_", "-")
 
 
@@ -135,7 +135,7 @@ def flag_groups(arguments: Sequence[str]) -> list[list[str]]:
 
 
 def flags_among(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
-    """Return those of the arguments that are one of these flags, with their values."""
+    """Return the arguments that are one of these flags, with their values."""
     return [word for group in flag_groups(arguments) if flag_of(group[0]) in flags for word in group]
 
 
@@ -145,12 +145,12 @@ def flags_not_among(arguments: Sequence[str], flags: Collection[str]) -> list[st
 
 
 def split(arguments: Sequence[str], valued: Collection[str], alone: Collection[str]) -> tuple[list[str], list[str]]:
-    """What a command takes for itself, and the flags of a run that follow.
+    """Return the arguments of the command itself, and the flags of a run that follow.
 
     Args:
-        arguments: of the command; what comes before the first flag is its own.
-        valued: its flags that take a value.
-        alone: its flags that take none.
+        arguments: those of the command line; the ones before the first flag belong to the command.
+        valued: the command's flags that take a value.
+        alone: the command's flags that take none.
     """
     first = next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
     ours, rest = list(arguments[:first]), list(arguments[first:])
@@ -168,10 +168,10 @@ def split(arguments: Sequence[str], valued: Collection[str], alone: Collection[s
 
 
 def _sentence(box: str) -> str:
-    """The first paragraph of a box of tyro's, with the first option that it suggests."""
+    """Return the first paragraph of tyro's boxed error, with the first option that it suggests."""
     rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
     paragraphs = " ".join(rows).split("─" * 10)
     suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
-    # Where a field of ours refuses what it is given, tyro names the group that it is in, which is no option.
+    # If a check of ours rejects a value, tyro names the field's group, which is no option.
     sentence = re.sub("^Error parsing [\\w.]+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")

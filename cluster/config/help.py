@@ -1,4 +1,4 @@
-"""The options of a run in groups, a line each: what `nascluster launch RECIPE --help` prints. Standard library only."""
+"""Formats the options of a run in groups, a line each, for `launch RECIPE --help`. Standard library only."""
 
 import ast
 import inspect
@@ -13,7 +13,7 @@ HIDDEN = ("files",)
 """Fields that no flag sets."""
 
 FLAG_WIDTH = 30
-"""Columns of the flags, with what they take."""
+"""Columns of the flags with their values' types."""
 
 TYPE_NAMES = {int: "INT", float: "FLOAT"}
 
@@ -57,12 +57,12 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def flag(field: Field[Any], value: object) -> str:
-    """Return the flag that sets a field; what is on unless told otherwise has one that turns it off."""
+    """Return the flag that changes a field; a switch that is on by default has one that turns it off."""
     return f"--{'no-' if value is True else ''}{field.name.replace('_', '-')}"
 
 
 def takes(hint: Any) -> str:
-    """Return what a flag takes, for people: a type, or the values to choose from; empty for a switch."""
+    """Return the values that a flag takes, for people: a type, or a list of choices; empty for a switch."""
     kinds = [kind for kind in _alternatives(hint) if kind is not type(None)]
     kind = kinds[0] if kinds else str
     if kind is bool:

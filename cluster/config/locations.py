@@ -1,6 +1,6 @@
-"""Tells the URL of an object store from a folder of this machine. Standard library only."""
+"""Distinguishes URLs of object stores from local folders. Standard library only."""
 
 
 def is_url(storage_path: str) -> bool:
-    """Whether a storage path names an object store, not a folder of this machine."""
+    """Return whether a storage path names an object store, not a local folder."""
     return "://" in storage_path

@@ -1,4 +1,4 @@
-"""What a run may be told about its log. Standard library only."""
+"""The options of a run's log. Standard library only."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,10 +10,10 @@ LogLevel = Literal["debug", "info", "warning"]
 
 @dataclass(frozen=True, kw_only=True)
 class LogOptions:
-    """How a run's events are told."""
+    """How a run's events are logged."""
 
     log_format: LogFormat = "text"
-    """How events are written to the run's log: a line for people, or a JSON object. With json they are printed, too,
-    and nothing else is: no live table, for whoever collects the logs of containers."""
+    """Format of logged events; a line of text, or a JSON object. With json the events are printed as well, and the live
+    table is not, so that a collector of container logs can read the output."""
     log_level: LogLevel = "info"
-    """The least that is logged: debug has every child and every push, info has failures and what befalls the run."""
+    """Lowest level that is logged; debug has every child and every push, info has failures and the run's events."""

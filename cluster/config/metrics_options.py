@@ -1,8 +1,9 @@
-"""What a run may be told about its metrics. Standard library only."""
+"""The options of a run's metrics. Standard library only."""
 
 from dataclasses import dataclass
 
-MOST_PORTS = 65_535
+MAX_PORT = 65_535
+"""The highest port number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,16 +11,16 @@ class MetricsOptions:
     """Whether and where a run's driver serves metrics for Prometheus."""
 
     metrics_port: int | None = None
-    """Port on which the driver serves metrics for Prometheus; 0: any that is free; unset: none are served."""
+    """Port for Prometheus metrics of the driver; 0: any free port; unset: no metrics."""
     metrics_host: str = "127.0.0.1"
-    """Address at which they are served; 0.0.0.0 lets other machines read them, and everybody there."""
+    """Address for the metrics; 0.0.0.0 lets every machine that reaches this one read them."""
     metrics_file_sd: str | None = None
-    """Another file in which the endpoint is announced to Prometheus (file_sd), beside Ray's own for example."""
+    """Additional file_sd file for Prometheus; it announces the endpoint, for example next to Ray's own."""
 
     def __post_init__(self) -> None:
         port = self.metrics_port
-        if port is not None and not 0 <= port <= MOST_PORTS:
-            raise ValueError(f"`metrics_port` must be between 0 and {MOST_PORTS}, got {port}")
+        if port is not None and not 0 <= port <= MAX_PORT:
+            raise ValueError(f"`metrics_port` must be between 0 and {MAX_PORT}, got {port}")
         if not self.metrics_host:
             raise ValueError("`metrics_host` must be an address or a name, got ''")
         if self.metrics_file_sd is not None and not self.metrics_file_sd.endswith(".json"):

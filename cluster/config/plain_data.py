@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
-    """Return a value with lists for tuples and texts for paths, as JSON has them."""
+    """Return a value with tuples as lists and paths as texts, as in JSON."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""The named runs. Each is a function that gives a configuration; the command line may change any part of it."""
+"""The named runs. Each is a function that returns a configuration; the command line can change any part of it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -19,7 +19,7 @@ from controller.spaces.recurrent import RecurrentSpace
 
 
 def digits() -> RunConfig:
-    """A whole search in minutes on two cores: scikit-learn's 1,797 handwritten digits, no download."""
+    """Run a whole search in minutes on two cores: scikit-learn's 1,797 handwritten digits, no download."""
     return RunConfig(
         max_children=96,
         task=TaskOptions(task="digits"),
@@ -41,7 +41,7 @@ def digits() -> RunConfig:
 
 
 def fashion_mnist() -> RunConfig:
-    """Fashion-MNIST, 28x28 grey images of clothes, with the paper's space at a small budget."""
+    """Search on Fashion-MNIST, 28x28 grey images of clothes, with the paper's space at a small budget."""
     return RunConfig(
         max_children=256,
         task=TaskOptions(task="fashion-mnist"),
@@ -53,7 +53,7 @@ def fashion_mnist() -> RunConfig:
 
 
 def cifar10() -> RunConfig:
-    """CIFAR-10 with the paper's space and preprocessing at a budget for one machine."""
+    """Search on CIFAR-10 with the paper's space and preprocessing, at a budget for one machine."""
     return RunConfig(
         max_children=512,
         task=TaskOptions(task="cifar10"),
@@ -65,12 +65,12 @@ def cifar10() -> RunConfig:
 
 
 def zoph2017_cifar10() -> RunConfig:
-    """The paper's search on CIFAR-10: 12,800 networks of 6 layers and more, 50 epochs each, 800 at once."""
+    """Repeat the paper's search on CIFAR-10: 12,800 networks of 6 layers and more, 50 epochs each, 800 at once."""
     return RunConfig(task=TaskOptions(task="cifar10"))
 
 
 def text_rnn() -> RunConfig:
-    """Recurrent cells on the prose of Python's own manual: a whole search in minutes on two cores, no download."""
+    """Search recurrent cells on the text of Python's own manual, in minutes on two cores, no download."""
     return RunConfig(
         max_children=48,
         space="recurrent",
@@ -94,13 +94,13 @@ def text_rnn() -> RunConfig:
 
 
 def wikitext2_rnn() -> RunConfig:
-    """Recurrent cells on WikiText-2, at a budget for one machine."""
+    """Search recurrent cells on WikiText-2, at a budget for one machine."""
     return RunConfig(
         max_children=256,
         space="recurrent",
         reward="perplexity",
         task=TaskOptions(task="wikitext2", options=LanguageOptions(target_parameters=4_000_000, max_vocabulary=10_000)),
-        # With the 20 streams and the plain steps of longer trainings, deep cells stay at words' frequencies.
+        # With the 20 streams and plain SGD of longer trainings, deep cells learn only the words' frequencies.
         budget=replace(TEXT_BUDGET, epochs=2, train_fraction=0.1, batch_size=10, momentum=0.9),
         topology=Topology(replicas=4, shards=4, children=4),
         searcher_options=ReinforceOptions(controller_learning_rate=0.003),
@@ -108,7 +108,7 @@ def wikitext2_rnn() -> RunConfig:
 
 
 def zoph2017_ptb() -> RunConfig:
-    """The paper's search on Penn Treebank: 400 replicas of one child each, ten gradients an update, 35 epochs."""
+    """Repeat the paper's search on Penn Treebank: 400 replicas of one child each, 10 gradients an update, 35 epochs."""
     return RunConfig(
         space="recurrent",
         reward="perplexity",
@@ -120,7 +120,7 @@ def zoph2017_ptb() -> RunConfig:
 
 
 def synthetic() -> RunConfig:
-    """Children that only compute a known function of their architecture: rehearsals and tests of a cluster."""
+    """Test a cluster with children that only compute a known function of their architecture."""
     return RunConfig(
         max_children=256,
         task=TaskOptions(task="synthetic"),
@@ -132,7 +132,7 @@ def synthetic() -> RunConfig:
 
 
 def nasbench201() -> RunConfig:
-    """NAS-Bench-201's cells on CIFAR-10: a table answers instead of training (--data: the folder with its files)."""
+    """Search NAS-Bench-201's cells on CIFAR-10 in its table, without training (--data: the folder with the table)."""
     return RunConfig(
         max_children=1_000,
         task=TaskOptions(task="nasbench201"),
@@ -145,7 +145,7 @@ def nasbench201() -> RunConfig:
 
 
 def rehearsal() -> RunConfig:
-    """The paper's whole layout on one small machine: 20 shards, 100 replicas, 800 children at once, all instant."""
+    """Rehearse the paper's layout on one small machine: 20 shards, 100 replicas, 800 instant children at once."""
     return RunConfig(
         max_children=2_400,
         task=TaskOptions(task="synthetic"),
@@ -175,7 +175,7 @@ def find_recipe(name: str) -> Callable[[], RunConfig]:
 
     Raises:
         UnknownName: no recipe of ours has this name.
-        OwnFileError: the file cannot be loaded, or what it has is no recipe.
+        OwnFileError: the file cannot be loaded, or does not define a recipe.
     """
     if not own_files.is_own(name):
         return find_entry(RECIPES, name, "recipe")
@@ -194,26 +194,26 @@ def find_recipe(name: str) -> Callable[[], RunConfig]:
 
 
 def recipe_label(name: str) -> str:
-    """Return what a run of a recipe is called after: the recipe's name, without the file of the user's own."""
+    """Return the recipe's name without its file, which begins the names of its runs."""
     return name.rpartition(":")[2]
 
 
 def changed(ours: RunConfig, theirs: RunConfig) -> list[str]:
-    """The fields in which two configurations differ."""
+    """Return the names of the fields in which two configurations differ."""
     return [f.name for f in fields(ours) if getattr(ours, f.name) != getattr(theirs, f.name)]
 
 
 def differences(recipe: RunConfig) -> dict[str, Any]:
-    """What a recipe sets apart from the defaults (which are the paper's), by the flags' names."""
+    """Return the values of a recipe that differ from the defaults, which are the paper's, by flag."""
     return _differences(recipe, RunConfig())
 
 
 def _differences(ours: Any, default: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for f in fields(ours):
         mine, usual = getattr(ours, f.name), getattr(default, f.name)
         if is_dataclass(mine):
-            found |= _differences(mine, usual if type(usual) is type(mine) else type(mine)())  # pyright: ignore[reportCallIssue]
+            settings |= _differences(mine, usual if type(usual) is type(mine) else type(mine)())  # pyright: ignore[reportCallIssue]
         elif mine != usual:
-            found[f.name.replace("_", "-")] = mine
-    return found
+            settings[f.name.replace("_", "-")] = mine
+    return settings

@@ -1,6 +1,6 @@
-"""What a run is: everything that `nascluster launch` can be given. No torch, no Ray.
+"""The configuration of a run: all options of `nascluster launch`. No torch, no Ray.
 
-Options stand with what they configure (the space, the searcher, a child's budget); this page collects them.
+Options are defined next to what they configure (the space, the searcher, a child's budget); this module collects them.
 """
 
 import types
@@ -35,7 +35,7 @@ MAX_CHILDREN = 1_000_000_000
 """Upper bound for `max_children`; a larger number is taken for a typo."""
 
 FORMER_FIELDS = {"local-search": "local_search"}
-"""Where configurations of earlier versions have the options of a searcher or space that is not under its own name."""
+"""Earlier versions' field of a searcher's or space's options, where its name differs from the part's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,39 +45,40 @@ class RunConfig:
     name: str | None = None
     """The run's name, a folder below the storage path; unset: the recipe and the time."""
     storage_path: str = DEFAULT_STORAGE
-    """Folder of all runs, or its URL in an object store (s3://...); the run's own folder below holds everything."""
+    """Folder of all runs, or its URL; each run has one folder in it. A URL names an object store (s3://...)."""
     seed: int = 0
-    """Root of all randomness."""
+    """Seed from which all random numbers are derived."""
     local: bool = False
     """Run in this one process, without Ray."""
     max_children: int = 12_800
-    """Children after which the search ends (the paper trained 12,800)."""
+    """Children after which the search ends; the paper trained 12,800."""
     searcher: str = "reinforce"
-    """What decides which architectures to try; `nascluster searchers` lists them. Or FILE.py:NAME, one's own."""
+    """How architectures are chosen; `nascluster searchers` lists them. FILE.py:NAME names one of your own."""
     space: str = "convolutional"
-    """What an architecture may be; `nascluster spaces` lists them. Or FILE.py:NAME, one's own."""
+    """Which architectures are possible; `nascluster spaces` lists them. FILE.py:NAME names one of your own."""
     reward: str = "cubed-accuracy"
-    """What the searcher learns from, computed of the metric; `nascluster rewards` lists them. Or FILE.py:NAME."""
+    """What the searcher maximises; it is computed from the metric. `nascluster rewards` lists them, and FILE.py:NAME
+    names one of your own."""
     task: TaskOptions = field(default_factory=TaskOptions)
     """What children are trained on"""
     budget: Budget = field(default_factory=Budget)
     """What one child may use"""
     topology: Topology = field(default_factory=Topology)
-    """How many of each part there are"""
+    """How many replicas, shards and workers there are"""
     failures: FailureOptions = field(default_factory=FailureOptions)
-    """What becomes of children that fail"""
+    """What follows a child's failure"""
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
     """Where Prometheus reads the run"""
     logs: LogOptions = field(default_factory=LogOptions)
-    """How events are told"""
+    """How events are logged"""
     callbacks: CallbackOptions = field(default_factory=CallbackOptions)
-    """Who is told of each child"""
+    """What is called with each event"""
     searcher_options: Any = None
     """Options of the searcher"""
     space_options: Any = None
     """Options of the space"""
     files: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict, hash=False)
-    """The text of each file of the user's own that the run is made of, by the file's name as it was typed."""
+    """The text of each file of the user's own that the run uses, by the file's name as it was typed."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_children <= MAX_CHILDREN:
@@ -92,7 +93,7 @@ class RunConfig:
         self._check_shared_processes()
 
     def _resolve(self) -> None:
-        """Look the parts up by their names, keep the texts of those that are the user's own, and fill in options."""
+        """Look the parts up by their names, keep the texts of the user's own files, and fill in options."""
         parts = (self.searcher, self.space, self.reward, self.task.task)
         with own_files.using(self.files):
             own = dict.fromkeys(own_files.file_of(name) for name in parts if own_files.is_own(name))
@@ -105,18 +106,18 @@ class RunConfig:
             elif not isinstance(options, entry.options):
                 raise ValueError(
                     f"`{name}` of the {what} {getattr(self, what)!r} must be {entry.options.__name__}, got"
-                    f" {type(options).__name__}; leave `{name}` away, or set both"
+                    f" {type(options).__name__}; omit `{name}`, or set both"
                 )
 
     @property
     def searcher_entry(self) -> SearcherEntry:
-        """The searcher's entry in the catalogue, or what the user's own file makes of one."""
+        """The searcher's entry in the catalogue, or one made from the user's own file."""
         with own_files.using(self.files):
             return find_searcher(self.searcher)
 
     @property
     def space_entry(self) -> SpaceEntry:
-        """The space's entry in the catalogue, or what the user's own file makes of one."""
+        """The space's entry in the catalogue, or one made from the user's own file."""
         with own_files.using(self.files):
             return find_space(self.space)
 
@@ -137,11 +138,11 @@ class RunConfig:
 
     @property
     def measure(self) -> Measure:
-        """What children are compared by."""
+        """The metric that children are compared by."""
         return self.task.entry.measure
 
     def _check_task(self) -> None:
-        """Make sure that the task can judge what the space gives, and the reward what the task gives."""
+        """Raise `ValueError` unless the task takes the space's architectures, and the reward the task's metric."""
         task, name = self.task.entry, self.task.task
         kind = self.search_space.kind
         if kind not in task.kinds:
@@ -167,13 +168,13 @@ class RunConfig:
             "`recycle_after`": self.failures.recycle_after is not None,
             "`gpus_per_child`": bool(self.topology.gpus_per_child),
         }
-        if shared > 1 and (needs := next((what for what, there in alone.items() if there), None)):
+        if shared > 1 and (needs := next((what for what, is_set in alone.items() if is_set), None)):
             raise ValueError(
-                f"`workers_per_process` must be 1 with a {needs}, which needs a process each, got {shared}"
+                f"`workers_per_process` must be 1 with a {needs}, which needs one process for each worker, got {shared}"
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for `json.dumps`; `from_json` gives back an equal configuration."""
+        """Return plain data for `json.dumps`; `from_json` returns an equal configuration."""
         data = plain(asdict(self))
         del data["task"]["files"]  # it is in `files`, with the others
         return data
@@ -183,7 +184,7 @@ class RunConfig:
         """Return the configuration that `to_json` of this version or an earlier one wrote.
 
         Raises:
-            ValueError: a part is unknown, or a value cannot be.
+            ValueError: a part is unknown, or a value is invalid.
         """
         files = data.get("files", {})
         with own_files.using(files):
@@ -195,38 +196,38 @@ class RunConfig:
             return _restore(cls, others, restored)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A process that has not loaded the user's own files yet could not find the classes of their options.
+        # A process that has not loaded the user's own files cannot find the classes of their options.
         return RunConfig.from_json, (self.to_json(),)
 
 
 def check_unchanged(config: RunConfig) -> None:
-    """Make sure that the user's own files, where they are still there, are those that the run keeps.
+    """Raise `OwnFileError` if one of the user's own files differs from the text that the run keeps.
 
     Raises:
-        OwnFileError: one has changed; a run that goes on with another searcher or task would be another run.
+        OwnFileError: one has changed; with another searcher or task it would be another run. A missing file is allowed.
     """
     for file, text in config.files.items():
         try:
             now = own_files.text_of(file)
         except OwnFileError:
-            continue  # it is not there any more: the run has its text
+            continue  # the file is missing: the run has its text
         if now != text:
             raise OwnFileError(
                 f"{file!r} has changed since the run was launched (digest {own_files.digest(text)}, now"
-                f" {own_files.digest(now)}): restore it, or resume from a folder that does not have it, to go on with"
-                " the text that the run keeps"
+                f" {own_files.digest(now)}): restore it, or resume from a folder without it, to use the text"
+                " that the run keeps"
             )
 
 
 def _restore_options(data: dict[str, Any], what: str, entry: SearcherEntry | SpaceEntry) -> Any:
-    """Return the options of the searcher or the space; earlier versions wrote those of all of them, by their names."""
+    """Return the options of the searcher or space; earlier versions wrote those of every part, by the part's name."""
     name: str = data[what]
     former = data.get(FORMER_FIELDS.get(name, name), {})
     return _restore(entry.options, data.get(f"{what}_options", former))
 
 
 def _restore(kind: type[T], data: dict[str, Any], restored: Mapping[str, Any] | None = None) -> T:
-    """Return a dataclass from its plain data; `restored` has values that need no more work."""
+    """Return a dataclass from its plain data; `restored` has the values that are ready."""
     hints = get_type_hints(kind)
     known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     values = {name: _restore_field(hints[name], value) for name, value in data.items() if name in known}

@@ -25,14 +25,14 @@ class TaskOptions:
     """
 
     task: str = "digits"
-    """Data, loss, metric and preprocessing, by the task's name; `synthetic` trains nothing and scores the architecture
-    itself; `nasbench201` looks it up in the benchmark's table."""
+    """Data, loss, metric and preprocessing; `nascluster tasks` lists them. Task `synthetic` trains nothing and scores
+    the architecture itself; `nasbench201` looks it up in the benchmark's table."""
     data: str | Path | None = None
-    """Folder with the data on every node (images in torchvision's layout; texts as train.txt, valid.txt and test.txt),
-    or its URL in an object store (s3://...), from which each node fetches a copy once; digits, text and synthetic need
-    none."""
+    """Folder with the data, or its URL; every node must have the folder. Images are in torchvision's layout, texts are
+    train.txt, valid.txt and test.txt. From a URL (s3://...) each node fetches one copy. Tasks digits, text and
+    synthetic need none."""
     download: bool = False
-    """Download the data into the folder first if it is not there."""
+    """Download the data into the folder if missing."""
     options: Any = None
     """Options of the task itself"""
     files: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict, hash=False)
@@ -48,7 +48,7 @@ class TaskOptions:
         entry.check_options(self.task, self.options)
 
     def own_file(self) -> AbstractContextManager[None]:
-        """Take the user's own file that the task is in, if it is in one, as it was when these options were made."""
+        """Load a task in a file of the user's own from the text that the file had when the options were made."""
         return own_files.using(self.files)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -57,13 +57,13 @@ class TaskOptions:
 
     @property
     def entry(self) -> TaskEntry:
-        """The task's row of the catalogue, or what the user's own file has."""
+        """The task's row of the catalogue, or the one in the user's own file."""
         with self.own_file():
             return find_task(self.task)
 
     @property
     def faults(self) -> Mapping[str, float]:
-        """The faults that children rehearse, and their probabilities."""
+        """The faults that children simulate, with their probabilities."""
         return self.options.faults if isinstance(self.options, SyntheticOptions) else {}
 
     @property
@@ -81,8 +81,8 @@ def task_options_from_json(data: Mapping[str, Any]) -> TaskOptions:
     """Return the options that `RunConfig.to_json` wrote, in this version or an earlier one.
 
     Up to version 4 of the run folder, a file held the options of every task: `child_seconds`, `child_spread` and
-    `child_faults` next to the task's name, and those of language models under `language`. What it says of other tasks
-    than its own is left out.
+    `child_faults` next to the task's name, and those of language models under `language`. The options of other
+    tasks are ignored.
     """
     written = data["options"] if "options" in data else {**data, **data.get("language", {})}
     name = data.get("task", TaskOptions.task)

@@ -8,8 +8,8 @@ from typing import Literal
 from cluster.search.records import Batching
 from ps.consistency import Consistency
 
-MOST_PARTS = 100_000
-"""More replicas, shards, children at once or workers than this are a slip of the hand."""
+MAX_PARTS = 100_000
+"""Sanity limit for replicas, shards, children and workers; larger values are rejected as typos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,31 +21,32 @@ class Topology:
     shards: int = 20
     """Parameter-server shards (S)."""
     children: int = 8
-    """Children that a replica samples for each gradient (m)."""
+    """Children sampled for each gradient (m)."""
     batching: Batching = "barrier"
-    """When a replica learns: with barrier when all m children that it sampled have ended (the paper); with stream when
-    any m have, while it keeps m in training, so that no worker waits for a slow child."""
+    """When a replica learns; with barrier once all m children that it sampled have ended (the paper), with stream once
+    any m have. With stream it keeps m in training, so that no worker waits for a slow child."""
     workers: int | None = None
-    """Workers that train children, one at a time each; unset: as many as the GPUs or cores allow, at most K x m. With
-    --local there are none: the one process trains each child in its turn."""
+    """Workers, each training one child at a time; unset: as many as the GPUs or cores allow, at most K x m. With
+    --local there are none: the one process trains the children one after another."""
     workers_per_process: int = 1
-    """Workers that share a process: more than 1 is for rehearsals on a small machine, as what ends one ends all."""
+    """Workers that share a process. More than 1 is for rehearsals on a small machine: a crash ends all of them."""
     gpus_per_child: float | None = None
-    """GPUs of a worker, fractions allowed; unset: 1 where there is a GPU, else 0."""
+    """GPUs of a worker, fractions allowed; unset: 1 if there is a GPU, else 0."""
     accumulate: int = 1
-    """Pushes that a shard averages into one step (the paper's language-model run: 10)."""
+    """Pushes averaged into one step; the paper's language-model run has 10."""
 
     consistency: Literal["async", "ssp", "sync"] = "async"
-    """Who waits for whom: async for nobody (the paper), ssp for whoever is more than a bound behind, sync for all."""
+    """How replicas wait for each other; async never (the paper), ssp within a bound, sync always. With ssp a replica
+    waits for those that are more than the staleness bound behind it."""
     staleness_bound: int = 0
-    """With ssp: pushes that a replica may be ahead of the slowest."""
+    """With ssp: pushes allowed ahead of the slowest."""
     on_stale: Literal["apply", "scale", "drop"] = "apply"
-    """What a shard does with a stale gradient: apply it (the paper), divide it by its staleness, or drop it."""
+    """Treatment of a stale gradient; apply it (the paper), scale it down by its staleness, or drop it."""
     max_staleness: int | None = None
-    """With drop: the staleness above which a gradient is dropped."""
+    """With drop: largest staleness still applied."""
 
     def store_consistency(self, members: Sequence[str]) -> Consistency:
-        """The shards' consistency between these clients."""
+        """Return the shards' consistency between these clients."""
         return Consistency(
             mode=self.consistency,
             bound=self.staleness_bound,
@@ -57,8 +58,8 @@ class Topology:
     def __post_init__(self) -> None:
         for name in ("replicas", "shards", "children", "workers", "workers_per_process", "accumulate"):
             value = getattr(self, name)
-            if value is not None and not 1 <= value <= MOST_PARTS:
-                limit = "at least 1" if value < 1 else f"at most {MOST_PARTS:,}"
+            if value is not None and not 1 <= value <= MAX_PARTS:
+                limit = "at least 1" if value < 1 else f"at most {MAX_PARTS:,}"
                 raise ValueError(f"`{name}` must be {limit}, got {value}")
         if self.consistency == "sync" and self.accumulate > 1:
             raise ValueError(f"`accumulate` must be 1 with `consistency` sync, got {self.accumulate}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from cluster.config.topology import MOST_PARTS, Topology
+from cluster.config.topology import MAX_PARTS, Topology
 
 CORES_PER_HOST = 4
 """Cores per process that hosts replicas or shards: with fewer, another process does not repay its memory."""
@@ -201,7 +201,7 @@ def room(node: Node, resources: WorkerResources, hosts: int = 0) -> int:
 
 def _by_devices(node: Node, resources: WorkerResources) -> int:
     if not resources.gpus:
-        return int(node.cores) // resources.cores if resources.cores else MOST_PARTS
+        return int(node.cores) // resources.cores if resources.cores else MAX_PARTS
     if resources.gpus < 1:
         return int(node.gpus) * int(1 / resources.gpus + 1e-9)  # 0.1 is a little more than a tenth
     return int(node.gpus // resources.gpus)

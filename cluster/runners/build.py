@@ -1,4 +1,4 @@
-"""Makes the parts of a run from its configuration. What connects them is `local.py` or `distributed.py`."""
+"""Makes the parts of a run from its configuration. `local.py` and `on_ray/topology.py` connect them."""
 
 import random
 from collections.abc import Callable
@@ -22,17 +22,17 @@ from ps.store import Group, Layout, ParameterStore
 
 
 def make_searcher(config: RunConfig) -> Searcher:
-    """The searcher over its space."""
+    """Return a new searcher over the run's space."""
     return config.searcher_entry.build(config.search_space, config.searcher_options)
 
 
 def make_parameters(config: RunConfig, searcher: Searcher) -> tuple[ParameterGroup, ...]:
-    """What the searcher starts from, the same at every start of the run."""
+    """Return the searcher's initial parameters, equal at every start of the run."""
     return searcher.parameters(derive(config.seed, "parameters"))
 
 
 def make_layout(config: RunConfig, run: str, groups: tuple[ParameterGroup, ...]) -> Layout:
-    """How the parameters lie on the shards."""
+    """Return the layout of the parameters on the shards."""
     return Layout(
         run=run,
         shards=config.topology.shards,
@@ -51,9 +51,9 @@ def make_layout(config: RunConfig, run: str, groups: tuple[ParameterGroup, ...])
 
 
 def check_layout(config: RunConfig, run: str) -> None:
-    """Raise `ValueError` if the searcher's parameters cannot be laid out on so many shards, or not under this name.
+    """Raise `ValueError` if the searcher's parameters cannot be laid out on the shards under this run's name.
 
-    So it does if they are more than this machine's memory can hold.
+    The same error is raised if this machine's memory cannot hold them.
     """
     if own_files.is_own(config.space):
         check_space(config.space, config.search_space)
@@ -61,13 +61,12 @@ def check_layout(config: RunConfig, run: str) -> None:
         searcher = make_searcher(config)
         groups = make_parameters(config, searcher)
     except Exception as error:
-        if own_files.is_own(config.searcher):
-            raise ValueError(f"{config.searcher} cannot be made: {type(error).__name__}: {error}") from error
-        if not isinstance(error, RuntimeError | TypeError | MemoryError):
-            raise
-
         reason = first_line(str(error)) or type(error).__name__
-        raise ValueError(f"the parameters of the searcher cannot be made: use a smaller one ({reason})") from error
+        if own_files.is_own(config.searcher):
+            raise ValueError(f"{config.searcher} cannot be made: {type(error).__name__}: {reason}") from error
+        if isinstance(error, RuntimeError | TypeError | MemoryError):  # PyTorch's errors for a size that is too large
+            raise ValueError(f"the parameters of the searcher cannot be made: use a smaller one ({reason})") from error
+        raise
     if groups:
         make_layout(config, run, groups)
     if own_files.is_own(config.searcher):
@@ -80,20 +79,20 @@ def _first_view(groups: tuple[ParameterGroup, ...]) -> View:
 
 
 def initial_values(groups: tuple[ParameterGroup, ...]) -> dict[str, Tensor]:
-    """All groups' tensors by name."""
+    """Return all groups' tensors by name."""
     return {name: value for group in groups for name, value in group.values.items()}
 
 
 def local_store(
     config: RunConfig, run: str, directory: Path | None = None, *, searcher: Searcher | None = None
 ) -> LocalStore | None:
-    """Shards in this process with what the searcher starts from, or `None` if it keeps nothing on shards.
+    """Return shards in this process with the initial parameters, or `None` if the searcher has none.
 
     Args:
         config: the run's.
-        run: the identity of the run, by which the shards know their files.
-        directory: where these are; without one everything is in memory.
-        searcher: whose parameters, if not the run's own.
+        run: the identity of the run, by which the shards recognise their files.
+        directory: of these files; without one everything is in memory.
+        searcher: the owner of the parameters; by default a new searcher of the run.
     """
     groups = make_parameters(config, searcher or make_searcher(config))
     if not groups:
@@ -104,7 +103,7 @@ def local_store(
 
 
 def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
-    """From outcome to reward; `None` for a child that is not to be learnt from."""
+    """Return the function from outcome to reward, `None` for a child to be ignored in learning."""
     reward, policy = config.reward_entry.compute, config.failures.policy
 
     def judge(outcome: Outcome) -> float | None:
@@ -125,11 +124,11 @@ def make_replica(
 
     Args:
         config: the run's.
-        index: which replica of the run this is.
-        store: where the searcher's parameters live.
-        evaluator: what trains the replica's children.
+        index: the replica's index in the run.
+        store: holds the searcher's parameters.
+        evaluator: trains the replica's children.
         ledger: the run's record.
-        history: that of the ledger, which the replicas of a process share; without one the replica reads its own.
+        history: the ledger's, shared by the replicas of a process; without one the replica reads it separately.
     """
     return Replica(
         index=index,

@@ -1,4 +1,4 @@
-"""One run from its driver's side: start it here or on Ray, show it, and record how it ended."""
+"""One run from its driver's side: starts it here or on Ray, shows it, and records its end."""
 
 import contextlib
 import signal
@@ -40,37 +40,37 @@ EXIT_STATUS = {"finished": 0, "failed": 1, "stopped": 130}
 
 
 def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
-    """Run the search in `folder` (made here if it is not there) to its end, an error or Ctrl-C, and say how it ended.
+    """Run the search in `folder`, which may not exist yet, to its end, an error or Ctrl-C; return its status.
 
     Raises:
         ValueError: if this machine or cluster cannot hold the run, another driver runs it, or its object store cannot
             be used; nothing was written.
-        KeyboardInterrupt: if it was interrupted before the run began, or again when it had ended; says what is left.
+        KeyboardInterrupt: if it was interrupted before the run began, or again after its end; it says what is left.
     """
     from cluster.runners.build import check_layout
 
     check_layout(config, folder.identity(config))
-    course = _Course()
+    progress = StartProgress()
     try:
         journal = Journal(folder.name, config.logs, console)
-        _drive(config, folder, journal, course)
+        _drive(config, folder, journal, progress)
         status = read_status(folder, time.time())
         if journal.console:
             journal.console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
         return status
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(course.interrupted(folder)) from interrupt
+        raise KeyboardInterrupt(progress.interrupted(folder)) from interrupt
 
 
 @dataclass(slots=True)
-class _Course:
+class StartProgress:
     """How far a start of the run has come.
 
     Attributes:
         starting: the run's folder may have been made.
-        begun: the search may have done something.
-        ended: the end that is recorded.
-        corrupt: the snapshots that are to be set aside.
+        begun: the search may have started.
+        ended: the recorded end.
+        corrupt: the snapshots to set aside.
     """
 
     starting: bool = False
@@ -79,7 +79,7 @@ class _Course:
     corrupt: Sequence[Path] = ()
 
     def interrupted(self, folder: RunFolder) -> str:
-        """One sentence on what an interrupt leaves behind that was not the orderly end of the search."""
+        """Return one sentence on the run's state after an interrupt that was not an orderly end of the search."""
         if self.ended:
             return (
                 f"interrupted, but the run {folder.name!r} has {self.ended} and that is recorded:"
@@ -98,23 +98,23 @@ class _Course:
         return "interrupted before anything was written"
 
 
-def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Course) -> None:
+def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: StartProgress) -> None:
     """Run the search to its end and record it; raises as `execute`."""
     takeover = _Takeover(folder)
     callbacks = [(name, load_callback(name)) for name in config.callbacks.callback]
     state, message = "finished", ""
     # The metrics are served until the end is recorded.
-    # What is on `until_copied` ends after the last copy to the object store, which comes with the end of `stack`.
+    # `until_copied` ends after the last copy to the object store, which is made when `stack` ends.
     with _metrics(config) as exporter, ExitStack() as until_copied, ExitStack() as stack:
 
         def begin() -> None:
-            course.starting, known = True, folder.ledger.exists()
+            progress.starting, known = True, folder.ledger.exists()
             stack.enter_context(
-                driving(folder, config, journal.report, takeover, partial(_check_whole, config, folder, course))
+                driving(folder, config, journal.report, takeover, partial(_check_whole, config, folder, progress))
             )
-            course.begun = True
+            progress.begun = True
             takeover.interrupts(True)
-            stack.enter_context(_kept(journal, folder, course.corrupt))
+            stack.enter_context(_kept(journal, folder, progress.corrupt))
             journal.event("run resumed" if known else "run started", children=config.max_children, seed=config.seed)
             stack.enter_context(run_callbacks(callbacks, folder, config, journal.report))
             journal.report(f"Run {folder.name} in {folder.place}")
@@ -131,30 +131,30 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, course: _Cour
         except Stopped:
             state, message = "stopped", "as asked"
         except KeyboardInterrupt:
-            if not course.begun:
+            if not progress.begun:
                 raise
             state, message = ("failed", str(takeover.error)) if takeover.error else ("stopped", "interrupted")
         except Exception as error:
-            if not course.begun:
+            if not progress.begun:
                 raise
             state, message = "failed", last_line(str(error)) or type(error).__name__
             _note(folder, error)
         until_copied.enter_context(_wait_for_writers(folder, journal.report))
         _record_end(config, folder, state, message)
-        course.ended = state
+        progress.ended = state
         journal.ended(folder, read_status(folder, time.time()))
 
 
-def _check_whole(config: RunConfig, folder: RunFolder, course: _Course) -> None:
-    """Raise `RunFolderError` if the run has lost what only the user can bring back."""
+def _check_whole(config: RunConfig, folder: RunFolder, progress: StartProgress) -> None:
+    """Raise `RunFolderError` if the run has lost files that only the user can restore."""
     from cluster.runners.integrity import check_whole
 
-    course.corrupt = check_whole(config, folder)
+    progress.corrupt = check_whole(config, folder)
 
 
 @contextmanager
 def _kept(journal: Journal, folder: RunFolder, corrupt: Sequence[Path]) -> Iterator[None]:
-    """Keep the journal, which tells of the corrupt snapshots that are set aside now."""
+    """Keep the journal, and set the corrupt snapshots aside, which it reports."""
     from ps.shard.snapshot import set_aside
 
     with journal.writing(folder):
@@ -163,29 +163,29 @@ def _kept(journal: Journal, folder: RunFolder, corrupt: Sequence[Path]) -> Itera
         yield
 
 
-def _wait_for_writers(folder: RunFolder, say: Callable[[str], object]) -> AbstractContextManager[object]:
-    """Wait until nobody else writes the run's files, and keep it so until what is given back is left.
+def _wait_for_writers(folder: RunFolder, report: Callable[[str], object]) -> AbstractContextManager[object]:
+    """Wait until no other process writes the run's files, and exclude writers while the result is held.
 
-    The actors of a run on a cluster that goes on outlive it by a moment, in which one last outcome may be recorded.
-    It waits neither for ever nor on after Ctrl-C: the run has ended, whatever still clings to it.
+    On a cluster that continues, the actors of a run outlive it for a moment, and can record one last outcome. The wait
+    ends after a timeout or Ctrl-C, because the run has ended in any case.
     """
     alone = None
     try:
         alone = folder.without_writers(READER_TIMEOUT_S)
         if alone is None:
-            say("Waiting for the run's last processes to end ...")
+            report("Waiting for the run's last processes to end ...")
             alone = folder.without_writers(WRITERS_TIMEOUT_S)
     except KeyboardInterrupt:
         pass
-    except OSError:  # it is the disk; the ledger has more to say on that
+    except OSError:  # the disk failed; the ledger's error will say more
         return nullcontext()
     if alone is None:
-        say(f"Not all processes of the run have ended: what they still record is in {folder.path} and nowhere else")
+        report(f"Not all processes of the run have ended: what they still record is in {folder.path} and nowhere else")
     return alone or nullcontext()
 
 
 def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) -> None:
-    """Nobody else writes the ledger any more.
+    """Record the run's end in the ledger, which no other process writes any more.
 
     Raises:
         RunFolderError: the ledger cannot be written, and with it the run's disk.
@@ -194,7 +194,7 @@ def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) 
         ledger = Ledger(folder.ledger, config.seed, config.max_children)
         try:
             ledger.end(state, message)
-            # A worker that was given up may have saved its child's state once more.
+            # A worker that timed out may have saved its child's state once more.
             CheckpointFolder(folder.checkpoints).keep_only(ledger.open_children())
         finally:
             ledger.close()
@@ -212,7 +212,7 @@ def _note(folder: RunFolder, error: Exception) -> None:
 
 
 def _metrics(config: RunConfig) -> "AbstractContextManager[Exporter | None]":
-    """What serves the run's metrics, if they are wanted; the port is taken before anything else is done."""
+    """Return the server of the run's metrics, if any; the port is bound before anything else is done."""
     if config.metrics.metrics_port is None:
         return nullcontext()
     from cluster.monitoring.metrics.exporter import exporting
@@ -243,20 +243,20 @@ def _run_on_ray(
     from cluster.runners.on_ray.node_checks import check_nodes, session
     from cluster.runners.on_ray.topology import cluster, run_distributed
 
-    say, console = journal.report, journal.console
+    report, console = journal.report, journal.console
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
-    with cluster(config, say) as found, _interruptible():
+    with cluster(config, report) as found, _interruptible():
         if found.joined:
-            check_nodes(found.nodes, config, say)
+            check_nodes(found.nodes, config, report)
         begin()
         session().write(folder)
         topology = config.topology
-        say(f"{found}, {counted(topology.shards, 'shard')}, {counted(topology.replicas, 'replica')}")
-        run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), say, observe)
+        report(f"{found}, {counted(topology.shards, 'shard')}, {counted(topology.replicas, 'replica')}")
+        run_distributed(config, folder, found, lambda beat: Progress(folder, console, beat), report, observe)
 
 
 class _Takeover:
-    """Interrupts the run, as Ctrl-C does, when another driver has taken over; in another thread it asks it to stop."""
+    """Interrupts the run, as Ctrl-C does, when another driver has taken over; in another thread it requests a stop."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -273,19 +273,19 @@ class _Takeover:
             elif self._interrupts:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    def interrupts(self, wanted: bool) -> None:
-        """From now on, or no more; an interrupt that was sent has arrived when this returns."""
+    def interrupts(self, enabled: bool) -> None:
+        """Turn interrupts on or off; an interrupt that was sent has arrived when this returns."""
         with self._lock:
-            self._interrupts = wanted
-        if wanted and self.error:
+            self._interrupts = enabled
+        if enabled and self.error:
             raise self.error
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Take SIGTERM, and SIGHUP of a terminal that has gone, as Ctrl-C until the block ends.
+    """Treat SIGTERM and SIGHUP as Ctrl-C until the block ends.
 
-    A signal that was ignored before stays ignored, as `nohup` wants it. Signals come to the main thread only: a run in
+    A signal that was ignored before stays ignored, as `nohup` requires. Signals come to the main thread only: a run in
     another thread is stopped by `Run.stop`.
     """
 

@@ -11,17 +11,17 @@ from cluster.search.records import LOCAL_WORKER, AttemptLedger, Verdict
 
 
 class InProcessEvaluator:
-    """Trains one child in each call of `completed`, or all that wait if their training takes no time.
+    """Trains one child in each call of `completed`, or all waiting ones with `at_once`.
 
     Args:
         trainer: trains a child.
         ledger: records every attempt before it begins and when it has ended.
-        policy: what follows a failure.
+        policy: decides what follows a failure.
         batch_size: the budget's.
-        preempted: called before each step; if it returns `True`, the run is to stop and the child stays in the queue.
+        preempted: called before each step; if it returns `True`, the run stops and the child stays in the queue.
         on_settled: called with the id of a child that has its outcome.
         capture: captures what the children print.
-        at_once: return the outcomes of all waiting children together.
+        at_once: return the outcomes of all waiting children together, for children whose training takes no time.
     """
 
     def __init__(  # noqa: PLR0913  (all but the first three are options)
@@ -48,7 +48,7 @@ class InProcessEvaluator:
         self._waiting.append(assignment)
 
     def completed(self) -> list[tuple[int, Outcome]]:
-        """Make one attempt at the queue's first child, and return its outcome; an empty list if it is tried again."""
+        """Make one attempt at the queue's first child, and return its outcome; an empty list if it is retried."""
         self.raise_interrupt()
         ended: list[tuple[int, Outcome]] = []
         for _ in range(len(self._waiting) if self._at_once else 1):
@@ -62,7 +62,7 @@ class InProcessEvaluator:
         return ended
 
     def raise_interrupt(self) -> None:
-        """Raise the `KeyboardInterrupt` that was held back until the children that had ended were recorded, if any."""
+        """Raise the `KeyboardInterrupt`, if any, that was deferred until the ended children were recorded."""
         if self._interrupt:
             raise self._interrupt
 
@@ -89,7 +89,7 @@ class InProcessEvaluator:
         try:
             with self._capture(assignment.child_id, key):
                 outcome = self._trainer.train(assignment, batch_size=step.batch_size, preempted=self._preempted)
-        except KeyboardInterrupt:  # an end that is known: without it the attempt would count as lost
+        except KeyboardInterrupt:  # recorded, because otherwise the attempt would count as lost
             interrupted = Outcome.failed(Cause.PREEMPTED, "interrupted", seed=assignment.seed)
             self._end(key, history, interrupted, preempt_requested=True)
             raise
@@ -98,7 +98,7 @@ class InProcessEvaluator:
         return step.outcome if isinstance(step, Settled) else None
 
     def _end(self, key: str, history: AttemptHistory, outcome: Outcome, *, preempt_requested: bool) -> Train | Settled:
-        """Record what the attempt gave, and return what follows."""
+        """Record the attempt's outcome, and return the next step."""
         step = next_attempt(
             self._policy,
             history,

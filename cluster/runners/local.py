@@ -25,10 +25,10 @@ from ps.store import ParameterStore
 
 
 def check_locally(config: RunConfig) -> bool:
-    """Whether the run trains on a GPU here.
+    """Return whether the run trains on a GPU of this machine.
 
     Raises:
-        PlacementError: if it asks for more than there are.
+        PlacementError: if it requests more GPUs than there are.
     """
     gpus = _num_gpus() if config.topology.gpus_per_child or config.task.entry.trains else 0
     return gpus_per_child(config.topology, gpus, can_grow=False) > 0
@@ -39,10 +39,10 @@ def run_locally(
 ) -> None:
     """Run the search to its end. The replicas take turns, a child at a time, so that a seed fixes everything.
 
-    `observe` is given the way to ask a shard for its counters.
+    `observe` gets a function that returns a shard's counters.
 
     Raises:
-        Stopped: the run was asked to stop.
+        Stopped: a stop was requested.
     """
     checkpoints = _checkpoints(config, folder, ledger)
     trainer = Trainer(within_time(config), gpu=gpu, slots=checkpoints and (lambda child: ChildSlot(checkpoints, child)))
@@ -63,23 +63,23 @@ def run_locally(
     ]
     observed = observe(config.topology.shards, lambda index: store.status()[index]) if store else nullcontext()
 
-    def asked() -> bool:
+    def stops() -> bool:
         for evaluator in evaluators:
             evaluator.raise_interrupt()
         return folder.stop_requested()
 
     with split_by_thread(), observed, one_thread() if config.task.instant else nullcontext():
-        if not take_turns(config, store, evaluators, ledger, asked):
+        if not take_turns(config, store, evaluators, ledger, stops):
             raise Stopped
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch computes with one thread, until the block is left.
+    """Let PyTorch compute with one thread until the block ends.
 
-    A policy's matrices are too small for more: the others only get into each other's way, and where all cores are busy
-    a step takes many times as long. Besides, how a sum is shared out between threads is seen in its last bits, and one
-    seed would not give one search on machines with unlike numbers of cores.
+    A policy's matrices are too small for more threads, which compete for the cores: on a busy machine a step takes many
+    times as long. Besides, the last bits of a sum depend on the number of threads, so that a seed would give different
+    searches on machines with different numbers of cores.
     """
     import torch
 
@@ -96,12 +96,12 @@ def take_turns(
     store: ParameterStore | None,
     evaluators: Sequence[Evaluator],
     ledger: Ledger,
-    asked: Callable[[], bool],
+    stops: Callable[[], bool],
 ) -> bool:
-    """Let one replica for each evaluator search, until all have come to their end or, between two turns, it is asked.
+    """Run one replica for each evaluator in turn, until all have ended or `stops` is true between two turns.
 
     Returns:
-        Whether they have come to their end.
+        Whether all have ended.
     """
     history = History(ledger)
     turns: list[Iterator[None]] = [
@@ -109,21 +109,20 @@ def take_turns(
         for index, evaluator in enumerate(evaluators)
     ]
 
-    def take(turn: Iterator[None]) -> Iterator[None] | None:
-        # Children that take no time need not be on disk before they are trained, only before they are learnt from:
-        # that is another turn.
+    def advance(turn: Iterator[None]) -> Iterator[None] | None:
+        # Children that take no time must be on disk only before they are learnt from, which is in another turn.
         with ledger.together() if config.task.instant else nullcontext():
             return next(turn, turn)
 
     while turns:
-        going_on = []
+        remaining = []
         for turn in turns:
-            if asked():
+            if stops():
                 return False
-            # A replica that goes on yields None; one that has come to its end gives the default.
-            if take(turn) is None:
-                going_on.append(turn)
-        turns = going_on
+            # A replica that continues yields None; one that has ended gives the default.
+            if advance(turn) is None:
+                remaining.append(turn)
+        turns = remaining
     return True
 
 
@@ -136,13 +135,13 @@ def _checkpoints(config: RunConfig, folder: RunFolder, ledger: Ledger) -> Checkp
 
 
 def _output_capture(folder: RunFolder, ledger: Ledger) -> BufferedCapture:
-    """Return the capture of the children's output; first keep what a driver that was killed has left of it."""
+    """Return the capture of the children's output; first keep the output that a killed driver has left."""
     keep = functools.partial(keep_output, ledger, OutputFolder(folder.path / OUTPUTS))
     return BufferedCapture(OutputBuffer(folder.path / "output.part"), by_thread, keep)
 
 
 def within_time(config: RunConfig) -> RunConfig:
-    """Nobody is outside this process to end a child in time: its epochs are counted instead."""
+    """Return the run with `child_timeout` as `budget.max_seconds`, because a local run cannot kill a child."""
     limits = [s for s in (config.failures.rules.child_timeout_s, config.budget.max_seconds) if s is not None]
     return replace(config, budget=replace(config.budget, max_seconds=min(limits, default=None)))
 

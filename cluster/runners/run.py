@@ -18,7 +18,7 @@ from cluster.storage.find_run import check_new, existing_run, request_stop, run_
 from cluster.storage.run_folder import RunFolder
 
 POLL_INTERVAL_S = 0.5
-"""Time between two looks at a run that is asked to stop."""
+"""Time between two polls of a run's status."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Run:
 
     @property
     def folder(self) -> RunFolder:
-        """Where everything is; a run in an object store is copied to this machine first."""
+        """The run's folder; a run in an object store is copied to this machine first."""
         return existing_run(self.storage_path, self.name)
 
     @property
     def config(self) -> RunConfig:
-        """What the run was launched with."""
+        """The configuration that the run was launched with."""
         return self.folder.read_config()
 
     def status(self) -> Status:
-        """Return where the search stands now."""
+        """Return the search's present status."""
         return read_status(self.folder, time.time())
 
     @property
@@ -66,7 +66,7 @@ class Run:
         return status
 
     def stop(self, *, wait: bool = True) -> Status:
-        """Ask the search to stop once what is in training has ended; `nascluster resume` goes on with it.
+        """Stop the search once the children in training have ended; it can be resumed.
 
         Args:
             wait: return only when it has stopped.
@@ -81,12 +81,12 @@ def launch(recipe: str | RunConfig, *, wait: bool = True, show: bool = True, **o
 
     Args:
         recipe: the name of a recipe, `FILE.py:NAME`, or a whole configuration.
-        wait: return when the search has ended; otherwise it goes on in a thread of this process, which ends with it.
-        show: print how the search proceeds.
+        wait: return when the search has ended; otherwise it runs in a thread of this process, and ends with that.
+        show: print the search's progress.
         options: the flags of `nascluster launch`, with underscores: `max_children=32, searcher="evolution"`.
 
     Raises:
-        ValueError: an option is unknown or has a value that cannot be, or the run cannot be started; nothing was
+        ValueError: an option is unknown or has an invalid value, or the run cannot be started; nothing was
             written.
     """
     config = _configured(recipe, options)
@@ -105,7 +105,7 @@ def load(name: str, storage_path: str | Path = DEFAULT_STORAGE) -> Run:
     """Return the run of this name, to read it or to stop it.
 
     Raises:
-        RunFolderError: there is none; the message lists those that there are.
+        RunFolderError: there is none; the message lists the existing ones.
     """
     existing_run(storage_path, name)
     return Run(str(storage_path), name)
@@ -136,7 +136,7 @@ class _Driver(threading.Thread):
             self._begun.set()
 
     def start(self) -> None:
-        """Start the thread, and return when the run's folder is there.
+        """Start the thread, and return when the run's folder exists.
 
         Raises:
             Exception: what the driver raised before.
@@ -165,7 +165,7 @@ def _configured(recipe: str | RunConfig, options: dict[str, object]) -> RunConfi
 
 
 def _words(name: str, value: object) -> Sequence[str]:
-    """Return the words of the command line that set an option to a value."""
+    """Return the command-line arguments that set an option to a value."""
     flag = f"--{name.replace('_', '-')}"
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag.removeprefix('--')}"]

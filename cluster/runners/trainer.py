@@ -1,4 +1,4 @@
-"""What a worker does with a child: load the task once, then train one child after another."""
+"""Trains children in a worker: it loads the task once, then trains one child after another."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Trainer:
     Args:
         config: the run's task and budget.
         gpu: train on the process's first GPU.
-        slots: where a child keeps the state that it resumes from, by its id; `None` keeps none.
+        slots: returns the slot for a child's checkpoints by its id; `None`: no checkpoints.
         task: the run's task, if it has been loaded already.
 
     Raises:
@@ -50,12 +50,12 @@ class Trainer:
     def train(
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
     ) -> Outcome:
-        """Return the outcome of one child, its own failures included.
+        """Train one child and return its outcome, which includes its failures.
 
         Args:
             assignment: the child.
             batch_size: instead of the budget's.
-            preempted: asked before each step whether the child must stop and save its state.
+            preempted: called before each step; returns whether the child must stop and save its state.
         """
         outcome = train(
             assignment.architecture,
@@ -83,7 +83,7 @@ def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> 
 
 
 def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int], CheckpointSlot] | None) -> Trainer:
-    """Return the trainer of a process on the node of this name or address, which runs what the run's driver runs.
+    """Return the trainer of a process on this node, after checking that its versions are the driver's.
 
     Raises:
         NodeError: its versions differ, or the task cannot be loaded there; the message names the node.
@@ -109,7 +109,7 @@ def _check_cuda() -> None:
 
 
 def _release_memory() -> None:
-    """Empty PyTorch's cache: what a child leaves there is missing to the next, and to others that share the GPU."""
+    """Empty PyTorch's cache, so that the next child and others on this GPU can use the memory."""
     import gc
 
     import torch

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.config.run_config import RunConfig
-from cluster.config.topology import MOST_PARTS
+from cluster.config.topology import MAX_PARTS
 from cluster.simulation.cluster_model import ClusterModel
 from cluster.simulation.simulator import workers_of
 
@@ -47,16 +47,16 @@ def _changes(config: RunConfig, model: ClusterModel) -> Iterator[dict[str, Any]]
     at_once = topology.replicas * topology.children
     if topology.batching == "barrier" and topology.consistency != "sync":
         yield {"batching": "stream"}
-    if 2 * topology.replicas <= MOST_PARTS:
+    if 2 * topology.replicas <= MAX_PARTS:
         # With the same number of workers, or with twice as many.
         yield {"replicas": 2 * topology.replicas, "workers": workers}
-        if 2 * workers <= MOST_PARTS:
+        if 2 * workers <= MAX_PARTS:
             yield {"replicas": 2 * topology.replicas, "workers": 2 * workers}
-    if workers < at_once and 2 * workers <= MOST_PARTS:
+    if workers < at_once and 2 * workers <= MAX_PARTS:
         yield {"workers": min(2 * workers, at_once)}
     if workers > 1:
         yield {"workers": workers * 3 // 4}
-    if 2 * topology.shards <= MOST_PARTS:
+    if 2 * topology.shards <= MAX_PARTS:
         yield {"shards": 2 * topology.shards}
     if model.preempted_per_s and not config.failures.checkpoint_children:
         yield {"checkpoint_children": True}

@@ -10,9 +10,9 @@ class HistoryState(ABC):
     """A state that is a function of the history: the ended children, in completion order.
 
     `follow` brings it up to a history. A history that continues the last one is read from where that ended; any other
-    one is read from its start. So the same history gives the same state, whichever histories came before, and a
-    subclass may keep in itself only what `_begin` and `_add` derive from it. Histories continue each other if they
-    hold the very same records, as those of one `View.history` do.
+    history is read from its start. So a history always gives the same state, whichever histories came before. A
+    subclass must keep only what `_begin` and `_add` derive from the history. One history continues another if it
+    holds the same record objects, as those of one `View.history` do.
     """
 
     def __init__(self) -> None:
@@ -35,4 +35,4 @@ class HistoryState(ABC):
 
     @abstractmethod
     def _add(self, child: ChildRecord) -> None:
-        """Add the child that ended next. The searcher may learn nothing from a child without a reward."""
+        """Add the child that ended next. A searcher must not learn from a child without a reward."""

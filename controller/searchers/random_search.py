@@ -17,7 +17,7 @@ class RandomSearch:
     options: NoOptions = field(default_factory=NoOptions)
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """Return nothing: it learns nothing."""
+        """Return no parameters: random search learns nothing."""
         return ()
 
     def ask(self, n: int, view: View) -> list[Proposal]:
@@ -27,5 +27,5 @@ class RandomSearch:
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Return nothing."""
+        """Return no gradients."""
         return Update(gradients={}, figures={})

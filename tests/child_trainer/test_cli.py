@@ -81,10 +81,13 @@ def test_a_child_that_fails_exits_with_one_and_its_cause(small, capsys):
         (["--task", "cifar10", "--data", "/none"], "`--data` /none is not a folder"),
         (["--task", "nasbench201", "--train-fraction", "0.5"], "`train_fraction` must be 1, as this table has"),
         (["--colour"], "unrecognized arguments: --colour"),
-        (["--hidden-size", "4"], "the task 'digits' has no option `--hidden-size`; it is of ptb, wikitext2, text"),
+        (
+            ["--hidden-size", "4"],
+            "the task 'digits' has no option `--hidden-size`; these have it: ptb, wikitext2, text",
+        ),
         (
             ["--task", "text", "--child-seconds=1"],
-            "the task 'text' has no option `--child-seconds`; it is of synthetic",
+            "the task 'text' has no option `--child-seconds`; these have it: synthetic",
         ),
         (["--task", "synthetic", "--child-seconds", "-1"], "`child_seconds` must be 0 or more, got -1.0"),
     ],

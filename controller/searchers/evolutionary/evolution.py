@@ -14,9 +14,9 @@ from controller.space import SearchSpace
 
 @dataclass(frozen=True)
 class Evolution:
-    """Each child is a mutation of the best of a few that are alive; when it ends, it replaces one of them.
+    """Proposes mutations of the best of a few members of a population; a child that ends replaces a member.
 
-    Many children may be in training at once: the population depends only on those that have ended, in the order of
+    Many children can be in training at once: the population depends only on those that have ended, in the order of
     their ends.
     """
 
@@ -24,64 +24,64 @@ class Evolution:
     options: EvolutionOptions
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """Return nothing: it learns nothing by gradient."""
+        """Return no parameters: evolution learns nothing by gradient."""
         return ()
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """Return `n` children of the present population, or random ones while that is not full."""
-        begun = view.completed + len(view.pending())
-        alive = self._population.after(view.history())
+        """Return `n` children of the present population; the first `options.population` of the search are random."""
+        started = view.completed + len(view.pending())
+        population = self._population.after(view.history())
+        decisions = self.space.decisions(view.completed)
         samples = [
-            self._random(view) if begun + i < self.options.population or not alive else self._child(alive, view.rng)
+            uniform(decisions, view.rng)
+            if started + i < self.options.population or not population
+            else propose(population, self.space, self.options, view.rng)
             for i in range(n)
         ]
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Return nothing: what has ended is in the history."""
+        """Return no gradients: the history has all that evolution learns from."""
         return Update(gradients={}, figures={})
 
     @cached_property
     def _population(self) -> "Population":
         return Population(self.options)
 
-    def _random(self, view: View) -> Tokens:
-        return uniform(self.space.decisions(view.completed), view.rng)
 
-    def _child(self, alive: Sequence[ChildRecord], rng: random.Random) -> Tokens:
-        parent = max(_drawn(alive, self.options, rng), key=reward_of).tokens
-        if rng.random() < self.options.unchanged:
-            return parent
-        return mutate(self.space.decisions_of(len(parent)), parent, rng)
+def propose(
+    population: Sequence[ChildRecord], space: SearchSpace, options: EvolutionOptions, rng: random.Random
+) -> Tokens:
+    """Return a child of the population: a mutation, or sometimes a copy, of the winner of a tournament."""
+    parent = max(_tournament(population, options, rng), key=reward_of).tokens
+    if rng.random() < options.unchanged:
+        return parent
+    return mutate(space.decisions_of(len(parent)), parent, rng)
 
 
-class Population(HistoryState):
-    """The children that are alive after a history."""
+def population_after(
+    child: ChildRecord, population: tuple[ChildRecord, ...], options: EvolutionOptions
+) -> tuple[ChildRecord, ...]:
+    """Return the population, the oldest member first, after `child` has ended.
 
-    def __init__(self, options: EvolutionOptions) -> None:
-        self._options = options
-        super().__init__()
+    The child joins the population. If that is full, its oldest member or the loser of a tournament is removed. A child
+    without a reward does not join.
+    """
+    if child.reward is None:
+        return population
+    if len(population) < options.population:
+        return (*population, child)
+    if options.dies == "oldest":
+        return (*population[1:], child)
+    # Seeded by the child that ended, so that every replica removes the same member.
+    rng = random.Random(child.outcome.seed if child.outcome else child.id)
+    worst = min(_tournament(population, options, rng), key=reward_of)
+    return (*(member for member in population if member is not worst), child)
 
-    def after(self, history: Sequence[ChildRecord]) -> Sequence[ChildRecord]:
-        """Return the children that are alive after this history, the oldest first."""
-        self.follow(history)
-        return tuple(self._alive)
 
-    def _begin(self) -> None:
-        self._alive: list[ChildRecord] = []
-
-    def _add(self, child: ChildRecord) -> None:
-        if child.reward is None:
-            return
-        self._alive.append(child)
-        if len(self._alive) <= self._options.population:
-            return
-        if self._options.dies == "oldest":
-            del self._alive[0]
-            return
-        # Seeded by the child that ended, so that every replica removes the same one.
-        rng = random.Random(child.outcome.seed if child.outcome else child.id)
-        self._alive.remove(min(_drawn(self._alive[:-1], self._options, rng), key=reward_of))
+def _tournament(population: Sequence[ChildRecord], options: EvolutionOptions, rng: random.Random) -> list[ChildRecord]:
+    """Draw the members that compete, with replacement."""
+    return rng.choices(population, k=options.tournament)
 
 
 def reward_of(child: ChildRecord) -> float:
@@ -90,5 +90,20 @@ def reward_of(child: ChildRecord) -> float:
     return child.reward
 
 
-def _drawn(alive: Sequence[ChildRecord], options: EvolutionOptions, rng: random.Random) -> list[ChildRecord]:
-    return rng.choices(alive, k=options.tournament)
+class Population(HistoryState):
+    """Caches the population after the last history, so that a longer one costs only its new children."""
+
+    def __init__(self, options: EvolutionOptions) -> None:
+        self._options = options
+        super().__init__()
+
+    def after(self, history: Sequence[ChildRecord]) -> tuple[ChildRecord, ...]:
+        """Return the population after this history, the oldest member first."""
+        self.follow(history)
+        return self._members
+
+    def _begin(self) -> None:
+        self._members: tuple[ChildRecord, ...] = ()
+
+    def _add(self, child: ChildRecord) -> None:
+        self._members = population_after(child, self._members, self._options)

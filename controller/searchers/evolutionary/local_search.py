@@ -14,20 +14,20 @@ from controller.space import SearchSpace
 
 @dataclass(frozen=True)
 class LocalSearch:
-    """Tries the neighbours of its present point in random order, and moves to the first that is better."""
+    """Tries the neighbours of the present point in random order, and moves to the first that is better."""
 
     space: SearchSpace
     options: LocalSearchOptions
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """Return nothing: it learns nothing by gradient."""
+        """Return no parameters: local search learns nothing by gradient."""
         return ()
 
     def ask(self, n: int, view: View) -> list[Proposal]:
         """Return `n` proposals: neighbours that were never tried, then random architectures."""
         history, pending = view.history(), view.pending()
-        begun = view.completed + len(pending)
-        starts = max(0, self.options.random_starts - begun)
+        started = view.completed + len(pending)
+        starts = max(0, self.options.random_starts - started)
         in_training = {child.tokens for child in pending}
         untried = sorted(self._climb.after(history) - in_training)
         chosen = view.rng.sample(untried, min(len(untried), max(0, n - starts)))
@@ -36,7 +36,7 @@ class LocalSearch:
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Return nothing: what has ended is in the history."""
+        """Return no gradients: the history has all that local search learns from."""
         return Update(gradients={}, figures={})
 
     @cached_property
@@ -57,7 +57,7 @@ class Climb(HistoryState):
         return self._untried
 
     def _begin(self) -> None:
-        self._here: ChildRecord | None = None
+        self._current: ChildRecord | None = None
         self._tried: set[Tokens] = set()
         self._untried: set[Tokens] = set()
 
@@ -69,6 +69,6 @@ class Climb(HistoryState):
         self._untried.discard(tokens)
         if child.reward is None:
             return
-        if self._here is None or child.reward > reward_of(self._here) or at_optimum:
-            self._here = child
+        if self._current is None or child.reward > reward_of(self._current) or at_optimum:
+            self._current = child
             self._untried = set(neighbours(self._space.decisions_of(len(tokens)), tokens)) - self._tried

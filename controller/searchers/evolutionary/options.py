@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-MAX_TOURNAMENT = 100_000
-"""Upper bound for `tournament`; with a larger one a child would take longer to choose than to train."""
+MAX_TOURNAMENT_SIZE = 100_000
+"""Upper bound for `tournament`; with a larger one a choice would take longer than a training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,27 +13,27 @@ class EvolutionOptions:
     """AmoebaNet's evolution (spec §4.2)."""
 
     population: int = 100
-    """Architectures that are alive at one time; as many random ones start the search (P)."""
+    """Members of the population (P); the search starts with as many random ones."""
     tournament: int = 25
-    """How many of those are drawn, with replacement; the best of them becomes the parent (S)."""
+    """Members drawn for a tournament (S); the best becomes the parent. They are drawn with replacement."""
     unchanged: float = 0.05
     """Probability that a child is an unchanged copy of its parent."""
     dies: Literal["oldest", "worst"] = "oldest"
-    """Which one a new child replaces: the oldest (aging evolution), or the worst of a tournament's draw."""
+    """Which member a child replaces; the oldest (aging evolution), or the worst of a tournament."""
 
     def __post_init__(self) -> None:
         for name in ("population", "tournament"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        if self.tournament > MAX_TOURNAMENT:
-            raise ValueError(f"`tournament` must be at most {MAX_TOURNAMENT:,}, got {self.tournament}")
+        if self.tournament > MAX_TOURNAMENT_SIZE:
+            raise ValueError(f"`tournament` must be at most {MAX_TOURNAMENT_SIZE:,}, got {self.tournament}")
         if not 0 <= self.unchanged <= 1:
             raise ValueError(f"`unchanged` must be from 0 to 1, got {self.unchanged}")
 
     def caution(self, children: float) -> str | None:
-        """Return what to tell of a search with so few children, as the end of a sentence; `None` if there are enough.
+        """Return a warning for a search with so few children, as the end of a sentence; `None` if there are enough.
 
-        Evolution whose population is most of what it can look at is little else than random search.
+        Evolution whose population is most of the search is little else than random search.
         """
         if self.population <= children / 2:
             return None
@@ -51,7 +51,7 @@ class LocalSearchOptions:
     """Hill climbing with restarts (spec §4.6)."""
 
     random_starts: int = 10
-    """Random architectures before the first climb, which starts at their best; later climbs start at one each."""
+    """Random architectures before the first climb; it starts at their best. Each later climb starts at one."""
 
     def __post_init__(self) -> None:
         if self.random_starts < 1:

@@ -6,23 +6,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforceOptions:
-    """Options of the paper's controller, and of what the paper leaves open (spec §1.5)."""
+    """Options of the paper's controller, and of what the paper does not specify (spec §1.5)."""
 
     controller_units: int = 35
     """Hidden units of each LSTM layer."""
     controller_layers: int = 2
     """LSTM layers."""
     controller_init: float = 0.08
-    """Bound of the initial weights, which are uniform in [-bound, bound]."""
+    """Bound of the initial weights; they are uniform in [-bound, bound]."""
     controller_learning_rate: float = 0.0006
     """Adam's step size."""
     baseline_decay: float = 0.95
-    """Decay of the moving average of rewards (unpublished; NASNet's value)."""
+    """Decay of the moving average of rewards; the paper gives none, NASNet has this."""
     entropy_bonus: float = 0.0
-    """Reward for each nat of the policy's entropy, against premature convergence (the paper: none)."""
+    """Reward for each nat of entropy; it delays convergence (the paper: none)."""
     importance_clip: float | None = None
-    """Weigh each child by the ratio of its probability now to that when it was sampled, clipped to this: it corrects
-    the bias of children that were sampled from older weights; unset: all weights are 1 (the paper)."""
+    """Clip of importance weights; unset: all weights are 1 (the paper). A child's weight is the ratio of its present
+    probability to that at its sampling. This corrects the bias of children that were sampled from older weights."""
 
     def __post_init__(self) -> None:
         for name in ("controller_units", "controller_layers"):

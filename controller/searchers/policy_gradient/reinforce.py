@@ -13,8 +13,8 @@ from controller.space import SearchSpace
 BASELINE = "baseline"
 """The tensor [2] that holds the baseline: moving averages of the rewards and of the constant 1.
 
-Both start at 0 and decay equally, so that their quotient is the average without the bias of the initial value, and 0 in
-the second means that nothing has been averaged yet. The shard that stores it computes the average: with a hundred
+Both start at 0 and decay equally, so that their quotient is the average without the bias of the initial value; 0 in the
+second means that there is no average yet. The shard that stores it computes the average: with a hundred
 replicas, a step computed from a stale copy would overshoot and oscillate.
 """
 
@@ -78,7 +78,7 @@ class Reinforce:
         if self._options.entropy_bonus:
             loss = loss - self._options.entropy_bonus * entropy.mean()
         names, weights = zip(*self._weights.items(), strict=True)
-        # Choices of layers that no child has are left out, so that Adam does not count a step for them.
+        # The weights of layers that no child has get no gradient, so that Adam does not count a step for them.
         by_name = zip(names, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)
         gradients = {name: gradient for name, gradient in by_name if gradient is not None}
         return Update(

@@ -63,7 +63,7 @@ def test_a_comparison_is_a_table_and_a_page(
     assert compare(*words, *SHORT, "--population", 4, "--tournament", 2, "--seed", 11) == 0
     output = capfd.readouterr()
     kept = folder / "compare-nasbench201-900s"
-    assert "Random search joins them" in output.err
+    assert "Random search is added" in output.err
     text = (kept / "comparison.md").read_text()
     assert output.out.startswith(text)
     assert output.out.rstrip().endswith(f"{kept}/comparison.html")
@@ -163,7 +163,7 @@ def test_a_failed_search_is_named_and_finished_ones_are_kept(
     # Of two processes either seed may come first.
     assert re.fullmatch(
         rf"nascluster: the search of '{diverges}' with seed [01] failed \('\w+' must be finite .*\);"
-        rf" the searches that were finished are kept in {kept}, and the whole error is in {kept}/error.txt\n",
+        rf" the finished searches are kept in {kept}, and the whole error is in {kept}/error.txt\n",
         output,
     )
     assert "in check_push" in (kept / "error.txt").read_text()
@@ -173,7 +173,7 @@ def test_a_failed_search_is_named_and_finished_ones_are_kept(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*SHORT], "name the searchers that are to be compared"),
+        ([*SHORT], "name the searchers to compare"),
         (["foo", *SHORT], "unknown searcher 'foo'"),
         (["reinforce"], "--budget"),
         (["reinforce", "--budget", "5x"], "`budget` must be children, such as 500"),

@@ -52,7 +52,7 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
 
 @pytest.fixture
 def last_writer_goes(monkeypatch: pytest.MonkeyPatch) -> Iterator[EndsAfter]:
-    """Makes a search end at once whose ledger has one more process at it, which ends child 2 so many seconds later."""
+    """Make a search end at once whose ledger has another writer, which ends child 2 this many seconds later."""
     threads: list[threading.Thread] = []
 
     def last_writer_goes(after_s: float) -> None:
@@ -202,12 +202,13 @@ def test_ctrl_c_while_a_stop_is_waited_for_leaves_the_stop_asked() -> None:
     wait_until("waited", "SELECT 1 FROM attempts")
     waiting = nascluster("stop", "waited")
     assert waiting.stdout is not None
-    assert "waited: asked to stop" in waiting.stdout.readline()
+    assert "waited: stop requested" in waiting.stdout.readline()
     waiting.send_signal(signal.SIGINT)
     _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 130
     assert err == (
-        "nascluster: interrupted, but the run 'waited' stays asked to stop: `nascluster status waited` shows it\n"
+        "nascluster: interrupted, but the stop of the run 'waited' stays requested:"
+        " `nascluster status waited` shows it\n"
     )
     finish(search, code=130)
     assert (status("waited")["state"], status("waited")["message"]) == ("stopped", "as asked")

@@ -18,12 +18,12 @@ SHAPE = ("--max-children", 16, "--replicas", 2, "--children", 2, "--workers", 2,
 
 
 def destined(faults: dict[str, float], seed: int, children: int) -> dict[int, str | None]:
-    """The fault that each child's seed settles."""
+    """Return the fault that each child's seed determines."""
     return {child: drawn_fault(faults, child_seed(seed, child)) for child in range(1, children + 1)}
 
 
 def seed_with(faults: dict[str, float], children: int, wanted: dict[str, int]) -> int:
-    """The first seed whose children meet each fault just so often."""
+    """Return the first seed whose children have each fault exactly this often."""
     for seed in range(100_000):
         found = [fault for fault in destined(faults, seed, children).values() if fault]
         if {fault: found.count(fault) for fault in wanted} == wanted and len(found) == sum(wanted.values()):

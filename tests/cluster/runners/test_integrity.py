@@ -34,7 +34,7 @@ Harm = Callable[[RunFolder], object]
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A search as a SIGKILL leaves it while its 1st or 11th child is in training, write-ahead log and all."""
+    """Return a search that SIGKILL ended during its 1st or 11th child, with its write-ahead log."""
     place = tmp_path_factory.mktemp("killed")
     train, calls = Trainer.train, []
 
@@ -93,12 +93,12 @@ def without_the_last_batches(folder: RunFolder) -> None:
 
 
 def mark(folder: RunFolder) -> None:
-    """A run from before starts were marked."""
+    """Test a run of a version that did not mark starts."""
     empty(folder)
     folder.ledger.with_suffix(BEGUN).unlink()
 
 
-GONE = "the run 'run' had begun, but its record is gone: {ledger} is {what}. Put it back, ledger.sqlite together with"
+GONE = "the run 'run' had begun, but its record is gone: {ledger} is {what}. Restore it, ledger.sqlite together with"
 
 
 @pytest.mark.parametrize("searcher", ["reinforce", "random"])
@@ -144,7 +144,7 @@ def test_a_ledger_that_lacks_what_a_shard_was_pushed_is_refused_until_the_shards
     before = everything(folder)
     assert resume(folder) == 2
     said = capfd.readouterr().err
-    assert "lacks what was recorded last: shard 0 has applied update 2 of replica-0" in said
+    assert "lacks the latest records: shard 0 has applied update 2 of replica-0" in said
     assert "ledger.sqlite together with its -wal file" in said
     assert everything(folder) == before
     folder.shards.rename(folder.path.parent / "away")  # as it says

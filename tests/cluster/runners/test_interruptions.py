@@ -32,7 +32,7 @@ DIGITS = RunConfig(task=TaskOptions(task="digits"), budget=Budget(epochs=8, batc
 
 @pytest.fixture
 def open_rig(cluster: str, tmp_path: Path) -> Iterator[Open]:
-    """Opens a rig, which is ended with the test."""
+    """Open a rig, which ends with the test."""
     actors = []
 
     def open_rig(config: RunConfig, *, workers: int = 1) -> Rig:
@@ -45,7 +45,7 @@ def open_rig(cluster: str, tmp_path: Path) -> Iterator[Open]:
 
 
 def undisturbed(config: RunConfig, child: int) -> Outcome:
-    """What the child gives where nothing happens to it."""
+    """Return the child's outcome without interruptions."""
     given = assignment(child)
     task = load_task(config.task.task, seed=derive(config.seed, "split"))
     return train(given.architecture, task, config.budget, seed=given.seed)

@@ -19,7 +19,7 @@ def checkpoints(name: str) -> list[str]:
 def stop(name: str, running: "subprocess.Popen[str]") -> str:
     """Stop the run while children are in training; what its driver printed."""
     out = finish(nascluster("stop", name))
-    assert f"{name}: asked to stop;" in out
+    assert f"{name}: stop requested;" in out
     assert f"{name}: stopped (as asked)" in out
     assert f"Resume with: nascluster resume {name}" in out
     printed = finish(running, code=130)
@@ -41,13 +41,13 @@ def check_whole(name: str, children: int, fates: set[tuple[str, str | None]]) ->
 
 @pytest.fixture(params=[False, True], ids=["ray", "local"])
 def local(request: pytest.FixtureRequest) -> bool:
-    """The search runs in one process, rather than on Ray."""
+    """Return whether the search runs in one process, without Ray."""
     return request.param
 
 
 @pytest.fixture
 def where(local: bool, request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The arguments of `nascluster` that say where the search runs."""
+    """Return the arguments of `nascluster` that set where the search runs."""
     return {} if local else {"address": request.getfixturevalue("shared_ray")}
 
 

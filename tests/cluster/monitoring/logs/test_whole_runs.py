@@ -102,7 +102,7 @@ def test_a_run_in_an_object_store_is_read_and_goes_on_elsewhere(
         (("gone",), "no run named 'gone' in "),
         (("demo", 5), "the run 'demo' has no child 5: they are numbered from 1 to 4"),
         (("demo", 1, "--attempt", 2), "child 1 has no attempt 2: they are numbered from 1 to 1"),
-        (("demo", "--attempt", 2), "`--attempt` is one of a child's: name the child, too"),
+        (("demo", "--attempt", 2), "`--attempt` needs a child: give the child's id, too"),
         (("demo", "best"), "`CHILD` must be a child's id, a whole number, got 'best'"),
         (("demo", 1, "--follow"), "`--follow` is for the run's events: "),
     ],
