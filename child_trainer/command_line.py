@@ -1,13 +1,9 @@
 """Parses the flags of `python -m child_trainer`."""
 
 import argparse
-import ast
-import inspect
 import json
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
-from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -15,6 +11,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 from child_trainer import own_files
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
+from child_trainer.field_docs import field_docs
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
 from child_trainer.tasks.catalogue import TASKS, find_task
@@ -111,9 +108,9 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
 
 
 def _add_options(group: argparse._ArgumentGroup, entry: TaskEntry) -> None:
-    texts, hints = option_texts(entry.options), get_type_hints(entry.options)
+    texts, hints = field_docs(entry.options), get_type_hints(entry.options)
     for name in option_names(entry):
-        usual, text = getattr(entry.usual_options, name), texts.get(name, "").replace("%", "%%")
+        usual, text = getattr(entry.usual_options, name), texts.get(name, "").rstrip(".").replace("%", "%%")
         kind = next(kind for kind in get_args(hints[name]) or (hints[name],) if kind is not NoneType)
         if kind is bool:
             group.add_argument(_flag(name), action="store_true", default=None, help=text)
@@ -125,17 +122,6 @@ def _add_options(group: argparse._ArgumentGroup, entry: TaskEntry) -> None:
 def option_names(entry: TaskEntry) -> tuple[str, ...]:
     """Return the names of a task's own options."""
     return tuple(f.name for f in fields(entry.options))
-
-
-def option_texts(options: type) -> dict[str, str]:
-    """Return the docstring of each field of a dataclass, by the field's name."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
-    assert isinstance(definition, ast.ClassDef)
-    texts = {}
-    for line, after in pairwise(definition.body):
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(after, ast.Expr):
-            texts[line.target.id] = " ".join(str(ast.literal_eval(after.value)).split()).rstrip(".")
-    return texts
 
 
 def _refusal(task: str, unknown: Sequence[str]) -> str:

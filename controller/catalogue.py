@@ -1,12 +1,12 @@
 """The searchers and the search spaces, by name. A new one takes one file and one entry here. Standard library only."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from child_trainer.close_names import suggestion
 from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
@@ -157,6 +157,4 @@ def find_entry(table: Mapping[str, T], name: str, what: str) -> T:
     """
     if name in table:
         return table[name]
-    close = difflib.get_close_matches(name, table, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise UnknownName(f"unknown {what} {name!r}; there are {', '.join(table)}{hint}")
+    raise UnknownName(f"unknown {what} {name!r}; there are {', '.join(table)}{suggestion(name, table)}")

@@ -5,7 +5,6 @@ One more task is one module (`entry.TaskModule`) and one row of `TASKS`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from child_trainer import own_files
 from child_trainer.architectures.nasbench201 import CELLS_PER_STAGE, STEM_CHANNELS
+from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
 from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always
@@ -119,9 +119,7 @@ def find_task(name: str) -> TaskEntry:
         return _own_task(name)
     if name in TASKS:
         return TASKS[name]
-    close = difflib.get_close_matches(name, TASKS, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise TaskError(f"there is no task {name!r}; the tasks are {', '.join(TASKS)}{hint}")
+    raise TaskError(f"there is no task {name!r}; the tasks are {', '.join(TASKS)}{suggestion(name, TASKS)}")
 
 
 def _own_task(name: str) -> TaskEntry:

@@ -1,13 +1,12 @@
 """Formats the options of a run in groups, a line each, for `launch RECIPE --help`. Standard library only."""
 
-import ast
-import inspect
 import textwrap
 import types
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
-from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from child_trainer.field_docs import field_docs
 
 HIDDEN = ("files",)
 """Fields that no flag sets."""
@@ -37,23 +36,6 @@ def option_lines(options: Any, title: str = "", width: int = 100) -> Iterator[st
         value = getattr(options, field.name)
         if is_dataclass(value):
             yield from option_lines(value, _title(type(options), field, value), width)
-
-
-@cache
-def field_docs(kind: type) -> dict[str, str]:
-    """Return the docstring under each field of a dataclass, on one line."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    except (OSError, TypeError):  # a class without source, such as one typed into a shell
-        return {}
-    assert isinstance(tree, ast.ClassDef)
-    docs = {}
-    for field, text in zip(tree.body, tree.body[1:], strict=False):
-        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
-            continue
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            docs[field.target.id] = " ".join(str(text.value.value).split())
-    return docs
 
 
 def flag(field: Field[Any], value: object) -> str:

@@ -12,7 +12,8 @@ import torch
 from child_trainer.__main__ import main
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.architectures.reference_cells import lstm
-from child_trainer.command_line import BUDGET_HELP, option_texts
+from child_trainer.command_line import BUDGET_HELP
+from child_trainer.field_docs import field_docs
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Outcome
 from child_trainer.tasks.synthetic_options import SyntheticOptions
@@ -239,7 +240,7 @@ def test_a_checkpoint_that_cannot_be_written_is_refused(small, tmp_path, capsys)
 
 def test_every_option_of_a_language_model_and_of_a_budget_has_a_flag():
     for options in (LanguageOptions, SyntheticOptions):
-        assert option_texts(options).keys() == {f.name for f in fields(options)}
+        assert field_docs(options).keys() == {f.name for f in fields(options)}
     # Seconds are for searches: whoever trains by hand has Ctrl-C.
     assert BUDGET_HELP.keys() == {f.name for f in fields(Budget)} - {"max_seconds"}
 
