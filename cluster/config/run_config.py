@@ -188,9 +188,10 @@ class RunConfig:
         """
         files = data.get("files", {})
         with own_files.using(files):
+            searcher, space = data.get("searcher", cls.searcher), data.get("space", cls.space)
             restored = {
-                "searcher_options": _restore_options(data, "searcher", find_searcher(data["searcher"])),
-                "space_options": _restore_options(data, "space", find_space(data["space"])),
+                "searcher_options": _restore_options(data, "searcher", searcher, find_searcher(searcher)),
+                "space_options": _restore_options(data, "space", space, find_space(space)),
             }
             others = {name: value for name, value in data.items() if name not in restored}
             return _restore(cls, others, restored)
@@ -219,9 +220,8 @@ def check_unchanged(config: RunConfig) -> None:
             )
 
 
-def _restore_options(data: dict[str, Any], what: str, entry: SearcherEntry | SpaceEntry) -> Any:
+def _restore_options(data: dict[str, Any], what: str, name: str, entry: SearcherEntry | SpaceEntry) -> Any:
     """Return the options of the searcher or space; earlier versions wrote those of every part, by the part's name."""
-    name: str = data[what]
     former = data.get(FORMER_FIELDS.get(name, name), {})
     return _restore(entry.options, data.get(f"{what}_options", former))
 

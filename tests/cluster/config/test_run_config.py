@@ -60,6 +60,11 @@ def test_a_configuration_of_version_4_survives_the_present_form(file: Path) -> N
     assert RunConfig.from_json(written) == old
 
 
+def test_what_a_file_does_not_say_is_the_default() -> None:
+    assert RunConfig.from_json({}) == RunConfig()
+    assert RunConfig.from_json({"searcher": "evolution"}) == RunConfig(searcher="evolution")
+
+
 def test_the_papers_recipe_has_the_papers_constants() -> None:
     """Spec §1.5 and §1.6."""
     config = RECIPES["zoph2017-cifar10"]()
