@@ -11,10 +11,11 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from child_trainer.architectures.operation_types import add_operation
+from child_trainer.architectures.operation_types import OwnOperation, add_operation
 
 _TEXTS: ContextVar[Mapping[str, str]] = ContextVar("texts")
 """The texts that a run keeps, by file; set by `using`."""
@@ -65,7 +66,7 @@ def text_of(file: str) -> str:
         return kept
     path = _path(file)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # without the mark that Windows editors put in front
     except OSError as error:
         raise OwnFileError(f"{file!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -121,7 +122,7 @@ def _path(file: str) -> Path:
         return path
     try:
         spec = find_spec(file)
-    except (ImportError, ValueError):
+    except Exception:  # an error in a package above it
         spec = None
     if spec is None or spec.origin is None or not spec.has_location:
         raise OwnFileError(f"there is no module {file!r}, nor a file: a file's name ends in .py")
@@ -129,30 +130,51 @@ def _path(file: str) -> Path:
 
 
 def _execute(file: str, text: str) -> types.ModuleType:
-    """Run a file's text as a module of its own."""
-    name = f"nascluster_own_{Path(file).stem.replace('-', '_').replace('.', '_')}_{digest(text)}"
+    """Run a file's text as a module of its own; an installed module with this text is imported as usual."""
+    name = f"nascluster_own_{Path(file).stem.replace('-', '_').replace('.', '_')}_{digest(file + text)}"
     try:
         path = str(_path(file).absolute())
-        on_disk = Path(path).read_text(encoding="utf-8") == text
+        on_disk = Path(path).read_text(encoding="utf-8-sig") == text
     except (OSError, ValueError):
         path, on_disk = f"<{file}, as the run keeps it>", False
+    if on_disk and not file.endswith(".py"):
+        return _import(file)
     if not on_disk:
         path = f"<{file}, as the run keeps it>"
         # Tracebacks and `inspect` find the source here.
         linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
     module = types.ModuleType(name)
     module.__file__ = path
+    if not file.endswith(".py"):
+        module.__package__ = file.rpartition(".")[0]
     sys.modules[name] = module  # `dataclass` looks it up
     try:
         exec(compile(text, path, "exec"), vars(module))
-        for operation, own in getattr(module, "OPERATIONS", {}).items():
-            add_operation(operation, own)
-    except Exception as error:
+        _add_operations(module)
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         line = error.lineno if isinstance(error, SyntaxError) else _line(error, path)
         where = f", line {line}" if line else ""
         raise OwnFileError(f"{file!r}{where} cannot be loaded: {type(error).__name__}: {error}") from error
     return module
+
+
+def _import(name: str) -> types.ModuleType:
+    try:
+        module = import_module(name)
+        _add_operations(module)
+    except (Exception, SystemExit) as error:
+        raise OwnFileError(f"the module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _add_operations(module: types.ModuleType) -> None:
+    """Make the module's `OPERATIONS` known to this process."""
+    operations = getattr(module, "OPERATIONS", {})
+    if not isinstance(operations, Mapping) or not all(isinstance(own, OwnOperation) for own in operations.values()):
+        raise TypeError("`OPERATIONS` must map names to OwnOperation")
+    for name, own in operations.items():
+        add_operation(name, own)
 
 
 def _line(error: BaseException, path: str) -> int | None:

@@ -157,4 +157,6 @@ def find_entry(table: Mapping[str, T], name: str, what: str) -> T:
     """
     if name in table:
         return table[name]
+    if name.endswith(".py"):
+        raise UnknownName(f"name the {what} in the file, as in {name}:NAME")
     raise UnknownName(f"unknown {what} {name!r}; there are {', '.join(table)}{suggestion(name, table)}")

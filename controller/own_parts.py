@@ -4,6 +4,7 @@ A user's own part must follow the rules of the built-in ones; an error names wha
 """
 
 import inspect
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,12 @@ from typing import Any, get_type_hints
 from child_trainer import own_files
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.no_options import NoOptions
-from child_trainer.outcome import Measure
+from child_trainer.outcome import Measure, Outcome
 from child_trainer.own_files import OwnFileError
 from controller.catalogue import SEARCHERS, SPACES, Figure, SearcherEntry, SpaceEntry, find_entry
 from controller.decisions import Choice, uniform
 from controller.reward import REWARDS, Reward
-from controller.searcher import Proposal, Searcher, View
+from controller.searcher import Child, Proposal, Searcher, Update, View
 from controller.space import SearchSpace
 
 
@@ -37,7 +38,7 @@ def find_searcher(name: str) -> SearcherEntry:
     kind = _class(name, made, "a searcher")
     _check_methods(name, kind, Searcher, "a searcher")
     figures = getattr(kind, "FIGURES", ())
-    if not all(isinstance(figure, Figure) for figure in figures):
+    if not isinstance(figures, tuple) or not all(isinstance(figure, Figure) for figure in figures):
         raise OwnFileError(f"`FIGURES` of {name} must be a tuple of Figure, got {figures!r}")
     parameters = _constructor(name, kind)
     if len(parameters) not in (1, 2):
@@ -104,8 +105,30 @@ def check_space(name: str, space: SearchSpace) -> None:
         raise OwnFileError(f"{name}: `choice_sizes` must have {wrong!r} with {choices[wrong]} options")
 
 
-def check_searcher(name: str, searcher: Searcher, view: View) -> None:
-    """Make sure that a searcher of the user's own proposes an architecture at the start of a search.
+def check_reward(name: str, reward: Reward, measure: Measure) -> None:
+    """Make sure that a reward of the user's own is a number.
+
+    Raises:
+        OwnFileError: it is not; the message says what it was.
+    """
+    with _failures_of(name, name.rpartition(":")[2]):
+        value: object = reward.compute(_sample_outcome(measure))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise OwnFileError(f"{name} must return a finite number, got {value!r}")
+
+
+def _sample_outcome(measure: Measure) -> Outcome:
+    return Outcome(curve=(0.5,), seconds=1.0, parameters=1000, flops=1000, seed=0, measure=measure)
+
+
+def check_searcher(name: str, searcher: Searcher, view: View, figures: Sequence[Figure]) -> None:
+    """Make sure that a searcher of the user's own proposes an architecture, and learns from it.
+
+    Args:
+        name: of the searcher, for messages.
+        searcher: a new one, which is not used for anything else.
+        view: as at the start of a search.
+        figures: those that it lists.
 
     Raises:
         OwnFileError: it does not; the message says what it did.
@@ -118,6 +141,15 @@ def check_searcher(name: str, searcher: Searcher, view: View) -> None:
         raise OwnFileError(f"{name}: `ask` must return a list of Proposal, got a list with a {type(wrong).__name__}")
     if len(proposals) != 1:
         raise OwnFileError(f"{name}: `ask` must return 1 proposal, got {len(proposals)}")
+    child = Child(id=1, proposal=proposals[0], outcome=_sample_outcome(Measure.SCORE), reward=0.5).record
+    with _failures_of(name, "learn"):
+        update: object = searcher.learn([child], view)
+    if not isinstance(update, Update):
+        raise OwnFileError(f"{name}: `learn` must return an Update, got {type(update).__name__}")
+    if unknown := sorted(update.gradients.keys() - view.parameters.keys()):
+        raise OwnFileError(f"{name}: `learn` returned a gradient for {unknown[0]!r}, which `parameters` does not have")
+    if unlisted := sorted(update.figures.keys() - {figure.name for figure in figures}):
+        raise OwnFileError(f"{name}: `learn` returned the figure {unlisted[0]!r}, which `FIGURES` does not list")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from child_trainer.architectures.architecture import Architecture
@@ -118,8 +118,8 @@ class Update:
         figures: numbers of this step for the displays, such as the baseline.
     """
 
-    gradients: Mapping[str, Tensor]
-    figures: Mapping[str, float]
+    gradients: Mapping[str, Tensor] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Searcher(Protocol):

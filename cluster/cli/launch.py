@@ -6,7 +6,7 @@ from datetime import datetime
 from rich.console import Console
 
 from cluster.cli.recipes import recipes
-from cluster.config.flags import BAD_INPUT, parse_run
+from cluster.config.flags import BAD_INPUT, UsageError, parse_run
 from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import RunConfig
 from cluster.storage.dataset_cache import located
@@ -22,6 +22,8 @@ def launch(arguments: list[str]) -> int:
         recipes([])
         print("\n`nascluster launch RECIPE --help` lists every option with the recipe's value.")
         return 0 if arguments else BAD_INPUT
+    if arguments[0].startswith("-"):
+        raise UsageError(f"the recipe comes first, as in `nascluster launch digits {arguments[0]} ...`")
     recipe = find_recipe(arguments[0])
     config = parse_run(recipe(), arguments[1:], arguments[0], recipe.__doc__)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from child_trainer.language_options import LanguageOptions
-from cluster.config.help import option_lines
+from cluster.config.help import option_lines, option_names
 from cluster.config.plain_data import default_options
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
@@ -105,7 +105,19 @@ def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:
     draft = object.__new__(RunConfig)
     for name, value in values.items():
         object.__setattr__(draft, name, value)
+    _check_distinct(draft)
     return draft
+
+
+def _check_distinct(draft: RunConfig) -> None:
+    """Raise `UsageError` if two parts have an option of one name, which would be one flag."""
+    owners: dict[str, str] = {}
+    for owner, name in option_names(draft):
+        if name in owners:
+            raise UsageError(
+                f"`{name}` is an option of {owners[name]} and of {owner}: an option of your own needs a name of its own"
+            )
+        owners[name] = owner
 
 
 def value_of(arguments: Sequence[str], flag: str) -> str | None:
@@ -170,8 +182,12 @@ def split(arguments: Sequence[str], valued: Collection[str], alone: Collection[s
 def _sentence(box: str) -> str:
     """Return the first paragraph of tyro's boxed error, with the first option that it suggests."""
     rows = [row.strip("│ ") for row in box.splitlines() if row.startswith("│")]
-    paragraphs = " ".join(rows).split("─" * 10)
+    if rows:
+        paragraphs = " ".join(rows).split("─" * 10)
+    else:  # where the output takes ASCII only: a title, and paragraphs between dashes
+        rows = [row.strip() for row in box.splitlines()]
+        paragraphs = re.split("-{10,}", " ".join(rows))[1:] or [" ".join(rows)]
     suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
     # If a check of ours rejects a value, tyro names the field's group, which is no option.
-    sentence = re.sub("^Error parsing [\\w.]+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
+    sentence = re.sub("^Error parsing [\\w.-]+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")

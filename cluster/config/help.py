@@ -38,6 +38,16 @@ def option_lines(options: Any, title: str = "", width: int = 100) -> Iterator[st
             yield from option_lines(value, _title(type(options), field, value), width)
 
 
+def option_names(options: Any) -> Iterator[tuple[str, str]]:
+    """Yield the class and the name of each option of a dataclass and of the dataclasses within it."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            yield from option_names(value)
+        elif field.name not in HIDDEN:
+            yield type(options).__name__, field.name
+
+
 def flag(field: Field[Any], value: object) -> str:
     """Return the flag that changes a field; a switch that is on by default has one that turns it off."""
     return f"--{'no-' if value is True else ''}{field.name.replace('_', '-')}"
@@ -51,8 +61,10 @@ def takes(hint: Any) -> str:
         return ""
     if get_origin(kind) is Literal:
         return "|".join(map(str, get_args(kind)))
-    if get_origin(kind) is tuple:
-        return f"{takes(get_args(kind)[0])} ..."
+    if get_origin(kind) in (tuple, list):
+        items = get_args(kind)
+        several = len(items) == 1 or items[-1] is Ellipsis
+        return f"{takes(items[0])} ..." if several else " ".join(map(takes, items))
     return TYPE_NAMES.get(kind, "TEXT")
 
 

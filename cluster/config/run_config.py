@@ -3,11 +3,9 @@
 Options are defined next to what they configure (the space, the searcher, a child's budget); this module collects them.
 """
 
-import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -16,10 +14,9 @@ from child_trainer.outcome import Budget, Measure
 from child_trainer.own_files import OwnFileError
 from cluster.config.callback_options import CallbackOptions
 from cluster.config.failure_options import FailureOptions
-from cluster.config.locations import is_url
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
-from cluster.config.plain_data import default_options, plain
+from cluster.config.plain_data import default_options, plain, restore, restore_value
 from cluster.config.task_options import TaskOptions, task_options_from_json
 from cluster.config.topology import Topology
 from controller.catalogue import SearcherEntry, SpaceEntry
@@ -193,8 +190,11 @@ class RunConfig:
                 "searcher_options": _restore_options(data, "searcher", searcher, find_searcher(searcher)),
                 "space_options": _restore_options(data, "space", space, find_space(space)),
             }
-            others = {name: value for name, value in data.items() if name not in restored}
-            return _restore(cls, others, restored)
+            others = {name: value for name, value in data.items() if name not in (*restored, "task")}
+            restored |= {"task": task_options_from_json(data["task"])} if "task" in data else {}
+            hints, known = get_type_hints(cls), {field.name for field in fields(cls)}
+            values = {name: restore_value(hints[name], value) for name, value in others.items() if name in known}
+            return cls(**values, **restored)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A process that has not loaded the user's own files cannot find the classes of their options.
@@ -223,23 +223,4 @@ def check_unchanged(config: RunConfig) -> None:
 def _restore_options(data: dict[str, Any], what: str, name: str, entry: SearcherEntry | SpaceEntry) -> Any:
     """Return the options of the searcher or space; earlier versions wrote those of every part, by the part's name."""
     former = data.get(FORMER_FIELDS.get(name, name), {})
-    return _restore(entry.options, data.get(f"{what}_options", former))
-
-
-def _restore(kind: type[T], data: dict[str, Any], restored: Mapping[str, Any] | None = None) -> T:
-    """Return a dataclass from its plain data; `restored` has the values that are ready."""
-    hints = get_type_hints(kind)
-    known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
-    values = {name: _restore_field(hints[name], value) for name, value in data.items() if name in known}
-    return kind(**values, **(restored or {}))
-
-
-def _restore_field(hint: Any, value: Any) -> Any:
-    if hint is TaskOptions:
-        return task_options_from_json(value)
-    if is_dataclass(hint) and isinstance(hint, type):
-        return _restore(hint, value)
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if Path in options and value is not None and not is_url(value):
-        return Path(value)
-    return tuple(value) if isinstance(value, list) else value
+    return restore(entry.options, data.get(f"{what}_options", former))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from child_trainer.tasks.catalogue import find_task
 from child_trainer.tasks.entry import TaskEntry
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.locations import is_url
-from cluster.config.plain_data import default_options, plain
+from cluster.config.plain_data import default_options, plain, restore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +87,10 @@ def task_options_from_json(data: Mapping[str, Any]) -> TaskOptions:
     written = data["options"] if "options" in data else {**data, **data.get("language", {})}
     name = data.get("task", TaskOptions.task)
     kind = find_task(name).options
-    options = {f.name: _restored(written[f.name]) for f in fields(kind) if f.name in written}
     folder = data.get("data")
     return TaskOptions(
         task=name,
         data=folder if folder is None or is_url(folder) else Path(folder),
         download=data.get("download", False),
-        options=kind(**options),
+        options=restore(kind, written),
     )
-
-
-def _restored(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

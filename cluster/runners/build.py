@@ -15,7 +15,7 @@ from cluster.search.history import History
 from cluster.search.records import ReplicaLedger
 from cluster.search.replica import Replica, client
 from cluster.search.seeding import derive
-from controller.own_parts import check_searcher, check_space
+from controller.own_parts import check_reward, check_searcher, check_space
 from controller.searcher import ParameterGroup, Searcher, View
 from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
@@ -70,7 +70,9 @@ def check_layout(config: RunConfig, run: str) -> None:
     if groups:
         make_layout(config, run, groups)
     if own_files.is_own(config.searcher):
-        check_searcher(config.searcher, searcher, _first_view(groups))
+        check_searcher(config.searcher, searcher, _first_view(groups), config.searcher_entry.figures)
+    if own_files.is_own(config.reward):
+        check_reward(config.reward, config.reward_entry, config.measure)
 
 
 def _first_view(groups: tuple[ParameterGroup, ...]) -> View:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.config.flags import parse_run
+from cluster.config.flags import HELP_ALL, parse_run
 from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
 from cluster.monitoring.status import Best, Status, read_status
@@ -155,6 +155,8 @@ class _Driver(threading.Thread):
 
 
 def _configured(recipe: str | RunConfig, options: dict[str, object]) -> RunConfig:
+    if not isinstance(recipe, str | RunConfig):
+        raise ValueError(f"`recipe` must be a name or a RunConfig, got {recipe!r}")
     words = [word for name, value in options.items() for word in _words(name, value)]
     if isinstance(recipe, RunConfig):
         config, label = parse_run(recipe, words, "recipe"), "run"
@@ -167,6 +169,10 @@ def _configured(recipe: str | RunConfig, options: dict[str, object]) -> RunConfi
 def _words(name: str, value: object) -> Sequence[str]:
     """Return the command-line arguments that set an option to a value."""
     flag = f"--{name.replace('_', '-')}"
+    if flag in ("--help", HELP_ALL) or isinstance(value, dict | set):
+        raise ValueError(f"`{name}` must be an option of the search, with a plain value, got {value!r}")
+    if isinstance(value, list | tuple) and not value:
+        return []
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag.removeprefix('--')}"]
     if isinstance(value, list | tuple):

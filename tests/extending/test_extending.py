@@ -1,6 +1,7 @@
 """Parts of a user's own: every file and every command of docs/extending.md, and what can go wrong with them."""
 
 import json
+import pickle
 import re
 import subprocess
 from pathlib import Path
@@ -146,6 +147,37 @@ WRONG = [
     (TASK.replace("def load", "def read"), TASK_FLAG, "lacks the function `load`"),
     ("STRIPES = 1", TASK_FLAG, "must be a TaskEntry, got int"),
     ("f1 = 1", "--reward part.py:f1", "must be a function from an Outcome to a number, got int"),
+    (
+        SEARCHER.replace("(Figure(name=", "Figure(name=").replace('batch"),)', 'batch")'),
+        SEARCH,
+        "must be a tuple of Figure",
+    ),
+    (
+        SEARCHER.replace("    restart: float", "    seed: int = 3\n    restart: float"),
+        SEARCH,
+        "`seed` is an option of RunConfig",
+    ),
+    (SEARCHER.replace("restart: float = 0.1", "restart: float"), SEARCH, "and `restart` has none"),
+    (
+        SEARCHER.replace('figures={"best"', 'figures={"bset"'),
+        SEARCH,
+        "the figure 'bset', which `FIGURES` does not list",
+    ),
+    (
+        SEARCHER.replace("return Update(gradients={}", "return dict(x={}"),
+        SEARCH,
+        "`learn` must return an Update, got dict",
+    ),
+    (
+        SEARCHER.replace("return Update(gradients={}", "return Update(gradients={'x': 0}"),
+        SEARCH,
+        "a gradient for 'x', which",
+    ),
+    ("import sys\nsys.exit(3)", SEARCH, "'part.py', line 2 cannot be loaded: SystemExit: 3"),
+    ("OPERATIONS = 3\nX = 1", SEARCH, "`OPERATIONS` must map names to OwnOperation"),
+    ("def f1(outcome): return 'x'", "--reward part.py:f1", "must return a finite number, got 'x'"),
+    ("def f1(): return 1.0", "--reward part.py:f1", "`f1` failed: TypeError"),
+    ("", "--searcher part.py", "name the searcher in the file, as in part.py:NAME"),
     ("", "--searcher nowhere.py:X", "there is no file 'nowhere.py'"),
     ("", "--searcher no.such.module:X", "there is no module 'no.such.module'"),
     ("", "--searcher :X", "must be FILE.py:NAME or MODULE:NAME"),
@@ -180,6 +212,38 @@ def test_a_searcher_that_answers_wrongly_is_refused_before_anything_starts(
     (folder / "part.py").write_text(SEARCHER.replace(ask, f"{ask}\n        return {answer}"))
     assert nascluster("launch", "digits", "--local", "--searcher", "part.py:HillClimber") == 2
     assert f"part.py:HillClimber: {message}" in capfd.readouterr().err
+
+
+def test_options_come_back_from_the_runs_file_as_they_were(folder: Path) -> None:
+    fields = (
+        "    where: tuple[tuple[int, int], ...] = ((1, 2),)\n"
+        "    place: Path = Path('a')\n"
+        "    pair: tuple[int, float] = (1, 0.5)\n"
+    )
+    text = SEARCHER.replace("    restart: float", fields + "    restart: float").replace(
+        "import dataclass", "import dataclass\nfrom pathlib import Path"
+    )
+    (folder / "part.py").write_text("\ufeff" + text.replace("\n", "\r\n"), newline="")
+    config = RunConfig(searcher="part.py:HillClimber")
+    assert config.searcher_options.where == ((1, 2),)
+    assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_a_part_of_an_installed_package_is_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = folder / "own_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "options.py").write_text(SEARCHER.partition("@dataclass(frozen=True)\n")[0])
+    rest = "from .options import *\nfrom .options import HillClimberOptions\n@dataclass(frozen=True)\n"
+    (package / "climber.py").write_text(rest + SEARCHER.partition("@dataclass(frozen=True)\n")[2])
+    monkeypatch.syspath_prepend(folder)
+    assert (
+        nascluster(
+            "launch", "synthetic", "--local", "--max-children", 4, "--searcher", "own_package.climber:HillClimber"
+        )
+        == 0
+    )
 
 
 def test_one_text_gives_one_class_and_a_changed_file_another(folder: Path) -> None:
