@@ -38,6 +38,7 @@ from cluster.runners.on_ray.join_cluster import join
 from cluster.runners.on_ray.private_api import silence_worker_deaths
 from cluster.runners.on_ray.start_local_ray import start_ray
 from cluster.runners.on_ray.worker_group import WorkerActors
+from cluster.runners.trainer import training_facts
 from cluster.storage.errors import Stopped
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import ParameterGroup
@@ -142,7 +143,7 @@ def run_distributed(
     placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
     for text in (*placed, *seats.notes):
         report(text)
-    ray.get(ledger.begin.remote(workers=seats.seated, versions=asdict(versions())))
+    ray.get(ledger.begin.remote(workers=seats.seated, versions=asdict(versions()) | training_facts(config)))
     requested = request_nodes(seats, cluster.resources, report) if cluster.can_grow else nullcontext()
     with watch(OneAtATime(ledger.beat)), requested:
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
