@@ -96,7 +96,7 @@ class Exporter:
         self._options = options
         self._registry = CollectorRegistry()
         self._collector: RunCollector | None = None
-        host, also = options.metrics_host, options.metrics_file_sd
+        host, also = options.metrics_host.strip("[]"), options.metrics_file_sd
         if also is not None and not Path(also).expanduser().parent.is_dir():
             raise MetricsError(f"`metrics_file_sd` must be in a folder that is there, got {also}")
         try:

@@ -1,14 +1,19 @@
 """Starting a Ray of one's own on a machine that is too busy. Ray itself is stood in for; its processes are real."""
 
+import os
+import socket
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import ray
 
-from cluster.runners.on_ray.probe_head import ClusterError
-from cluster.runners.on_ray.start_local_ray import TOO_SLOW, start_ray
+from cluster.runners.on_ray.probe_head import ClusterError, check_address
+from cluster.runners.on_ray.start_local_ray import TOO_SLOW, check_folder, module_folders, start_ray
 
 
 class Context:
@@ -68,3 +73,91 @@ def test_rays_words_are_still_these() -> None:
     from ray._private.node import Node
 
     assert TOO_SLOW in inspect.getsource(Node)
+
+
+# --- What Ray needs of the surroundings --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("x" * 70, "have at most 107 bytes, which leaves 4"),
+        ("a/b/" * 20, "have at most 107 bytes"),
+        ("ü", "must have a path in ASCII"),
+        ("日本", "must have a path in ASCII"),
+        ("file", r"cannot be made there \(Not a directory\)"),
+    ],
+)
+def test_a_folder_that_ray_cannot_use_is_one_sentence(variable: str, folder: str, reason: str) -> None:
+    with TemporaryDirectory(prefix="n", dir="/tmp") as short:
+        (Path(short) / "file").touch()
+        with pytest.raises(
+            ClusterError, match=f"{variable} is '{short}/{folder}', but .*{reason}.*: set RAY_TMPDIR to"
+        ):
+            check_folder({variable: f"{short}/{folder}"})
+
+
+def test_a_folder_that_ray_can_use_is_made() -> None:
+    with TemporaryDirectory(prefix="n", dir="/tmp") as short:
+        check_folder({"RAY_TMPDIR": f"{short}/new", "TMPDIR": "/proc/x"})
+        assert (Path(short) / "new" / "ray").is_dir()
+
+
+def test_our_code_comes_before_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, *others = module_folders()
+    assert (Path(first) / "cluster" / "runners" / "run.py").is_file()
+    assert str(tmp_path) in others
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.timeout(120)
+def test_modules_of_the_user_with_our_names_hide_nothing_from_workers(tmp_path: Path) -> None:
+    for name in ("cluster", "ps", "child_trainer", "controller"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is the wrong one')\n")
+    code = "import sys; from cluster.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    words = ["launch", "synthetic", "--name", "hidden", "--max-children", "4", "--storage-path", str(tmp_path / "runs")]
+    root = str(Path(__file__).parents[4])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 children finished" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["cluster", "ps", "controller", "child_trainer"])
+@pytest.mark.parametrize("package", [True, False])
+def test_an_import_says_which_file_hides_ours(name: str, package: bool, tmp_path: Path) -> None:
+    file = tmp_path / name / "__init__.py" if package else tmp_path / f"{name}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "import nascluster"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"ImportError: {file} hides the package `{name}` of nascluster: rename it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("::1:6379", r"must have an IPv6 address in brackets, such as \[::1\]:6379"), ("[::1]:1", "refused")],
+)
+def test_ipv6_addresses_are_in_brackets(address: str, message: str) -> None:
+    with pytest.raises(ClusterError, match=message):
+        check_address(address)
+
+
+def test_an_ipv6_address_in_brackets_is_reached() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        address = f"[::1]:{server.getsockname()[1]}"
+        assert check_address(address) == address
