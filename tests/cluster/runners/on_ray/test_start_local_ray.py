@@ -1,9 +1,12 @@
 """Starting a Ray of one's own on a machine that is too busy. Ray itself is stood in for; its processes are real."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,9 +14,15 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
+from cluster.runners.on_ray import handles, topology
+from cluster.runners.on_ray.credentials import CredentialsError, make_token
 from cluster.runners.on_ray.probe_head import ClusterError, check_address
 from cluster.runners.on_ray.start_local_ray import TOO_SLOW, check_folder, module_folders, start_ray
+from ps.errors import StoreUnavailable
+from ps.rpc.client import GrpcStore
+from tests.contracts.parameter_store import sgd_layout
 
 
 class Context:
@@ -161,3 +170,40 @@ def test_an_ipv6_address_in_brackets_is_reached() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
         address = f"[::1]:{server.getsockname()[1]}"
         assert check_address(address) == address
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CredentialsError, match=f"HOME is '{tmp_path}/file', but .*: set HOME to a folder that can be"):
+        make_token({"HOME": str(tmp_path / "file")}, "secret")
+
+
+# --- Shards that are out of reach --------------------------------------------------------------------------------
+
+
+def test_an_interrupt_while_shards_are_out_of_reach_ends_the_store_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = sgd_layout(shards=2)
+    monkeypatch.setattr(topology, "actor", lambda name: None)
+    monkeypatch.setattr(topology, "open_store", lambda *_: GrpcStore(layout, ["127.0.0.1:9"] * 2, retry_timeout_s=300))
+    monkeypatch.setattr(topology, "initial_values", lambda groups: {"x": torch.ones(10)})
+    monkeypatch.setattr(ray, "get", lambda calls: [None for _ in calls])
+    threading.Timer(1.0, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)).start()
+    began = time.monotonic()
+    token: Any = None
+    with pytest.raises(KeyboardInterrupt):
+        topology._give_first_values(layout, [], (), token)
+    assert time.monotonic() - began < 10
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("grpc-store")]
+
+
+def test_after_a_shutdown_no_address_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call would start a second Ray."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(handles, "shards_tls", lambda _: None)
+    ledger: Any = None
+    token: Any = type("Token", (), {"secret": lambda *_: None})()
+    store = handles.open_store(sgd_layout(shards=1), ledger, token, retry_timeout_s=0.0)
+    with pytest.raises(StoreUnavailable, match="Ray has been shut down"):
+        store.pull()
+    store.close()
