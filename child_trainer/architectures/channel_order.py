@@ -52,7 +52,7 @@ def read_in_order(nodes: Sequence[Reader], outputs: Sequence[str], network_input
         outputs: the nodes whose values leave the graph, in order.
         network_inputs: the names that nodes may read though no node defines them: `image`, or `x`, `h` and `c`.
     """
-    orders = [_channels(n.op, n.attributes) for n in nodes]
+    orders: list[ChannelOrder] = [_channels(n.op, n.attributes) for n in nodes]
     joining = [n.name for n, order in zip(nodes, orders, strict=True) if order == "joined" and len(set(n.inputs)) > 1]
     if not joining:
         return set()
