@@ -6,6 +6,25 @@ run = launch("digits", searcher="evolution", max_children=32)
 print(run.best, run.status())
 """
 
+from importlib.util import find_spec as _find_spec
+from pathlib import Path as _Path
+
+
+def _check_own_packages() -> None:
+    """Raise `ImportError` if a file of the user's hides one of our packages: what comes of it would be a riddle."""
+    ours = {"child_trainer": "outcome.py", "cluster": "runners/run.py", "controller": "searcher.py", "ps": "store.py"}
+    for name, part in ours.items():
+        found = _find_spec(name)
+        folders = list(found.submodule_search_locations or []) if found else []
+        if found and not any((_Path(folder) / part).is_file() for folder in folders):
+            where = found.origin or folders[0]
+            raise ImportError(
+                f"{where} hides the package `{name}` of nascluster: rename it, or start Python from another folder"
+            )
+
+
+_check_own_packages()
+
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
 from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.operation_types import Attribute, Operation, OwnOperation

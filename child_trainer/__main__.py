@@ -17,6 +17,7 @@ from child_trainer.outcome import Cause, Outcome
 from child_trainer.tasks.catalogue import find_task, load_task
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, Identity, identity
 from child_trainer.training.checkpoint_file import CheckpointFile
+from child_trainer.training.threads import check_threads
 from child_trainer.training.train import train
 
 
@@ -41,9 +42,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         architecture = read_architecture(options.architecture)
         budget, entry = chosen_budget(options), find_task(options.task)
         entry.check_budget(budget)
+        threads = check_threads(options.threads, "--threads")
         device = _device(options.device, trains=entry.trains)
         split = options.seed if options.split_seed is None else options.split_seed
-        child = identity(architecture, options.task, budget, seed=options.seed, device=device)
+        child = identity(architecture, options.task, budget, seed=options.seed, device=device, threads=threads)
         checkpoints = _checkpoints(options.checkpoint, child)
         task = load_task(
             options.task,
@@ -65,6 +67,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             budget,
             seed=options.seed,
             device=device,
+            threads=threads,
             on_epoch=None if options.json else announcer,
             checkpoints=checkpoints,
             preempted=lambda: bool(signals or announcer.error),

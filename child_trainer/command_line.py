@@ -91,6 +91,13 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
         add(_flag(name), type=type(usual), metavar=_metavar(type(usual)), help=f"{what} (default: {usual})")
     add("--device", choices=("cpu", "cuda", "auto"), default="auto", help="where to train (default: auto)")
     add(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="that compute on the CPU; the results depend on it (default: 1)",
+    )
+    add(
         "--checkpoint",
         type=Path,
         metavar="FILE",

@@ -19,7 +19,8 @@ os.environ |= {
     "RAY_TMPDIR": str(_ISOLATED),
     "RAY_AUTH_TOKEN": secrets.token_hex(16),
     "RAY_ADDRESS": "local",
-    # Tests compare small tensors; on a few cores threads only get in each other's way.
+    # For tests of single layers and policies, whose tensors are small: on a few cores threads only get in each other's
+    # way. What a search trains has the threads that the run says, whatever stands here.
     "OMP_NUM_THREADS": "1",
 }
 (_ISOLATED / "home").mkdir()

@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal, Self
 
 from child_trainer.architectures.canonical import certificate
+from child_trainer.architectures.channel_order import read_in_order
 from child_trainer.architectures.operation_types import OPERATIONS, Value
 
 Kind = Literal["feedforward", "recurrent"]
@@ -135,13 +136,15 @@ class Architecture:
     def id(self) -> str:
         """16 hexadecimal digits, equal for isomorphic networks: names, order and dead nodes do not count.
 
+        The order of a concatenation's inputs counts where an operation behind it reads channels by place.
         Recorded runs refer to architectures by it, so it must never change (tests pin some).
         """
         live = self.pruned()
+        in_order = read_in_order(live.ordered, live.outputs, INPUTS[self.kind])
         graph = certificate(
             {n.name: n.label() for n in live.ordered} | {i: ("input", i) for i in INPUTS[self.kind]},
             {n.name: n.inputs for n in live.ordered},
-            {n.name for n in live.nodes if OPERATIONS[n.op].commutative},
+            {n.name for n in live.nodes if OPERATIONS[n.op].commutative and n.name not in in_order},
             live.outputs,
         )
         hyperparameters = [(name, float(value)) for name, value in self.hyperparameters]

@@ -8,11 +8,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 type_names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
 Value = int | float | bool | str
+
+ChannelOrder = Literal["read", "kept", "absorbed", "joined"]
+"""What an operation makes of the order of its inputs' channels:
+
+- `read`: it depends on the places of the channels (a split, a grouped convolution);
+- `kept`: it treats all channels alike, so that another order at its inputs is the same other order at its output;
+- `absorbed`: its weights can undo any order (a convolution over all channels, a linear map);
+- `joined`: its output has its inputs' channels one after another.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,13 +75,16 @@ class Operation:
 
     Attributes:
         min_inputs, max_inputs: how many inputs it takes; `max_inputs` is `None` if there is no limit.
-        commutative: whether the order of its inputs does not matter.
+        commutative: whether the order of its inputs does not matter. If the channels are `joined`, it does not matter
+            as long as no operation behind it reads channels by place (`channel_order.py`).
+        channels: what it makes of the order of the channels. An operation that does not say reads them by place.
         attributes: its attributes by name.
     """
 
     min_inputs: int = 1
     max_inputs: int | None = 1
     commutative: bool = False
+    channels: ChannelOrder = "read"
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
 
@@ -94,28 +106,32 @@ follows it or the name says `unbiased`. The default is spec §1.1's proposal."""
 _window = {"height": SIZE, "width": SIZE, "stride_height": ONE, "stride_width": ONE}
 _order = Attribute(of=str, default="conv-bn-relu", options=CONVOLUTION_ORDERS)
 _pad = Attribute(of=bool, default=False)
-_unary = Operation()
-_many = Operation(max_inputs=None, commutative=True)
+_unary = Operation(channels="kept")
+_many = Operation(max_inputs=None, commutative=True, channels="kept")
 
 _OPERATIONS: dict[str, Operation] = {
     # Convolutions and pools use SAME padding: an output side is ceil(side / stride).
-    "conv": Operation(attributes=_window | {"filters": SIZE, "dilation": ONE, "groups": ONE, "order": _order}),
+    # A grouped convolution reads channels by place, see `channel_order.py`.
+    "conv": Operation(
+        channels="absorbed", attributes=_window | {"filters": SIZE, "dilation": ONE, "groups": ONE, "order": _order}
+    ),
     "depthwise_conv": Operation(attributes=_window | {"multiplier": ONE, "dilation": ONE, "order": _order}),
-    "max_pool": Operation(attributes=_window),
-    "avg_pool": Operation(attributes=_window),
+    "max_pool": Operation(channels="kept", attributes=_window),
+    "avg_pool": Operation(channels="kept", attributes=_window),
     "global_avg_pool": _unary,
     "flatten": _unary,
     # With 0 units a linear map is as wide as its recurrent cell.
     "linear": Operation(
-        attributes={"units": Attribute(default=0, minimum=0), "bias": Attribute(of=bool, default=True)}
+        channels="absorbed",
+        attributes={"units": Attribute(default=0, minimum=0), "bias": Attribute(of=bool, default=True)},
     ),
     # With `pad`, smaller maps are zero-padded to the largest (spec §1.3, R3); without, all must have one size.
-    "concat": Operation(max_inputs=None, commutative=True, attributes={"pad": _pad}),
+    "concat": Operation(max_inputs=None, commutative=True, channels="joined", attributes={"pad": _pad}),
     "add": _many,
     "multiply": _many,
     "mean": _many,
     "maximum": _many,
-    "subtract": Operation(min_inputs=2, max_inputs=2),
+    "subtract": Operation(min_inputs=2, max_inputs=2, channels="kept"),
     "identity": _unary,
     "zero": _unary,
     "relu": _unary,
@@ -124,10 +140,10 @@ _OPERATIONS: dict[str, Operation] = {
     "sigmoid": _unary,
     "sin": _unary,
     "batch_norm": _unary,
-    "local_contrast_norm": Operation(attributes={"size": Attribute(default=5, minimum=1)}),
-    "dropout": Operation(attributes={"rate": Attribute(of=float, minimum=0.0, maximum=1.0)}),
+    "local_contrast_norm": Operation(channels="kept", attributes={"size": Attribute(default=5, minimum=1)}),
+    "dropout": Operation(channels="kept", attributes={"rate": Attribute(of=float, minimum=0.0, maximum=1.0)}),
     # Pixel shift towards the upper left, the second branch of a factorised reduction (spec §3.1).
-    "shift": Operation(attributes={"height": Attribute(default=1), "width": Attribute(default=1)}),
+    "shift": Operation(channels="kept", attributes={"height": Attribute(default=1), "width": Attribute(default=1)}),
     # Part `index` of `parts` equal cuts along the channels (spec §9.2).
     "split": Operation(attributes={"parts": SIZE, "index": Attribute(minimum=0)}),
 }

@@ -19,6 +19,7 @@ from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEnt
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.task import Task, TaskError
+from child_trainer.training.threads import computing_with
 
 if TYPE_CHECKING:
     from child_trainer.training.image_classifier import Images
@@ -178,7 +179,8 @@ def load_task(
     functions, folder = entry.functions(), _folder(data)
     if download:
         functions.check(name, folder, options, download=True)
-    return functions.load(name, folder, options, seed=seed, device=device)
+    with computing_with(1):  # the data's own means and deviations are sums, too
+        return functions.load(name, folder, options, seed=seed, device=device)
 
 
 def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu") -> Images:

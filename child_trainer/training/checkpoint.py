@@ -95,7 +95,7 @@ class Checkpoint:
             CheckpointError: the bytes are damaged, were never a checkpoint, or are of another training.
         """
         metadata = _check(data)
-        saved: Identity = json.loads(metadata["identity"])
+        saved: Identity = {"threads": 1} | json.loads(metadata["identity"])  # earlier versions did not record them
         for name, value in (identity or {}).items():
             if saved.get(name) != value:
                 raise CheckpointError(
@@ -105,7 +105,9 @@ class Checkpoint:
         return cls(identity=saved, tensors=_tensors(data), **(reached | {"curve": tuple(reached["curve"])}))
 
 
-def identity(architecture: Architecture, task: str, budget: Budget, *, seed: int, device: str) -> Identity:
+def identity(
+    architecture: Architecture, task: str, budget: Budget, *, seed: int, device: str, threads: int = 1
+) -> Identity:
     """Return all that a training's results depend on; not `max_seconds`, which only ends it.
 
     Isomorphic networks have one id but draw their weights in the order of their nodes, hence a digest of the nodes
@@ -119,6 +121,7 @@ def identity(architecture: Architecture, task: str, budget: Budget, *, seed: int
         "task": task,
         "seed": seed,
         "device": device.partition(":")[0],
+        "threads": threads,
         **settings,
     }
 

@@ -9,6 +9,7 @@ from child_trainer.architectures.architecture import Architecture, InvalidArchit
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.training.checkpoint import CheckpointSlot, identity
 from child_trainer.training.task import Diverged, IsPreempted, OnEpoch, OverTime, Preempted, Progress, Task
+from child_trainer.training.threads import computing_with
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 """Texts by which CUDA, PyTorch's CPU allocator, Linux and cuBLAS report it, all in a `RuntimeError`."""
@@ -21,14 +22,16 @@ def train(  # noqa: PLR0913  (all but the first three are options)
     *,
     seed: int,
     device: str = "cpu",
+    threads: int = 1,
     on_epoch: OnEpoch | None = None,
     checkpoints: CheckpointSlot | None = None,
     preempted: IsPreempted | None = None,
 ) -> Outcome:
     """Train one child and return the outcome. An error in training is not raised: it is the outcome's failure.
 
-    The same arguments give the same curve on the same hardware, to the bit, even if the training was interrupted, or
-    its process killed, and resumes from its checkpoint. `KeyboardInterrupt` and `SystemExit` are raised.
+    The same arguments give the same curve on the same hardware, to the bit: whatever else the machine does and
+    `OMP_NUM_THREADS` says, even if the training was interrupted, or its process killed, and resumes from its
+    checkpoint. `KeyboardInterrupt` and `SystemExit` are raised.
 
     Args:
         architecture: what to build.
@@ -36,6 +39,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         budget: what the child may use.
         seed: of the weights, the order of the data, the augmentation and dropout.
         device: where to train, as PyTorch names it (`cpu`, `cuda`, `cuda:1`).
+        threads: that PyTorch computes with on the CPU; another number changes the last bits of the results.
         on_epoch: called with the epoch (from 1) and its validation metric; returns True to stop with the curve so far.
             An epoch that was finished before an interruption is not reported again, unless its checkpoint was lost.
         checkpoints: where this child's state is saved after each epoch but the last, and read from at the start. A
@@ -49,14 +53,15 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         epochs=budget.epochs,
         preempted=preempted,
         slot=checkpoints,
-        identity=identity(architecture, task.name, budget, seed=seed, device=device)
+        identity=identity(architecture, task.name, budget, seed=seed, device=device, threads=threads)
         if checkpoints is not None
         else None,
     )
     failure = None
     try:
         _reset_peak_memory(device)
-        task.fit(architecture, budget, progress, seed=seed, device=device)
+        with computing_with(threads):
+            task.fit(architecture, budget, progress, seed=seed, device=device)
     except Exception as error:
         failure = _failure(error)
     return Outcome(

@@ -1,7 +1,6 @@
 """`nascluster compare`: searchers side by side, many seeds each, as a table and a page."""
 
 import contextlib
-import os
 import sys
 import time
 import webbrowser
@@ -22,6 +21,7 @@ from cluster.compare.process_pool import SearchFailed
 from cluster.compare.search_result import ResultError
 from cluster.compare.standings import Summary
 from cluster.config.flags import UsageError, split
+from cluster.placement.cores import usable_cores
 
 FAILED = 1
 """Exit status if a search raised an error, as of `nascluster launch`."""
@@ -134,7 +134,7 @@ def _folder(options: _Options) -> Path:
 
 def _processes(requested: int | None) -> int:
     if requested is None:
-        return len(os.sched_getaffinity(0))
+        return usable_cores()
     if not 1 <= requested <= 1000:
         raise UsageError(f"`processes` must be 1 to 1000, got {requested}")
     return requested

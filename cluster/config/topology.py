@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from child_trainer.training.threads import check_threads
 from cluster.search.records import Batching
 from ps.consistency import Consistency
 
@@ -32,6 +33,8 @@ class Topology:
     """Workers that share a process. More than 1 is for rehearsals on a small machine: a crash ends all of them."""
     gpus_per_child: float | None = None
     """GPUs of a worker, fractions allowed; unset: 1 if there is a GPU, else 0."""
+    threads_per_child: int = 1
+    """CPU threads that train one child, and cores of its worker. A curve depends on their number, so a run keeps it."""
     accumulate: int = 1
     """Pushes averaged into one step; the paper's language-model run has 10."""
 
@@ -61,6 +64,7 @@ class Topology:
             if value is not None and not 1 <= value <= MAX_PARTS:
                 limit = "at least 1" if value < 1 else f"at most {MAX_PARTS:,}"
                 raise ValueError(f"`{name}` must be {limit}, got {value}")
+        check_threads(self.threads_per_child, "threads_per_child")
         if self.consistency == "sync" and self.accumulate > 1:
             raise ValueError(f"`accumulate` must be 1 with `consistency` sync, got {self.accumulate}")
         if self.consistency == "sync" and self.batching == "stream":

@@ -16,7 +16,9 @@ from cluster.doctor.credential_findings import credentials
 from cluster.doctor.finding import Finding, Section
 from cluster.doctor.run_facts import RunFacts, read_run
 from cluster.doctor.run_findings import actor_findings, run_findings
+from cluster.formatting import counted
 from cluster.placement.cluster_state import ClusterFacts
+from cluster.placement.cores import usable_cores
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.runners.on_ray.probe_head import ClusterError, Refusal, check_address, probe_head
@@ -142,7 +144,7 @@ def _machine(storage_path: str) -> list[Finding]:
         Finding(
             "OK",
             f"Python {platform.python_version()}, Ray {own.ray}, PyTorch {own.torch}, nascluster code {own.code};"
-            f" {os.cpu_count()} cores",
+            f" {_cores()}",
         )
     ]
     if not is_url(storage_path):
@@ -150,6 +152,11 @@ def _machine(storage_path: str) -> list[Finding]:
     if Path("/dev/shm").exists():
         findings.append(_room(Path("/dev/shm"), MIN_SHM, "shared memory, which Ray needs"))
     return findings
+
+
+def _cores() -> str:
+    usable, all_cores = usable_cores(), os.cpu_count() or 1
+    return counted(usable, "core") + (f" usable of {all_cores}" if usable < all_cores else "")
 
 
 def _room(folder: Path, min_bytes: int, what: str) -> Finding:

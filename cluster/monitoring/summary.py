@@ -34,6 +34,8 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
         "seed": best.seed,
         "split-seed": derive(config.seed, "split"),
     }
+    if config.topology.threads_per_child != 1:
+        flags["threads"] = config.topology.threads_per_child
     if options.data is not None:
         flags["data"] = shlex.quote(str(data_folder(options.data)))
     flags |= _language_flags(options.options) if options.entry.family == "language" else _own_flags(options)

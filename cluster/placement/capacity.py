@@ -170,11 +170,17 @@ def worker_resources(
             f"--gpus-per-child {gpus:g} needs a node with {gpus:g} GPUs, but the largest has {largest:g} and there is"
             " no autoscaler to add another; use fewer"
         )
+    cores, threads = max((node.cores for node in nodes), default=0.0), topology.threads_per_child
+    if not gpus and 1 <= cores < threads and not can_grow:
+        raise PlacementError(
+            f"--threads-per-child {threads} needs a node with {threads} cores, but the largest has {cores:g} and there"
+            " is no autoscaler to add another; use fewer"
+        )
     # On one machine a user may ask for more workers than it has cores, which then share them.
     shared = not joined and topology.workers is not None
     return WorkerResources(
         gpus=gpus,
-        cores=0 if gpus or shared else 1,
+        cores=0 if gpus or shared else topology.threads_per_child,
         workers=topology.workers_per_process,
         memory=memory,
         off_stable=keeps_off_stable(nodes, gpus) or (can_grow and gpus > 0),

@@ -224,13 +224,14 @@ def _run_here(
     config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
 ) -> None:
     from cluster.runners.local import check_locally, run_locally
+    from cluster.runners.trainer import training_facts
 
     check_data(config.task)
     gpu = check_locally(config)
     begin()
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     try:
-        ledger.begin(workers=1, versions=asdict(versions()))
+        ledger.begin(workers=1, versions=asdict(versions()) | training_facts(config))
         with _interruptible(), Progress(folder, journal.console, ledger.beat):
             run_locally(config, folder, ledger, gpu=gpu, observe=observe)
     finally:

@@ -68,7 +68,7 @@ def run_locally(
             evaluator.raise_interrupt()
         return folder.stop_requested()
 
-    with split_by_thread(), observed, one_thread() if config.task.instant else nullcontext():
+    with split_by_thread(), observed, one_thread():
         if not take_turns(config, store, evaluators, ledger, stops):
             raise Stopped
 

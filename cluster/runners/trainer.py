@@ -1,6 +1,7 @@
 """Trains children in a worker: it loads the task once, then trains one child after another."""
 
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -43,6 +44,7 @@ class Trainer:
         if gpu:
             _check_cuda()
         self._budget = config.budget
+        self._threads = config.topology.threads_per_child
         self._slots = slots
         self._device = "cuda" if gpu else "cpu"
         self.task = task or loaded_task(config.task, seed=derive(config.seed, "split"), device=self._device)
@@ -63,6 +65,7 @@ class Trainer:
             self._budget if batch_size is None else replace(self._budget, batch_size=batch_size),
             seed=assignment.seed,
             device=self._device,
+            threads=self._threads,
             checkpoints=self._slots and self._slots(assignment.child_id),
             preempted=preempted,
         )
@@ -82,6 +85,13 @@ def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> 
         return load_task(options.task, data=data, seed=seed, device=device, options=options.options)
 
 
+def training_facts(config: RunConfig) -> dict[str, str]:
+    """Return what a child's curve depends on besides seed and versions, as this process has it, for the ledger."""
+    if not config.task.entry.trains:
+        return {}
+    return {"processor": _processor(), "threads": str(config.topology.threads_per_child)}
+
+
 def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int], CheckpointSlot] | None) -> Trainer:
     """Return the trainer of a process on this node, after checking that its versions are the driver's.
 
@@ -90,6 +100,11 @@ def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int]
     """
     try:
         check_driver(os.environ)
+        if config.task.entry.trains:
+            import torch
+
+            # For the process, too: children that end in one of its threads must change nothing for the others.
+            torch.set_num_threads(config.topology.threads_per_child)
         return Trainer(config, gpu=gpu, slots=slots)
     except (ValueError, RuntimeError) as error:
         raise NodeError(f"node {node} cannot train: {error}") from error
@@ -116,3 +131,13 @@ def _release_memory() -> None:
 
     gc.collect()
     torch.cuda.empty_cache()
+
+
+def _processor() -> str:
+    """Return the kind of this machine's processor, as far as results depend on it: `x86_64 AVX512`.
+
+    PyTorch chooses its CPU kernels by what it calls the capability; their sums differ in the last bits.
+    """
+    import torch
+
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

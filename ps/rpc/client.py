@@ -52,6 +52,8 @@ _CHANNEL_OPTIONS = [
     # After a network partition ends, a call must not wait for TCP, whose retransmission delays have grown.
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # Shards are inside the cluster: an `http_proxy` of the environment, which is for the web, does not lead there.
+    ("grpc.enable_http_proxy", 0),
 ]
 
 

@@ -113,6 +113,7 @@ class ShardServer:
         self._server = grpc.server(
             self._threads, interceptors=[*interceptors, _RequestStreams()], options=_SERVER_OPTIONS
         )
+        host = host.strip("[]")
         name = f"[{host}]" if ":" in host else host
         if tls is None:
             bound = self._server.add_insecure_port(f"{name}:{port}")

@@ -96,7 +96,7 @@ class Exporter:
         self._options = options
         self._registry = CollectorRegistry()
         self._collector: RunCollector | None = None
-        host, extra = options.metrics_host, options.metrics_file_sd
+        host, extra = options.metrics_host.strip("[]"), options.metrics_file_sd
         if extra is not None and not Path(extra).expanduser().parent.is_dir():
             raise MetricsError(f"`metrics_file_sd` must be in an existing folder, got {extra}")
         try:

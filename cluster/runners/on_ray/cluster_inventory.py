@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 
 from cluster.placement.capacity import PROCESS_BYTES, TRAINING_BYTES, FolderVisibility, Node, can_grow
 from cluster.placement.cluster_state import ClusterFacts
+from cluster.placement.cores import usable_cores
 from cluster.placement.plan import NODE_LABEL
 from cluster.runners.on_ray import private_api
 from cluster.storage.locks import exclusive, is_locked
@@ -50,14 +51,17 @@ def has_autoscaler() -> bool:
 
 
 def this_machine() -> Node:
-    """Return this machine as a node, before a Ray runs on it; its memory is enough for at least one worker."""
+    """Return this machine as a node, before a Ray runs on it, with the cores that this process may use.
+
+    Its memory is enough for at least one worker.
+    """
     import torch
 
     minimum = TRAINING_BYTES + 4 * PROCESS_BYTES
     return Node(
         id="",
         address="127.0.0.1",
-        cores=float(os.cpu_count() or 1),
+        cores=float(usable_cores()),
         gpus=float(torch.cuda.device_count()),
         memory=max(minimum, private_api.available_memory()),
         driver=True,

@@ -78,15 +78,20 @@ def make_token(environment: Environment, value: str) -> None:
         value: the token to write.
 
     Raises:
-        CredentialsError: see `cluster_token`.
-        OSError: it cannot be written.
+        CredentialsError: see `cluster_token`; or it cannot be written.
     """
     if environment.get(MODE, "token").lower() != "token" or cluster_token(environment) is not None:
         return
     path = _home(environment) / ".ray" / "auth_token"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(value)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(value)
+    except OSError as error:
+        raise CredentialsError(
+            f"HOME is {str(_home(environment))!r}, but Ray's token cannot be written to {path} ({error.strerror}): set"
+            f" HOME to a folder that can be written, or {TOKEN} to a token of your own"
+        ) from error
 
 
 def sending_token(environment: Environment) -> dict[str, str]:

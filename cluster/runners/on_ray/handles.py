@@ -168,9 +168,14 @@ def open_store(
     """
     from ps.rpc.client import GrpcStore
 
+    def addresses() -> list[str]:
+        if not ray.is_initialized():  # a call would start a second Ray
+            raise ConnectionError("Ray has been shut down")
+        return ray.get(ledger.addresses.remote(), timeout=CALL_TIMEOUT_S)
+
     return GrpcStore(
         layout,
-        lambda: ray.get(ledger.addresses.remote()),
+        addresses,
         token=token.secret(os.environ, ray.util.get_node_ip_address()),
         tls=shards_tls(os.environ),
         deadline_s=deadline_s,

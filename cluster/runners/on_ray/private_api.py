@@ -7,7 +7,7 @@ all other files.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from ray._private.state import state
 from ray._private.utils import estimate_available_memory
 from ray.core.generated import autoscaler_pb2, common_pb2, gcs_pb2
 from ray.experimental.internal_kv import _initialize_internal_kv, _internal_kv_get
+from ray.job_config import JobConfig
 
 from cluster.formatting import first_line, last_line
 from cluster.placement.cluster_state import Actor, Demand
@@ -38,6 +39,15 @@ ANSWER_TIMEOUT_S = 5.0
 def reload_settings() -> None:
     """Have Ray read its settings (`RAY_AUTH_MODE` and others) from the environment again, as at its import."""
     _RAYLET.Config.initialize("")
+
+
+def job_config(folders: Sequence[str]) -> Any:
+    """Return a job's configuration whose processes look for modules in these folders first, in this order.
+
+    Without it Ray puts the driver's current folder first, where a file of the user's may have the name of one of ours.
+    """
+    # Ray inserts one after another at the front. It adds no folders of its own to those of a client's job.
+    return JobConfig(_client_job=True, _py_driver_sys_path=list(reversed(folders)))
 
 
 def silence_worker_deaths() -> None:

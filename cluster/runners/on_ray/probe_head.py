@@ -60,6 +60,8 @@ def check_address(address: str) -> str:
         raise ClusterError(
             f"RAY_ADDRESS must be host:port, auto or local (Ray Client's ray:// is not), got {address!r}"
         )
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ClusterError(f"RAY_ADDRESS must have an IPv6 address in brackets, such as [::1]:6379, got {address!r}")
     if problem := unreachable(address):
         raise ClusterError(f"RAY_ADDRESS is {address!r}, but no Ray cluster answers there ({problem})")
     return address
@@ -69,9 +71,9 @@ def unreachable(address: str) -> str:
     """Return why host:port accepts no connections; empty if it does."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        return error.strerror or str(error)
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:  # the latter two: no port, no name
+        return getattr(error, "strerror", None) or str(error)
     return ""
 
 

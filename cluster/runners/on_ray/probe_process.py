@@ -16,6 +16,8 @@ def run_probe(
 ) -> "subprocess.CompletedProcess[str]":
     """Run `python -m MODULE ADDRESS` with the packages of this process, and return how it ended.
 
+    With `-P`, or a file in the user's folder could hide one of these packages.
+
     Args:
         module: that prints its answer, or exits with a status other than 0.
         address: host:port of the cluster's head.
@@ -27,7 +29,7 @@ def run_probe(
         subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
     return subprocess.run(
-        [sys.executable, "-m", module, address],
+        [sys.executable, "-P", "-m", module, address],
         input=given,
         env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,

@@ -3,17 +3,63 @@
 import logging
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from cluster.placement.versions import code_folders
 from cluster.runners.on_ray.probe_head import ClusterError
 
 TOO_SLOW = "timed out during startup"
 """Part of Ray's error for a node that was not up within its 30 s, for which it has no setting."""
+
+
+SOCKET_BYTES = 107
+"""Bytes that Linux allows in the path of a socket."""
+
+
+def check_folder(environment: Mapping[str, str]) -> None:
+    """Make sure that Ray can have its sockets and logs where the environment says.
+
+    Raises:
+        ClusterError: the folder cannot be made or written, or its path is too long or not in ASCII.
+    """
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in environment), "RAY_TMPDIR")
+    base = environment.get(variable, "/tmp")
+    advice = "set RAY_TMPDIR to a short path of a folder that can be written, such as /tmp"
+    if not base.isascii():
+        raise ClusterError(f"{variable} is {base!r}, but Ray's folder must have a path in ASCII: {advice}")
+    folder = Path(base) / "ray"
+    socket = f"{folder.absolute()}/session_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}/sockets/plasma_store"
+    if len(socket) > SOCKET_BYTES:
+        most = len(str(Path(base).absolute())) - (len(socket) - SOCKET_BYTES)
+        raise ClusterError(
+            f"{variable} is {base!r}, but the paths of Ray's sockets below it have at most {SOCKET_BYTES} bytes, which"
+            f" leaves {most} for it: {advice}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClusterError(
+            f"{variable} is {base!r}, but Ray's folder cannot be made there ({error.strerror}): {advice}"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ClusterError(f"{variable} is {base!r}, but Ray's folder there cannot be written: {advice}")
+
+
+def module_folders() -> tuple[str, ...]:
+    """Return where the processes of a Ray of our own look for modules first: our code, then the user's folders.
+
+    Otherwise a `cluster.py` or `ps.py` in the user's current folder would hide ours from them.
+    """
+    script = os.path.dirname(os.path.realpath(sys.argv[0]))
+    user = [*([script] if script in sys.path else []), os.getcwd()]
+    return tuple(dict.fromkeys([*(str(folder.parent) for folder in code_folders()), *user]))
 
 
 def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> str:

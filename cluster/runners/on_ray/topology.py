@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -35,9 +35,10 @@ from cluster.runners.on_ray.autoscaler import request_nodes
 from cluster.runners.on_ray.credentials import RunToken, check_credentials, make_token
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
 from cluster.runners.on_ray.join_cluster import join
-from cluster.runners.on_ray.private_api import silence_worker_deaths
-from cluster.runners.on_ray.start_local_ray import start_ray
+from cluster.runners.on_ray.private_api import job_config, silence_worker_deaths
+from cluster.runners.on_ray.start_local_ray import check_folder, module_folders, start_ray
 from cluster.runners.on_ray.worker_group import WorkerActors
+from cluster.runners.trainer import training_facts
 from cluster.storage.errors import Stopped
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import ParameterGroup
@@ -105,6 +106,7 @@ def cluster(config: RunConfig, report: Callable[[str], object]) -> Iterator[Clus
         nodes = cluster_inventory.nodes() if joined else (cluster_inventory.this_machine(),)
         resources = worker_resources(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)
         if not joined:
+            check_folder(os.environ)
             report("Starting Ray on this machine ...")
             nodes = (_start(nodes[0], report),)
         silence_worker_deaths()  # each is reported here, by its cause
@@ -144,7 +146,7 @@ def run_distributed(
     placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
     for text in (*placed, *seats.notes):
         report(text)
-    ray.get(ledger.begin.remote(workers=seats.seated, versions=asdict(versions())))
+    ray.get(ledger.begin.remote(workers=seats.seated, versions=asdict(versions()) | training_facts(config)))
     requested = request_nodes(seats, cluster.resources, report) if cluster.can_grow else nullcontext()
     with watch(OneAtATime(ledger.beat)), requested:
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
@@ -251,9 +253,9 @@ def _give_first_values(
 ) -> None:
     """Initialize the parameters on the shards, once these are up."""
     ray.get([host.ready.remote() for host in hosts])
-    store = open_store(layout, actor(LEDGER), token)
-    store.initialize(initial_values(groups))
-    store.close()
+    # Closed also after an interrupt, and so before Ray is shut down: a store that goes on would call Ray again.
+    with closing(open_store(layout, actor(LEDGER), token)) as store:
+        store.initialize(initial_values(groups))
 
 
 @contextmanager
@@ -274,5 +276,5 @@ def _start(machine: Node, report: Callable[[str], object]) -> Node:
     """Start a Ray on this machine, and return its node."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     make_token(os.environ, secrets.token_hex(32))
-    start_ray(int(machine.cores), report)
+    start_ray(int(machine.cores), report, job_config=job_config(module_folders()))
     return replace(machine, id=ray.get_runtime_context().get_node_id())

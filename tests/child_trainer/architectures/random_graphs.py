@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from child_trainer.architectures.architecture import INPUTS, MAX_OUTPUTS, Architecture, Kind, Node, node
+from child_trainer.architectures.channel_order import read_in_order
 from child_trainer.architectures.operation_types import OPERATIONS, Attribute, Value
 
 
@@ -48,10 +49,12 @@ def described_otherwise(network: Architecture, random: Random) -> Architecture:
     names = [f"m{i}" for i in range(len(network.nodes))]
     random.shuffle(names)
     new = dict(zip((n.name for n in network.nodes), names, strict=True))
+    live = network.pruned()
+    in_order = read_in_order(live.ordered, live.outputs, INPUTS[live.kind])
     nodes: list[Node] = []
     for n in network.nodes:
         inputs = tuple(new.get(source, source) for source in n.inputs)
-        if OPERATIONS[n.op].commutative:
+        if OPERATIONS[n.op].commutative and n.name not in in_order:
             inputs = tuple(random.sample(inputs, len(inputs)))
         defaults = {name: a.default for name, a in OPERATIONS[n.op].attributes.items() if a.default is not None}
         attributes = dict(n.attributes)

@@ -341,7 +341,7 @@ ALWAYS = {
     "--log-format", "--log-level", "--callback",
     "--consistency", "--staleness-bound", "--on-stale", "--max-staleness",
     "--replicas", "--shards", "--children", "--workers", "--workers-per-process", "--gpus-per-child",
-    "--accumulate", "--batching",
+    "--accumulate", "--batching", "--threads-per-child",
 }  # fmt: skip
 
 CONVOLUTIONAL = {

@@ -28,6 +28,15 @@ def test_paths_and_tuples_survive_too() -> None:
     assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
+def test_a_run_from_before_the_threads_has_one_for_each_child() -> None:
+    data = RunConfig(topology=Topology(threads_per_child=2)).to_json()
+    assert RunConfig.from_json(data).topology.threads_per_child == 2
+    del data["topology"]["threads_per_child"]
+    assert RunConfig.from_json(data).topology.threads_per_child == 1
+    with pytest.raises(ValueError, match="`threads_per_child` must be 1 to 1024, got 0"):
+        Topology(threads_per_child=0)
+
+
 @pytest.mark.parametrize(
     ("old", "expected"),
     [

@@ -113,6 +113,16 @@ def test_workers_may_share_the_cores_of_one_machine() -> None:
     )
 
 
+def test_a_worker_takes_as_many_cores_as_its_child_has_threads() -> None:
+    topology, there = Topology(threads_per_child=3, gpus_per_child=0), [machine(8, 0), machine(4, 0, number=1)]
+    assert worker_resources(topology, there, can_grow=False).cores == 3
+    assert planned(there, topology).started == 3
+    assert worker_resources(replace(topology, gpus_per_child=1), [machine(8, 1)], can_grow=False).cores == 0
+    with pytest.raises(PlacementError, match="--threads-per-child 9 needs a node with 9 cores, but the largest has 8"):
+        worker_resources(replace(topology, threads_per_child=9), there, can_grow=False)
+    assert worker_resources(replace(topology, threads_per_child=9), there, can_grow=True).cores == 9
+
+
 def test_a_cluster_that_can_grow_is_asked_for_all_that_could_be_used() -> None:
     topology = Topology(replicas=10, children=8, gpus_per_child=1)
     found = planned([machine(4, 0)], topology, can_grow=True)

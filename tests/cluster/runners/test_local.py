@@ -77,6 +77,24 @@ def test_one_seed_gives_one_ledger_however_many_threads_there_are(tmp_path: Path
     assert ledger(tmp_path, "with-1") == ledger(tmp_path, "with-2")
 
 
+def test_a_search_that_trains_has_one_thread_for_a_child_and_says_so(tmp_path: Path) -> None:
+    config, before = replace(DIGITS, max_children=2), torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            search(config, tmp_path, f"with-{threads}")
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert ledger(tmp_path, "with-1") == ledger(tmp_path, "with-2")
+    db = sqlite3.connect(tmp_path / "with-2" / "ledger.sqlite")
+    (start,) = json.loads(db.execute("SELECT value FROM run WHERE key = 'versions'").fetchone()[0])
+    db.close()
+    assert start["threads"] == "1"
+    assert torch.backends.cpu.get_cpu_capability() in start["processor"]
+    assert json.loads((tmp_path / "with-2" / "config.json").read_text())["topology"]["threads_per_child"] == 1
+
+
 @pytest.mark.parametrize("shards", [3, 20])
 def test_shards_do_not_change_a_search(shards: int, tmp_path: Path) -> None:
     alone = replace(SYNTHETIC, topology=Topology(replicas=1, shards=1, children=4))

@@ -85,6 +85,13 @@ def test_reload_settings(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_authentication_mode() == before
 
 
+def test_job_config() -> None:
+    """What processes then import is in `test_start_local_ray.py`."""
+    config = private_api.job_config(["/ours", "/theirs"])
+    assert config._py_driver_sys_path == ["/theirs", "/ours"]  # Ray puts each before the last
+    assert config._client_job
+
+
 def test_silence_worker_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray._private import worker
 

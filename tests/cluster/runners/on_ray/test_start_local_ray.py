@@ -1,14 +1,28 @@
 """Starting a Ray of one's own on a machine that is too busy. Ray itself is stood in for; its processes are real."""
 
+import os
+import signal
+import socket
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import ray
+import torch
 
-from cluster.runners.on_ray.probe_head import ClusterError
-from cluster.runners.on_ray.start_local_ray import TOO_SLOW, start_ray
+from cluster.runners.on_ray import handles, topology
+from cluster.runners.on_ray.credentials import CredentialsError, make_token
+from cluster.runners.on_ray.probe_head import ClusterError, check_address
+from cluster.runners.on_ray.start_local_ray import TOO_SLOW, check_folder, module_folders, start_ray
+from ps.errors import StoreUnavailable
+from ps.rpc.client import GrpcStore
+from tests.contracts.parameter_store import sgd_layout
 
 
 class Context:
@@ -68,3 +82,128 @@ def test_rays_words_are_still_these() -> None:
     from ray._private.node import Node
 
     assert TOO_SLOW in inspect.getsource(Node)
+
+
+# --- What Ray needs of the surroundings --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("x" * 70, "have at most 107 bytes, which leaves 4"),
+        ("a/b/" * 20, "have at most 107 bytes"),
+        ("ü", "must have a path in ASCII"),
+        ("日本", "must have a path in ASCII"),
+        ("file", r"cannot be made there \(Not a directory\)"),
+    ],
+)
+def test_a_folder_that_ray_cannot_use_is_one_sentence(variable: str, folder: str, reason: str) -> None:
+    with TemporaryDirectory(prefix="n", dir="/tmp") as short:
+        (Path(short) / "file").touch()
+        with pytest.raises(
+            ClusterError, match=f"{variable} is '{short}/{folder}', but .*{reason}.*: set RAY_TMPDIR to"
+        ):
+            check_folder({variable: f"{short}/{folder}"})
+
+
+def test_a_folder_that_ray_can_use_is_made() -> None:
+    with TemporaryDirectory(prefix="n", dir="/tmp") as short:
+        check_folder({"RAY_TMPDIR": f"{short}/new", "TMPDIR": "/proc/x"})
+        assert (Path(short) / "new" / "ray").is_dir()
+
+
+def test_our_code_comes_before_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, *others = module_folders()
+    assert (Path(first) / "cluster" / "runners" / "run.py").is_file()
+    assert str(tmp_path) in others
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.timeout(120)
+def test_modules_of_the_user_with_our_names_hide_nothing_from_workers(tmp_path: Path) -> None:
+    for name in ("cluster", "ps", "child_trainer", "controller"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is the wrong one')\n")
+    code = "import sys; from cluster.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    words = ["launch", "synthetic", "--name", "hidden", "--max-children", "4", "--storage-path", str(tmp_path / "runs")]
+    root = str(Path(__file__).parents[4])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 children finished" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["cluster", "ps", "controller", "child_trainer"])
+@pytest.mark.parametrize("package", [True, False])
+def test_an_import_says_which_file_hides_ours(name: str, package: bool, tmp_path: Path) -> None:
+    file = tmp_path / name / "__init__.py" if package else tmp_path / f"{name}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "import nascluster"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"ImportError: {file} hides the package `{name}` of nascluster: rename it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("::1:6379", r"must have an IPv6 address in brackets, such as \[::1\]:6379"), ("[::1]:1", "refused")],
+)
+def test_ipv6_addresses_are_in_brackets(address: str, message: str) -> None:
+    with pytest.raises(ClusterError, match=message):
+        check_address(address)
+
+
+def test_an_ipv6_address_in_brackets_is_reached() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        address = f"[::1]:{server.getsockname()[1]}"
+        assert check_address(address) == address
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CredentialsError, match=f"HOME is '{tmp_path}/file', but .*: set HOME to a folder that can be"):
+        make_token({"HOME": str(tmp_path / "file")}, "secret")
+
+
+# --- Shards that are out of reach --------------------------------------------------------------------------------
+
+
+def test_an_interrupt_while_shards_are_out_of_reach_ends_the_store_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = sgd_layout(shards=2)
+    monkeypatch.setattr(topology, "actor", lambda name: None)
+    monkeypatch.setattr(topology, "open_store", lambda *_: GrpcStore(layout, ["127.0.0.1:9"] * 2, retry_timeout_s=300))
+    monkeypatch.setattr(topology, "initial_values", lambda groups: {"x": torch.ones(10)})
+    monkeypatch.setattr(ray, "get", lambda calls: [None for _ in calls])
+    threading.Timer(1.0, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)).start()
+    began = time.monotonic()
+    token: Any = None
+    with pytest.raises(KeyboardInterrupt):
+        topology._give_first_values(layout, [], (), token)
+    assert time.monotonic() - began < 10
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("grpc-store")]
+
+
+def test_after_a_shutdown_no_address_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call would start a second Ray."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(handles, "shards_tls", lambda _: None)
+    ledger: Any = None
+    token: Any = type("Token", (), {"secret": lambda *_: None})()
+    store = handles.open_store(sgd_layout(shards=1), ledger, token, retry_timeout_s=0.0)
+    with pytest.raises(StoreUnavailable, match="Ray has been shut down"):
+        store.pull()
+    store.close()
