@@ -1,8 +1,8 @@
 """`nascluster best`: the best child of a search."""
 
-import json
 import shlex
 
+from child_trainer import portable_json
 from cluster.cli.command import parse_command
 from cluster.cli.status import read
 from cluster.config.flags import Json, Name, StoragePath
@@ -19,7 +19,7 @@ def best(arguments: list[str]) -> int:
         folder = existing_run(storage_path, name)
         found, config = read(folder), folder.read_config()
         if as_json:
-            print(json.dumps(best_json(found, config), indent=2))
+            print(portable_json.dumps(best_json(found, config), indent=2))
         else:
             print("\n".join(best_lines(found, config)))
             if found.best:

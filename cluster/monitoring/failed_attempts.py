@@ -1,12 +1,12 @@
 """The attempts that failed, read from a run's folder: while it runs, or after. Imports no torch."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from child_trainer import portable_json
 from cluster.formatting import counted, last_line
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries.failures import failed_attempts
@@ -94,4 +94,6 @@ def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
 def failures_json(failures: Sequence[FailedAttempt]) -> str:
     """One JSON object: counts by cause, and every attempt."""
     by_cause = dict(Counter(failure.cause for failure in failures))
-    return json.dumps({"by_cause": by_cause, "attempts": [failure.to_json() for failure in failures]}, indent=2)
+    return portable_json.dumps(
+        {"by_cause": by_cause, "attempts": [failure.to_json() for failure in failures]}, indent=2
+    )
