@@ -166,7 +166,7 @@ def read_architecture(text: str) -> Architecture:
     if text in REFERENCE_CELLS and not path.exists():
         return REFERENCE_CELLS[text]()
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); give a JSON file with an architecture") from error
     except UnicodeDecodeError as error:

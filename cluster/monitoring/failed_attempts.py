@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from child_trainer import portable_json
@@ -81,7 +81,7 @@ def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) 
 
 
 def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
-    when = datetime.fromtimestamp(failure.ended_at).strftime("%Y-%m-%d %H:%M:%S")
+    when = datetime.fromtimestamp(failure.ended_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     fate = FATES.get(failure.verdict, failure.verdict)
     shown = failure.message.strip().splitlines() if whole else [last_line(failure.message)]
     return [
