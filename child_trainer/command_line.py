@@ -87,7 +87,12 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
     )
     add("--seed", type=int, default=1, metavar="N", help="of the split, the weights and the order (default: 1)")
     add("--split-seed", type=int, metavar="N", help="of the split alone (default: the seed)")
-    add("--data", type=Path, metavar="DIR", help="folder with the task's data, such as images in torchvision's layout")
+    add(
+        "--data",
+        type=lambda text: Path(text).expanduser(),
+        metavar="DIR",
+        help="folder with the task's data, such as images in torchvision's layout",
+    )
     add("--download", action="store_true", help="fetch into --data what is missing there")
     for name, what in BUDGET_HELP.items():
         usual = getattr(entry.usual, name)
