@@ -1,7 +1,5 @@
 """`nascluster best`: the best child of a search."""
 
-import shlex
-
 from child_trainer import portable_json
 from cluster.cli.command import parse_command
 from cluster.cli.status import read
@@ -24,7 +22,7 @@ def best(arguments: list[str]) -> int:
             print("\n".join(best_lines(found, config)))
             if found.best:
                 print("\nTrain it once more by hand:")
-                print(f"  nascluster best {shlex.quote(name)} --json > best.json")
+                print(f"  {folder.command('best')} --json > best.json")
                 print(f"  {training_command(config, found.best, 'best.json')}")
         return 0 if found.best else 1
 

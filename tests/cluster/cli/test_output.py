@@ -50,3 +50,9 @@ def test_a_full_disk_is_no_mistake_in_what_was_typed(
     for wrapped in (False, True):  # noqa: B007 - `fail` reads it
         assert main.run(["recipes"]) == status
     assert capsys.readouterr().err == "nascluster: /x: why\nnascluster: the folder cannot be created\n"
+
+
+def test_the_command_that_best_prints_names_the_storage_path(tmp_path: Path) -> None:
+    place = ("--storage-path", str(tmp_path))
+    assert command("launch", "synthetic", "--local", "--max-children", "2", "--name", "h", *place).returncode == 0
+    assert f"nascluster best h --storage-path {tmp_path} --json > best.json" in command("best", "h", *place).stdout
