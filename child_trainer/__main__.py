@@ -1,6 +1,5 @@
 """Trains one architecture by hand, to debug a child: `python -m child_trainer ARCHITECTURE.json`."""
 
-import json
 import os
 import signal
 import sys
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from child_trainer import portable_json
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.drawing import draw
 from child_trainer.command_line import chosen_budget, chosen_options, parse, read_architecture
@@ -82,7 +82,7 @@ def _print_outcome(options: Namespace, architecture: Architecture, outcome: Outc
     if outcome.failure and outcome.failure.cause is Cause.INVALID:
         return _refuse(outcome.failure.message)
     if options.json:
-        print(json.dumps({"architecture": architecture.id} | outcome.to_json()), flush=True)
+        print(portable_json.dumps({"architecture": architecture.id} | outcome.to_json()), flush=True)
     else:
         _report(outcome)
     if signals and outcome.failure and outcome.failure.cause is Cause.PREEMPTED:

@@ -5,6 +5,7 @@
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,26 @@ def replace_file(path: Path, data: bytes, *, durable: bool) -> None:
             draft.write_bytes(data)
     if durable:
         sync(path.parent)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file that a user named: follow a link, write into a FIFO or a device, replace a regular file.
+
+    Raises:
+        OSError: it cannot be written, or no process reads the FIFO.
+    """
+    try:
+        special = not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        special = False
+    if not special:
+        replace_file(path.resolve(), data, durable=True)
+        return
+    # Without O_NONBLOCK, a FIFO that no process reads would block for ever.
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    with open(descriptor, "wb") as file:
+        file.write(data)
 
 
 @contextmanager

@@ -84,7 +84,12 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
     )
     add("--seed", type=int, default=1, metavar="N", help="seed of the split, the weights and the order (default: 1)")
     add("--split-seed", type=int, metavar="N", help="seed of the split alone (default: the seed)")
-    add("--data", type=Path, metavar="DIR", help="folder with the task's data, such as images in torchvision's layout")
+    add(
+        "--data",
+        type=lambda text: Path(text).expanduser(),
+        metavar="DIR",
+        help="folder with the task's data, such as images in torchvision's layout",
+    )
     add("--download", action="store_true", help="download missing files into --data")
     for name, what in BUDGET_HELP.items():
         usual = getattr(entry.usual, name)
@@ -159,7 +164,7 @@ def read_architecture(text: str) -> Architecture:
     if text in REFERENCE_CELLS and not path.exists():
         return REFERENCE_CELLS[text]()
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); give a JSON file with an architecture") from error
     except UnicodeDecodeError as error:

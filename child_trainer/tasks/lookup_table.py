@@ -11,6 +11,7 @@ Any table that is keyed by architecture makes a task of a few lines (docs/tables
 """
 
 import csv
+import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,6 +68,20 @@ class Table:
     measure: Measure = Measure.ACCURACY
     test_of: str = ""
 
+    def __post_init__(self) -> None:
+        limits_of = {Measure.ACCURACY: (0.0, 1.0), Measure.PERPLEXITY: (1.0, math.inf)}
+        low, high = limits_of.get(self.measure, (-math.inf, math.inf))
+        for key, answer in self.answers.items():
+            for column, value, least, most in (
+                ("metric", answer.metric, low, high),
+                ("test", answer.test, low, high),
+                ("seconds", answer.seconds, 0.0, math.inf),
+            ):
+                if value is not None and not (math.isfinite(value) and least <= value <= most):
+                    limits = f"a number from {least:g} to {most:g}" if least > -math.inf else "a finite number"
+                    hint = "; divide percentages by 100" if most == 1 < value <= 100 else ""
+                    raise TaskError(f"table {self.name!r}, row {key!r}: `{column}` must be {limits}, got {value}{hint}")
+
     def answer(self, architecture: Architecture) -> Answer:
         """Return what is known of the architecture.
 
@@ -121,7 +136,7 @@ class Row:
         """Return the finite number in a column, from 0 to `maximum`."""
         try:
             number = float(self.values[column])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not (math.isfinite(number) and 0 <= number <= maximum):
             wish = f"a number from 0 to {maximum:g}" if maximum < math.inf else "a number of 0 or more"
@@ -132,6 +147,8 @@ class Row:
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """Return the rows of a CSV file with a line of names, or of a JSON file (`.json`) with a list of objects.
 
+    JSON may also be an object of objects by key; the keys are then the first column.
+
     Raises:
         TaskError: the file cannot be read, is damaged, or lacks one of the columns; it names the file.
     """
@@ -139,7 +156,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     try:
         # Some programs write a byte order mark before the first name.
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [Row(f"{path}, row {number}", values) for number, values in enumerate(read(file.read()), start=1)]
+            rows = [
+                Row(f"{path}, row {number}", values)
+                for number, values in enumerate(read(file.read(), columns[0]), start=1)
+            ]
     except OSError as error:
         raise TaskError(
             f"{path} cannot be read ({error.strerror}); it must be a table with {_list(columns)}"
@@ -154,15 +174,17 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _csv_rows(text: str) -> Iterable[Mapping[str, Any]]:
-    return csv.DictReader(text.splitlines(), strict=True)
+def _csv_rows(text: str, key: str) -> Iterable[Mapping[str, Any]]:
+    return csv.DictReader(io.StringIO(text, newline=""), strict=True)
 
 
-def _json_rows(text: str) -> Iterable[Mapping[str, Any]]:
+def _json_rows(text: str, key: str) -> Iterable[Mapping[str, Any]]:
     try:
         rows = json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values()):
+        rows = [{key: name, **row} for name, row in rows.items()]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it is not a list of objects")
     return rows

@@ -131,7 +131,7 @@ def _cells(path: Path, columns: Sequence[str], count: int) -> Iterator[tuple[str
 def _model(path: Path) -> Seconds:
     """Return the estimate of `child_seconds` for a cell: an intercept, and a number for each edge's operation."""
     try:
-        models: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["models"]
+        models: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))["models"]
         training, evaluation = _additive(models[TRAINING]), _additive(models[LONG_EVALUATION])
     except OSError as error:
         raise TaskError(f"{path} cannot be read ({error.strerror}); it must be the model of seconds") from error

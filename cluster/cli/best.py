@@ -1,8 +1,6 @@
 """`nascluster best`: the best child of a search."""
 
-import json
-import shlex
-
+from child_trainer import portable_json
 from cluster.cli.command import parse_command
 from cluster.cli.status import read
 from cluster.config.flags import Json, Name, StoragePath
@@ -19,12 +17,12 @@ def best(arguments: list[str]) -> int:
         folder = existing_run(storage_path, name)
         status, config = read(folder), folder.read_config()
         if as_json:
-            print(json.dumps(best_json(status, config), indent=2))
+            print(portable_json.dumps(best_json(status, config), indent=2))
         else:
             print("\n".join(best_lines(status, config)))
             if status.best:
                 print("\nTo train it again by hand:")
-                print(f"  nascluster best {shlex.quote(name)} --json > best.json")
+                print(f"  {folder.command('best')} --json > best.json")
                 print(f"  {training_command(config, status.best, 'best.json')}")
         return 0 if status.best else 1
 

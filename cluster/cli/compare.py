@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 import tyro
 from rich.console import Console
 
-from child_trainer.atomic_file import replace_file
+from child_trainer.atomic_file import write_output
 from cluster.cli.command import parse_command
 from cluster.compare.comparison import plan_comparison, run_comparison
 from cluster.compare.markdown_table import markdown
@@ -150,7 +150,7 @@ def _write(folder: Path, summary: Summary, show: bool) -> None:
     files = {folder / "comparison.md": text, folder / "comparison.html": page(summary, time.time())}
     try:
         for path, content in files.items():
-            replace_file(path, content.encode(), durable=True)
+            write_output(path, content.encode())
     except OSError as error:
         raise ResultError(f"the comparison cannot be written into {folder}: {error.strerror}") from error
     print(text)

@@ -1,5 +1,7 @@
 """The command line: `nascluster COMMAND ...`; `USAGE` lists the commands."""
 
+import errno
+import io
 import os
 import signal
 import sys
@@ -13,7 +15,10 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
 NO_READER = 1
-"""Exit status if standard output was closed."""
+"""Exit status if standard output was closed, or cannot be written."""
+
+FULL_DISK = 1
+"""Exit status if no space is left, which is no mistake in the command line."""
 
 USAGE = """\
 usage: nascluster COMMAND ...
@@ -42,16 +47,29 @@ first search: nascluster launch digits
 
 def main() -> None:
     """Run the console script, and exit with the command's status."""
+    _prepare_output()
     status = run(sys.argv[1:])
     if status == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to interrupt
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"nascluster: standard output cannot be written: {error.strerror}", file=sys.stderr)
         # Otherwise Python flushes the rest of the buffer at exit, and prints an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = status or NO_READER
     sys.exit(status)
+
+
+def _prepare_output() -> None:
+    """Let no character, and no closed descriptor, end a command that has done its work."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the parent
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -64,12 +82,25 @@ def run(arguments: Sequence[str]) -> int:
         return getattr(module, arguments[0])(list(arguments[1:]))
     except ValueError as error:
         print(f"nascluster: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return FULL_DISK if _is_full(error) else BAD_INPUT
     except KeyboardInterrupt as interrupt:
         print(f"nascluster: {str(interrupt) or 'interrupted before anything was written'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         return NO_READER
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"nascluster: {place}{error.strerror or error}", file=sys.stderr)
+        return FULL_DISK if _is_full(error) else BAD_INPUT
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Return whether a full disk or quota caused the error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 COMMANDS: Mapping[str, str] = {

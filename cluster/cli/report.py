@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from child_trainer.atomic_file import replace_file
+from child_trainer.atomic_file import write_output
 from cluster.cli.command import parse_command
 from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
@@ -99,6 +99,6 @@ def _write(path: Path, text: str) -> None:
         RunFolderError: it cannot be written.
     """
     try:
-        replace_file(path, text.encode(), durable=True)
+        write_output(path, text.encode())
     except OSError as error:
         raise RunFolderError(f"the report {path} cannot be written: {error.strerror}") from error

@@ -1,6 +1,5 @@
 """`nascluster simulate`: predicts a search's time, cost and utilisation on a cluster, and what would help."""
 
-import json
 import sys
 from contextlib import nullcontext
 from dataclasses import fields
@@ -8,6 +7,7 @@ from dataclasses import fields
 import tyro
 from rich.console import Console
 
+from child_trainer import portable_json
 from cluster.config.flags import BAD_INPUT, parse, split
 from cluster.simulation.experiment import plan_simulation, run_simulation
 from cluster.simulation.options import SimulationOptions
@@ -41,7 +41,7 @@ def simulate(arguments: list[str]) -> int:
     with console.status("Simulating ...") if console.is_terminal else nullcontext():
         report = run_simulation(options, config, trainer)
     if options.json:
-        print(json.dumps(to_json(report), indent=2))
+        print(portable_json.dumps(to_json(report), indent=2))
     else:
         show(report, Console())
     return 0

@@ -1,12 +1,12 @@
 """`nascluster status`: shows a search's progress."""
 
-import json
 import time
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 
+from child_trainer import portable_json
 from cluster.cli.command import parse_command
 from cluster.config.flags import Json, Name, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
@@ -35,7 +35,7 @@ def status(arguments: list[str]) -> int:
 
             progress = watch_run(lambda: read(existing_run(storage_path, name)), Console())
         if as_json:
-            print(json.dumps(progress.to_json(), indent=2))
+            print(portable_json.dumps(progress.to_json(), indent=2))
         else:
             print(f"{progress.name}: {progress.state}" + (f" ({progress.message})" if progress.message else ""))
             for label, text in status_rows(progress):

@@ -1,10 +1,10 @@
 """Findings of `nascluster doctor`, and how they are printed."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from child_trainer import portable_json
 from cluster.formatting import counted
 
 Level = Literal["OK", "WARN", "FAIL"]
@@ -57,4 +57,4 @@ def text(sections: Sequence[Section]) -> str:
 def as_json(sections: Sequence[Section]) -> str:
     """Return the findings as one JSON object."""
     entries = [{"section": heading, **asdict(finding)} for heading, findings in sections for finding in findings]
-    return json.dumps({"well": not exit_status(sections), "findings": entries}, indent=2)
+    return portable_json.dumps({"well": not exit_status(sections), "findings": entries}, indent=2)

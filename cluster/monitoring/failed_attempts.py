@@ -1,12 +1,12 @@
 """Failed attempts, read from a run's folder during the run or after it. Imports no torch."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from child_trainer import portable_json
 from cluster.formatting import counted, last_line
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries.failures import failed_attempts
@@ -88,7 +88,7 @@ def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) 
 
 
 def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
-    when = datetime.fromtimestamp(failure.ended_at).strftime("%Y-%m-%d %H:%M:%S")
+    when = datetime.fromtimestamp(failure.ended_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     fate = VERDICT_TEXTS.get(failure.verdict, failure.verdict)
     shown = failure.message.strip().splitlines() if whole else [last_line(failure.message)]
     return [
@@ -101,4 +101,6 @@ def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
 def failures_json(failures: Sequence[FailedAttempt]) -> str:
     """Return a JSON object with counts by cause and every attempt."""
     by_cause = dict(Counter(failure.cause for failure in failures))
-    return json.dumps({"by_cause": by_cause, "attempts": [failure.to_json() for failure in failures]}, indent=2)
+    return portable_json.dumps(
+        {"by_cause": by_cause, "attempts": [failure.to_json() for failure in failures]}, indent=2
+    )

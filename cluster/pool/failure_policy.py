@@ -230,6 +230,10 @@ def _action(names: Sequence[str], item: str) -> FailureAction:
     return FailureAction(retry=bool(retries), smaller_batch="smaller-batch" in retries, reward=reward)
 
 
+MAX_REWARD = 1e6
+"""Searchers square rewards and sum them; a greater one would leave what arithmetic can hold."""
+
+
 def _reward(name: str, item: str) -> float | None:
     if name == "drop":
         return None
@@ -240,4 +244,8 @@ def _reward(name: str, item: str) -> float | None:
         reward = math.nan
     if not math.isfinite(reward):
         raise ValueError(f"the actions of `on_failure` are {ACTIONS}, got {item!r}")
+    if abs(reward) > MAX_REWARD:
+        raise ValueError(
+            f"the reward of `on_failure` must be from {-MAX_REWARD:,.0f} to {MAX_REWARD:,.0f}, got {item!r}"
+        )
     return reward

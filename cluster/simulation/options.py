@@ -1,6 +1,5 @@
 """The options of `nascluster simulate`, in addition to those of a run. Pure."""
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,6 +14,9 @@ from cluster.simulation.cluster_model import (
     ClusterModel,
 )
 from cluster.simulation.distributions import parse_child_seconds, parse_rate
+
+MAX_COST = 1e9
+"""Bound of the price of an hour, so that the cost of a whole search is a finite number in any currency."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +66,8 @@ class SimulationOptions:
         def required_seconds(name: str) -> float:
             return parse_seconds(name, getattr(self, name))
 
-        if self.cost is not None and not (math.isfinite(self.cost) and self.cost >= 0):
-            raise ValueError(f"`cost` must be 0 or more for an hour of one GPU, got {self.cost}")
+        if self.cost is not None and not 0 <= self.cost <= MAX_COST:
+            raise ValueError(f"`cost` must be from 0 to {MAX_COST:,.0f} for an hour of one GPU, got {self.cost}")
         return ClusterModel(
             child_seconds=None if self.child_seconds is None else parse_child_seconds(self.child_seconds),
             delay_s=seconds("delay") or 0.0,

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.config.locations import is_url
+from cluster.config.locations import is_url, local_folder
 from cluster.storage.errors import RunFolderError, missing_run
+from cluster.storage.object_store.object_names import LEDGER
 from cluster.storage.run_folder import RunFolder
 
 
@@ -19,7 +20,7 @@ def run_folder(storage_path: str | Path, name: str) -> RunFolder:
         from cluster.storage.object_store.working_copy import working_copy
 
         return working_copy(str(storage_path), name)
-    return RunFolder(Path(storage_path).expanduser().absolute() / name)
+    return RunFolder(local_folder(storage_path) / name)
 
 
 def existing_run(storage_path: str | Path, name: str) -> RunFolder:
@@ -35,6 +36,11 @@ def existing_run(storage_path: str | Path, name: str) -> RunFolder:
 
         return reading_copy(str(storage_path), name)
     folder = run_folder(storage_path, name)
+    if (folder.path / LEDGER).is_dir():
+        raise RunFolderError(
+            f"{folder.path} holds the objects of a run that was in an object store: give"
+            f" `--storage-path {folder.path.parent.as_uri()}`"
+        )
     if not folder.config.is_file():
         if folder.ledger.exists() or folder.had_begun():
             raise RunFolderError(

@@ -145,7 +145,7 @@ class RunFolder:
             RunFolderError: the file is damaged.
         """
         try:
-            data = json.loads(self.config.read_text())
+            data = json.loads(self.config.read_text(encoding="utf-8-sig"))
             if not isinstance(data, dict):
                 raise ValueError(f"it must hold a JSON object, got a {type(data).__name__}")
             return RunConfig.from_json(data)

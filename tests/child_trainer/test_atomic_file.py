@@ -1,11 +1,13 @@
 """Replacing a file: readers see the old content or the new one, and failures leave nothing behind."""
 
+import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from child_trainer.atomic_file import replace_file, replacing
+from child_trainer.atomic_file import replace_file, replacing, write_output
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -34,3 +36,38 @@ def test_writers_at_the_same_time_do_not_disturb_each_other(tmp_path: Path) -> N
         list(threads.map(lambda data: replace_file(file, data, durable=False), contents))
     assert file.read_bytes() in contents
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_output_follows_links_also_those_that_point_nowhere_yet(tmp_path: Path) -> None:
+    (tmp_path / "first").symlink_to("second")
+    (tmp_path / "second").symlink_to("page")
+    for data in (b"created", b"replaced"):
+        write_output(tmp_path / "first", data)
+        assert (tmp_path / "page").read_bytes() == data
+    assert (tmp_path / "first").is_symlink() and (tmp_path / "second").is_symlink()
+
+
+def test_output_into_a_fifo_reaches_its_reader_and_is_refused_without_one(tmp_path: Path) -> None:
+    fifo, received = tmp_path / "fifo", []
+    os.mkfifo(fifo)
+    with pytest.raises(OSError):
+        write_output(fifo, b"unheard")
+    descriptor = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # a reader is there from now on
+    os.set_blocking(descriptor, True)
+    with open(descriptor, "rb") as file:
+        reader = threading.Thread(target=lambda: received.append(file.read()))
+        writer = threading.Thread(target=write_output, args=(fifo, b"x" * 200_000))
+        writer.start()
+        reader.start()
+        writer.join(10)
+        reader.join(10)
+    assert received == [b"x" * 200_000]
+    assert fifo.is_fifo()
+
+
+def test_output_into_a_device_or_a_folder_replaces_neither(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to(os.devnull)
+    write_output(tmp_path / "null", b"gone")
+    assert Path(os.devnull).is_char_device() and (tmp_path / "null").is_symlink()
+    with pytest.raises(IsADirectoryError):
+        write_output(tmp_path, b"data")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from child_trainer import portable_json
+
 PLAIN = re.compile(r"[^\s\"=]+")
 """Matches text that needs no quotes in a line for people."""
 
@@ -51,7 +53,7 @@ def as_json(event: Event) -> str:
         "replica": event.replica,
         "child": event.child,
     }
-    return json.dumps({**known, **event.fields, **known})
+    return portable_json.dumps({**known, **event.fields, **known})
 
 
 def _stamp(time: float) -> str:

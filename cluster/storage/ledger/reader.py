@@ -1,8 +1,11 @@
 """Opens a ledger for reading only."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.schema import VERSION, migrate
@@ -26,7 +29,7 @@ def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
                 migrate(own, str(folder.ledger))
                 yield own
                 return
-            with closing(sqlite3.connect(f"{folder.ledger.as_uri()}?mode=ro", uri=True)) as db:
+            with _connected(folder.ledger) as db:
                 if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
                     db.execute("BEGIN")
                     yield db
@@ -36,3 +39,38 @@ def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
                 yield own
     except sqlite3.DatabaseError as error:
         raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
+
+
+@contextmanager
+def _connected(ledger: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection for reading, also where SQLite cannot create the files of its write-ahead log."""
+    uri = f"{ledger.as_uri()}?mode=ro"
+    if (usual := _usual(uri)) is not None:
+        with closing(usual):
+            yield usual
+        return
+    log = ledger.with_name(f"{ledger.name}-wal")
+    if not log.exists() or log.stat().st_size == 0:
+        with closing(sqlite3.connect(f"{uri}&immutable=1", uri=True)) as db:
+            yield db
+        return
+    with TemporaryDirectory() as place:  # the log holds rows that an immutable ledger would lack
+        for file in (ledger, log):
+            shutil.copy(file, place)
+        with closing(sqlite3.connect(Path(place) / ledger.name)) as db:
+            yield db
+
+
+def _usual(uri: str) -> sqlite3.Connection | None:
+    """Return a connection that has read something, or `None` where SQLite needs to write a file and cannot."""
+    db = None
+    try:
+        db = sqlite3.connect(uri, uri=True)
+        db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if db is not None:
+            db.close()
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        return None
+    return db

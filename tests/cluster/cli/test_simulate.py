@@ -164,7 +164,7 @@ def test_without_arguments_it_prints_its_usage(simulate: Nascluster, capfd: pyte
         (["zoph2017-cifar10", *TIMES, "--shard-mtbf", "40s"], "`shard_mtbf` must be above 48 s, or some shard is"),
         (["zoph2017-cifar10", *TIMES, "--replica-mtbf", "1s"], "`replica_mtbf` must be above 2 s"),
         (["zoph2017-cifar10", *TIMES, "--delay", "slow"], "`delay` must be a time above 0"),
-        (["zoph2017-cifar10", *TIMES, "--cost", "-1"], "`cost` must be 0 or more for an hour of one GPU, got -1.0"),
+        (["zoph2017-cifar10", *TIMES, "--cost", "-1"], "`cost` must be from 0 to 1,000,000,000 for an hour of one GPU"),
         (["zoph2017-cifar10", *TIMES, "--workers", "0"], "`workers` must be at least 1, got 0"),
         (["zoph2017-cifar10", *TIMES, "--preempt", "1/s"], "would lose more than a trillion (with `checkpoint_childr"),
         # A child of an hour is had in one piece after 2,202 hours on average.

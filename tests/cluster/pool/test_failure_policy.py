@@ -199,3 +199,9 @@ def test_a_child_fails_after_so_many_attempts_in_a_row_were_lost_alone(
     settled = step(attempt_history(attempts(*[row] * failed_after)))
     message = f"the run died during {failed_after} consecutive attempts at the child"
     assert settled == Settled(Outcome.failed(Cause.CRASHED, message, seed=7))
+
+
+@pytest.mark.parametrize("number", ["1e7", "-1e300", "1e308"])
+def test_a_reward_that_arithmetic_could_not_hold_is_refused(number: str) -> None:
+    with pytest.raises(ValueError, match="must be from -1,000,000 to 1,000,000"):
+        parse_failure_policy(f"timeout=reward:{number}")

@@ -1,0 +1,58 @@
+"""What a command does where its output cannot go, or a file cannot be used."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.cli import main
+from cluster.storage.errors import RunFolderError
+
+
+def command(*arguments: str, encoding: str = "utf-8", output: str | None = None) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "cluster", *arguments]
+    if output is not None:
+        words = ["sh", "-c", f'exec "$@" {output}', "sh", *words]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    return subprocess.run(words, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1251"])
+def test_a_character_that_the_output_cannot_take_is_replaced(tmp_path: Path, encoding: str) -> None:
+    place = ("--storage-path", str(tmp_path))
+    launched = command(
+        "launch", "synthetic", "--local", "--max-children", "3", "--name", "r", *place, encoding=encoding
+    )
+    assert launched.returncode == 0, launched.stderr
+    assert command("best", "r", *place, encoding=encoding).returncode == 0
+
+
+def test_a_full_output_is_one_sentence_and_a_closed_one_no_traceback() -> None:
+    full = command("recipes", output=">/dev/full")
+    assert full.returncode == main.NO_READER
+    assert full.stderr.count("\n") == 1 and full.stderr.endswith("No space left on device\n")
+    assert command("recipes", output=">&-").stderr == ""
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EACCES, 2)])
+def test_a_full_disk_is_no_mistake_in_what_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, status: int
+) -> None:
+    def fail(arguments: list[str]) -> int:
+        if wrapped:
+            raise RunFolderError("the folder cannot be created") from OSError(number, "why", "/x")
+        raise OSError(number, "why", "/x")
+
+    monkeypatch.setattr("cluster.cli.recipes.recipes", fail)
+    for wrapped in (False, True):  # noqa: B007 - `fail` reads it
+        assert main.run(["recipes"]) == status
+    assert capsys.readouterr().err == "nascluster: /x: why\nnascluster: the folder cannot be created\n"
+
+
+def test_the_command_that_best_prints_names_the_storage_path(tmp_path: Path) -> None:
+    place = ("--storage-path", str(tmp_path))
+    assert command("launch", "synthetic", "--local", "--max-children", "2", "--name", "h", *place).returncode == 0
+    assert f"nascluster best h --storage-path {tmp_path} --json > best.json" in command("best", "h", *place).stdout
