@@ -70,7 +70,7 @@ def test_a_comparison_is_a_table_and_a_page(
     assert "# nasbench201, 900 s for each search, seeds 11 to 13" in text
     assert [line.split(" | ")[0] for line in text.splitlines()[4:7]] == [f"| {w}" for w in [*words, "random"]]
     assert f"the best of the table: {BEST:.2f} % validation accuracy, {BEST + 10:.2f} % test accuracy" in text
-    assert "seconds are measured for 1,000 of its 15,625 architectures and estimated for the others." in text
+    assert "training times are measured for 1,000 of its 15,625 architectures and estimated for the others." in text
     assert (
         "<h1>reinforce:controller-learning-rate=0.05, evolution and random</h1>"
         in (kept / "comparison.html").read_text()

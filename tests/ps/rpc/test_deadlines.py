@@ -20,7 +20,7 @@ from ps.wire import ps_pb2
 from tests.contracts.parameter_store import sgd_layout
 
 ELEMENTS = 2_500_000
-"""10 MB, more than a connection buffers, so that a pull which is not read stays in progress."""
+"""10 MB, more than the window of a connection, so that a pull which is not read stays in progress."""
 
 LAYOUT = sgd_layout(elements=ELEMENTS, shards=1)
 TOKEN = "secret"
@@ -34,7 +34,7 @@ def silent():
     time.sleep(600)
     yield b""
 
-channel = grpc.insecure_channel(address)
+channel = grpc.insecure_channel(address, [("grpc.http2.bdp_probe", 0)])
 call = getattr(channel, kind)(f"/nascluster.ps.ParameterShards/{method}")
 message = bytes.fromhex(request)
 options = {"timeout": float(timeout_s), "metadata": (("authorization", "Bearer secret"),)}
@@ -42,7 +42,10 @@ calls = [call(message, **options) if message else call.future(silent(), **option
 print("started", flush=True)
 time.sleep(600)
 """
-"""More calls than a server has threads; none sends its request to the end, or none reads its reply."""
+"""More calls than a server has threads; none sends its request to the end, or none reads its reply.
+
+With its bandwidth probe gRPC may enlarge the window of a connection until it buffers the whole reply.
+"""
 
 
 @pytest.fixture
