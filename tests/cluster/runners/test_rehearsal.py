@@ -84,6 +84,8 @@ def test_what_needs_a_process_each_is_refused() -> None:
         out, err = run.communicate(timeout=60)
         name = option.split()[0][2:].replace("-", "_")
         assert (run.returncode, out) == (2, "")
-        assert f"`workers_per_process` must be 1 with a `{name}`, which needs one process for each worker, got 400" in err
+        assert (
+            f"`workers_per_process` must be 1 with a `{name}`, which needs one process for each worker, got 400" in err
+        )
     finish(nascluster("recipes"))
     assert json.loads(finish(nascluster("status", "told", "--json")))["workers"] == 16
