@@ -100,7 +100,7 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="that compute on the CPU; the results depend on it (default: 1)",
+        help="CPU threads; the last bits of the results depend on their number (default: 1)",
     )
     add(
         "--checkpoint",

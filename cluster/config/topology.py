@@ -34,7 +34,8 @@ class Topology:
     gpus_per_child: float | None = None
     """GPUs of a worker, fractions allowed; unset: 1 if there is a GPU, else 0."""
     threads_per_child: int = 1
-    """CPU threads that train one child, and cores of its worker. A curve depends on their number, so a run keeps it."""
+    """CPU threads that train one child. They are also the cores of its worker. The last bits of a child's curve depend
+    on their number, so a resumed run keeps it."""
     accumulate: int = 1
     """Pushes averaged into one step; the paper's language-model run has 10."""
 
