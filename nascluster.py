@@ -12,7 +12,12 @@ from pathlib import Path as _Path
 
 def _check_own_packages() -> None:
     """Raise `ImportError` if a file of the user's hides one of our packages: what comes of it would be a riddle."""
-    ours = {"child_trainer": "outcome.py", "cluster": "runners/run.py", "controller": "searcher.py", "ps": "store.py"}
+    ours = {
+        "child_trainer": "outcome.py",
+        "cluster": "runners/python_api.py",
+        "controller": "searcher.py",
+        "ps": "store.py",
+    }
     for name, part in ours.items():
         found = _find_spec(name)
         folders = list(found.submodule_search_locations or []) if found else []
@@ -45,7 +50,7 @@ from cluster.config.topology import Topology
 from cluster.monitoring.failed_attempts import FailedAttempt, read_failures
 from cluster.monitoring.status import Best, Status, read_status
 from cluster.runners.driver import execute
-from cluster.runners.run import Run, launch, load
+from cluster.runners.python_api import Run, launch, load
 from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens, enumerate_samples, mutate, uniform

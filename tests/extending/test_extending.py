@@ -12,7 +12,7 @@ from child_trainer import own_files
 from cluster.cli.main import run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from cluster.runners.run import launch, load
+from cluster.runners.python_api import launch, load
 from tests.extending.files import COMMANDS, FILES, write_files
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.config.recipes import RECIPES
-from cluster.runners.run import launch, load
+from cluster.runners.python_api import launch, load
 
 SMALL = {"local": True, "show": False, "max_children": 8}
 
