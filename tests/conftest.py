@@ -5,10 +5,15 @@ import secrets
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from child_trainer import own_files
+from child_trainer.architectures import operation_types
 
 # Before anything imports Ray, which reads its token once and for all. The folder's name is short because Ray's
 # sockets live below it, and a socket's path has a limit of some hundred characters.
@@ -29,6 +34,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # On a busy machine an example may take any time; pytest's timeout ends a test that hangs.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def own_operations() -> Iterator[None]:
+    """Forget the operations and modules that a test has loaded: others count the operations of this process."""
+    tables: list[dict[Any, Any]] = [operation_types._OPERATIONS, operation_types.BUILDERS, own_files._MODULES]
+    before = [dict(table) for table in tables]
+    yield
+    for table, contents in zip(tables, before, strict=True):
+        table.clear()
+        table.update(contents)
 
 
 def pytest_unconfigure() -> None:

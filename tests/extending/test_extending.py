@@ -4,14 +4,11 @@ import json
 import pickle
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from child_trainer import own_files
-from child_trainer.architectures import operation_types
 from cluster.cli.main import run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
@@ -19,17 +16,6 @@ from cluster.runners.python_api import launch, load
 from tests.extending.files import COMMANDS, FILES, write_files
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def own_operations() -> Iterator[None]:
-    """Forget the operations and modules that a test has loaded: others count the operations of this process."""
-    tables: list[dict[Any, Any]] = [operation_types._OPERATIONS, operation_types.BUILDERS, own_files._MODULES]
-    before = [dict(table) for table in tables]
-    yield
-    for table, contents in zip(tables, before, strict=True):
-        table.clear()
-        table.update(contents)
 
 
 @pytest.fixture(autouse=True)
