@@ -17,8 +17,9 @@ from typing import IO, Any
 
 import ray
 from ray._raylet import GcsClient
-from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
+
+from tests.ray_cluster import start_cluster
 
 MARK = "NASCLUSTER_MACHINE"
 """An environment variable that every process of a node inherits from its raylet: which cluster and node it is of."""
@@ -79,7 +80,7 @@ class Machines:
         # A node that does not answer is dead for Ray after seconds, not after half a minute.
         health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000}
         head = self._arguments(0 if nodes else cores) | {"include_dashboard": False, "_system_config": health}
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        self._cluster: Any = start_cluster(**head)
         for _ in range(nodes):
             self.add_node()
 

@@ -70,13 +70,12 @@ def shared_ray() -> Iterator[str]:
     Each search joins it as a job of its own, whose actors have a namespace of their own. Tests that kill or drain
     nodes, change what a node has, or are about how Ray starts, have a Ray of their own.
     """
-    from ray.cluster_utils import Cluster
-
     from cluster.runners.on_ray.private_api import reload_settings
+    from tests.ray_cluster import start_cluster
 
     os.environ["RAY_AUTH_MODE"] = "token"  # as Ray does with the first Ray that a process starts
     reload_settings()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": False})
+    cluster = start_cluster(num_cpus=3, include_dashboard=False)
     yield cluster.address
     cluster.shutdown()
 

@@ -116,7 +116,7 @@ def test_a_folder_that_ray_can_use_is_made() -> None:
 def test_our_code_comes_before_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     first, *others = module_folders()
-    assert (Path(first) / "cluster" / "runners" / "run.py").is_file()
+    assert (Path(first) / "cluster" / "runners" / "python_api.py").is_file()
     assert str(tmp_path) in others
 
 
