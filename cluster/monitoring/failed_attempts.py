@@ -2,14 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from child_trainer import portable_json
 from cluster.formatting import counted, last_line
 from cluster.storage.errors import RunFolderError
-from cluster.storage.ledger.queries.failures import failed_attempts
+from cluster.storage.ledger.queries.failures import FailedAttempt, failed_attempts
 from cluster.storage.ledger.queries.run import has_child, num_children
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
@@ -22,34 +20,6 @@ VERDICT_TEXTS = {
 """What happened to the child after a failed attempt, by the attempt's verdict."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FailedAttempt:
-    """One attempt that gave no metric.
-
-    Attributes:
-        child_id: the child.
-        number: the attempt's number among those of the child, from 1.
-        cause: a value of `child_trainer.outcome.Cause`.
-        message: the error's complete text.
-        worker: the process that trained the child.
-        started_at, ended_at: Unix time.
-        verdict: the consequence for the child, a key of `VERDICT_TEXTS`.
-    """
-
-    child_id: int
-    number: int
-    cause: str
-    message: str
-    worker: str
-    started_at: float
-    ended_at: float
-    verdict: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
-
-
 def read_failures(folder: RunFolder, child_id: int | None = None) -> list[FailedAttempt]:
     """Return the failed attempts of a run, or of one child, latest first.
 
@@ -60,7 +30,7 @@ def read_failures(folder: RunFolder, child_id: int | None = None) -> list[Failed
         if child_id is not None and not has_child(db, child_id):
             sampled = num_children(db)
             raise RunFolderError(f"the run {folder.name!r} has no child {child_id}: it has sampled {sampled:,} so far")
-        return [FailedAttempt(**row._asdict()) for row in failed_attempts(db, child_id)]
+        return failed_attempts(db, child_id)
 
 
 def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) -> list[str]:

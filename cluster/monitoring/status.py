@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Measure
 from cluster.config.run_config import RunConfig
 from cluster.formatting import last_line
 from cluster.storage.ledger.queries import status as queries
 from cluster.storage.ledger.queries.run import run_values
-from cluster.storage.ledger.queries.status import BestChild
+from cluster.storage.ledger.queries.status import Best
 from cluster.storage.ledger.reader import LedgerConnection, reading
 from cluster.storage.run_folder import RunFolder
 from controller.catalogue import Figure
@@ -20,32 +19,6 @@ FIRST = 16
 
 RECORD_GONE = "it had begun, but its ledger is missing or empty"
 """The message of a run whose ledger lacks a start that other files record."""
-
-BEST_NUMBERS = ("child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Best:
-    """The child with the highest reward; `batch_size` is `None` where it is the budget's."""
-
-    child_id: int
-    reward: float
-    metric: float
-    parameters: int | None
-    flops: int | None
-    seconds: float
-    seed: int
-    batch_size: int | None
-    architecture: Architecture
-
-    @staticmethod
-    def of(row: BestChild) -> "Best":
-        """Return the child of a ledger row."""
-        return Best(**row._asdict())
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data, without the architecture."""
-        return {name: getattr(self, name) for name in BEST_NUMBERS}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +131,7 @@ def read_status(folder: RunFolder, now: float) -> Status:
 
 
 def _status(db: LedgerConnection, folder: RunFolder, config: RunConfig, held: bool, now: float) -> Status:
-    run, children, best = run_values(db), queries.children_by_state(db), queries.best(db)
+    run, children = run_values(db), queries.children_by_state(db)
     state, message, alive = _liveness(run, held, now, folder.had_begun)
     return Status(
         name=folder.name,
@@ -185,7 +158,7 @@ def _status(db: LedgerConnection, folder: RunFolder, config: RunConfig, held: bo
         staleness=queries.staleness(db),
         seconds=run.get("seconds_before", 0.0) + alive,
         pace=_pace(db, run.get("started_at", now), now),
-        best=Best.of(best) if best else None,
+        best=queries.best(db),
     )
 
 

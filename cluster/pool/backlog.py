@@ -120,8 +120,7 @@ class Backlog:
                 batch_size=self._batch_size,
                 seed=attempt.seed,
             )
-            verdict = Verdict.OUTCOME if isinstance(step, Settled) else Verdict.RETRY
-            if not await self._ledger.end_attempt(attempt.key, outcome, verdict):
+            if not await self._ledger.end_attempt(attempt.key, outcome, step.verdict):
                 return
             child = self._child(attempt.child_id, attempt.seed)
             if isinstance(step, Settled):

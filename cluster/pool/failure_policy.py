@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.search.records import LOCAL_WORKER, Attempt, Verdict
@@ -137,16 +138,24 @@ class Train:
     """The child gets another attempt.
 
     Attributes:
+        verdict: of the failed attempt before it.
         batch_size: the attempt's, or `None` for the budget's.
     """
 
+    verdict: ClassVar = Verdict.RETRY
     batch_size: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The child has its outcome."""
+    """The child has its outcome.
 
+    Attributes:
+        verdict: of the attempt that gave it.
+        outcome: the child's.
+    """
+
+    verdict: ClassVar = Verdict.OUTCOME
     outcome: Outcome
 
 

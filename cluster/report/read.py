@@ -6,7 +6,7 @@ from dataclasses import replace
 from cluster.config.run_config import RunConfig
 from cluster.formatting import last_line
 from cluster.monitoring.benchmark_results import table_facts
-from cluster.monitoring.status import FIRST, Best, Status, read_status
+from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.report.facts import Facts, Learned, ProgressCurve, Troubles, Work
 from cluster.report.read_children import COSTS, read_cloud, read_progress
 from cluster.storage.errors import RunFolderError
@@ -63,7 +63,7 @@ def _facts(
 ) -> Facts:
     config, status = run
     zero = gather_ended(db) or 0.0
-    best = tuple(Best.of(row) for row in queries.best_architectures(db, SHOWN))
+    best = tuple(queries.best_architectures(db, SHOWN))
     facts = table_facts(config, [child.architecture for child in best], running=status.state == "running")
     clouds = (read_cloud(db, cost, config.measure) for cost in COSTS)
     return Facts(

@@ -188,8 +188,8 @@ def configuration_section(facts: Facts) -> Markup:
 def _versions(facts: Facts) -> dict[str, str]:
     if not facts.versions:
         return {"versions": "not in the ledger, which an earlier version of nascluster created"}
-    told = {"processor": "processor of the driver", "threads": "threads per child"}
-    names = NAMES | {name: label for name, label in told.items() if any(name in start for start in facts.versions)}
+    recorded = {"processor": "processor of the driver", "threads": "threads per child"}
+    names = NAMES | {name: label for name, label in recorded.items() if any(name in start for start in facts.versions)}
     return {label: facts.version(name) for name, label in names.items()}
 
 

@@ -7,7 +7,7 @@ from child_trainer.outcome import Cause, Outcome
 from cluster.pool.failure_policy import AttemptHistory, FailurePolicy, Settled, Train, attempt_history, next_attempt
 from cluster.pool.output_files import OutputCapture, no_capture
 from cluster.search.evaluator import Assignment, ChildTrainer
-from cluster.search.records import LOCAL_WORKER, AttemptLedger, Verdict
+from cluster.search.records import LOCAL_WORKER, AttemptLedger
 
 
 class InProcessEvaluator:
@@ -107,5 +107,5 @@ class InProcessEvaluator:
             batch_size=self._batch_size,
             seed=outcome.seed,
         )
-        self._ledger.end_attempt(key, outcome, Verdict.OUTCOME if isinstance(step, Settled) else Verdict.RETRY)
+        self._ledger.end_attempt(key, outcome, step.verdict)
         return step

@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 
+from child_trainer.training.threads import computing_with
 from cluster.config.run_config import RunConfig
 from cluster.monitoring.metrics.shard_probe import Observe, unobserved
 from cluster.placement.capacity import gpus_per_child
@@ -68,27 +69,11 @@ def run_locally(
             evaluator.raise_interrupt()
         return folder.stop_requested()
 
-    with split_by_thread(), observed, one_thread():
+    # A policy's matrices are too small for more threads, which compete for the cores: on a busy machine a step takes
+    # many times as long. Besides, a seed would give different searches on machines with different numbers of cores.
+    with split_by_thread(), observed, computing_with(1):
         if not take_turns(config, store, evaluators, ledger, stops):
             raise Stopped
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch compute with one thread until the block ends.
-
-    A policy's matrices are too small for more threads, which compete for the cores: on a busy machine a step takes many
-    times as long. Besides, the last bits of a sum depend on the number of threads, so that a seed would give different
-    searches on machines with different numbers of cores.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def take_turns(

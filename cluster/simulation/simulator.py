@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from child_trainer.outcome import Outcome
+from child_trainer.training.threads import computing_with
 from cluster.config.run_config import RunConfig
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import PoolOptions
 from cluster.runners.build import local_store, make_parameters, make_replica, make_searcher
-from cluster.runners.local import one_thread
 from cluster.search.evaluator import Assignment, ChildTrainer, Evaluator
 from cluster.search.records import Attempt, Verdict
 from cluster.search.replica import Replica
@@ -126,7 +126,7 @@ def simulate_search_on(
     Raises:
         RuntimeError: the search cannot end.
     """
-    with one_thread(), ledger.together():  # it has no other reader, and need not survive an error
+    with computing_with(1), ledger.together():  # it has no other reader, and need not survive an error
         return loop.run_work(_search(config, model, trainer, ledger))
 
 

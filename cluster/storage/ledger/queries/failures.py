@@ -1,7 +1,8 @@
 """What is asked of a ledger about attempts: those that failed, and those at one child."""
 
 import sqlite3
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 # A child that crashes its process each time leaves attempts without a result: the last one stands for them.
 FAILED = """
@@ -15,8 +16,19 @@ WHERE state = 'failed' AND NOT EXISTS (SELECT 1 FROM attempts WHERE child = id A
 """
 
 
-class Failure(NamedTuple):
-    """A failed attempt."""
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One attempt that gave no metric.
+
+    Attributes:
+        child_id: the child.
+        number: the attempt's number among those of the child, from 1.
+        cause: a value of `child_trainer.outcome.Cause`.
+        message: the error's complete text.
+        worker: the process that trained the child.
+        started_at, ended_at: Unix time.
+        verdict: the consequence for the child, a value of `cluster.search.records.Verdict`.
+    """
 
     child_id: int
     number: int
@@ -26,6 +38,10 @@ class Failure(NamedTuple):
     started_at: float
     ended_at: float
     verdict: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
 
 
 class ChildAttempt(NamedTuple):
@@ -40,11 +56,11 @@ class ChildAttempt(NamedTuple):
     message: str | None
 
 
-def failed_attempts(db: sqlite3.Connection, child_id: int | None = None, limit: int = -1) -> list[Failure]:
+def failed_attempts(db: sqlite3.Connection, child_id: int | None = None, limit: int = -1) -> list[FailedAttempt]:
     """Return the failed attempts, the latest first: all, those at one child, or the latest so many."""
     one = "TRUE" if child_id is None else "child = :child"
     query = f"SELECT * FROM ({FAILED}) WHERE {one} ORDER BY ended_at DESC, child DESC, number DESC LIMIT :limit"
-    return [Failure(*row) for row in db.execute(query, {"child": child_id, "limit": limit})]
+    return [FailedAttempt(*row) for row in db.execute(query, {"child": child_id, "limit": limit})]
 
 
 def failed_attempts_by_cause(db: sqlite3.Connection) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from cluster.storage.ledger.queries.status import BEST_COLUMNS, BestChild, best_child
+from cluster.storage.ledger.queries.status import BEST_COLUMNS, Best, best_child
 
 Wait = Literal["pull_seconds", "push_seconds"]
 
@@ -32,7 +32,7 @@ def num_architectures(db: sqlite3.Connection) -> int:
     return db.execute("SELECT count(DISTINCT architecture_id) FROM children").fetchone()[0]
 
 
-def best_architectures(db: sqlite3.Connection, count: int) -> list[BestChild]:
+def best_architectures(db: sqlite3.Connection, count: int) -> list[Best]:
     """Return the best child of each of so many different networks, the best first."""
     # The rows are wide: narrow columns settle who the best are.
     query = f"""

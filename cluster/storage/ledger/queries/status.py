@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from child_trainer.architectures.architecture import Architecture
@@ -14,8 +15,9 @@ BEST_COLUMNS = (
 """What `best_child` takes."""
 
 
-class BestChild(NamedTuple):
-    """A finished child; `batch_size` is `None` where it is the budget's."""
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The child with the highest reward; `batch_size` is `None` where it is the budget's."""
 
     child_id: int
     reward: float
@@ -26,6 +28,10 @@ class BestChild(NamedTuple):
     seed: int
     batch_size: int | None
     architecture: Architecture
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, without the architecture."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "architecture"}
 
 
 class FailedChild(NamedTuple):
@@ -43,13 +49,13 @@ class Attempts(NamedTuple):
     ended: int
 
 
-def best_child(*row: Any) -> BestChild:
+def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
     *numbers, graph = row
-    return BestChild._make((*numbers, architecture_of(graph)))
+    return Best(*numbers, architecture=architecture_of(graph))
 
 
-def best(db: sqlite3.Connection) -> BestChild | None:
+def best(db: sqlite3.Connection) -> Best | None:
     """Return the child with the highest reward, the first one of several."""
     query = f"SELECT {BEST_COLUMNS} FROM children WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
     row = db.execute(query).fetchone()
