@@ -24,59 +24,48 @@ from child_trainer.training.threads import computing_with
 if TYPE_CHECKING:
     from child_trainer.training.image_classifier import Images
 
+TORCHVISION = "child_trainer.tasks.torchvision_images"
+
+
+def _images(summary: str, shape: tuple[int, int, int], module: str) -> TaskEntry:
+    """Return the entry of a task with images of this shape, in ten classes."""
+    return TaskEntry(
+        summary=summary,
+        family="images",
+        kinds=("feedforward",),
+        measure=Measure.ACCURACY,
+        problem=ImageProblem(shape=shape, classes=10),
+        module=module,
+    )
+
+
+def _language(summary: str, usual_options: LanguageOptions | None = None) -> TaskEntry:
+    """Return the entry of a language model's task."""
+    return TaskEntry(
+        summary=summary,
+        family="language",
+        kinds=("recurrent",),
+        measure=Measure.PERPLEXITY,
+        usual=TEXT_BUDGET,
+        options=LanguageOptions,
+        usual_options=usual_options,
+        module="child_trainer.tasks.language",
+    )
+
+
 TASKS: Mapping[str, TaskEntry] = MappingProxyType(
     {
-        "digits": TaskEntry(
-            summary="scikit-learn's handwritten digits, 8 x 8 pixels; needs no download",
-            family="images",
-            kinds=("feedforward",),
-            measure=Measure.ACCURACY,
-            problem=ImageProblem(shape=(1, 8, 8), classes=10),
-            module="child_trainer.tasks.digits",
+        "digits": _images(
+            "scikit-learn's handwritten digits, 8 x 8 pixels; needs no download",
+            (1, 8, 8),
+            "child_trainer.tasks.digits",
         ),
-        "fashion-mnist": TaskEntry(
-            summary="Fashion-MNIST, 28 x 28 pixels, from --data",
-            family="images",
-            kinds=("feedforward",),
-            measure=Measure.ACCURACY,
-            problem=ImageProblem(shape=(1, 28, 28), classes=10),
-            module="child_trainer.tasks.torchvision_images",
-        ),
-        "cifar10": TaskEntry(
-            summary="CIFAR-10, 32 x 32 pixels in colour, from --data",
-            family="images",
-            kinds=("feedforward",),
-            measure=Measure.ACCURACY,
-            problem=ImageProblem(shape=(3, 32, 32), classes=10),
-            module="child_trainer.tasks.torchvision_images",
-        ),
-        "ptb": TaskEntry(
-            summary="Penn Treebank, from --data: the next word, word by word",
-            family="language",
-            kinds=("recurrent",),
-            measure=Measure.PERPLEXITY,
-            usual=TEXT_BUDGET,
-            options=LanguageOptions,
-            module="child_trainer.tasks.language",
-        ),
-        "wikitext2": TaskEntry(
-            summary="WikiText-2, from --data: the next word, word by word",
-            family="language",
-            kinds=("recurrent",),
-            measure=Measure.PERPLEXITY,
-            usual=TEXT_BUDGET,
-            options=LanguageOptions,
-            module="child_trainer.tasks.language",
-        ),
-        "text": TaskEntry(
-            summary="the prose of Python's own manual: the next word; needs no download",
-            family="language",
-            kinds=("recurrent",),
-            measure=Measure.PERPLEXITY,
-            usual=TEXT_BUDGET,
-            options=LanguageOptions,
-            usual_options=LanguageOptions(hidden_size=64),
-            module="child_trainer.tasks.language",
+        "fashion-mnist": _images("Fashion-MNIST, 28 x 28 pixels, from --data", (1, 28, 28), TORCHVISION),
+        "cifar10": _images("CIFAR-10, 32 x 32 pixels in colour, from --data", (3, 32, 32), TORCHVISION),
+        "ptb": _language("Penn Treebank, from --data: the next word, word by word"),
+        "wikitext2": _language("WikiText-2, from --data: the next word, word by word"),
+        "text": _language(
+            "the prose of Python's own manual: the next word; needs no download", LanguageOptions(hidden_size=64)
         ),
         "synthetic": TaskEntry(
             summary="a known function of the architecture, at once; trains nothing",
