@@ -19,7 +19,8 @@ from ray._private.services import get_node_ip_address
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FakeMultiNodeProvider
 from ray.autoscaler.v2.sdk import get_cluster_status
 
-from tests.chaos.machines import MARK, PATIENCE_S, marked, until
+from tests.chaos.machines import MARK, marked
+from tests.waiting import TIMEOUT_S, until
 
 IDLE_S = 3.0
 """Seconds after which a node that nobody uses is ended."""
@@ -89,7 +90,7 @@ class Autoscaled:
         """End the cluster."""
         self._head.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self._head.wait(PATIENCE_S / 4)
+            self._head.wait(TIMEOUT_S / 4)
         for pid, _, _ in marked(self._mark):  # the autoscaler's nodes do not end with it
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

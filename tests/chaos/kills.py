@@ -14,7 +14,8 @@ from pathlib import Path
 
 from cluster.runners.on_ray.handles import LEDGER, POOL, worker_name
 from cluster.search.replica import client
-from tests.chaos.machines import PATIENCE_S, Machines, first_value, start_command, until
+from tests.chaos.machines import Machines, first_value, start_command
+from tests.waiting import TIMEOUT_S, until
 
 WORKERS, REPLICAS, SHARDS, CHILDREN = 2, 3, 3, 4
 CHILD_S = 0.2
@@ -120,7 +121,7 @@ class Search:
 
     def finish(self) -> None:
         """Wait for the search's own end."""
-        code = self._driver.wait(timeout=5 * PATIENCE_S)
+        code = self._driver.wait(timeout=5 * TIMEOUT_S)
         assert code == 0, self._said()
 
     def end(self) -> None:
@@ -179,7 +180,7 @@ class Search:
         def training() -> bool:
             return any(title == f"ray::{Kind.WORKER}.train" for _, title in self._machines.processes(Kind.WORKER))
 
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             until(training, "a worker that trains", pause_s=0)
             with self._stopped(Kind.POOL):
@@ -194,7 +195,7 @@ class Search:
         """Stop the replicas, while the outcome of one of their children is recorded."""
         running = "SELECT count(*) FROM attempts WHERE ended_at IS NULL"
         query = "SELECT count(*) FROM attempts JOIN children ON id = child WHERE completion IS NULL"
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             until(lambda: self._one(running), "a child in training", pause_s=0)
             with self._stopped(Kind.REPLICA_HOST):
@@ -224,7 +225,7 @@ class Search:
             pushes = [(name.rpartition("-")[2], number) for name, number in applied.items()]
             return any(self._one(query.format(*push)) for push in pushes)
 
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             before = self._applied(0)
             until(lambda known=before: self._applied(0) != known, "a push", pause_s=0)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -20,21 +20,10 @@ from ray._raylet import GcsClient
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
 from tests.ray_cluster import start_cluster
+from tests.waiting import until
 
 MARK = "NASCLUSTER_MACHINE"
 """An environment variable that every process of a node inherits from its raylet: which cluster and node it is of."""
-
-PATIENCE_S = 120.0
-"""For how long something may take that must happen: far longer than anything does on a busy machine."""
-
-
-def until(happened: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S, pause_s: float = 0.02) -> Any:
-    """Wait until `happened` returns something true, and return that."""
-    deadline = time.monotonic() + patience_s
-    while not (found := happened()):
-        assert time.monotonic() < deadline, f"{what} has not come about in {patience_s:g} s"
-        time.sleep(pause_s)
-    return found
 
 
 def first_value(ledger: Path, query: str, *values: object) -> Any:

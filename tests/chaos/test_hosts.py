@@ -16,8 +16,9 @@ import pytest
 from tests.certificates import Authority
 from tests.chaos.hosts import PORT, Host, Pair, why_not
 from tests.chaos.invariants import Report, check
-from tests.chaos.machines import first_value, until
+from tests.chaos.machines import first_value
 from tests.chaos.script import FACTOR
+from tests.waiting import until
 
 WHY_NOT = why_not()
 

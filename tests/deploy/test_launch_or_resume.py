@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from cluster.monitoring.status import Status, read_status
 from cluster.storage.find_run import run_folder
 from tests.deploy.files import DEPLOY, ROOT
+from tests.waiting import until
 
 SCRIPT = DEPLOY / "kuberay/launch-or-resume.sh"
 
@@ -57,19 +58,17 @@ class Pod:
         return read_status(run_folder(self.storage, "run"), time.time())
 
     def wait_for_children(self, count: int) -> None:
-        self._wait(lambda: run_folder(self.storage, "run").config.exists() and self.status().finished >= count)
+        until(
+            lambda: run_folder(self.storage, "run").config.exists() and self.status().finished >= count,
+            f"the end of {count} children",
+            timeout_s=PATIENCE_S,
+        )
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill the script and all that it has started, and wait until they are gone."""
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        self._wait(lambda: self.status().state != "running")
-
-    def _wait(self, done: Callable[[], bool]) -> None:
-        until = time.monotonic() + PATIENCE_S
-        while not done():
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: self.status().state != "running", "the end of the run", timeout_s=PATIENCE_S)
 
     def close(self) -> None:
         for process in self._begun:

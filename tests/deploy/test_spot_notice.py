@@ -16,6 +16,7 @@ import ray
 from cluster.runners.on_ray.private_api import draining_nodes
 from cluster.runners.on_ray.start_local_ray import start_ray
 from tests.deploy.files import DEPLOY
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -93,10 +94,7 @@ def test_ray_hears_of_it(cloud: str, metadata: Metadata, node: tuple[str, str]) 
     env = {**os.environ, "PATH": path, "SPOT_METADATA": metadata.url, "RAY_ADDRESS": address}
     watch = subprocess.Popen(["bash", SCRIPT, cloud], env=env, stdout=subprocess.PIPE, text=True)
     try:
-        until = time.monotonic() + 30
-        while metadata.asked < 1:
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        until(lambda: metadata.asked >= 1, "a question to the metadata service", timeout_s=30)
         assert draining_nodes() == {}
         assert watch.poll() is None
         metadata.taken_back = True

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from child_trainer import own_files
-from cluster.cli.main import run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.runners.python_api import launch, load
+from tests.command_line import nascluster
 from tests.extending.files import COMMANDS, FILES, write_files
 
 ROOT = Path(__file__).parents[2]
@@ -28,13 +28,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_files(own)
     monkeypatch.chdir(own)
     return own
-
-
-def nascluster(*words: object) -> int:
-    try:
-        return run([str(word) for word in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
 
 
 def test_the_page_has_a_file_of_each_kind() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli import main as cli
 from cluster.config.recipes import RECIPES
+from tests.command_line import nascluster
 from tests.contracts.evaluator import architecture
 
 SMALL = ["--local", "--max-children", "8"]
@@ -23,13 +23,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setenv("COLUMNS", "200")
     yield tmp_path
-
-
-def nascluster(*arguments: object) -> int:
-    try:
-        return cli.run([str(a) for a in arguments])
-    except SystemExit as stop:  # how tyro ends after --help
-        return int(stop.code or 0)
 
 
 def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,12 @@ from cluster.cli import main as cli
 from cluster.compare import one_search
 from cluster.compare.search_result import SearchResult
 from tests.cluster.compare.tables import BEST, DEAREST_S, made_up
+from tests.command_line import nascluster
 from tests.real_data import real
 
 Nascluster = Callable[..., int]
+
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture(scope="module")
@@ -23,22 +26,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_up(tmp_path_factory.mktemp("table"))
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def compare(data: Path) -> Nascluster:
     def compare(*arguments: object, recipe: str = "nasbench201") -> int:
         flags = ["--recipe", recipe, *(["--data", data] if recipe == "nasbench201" else []), "--processes", 1]
-        try:
-            return cli.run([str(a) for a in ["compare", *arguments, *flags]])
-        except SystemExit as stop:
-            return int(stop.code or 0)
+        return nascluster("compare", *arguments, *flags)
 
     return compare
 

@@ -9,30 +9,21 @@ from typing import Any
 import pytest
 
 from child_trainer.tasks import nasbench201_table as nasbench201
-from cluster.cli import main as cli
 from tests.cluster.compare.tables import made_up
+from tests.command_line import nascluster
 
 Nascluster = Callable[..., int]
+
+pytestmark = pytest.mark.usefixtures("folder")
 
 SMALL = ("--replicas", 4, "--children", 4, "--max-children", 64)
 TIMES = ("--child-seconds", "lognormal:3600:0.5")
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def simulate() -> Nascluster:
     def simulate(*arguments: object) -> int:
-        try:
-            return cli.run(["simulate", *map(str, arguments)])
-        except SystemExit as stop:
-            return int(stop.code or 0)
+        return nascluster("simulate", *arguments)
 
     return simulate
 

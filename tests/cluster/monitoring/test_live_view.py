@@ -3,7 +3,6 @@
 import io
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from cluster.monitoring.live_view import Progress
 from cluster.storage.find_run import run_folder
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.run_folder import RunFolder
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -27,13 +27,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     return folder
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("terminal", [False, True], ids=["lines", "panel"])
 def test_an_unreadable_status_is_reported_and_read_again_later(terminal: bool, folder: RunFolder) -> None:
     said = io.StringIO()
@@ -42,7 +35,7 @@ def test_an_unreadable_status_is_reported_and_read_again_later(terminal: bool, f
 
     def shows(text: str) -> None:
         start = len(said.getvalue())
-        until(lambda: text in said.getvalue()[start:])
+        until(lambda: text in said.getvalue()[start:], timeout_s=10)
 
     with Progress(folder, console, lambda: None):
         shows("0/20")
@@ -68,4 +61,4 @@ def test_a_failed_heartbeat_is_followed_by_the_next(folder: RunFolder) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
     with Progress(folder, Console(file=io.StringIO()), beat):
-        until(lambda: len(beats) > 5)
+        until(lambda: len(beats) > 5, timeout_s=10)

@@ -62,31 +62,27 @@ def test_one_seed_gives_one_ledger(config: RunConfig, tmp_path: Path) -> None:
     assert ledger(tmp_path, "other")["children"] != first["children"]
 
 
-def test_one_seed_gives_one_ledger_however_many_threads_there_are(tmp_path: Path) -> None:
-    """With two threads instead of one the last bits of a few gradients of this search differ."""
-    topology = Topology(replicas=2, shards=2, children=3, batching="stream", accumulate=2)
-    config = replace(SYNTHETIC, max_children=60, topology=topology)
+def assert_threads_change_nothing(config: RunConfig, root: Path) -> None:
+    """Search `with-1` and `with-2` threads in this process, and compare the ledgers."""
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            search(config, tmp_path, f"with-{threads}")
+            search(config, root, f"with-{threads}")
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert ledger(tmp_path, "with-1") == ledger(tmp_path, "with-2")
+    assert ledger(root, "with-1") == ledger(root, "with-2")
+
+
+def test_one_seed_gives_one_ledger_however_many_threads_there_are(tmp_path: Path) -> None:
+    """With two threads instead of one the last bits of a few gradients of this search differ."""
+    topology = Topology(replicas=2, shards=2, children=3, batching="stream", accumulate=2)
+    assert_threads_change_nothing(replace(SYNTHETIC, max_children=60, topology=topology), tmp_path)
 
 
 def test_a_search_that_trains_has_one_thread_for_a_child_and_says_so(tmp_path: Path) -> None:
-    config, before = replace(DIGITS, max_children=2), torch.get_num_threads()
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            search(config, tmp_path, f"with-{threads}")
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert ledger(tmp_path, "with-1") == ledger(tmp_path, "with-2")
+    assert_threads_change_nothing(replace(DIGITS, max_children=2), tmp_path)
     db = sqlite3.connect(tmp_path / "with-2" / "ledger.sqlite")
     (start,) = json.loads(db.execute("SELECT value FROM run WHERE key = 'versions'").fetchone()[0])
     db.close()

@@ -18,6 +18,7 @@ from ps.rpc.client import GrpcStore
 from ps.rpc.server import ShardServer
 from ps.wire import ps_pb2
 from tests.contracts.parameter_store import sgd_layout
+from tests.waiting import until
 
 ELEMENTS = 2_500_000
 """10 MB, more than the window of a connection, so that a pull which is not read stays in progress."""
@@ -74,13 +75,6 @@ def is_saturated(server: ShardServer) -> bool:
     return True
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize(
     ("method", "kind"),
     [("Initialize", "stream_unary"), ("Push", "stream_unary"), ("Pull", "unary_stream")],
@@ -98,7 +92,7 @@ def test_a_hanging_client_occupies_threads_until_its_deadline_only(
         try:
             assert client.stdout is not None
             assert client.stdout.readline() == b"started\n"
-            wait_until(lambda: is_saturated(server))
+            until(lambda: is_saturated(server), "saturation", timeout_s=20)
             os.kill(client.pid, signal.SIGSTOP)
             began = time.monotonic()
             assert store.status()[0].initialized

@@ -23,6 +23,7 @@ from ps.shard.messages import ShardPush
 from ps.store import Layout, Push
 from ps.wire import ps_pb2
 from tests.contracts.parameter_store import sgd_layout
+from tests.waiting import until
 
 LAYOUT = sgd_layout(shards=2)
 ONES = torch.ones(10)
@@ -244,10 +245,11 @@ def test_calls_on_a_channel_that_is_closed_for_a_move_are_retried(closing: Calla
 
 def wait_for_renewal(server: ShardServer, client: str, now_s: float) -> None:
     """Wait until every shard has renewed the client's lease at this time of its clock."""
-    until = time.monotonic() + 20
-    while any(shard._leases._renewed_at[client] != now_s for shard in server._shards.values()):
-        assert time.monotonic() < until, f"the lease of {client} was not renewed"
-        time.sleep(0.005)
+
+    def renewed() -> bool:
+        return all(shard._leases._renewed_at[client] == now_s for shard in server._shards.values())
+
+    until(renewed, f"a renewal of the lease of {client}", timeout_s=20)
 
 
 def test_a_store_renews_only_the_leases_of_its_own_clients(closing: Callable[[Any], Any]):

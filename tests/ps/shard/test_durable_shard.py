@@ -1,7 +1,6 @@
 import errno
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ps.shard.durable_shard import DurableShard, close_all
 from ps.shard.shard import ShardPush, ShardState
 from ps.shard.snapshot import SnapshotFile
 from tests.contracts.parameter_store import sgd_layout
+from tests.waiting import until
 
 LAYOUT = sgd_layout(shards=1)
 
@@ -62,13 +62,6 @@ def value(shard: DurableShard) -> float:
     return shard.pull().values["x"][0].item()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 10 s"
-        time.sleep(0.005)
-
-
 def test_queued_pushes_share_one_write_and_none_is_acked_before_it(tmp_path: Path, disk: Disk):
     shard = started(tmp_path)
     before = len(disk.written)
@@ -79,7 +72,7 @@ def test_queued_pushes_share_one_write_and_none_is_acked_before_it(tmp_path: Pat
         others = [pool.submit(shard.push, push(f"c{n}")) for n in range(8)]
         bad = pool.submit(shard.push, push("bad", size=3))
         reader = pool.submit(value, shard)
-        until(lambda: len(shard._queue) == 9)
+        until(lambda: len(shard._queue) == 9, timeout_s=10)
         time.sleep(0.05)
         assert not any(future.done() for future in [first, bad, reader, *others])
         disk.open.set()
@@ -125,7 +118,7 @@ def test_a_failed_write_fails_the_whole_batch(tmp_path: Path, disk: Disk):
         first = pool.submit(shard.push, push("first"))
         assert disk.entered.wait(10)
         others = [pool.submit(shard.push, push(f"c{n}")) for n in range(4)]
-        until(lambda: len(shard._queue) == 4)
+        until(lambda: len(shard._queue) == 4, timeout_s=10)
         disk.full = True
         disk.open.set()
         for future in [first, *others]:
@@ -192,7 +185,7 @@ def test_an_interval_acks_at_once_and_writes_later(tmp_path: Path, disk: Disk):
 def test_an_interval_writes_by_itself(tmp_path: Path, disk: Disk):
     shard = started(tmp_path, interval_s=0.02)
     shard.push(push())
-    until(lambda: disk.written[-1].metadata["pushes"] == 1)
+    until(lambda: disk.written[-1].metadata["pushes"] == 1, timeout_s=10)
     written = len(disk.written)
     time.sleep(0.1)
     assert len(disk.written) == written, "nothing has changed, so nothing is written"
@@ -201,14 +194,14 @@ def test_an_interval_writes_by_itself(tmp_path: Path, disk: Disk):
 
 def test_an_interval_that_cannot_be_kept_refuses_pushes_until_a_write_succeeds(tmp_path: Path, disk: Disk):
     shard = started(tmp_path, interval_s=0.02)
-    until(lambda: len(disk.written) == 2)
+    until(lambda: len(disk.written) == 2, timeout_s=10)
     disk.full = True
     shard.push(push(sequence=1))  # acked, and to be written within the interval
-    until(lambda: shard._failure is not None)
+    until(lambda: shard._failure is not None, timeout_s=10)
     with pytest.raises(NotDurable, match="No space left"):
         shard.push(push(sequence=2))
     disk.full = False
-    until(lambda: shard._failure is None)
+    until(lambda: shard._failure is None, timeout_s=10)
     assert disk.written[-1].metadata["pushes"] == 1
     assert not shard.push(push(sequence=2)).duplicate
     shard.close()

@@ -2,9 +2,8 @@
 
 import json
 import socket
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from cluster.storage.run_folder import RunFolder
 from ps.errors import StoreUnavailable
 from ps.status import ShardStatus
 from tests.cluster.monitoring.metrics.histories import CONFIG, History, shard_status
+from tests.waiting import until
 
 FREE = MetricsOptions(metrics_port=0)
 
@@ -39,13 +39,6 @@ def scrape(exporter: Exporter) -> dict[str, float]:
     with urllib.request.urlopen(f"http://{exporter.target}/metrics", timeout=10) as reply:
         lines = [line for line in reply.read().decode().splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_metrics_of_the_ledger_are_served_on_loopback(folder: RunFolder, exporter: Exporter) -> None:
@@ -159,9 +152,9 @@ def test_an_unavailable_shard_is_reported_as_down(
 
     with exporter.announced(folder, CONFIG):
         with exporter.polling(3, ask):
-            until(lambda: up() == [1, 0, 1])
+            until(lambda: up() == [1, 0, 1], timeout_s=10)
             away.clear()
-            until(lambda: up() == [1, 1, 1])
+            until(lambda: up() == [1, 1, 1], timeout_s=10)
         assert up() == []
 
 

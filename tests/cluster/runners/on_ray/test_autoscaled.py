@@ -10,9 +10,10 @@ import ray
 
 from tests.chaos.autoscaled import Autoscaled
 from tests.chaos.invariants import check
-from tests.chaos.machines import start_command, until
+from tests.chaos.machines import start_command
 from tests.chaos.script import FACTOR
 from tests.cluster.searches import run_folder, select
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),

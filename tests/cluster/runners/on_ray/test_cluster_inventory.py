@@ -26,7 +26,8 @@ from cluster.runners.on_ray import cluster_inventory, node_checks
 from cluster.runners.on_ray.autoscaler import request_nodes, requester
 from cluster.runners.on_ray.credentials import sending_token
 from cluster.runners.on_ray.probe_head import Refusal, probe_head
-from tests.chaos.machines import Machines, until
+from tests.chaos.machines import Machines
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("ray")
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 from ray._private.utils import get_ray_address_file, write_ray_address
-from ray.cluster_utils import Cluster
 
 from cluster.runners.on_ray.join_cluster import join
 from cluster.runners.on_ray.private_api import reload_settings
 from cluster.runners.on_ray.probe_head import ClusterError
 from tests.cluster.searches import Process, nascluster, run_folder, wait_until
 from tests.deploy.wheels import build, context, installation
+from tests.ray_cluster import start_cluster
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(240)]
 
@@ -41,7 +41,7 @@ def token_is_asked_for() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Start a head, and a node with another address."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = start_cluster(num_cpus=1, include_dashboard=False)
     cluster.add_node(num_cpus=2, node_ip_address="127.0.0.2", labels={"pool": "children"})
     yield cluster
     cluster.shutdown()
@@ -223,16 +223,10 @@ def test_a_node_that_cannot_take_part_is_named_before_anything_is_written(cluste
 def test_a_ray_job_runs_the_code_that_it_brought(tmp_path: Path) -> None:
     """`ray job submit --working-dir . -- python -m cluster launch ...`, with a dashboard, which takes the jobs."""
     source = changed(tmp_path / "src")
-    cluster = Cluster(
-        initialize_head=True,
-        # The agent that takes jobs has one port for all of a machine's Rays, if nothing is said.
-        head_node_args={
-            "num_cpus": 2,
-            "include_dashboard": True,
-            "dashboard_port": 0,
-            "dashboard_agent_listen_port": free_port(),
-        },
-    )  # fmt: skip
+    # The agent that takes jobs has one port for all of a machine's Rays, if nothing is said.
+    cluster = start_cluster(
+        num_cpus=2, include_dashboard=True, dashboard_port=0, dashboard_agent_listen_port=free_port()
+    )
     try:
         url = f"http://{cluster.head_node.webui_url}"
         launch = [sys.executable, "-m", "cluster", "launch", "synthetic", "--name", "job", "--max-children", "8"]

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.chaos.invariants import check
-from tests.chaos.machines import Machines, first_value, start_command, until
+from tests.chaos.machines import Machines, first_value, start_command
 from tests.chaos.script import FACTOR
 from tests.cluster.searches import run_folder
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
@@ -62,7 +63,7 @@ def test_two_runs_keep_to_the_pools_and_to_themselves(machines: Machines) -> Non
     runs = {name: launch(machines, name, *flags) for name in ("left", "right")}
     # Both share the GPU, and nobody trains on the stable nodes, whose cores are free.
     both = "the workers of both runs are on the GPU's node"
-    until(lambda: machines.homes("Worker") == {gpus: 4}, both, patience_s=150)  # two launches at once on few cores
+    until(lambda: machines.homes("Worker") == {gpus: 4}, both, timeout_s=150)  # two launches at once on few cores
     until(lambda: set(machines.homes("ShardHost")) == stable, "shards are on the stable nodes")
     until(lambda: set(machines.homes("ReplicaHost")) == stable, "and so are replicas")
     for name, process in runs.items():

@@ -13,7 +13,7 @@ from ray._private.utils import write_ray_address
 from cluster.placement.cluster_state import Demand
 from cluster.placement.versions import code_folders
 from cluster.runners.on_ray import private_api
-from tests.chaos.machines import until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(120)]
 

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from cluster.storage.object_store.object_names import CONFIG, files, segments, s
 from cluster.storage.object_store.store import open_storage
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.conftest import ObjectService
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -72,13 +73,6 @@ def running(url: str, *arguments: object) -> Iterator[Process]:
     finally:
         process.kill()
         process.communicate()
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def rows(path: Path, query: str) -> list[Any]:
@@ -172,7 +166,7 @@ def test_a_run_is_resumed_on_another_machine_after_the_loss_of_the_first(
     where = ("--storage-path", s3_url)
     folder = run_folder(s3_url, "demo")
     with running(s3_url, *LONG, "--max-children", 160) as process:
-        wait_for(lambda: finished(folder) > 20, "the run does not get on")
+        until(lambda: finished(folder) > 20, "progress of the run", timeout_s=60)
         # Another machine looks at it, and is kept out.
         monkeypatch.setenv("HOME", str(home / "elsewhere"))
         assert nascluster("status", "demo", "--json", *where) == 0
@@ -184,7 +178,7 @@ def test_a_run_is_resumed_on_another_machine_after_the_loss_of_the_first(
         monkeypatch.setenv("HOME", str(home))
         assert nascluster("resume", "demo", *where) == 2
         assert "the run 'demo' is running" in capfd.readouterr().err
-        wait_for(lambda: finished(folder) > 100, "the run does not get on")
+        until(lambda: finished(folder) > 100, "progress of the run", timeout_s=60)
         process.send_signal(signal.SIGKILL)
         killed_at = time.time()
         process.wait()
@@ -209,7 +203,7 @@ def test_a_run_is_resumed_on_another_machine_after_the_loss_of_the_first(
 def test_a_run_resumes_at_once_from_the_killed_drivers_own_copy(s3_url: str, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run_folder(s3_url, "demo")
     with running(s3_url, *LONG, "--max-children", 60) as process:
-        wait_for(lambda: finished(folder) > 20, "the run does not get on")
+        until(lambda: finished(folder) > 20, "progress of the run", timeout_s=60)
         process.send_signal(signal.SIGKILL)
         process.wait()
     before = rows(folder.ledger, ENDED)
@@ -223,7 +217,7 @@ def test_a_driver_that_was_replaced_stops_and_writes_no_more(s3_url: str) -> Non
     folder = run_folder(s3_url, "demo")
     storage = open_storage(f"{s3_url}/demo")
     with running(s3_url, *LONG, "--max-children", 10_000) as process:
-        wait_for(lambda: finished(folder) > 10, "the run does not get on")
+        until(lambda: finished(folder) > 10, "progress of the run", timeout_s=60)
         acquire_lease(storage, newest_lease(storage), "another")
         out, err = process.communicate(timeout=30)
         assert process.returncode == 1, out + err
@@ -240,11 +234,11 @@ def test_the_search_continues_while_the_network_is_unavailable(
 ) -> None:
     folder = run_folder(s3_url, "demo")
     with running(s3_url, *LONG, "--max-children", 250) as process:
-        wait_for(lambda: finished(folder) > 10, "the run does not get on")
+        until(lambda: finished(folder) > 10, "progress of the run", timeout_s=60)
         object_service.stop()
         try:
             there = finished(folder)
-            wait_for(lambda: finished(folder) > there + 60, "the search waits for the network")
+            until(lambda: finished(folder) > there + 60, "progress without the network", timeout_s=60)
         finally:
             object_service.start()
         out, err = process.communicate(timeout=90)
@@ -261,7 +255,7 @@ def test_a_run_is_stopped_from_another_machine(
 ) -> None:
     folder = run_folder(s3_url, "demo")
     with running(s3_url, *LONG, "--max-children", 10_000) as process:
-        wait_for(lambda: finished(folder) > 1, "the run does not get on")
+        until(lambda: finished(folder) > 1, "progress of the run", timeout_s=60)
         monkeypatch.setenv("HOME", str(home / "elsewhere"))
         assert nascluster("stop", "demo", "--storage-path", s3_url) == 0
         assert "demo: stopped (as asked)" in capfd.readouterr().out
@@ -269,7 +263,7 @@ def test_a_run_is_stopped_from_another_machine(
     # The wish is for that driver, not for the next one.
     with running(s3_url, "resume", "demo") as process:
         again = run_folder(s3_url, "demo")
-        wait_for(lambda: finished(again) > finished(folder) + 5, "the run does not go on")
+        until(lambda: finished(again) > finished(folder) + 5, "progress of the resumed run", timeout_s=60)
         assert process.poll() is None
 
 
