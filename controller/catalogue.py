@@ -10,7 +10,7 @@ from child_trainer.close_names import suggestion
 from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
-from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.nasbench201 import NasBench201Space
@@ -86,6 +86,15 @@ class SpaceEntry:
     options: type
 
 
+BASELINE = Figure(name="baseline", words="Moving average of rewards")
+
+ENTROPY = Figure(
+    name="entropy",
+    words="Entropy of the policy, a whole architecture",
+    unit="nats",
+    note="It grows with the depth of the networks; near zero the policy samples the same ones.",
+)
+
 SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
     {
         "reinforce": SearcherEntry(
@@ -94,15 +103,22 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=ReinforceOptions,
             make="controller.searchers.policy_gradient.reinforce:Reinforce",
             figures=(
-                Figure(name="baseline", words="Moving average of rewards"),
-                Figure(
-                    name="entropy",
-                    words="Entropy of the policy, a whole architecture",
-                    unit="nats",
-                    note="It grows with the depth of the networks; near zero the policy samples the same ones.",
-                ),
+                BASELINE,
+                ENTROPY,
                 Figure(name="importance_weight", words="Mean importance weight of the last batch's children"),
                 Figure(name="importance_clipped", words="Share of importance weights that were clipped"),
+            ),
+        ),
+        "ppo": SearcherEntry(
+            summary="As reinforce, with several steps on each batch, bounded by a clip of the policy ratio.",
+            paper="Zoph et al. 2018, arXiv 1707.07012; Schulman et al. 2017, arXiv 1707.06347",
+            options=PpoOptions,
+            make="controller.searchers.policy_gradient.ppo:Ppo",
+            figures=(
+                BASELINE,
+                ENTROPY,
+                Figure(name="policy_ratio", words="Mean ratio of a child's probability now to that at its sampling"),
+                Figure(name="ratio_clipped", words="Share of policy ratios that the clip held"),
             ),
         ),
         "random": SearcherEntry(
