@@ -112,7 +112,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.random_search:RandomSearch",
         ),
         "evolution": SearcherEntry(
-            summary="Mutates the best of a few members of a population, of which the oldest or the worst is removed.",
+            summary="Mutates the best of a few members of a population; the oldest, the worst or none is removed.",
             paper="Real et al. 2019, arXiv 1802.01548",
             options=EvolutionOptions,
             make="controller.searchers.evolutionary.evolution:Evolution",

@@ -63,12 +63,12 @@ def population_after(
 ) -> tuple[ChildRecord, ...]:
     """Return the population, the oldest member first, after `child` has ended.
 
-    The child joins the population. If that is full, its oldest member or the loser of a tournament is removed. A child
-    without a reward does not join.
+    The child joins the population. If that is full, its oldest member or the loser of a tournament is removed, unless
+    the population grows. A child without a reward does not join.
     """
     if child.reward is None:
         return population
-    if len(population) < options.population:
+    if options.dies == "none" or len(population) < options.population:
         return (*population, child)
     if options.dies == "oldest":
         return (*population[1:], child)
@@ -80,7 +80,7 @@ def population_after(
 
 def _tournament(population: Sequence[ChildRecord], options: EvolutionOptions, rng: random.Random) -> list[ChildRecord]:
     """Draw the members that compete, with replacement."""
-    return rng.choices(population, k=options.tournament)
+    return rng.choices(population, k=options.drawn(len(population)))
 
 
 def reward_of(child: ChildRecord) -> float:
