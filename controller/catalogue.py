@@ -13,6 +13,7 @@ from controller.searchers.evolutionary.options import EvolutionOptions, LocalSea
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
 
@@ -143,6 +144,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="NAS-Bench-201's cells: one of five operations on each of six edges.",
             paper="Dong & Yang 2020, arXiv 2001.00326",
             options=NasBench201Space,
+        ),
+        "hierarchical": SpaceEntry(
+            summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",
+            paper="Liu et al. 2018, arXiv 1711.00436",
+            options=HierarchicalSpace,
         ),
     }
 )
