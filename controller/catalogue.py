@@ -12,6 +12,7 @@ from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.space import SearchSpace
+from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
@@ -149,6 +150,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",
             paper="Liu et al. 2018, arXiv 1711.00436",
             options=HierarchicalSpace,
+        ),
+        "chain": SpaceEntry(
+            summary="Chains of convolutions, pools and fully connected layers, without batch normalisation.",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            options=ChainSpace,
         ),
     }
 )
