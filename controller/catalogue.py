@@ -12,7 +12,9 @@ from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.space import SearchSpace
+from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
 
@@ -128,7 +130,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.random_search:RandomSearch",
         ),
         "evolution": SearcherEntry(
-            summary="Mutates the best of a few members of a population, of which the oldest or the worst is removed.",
+            summary="Mutates the best of a few members of a population; the oldest, the worst or none is removed.",
             paper="Real et al. 2019, arXiv 1802.01548",
             options=EvolutionOptions,
             make="controller.searchers.evolutionary.evolution:Evolution",
@@ -159,6 +161,16 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="NAS-Bench-201's cells: one of five operations on each of six edges.",
             paper="Dong & Yang 2020, arXiv 2001.00326",
             options=NasBench201Space,
+        ),
+        "hierarchical": SpaceEntry(
+            summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",
+            paper="Liu et al. 2018, arXiv 1711.00436",
+            options=HierarchicalSpace,
+        ),
+        "chain": SpaceEntry(
+            summary="Chains of convolutions, pools and fully connected layers, without batch normalisation.",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            options=ChainSpace,
         ),
     }
 )

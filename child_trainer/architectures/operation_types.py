@@ -106,18 +106,20 @@ follows it or the name says `unbiased`. The default is spec §1.1's proposal."""
 _window = {"height": SIZE, "width": SIZE, "stride_height": ONE, "stride_width": ONE}
 _order = Attribute(of=str, default="conv-bn-relu", options=CONVOLUTION_ORDERS)
 _pad = Attribute(of=bool, default=False)
+# A pool with `valid` padding, none, has the output side ceil((side - window + 1) / stride).
+_pool = _window | {"padding": Attribute(of=str, default="same", options=("same", "valid"), added_later=True)}
 _unary = Operation(channels="kept")
 _many = Operation(max_inputs=None, commutative=True, channels="kept")
 
 _OPERATIONS: dict[str, Operation] = {
-    # Convolutions and pools use SAME padding: an output side is ceil(side / stride).
+    # Convolutions use SAME padding, and so do pools by default: an output side is ceil(side / stride).
     # A grouped convolution reads channels by place, see `channel_order.py`.
     "conv": Operation(
         channels="absorbed", attributes=_window | {"filters": SIZE, "dilation": ONE, "groups": ONE, "order": _order}
     ),
     "depthwise_conv": Operation(attributes=_window | {"multiplier": ONE, "dilation": ONE, "order": _order}),
-    "max_pool": Operation(channels="kept", attributes=_window),
-    "avg_pool": Operation(channels="kept", attributes=_window),
+    "max_pool": Operation(channels="kept", attributes=_pool),
+    "avg_pool": Operation(channels="kept", attributes=_pool),
     "global_avg_pool": _unary,
     "flatten": _unary,
     # With 0 units a linear map is as wide as its recurrent cell.

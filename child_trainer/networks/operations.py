@@ -4,9 +4,10 @@ A factory takes a `Site` (the node, and the shapes of its inputs, without the ba
 `forward` takes the node's inputs as positional tensors `[B, ...]`. A factory that cannot build a module for its site
 raises `ValueError` with the reason; `build.py` adds the node and the shapes.
 
-Windows use SAME padding, TensorFlow's rule: an output side is ceil(side / stride), and if the padding is odd, the extra
-row or column is at the bottom or right. For strides above 1 it depends on the image size, so that a network is built
-for one image size. Convolutions are initialised after He (`build.py`).
+Windows use SAME padding, TensorFlow's rule, unless a pool has the padding `valid`: an output side is
+ceil(side / stride), and if the padding is odd, the extra row or column is at the bottom or right. For strides above 1
+it depends on the image size, so that a network is built for one image size. Convolutions are initialised after He
+(`build.py`).
 
 Shapes: B examples; C channels; H and W, height and width. Tensors are float32.
 """
@@ -90,15 +91,20 @@ class Apply(nn.Module):
 
 
 class PoolingLayer(nn.Module):
-    """Maximum or mean over SAME-padded windows; the padding is never the maximum and does not count in a mean."""
+    """Maximum or mean over windows; SAME padding is never the maximum and does not count in a mean."""
 
-    def __init__(self, kind: str, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> None:
+    def __init__(
+        self, kind: str, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], padding: str = "same"
+    ) -> None:
         super().__init__()
         self.kind, self.window, self.stride = kind, window, stride
-        self.padding = same_padding(size, window, stride)
+        self.padding = same_padding(size, window, stride) if padding == "same" else (0, 0, 0, 0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pool `[B, C, H, W]` to `[B, C, ceil(H / stride), ceil(W / stride)]`."""
+        """Pool `[B, C, H, W]` to `[B, C, H', W']`.
+
+        With SAME padding H' is ceil(H / stride), without padding ceil((H - window + 1) / stride); W' likewise.
+        """
         left, right, top, bottom = self.padding
         even = left == right and top == bottom
         if self.kind == "max":
@@ -192,7 +198,8 @@ def _pool(kind: str) -> Factory:
     def make(site: Site) -> nn.Module:
         _, height, width = site.feature_map()
         window = (site["height"], site["width"])
-        return PoolingLayer(kind, (height, width), window, (site["stride_height"], site["stride_width"]))
+        stride = (site["stride_height"], site["stride_width"])
+        return PoolingLayer(kind, (height, width), window, stride, site["padding"])
 
     return make
 
