@@ -146,6 +146,8 @@ _OPERATIONS: dict[str, Operation] = {
     "shift": Operation(channels="kept", attributes={"height": Attribute(default=1), "width": Attribute(default=1)}),
     # Part `index` of `parts` equal cuts along the channels (spec §9.2).
     "split": Operation(attributes={"parts": SIZE, "index": Attribute(minimum=0)}),
+    # Several operations as one box of a drawing, named by the label; no network can be built of it.
+    "part": Operation(attributes={"label": Attribute(of=str)}),
 }
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(_OPERATIONS)

@@ -271,6 +271,10 @@ def _split(site: Site) -> nn.Module:
     return Apply(lambda x: x[:, index * size : (index + 1) * size])
 
 
+def _part(site: Site) -> nn.Module:
+    raise ValueError("a part is a box of a drawing, which cannot be built; use the operations that it stands for")
+
+
 MODULES: Mapping[str, Factory] = MappingProxyType(
     {
         "conv": _conv,
@@ -298,6 +302,7 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "dropout": lambda site: nn.Dropout(float(site["rate"])),
         "shift": _shift,
         "split": _split,
+        "part": _part,
     }
 )
 """The factory of each operation in `operation_types.OPERATIONS`."""
