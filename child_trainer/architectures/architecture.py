@@ -22,8 +22,9 @@ Kind = Literal["feedforward", "recurrent"]
 INPUTS: Mapping[str, tuple[str, ...]] = {"feedforward": ("image",), "recurrent": ("x", "h", "c")}
 """Names that nodes may read although no node defines them: the image, or the step's input and last state."""
 
-MAX_OUTPUTS: Mapping[str, int] = {"feedforward": 1, "recurrent": 2}
-"""A feed-forward network outputs its features; a recurrent cell the next h and, if it keeps one, the next c."""
+MAX_OUTPUTS: Mapping[str, int] = {"feedforward": 2, "recurrent": 2}
+"""A feed-forward network outputs its features and, if it has an auxiliary head, the features of that, which serve
+training alone; a recurrent cell the next h and, if it keeps one, the next c."""
 
 Label = tuple[str, tuple[tuple[str, str], ...]]
 """What a node does: its operation, and its attributes by name with their values as JSON."""
@@ -87,7 +88,8 @@ class Architecture:
     Attributes:
         kind: `feedforward` (reads `image`) or `recurrent` (one step of a cell: reads `x`, `h`, `c`).
         nodes: the operations, in any order.
-        outputs: names of the nodes whose values leave the graph: the features, or next `h` and (optionally) next `c`.
+        outputs: names of the nodes whose values leave the graph: the features and (optionally) those of the auxiliary
+            head, or next `h` and (optionally) next `c`.
         hyperparameters: training settings that are searched along with the graph (spec §1.4: `learning_rate`), as
             sorted pairs. They are part of the identity.
 
@@ -124,6 +126,12 @@ class Architecture:
         if len(nodes) == len(self.nodes):
             return self
         return Architecture(self.kind, nodes, self.outputs, self.hyperparameters)
+
+    def without_auxiliary(self) -> "Architecture":
+        """Return a feed-forward network without the nodes that only its auxiliary output depends on, if it has one."""
+        if self.kind != "feedforward" or len(self.outputs) == 1:
+            return self
+        return Architecture(self.kind, self.nodes, self.outputs[:1], self.hyperparameters).pruned()
 
     def _live_names(self) -> set[str]:
         names = set(self.outputs)
@@ -223,8 +231,7 @@ def _check(architecture: Architecture) -> None:
     for n in architecture.nodes:
         _check_node(n, names)
     if not 1 <= len(architecture.outputs) <= MAX_OUTPUTS[architecture.kind]:
-        most = MAX_OUTPUTS[architecture.kind]
-        count = "exactly 1 output" if most == 1 else f"1 to {most} outputs"
+        count = f"1 to {MAX_OUTPUTS[architecture.kind]} outputs"
         raise InvalidArchitecture(f"a {architecture.kind} architecture has {count}, got {len(architecture.outputs)}")
     for output in architecture.outputs:
         if not isinstance(output, str) or output not in names:
