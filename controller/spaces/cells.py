@@ -5,6 +5,7 @@ values; states that no block reads are the cell's output. A network of fixed sha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,6 +13,7 @@ from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.cells.cell import COMBINATIONS, INPUTS, OPERATIONS, Block, Cell, Genotype, motif
 from child_trainer.architectures.cells.nasnet import Macro, network
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
+from controller.spaces.genotypes import InvalidGenotype, to_darts, to_nasnet
 
 NASNET_OPERATIONS = (
     "identity",
@@ -75,6 +77,10 @@ class CellSpace:
     macro: Macro = "cifar"
     """The network around the cells: cifar has a 3x3 convolution before them, imagenet-mobile and imagenet-large have
     one with stride 2 and two reduction cells."""
+    drop_path: bool = False
+    """Whether a training may drop paths in the cells (ScheduledDropPath)."""
+    auxiliary: bool = False
+    """Whether networks have an auxiliary head, which a training may use."""
 
     def __post_init__(self) -> None:
         for name, known in (("operations", tuple(OPERATIONS)), ("combinations", COMBINATIONS)):
@@ -127,6 +133,8 @@ class CellSpace:
             filters=self.filters,
             macro=self.macro,
             reduce_in_place=not self.reduction_cell and self.macro != "cifar",
+            drop_path=self.drop_path,
+            auxiliary=self.auxiliary,
         )
 
     def genotype_of(self, tokens: Sequence[int]) -> Genotype:
@@ -177,6 +185,14 @@ class CellSpace:
         if not self.reduction_cell:
             return {"cell": motif(genotype.normal)}
         return {"normal cell": motif(genotype.normal), "reduction cell": motif(genotype.reduction)}
+
+    def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
+        """Return the cells as text in each notation of the literature that can express them."""
+        genotype, texts = self.genotype_of(tokens), {}
+        for notation, write in (("DARTS", to_darts), ("NASNet", to_nasnet)):
+            with suppress(InvalidGenotype):
+                texts[notation] = write(genotype)
+        return texts
 
     @property
     def _tokens_per_block(self) -> int:

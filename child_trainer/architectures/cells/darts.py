@@ -12,7 +12,15 @@ from child_trainer.architectures.cells.growing import GrowingGraph, State
 Macro = Literal["cifar", "imagenet"]
 
 
-def network(genotype: Genotype, *, cells: int, filters: int, macro: Macro = "cifar") -> Architecture:
+def network(
+    genotype: Genotype,
+    *,
+    cells: int,
+    filters: int,
+    macro: Macro = "cifar",
+    drop_path: bool = False,
+    auxiliary: bool = False,
+) -> Architecture:
     """Return the network of these cells.
 
     Args:
@@ -20,19 +28,25 @@ def network(genotype: Genotype, *, cells: int, filters: int, macro: Macro = "cif
         cells: the number of all cells, L.
         filters: filters of the first cells, C; each reduction cell doubles them.
         macro: the stem: a 3x3 convolution for CIFAR, three with stride 2 for ImageNet.
+        drop_path: whether a training may drop paths, every operation but identities, equally often at every depth.
+        auxiliary: whether a second output is an auxiliary head's, behind the second reduction cell.
     """
-    graph = GrowingGraph()
+    graph = GrowingGraph(drop_path=drop_path)
     image = State("image", 0, 0)
     older, newer = _stem(graph, image, filters, macro)
     reductions = (cells // 3, 2 * cells // 3)
+    outputs = []
     for place in range(cells):
         reduces = place in reductions
         filters *= 1 + reduces
         name = f"{'reduction' if reduces else 'normal'}{place + 1}"
         cell = genotype.reduction if reduces else genotype.normal
-        older, newer = newer, _cell(graph, name, cell, newer, older, filters, reduces=reduces)
+        states = _states(graph, name, newer, older, filters)
+        older, newer = newer, _cell(graph, name, cell, states, reduces=reduces)
+        if auxiliary and place == reductions[-1]:
+            outputs.append(graph.auxiliary_head(newer).name)
     features = graph.add("features", "identity", newer)
-    return Architecture("feedforward", tuple(graph.nodes), (features.name,))
+    return Architecture("feedforward", tuple(graph.nodes), (features.name, *outputs))
 
 
 def _stem(graph: GrowingGraph, image: State, filters: int, macro: Macro) -> tuple[State, State]:
@@ -45,20 +59,23 @@ def _stem(graph: GrowingGraph, image: State, filters: int, macro: Macro) -> tupl
     return older, graph.conv("stem.3", older, 3, filters, stride=2)
 
 
-def _cell(
-    graph: GrowingGraph, name: str, cell: Cell, newer: State, older: State, filters: int, *, reduces: bool
-) -> State:
+def _states(graph: GrowingGraph, name: str, newer: State, older: State, filters: int) -> list[State]:
+    """Bring both inputs of a cell to the size of the newer one and to its filters."""
     fit = f"{name}.older"
     if older.level < newer.level:
         older = graph.factorised_reduction(fit, older, filters, relu=True)
     else:
         older = graph.conv(fit, older, 1, filters)
-    states = [graph.conv(f"{name}.newer", newer, 1, filters), older]
+    return [graph.conv(f"{name}.newer", newer, 1, filters), older]
+
+
+def _cell(graph: GrowingGraph, name: str, cell: Cell, states: list[State], *, reduces: bool) -> State:
     for number, block in enumerate(cell.blocks, start=1):
         sides = []
         for side, state, operation in zip("ab", block.inputs, block.operations, strict=True):
-            stride = 2 if reduces and state < 2 else 1
-            sides.append(_apply(graph, f"{name}.{number}{side}", operation, states[state], stride))
+            part = f"{name}.{number}{side}"
+            value = _apply(graph, part, operation, states[state], 2 if reduces and state < 2 else 1)
+            sides.append(value if operation == "identity" else graph.droppable(f"{part}.drop", value, 1.0))
         states.append(graph.add(f"{name}.{number}", "add", sides))
     return graph.concat(f"{name}.output", [states[state] for state in cell.concat])
 

@@ -8,50 +8,62 @@ from child_trainer.architectures.cells.cell import Cell, Genotype
 from child_trainer.architectures.cells.growing import GrowingGraph, State
 
 
-def network(genotype: Genotype, *, cells: int, filters: int) -> Architecture:
+def network(
+    genotype: Genotype, *, cells: int, filters: int, drop_path: bool = False, auxiliary: bool = False
+) -> Architecture:
     """Return the network of these cells, for CIFAR.
 
     Args:
         genotype: the two cells.
         cells: the number of normal cells, L; two reduction cells come in addition.
         filters: filters of the first cells, F; each reduction cell doubles them.
+        drop_path: whether a training may drop paths (ScheduledDropPath; spec §3.3): every operation but identities.
+        auxiliary: whether a second output is an auxiliary head's, one cell behind the second reduction cell.
     """
-    graph = GrowingGraph()
+    graph = GrowingGraph(drop_path=drop_path)
     stem = graph.conv("stem", State("image", 0, 0), 3, 3 * filters, order="conv-bn")
     older = newer = stem
     reductions = (cells // 3, 2 * (cells // 3) + 1)
+    outputs = []
     for place in range(cells + 2):
         reduces = place in reductions
         filters *= 1 + reduces
         name = f"{'reduction' if reduces else 'normal'}{place + 1}"
         cell = genotype.reduction if reduces else genotype.normal
-        older, newer = newer, _cell(graph, name, cell, newer, older, filters, reduces=reduces)
+        depth = (place + 1) / (cells + 2)
+        states = _states(graph, name, newer, older, filters)
+        older, newer = newer, _cell(graph, name, cell, states, depth, reduces=reduces)
+        if auxiliary and place == reductions[-1] + 1:
+            outputs.append(graph.auxiliary_head(newer).name)
     features = graph.add("features", "relu", newer)
-    return Architecture("feedforward", tuple(graph.nodes), (features.name,))
+    return Architecture("feedforward", tuple(graph.nodes), (features.name, *outputs))
 
 
-def _cell(
-    graph: GrowingGraph, name: str, cell: Cell, newer: State, older: State, filters: int, *, reduces: bool
-) -> State:
+def _states(graph: GrowingGraph, name: str, newer: State, older: State, filters: int) -> list[State]:
+    """Bring both inputs of a cell to the size of the newer one and to its filters."""
     if older.level < newer.level:
         older = graph.factorised_reduction(f"{name}.older", older, filters, relu=True)
     elif older.channels != filters:
         older = graph.conv(f"{name}.older", older, 1, filters)
     if newer.channels != filters:
         newer = graph.conv(f"{name}.fit", newer, 1, filters)
-    states = [graph.conv(f"{name}.newer", newer, 1, filters), older]
+    return [graph.conv(f"{name}.newer", newer, 1, filters), older]
+
+
+def _cell(graph: GrowingGraph, name: str, cell: Cell, states: list[State], depth: float, *, reduces: bool) -> State:
     for number, block in enumerate(cell.blocks, start=1):
         sides = []
         for side, state, operation in zip("ab", block.inputs, block.operations, strict=True):
-            stride = 2 if reduces and state < 2 else 1
-            sides.append(_apply(graph, f"{name}.{number}{side}", operation, states[state], stride))
+            part = f"{name}.{number}{side}"
+            value = _apply(graph, part, operation, states[state], 2 if reduces and state < 2 else 1)
+            sides.append(value if operation == "identity" else graph.droppable(f"{part}.drop", value, depth))
         states.append(graph.add(f"{name}.{number}", "add", sides))
     level = max(states[number].level for number in cell.concat)
     outputs = []
     for number in cell.concat:
         state = states[number]
         if state.level < level:
-            state = graph.factorised_reduction(f"{name}.fit{number}", state, filters, relu=False)
+            state = graph.factorised_reduction(f"{name}.fit{number}", state, state.channels, relu=False)
         outputs.append(state)
     return graph.concat(f"{name}.output", outputs)
 

@@ -28,8 +28,9 @@ class State:
 class GrowingGraph:
     """The nodes so far; each method adds some, whose names begin with the given one, and returns the new value."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, drop_path: bool = False) -> None:
         self.nodes: list[Node] = []
+        self._drop_path = drop_path
 
     def add(
         self, name: str, op: str, sources: State | Sequence[State], channels: int | None = None, **attributes: Value
@@ -156,3 +157,20 @@ class GrowingGraph:
     def concat(self, name: str, states: Sequence[State]) -> State:
         """Concatenate states of one size along the channels."""
         return self.add(name, "concat", states, sum(state.channels for state in states))
+
+    def droppable(self, name: str, source: State, depth: float) -> State:
+        """Mark a path that ScheduledDropPath may drop, if the network has any (spec §3.3); `depth` is in (0, 1]."""
+        return self.add(name, "drop_path", source, depth=depth) if self._drop_path else source
+
+    def auxiliary_head(self, source: State) -> State:
+        """Add the features of an auxiliary classifier, which is for training alone (spec §3.3).
+
+        As in NASNet's code, except that the pooling pads, so that images of any size will do.
+        """
+        name = "auxiliary"
+        active = self.add(f"{name}.relu", "relu", source)
+        pooled = self.add(f"{name}.pool", "avg_pool", active, height=5, width=5, stride_height=3, stride_width=3)
+        narrow = self.conv(f"{name}.conv", pooled, 1, 128, order="conv-bn-relu")
+        flat = self.add(f"{name}.flatten", "flatten", narrow)
+        wide = self.add(f"{name}.linear", "linear", flat, 768, units=768, bias=False)
+        return self.add(f"{name}.features", "relu", self.add(f"{name}.norm", "batch_norm", wide))

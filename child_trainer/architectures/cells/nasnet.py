@@ -39,7 +39,14 @@ class Place:
 
 
 def network(
-    genotype: Genotype, *, cells_per_stage: int, filters: int, macro: Macro = "cifar", reduce_in_place: bool = False
+    genotype: Genotype,
+    *,
+    cells_per_stage: int,
+    filters: int,
+    macro: Macro = "cifar",
+    reduce_in_place: bool = False,
+    drop_path: bool = False,
+    auxiliary: bool = False,
 ) -> Architecture:
     """Return the network of these cells.
 
@@ -49,8 +56,10 @@ def network(
         filters: filters of the first stage's cells, F; twice as many in each later stage.
         macro: the stem: a 3x3 convolution for CIFAR; for ImageNet one with stride 2 and two reduction cells.
         reduce_in_place: whether the first of a later stage's N cells is the reduction, instead of one more cell.
+        drop_path: whether a training may drop paths (ScheduledDropPath; spec §3.3): every operation but identities.
+        auxiliary: whether a second output is an auxiliary head's, before the last reduction cell.
     """
-    graph = GrowingGraph()
+    graph = GrowingGraph(drop_path=drop_path)
     image = State("image", 0, 0)
     if macro == "cifar":
         newer = graph.conv("stem", image, 3, 3 * filters, order="conv-bn")
@@ -58,14 +67,18 @@ def network(
         newer = graph.conv("stem", image, 3, IMAGENET_STEM[macro], stride=2, order="conv-bn")
     older: State | None = None
     skipped: State | None = None
-    places = _places(genotype, cells_per_stage, filters, macro, reduce_in_place=reduce_in_place)
-    for place in places:
+    places = list(_places(genotype, cells_per_stage, filters, macro, reduce_in_place=reduce_in_place))
+    last_reduction = max(number for number, place in enumerate(places) if place.reduces)
+    outputs = []
+    for number, place in enumerate(places):
+        if auxiliary and number == last_reduction:
+            outputs.append(graph.auxiliary_head(newer).name)
         read = skipped if place.skips else older
         if place.reduces:
             skipped = older
-        older, newer = newer, _cell(graph, place, newer, read)
+        older, newer = newer, _cell(graph, place, newer, read, depth=(number + 1) / len(places))
     features = graph.add("features", "relu", newer)
-    return Architecture("feedforward", tuple(graph.nodes), (features.name,))
+    return Architecture("feedforward", tuple(graph.nodes), (features.name, *outputs))
 
 
 def _places(
@@ -91,14 +104,14 @@ def _places(
             yield Place(f"normal{number}", genotype.normal, width, reduces=False, skips=skips)
 
 
-def _cell(graph: GrowingGraph, place: Place, newer: State, older: State | None) -> State:
+def _cell(graph: GrowingGraph, place: Place, newer: State, older: State | None, *, depth: float) -> State:
     name, filters = place.name, place.filters
     states = [
         graph.conv(f"{name}.newer", newer, 1, filters),
         newer if older is None else _fit(graph, f"{name}.older", older, newer.level, filters),
     ]
     for number, block in enumerate(place.cell.blocks, start=1):
-        states.append(_block(graph, f"{name}.{number}", block, states, place))
+        states.append(_block(graph, f"{name}.{number}", block, states, place, depth))
     level, outputs = states[-1].level, []
     for number in place.cell.concat:
         state = states[number]
@@ -117,12 +130,13 @@ def _fit(graph: GrowingGraph, name: str, older: State, level: int, filters: int)
     return older if older.channels == filters else graph.conv(name, older, 1, filters)
 
 
-def _block(graph: GrowingGraph, name: str, block: Block, states: list[State], place: Place) -> State:
+def _block(graph: GrowingGraph, name: str, block: Block, states: list[State], place: Place, depth: float) -> State:
     sides = []
     for side, number, operation in zip("ab", block.inputs, block.operations, strict=True):
         # Only what reads a cell's input has a stride.
         stride = 2 if place.reduces and number < 2 else 1
-        sides.append(_apply(graph, f"{name}{side}", operation, states[number], place.filters, stride))
+        value = _apply(graph, f"{name}{side}", operation, states[number], place.filters, stride)
+        sides.append(value if operation == "identity" else graph.droppable(f"{name}{side}.drop", value, depth))
     if block.combine == "add":
         return graph.add(name, "add", sides)
     # Shapes are made equal by a 1x1 convolution, so that every state has the cell's filters.
