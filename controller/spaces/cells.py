@@ -71,7 +71,7 @@ class CellSpace:
     """Whether the cell that halves the image is chosen apart; if not, it is the same cell with stride 2, and a cell
     may have fewer blocks."""
     cells_per_stage: int = 2
-    """Normal cells in each of the three stages, N."""
+    """Normal cells in each of the three stages, N; a single cell's reductions are among them."""
     filters: int = 32
     """Filters of the first stage's cells, F; each later stage has twice as many."""
     macro: Macro = "cifar"
@@ -132,7 +132,7 @@ class CellSpace:
             cells_per_stage=self.cells_per_stage,
             filters=self.filters,
             macro=self.macro,
-            reduce_in_place=not self.reduction_cell and self.macro != "cifar",
+            reduce_in_place=not self.reduction_cell,
             drop_path=self.drop_path,
             auxiliary=self.auxiliary,
         )

@@ -187,7 +187,7 @@ def _nasnet_cell(name: str, lists: Mapping[str, Any]) -> Cell:
         count = INPUTS + len(operations) // 2
         raise InvalidGenotype(f"`used_hiddenstates` of `{name}` has {count} numbers, each 0 or 1, got {list(used)}")
     for place, operation in enumerate(operations, start=1):
-        if operation not in NASNET_NAMES and operation not in OPERATIONS:
+        if not isinstance(operation, str) or (operation not in NASNET_NAMES and operation not in OPERATIONS):
             known = ", ".join([*NASNET_NAMES, *(own for own in OPERATIONS if own not in _NAMES_OF_NASNET)])
             raise InvalidGenotype(f"operation {place} of `{name}` is unknown, {operation!r}; there are {known}")
     ours = [NASNET_NAMES.get(operation, operation) for operation in operations]

@@ -55,7 +55,8 @@ def network(
         cells_per_stage: normal cells in each of the three stages, N.
         filters: filters of the first stage's cells, F; twice as many in each later stage.
         macro: the stem: a 3x3 convolution for CIFAR; for ImageNet one with stride 2 and two reduction cells.
-        reduce_in_place: whether the first of a later stage's N cells is the reduction, instead of one more cell.
+        reduce_in_place: whether the first of a later stage's N cells is the reduction, instead of one more cell. So
+            it is in PNASNet, whose published sizes confirm it.
         drop_path: whether a training may drop paths (ScheduledDropPath; spec §3.3): every operation but identities.
         auxiliary: whether a second output is an auxiliary head's, before the last reduction cell.
     """
