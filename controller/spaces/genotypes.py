@@ -10,6 +10,7 @@ An operation without a name in NASNet's code keeps ours.
 """
 
 import ast
+import textwrap
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -52,6 +53,9 @@ NASNET_NAMES: Mapping[str, str] = MappingProxyType(
 ENAS_OPERATIONS = ("sep_3x3", "sep_5x5", "avg_3x3", "max_3x3", "identity")
 """The operation of each number in ENAS's code."""
 
+WIDTH = 100
+"""Columns of a text."""
+
 _NAMES_OF_DARTS = {operation: name for name, operation in DARTS_NAMES.items()}
 _NAMES_OF_NASNET = {operation: name for name, operation in NASNET_NAMES.items()}
 
@@ -75,7 +79,10 @@ def to_darts(genotype: Genotype) -> str:
     lines = []
     for name, cell in (("normal", genotype.normal), ("reduce", genotype.reduction)):
         edges = [edge for number, block in enumerate(cell.blocks, 1) for edge in _darts_edges(name, number, block)]
-        lines += [f"    {name}={edges},", f"    {name}_concat={[_reversed(state) for state in cell.concat]},"]
+        lines += [
+            _field(f"    {name}=", edges) + ",",
+            _field(f"    {name}_concat=", [_reversed(state) for state in cell.concat]) + ",",
+        ]
     return "\n".join(["Genotype(", *lines, ")"])
 
 
@@ -137,11 +144,13 @@ def to_nasnet(genotype: Genotype) -> str:
         InvalidGenotype: a block concatenates.
     """
     if genotype.normal == genotype.reduction:
-        return "\n".join(f"{name} = {values}" for name, values in _nasnet_lists("cell", genotype.normal).items())
+        return "\n".join(
+            _field(f"{name} = ", values) for name, values in _nasnet_lists("cell", genotype.normal).items()
+        )
     lines = []
     for name, cell in (("normal", genotype.normal), ("reduction", genotype.reduction)):
         lists = _nasnet_lists(name, cell).items()
-        lines += [f"{name} = dict(", *(f"    {field}={values}," for field, values in lists), ")"]
+        lines += [f"{name} = dict(", *(_field(f"    {field}=", values) + "," for field, values in lists), ")"]
     return "\n".join(lines)
 
 
@@ -221,12 +230,23 @@ def _enas_cell(name: str, arc: str) -> Cell:
     return Cell.of(blocks)
 
 
-# --- Reading -------------------------------------------------------------------------------------------------------
+# --- Writing and reading -------------------------------------------------------------------------------------------
+
+
+def _field(start: str, values: Sequence[object]) -> str:
+    """Return a list behind its name, in lines of at most 100 columns."""
+    lines, indent = [f"{start}["], " " * (len(start) + 1)
+    for place, value in enumerate(values):
+        item = repr(value) + (", " if place < len(values) - 1 else "]")
+        if len(lines[-1] + item) > WIDTH:
+            lines.append(indent)
+        lines[-1] += item
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _statements(text: str, usual: str) -> list[ast.AST]:
     try:
-        return list(ast.parse(text.strip()).body)
+        return list(ast.parse(textwrap.dedent(text).strip()).body)
     except (SyntaxError, ValueError) as error:
         raise InvalidGenotype(f"a genotype is Python text such as {usual}, but it cannot be parsed: {error}") from None
 
