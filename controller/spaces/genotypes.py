@@ -238,7 +238,7 @@ def _field(start: str, values: Sequence[object]) -> str:
     lines, indent = [f"{start}["], " " * (len(start) + 1)
     for place, value in enumerate(values):
         item = repr(value) + (", " if place < len(values) - 1 else "]")
-        if len(lines[-1] + item) > WIDTH:
+        if len(lines[-1] + item.rstrip()) >= WIDTH:
             lines.append(indent)
         lines[-1] += item
     return "\n".join(line.rstrip() for line in lines)

@@ -168,8 +168,8 @@ def conv(**attributes):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"kind": "recursive"}, "`kind` must be one of feedforward, recurrent, got 'recursive'"),
-        ({"kind": ["feedforward"]}, r"`kind` must be one of feedforward, recurrent, got \['feedforward'\]"),
+        ({"kind": "recursive"}, "`kind` must be one of feedforward, recurrent, cell, got 'recursive'"),
+        ({"kind": ["feedforward"]}, r"`kind` must be one of feedforward, recurrent, cell, got \['feedforward'\]"),
         ({"nodes": {}}, "`nodes` must be a list, got {}"),
         ({"nodes": [3]}, "node 0 must be an object, got int"),
         ({"nodes": [{"name": "a", "op": "relu"}]}, "node 0 lacks `inputs`"),

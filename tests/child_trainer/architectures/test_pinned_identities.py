@@ -12,11 +12,13 @@ import pytest
 
 from child_trainer.architectures import architecture as module
 from child_trainer.architectures.architecture import Architecture, Node, node
+from child_trainer.architectures.cells.cell import motif
 from child_trainer.architectures.nasbench201 import cell_from_name, network
 from child_trainer.architectures.operation_types import OPERATIONS, Attribute
 from child_trainer.architectures.reference_cells import lstm, nas_cell
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace
+from controller.zoo.published_cells import nasnet_a
 from tests.golden import GOLDEN_CELL, GOLDEN_LAYERS, architecture, chained, densely_connected
 
 WINDOW = {"height": 3, "width": 3}
@@ -139,6 +141,7 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "NAS cell": (nas_cell(), "e7cfee1a8ef69c1b"),
     "a dropped path": (chain(("drop_path", {"depth": 0.25})), "9396f5c93508f6c1"),
     "an auxiliary head": (with_an_auxiliary_head(), "8f3f11df0f9f6ec9"),
+    "a cell to draw": (motif(nasnet_a().reduction), "3e5b741f98797a91"),
     "one recurrent node": (chain(("tanh", {}), source="h", kind="recurrent"), "9cc01f72fc84266e"),
 }
 
