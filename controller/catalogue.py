@@ -12,6 +12,7 @@ from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.space import SearchSpace
+from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.hierarchical import HierarchicalSpace
@@ -161,6 +162,21 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="NAS-Bench-201's cells: one of five operations on each of six edges.",
             paper="Dong & Yang 2020, arXiv 2001.00326",
             options=NasBench201Space,
+        ),
+        "nasnet": SpaceEntry(
+            summary="NASNet's normal and reduction cell: 13 operations, values added or concatenated.",
+            paper="Zoph et al. 2018, arXiv 1707.07012",
+            options=NasNetSpace,
+        ),
+        "amoebanet": SpaceEntry(
+            summary="AmoebaNet's normal and reduction cell: 8 operations, values added.",
+            paper="Real et al. 2019, arXiv 1802.01548",
+            options=AmoebaNetSpace,
+        ),
+        "pnas": SpaceEntry(
+            summary="PNAS's single cell of one to five blocks: 8 operations, values added.",
+            paper="Liu et al. 2018, arXiv 1712.00559",
+            options=PnasSpace,
         ),
         "hierarchical": SpaceEntry(
             summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",

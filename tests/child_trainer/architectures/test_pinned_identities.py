@@ -12,11 +12,13 @@ import pytest
 
 from child_trainer.architectures import architecture as module
 from child_trainer.architectures.architecture import Architecture, Node, node
+from child_trainer.architectures.cells.cell import motif
 from child_trainer.architectures.nasbench201 import cell_from_name, network
 from child_trainer.architectures.operation_types import OPERATIONS, Attribute
 from child_trainer.architectures.reference_cells import lstm, nas_cell
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace
+from controller.zoo.published_cells import nasnet_a
 from tests.golden import GOLDEN_CELL, GOLDEN_LAYERS, architecture, chained, densely_connected
 
 WINDOW = {"height": 3, "width": 3}
@@ -79,6 +81,11 @@ def with_joins() -> Architecture:
     return Architecture("feedforward", nodes, ("together",))
 
 
+def with_an_auxiliary_head() -> Architecture:
+    trunk = architecture(GOLDEN_LAYERS[:2])
+    return replace(trunk, nodes=(*trunk.nodes, node("side", "relu", "layer1")), outputs=(*trunk.outputs, "side"))
+
+
 def with_dead_nodes() -> Architecture:
     live = architecture(GOLDEN_LAYERS[:4])
     dead = (node("dead", "sin", "layer1"), node("deader", "add", ("dead", "image")))
@@ -136,6 +143,9 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "cell of base 8": (cell_of_base(8), "5f3faac400a04141"),
     "LSTM": (lstm(), "8018abba2bd618f4"),
     "NAS cell": (nas_cell(), "e7cfee1a8ef69c1b"),
+    "a dropped path": (chain(("drop_path", {"depth": 0.25})), "9396f5c93508f6c1"),
+    "an auxiliary head": (with_an_auxiliary_head(), "8f3f11df0f9f6ec9"),
+    "a cell to draw": (motif(nasnet_a().reduction), "3e5b741f98797a91"),
     "one recurrent node": (chain(("tanh", {}), source="h", kind="recurrent"), "9cc01f72fc84266e"),
 }
 
