@@ -16,6 +16,7 @@ from child_trainer.command_line import BUDGET_HELP
 from child_trainer.field_docs import field_docs
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Outcome
+from child_trainer.regime import Regime
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from tests.golden import architecture
 
@@ -239,10 +240,10 @@ def test_a_checkpoint_that_cannot_be_written_is_refused(small, tmp_path, capsys)
 
 
 def test_every_option_of_a_language_model_and_of_a_budget_has_a_flag():
-    for options in (LanguageOptions, SyntheticOptions):
+    for options in (LanguageOptions, SyntheticOptions, Regime):
         assert field_docs(options).keys() == {f.name for f in fields(options)}
     # Seconds are for searches: whoever trains by hand has Ctrl-C.
-    assert BUDGET_HELP.keys() == {f.name for f in fields(Budget)} - {"max_seconds"}
+    assert BUDGET_HELP.keys() == {f.name for f in fields(Budget)} - {"max_seconds", "regime"}
 
 
 def test_a_cell_of_the_literature_goes_by_its_name(capsys):

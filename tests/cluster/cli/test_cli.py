@@ -335,6 +335,10 @@ ALWAYS = {
     "--consistency", "--staleness-bound", "--on-stale", "--max-staleness",
     "--replicas", "--shards", "--children", "--workers", "--workers-per-process", "--gpus-per-child",
     "--accumulate", "--batching", "--threads-per-child",
+    "--optimizer", "--adam-betas", "--rmsprop-decay", "--optimizer-epsilon", "--schedule", "--decay-at",
+    "--decay-every", "--decay", "--warmup-epochs", "--clip-norm", "--label-smoothing", "--cutout", "--path-keep",
+    "--auxiliary-weight", "--norm-epsilon", "--norm-momentum", "--initial", "--restart-below", "--restart-decay",
+    "--restarts",
 }  # fmt: skip
 
 CONVOLUTIONAL = {
@@ -350,7 +354,7 @@ REINFORCE = {
 
 LANGUAGE = {
     "--cell-layers", "--target-parameters", "--hidden-size", "--tied-embeddings", "--embedding-dropout",
-    "--variational-dropout", "--unroll", "--clip-norm", "--decay-after", "--learning-rate-decay", "--max-vocabulary",
+    "--variational-dropout", "--unroll", "--decay-after", "--learning-rate-decay", "--max-vocabulary",
 }  # fmt: skip
 
 SYNTHETIC = {"--child-seconds", "--child-spread", "--child-faults"}
