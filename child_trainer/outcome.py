@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from child_trainer.regime import DEFAULT_REGIME, Regime
+
 LAST_EPOCHS = 5
 """Number of last epochs of which the best gives the child's metric."""
 
@@ -59,6 +61,8 @@ class Budget:
     """Nesterov momentum (the paper: 0.9)."""
     max_seconds: float | None = None
     """Seconds after which training times out; it ends with the epoch that passes them."""
+    regime: Regime = DEFAULT_REGIME
+    """How a child is trained"""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

@@ -6,8 +6,8 @@ raises `ValueError` with the reason; `build.py` adds the node and the shapes.
 
 Windows use SAME padding, TensorFlow's rule, unless a pool has the padding `valid`: an output side is
 ceil(side / stride), and if the padding is odd, the extra row or column is at the bottom or right. For strides above 1
-it depends on the image size, so that a network is built for one image size. Convolutions are initialised after He
-(`build.py`).
+it depends on the image size, so that a network is built for one image size. The regime says how convolutions are
+initialised (`build.py`).
 
 Shapes: B examples; C channels; H and W, height and width. Tensors are float32.
 """
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import Node
 from child_trainer.architectures.operation_types import BUILDERS
+from child_trainer.regime import DEFAULT_REGIME, Regime
 
 Shape = tuple[int, ...]
 Padding = tuple[int, int, int, int]
@@ -38,11 +39,13 @@ class Site:
         node: the operation and its attributes.
         shapes: the inputs' shapes, without the batch: `(channels, height, width)` or `(units,)`.
         hidden_size: units of the state of the recurrent cell around the node; `None` in a feed-forward network.
+        regime: how the network will be trained; batch normalisation takes its constants from there.
     """
 
     node: Node
     shapes: tuple[Shape, ...]
     hidden_size: int | None = None
+    regime: Regime = DEFAULT_REGIME
 
     def __getitem__(self, attribute: str) -> Any:
         return self.node.attribute(attribute)
@@ -57,6 +60,11 @@ class Site:
             raise ValueError("it takes a feature map (channels, height, width)")
         channels, height, width = self.shapes[0]
         return channels, height, width
+
+    def batch_norm(self, channels: int) -> nn.Module:
+        """Return batch normalisation of so many channels, or units, with the regime's constants."""
+        kind = nn.BatchNorm2d if len(self.shapes[0]) == 3 else nn.BatchNorm1d
+        return kind(channels, eps=self.regime.norm_epsilon, momentum=self.regime.norm_momentum)
 
     def check_same_shapes(self) -> None:
         """Raise `ValueError` unless all inputs have one shape: broadcasting would hide a mistake."""
@@ -211,7 +219,7 @@ def _convolution(site: Site, filters: int, groups: int) -> nn.Module:
                 )
             )
         elif part == "bn":
-            layers.append(nn.BatchNorm2d(filters if "conv" in order[: order.index("bn")] else channels))
+            layers.append(site.batch_norm(filters if "conv" in order[: order.index("bn")] else channels))
         else:
             # Only later layers may overwrite their input: that of the first layer may have other readers.
             layers.append(nn.ReLU(inplace=bool(layers)))
@@ -285,8 +293,7 @@ def _apply(function: Callable[[Tensor], Tensor]) -> Factory:
 
 
 def _batch_norm(site: Site) -> nn.Module:
-    kind = nn.BatchNorm2d if len(site.shapes[0]) == 3 else nn.BatchNorm1d
-    return kind(site.shapes[0][0])
+    return site.batch_norm(site.shapes[0][0])
 
 
 def _local_contrast_norm(site: Site) -> nn.Module:
