@@ -271,6 +271,16 @@ def _split(site: Site) -> nn.Module:
     return Apply(lambda x: x[:, index * size : (index + 1) * size])
 
 
+def _with_number(attribute: str, function: Callable[[Tensor, float], Tensor]) -> Factory:
+    """Return the factory of an operation that applies a function of its input and of one attribute."""
+
+    def make(site: Site) -> nn.Module:
+        number = float(site[attribute])
+        return Apply(lambda x: function(x, number))
+
+    return make
+
+
 MODULES: Mapping[str, Factory] = MappingProxyType(
     {
         "conv": _conv,
@@ -298,6 +308,9 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "dropout": lambda site: nn.Dropout(float(site["rate"])),
         "shift": _shift,
         "split": _split,
+        "scale": _with_number("by", torch.mul),
+        "logistic": _with_number("slope", lambda x, slope: torch.sigmoid(slope * x)),
+        "constant": _with_number("value", torch.full_like),
     }
 )
 """The factory of each operation in `operation_types.OPERATIONS`."""
