@@ -10,9 +10,11 @@ from child_trainer.close_names import suggestion
 from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
+from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
@@ -124,6 +126,19 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=LocalSearchOptions,
             make="controller.searchers.evolutionary.local_search:LocalSearch",
         ),
+        "neat": SearcherEntry(
+            summary="Evolves networks and their weights in species, from none to as many hidden nodes as it takes.",
+            paper="Stanley & Miikkulainen 2002, NEAT",
+            options=NeatOptions,
+            make="controller.searchers.neat.neat:Neat",
+            figures=(
+                Figure(name="generation", words="Generation"),
+                Figure(name="species", words="Species", note="In the last whole generation."),
+                Figure(name="best_fitness", words="Best fitness", note="Of the search so far."),
+                Figure(name="hidden_nodes", words="Hidden nodes of the best network"),
+                Figure(name="links", words="Links of the best network", note="Those that are enabled."),
+            ),
+        ),
     }
 )
 """All built-in searchers by name."""
@@ -149,6 +164,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",
             paper="Liu et al. 2018, arXiv 1711.00436",
             options=HierarchicalSpace,
+        ),
+        "genomes": SpaceEntry(
+            summary="Networks that grow: neurons and weighted links, which are all part of the sample.",
+            paper="Stanley & Miikkulainen 2002, section 3.1",
+            options=GenomeSpace,
         ),
     }
 )
