@@ -10,11 +10,13 @@ from child_trainer.close_names import suggestion
 from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
+from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
@@ -142,6 +144,19 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=LocalSearchOptions,
             make="controller.searchers.evolutionary.local_search:LocalSearch",
         ),
+        "neat": SearcherEntry(
+            summary="Evolves networks and their weights in species, from none to as many hidden nodes as it takes.",
+            paper="Stanley & Miikkulainen 2002, NEAT",
+            options=NeatOptions,
+            make="controller.searchers.neat.neat:Neat",
+            figures=(
+                Figure(name="generation", words="Generation"),
+                Figure(name="species", words="Species", note="In the last whole generation."),
+                Figure(name="best_fitness", words="Best fitness", note="Of the search so far."),
+                Figure(name="hidden_nodes", words="Hidden nodes of the best network"),
+                Figure(name="links", words="Links of the best network", note="Those that are enabled."),
+            ),
+        ),
     }
 )
 """All built-in searchers by name."""
@@ -187,6 +202,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Chains of convolutions, pools and fully connected layers, without batch normalisation.",
             paper="Baker et al. 2017, arXiv 1611.02167",
             options=ChainSpace,
+        ),
+        "genomes": SpaceEntry(
+            summary="Networks that grow: neurons and weighted links, which are all part of the sample.",
+            paper="Stanley & Miikkulainen 2002, section 3.1",
+            options=GenomeSpace,
         ),
     }
 )

@@ -5,6 +5,7 @@ An attribute that an operation gains after runs were recorded is `added_later`, 
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -90,6 +91,7 @@ class Operation:
 
 SIZE = Attribute(minimum=1)
 ONE = Attribute(default=1, minimum=1)
+NUMBER = Attribute(of=float, minimum=-sys.float_info.max, maximum=sys.float_info.max)
 
 CONVOLUTION_ORDERS = (
     "conv",
@@ -152,6 +154,10 @@ _OPERATIONS: dict[str, Operation] = {
     "split": Operation(attributes={"parts": SIZE, "index": Attribute(minimum=0)}),
     # Several operations as one box of a drawing, named by the label; no network can be built of it.
     "part": Operation(attributes={"label": Attribute(of=str)}),
+    # The parts of networks whose weights are data (spec §15): a weight, a sigmoid of any slope, and a bias's input.
+    "scale": Operation(channels="kept", attributes={"by": NUMBER}),
+    "logistic": Operation(channels="kept", attributes={"slope": NUMBER}),
+    "constant": Operation(channels="kept", attributes={"value": NUMBER}),
 }
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(_OPERATIONS)

@@ -322,6 +322,16 @@ def _part(site: Site) -> nn.Module:
     raise ValueError("a part is a box of a drawing, which cannot be built; use the operations that it stands for")
 
 
+def _with_number(attribute: str, function: Callable[[Tensor, float], Tensor]) -> Factory:
+    """Return the factory of an operation that applies a function of its input and of one attribute."""
+
+    def make(site: Site) -> nn.Module:
+        number = float(site[attribute])
+        return Apply(lambda x: function(x, number))
+
+    return make
+
+
 MODULES: Mapping[str, Factory] = MappingProxyType(
     {
         "conv": _conv,
@@ -351,6 +361,9 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "shift": _shift,
         "split": _split,
         "part": _part,
+        "scale": _with_number("by", torch.mul),
+        "logistic": _with_number("slope", lambda x, slope: torch.sigmoid(slope * x)),
+        "constant": _with_number("value", torch.full_like),
     }
 )
 """The factory of each operation in `operation_types.OPERATIONS`."""

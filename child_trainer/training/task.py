@@ -87,6 +87,8 @@ class Progress:
         """Finished steps of the epoch in progress."""
         self.parameters: int | None = None
         self.flops: int | None = None
+        self.solved = False
+        """Whether the child solves its task outright."""
         self.reported_seconds: float | None = None
         """The training time according to a table, if the task is one; else `None`."""
         self._max_seconds = max_seconds
