@@ -17,7 +17,7 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
-    A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs` and `HasGenotypes` too.
+    A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes` and `HasFeatures` too.
     """
 
     @property
@@ -83,6 +83,15 @@ class HasGenotypes(Protocol):
 
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the sample in each notation, as text that can be pasted, by the notation's name, such as `DARTS`."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A space that describes its samples by numbers from which a surrogate can predict better than from the tokens."""
+
+    def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
+        """Return the sample's features by name; one that is absent is 0."""
         ...
 
 
