@@ -127,6 +127,11 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             figures=(
                 Figure(name="length_scale", words="Length scale of the surrogate", note="In decisions that differ."),
                 Figure(name="noise", words="Share of noise in the surrogate's targets"),
+                Figure(
+                    name="expected_improvement",
+                    words="Largest improvement expected of a child",
+                    note="In standard deviations of the rewards' ranks or of the rewards; near zero little is left.",
+                ),
             ),
         ),
         "local-search": SearcherEntry(

@@ -22,14 +22,20 @@ from controller.space import HasFeatures, SearchSpace, first_tokens, mutated_tok
 LIES = {"worst": np.min, "mean": np.mean, "best": np.max}
 
 MAX_DRAWS = 100
-"""Draws of a random architecture, the last of which is taken even if it was tried before."""
+"""Draws of a random architecture that was not tried before; after these any one is taken."""
+
+EXPECTED = "expected_improvement"
+"""The key of a proposal's notes and of a figure: the expected improvement, in deviations of the targets."""
 
 
 class BayesianOptimisation:
     """Proposes the architectures that a Gaussian process expects to improve most on the best child.
 
-    It never proposes an architecture again, as long as its candidates have others.
+    It never proposes an architecture again, as long as its candidates have others. For this it is exclusive: each
+    replica sees what the others have in training.
     """
+
+    exclusive = True
 
     def __init__(self, space: SearchSpace, options: BayesianOptions) -> None:
         self._space, self._options = space, options
@@ -48,25 +54,25 @@ class BayesianOptimisation:
         num_random = n if settings is None else min(n, max(0, self._options.random_starts - started))
         in_training = [child.tokens for child in pending]
         samples = self._random(num_random, evidence.tried.union(in_training), view)
+        proposals = [Proposal(tokens=tokens, architecture=self._space.decode(tokens)) for tokens in samples]
         if settings is not None and num_random < n:
-            samples += self._choose(n - num_random, evidence, settings, in_training + samples, view)
-        return [Proposal(tokens=tokens, architecture=self._space.decode(tokens)) for tokens in samples]
+            proposals += self._choose(n - num_random, evidence, settings, in_training + samples, view)
+        return proposals
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Return no gradients, and the surrogate's settings as figures once it has some."""
+        """Return no gradients, and as figures the surrogate's settings and the improvement that it expected."""
         settings = self._evidence.after(view.history()).settings
         figures = {"length_scale": settings.length, "noise": settings.noise} if settings else {}
-        return Update(gradients={}, figures=figures)
+        expected = [child.notes[EXPECTED] for child in children if EXPECTED in child.notes]
+        return Update(gradients={}, figures=figures | ({EXPECTED: max(expected)} if expected else {}))
 
     def _random(self, n: int, tried: Set[Tokens], view: View) -> list[Tokens]:
         """Return `n` random architectures, different ones that were not tried if they can be found."""
         samples: list[Tokens] = []
         for _ in range(n):
-            for _ in range(MAX_DRAWS):
-                tokens = first_tokens(self._space, view.completed, view.rng)
-                if tokens not in tried and tokens not in samples:
-                    break
-            samples.append(tokens)
+            draws = (first_tokens(self._space, view.completed, view.rng) for _ in range(MAX_DRAWS))
+            new = next((tokens for tokens in draws if tokens not in tried and tokens not in samples), None)
+            samples.append(new or first_tokens(self._space, view.completed, view.rng))
         return samples
 
     def _candidates(self, parents: Iterable[ChildRecord], view: View) -> Iterable[Tokens]:
@@ -79,7 +85,7 @@ class BayesianOptimisation:
 
     def _choose(
         self, n: int, evidence: Evidence, settings: Settings, in_training: Sequence[Tokens], view: View
-    ) -> list[Tokens]:
+    ) -> list[Proposal]:
         """Return the `n` candidates that promise most, one by one; each counts as in training for the next."""
         points, tried = evidence.points, evidence.tried.union(in_training)
         parents = sorted(points, key=reward_of, reverse=True)[: self._options.parents]
@@ -91,15 +97,18 @@ class BayesianOptimisation:
         targets = evidence.targets(points)
         best, lie = targets.max(), LIES[self._options.lie](targets)
         targets = np.append(targets, np.full(len(in_training), lie))
-        chosen: list[Tokens] = []
+        chosen: list[Proposal] = []
         while len(chosen) < n and candidates:
             means, deviations = posterior(inputs, targets, offered, settings)
-            index = int(expected_improvement(means, deviations, best, self._options.improvement).argmax())
-            chosen.append(candidates.pop(index))
+            gains = expected_improvement(means, deviations, best, self._options.improvement)
+            index = int(gains.argmax())
+            tokens, notes = candidates.pop(index), {EXPECTED: float(gains[index])}
+            chosen.append(Proposal(tokens=tokens, architecture=self._space.decode(tokens), notes=notes))
             inputs, targets = np.vstack([inputs, offered[index]]), np.append(targets, lie)
             offered = np.delete(offered, index, axis=0)
         # A space can be so small that all candidates were tried.
-        return chosen + self._random(n - len(chosen), tried, view)
+        rest = self._random(n - len(chosen), tried, view)
+        return chosen + [Proposal(tokens=tokens, architecture=self._space.decode(tokens)) for tokens in rest]
 
 
 def _encoder(space: SearchSpace, options: BayesianOptions) -> Callable[[Tokens], Features]:

@@ -109,11 +109,14 @@ def test_a_space_that_is_used_up_gives_random_architectures() -> None:
     assert len({child.tokens for child in history[:8]}) == 8
 
 
-def test_the_figures_are_the_settings_of_the_surrogate() -> None:
-    run = search().run(15)
-    view = View(parameters={}, completed=15, history=lambda: run.history, pending=tuple, rng=random.Random(0))
-    figures = run.searcher.learn(run.history[-1:], view).figures
-    assert set(figures) == {"length_scale", "noise"}
+def test_the_figures_are_the_settings_and_the_improvement_that_was_expected() -> None:
+    run = search().run(12)
+    children = [ended(20 + i, p.tokens, 0.5, notes=p.notes) for i, p in enumerate(run.step(3))]
+    view = View(parameters={}, completed=12, history=lambda: run.history, pending=tuple, rng=random.Random(0))
+    figures = run.searcher.learn(children, view).figures
+    assert set(figures) == {"length_scale", "noise", "expected_improvement"}
+    assert figures["expected_improvement"] == max(child.notes["expected_improvement"] for child in children) > 0
+    assert set(run.searcher.learn(run.history[:1], view).figures) == {"length_scale", "noise"}
 
 
 @pytest.mark.parametrize("limit", [10, 1_000])
