@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from child_trainer.close_names import suggestion
 from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
+from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
@@ -137,6 +138,21 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Real et al. 2019, arXiv 1802.01548",
             options=EvolutionOptions,
             make="controller.searchers.evolutionary.evolution:Evolution",
+        ),
+        "bayesian": SearcherEntry(
+            summary="A Gaussian process predicts rewards; the largest expected improvement is tried next.",
+            paper="Jones et al. 1998; White et al. 2021, arXiv 1910.11858",
+            options=BayesianOptions,
+            make="controller.searchers.bayesian.bayesian:BayesianOptimisation",
+            figures=(
+                Figure(name="length_scale", words="Length scale of the surrogate", note="In decisions that differ."),
+                Figure(name="noise", words="Share of noise in the surrogate's targets"),
+                Figure(
+                    name="expected_improvement",
+                    words="Largest improvement expected of a child",
+                    note="In standard deviations of the rewards' ranks or of the rewards; near zero little is left.",
+                ),
+            ),
         ),
         "local-search": SearcherEntry(
             summary="Climbs to a better neighbour until there is none, then starts from a random architecture.",

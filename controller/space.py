@@ -17,7 +17,8 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
-    A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes` and `HasStates` too.
+    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasStates` and
+    `HasFeatures`.
     """
 
     @property
@@ -92,6 +93,15 @@ class HasStates(Protocol):
 
     def state(self, tokens: Sequence[int]) -> Hashable:
         """Return the state after these tokens, the first ones of a sample, at a decision that applies."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A space that describes its samples by numbers from which a surrogate can predict better than from the tokens."""
+
+    def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
+        """Return the sample's features by name; one that is absent is 0."""
         ...
 
 
