@@ -183,8 +183,7 @@ def _train_epoch(
 
 def _loss(network: nn.Module, inputs: Tensor, labels: Tensor, regime: Regime) -> Tensor:
     """Return the cross-entropy of a step, with that of the auxiliary head if there is one and the regime weighs it."""
-    auxiliary = isinstance(network, Classifier) and network.auxiliary_head is not None and regime.auxiliary_weight > 0
-    if not auxiliary:
+    if not isinstance(network, Classifier) or network.auxiliary_head is None or not regime.auxiliary_weight:
         return F.cross_entropy(network(inputs), labels, label_smoothing=regime.label_smoothing)
     logits, others = network.with_auxiliary(inputs)
     loss = F.cross_entropy(logits, labels, label_smoothing=regime.label_smoothing)
