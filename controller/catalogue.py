@@ -11,6 +11,7 @@ from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.searchers.q_learning.options import QLearningOptions
 from controller.space import SearchSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -124,6 +125,22 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="White et al. 2021, arXiv 2005.02960",
             options=LocalSearchOptions,
             make="controller.searchers.evolutionary.local_search:LocalSearch",
+        ),
+        "q-learning": SearcherEntry(
+            summary="Makes each decision by its Q value, learnt by temporal difference, and ever fewer at random.",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            options=QLearningOptions,
+            make="controller.searchers.q_learning.q_learning:QLearning",
+            figures=(
+                Figure(name="epsilon", words="Share of decisions that are random"),
+                Figure(name="unique_models", words="Unique architectures that have ended"),
+                Figure(
+                    name="start_value",
+                    words="Largest Q value of the first decision",
+                    note="The reward that the searcher expects of the best architecture that it knows how to make.",
+                ),
+                Figure(name="known_states", words="States in which a decision was learnt from"),
+            ),
         ),
     }
 )
