@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from child_trainer.architectures.architecture import Architecture, node
+from child_trainer.architectures.architecture import Architecture, Kind, node
 from child_trainer.outcome import Cause, Failure, Outcome
 from controller.decisions import Choice, Decisions, InvalidTokens, Tokens, check_tokens, enumerate_samples
 from controller.searcher import ChildRecord, Proposal, Searcher, View
@@ -50,8 +50,7 @@ class Toy:
     """Two or three decisions, each of a few options."""
 
     sizes: tuple[int, ...]
-
-    kind = "feedforward"
+    kind: Kind = "feedforward"
 
     def decisions(self, completed: int) -> Decisions:
         return tuple(Choice("layer", tuple(range(size)), place) for place, size in enumerate(self.sizes))
