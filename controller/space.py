@@ -17,6 +17,7 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
+    A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
     A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs` and `HasGenotypes` too.
     """
 
@@ -84,6 +85,15 @@ class HasGenotypes(Protocol):
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the sample in each notation, as text that can be pasted, by the notation's name, such as `DARTS`."""
         ...
+
+
+def check_decisions(space: SearchSpace, searcher: str) -> None:
+    """Raise `ValueError` if the space has no decisions, for a searcher that chooses decision by decision."""
+    if not space.decisions(0):
+        raise ValueError(
+            f"the searcher {searcher!r} chooses decision by decision, and the samples of a {type(space).__name__} have"
+            " no fixed sequence of decisions: use another searcher, such as 'evolution'"
+        )
 
 
 def first_tokens(space: SearchSpace, completed: int, rng: random.Random) -> Tokens:

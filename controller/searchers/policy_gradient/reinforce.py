@@ -8,7 +8,7 @@ from torch import Tensor
 from controller.policies.lstm import Policy
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.policy_gradient.options import ReinforceOptions
-from controller.space import SearchSpace
+from controller.space import SearchSpace, check_decisions
 
 BASELINE = "baseline"
 """The tensor [2] that holds the baseline: moving averages of the rewards and of the constant 1.
@@ -23,6 +23,7 @@ class Reinforce:
     """Samples from the policy and follows the gradient of the expected reward."""
 
     def __init__(self, space: SearchSpace, options: ReinforceOptions) -> None:
+        check_decisions(space, "reinforce")
         self._space = space
         self._options = options
         # The policy holds no state between calls: every call loads the pulled weights into it.
