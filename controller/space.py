@@ -17,6 +17,8 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
+    A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
+
     A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasStates` and
     `HasFeatures`.
     """
@@ -103,6 +105,15 @@ class HasFeatures(Protocol):
     def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
         """Return the sample's features by name; one that is absent is 0."""
         ...
+
+
+def check_decisions(space: SearchSpace, searcher: str) -> None:
+    """Raise `ValueError` if the space has no decisions, for a searcher that chooses decision by decision."""
+    if not space.decisions(0):
+        raise ValueError(
+            f"the searcher {searcher!r} chooses decision by decision, and the samples of a {type(space).__name__} have"
+            " no fixed sequence of decisions: use another searcher, such as 'evolution'"
+        )
 
 
 def first_tokens(space: SearchSpace, completed: int, rng: random.Random) -> Tokens:

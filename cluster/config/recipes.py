@@ -13,8 +13,10 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from controller.catalogue import find_entry
+from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.genomes import GenomeSpace
 from controller.spaces.recurrent import RecurrentSpace
 
 
@@ -156,6 +158,37 @@ def rehearsal() -> RunConfig:
     )
 
 
+def neat_xor() -> RunConfig:
+    """Evolve networks that compute exclusive or: no gradient, 100 generations of 150 at most, in about a minute."""
+    return RunConfig(
+        max_children=15_000,
+        task=TaskOptions(task="xor"),
+        budget=Budget(epochs=1),
+        topology=Topology(replicas=1, shards=1, children=150),
+        space="genomes",
+        space_options=GenomeSpace(inputs=2),
+        searcher="neat",
+        searcher_options=NeatOptions(),
+        reward="fitness",
+    )
+
+
+def neat_pole() -> RunConfig:
+    """Evolve recurrent networks that balance two poles on a cart without being given velocities: no gradient."""
+    return RunConfig(
+        max_children=100_000,
+        task=TaskOptions(task="double-pole-no-velocities"),
+        budget=Budget(epochs=1),
+        topology=Topology(replicas=1, shards=1, children=100),
+        space="genomes",
+        space_options=GenomeSpace(inputs=3, recurrent=True),
+        searcher="neat",
+        # The paper's settings for its large population.
+        searcher_options=NeatOptions(population=1_000, add_link=0.3, difference_weight=3.0, threshold=4.0),
+        reward="fitness",
+    )
+
+
 RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "digits": digits,
     "fashion-mnist": fashion_mnist,
@@ -167,6 +200,8 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "synthetic": synthetic,
     "nasbench201": nasbench201,
     "rehearsal": rehearsal,
+    "neat-xor": neat_xor,
+    "neat-pole": neat_pole,
 }
 
 
