@@ -17,7 +17,8 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
-    A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes` and `HasFeatures` too.
+    A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasCells`, `HasLayers`
+    and `HasFeatures` too.
     """
 
     @property
@@ -83,6 +84,31 @@ class HasGenotypes(Protocol):
 
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the sample in each notation, as text that can be pasted, by the notation's name, such as `DARTS`."""
+        ...
+
+
+@runtime_checkable
+class HasCells(Protocol):
+    """A space whose samples consist of the decisions of one cell after another."""
+
+    def cells(self, num_tokens: int) -> Mapping[str, Sequence[int]]:
+        """Return the positions of each cell's tokens in a sample of so many, by the cell's name.
+
+        Each cell takes its tokens from any sample, whatever the others are.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLayers(Protocol):
+    """A space whose networks are lists of layers, of which there can be one more or less."""
+
+    def with_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample with one more layer at a random place; `None` if it has as many as the space allows."""
+        ...
+
+    def without_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample without one of its layers; `None` if it has as few as the space allows."""
         ...
 
 
