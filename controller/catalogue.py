@@ -69,8 +69,16 @@ class SearcherEntry:
     make: str | Callable[[SearchSpace, Any], Searcher]
     figures: tuple[Figure, ...] = ()
 
-    def build(self, space: SearchSpace, options: object) -> Searcher:
-        """Return a new searcher over the space."""
+    def build(self, space: SearchSpace, options: Any, children: int | None = None) -> Searcher:
+        """Return a new searcher over the space.
+
+        Args:
+            space: where it searches.
+            options: its settings. Those that have a method `for_children` are replaced by what it returns.
+            children: how many children the search has, if that is known.
+        """
+        if children is not None and hasattr(options, "for_children"):
+            options = options.for_children(children)
         make: Any = self.make
         if isinstance(make, str):
             module, _, name = make.partition(":")

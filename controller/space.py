@@ -19,8 +19,8 @@ class SearchSpace(Protocol):
 
     A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
 
-    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasStates` and
-    `HasFeatures`.
+    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasCells`, `HasLayers`,
+    `HasStates` and `HasFeatures`.
     """
 
     @property
@@ -95,6 +95,31 @@ class HasStates(Protocol):
 
     def state(self, tokens: Sequence[int]) -> Hashable:
         """Return the state after these tokens, the first ones of a sample, at a decision that applies."""
+        ...
+
+
+@runtime_checkable
+class HasCells(Protocol):
+    """A space whose samples consist of the decisions of one cell after another."""
+
+    def cells(self, num_tokens: int) -> Mapping[str, Sequence[int]]:
+        """Return the positions of each cell's tokens in a sample of so many, by the cell's name.
+
+        Each cell takes its tokens from any sample, whatever the others are.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLayers(Protocol):
+    """A space whose networks are lists of layers, of which there can be one more or less."""
+
+    def with_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample with one more layer at a random place; `None` if it has as many as the space allows."""
+        ...
+
+    def without_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample without one of its layers; `None` if it has as few as the space allows."""
         ...
 
 
