@@ -12,7 +12,9 @@ from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.space import SearchSpace
+from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
 
@@ -112,7 +114,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.random_search:RandomSearch",
         ),
         "evolution": SearcherEntry(
-            summary="Mutates the best of a few members of a population, of which the oldest or the worst is removed.",
+            summary="Mutates the best of a few members of a population; the oldest, the worst or none is removed.",
             paper="Real et al. 2019, arXiv 1802.01548",
             options=EvolutionOptions,
             make="controller.searchers.evolutionary.evolution:Evolution",
@@ -143,6 +145,26 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="NAS-Bench-201's cells: one of five operations on each of six edges.",
             paper="Dong & Yang 2020, arXiv 2001.00326",
             options=NasBench201Space,
+        ),
+        "nasnet": SpaceEntry(
+            summary="NASNet's normal and reduction cell: 13 operations, values added or concatenated.",
+            paper="Zoph et al. 2018, arXiv 1707.07012",
+            options=NasNetSpace,
+        ),
+        "amoebanet": SpaceEntry(
+            summary="AmoebaNet's normal and reduction cell: 8 operations, values added.",
+            paper="Real et al. 2019, arXiv 1802.01548",
+            options=AmoebaNetSpace,
+        ),
+        "pnas": SpaceEntry(
+            summary="PNAS's single cell of one to five blocks: 8 operations, values added.",
+            paper="Liu et al. 2018, arXiv 1712.00559",
+            options=PnasSpace,
+        ),
+        "hierarchical": SpaceEntry(
+            summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",
+            paper="Liu et al. 2018, arXiv 1711.00436",
+            options=HierarchicalSpace,
         ),
     }
 )

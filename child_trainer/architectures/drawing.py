@@ -21,6 +21,7 @@ ON, OFF = "●", "·"
 def draw(architecture: Architecture, *, whole: bool = True) -> str:
     """Draw the part of the network on which its outputs depend, in lines of at most 100 columns.
 
+    An auxiliary head, which serves training alone, is left out.
     Unless `whole`, the middle of a network too deep for a triangle is left out; a line tells how many layers.
     """
     live = architecture.pruned()
@@ -46,10 +47,11 @@ class Row:
 
 
 def layer_rows(architecture: Architecture) -> list[Row]:
-    """Return one row per layer, and the classifier's last.
+    """Return one row per layer, and the classifier's last; an auxiliary head's layers are left out.
 
     A `concat` has no row where each of its readers reads nothing else: its sources are then shown as theirs.
     """
+    architecture = architecture.without_auxiliary()
     by_name = {n.name: n for n in architecture.nodes}
     # Inside an `add` a concat must stay visible: add(concat(a, b), c) differs from add(a, b, c).
     among_others = {source for n in architecture.nodes if len(n.inputs) > 1 for source in n.inputs}

@@ -142,10 +142,14 @@ _OPERATIONS: dict[str, Operation] = {
     "batch_norm": _unary,
     "local_contrast_norm": Operation(channels="kept", attributes={"size": Attribute(default=5, minimum=1)}),
     "dropout": Operation(channels="kept", attributes={"rate": Attribute(of=float, minimum=0.0, maximum=1.0)}),
+    # ScheduledDropPath (spec §3.3): `depth` is the share of the network's cells that are behind it, its own included.
+    "drop_path": Operation(channels="kept", attributes={"depth": Attribute(of=float, minimum=0.0, maximum=1.0)}),
     # Pixel shift towards the upper left, the second branch of a factorised reduction (spec §3.1).
     "shift": Operation(channels="kept", attributes={"height": Attribute(default=1), "width": Attribute(default=1)}),
     # Part `index` of `parts` equal cuts along the channels (spec §9.2).
     "split": Operation(attributes={"parts": SIZE, "index": Attribute(minimum=0)}),
+    # Several operations as one box of a drawing, named by the label; no network can be built of it.
+    "part": Operation(attributes={"label": Attribute(of=str)}),
 }
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(_OPERATIONS)

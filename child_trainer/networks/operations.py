@@ -125,6 +125,39 @@ class Concat(nn.Module):
         return padded[0] if len(padded) == 1 else torch.cat(padded, dim=1)
 
 
+class DropPath(nn.Module):
+    """ScheduledDropPath (Zoph et al. 2018; spec §3.3): each example's path is dropped, or scaled to keep its mean.
+
+    It is the identity in evaluation, and until `advance` is called, which the training does before each step.
+
+    Args:
+        depth: share of the network's cells that are behind the path, its own included.
+    """
+
+    def __init__(self, depth: float) -> None:
+        super().__init__()
+        self.depth = depth
+        self.keep = 1.0
+        """Probability that an example's path is kept."""
+
+    def advance(self, path_keep: float, progress: float) -> None:
+        """Set the probability: from 1 at the training's start, linearly to that of the path's depth at its end.
+
+        Args:
+            path_keep: probability that a path of the last cell is kept at the end of the training.
+            progress: share of the training's steps that are done.
+        """
+        keep_at_depth = 1 - self.depth * (1 - path_keep)
+        self.keep = 1 - min(1.0, progress) * (1 - keep_at_depth)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return `[B, ...]`, in training with the values of dropped examples 0 and of all others divided by `keep`."""
+        if not self.training or self.keep == 1:
+            return values
+        kept = values.new_empty((len(values), *(1,) * (values.dim() - 1))).bernoulli_(self.keep)
+        return values * (kept / self.keep)
+
+
 class LocalContrastNorm(nn.Module):
     """Subtractive, then divisive normalisation over a square window and all channels (Jarrett et al. 2009).
 
@@ -271,6 +304,10 @@ def _split(site: Site) -> nn.Module:
     return Apply(lambda x: x[:, index * size : (index + 1) * size])
 
 
+def _part(site: Site) -> nn.Module:
+    raise ValueError("a part is a box of a drawing, which cannot be built; use the operations that it stands for")
+
+
 MODULES: Mapping[str, Factory] = MappingProxyType(
     {
         "conv": _conv,
@@ -296,8 +333,10 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "batch_norm": _batch_norm,
         "local_contrast_norm": _local_contrast_norm,
         "dropout": lambda site: nn.Dropout(float(site["rate"])),
+        "drop_path": lambda site: DropPath(float(site["depth"])),
         "shift": _shift,
         "split": _split,
+        "part": _part,
     }
 )
 """The factory of each operation in `operation_types.OPERATIONS`."""

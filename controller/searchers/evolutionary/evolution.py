@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from controller.decisions import Tokens, mutate, uniform
+from controller.decisions import Tokens
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.history_state import HistoryState
-from controller.space import SearchSpace
+from controller.space import SearchSpace, first_tokens, mutated_tokens
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,8 @@ class Evolution:
         """Return `n` children of the present population; the first `options.population` of the search are random."""
         started = view.completed + len(view.pending())
         population = self._population.after(view.history())
-        decisions = self.space.decisions(view.completed)
         samples = [
-            uniform(decisions, view.rng)
+            first_tokens(self.space, view.completed, view.rng)
             if started + i < self.options.population or not population
             else propose(population, self.space, self.options, view.rng)
             for i in range(n)
@@ -56,7 +55,7 @@ def propose(
     parent = max(_tournament(population, options, rng), key=reward_of).tokens
     if rng.random() < options.unchanged:
         return parent
-    return mutate(space.decisions_of(len(parent)), parent, rng)
+    return mutated_tokens(space, parent, rng)
 
 
 def population_after(
@@ -64,12 +63,12 @@ def population_after(
 ) -> tuple[ChildRecord, ...]:
     """Return the population, the oldest member first, after `child` has ended.
 
-    The child joins the population. If that is full, its oldest member or the loser of a tournament is removed. A child
-    without a reward does not join.
+    The child joins the population. If that is full, its oldest member or the loser of a tournament is removed, unless
+    the population grows. A child without a reward does not join.
     """
     if child.reward is None:
         return population
-    if len(population) < options.population:
+    if options.dies == "none" or len(population) < options.population:
         return (*population, child)
     if options.dies == "oldest":
         return (*population[1:], child)
@@ -81,7 +80,7 @@ def population_after(
 
 def _tournament(population: Sequence[ChildRecord], options: EvolutionOptions, rng: random.Random) -> list[ChildRecord]:
     """Draw the members that compete, with replacement."""
-    return rng.choices(population, k=options.tournament)
+    return rng.choices(population, k=options.drawn(len(population)))
 
 
 def reward_of(child: ChildRecord) -> float:

@@ -47,6 +47,7 @@ def test_exactly_the_known_operations_have_modules():
         ("batch_norm", [(5,)], {}, (5,)),
         ("local_contrast_norm", [MAP], {"size": 3}, MAP),
         ("dropout", [MAP], {"rate": 0.5}, MAP),
+        ("drop_path", [MAP], {"depth": 0.5}, MAP),
         ("shift", [MAP], {"height": 2, "width": -1}, MAP),
         ("split", [MAP], {"parts": 2, "index": 1}, (2, 7, 6)),
     ],
