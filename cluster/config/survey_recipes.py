@@ -1,7 +1,8 @@
-"""The named runs of the systems that train each child from scratch: with the papers' constants, and small on digits.
+"""The named runs of the survey's systems that train each child from scratch.
 
-A run on CIFAR-10 has the constants of its paper (spec §3 to §8); where a paper leaves one open, the spec names the value
-that is taken. A run on digits is the same system with fewer and smaller children: minutes on two cores, no download.
+A run on CIFAR-10 has the constants of its paper (spec §3 to §8); where a paper leaves one open, the spec names the
+value that is taken. A run on digits is the same system with fewer and smaller children: minutes on two cores, and no
+download.
 """
 
 from child_trainer.outcome import Budget
@@ -10,10 +11,12 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from controller.searchers.evolutionary.options import EvolutionOptions
+from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions
 from controller.searchers.q_learning.options import QLearningOptions
-from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
+from controller.spaces.cells import AmoebaNetSpace, NasNetSpace
 from controller.spaces.chain import ChainSpace
+from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
 
 CIFAR10 = TaskOptions(task="cifar10")
@@ -183,4 +186,35 @@ def hnas_digits() -> RunConfig:
         searcher="evolution",
         searcher_options=EvolutionOptions(population=20, tournament_share=0.25, dies="none", unchanged=0.0),
         reward="accuracy",
+    )
+
+
+def neat_xor() -> RunConfig:
+    """Evolve networks that compute exclusive or: no gradient, 100 generations of 150 at most, in about a minute."""
+    return RunConfig(
+        max_children=15_000,
+        task=TaskOptions(task="xor"),
+        budget=Budget(epochs=1),
+        topology=Topology(replicas=1, shards=1, children=150),
+        space="genomes",
+        space_options=GenomeSpace(inputs=2),
+        searcher="neat",
+        searcher_options=NeatOptions(),
+        reward="fitness",
+    )
+
+
+def neat_pole() -> RunConfig:
+    """Evolve recurrent networks that balance two poles on a cart without being given velocities: no gradient."""
+    return RunConfig(
+        max_children=100_000,
+        task=TaskOptions(task="double-pole-no-velocities"),
+        budget=Budget(epochs=1),
+        topology=Topology(replicas=1, shards=1, children=100),
+        space="genomes",
+        space_options=GenomeSpace(inputs=3, recurrent=True),
+        searcher="neat",
+        # The paper's settings for its large population.
+        searcher_options=NeatOptions(population=1_000, add_link=0.3, difference_weight=3.0, threshold=4.0),
+        reward="fitness",
     )
