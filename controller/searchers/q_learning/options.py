@@ -27,6 +27,8 @@ class QLearningOptions:
     schedule_models: int = sum(models for _, models in SCHEDULE)
     """Unique models over which epsilon falls from 1 to 0.1, as in the paper's schedule of 2,700 of them; a shorter
     search needs fewer. Epsilon is the share of decisions that are random."""
+    ends_with_schedule: bool = False
+    """Whether the search ends after so many unique models, as the paper's; if not, the last epsilon holds."""
     q_learning_rate: float = 0.01
     """Weight of a new value in each Q value (alpha)."""
     discount: float = 1.0

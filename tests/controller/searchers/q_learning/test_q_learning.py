@@ -255,6 +255,15 @@ def test_on_chains_the_table_has_the_spaces_own_states() -> None:
     assert list(table._rows) == ["3 FC(8) 4 1", "2 P(2,2) 4 0", "1 C(8,3,1) 8 0", "0 start 8 0"]
 
 
+def test_a_search_can_end_with_its_schedule() -> None:
+    searcher = QLearning(CELLS, QLearningOptions(schedule_models=4, ends_with_schedule=True))
+    history = [ended(1, (1,) * 6, 0.9), ended(2, (2,) * 6, 0.9), ended(3, (2,) * 6, 0.9)]
+    search = Search(searcher, lambda _: 0.0, CELLS, history)
+    assert len(searcher.ask(4, search.view())) == 2
+    assert len(searcher.ask(4, search.view([ended(4, (3,) * 6, None)]))) == 1
+    assert len(searcher.ask(4, search.view([ended(4, (3,) * 6, None), ended(5, (4,) * 6, None)]))) == 0
+
+
 def test_what_it_has_learnt_is_shown() -> None:
     searcher = QLearning(CELLS, QLearningOptions(schedule_models=2))
     history = [ended(1, (1,) * 6, 0.9), ended(2, (1,) * 6, 0.9)]
