@@ -7,6 +7,8 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.cells import darts, enas, nasnet
 from child_trainer.architectures.cells.cell import Genotype, motif
 from child_trainer.architectures.reference_cells import nas_cell
+from controller.spaces import chain
+from controller.spaces.chain import ChainSpace
 from controller.spaces.genotypes import to_darts, to_nasnet
 from controller.spaces.hierarchical import PUBLISHED, HierarchicalSpace
 from controller.zoo import published_cells as cells
@@ -241,6 +243,15 @@ def _entries() -> Mapping[str, ZooEntry]:
             cells_are="cells in each of three stages",
             motifs=lambda: hnas.motifs(hnas.tokens_of(PUBLISHED)),
             genotypes=lambda: hnas.genotypes(hnas.tokens_of(PUBLISHED)),
+        ),
+        "metaqnn-top": ZooEntry(
+            summary="the best chain of layers for CIFAR-10, found by Q-learning",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            published="11.26 M",
+            parameters=11_309_834,
+            counted_for=CIFAR10,
+            build=lambda: ChainSpace().decode(ChainSpace().tokens_of(chain.PUBLISHED)),
+            genotypes=lambda: {"MetaQNN": chain.PUBLISHED},
         ),
     }
 

@@ -27,10 +27,15 @@ class QLearningOptions:
     schedule_models: int = sum(models for _, models in SCHEDULE)
     """Unique models over which epsilon falls from 1 to 0.1, as in the paper's schedule of 2,700 of them; a shorter
     search needs fewer. Epsilon is the share of decisions that are random."""
+    ends_with_schedule: bool = False
+    """Whether the search ends after so many unique models, as the paper's; if not, the last epsilon holds."""
     q_learning_rate: float = 0.01
     """Weight of a new value in each Q value (alpha)."""
     discount: float = 1.0
     """Factor for the value of the next state (gamma)."""
+    trace: float = 0.0
+    """Share of the reward itself, instead of the next state's best Q value, in what a decision learns (lambda of
+    Q(lambda); the paper: 0). With few states for many architectures it tells which decisions were good on average."""
     initial_q: float = 0.5
     """Q value of a decision that was never made."""
     replays: int = 100
@@ -49,8 +54,9 @@ class QLearningOptions:
                 raise ValueError(f"`{name}` must be at least {minimum}, got {value}")
         if not 0 < self.q_learning_rate <= 1:
             raise ValueError(f"`q_learning_rate` must be above 0 and at most 1, got {self.q_learning_rate}")
-        if not 0 <= self.discount <= 1:
-            raise ValueError(f"`discount` must be from 0 to 1, got {self.discount}")
+        for name in ("discount", "trace"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be from 0 to 1, got {getattr(self, name)}")
         if not math.isfinite(self.initial_q):
             raise ValueError(f"`initial_q` must be a finite number, got {self.initial_q}")
 

@@ -31,13 +31,19 @@ class QLearning:
         return ()
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """Return `n` samples, of which none repeats a child that is in training, if there is another one to be had."""
+        """Return `n` samples, of which none repeats a child that is in training, if there is another one to be had.
+
+        It returns fewer where the search ends with the schedule of epsilon.
+        """
         table, pending = self._table.after(view.history()), view.pending()
         decisions = self.space.decisions(view.completed)
         unended = {child.architecture_id for child in pending}
         proposals: list[Proposal] = []
         for _ in range(n):
-            epsilon = self.options.epsilon(table.models + sum(not table.knows(model) for model in unended))
+            models = table.models + sum(not table.knows(model) for model in unended)
+            if self.options.ends_with_schedule and models >= self.options.schedule_models:
+                break
+            epsilon = self.options.epsilon(models)
             proposal = self._wrap(table.sample(decisions, epsilon, view.rng), table)
             for _ in range(MAX_DRAWS - 1):
                 known = table.trained(proposal.architecture.id) is not None

@@ -135,10 +135,14 @@ class QTable(HistoryState):
 
         Q(s_T, a) <- (1 - alpha) Q + alpha R at the last decision, and before it
         Q(s_t, a) <- (1 - alpha) Q + alpha gamma max_a' Q(s_{t+1}, a').
+
+        With a trace lambda the target is gamma ((1 - lambda) max_a' Q(s_{t+1}, a') + lambda target_{t+1}) instead
+        (Peng & Williams 1996).
         """
-        rate, initial = self._options.q_learning_rate, self._options.initial_q
+        rate, initial, trace = self._options.q_learning_rate, self._options.initial_q, self._options.trace
         target = reward
         for step in reversed(steps):
             row = self._rows.setdefault(step.state, {})
             row[step.token] = (1 - rate) * row.get(step.token, initial) + rate * target
-            target = self._options.discount * max([row.get(token, initial) for token in step.options])
+            best = max([row.get(token, initial) for token in step.options])
+            target = self._options.discount * ((1 - trace) * best + trace * target)

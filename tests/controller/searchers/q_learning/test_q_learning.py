@@ -155,6 +155,19 @@ def test_a_discount_makes_earlier_decisions_worth_less() -> None:
     assert (table.q(table.state(()), 0), table.q(table.state((0,)), 0)) == (0.4, 0.8)
 
 
+def test_with_a_whole_trace_every_decision_learns_the_reward_itself() -> None:
+    """Two samples that share their last state only: the first decisions keep the rewards of each."""
+    space = Toy((2, 1, 1))
+    options = QLearningOptions(q_learning_rate=0.5, initial_q=0.0, replays=0, trace=1.0)
+    history = [ended(1, (0, 0, 0), 1.0, space), ended(2, (1, 0, 0), 0.2, space)]
+    table = QTable(space, options).after(history)
+    assert [table.q(table.state(()), token) for token in (0, 1)] == [0.5, 0.1]
+    assert table.q(table.state((0, 0)), 0) == pytest.approx(0.35)
+    half = QTable(space, QLearningOptions(q_learning_rate=0.5, initial_q=0.0, replays=0, trace=0.5)).after(history[:1])
+    # The last learns 1, the second half of its 0.5 and half of 1, the first half of its 0.375 and half of 0.75.
+    assert [half.q(half.state((0,) * place), 0) for place in (2, 1, 0)] == [0.5, 0.375, 0.28125]
+
+
 def test_the_schedule_is_the_papers() -> None:
     """Spec T7.4, golden value G12."""
     assert sum(models for _, models in SCHEDULE) == 2_700
@@ -255,6 +268,15 @@ def test_on_chains_the_table_has_the_spaces_own_states() -> None:
     assert list(table._rows) == ["3 FC(8) 4 1", "2 P(2,2) 4 0", "1 C(8,3,1) 8 0", "0 start 8 0"]
 
 
+def test_a_search_can_end_with_its_schedule() -> None:
+    searcher = QLearning(CELLS, QLearningOptions(schedule_models=4, ends_with_schedule=True))
+    history = [ended(1, (1,) * 6, 0.9), ended(2, (2,) * 6, 0.9), ended(3, (2,) * 6, 0.9)]
+    search = Search(searcher, lambda _: 0.0, CELLS, history)
+    assert len(searcher.ask(4, search.view())) == 2
+    assert len(searcher.ask(4, search.view([ended(4, (3,) * 6, None)]))) == 1
+    assert len(searcher.ask(4, search.view([ended(4, (3,) * 6, None), ended(5, (4,) * 6, None)]))) == 0
+
+
 def test_what_it_has_learnt_is_shown() -> None:
     searcher = QLearning(CELLS, QLearningOptions(schedule_models=2))
     history = [ended(1, (1,) * 6, 0.9), ended(2, (1,) * 6, 0.9)]
@@ -285,6 +307,7 @@ def test_it_finds_better_chains_than_random_search() -> None:
         ({"replays": -1}, "`replays` must be at least 0, got -1"),
         ({"state_tokens": -1}, "`state_tokens` must be at least 0, got -1"),
         ({"q_learning_rate": 0.0}, "`q_learning_rate` must be above 0 and at most 1, got 0.0"),
+        ({"trace": -0.1}, "`trace` must be from 0 to 1, got -0.1"),
         ({"discount": 1.5}, "`discount` must be from 0 to 1, got 1.5"),
         ({"initial_q": float("inf")}, "`initial_q` must be a finite number, got inf"),
     ],
