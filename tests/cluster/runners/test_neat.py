@@ -26,10 +26,11 @@ XOR = replace(
 CHILDREN = "SELECT id, tokens, notes, reward FROM children ORDER BY id"
 
 
-def small(replicas: int, batching: Any) -> RunConfig:
+def small(replicas: int, batching: Any, population: int = 8) -> RunConfig:
+    """Three generations."""
     topology = Topology(replicas=replicas, shards=1, children=3, batching=batching)
-    options = NeatOptions(population=8, add_node=0.3, add_link=0.3)
-    return replace(XOR, max_children=24, topology=topology, searcher_options=options)
+    options = NeatOptions(population=population, add_node=0.3, add_link=0.3)
+    return replace(XOR, max_children=3 * population, topology=topology, searcher_options=options)
 
 
 @pytest.mark.parametrize("batching", ["barrier", "stream"])
@@ -51,17 +52,17 @@ def test_generations_follow_one_another_with_any_number_of_replicas(
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("batching", ["barrier", "stream"])
 def test_death_at_any_call_leaves_the_search_as_it_was(tmp_path: Path, batching: str, after: bool) -> None:
-    config = replace(small(2, batching), max_children=16)
+    config = small(2, batching, population=4)
     undisturbed = Run(tmp_path / "undisturbed", config)
     calls = undisturbed.start()
-    first = undisturbed.rows(CHILDREN)[:8]
-    for dies_at in range(0, calls, 3):
+    first = undisturbed.rows(CHILDREN)[:4]
+    for dies_at in range(1, calls, 5):
         run = Run(tmp_path / str(dies_at), config)
         run.start(dies_at, after=after)
         run.start()
         children = run.rows(CHILDREN)
-        assert len(children) == 16
-        if children[:8] == first:  # the first generation depends on which replica drew it, the others on the first
+        assert len(children) == 12
+        if children[:4] == first:  # the first generation depends on which replica drew it, the others on the first
             assert children == undisturbed.rows(CHILDREN), dies_at
 
 
