@@ -183,6 +183,20 @@ def mutate(decisions: Decisions, tokens: Sequence[int], rng: random.Random) -> T
     return _replace_token(decisions, tokens, position, rng.choice(values), lambda options: _draw(options, rng))
 
 
+def repaired(decisions: Decisions, tokens: Sequence[int]) -> Tokens:
+    """Return the tokens as a sample: a choice that does not apply becomes 0, and too large a token the largest.
+
+    Args:
+        decisions: of the sample.
+        tokens: as many as the decisions take, each at least 0.
+    """
+    new: list[int] = []
+    for decision, start in zip(decisions, offsets(decisions), strict=False):
+        limit = num_options(decision) if applies(decision, decisions, new) else 1
+        new += [min(token, limit - 1) for token in tokens[start : start + decision.width]]
+    return tuple(new)
+
+
 def neighbours(decisions: Decisions, tokens: Sequence[int]) -> list[Tokens]:
     """Return all samples that differ in one token.
 

@@ -1,7 +1,7 @@
 """The interface of a search space. Standard library only."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from child_trainer.architectures.architecture import Architecture, Kind
@@ -18,7 +18,9 @@ class SearchSpace(Protocol):
     4. Every decoded architecture is of the space's `kind`.
 
     A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
-    A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs` and `HasGenotypes` too.
+
+    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasCells`, `HasLayers`,
+    `HasStates` and `HasFeatures`.
     """
 
     @property
@@ -84,6 +86,49 @@ class HasGenotypes(Protocol):
 
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the sample in each notation, as text that can be pasted, by the notation's name, such as `DARTS`."""
+        ...
+
+
+@runtime_checkable
+class HasStates(Protocol):
+    """A space that is a Markov decision process with fewer states than beginnings of samples."""
+
+    def state(self, tokens: Sequence[int]) -> Hashable:
+        """Return the state after these tokens, the first ones of a sample, at a decision that applies."""
+        ...
+
+
+@runtime_checkable
+class HasCells(Protocol):
+    """A space whose samples consist of the decisions of one cell after another."""
+
+    def cells(self, num_tokens: int) -> Mapping[str, Sequence[int]]:
+        """Return the positions of each cell's tokens in a sample of so many, by the cell's name.
+
+        Each cell takes its tokens from any sample, whatever the others are.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLayers(Protocol):
+    """A space whose networks are lists of layers, of which there can be one more or less."""
+
+    def with_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample with one more layer at a random place; `None` if it has as many as the space allows."""
+        ...
+
+    def without_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample without one of its layers; `None` if it has as few as the space allows."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A space that describes its samples by numbers from which a surrogate can predict better than from the tokens."""
+
+    def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
+        """Return the sample's features by name; one that is absent is 0."""
         ...
 
 

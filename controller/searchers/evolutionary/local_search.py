@@ -6,8 +6,8 @@ from functools import cached_property
 
 from controller.decisions import Tokens, neighbours
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
-from controller.searchers.evolutionary.evolution import reward_of
 from controller.searchers.evolutionary.options import LocalSearchOptions
+from controller.searchers.evolutionary.selection import reward_of
 from controller.searchers.history_state import HistoryState
 from controller.space import SearchSpace, check_decisions, first_tokens
 

@@ -2,8 +2,9 @@
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,6 +25,14 @@ SPACE = NasBench201Space(cells_per_stage=1)
 class TestEvolution(SearcherContract):
     def make(self) -> Searcher:
         return Evolution(SPACE, EvolutionOptions())
+
+
+class TestVariants(SearcherContract):
+    def make(self) -> Searcher:
+        options = EvolutionOptions(
+            population=3, repeats="refused", crossover=0.5, layer_changes=0.5, selection="roulette", dies="lowest"
+        )
+        return Evolution(ConvolutionalSpace(initial_depth=2, max_depth=4), options)
 
 
 class TestTournament(SearcherContract):
@@ -70,10 +79,16 @@ class Search:
         return self
 
 
-def ended(number: int, tokens: Tokens, reward: float | None, space: SearchSpace = SPACE) -> ChildRecord:
+def ended(
+    number: int,
+    tokens: Tokens,
+    reward: float | None,
+    space: SearchSpace = SPACE,
+    notes: Mapping[str, Any] = MappingProxyType({}),
+) -> ChildRecord:
     return recorded(
         number,
-        Proposal(tokens=tokens, architecture=space.decode(tokens)),
+        Proposal(tokens=tokens, architecture=space.decode(tokens), notes=notes),
         outcome=Outcome(curve=(reward or 0.0,), seconds=1.0, parameters=None, flops=None, seed=number),
         reward=reward,
     )
