@@ -215,7 +215,9 @@ def neat_pole() -> RunConfig:
         space="genomes",
         space_options=GenomeSpace(inputs=3, recurrent=True),
         searcher="neat",
-        # The paper's settings for its large population.
-        searcher_options=NeatOptions(population=1_000, add_link=0.3, difference_weight=3.0, threshold=4.0),
+        # The paper's settings for its large population, whose species differ by their weights: smaller steps.
+        searcher_options=NeatOptions(
+            population=1_000, add_link=0.3, difference_weight=3.0, threshold=4.0, weight_step=0.5, new_weight=1.0
+        ),
         reward="fitness",
     )
