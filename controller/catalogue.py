@@ -11,9 +11,13 @@ from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
-from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.searchers.neat.options import NeatOptions
+from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.space import SearchSpace
+from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
+from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
@@ -96,6 +100,15 @@ class SpaceEntry:
     options: type
 
 
+BASELINE = Figure(name="baseline", words="Moving average of rewards")
+
+ENTROPY = Figure(
+    name="entropy",
+    words="Entropy of the policy, a whole architecture",
+    unit="nats",
+    note="It grows with the depth of the networks; near zero the policy samples the same ones.",
+)
+
 SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
     {
         "reinforce": SearcherEntry(
@@ -104,15 +117,22 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=ReinforceOptions,
             make="controller.searchers.policy_gradient.reinforce:Reinforce",
             figures=(
-                Figure(name="baseline", words="Moving average of rewards"),
-                Figure(
-                    name="entropy",
-                    words="Entropy of the policy, a whole architecture",
-                    unit="nats",
-                    note="It grows with the depth of the networks; near zero the policy samples the same ones.",
-                ),
+                BASELINE,
+                ENTROPY,
                 Figure(name="importance_weight", words="Mean importance weight of the last batch's children"),
                 Figure(name="importance_clipped", words="Share of importance weights that were clipped"),
+            ),
+        ),
+        "ppo": SearcherEntry(
+            summary="As reinforce, with several steps on each batch, bounded by a clip of the policy ratio.",
+            paper="Zoph et al. 2018, arXiv 1707.07012; Schulman et al. 2017, arXiv 1707.06347",
+            options=PpoOptions,
+            make="controller.searchers.policy_gradient.ppo:Ppo",
+            figures=(
+                BASELINE,
+                ENTROPY,
+                Figure(name="policy_ratio", words="Mean ratio of a child's probability now to that at its sampling"),
+                Figure(name="ratio_clipped", words="Share of policy ratios that the clip held"),
             ),
         ),
         "random": SearcherEntry(
@@ -148,6 +168,19 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=LocalSearchOptions,
             make="controller.searchers.evolutionary.local_search:LocalSearch",
         ),
+        "neat": SearcherEntry(
+            summary="Evolves networks and their weights in species, from none to as many hidden nodes as it takes.",
+            paper="Stanley & Miikkulainen 2002, NEAT",
+            options=NeatOptions,
+            make="controller.searchers.neat.neat:Neat",
+            figures=(
+                Figure(name="generation", words="Generation"),
+                Figure(name="species", words="Species", note="In the last whole generation."),
+                Figure(name="best_fitness", words="Best fitness", note="Of the search so far."),
+                Figure(name="hidden_nodes", words="Hidden nodes of the best network"),
+                Figure(name="links", words="Links of the best network", note="Those that are enabled."),
+            ),
+        ),
     }
 )
 """All built-in searchers by name."""
@@ -169,10 +202,35 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             paper="Dong & Yang 2020, arXiv 2001.00326",
             options=NasBench201Space,
         ),
+        "nasnet": SpaceEntry(
+            summary="NASNet's normal and reduction cell: 13 operations, values added or concatenated.",
+            paper="Zoph et al. 2018, arXiv 1707.07012",
+            options=NasNetSpace,
+        ),
+        "amoebanet": SpaceEntry(
+            summary="AmoebaNet's normal and reduction cell: 8 operations, values added.",
+            paper="Real et al. 2019, arXiv 1802.01548",
+            options=AmoebaNetSpace,
+        ),
+        "pnas": SpaceEntry(
+            summary="PNAS's single cell of one to five blocks: 8 operations, values added.",
+            paper="Liu et al. 2018, arXiv 1712.00559",
+            options=PnasSpace,
+        ),
         "hierarchical": SpaceEntry(
             summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",
             paper="Liu et al. 2018, arXiv 1711.00436",
             options=HierarchicalSpace,
+        ),
+        "chain": SpaceEntry(
+            summary="Chains of convolutions, pools and fully connected layers, without batch normalisation.",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            options=ChainSpace,
+        ),
+        "genomes": SpaceEntry(
+            summary="Networks that grow: neurons and weighted links, which are all part of the sample.",
+            paper="Stanley & Miikkulainen 2002, section 3.1",
+            options=GenomeSpace,
         ),
     }
 )

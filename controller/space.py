@@ -1,7 +1,7 @@
 """The interface of a search space. Standard library only."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from child_trainer.architectures.architecture import Architecture, Kind
@@ -17,8 +17,8 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
-    A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasCells`, `HasLayers`
-    and `HasFeatures` too.
+    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasStates`, `HasCells`,
+    `HasLayers` and `HasFeatures`.
     """
 
     @property
@@ -109,6 +109,15 @@ class HasLayers(Protocol):
 
     def without_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
         """Return the sample without one of its layers; `None` if it has as few as the space allows."""
+        ...
+
+
+@runtime_checkable
+class HasStates(Protocol):
+    """A space that is a Markov decision process with fewer states than beginnings of samples."""
+
+    def state(self, tokens: Sequence[int]) -> Hashable:
+        """Return the state after these tokens, the first ones of a sample, at a decision that applies."""
         ...
 
 
