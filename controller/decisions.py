@@ -184,16 +184,18 @@ def mutate(decisions: Decisions, tokens: Sequence[int], rng: random.Random) -> T
 
 
 def repaired(decisions: Decisions, tokens: Sequence[int]) -> Tokens:
-    """Return the tokens as a sample: a choice that does not apply becomes 0, and too large a token the largest.
+    """Return the tokens as a sample: one that is not allowed becomes the last option that is.
+
+    The token of a choice that does not apply becomes 0.
 
     Args:
         decisions: of the sample.
-        tokens: as many as the decisions take, each at least 0.
+        tokens: as many as the decisions take.
     """
     new: list[int] = []
     for decision, start in zip(decisions, offsets(decisions), strict=False):
-        limit = num_options(decision) if applies(decision, decisions, new) else 1
-        new += [min(token, limit - 1) for token in tokens[start : start + decision.width]]
+        options = options_at(decision, start, decisions, new)
+        new += [token if token in options else options[-1] for token in tokens[start : start + decision.width]]
     return tuple(new)
 
 

@@ -179,6 +179,12 @@ class CellSpace:
         genotype = self.genotype_of(tokens)
         return self.tokens_of(Genotype(genotype.normal.canonical(), genotype.reduction.canonical()))
 
+    def cells(self, num_tokens: int) -> Mapping[str, Sequence[int]]:
+        """Return the positions of each cell's tokens."""
+        if not self.reduction_cell:
+            return {"cell": range(num_tokens)}
+        return {"normal": range(num_tokens // 2), "reduction": range(num_tokens // 2, num_tokens)}
+
     def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
         """Return the cells as graphs for people, by name."""
         genotype = self.genotype_of(tokens)

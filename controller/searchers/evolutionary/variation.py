@@ -13,8 +13,10 @@ MAX_CHANGES_NAMED = 2
 def check_space(space: SearchSpace, options: EvolutionOptions) -> None:
     """Raise `ValueError` if the space lacks what an option needs."""
     name = type(space).__name__
-    if options.crossover and options.crossover_kind == "cells" and not isinstance(space, HasCells):
-        raise ValueError(f"`crossover_kind` must be `one-point`, as {name} has no cells to swap, got `cells`")
+    if options.crossover and options.crossover_kind == "cells":
+        num_tokens = offsets(space.decisions(0))[-1]
+        if not isinstance(space, HasCells) or len(space.cells(num_tokens)) < 2:
+            raise ValueError(f"`crossover_kind` must be `one-point`, as {name} has no two cells to swap, got `cells`")
     if options.layer_changes and not isinstance(space, HasLayers):
         raise ValueError(
             f"`layer_changes` must be 0, as {name} has no layers to add or remove, got {options.layer_changes}"
@@ -40,14 +42,14 @@ def crossover(
 
     `one-point`: the first parent's decisions before a random place, the second's from there on. `cells`: each cell from
     one of the parents, so that both give at least one. Where the second parent is too short the first one's tokens
-    stay. Choices that do not apply in the child become 0.
+    stay. Decisions that the child cannot have are repaired.
     """
     decisions = space.decisions_of(len(first))
     donor = (*second[: len(first)], *first[len(second) :])
     if options.crossover_kind == "cells":
         assert isinstance(space, HasCells)
         cells = list(space.cells(len(first)).values())
-        given = rng.sample(cells, rng.randrange(1, len(cells))) if len(cells) > 1 else []
+        given = rng.sample(cells, rng.randrange(1, len(cells)))
         child = list(first)
         for cell in given:
             for position in cell:

@@ -161,7 +161,7 @@ def test_the_metric_and_the_cost_are_those_of_a_12_epoch_training_on_half_of_the
 def test_of_the_longer_training_the_search_sees_200_epochs_on_half_of_the_images(folder: Path) -> None:
     table, first = load_table("nasbench201-200", data=folder), network(cell_from_name(FIRST))
     outcome = train(first, table, Budget(epochs=200), seed=0)
-    assert outcome.metric == pytest.approx(0.8358)
+    assert outcome.metric == pytest.approx(0.8198267)
     assert outcome.seconds == pytest.approx(173.30623 / 2 * 200 / 12 + 12.2351 / 12 * 2.5)
     assert table.test_metric(first) == pytest.approx(0.8586333)
     best = max(table.answers.values(), key=lambda answer: answer.metric)

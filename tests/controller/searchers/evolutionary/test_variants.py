@@ -15,8 +15,10 @@ from controller.searcher import ChildRecord
 from controller.searchers.evolutionary.evolution import Evolution, Population
 from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.evolutionary.selection import select_parent
-from controller.searchers.evolutionary.variation import crossover, describe_change
+from controller.searchers.evolutionary.variation import crossover, describe_change, mutation
 from controller.searchers.random_search import RandomSearch
+from controller.spaces.cells import AmoebaNetSpace, PnasSpace
+from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from tests.controller.searchers.bit_strings import BitStrings, ToySearch
@@ -150,6 +152,46 @@ def test_cells_are_swapped_whole() -> None:
     assert children == {(0, 0, 0, 1, 1, 1), (1, 1, 1, 0, 0, 0)}
 
 
+def test_the_cells_of_amoebanet_are_swapped() -> None:
+    """Each cell's half of the tokens is from one parent, so that the genotype has one cell of each."""
+    space, rng = AmoebaNetSpace(), random.Random(0)
+    options = EvolutionOptions(crossover=1.0, crossover_kind="cells")
+    first, second = (uniform(space.decisions(0), rng) for _ in range(2))
+    children = {crossover(space, first, second, options, rng) for _ in range(20)}
+    cells = {(space.genotype_of(child).normal, space.genotype_of(child).reduction) for child in children}
+    one, other = space.genotype_of(first), space.genotype_of(second)
+    assert cells == {(one.normal, other.reduction), (other.normal, one.reduction)}
+
+
+def test_amoebanets_mutation_changes_one_input_or_operation() -> None:
+    """Spec §4.2: by another state, or another operation, of one slot of one block of one cell; each kind half."""
+    space, rng = AmoebaNetSpace(), random.Random(0)
+    parent, counts = uniform(space.decisions(0), rng), Counter[str]()
+    for _ in range(1_000):
+        child = mutation(space, parent, EvolutionOptions(), rng)
+        (changed,) = [c for c, a, b in zip(space.decisions(0), parent, child, strict=True) if a != b]
+        counts["input" if "input" in changed.kind else "operation"] += 1
+    assert counts["input"] / 1_000 == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_chain_gets_a_layer_and_loses_one() -> None:
+    space, rng, options = ChainSpace(), random.Random(0), EvolutionOptions(crossover=1.0)
+    for _ in range(100):
+        first, second = (uniform(space.decisions(0), rng) for _ in range(2))
+        for changed, difference in ((space.with_layer(first, rng), 1), (space.without_layer(first, rng), -1)):
+            if changed is not None:
+                check_tokens(space.decisions(0), changed)
+                assert length(space, changed) == length(space, first) + difference
+        check_tokens(space.decisions(0), crossover(space, first, second, options, rng))
+    longest = space.tokens_of(" ".join(["C(64,3,1)"] * space.max_layers))
+    assert space.with_layer(longest, rng) is None
+    assert space.without_layer(space.tokens_of("SM"), rng) is None
+
+
+def length(space: ChainSpace, tokens: Tokens) -> int:
+    return len(space.genotypes(tokens)["MetaQNN"].split()) - 1
+
+
 def test_a_repaired_sample_is_one_and_a_sample_stays() -> None:
     rng, decisions = random.Random(0), LAYERED.decisions(0)
     for _ in range(200):
@@ -252,6 +294,11 @@ def deeper() -> tuple[Tokens, Tokens]:
 def test_a_space_without_what_an_option_needs_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Evolution(SPACE, EvolutionOptions(**options))
+
+
+def test_a_space_of_one_cell_has_none_to_swap() -> None:
+    with pytest.raises(ValueError, match="as PnasSpace has no two cells to swap, got `cells`"):
+        Evolution(PnasSpace(), EvolutionOptions(crossover=0.5, crossover_kind="cells"))
 
 
 @pytest.mark.parametrize("name", ["crossover", "layer_changes"])
