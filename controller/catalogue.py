@@ -11,6 +11,7 @@ from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.searchers.progressive.options import ProgressiveOptions
 from controller.space import SearchSpace
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -124,6 +125,24 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="White et al. 2021, arXiv 2005.02960",
             options=LocalSearchOptions,
             make="controller.searchers.evolutionary.local_search:LocalSearch",
+        ),
+        "progressive": SearcherEntry(
+            summary="Searches by increasing size: a surrogate chooses which of the best to try with one part more.",
+            paper="Liu et al. 2018, arXiv 1712.00559",
+            options=ProgressiveOptions,
+            make="controller.searchers.progressive.progressive:ProgressiveSearch",
+            figures=(
+                Figure(
+                    name="level",
+                    words="Level of the search",
+                    note="The number of blocks of a cell; in a space of one size the number of the round.",
+                ),
+                Figure(
+                    name="spearman",
+                    words="Rank correlation of the surrogate's predictions with the level's rewards",
+                    note="From -1 to 1, over the level's ended children; near zero the surrogate chooses at random.",
+                ),
+            ),
         ),
     }
 )

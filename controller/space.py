@@ -17,7 +17,7 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
-    A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs` and `HasGenotypes` too.
+    A space may have any of the methods of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs` and `HasGenotypes` too.
     """
 
     @property
@@ -69,6 +69,18 @@ class Mutates(Protocol):
 
 
 @runtime_checkable
+class Grows(Protocol):
+    """A space whose samples are made of parts, one after the other: the first parts of a sample are a sample too."""
+
+    def parts(self, number: int) -> Sequence[Tokens]:
+        """Return the tokens of each part that can be a sample's `number`-th, from 1; none if samples have fewer parts.
+
+        All have equally many tokens. Of parts that give equal architectures it has one.
+        """
+        ...
+
+
+@runtime_checkable
 class HasMotifs(Protocol):
     """A space whose architectures are made of repeated parts, such as cells."""
 
@@ -98,6 +110,14 @@ def mutated_tokens(space: SearchSpace, tokens: Sequence[int], rng: random.Random
     if isinstance(space, Mutates):
         return space.mutate(tokens, rng)
     return mutate(space.decisions_of(len(tokens)), tokens, rng)
+
+
+def parts_of(space: SearchSpace, number: int) -> Sequence[Tokens]:
+    """Return the parts that can be a sample's `number`-th, from 1; none if samples are not that long or have no parts.
+
+    See `Grows`.
+    """
+    return space.parts(number) if isinstance(space, Grows) else ()
 
 
 def motifs_of(space: SearchSpace, tokens: Sequence[int]) -> Mapping[str, Architecture]:

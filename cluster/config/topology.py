@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from child_trainer.training.threads import check_threads
+from child_trainer.threads import check_threads
 from cluster.search.records import Batching
 from ps.consistency import Consistency
 
