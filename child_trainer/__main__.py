@@ -16,9 +16,9 @@ from child_trainer.architectures.drawing import draw
 from child_trainer.command_line import chosen_budget, chosen_options, parse, read_architecture
 from child_trainer.outcome import Cause, Outcome
 from child_trainer.tasks.catalogue import find_task, load_task
+from child_trainer.threads import check_threads
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, Identity, identity
 from child_trainer.training.checkpoint_file import CheckpointFile
-from child_trainer.training.threads import check_threads
 from child_trainer.training.train import train
 
 

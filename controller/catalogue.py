@@ -13,6 +13,7 @@ from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
+from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.space import SearchSpace
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
@@ -196,6 +197,24 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
                     note="The reward that the searcher expects of the best architecture that it knows how to make.",
                 ),
                 Figure(name="known_states", words="States in which a decision was learnt from"),
+            ),
+        ),
+        "progressive": SearcherEntry(
+            summary="Searches by increasing size: a surrogate chooses which of the best to try with one part more.",
+            paper="Liu et al. 2018, arXiv 1712.00559",
+            options=ProgressiveOptions,
+            make="controller.searchers.progressive.progressive:ProgressiveSearch",
+            figures=(
+                Figure(
+                    name="level",
+                    words="Level of the search",
+                    note="The number of blocks of a cell; in a space of one size the number of the round.",
+                ),
+                Figure(
+                    name="spearman",
+                    words="Rank correlation of the surrogate's predictions with the level's rewards",
+                    note="From -1 to 1, over the level's ended children; near zero the surrogate chooses at random.",
+                ),
             ),
         ),
     }

@@ -19,8 +19,8 @@ class SearchSpace(Protocol):
 
     A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
 
-    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasCells`, `HasLayers`,
-    `HasStates` and `HasFeatures`.
+    A space may also have any method of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs`, `HasGenotypes`, `HasCells`,
+    `HasLayers`, `HasStates` and `HasFeatures`.
     """
 
     @property
@@ -68,6 +68,18 @@ class Mutates(Protocol):
 
     def mutate(self, tokens: Sequence[int], rng: random.Random) -> Tokens:
         """Return a mutation of the sample, which is a sample too."""
+        ...
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """A space whose samples are made of parts, one after the other: the first parts of a sample are a sample too."""
+
+    def parts(self, number: int) -> Sequence[Tokens]:
+        """Return the tokens of each part that can be a sample's `number`-th, from 1; none if samples have fewer parts.
+
+        All have equally many tokens. Of parts that give equal architectures it has one.
+        """
         ...
 
 
@@ -153,6 +165,14 @@ def mutated_tokens(space: SearchSpace, tokens: Sequence[int], rng: random.Random
     if isinstance(space, Mutates):
         return space.mutate(tokens, rng)
     return mutate(space.decisions_of(len(tokens)), tokens, rng)
+
+
+def parts_of(space: SearchSpace, number: int) -> Sequence[Tokens]:
+    """Return the parts that can be a sample's `number`-th, from 1; none if samples are not that long or have no parts.
+
+    See `Grows`.
+    """
+    return space.parts(number) if isinstance(space, Grows) else ()
 
 
 def motifs_of(space: SearchSpace, tokens: Sequence[int]) -> Mapping[str, Architecture]:

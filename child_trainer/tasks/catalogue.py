@@ -18,8 +18,8 @@ from child_trainer.outcome import Budget, Measure
 from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always, never
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
+from child_trainer.threads import computing_with
 from child_trainer.training.task import Task, TaskError
-from child_trainer.training.threads import computing_with
 
 if TYPE_CHECKING:
     from child_trainer.training.image_classifier import Images

@@ -4,6 +4,7 @@ A cell is a sequence of blocks. Each block chooses two earlier states, an operat
 values; states that no block reads are the cell's output. A network of fixed shape is made of copies of the cells.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -184,6 +185,21 @@ class CellSpace:
         if not self.reduction_cell:
             return {"cell": range(num_tokens)}
         return {"normal": range(num_tokens // 2), "reduction": range(num_tokens // 2, num_tokens)}
+
+    def parts(self, number: int) -> Sequence[Tokens]:
+        """Return the different blocks that can be a cell's `number`-th, from 1; none if there is a reduction cell.
+
+        Of two blocks with their sides exchanged it has one (spec §5.1).
+        """
+        if self.reduction_cell or not 1 <= number <= self.blocks:
+            return ()
+        states, operations = range(INPUTS + number - 1), range(len(self.operations))
+        sides = list(itertools.product(states, operations))
+        pairs = itertools.combinations_with_replacement(sides, 2)
+        blocks = [(first[0], second[0], first[1], second[1]) for first, second in pairs]
+        if len(self.combinations) == 1:
+            return blocks
+        return [(*block, combination) for block in blocks for combination in range(len(self.combinations))]
 
     def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
         """Return the cells as graphs for people, by name."""
