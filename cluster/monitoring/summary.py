@@ -14,6 +14,7 @@ from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import TableFacts, describe_seconds, describe_test, table_facts
 from cluster.monitoring.live_view import failures
+from cluster.monitoring.parts import parts_of
 from cluster.monitoring.status import FIRST, Best, Status
 from cluster.search.seeding import derive
 from cluster.storage.dataset_cache import data_folder
@@ -93,8 +94,7 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     return [
         f"Best child: {best.child_id} (architecture {name_of(best.architecture)})",
         "",
-        draw(best.architecture, whole=False),
-        "",
+        *(list(parts_of(config, best.tokens, best.architecture).lines()) or [draw(best.architecture, whole=False), ""]),
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
         *([test] if test else []),
         ", ".join(text for text in cost if text),
@@ -107,7 +107,9 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
         return None
     facts = facts_of_best(status, config)
     table = {} if facts is None else {"table": facts.to_json()}
-    return status.best.to_json() | table | {"architecture": status.best.architecture.to_json()}
+    genotypes = parts_of(config, status.best.tokens, status.best.architecture).genotypes
+    notations = {"genotypes": dict(genotypes)} if genotypes else {}
+    return status.best.to_json() | table | notations | {"architecture": status.best.architecture.to_json()}
 
 
 def summary(status: Status, folder: RunFolder) -> str:

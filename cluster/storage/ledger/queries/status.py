@@ -9,7 +9,7 @@ from child_trainer.architectures.architecture import Architecture
 from cluster.storage.ledger.graphs import architecture_of
 
 BEST_COLUMNS = (
-    "id, reward, metric, parameters, flops, seconds, seed, batch_size,"
+    "id, reward, metric, parameters, flops, seconds, seed, batch_size, tokens,"
     " (SELECT architectures.graph FROM architectures WHERE digest = children.graph)"
 )
 """What `best_child` takes."""
@@ -27,11 +27,12 @@ class Best:
     seconds: float
     seed: int
     batch_size: int | None
+    tokens: tuple[int, ...]
     architecture: Architecture
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, without the architecture."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "architecture"}
+        """Return plain data, without the architecture and the tokens that it was decoded from."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("architecture", "tokens")}
 
 
 class FailedChild(NamedTuple):
@@ -51,8 +52,8 @@ class Attempts(NamedTuple):
 
 def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
-    *numbers, graph = row
-    return Best(*numbers, architecture=architecture_of(graph))
+    *numbers, tokens, graph = row
+    return Best(*numbers, tokens=tuple(json.loads(tokens)), architecture=architecture_of(graph))
 
 
 def best(db: sqlite3.Connection) -> Best | None:
