@@ -35,6 +35,7 @@ from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.operation_types import Attribute, Operation, OwnOperation
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Cause, Failure, Measure, Outcome
+from child_trainer.regime import Regime
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.entry import ImageProblem, TaskEntry
 from child_trainer.tasks.image import ImageTask
@@ -110,6 +111,7 @@ __all__ = [
     "Push",
     "RandomSearch",
     "RecurrentSpace",
+    "Regime",
     "Reinforce",
     "ReinforceOptions",
     "Run",

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from child_trainer.regime import DEFAULT_REGIME, Regime
+
 LAST_EPOCHS = 5
 """Number of last epochs of which the best gives the child's metric."""
 
@@ -15,6 +17,7 @@ class Measure(StrEnum):
     ACCURACY = "accuracy"
     PERPLEXITY = "perplexity"
     SCORE = "score"
+    FITNESS = "fitness"
 
     @property
     def lower_is_better(self) -> bool:
@@ -59,6 +62,8 @@ class Budget:
     """Nesterov momentum (the paper: 0.9)."""
     max_seconds: float | None = None
     """Seconds after which training times out; it ends with the epoch that passes them."""
+    regime: Regime = DEFAULT_REGIME
+    """How a child is trained"""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -89,6 +94,7 @@ class Outcome:
         failure: why there is no usable metric, or `None` when there is one.
         gpu_bytes: peak GPU memory that PyTorch allocated for it, or `None` without a GPU.
         measure: the kind of the metric.
+        solved: whether it solves its task outright, where the task can say so.
     """
 
     curve: tuple[float, ...]
@@ -99,6 +105,7 @@ class Outcome:
     failure: Failure | None = None
     gpu_bytes: int | None = None
     measure: Measure = Measure.ACCURACY
+    solved: bool = False
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
@@ -118,7 +125,10 @@ class Outcome:
         """Return plain data for `json.dumps`; `from_json` returns an equal outcome."""
         # Not with `asdict`, whose deep copies are slow: writing outcomes dominates a search of a table.
         failure = self.failure and {"cause": self.failure.cause, "message": self.failure.message}
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve), "failure": failure}
+        data = {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve), "failure": failure}
+        if not self.solved:
+            del data["solved"]  # Most tasks cannot be solved outright; earlier versions did not write it.
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:

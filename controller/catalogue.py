@@ -9,11 +9,15 @@ from typing import Any, TypeVar
 from child_trainer.close_names import suggestion
 from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
+from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
-from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.searchers.neat.options import NeatOptions
+from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.space import SearchSpace
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
+from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
@@ -88,6 +92,15 @@ class SpaceEntry:
     options: type
 
 
+BASELINE = Figure(name="baseline", words="Moving average of rewards")
+
+ENTROPY = Figure(
+    name="entropy",
+    words="Entropy of the policy, a whole architecture",
+    unit="nats",
+    note="It grows with the depth of the networks; near zero the policy samples the same ones.",
+)
+
 SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
     {
         "reinforce": SearcherEntry(
@@ -96,15 +109,22 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=ReinforceOptions,
             make="controller.searchers.policy_gradient.reinforce:Reinforce",
             figures=(
-                Figure(name="baseline", words="Moving average of rewards"),
-                Figure(
-                    name="entropy",
-                    words="Entropy of the policy, a whole architecture",
-                    unit="nats",
-                    note="It grows with the depth of the networks; near zero the policy samples the same ones.",
-                ),
+                BASELINE,
+                ENTROPY,
                 Figure(name="importance_weight", words="Mean importance weight of the last batch's children"),
                 Figure(name="importance_clipped", words="Share of importance weights that were clipped"),
+            ),
+        ),
+        "ppo": SearcherEntry(
+            summary="As reinforce, with several steps on each batch, bounded by a clip of the policy ratio.",
+            paper="Zoph et al. 2018, arXiv 1707.07012; Schulman et al. 2017, arXiv 1707.06347",
+            options=PpoOptions,
+            make="controller.searchers.policy_gradient.ppo:Ppo",
+            figures=(
+                BASELINE,
+                ENTROPY,
+                Figure(name="policy_ratio", words="Mean ratio of a child's probability now to that at its sampling"),
+                Figure(name="ratio_clipped", words="Share of policy ratios that the clip held"),
             ),
         ),
         "random": SearcherEntry(
@@ -119,11 +139,39 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=EvolutionOptions,
             make="controller.searchers.evolutionary.evolution:Evolution",
         ),
+        "bayesian": SearcherEntry(
+            summary="A Gaussian process predicts rewards; the largest expected improvement is tried next.",
+            paper="Jones et al. 1998; White et al. 2021, arXiv 1910.11858",
+            options=BayesianOptions,
+            make="controller.searchers.bayesian.bayesian:BayesianOptimisation",
+            figures=(
+                Figure(name="length_scale", words="Length scale of the surrogate", note="In decisions that differ."),
+                Figure(name="noise", words="Share of noise in the surrogate's targets"),
+                Figure(
+                    name="expected_improvement",
+                    words="Largest improvement expected of a child",
+                    note="In standard deviations of the rewards' ranks or of the rewards; near zero little is left.",
+                ),
+            ),
+        ),
         "local-search": SearcherEntry(
             summary="Climbs to a better neighbour until there is none, then starts from a random architecture.",
             paper="White et al. 2021, arXiv 2005.02960",
             options=LocalSearchOptions,
             make="controller.searchers.evolutionary.local_search:LocalSearch",
+        ),
+        "neat": SearcherEntry(
+            summary="Evolves networks and their weights in species, from none to as many hidden nodes as it takes.",
+            paper="Stanley & Miikkulainen 2002, NEAT",
+            options=NeatOptions,
+            make="controller.searchers.neat.neat:Neat",
+            figures=(
+                Figure(name="generation", words="Generation"),
+                Figure(name="species", words="Species", note="In the last whole generation."),
+                Figure(name="best_fitness", words="Best fitness", note="Of the search so far."),
+                Figure(name="hidden_nodes", words="Hidden nodes of the best network"),
+                Figure(name="links", words="Links of the best network", note="Those that are enabled."),
+            ),
         ),
     }
 )
@@ -165,6 +213,16 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",
             paper="Liu et al. 2018, arXiv 1711.00436",
             options=HierarchicalSpace,
+        ),
+        "chain": SpaceEntry(
+            summary="Chains of convolutions, pools and fully connected layers, without batch normalisation.",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            options=ChainSpace,
+        ),
+        "genomes": SpaceEntry(
+            summary="Networks that grow: neurons and weighted links, which are all part of the sample.",
+            paper="Stanley & Miikkulainen 2002, section 3.1",
+            options=GenomeSpace,
         ),
     }
 )

@@ -1,7 +1,7 @@
 """The interface of a search space. Standard library only."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from child_trainer.architectures.architecture import Architecture, Kind
@@ -17,7 +17,8 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
-    A space may have any of the methods of `DrawsFirst`, `Mutates`, `HasMotifs` and `HasGenotypes` too.
+    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasStates` and
+    `HasFeatures`.
     """
 
     @property
@@ -83,6 +84,24 @@ class HasGenotypes(Protocol):
 
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the sample in each notation, as text that can be pasted, by the notation's name, such as `DARTS`."""
+        ...
+
+
+@runtime_checkable
+class HasStates(Protocol):
+    """A space that is a Markov decision process with fewer states than beginnings of samples."""
+
+    def state(self, tokens: Sequence[int]) -> Hashable:
+        """Return the state after these tokens, the first ones of a sample, at a decision that applies."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A space that describes its samples by numbers from which a surrogate can predict better than from the tokens."""
+
+    def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
+        """Return the sample's features by name; one that is absent is 0."""
         ...
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from child_trainer.architectures.architecture import INPUTS, Architecture, InvalidArchitecture, Node
 from child_trainer.networks.operations import Shape, Site, factory_of
+from child_trainer.regime import DEFAULT_REGIME, Initial, Regime
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -112,21 +113,28 @@ def _pooled(features: Tensor) -> Tensor:
     return features.mean((2, 3)) if features.dim() == 4 else features
 
 
-def build(architecture: Architecture, task: ImageProblem, *, generator: torch.Generator | None = None) -> Classifier:
+def build(
+    architecture: Architecture,
+    task: ImageProblem,
+    *,
+    generator: torch.Generator | None = None,
+    regime: Regime = DEFAULT_REGIME,
+) -> Classifier:
     """Build the classifier that a feed-forward architecture describes, on the CPU, ready to train.
 
     Args:
         architecture: of kind `feedforward`; nodes that no output depends on are left out.
         task: has the image's shape and the number of classes.
         generator: draws the initial weights; default: PyTorch's global generator.
+        regime: has the constants of batch normalisation and the form of the initial weights.
 
     Raises:
         InvalidArchitecture: it is recurrent, a node cannot take its inputs, or the network is too large.
     """
-    return _materialise(classifier_on_meta(architecture, task), generator)
+    return _materialise(classifier_on_meta(architecture, task, regime), generator, regime.initial)
 
 
-def classifier_on_meta(architecture: Architecture, task: ImageProblem) -> Classifier:
+def classifier_on_meta(architecture: Architecture, task: ImageProblem, regime: Regime = DEFAULT_REGIME) -> Classifier:
     """Build a classifier without memory for its weights, to know its shapes and sizes.
 
     Raises:
@@ -136,7 +144,7 @@ def classifier_on_meta(architecture: Architecture, task: ImageProblem) -> Classi
         raise InvalidArchitecture(f"an image task needs a feedforward architecture, got a {architecture.kind} one")
     live = architecture.pruned()
     with torch.device("meta"):
-        graph, features = _graph(live, (task.input_shape,), None)
+        graph, features = _graph(live, (task.input_shape,), None, regime)
         return Classifier(graph, features, task.num_classes)
 
 
@@ -189,14 +197,14 @@ def _steps(nodes: tuple[Node, ...], indices: Sequence[int], outputs: tuple[str, 
 
 
 def _graph(
-    architecture: Architecture, shapes: tuple[Shape, ...], hidden_size: int | None
+    architecture: Architecture, shapes: tuple[Shape, ...], hidden_size: int | None, regime: Regime = DEFAULT_REGIME
 ) -> tuple[Graph, tuple[Shape, ...]]:
     """Build the graph on the `meta` device; return it with the shapes of its outputs."""
     shape_of: dict[str, Shape] = dict(zip(INPUTS[architecture.kind], shapes, strict=True))
     modules: dict[str, nn.Module] = {}
     parameters = 0
     for n in architecture.ordered:
-        site = Site(n, tuple(shape_of[source] for source in n.inputs), hidden_size)
+        site = Site(n, tuple(shape_of[source] for source in n.inputs), hidden_size, regime)
         modules[n.name], shape_of[n.name] = _build_node(site)
         parameters += sum(p.numel() for p in modules[n.name].parameters())
         if parameters > MAX_PARAMETERS:
@@ -231,17 +239,25 @@ def _refusal(site: Site) -> str:
     return f"node {site.node.name!r} ({site.node.op}) cannot take inputs of shape {shapes}"
 
 
-def _materialise(network: Network, generator: torch.Generator | None) -> Network:
+def _materialise(network: Network, generator: torch.Generator | None, initial: Initial = "he") -> Network:
     network.to_empty(device="cpu").train()
     for module in network.modules():
-        _initialise(module, generator)
+        _initialise(module, generator, initial)
     return network
 
 
 @torch.no_grad()
-def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:
-    """Initialise convolutions after He, linear maps uniformly within 1/sqrt(inputs), normalisation with 1 and 0."""
-    if isinstance(module, nn.Conv2d):
+def _initialise(module: nn.Module, generator: torch.Generator | None, initial: Initial) -> None:
+    """Initialise a module's own parameters: normalisation with 1 and 0, all else as `Regime.initial` says.
+
+    With `he`: convolutions after He, linear maps uniformly within 1/sqrt(inputs). With `xavier`: both uniformly within
+    sqrt(6 / (inputs + outputs)), biases with 0 (Glorot and Bengio 2010).
+    """
+    if initial == "xavier" and isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight, generator=generator)
+        if module.bias is not None:
+            module.bias.zero_()
+    elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         if module.bias is not None:
             module.bias.zero_()

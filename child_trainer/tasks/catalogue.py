@@ -15,7 +15,7 @@ from child_trainer.architectures.nasbench201 import CELLS_PER_STAGE, STEM_CHANNE
 from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
-from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always
+from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always, never
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.task import Task, TaskError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from child_trainer.training.image_classifier import Images
 
 TORCHVISION = "child_trainer.tasks.torchvision_images"
+POLE = "child_trainer.tasks.pole"
 
 
 def _images(summary: str, shape: tuple[int, int, int], module: str) -> TaskEntry:
@@ -50,6 +51,22 @@ def _language(summary: str, usual_options: LanguageOptions | None = None) -> Tas
         options=LanguageOptions,
         usual_options=usual_options,
         module="child_trainer.tasks.language",
+    )
+
+
+def _control(summary: str, inputs: int, module: str, *, instant: bool = False) -> TaskEntry:
+    """Return the entry of a task that runs a small network whose weights are data, with one output."""
+    return TaskEntry(
+        summary=summary,
+        family="function",
+        kinds=("feedforward", "recurrent"),
+        measure=Measure.FITNESS,
+        spaces=("genomes",),
+        space_options=MappingProxyType({"inputs": inputs, "outputs": 1}),
+        usual=Budget(epochs=1),
+        trains=False,
+        instant=always if instant else never,
+        module=module,
     )
 
 
@@ -89,6 +106,11 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
             instant=always,
             epochs=12,
             module="child_trainer.tasks.nasbench201_table",
+        ),
+        "xor": _control("exclusive or; trains nothing", 2, "child_trainer.tasks.xor", instant=True),
+        "double-pole": _control("two poles on a cart, to be balanced; trains nothing", 6, POLE),
+        "double-pole-no-velocities": _control(
+            "two poles on a cart without their velocities, for recurrent networks; trains nothing", 3, POLE
         ),
     }
 )

@@ -17,7 +17,7 @@ from cluster.config.failure_options import FailureOptions
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
 from cluster.config.plain_data import default_options, plain, restore, restore_value
-from cluster.config.task_options import TaskOptions, task_options_from_json
+from cluster.config.task_options import TaskOptions, task_options_from_json, with_former_regime
 from cluster.config.topology import Topology
 from controller.catalogue import SearcherEntry, SpaceEntry
 from controller.own_parts import find_reward, find_searcher, find_space
@@ -191,7 +191,9 @@ class RunConfig:
                 "space_options": _restore_options(data, "space", space, find_space(space)),
             }
             others = {name: value for name, value in data.items() if name not in (*restored, "task")}
-            restored |= {"task": task_options_from_json(data["task"])} if "task" in data else {}
+            if "task" in data:
+                restored["task"] = task_options_from_json(data["task"])
+                others["budget"] = with_former_regime(others.get("budget", {}), data["task"])
             hints, known = get_type_hints(cls), {field.name for field in fields(cls)}
             values = {name: restore_value(hints[name], value) for name, value in others.items() if name in known}
             return cls(**values, **restored)

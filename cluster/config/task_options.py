@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from child_trainer import own_files
+from child_trainer.language_options import CLIP_NORM
 from child_trainer.tasks.catalogue import find_task
 from child_trainer.tasks.entry import TaskEntry
 from child_trainer.tasks.synthetic_options import SyntheticOptions
@@ -94,3 +95,16 @@ def task_options_from_json(data: Mapping[str, Any]) -> TaskOptions:
         download=data.get("download", False),
         options=restore(kind, written),
     )
+
+
+def with_former_regime(budget: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the budget of a file with what earlier versions kept among the options of language models.
+
+    Args:
+        budget: as `RunConfig.to_json` of this version or an earlier one wrote it.
+        task: the task of the same file.
+    """
+    clip_norm = (task.get("options") or task.get("language", {})).get("clip_norm", CLIP_NORM)
+    if "regime" in budget or clip_norm == CLIP_NORM or find_task(task["task"]).family != "language":
+        return dict(budget)
+    return {**budget, "regime": {"clip_norm": clip_norm}}

@@ -32,6 +32,7 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
         "weight-decay": budget.weight_decay,
         "momentum": budget.momentum,
         "train-fraction": budget.train_fraction,
+        **budget.regime.flags(),
         "seed": best.seed,
         "split-seed": derive(config.seed, "split"),
     }

@@ -129,6 +129,10 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "operations without attributes": (without_attributes(), "bb3f899cf2cebd74"),
     "attributes by default": (with_defaults(), "202c80d1ebe1755e"),
     "attributes of other values": (with_other_values(), "d9d0fa919d254597"),
+    "pools without padding": (
+        chain(("max_pool", WINDOW | {"padding": "valid"}), ("avg_pool", WINDOW | {"padding": "valid"})),
+        "6d0197281ed236df",
+    ),
     "joins": (with_joins(), "3690c3c5094f5241"),
     "NAS-Bench-201, the best cell": (benchmark(BEST_201), "45c6481caaf2cf7c"),
     "NAS-Bench-201, all five operations": (benchmark(MIXED_201), "08b201350f5166d4"),

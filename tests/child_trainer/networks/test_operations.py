@@ -31,6 +31,8 @@ def test_exactly_the_known_operations_have_modules():
         ("depthwise_conv", [MAP], WINDOW | {"multiplier": 3}, (12, 4, 2)),
         ("max_pool", [MAP], WINDOW, (4, 4, 2)),
         ("avg_pool", [MAP], WINDOW, (4, 4, 2)),
+        ("max_pool", [(4, 9, 8)], {"height": 5, "width": 5, "stride_height": 3, "padding": "valid"}, (4, 2, 4)),
+        ("avg_pool", [MAP], {"height": 2, "width": 2, "stride_width": 2, "padding": "valid"}, (4, 6, 3)),
         ("global_avg_pool", [MAP], {}, (4,)),
         ("flatten", [MAP], {}, (168,)),
         ("linear", [(5,)], {"units": 9}, (9,)),

@@ -2,8 +2,9 @@
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -70,10 +71,16 @@ class Search:
         return self
 
 
-def ended(number: int, tokens: Tokens, reward: float | None, space: SearchSpace = SPACE) -> ChildRecord:
+def ended(
+    number: int,
+    tokens: Tokens,
+    reward: float | None,
+    space: SearchSpace = SPACE,
+    notes: Mapping[str, Any] = MappingProxyType({}),
+) -> ChildRecord:
     return recorded(
         number,
-        Proposal(tokens=tokens, architecture=space.decode(tokens)),
+        Proposal(tokens=tokens, architecture=space.decode(tokens), notes=notes),
         outcome=Outcome(curve=(reward or 0.0,), seconds=1.0, parameters=None, flops=None, seed=number),
         reward=reward,
     )
