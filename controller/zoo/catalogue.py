@@ -7,6 +7,8 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.cells import darts, enas, nasnet
 from child_trainer.architectures.cells.cell import Genotype, motif
 from child_trainer.architectures.reference_cells import nas_cell
+from controller.spaces.chain import PUBLISHED as CHAIN
+from controller.spaces.chain import ChainSpace
 from controller.spaces.genotypes import to_darts, to_nasnet
 from controller.spaces.hierarchical import PUBLISHED, HierarchicalSpace
 from controller.zoo import published_cells as cells
@@ -65,7 +67,7 @@ def _hierarchical(count: int, filters: int) -> Architecture:
 def _entries() -> Mapping[str, ZooEntry]:
     a, amoeba_a, amoeba_d = cells.nasnet_a(), cells.amoebanet_a(), cells.amoebanet_d()
     pnas, first, second, micro = cells.pnasnet_5(), cells.darts_v1(), cells.darts_v2(), cells.enas_micro()
-    hnas = HierarchicalSpace()
+    hnas, chains = HierarchicalSpace(), ChainSpace()
     return {
         "zoph2017-15": ZooEntry(
             summary="15 convolutions with skip connections, found by REINFORCE",
@@ -82,6 +84,16 @@ def _entries() -> Mapping[str, ZooEntry]:
             parameters=31_997_200,
             counted_for=Words(hidden_size=735),
             build=nas_cell,
+        ),
+        "metaqnn-top": ZooEntry(
+            summary="the best chain of layers for CIFAR-10, found by Q-learning",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            published="11.26 M",
+            parameters=11_309_834,
+            counted_for=CIFAR10,
+            build=lambda: chains.decode(chains.tokens_of(CHAIN)),
+            genotypes=lambda: chains.genotypes(chains.tokens_of(CHAIN)),
+            note="The paper's rules give this size, not the one that it prints.",
         ),
         "nasnet-a": ZooEntry(
             summary="NASNet-A for CIFAR-10, 6 @ 768, found by PPO",
