@@ -1,6 +1,8 @@
 """The zoo: every published network is built, and its parameters are counted (spec §21)."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +95,9 @@ def test_impossible_sizes_are_refused() -> None:
         ZOO["zoph2017-15"].sized(3, None)
     with pytest.raises(ValueError, match="`cells` must be at least 1, got 0"):
         ZOO["nasnet-a"].sized(0, None)
+
+
+def test_the_page_lists_every_network_with_its_parameters() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "zoo.md").read_text()
+    listed = dict(re.findall(r"^\| `([^`]+)` \|.*\| ([\d,]+) \|$", page, flags=re.MULTILINE))
+    assert listed == {name: f"{entry.parameters:,}" for name, entry in ZOO.items()}
