@@ -25,24 +25,40 @@ PER_STAGE = "normal cells in each of three stages"
 IN_PLACE = "cells in each of three stages"
 IN_ALL = "cells in all"
 
-Build = Callable[[int, int], Architecture]
+Build = Callable[[Size], Architecture]
 
 
 def _nasnet(genotype: Genotype, macro: nasnet.Macro = "cifar", *, reduce_in_place: bool = False) -> Build:
-    def build(count: int, filters: int) -> Architecture:
-        return nasnet.network(
-            genotype, cells_per_stage=count, filters=filters, macro=macro, reduce_in_place=reduce_in_place
-        )
-
-    return build
+    return lambda size: nasnet.network(
+        genotype,
+        cells_per_stage=size.cells,
+        filters=size.filters,
+        macro=macro,
+        reduce_in_place=reduce_in_place,
+        drop_path=size.drop_path,
+        auxiliary=size.auxiliary,
+    )
 
 
 def _darts(genotype: Genotype, macro: darts.Macro = "cifar") -> Build:
-    return lambda count, filters: darts.network(genotype, cells=count, filters=filters, macro=macro)
+    return lambda size: darts.network(
+        genotype,
+        cells=size.cells,
+        filters=size.filters,
+        macro=macro,
+        drop_path=size.drop_path,
+        auxiliary=size.auxiliary,
+    )
 
 
-def _enas(count: int, filters: int) -> Architecture:
-    return enas.network(cells.enas_micro(), cells=count, filters=filters)
+def _enas(size: Size) -> Architecture:
+    return enas.network(
+        cells.enas_micro(),
+        cells=size.cells,
+        filters=size.filters,
+        drop_path=size.drop_path,
+        auxiliary=size.auxiliary,
+    )
 
 
 def _motifs(genotype: Genotype) -> Callable[[], Mapping[str, Architecture]]:
@@ -59,8 +75,10 @@ def _as_darts(genotype: Genotype) -> Callable[[], Mapping[str, str]]:
     return lambda: {"DARTS": to_darts(genotype)}
 
 
-def _hierarchical(count: int, filters: int) -> Architecture:
-    space = HierarchicalSpace(cells_per_stage=count, channels=filters)
+def _hierarchical(size: Size) -> Architecture:
+    if size.drop_path or size.auxiliary:
+        raise ValueError("this network has no `drop_path` or `auxiliary` to choose")
+    space = HierarchicalSpace(cells_per_stage=size.cells, channels=size.filters)
     return space.decode(space.tokens_of(PUBLISHED))
 
 
