@@ -3,6 +3,7 @@ import random
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.architectures.cells.cell import Block, Cell, motif
 from child_trainer.architectures.drawing import draw
+from controller.spaces.hierarchical import PUBLISHED, HierarchicalSpace
 from controller.zoo.published_cells import nasnet_a
 from tests.golden import GOLDEN_LAYERS, architecture
 
@@ -122,3 +123,17 @@ def test_a_cell_of_blocks_has_a_line_for_each():
 def test_a_block_that_concatenates_says_so():
     cell = Cell.of([Block((0, 1), ("identity", "conv_1x1"), "concat")])
     assert draw(motif(cell)).splitlines()[0] == "block 1 = concat (newer, conv 1x1 (older))"
+
+
+MOTIF = """\
+node 2 = max pool 3x3 (input)
+node 3 = concat (conv 1x1 (input), depthwise 3x3 (node 2))
+node 4 = concat (separable 3x3 (input), conv 1x1 (node 2), max pool 3x3 (node 3))
+output = conv 1x1 (node 4)"""
+
+
+def test_a_motif_has_a_single_input():
+    space = HierarchicalSpace()
+    motifs = space.motifs(space.tokens_of(PUBLISHED))
+    assert draw(motifs["motif 1"]) == MOTIF
+    assert draw(motifs["cell"]).splitlines()[-1] == "output = node 5"
