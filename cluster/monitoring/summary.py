@@ -14,6 +14,7 @@ from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import TableFacts, describe_seconds, describe_test, table_facts
 from cluster.monitoring.live_view import failures
+from cluster.monitoring.parts import parts_of
 from cluster.monitoring.status import FIRST, Best, Status
 from cluster.search.seeding import derive
 from cluster.storage.dataset_cache import data_folder
@@ -94,23 +95,29 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
         describe_seconds(f"{best.seconds:.1f} s", facts) + (f" on {best.processor}" if best.processor else ""),
     ]
     return [
-        *_drawing(best),
-        "",
+        *_drawing(best, config),
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
         *([test] if test else []),
         ", ".join(text for text in cost if text),
     ]
 
 
-def _drawing(best: Best) -> list[str]:
+def _drawing(best: Best, config: RunConfig) -> list[str]:
+    """Return lines with the child's name and the drawing of its parts, or of the whole network if it has none."""
     try:
         architecture = best.architecture
     except InvalidArchitecture as error:
-        return [f"Best child: {best.child_id}", "", f"Its network is not known to this version of nascluster: {error}"]
+        return [
+            f"Best child: {best.child_id}",
+            "",
+            f"Its network is not known to this version of nascluster: {error}",
+            "",
+        ]
     return [
         f"Best child: {best.child_id} (architecture {name_of(architecture)})",
+        *([f"It came {best.origin}"] if best.origin else []),
         "",
-        draw(architecture, whole=False),
+        *(list(parts_of(config, best.tokens, architecture).lines()) or [draw(architecture, whole=False), ""]),
     ]
 
 
@@ -121,7 +128,12 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
     facts = facts_of_best(status, config)
     table = {} if facts is None else {"table": facts.to_json()}
     unknown = {"unknown": list(status.unknown)} if status.unknown else {}
-    return status.best.to_json() | table | unknown | {"architecture": dict(status.best.graph)}
+    try:
+        genotypes = parts_of(config, status.best.tokens, status.best.architecture).genotypes
+    except InvalidArchitecture:
+        genotypes = {}
+    notations = {"genotypes": dict(genotypes)} if genotypes else {}
+    return status.best.to_json() | table | notations | unknown | {"architecture": dict(status.best.graph)}
 
 
 def summary(status: Status, folder: RunFolder) -> str:

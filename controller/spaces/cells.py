@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind
-from child_trainer.architectures.cells.cell import COMBINATIONS, INPUTS, OPERATIONS, Block, Cell, Genotype, motif
+from child_trainer.architectures.cells.cell import COMBINATIONS, OPERATIONS, Block, Cell, Genotype, motif
 from child_trainer.architectures.cells.nasnet import Macro, network
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
 from controller.spaces.genotypes import InvalidGenotype, to_darts, to_nasnet
@@ -146,9 +146,8 @@ class CellSpace:
         """
         choices = self.decisions_of(len(tokens))
         check_tokens(choices, tokens)
-        chosen = [choice.options[token] for choice, token in zip(choices, tokens, strict=True)]
         width = self._tokens_per_block
-        blocks = [self._block(chosen[start : start + width]) for start in range(0, len(chosen), width)]
+        blocks = [self._block(tokens[start : start + width]) for start in range(0, len(tokens), width)]
         if not self.reduction_cell:
             cell = Cell.of(blocks)
             return Genotype(cell, cell)
@@ -165,15 +164,12 @@ class CellSpace:
             if genotype.normal != genotype.reduction:
                 raise InvalidTokens("this space has one cell, but the normal and the reduction cell differ")
             cells = {"": genotype.normal}
-        values: list[int | float | str] = []
+        tokens: list[int] = []
         for name, cell in cells.items():
             self._check_cell(f"the {name} cell".replace("  ", " "), cell)
-            values += [value for block in cell.blocks for value in self._values(block)]
-        choices = self.decisions_of(len(values))
-        for choice, value in zip(choices, values, strict=True):
-            if value not in choice.options:
-                raise InvalidTokens(f"this space has no {value!r} among {', '.join(map(str, choice.options))}")
-        return tuple(choice.options.index(value) for choice, value in zip(choices, values, strict=True))
+            tokens += [token for block in cell.blocks for token in self._tokens(block)]
+        check_tokens(self.decisions_of(len(tokens)), tokens)
+        return tuple(tokens)
 
     def canonical(self, tokens: Sequence[int]) -> Tokens:
         """Return the tokens of the same cells with the two sides of each block in a fixed order (spec §5.1)."""
@@ -220,15 +216,16 @@ class CellSpace:
     def _tokens_per_block(self) -> int:
         return 4 + (len(self.combinations) > 1)
 
-    def _block(self, chosen: Sequence[int | float | str]) -> Block:
-        first, second, *rest = chosen
-        operations = (str(rest[0]), str(rest[1]))
-        return Block((int(first), int(second)), operations, str(rest[2]) if rest[2:] else self.combinations[0])
+    def _block(self, tokens: Sequence[int]) -> Block:
+        first, second, one, other, *combination = tokens
+        combine = self.combinations[combination[0] if combination else 0]
+        return Block((first, second), (self.operations[one], self.operations[other]), combine)
 
-    def _values(self, block: Block) -> Iterator[int | str]:
-        yield from (*block.inputs, *block.operations)
+    def _tokens(self, block: Block) -> Iterator[int]:
+        yield from block.inputs
+        yield from map(self.operations.index, block.operations)
         if len(self.combinations) > 1:
-            yield block.combine
+            yield self.combinations.index(block.combine)
 
     def _check_cell(self, name: str, cell: Cell) -> None:
         if self.reduction_cell and len(cell.blocks) != self.blocks:
@@ -240,6 +237,9 @@ class CellSpace:
             )
         if wrong := {block.combine for block in cell.blocks} - set(self.combinations):
             raise InvalidTokens(f"{name} combines by {' or '.join(self.combinations)}, got {', '.join(sorted(wrong))}")
+        used = {operation for block in cell.blocks for operation in block.operations}
+        if wrong := used - set(self.operations):
+            raise InvalidTokens(f"{name} uses some of {', '.join(self.operations)}, got {', '.join(sorted(wrong))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +279,7 @@ def _choices(space: CellSpace, blocks: int) -> tuple[Choice, ...]:
 
 
 def _block_choices(space: CellSpace, cell: str, place: int) -> Iterator[Choice]:
-    states = tuple(range(INPUTS + place - 1))
+    states = ("newer", "older", *(f"block {earlier}" for earlier in range(1, place)))
     yield Choice(f"{cell}first_input", states, place)
     yield Choice(f"{cell}second_input", states, place)
     yield Choice(f"{cell}first_operation", space.operations, place)
