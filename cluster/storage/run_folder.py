@@ -104,6 +104,11 @@ class RunFolder:
         return self.path / "error.txt"
 
     @property
+    def estimate(self) -> Path:
+        """The file with the estimate of a child's seconds from before the search, JSON; a run may have none."""
+        return self.path / "estimate.json"
+
+    @property
     def session(self) -> Path:
         """The file that says where the run's Ray is, JSON; see `cluster.storage.session.Session`."""
         return self.path / "session.json"
