@@ -12,6 +12,7 @@ from cluster.config.run_config import RunConfig
 from cluster.storage.dataset_cache import located
 from cluster.storage.find_run import check_new, run_folder
 from cluster.storage.run_folder import RunFolder
+from cluster.storage.starting import starting
 
 
 def launch(arguments: list[str]) -> int:
@@ -31,7 +32,8 @@ def launch(arguments: list[str]) -> int:
     config = replace(config, name=config.name or f"{recipe_label(arguments[0])}-{stamp}", task=task)
     folder = run_folder(config.storage_path, str(config.name))
     check_new(folder)
-    return execute_run(config, folder)
+    with starting(folder):
+        return execute_run(config, folder)
 
 
 def execute_run(config: RunConfig, folder: RunFolder) -> int:

@@ -14,6 +14,7 @@ from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import existing_run
 from cluster.storage.run_folder import RunFolder
+from cluster.storage.starting import wait_for_run
 
 Output = Annotated[
     Path | None,
@@ -59,6 +60,8 @@ def report(arguments: list[str]) -> int:
             other = None if compare is None else existing_run(storage_path, compare)
             return page(read_facts(folder, time.time(), other), watched=watch)
 
+        if watch:
+            wait_for_run(storage_path, name, lambda text: print(text, flush=True))
         first = build()  # errors in the names are reported before the server starts
         if watch:
             serve(build, port, lambda url: _announce(url, show=open_browser))

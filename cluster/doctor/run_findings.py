@@ -104,6 +104,8 @@ def _state(run: RunFacts) -> Finding:
     if run.state == "running":
         return _running(run, silence)
     if run.state == "finished":
+        if run.ended < run.max_children:
+            return Finding("OK", f"it has finished, with {run.ended} of {run.max_children} children", f"`{run.resume}`")
         return Finding("OK", "it has finished")
     if run.state == "stopped":
         return Finding("WARN", f"it has stopped: {run.message}", f"`{run.resume}` resumes it")

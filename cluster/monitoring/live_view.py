@@ -65,8 +65,11 @@ def best_text(status: Status) -> str:
 def status_rows(status: Status) -> list[tuple[str, str]]:
     """Return the rows of the display, each a name and a text."""
     staleness = status.staleness
+    # The number may have been raised since, or the searcher may have come to its end.
+    short = status.state == "finished" and 0 < status.ended < status.max_children
+    children = f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"
     return [
-        ("children", f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"),
+        ("children", children + (f", of at most {status.max_children}" if short else "")),
         *([("best", best_text(status))] if status.best else []),
         ("reward", f"mean {number(status.recent_reward)} (last {FIRST})"),
         *([("searcher", figures)] if (figures := figure_texts(status)) else []),
