@@ -104,9 +104,9 @@ def _state(run: RunFacts) -> Finding:
     if run.state == "running":
         return _running(run, silence)
     if run.state == "finished":
-        if run.ended < run.max_children:
-            return Finding("OK", f"it has finished, with {run.ended} of {run.max_children} children", f"`{run.resume}`")
-        return Finding("OK", "it has finished")
+        short = run.ended < run.max_children
+        what = f"it has finished, with {run.ended} of {run.max_children} children" if short else "it has finished"
+        return Finding("OK", what, f"`{run.resume}` goes on" if short else "")
     if run.state == "stopped":
         return Finding("WARN", f"it has stopped: {run.message}", f"`{run.resume}` resumes it")
     heartbeat = "" if run.silence_s is None else f"; its last heartbeat is {silence} old"
