@@ -68,7 +68,7 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
     if given & {"-h", "--help"}:
         print(run_help(default, recipe, description, shutil.get_terminal_size().columns))
         raise SystemExit(0)
-    _check_owners(default, given)
+    _check_owners(default, [flag for flag in given if flag.startswith("--")])
     targeted, wide = "--target-parameters" in given, "--hidden-size" in given
     if targeted and not wide and isinstance(default.task.options, LanguageOptions):
         options = replace(default.task.options, hidden_size=None)

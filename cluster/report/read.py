@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from cluster.config.run_config import RunConfig
 from cluster.formatting import last_line
@@ -50,12 +51,23 @@ def _progress_of(folder: RunFolder, other: RunConfig) -> ProgressCurve:
     with reading(folder) as db:
         gather_ended(db)
         progress = read_progress(db, folder.name, config, FIRST)
+    return replace(progress, unlike=_unlike(config, other))
+
+
+def _unlike(config: RunConfig, other: RunConfig) -> tuple[str, ...]:
+    """Return what differs between two runs though a fair comparison needs it equal."""
+    task, others = config.task, other.task
     equal = {
-        "task": config.task == other.task,
-        "search space": config.search_space == other.search_space,
+        "task": (task.task, task.options, task.files) == (others.task, others.options, others.files),
+        "data folder": _place(task.data) == _place(others.data),
+        "search space": (config.space, config.search_space) == (other.space, other.search_space),
         "budget": config.budget == other.budget,
     }
-    return replace(progress, unlike=tuple(name for name, same in equal.items() if not same))
+    return tuple(name for name, same in equal.items() if not same)
+
+
+def _place(data: str | Path | None) -> str:
+    return "" if data is None else str(data).rstrip("/")
 
 
 def _facts(
