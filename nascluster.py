@@ -35,6 +35,7 @@ from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.operation_types import Attribute, Operation, OwnOperation
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Cause, Failure, Measure, Outcome
+from child_trainer.regime import Regime
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.entry import ImageProblem, TaskEntry
 from child_trainer.tasks.image import ImageTask
@@ -55,6 +56,7 @@ from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens, enumerate_samples, mutate, uniform
 from controller.searcher import Child, ChildRecord, ParameterGroup, Proposal, Searcher, Update, View
+from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
@@ -74,6 +76,7 @@ __all__ = [
     "Answer",
     "Architecture",
     "Attribute",
+    "BayesianOptions",
     "Best",
     "Budget",
     "Cause",
@@ -110,6 +113,7 @@ __all__ = [
     "Push",
     "RandomSearch",
     "RecurrentSpace",
+    "Regime",
     "Reinforce",
     "ReinforceOptions",
     "Run",

@@ -38,8 +38,8 @@ BUDGETS = (500, 1_000)
 
 TABLES = Path(__file__).with_name("tables.py")
 
-ADDITIVE = ((8, 3, 0.3), (8, 3, 1.0), (8, 4, 0.3))
-"""Layers and widths of the additive tables, and the share of what is not additive."""
+ADDITIVE = ((8, 3, 1.0, 0.01), (8, 3, 1.0, 0.002), (8, 4, 0.3, 0.002))
+"""Layers and widths of the additive tables, the share of what is not additive, and the deviation."""
 
 Figures = tuple[float, int]
 """Best accuracy in percent and different networks of the first children of a search, as many as a budget."""
@@ -55,12 +55,15 @@ def configurations(data: Path | None) -> Mapping[str, RunConfig]:
             found[f"NAS-Bench-201, {title}"] = replace(recipe, task=TaskOptions(task=f"{TABLES}:{name}", data=data))
     chain: Any = own_files.load(f"{TABLES}:Chain")
     additive: Any = own_files.load(f"{TABLES}:AdditiveOptions")
-    for layers, widths, share in ADDITIVE:
-        found[f"additive, {widths**layers:,} networks, interaction {share:g}"] = replace(
+    for layers, widths, share, deviation in ADDITIVE:
+        found[f"additive, {widths**layers:,} networks, deviation {100 * deviation:g} %"] = replace(
             recipe,
             space=f"{TABLES}:Chain",
             space_options=chain(layers=layers, widths=widths),
-            task=TaskOptions(task=f"{TABLES}:ADDITIVE", options=additive(sizes=(layers, widths), interaction=share)),
+            task=TaskOptions(
+                task=f"{TABLES}:ADDITIVE",
+                options=additive(sizes=(layers, widths), interaction=share, deviation=deviation),
+            ),
         )
     return found
 

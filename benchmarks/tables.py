@@ -26,8 +26,8 @@ from nascluster import (
     node,
 )
 
-MEAN, DEVIATION = 0.92, 0.01
-"""Mean and standard deviation of the accuracies of an additive table."""
+MEAN = 0.92
+"""Mean accuracy of an additive table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,8 @@ class AdditiveOptions:
 
     sizes: tuple[int, int] = (8, 3)
     """Layers and widths of the `Chain`."""
+    deviation: float = 0.01
+    """Standard deviation of the additive part of the accuracies."""
     interaction: float = 0.3
     """Standard deviation of what is not additive in an accuracy, as a share of that of the sums."""
     table_seed: int = 0
@@ -114,10 +116,10 @@ def additive_answers(options: AdditiveOptions) -> Iterator[tuple[str, Answer]]:
     rng = random.Random(options.table_seed)
     worth = [[rng.gauss(0, 1) for _ in range(widths)] for _ in range(layers)]
     worth = [[value - fmean(choices) for value in choices] for choices in worth]
-    scale = DEVIATION / sum(pstdev(choices) ** 2 for choices in worth) ** 0.5
+    scale = options.deviation / sum(pstdev(choices) ** 2 for choices in worth) ** 0.5
     for tokens in product(range(widths), repeat=layers):
         accuracy = MEAN + scale * sum(choices[token] for choices, token in zip(worth, tokens, strict=True))
-        observed = accuracy + rng.gauss(0, options.interaction * DEVIATION)
+        observed = accuracy + rng.gauss(0, options.interaction * options.deviation)
         yield (
             " ".join(str(token + 1) for token in tokens),
             Answer(min(observed, 1.0), 1.0, test=min(accuracy, 1.0)),

@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -74,7 +75,15 @@ def _main(arguments: Sequence[str] | None) -> int:
         )
     if announcer.error:
         raise announcer.error
+    if entry.trains:
+        outcome = replace(outcome, processor=_processor(device))
     return _print_outcome(options, architecture, outcome, signals)
+
+
+def _processor(device: str) -> str:
+    from child_trainer.training.processor import processor_kind
+
+    return processor_kind(device)
 
 
 def _print_outcome(options: Namespace, architecture: Architecture, outcome: Outcome, signals: Sequence[int]) -> int:

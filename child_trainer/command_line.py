@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from child_trainer import own_files
 from child_trainer.architectures.architecture import Architecture
@@ -14,6 +14,7 @@ from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.field_docs import field_docs
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
+from child_trainer.regime import Regime
 from child_trainer.tasks.catalogue import TASKS, find_task
 from child_trainer.tasks.entry import TaskEntry
 from child_trainer.training.task import TaskError
@@ -115,20 +116,31 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
         help="a file of your own whose OPERATIONS the architecture may name; may be repeated",
     )
     add("--json", action="store_true", help="print the outcome as one line of JSON and nothing else")
-    _add_options(parser.add_argument_group(f"options of the task {task!r}"), entry)
+    _add_options(parser.add_argument_group("how the child is trained"), entry.usual.regime)
+    _add_options(parser.add_argument_group(f"options of the task {task!r}"), entry.usual_options)
     return parser
 
 
-def _add_options(group: argparse._ArgumentGroup, entry: TaskEntry) -> None:
-    texts, hints = field_docs(entry.options), get_type_hints(entry.options)
-    for name in option_names(entry):
-        usual, text = getattr(entry.usual_options, name), texts.get(name, "").rstrip(".").replace("%", "%%")
-        kind = next(kind for kind in get_args(hints[name]) or (hints[name],) if kind is not NoneType)
-        if kind is bool:
-            group.add_argument(_flag(name), action="store_true", default=None, help=text)
-            continue
-        default = f" (default: {usual})" if usual not in (None, "") else ""
-        group.add_argument(_flag(name), type=kind, metavar=_metavar(kind), help=text + default)
+def _add_options(group: argparse._ArgumentGroup, usual: Any) -> None:
+    """Add a flag for each field of a dataclass, of which `usual` has the defaults."""
+    texts, hints = field_docs(type(usual)), get_type_hints(type(usual))
+    for field in fields(usual):
+        value, text = getattr(usual, field.name), texts.get(field.name, "").rstrip(".").replace("%", "%%")
+        if value not in (None, "", ()) and not isinstance(value, bool):
+            text += f" (default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
+        group.add_argument(_flag(field.name), default=None, help=text, **_reading(hints[field.name]))
+
+
+def _reading(hint: Any) -> dict[str, Any]:
+    """Return how argparse reads a value of the annotated type."""
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    if get_origin(hint) is tuple:
+        kind, *others = get_args(hint)
+        several = others == [Ellipsis]
+        return {"type": kind, "nargs": "+" if several else 1 + len(others), "metavar": _metavar(kind)}
+    kind = next(kind for kind in get_args(hint) or (hint,) if kind is not NoneType)
+    return {"action": "store_true"} if kind is bool else {"type": kind, "metavar": _metavar(kind)}
 
 
 def option_names(entry: TaskEntry) -> tuple[str, ...]:
@@ -180,8 +192,14 @@ def read_architecture(text: str) -> Architecture:
 
 
 def chosen_budget(options: argparse.Namespace) -> Budget:
-    """Return the task's usual budget, changed by the command line."""
-    return replace(find_task(options.task).usual, **_given(options, BUDGET_HELP))
+    """Return the task's usual budget, changed by the command line.
+
+    Raises:
+        ValueError: a value is impossible.
+    """
+    usual = find_task(options.task).usual
+    regime = replace(usual.regime, **_given(options, [f.name for f in fields(Regime)]))
+    return replace(usual, regime=regime, **_given(options, BUDGET_HELP))
 
 
 def chosen_options(options: argparse.Namespace) -> Any:
@@ -200,4 +218,5 @@ def chosen_options(options: argparse.Namespace) -> Any:
 
 
 def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

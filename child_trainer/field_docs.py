@@ -8,7 +8,13 @@ from functools import cache
 
 @cache
 def field_docs(kind: type) -> dict[str, str]:
-    """Return the docstring under each field of a dataclass, on one line."""
+    """Return the docstring under each field of a dataclass, on one line; those of inherited fields, too."""
+    return {name: text for base in reversed(kind.__mro__) for name, text in _own_docs(base).items()}
+
+
+def _own_docs(kind: type) -> dict[str, str]:
+    if kind is object:
+        return {}
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     except (OSError, TypeError):  # a class without source, such as one typed into a shell

@@ -1,10 +1,14 @@
 """What a language model is around its cell, and how text reaches it. Standard library only."""
 
-import math
 from dataclasses import dataclass
+
+from child_trainer.field_types import check_types
 
 MEDIUM_PARAMETERS = 19_775_200
 """Of the medium LSTM of Zaremba et al. 2014 on a vocabulary of 10,000: 2 (4 650 1300 + 4 650) + 2 650 10000 + 10000."""
+
+CLIP_NORM = 5.0
+"""Norm to which gradients are scaled down, unless the regime has another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +30,6 @@ class LanguageOptions:
     stretch (the paper does not say)."""
     unroll: int = 35
     """Words of a stretch, through which gradients are propagated; the state is carried on to the next."""
-    clip_norm: float = 5.0
-    """Gradients are scaled down to this norm."""
     decay_after: int = 6
     """Epochs after which the learning rate shrinks at each epoch."""
     learning_rate_decay: float = 1.0
@@ -36,6 +38,7 @@ class LanguageOptions:
     """Most words that are told apart, the most frequent ones of the training text; unset: all."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("cell_layers", "target_parameters", "hidden_size", "unroll"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -43,8 +46,6 @@ class LanguageOptions:
         for name in ("embedding_dropout", "variational_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}")
-        if not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
-            raise ValueError(f"`clip_norm` must be a positive number, got {self.clip_norm}")
         if self.decay_after < 0:
             raise ValueError(f"`decay_after` must be 0 or more, got {self.decay_after}")
         if not 0 < self.learning_rate_decay <= 1:

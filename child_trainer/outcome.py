@@ -5,6 +5,9 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from child_trainer.field_types import check_types
+from child_trainer.regime import DEFAULT_REGIME, Regime
+
 LAST_EPOCHS = 5
 """Number of last epochs of which the best gives the child's metric."""
 
@@ -15,6 +18,7 @@ class Measure(StrEnum):
     ACCURACY = "accuracy"
     PERPLEXITY = "perplexity"
     SCORE = "score"
+    FITNESS = "fitness"
 
     @property
     def lower_is_better(self) -> bool:
@@ -59,8 +63,11 @@ class Budget:
     """Nesterov momentum (the paper: 0.9)."""
     max_seconds: float | None = None
     """Seconds after which training times out; it ends with the epoch that passes them."""
+    regime: Regime = DEFAULT_REGIME
+    """How a child is trained"""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
@@ -89,6 +96,8 @@ class Outcome:
         failure: why there is no usable metric, or `None` when there is one.
         gpu_bytes: peak GPU memory that PyTorch allocated for it, or `None` without a GPU.
         measure: the kind of the metric.
+        solved: whether it solves its task outright, where the task can say so.
+        processor: the kind of processor that trained it, such as `x86_64 AVX512`, or `None` where that does not matter.
     """
 
     curve: tuple[float, ...]
@@ -99,6 +108,8 @@ class Outcome:
     failure: Failure | None = None
     gpu_bytes: int | None = None
     measure: Measure = Measure.ACCURACY
+    solved: bool = False
+    processor: str | None = None
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
@@ -118,11 +129,15 @@ class Outcome:
         """Return plain data for `json.dumps`; `from_json` returns an equal outcome."""
         # Not with `asdict`, whose deep copies are slow: writing outcomes dominates a search of a table.
         failure = self.failure and {"cause": self.failure.cause, "message": self.failure.message}
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve), "failure": failure}
+        data = {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve), "failure": failure}
+        if not self.solved:
+            del data["solved"]  # Most tasks cannot be solved outright; earlier versions did not write it.
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Return the outcome that `to_json` wrote."""
+        """Return the outcome that `to_json` of any version wrote; what this version does not know is left out."""
+        data = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         failure = data["failure"]
         restored = Failure(cause=Cause(failure["cause"]), message=failure["message"]) if failure else None
         measure = Measure(data.get("measure", Measure.ACCURACY))

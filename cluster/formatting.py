@@ -30,7 +30,7 @@ def number(value: float | None) -> str:
 
 def metric_name(measure: Measure) -> str:
     """Return the name of the metric by which children are compared."""
-    return str(measure) if measure is Measure.SCORE else f"validation {measure}"
+    return str(measure) if measure in (Measure.SCORE, Measure.FITNESS) else f"validation {measure}"
 
 
 PLURALS = {"child": "children", "push": "pushes"}

@@ -9,10 +9,17 @@ from typing import Any, TypeVar
 from child_trainer.close_names import suggestion
 from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
+from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
-from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.searchers.neat.options import NeatOptions
+from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
+from controller.searchers.q_learning.options import QLearningOptions
 from controller.space import SearchSpace
+from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
+from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.genomes import GenomeSpace
+from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
 
@@ -62,8 +69,16 @@ class SearcherEntry:
     make: str | Callable[[SearchSpace, Any], Searcher]
     figures: tuple[Figure, ...] = ()
 
-    def build(self, space: SearchSpace, options: object) -> Searcher:
-        """Return a new searcher over the space."""
+    def build(self, space: SearchSpace, options: Any, children: int | None = None) -> Searcher:
+        """Return a new searcher over the space.
+
+        Args:
+            space: where it searches.
+            options: its settings. Those that have a method `for_children` are replaced by what it returns.
+            children: how many children the search has, if that is known.
+        """
+        if children is not None and hasattr(options, "for_children"):
+            options = options.for_children(children)
         make: Any = self.make
         if isinstance(make, str):
             module, _, name = make.partition(":")
@@ -86,6 +101,15 @@ class SpaceEntry:
     options: type
 
 
+BASELINE = Figure(name="baseline", words="Moving average of rewards")
+
+ENTROPY = Figure(
+    name="entropy",
+    words="Entropy of the policy, a whole architecture",
+    unit="nats",
+    note="It grows with the depth of the networks; near zero the policy samples the same ones.",
+)
+
 SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
     {
         "reinforce": SearcherEntry(
@@ -94,15 +118,22 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=ReinforceOptions,
             make="controller.searchers.policy_gradient.reinforce:Reinforce",
             figures=(
-                Figure(name="baseline", words="Moving average of rewards"),
-                Figure(
-                    name="entropy",
-                    words="Entropy of the policy, a whole architecture",
-                    unit="nats",
-                    note="It grows with the depth of the networks; near zero the policy samples the same ones.",
-                ),
+                BASELINE,
+                ENTROPY,
                 Figure(name="importance_weight", words="Mean importance weight of the last batch's children"),
                 Figure(name="importance_clipped", words="Share of importance weights that were clipped"),
+            ),
+        ),
+        "ppo": SearcherEntry(
+            summary="As reinforce, with several steps on each batch, bounded by a clip of the policy ratio.",
+            paper="Zoph et al. 2018, arXiv 1707.07012; Schulman et al. 2017, arXiv 1707.06347",
+            options=PpoOptions,
+            make="controller.searchers.policy_gradient.ppo:Ppo",
+            figures=(
+                BASELINE,
+                ENTROPY,
+                Figure(name="policy_ratio", words="Mean ratio of a child's probability now to that at its sampling"),
+                Figure(name="ratio_clipped", words="Share of policy ratios that the clip held"),
             ),
         ),
         "random": SearcherEntry(
@@ -112,16 +143,60 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.random_search:RandomSearch",
         ),
         "evolution": SearcherEntry(
-            summary="Mutates the best of a few members of a population, of which the oldest or the worst is removed.",
+            summary="Mutates the best of a few members of a population; the oldest, the worst or none is removed.",
             paper="Real et al. 2019, arXiv 1802.01548",
             options=EvolutionOptions,
             make="controller.searchers.evolutionary.evolution:Evolution",
+        ),
+        "bayesian": SearcherEntry(
+            summary="A Gaussian process predicts rewards; the largest expected improvement is tried next.",
+            paper="Jones et al. 1998; White et al. 2021, arXiv 1910.11858",
+            options=BayesianOptions,
+            make="controller.searchers.bayesian.bayesian:BayesianOptimisation",
+            figures=(
+                Figure(name="length_scale", words="Length scale of the surrogate", note="In decisions that differ."),
+                Figure(name="noise", words="Share of noise in the surrogate's targets"),
+                Figure(
+                    name="expected_improvement",
+                    words="Largest improvement expected of a child",
+                    note="In standard deviations of the rewards' ranks or of the rewards; near zero little is left.",
+                ),
+            ),
         ),
         "local-search": SearcherEntry(
             summary="Climbs to a better neighbour until there is none, then starts from a random architecture.",
             paper="White et al. 2021, arXiv 2005.02960",
             options=LocalSearchOptions,
             make="controller.searchers.evolutionary.local_search:LocalSearch",
+        ),
+        "neat": SearcherEntry(
+            summary="Evolves networks and their weights in species, from none to as many hidden nodes as it takes.",
+            paper="Stanley & Miikkulainen 2002, NEAT",
+            options=NeatOptions,
+            make="controller.searchers.neat.neat:Neat",
+            figures=(
+                Figure(name="generation", words="Generation"),
+                Figure(name="species", words="Species", note="In the last whole generation."),
+                Figure(name="best_fitness", words="Best fitness", note="Of the search so far."),
+                Figure(name="hidden_nodes", words="Hidden nodes of the best network"),
+                Figure(name="links", words="Links of the best network", note="Those that are enabled."),
+            ),
+        ),
+        "q-learning": SearcherEntry(
+            summary="Makes each decision by its Q value, learnt by temporal difference, and ever fewer at random.",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            options=QLearningOptions,
+            make="controller.searchers.q_learning.q_learning:QLearning",
+            figures=(
+                Figure(name="epsilon", words="Share of decisions that are random"),
+                Figure(name="unique_models", words="Unique architectures that have ended"),
+                Figure(
+                    name="start_value",
+                    words="Largest Q value of the first decision",
+                    note="The reward that the searcher expects of the best architecture that it knows how to make.",
+                ),
+                Figure(name="known_states", words="States in which a decision was learnt from"),
+            ),
         ),
     }
 )
@@ -143,6 +218,36 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="NAS-Bench-201's cells: one of five operations on each of six edges.",
             paper="Dong & Yang 2020, arXiv 2001.00326",
             options=NasBench201Space,
+        ),
+        "nasnet": SpaceEntry(
+            summary="NASNet's normal and reduction cell: 13 operations, values added or concatenated.",
+            paper="Zoph et al. 2018, arXiv 1707.07012",
+            options=NasNetSpace,
+        ),
+        "amoebanet": SpaceEntry(
+            summary="AmoebaNet's normal and reduction cell: 8 operations, values added.",
+            paper="Real et al. 2019, arXiv 1802.01548",
+            options=AmoebaNetSpace,
+        ),
+        "pnas": SpaceEntry(
+            summary="PNAS's single cell of one to five blocks: 8 operations, values added.",
+            paper="Liu et al. 2018, arXiv 1712.00559",
+            options=PnasSpace,
+        ),
+        "hierarchical": SpaceEntry(
+            summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",
+            paper="Liu et al. 2018, arXiv 1711.00436",
+            options=HierarchicalSpace,
+        ),
+        "chain": SpaceEntry(
+            summary="Chains of convolutions, pools and fully connected layers, without batch normalisation.",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            options=ChainSpace,
+        ),
+        "genomes": SpaceEntry(
+            summary="Networks that grow: neurons and weighted links, which are all part of the sample.",
+            paper="Stanley & Miikkulainen 2002, section 3.1",
+            options=GenomeSpace,
         ),
     }
 )

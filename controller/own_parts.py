@@ -4,9 +4,10 @@ A user's own part must follow the rules of the built-in ones; an error names wha
 """
 
 import inspect
+import json
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
@@ -19,7 +20,7 @@ from child_trainer.own_files import OwnFileError
 from controller.catalogue import SEARCHERS, SPACES, Figure, SearcherEntry, SpaceEntry, find_entry
 from controller.decisions import Choice, uniform
 from controller.reward import REWARDS, Reward
-from controller.searcher import Child, Proposal, Searcher, Update, View
+from controller.searcher import Child, Proposal, Searcher, Update, View, passes_of
 from controller.space import SearchSpace
 
 
@@ -133,6 +134,9 @@ def check_searcher(name: str, searcher: Searcher, view: View, figures: Sequence[
     Raises:
         OwnFileError: it does not; the message says what it did.
     """
+    passes: object = passes_of(searcher)
+    if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
+        raise OwnFileError(f"{name}: `passes` must be an integer of at least 1, got {passes!r}")
     with _failures_of(name, "ask"):
         proposals: object = searcher.ask(1, view)
     if not isinstance(proposals, Sequence):
@@ -141,6 +145,11 @@ def check_searcher(name: str, searcher: Searcher, view: View, figures: Sequence[
         raise OwnFileError(f"{name}: `ask` must return a list of Proposal, got a list with a {type(wrong).__name__}")
     if len(proposals) != 1:
         raise OwnFileError(f"{name}: `ask` must return 1 proposal, got {len(proposals)}")
+    notes: object = proposals[0].notes
+    if not isinstance(notes, Mapping) or not _is_json(notes):
+        raise OwnFileError(
+            f"{name}: the `notes` of a Proposal must be JSON and equal to what is read back, got {notes!r}"
+        )
     child = Child(id=1, proposal=proposals[0], outcome=_sample_outcome(Measure.SCORE), reward=0.5).record
     with _failures_of(name, "learn"):
         update: object = searcher.learn([child], view)
@@ -150,6 +159,13 @@ def check_searcher(name: str, searcher: Searcher, view: View, figures: Sequence[
         raise OwnFileError(f"{name}: `learn` returned a gradient for {unknown[0]!r}, which `parameters` does not have")
     if unlisted := sorted(update.figures.keys() - {figure.name for figure in figures}):
         raise OwnFileError(f"{name}: `learn` returned the figure {unlisted[0]!r}, which `FIGURES` does not list")
+
+
+def _is_json(value: Mapping[Any, Any]) -> bool:
+    try:
+        return json.loads(json.dumps(dict(value), allow_nan=False)) == value
+    except (TypeError, ValueError):
+        return False
 
 
 @contextmanager

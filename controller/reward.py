@@ -35,6 +35,11 @@ def perplexity(outcome: Outcome) -> float:
     return PERPLEXITY_SCALE / (outcome.metric * outcome.metric)
 
 
+def fitness(outcome: Outcome) -> float:
+    """Return the fitness that the task computes."""
+    return FAILED if outcome.metric is None else outcome.metric
+
+
 @dataclass(frozen=True, slots=True)
 class Reward:
     """A reward and the metrics that it is for.
@@ -55,6 +60,7 @@ REWARDS: Mapping[str, Reward] = MappingProxyType(
         "cubed-accuracy": Reward(cubed_accuracy, _ACCURACIES),
         "accuracy": Reward(accuracy, _ACCURACIES),
         "perplexity": Reward(perplexity, (Measure.PERPLEXITY,)),
+        "fitness": Reward(fitness, (Measure.FITNESS,)),
     }
 )
 """All rewards by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Outcome
@@ -39,11 +39,17 @@ class Proposal:
         tokens: the decisions behind it.
         architecture: what they decode to.
         log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
+        notes: JSON that the searcher reads back from the child's record, such as the child's parent or its generation.
+            The displays know two keys: `parent`, the id of the child that it came from, and `change`, a few words.
+        same_as: the id of an ended child with the same architecture. The new child takes its outcome and its reward,
+            and is not trained.
     """
 
     tokens: tuple[int, ...]
     architecture: Architecture
     log_prob: float | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    same_as: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +63,8 @@ class ChildRecord:
         log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
         reward: to learn from; `None` while the child is in training, or if the searcher must not learn from it.
         outcome: the result of its training; `None` while it is in training.
+        notes: those of the proposal.
+        same_as: the id of the child whose outcome it took, or `None` if it is trained itself.
     """
 
     id: int
@@ -65,6 +73,8 @@ class ChildRecord:
     log_prob: float | None = None
     reward: float | None = None
     outcome: Outcome | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    same_as: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +96,8 @@ class Child:
             log_prob=self.proposal.log_prob,
             reward=self.reward,
             outcome=self.outcome,
+            notes=self.proposal.notes,
+            same_as=self.proposal.same_as,
         )
 
 
@@ -98,8 +110,10 @@ class View:
         completed: how many children of the search have ended, failed ones included.
         history: returns the ended children in completion order. It includes those without a reward, from which a
             searcher must not learn. It is a function because few searchers need it.
-        pending: returns the children that were sampled and have not ended.
+        pending: returns the children that were sampled and have not ended. No child is in both, and every child that
+            was sampled before the step is in one of them.
         rng: seeded for this step, so that a repeated step repeats its draws.
+        turn: which of the searcher's passes over a batch this is, from 0.
     """
 
     parameters: Mapping[str, Tensor]
@@ -107,6 +121,7 @@ class View:
     history: Callable[[], Sequence[ChildRecord]]
     pending: Callable[[], Sequence[ChildRecord]]
     rng: random.Random
+    turn: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,8 +142,13 @@ class Searcher(Protocol):
 
     Rules, held by `tests/contracts/searcher.py`:
     1. It keeps no state but what follows from the views: two instances give the same results at any time.
-    2. `ask` returns exactly `n` proposals, and the same ones for the same view.
+    2. `ask` returns the same proposals for the same view, at most `n`. If it returns none while children are pending,
+       the replica waits until one has ended, and asks again. If it returns none while none is pending, the search ends.
     3. `learn` returns gradients only of tensors of `parameters()`, finite and with their shapes; or none.
+    4. Notes are JSON: they are equal to what is read back.
+
+    A searcher may have two attributes more; see `passes_of` and `is_exclusive`. If it cannot work on a space, its
+    constructor raises `ValueError` with the reason.
     """
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
@@ -136,9 +156,26 @@ class Searcher(Protocol):
         ...
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """Return `n` architectures to try next."""
+        """Return up to `n` architectures to try next; none to wait for pending children, or to end the search."""
         ...
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
         """Return the update from these children, which have ended and have a reward."""
         ...
+
+
+def passes_of(searcher: Searcher) -> int:
+    """Return how many gradient steps the searcher makes on each batch: its attribute `passes`, or 1.
+
+    The parameters are pulled before each step, and `View.turn` counts the steps.
+    """
+    return getattr(searcher, "passes", 1)
+
+
+def is_exclusive(searcher: Searcher) -> bool:
+    """Return whether no two replicas may ask for children from one view: the attribute `exclusive`, or false.
+
+    Of such a searcher, proposals are dropped if another replica's were recorded since the view, and the replica asks
+    again. So a level or a generation has each of its members once.
+    """
+    return getattr(searcher, "exclusive", False)

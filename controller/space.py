@@ -1,10 +1,11 @@
 """The interface of a search space. Standard library only."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+import random
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from child_trainer.architectures.architecture import Architecture, Kind
-from controller.decisions import Decisions
+from controller.decisions import Decisions, Tokens, mutate, uniform
 
 
 class SearchSpace(Protocol):
@@ -15,6 +16,11 @@ class SearchSpace(Protocol):
     2. The number of tokens determines which of the sequences they are a sample of.
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
+
+    A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
+
+    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasCells`, `HasLayers`,
+    `HasStates` and `HasFeatures`.
     """
 
     @property
@@ -45,3 +51,115 @@ class SearchSpace(Protocol):
             InvalidTokens: if they are not a sample of this space.
         """
         ...
+
+
+@runtime_checkable
+class DrawsFirst(Protocol):
+    """A space that draws the samples with which a search begins by a rule of its own."""
+
+    def first(self, completed: int, rng: random.Random) -> Tokens:
+        """Return a sample to begin with, after `completed` children of the search have ended."""
+        ...
+
+
+@runtime_checkable
+class Mutates(Protocol):
+    """A space that mutates its samples by a rule of its own."""
+
+    def mutate(self, tokens: Sequence[int], rng: random.Random) -> Tokens:
+        """Return a mutation of the sample, which is a sample too."""
+        ...
+
+
+@runtime_checkable
+class HasMotifs(Protocol):
+    """A space whose architectures are made of repeated parts, such as cells."""
+
+    def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
+        """Return each part, as a graph to draw, by its name, such as `normal` or `motif 1`."""
+        ...
+
+
+@runtime_checkable
+class HasGenotypes(Protocol):
+    """A space whose samples have a notation in the literature."""
+
+    def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
+        """Return the sample in each notation, as text that can be pasted, by the notation's name, such as `DARTS`."""
+        ...
+
+
+@runtime_checkable
+class HasStates(Protocol):
+    """A space that is a Markov decision process with fewer states than beginnings of samples."""
+
+    def state(self, tokens: Sequence[int]) -> Hashable:
+        """Return the state after these tokens, the first ones of a sample, at a decision that applies."""
+        ...
+
+
+@runtime_checkable
+class HasCells(Protocol):
+    """A space whose samples consist of the decisions of one cell after another."""
+
+    def cells(self, num_tokens: int) -> Mapping[str, Sequence[int]]:
+        """Return the positions of each cell's tokens in a sample of so many, by the cell's name.
+
+        Each cell takes its tokens from any sample, whatever the others are.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLayers(Protocol):
+    """A space whose networks are lists of layers, of which there can be one more or less."""
+
+    def with_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample with one more layer at a random place; `None` if it has as many as the space allows."""
+        ...
+
+    def without_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample without one of its layers; `None` if it has as few as the space allows."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A space that describes its samples by numbers from which a surrogate can predict better than from the tokens."""
+
+    def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
+        """Return the sample's features by name; one that is absent is 0."""
+        ...
+
+
+def check_decisions(space: SearchSpace, searcher: str) -> None:
+    """Raise `ValueError` if the space has no decisions, for a searcher that chooses decision by decision."""
+    if not space.decisions(0):
+        raise ValueError(
+            f"the searcher {searcher!r} chooses decision by decision, and the samples of a {type(space).__name__} have"
+            " no fixed sequence of decisions: use another searcher, such as 'evolution'"
+        )
+
+
+def first_tokens(space: SearchSpace, completed: int, rng: random.Random) -> Tokens:
+    """Return a sample to begin with: by the space's own rule, or uniform at each decision."""
+    if isinstance(space, DrawsFirst):
+        return space.first(completed, rng)
+    return uniform(space.decisions(completed), rng)
+
+
+def mutated_tokens(space: SearchSpace, tokens: Sequence[int], rng: random.Random) -> Tokens:
+    """Return a mutation of the sample: by the space's own rule, or with another value at one token."""
+    if isinstance(space, Mutates):
+        return space.mutate(tokens, rng)
+    return mutate(space.decisions_of(len(tokens)), tokens, rng)
+
+
+def motifs_of(space: SearchSpace, tokens: Sequence[int]) -> Mapping[str, Architecture]:
+    """Return the named parts that the sample's architecture is made of; none if the space has no such parts."""
+    return space.motifs(tokens) if isinstance(space, HasMotifs) else {}
+
+
+def genotypes_of(space: SearchSpace, tokens: Sequence[int]) -> Mapping[str, str]:
+    """Return the sample as text, by the notation's name; none if the space has no notation."""
+    return space.genotypes(tokens) if isinstance(space, HasGenotypes) else {}

@@ -17,13 +17,22 @@ from child_trainer.architectures.canonical import certificate
 from child_trainer.architectures.channel_order import read_in_order
 from child_trainer.architectures.operation_types import OPERATIONS, Value
 
-Kind = Literal["feedforward", "recurrent"]
+Kind = Literal["feedforward", "recurrent", "cell"]
 
-INPUTS: Mapping[str, tuple[str, ...]] = {"feedforward": ("image",), "recurrent": ("x", "h", "c")}
-"""Names that nodes may read although no node defines them: the image, or the step's input and last state."""
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "feedforward": ("image",),
+    "recurrent": ("x", "h", "c"),
+    "cell": ("older", "newer"),
+}
+"""Names that nodes may read although no node defines them: the image, or the step's input and last state.
 
-MAX_OUTPUTS: Mapping[str, int] = {"feedforward": 1, "recurrent": 2}
-"""A feed-forward network outputs its features; a recurrent cell the next h and, if it keeps one, the next c."""
+A cell of a feed-forward network reads the outputs of the two cells before it. It is for drawings: networks are built
+from feed-forward graphs.
+"""
+
+MAX_OUTPUTS: Mapping[str, int] = {"feedforward": 2, "recurrent": 2, "cell": 1}
+"""A feed-forward network outputs its features and, if it has an auxiliary head, the features of that, which serve
+training alone; a recurrent cell the next h and, if it keeps one, the next c."""
 
 Label = tuple[str, tuple[tuple[str, str], ...]]
 """What a node does: its operation, and its attributes by name with their values as JSON."""
@@ -85,9 +94,11 @@ class Architecture:
     """A directed acyclic graph of operations, with the outputs that leave it.
 
     Attributes:
-        kind: `feedforward` (reads `image`) or `recurrent` (one step of a cell: reads `x`, `h`, `c`).
+        kind: `feedforward` (reads `image`), `recurrent` (one step of a cell: reads `x`, `h`, `c`) or `cell` (a drawing
+            of a part of a network: reads `older` and `newer`).
         nodes: the operations, in any order.
-        outputs: names of the nodes whose values leave the graph: the features, or next `h` and (optionally) next `c`.
+        outputs: names of the nodes whose values leave the graph: the features and (optionally) those of the auxiliary
+            head, or next `h` and (optionally) next `c`.
         hyperparameters: training settings that are searched along with the graph (spec §1.4: `learning_rate`), as
             sorted pairs. They are part of the identity.
 
@@ -124,6 +135,12 @@ class Architecture:
         if len(nodes) == len(self.nodes):
             return self
         return Architecture(self.kind, nodes, self.outputs, self.hyperparameters)
+
+    def without_auxiliary(self) -> "Architecture":
+        """Return a feed-forward network without the nodes that only its auxiliary output depends on, if it has one."""
+        if self.kind != "feedforward" or len(self.outputs) == 1:
+            return self
+        return Architecture(self.kind, self.nodes, self.outputs[:1], self.hyperparameters).pruned()
 
     def _live_names(self) -> set[str]:
         names = set(self.outputs)

@@ -1,6 +1,7 @@
 """An architecture as text for a terminal. Standard library only.
 
-A feed-forward network is a table with one line per layer and a triangle of connections; a recurrent cell is a tree.
+A feed-forward network is a table with one line per layer and a triangle of connections; a recurrent cell is a tree; a
+cell of blocks has a line for each block.
 """
 
 from collections import Counter
@@ -21,10 +22,17 @@ ON, OFF = "●", "·"
 def draw(architecture: Architecture, *, whole: bool = True) -> str:
     """Draw the part of the network on which its outputs depend, in lines of at most 100 columns.
 
+    An auxiliary head, which serves training alone, is left out.
     Unless `whole`, the middle of a network too deep for a triangle is left out; a line tells how many layers.
     """
     live = architecture.pruned()
-    return _draw_table(layer_rows(live), whole) if live.kind == "feedforward" else _draw_cell(live)
+    match live.kind:
+        case "feedforward":
+            return _draw_table(layer_rows(live), whole)
+        case "recurrent":
+            return _draw_cell(live)
+        case "cell":
+            return _draw_blocks(live)
 
 
 # --- Feed-forward networks: a table and a triangle ---------------------------------------------------------------
@@ -46,10 +54,11 @@ class Row:
 
 
 def layer_rows(architecture: Architecture) -> list[Row]:
-    """Return one row per layer, and the classifier's last.
+    """Return one row per layer, and the classifier's last; an auxiliary head's layers are left out.
 
     A `concat` has no row where each of its readers reads nothing else: its sources are then shown as theirs.
     """
+    architecture = architecture.without_auxiliary()
     by_name = {n.name: n for n in architecture.nodes}
     # Inside an `add` a concat must stay visible: add(concat(a, b), c) differs from add(a, b, c).
     among_others = {source for n in architecture.nodes if len(n.inputs) > 1 for source in n.inputs}
@@ -75,6 +84,8 @@ def layer_rows(architecture: Architecture) -> list[Row]:
 
 def node_label(n: Node) -> str:
     """Return a node's operation, window and filters, and every other attribute that differs from its default."""
+    if n.op == "part":
+        return str(n.attribute("label"))
     values = {name: n.attribute(name) for name in OPERATIONS[n.op].attributes}
     text = [n.op]
     if "height" in values and "width" in values and n.op != "shift":
@@ -185,3 +196,27 @@ class _Tree:
             if len(n.inputs) != 1:
                 return " of ".join(words), n.inputs
             name = n.inputs[0]
+
+
+# --- Cells of blocks: a line for each block ----------------------------------------------------------------------
+
+
+def _draw_blocks(architecture: Architecture) -> str:
+    """Return a line for each node with several readers or inputs, such as `block 1 = sep 5x5 (newer) + older`."""
+    nodes = {n.name: n for n in architecture.nodes}
+    readers = Counter(source for n in architecture.nodes for source in n.inputs)
+    heads = [n for n in architecture.ordered if len(n.inputs) > 1 or readers[n.name] > 1 or not readers[n.name]]
+    named = {n.name for n in heads}
+
+    def text(name: str) -> str:
+        if name not in nodes or name in named:
+            return name
+        return f"{node_label(nodes[name])} ({text(nodes[name].inputs[0])})"
+
+    width = max(len(n.name) for n in heads)
+    lines = []
+    for n in heads:
+        sides = [text(source) for source in n.inputs]
+        value = " + ".join(sides) if n.op == "add" else f"{node_label(n)} ({', '.join(sides)})"
+        lines.append(f"{n.name:{width}} = {value}")
+    return "\n".join(lines)

@@ -5,6 +5,7 @@ An attribute that an operation gains after runs were recorded is `added_later`, 
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -90,6 +91,7 @@ class Operation:
 
 SIZE = Attribute(minimum=1)
 ONE = Attribute(default=1, minimum=1)
+NUMBER = Attribute(of=float, minimum=-sys.float_info.max, maximum=sys.float_info.max)
 
 CONVOLUTION_ORDERS = (
     "conv",
@@ -106,18 +108,20 @@ follows it or the name says `unbiased`. The default is spec §1.1's proposal."""
 _window = {"height": SIZE, "width": SIZE, "stride_height": ONE, "stride_width": ONE}
 _order = Attribute(of=str, default="conv-bn-relu", options=CONVOLUTION_ORDERS)
 _pad = Attribute(of=bool, default=False)
+# A pool with `valid` padding, none, has the output side ceil((side - window + 1) / stride).
+_pool = _window | {"padding": Attribute(of=str, default="same", options=("same", "valid"), added_later=True)}
 _unary = Operation(channels="kept")
 _many = Operation(max_inputs=None, commutative=True, channels="kept")
 
 _OPERATIONS: dict[str, Operation] = {
-    # Convolutions and pools use SAME padding: an output side is ceil(side / stride).
+    # Convolutions use SAME padding, and so do pools by default: an output side is ceil(side / stride).
     # A grouped convolution reads channels by place, see `channel_order.py`.
     "conv": Operation(
         channels="absorbed", attributes=_window | {"filters": SIZE, "dilation": ONE, "groups": ONE, "order": _order}
     ),
     "depthwise_conv": Operation(attributes=_window | {"multiplier": ONE, "dilation": ONE, "order": _order}),
-    "max_pool": Operation(channels="kept", attributes=_window),
-    "avg_pool": Operation(channels="kept", attributes=_window),
+    "max_pool": Operation(channels="kept", attributes=_pool),
+    "avg_pool": Operation(channels="kept", attributes=_pool),
     "global_avg_pool": _unary,
     "flatten": _unary,
     # With 0 units a linear map is as wide as its recurrent cell.
@@ -142,10 +146,18 @@ _OPERATIONS: dict[str, Operation] = {
     "batch_norm": _unary,
     "local_contrast_norm": Operation(channels="kept", attributes={"size": Attribute(default=5, minimum=1)}),
     "dropout": Operation(channels="kept", attributes={"rate": Attribute(of=float, minimum=0.0, maximum=1.0)}),
+    # ScheduledDropPath (spec §3.3): `depth` is the share of the network's cells that are behind it, its own included.
+    "drop_path": Operation(channels="kept", attributes={"depth": Attribute(of=float, minimum=0.0, maximum=1.0)}),
     # Pixel shift towards the upper left, the second branch of a factorised reduction (spec §3.1).
     "shift": Operation(channels="kept", attributes={"height": Attribute(default=1), "width": Attribute(default=1)}),
     # Part `index` of `parts` equal cuts along the channels (spec §9.2).
     "split": Operation(attributes={"parts": SIZE, "index": Attribute(minimum=0)}),
+    # Several operations as one box of a drawing, named by the label; no network can be built of it.
+    "part": Operation(attributes={"label": Attribute(of=str)}),
+    # The parts of networks whose weights are data (spec §15): a weight, a sigmoid of any slope, and a bias's input.
+    "scale": Operation(channels="kept", attributes={"by": NUMBER}),
+    "logistic": Operation(channels="kept", attributes={"slope": NUMBER}),
+    "constant": Operation(channels="kept", attributes={"value": NUMBER}),
 }
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(_OPERATIONS)

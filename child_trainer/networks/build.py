@@ -5,7 +5,7 @@ rejects an impossible or absurdly large network before anything is allocated.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from child_trainer.architectures.architecture import INPUTS, Architecture, InvalidArchitecture, Node
 from child_trainer.networks.operations import Shape, Site, factory_of
+from child_trainer.regime import DEFAULT_REGIME, Initial, Regime
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -46,50 +47,105 @@ class Graph(nn.Module):
         self.nodes = architecture.ordered
         # A list, because a node may have a name that `nn.ModuleDict` rejects ("a.b", "keys").
         self.operations = nn.ModuleList(modules[n.name] for n in self.nodes)
-        self.freed = _freed_after(self.nodes, self.outputs)
+        main = {n.name for n in architecture.without_auxiliary().live_nodes()}
+        self._all = _steps(self.nodes, range(len(self.nodes)), self.outputs)
+        self._main = _steps(self.nodes, [i for i, n in enumerate(self.nodes) if n.name in main], self.outputs[:1])
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Compute the outputs, in order, from the inputs of the architecture's kind; all are `[B, ...]` float32."""
+        return self._run(inputs, self._all, self.outputs)
+
+    def main(self, *inputs: Tensor) -> Tensor:
+        """Compute the first output of a feed-forward graph, without the operations of an auxiliary head."""
+        return self._run(inputs, self._main, self.outputs[:1])[0]
+
+    def auxiliary_operations(self) -> list[nn.Module]:
+        """Return the modules on which only the output of an auxiliary head depends."""
+        main = {index for index, _ in self._main}
+        return [self.operations[index] for index, _ in self._all if index not in main]
+
+    def _run(self, inputs: tuple[Tensor, ...], steps: "Steps", outputs: tuple[str, ...]) -> tuple[Tensor, ...]:
         values = dict(zip(self.inputs, inputs, strict=True))
-        for n, operation, freed in zip(self.nodes, self.operations, self.freed, strict=True):
-            values[n.name] = operation(*(values[source] for source in n.inputs))
+        for index, freed in steps:
+            n = self.nodes[index]
+            values[n.name] = self.operations[index](*(values[source] for source in n.inputs))
             for name in freed:
                 del values[name]
-        return tuple(values[name] for name in self.outputs)
+        return tuple(values[name] for name in outputs)
 
 
 class Classifier(nn.Module):
-    """A feed-forward graph, global average pooling if it ends in feature maps, and a linear layer (spec §1.3)."""
+    """A feed-forward graph, global average pooling if it ends in feature maps, and a linear layer (spec §1.3).
 
-    def __init__(self, graph: Graph, features: Shape, num_classes: int) -> None:
+    A graph with a second output has an auxiliary head of the same form on it, which serves training alone.
+
+    Args:
+        graph: computes the features and, optionally, those of the auxiliary head.
+        features: the shape of each of its outputs.
+        num_classes: as in `ImageProblem`.
+    """
+
+    def __init__(self, graph: Graph, features: Sequence[Shape], num_classes: int) -> None:
         super().__init__()
         self.graph = graph
-        self.head = nn.Linear(features[0], num_classes)
+        self.head = nn.Linear(features[0][0], num_classes)
+        self.auxiliary_head = nn.Linear(features[1][0], num_classes) if len(features) > 1 else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `[B, num_classes]` of images `[B, C, H, W]`, all float32."""
-        (features,) = self.graph(images)
-        return self.head(features.mean((2, 3)) if features.dim() == 4 else features)
+        return self.head(_pooled(self.graph.main(images)))
+
+    def with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of the network and of its auxiliary head, which it must have, as `forward` does."""
+        assert self.auxiliary_head is not None
+        features, auxiliary = self.graph(images)
+        return self.head(_pooled(features)), self.auxiliary_head(_pooled(auxiliary))
+
+    def auxiliary_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the auxiliary head and of the operations that only it depends on."""
+        for module in self.graph.auxiliary_operations():
+            yield from module.parameters()
+        if self.auxiliary_head is not None:
+            yield from self.auxiliary_head.parameters()
 
 
-def build(architecture: Architecture, task: ImageProblem, *, generator: torch.Generator | None = None) -> Classifier:
+def _pooled(features: Tensor) -> Tensor:
+    return features.mean((2, 3)) if features.dim() == 4 else features
+
+
+def build(
+    architecture: Architecture,
+    task: ImageProblem,
+    *,
+    generator: torch.Generator | None = None,
+    regime: Regime = DEFAULT_REGIME,
+) -> Classifier:
     """Build the classifier that a feed-forward architecture describes, on the CPU, ready to train.
 
     Args:
         architecture: of kind `feedforward`; nodes that no output depends on are left out.
         task: has the image's shape and the number of classes.
         generator: draws the initial weights; default: PyTorch's global generator.
+        regime: has the constants of batch normalisation and the form of the initial weights.
 
     Raises:
         InvalidArchitecture: it is recurrent, a node cannot take its inputs, or the network is too large.
+    """
+    return _materialise(classifier_on_meta(architecture, task, regime), generator, regime.initial)
+
+
+def classifier_on_meta(architecture: Architecture, task: ImageProblem, regime: Regime = DEFAULT_REGIME) -> Classifier:
+    """Build a classifier without memory for its weights, to know its shapes and sizes.
+
+    Raises:
+        InvalidArchitecture: as `build` does.
     """
     if architecture.kind != "feedforward":
         raise InvalidArchitecture(f"an image task needs a feedforward architecture, got a {architecture.kind} one")
     live = architecture.pruned()
     with torch.device("meta"):
-        graph, (features,) = _graph(live, (task.input_shape,), None)
-        network = Classifier(graph, features, task.num_classes)
-    return _materialise(network, generator)
+        graph, features = _graph(live, (task.input_shape,), None, regime)
+        return Classifier(graph, features, task.num_classes)
 
 
 def build_cell(
@@ -124,26 +180,31 @@ def cell_on_meta(architecture: Architecture, input_size: int, hidden_size: int) 
     return graph
 
 
-def _freed_after(nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return, for each node, the names whose values no later node reads."""
+Steps = list[tuple[int, tuple[str, ...]]]
+"""The nodes to run, in order: each one's index, and the names whose values no later one reads."""
+
+
+def _steps(nodes: tuple[Node, ...], indices: Sequence[int], outputs: tuple[str, ...]) -> Steps:
+    """Return the steps that compute the outputs by the nodes with these indices."""
     seen = set(outputs)
-    freed = []
-    for n in reversed(nodes):
+    steps: Steps = []
+    for index in reversed(indices):
+        read = nodes[index].inputs
         # Sorted, so that the order does not depend on string hashing.
-        freed.append(tuple(sorted(set(n.inputs) - seen)))
-        seen.update(n.inputs)
-    return freed[::-1]
+        steps.append((index, tuple(sorted(set(read) - seen))))
+        seen.update(read)
+    return steps[::-1]
 
 
 def _graph(
-    architecture: Architecture, shapes: tuple[Shape, ...], hidden_size: int | None
+    architecture: Architecture, shapes: tuple[Shape, ...], hidden_size: int | None, regime: Regime = DEFAULT_REGIME
 ) -> tuple[Graph, tuple[Shape, ...]]:
     """Build the graph on the `meta` device; return it with the shapes of its outputs."""
     shape_of: dict[str, Shape] = dict(zip(INPUTS[architecture.kind], shapes, strict=True))
     modules: dict[str, nn.Module] = {}
     parameters = 0
     for n in architecture.ordered:
-        site = Site(n, tuple(shape_of[source] for source in n.inputs), hidden_size)
+        site = Site(n, tuple(shape_of[source] for source in n.inputs), hidden_size, regime)
         modules[n.name], shape_of[n.name] = _build_node(site)
         parameters += sum(p.numel() for p in modules[n.name].parameters())
         if parameters > MAX_PARAMETERS:
@@ -178,17 +239,25 @@ def _refusal(site: Site) -> str:
     return f"node {site.node.name!r} ({site.node.op}) cannot take inputs of shape {shapes}"
 
 
-def _materialise(network: Network, generator: torch.Generator | None) -> Network:
+def _materialise(network: Network, generator: torch.Generator | None, initial: Initial = "he") -> Network:
     network.to_empty(device="cpu").train()
     for module in network.modules():
-        _initialise(module, generator)
+        _initialise(module, generator, initial)
     return network
 
 
 @torch.no_grad()
-def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:
-    """Initialise convolutions after He, linear maps uniformly within 1/sqrt(inputs), normalisation with 1 and 0."""
-    if isinstance(module, nn.Conv2d):
+def _initialise(module: nn.Module, generator: torch.Generator | None, initial: Initial) -> None:
+    """Initialise a module's own parameters: normalisation with 1 and 0, all else as `Regime.initial` says.
+
+    With `he`: convolutions after He, linear maps uniformly within 1/sqrt(inputs). With `xavier`: both uniformly within
+    sqrt(6 / (inputs + outputs)), biases with 0 (Glorot and Bengio 2010).
+    """
+    if initial == "xavier" and isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight, generator=generator)
+        if module.bias is not None:
+            module.bias.zero_()
+    elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         if module.bias is not None:
             module.bias.zero_()

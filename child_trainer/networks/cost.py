@@ -5,10 +5,13 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from child_trainer.networks.build import Classifier
+
 
 def parameters(network: nn.Module) -> int:
-    """Return the number of trainable parameters."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+    """Return the number of trainable parameters; those of a classifier's auxiliary head do not count."""
+    auxiliary = {id(p) for p in network.auxiliary_parameters()} if isinstance(network, Classifier) else ()
+    return sum(p.numel() for p in network.parameters() if p.requires_grad and id(p) not in auxiliary)
 
 
 def flops(network: nn.Module, *example: object) -> int:

@@ -4,9 +4,10 @@ A factory takes a `Site` (the node, and the shapes of its inputs, without the ba
 `forward` takes the node's inputs as positional tensors `[B, ...]`. A factory that cannot build a module for its site
 raises `ValueError` with the reason; `build.py` adds the node and the shapes.
 
-Windows use SAME padding, TensorFlow's rule: an output side is ceil(side / stride), and if the padding is odd, the extra
-row or column is at the bottom or right. For strides above 1 it depends on the image size, so that a network is built
-for one image size. Convolutions are initialised after He (`build.py`).
+Windows use SAME padding, TensorFlow's rule, unless a pool has the padding `valid`: an output side is
+ceil(side / stride), and if the padding is odd, the extra row or column is at the bottom or right. For strides above 1
+it depends on the image size, so that a network is built for one image size. The regime says how convolutions are
+initialised (`build.py`).
 
 Shapes: B examples; C channels; H and W, height and width. Tensors are float32.
 """
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import Node
 from child_trainer.architectures.operation_types import BUILDERS
+from child_trainer.regime import DEFAULT_REGIME, Regime
 
 Shape = tuple[int, ...]
 Padding = tuple[int, int, int, int]
@@ -37,11 +39,13 @@ class Site:
         node: the operation and its attributes.
         shapes: the inputs' shapes, without the batch: `(channels, height, width)` or `(units,)`.
         hidden_size: units of the state of the recurrent cell around the node; `None` in a feed-forward network.
+        regime: how the network will be trained; batch normalisation takes its constants from there.
     """
 
     node: Node
     shapes: tuple[Shape, ...]
     hidden_size: int | None = None
+    regime: Regime = DEFAULT_REGIME
 
     def __getitem__(self, attribute: str) -> Any:
         return self.node.attribute(attribute)
@@ -56,6 +60,11 @@ class Site:
             raise ValueError("it takes a feature map (channels, height, width)")
         channels, height, width = self.shapes[0]
         return channels, height, width
+
+    def batch_norm(self, channels: int) -> nn.Module:
+        """Return batch normalisation of so many channels, or units, with the regime's constants."""
+        kind = nn.BatchNorm2d if len(self.shapes[0]) == 3 else nn.BatchNorm1d
+        return kind(channels, eps=self.regime.norm_epsilon, momentum=self.regime.norm_momentum)
 
     def check_same_shapes(self) -> None:
         """Raise `ValueError` unless all inputs have one shape: broadcasting would hide a mistake."""
@@ -90,15 +99,20 @@ class Apply(nn.Module):
 
 
 class PoolingLayer(nn.Module):
-    """Maximum or mean over SAME-padded windows; the padding is never the maximum and does not count in a mean."""
+    """Maximum or mean over windows; SAME padding is never the maximum and does not count in a mean."""
 
-    def __init__(self, kind: str, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> None:
+    def __init__(
+        self, kind: str, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], padding: str = "same"
+    ) -> None:
         super().__init__()
         self.kind, self.window, self.stride = kind, window, stride
-        self.padding = same_padding(size, window, stride)
+        self.padding = same_padding(size, window, stride) if padding == "same" else (0, 0, 0, 0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pool `[B, C, H, W]` to `[B, C, ceil(H / stride), ceil(W / stride)]`."""
+        """Pool `[B, C, H, W]` to `[B, C, H', W']`.
+
+        With SAME padding H' is ceil(H / stride), without padding ceil((H - window + 1) / stride); W' likewise.
+        """
         left, right, top, bottom = self.padding
         even = left == right and top == bottom
         if self.kind == "max":
@@ -123,6 +137,39 @@ class Concat(nn.Module):
         """Concatenate inputs `[B, C_i, H_i, W_i]` to `[B, sum C_i, max H_i, max W_i]`."""
         padded = [F.pad(x, padding) if any(padding) else x for x, padding in zip(inputs, self.paddings, strict=True)]
         return padded[0] if len(padded) == 1 else torch.cat(padded, dim=1)
+
+
+class DropPath(nn.Module):
+    """ScheduledDropPath (Zoph et al. 2018; spec §3.3): each example's path is dropped, or scaled to keep its mean.
+
+    It is the identity in evaluation, and until `advance` is called, which the training does before each step.
+
+    Args:
+        depth: share of the network's cells that are behind the path, its own included.
+    """
+
+    def __init__(self, depth: float) -> None:
+        super().__init__()
+        self.depth = depth
+        self.keep = 1.0
+        """Probability that an example's path is kept."""
+
+    def advance(self, path_keep: float, progress: float) -> None:
+        """Set the probability: from 1 at the training's start, linearly to that of the path's depth at its end.
+
+        Args:
+            path_keep: probability that a path of the last cell is kept at the end of the training.
+            progress: share of the training's steps that are done.
+        """
+        keep_at_depth = 1 - self.depth * (1 - path_keep)
+        self.keep = 1 - min(1.0, progress) * (1 - keep_at_depth)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return `[B, ...]`, in training with the values of dropped examples 0 and of all others divided by `keep`."""
+        if not self.training or self.keep == 1:
+            return values
+        kept = values.new_empty((len(values), *(1,) * (values.dim() - 1))).bernoulli_(self.keep)
+        return values * (kept / self.keep)
 
 
 class LocalContrastNorm(nn.Module):
@@ -172,7 +219,7 @@ def _convolution(site: Site, filters: int, groups: int) -> nn.Module:
                 )
             )
         elif part == "bn":
-            layers.append(nn.BatchNorm2d(filters if "conv" in order[: order.index("bn")] else channels))
+            layers.append(site.batch_norm(filters if "conv" in order[: order.index("bn")] else channels))
         else:
             # Only later layers may overwrite their input: that of the first layer may have other readers.
             layers.append(nn.ReLU(inplace=bool(layers)))
@@ -192,7 +239,8 @@ def _pool(kind: str) -> Factory:
     def make(site: Site) -> nn.Module:
         _, height, width = site.feature_map()
         window = (site["height"], site["width"])
-        return PoolingLayer(kind, (height, width), window, (site["stride_height"], site["stride_width"]))
+        stride = (site["stride_height"], site["stride_width"])
+        return PoolingLayer(kind, (height, width), window, stride, site["padding"])
 
     return make
 
@@ -245,8 +293,7 @@ def _apply(function: Callable[[Tensor], Tensor]) -> Factory:
 
 
 def _batch_norm(site: Site) -> nn.Module:
-    kind = nn.BatchNorm2d if len(site.shapes[0]) == 3 else nn.BatchNorm1d
-    return kind(site.shapes[0][0])
+    return site.batch_norm(site.shapes[0][0])
 
 
 def _local_contrast_norm(site: Site) -> nn.Module:
@@ -269,6 +316,20 @@ def _split(site: Site) -> nn.Module:
         raise ValueError(f"part {index} of {parts} equal parts of {channels} channels does not exist")
     size = channels // parts
     return Apply(lambda x: x[:, index * size : (index + 1) * size])
+
+
+def _part(site: Site) -> nn.Module:
+    raise ValueError("a part is a box of a drawing, which cannot be built; use the operations that it stands for")
+
+
+def _with_number(attribute: str, function: Callable[[Tensor, float], Tensor]) -> Factory:
+    """Return the factory of an operation that applies a function of its input and of one attribute."""
+
+    def make(site: Site) -> nn.Module:
+        number = float(site[attribute])
+        return Apply(lambda x: function(x, number))
+
+    return make
 
 
 MODULES: Mapping[str, Factory] = MappingProxyType(
@@ -296,8 +357,13 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "batch_norm": _batch_norm,
         "local_contrast_norm": _local_contrast_norm,
         "dropout": lambda site: nn.Dropout(float(site["rate"])),
+        "drop_path": lambda site: DropPath(float(site["depth"])),
         "shift": _shift,
         "split": _split,
+        "part": _part,
+        "scale": _with_number("by", torch.mul),
+        "logistic": _with_number("slope", lambda x, slope: torch.sigmoid(slope * x)),
+        "constant": _with_number("value", torch.full_like),
     }
 )
 """The factory of each operation in `operation_types.OPERATIONS`."""

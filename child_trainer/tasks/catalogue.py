@@ -15,7 +15,7 @@ from child_trainer.architectures.nasbench201 import CELLS_PER_STAGE, STEM_CHANNE
 from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
-from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always
+from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always, never
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.task import Task, TaskError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from child_trainer.training.image_classifier import Images
 
 TORCHVISION = "child_trainer.tasks.torchvision_images"
+POLE = "child_trainer.tasks.pole"
 
 
 def _images(summary: str, shape: tuple[int, int, int], examples: int, module: str) -> TaskEntry:
@@ -55,6 +56,39 @@ def _language(summary: str, examples: int, usual_options: LanguageOptions | None
     )
 
 
+def _control(summary: str, inputs: int, module: str, *, instant: bool = False) -> TaskEntry:
+    """Return the entry of a task that runs a small network whose weights are data, with one output."""
+    return TaskEntry(
+        summary=summary,
+        family="function",
+        kinds=("feedforward", "recurrent"),
+        measure=Measure.FITNESS,
+        spaces=("genomes",),
+        space_options=MappingProxyType({"inputs": inputs, "outputs": 1}),
+        usual=Budget(epochs=1),
+        trains=False,
+        instant=always if instant else never,
+        module=module,
+    )
+
+
+def _nasbench201(summary: str, epochs: int) -> TaskEntry:
+    """Return the entry of the benchmark's table, whose metric is of a training of so many epochs."""
+    return TaskEntry(
+        summary=summary,
+        family="table",
+        kinds=("feedforward",),
+        measure=Measure.ACCURACY,
+        spaces=("nasbench201",),
+        space_options=MappingProxyType({"cells_per_stage": CELLS_PER_STAGE, "stem_channels": STEM_CHANNELS}),
+        usual=Budget(epochs=epochs),
+        trains=False,
+        instant=always,
+        epochs=epochs,
+        module="child_trainer.tasks.nasbench201_table",
+    )
+
+
 TASKS: Mapping[str, TaskEntry] = MappingProxyType(
     {
         "digits": _images(
@@ -82,18 +116,12 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
             instant=lambda options: options.instant,
             module="child_trainer.tasks.synthetic",
         ),
-        "nasbench201": TaskEntry(
-            summary="NAS-Bench-201's CIFAR-10, a table from --data; trains nothing",
-            family="table",
-            kinds=("feedforward",),
-            measure=Measure.ACCURACY,
-            spaces=("nasbench201",),
-            space_options=MappingProxyType({"cells_per_stage": CELLS_PER_STAGE, "stem_channels": STEM_CHANNELS}),
-            usual=Budget(epochs=12),
-            trains=False,
-            instant=always,
-            epochs=12,
-            module="child_trainer.tasks.nasbench201_table",
+        "nasbench201": _nasbench201("NAS-Bench-201's CIFAR-10, a table from --data; trains nothing", 12),
+        "nasbench201-200": _nasbench201("the same table, of which the search sees the 200-epoch validation", 200),
+        "xor": _control("exclusive or; trains nothing", 2, "child_trainer.tasks.xor", instant=True),
+        "double-pole": _control("two poles on a cart, to be balanced; trains nothing", 6, POLE),
+        "double-pole-no-velocities": _control(
+            "two poles on a cart without their velocities, for recurrent networks; trains nothing", 3, POLE
         ),
     }
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from child_trainer.architectures.architecture import Kind
 from child_trainer.no_options import NoOptions
 from child_trainer.outcome import Budget, Measure
+from child_trainer.regime import IMAGES_ONLY
 from child_trainer.training.task import Task, TaskError
 
 if TYPE_CHECKING:
@@ -143,6 +144,13 @@ class TaskEntry:
             raise ValueError(
                 "`train_fraction` must be 1, as this table has trainings on all of the training data only, got"
                 f" {budget.train_fraction}"
+            )
+        others = [name for name in budget.regime.changes() if name in IMAGES_ONLY]
+        if self.family == "language" and others:
+            raise ValueError(f"`{others[0]}` is for images only, and this task trains language models: leave it out")
+        if self.problem is not None and budget.regime.cutout >= (side := min(self.problem.shape[1:])):
+            raise ValueError(
+                f"`cutout` must be below {side}, the side of the task's images, got {budget.regime.cutout}"
             )
 
     def check_space(self, name: str, space: str, options: Mapping[str, object]) -> None:

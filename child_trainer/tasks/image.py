@@ -1,5 +1,6 @@
 """Image classification: data that stays on the device, and how a child is trained on it (spec §1.6)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.networks import cost
-from child_trainer.networks.build import build
+from child_trainer.networks.build import Classifier, build
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seeding import derive
 from child_trainer.training import augment
@@ -71,6 +72,12 @@ class ImageTask:
         cropped = augment.crop(self._upsampled(images), self.crop_size, generator)
         return augment.flip(cropped, generator) if self.flip else cropped
 
+    def _augmented_with(self, cutout: int) -> Callable[[Tensor, torch.Generator], Tensor]:
+        """Return the change of training images, with a blanked square of this side unless it is 0."""
+        if not cutout:
+            return self.augmented
+        return lambda images, generator: augment.cutout(self.augmented(images, generator), cutout, generator)
+
     def centred(self, images: Tensor) -> Tensor:
         """Return standardised images `[B, C, H, W]` for evaluation: up-sampled and cropped back at the centre.
 
@@ -91,14 +98,20 @@ class ImageTask:
     def fit(
         self, architecture: Architecture, budget: Budget, progress: Progress, *, seed: int, device: str = "cpu"
     ) -> None:
-        """Build the architecture and train it; see `Task.fit`.
+        """Build the architecture and train it as the budget's regime says; see `Task.fit`.
 
         The architecture's own `learning_rate` goes before the budget's. Weights, order and augmentation are drawn
         from generators of this child's own; the global one, which dropout uses, is put back afterwards. It can be
         interrupted before any step and continued, to the bit.
         """
         settings = with_hyperparameters(budget, architecture)
-        network = build(architecture, self, generator=torch.Generator().manual_seed(derive(seed, "weights")))
+        regime = budget.regime
+
+        def make(what: str) -> Classifier:
+            generator = torch.Generator().manual_seed(derive(seed, what))
+            return build(architecture, self, generator=generator, regime=regime)
+
+        network = make("weights")
         progress.parameters, progress.flops = (
             cost.parameters(network),
             cost.flops(network, torch.empty((1, *self.input_shape), device="meta")),
@@ -113,8 +126,9 @@ class ImageTask:
                 lambda network: self.accuracy(network, validation),
                 settings,
                 progress,
-                augment=augment.Augmentation(self.augmented, changes),
+                augment=augment.Augmentation(self._augmented_with(regime.cutout), changes),
                 generator=order,
+                make_again=lambda number: make(f"weights after restart {number}"),
             )
 
 

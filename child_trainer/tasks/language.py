@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import Architecture
-from child_trainer.language_options import LanguageOptions
+from child_trainer.language_options import CLIP_NORM, LanguageOptions
 from child_trainer.networks import cost
 from child_trainer.networks.fused_cell import State
 from child_trainer.networks.language_model import LanguageModel, build_language_model
@@ -21,6 +21,8 @@ from child_trainer.training.epochs import (
     isolated_randomness,
     make_optimizer,
     run_epochs,
+    set_rate,
+    take_step,
     with_hyperparameters,
 )
 from child_trainer.training.state import SgdState
@@ -107,9 +109,9 @@ class LanguageTask:
             )
 
             def train_epoch(epoch: int) -> Tensor:
-                for group in state.optimizer.param_groups:
-                    group["lr"] = self.options.learning_rate(settings.learning_rate, epoch)
-                return _train_epoch(state, model, words, self.options, progress)
+                initial = self.options.learning_rate(settings.learning_rate, epoch)
+                unroll, now = self.options.unroll, replace(settings, learning_rate=initial)
+                return _train_epoch(state, model, words, unroll, now, progress)
 
             run_epochs(state, budget.epochs, progress, train_epoch, lambda: self.perplexity(model, validation))
 
@@ -177,19 +179,19 @@ def _stretch(words: Tensor, start: int, unroll: int) -> tuple[Tensor, Tensor]:
 
 
 def _train_epoch(
-    state: SgdState, model: LanguageModel, words: Tensor, options: LanguageOptions, progress: Progress
+    state: SgdState, model: LanguageModel, words: Tensor, unroll: int, budget: Budget, progress: Progress
 ) -> Tensor:
     """Return the sum of the stretches' losses: NaN or infinite if one of them was. Read once, so a GPU never waits."""
-    for step in range(progress.step, -(-(len(words) - 1) // options.unroll)):
+    regime, epoch = budget.regime, len(progress.curve)
+    clip_norm = CLIP_NORM if regime.clip_norm is None else regime.clip_norm
+    steps = -(-(len(words) - 1) // unroll)
+    for step in range(progress.step, steps):
         progress.before_step(step)
-        inputs, targets = _stretch(words, step * options.unroll, options.unroll)
+        set_rate(state.optimizer, regime.rate(budget.learning_rate, epoch + step / steps, budget.epochs))
+        inputs, targets = _stretch(words, step * unroll, unroll)
         logits, after = model(inputs, _state(state.carried))
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        state.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
-        state.optimizer.step()
-        state.loss += loss.detach()
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=regime.label_smoothing)
+        take_step(state, loss, clip_norm)
         state.carried = _named(after)
     total = state.loss
     state.next_epoch()

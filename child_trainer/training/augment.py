@@ -44,6 +44,28 @@ def flip(images: Tensor, generator: Generator) -> Tensor:
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
+def cutout(images: Tensor, size: int, generator: Generator) -> Tensor:
+    """Blank a square in each image with 0, the mean of a standardised one (DeVries and Taylor 2017).
+
+    Its centre is anywhere in the image, so that it may reach beyond the border.
+
+    Args:
+        images: `[B, C, H, W]`.
+        size: side of the square in pixels.
+        generator: draws the centres.
+    """
+    height, width = images.shape[2:]
+    down = _covered(height, size, _integers(height, images, generator))
+    across = _covered(width, size, _integers(width, images, generator))
+    return images.masked_fill((down[:, :, None] & across[:, None, :])[:, None], 0.0)
+
+
+def _covered(length: int, size: int, centre: Tensor) -> Tensor:
+    """Return `[B, length]` bool: the places within a stretch of `size` about each centre [B]."""
+    offset = torch.arange(length, device=centre.device) - centre[:, None] + size // 2
+    return (offset >= 0) & (offset < size)
+
+
 def _integers(below: int, images: Tensor, generator: Generator) -> Tensor:
     """Draw one integer from 0 to `below` - 1 for each image: [B] int64."""
     return torch.randint(below, (len(images),), generator=generator, device=images.device)

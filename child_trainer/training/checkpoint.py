@@ -13,6 +13,7 @@ import safetensors
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Budget
+from child_trainer.regime import DEFAULT_REGIME
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 FORMAT = "nascluster-child-1"
 """The version of the bytes' format; a reader rejects any other."""
 
-Identity = Mapping[str, str | int | float]
+Identity = Mapping[str, str | int | float | None]
 """All that must be equal for a training to resume from a checkpoint, as plain data."""
 
 _UNSEALED = "?" * 64
@@ -95,7 +96,8 @@ class Checkpoint:
             CheckpointError: the bytes are damaged, were never a checkpoint, or are of another training.
         """
         metadata = _check(data)
-        saved: Identity = {"threads": 1} | json.loads(metadata["identity"])  # earlier versions did not record them
+        # Earlier versions recorded neither the threads nor the regime, which were these.
+        saved: Identity = {"threads": 1, **DEFAULT_REGIME.plain()} | json.loads(metadata["identity"])
         for name, value in (identity or {}).items():
             if saved.get(name) != value:
                 raise CheckpointError(
@@ -114,7 +116,7 @@ def identity(
     too. The generators of a GPU and of a CPU cannot restore each other's states, hence the kind of device.
     """
     nodes = json.dumps(architecture.to_json(), sort_keys=True)
-    settings = {f.name: getattr(budget, f.name) for f in fields(budget) if f.name != "max_seconds"}
+    settings = {f.name: getattr(budget, f.name) for f in fields(budget) if f.name not in ("max_seconds", "regime")}
     return {
         "architecture": architecture.id,
         "nodes": hashlib.sha256(nodes.encode()).hexdigest()[:16],
@@ -123,6 +125,7 @@ def identity(
         "device": device.partition(":")[0],
         "threads": threads,
         **settings,
+        **budget.regime.plain(),
     }
 
 

@@ -32,14 +32,47 @@ def with_hyperparameters(budget: Budget, architecture: Architecture) -> Budget:
 
 
 def make_optimizer(network: nn.Module, budget: Budget) -> torch.optim.Optimizer:
-    """Return SGD with the budget's settings; its momentum is Nesterov's (spec §1.6)."""
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=budget.learning_rate,
-        momentum=budget.momentum,
-        weight_decay=budget.weight_decay,
-        nesterov=budget.momentum > 0,
-    )
+    """Return the regime's optimizer with the budget's settings; SGD's momentum is Nesterov's (spec §1.6)."""
+    regime, parameters = budget.regime, network.parameters()
+    rate, decay, momentum = budget.learning_rate, budget.weight_decay, budget.momentum
+    match regime.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, rate, momentum, weight_decay=decay, nesterov=momentum > 0)
+        case "adam":
+            return torch.optim.Adam(
+                parameters, rate, regime.adam_betas, eps=regime.optimizer_epsilon, weight_decay=decay
+            )
+        case "rmsprop":
+            return torch.optim.RMSprop(
+                parameters,
+                rate,
+                alpha=regime.rmsprop_decay,
+                eps=regime.optimizer_epsilon,
+                weight_decay=decay,
+                momentum=momentum,
+            )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def take_step(state: SgdState, loss: Tensor, clip_norm: float | None) -> None:
+    """Change the weights by the loss's gradient, and add the loss to the epoch's sum.
+
+    Args:
+        state: of the training.
+        loss: of the step, a scalar.
+        clip_norm: the norm to which a longer gradient is scaled down, if any.
+    """
+    state.optimizer.zero_grad()
+    loss.backward()
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(state.network.parameters(), clip_norm)
+    state.optimizer.step()
+    state.loss += loss.detach()
 
 
 def run_epochs(
@@ -48,6 +81,7 @@ def run_epochs(
     progress: Progress,
     train_epoch: Callable[[int], Tensor],
     evaluate: Callable[[], float],
+    begin_again: Callable[[float], bool] | None = None,
 ) -> None:
     """Train until the last epoch, or until `progress` stops the training.
 
@@ -59,17 +93,33 @@ def run_epochs(
         progress: takes each epoch's metric, and may stop the training.
         train_epoch: trains one epoch (counted from 1) from step `progress.step` on, and returns the sum of its losses.
         evaluate: returns the validation metric.
+        begin_again: called with the first epoch's metric, or 0.0 if it diverged; returns True if the training must
+            begin again, which it has prepared. No metric of the abandoned epoch is recorded.
 
     Raises:
         Diverged: a loss is NaN or infinite.
         OverTime, Preempted: raised by `progress`.
     """
-    progress.resume(state)
-    for epoch in range(len(progress.curve) + 1, epochs + 1):
+
+    def metric_of(epoch: int) -> float:
         loss = train_epoch(epoch)
         if not loss.isfinite():
             raise Diverged(f"the training loss is {loss.item()} in epoch {epoch}")
-        if progress.finished_epoch(evaluate()):
+        return evaluate()
+
+    progress.resume(state)
+    while len(progress.curve) < epochs:
+        epoch = len(progress.curve) + 1
+        try:
+            metric = metric_of(epoch)
+        except Diverged:
+            if epoch > 1 or begin_again is None or not begin_again(0.0):
+                raise
+            progress.begins_again()
+            continue
+        if epoch == 1 and begin_again is not None and begin_again(metric):
+            progress.begins_again()
+        elif progress.finished_epoch(metric):
             return
 
 

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from child_trainer.networks.build import Classifier
+from child_trainer.networks.operations import DropPath
 from child_trainer.outcome import Budget
+from child_trainer.regime import Regime
 from child_trainer.training.augment import Augmentation
-from child_trainer.training.epochs import global_generator, make_optimizer, run_epochs
+from child_trainer.training.epochs import global_generator, make_optimizer, run_epochs, set_rate, take_step
 from child_trainer.training.state import SgdState
 from child_trainer.training.task import Diverged, Progress
 
@@ -59,7 +62,7 @@ def standardise(pixels: Tensor) -> Tensor:
     return (images - mean) / variance.sqrt().clamp_min(smallest)
 
 
-def fit(
+def fit(  # noqa: PLR0913  (all but the first five are options)
     network: nn.Module,
     training: Images,
     evaluate: Callable[[nn.Module], float],
@@ -68,22 +71,25 @@ def fit(
     *,
     augment: Callable[[Tensor], Tensor],
     generator: torch.Generator,
+    make_again: Callable[[int], nn.Module] | None = None,
 ) -> None:
-    """Train `network` in place, and report a metric after each epoch.
+    """Train `network` in place as the budget's regime says, and report a metric after each epoch.
 
-    The optimizer is Nesterov's momentum SGD with a constant learning rate (spec §1.6). An epoch is a new order of all
-    images in full batches; an incomplete last batch is left out, because batch normalisation cannot train on one image.
-    Training resumes from the checkpoint that an earlier part of it saved through `progress`.
+    An epoch is a new order of all images in full batches; an incomplete last batch is left out, because batch
+    normalisation cannot train on one image. Training resumes from the checkpoint that an earlier part of it saved
+    through `progress`.
 
     Args:
         network: is moved to the images' device.
         training: the training images.
         evaluate: returns the network's validation metric; called after each epoch.
-        budget: epochs, batch size and the optimizer's settings.
+        budget: epochs, batch size, the optimizer's settings and the regime.
         progress: takes each epoch's metric, and may stop the training.
         augment: changes standardised images `[B, C, H, W]` float32 before the network sees them; must be an
             `Augmentation` if it draws random numbers and the training is to resume from checkpoints.
         generator: draws the order of the images, on their device.
+        make_again: returns the network with other initial weights, on the CPU, for a restart of this number (from 1);
+            without it, the training never begins again.
 
     Raises:
         Diverged: a loss or an output is NaN or infinite.
@@ -99,11 +105,20 @@ def fit(
         order=generator,
         others=_step_generators(augment, training.labels.device),
     )
+    threshold = budget.regime.restart_below
+    state.restarts = None if threshold is None else 0
 
     def train_epoch(epoch: int) -> Tensor:
-        return _train_epoch(state, training, budget.batch_size, augment, progress)
+        return _train_epoch(state, training, budget, augment, progress)
 
-    run_epochs(state, budget.epochs, progress, train_epoch, lambda: evaluate(network))
+    def begin_again(metric: float) -> bool:
+        number = (state.restarts or 0) + 1
+        if make_again is None or threshold is None or metric > threshold or number > budget.regime.restarts:
+            return False
+        state.begin_again(make_again(number))
+        return True
+
+    run_epochs(state, budget.epochs, progress, train_epoch, lambda: evaluate(network), begin_again)
 
 
 def accuracy(network: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]) -> float:
@@ -140,25 +155,36 @@ def _step_generators(augment: Callable[[Tensor], Tensor], device: torch.device) 
 
 
 def _train_epoch(
-    state: SgdState, images: Images, batch_size: int, augment: Callable[[Tensor], Tensor], progress: Progress
+    state: SgdState, images: Images, budget: Budget, augment: Callable[[Tensor], Tensor], progress: Progress
 ) -> Tensor:
     """Train one epoch, and return the sum of the steps' losses: NaN or infinite if one of them is.
 
     It starts after the steps that an earlier part of the training has done (`progress.step`). The losses are summed on
     the device and read once, so that a GPU never waits.
     """
-    network, optimizer = state.network, state.optimizer
+    regime, epoch = budget.regime, len(progress.curve)
+    initial = budget.learning_rate * regime.restart_decay ** (state.restarts or 0)
+    paths = [module for module in state.network.modules() if isinstance(module, DropPath)]
     order = torch.randperm(len(images), generator=state.order, device=images.labels.device)
-    size = min(batch_size, len(images))
-    for step in range(progress.step, len(images) // size):
+    size = min(budget.batch_size, len(images))
+    steps = len(images) // size
+    for step in range(progress.step, steps):
         progress.before_step(step)
+        set_rate(state.optimizer, regime.rate(initial, epoch + step / steps, budget.epochs))
+        for path in paths:
+            path.advance(regime.path_keep, (epoch + step / steps) / budget.epochs)
         batch = order[step * size : (step + 1) * size]
         inputs = augment(standardise(images.pixels[batch])).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(network(inputs), images.labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        state.loss += loss.detach()
+        take_step(state, _loss(state.network, inputs, images.labels[batch], regime), regime.clip_norm)
     total = state.loss
     state.next_epoch()
     return total
+
+
+def _loss(network: nn.Module, inputs: Tensor, labels: Tensor, regime: Regime) -> Tensor:
+    """Return the cross-entropy of a step, with that of the auxiliary head if there is one and the regime weighs it."""
+    if not isinstance(network, Classifier) or network.auxiliary_head is None or not regime.auxiliary_weight:
+        return F.cross_entropy(network(inputs), labels, label_smoothing=regime.label_smoothing)
+    logits, others = network.with_auxiliary(inputs)
+    loss = F.cross_entropy(logits, labels, label_smoothing=regime.label_smoothing)
+    return loss + regime.auxiliary_weight * F.cross_entropy(others, labels, label_smoothing=regime.label_smoothing)

@@ -11,6 +11,9 @@ from child_trainer.training.checkpoint import CheckpointError
 _OPTIMIZER = "optimizer/"
 """The prefix of the names of the optimizer's tensors, which exist only after its first step."""
 
+_STEPS = "step"
+"""The optimizers' key of a parameter's number of steps, a scalar on the CPU; all else has the parameter's shape."""
+
 
 class SgdState:
     """The state of a network's training between two steps (a `training.task.Resumable`).
@@ -44,6 +47,8 @@ class SgdState:
         """The sum of this epoch's losses so far."""
         self.carried = dict(carried or {})
         """The tensors that the last step passed on."""
+        self.restarts: int | None = None
+        """How often the training has begun again; `None` for one that never may."""
         self._others = others
         self._data = data
         self._settings = settings
@@ -56,6 +61,12 @@ class SgdState:
         self.carried = dict(self._first_carried)
         self._epoch_order = self.order and self.order.get_state()
 
+    def begin_again(self, network: nn.Module) -> None:
+        """Reset to the start of a training with the weights and buffers of another network of the same form."""
+        self.network.load_state_dict(network.state_dict())
+        self.optimizer.state.clear()
+        self.restarts = (self.restarts or 0) + 1
+
     def fingerprint(self) -> str:
         """Return a digest of the data and the settings; another split, or a part of another size, has another."""
         return hashlib.sha256(self._data.cpu().numpy().tobytes() + self._settings.encode()).hexdigest()[:16]
@@ -67,6 +78,7 @@ class SgdState:
         """
         return {
             "loss": self.loss,
+            **({} if self.restarts is None else {"restarts": torch.tensor(self.restarts)}),
             **({} if self._epoch_order is None else {"generator/order": self._epoch_order}),
             **{f"carried/{name}": tensor for name, tensor in self.carried.items()},
             **{f"generator/{name}": generator.get_state() for name, generator in self._others.items()},
@@ -86,6 +98,8 @@ class SgdState:
         """
         self._check(tensors)
         self.loss.copy_(tensors["loss"])
+        if self.restarts is not None:
+            self.restarts = int(tensors["restarts"])
         order = {} if self.order is None else {"order": self.order}
         for name, generator in {**order, **self._others}.items():
             generator.set_state(tensors[f"generator/{name}"])
@@ -96,7 +110,8 @@ class SgdState:
             tensor.copy_(tensors[f"network/{name}"])
         for name, parameter, key in self._optimizer_tensors(tensors):
             # The memory layout is the parameter's, as in an uninterrupted training.
-            self.optimizer.state[parameter][key] = torch.empty_like(parameter.detach()).copy_(tensors[name])
+            place = torch.empty(()) if key == _STEPS else torch.empty_like(parameter.detach())
+            self.optimizer.state[parameter][key] = place.copy_(tensors[name])
 
     def _optimizer_tensors(self, tensors: Mapping[str, Tensor]) -> list[tuple[str, nn.Parameter, str]]:
         """Return, for each tensor of the optimizer's state, its name, its parameter, and the optimizer's key."""
@@ -111,7 +126,10 @@ class SgdState:
     def _check(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise `CheckpointError` unless the tensors have the names, dtypes and shapes of this state."""
         expected = {name: _format(tensor) for name, tensor in self.tensors().items()}
-        expected |= {name: _format(parameter) for name, parameter, _ in self._optimizer_tensors(tensors)}
+        expected |= {
+            name: _format(torch.empty(()) if key == _STEPS else parameter)
+            for name, parameter, key in self._optimizer_tensors(tensors)
+        }
         saved = {name: _format(tensor) for name, tensor in tensors.items()}
         for name in sorted(expected.keys() | saved.keys()):
             if expected.get(name) != saved.get(name):

@@ -87,6 +87,8 @@ class Progress:
         """Finished steps of the epoch in progress."""
         self.parameters: int | None = None
         self.flops: int | None = None
+        self.solved = False
+        """Whether the child solves its task outright."""
         self.reported_seconds: float | None = None
         """The training time according to a table, if the task is one; else `None`."""
         self._max_seconds = max_seconds
@@ -149,15 +151,27 @@ class Progress:
         self.step = 0
         if self._on_epoch is not None and self._on_epoch(len(self.curve), metric):
             return True
-        if self._max_seconds is not None and self.seconds > self._max_seconds:
-            raise OverTime(
-                f"epoch {len(self.curve)} ended after {self.seconds:.3g} s; `max_seconds` is {self._max_seconds:g}"
-            )
+        self._check_time(len(self.curve))
         if len(self.curve) != self._epochs:
             if self._preempted is not None and self._preempted():
                 self._preempt()
             self._save()
         return False
+
+    def begins_again(self) -> None:
+        """Record that the training begins again from its first epoch, and save its state.
+
+        Raises:
+            OverTime: the child has exceeded `max_seconds`.
+        """
+        self.step = 0
+        self._check_time(1)
+        self._save()
+
+    def _check_time(self, epoch: int) -> None:
+        """Raise `OverTime` if the child has exceeded its time at the end of an epoch."""
+        if self._max_seconds is not None and self.seconds > self._max_seconds:
+            raise OverTime(f"epoch {epoch} ended after {self.seconds:.3g} s; `max_seconds` is {self._max_seconds:g}")
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         if self._state is not None:

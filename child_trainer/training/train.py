@@ -73,6 +73,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         failure=failure,
         gpu_bytes=_peak_memory(device),
         measure=task.measure,
+        solved=progress.solved and failure is None,
     )
 
 

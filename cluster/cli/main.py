@@ -37,6 +37,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   simulate RECIPE ...       predict a search's time, cost and utilisation, and what would help; --help lists options
   doctor [NAME] [--json]    check the cluster, and say why a search makes no progress
   recipes                   list the named runs, and what each sets
+  zoo [NAME]                list published networks; show one, at any size: --cells 6 --filters 32
   searchers [NAME]          list the searchers with papers and options; likewise spaces, tasks and rewards
 
 exit status: 0 done; 1 the search failed, or no child of it finished; 2 bad command line or input; 130 stopped
@@ -116,6 +117,7 @@ COMMANDS: Mapping[str, str] = {
     "simulate": "simulate",
     "doctor": "doctor",
     "recipes": "recipes",
+    "zoo": "zoo",
     "searchers": "catalogues",
     "spaces": "catalogues",
     "tasks": "catalogues",

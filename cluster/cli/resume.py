@@ -14,6 +14,7 @@ from cluster.config.log_options import LogFormat, LogLevel, LogOptions
 from cluster.config.run_config import DEFAULT_STORAGE, check_unchanged
 from cluster.formatting import counted
 from cluster.monitoring.status import read_status
+from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import resumable_run
 from cluster.storage.run_folder import RunFolder
 
@@ -64,8 +65,14 @@ def resume(arguments: list[str]) -> int:
 
 
 def _check_unfinished(folder: RunFolder, max_children: int) -> None:
-    """Raise `UsageError` if the run is running, or has nothing to do until this many children have ended."""
+    """Raise `UsageError` if the run is running, or has nothing to do until this many children have ended.
+
+    Raises:
+        RunFolderError: the run has parts that this version does not know.
+    """
     status = read_status(folder, time.time())
+    if status.unknown:
+        raise RunFolderError(f"the run {folder.name!r} cannot be resumed: {status.unknown_text}")
     if status.state == "running":
         raise UsageError(f"the run {folder.name!r} is running; `{folder.command('status')}` shows it")
     if max_children < status.sampled:

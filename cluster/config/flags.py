@@ -14,7 +14,7 @@ from child_trainer.language_options import LanguageOptions
 from child_trainer.tasks.catalogue import TASKS
 from cluster.config.help import option_lines, option_names
 from cluster.config.plain_data import default_options
-from cluster.config.run_config import RunConfig
+from cluster.config.run_config import RunConfig, unchecked
 from cluster.config.task_options import TaskOptions
 from controller.catalogue import SEARCHERS, SPACES
 from controller.own_parts import find_searcher, find_space
@@ -106,9 +106,7 @@ def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:
     task = value_of(arguments, "--task")
     if task is not None and task != default.task.task:
         values["task"] = TaskOptions(task=task, data=default.task.data, download=default.task.download)
-    draft = object.__new__(RunConfig)
-    for name, value in values.items():
-        object.__setattr__(draft, name, value)
+    draft = unchecked(values)
     _check_distinct(draft)
     return draft
 

@@ -21,8 +21,8 @@ SHARDS = ("shards", "accumulate", "consistency", "staleness_bound", "on_stale", 
 TRAINING = ("batch_size", "learning_rate", "weight_decay", "momentum", "threads_per_child")
 """Options of training a network."""
 
-WITHOUT_DATA = ("digits", "text", "synthetic")
-"""Tasks that read no data of the user's."""
+WITHOUT_DATA = ("digits", "text")
+"""Tasks that train on data that the installation brings."""
 
 
 def idle_options(config: RunConfig, arguments: Sequence[str]) -> list[str]:
@@ -60,7 +60,7 @@ def _of_the_task(config: RunConfig) -> Iterator[Idle]:
         yield (*TRAINING, "train_fraction"), f"the task {name} trains nothing"
     if config.task.instant:
         yield ("child_timeout", "checkpoint_children"), f"a child of the task {name} takes no time"
-    if name in WITHOUT_DATA:
+    if name in WITHOUT_DATA or (entry.family == "function" and not own_files.is_own(name)):
         yield ("data", "download"), f"the task {name} needs no data"
     elif entry.family in ("table", "language") and not own_files.is_own(name):
         yield ("download",), f"nothing can be downloaded for the task {name}"

@@ -51,6 +51,7 @@ class RunFacts:
         resume, failures: command lines of `nascluster resume` and `nascluster failures`.
         error: path of the file with the full error of a failed run.
         corrupt: a sentence for each shard with a corrupt snapshot in the folder.
+        unknown: a clause on what this version does not know of the run; empty if that is nothing.
     """
 
     name: str
@@ -79,6 +80,7 @@ class RunFacts:
     corrupt: tuple[str, ...] = ()
     seconds_left: float | None = None
     time_left: str = ""
+    unknown: str = ""
 
 
 def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
@@ -121,6 +123,7 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         error=str(folder.error),
         seconds_left=status.seconds_left,
         time_left=status.time_left,
+        unknown=status.unknown_text,
         corrupt=tuple(corrupt_texts(list(corrupt_files(folder.shards)))),
     )
 

@@ -72,6 +72,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
         ("children", children + (f", of at most {status.max_children}" if short else "")),
         *([("best", best_text(status))] if status.best else []),
         ("reward", f"mean {number(status.recent_reward)} (last {FIRST})"),
+        *([("unknown", status.unknown_text)] if status.unknown else []),
         *([("searcher", figures)] if (figures := figure_texts(status)) else []),
         (
             "updates",

@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from child_trainer import own_files
-from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.nasbench201 import known_as
 from child_trainer.language_options import LanguageOptions
@@ -32,9 +32,12 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
         "weight-decay": budget.weight_decay,
         "momentum": budget.momentum,
         "train-fraction": budget.train_fraction,
+        **budget.regime.flags(),
         "seed": best.seed,
         "split-seed": derive(config.seed, "split"),
     }
+    if options.entry.trains:
+        flags["device"] = best.device
     if config.topology.threads_per_child != 1:
         flags["threads"] = config.topology.threads_per_child
     if options.data is not None:
@@ -75,7 +78,7 @@ def name_of(architecture: Architecture) -> str:
 
 def facts_of_best(status: Status, config: RunConfig) -> TableFacts | None:
     """Look up the best child in the task's table; return `None` without a best child or a table."""
-    results = status.best and table_facts(config, [status.best.architecture], running=status.state == "running")
+    results = status.best and table_facts(config, [status.best], running=status.state == "running")
     return results[0] if results else None
 
 
@@ -89,16 +92,26 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     cost = [
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{best.flops:,} FLOPs" if best.flops is not None else "",
-        describe_seconds(f"{best.seconds:.1f} s", facts),
+        describe_seconds(f"{best.seconds:.1f} s", facts) + (f" on {best.processor}" if best.processor else ""),
     ]
     return [
-        f"Best child: {best.child_id} (architecture {name_of(best.architecture)})",
-        "",
-        draw(best.architecture, whole=False),
+        *_drawing(best),
         "",
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
         *([test] if test else []),
         ", ".join(text for text in cost if text),
+    ]
+
+
+def _drawing(best: Best) -> list[str]:
+    try:
+        architecture = best.architecture
+    except InvalidArchitecture as error:
+        return [f"Best child: {best.child_id}", "", f"Its network is not known to this version of nascluster: {error}"]
+    return [
+        f"Best child: {best.child_id} (architecture {name_of(architecture)})",
+        "",
+        draw(architecture, whole=False),
     ]
 
 
@@ -108,7 +121,8 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
         return None
     facts = facts_of_best(status, config)
     table = {} if facts is None else {"table": facts.to_json()}
-    return status.best.to_json() | table | {"architecture": status.best.architecture.to_json()}
+    unknown = {"unknown": list(status.unknown)} if status.unknown else {}
+    return status.best.to_json() | table | unknown | {"architecture": dict(status.best.graph)}
 
 
 def gain_text(measure: Measure, difference: float) -> str:
@@ -123,7 +137,7 @@ def gain_text(measure: Measure, difference: float) -> str:
 
 def summary(status: Status, folder: RunFolder) -> str:
     """Return the closing text: best child, gain over the first children, how the run ended, and its folder."""
-    lines = best_lines(status, folder.read_config())
+    lines = best_lines(status, folder.read_known().config)
     if status.best is not None and status.first_metric is not None and status.finished > 1:
         count = min(FIRST, status.finished)
         gain = gain_text(status.measure, status.best.metric - status.first_metric)

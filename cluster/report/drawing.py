@@ -1,12 +1,15 @@
-"""Architectures as SVG: a feed-forward network as a column of layers with arcs for skips, a cell as a tree."""
+"""Architectures as SVG: a network as a column of layers with arcs for skips, a cell as a tree or as blocks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.drawing import Row, layer_rows
 from cluster.formatting import counted
+from cluster.report.block_drawing import blocks_svg
 from cluster.report.cell_drawing import cell_svg
 from cluster.report.html.markup import Markup, pixels, tag
+from cluster.report.html.style import SVG_STYLE
 
 BOX_HEIGHT, GAP = 24.0, 14.0
 STEP = BOX_HEIGHT + GAP
@@ -16,6 +19,8 @@ MAX_ARC = 150.0
 MARGIN = 6.0
 INDENT, CHARACTER = 37.0, 6.6
 """Indent of a label in its box, after the number, and the width of a character."""
+TITLE_HEIGHT = 30.0
+"""Height of the name above a drawing in a file."""
 MAX_LABEL = 44
 """Upper bound for the characters of a label."""
 
@@ -45,7 +50,38 @@ class _Box:
 def architecture_svg(architecture: Architecture) -> Markup:
     """Draw the part of the network on which its outputs depend; the style sheet colours it by class."""
     live = architecture.pruned()
-    return cell_svg(live) if live.kind == "recurrent" else _network_svg(layer_rows(live))
+    match live.kind:
+        case "recurrent":
+            return cell_svg(live)
+        case "cell":
+            return blocks_svg(live)
+        case "feedforward":
+            return _network_svg(layer_rows(live))
+
+
+def svg_file(drawings: Mapping[str, Architecture]) -> Markup:
+    """Return an SVG file with the drawing of each architecture below its name, one below the other."""
+    parts: list[Markup] = []
+    top, widest = MARGIN, 0.0
+    for name, architecture in drawings.items():
+        svg = architecture_svg(architecture)
+        width, height = (float(number) for number in svg.partition('viewBox="0 0 ')[2].partition('"')[0].split())
+        parts.append(tag("text", name, x=2 * MARGIN, y=top + TITLE_HEIGHT - 8, class_="title"))
+        placed = f'<svg y="{pixels(top + TITLE_HEIGHT)}" height="{pixels(height)}"'
+        parts.append(Markup(svg.replace("<svg", placed, 1)))
+        top += TITLE_HEIGHT + height + MARGIN
+        widest = max(widest, width)
+    page = tag("rect", width="100%", height="100%", class_="page")
+    return tag(
+        "svg",
+        tag("style", Markup(SVG_STYLE)),
+        page,
+        *parts,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {pixels(widest)} {pixels(top)}",
+        width=widest,
+        height=top,
+    )
 
 
 def _network_svg(rows: list[Row]) -> Markup:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from child_trainer.architectures.architecture import InvalidArchitecture
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import describe_seconds, describe_test
 from cluster.monitoring.status import Best
@@ -53,7 +54,8 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
         describe_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
     ]
-    file_name = f"child-{best.child_id}.json"
+    file_name, known = f"child-{best.child_id}.json", not facts.known.unknown
+    drawn, named = _drawn(best)
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
     return tag(
         "article",
@@ -62,20 +64,28 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         *([tag("p", f"{test[0].upper()}{test[1:]}.", class_="soft")] if test else []),
         tag(
             "details",
-            tag("summary", tag("span", architecture_svg(best.architecture), class_="drawn"), hint),
+            tag("summary", tag("span", drawn, class_="drawn"), hint),
             tag(
                 "p",
                 "Architecture ",
-                tag("code", name_of(best.architecture)),
-                f". Saved as {file_name}, it is retrained by",
+                tag("code", named),
+                f". Saved as {file_name}, it is retrained by" if not facts.known.unknown else ".",
             ),
-            tag("pre", training_command(facts.config, best, file_name), class_="command"),
-            tag("pre", json.dumps(best.architecture.to_json(), indent=1), class_="json"),
+            *([tag("pre", training_command(facts.config, best, file_name), class_="command")] * known),
+            tag("pre", json.dumps(best.graph, indent=1), class_="json"),
             class_="picture",
             id=f"child-{best.child_id}",
         ),
         class_="card",
     )
+
+
+def _drawn(best: Best) -> tuple[Markup | str, str]:
+    """Return the drawing of a child's architecture and its name, or a text for each if it is not known here."""
+    try:
+        return architecture_svg(best.architecture), name_of(best.architecture)
+    except InvalidArchitecture as error:
+        return f"Not known to this version of nascluster: {error}", f"of child {best.child_id}"
 
 
 def preference_section(facts: Facts) -> Markup:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.search.learning import last_batch_of
 from cluster.search.replica import client
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries.run import last_batches, run_values
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
+from controller.searcher import Searcher, passes_of
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.shard.messages import ShardState
 from ps.shard.snapshot import SnapshotFile
@@ -34,19 +36,20 @@ def check_whole(config: RunConfig, folder: RunFolder) -> list[Path]:
     Raises:
         RunFolderError: the ledger lacks what it once had, or the shards' files are not this run's.
     """
-    shard_files = _shard_files(config, folder)
+    searcher = make_searcher(config)
+    shard_files = _shard_files(config, folder, searcher)
     last = _last_batches(folder)
     if last is None and folder.had_begun():
         raise _no_ledger(folder)
     last = last or {}  # without a start there is no good snapshot either
     for index, name, sequence in _pushed(shard_files):
-        if sequence > last.get(name, 0):
+        if last_batch_of(sequence, passes_of(searcher)) > last.get(name, 0):
             raise _old_ledger(folder, f"shard {index} has applied update {sequence} of {name}", last.get(name, 0))
     return [path for _, file, states in shard_files for path in _in_the_way(file, states)]
 
 
-def _shard_files(config: RunConfig, folder: RunFolder) -> Sequence[ShardFiles]:
-    groups = make_parameters(config, make_searcher(config))
+def _shard_files(config: RunConfig, folder: RunFolder, searcher: Searcher) -> Sequence[ShardFiles]:
+    groups = make_parameters(config, searcher)
     if not groups:
         return ()
     layout = make_layout(config, folder.identity(config), groups)

@@ -18,7 +18,7 @@ from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Evaluator
 from cluster.search.history import History
-from cluster.search.replica import replica_loop
+from cluster.search.replica_loop import replica_loop
 from cluster.storage.errors import Stopped
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.run_folder import RunFolder

@@ -158,10 +158,30 @@ class ReplicaLedger(Protocol):
         """Return the number of the last batch that the replica has sampled, 0 before the first."""
         ...
 
+    def last_child(self) -> int:
+        """Return the id of the child that was sampled last, 0 before the first."""
+        ...
+
     def admit(
-        self, replica: int, number: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+        self,
+        replica: int,
+        number: int,
+        proposals: Sequence[Proposal],
+        versions: tuple[int, ...],
+        after: int | None = None,
     ) -> Batch | None:
-        """Record a new batch durably, cut to what the run's limit allows; return `None` when that is reached."""
+        """Record a new batch durably, cut to what the run's limit allows.
+
+        Args:
+            replica: the replica's index.
+            number: of the batch.
+            proposals: its children.
+            versions: the shards' versions that they were sampled from.
+            after: record nothing unless this is still the child that was sampled last; `None`: whichever was.
+
+        Returns:
+            The batch, or `None` if the limit is reached or other children were sampled since `after`.
+        """
         ...
 
     def stream(self, replica: int) -> Stream:
@@ -169,7 +189,13 @@ class ReplicaLedger(Protocol):
         ...
 
     def add_children(
-        self, replica: int, number: int, unbatched: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+        self,
+        replica: int,
+        number: int,
+        unbatched: int,
+        proposals: Sequence[Proposal],
+        versions: tuple[int, ...],
+        after: int | None = None,
     ) -> Stream:
         """Record new children that are in no batch durably, cut to what the run's limit allows.
 
@@ -180,6 +206,7 @@ class ReplicaLedger(Protocol):
             unbatched: how many of the replica's children are in no batch before the call.
             proposals: the children.
             versions: the shards' versions that they were sampled from.
+            after: record nothing unless this is still the child that was sampled last; `None`: whichever was.
         """
         ...
 

@@ -23,9 +23,11 @@ class FakeSearcher:
 
     Attributes:
         learns: whether it keeps one number on the shards and pushes zero gradients, like a searcher that learns.
+        passes: how many steps it makes on each batch; see `controller.searcher.passes_of`.
     """
 
     learns: bool
+    passes: int = 1
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return one parameter if it `learns`, else none."""

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar
 
 from child_trainer.outcome import Outcome
 from cluster.search.evaluator import Assignment, Evaluator
-from cluster.search.replica import Replica, replica_loop
+from cluster.search.replica import Replica
+from cluster.search.replica_loop import replica_loop
 from cluster.simulation.shards import QueuedRequest, SimulatedShards
 from ps.store import Ack
 

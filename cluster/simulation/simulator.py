@@ -27,6 +27,7 @@ from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.workers import SimulatedWorkers, TimedTraining, WorkerLog
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.schema import IN_MEMORY
+from controller.searcher import passes_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,7 +223,8 @@ def _maker(config: RunConfig, trainer: ChildTrainer | None) -> Callable[[int, Ev
     """Return a function that makes the run's replicas, with the run's store behind them."""
     if trainer is None:
         # The shards step together: where their content does not matter, one stands for all.
-        fake = FakeSearcher(learns=bool(make_parameters(config, make_searcher(config))))
+        searcher = make_searcher(config)
+        fake = FakeSearcher(learns=bool(make_parameters(config, searcher)), passes=passes_of(searcher))
         config = replace(config.with_searcher("random"), topology=replace(config.topology, shards=1))
     else:
         fake = None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from controller.decisions import Choice, Decisions, Pointer, Subset, offsets
+from controller.decisions import Choice, Decisions, Pointer, Subset, offsets, options_at
 
 
 class Rollout(NamedTuple):
@@ -34,6 +34,9 @@ Pick = Callable[[Tensor, slice], Tensor]
 
 Sampling draws them from the probabilities; scoring reads them from the columns of given tokens.
 """
+
+IMPOSSIBLE = -1e9
+"""The logit of an option that is not allowed: its probability is 0. Not minus infinity, whose gradients are NaN."""
 
 State = list[tuple[Tensor, Tensor]]
 """The hidden and the cell state of each LSTM layer, [B, H] float32 each; the last layer is the top."""
@@ -97,7 +100,8 @@ class Policy(nn.Module):
 
         At a `Choice` the LSTM reads the last input, the choice's own softmax reads the top layer's hidden state, and
         the embedding of the chosen token is the next input. A choice whose condition does not hold for a sample has
-        the token 0, adds nothing to the log-probability and the entropy, and leaves input and state as they were.
+        the token 0, adds nothing to the log-probability and the entropy, and leaves input and state as they were. An
+        option that it does not allow after the tokens so far has the probability 0.
 
         At a `Subset` or `Pointer` the LSTM reads the learnt vector `anchor`; the top layer's hidden state is compared
         with those of all earlier anchors (`_attend`), and is an anchor for the later ones itself.
@@ -122,7 +126,10 @@ class Policy(nn.Module):
             columns = slice(starts[index], starts[index] + decision.width)
             if isinstance(decision, Choice):
                 new_state = _step(cells, input_BH, state)
-                logits_BWO = self.heads[decision.name](new_state[-1][0]).unsqueeze(1)
+                logits_BO = self.heads[decision.name](new_state[-1][0])
+                if decision.allowed is not None:
+                    logits_BO = logits_BO.masked_fill(~_allowed(decision, decisions, tokens_BT, columns), IMPOSSIBLE)
+                logits_BWO = logits_BO.unsqueeze(1)
                 token_BW, added_log_prob_B, added_entropy_B = _decide(logits_BWO, columns, pick)
                 new_input_BH = self.embeddings[decision.name](token_BW[:, 0])
                 if decision.when is not None:
@@ -190,6 +197,14 @@ class Policy(nn.Module):
             token_BW, log_prob_B, entropy_B = _decide(scores_BJ.unsqueeze(1), columns, pick)
             weights_BJ = F.one_hot(token_BW[:, 0], decision.count).to(keys_BJH.dtype)
         return token_BW, log_prob_B, entropy_B, (weights_BJ.unsqueeze(-1) * keys_BJH).sum(1)
+
+
+def _allowed(decision: Choice, decisions: Decisions, tokens_BT: Tensor, columns: slice) -> Tensor:
+    """Return which options [B, O] bool the choice allows for each sample; one, where it does not apply."""
+    mask_BO = torch.zeros(len(tokens_BT), len(decision.options), dtype=torch.bool)
+    for row, tokens in zip(mask_BO, tokens_BT[:, : columns.start].tolist(), strict=True):
+        row[list(options_at(decision, columns.start, decisions, tokens))] = True
+    return mask_BO
 
 
 def _step(cells: Sequence[tuple[Tensor, ...]], input_BH: Tensor, state: State) -> State:

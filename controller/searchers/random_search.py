@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from child_trainer.no_options import NoOptions
-from controller.decisions import uniform
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
-from controller.space import SearchSpace
+from controller.space import SearchSpace, first_tokens
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,7 @@ class RandomSearch:
 
     def ask(self, n: int, view: View) -> list[Proposal]:
         """Return `n` independent samples."""
-        decisions = self.space.decisions(view.completed)
-        samples = [uniform(decisions, view.rng) for _ in range(n)]
+        samples = [first_tokens(self.space, view.completed, view.rng) for _ in range(n)]
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:

@@ -1,5 +1,6 @@
 """The cells of NAS-Bench-201 (Dong & Yang 2020, arXiv 2001.00326): 6 edges with 5 operations, 15,625 in all."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,11 @@ from child_trainer.architectures.nasbench201 import CELL_OPERATIONS, CELLS_PER_S
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens
 
 _DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place in range(1, len(EDGES) + 1))
+
+_PATHS: tuple[tuple[int, ...], ...] = ((3,), (0, 4), (1, 5), (0, 2, 5))
+"""The paths from the cell's input to its output, each as positions in `EDGES`."""
+
+NONE = CELL_OPERATIONS[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,15 @@ class NasBench201Space:
         if num_tokens != len(_DECISIONS):
             raise InvalidTokens(f"a cell takes {len(_DECISIONS)} tokens, got {num_tokens}")
         return _DECISIONS
+
+    def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
+        """Return how often each path from the cell's input to its output is there, by its operations.
+
+        This is the path encoding of White et al. 2021 (arXiv 1910.11858, section 4). A path with an edge `none` is
+        absent. Cells that differ only in edges without effect, or in the order of paths, have equal features.
+        """
+        paths = [[CELL_OPERATIONS[tokens[edge]] for edge in path] for path in _PATHS]
+        return Counter(" ".join(path) for path in paths if NONE not in path)
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
         """Return the network of the cell that the tokens encode."""

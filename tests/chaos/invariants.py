@@ -21,7 +21,7 @@ from cluster.search.replica import client
 from cluster.search.seeding import child_seed
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import View
-from controller.searchers.policy_gradient.reinforce import BASELINE
+from controller.searchers.policy_gradient.policy_searcher import BASELINE
 from tests.chaos.ended import Broken, EndedRun, Row, read_ended
 
 

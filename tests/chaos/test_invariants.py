@@ -19,7 +19,7 @@ from cluster.config.topology import Topology
 from cluster.runners.build import make_layout, make_parameters, make_searcher
 from cluster.runners.driver import execute
 from cluster.storage.run_folder import RunFolder
-from controller.searchers.policy_gradient.reinforce import BASELINE
+from controller.searchers.policy_gradient.policy_searcher import BASELINE
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.shard.snapshot import SnapshotFile
 from tests.chaos.invariants import INVARIANTS, Broken, Report, check

@@ -12,11 +12,13 @@ import torch
 from child_trainer.__main__ import main
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.architectures.reference_cells import lstm
-from child_trainer.command_line import BUDGET_HELP
+from child_trainer.command_line import BUDGET_HELP, chosen_budget, parse
 from child_trainer.field_docs import field_docs
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Outcome
+from child_trainer.regime import Regime
 from child_trainer.tasks.synthetic_options import SyntheticOptions
+from tests.child_trainer.training.interruptions import EVERY_PART
 from tests.golden import architecture
 
 SMALL = architecture(((3, 3, 24, ()), (3, 3, 24, (1,))), strides=(2, 1))
@@ -90,11 +92,40 @@ def test_a_child_that_fails_exits_with_one_and_its_cause(small, capsys):
             ["--task", "text", "--child-seconds=1"],
             "the task 'text' has no option `--child-seconds`; these have it: synthetic",
         ),
+        (["--optimizer", "lamb"], "argument --optimizer: invalid choice: 'lamb' (choose from "),
+        (["--schedule", "steps"], "the schedule steps needs `decay_at`, shares of the training such as 0.5 0.75"),
+        (["--decay-at", "0.5", "0.4"], "`decay_at` must be rising shares of the training between 0 and 1, got 0.5 0.4"),
+        (["--label-smoothing", "1"], "`label_smoothing` must be at least 0 and below 1, got 1.0"),
+        (["--cutout", "8"], "`cutout` must be below 8, the side of the task's images, got 8"),
+        (["--task", "text", "--path-keep", "0.5"], "`path_keep` is for images only, and this task trains language"),
         (["--task", "synthetic", "--child-seconds", "-1"], "`child_seconds` must be 0 or more, got -1.0"),
     ],
 )
 def test_a_bad_option_is_refused_in_one_sentence(small, capsys, options, sentence):
     assert sentence in refused(capsys, small, *options)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--optimizer adam --adam-betas 0.5 0.9 --optimizer-epsilon 0.001 --initial xavier",
+        "--optimizer rmsprop --rmsprop-decay 0.5 --norm-epsilon 0.001 --norm-momentum 0.5",
+        "--schedule steps --decay-at 0.25 0.5 --decay 0.2 --warmup-epochs 0.1 --clip-norm 1",
+        "--schedule exponential --decay-every 0.5 --label-smoothing 0.1 --cutout 3",
+        "--schedule cosine --path-keep 0.5 --auxiliary-weight 0.4",
+        "--restart-below 0.99 --restarts 1 --restart-decay 0.5",
+    ],
+)
+def test_a_child_is_trained_by_the_regime_of_the_flags(tmp_path, capsys, flags):
+    path = tmp_path / "child.json"
+    path.write_text(json.dumps(EVERY_PART.to_json()))
+    usual = [str(path), "--epochs", "1", "--train-fraction", "0.3", "--device", "cpu", "--json"]
+    changes = chosen_budget(parse([*usual, *flags.split()])).regime.changes()
+    assert {"--" + name.replace("_", "-") for name in changes} == {f for f in flags.split() if f.startswith("--")}
+    assert main(usual) == main([*usual, *flags.split()]) == 0
+    plain, other = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert plain["failure"] is other["failure"] is None
+    assert plain["parameters"] == other["parameters"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -239,10 +270,10 @@ def test_a_checkpoint_that_cannot_be_written_is_refused(small, tmp_path, capsys)
 
 
 def test_every_option_of_a_language_model_and_of_a_budget_has_a_flag():
-    for options in (LanguageOptions, SyntheticOptions):
+    for options in (LanguageOptions, SyntheticOptions, Regime):
         assert field_docs(options).keys() == {f.name for f in fields(options)}
     # Seconds are for searches: whoever trains by hand has Ctrl-C.
-    assert BUDGET_HELP.keys() == {f.name for f in fields(Budget)} - {"max_seconds"}
+    assert BUDGET_HELP.keys() == {f.name for f in fields(Budget)} - {"max_seconds", "regime"}
 
 
 def test_a_cell_of_the_literature_goes_by_its_name(capsys):

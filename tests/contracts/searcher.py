@@ -1,5 +1,6 @@
 """The rules of `controller.searcher.Searcher`. An implementation subclasses and supplies `make`."""
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from child_trainer.outcome import Outcome
-from controller.searcher import Child, ChildRecord, Proposal, Searcher, View
+from controller.searcher import Child, ChildRecord, Proposal, Searcher, View, passes_of
 
 
 def view(
@@ -59,8 +60,25 @@ class SearcherContract:
         assert len(set(names)) == len(names)
 
     @pytest.mark.parametrize("n", [1, 5])
-    def test_asks_for_as_many_as_wanted(self, searcher: Searcher, n: int) -> None:
+    def test_begins_with_as_many_as_wanted(self, searcher: Searcher, n: int) -> None:
+        """No child is pending: a searcher that returns fewer than it can would let workers idle."""
         assert len(searcher.ask(n, view(initial(searcher)))) == n
+
+    def test_notes_are_equal_to_what_is_read_back(self, searcher: Searcher) -> None:
+        parameters = initial(searcher)
+        children = end(searcher, parameters, n=12)
+        for proposal in searcher.ask(3, view(parameters, completed=12, ended=children)):
+            assert json.loads(json.dumps(dict(proposal.notes), allow_nan=False)) == proposal.notes
+
+    def test_a_known_outcome_is_that_of_the_same_architecture(self, searcher: Searcher) -> None:
+        parameters = initial(searcher)
+        children = end(searcher, parameters, n=12)
+        known = {child.id: child.architecture_id for child in children}
+        for proposal in searcher.ask(3, view(parameters, completed=12, ended=children)):
+            assert proposal.same_as is None or known[proposal.same_as] == proposal.architecture.id
+
+    def test_makes_at_least_one_step_on_a_batch(self, searcher: Searcher) -> None:
+        assert passes_of(searcher) >= 1
 
     def test_the_same_view_gives_the_same_proposals_from_any_instance(self, searcher: Searcher) -> None:
         parameters = initial(searcher)

@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -31,9 +32,27 @@ CONDITIONAL: Decisions = (
 )
 
 
+@dataclass(frozen=True)
+class AllButOne:
+    """A rule that forbids one of the options, depending on the tokens before."""
+
+    count: int
+
+    def __call__(self, tokens: Tokens) -> tuple[int, ...]:
+        return tuple(i for i in range(self.count) if self.count == 1 or i != sum(tokens) % self.count)
+
+
+NO_REPEAT: Decisions = (
+    Choice("first", (1, 2, 3)),
+    Choice("second", (1, 2, 3), when=Condition(0, (1, 2)), allowed=AllButOne(3)),
+    Choice("third", (1, 2), allowed=AllButOne(2)),
+)
+"""A choice that forbids the option of the one before, and one that has no alternative."""
+
+
 @st.composite
 def sequences(draw: st.DrawFn) -> Decisions:
-    """Generate sequences of all kinds, with conditions on any earlier choice, conditional ones included."""
+    """Generate sequences of all kinds, with conditions on any earlier choice, conditional ones included, and rules."""
     decisions: list[Choice | Subset | Pointer] = []
     anchors = 0
     for _ in range(draw(st.integers(1, 6))):
@@ -44,7 +63,9 @@ def sequences(draw: st.DrawFn) -> Decisions:
             if earlier and draw(st.booleans()):
                 index = draw(st.sampled_from(earlier))
                 when = Condition(index, (draw(st.integers(0, len(decisions[index].options) - 1)),))  # type: ignore[union-attr]
-            decisions.append(Choice("c", tuple(range(draw(st.integers(1, 3)))), 0, when))
+            options = tuple(range(draw(st.integers(1, 3))))
+            allowed = AllButOne(len(options)) if draw(st.booleans()) else None
+            decisions.append(Choice("c", options, 0, when, allowed))
         else:
             decisions.append((Subset if kind == "subset" else Pointer)("k", anchors))
             anchors += 1
@@ -66,6 +87,29 @@ def test_num_samples_counts_the_samples_and_each_is_valid(decisions: Decisions) 
 @given(sequences(), st.integers(0, 2**32))
 def test_uniform_samples_are_valid(decisions: Decisions, seed: int) -> None:
     check_tokens(decisions, uniform(decisions, random.Random(seed)))
+
+
+@given(sequences(), st.integers(0, 2**32))
+def test_mutations_and_neighbours_of_samples_are_other_samples(decisions: Decisions, seed: int) -> None:
+    rng = random.Random(seed)
+    tokens = uniform(decisions, rng)
+    near = neighbours(decisions, tokens)
+    for new in (mutate(decisions, tokens, rng), *near):
+        check_tokens(decisions, new)
+    assert tokens not in near
+    assert len(set(near)) == len(near)
+    assert (mutate(decisions, tokens, rng) != tokens) == bool(near)
+
+
+def test_options_that_are_not_allowed_are_not_taken() -> None:
+    samples = {(0, 0, 1), (1, 0, 0), (1, 2, 0), (2, 0, 1), (2, 1, 0)}
+    assert set(enumerate_samples(NO_REPEAT)) == samples
+    assert {uniform(NO_REPEAT, random.Random(seed)) for seed in range(100)} == samples
+    assert set(neighbours(NO_REPEAT, (1, 2, 0))) == {(0, 0, 1), (2, 0, 1), (1, 0, 0)}
+    with pytest.raises(InvalidTokens, match=r"token 1 \(second\) must be one of 0, 2 after \(1\), got 1"):
+        check_tokens(NO_REPEAT, (1, 1, 0))
+    with pytest.raises(InvalidTokens, match=r"token 1 \(second\) must be at least 0 and below 1, got 1"):
+        check_tokens(NO_REPEAT, (0, 1, 0))
 
 
 def test_choices_that_do_not_apply_have_one_value() -> None:

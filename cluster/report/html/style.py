@@ -108,10 +108,16 @@ svg .layer { fill: var(--layer); stroke: var(--layer-edge); }
 svg .layer.end { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 svg .layer.max-pool, svg .layer.avg-pool, svg .layer.global-avg-pool, svg .layer.batch-norm,
 svg .layer.local-contrast-norm { fill: var(--other); stroke: var(--other-edge); }
+svg .layer.other { fill: var(--other); stroke: var(--other-edge); }
+svg .layer.frame { fill: var(--card); stroke: var(--soft); }
 svg .layer-number { fill: var(--soft); }
 svg .state { fill: var(--s1); font-weight: 600; }
 svg .wire { stroke: var(--soft); fill: none; stroke-width: 1.5; }
 svg .wire.again { stroke-dasharray: 4 3; stroke: var(--s1); }
+svg .wire.older { stroke: var(--s1); }
+svg .wire.newer { stroke: var(--s0); }
+svg .layer.end.older { stroke: var(--s1); }
+svg .layer.end.newer { stroke: var(--s0); }
 svg .skip { stroke: var(--s1); fill: none; stroke-width: 1.3; opacity: .6; }
 svg .skip:hover { opacity: 1; stroke-width: 3; }
 .mark { font-weight: 600; white-space: nowrap; }
@@ -154,6 +160,16 @@ footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
   svg.network { max-height: 135mm; }
 }
 """
+
+SVG_STYLE = "\n".join(
+    [
+        STYLE.partition("* {")[0],
+        *(line for line in STYLE.splitlines() if line.startswith("svg ")),
+        "svg .title { font-weight: 600; font-size: 14px; }",
+        "svg .page { fill: var(--card); }",
+    ]
+)
+"""The style sheet of an SVG file: the page's colours, and the rules of what is in a drawing."""
 
 REFRESH_S = 3
 """Seconds after which a watched page requests a new version."""

@@ -260,7 +260,7 @@ def _run_replica(
     config: RunConfig, index: int, store: ParameterStore | None, connections: Connections, history: History
 ) -> None:
     from cluster.runners.build import make_replica
-    from cluster.search.replica import replica_loop
+    from cluster.search.replica_loop import replica_loop
 
     ledger: Any = RemoteLedger(connections.ledger)
     replica = make_replica(config, index, store, PoolEvaluator(connections.pool), ledger, history)

@@ -131,13 +131,23 @@ class Ledger:
         with self._lock:
             return last_batch(self._connection, replica)
 
+    def last_child(self) -> int:
+        """See `ReplicaLedger.last_child`."""
+        with self._lock:
+            return last_child(self._connection)
+
     def admit(
-        self, replica: int, number: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+        self,
+        replica: int,
+        number: int,
+        proposals: Sequence[Proposal],
+        versions: tuple[int, ...],
+        after: int | None = None,
     ) -> Batch | None:
         """See `ReplicaLedger.admit`."""
         with self._transaction() as db:
             known = db.execute("SELECT 1 FROM batches WHERE replica = ? AND number = ?", (replica, number)).fetchone()
-            admitted = () if known else proposals[: max(0, self._max_children - last_child(db))]
+            admitted = () if known else self._admissible(proposals, after)
             if admitted:
                 db.execute(
                     "INSERT INTO batches (replica, number, versions, sampled_at) VALUES (?, ?, ?, ?)",
@@ -160,12 +170,18 @@ class Ledger:
             )
 
     def add_children(
-        self, replica: int, number: int, unbatched: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+        self,
+        replica: int,
+        number: int,
+        unbatched: int,
+        proposals: Sequence[Proposal],
+        versions: tuple[int, ...],
+        after: int | None = None,
     ) -> Stream:
         """See `ReplicaLedger.add_children`."""
         with self._transaction() as db:
             if number > last_batch(db, replica) and unbatched == num_unbatched(db, replica):
-                self._sample(replica, NO_BATCH, proposals[: max(0, self._max_children - last_child(db))], versions)
+                self._sample(replica, NO_BATCH, self._admissible(proposals, after), versions)
             return self.stream(replica)
 
     def form_batch(self, replica: int, number: int, size: int) -> None:
@@ -173,6 +189,11 @@ class Ledger:
         with self._transaction() as db:
             if number > last_batch(db, replica):
                 form_batch(db, replica, number, size)
+
+    def _admissible(self, proposals: Sequence[Proposal], after: int | None) -> Sequence[Proposal]:
+        """Return the proposals that may be recorded now."""
+        last = last_child(self._connection)
+        return () if after not in (None, last) else proposals[: max(0, self._max_children - last)]
 
     def _sample(
         self, replica: int, batch: int, proposals: Sequence[Proposal], versions: tuple[int, ...] | None = None

@@ -10,10 +10,10 @@ from child_trainer.outcome import Cause, Outcome
 from cluster.search.records import Attempt, Verdict
 from controller.searcher import Child, ChildRecord, Proposal
 
-CHILD_COLUMNS = "id, tokens, graph, log_prob, outcome, reward"
+CHILD_COLUMNS = "id, tokens, graph, log_prob, outcome, reward, notes, same_as"
 """What `child_of` takes."""
 
-RECORD_COLUMNS = "id, tokens, architecture_id, log_prob, outcome, reward"
+RECORD_COLUMNS = "id, tokens, architecture_id, log_prob, outcome, reward, notes, same_as"
 """What `record_of` takes."""
 
 ATTEMPT_COLUMNS = (
@@ -26,26 +26,23 @@ NO_BATCH = 0
 """The batch number of a child that is in no batch yet; batches count from 1."""
 
 
-def child_of(
-    child_id: int,
-    tokens: str,
-    graph: str,
-    log_prob: float | None,
-    outcome: str | None,
-    reward: float | None,
-    *,
-    get: Callable[[str], Architecture],
-) -> Child:
+def child_of(*row: Any, get: Callable[[str], Architecture]) -> Child:
     """Return a child from its row; `get` gives the architecture of the graph's key."""
-    proposal = Proposal(tokens=tuple(json.loads(tokens)), architecture=get(graph), log_prob=log_prob)
+    child_id, tokens, graph, log_prob, outcome, reward, notes, same_as = row
+    proposal = Proposal(
+        tokens=tuple(json.loads(tokens)),
+        architecture=get(graph),
+        log_prob=log_prob,
+        notes=json.loads(notes) if notes else {},
+        same_as=same_as,
+    )
     ended = Outcome.from_json(json.loads(outcome)) if outcome else None
     return Child(id=child_id, proposal=proposal, outcome=ended, reward=reward)
 
 
-def record_of(
-    child_id: int, tokens: str, architecture_id: str, log_prob: float | None, outcome: str | None, reward: float | None
-) -> ChildRecord:
+def record_of(*row: Any) -> ChildRecord:
     """Return what a searcher sees of a child, from the child's row."""
+    child_id, tokens, architecture_id, log_prob, outcome, reward, notes, same_as = row
     return ChildRecord(
         id=child_id,
         tokens=tuple(json.loads(tokens)),
@@ -53,6 +50,8 @@ def record_of(
         log_prob=log_prob,
         reward=reward,
         outcome=Outcome.from_json(json.loads(outcome)) if outcome else None,
+        notes=json.loads(notes) if notes else {},
+        same_as=same_as,
     )
 
 
@@ -101,7 +100,7 @@ def insert_child(
     """Insert a child. `ids` are its own, its replica's and its batch's; `graph` is the key of the proposal's graph."""
     db.execute(
         "INSERT INTO children (id, replica, batch, tokens, graph, architecture_id, log_prob, seed, state,"
-        " sampled_at, versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?)",
+        " sampled_at, versions, notes, same_as) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?, ?, ?)",
         (
             *ids,
             json.dumps(proposal.tokens),
@@ -111,6 +110,8 @@ def insert_child(
             seed,
             now,
             None if versions is None else json.dumps(versions),
+            json.dumps(dict(proposal.notes), allow_nan=False) if proposal.notes else None,
+            proposal.same_as,
         ),
     )
 

@@ -134,6 +134,10 @@ MIGRATIONS = (
         FROM children WHERE id IN (SELECT min(id) FROM children GROUP BY graph) ORDER BY id;
     ALTER TABLE children DROP COLUMN architecture;
     """,
+    """
+    ALTER TABLE children ADD COLUMN notes TEXT;          -- JSON that the searcher reads back; NULL: none
+    ALTER TABLE children ADD COLUMN same_as INTEGER REFERENCES children (id);  -- whose outcome it took; NULL: trained
+    """,
 )
 """The SQL that brings a file from version n (an empty one has 0) to n + 1."""
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
-from controller.decisions import Tokens, neighbours, uniform
+from controller.decisions import Tokens, neighbours
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
-from controller.searchers.evolutionary.evolution import reward_of
 from controller.searchers.evolutionary.options import LocalSearchOptions
+from controller.searchers.evolutionary.selection import reward_of
 from controller.searchers.history_state import HistoryState
-from controller.space import SearchSpace
+from controller.space import SearchSpace, check_decisions, first_tokens
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class LocalSearch:
 
     space: SearchSpace
     options: LocalSearchOptions
+
+    def __post_init__(self) -> None:
+        check_decisions(self.space, "local-search")
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return no parameters: local search learns nothing by gradient."""
@@ -31,8 +34,7 @@ class LocalSearch:
         in_training = {child.tokens for child in pending}
         untried = sorted(self._climb.after(history) - in_training)
         chosen = view.rng.sample(untried, min(len(untried), max(0, n - starts)))
-        decisions = self.space.decisions(view.completed)
-        samples = chosen + [uniform(decisions, view.rng) for _ in range(n - len(chosen))]
+        samples = chosen + [first_tokens(self.space, view.completed, view.rng) for _ in range(n - len(chosen))]
         return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:

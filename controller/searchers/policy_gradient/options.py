@@ -3,9 +3,41 @@
 import math
 from dataclasses import dataclass
 
+MAX_PASSES = 1_000
+"""Upper bound for `passes`; with more a batch would take longer to learn from than its children to train."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class ReinforceOptions:
+class PolicyOptions:
+    """Options of the recurrent policy and of its baseline."""
+
+    controller_units: int
+    """Hidden units of each LSTM layer."""
+    controller_layers: int
+    """LSTM layers."""
+    controller_init: float
+    """Bound of the initial weights; they are uniform in [-bound, bound]."""
+    controller_learning_rate: float
+    """Adam's step size."""
+    baseline_decay: float
+    """Decay of the moving average of rewards."""
+    entropy_bonus: float
+    """Reward for each nat of entropy; it delays convergence."""
+
+    def __post_init__(self) -> None:
+        for name in ("controller_units", "controller_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        for name in ("controller_init", "controller_learning_rate"):
+            _check_positive(name, getattr(self, name))
+        if not (math.isfinite(self.entropy_bonus) and self.entropy_bonus >= 0):
+            raise ValueError(f"`entropy_bonus` must be 0 or more, got {self.entropy_bonus}")
+        if not 0 <= self.baseline_decay < 1:
+            raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReinforceOptions(PolicyOptions):
     """Options of the paper's controller, and of what the paper does not specify (spec §1.5)."""
 
     controller_units: int = 35
@@ -25,15 +57,40 @@ class ReinforceOptions:
     probability to that at its sampling. This corrects the bias of children that were sampled from older weights."""
 
     def __post_init__(self) -> None:
-        for name in ("controller_units", "controller_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        for name in ("controller_init", "controller_learning_rate"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"`{name}` must be a positive number, got {getattr(self, name)}")
-        if not (math.isfinite(self.entropy_bonus) and self.entropy_bonus >= 0):
-            raise ValueError(f"`entropy_bonus` must be 0 or more, got {self.entropy_bonus}")
-        if self.importance_clip is not None and not (math.isfinite(self.importance_clip) and self.importance_clip > 0):
-            raise ValueError(f"`importance_clip` must be a positive number, got {self.importance_clip}")
-        if not 0 <= self.baseline_decay < 1:
-            raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")
+        super().__post_init__()
+        if self.importance_clip is not None:
+            _check_positive("importance_clip", self.importance_clip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoOptions(PolicyOptions):
+    """Options of NASNet's controller (spec §3.2); the paper leaves `ratio_clip` and `passes` open."""
+
+    controller_units: int = 100
+    """Hidden units of each LSTM layer."""
+    controller_layers: int = 1
+    """LSTM layers."""
+    controller_init: float = 0.1
+    """Bound of the initial weights; they are uniform in [-bound, bound]."""
+    controller_learning_rate: float = 0.00035
+    """Adam's step size."""
+    baseline_decay: float = 0.95
+    """Decay of the moving average of rewards."""
+    entropy_bonus: float = 0.00001
+    """Reward for each nat of entropy; it delays convergence."""
+    ratio_clip: float = 0.2
+    """Clip of the policy ratio: a child that has become likelier or less likely by this share is learnt no further."""
+    passes: int = 4
+    """Gradient steps on each batch; each pulls the parameters first."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.ratio_clip < 1:
+            raise ValueError(f"`ratio_clip` must be above 0 and below 1, got {self.ratio_clip}")
+        if not 1 <= self.passes <= MAX_PASSES:
+            raise ValueError(f"`passes` must be from 1 to {MAX_PASSES:,}, got {self.passes}")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"`{name}` must be a positive number, got {value}")

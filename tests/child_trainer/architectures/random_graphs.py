@@ -12,7 +12,7 @@ from child_trainer.architectures.operation_types import OPERATIONS, Attribute, V
 
 @st.composite
 def random_graphs(draw: Any, most_nodes: int = 8) -> Architecture:
-    """Draw an architecture of either kind; each node reads inputs and earlier nodes, some of them twice."""
+    """Draw an architecture of any kind; each node reads inputs and earlier nodes, some of them twice."""
     kind: Kind = draw(st.sampled_from(sorted(INPUTS)))
     nodes: list[Node] = []
     for i in range(draw(st.integers(1, most_nodes))):
@@ -36,6 +36,8 @@ def values(attribute: Attribute) -> st.SearchStrategy[Value]:
     """Draw a value that the attribute may have."""
     if attribute.options:
         return st.sampled_from(attribute.options)
+    if attribute.of is str:
+        return st.text()
     if attribute.of is bool:
         return st.booleans()
     if attribute.of is float:

@@ -168,8 +168,8 @@ def conv(**attributes):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"kind": "recursive"}, "`kind` must be one of feedforward, recurrent, got 'recursive'"),
-        ({"kind": ["feedforward"]}, r"`kind` must be one of feedforward, recurrent, got \['feedforward'\]"),
+        ({"kind": "recursive"}, "`kind` must be one of feedforward, recurrent, cell, got 'recursive'"),
+        ({"kind": ["feedforward"]}, r"`kind` must be one of feedforward, recurrent, cell, got \['feedforward'\]"),
         ({"nodes": {}}, "`nodes` must be a list, got {}"),
         ({"nodes": [3]}, "node 0 must be an object, got int"),
         ({"nodes": [{"name": "a", "op": "relu"}]}, "node 0 lacks `inputs`"),
@@ -188,8 +188,8 @@ def conv(**attributes):
         ({"nodes": [RELU | {"inputs": ["a"]}]}, "the nodes form a cycle: a -> a"),
         ({"nodes": [RELU | {"attributes": {"x": 1}}]}, r"node 'a' \(relu\) has no attribute 'x'; it has: none"),
         ({"nodes": [RELU | {"op": "dropout"}]}, r"node 'a' \(dropout\) lacks the attribute 'rate'"),
-        ({"outputs": []}, "a feedforward architecture has exactly 1 output, got 0"),
-        ({"outputs": ["a", "a"]}, "a feedforward architecture has exactly 1 output, got 2"),
+        ({"outputs": []}, "a feedforward architecture has 1 to 2 outputs, got 0"),
+        ({"outputs": ["a", "a", "a"]}, "a feedforward architecture has 1 to 2 outputs, got 3"),
         ({"outputs": ["b"]}, "output 'b' is not a node"),
         ({"outputs": [["a"]]}, r"output \['a'\] is not a node"),
         ({"hyperparameters": [1]}, r"`hyperparameters` must be an object, got \[1\]"),

@@ -12,11 +12,13 @@ import pytest
 
 from child_trainer.architectures import architecture as module
 from child_trainer.architectures.architecture import Architecture, Node, node
+from child_trainer.architectures.cells.cell import motif
 from child_trainer.architectures.nasbench201 import cell_from_name, network
 from child_trainer.architectures.operation_types import OPERATIONS, Attribute
 from child_trainer.architectures.reference_cells import lstm, nas_cell
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace
+from controller.zoo.published_cells import nasnet_a
 from tests.golden import GOLDEN_CELL, GOLDEN_LAYERS, architecture, chained, densely_connected
 
 WINDOW = {"height": 3, "width": 3}
@@ -79,6 +81,11 @@ def with_joins() -> Architecture:
     return Architecture("feedforward", nodes, ("together",))
 
 
+def with_an_auxiliary_head() -> Architecture:
+    trunk = architecture(GOLDEN_LAYERS[:2])
+    return replace(trunk, nodes=(*trunk.nodes, node("side", "relu", "layer1")), outputs=(*trunk.outputs, "side"))
+
+
 def with_dead_nodes() -> Architecture:
     live = architecture(GOLDEN_LAYERS[:4])
     dead = (node("dead", "sin", "layer1"), node("deader", "add", ("dead", "image")))
@@ -122,6 +129,10 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "operations without attributes": (without_attributes(), "bb3f899cf2cebd74"),
     "attributes by default": (with_defaults(), "202c80d1ebe1755e"),
     "attributes of other values": (with_other_values(), "d9d0fa919d254597"),
+    "pools without padding": (
+        chain(("max_pool", WINDOW | {"padding": "valid"}), ("avg_pool", WINDOW | {"padding": "valid"})),
+        "6d0197281ed236df",
+    ),
     "joins": (with_joins(), "3690c3c5094f5241"),
     "NAS-Bench-201, the best cell": (benchmark(BEST_201), "45c6481caaf2cf7c"),
     "NAS-Bench-201, all five operations": (benchmark(MIXED_201), "08b201350f5166d4"),
@@ -132,6 +143,9 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "cell of base 8": (cell_of_base(8), "5f3faac400a04141"),
     "LSTM": (lstm(), "8018abba2bd618f4"),
     "NAS cell": (nas_cell(), "e7cfee1a8ef69c1b"),
+    "a dropped path": (chain(("drop_path", {"depth": 0.25})), "9396f5c93508f6c1"),
+    "an auxiliary head": (with_an_auxiliary_head(), "8f3f11df0f9f6ec9"),
+    "a cell to draw": (motif(nasnet_a().reduction), "3e5b741f98797a91"),
     "one recurrent node": (chain(("tanh", {}), source="h", kind="recurrent"), "9cc01f72fc84266e"),
 }
 
@@ -152,7 +166,7 @@ def test_an_id_is_what_it_was_when_it_was_recorded(name: str) -> None:
 
 
 def test_unlike_networks_have_unlike_ids_and_every_operation_is_among_them() -> None:
-    assert len({recorded for _, recorded in PINNED.values()}) == 20  # The published cell is the NAS cell.
+    assert len({recorded for _, recorded in PINNED.values()}) == len(PINNED) - 1  # The published cell is the NAS cell.
     assert {n.op for network, _ in PINNED.values() for n in network.pruned().nodes} == set(OPERATIONS)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
+from child_trainer.architectures.drawing import draw
 from child_trainer.networks import cost
 from child_trainer.networks.build import build, build_cell
 from tests.golden import GOLDEN_LAYERS, architecture, chained, densely_connected
@@ -276,3 +277,56 @@ def test_a_cell_may_have_one_state_and_pass_an_input_through():
 def test_a_next_state_of_another_size_is_refused():
     with pytest.raises(InvalidArchitecture, match=r"output 'a' has shape \(3,\); a next state must be \(4,\)"):
         build_cell(Architecture("recurrent", (node("a", "tanh", "x"),), ("a",)), 3, 4)
+
+
+# --- Auxiliary heads ---------------------------------------------------------------------------------------------
+
+TRUNK = (
+    node("a", "conv", "image", filters=4, height=3, width=3),
+    node("b", "conv", "a", filters=6, height=3, width=3),
+)
+ASIDE = (
+    node("side", "avg_pool", "a", height=3, width=3, stride_height=2, stride_width=2),
+    node("features", "conv", "side", filters=5, height=1, width=1),
+)
+WITH_AUXILIARY = Architecture("feedforward", (*ASIDE, *TRUNK), ("b", "features"))
+
+
+def seeded(network):
+    return build(network, Problem((3, 8, 8)), generator=torch.Generator().manual_seed(0))
+
+
+def test_an_auxiliary_head_counts_neither_as_parameters_nor_as_flops():
+    network, plain = seeded(WITH_AUXILIARY), seeded(Architecture("feedforward", TRUNK, ("b",)))
+    example = torch.empty((1, 3, 8, 8), device="meta")
+    assert cost.parameters(network) == cost.parameters(plain)
+    assert cost.flops(network, example) == cost.flops(plain, example)
+    auxiliary = sum(p.numel() for p in network.auxiliary_parameters())
+    assert auxiliary == 4 * 5 + 2 * 5 + 5 * 10 + 10  # the 1x1 convolution, its normalisation, and the linear layer
+    assert sum(p.numel() for p in network.parameters()) == cost.parameters(plain) + auxiliary
+
+
+def test_an_auxiliary_head_has_logits_of_its_own_and_leaves_the_networks():
+    network, images = seeded(WITH_AUXILIARY).eval(), torch.randn(2, 3, 8, 8)
+    logits, auxiliary = network.with_auxiliary(images)
+    assert torch.equal(logits, network(images))
+    assert auxiliary.shape == (2, 10)
+    values = network.graph(images)[1].mean((2, 3))
+    torch.testing.assert_close(auxiliary, network.auxiliary_head(values))
+
+
+def test_the_operations_of_an_auxiliary_head_run_only_for_it():
+    network, seen = seeded(WITH_AUXILIARY), []
+    for n, operation in zip(network.graph.nodes, network.graph.operations, strict=True):
+        operation.register_forward_hook(lambda *_, name=n.name: seen.append(name))
+    network(torch.randn(2, 3, 8, 8))
+    assert seen == ["a", "b"]
+    network.with_auxiliary(torch.randn(2, 3, 8, 8))
+    assert sorted(seen[2:]) == ["a", "b", "features", "side"]
+    assert draw(WITH_AUXILIARY) == draw(Architecture("feedforward", TRUNK, ("b",)))
+
+
+def test_both_heads_may_read_the_same_features():
+    network = seeded(Architecture("feedforward", TRUNK, ("b", "b")))
+    assert cost.parameters(network) == cost.parameters(seeded(Architecture("feedforward", TRUNK, ("b",))))
+    assert sum(p.numel() for p in network.auxiliary_parameters()) == 6 * 10 + 10

@@ -152,7 +152,6 @@ def test_nothing_is_dropped_in_evaluation():
         ({"embedding_dropout": 1.0}, r"`embedding_dropout` must be at least 0 and below 1, got 1\.0"),
         ({"variational_dropout": -0.1}, r"`variational_dropout` must be at least 0 and below 1, got -0\.1"),
         ({"variational_dropout": float("nan")}, "`variational_dropout` .* got nan"),
-        ({"clip_norm": 0.0}, r"`clip_norm` must be a positive number, got 0\.0"),
         ({"decay_after": -1}, "`decay_after` must be 0 or more, got -1"),
         ({"learning_rate_decay": 0.0}, r"`learning_rate_decay` must be above 0 and at most 1, got 0\.0"),
         ({"learning_rate_decay": 1.5}, r"`learning_rate_decay` .* got 1\.5"),

@@ -31,6 +31,8 @@ def test_exactly_the_known_operations_have_modules():
         ("depthwise_conv", [MAP], WINDOW | {"multiplier": 3}, (12, 4, 2)),
         ("max_pool", [MAP], WINDOW, (4, 4, 2)),
         ("avg_pool", [MAP], WINDOW, (4, 4, 2)),
+        ("max_pool", [(4, 9, 8)], {"height": 5, "width": 5, "stride_height": 3, "padding": "valid"}, (4, 2, 4)),
+        ("avg_pool", [MAP], {"height": 2, "width": 2, "stride_width": 2, "padding": "valid"}, (4, 6, 3)),
         ("global_avg_pool", [MAP], {}, (4,)),
         ("flatten", [MAP], {}, (168,)),
         ("linear", [(5,)], {"units": 9}, (9,)),
@@ -47,6 +49,7 @@ def test_exactly_the_known_operations_have_modules():
         ("batch_norm", [(5,)], {}, (5,)),
         ("local_contrast_norm", [MAP], {"size": 3}, MAP),
         ("dropout", [MAP], {"rate": 0.5}, MAP),
+        ("drop_path", [MAP], {"depth": 0.5}, MAP),
         ("shift", [MAP], {"height": 2, "width": -1}, MAP),
         ("split", [MAP], {"parts": 2, "index": 1}, (2, 7, 6)),
     ],
@@ -63,7 +66,12 @@ def test_the_shape_that_an_operation_gives(op, shapes, attributes, result):
 
 def test_the_table_above_covers_every_operation():
     mark = next(m for m in test_the_shape_that_an_operation_gives.pytestmark if m.name == "parametrize")
-    assert {case[0] for case in mark.args[1]} == OPERATIONS.keys()
+    assert {case[0] for case in mark.args[1]} == OPERATIONS.keys() - {"part"}
+
+
+def test_a_part_of_a_drawing_cannot_be_built():
+    with pytest.raises(ValueError, match="a part is a box of a drawing, which cannot be built"):
+        make("part", [MAP], label="sep 3x3")
 
 
 A, B, C = torch.tensor([[1.0, -2.0]]), torch.tensor([[4.0, 3.0]]), torch.tensor([[-7.0, 5.0]])

@@ -66,3 +66,30 @@ def test_standardisation_is_the_published_formula_image_by_image():  # spec §1.
 
 def test_an_image_of_one_colour_stays_finite():
     assert torch.equal(standardise(torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)), torch.zeros(1, 3, 4, 4))
+
+
+def test_cutout_blanks_one_square_of_each_image_and_nothing_else():
+    images = torch.ones(2000, 3, 9, 12)
+    blanked = augment.cutout(images, 4, generator(0)) == 0
+    assert torch.equal(blanked[:, :1].expand_as(blanked), blanked)  # the same square in every channel
+    squares = blanked[:, 0]
+    rows, columns = squares.any(2).sum(1), squares.any(1).sum(1)
+    assert torch.equal(squares.sum((1, 2)), rows * columns)
+    # A square is cut off at the border: 2 to 4 high and wide.
+    assert set(rows.tolist()) == set(columns.tolist()) == {2, 3, 4}
+    assert torch.equal(images[0], torch.ones(3, 9, 12))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_the_centre_of_cutouts_square_is_anywhere(size):
+    blanked = augment.cutout(torch.ones(20_000, 1, 5, 5), size, generator(1))[:, 0] == 0
+    centres = torch.zeros(25)
+    for row in range(5):
+        for column in range(5):
+            top, left = row - size // 2, column - size // 2
+            square = torch.zeros(5, 5, dtype=torch.bool)
+            square[max(0, top) : top + size, max(0, left) : left + size] = True
+            centres[5 * row + column] = (blanked == square).all((1, 2)).float().mean()
+    if size < 5:  # a square of 5 looks alike for some centres
+        torch.testing.assert_close(centres, torch.full((25,), 1 / 25), atol=0.006, rtol=0)
+    assert blanked.any((1, 2)).all()

@@ -1,7 +1,7 @@
 import errno
 import json
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.outcome import Budget
+from child_trainer.regime import Regime
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, identity
 from child_trainer.training.checkpoint_file import CheckpointFile
 from tests.golden import architecture
@@ -100,6 +101,13 @@ def test_another_format_is_refused():
             "epochs": 3, "batch_size": 64, "train_fraction": 0.5, "learning_rate": 0.2, "weight_decay": 0.0,
             "momentum": 0.5,
         }.items()),
+        *(({"budget": Budget(regime=Regime(**{name: value}))}, name) for name, value in {
+            "optimizer": "adam", "adam_betas": (0.5, 0.9), "rmsprop_decay": 0.5, "optimizer_epsilon": 0.1,
+            "schedule": "cosine", "decay_at": (0.5,), "decay_every": 2.0, "decay": 0.5, "warmup_epochs": 1.0,
+            "clip_norm": 5.0, "label_smoothing": 0.1, "cutout": 4, "path_keep": 0.6, "auxiliary_weight": 0.4,
+            "norm_epsilon": 1e-3, "norm_momentum": 0.01, "initial": "xavier", "restart_below": 0.15,
+            "restart_decay": 0.5, "restarts": 1,
+        }.items()),
     ],
 )  # fmt: skip
 def test_a_checkpoint_of_another_training_is_rejected_with_the_difference(changes, name):
@@ -107,6 +115,19 @@ def test_a_checkpoint_of_another_training_is_rejected_with_the_difference(change
     other = identity(usual.pop("architecture"), usual.pop("task"), usual.pop("budget"), **usual)
     with pytest.raises(CheckpointError, match=f"of another training: its {name} is "):
         Checkpoint.from_bytes(WHOLE, other)
+
+
+def test_every_field_of_a_regime_is_part_of_the_identity():
+    assert {f.name for f in fields(Regime)} <= IDENTITY.keys()
+
+
+def test_a_checkpoint_from_before_the_regimes_is_of_the_default_one():
+    before = {name: value for name, value in IDENTITY.items() if name not in Regime().plain()}
+    old = checkpoint(identity=before).to_bytes()
+    assert Checkpoint.from_bytes(old, IDENTITY).curve == (0.1, 1 / 3)
+    other = identity(architecture(), "digits", Budget(regime=Regime(cutout=4)), seed=3, device="cpu")
+    with pytest.raises(CheckpointError, match="of another training: its cutout is 0, not 4"):
+        Checkpoint.from_bytes(old, other)
 
 
 def test_isomorphic_networks_with_another_order_of_weights_differ():

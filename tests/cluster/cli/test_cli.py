@@ -51,7 +51,10 @@ def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> No
 
 def test_the_best_child_trains_again_by_hand_to_the_same_metric(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     small = ["--epochs", 2, "--train-fraction", 0.3, "--max-children", 2, "--replicas", 1, "--children", 2, "--seed", 3]
-    assert nascluster("launch", "digits", "--name", "demo", "--local", *small) == 0
+    regime = (
+        "--optimizer adam --learning-rate 0.01 --schedule steps --decay-at 0.3 0.6 --cutout 3 --label-smoothing 0.1"
+    )
+    assert nascluster("launch", "digits", "--name", "demo", "--local", *small, *regime.split()) == 0
     capfd.readouterr()
     nascluster("best", "demo", "--json")
     best = json.loads(capfd.readouterr().out)
@@ -59,6 +62,7 @@ def test_the_best_child_trains_again_by_hand_to_the_same_metric(home: Path, capf
     nascluster("best", "demo")
     command = capfd.readouterr().out.splitlines()[-1].split()
     assert command[:4] == ["python", "-m", "child_trainer", "best.json"]
+    assert "--schedule steps --decay-at 0.3 0.6 --label-smoothing 0.1 --cutout 3" in " ".join(command)
     root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "child_trainer", str(home / "best.json"), *command[4:], "--json"],
@@ -200,7 +204,7 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         ),
         (
             ["launch", "digits", "--searcher", "ga"],
-            "unknown searcher 'ga'; there are reinforce, random, evolution, local-search",
+            "unknown searcher 'ga'; there are reinforce, random, evolution, local-search, q-learning",
         ),
         (
             ["launch", "digits", "--task", "cifar"],
@@ -260,6 +264,11 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
             ["launch", "digits", "--consistency", "sync", "--accumulate", "2"],
             "`accumulate` must be 1 with .* sync, got 2",
         ),
+        (["launch", "digits", "--optimizer", "lamb"], "invalid choice 'lamb' for argument '--optimizer'"),
+        (["launch", "digits", "--schedule", "steps"], "the schedule steps needs `decay_at`"),
+        (["launch", "digits", "--path-keep", "0"], "`path_keep` must be above 0 and at most 1, got 0.0"),
+        (["launch", "digits", "--cutout", "8"], "`cutout` must be below 8, the side of the task's images, got 8"),
+        (["launch", "text-rnn", "--cutout", "3"], "`cutout` is for images only"),
         (["resume", ""], "a run's name must be the name of its folder, got ''"),
         (["status", "a/b"], "a run's name must be the name of its folder, got 'a/b'"),
         (["launch", "digits", "--storage-path", "s3://"], "cannot be used: .*: Invalid bucket name"),
@@ -335,6 +344,10 @@ ALWAYS = {
     "--consistency", "--staleness-bound", "--on-stale", "--max-staleness",
     "--replicas", "--shards", "--children", "--workers", "--workers-per-process", "--gpus-per-child",
     "--accumulate", "--batching", "--threads-per-child",
+    "--optimizer", "--adam-betas", "--rmsprop-decay", "--optimizer-epsilon", "--schedule", "--decay-at",
+    "--decay-every", "--decay", "--warmup-epochs", "--clip-norm", "--label-smoothing", "--cutout", "--path-keep",
+    "--auxiliary-weight", "--norm-epsilon", "--norm-momentum", "--initial", "--restart-below", "--restart-decay",
+    "--restarts",
 }  # fmt: skip
 
 CONVOLUTIONAL = {
@@ -350,7 +363,7 @@ REINFORCE = {
 
 LANGUAGE = {
     "--cell-layers", "--target-parameters", "--hidden-size", "--tied-embeddings", "--embedding-dropout",
-    "--variational-dropout", "--unroll", "--clip-norm", "--decay-after", "--learning-rate-decay", "--max-vocabulary",
+    "--variational-dropout", "--unroll", "--decay-after", "--learning-rate-decay", "--max-vocabulary",
 }  # fmt: skip
 
 SYNTHETIC = {"--child-seconds", "--child-spread", "--child-faults"}

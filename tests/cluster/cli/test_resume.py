@@ -46,15 +46,13 @@ def test_a_number_that_was_raised_in_the_file_is_told_and_reached(
 ) -> None:
     assert nascluster("launch", "synthetic", *SMALL) == 0
     file = home / "nascluster_runs/demo/config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_children": 8, "of_a_later_version": 1}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_children": 8}))
     assert nascluster("status", "demo") == 0
     assert "0 running, 6 finished, 0 failed, of at most 8\n" in capfd.readouterr().out
     assert nascluster("doctor", "demo") in (0, 1)
     assert "it has finished, with 6 of 8 children" in capfd.readouterr().out
     assert nascluster("resume", "demo") == 0
     assert told(capfd)["children"] == {"sampled": 8, "running": 0, "finished": 8, "failed": 0, "max": 8}
-    assert nascluster("resume", "demo", "--max-children", 10) == 0
-    assert json.loads(file.read_text())["of_a_later_version"] == 1
 
 
 @pytest.mark.parametrize(

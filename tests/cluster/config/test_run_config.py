@@ -7,11 +7,12 @@ import pytest
 
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
+from child_trainer.regime import Regime
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.recipes import RECIPES, differences
 from cluster.config.run_config import RunConfig
-from cluster.config.task_options import TaskOptions, task_options_from_json
+from cluster.config.task_options import TaskOptions, known_task
 from cluster.config.topology import Topology
 from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
@@ -26,6 +27,33 @@ def test_a_configuration_survives_its_file(recipe: str) -> None:
 def test_paths_and_tuples_survive_too() -> None:
     config = RunConfig(task=TaskOptions(data=Path("/data")), name="x", topology=Topology(gpus_per_child=0.25))
     assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_a_regime_survives_and_a_run_from_before_the_regimes_has_the_default_one() -> None:
+    regime = Regime(schedule="steps", decay_at=(0.5, 0.75), adam_betas=(0.5, 0.9), clip_norm=1.0, restart_below=0.15)
+    config = RunConfig(budget=Budget(regime=regime))
+    data = json.loads(json.dumps(config.to_json()))
+    assert RunConfig.from_json(data) == config
+    del data["budget"]["regime"]
+    assert RunConfig.from_json(data).budget == Budget()
+
+
+def test_the_clipping_of_a_language_model_was_an_option_of_its_task() -> None:
+    def read(**task: Any) -> RunConfig:
+        return RunConfig.from_json(
+            {"budget": {"epochs": 7}, "space": "recurrent", "reward": "perplexity", "task": task}
+        )
+
+    assert read(task="text", options={"clip_norm": 0.5}).budget == Budget(epochs=7, regime=Regime(clip_norm=0.5))
+    assert read(task="text", language={"clip_norm": 0.5}).budget == Budget(epochs=7, regime=Regime(clip_norm=0.5))
+    assert read(task="text", options={"clip_norm": 5.0}).budget == Budget(epochs=7)
+    images = RunConfig.from_json({"budget": {}, "task": {"task": "digits", "language": {"clip_norm": 0.5}}})
+    assert images.budget == Budget()
+
+
+def test_a_regime_that_the_task_cannot_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="`cutout` must be below 8, the side of the task's images, got 16"):
+        RunConfig(budget=Budget(regime=Regime(cutout=16)))
 
 
 def test_a_run_from_before_the_threads_has_one_for_each_child() -> None:
@@ -58,7 +86,7 @@ def test_a_run_from_before_the_threads_has_one_for_each_child() -> None:
 )
 def test_a_task_in_the_form_of_version_4_is_read(old: dict[str, Any], expected: TaskOptions) -> None:
     usual = {"data": None, "download": False, "child_seconds": 0.0, "child_spread": 0.0, "child_faults": ""}
-    assert task_options_from_json({**usual, "language": asdict(LanguageOptions()), **old}) == expected
+    assert known_task({**usual, "language": asdict(LanguageOptions()), **old}) == (expected, ())
 
 
 @pytest.mark.parametrize("file", sorted(Path("tests/golden_searches/version-4").glob("*/config.json")), ids=str)

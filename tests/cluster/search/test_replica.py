@@ -4,6 +4,7 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from cluster.runners.build import initial_values, local_store, make_layout, make
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Assignment, Evaluator
-from cluster.search.replica import replica_loop
+from cluster.search.replica_loop import replica_loop
 from cluster.storage.ledger.ledger import Ledger
+from controller.searcher import Searcher
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
 from ps.store import Ack, Layout, ParameterStore, Push
@@ -61,12 +63,23 @@ class Mortal:
 
 
 class Run:
-    """One search whose process may die; the folder stays. `order` stands between the loop and what trains children."""
+    """One search whose process may die; the folder stays.
+
+    Args:
+        folder: of the run.
+        config: the run's.
+        order: stands between the loop and what trains children.
+        searcher: makes a replica's searcher from the configured one.
+    """
 
     def __init__(
-        self, folder: Path, config: RunConfig = CONFIG, order: Callable[[Evaluator], Evaluator] = lambda inner: inner
+        self,
+        folder: Path,
+        config: RunConfig = CONFIG,
+        order: Callable[[Evaluator], Evaluator] = lambda inner: inner,
+        searcher: Callable[[Searcher], Searcher] = lambda configured: configured,
     ) -> None:
-        self.folder, self.config, self.order = folder, config, order
+        self.folder, self.config, self.order, self.searcher = folder, config, order, searcher
         self.folder.mkdir(exist_ok=True)
         self.trained: list[int] = []
         self.calls = 0
@@ -91,10 +104,16 @@ class Run:
         mortal_ledger: Any = Mortal(ledger, counter, dies_at, after=after)
         mortal_store: ParameterStore | None = store and Mortal(store, counter, dies_at, after=after)  # type: ignore[assignment]
         policy = self.config.failures.policy
-        inner = InProcessEvaluator(Counting(), mortal_ledger, policy, batch_size=self.config.budget.batch_size)
-        evaluator: Any = Mortal(self.order(inner), counter, dies_at, after=after)
+
+        def loop(index: int) -> Iterator[None]:
+            inner = InProcessEvaluator(Counting(), mortal_ledger, policy, batch_size=self.config.budget.batch_size)
+            evaluator: Any = Mortal(self.order(inner), counter, dies_at, after=after)
+            replica = make_replica(self.config, index, mortal_store, evaluator, mortal_ledger)
+            return replica_loop(replace(replica, searcher=self.searcher(replica.searcher)))
+
         try:
-            for _ in replica_loop(make_replica(self.config, 0, mortal_store, evaluator, mortal_ledger)):
+            # The replicas take turns.
+            for _ in zip_longest(*(loop(index) for index in range(self.config.topology.replicas))):
                 pass
         except Killed:
             pass

@@ -5,11 +5,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, enumerate_samples
+from controller.decisions import Choice, Condition, Decisions, Pointer, Subset, Tokens, enumerate_samples
 from controller.policies.lstm import Policy
 from controller.spaces.convolutional import ConvolutionalSpace
 
-CHOICE_SIZES = {"type_1": 2, "filters_1": 3, "pool_1": 2, "type_2": 2, "pool_0": 2}
+CHOICE_SIZES = {"type_1": 2, "filters_1": 3, "pool_1": 2, "type_2": 2, "pool_0": 2, "units_0": 3}
+
+
+def narrower(tokens: Tokens) -> tuple[int, ...]:
+    """Allow a later option than that of the second token only, or the last."""
+    return tuple(range(min(tokens[1] + 1, 2), 3))
+
+
 TOY: Decisions = (
     Choice("type", ("conv", "pool"), 1),
     Choice("filters", (8, 16, 32), 1, Condition(0, (0,))),
@@ -20,6 +27,7 @@ TOY: Decisions = (
     Pointer("from", 2),
     Choice("pool", (2, 3)),
     Subset("skip", 3),
+    Choice("units", (64, 32, 16), when=Condition(4, (1,)), allowed=narrower),
 )
 
 
@@ -116,7 +124,11 @@ class Naive:
                 x = states[i][0]
             h = x
             if isinstance(decision, Choice):
-                total = total + torch.log_softmax(policy.heads[decision.name](h), 0)[own[0]]
+                logits = policy.heads[decision.name](h)
+                if decision.allowed is not None:
+                    forbidden = set(range(len(logits))) - set(decision.allowed(tuple(tokens[: used - 1])))
+                    logits = logits.index_fill(0, torch.tensor(sorted(forbidden), dtype=torch.int64), -math.inf)
+                total = total + torch.log_softmax(logits, 0)[own[0]]
                 next_input = policy.embeddings[decision.name].weight[own[0]]  # type: ignore[union-attr,index]
                 continue
             scores = [policy.v @ torch.tanh(policy.w_prev @ h_j + policy.w_curr @ h) for h_j in anchors]

@@ -2,8 +2,9 @@
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,6 +25,14 @@ SPACE = NasBench201Space(cells_per_stage=1)
 class TestEvolution(SearcherContract):
     def make(self) -> Searcher:
         return Evolution(SPACE, EvolutionOptions())
+
+
+class TestVariants(SearcherContract):
+    def make(self) -> Searcher:
+        options = EvolutionOptions(
+            population=3, repeats="refused", crossover=0.5, layer_changes=0.5, selection="roulette", dies="lowest"
+        )
+        return Evolution(ConvolutionalSpace(initial_depth=2, max_depth=4), options)
 
 
 class TestTournament(SearcherContract):
@@ -70,10 +79,16 @@ class Search:
         return self
 
 
-def ended(number: int, tokens: Tokens, reward: float | None, space: SearchSpace = SPACE) -> ChildRecord:
+def ended(
+    number: int,
+    tokens: Tokens,
+    reward: float | None,
+    space: SearchSpace = SPACE,
+    notes: Mapping[str, Any] = MappingProxyType({}),
+) -> ChildRecord:
     return recorded(
         number,
-        Proposal(tokens=tokens, architecture=space.decode(tokens)),
+        Proposal(tokens=tokens, architecture=space.decode(tokens), notes=notes),
         outcome=Outcome(curve=(reward or 0.0,), seconds=1.0, parameters=None, flops=None, seed=number),
         reward=reward,
     )
@@ -133,7 +148,27 @@ def test_without_aging_the_worst_of_a_sample_dies_and_the_best_never() -> None:
         assert best.id > count or best in after
 
 
-@pytest.mark.parametrize("dies", ["oldest", "worst"])
+def test_a_population_without_deaths_holds_every_child_with_a_reward() -> None:
+    """Spec §8.2: HNAS removes no member."""
+    options = EvolutionOptions(population=7, tournament_share=0.05, dies="none")
+    history = Search(Evolution(SPACE, options)).run(60).history
+    for count in range(61):
+        assert Population(options).after(history[:count]) == tuple(history[:count])
+
+
+@pytest.mark.parametrize(("members", "drawn"), [(1, 1), (20, 1), (21, 2), (200, 10), (7200, 360)])
+def test_a_tournament_can_be_a_share_of_the_population(members: int, drawn: int) -> None:
+    assert EvolutionOptions(tournament_share=0.05).drawn(members) == drawn
+    assert EvolutionOptions(tournament=3).drawn(members) == 3
+
+
+def test_evolution_without_deaths_and_a_small_share_still_climbs() -> None:
+    options = EvolutionOptions(population=20, tournament_share=0.05, dies="none")
+    history = Search(Evolution(SPACE, options)).run(300).history
+    assert sum(child.reward or 0 for child in history[-50:]) / 50 > 0.6
+
+
+@pytest.mark.parametrize("dies", ["oldest", "worst", "none"])
 def test_who_is_alive_follows_from_the_history_alone(dies: Any) -> None:
     options = EvolutionOptions(population=7, tournament=2, dies=dies)
     histories = [Search(Evolution(SPACE, options), reward=reward).run(40).history for reward in (fitness, sum)]
@@ -201,6 +236,8 @@ def test_a_larger_tournament_is_greedier_and_one_of_one_makes_no_progress() -> N
         ({"population": 0}, "`population` must be at least 1, got 0"),
         ({"tournament": 0}, "`tournament` must be at least 1, got 0"),
         ({"tournament": 100_001}, "`tournament` must be at most 100,000, got 100001"),
+        ({"tournament_share": 0.0}, "`tournament_share` must be above 0 and at most 1, got 0.0"),
+        ({"tournament_share": 1.1}, "`tournament_share` must be above 0 and at most 1, got 1.1"),
         ({"unchanged": 1.1}, "`unchanged` must be from 0 to 1, got 1.1"),
     ],
 )

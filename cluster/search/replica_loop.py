@@ -1,0 +1,206 @@
+"""The loop of one controller replica (Zoph & Le 2017, section 3.2, figure 3). Knows neither Ray nor the clock.
+
+A replica keeps no state: what it sampled is in the ledger before it is trained, and what it learnt is on the shards
+before the ledger says so. A replica that starts after another one died continues with the batch that was left open.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from cluster.search.evaluator import Assignment
+from cluster.search.learning import last_batch_of, learn_from, pull
+from cluster.search.records import Batch
+from cluster.search.replica import Replica, client, view_of
+from cluster.search.seeding import child_seed
+from controller.searcher import Child, ChildRecord, Proposal, is_exclusive
+from ps.errors import LostPushes
+from ps.store import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The answer of a searcher that was asked for children.
+
+    Attributes:
+        proposals: the children to try; none if the searcher waits, or if the search ends.
+        ends: whether the searcher has nothing more to try, whatever the pending children are worth.
+        after: the last child that had been sampled before the view, for an exclusive searcher; otherwise `None`.
+        completed: how many children had ended before the view.
+    """
+
+    proposals: Sequence[Proposal]
+    ends: bool
+    after: int | None
+    completed: int
+
+
+def replica_loop(replica: Replica) -> Iterator[None]:
+    """Pull, ask, record, evaluate, record, learn and push, until the run's limit is reached or the searcher ends.
+
+    Yields after every poll of the evaluator, and while it waits for other replicas or the shards, so that one thread
+    can drive many replicas in turn.
+    """
+    ledger, submitted = replica.ledger, set[int]()
+    while True:
+        snapshot, pull_seconds = yield from pull(replica)
+        # A shard that fell back to an older snapshot has lost pushes: their batches are learnt again, and pushed under
+        # the same identity.
+        applied = min(snapshot.applied, default=None)
+        batch = ledger.open_batch(replica.index, None if applied is None else applied // replica.passes)
+        if batch is None and replica.batching == "stream":
+            if (yield from _stream(replica, snapshot, submitted)):
+                continue
+            break
+        if batch is None:
+            batch, again = yield from _sample_batch(replica, snapshot)
+            if again:
+                continue
+        if batch is None:
+            break
+        children = yield from _ended(replica, batch)
+        try:
+            result = yield from learn_from(replica, batch, children, snapshot, pull_seconds)
+        except LostPushes:
+            continue  # a shard fell back while the children were trained: the pushes that it lacks come first
+        ledger.learned(replica.index, batch.number, result)
+    if replica.store:
+        replica.store.leave(client(replica.index))
+
+
+def _next_number(replica: Replica, last_batch: int, snapshot: Snapshot) -> int:
+    """Return the number of the replica's next batch."""
+    return max(last_batch, last_batch_of(max(snapshot.applied, default=0), replica.passes)) + 1
+
+
+def _ask(replica: Replica, n: int, snapshot: Snapshot, number: int, *place: int) -> Asked:
+    """Ask the searcher for children; `number` and `place` say which of its steps this is."""
+    ledger = replica.ledger
+    after = ledger.last_child() if is_exclusive(replica.searcher) else None
+    view = view_of(replica, snapshot, "ask", number, *place)
+    proposals = replica.searcher.ask(n, view)
+    if len(proposals) > n:
+        raise ValueError(f"the searcher was asked for at most {n} proposals, and returned {len(proposals)}")
+    # Another replica may have sampled children since the view, or its last pending one may have ended.
+    ends = not proposals and not view.pending() and not ledger.pending() and ledger.completed() == view.completed
+    return Asked(proposals=proposals, ends=ends, after=after, completed=view.completed)
+
+
+def _wait(replica: Replica, asked: Asked) -> Generator[None, None, None]:
+    """Wait until a child has ended since the searcher was asked."""
+    while replica.ledger.completed() == asked.completed:
+        replica.pause()
+        yield
+
+
+def _is_outdated(replica: Replica, asked: Asked) -> bool:
+    """Return whether another replica has sampled children since an exclusive searcher was asked."""
+    return asked.after is not None and replica.ledger.last_child() != asked.after
+
+
+def _sample_batch(replica: Replica, snapshot: Snapshot) -> Generator[None, None, tuple[Batch | None, bool]]:
+    """Record a new batch, or wait until the searcher may have one.
+
+    Returns:
+        The batch, and whether to try again; neither at the end of the search.
+    """
+    number = _next_number(replica, replica.ledger.last_batch(replica.index), snapshot)
+    asked = _ask(replica, replica.children, snapshot, number)
+    if asked.proposals:
+        batch = replica.ledger.admit(replica.index, number, asked.proposals, snapshot.versions, asked.after)
+        return batch, batch is None and _is_outdated(replica, asked)
+    if not asked.ends:
+        yield from _wait(replica, asked)
+    return None, not asked.ends
+
+
+def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[ChildRecord]]:
+    """Return the batch's children once all of them have ended."""
+    ended = {child.id: child.record for child in batch.children if child.outcome is not None}
+    for child in batch.children:
+        if child.id in ended:
+            continue
+        if child.proposal.same_as is None:
+            replica.evaluator.submit(_assignment(replica, child))
+        else:
+            ended[child.id] = _take_known_outcome(replica, child)
+    while len(ended) < len(batch.children):
+        for child_id, outcome in replica.evaluator.completed():
+            ended[child_id] = replica.ledger.finish(child_id, outcome, replica.reward(outcome))
+        yield
+    return [ended[child.id] for child in batch.children]
+
+
+def _take_known_outcome(replica: Replica, child: Child) -> ChildRecord:
+    """Record the outcome of the child whose architecture this one repeats; its training takes no time."""
+    known = next((other for other in reversed(replica.history()) if other.id == child.proposal.same_as), None)
+    if known is None or known.outcome is None or known.architecture_id != child.proposal.architecture.id:
+        raise ValueError(
+            f"the searcher gives child {child.id} the outcome of child {child.proposal.same_as}, "
+            + ("which has not ended" if known is None else "which has another architecture")
+        )
+    outcome = replace(known.outcome, seconds=0.0)
+    return replica.ledger.finish(child.id, outcome, replica.reward(outcome))
+
+
+def _stream(replica: Replica, snapshot: Snapshot, submitted: set[int]) -> Generator[None, None, bool]:
+    """Make one step of a stream: form a batch of children that have ended, or else train until more have.
+
+    Args:
+        replica: has no batch to learn from.
+        snapshot: the parameters that new children are sampled from.
+        submitted: the ids of the children that its evaluator has; this step adds the ones that it submits.
+
+    Returns:
+        False at the end of the search, when there are no children left.
+    """
+    ledger = replica.ledger
+    stream = ledger.stream(replica.index)
+    number = _next_number(replica, stream.last_batch, snapshot)
+    asked = None
+    if missing := 0 if stream.is_due(replica.children) else stream.missing(replica.children):
+        # The first proposals after a batch use the seed of barrier mode, so that both modes sample the same children.
+        before = stream.unbatched
+        place = (before,) if before else ()
+        asked = _ask(replica, missing, snapshot, number, *place)
+        if asked.proposals:
+            stream = ledger.add_children(replica.index, number, before, asked.proposals, snapshot.versions, asked.after)
+            if _is_outdated(replica, asked) and stream.unbatched == before:
+                return True
+    if stream.is_due(replica.children) or (asked and asked.ends and stream.ended):
+        ledger.form_batch(replica.index, number, replica.children)
+        yield  # the caller may make the batch durable only now, and it must be durable before the push
+        return True
+    if stream.outstanding:
+        yield from _train_until_one_ends(replica, stream.outstanding, submitted)
+        return True
+    if asked is None or asked.ends:
+        return False
+    if asked.proposals:  # other replicas have sampled the run's last children
+        return stream.ended > 0
+    yield from _wait(replica, asked)
+    return True
+
+
+def _train_until_one_ends(
+    replica: Replica, outstanding: Sequence[Child], submitted: set[int]
+) -> Generator[None, None, None]:
+    """Submit the children that the evaluator does not have, and record outcomes until at least one has ended."""
+    ended = False
+    for child in outstanding:
+        if child.proposal.same_as is not None:
+            _take_known_outcome(replica, child)
+            ended = True
+        elif child.id not in submitted:
+            submitted.add(child.id)
+            replica.evaluator.submit(_assignment(replica, child))
+    while not ended:
+        for child_id, outcome in replica.evaluator.completed():
+            replica.ledger.finish(child_id, outcome, replica.reward(outcome))
+            submitted.discard(child_id)
+            ended = True
+        yield
+
+
+def _assignment(replica: Replica, child: Child) -> Assignment:
+    seed = child_seed(replica.seed, child.id)
+    return Assignment(child_id=child.id, architecture=child.proposal.architecture, seed=seed)

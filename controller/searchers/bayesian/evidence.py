@@ -1,0 +1,94 @@
+"""What a search's history tells Bayesian optimisation: the surrogate's points and its settings."""
+
+from collections.abc import Callable, Sequence
+
+from controller.decisions import Tokens
+from controller.searcher import ChildRecord
+from controller.searchers.bayesian.options import BayesianOptions
+from controller.searchers.bayesian.surrogate import (
+    Array,
+    Features,
+    Settings,
+    choose_settings,
+    matrix,
+    normal_scores,
+    standardised,
+)
+from controller.searchers.history_state import HistoryState
+
+TARGETS = {"ranks": normal_scores, "rewards": standardised}
+
+MIN_POINTS = 2
+"""Children with a reward that the surrogate needs."""
+
+GROWTH = 1.1
+"""Factor by which the children with a reward must have grown before the settings are chosen again."""
+
+
+class Evidence(HistoryState):
+    """The children with a reward, all tokens that were tried, and the surrogate's settings after a history.
+
+    The settings are chosen when there are 2 children, 3 and so on, later whenever there are a tenth more.
+
+    Attributes:
+        points: the children with a reward, in completion order; with more than `max_points` the best half of that many
+            and the latest others.
+        tried: the tokens of all ended children.
+    """
+
+    def __init__(self, options: BayesianOptions, encode: Callable[[Tokens], Features]) -> None:
+        self._options, self._encode = options, encode
+        super().__init__()
+
+    def after(self, history: Sequence[ChildRecord]) -> "Evidence":
+        """Return the evidence of this history."""
+        self.follow(history)
+        return self
+
+    def targets(self, points: Sequence[ChildRecord]) -> Array:
+        """Return what the surrogate is fitted to [N] for these children."""
+        return TARGETS[self._options.targets]([reward_of(child) for child in points])
+
+    @property
+    def settings(self) -> Settings | None:
+        """The surrogate's settings, or `None` with fewer than 2 children with a reward."""
+        if self._settings is None and self._settings_points:
+            inputs = matrix(self._encode(child.tokens) for child in self._settings_points)
+            self._settings = choose_settings(inputs, self.targets(self._settings_points))
+        return self._settings
+
+    def _begin(self) -> None:
+        self.points: tuple[ChildRecord, ...] = ()
+        self.tried: set[Tokens] = set()
+        self._judged: list[ChildRecord] = []
+        self._next_choice = MIN_POINTS
+        self._settings: Settings | None = None
+        self._settings_points: tuple[ChildRecord, ...] = ()
+
+    def _add(self, child: ChildRecord) -> None:
+        self.tried.add(child.tokens)
+        if child.reward is None:
+            return
+        self._judged.append(child)
+        self.points = _thinned(self._judged, self._options.max_points)
+        if len(self._judged) == self._next_choice:
+            self._next_choice = max(self._next_choice + 1, int(self._next_choice * GROWTH))
+            # They are chosen when they are asked for: whoever reads a long history needs the last ones only.
+            self._settings, self._settings_points = None, self.points
+
+
+def _thinned(judged: Sequence[ChildRecord], limit: int) -> tuple[ChildRecord, ...]:
+    """Return the children, or of more than `limit` the best half of that many and the latest others, in order."""
+    if len(judged) <= limit:
+        return tuple(judged)
+    ranked = sorted(judged, key=reward_of, reverse=True)
+    best = {child.id for child in ranked[: limit // 2]}
+    others = [child.id for child in judged if child.id not in best][-(limit - len(best)) :]
+    kept = best | set(others)
+    return tuple(child for child in judged if child.id in kept)
+
+
+def reward_of(child: ChildRecord) -> float:
+    """Return the reward of a child that the searcher may learn from."""
+    assert child.reward is not None, f"child {child.id} has no reward"
+    return child.reward

@@ -1,0 +1,120 @@
+"""What the policy-gradient searchers share: a recurrent policy on the shards, its samples and their scores."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from controller.policies.lstm import Policy
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, View
+from controller.searchers.policy_gradient.options import PolicyOptions
+from controller.space import SearchSpace, check_decisions
+
+BASELINE = "baseline"
+"""The tensor [2] that holds the baseline: moving averages of the rewards and of the constant 1.
+
+Both start at 0 and decay equally, so that their quotient is the average without the bias of the initial value; 0 in the
+second means that there is no average yet. The shard that stores it computes the average: with a hundred
+replicas, a step computed from a stale copy would overshoot and oscillate.
+"""
+
+
+class PolicySearcher:
+    """Samples architectures from a policy; a subclass learns.
+
+    Args:
+        name: the searcher's, for messages.
+        space: to search in.
+        options: of the policy.
+    """
+
+    def __init__(self, name: str, space: SearchSpace, options: PolicyOptions) -> None:
+        check_decisions(space, name)
+        self._space = space
+        self._policy_options = options
+        # The policy holds no state between calls: every call loads the pulled weights into it.
+        self._policy = Policy(space.choice_sizes(), hidden=options.controller_units, layers=options.controller_layers)
+        self._weights = dict(self._policy.named_parameters())
+
+    def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
+        """Return the baseline, and the policy's weights drawn from `seed`."""
+        options = self._policy_options
+        self._policy.initialize(torch.Generator().manual_seed(seed), options.controller_init)
+        weights = {name: value.detach().clone() for name, value in self._weights.items()}
+        # The baseline comes first, so that no boundary between shards separates its two elements.
+        return (
+            ParameterGroup(
+                name="baseline",
+                values={BASELINE: torch.zeros(2)},
+                optimizer="average",
+                options={"decay": options.baseline_decay},
+            ),
+            ParameterGroup(
+                name="policy", values=weights, optimizer="adam", options={"lr": options.controller_learning_rate}
+            ),
+        )
+
+    def ask(self, n: int, view: View) -> list[Proposal]:
+        """Return `n` samples of the policy."""
+        self._load(view.parameters)
+        decisions = self._space.decisions(view.completed)
+        rollout = self._policy.sample(decisions, n, torch.Generator().manual_seed(view.rng.getrandbits(63)))
+        samples = zip(rollout.tokens.tolist(), rollout.log_prob.tolist(), strict=True)
+        return [
+            Proposal(tokens=tuple(tokens), architecture=self._space.decode(tokens), log_prob=log_prob)
+            for tokens, log_prob in samples
+        ]
+
+    def _gradients(self, loss: Tensor) -> dict[str, Tensor]:
+        """Return the gradient of the loss by name.
+
+        The weights of layers that no child has get none, so that Adam does not count a step for them.
+        """
+        names, weights = zip(*self._weights.items(), strict=True)
+        by_name = zip(names, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)
+        return {name: gradient for name, gradient in by_name if gradient is not None}
+
+    def _score(self, children: Sequence[ChildRecord]) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities and entropies [m] float32; children of each depth are scored together."""
+        by_length: dict[int, list[int]] = {}
+        for i, child in enumerate(children):
+            by_length.setdefault(len(child.tokens), []).append(i)
+        log_prob, entropy = torch.zeros(len(children)), torch.zeros(len(children))
+        for length, rows in by_length.items():
+            tokens = torch.tensor([children[i].tokens for i in rows]).reshape(len(rows), length)
+            scored = self._policy.score(self._space.decisions_of(length), tokens)
+            index = torch.tensor(rows)
+            log_prob = log_prob.index_put((index,), scored.log_prob)
+            entropy = entropy.index_put((index,), scored.entropy)
+        return log_prob, entropy
+
+    @torch.no_grad()
+    def _load(self, parameters: Mapping[str, Tensor]) -> None:
+        """Copy the pulled weights, float32 by name, into the policy."""
+        # `load_state_dict` would take as long as sampling.
+        for name, weight in self._weights.items():
+            weight.copy_(parameters[name])
+
+
+def baseline(parameters: Mapping[str, Tensor]) -> float | None:
+    """Return the average of the rewards learnt from so far, or `None` before the first."""
+    total, weight = parameters[BASELINE].tolist()
+    return total / weight if weight else None
+
+
+def reward_of(child: ChildRecord) -> float:
+    """Return the child's reward."""
+    assert child.reward is not None, f"child {child.id} has not ended"
+    return child.reward
+
+
+def sampled_log_prob(child: ChildRecord) -> float:
+    """Return the log-probability (nats) with which the child was sampled."""
+    log_prob = child.log_prob
+    assert log_prob is not None, f"child {child.id} has no log-probability"
+    return log_prob
+
+
+def baseline_gradient(rewards: Tensor) -> Tensor:
+    """Return what is pushed to the baseline for rewards [m] float32: their mean, and the constant 1; [2] float32."""
+    return torch.stack([rewards.mean(), torch.ones(())])

@@ -1,0 +1,74 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), NASNet's searcher (spec §3.2)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from controller.searcher import ChildRecord, Update, View
+from controller.searchers.policy_gradient.options import PpoOptions
+from controller.searchers.policy_gradient.policy_searcher import (
+    BASELINE,
+    PolicySearcher,
+    baseline,
+    baseline_gradient,
+    reward_of,
+    sampled_log_prob,
+)
+from controller.space import SearchSpace
+
+
+class Ppo(PolicySearcher):
+    """Samples from the policy, and makes several steps on each batch, whose policy ratio is clipped.
+
+    Attributes:
+        passes: the steps on each batch; see `controller.searcher.passes_of`.
+    """
+
+    def __init__(self, space: SearchSpace, options: PpoOptions) -> None:
+        super().__init__("ppo", space, options)
+        self._options = options
+        self.passes = options.passes
+
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
+        """Return the policy's gradient, and in the last pass over a batch the mean reward for the baseline.
+
+        The gradient is that of -(1/m) sum_k (min(r_k A_k, clip(r_k, 1 - c, 1 + c) A_k) + bonus H_k), where
+        r_k is the probability of all tokens of child k now over that when they were sampled;
+        A_k is its reward less the baseline b: the average of earlier rewards, or for the very first children their own
+        mean; b is the same in every pass over a batch, since only the last one changes it;
+        H_k is the summed entropy of the decisions along sample k.
+        """
+        self._load(view.parameters)
+        rewards = torch.tensor([reward_of(child) for child in children])
+        average = baseline(view.parameters)
+        expected = rewards.mean().item() if average is None else average
+        log_prob, entropy = self._score(children)
+        ratios = (log_prob - torch.tensor([sampled_log_prob(child) for child in children])).exp()
+        surrogate, clipped = clipped_surrogate(ratios, rewards - expected, self._options.ratio_clip)
+        loss = -(surrogate + self._options.entropy_bonus * entropy).mean()
+        gradients = self._gradients(loss)
+        if view.turn == self.passes - 1:
+            gradients[BASELINE] = baseline_gradient(rewards)
+        figures = {
+            "baseline": expected,
+            "entropy": entropy.mean().item(),
+            "policy_ratio": ratios.mean().item(),
+            "ratio_clipped": clipped.float().mean().item(),
+        }
+        return Update(gradients=gradients, figures=figures)
+
+
+def clipped_surrogate(ratios: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """Return the clipped objective of each sample [m] float32, and whether the clip holds it [m] bool.
+
+    The objective is min(r A, clip(r, 1 - c, 1 + c) A) (equation 7 of the paper). Where the clip holds, it does not
+    depend on the ratio, and the sample has no gradient.
+
+    Args:
+        ratios: [m] float32, probabilities now over those at the sampling.
+        advantages: [m] float32.
+        clip: c.
+    """
+    plain, bounded = ratios * advantages, ratios.clamp(1 - clip, 1 + clip) * advantages
+    return torch.minimum(plain, bounded), bounded < plain

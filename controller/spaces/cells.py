@@ -1,0 +1,270 @@
+"""The cells of NASNet, AmoebaNet and PNAS: one space with three sets of constants (spec §3.1, §4.1, §5.1).
+
+A cell is a sequence of blocks. Each block chooses two earlier states, an operation on each, and how to combine the two
+values; states that no block reads are the cell's output. A network of fixed shape is made of copies of the cells.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+
+from child_trainer.architectures.architecture import Architecture, Kind
+from child_trainer.architectures.cells.cell import COMBINATIONS, INPUTS, OPERATIONS, Block, Cell, Genotype, motif
+from child_trainer.architectures.cells.nasnet import Macro, network
+from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
+from controller.spaces.genotypes import InvalidGenotype, to_darts, to_nasnet
+
+NASNET_OPERATIONS = (
+    "identity",
+    "conv_1x3_3x1",
+    "conv_1x7_7x1",
+    "dil_conv_3x3",
+    "avg_3x3",
+    "max_3x3",
+    "max_5x5",
+    "max_7x7",
+    "conv_1x1",
+    "conv_3x3",
+    "sep_3x3",
+    "sep_5x5",
+    "sep_7x7",
+)
+"""NASNet's 13 operations, in the paper's order (spec §3.1)."""
+
+AMOEBANET_OPERATIONS = (
+    "identity",
+    "sep_3x3",
+    "sep_5x5",
+    "sep_7x7",
+    "avg_3x3",
+    "max_3x3",
+    "dil_sep_3x3",
+    "bottleneck_1x7_7x1",
+)
+"""AmoebaNet's 8 operations (spec §4.1)."""
+
+PNAS_OPERATIONS = (
+    "identity",
+    "sep_3x3",
+    "sep_5x5",
+    "sep_7x7",
+    "conv_1x7_7x1",
+    "avg_3x3",
+    "max_3x3",
+    "dil_conv_3x3",
+)
+"""PNAS's 8 operations (spec §5.1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSpace:
+    """Cells of blocks that each combine two earlier states; a network of fixed shape is made of copies of them."""
+
+    operations: tuple[str, ...] = NASNET_OPERATIONS
+    """Operations that a block may apply to a state."""
+    combinations: tuple[str, ...] = COMBINATIONS
+    """Ways in which a block may combine its two values: add, concat; a single one is fixed."""
+    blocks: int = 5
+    """Blocks of a cell."""
+    reduction_cell: bool = True
+    """Whether the cell that halves the image is chosen apart; if not, it is the same cell with stride 2, and a cell
+    may have fewer blocks."""
+    cells_per_stage: int = 2
+    """Normal cells in each of the three stages, N; a single cell's reductions are among them."""
+    filters: int = 32
+    """Filters of the first stage's cells, F; each later stage has twice as many."""
+    macro: Macro = "cifar"
+    """The network around the cells: cifar has a 3x3 convolution before them, imagenet-mobile and imagenet-large have
+    one with stride 2 and two reduction cells."""
+    drop_path: bool = False
+    """Whether a training may drop paths in the cells (ScheduledDropPath)."""
+    auxiliary: bool = False
+    """Whether networks have an auxiliary head, which a training may use."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("operations", tuple(OPERATIONS)), ("combinations", COMBINATIONS)):
+            values = getattr(self, name)
+            if not values or not set(values) <= set(known) or len(set(values)) < len(values):
+                raise ValueError(f"`{name}` must be one or more different ones of {', '.join(known)}, got {values}")
+        # Half of a cell's filters must be at least one, and ImageNet's first cells have a quarter of F.
+        for name, least in (("blocks", 1), ("cells_per_stage", 1), ("filters", 2 if self.macro == "cifar" else 8)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its architectures, feed-forward."""
+        return "feedforward"
+
+    @property
+    def place_name(self) -> str:
+        """What the places of its choices are, for people."""
+        return "block"
+
+    def decisions(self, completed: int) -> tuple[Choice, ...]:
+        """Return the choices of the whole cells, normal before reduction; they are the same throughout a search."""
+        return _choices(self, self.blocks)
+
+    def choice_sizes(self) -> Mapping[str, int]:
+        """Return the number of options of each choice, by the choice's name."""
+        return {choice.name: len(choice.options) for choice in _choices(self, self.blocks)}
+
+    def decisions_of(self, num_tokens: int) -> tuple[Choice, ...]:
+        """Return the decisions that take this many tokens: of all blocks, or of a smaller cell if there is one cell."""
+        for blocks in range(self.blocks if self.reduction_cell else 1, self.blocks + 1):
+            choices = _choices(self, blocks)
+            if len(choices) == num_tokens:
+                return choices
+        width = self._tokens_per_block
+        if self.reduction_cell:
+            raise InvalidTokens(
+                f"two cells of {self.blocks} blocks take {2 * width * self.blocks} tokens, got {num_tokens}"
+            )
+        raise InvalidTokens(
+            f"a cell takes {width} tokens for each of its 1 to {self.blocks} blocks, got {num_tokens} tokens"
+        )
+
+    def decode(self, tokens: Sequence[int]) -> Architecture:
+        """Return the network of the cells that the tokens encode."""
+        return network(
+            self.genotype_of(tokens),
+            cells_per_stage=self.cells_per_stage,
+            filters=self.filters,
+            macro=self.macro,
+            reduce_in_place=not self.reduction_cell,
+            drop_path=self.drop_path,
+            auxiliary=self.auxiliary,
+        )
+
+    def genotype_of(self, tokens: Sequence[int]) -> Genotype:
+        """Return the cells that the tokens encode; a single one stands for both.
+
+        Raises:
+            InvalidTokens: they are not a sample of this space.
+        """
+        choices = self.decisions_of(len(tokens))
+        check_tokens(choices, tokens)
+        chosen = [choice.options[token] for choice, token in zip(choices, tokens, strict=True)]
+        width = self._tokens_per_block
+        blocks = [self._block(chosen[start : start + width]) for start in range(0, len(chosen), width)]
+        if not self.reduction_cell:
+            cell = Cell.of(blocks)
+            return Genotype(cell, cell)
+        return Genotype(Cell.of(blocks[: self.blocks]), Cell.of(blocks[self.blocks :]))
+
+    def tokens_of(self, genotype: Genotype) -> Tokens:
+        """Return the tokens that encode these cells.
+
+        Raises:
+            InvalidTokens: this space does not have these cells; the message says why.
+        """
+        cells = {"normal": genotype.normal, "reduction": genotype.reduction}
+        if not self.reduction_cell:
+            if genotype.normal != genotype.reduction:
+                raise InvalidTokens("this space has one cell, but the normal and the reduction cell differ")
+            cells = {"": genotype.normal}
+        values: list[int | float | str] = []
+        for name, cell in cells.items():
+            self._check_cell(f"the {name} cell".replace("  ", " "), cell)
+            values += [value for block in cell.blocks for value in self._values(block)]
+        choices = self.decisions_of(len(values))
+        for choice, value in zip(choices, values, strict=True):
+            if value not in choice.options:
+                raise InvalidTokens(f"this space has no {value!r} among {', '.join(map(str, choice.options))}")
+        return tuple(choice.options.index(value) for choice, value in zip(choices, values, strict=True))
+
+    def canonical(self, tokens: Sequence[int]) -> Tokens:
+        """Return the tokens of the same cells with the two sides of each block in a fixed order (spec §5.1)."""
+        genotype = self.genotype_of(tokens)
+        return self.tokens_of(Genotype(genotype.normal.canonical(), genotype.reduction.canonical()))
+
+    def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
+        """Return the cells as graphs for people, by name."""
+        genotype = self.genotype_of(tokens)
+        if not self.reduction_cell:
+            return {"cell": motif(genotype.normal)}
+        return {"normal cell": motif(genotype.normal), "reduction cell": motif(genotype.reduction)}
+
+    def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
+        """Return the cells as text in each notation of the literature that can express them."""
+        genotype, texts = self.genotype_of(tokens), {}
+        for notation, write in (("DARTS", to_darts), ("NASNet", to_nasnet)):
+            with suppress(InvalidGenotype):
+                texts[notation] = write(genotype)
+        return texts
+
+    @property
+    def _tokens_per_block(self) -> int:
+        return 4 + (len(self.combinations) > 1)
+
+    def _block(self, chosen: Sequence[int | float | str]) -> Block:
+        first, second, *rest = chosen
+        operations = (str(rest[0]), str(rest[1]))
+        return Block((int(first), int(second)), operations, str(rest[2]) if rest[2:] else self.combinations[0])
+
+    def _values(self, block: Block) -> Iterator[int | str]:
+        yield from (*block.inputs, *block.operations)
+        if len(self.combinations) > 1:
+            yield block.combine
+
+    def _check_cell(self, name: str, cell: Cell) -> None:
+        if self.reduction_cell and len(cell.blocks) != self.blocks:
+            raise InvalidTokens(f"{name} must have {self.blocks} blocks, got {len(cell.blocks)}")
+        if (usual := Cell.of(cell.blocks).concat) != tuple(sorted(cell.concat)):
+            raise InvalidTokens(
+                f"{name} of this space concatenates the states that no block reads, {_listed(usual)}, got"
+                f" {_listed(cell.concat)}"
+            )
+        if wrong := {block.combine for block in cell.blocks} - set(self.combinations):
+            raise InvalidTokens(f"{name} combines by {' or '.join(self.combinations)}, got {', '.join(sorted(wrong))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NasNetSpace(CellSpace):
+    """NASNet's cells (Zoph et al. 2018): 13 operations, sums or concatenations, and a reduction cell of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmoebaNetSpace(CellSpace):
+    """AmoebaNet's cells (Real et al. 2019): 8 operations, sums only, and a reduction cell of its own."""
+
+    operations: tuple[str, ...] = AMOEBANET_OPERATIONS
+    combinations: tuple[str, ...] = ("add",)
+    cells_per_stage: int = 3
+    filters: int = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class PnasSpace(CellSpace):
+    """PNAS's cells (Liu et al. 2018): 8 operations, sums only, and one cell of up to five blocks."""
+
+    operations: tuple[str, ...] = PNAS_OPERATIONS
+    combinations: tuple[str, ...] = ("add",)
+    reduction_cell: bool = False
+    filters: int = 24
+
+
+@lru_cache(maxsize=256)
+def _choices(space: CellSpace, blocks: int) -> tuple[Choice, ...]:
+    """Return the choices of cells of so many blocks; their places are the blocks, numbered from 1."""
+    return tuple(
+        choice
+        for cell in (("normal_", "reduction_") if space.reduction_cell else ("",))
+        for place in range(1, blocks + 1)
+        for choice in _block_choices(space, cell, place)
+    )
+
+
+def _block_choices(space: CellSpace, cell: str, place: int) -> Iterator[Choice]:
+    states = tuple(range(INPUTS + place - 1))
+    yield Choice(f"{cell}first_input", states, place)
+    yield Choice(f"{cell}second_input", states, place)
+    yield Choice(f"{cell}first_operation", space.operations, place)
+    yield Choice(f"{cell}second_operation", space.operations, place)
+    if len(space.combinations) > 1:
+        yield Choice(f"{cell}combination", space.combinations, place)
+
+
+def _listed(states: Sequence[int]) -> str:
+    return ", ".join(map(str, states))

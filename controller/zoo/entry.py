@@ -1,0 +1,99 @@
+"""What a published network in the zoo is. Standard library only."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from child_trainer.architectures.architecture import Architecture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Images:
+    """The images for which a network's parameters are counted.
+
+    Attributes:
+        input_shape: channels, height and width of an image.
+        num_classes: the number of classes.
+    """
+
+    input_shape: tuple[int, int, int]
+    num_classes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Words:
+    """The language model for which a recurrent cell's parameters are counted, with untied embeddings.
+
+    Attributes:
+        hidden_size: units of each layer.
+        vocabulary: its words.
+        layers: its layers.
+    """
+
+    hidden_size: int
+    vocabulary: int = 10_000
+    layers: int = 2
+
+
+CIFAR10 = Images(input_shape=(3, 32, 32), num_classes=10)
+MOBILE = Images(input_shape=(3, 224, 224), num_classes=1_000)
+LARGE = Images(input_shape=(3, 331, 331), num_classes=1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The size of a network of cells: how many, and the filters of the first ones."""
+
+    cells: int
+    filters: int
+
+    def __post_init__(self) -> None:
+        for name in ("cells", "filters"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ZooEntry:
+    """A published network, or a cell with the network around it.
+
+    Attributes:
+        summary: what it is, in one line.
+        paper: the source.
+        published: the parameters that the paper prints, as text; empty if it prints none.
+        parameters: the parameters that we count at the published size, for `counted_for`; a test counts them.
+        counted_for: the images or the language model for which they are counted.
+        build: makes the network from cells and filters, or from nothing if it has no size to choose.
+        size: the published size; `None` if it is part of the network.
+        cells_are: what the number of cells counts, such as `normal cells in each of three stages`.
+        motifs: makes the parts to draw, by name.
+        genotypes: makes the cells as text, by notation.
+        note: how the count differs from the paper's, or what else to know of it, in a sentence.
+    """
+
+    summary: str
+    paper: str
+    published: str
+    parameters: int
+    counted_for: Images | Words
+    build: Callable[..., Architecture]
+    size: Size | None = None
+    cells_are: str = ""
+    motifs: Callable[[], Mapping[str, Architecture]] = dict
+    genotypes: Callable[[], Mapping[str, str]] = dict
+    note: str = ""
+
+    def sized(self, cells: int | None, filters: int | None) -> Size | None:
+        """Return the published size with what is given, each `None` if nothing is.
+
+        Raises:
+            ValueError: the network has no size to choose, or a number is below 1.
+        """
+        if self.size is None:
+            if cells is not None or filters is not None:
+                raise ValueError("this network has no `cells` or `filters` to choose: its size is part of it")
+            return None
+        return Size(self.size.cells if cells is None else cells, self.size.filters if filters is None else filters)
+
+    def architecture(self, size: Size | None) -> Architecture:
+        """Return the network of this size."""
+        return self.build() if size is None else self.build(size.cells, size.filters)
