@@ -9,6 +9,7 @@ from child_trainer.architectures.architecture import Architecture, InvalidArchit
 from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.nasbench201 import known_as
 from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Measure
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
@@ -136,13 +137,23 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
     return status.best.to_json() | table | notations | unknown | {"architecture": dict(status.best.graph)}
 
 
+def gain_text(measure: Measure, difference: float) -> str:
+    """Return how a metric differs from another, whose name is to follow: `+0.0482 against`, `82.1 lower than`.
+
+    Where lower is better, a bare sign would be read the wrong way round.
+    """
+    if not measure.lower_is_better:
+        return f"{difference:+.4f} against"
+    return f"{abs(difference):.4f} {'higher (worse)' if difference > 0 else 'lower (better)'} than"
+
+
 def summary(status: Status, folder: RunFolder) -> str:
     """Return the closing text: best child, gain over the first children, how the run ended, and its folder."""
     lines = best_lines(status, folder.read_known().config)
     if status.best is not None and status.first_metric is not None and status.finished > 1:
-        gain = status.best.metric - status.first_metric
         count = min(FIRST, status.finished)
-        lines.append(f"{gain:+.4f} against the mean of the first {count} children, {number(status.first_metric)}")
+        gain = gain_text(status.measure, status.best.metric - status.first_metric)
+        lines.append(f"{gain} the mean of the first {count} children, {number(status.first_metric)}")
     ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(status.state, status.state)
     why = f" ({status.message})" if status.message else ""
     lines += [
