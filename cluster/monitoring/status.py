@@ -195,7 +195,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         workers=run.get("workers", 0),
         mean_reward=queries.mean_reward(db),
         recent_reward=queries.mean_reward(db, last=FIRST),
-        measure=_recorded_measure(db) if config.task.task != known.names["task"] else config.measure,
+        measure=config.measure if known.knows_task else _recorded_measure(db),
         first_metric=queries.first_mean_metric(db, FIRST),
         figures=queries.newest_figures(db),
         listed=config.searcher_entry.figures,
