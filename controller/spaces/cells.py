@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind
-from child_trainer.architectures.cells.cell import COMBINATIONS, OPERATIONS, Block, Cell, Genotype, motif
+from child_trainer.architectures.cells.cell import COMBINATIONS, INPUTS, OPERATIONS, Block, Cell, Genotype, motif
 from child_trainer.architectures.cells.nasnet import Macro, network
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
 from controller.spaces.genotypes import InvalidGenotype, to_darts, to_nasnet
