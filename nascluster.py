@@ -54,14 +54,24 @@ from cluster.runners.driver import execute
 from cluster.runners.python_api import Run, launch, load
 from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
-from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens, enumerate_samples, mutate, uniform
+from controller.decisions import (
+    Choice,
+    Condition,
+    Decisions,
+    InvalidTokens,
+    check_tokens,
+    enumerate_samples,
+    mutate,
+    uniform,
+)
 from controller.searcher import Child, ChildRecord, ParameterGroup, Proposal, Searcher, Update, View
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
+from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.random_search import RandomSearch
-from controller.space import SearchSpace
+from controller.space import SearchSpace, first_tokens, mutated_tokens
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace
 from ps.consistency import Consistency
@@ -83,6 +93,7 @@ __all__ = [
     "Child",
     "ChildRecord",
     "Choice",
+    "Condition",
     "Consistency",
     "ConvolutionalSpace",
     "Decisions",
@@ -111,6 +122,7 @@ __all__ = [
     "ParameterStore",
     "Proposal",
     "Push",
+    "QLearningOptions",
     "RandomSearch",
     "RecurrentSpace",
     "Regime",
@@ -135,10 +147,12 @@ __all__ = [
     "enumerate_samples",
     "execute",
     "existing_run",
+    "first_tokens",
     "launch",
     "load",
     "load_task",
     "mutate",
+    "mutated_tokens",
     "node",
     "read_failures",
     "read_status",
