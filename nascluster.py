@@ -54,14 +54,24 @@ from cluster.runners.driver import execute
 from cluster.runners.python_api import Run, launch, load
 from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
-from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens, enumerate_samples, mutate, uniform
+from controller.decisions import (
+    Choice,
+    Condition,
+    Decisions,
+    InvalidTokens,
+    check_tokens,
+    enumerate_samples,
+    mutate,
+    uniform,
+)
 from controller.searcher import Child, ChildRecord, ParameterGroup, Proposal, Searcher, Update, View
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
+from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.random_search import RandomSearch
-from controller.space import SearchSpace
+from controller.space import SearchSpace, first_tokens, mutated_tokens
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.genotypes import from_darts, from_nasnet, to_darts, to_nasnet
@@ -86,6 +96,7 @@ __all__ = [
     "Child",
     "ChildRecord",
     "Choice",
+    "Condition",
     "Consistency",
     "ConvolutionalSpace",
     "Decisions",
@@ -116,6 +127,7 @@ __all__ = [
     "PnasSpace",
     "Proposal",
     "Push",
+    "QLearningOptions",
     "RandomSearch",
     "RecurrentSpace",
     "Regime",
@@ -140,12 +152,14 @@ __all__ = [
     "enumerate_samples",
     "execute",
     "existing_run",
+    "first_tokens",
     "from_darts",
     "from_nasnet",
     "launch",
     "load",
     "load_task",
     "mutate",
+    "mutated_tokens",
     "node",
     "read_failures",
     "read_status",
