@@ -102,7 +102,10 @@ def node_label(n: Node) -> str:
 
 
 def _plain(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    # A weight that is data has more digits than people read.
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _draw_table(rows: list[Row], whole: bool) -> str:

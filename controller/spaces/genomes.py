@@ -100,7 +100,7 @@ class GenomeSpace:
 
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the genome as JSON."""
-        return {"genome": json.dumps(self.genome(tokens).to_json())}
+        return {"NEAT": json.dumps(self.genome(tokens).to_json())}
 
     def network(self, genome: Genome) -> Architecture:
         """Return the network of a genome's enabled links.

@@ -17,7 +17,7 @@ from controller.searchers.bayesian.surrogate import (
     posterior,
     token_features,
 )
-from controller.space import HasFeatures, SearchSpace, first_tokens, mutated_tokens
+from controller.space import HasFeatures, SearchSpace, check_decisions, first_tokens, mutated_tokens
 
 LIES = {"worst": np.min, "mean": np.mean, "best": np.max}
 
@@ -38,6 +38,7 @@ class BayesianOptimisation:
     exclusive = True
 
     def __init__(self, space: SearchSpace, options: BayesianOptions) -> None:
+        check_decisions(space, "bayesian")
         self._space, self._options = space, options
         num_candidates = options.candidates + options.parents * options.mutations
         self._features = lru_cache(maxsize=2 * num_candidates)(_encoder(space, options))

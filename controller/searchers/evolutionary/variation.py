@@ -13,6 +13,11 @@ MAX_CHANGES_NAMED = 2
 def check_space(space: SearchSpace, options: EvolutionOptions) -> None:
     """Raise `ValueError` if the space lacks what an option needs."""
     name = type(space).__name__
+    if options.crossover and not space.decisions(0):
+        raise ValueError(
+            f"`crossover` must be 0, as the samples of {name} have no fixed sequence of decisions, got"
+            f" {options.crossover}"
+        )
     if options.crossover and options.crossover_kind == "cells":
         num_tokens = offsets(space.decisions(0))[-1]
         if not isinstance(space, HasCells) or len(space.cells(num_tokens)) < 2:
@@ -63,6 +68,8 @@ def crossover(
 
 def describe_change(space: SearchSpace, before: Tokens, after: Tokens) -> str:
     """Return what differs between a parent and its child, such as `edge_3: skip_connect -> none`."""
+    if not space.decisions(0):
+        return "mutation"
     if len(before) != len(after):
         return "a layer added" if len(after) > len(before) else "a layer removed"
     decisions = space.decisions_of(len(before))

@@ -8,7 +8,7 @@ from controller.decisions import Tokens
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.q_learning.q_table import QTable
-from controller.space import SearchSpace
+from controller.space import SearchSpace, check_decisions
 
 MAX_DRAWS = 200
 """Samples drawn for one proposal. If all of them repeat architectures that are not wanted again, the last is taken."""
@@ -25,6 +25,9 @@ class QLearning:
 
     space: SearchSpace
     options: QLearningOptions
+
+    def __post_init__(self) -> None:
+        check_decisions(self.space, "q-learning")
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return no parameters: the Q values follow from the history."""

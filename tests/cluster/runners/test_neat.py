@@ -10,6 +10,7 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
+from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.spaces.genomes import GenomeSpace
 from tests.cluster.runners.test_local import ledger, search
@@ -108,13 +109,21 @@ def ledger_outcomes(storage: Path) -> list[str]:
         return [text for (text,) in db.execute("SELECT outcome FROM children ORDER BY id")]
 
 
-@pytest.mark.parametrize("searcher", ["random", "evolution"])
-def test_other_searchers_work_on_genomes(searcher: str, tmp_path: Path) -> None:
-    config = replace(XOR.with_searcher(searcher), max_children=12)
-    assert search(config, tmp_path).finished == 12
+def test_random_search_works_on_genomes(tmp_path: Path) -> None:
+    assert search(replace(XOR.with_searcher("random"), max_children=12), tmp_path).finished == 12
 
 
-@pytest.mark.parametrize("searcher", ["reinforce", "local-search"])
+def test_evolution_works_on_genomes_by_mutation(tmp_path: Path) -> None:
+    options = EvolutionOptions(population=4, tournament=2)
+    topology = Topology(replicas=1, shards=1, children=2)
+    config = replace(XOR, searcher="evolution", searcher_options=options, topology=topology, max_children=40)
+    assert search(config, tmp_path).finished == 40
+    crossed = replace(config, searcher_options=replace(options, crossover=0.5))
+    with pytest.raises(ValueError, match="`crossover` must be 0, as the samples of GenomeSpace have no fixed"):
+        search(crossed, tmp_path, "crossed")
+
+
+@pytest.mark.parametrize("searcher", ["reinforce", "ppo", "q-learning", "bayesian", "local-search"])
 def test_searchers_of_decisions_say_that_they_cannot(searcher: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"the searcher '{searcher}' chooses decision by decision"):
         search(replace(XOR.with_searcher(searcher), max_children=12), tmp_path)

@@ -95,7 +95,7 @@ def test_no_tokens_are_the_start_genome_with_weights_of_0() -> None:
 
 def test_the_genotype_is_json_that_gives_the_genome_back() -> None:
     tokens = SPACE.first(0, random.Random(0))
-    assert Genome.from_json(json.loads(genotypes_of(SPACE, tokens)["genome"])) == SPACE.genome(tokens)
+    assert Genome.from_json(json.loads(genotypes_of(SPACE, tokens)["NEAT"])) == SPACE.genome(tokens)
 
 
 def test_recurrent_links_are_refused_where_the_space_has_none() -> None:
