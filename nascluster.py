@@ -62,7 +62,9 @@ from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
 from controller.searchers.random_search import RandomSearch
 from controller.space import SearchSpace
+from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.genotypes import from_darts, from_nasnet, to_darts, to_nasnet
 from controller.spaces.recurrent import RecurrentSpace
 from ps.consistency import Consistency
 from ps.local import LocalStore
@@ -73,6 +75,7 @@ from ps.store import Ack, Group, Layout, ParameterStore, Push, Snapshot
 __all__ = [
     "RECIPES",
     "Ack",
+    "AmoebaNetSpace",
     "Answer",
     "Architecture",
     "Attribute",
@@ -103,12 +106,14 @@ __all__ = [
     "LocalSearchOptions",
     "LocalStore",
     "Measure",
+    "NasNetSpace",
     "Node",
     "Operation",
     "Outcome",
     "OwnOperation",
     "ParameterGroup",
     "ParameterStore",
+    "PnasSpace",
     "Proposal",
     "Push",
     "RandomSearch",
@@ -135,6 +140,8 @@ __all__ = [
     "enumerate_samples",
     "execute",
     "existing_run",
+    "from_darts",
+    "from_nasnet",
     "launch",
     "load",
     "load_task",
@@ -143,6 +150,8 @@ __all__ = [
     "read_failures",
     "read_status",
     "run_folder",
+    "to_darts",
+    "to_nasnet",
     "train",
     "uniform",
 ]

@@ -13,13 +13,17 @@ from types import FrameType
 from child_trainer import portable_json
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.drawing import draw
+from child_trainer.architectures.folding import folded
 from child_trainer.command_line import chosen_budget, chosen_options, parse, read_architecture
 from child_trainer.outcome import Cause, Outcome
 from child_trainer.tasks.catalogue import find_task, load_task
+from child_trainer.threads import check_threads
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, Identity, identity
 from child_trainer.training.checkpoint_file import CheckpointFile
-from child_trainer.training.threads import check_threads
 from child_trainer.training.train import train
+
+MAX_LINES = 200
+"""Upper bound for the lines of a network that is drawn layer by layer although it is made of cells."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +63,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     except ValueError as error:
         return _refuse(str(error))
     if not options.json:
-        print(draw(architecture), end="\n\n", flush=True)
+        print(_drawing(architecture), end="\n\n", flush=True)
     announcer = _Announcer(budget.epochs)
     with _stopped_by_signals(checkpoints is not None) as signals:
         outcome = train(
@@ -84,6 +88,13 @@ def _processor(device: str) -> str:
     from child_trainer.training.processor import processor_kind
 
     return processor_kind(device)
+
+
+def _drawing(architecture: Architecture) -> str:
+    """Return the network layer by layer, or as rows of equal cells if it is very deep and made of cells."""
+    drawing = draw(architecture)
+    rows = folded(architecture) if drawing.count("\n") > MAX_LINES else []
+    return "\n".join(row.text() for row in rows) or drawing
 
 
 def _print_outcome(options: Namespace, architecture: Architecture, outcome: Outcome, signals: Sequence[int]) -> int:

@@ -18,8 +18,10 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
-    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasStates`, `HasCells`,
-    `HasLayers` and `HasFeatures`.
+    A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
+
+    A space may also have any method of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs`, `HasGenotypes`, `HasCells`,
+    `HasLayers`, `HasStates` and `HasFeatures`.
     """
 
     @property
@@ -71,6 +73,18 @@ class Mutates(Protocol):
 
 
 @runtime_checkable
+class Grows(Protocol):
+    """A space whose samples are made of parts, one after the other: the first parts of a sample are a sample too."""
+
+    def parts(self, number: int) -> Sequence[Tokens]:
+        """Return the tokens of each part that can be a sample's `number`-th, from 1; none if samples have fewer parts.
+
+        All have equally many tokens. Of parts that give equal architectures it has one.
+        """
+        ...
+
+
+@runtime_checkable
 class HasMotifs(Protocol):
     """A space whose architectures are made of repeated parts, such as cells."""
 
@@ -85,6 +99,15 @@ class HasGenotypes(Protocol):
 
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the sample in each notation, as text that can be pasted, by the notation's name, such as `DARTS`."""
+        ...
+
+
+@runtime_checkable
+class HasStates(Protocol):
+    """A space that is a Markov decision process with fewer states than beginnings of samples."""
+
+    def state(self, tokens: Sequence[int]) -> Hashable:
+        """Return the state after these tokens, the first ones of a sample, at a decision that applies."""
         ...
 
 
@@ -114,21 +137,21 @@ class HasLayers(Protocol):
 
 
 @runtime_checkable
-class HasStates(Protocol):
-    """A space that is a Markov decision process with fewer states than beginnings of samples."""
-
-    def state(self, tokens: Sequence[int]) -> Hashable:
-        """Return the state after these tokens, the first ones of a sample, at a decision that applies."""
-        ...
-
-
-@runtime_checkable
 class HasFeatures(Protocol):
     """A space that describes its samples by numbers from which a surrogate can predict better than from the tokens."""
 
     def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
         """Return the sample's features by name; one that is absent is 0."""
         ...
+
+
+def check_decisions(space: SearchSpace, searcher: str) -> None:
+    """Raise `ValueError` if the space has no decisions, for a searcher that chooses decision by decision."""
+    if not space.decisions(0):
+        raise ValueError(
+            f"the searcher {searcher!r} chooses decision by decision, and the samples of a {type(space).__name__} have"
+            " no fixed sequence of decisions: use another searcher, such as 'evolution'"
+        )
 
 
 def first_tokens(space: SearchSpace, completed: int, rng: random.Random) -> Tokens:
@@ -149,6 +172,14 @@ def mutated_tokens(space: SearchSpace, tokens: Sequence[int], rng: random.Random
     if _has_own_mutation(type(space)):
         return cast(Mutates, space).mutate(tokens, rng)
     return mutate(space.decisions_of(len(tokens)), tokens, rng)
+
+
+def parts_of(space: SearchSpace, number: int) -> Sequence[Tokens]:
+    """Return the parts that can be a sample's `number`-th, from 1; none if samples are not that long or have no parts.
+
+    See `Grows`.
+    """
+    return space.parts(number) if isinstance(space, Grows) else ()
 
 
 def motifs_of(space: SearchSpace, tokens: Sequence[int]) -> Mapping[str, Architecture]:

@@ -201,22 +201,33 @@ class _Tree:
 # --- Cells of blocks: a line for each block ----------------------------------------------------------------------
 
 
+def shown_names(cell: Architecture) -> dict[str, str]:
+    """Return what the inputs that a cell reads are called in a drawing: a single one is simply the input."""
+    read = {source for n in cell.nodes for source in n.inputs} & set(INPUTS[cell.kind])
+    return {name: name if len(read) > 1 else "input" for name in INPUTS[cell.kind] if name in read}
+
+
+def is_block(n: Node, cell: Architecture) -> bool:
+    """Return whether a node of a cell is drawn on its own; the others are operations on what a block reads."""
+    return n.op in ("add", "concat") or len(n.inputs) > 1 or n.name in cell.outputs
+
+
 def _draw_blocks(architecture: Architecture) -> str:
-    """Return a line for each node with several readers or inputs, such as `block 1 = sep 5x5 (newer) + older`."""
-    nodes = {n.name: n for n in architecture.nodes}
-    readers = Counter(source for n in architecture.nodes for source in n.inputs)
-    heads = [n for n in architecture.ordered if len(n.inputs) > 1 or readers[n.name] > 1 or not readers[n.name]]
-    named = {n.name for n in heads}
+    """Return a line for each block, such as `block 1 = sep 5x5 (newer) + older`."""
+    nodes, inputs = {n.name: n for n in architecture.nodes}, shown_names(architecture)
+    blocks = [n for n in architecture.ordered if is_block(n, architecture)]
+    named = {n.name for n in blocks}
 
     def text(name: str) -> str:
         if name not in nodes or name in named:
-            return name
+            return inputs.get(name, name)
         return f"{node_label(nodes[name])} ({text(nodes[name].inputs[0])})"
 
-    width = max(len(n.name) for n in heads)
+    width = max(len(n.name) for n in blocks)
     lines = []
-    for n in heads:
+    for n in blocks:
         sides = [text(source) for source in n.inputs]
-        value = " + ".join(sides) if n.op == "add" else f"{node_label(n)} ({', '.join(sides)})"
+        sums = n.op == "add" or (n.op in ("concat", "identity") and len(sides) == 1)
+        value = " + ".join(sides) if sums else f"{node_label(n)} ({', '.join(sides)})"
         lines.append(f"{n.name:{width}} = {value}")
     return "\n".join(lines)

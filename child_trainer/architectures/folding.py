@@ -88,6 +88,8 @@ def _sizes(architecture: Architecture, image: Size | None) -> dict[str, Size]:
         if read is None or n.op in ("flatten", "global_avg_pool", "linear"):
             continue
         given = dict(n.attributes)
+        if given.get("padding") == "valid":
+            read = read[0] - int(given["height"]) + 1, read[1] - int(given["width"]) + 1
         strides = int(given.get("stride_height", 1)), int(given.get("stride_width", 1))
         sizes[n.name] = (-(-read[0] // strides[0]), -(-read[1] // strides[1]))
     return sizes

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
@@ -23,43 +24,58 @@ Filters = Annotated[int | None, tyro.conf.arg(metavar="N", help="Filters of the 
 Task = Annotated[
     str | None, tyro.conf.arg(metavar="NAME", help="The image task for which to count parameters; unset: as published.")
 ]
+DropPath = Annotated[bool, tyro.conf.arg(help="With --json: mark the paths that a training may drop.")]
+Auxiliary = Annotated[bool, tyro.conf.arg(help="With --json: add an auxiliary head, which a training may use.")]
 Draw = Annotated[bool, tyro.conf.arg(help="Print an SVG file with the cells, or with the network if it has none.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooFlags:
+    """List published networks; with a name, show one: parameters, FLOPs, cells, and how to train it by hand."""
+
+    name: Name = None
+    cells: Cells = None
+    filters: Filters = None
+    task: Task = None
+    drop_path: DropPath = False
+    auxiliary: Auxiliary = False
+    as_json: Json = False
+    draw: Draw = False
+
+    def check(self) -> None:
+        """Raise `UsageError` if the flags do not go together."""
+        if self.name is None and self != ZooFlags():
+            raise UsageError("name a network of the zoo, such as `nascluster zoo nasnet-a`")
+        if self.as_json and self.draw:
+            raise UsageError("`--json` prints the architecture and `--draw` a picture: give one of them")
+        if (self.drop_path or self.auxiliary) and not self.as_json:
+            raise UsageError("`--drop-path` and `--auxiliary` are for training: give them with `--json`")
 
 
 def zoo(arguments: list[str]) -> int:
     """Carry out the command and return its exit status."""
-
-    def run(
-        name: Name = None,
-        *,
-        cells: Cells = None,
-        filters: Filters = None,
-        task: Task = None,
-        as_json: Json = False,
-        draw: Draw = False,
-    ) -> int:
-        """List published networks; with a name, show one: parameters, FLOPs, cells, and how to train it by hand."""
-        if name is None:
-            if as_json or draw or (cells, filters, task) != (None, None, None):
-                raise UsageError("name a network of the zoo, such as `nascluster zoo nasnet-a`")
-            print("\n".join(_table()))
-            return 0
-        if as_json and draw:
-            raise UsageError("`--json` prints the architecture and `--draw` a picture: give one of them")
-        entry = find_entry(ZOO, name, "network of the zoo")
-        size = entry.sized(cells, filters)
-        architecture = entry.architecture(size)
-        if as_json:
-            print(portable_json.dumps(architecture.to_json(), indent=1))
-        elif draw:
-            from cluster.report.drawing import svg_file
-
-            print(svg_file(entry.motifs() or {name: architecture}))
-        else:
-            print("\n".join(_lines(name, entry, size, architecture, _counted_for(entry, task))))
+    flags = parse_command("zoo", ZooFlags, arguments)
+    flags.check()
+    if flags.name is None:
+        print("\n".join(_table()))
         return 0
+    entry = find_entry(ZOO, flags.name, "network of the zoo")
+    size = entry.sized(
+        cells=flags.cells,
+        filters=flags.filters,
+        drop_path=flags.drop_path or None,
+        auxiliary=flags.auxiliary or None,
+    )
+    architecture = entry.architecture(size)
+    if flags.as_json:
+        print(portable_json.dumps(architecture.to_json(), indent=1))
+    elif flags.draw:
+        from cluster.report.drawing import svg_file
 
-    return parse_command("zoo", run, arguments)
+        print(svg_file(entry.motifs() or {flags.name: architecture}))
+    else:
+        print("\n".join(_lines(flags.name, entry, size, architecture, _counted_for(entry, flags.task))))
+    return 0
 
 
 def _table() -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from child_trainer.field_types import check_types
-from child_trainer.training.threads import check_threads
+from child_trainer.threads import check_threads
 from cluster.search.records import Batching
 from ps.consistency import Consistency
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from child_trainer.architectures.architecture import INPUTS, Architecture, Node
-from child_trainer.architectures.drawing import draw, node_label
+from child_trainer.architectures.architecture import Architecture, Node
+from child_trainer.architectures.drawing import draw, is_block, node_label, shown_names
 from cluster.report.html.markup import Markup, pixels, tag
 
 CHARACTER, PAD = 6.4, 8.0
@@ -13,8 +13,8 @@ BOX_HEIGHT, LABEL_HEIGHT = 22.0, 18.0
 """Height of an operation's box and of the line above the operations of a block."""
 INNER_GAP, COLUMN_GAP, ROW_GAP, MARGIN = 8.0, 22.0, 34.0, 6.0
 """Gaps between the boxes of a block, between blocks and between rows; margin of the drawing."""
-SIGNS = {"add": "+", "concat": "concat"}
-"""What is written above the operations of a block."""
+SIGNS = {"add": "+", "concat": "concat", "identity": "output"}
+"""What is written above the operations of a block, or in the box of the output."""
 
 
 @dataclass(slots=True)
@@ -42,9 +42,12 @@ class _Block:
     y: float = 0.0
 
     @property
+    def inner_width(self) -> float:
+        return sum(side.width for side in self.sides) + INNER_GAP * (len(self.sides) + 1)
+
+    @property
     def width(self) -> float:
-        inner = sum(side.width for side in self.sides) + INNER_GAP * (len(self.sides) + 1)
-        return max(inner if self.sides else 0.0, len(self.label) * CHARACTER + 2 * PAD, 60.0)
+        return max(self.inner_width if self.sides else 0.0, len(self.label) * CHARACTER + 2 * PAD, 60.0)
 
     @property
     def height(self) -> float:
@@ -93,20 +96,20 @@ def draw_blocks(cell: Architecture) -> Drawing:
     ]
     wires += _output_wires(blocks, output, width - 2 * MARGIN)
     boxes = [_draw(block, block.width) for block in blocks.values()]
-    title = tag("title", f"A cell of {len(blocks) - len(INPUTS['cell'])} blocks")
+    title = tag("title", f"A cell of {len(blocks) - len(rows[0])} blocks")
     top_box = _draw(_Block(output.name, output.label, [], 0, MARGIN, MARGIN), width - 2 * MARGIN)
     return Drawing((title, *wires, *boxes, top_box), width, top - ROW_GAP + MARGIN)
 
 
 def _blocks(cell: Architecture, nodes: Mapping[str, Node]) -> dict[str, _Block]:
     """Return the inputs, the blocks and the output by name, each with its level above the inputs."""
-    blocks = {name: _Block(name, name, [], 0) for name in INPUTS[cell.kind]}
+    blocks = {name: _Block(name, shown, [], 0) for name, shown in shown_names(cell).items()}
     for n in cell.ordered:
-        if len(n.inputs) == 1 and n.name not in cell.outputs:
+        if not is_block(n, cell):
             continue
         sides = [_side(source, nodes, blocks) for source in n.inputs]
         level = 1 + max(blocks[side.source].level for side in sides)
-        sign = SIGNS.get(n.op, n.op)
+        sign = SIGNS.get(n.op) or node_label(n)
         label = sign if n.name in cell.outputs else f"{n.name}: {sign}"
         blocks[n.name] = _Block(n.name, label, sides, level)
     return blocks
@@ -125,7 +128,7 @@ def _place(row: list[_Block], top: float, width: float, *, gap: float) -> None:
     left = (width - sum(block.width for block in row) - gap * (len(row) - 1)) / 2
     for block in row:
         block.x, block.y = left, top
-        inner = left + INNER_GAP
+        inner = left + (block.width - block.inner_width) / 2 + INNER_GAP
         for side in block.sides:
             side.x = inner
             inner += side.width + INNER_GAP

@@ -19,8 +19,8 @@ MAX_ARC = 150.0
 MARGIN = 6.0
 INDENT, CHARACTER = 37.0, 6.6
 """Indent of a label in its box, after the number, and the width of a character."""
-TITLE_HEIGHT = 30.0
-"""Height of the name above a drawing in a file."""
+TITLE_HEIGHT, FILE_WIDTH, FILE_GAP = 30.0, 1200.0, 24.0
+"""Height of the name above a drawing in a file, width of a row of drawings, and gap between two of them."""
 MAX_LABEL = 44
 """Upper bound for the characters of a label."""
 
@@ -60,27 +60,28 @@ def architecture_svg(architecture: Architecture) -> Markup:
 
 
 def svg_file(drawings: Mapping[str, Architecture]) -> Markup:
-    """Return an SVG file with the drawing of each architecture below its name, one below the other."""
+    """Return an SVG file with the drawing of each architecture below its name, side by side where they fit."""
     parts: list[Markup] = []
-    top, widest = MARGIN, 0.0
+    left, top, bottom, right = 0.0, 0.0, 0.0, 0.0
     for name, architecture in drawings.items():
         svg = architecture_svg(architecture)
         width, height = (float(number) for number in svg.partition('viewBox="0 0 ')[2].partition('"')[0].split())
-        parts.append(tag("text", name, x=2 * MARGIN, y=top + TITLE_HEIGHT - 8, class_="title"))
-        placed = f'<svg y="{pixels(top + TITLE_HEIGHT)}" height="{pixels(height)}"'
+        if left and left + width > FILE_WIDTH:
+            left, top = 0.0, bottom
+        parts.append(tag("text", name, x=left + 2 * MARGIN, y=top + TITLE_HEIGHT - 8, class_="title"))
+        placed = f'<svg x="{pixels(left)}" y="{pixels(top + TITLE_HEIGHT)}" height="{pixels(height)}"'
         parts.append(Markup(svg.replace("<svg", placed, 1)))
-        top += TITLE_HEIGHT + height + MARGIN
-        widest = max(widest, width)
-    page = tag("rect", width="100%", height="100%", class_="page")
+        left += width + FILE_GAP
+        right, bottom = max(right, left - FILE_GAP), max(bottom, top + TITLE_HEIGHT + height + MARGIN)
     return tag(
         "svg",
         tag("style", Markup(SVG_STYLE)),
-        page,
+        tag("rect", width="100%", height="100%", class_="page"),
         *parts,
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {pixels(widest)} {pixels(top)}",
-        width=widest,
-        height=top,
+        viewBox=f"0 0 {pixels(right)} {pixels(bottom)}",
+        width=right,
+        height=bottom,
     )
 
 

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 
-from child_trainer.architectures.architecture import InvalidArchitecture
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import describe_seconds, describe_test
+from cluster.monitoring.parts import NO_PARTS, Parts, parts_of
 from cluster.monitoring.status import Best
 from cluster.monitoring.summary import name_of, training_command
 from cluster.report.drawing import architecture_svg
@@ -27,6 +28,7 @@ COST_LABELS = {
 
 NETWORK_LEAD = "Lines and arcs lead down to the layer that reads."
 CELL_LEAD = "Lines lead up to the step that reads; dashed ones come from what another step reads, too."
+BLOCK_LEAD = "Lines lead up to the operation that reads; + adds the two values of a block."
 
 SHORT_LABELS = {"flops": "FLOPs"}
 
@@ -36,7 +38,9 @@ def best_section(facts: Facts) -> Markup:
     if not facts.best:
         return section("best", "The best architectures", tag("p", "No child has finished.", class_="open"))
     cards = [_card(facts, best, place) for place, best in enumerate(facts.best, start=1)]
-    lead = CELL_LEAD if facts.config.search_space.kind == "recurrent" else NETWORK_LEAD
+    *_, parts = _pictures(facts, facts.best[0])
+    upwards = facts.config.search_space.kind == "recurrent"
+    lead = BLOCK_LEAD if parts.motifs else CELL_LEAD if upwards else NETWORK_LEAD
     note = f"Each is the best child of its architecture. {lead}"
     return section(
         "best", "The best architectures", tag("p", note, class_="soft"), tag("div", *cards, class_="champions")
@@ -55,16 +59,17 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         describe_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
     ]
     file_name, known = f"child-{best.child_id}.json", not facts.known.unknown
-    drawn, named = _drawn(best)
+    drawn, named, parts = _pictures(facts, best)
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
     return tag(
         "article",
         tag("h3", f"{place}. Child {best.child_id}"),
         tag("p", ", ".join(figure.replace(" ", "\N{NO-BREAK SPACE}") for figure in figures if figure), class_="soft"),
         *([tag("p", f"{test[0].upper()}{test[1:]}.", class_="soft")] if test else []),
+        *([tag("p", f"It came {best.origin}.", class_="soft")] if best.origin else []),
         tag(
             "details",
-            tag("summary", tag("span", drawn, class_="drawn"), hint),
+            tag("summary", drawn, hint),
             tag(
                 "p",
                 "Architecture ",
@@ -76,16 +81,35 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
             class_="picture",
             id=f"child-{best.child_id}",
         ),
+        *(
+            tag("details", tag("summary", f"In {notation}'s notation"), tag("pre", text), open=place == 1)
+            for notation, text in parts.genotypes.items()
+        ),
         class_="card",
     )
 
 
-def _drawn(best: Best) -> tuple[Markup | str, str]:
-    """Return the drawing of a child's architecture and its name, or a text for each if it is not known here."""
+def _pictures(facts: Facts, best: Best) -> tuple[Markup, str, Parts]:
+    """Return the drawing of a child's architecture, its name and its parts; texts if it is not known here."""
     try:
-        return architecture_svg(best.architecture), name_of(best.architecture)
+        architecture = best.architecture
     except InvalidArchitecture as error:
-        return f"Not known to this version of nascluster: {error}", f"of child {best.child_id}"
+        text = f"Not known to this version of nascluster: {error}"
+        return tag("span", text, class_="drawn"), f"of child {best.child_id}", NO_PARTS
+    parts = parts_of(facts.config, best.tokens, architecture)
+    return _drawn(architecture, parts), name_of(architecture), parts
+
+
+def _drawn(architecture: Architecture, parts: Parts) -> Markup:
+    """Return the drawing of each part and the rows of the network; of the whole network if it has no parts."""
+    if not parts.motifs:
+        return tag("span", architecture_svg(architecture), class_="drawn")
+    motifs = [
+        tag("span", tag("b", name), architecture_svg(motif), class_="drawn") for name, motif in parts.motifs.items()
+    ]
+    rows = [tag("span", row) for row in parts.rows]
+    network = [tag("span", tag("b", "network"), *rows, class_="rows")] if rows else []
+    return tag("span", *motifs, *network, class_="parts")
 
 
 def preference_section(facts: Facts) -> Markup:
@@ -99,12 +123,13 @@ def preference_section(facts: Facts) -> Markup:
         " the children of a window that took an option. Empty: the decision was not made."
     )
     kinds = dict.fromkeys(preference.kind for preference in facts.preferences)
-    recurrent = facts.config.search_space.kind == "recurrent"
-    groups = [_kind([p for p in facts.preferences if p.kind == kind], recurrent=recurrent) for kind in kinds]
+    space = facts.config.search_space
+    place = getattr(space, "place_name", "node" if space.kind == "recurrent" else "layer")
+    groups = [_kind([p for p in facts.preferences if p.kind == kind], place) for kind in kinds]
     return section("preferences", title, tag("p", note, class_="soft"), *groups)
 
 
-def _kind(preferences: Sequence[Preference], *, recurrent: bool) -> Markup:
+def _kind(preferences: Sequence[Preference], place: str) -> Markup:
     first = preferences[0]
     heading = tag("h3", first.kind.replace("_", " "))
     options = max((preference.options for preference in preferences), key=len)
@@ -117,21 +142,17 @@ def _kind(preferences: Sequence[Preference], *, recurrent: bool) -> Markup:
             class_="soft",
         )
     draw = bands if first.exclusive else strips
-    where = _node if recurrent else _layer
-    smalls = [draw(where(p), p.options, p.shares) for p in preferences[:MAX_DECISIONS]]
+    smalls = [draw(_where(p, place), p.options, p.shares) for p in preferences[:MAX_DECISIONS]]
     rest = len(preferences) - len(smalls)
-    place = "node" if recurrent else "layer"
     omitted = [tag("p", f"Not drawn: {counted(rest, f'deeper {place}')}.", class_="open")] if rest else []
     return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *omitted, class_="kind")
 
 
-def _layer(preference: Preference) -> str:
-    return f"layer {preference.layer}" if preference.layer else "the whole network"
-
-
-def _node(preference: Preference) -> str:
+def _where(preference: Preference, place: str) -> str:
+    if not preference.layer:
+        return "the whole cell" if place == "node" else "the whole network"
     # Nodes are numbered from 0, as the indices among a cell's options are.
-    return f"node {preference.layer - 1}" if preference.layer else "the whole cell"
+    return f"{place} {preference.layer - (place == 'node')}"
 
 
 def cost_section(facts: Facts) -> Markup:

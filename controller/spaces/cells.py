@@ -4,6 +4,7 @@ A cell is a sequence of blocks. Each block chooses two earlier states, an operat
 values; states that no block reads are the cell's output. A network of fixed shape is made of copies of the cells.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -145,9 +146,8 @@ class CellSpace:
         """
         choices = self.decisions_of(len(tokens))
         check_tokens(choices, tokens)
-        chosen = [choice.options[token] for choice, token in zip(choices, tokens, strict=True)]
         width = self._tokens_per_block
-        blocks = [self._block(chosen[start : start + width]) for start in range(0, len(chosen), width)]
+        blocks = [self._block(tokens[start : start + width]) for start in range(0, len(tokens), width)]
         if not self.reduction_cell:
             cell = Cell.of(blocks)
             return Genotype(cell, cell)
@@ -164,15 +164,12 @@ class CellSpace:
             if genotype.normal != genotype.reduction:
                 raise InvalidTokens("this space has one cell, but the normal and the reduction cell differ")
             cells = {"": genotype.normal}
-        values: list[int | float | str] = []
+        tokens: list[int] = []
         for name, cell in cells.items():
             self._check_cell(f"the {name} cell".replace("  ", " "), cell)
-            values += [value for block in cell.blocks for value in self._values(block)]
-        choices = self.decisions_of(len(values))
-        for choice, value in zip(choices, values, strict=True):
-            if value not in choice.options:
-                raise InvalidTokens(f"this space has no {value!r} among {', '.join(map(str, choice.options))}")
-        return tuple(choice.options.index(value) for choice, value in zip(choices, values, strict=True))
+            tokens += [token for block in cell.blocks for token in self._tokens(block)]
+        check_tokens(self.decisions_of(len(tokens)), tokens)
+        return tuple(tokens)
 
     def canonical(self, tokens: Sequence[int]) -> Tokens:
         """Return the tokens of the same cells with the two sides of each block in a fixed order (spec §5.1)."""
@@ -184,6 +181,21 @@ class CellSpace:
         if not self.reduction_cell:
             return {"cell": range(num_tokens)}
         return {"normal": range(num_tokens // 2), "reduction": range(num_tokens // 2, num_tokens)}
+
+    def parts(self, number: int) -> Sequence[Tokens]:
+        """Return the different blocks that can be a cell's `number`-th, from 1; none if there is a reduction cell.
+
+        Of two blocks with their sides exchanged it has one (spec §5.1).
+        """
+        if self.reduction_cell or not 1 <= number <= self.blocks:
+            return ()
+        states, operations = range(INPUTS + number - 1), range(len(self.operations))
+        sides = list(itertools.product(states, operations))
+        pairs = itertools.combinations_with_replacement(sides, 2)
+        blocks = [(first[0], second[0], first[1], second[1]) for first, second in pairs]
+        if len(self.combinations) == 1:
+            return blocks
+        return [(*block, combination) for block in blocks for combination in range(len(self.combinations))]
 
     def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
         """Return the cells as graphs for people, by name."""
@@ -204,15 +216,16 @@ class CellSpace:
     def _tokens_per_block(self) -> int:
         return 4 + (len(self.combinations) > 1)
 
-    def _block(self, chosen: Sequence[int | float | str]) -> Block:
-        first, second, *rest = chosen
-        operations = (str(rest[0]), str(rest[1]))
-        return Block((int(first), int(second)), operations, str(rest[2]) if rest[2:] else self.combinations[0])
+    def _block(self, tokens: Sequence[int]) -> Block:
+        first, second, one, other, *combination = tokens
+        combine = self.combinations[combination[0] if combination else 0]
+        return Block((first, second), (self.operations[one], self.operations[other]), combine)
 
-    def _values(self, block: Block) -> Iterator[int | str]:
-        yield from (*block.inputs, *block.operations)
+    def _tokens(self, block: Block) -> Iterator[int]:
+        yield from block.inputs
+        yield from map(self.operations.index, block.operations)
         if len(self.combinations) > 1:
-            yield block.combine
+            yield self.combinations.index(block.combine)
 
     def _check_cell(self, name: str, cell: Cell) -> None:
         if self.reduction_cell and len(cell.blocks) != self.blocks:
@@ -224,6 +237,9 @@ class CellSpace:
             )
         if wrong := {block.combine for block in cell.blocks} - set(self.combinations):
             raise InvalidTokens(f"{name} combines by {' or '.join(self.combinations)}, got {', '.join(sorted(wrong))}")
+        used = {operation for block in cell.blocks for operation in block.operations}
+        if wrong := used - set(self.operations):
+            raise InvalidTokens(f"{name} uses some of {', '.join(self.operations)}, got {', '.join(sorted(wrong))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +279,7 @@ def _choices(space: CellSpace, blocks: int) -> tuple[Choice, ...]:
 
 
 def _block_choices(space: CellSpace, cell: str, place: int) -> Iterator[Choice]:
-    states = tuple(range(INPUTS + place - 1))
+    states = ("newer", "older", *(f"block {earlier}" for earlier in range(1, place)))
     yield Choice(f"{cell}first_input", states, place)
     yield Choice(f"{cell}second_input", states, place)
     yield Choice(f"{cell}first_operation", space.operations, place)

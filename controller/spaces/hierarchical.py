@@ -201,16 +201,25 @@ class HierarchicalSpace:
         return {"HNAS": "\n".join(lines)}
 
     def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
-        """Return the graph of each motif of the lower levels, and of the cell, with the channels of the first stage."""
+        """Return each motif of the lower levels, and the cell, as a graph for people: a named part for each edge."""
+        return {
+            self._name_of(level, number): _picture(self, level, motif)
+            for (level, number), motif in _read(self, tokens).items()
+        }
+
+    def motif_networks(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
+        """Return each motif of the lower levels, and the cell, as a network with the channels of the first stage."""
         motifs = _read(self, tokens)
-        graphs: dict[str, Architecture] = {}
+        networks: dict[str, Architecture] = {}
         for level, number in motifs:
             assembly = _Assembly(self, motifs, self.channels)
             output = assembly.add_motif("motif", level, number, "image")
-            above = f"level {level}, " if len(self.motifs_per_level) > 2 else ""
-            name = "cell" if level == len(self.motifs_per_level) + 1 else f"{above}motif {number}"
-            graphs[name] = Architecture("feedforward", tuple(assembly.nodes), (output,))
-        return graphs
+            networks[self._name_of(level, number)] = Architecture("feedforward", tuple(assembly.nodes), (output,))
+        return networks
+
+    def _name_of(self, level: int, number: int) -> str:
+        above = f"level {level}, " if len(self.motifs_per_level) > 2 else ""
+        return "cell" if level == len(self.motifs_per_level) + 1 else f"{above}motif {number}"
 
 
 @lru_cache(maxsize=64)
@@ -267,6 +276,26 @@ def _read(space: HierarchicalSpace, tokens: Sequence[int]) -> Mapping[tuple[int,
         (level, number): {edge: next(rest) + _in_chain(edge) for edge in edges}
         for level, number, edges in _motif_edges(space)
     }
+
+
+def _picture(space: HierarchicalSpace, level: int, motif: Motif) -> Architecture:
+    """Return a motif as a graph of kind `cell`, whose only input is `newer`."""
+    names, nodes = {1: "newer"}, list[Node]()
+    for target in range(2, space.nodes_per_level[level - 2] + 1):
+        incoming = []
+        for source in range(1, target):
+            operation = motif[source, target]
+            label = f"motif {operation}" if level > 2 else tuple(PRIMITIVES)[operation - 1].replace("_", " ")
+            if operation and label != "identity":
+                incoming.append(f"{source}-{target}")
+                nodes.append(node(incoming[-1], "part", names[source], label=label))
+            elif operation:
+                incoming.append(names[source])
+        names[target] = f"node {target}"
+        nodes.append(node(names[target], "concat", incoming))
+    last = names[space.nodes_per_level[level - 2]]
+    output = node("output", "part", last, label="conv 1x1") if level == 2 else node("output", "identity", last)
+    return Architecture("cell", (*nodes, output), ("output",))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.cells import darts, enas, nasnet
 from child_trainer.architectures.cells.cell import Genotype, motif
 from child_trainer.architectures.reference_cells import nas_cell
+from controller.spaces.chain import PUBLISHED as CHAIN
+from controller.spaces.chain import ChainSpace
 from controller.spaces.genotypes import to_darts, to_nasnet
 from controller.spaces.hierarchical import PUBLISHED, HierarchicalSpace
 from controller.zoo import published_cells as cells
@@ -23,24 +25,40 @@ PER_STAGE = "normal cells in each of three stages"
 IN_PLACE = "cells in each of three stages"
 IN_ALL = "cells in all"
 
-Build = Callable[[int, int], Architecture]
+Build = Callable[[Size], Architecture]
 
 
 def _nasnet(genotype: Genotype, macro: nasnet.Macro = "cifar", *, reduce_in_place: bool = False) -> Build:
-    def build(count: int, filters: int) -> Architecture:
-        return nasnet.network(
-            genotype, cells_per_stage=count, filters=filters, macro=macro, reduce_in_place=reduce_in_place
-        )
-
-    return build
+    return lambda size: nasnet.network(
+        genotype,
+        cells_per_stage=size.cells,
+        filters=size.filters,
+        macro=macro,
+        reduce_in_place=reduce_in_place,
+        drop_path=size.drop_path,
+        auxiliary=size.auxiliary,
+    )
 
 
 def _darts(genotype: Genotype, macro: darts.Macro = "cifar") -> Build:
-    return lambda count, filters: darts.network(genotype, cells=count, filters=filters, macro=macro)
+    return lambda size: darts.network(
+        genotype,
+        cells=size.cells,
+        filters=size.filters,
+        macro=macro,
+        drop_path=size.drop_path,
+        auxiliary=size.auxiliary,
+    )
 
 
-def _enas(count: int, filters: int) -> Architecture:
-    return enas.network(cells.enas_micro(), cells=count, filters=filters)
+def _enas(size: Size) -> Architecture:
+    return enas.network(
+        cells.enas_micro(),
+        cells=size.cells,
+        filters=size.filters,
+        drop_path=size.drop_path,
+        auxiliary=size.auxiliary,
+    )
 
 
 def _motifs(genotype: Genotype) -> Callable[[], Mapping[str, Architecture]]:
@@ -57,15 +75,17 @@ def _as_darts(genotype: Genotype) -> Callable[[], Mapping[str, str]]:
     return lambda: {"DARTS": to_darts(genotype)}
 
 
-def _hierarchical(count: int, filters: int) -> Architecture:
-    space = HierarchicalSpace(cells_per_stage=count, channels=filters)
+def _hierarchical(size: Size) -> Architecture:
+    if size.drop_path or size.auxiliary:
+        raise ValueError("this network has no `drop_path` or `auxiliary` to choose")
+    space = HierarchicalSpace(cells_per_stage=size.cells, channels=size.filters)
     return space.decode(space.tokens_of(PUBLISHED))
 
 
 def _entries() -> Mapping[str, ZooEntry]:
     a, amoeba_a, amoeba_d = cells.nasnet_a(), cells.amoebanet_a(), cells.amoebanet_d()
     pnas, first, second, micro = cells.pnasnet_5(), cells.darts_v1(), cells.darts_v2(), cells.enas_micro()
-    hnas = HierarchicalSpace()
+    hnas, chains = HierarchicalSpace(), ChainSpace()
     return {
         "zoph2017-15": ZooEntry(
             summary="15 convolutions with skip connections, found by REINFORCE",
@@ -82,6 +102,16 @@ def _entries() -> Mapping[str, ZooEntry]:
             parameters=31_997_200,
             counted_for=Words(hidden_size=735),
             build=nas_cell,
+        ),
+        "metaqnn-top": ZooEntry(
+            summary="the best chain of layers for CIFAR-10, found by Q-learning",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            published="11.26 M",
+            parameters=11_309_834,
+            counted_for=CIFAR10,
+            build=lambda: chains.decode(chains.tokens_of(CHAIN)),
+            genotypes=lambda: chains.genotypes(chains.tokens_of(CHAIN)),
+            note="The paper's rules give this size, not the one that it prints.",
         ),
         "nasnet-a": ZooEntry(
             summary="NASNet-A for CIFAR-10, 6 @ 768, found by PPO",

@@ -1,7 +1,7 @@
 """What a published network in the zoo is. Standard library only."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from child_trainer.architectures.architecture import Architecture
 
@@ -41,10 +41,19 @@ LARGE = Images(input_shape=(3, 331, 331), num_classes=1_000)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The size of a network of cells: how many, and the filters of the first ones."""
+    """The size of a network of cells, and what it has for training alone.
+
+    Attributes:
+        cells: how many cells, as the entry's `cells_are` says.
+        filters: the filters of the first ones.
+        drop_path: whether a training may drop paths (ScheduledDropPath).
+        auxiliary: whether there is an auxiliary head.
+    """
 
     cells: int
     filters: int
+    drop_path: bool = False
+    auxiliary: bool = False
 
     def __post_init__(self) -> None:
         for name in ("cells", "filters"):
@@ -62,7 +71,7 @@ class ZooEntry:
         published: the parameters that the paper prints, as text; empty if it prints none.
         parameters: the parameters that we count at the published size, for `counted_for`; a test counts them.
         counted_for: the images or the language model for which they are counted.
-        build: makes the network from cells and filters, or from nothing if it has no size to choose.
+        build: makes the network of a size, or from nothing if it has none to choose.
         size: the published size; `None` if it is part of the network.
         cells_are: what the number of cells counts, such as `normal cells in each of three stages`.
         motifs: makes the parts to draw, by name.
@@ -82,18 +91,25 @@ class ZooEntry:
     genotypes: Callable[[], Mapping[str, str]] = dict
     note: str = ""
 
-    def sized(self, cells: int | None, filters: int | None) -> Size | None:
-        """Return the published size with what is given, each `None` if nothing is.
+    def sized(self, **given: int | bool | None) -> Size | None:
+        """Return the published size with the attributes that are given; `None` is as if not given.
 
         Raises:
             ValueError: the network has no size to choose, or a number is below 1.
         """
-        if self.size is None:
-            if cells is not None or filters is not None:
-                raise ValueError("this network has no `cells` or `filters` to choose: its size is part of it")
-            return None
-        return Size(self.size.cells if cells is None else cells, self.size.filters if filters is None else filters)
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if self.size is not None:
+            return replace(self.size, **chosen)
+        if any(chosen.values()):
+            raise ValueError(
+                f"this network has no {' or '.join(f'`{name}`' for name in chosen)} to choose: its size is part of it"
+            )
+        return None
 
     def architecture(self, size: Size | None) -> Architecture:
-        """Return the network of this size."""
-        return self.build() if size is None else self.build(size.cells, size.filters)
+        """Return the network of this size.
+
+        Raises:
+            ValueError: it can have no drop path or no auxiliary head.
+        """
+        return self.build() if size is None else self.build(size)

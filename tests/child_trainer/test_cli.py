@@ -18,6 +18,8 @@ from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Outcome
 from child_trainer.regime import Regime
 from child_trainer.tasks.synthetic_options import SyntheticOptions
+from controller.zoo.catalogue import ZOO
+from controller.zoo.entry import Size
 from tests.child_trainer.training.interruptions import EVERY_PART
 from tests.golden import architecture
 
@@ -290,3 +292,11 @@ def test_a_width_and_what_it_would_follow_from_are_refused_together(capsys):
 
 def test_an_unknown_name_is_a_file_that_cannot_be_read(capsys):
     assert "gru cannot be read (No such file or directory)" in refused(capsys, "gru", "--task", "text")
+
+
+def test_a_deep_network_of_cells_is_printed_as_rows(tmp_path, capsys):
+    file = tmp_path / "nasnet.json"
+    file.write_text(json.dumps(ZOO["nasnet-a"].architecture(Size(1, 2)).to_json()))
+    assert main([str(file), "--epochs", "1", "--train-fraction", "0.05", "--seed", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["stem, 6 filters", "normal cell, 2 filters"]

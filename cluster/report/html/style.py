@@ -103,7 +103,11 @@ summary { cursor: pointer; }
 .picture[open] .shut, .picture:not([open]) .opened { display: none; }
 .drawn { display: block; overflow-x: auto; }
 svg.network { display: block; max-width: 100%; height: auto; margin: 6px 0; }
-.card:has(svg.cell) { grid-column: 1 / -1; }
+.drawn b, .rows b { display: block; font-size: 13px; font-weight: 600; margin-top: 6px; }
+.rows span { display: block; font-size: 13px; color: var(--soft); }
+.parts { display: flex; flex-wrap: wrap; gap: 4px 32px; }
+.parts .drawn { max-width: 100%; }
+.card:has(svg.cell), .card:has(svg.blocks) { grid-column: 1 / -1; }
 svg .layer { fill: var(--layer); stroke: var(--layer-edge); }
 svg .layer.end { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
 svg .layer.max-pool, svg .layer.avg-pool, svg .layer.global-avg-pool, svg .layer.batch-norm,

@@ -69,9 +69,11 @@ def describe_change(space: SearchSpace, before: Tokens, after: Tokens) -> str:
     changes: list[str] = []
     for decision, start in zip(decisions, offsets(decisions), strict=False):
         old, new = (tokens[start : start + decision.width] for tokens in (before, after))
-        if old != new and isinstance(decision, Choice):
+        if old == new:
+            continue
+        if isinstance(decision, Choice):
             changes.append(f"{decision.name}: {decision.options[old[0]]} -> {decision.options[new[0]]}")
-        elif old != new:
+        else:
             changes.append(f"{decision.kind} of {decision.count + 1}")
     if len(changes) > MAX_CHANGES_NAMED:
         return f"{', '.join(changes[:MAX_CHANGES_NAMED])} and {len(changes) - MAX_CHANGES_NAMED} more"

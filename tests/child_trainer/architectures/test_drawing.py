@@ -1,7 +1,10 @@
 import random
 
 from child_trainer.architectures.architecture import Architecture, node
+from child_trainer.architectures.cells.cell import Block, Cell, motif
 from child_trainer.architectures.drawing import draw
+from controller.spaces.hierarchical import PUBLISHED, HierarchicalSpace
+from controller.zoo.published_cells import nasnet_a
 from tests.golden import GOLDEN_LAYERS, architecture
 
 GOLDEN_SIX = """\
@@ -102,3 +105,35 @@ def test_a_cell_is_a_tree_and_a_shared_node_is_drawn_once():
         "└─ c",
         "next c = [pre]",
     ]
+
+
+CELL = """\
+block 1 = sep 5x5 (newer) + sep 7x7 (older)
+block 2 = max 3x3 (newer) + sep 7x7 (older)
+block 3 = avg 3x3 (newer) + sep 5x5 (older)
+block 4 = block 2 + avg 3x3 (block 1)
+block 5 = sep 3x3 (block 1) + max 3x3 (newer)
+output  = concat (block 2, block 3, block 4, block 5)"""
+
+
+def test_a_cell_of_blocks_has_a_line_for_each():
+    assert draw(motif(nasnet_a().reduction)) == CELL
+
+
+def test_a_block_that_concatenates_says_so():
+    cell = Cell.of([Block((0, 1), ("identity", "conv_1x1"), "concat")])
+    assert draw(motif(cell)).splitlines()[0] == "block 1 = concat (newer, conv 1x1 (older))"
+
+
+MOTIF = """\
+node 2 = max pool 3x3 (input)
+node 3 = concat (conv 1x1 (input), depthwise 3x3 (node 2))
+node 4 = concat (separable 3x3 (input), conv 1x1 (node 2), max pool 3x3 (node 3))
+output = conv 1x1 (node 4)"""
+
+
+def test_a_motif_has_a_single_input():
+    space = HierarchicalSpace()
+    motifs = space.motifs(space.tokens_of(PUBLISHED))
+    assert draw(motifs["motif 1"]) == MOTIF
+    assert draw(motifs["cell"]).splitlines()[-1] == "output = node 5"

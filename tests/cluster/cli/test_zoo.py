@@ -10,6 +10,7 @@ import pytest
 from child_trainer.architectures.architecture import Architecture
 from cluster.cli.main import run
 from controller.zoo.catalogue import ZOO
+from controller.zoo.entry import Size
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -44,7 +45,7 @@ def test_a_recurrent_cell_is_counted_in_its_language_model(capsys: pytest.Captur
 def test_json_is_the_architecture(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["zoo", "enas-micro", "--cells", "3", "--filters", "4", "--json"]) == 0
     architecture = Architecture.from_json(json.loads(capsys.readouterr().out))
-    assert architecture == ZOO["enas-micro"].build(3, 4)
+    assert architecture == ZOO["enas-micro"].build(Size(3, 4))
 
 
 @pytest.mark.parametrize("name", ["nasnet-a", "hnas", "zoph2017-15", "nascell"])
@@ -62,9 +63,11 @@ def test_the_picture_is_an_svg_file(name: str, capsys: pytest.CaptureFixture[str
     [
         (["nasnet-b"], "unknown network of the zoo 'nasnet-b'; there are zoph2017-15"),
         (["nasnet-a", "--cells", "0"], "`cells` must be at least 1, got 0"),
-        (["nascell", "--filters", "8"], "no `cells` or `filters` to choose"),
+        (["nascell", "--filters", "8"], "this network has no `filters` to choose"),
         (["nasnet-a", "--json", "--draw"], "give one of them"),
         (["--json"], "name a network of the zoo"),
+        (["nasnet-a", "--drop-path"], "give them with `--json`"),
+        (["metaqnn-top", "--auxiliary", "--json"], "this network has no `auxiliary` to choose"),
         (["nasnet-a", "--task", "ptb"], "`task` must be an image task"),
         (["nascell", "--task", "digits"], "`task` must be an image task"),
     ],

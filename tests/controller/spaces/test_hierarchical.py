@@ -68,7 +68,7 @@ def test_the_published_network_has_its_published_size() -> None:
 def test_a_diamond_of_diamonds_is_what_its_parts_compute() -> None:
     """Spec T8.2: a cell of three nodes whose edges are motifs of three nodes, against the same by recursion."""
     space = HierarchicalSpace(motifs_per_level=(2, 1), nodes_per_level=(3, 3), channels=3)
-    graph = build(space.motifs(space.tokens_of("M 0 A\nI M A\n2 1 2"))["cell"], Cifar()).graph.eval()
+    graph = build(space.motif_networks(space.tokens_of("M 0 A\nI M A\n2 1 2"))["cell"], Cifar()).graph.eval()
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     convolutions = dict(zip([n.name for n in graph.nodes], graph.operations, strict=True))
 
@@ -115,7 +115,7 @@ def test_mutations_choose_the_level_first() -> None:
 
 def test_identity_chains_only_convolve_by_one_pixel() -> None:
     """Spec T8.4: a motif of identities is nothing but its 1x1 convolution, four of which are the cell's path."""
-    motifs = SMALL.motifs(SMALL.identity_chains())
+    motifs = SMALL.motif_networks(SMALL.identity_chains())
     convolution = node("c", "conv", "image", height=1, width=1, filters=4)
     assert motifs["motif 1"].id == Architecture("feedforward", (convolution,), ("c",)).id
     assert [n.op for n in motifs["cell"].ordered] == ["conv"] * 4

@@ -1,6 +1,8 @@
 """The zoo: every published network is built, and its parameters are counted (spec §21)."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,7 @@ GOLDEN = {
     "darts-v2": 3_349_342,
     "darts-v2-imagenet": 4_718_752,
     "hnas": 15_727_306,  # G9
+    "metaqnn-top": 11_309_834,  # spec §7.3: by the stated rules, within 1 % of the published 11.26 M
     "enas-micro": 3_894_372 + 10,  # G11, with the classifier's biases, which the published code lacks
 }
 
@@ -83,13 +86,30 @@ def test_entries_tell_who_published_them_and_draw_their_parts(name: str) -> None
 
 
 def test_a_size_may_be_given_in_part() -> None:
-    assert ZOO["nasnet-a"].sized(None, 8) == Size(6, 8)
-    assert ZOO["nasnet-a"].sized(2, None) == Size(2, 32)
-    assert ZOO["nascell"].sized(None, None) is None
+    assert ZOO["nasnet-a"].sized(cells=None, filters=8) == Size(6, 8)
+    assert ZOO["nasnet-a"].sized(cells=2, auxiliary=True) == Size(2, 32, auxiliary=True)
+    assert ZOO["nascell"].sized(cells=None, filters=None) is None
+
+
+@pytest.mark.parametrize("name", ["nasnet-a", "darts-v2", "enas-micro"])
+def test_what_is_for_training_alone_does_not_count(name: str) -> None:
+    entry = ZOO[name]
+    architecture = entry.architecture(Size(3, 4, drop_path=True, auxiliary=True))
+    assert len(architecture.outputs) == 2
+    assert any(n.op == "drop_path" for n in architecture.nodes)
+    assert count(architecture) == count(entry.architecture(Size(3, 4)))
 
 
 def test_impossible_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="no `cells` or `filters` to choose"):
-        ZOO["zoph2017-15"].sized(3, None)
+    with pytest.raises(ValueError, match="this network has no `cells` to choose: its size is part of it"):
+        ZOO["zoph2017-15"].sized(cells=3, filters=None)
     with pytest.raises(ValueError, match="`cells` must be at least 1, got 0"):
-        ZOO["nasnet-a"].sized(0, None)
+        ZOO["nasnet-a"].sized(cells=0)
+    with pytest.raises(ValueError, match="no `drop_path` or `auxiliary` to choose"):
+        ZOO["hnas"].architecture(Size(1, 4, drop_path=True))
+
+
+def test_the_page_lists_every_network_with_its_parameters() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "zoo.md").read_text()
+    listed = dict(re.findall(r"^\| `([^`]+)` \|.*\| ([\d,]+) \|$", page, flags=re.MULTILINE))
+    assert listed == {name: f"{entry.parameters:,}" for name, entry in ZOO.items()}
