@@ -46,8 +46,8 @@ class Reinforce(PolicySearcher):
         loss = -(importance * (rewards - expected) * log_prob).mean()
         if self._options.entropy_bonus:
             loss = loss - self._options.entropy_bonus * entropy.mean()
-        if self._options.queue_size:
-            best = best_different(view.history(), self._options.queue_size)
+        queue_size = self._options.queue_size
+        if queue_size and (best := best_different(view.history(), queue_size)):
             loss = loss - self._options.queue_weight * self._score(best)[0].mean()
         return Update(
             gradients={BASELINE: baseline_gradient(rewards), **self._gradients(loss)},
