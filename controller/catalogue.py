@@ -156,7 +156,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.bayesian.bayesian:BayesianOptimisation",
             figures=(
                 Figure(name="length_scale", words="Length scale of the surrogate", note="In decisions that differ."),
-                Figure(name="noise", words="Share of noise in the surrogate's targets"),
+                Figure(name="noise", words="Noise of the surrogate, as a share of its variance"),
                 Figure(
                     name="expected_improvement",
                     words="Largest improvement expected of a child",

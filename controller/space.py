@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from functools import cache
+from typing import Protocol, cast, runtime_checkable
 
 from child_trainer.architectures.architecture import Architecture, Kind
 from controller.decisions import Decisions, Tokens, mutate, uniform
@@ -160,10 +161,16 @@ def first_tokens(space: SearchSpace, completed: int, rng: random.Random) -> Toke
     return uniform(space.decisions(completed), rng)
 
 
+@cache
+def _has_own_mutation(kind: type) -> bool:
+    # `isinstance` of a protocol takes longer than a mutation.
+    return issubclass(kind, Mutates)
+
+
 def mutated_tokens(space: SearchSpace, tokens: Sequence[int], rng: random.Random) -> Tokens:
     """Return a mutation of the sample: by the space's own rule, or with another value at one token."""
-    if isinstance(space, Mutates):
-        return space.mutate(tokens, rng)
+    if _has_own_mutation(type(space)):
+        return cast(Mutates, space).mutate(tokens, rng)
     return mutate(space.decisions_of(len(tokens)), tokens, rng)
 
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from controller.decisions import Tokens, uniform
+from controller.decisions import Tokens, neighbours, uniform
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.bayesian.evidence import Evidence, reward_of
 from controller.searchers.bayesian.options import BayesianOptions
@@ -17,7 +17,7 @@ from controller.searchers.bayesian.surrogate import (
     posterior,
     token_features,
 )
-from controller.space import HasFeatures, SearchSpace, check_decisions, first_tokens, mutated_tokens
+from controller.space import HasFeatures, Mutates, SearchSpace, check_decisions, first_tokens, mutated_tokens
 
 LIES = {"worst": np.min, "mean": np.mean, "best": np.max}
 
@@ -42,6 +42,7 @@ class BayesianOptimisation:
         self._space, self._options = space, options
         num_candidates = options.candidates + options.parents * options.mutations
         self._features = lru_cache(maxsize=2 * num_candidates)(_encoder(space, options))
+        self._neighbours = lru_cache(maxsize=8 * options.parents)(self._all_neighbours)
         self._evidence = Evidence(options, self._features)
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
@@ -81,8 +82,19 @@ class BayesianOptimisation:
         decisions = self._space.decisions(view.completed)
         drawn = [uniform(decisions, view.rng) for _ in range(self._options.candidates)]
         for parent in parents:
-            drawn += [mutated_tokens(self._space, parent.tokens, view.rng) for _ in range(self._options.mutations)]
+            drawn += self._mutations(parent.tokens, view)
         return dict.fromkeys(drawn)
+
+    def _mutations(self, tokens: Tokens, view: View) -> Sequence[Tokens]:
+        """Return all mutations of the tokens if there are few, or else as many random ones as the options say."""
+        if self._options.mutations and not isinstance(self._space, Mutates):
+            every = self._neighbours(tokens)
+            if len(every) <= self._options.mutations:
+                return every
+        return [mutated_tokens(self._space, tokens, view.rng) for _ in range(self._options.mutations)]
+
+    def _all_neighbours(self, tokens: Tokens) -> Sequence[Tokens]:
+        return neighbours(self._space.decisions_of(len(tokens)), tokens)
 
     def _choose(
         self, n: int, evidence: Evidence, settings: Settings, in_training: Sequence[Tokens], view: View

@@ -10,13 +10,14 @@ from controller.searchers.bayesian.surrogate import (
     Features,
     Settings,
     choose_settings,
+    log_regrets,
     matrix,
     normal_scores,
     standardised,
 )
 from controller.searchers.history_state import HistoryState
 
-TARGETS = {"ranks": normal_scores, "rewards": standardised}
+TARGETS = {"log-regret": log_regrets, "ranks": normal_scores, "rewards": standardised}
 
 MIN_POINTS = 2
 """Children with a reward that the surrogate needs."""

@@ -16,8 +16,9 @@ class BayesianOptions:
     """Random architectures before the first one that the surrogate chooses."""
     encoding: Literal["tokens", "features"] = "tokens"
     """What the surrogate sees of an architecture: its tokens, or the features that the space has for it."""
-    targets: Literal["ranks", "rewards"] = "ranks"
-    """What the surrogate is fitted to: normal scores of the rewards' ranks, or the standardised rewards."""
+    targets: Literal["ranks", "log-regret", "rewards"] = "ranks"
+    """What the surrogate is fitted to: normal scores of the rewards' ranks; logarithms of their distances to the best,
+    which tell the good ones apart; or the rewards as they are, standardised."""
     improvement: float = 0.01
     """Least improvement that counts in full (xi), in standard deviations of the targets."""
     candidates: int = 1_000
@@ -25,7 +26,7 @@ class BayesianOptions:
     parents: int = 10
     """Best children whose mutations are candidates as well."""
     mutations: int = 50
-    """Mutations of each of the best children that are candidates."""
+    """Mutations of each of the best children that are candidates: all that there are, or so many random ones."""
     lie: Literal["worst", "mean", "best"] = "worst"
     """Target that a child in training is taken to have, so that others stay away from it (the constant liar)."""
     max_points: int = 500

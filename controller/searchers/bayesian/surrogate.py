@@ -5,7 +5,6 @@ Shapes: N children; C candidates; F columns of the encoding. All arrays are floa
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, cast
 
 import numpy as np
@@ -17,11 +16,20 @@ from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 
-LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+LENGTHS = (1.0, 2.0, 3.0, 5.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 """The grid of the length scale l of the kernel exp(-distance / l)."""
 
+ALWAYS_TRIED = 16.0
+"""Longer scales are tried up to twice the mean distance only: with more all architectures would be alike."""
+
 NOISES = (0.001, 0.01, 0.03, 0.1, 0.3)
-"""The grid of the noise's share of the targets' variance."""
+"""The grid of the noise's variance, as a share of the signal's."""
+
+MIN_VARIANCE = 1e-6
+"""Least variance of the signal; equal targets would have none."""
+
+FLOOR = 0.1
+"""Share of the median distance to the best reward that is added to each distance."""
 
 JITTER = 1e-8
 """Added to the diagonal, so that equal architectures leave the covariance positive definite."""
@@ -41,11 +49,13 @@ class Settings:
 
     Attributes:
         length: the length scale l.
-        noise: the noise's share of the targets' variance.
+        noise: the noise's variance, as a share of the signal's.
+        variance: the signal's, sigma^2.
     """
 
     length: float
     noise: float
+    variance: float = 1.0
 
 
 def token_features(tokens: Sequence[int]) -> Features:
@@ -84,7 +94,19 @@ def normal_scores(rewards: Sequence[float]) -> Array:
     return norm.ppf((rankdata(rewards) - 0.5) / len(rewards))
 
 
-def standardised(rewards: Sequence[float]) -> Array:
+def log_regrets(rewards: Sequence[float]) -> Array:
+    """Return the standardised negative logarithm of each reward's distance to the best [N].
+
+    A tenth of the median distance is added, so that the best has one too. The surrogate then sees the differences
+    between the good ones enlarged, and hardly those between the bad.
+    """
+    values = np.asarray(rewards, dtype=np.float64)
+    distances = values.max() - values
+    scale = np.median(distances) or distances.mean()
+    return standardised(-np.log(distances + FLOOR * scale)) if scale > 0 else np.zeros(len(values))
+
+
+def standardised(rewards: Sequence[float] | Array) -> Array:
     """Return the rewards [N] with mean 0 and deviation 1; zeros if they are all equal."""
     values = np.asarray(rewards, dtype=np.float64)
     deviation = values.std()
@@ -95,22 +117,41 @@ def standardised(rewards: Sequence[float]) -> Array:
 def posterior(inputs: Array, targets: Array, offered: Array, settings: Settings) -> tuple[Array, Array]:
     """Return the mean and the standard deviation [C] of candidates [C, F], given the targets [N] of inputs [N, F].
 
-    The prior has mean 0, and variance 1 of which the noise has its share. The deviations are without the noise.
+    The prior has mean 0. The deviations are without the noise.
     """
-    return _process(settings).fit(inputs, targets).predict(offered, return_std=True)
+    signal, unfitted = kernel(settings.length, settings.variance), cast(Any, None)
+    noise = settings.variance * settings.noise + JITTER
+    process: Any = GaussianProcessRegressor(signal, alpha=noise, optimizer=unfitted)
+    return process.fit(inputs, targets).predict(offered, return_std=True)
 
 
 @_THREADS.wrap(limits=1)
 def choose_settings(inputs: Array, targets: Array) -> Settings:
-    """Return the settings of the grid with the largest log marginal likelihood; of equal ones the first."""
-    grid = [Settings(length, noise) for length, noise in product(LENGTHS, NOISES)]
-    return max(grid, key=lambda settings: _process(settings).fit(inputs, targets).log_marginal_likelihood_value_)
+    """Return the settings with the largest log marginal likelihood; of equal ones the first.
+
+    Length and noise are from a grid; the best variance for them is known in closed form, y^T K^-1 y / N, where K is the
+    covariance for variance 1 (Rasmussen & Williams 2006, section 5.4.1).
+    """
+    best, highest = Settings(LENGTHS[0], NOISES[0]), -np.inf
+    for length in _lengths(inputs):
+        # Noise adds to the eigenvalues of the covariance, so that one decomposition is enough for all of it.
+        values, vectors = np.linalg.eigh(np.asarray(kernel(length)(inputs)))
+        squares = (vectors.T @ targets) ** 2
+        for noise in NOISES:
+            spectrum = np.maximum(values, 0) + noise
+            variance = max(float((squares / spectrum).mean()), MIN_VARIANCE)
+            # Without the terms that all settings share.
+            likelihood = -0.5 * float(len(targets) * np.log(variance) + np.log(spectrum).sum())
+            if likelihood > highest:
+                best, highest = Settings(length, noise, variance), likelihood
+    return best
 
 
-def _process(settings: Settings) -> Any:
-    """Return scikit-learn's Gaussian process, whose hyper-parameters it must not change."""
-    signal, unfitted = kernel(settings.length, 1 - settings.noise), cast(Any, None)
-    return GaussianProcessRegressor(signal, alpha=settings.noise + JITTER, optimizer=unfitted)
+def _lengths(inputs: Array) -> list[float]:
+    """Return the length scales to try for these inputs [N, F]."""
+    # Half the mean squared distance of two rows is the sum of the columns' variances.
+    longest = max(ALWAYS_TRIED, 2 * float(inputs.var(axis=0).sum()))
+    return [length for length in LENGTHS if length <= longest]
 
 
 def expected_improvement(means: Array, deviations: Array, best: float, least: float) -> Array:

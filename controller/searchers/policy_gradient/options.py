@@ -6,6 +6,9 @@ from dataclasses import dataclass
 MAX_PASSES = 1_000
 """Upper bound for `passes`; with more a batch would take longer to learn from than its children to train."""
 
+MAX_QUEUE = 10_000
+"""Upper bound for `queue_size`; each step scores so many children."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions:
@@ -55,11 +58,18 @@ class ReinforceOptions(PolicyOptions):
     importance_clip: float | None = None
     """Clip of importance weights; unset: all weights are 1 (the paper). A child's weight is the ratio of its present
     probability to that at its sampling. This corrects the bias of children that were sampled from older weights."""
+    queue_size: int = 0
+    """Best different children so far that each step makes more likely, too (priority queue training; the paper: 0)."""
+    queue_weight: float = 0.1
+    """Weight of their mean log-probability beside the expected reward."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.importance_clip is not None:
             _check_positive("importance_clip", self.importance_clip)
+        if not 0 <= self.queue_size <= MAX_QUEUE:
+            raise ValueError(f"`queue_size` must be from 0 to {MAX_QUEUE:,}, got {self.queue_size}")
+        _check_positive("queue_weight", self.queue_weight)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,17 +2,24 @@
 
 import math
 import random
+from itertools import product
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from scipy.stats import norm
+from sklearn.gaussian_process import GaussianProcessRegressor
 
 from controller.searchers.bayesian.surrogate import (
     JITTER,
+    LENGTHS,
+    MIN_VARIANCE,
+    NOISES,
     Settings,
     choose_settings,
     expected_improvement,
     kernel,
+    log_regrets,
     matrix,
     normal_scores,
     posterior,
@@ -42,14 +49,14 @@ def test_the_kernel_is_exp_of_the_hamming_distance(length: float) -> None:
 
 
 def test_the_posterior_of_three_points_is_the_closed_form() -> None:
-    settings = Settings(length=2.0, noise=0.1)
+    settings = Settings(length=2.0, noise=0.1, variance=0.9)
     rows = encoded(POINTS + OTHERS)
     means, deviations = posterior(rows[:3], TARGETS, rows[3:], settings)
 
     def covariance(a: tuple[int, ...], b: tuple[int, ...]) -> float:
         return 0.9 * math.exp(-distance(a, b) / 2.0)
 
-    prior = np.array([[covariance(a, b) for b in POINTS] for a in POINTS]) + (0.1 + JITTER) * np.eye(3)
+    prior = np.array([[covariance(a, b) for b in POINTS] for a in POINTS]) + (0.09 + JITTER) * np.eye(3)
     inverse = np.linalg.inv(prior)
     for other, mean, deviation in zip(OTHERS, means, deviations, strict=True):
         k = np.array([covariance(other, point) for point in POINTS])
@@ -82,19 +89,49 @@ def test_expected_improvement_is_the_expectation() -> None:
 
 
 def test_the_settings_have_the_largest_likelihood() -> None:
-    """A sum over the tokens is smooth and has no noise; random targets are noise, of which the grid has at most 0.3."""
+    """Against scikit-learn's likelihood at every place of the grid, with variances around the chosen one."""
+    rng = random.Random(1)
+    rows = encoded(tuple(tuple(rng.randrange(3) for _ in range(8)) for _ in range(30)))
+    targets = standardised([rng.gauss(row[0] + row[5], 0.3) for row in rows])
+    chosen = choose_settings(rows, targets)
+
+    def likelihood(settings: Settings) -> float:
+        signal, none = kernel(settings.length, settings.variance), cast(Any, None)
+        noise = settings.variance * settings.noise + JITTER
+        process = GaussianProcessRegressor(signal, alpha=noise, optimizer=none).fit(rows, targets)
+        return float(cast(Any, process.log_marginal_likelihood_value_))
+
+    others = [
+        Settings(length, noise, chosen.variance * factor)
+        for length, noise, factor in product(LENGTHS[:6], NOISES, (0.5, 0.98, 1.02, 2.0))
+    ]
+    assert likelihood(chosen) > max(map(likelihood, others))
+
+
+def test_a_smooth_function_has_little_noise_and_a_random_one_a_short_scale() -> None:
     rng = random.Random(1)
     rows = encoded(tuple(tuple(rng.randrange(3) for _ in range(8)) for _ in range(60)))
     smooth = choose_settings(rows, standardised((rows[:, 0] + 2 * rows[:, 4]).tolist()))
-    assert smooth.length >= 4
+    assert smooth.length >= 5
     assert smooth.noise == 0.001
     assert choose_settings(rows, standardised([rng.gauss(0, 1) for _ in rows])).length == 1.0
+    assert choose_settings(rows, np.zeros(60)).variance == MIN_VARIANCE
 
 
 def test_normal_scores_keep_the_order_and_nothing_else() -> None:
     scores = normal_scores([0.1, 0.9, 0.85, 0.9])
     assert scores == pytest.approx(norm.ppf([0.125, 0.75, 0.375, 0.75]))
     assert normal_scores([10.0, 90.0, 85.0, 90.0]).tolist() == scores.tolist()
+
+
+def test_log_regrets_tell_the_good_ones_apart() -> None:
+    rewards = [0.1, 0.9, 0.94, 0.942, 0.84]
+    distances = [0.842, 0.042, 0.002, 0.0, 0.102]
+    assert log_regrets(rewards) == pytest.approx(standardised([-math.log(d + 0.0042) for d in distances]))
+    targets = log_regrets(rewards)
+    assert targets[3] - targets[1] > targets[4] - targets[0]  # 0.042 apart, and 0.74
+    assert log_regrets([0.5, 0.5]).tolist() == [0.0, 0.0]
+    assert np.isfinite(log_regrets([0.5, 0.5, 0.5, 0.1])).all()
 
 
 def test_standardised_targets_have_mean_0_and_deviation_1() -> None:

@@ -16,7 +16,7 @@ from controller.reward import accuracy, cubed_accuracy, perplexity
 from controller.searcher import ChildRecord, Proposal, Searcher
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.policy_searcher import BASELINE, baseline
-from controller.searchers.policy_gradient.reinforce import Reinforce
+from controller.searchers.policy_gradient.reinforce import Reinforce, best_different
 from controller.searchers.random_search import RandomSearch
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
@@ -401,3 +401,47 @@ def test_an_impossible_entropy_bonus_is_refused() -> None:
     for wrong in (-0.1, float("nan")):
         with pytest.raises(ValueError, match="`entropy_bonus` must be 0 or more"):
             ReinforceOptions(entropy_bonus=wrong)
+
+
+class TestReinforceWithAQueue(SearcherContract):
+    def make(self) -> Searcher:
+        return Reinforce(SPACE, ReinforceOptions(queue_size=2))
+
+
+def test_a_queue_adds_the_likelihood_of_the_best_different_children() -> None:
+    """Priority queue training (Abolafia et al. 2018): the gradient of -weight * the mean log P, beside REINFORCE's."""
+    options = ReinforceOptions(queue_size=2, queue_weight=0.3)
+    plain, queued = Reinforce(SPACE, ReinforceOptions()), Reinforce(SPACE, options)
+    parameters = initial(plain)
+    children = end(plain, parameters, n=6)
+    now = view(parameters, completed=6, ended=[*children, replace(children[5], id=7, reward=0.1)])
+    assert [child.id for child in best_different(now.history(), 2)] == [6, 5]
+    without, with_queue = (searcher.learn(children, now).gradients for searcher in (plain, queued))
+    policy = Policy(SPACE.choice_sizes())
+    policy.load_state_dict({name: value for name, value in parameters.items() if name != BASELINE})
+    tokens = torch.tensor([children[5].tokens, children[4].tokens])
+    policy.score(SPACE.decisions_of(tokens.shape[1]), tokens).log_prob.mean().backward()
+    for name, weight in policy.named_parameters():
+        if weight.grad is not None:
+            assert torch.allclose(with_queue[name], without[name] - 0.3 * weight.grad, atol=1e-6)
+    assert torch.equal(with_queue[BASELINE], without[BASELINE])
+
+
+def test_the_queue_has_no_child_without_a_reward_and_none_twice() -> None:
+    children = end(Reinforce(SPACE, ReinforceOptions()), initial(Reinforce(SPACE, ReinforceOptions())), n=4)
+    history = [replace(children[3], id=9, reward=2.0), *children, replace(children[2], id=8, reward=None)]
+    assert [child.id for child in best_different(history, 3)] == [9, 3, 2]
+    assert best_different([], 3) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"queue_size": -1}, "`queue_size` must be from 0 to 10,000, got -1"),
+        ({"queue_size": 10_001}, "`queue_size` must be from 0 to 10,000, got 10001"),
+        ({"queue_weight": 0.0}, "`queue_weight` must be a positive number, got 0.0"),
+    ],
+)
+def test_an_impossible_queue_is_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReinforceOptions(**wrong)  # type: ignore[arg-type]
