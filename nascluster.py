@@ -56,6 +56,7 @@ from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens, enumerate_samples, mutate, uniform
 from controller.searcher import Child, ChildRecord, ParameterGroup, Proposal, Searcher, Update, View
+from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
@@ -78,6 +79,7 @@ __all__ = [
     "Answer",
     "Architecture",
     "Attribute",
+    "BayesianOptions",
     "Best",
     "Budget",
     "Cause",

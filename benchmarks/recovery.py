@@ -158,7 +158,7 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
     """Return the seconds from the kill of a host of 20 shards until a pull reaches all their next incarnations."""
     import ray
 
-    from cluster.config.recipes import zoph2017_cifar10
+    from cluster.config.nas_recipes import zoph2017_cifar10
     from cluster.runners.build import initial_values, make_layout, make_parameters, make_searcher
     from cluster.runners.on_ray.actors import LedgerHost, ShardHost
     from cluster.runners.on_ray.credentials import RunToken

@@ -24,7 +24,8 @@ from statistics import fmean, median
 from benchmarks.batching import BATCHINGS, Shape, Sleeps, rehearsed
 from child_trainer.outcome import Budget
 from child_trainer.tasks.synthetic_options import SyntheticOptions
-from cluster.config.recipes import RECIPES, rehearsal
+from cluster.config.instant_recipes import rehearsal
+from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology

@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -16,9 +17,9 @@ from child_trainer.architectures.folding import folded
 from child_trainer.command_line import chosen_budget, chosen_options, parse, read_architecture
 from child_trainer.outcome import Cause, Outcome
 from child_trainer.tasks.catalogue import find_task, load_task
+from child_trainer.threads import check_threads
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, Identity, identity
 from child_trainer.training.checkpoint_file import CheckpointFile
-from child_trainer.training.threads import check_threads
 from child_trainer.training.train import train
 
 MAX_LINES = 200
@@ -78,6 +79,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         )
     if announcer.error:
         raise announcer.error
+    if entry.trains:
+        outcome = replace(outcome, processor=_processor(device))
     return _print_outcome(options, architecture, outcome, signals)
 
 
@@ -86,6 +89,12 @@ def _drawing(architecture: Architecture) -> str:
     drawing = draw(architecture)
     rows = folded(architecture) if drawing.count("\n") > MAX_LINES else []
     return "\n".join(row.text() for row in rows) or drawing
+
+
+def _processor(device: str) -> str:
+    from child_trainer.training.processor import processor_kind
+
+    return processor_kind(device)
 
 
 def _print_outcome(options: Namespace, architecture: Architecture, outcome: Outcome, signals: Sequence[int]) -> int:

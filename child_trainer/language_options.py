@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from child_trainer.field_types import check_types
+
 MEDIUM_PARAMETERS = 19_775_200
 """Of the medium LSTM of Zaremba et al. 2014 on a vocabulary of 10,000: 2 (4 650 1300 + 4 650) + 2 650 10000 + 10000."""
 
@@ -36,6 +38,7 @@ class LanguageOptions:
     """Most words that are told apart, the most frequent ones of the training text; unset: all."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("cell_layers", "target_parameters", "hidden_size", "unroll"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from child_trainer.field_types import check_types
 from child_trainer.regime import DEFAULT_REGIME, Regime
 
 LAST_EPOCHS = 5
@@ -66,6 +67,7 @@ class Budget:
     """How a child is trained"""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
@@ -95,6 +97,7 @@ class Outcome:
         gpu_bytes: peak GPU memory that PyTorch allocated for it, or `None` without a GPU.
         measure: the kind of the metric.
         solved: whether it solves its task outright, where the task can say so.
+        processor: the kind of processor that trained it, such as `x86_64 AVX512`, or `None` where that does not matter.
     """
 
     curve: tuple[float, ...]
@@ -106,6 +109,7 @@ class Outcome:
     gpu_bytes: int | None = None
     measure: Measure = Measure.ACCURACY
     solved: bool = False
+    processor: str | None = None
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
@@ -132,7 +136,8 @@ class Outcome:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Return the outcome that `to_json` wrote."""
+        """Return the outcome that `to_json` of any version wrote; what this version does not know is left out."""
+        data = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         failure = data["failure"]
         restored = Failure(cause=Cause(failure["cause"]), message=failure["message"]) if failure else None
         measure = Measure(data.get("measure", Measure.ACCURACY))

@@ -49,8 +49,7 @@ class Regime:
     """
 
     optimizer: Optimizer = "sgd"
-    """Optimizer; SGD and RMSProp use `momentum`, which is Nesterov's with SGD. The weight decay is an L2 penalty with
-    each."""
+    """Optimizer; sgd has Nesterov's momentum, rmsprop a plain one, adam none."""
     adam_betas: tuple[float, float] = (0.9, 0.999)
     """Decays of Adam's means of the gradient and of its square."""
     rmsprop_decay: float = 0.9

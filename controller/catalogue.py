@@ -13,6 +13,8 @@ from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
+from controller.searchers.progressive.options import ProgressiveOptions
+from controller.searchers.q_learning.options import QLearningOptions
 from controller.space import SearchSpace
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
@@ -68,8 +70,16 @@ class SearcherEntry:
     make: str | Callable[[SearchSpace, Any], Searcher]
     figures: tuple[Figure, ...] = ()
 
-    def build(self, space: SearchSpace, options: object) -> Searcher:
-        """Return a new searcher over the space."""
+    def build(self, space: SearchSpace, options: Any, children: int | None = None) -> Searcher:
+        """Return a new searcher over the space.
+
+        Args:
+            space: where it searches.
+            options: its settings. Those that have a method `for_children` are replaced by what it returns.
+            children: how many children the search has, if that is known.
+        """
+        if children is not None and hasattr(options, "for_children"):
+            options = options.for_children(children)
         make: Any = self.make
         if isinstance(make, str):
             module, _, name = make.partition(":")
@@ -171,6 +181,40 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
                 Figure(name="best_fitness", words="Best fitness", note="Of the search so far."),
                 Figure(name="hidden_nodes", words="Hidden nodes of the best network"),
                 Figure(name="links", words="Links of the best network", note="Those that are enabled."),
+            ),
+        ),
+        "q-learning": SearcherEntry(
+            summary="Makes each decision by its Q value, learnt by temporal difference, and ever fewer at random.",
+            paper="Baker et al. 2017, arXiv 1611.02167",
+            options=QLearningOptions,
+            make="controller.searchers.q_learning.q_learning:QLearning",
+            figures=(
+                Figure(name="epsilon", words="Share of decisions that are random"),
+                Figure(name="unique_models", words="Unique architectures that have ended"),
+                Figure(
+                    name="start_value",
+                    words="Largest Q value of the first decision",
+                    note="The reward that the searcher expects of the best architecture that it knows how to make.",
+                ),
+                Figure(name="known_states", words="States in which a decision was learnt from"),
+            ),
+        ),
+        "progressive": SearcherEntry(
+            summary="Searches by increasing size: a surrogate chooses which of the best to try with one part more.",
+            paper="Liu et al. 2018, arXiv 1712.00559",
+            options=ProgressiveOptions,
+            make="controller.searchers.progressive.progressive:ProgressiveSearch",
+            figures=(
+                Figure(
+                    name="level",
+                    words="Level of the search",
+                    note="The number of blocks of a cell; in a space of one size the number of the round.",
+                ),
+                Figure(
+                    name="spearman",
+                    words="Rank correlation of the surrogate's predictions with the level's rewards",
+                    note="From -1 to 1, over the level's ended children; near zero the surrogate chooses at random.",
+                ),
             ),
         ),
     }

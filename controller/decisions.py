@@ -183,6 +183,22 @@ def mutate(decisions: Decisions, tokens: Sequence[int], rng: random.Random) -> T
     return _replace_token(decisions, tokens, position, rng.choice(values), lambda options: _draw(options, rng))
 
 
+def repaired(decisions: Decisions, tokens: Sequence[int]) -> Tokens:
+    """Return the tokens as a sample: one that is not allowed becomes the last option that is.
+
+    The token of a choice that does not apply becomes 0.
+
+    Args:
+        decisions: of the sample.
+        tokens: as many as the decisions take.
+    """
+    new: list[int] = []
+    for decision, start in zip(decisions, offsets(decisions), strict=False):
+        options = options_at(decision, start, decisions, new)
+        new += [token if token in options else options[-1] for token in tokens[start : start + decision.width]]
+    return tuple(new)
+
+
 def neighbours(decisions: Decisions, tokens: Sequence[int]) -> list[Tokens]:
     """Return all samples that differ in one token.
 

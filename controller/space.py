@@ -17,8 +17,10 @@ class SearchSpace(Protocol):
     3. `choice_sizes` has every choice of any sequence, with its number of options.
     4. Every decoded architecture is of the space's `kind`.
 
-    A space may also have any method of `DrawsFirst`, `Mutates`, `HasMotifs`, `HasGenotypes`, `HasStates` and
-    `HasFeatures`.
+    A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
+
+    A space may also have any method of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs`, `HasGenotypes`, `HasCells`,
+    `HasLayers`, `HasStates` and `HasFeatures`.
     """
 
     @property
@@ -70,6 +72,18 @@ class Mutates(Protocol):
 
 
 @runtime_checkable
+class Grows(Protocol):
+    """A space whose samples are made of parts, one after the other: the first parts of a sample are a sample too."""
+
+    def parts(self, number: int) -> Sequence[Tokens]:
+        """Return the tokens of each part that can be a sample's `number`-th, from 1; none if samples have fewer parts.
+
+        All have equally many tokens. Of parts that give equal architectures it has one.
+        """
+        ...
+
+
+@runtime_checkable
 class HasMotifs(Protocol):
     """A space whose architectures are made of repeated parts, such as cells."""
 
@@ -97,12 +111,46 @@ class HasStates(Protocol):
 
 
 @runtime_checkable
+class HasCells(Protocol):
+    """A space whose samples consist of the decisions of one cell after another."""
+
+    def cells(self, num_tokens: int) -> Mapping[str, Sequence[int]]:
+        """Return the positions of each cell's tokens in a sample of so many, by the cell's name.
+
+        Each cell takes its tokens from any sample, whatever the others are.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLayers(Protocol):
+    """A space whose networks are lists of layers, of which there can be one more or less."""
+
+    def with_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample with one more layer at a random place; `None` if it has as many as the space allows."""
+        ...
+
+    def without_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample without one of its layers; `None` if it has as few as the space allows."""
+        ...
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
     """A space that describes its samples by numbers from which a surrogate can predict better than from the tokens."""
 
     def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
         """Return the sample's features by name; one that is absent is 0."""
         ...
+
+
+def check_decisions(space: SearchSpace, searcher: str) -> None:
+    """Raise `ValueError` if the space has no decisions, for a searcher that chooses decision by decision."""
+    if not space.decisions(0):
+        raise ValueError(
+            f"the searcher {searcher!r} chooses decision by decision, and the samples of a {type(space).__name__} have"
+            " no fixed sequence of decisions: use another searcher, such as 'evolution'"
+        )
 
 
 def first_tokens(space: SearchSpace, completed: int, rng: random.Random) -> Tokens:
@@ -117,6 +165,14 @@ def mutated_tokens(space: SearchSpace, tokens: Sequence[int], rng: random.Random
     if isinstance(space, Mutates):
         return space.mutate(tokens, rng)
     return mutate(space.decisions_of(len(tokens)), tokens, rng)
+
+
+def parts_of(space: SearchSpace, number: int) -> Sequence[Tokens]:
+    """Return the parts that can be a sample's `number`-th, from 1; none if samples are not that long or have no parts.
+
+    See `Grows`.
+    """
+    return space.parts(number) if isinstance(space, Grows) else ()
 
 
 def motifs_of(space: SearchSpace, tokens: Sequence[int]) -> Mapping[str, Architecture]:

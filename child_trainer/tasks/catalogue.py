@@ -18,8 +18,8 @@ from child_trainer.outcome import Budget, Measure
 from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always, never
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
+from child_trainer.threads import computing_with
 from child_trainer.training.task import Task, TaskError
-from child_trainer.training.threads import computing_with
 
 if TYPE_CHECKING:
     from child_trainer.training.image_classifier import Images
@@ -70,6 +70,23 @@ def _control(summary: str, inputs: int, module: str, *, instant: bool = False) -
     )
 
 
+def _nasbench201(summary: str, epochs: int) -> TaskEntry:
+    """Return the entry of the benchmark's table, whose metric is of a training of so many epochs."""
+    return TaskEntry(
+        summary=summary,
+        family="table",
+        kinds=("feedforward",),
+        measure=Measure.ACCURACY,
+        spaces=("nasbench201",),
+        space_options=MappingProxyType({"cells_per_stage": CELLS_PER_STAGE, "stem_channels": STEM_CHANNELS}),
+        usual=Budget(epochs=epochs),
+        trains=False,
+        instant=always,
+        epochs=epochs,
+        module="child_trainer.tasks.nasbench201_table",
+    )
+
+
 TASKS: Mapping[str, TaskEntry] = MappingProxyType(
     {
         "digits": _images(
@@ -94,19 +111,8 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
             instant=lambda options: options.instant,
             module="child_trainer.tasks.synthetic",
         ),
-        "nasbench201": TaskEntry(
-            summary="NAS-Bench-201's CIFAR-10, a table from --data; trains nothing",
-            family="table",
-            kinds=("feedforward",),
-            measure=Measure.ACCURACY,
-            spaces=("nasbench201",),
-            space_options=MappingProxyType({"cells_per_stage": CELLS_PER_STAGE, "stem_channels": STEM_CHANNELS}),
-            usual=Budget(epochs=12),
-            trains=False,
-            instant=always,
-            epochs=12,
-            module="child_trainer.tasks.nasbench201_table",
-        ),
+        "nasbench201": _nasbench201("NAS-Bench-201's CIFAR-10, a table from --data; trains nothing", 12),
+        "nasbench201-200": _nasbench201("the same table, of which the search sees the 200-epoch validation", 200),
         "xor": _control("exclusive or; trains nothing", 2, "child_trainer.tasks.xor", instant=True),
         "double-pole": _control("two poles on a cart, to be balanced; trains nothing", 6, POLE),
         "double-pole-no-velocities": _control(

@@ -1,7 +1,8 @@
 """NAS-Bench-201's CIFAR-10 as a table: 15,625 networks that others trained (docs/tables.md). Standard library only.
 
 The search sees the validation accuracy after 12 epochs on one half of the training images, measured on the other
-half. What is reported is the test accuracy after 200 epochs on all training images.
+half; or, as the task `nasbench201-200`, that after 200 epochs. What is reported is the test accuracy after 200 epochs
+on all training images.
 """
 
 import json
@@ -31,8 +32,14 @@ RESULTS, TIMES, TIME_MODEL = "nasbench201.csv", "times_1000.csv", "train_time_mo
 NUM_MEASURED = 1_000
 """Cells in `TIMES`."""
 
-VALIDATION, TEST = "c10_valid_12", "c10_test_200_v11"
-"""Columns, in percent. The second is of the trainings that the benchmark's published results are taken from."""
+SHORT, LONG = 12, 200
+"""Epochs of the two trainings that the table has."""
+
+LONG_NAME = "nasbench201-200"
+"""The task of which the search sees the longer training."""
+
+VALIDATION, LONG_VALIDATION, TEST = "c10_valid_12", "c10_valid_200", "c10_test_200_v11"
+"""Columns, in percent. The last is of the trainings that the benchmark's published results are taken from."""
 
 TEST_OF = "200 epochs"
 """The training of `TEST`, in short."""
@@ -63,12 +70,13 @@ def load(name: str, data: Path | None, options: NoOptions, *, seed: int, device:
     """
     if data is None:
         raise TaskError(f"the task {name!r} needs `--data`, a folder with {RESULTS}, {TIMES} and {TIME_MODEL}")
-    measured, modelled = _measured(data / TIMES), _model(data / TIME_MODEL)
+    epochs, validation = (LONG, LONG_VALIDATION) if name == LONG_NAME else (SHORT, VALIDATION)
+    measured, modelled = _measured(data / TIMES, epochs), _model(data / TIME_MODEL, epochs)
     answers: dict[str, Answer] = {}
-    for cell_id, row in _cells(data / RESULTS, ("arch", VALIDATION, TEST), NUM_CELLS):
+    for cell_id, row in _cells(data / RESULTS, ("arch", validation, TEST), NUM_CELLS):
         cell = cell_from_name(cell_id)
         answers[cell_id] = Answer(
-            metric=row.number(VALIDATION, 100) / 100,
+            metric=row.number(validation, 100) / 100,
             seconds=measured[cell_id] if cell_id in measured else modelled(cell),
             parameters=num_parameters(cell),  # not `params`, which for some cells is of other networks
             test=row.number(TEST, 100) / 100,
@@ -86,23 +94,24 @@ def key(architecture: Architecture) -> str:
     return cell_name(cell_of(architecture))
 
 
-def child_seconds(training: float, evaluation: float) -> float:
+def child_seconds(training: float, evaluation: float, epochs: int = SHORT) -> float:
     """Return the seconds that the search pays for one child.
 
-    They are of 12 epochs on 25,000 images, and one validation on the other 25,000.
+    They are of its epochs on 25,000 images, and one validation on the other 25,000.
 
     The benchmark's seconds are proportional to the number of images, by its own correction of them.
 
     Args:
         training: seconds of 12 epochs on 50,000 images.
         evaluation: seconds of one evaluation of 10,000 images.
+        epochs: of the child; each takes as long as one of the 12.
     """
-    return training * 25 / 50 + evaluation * 25 / 10
+    return training * 25 / 50 * epochs / SHORT + evaluation * 25 / 10
 
 
-def _measured(path: Path) -> dict[str, float]:
+def _measured(path: Path, epochs: int) -> dict[str, float]:
     return {
-        name: child_seconds(row.number(TRAINING), row.number(EVALUATION) / 12)
+        name: child_seconds(row.number(TRAINING), row.number(EVALUATION) / 12, epochs)
         for name, row in _cells(path, ("arch", TRAINING, EVALUATION), NUM_MEASURED)
     }
 
@@ -128,7 +137,7 @@ def _cells(path: Path, columns: Sequence[str], count: int) -> Iterator[tuple[str
         raise TaskError(f"{path} must have {count:,} cells, got {len(known):,}")
 
 
-def _model(path: Path) -> Seconds:
+def _model(path: Path, epochs: int) -> Seconds:
     """Return the estimate of `child_seconds` for a cell: an intercept, and a number for each edge's operation."""
     try:
         models: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))["models"]
@@ -140,7 +149,7 @@ def _model(path: Path) -> Seconds:
             f"{path} is damaged ({error!r}); it must have the models {TRAINING} and {LONG_EVALUATION}, an intercept and"
             f" {len(EDGES)} lists of {len(CELL_OPERATIONS) - 1} numbers each"
         ) from error
-    return lambda cell: child_seconds(training(cell), evaluation(cell) / 200)
+    return lambda cell: child_seconds(training(cell), evaluation(cell) / 200, epochs)
 
 
 def _additive(model: Mapping[str, Any]) -> Seconds:

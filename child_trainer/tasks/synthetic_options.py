@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from child_trainer.field_types import check_types
 from child_trainer.tasks.fault_injection import parse_faults
 from child_trainer.training.task import TaskError
 
@@ -25,6 +26,7 @@ class SyntheticOptions:
     out_of_memory and diverged."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("child_seconds", "child_spread"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):

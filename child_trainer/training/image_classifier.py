@@ -183,9 +183,9 @@ def _train_epoch(
 
 def _loss(network: nn.Module, inputs: Tensor, labels: Tensor, regime: Regime) -> Tensor:
     """Return the cross-entropy of a step, with that of the auxiliary head if there is one and the regime weighs it."""
-    auxiliary = isinstance(network, Classifier) and network.auxiliary_head is not None and regime.auxiliary_weight > 0
-    if not auxiliary:
-        return F.cross_entropy(network(inputs), labels, label_smoothing=regime.label_smoothing)
+    smoothing, weight = regime.label_smoothing, regime.auxiliary_weight
+    if not (weight and isinstance(network, Classifier) and network.auxiliary_head is not None):
+        return F.cross_entropy(network(inputs), labels, label_smoothing=smoothing)
     logits, others = network.with_auxiliary(inputs)
-    loss = F.cross_entropy(logits, labels, label_smoothing=regime.label_smoothing)
-    return loss + regime.auxiliary_weight * F.cross_entropy(others, labels, label_smoothing=regime.label_smoothing)
+    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    return loss + weight * F.cross_entropy(others, labels, label_smoothing=smoothing)

@@ -7,9 +7,9 @@ import traceback
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
+from child_trainer.threads import computing_with
 from child_trainer.training.checkpoint import CheckpointSlot, identity
 from child_trainer.training.task import Diverged, IsPreempted, OnEpoch, OverTime, Preempted, Progress, Task
-from child_trainer.training.threads import computing_with
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 """Texts by which CUDA, PyTorch's CPU allocator, Linux and cuBLAS report it, all in a `RuntimeError`."""

@@ -15,15 +15,17 @@ def best(arguments: list[str]) -> int:
     def run(name: Name, *, storage_path: StoragePath = DEFAULT_STORAGE, as_json: Json = False) -> int:
         """Show the best child of a search: architecture, metric, size, FLOPs, seconds, and a table's test value."""
         folder = existing_run(storage_path, name)
-        status, config = read(folder), folder.read_config()
+        status, known = read(folder), folder.read_known()
         if as_json:
-            print(portable_json.dumps(best_json(status, config), indent=2))
+            print(portable_json.dumps(best_json(status, known.config), indent=2))
         else:
-            print("\n".join(best_lines(status, config)))
-            if status.best:
+            print("\n".join(best_lines(status, known.config)))
+            if status.unknown:
+                print(f"\nNot all is shown: {status.unknown_text}")
+            if status.best and not known.unknown:
                 print("\nTo train it again by hand:")
                 print(f"  {folder.command('best')} --json > best.json")
-                print(f"  {training_command(config, status.best, 'best.json')}")
+                print(f"  {training_command(known.config, status.best, 'best.json')}")
         return 0 if status.best else 1
 
     return parse_command("best", run, arguments)

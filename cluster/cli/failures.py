@@ -4,10 +4,11 @@ from typing import Annotated
 
 import tyro
 
-from cluster.cli.command import parse_command
+from cluster.cli.command import note_unknown, parse_command
 from cluster.config.flags import Json, Name, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.monitoring.failed_attempts import failure_lines, failures_json, read_failures
+from cluster.monitoring.status import read_unknown
 from cluster.storage.find_run import existing_run
 
 
@@ -25,8 +26,13 @@ def failures(arguments: list[str]) -> int:
         """List the attempts that failed, by cause, with the error and its place."""
         if last < 1:
             raise UsageError(f"`--last` must be at least 1, got {last}")
-        attempts = read_failures(existing_run(storage_path, name), child)
-        print(failures_json(attempts) if as_json else "\n".join(failure_lines(attempts, last, whole=child is not None)))
+        folder = existing_run(storage_path, name)
+        attempts, unknown = read_failures(folder, child), read_unknown(folder)
+        if as_json:
+            print(failures_json(attempts, unknown))
+        else:
+            note_unknown(unknown)
+            print("\n".join(failure_lines(attempts, last, whole=child is not None)))
         return 0
 
     return parse_command("failures", run, arguments)

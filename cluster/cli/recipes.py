@@ -1,18 +1,21 @@
-"""`nascluster recipes`: the named runs, and what each sets."""
+"""`nascluster recipes`: the named runs by their systems, and what each sets."""
 
 from cluster.cli.command import parse_command
-from cluster.config.recipes import RECIPES, differences
+from cluster.config.recipes import SYSTEMS, differences
 
 
 def recipes(arguments: list[str]) -> int:
     """Carry out the command and return its exit status."""
 
     def run() -> int:
-        """List the named runs, and what each sets; all else has the defaults, which are the paper's."""
-        for name, recipe in RECIPES.items():
-            print(f"{name}\n    {recipe.__doc__}")
-            settings = [f"--{flag} {_flag_value(value)}" for flag, value in differences(recipe()).items()]
-            print("    " + (" ".join(settings) or "the paper's constants") + "\n")
+        """List the named runs by system, with what each sets; all else has the defaults, which are Zoph & Le's."""
+        for system in SYSTEMS:
+            print(system.name)
+            print("".join(f"    {line}\n" for line in (system.paper, system.took and f"took {system.took}") if line))
+            for name, recipe in system.recipes.items():
+                print(f"  {name}\n    {recipe.__doc__}")
+                settings = [f"--{flag} {_flag_value(value)}" for flag, value in differences(recipe()).items()]
+                print("    " + (" ".join(settings) or "the paper's constants") + "\n")
         return 0
 
     return parse_command("recipes", run, arguments)

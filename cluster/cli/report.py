@@ -8,9 +8,10 @@ from typing import Annotated
 import tyro
 
 from child_trainer.atomic_file import write_output
-from cluster.cli.command import parse_command
+from cluster.cli.command import note_unknown, parse_command
 from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
+from cluster.monitoring.status import read_unknown
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import existing_run
 from cluster.storage.run_folder import RunFolder
@@ -63,6 +64,7 @@ def report(arguments: list[str]) -> int:
         if watch:
             serve(build, port, lambda url: _announce(url, show=open_browser))
             return 0
+        note_unknown(read_unknown(existing_run(storage_path, name)))
         path = target(existing_run(storage_path, name), output)
         _write(path, first)
         print(path)

@@ -13,6 +13,7 @@ from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.log_options import LogFormat, LogLevel, LogOptions
 from cluster.config.run_config import DEFAULT_STORAGE, check_unchanged
 from cluster.monitoring.status import read_status
+from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import resumable_run
 
 Where = Annotated[
@@ -44,6 +45,8 @@ def resume(arguments: list[str]) -> int:
         config = folder.read_config()
         if folder.ledger.exists():
             status = read_status(folder, time.time())
+            if status.unknown:
+                raise RunFolderError(f"the run {name!r} cannot be resumed: {status.unknown_text}")
             if status.state == "running":
                 raise UsageError(f"the run {name!r} is running; `nascluster status {name}` shows it")
             if status.state == "finished":

@@ -42,8 +42,8 @@ def status(arguments: list[str]) -> int:
         for label, text in status_rows(progress):
             print(f"  {label:9} {text}")
         if best := progress.best:
-            config = existing_run(storage_path, name).read_config()
-            if lines := list(parts_of(config, best.tokens, best.architecture).lines()):
+            config = existing_run(storage_path, name).read_known().config
+            if lines := list(parts_of(config, best).lines()):
                 print("\n".join(["", f"best child: {best.child_id}", "", *lines[:-1]]))
         return 0
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import tyro
 
+from child_trainer.field_types import check_types
+
 
 @dataclass(frozen=True, kw_only=True)
 class CallbackOptions:
@@ -14,6 +16,7 @@ class CallbackOptions:
     MODULE:CLASS names a class of your own."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in self.callback:
             if self.callback.count(name) > 1:
                 raise ValueError(f"`callback` must name each callback once, got {name!r} twice")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from child_trainer.field_types import check_types
 from cluster.config.durations import parse_seconds
 from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
@@ -29,6 +30,7 @@ class FailureOptions:
     """Save each child's state and resume from it; it is saved after each epoch and at a preemption."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("max_attempts", "recycle_after"):
             value = getattr(self, name)
             if value is not None and value < 1:

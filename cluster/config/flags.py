@@ -13,7 +13,7 @@ import tyro
 from child_trainer.language_options import LanguageOptions
 from cluster.config.help import option_lines, option_names
 from cluster.config.plain_data import default_options
-from cluster.config.run_config import RunConfig
+from cluster.config.run_config import RunConfig, unchecked
 from cluster.config.task_options import TaskOptions
 from controller.own_parts import find_searcher, find_space
 
@@ -83,10 +83,11 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
 
 
 def run_help(default: RunConfig, recipe: str, description: str | None, width: int) -> str:
-    """Return the options that a run of these parts has, a line each."""
+    """Return the options that a run of these parts has, a line each; those that only few runs need on a few lines."""
     usage = f"usage: nascluster launch {recipe} [options]   ({HELP_ALL} describes them at length)"
     head = [usage, *(["", description] if description else [])]
-    return "\n".join([*head, *option_lines(default, width=max(80, width))])
+    # Without the empty lines between groups: there are many, and their titles stand out as they are.
+    return "\n".join([*head, "", *filter(None, option_lines(default, width=max(80, width)))])
 
 
 def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:
@@ -102,9 +103,7 @@ def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:
     task = value_of(arguments, "--task")
     if task is not None and task != default.task.task:
         values["task"] = TaskOptions(task=task, data=default.task.data, download=default.task.download)
-    draft = object.__new__(RunConfig)
-    for name, value in values.items():
-        object.__setattr__(draft, name, value)
+    draft = unchecked(values)
     _check_distinct(draft)
     return draft
 

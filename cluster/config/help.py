@@ -11,6 +11,9 @@ from child_trainer.field_docs import field_docs
 HIDDEN = ("files",)
 """Fields that no flag sets."""
 
+TERSE = ("regime",)
+"""Groups whose flags are listed without descriptions, because they are many and most runs need none of them."""
+
 FLAG_WIDTH = 30
 """Columns of the flags with their values' types."""
 
@@ -34,7 +37,11 @@ def option_lines(options: Any, title: str = "", width: int = 100) -> Iterator[st
             yield _line(field, options, hints[field.name], docs, width)
     for field in fields(options):
         value = getattr(options, field.name)
-        if is_dataclass(value):
+        if field.name in TERSE:
+            yield from ("", f"{_title(type(options), field, value, ', which --help-all describes')}:")
+            flags = " ".join(_terse(f, getattr(value, f.name)) for f in fields(value))
+            yield from textwrap.wrap(flags, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        elif is_dataclass(value):
             yield from option_lines(value, _title(type(options), field, value), width)
 
 
@@ -51,6 +58,11 @@ def option_names(options: Any) -> Iterator[tuple[str, str]]:
 def flag(field: Field[Any], value: object) -> str:
     """Return the flag that changes a field; a switch that is on by default has one that turns it off."""
     return f"--{'no-' if value is True else ''}{field.name.replace('_', '-')}"
+
+
+def _terse(field: Field[Any], value: object) -> str:
+    """Return a field's flag, with its value if that is not the class's default."""
+    return flag(field, value) + (f" [{_shown(value)}]" if value != field.default else "")
 
 
 def takes(hint: Any) -> str:
@@ -81,11 +93,15 @@ def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _title(owner: type, field: Field[Any], value: object) -> str:
+def _title(owner: type, field: Field[Any], value: object, note: str = "") -> str:
     if field.name.endswith("_options"):
         return f"{field.name.removesuffix('_options')} ({type(value).__name__})"
     about = field_docs(owner).get(field.name, "").rstrip(".")
-    return f"{field.name.replace('_', ' ')} ({about[:1].lower()}{about[1:]})" if about else field.name.replace("_", " ")
+    return (
+        f"{field.name.replace('_', ' ')} ({about[:1].lower()}{about[1:]}{note})"
+        if about
+        else field.name.replace("_", " ")
+    )
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from child_trainer.field_types import check_types
+
 LogFormat = Literal["text", "json"]
 
 LogLevel = Literal["debug", "info", "warning"]
@@ -17,3 +19,6 @@ class LogOptions:
     table is not, so that a collector of container logs can read the output."""
     log_level: LogLevel = "info"
     """Lowest level that is logged; debug has every child and every push, info has failures and the run's events."""
+
+    def __post_init__(self) -> None:
+        check_types(self)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from child_trainer.field_types import check_types
+
 MAX_PORT = 65_535
 """The highest port number."""
 
@@ -18,6 +20,7 @@ class MetricsOptions:
     """Additional file_sd file for Prometheus; it announces the endpoint, for example next to Ray's own."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         port = self.metrics_port
         if port is not None and not 0 <= port <= MAX_PORT:
             raise ValueError(f"`metrics_port` must be between 0 and {MAX_PORT}, got {port}")

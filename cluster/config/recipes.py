@@ -1,176 +1,103 @@
-"""The named runs. Each is a function that returns a configuration; the command line can change any part of it."""
+"""The named runs, by the system that they are of. Each is a function that returns a configuration."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
+from types import MappingProxyType
 from typing import Any
 
 from child_trainer import own_files
-from child_trainer.language_options import LanguageOptions
-from child_trainer.outcome import Budget
 from child_trainer.own_files import OwnFileError
-from child_trainer.tasks.entry import TEXT_BUDGET
+from cluster.config import instant_recipes, nas_recipes, survey_recipes
 from cluster.config.run_config import RunConfig
-from cluster.config.task_options import TaskOptions
-from cluster.config.topology import Topology
 from controller.catalogue import find_entry
-from controller.searchers.policy_gradient.options import ReinforceOptions
-from controller.spaces.convolutional import ConvolutionalSpace
-from controller.spaces.recurrent import RecurrentSpace
+
+Recipe = Callable[[], RunConfig]
+"""Returns the configuration of a named run; the command line can change any part of it."""
 
 
-def digits() -> RunConfig:
-    """Run a whole search in minutes on two cores: scikit-learn's 1,797 handwritten digits, no download."""
-    return RunConfig(
-        max_children=96,
-        task=TaskOptions(task="digits"),
-        budget=Budget(epochs=8, batch_size=32),
-        topology=Topology(replicas=2, shards=2, children=4),
-        # 8x8 images: fewer and narrower layers than the paper's, one more after every 32 children.
-        space_options=ConvolutionalSpace(
-            filter_heights=(1, 3, 5),
-            filter_widths=(1, 3, 5),
-            num_filters=(8, 16, 24, 32),
-            initial_depth=4,
-            depth_step=1,
-            depth_interval=32,
-            max_depth=6,
-        ),
-        # A few dozen children instead of 12,800: larger steps.
-        searcher_options=ReinforceOptions(controller_learning_rate=0.006),
-    )
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A published system, or what else the named runs have in common.
+
+    Attributes:
+        name: for people.
+        paper: the source, with its sections; empty without one.
+        took: what the paper's own search took; empty without a paper.
+        recipes: its named runs.
+    """
+
+    name: str
+    paper: str = ""
+    took: str = ""
+    recipes: Mapping[str, Recipe]
 
 
-def fashion_mnist() -> RunConfig:
-    """Search on Fashion-MNIST, 28x28 grey images of clothes, with the paper's space at a small budget."""
-    return RunConfig(
-        max_children=256,
-        task=TaskOptions(task="fashion-mnist"),
-        budget=Budget(epochs=2, train_fraction=0.05),
-        topology=Topology(replicas=4, shards=4, children=4),
-        space_options=ConvolutionalSpace(strides=(1, 2), num_filters=(8, 16, 24, 32), initial_depth=4, max_depth=8),
-        searcher_options=ReinforceOptions(controller_learning_rate=0.003),
-    )
+SYSTEMS = (
+    System(
+        name="NAS: convolutional networks and recurrent cells by policy gradient",
+        paper="Zoph & Le 2017, arXiv 1611.01578, sections 3 and 4",
+        took="12,800 networks of 50 epochs on 800 GPUs; 28 days by NASNet's account, 540,000 GPU-hours",
+        recipes={
+            "digits": nas_recipes.digits,
+            "fashion-mnist": nas_recipes.fashion_mnist,
+            "cifar10": nas_recipes.cifar10,
+            "zoph2017-cifar10": nas_recipes.zoph2017_cifar10,
+            "text-rnn": nas_recipes.text_rnn,
+            "wikitext2-rnn": nas_recipes.wikitext2_rnn,
+            "zoph2017-ptb": nas_recipes.zoph2017_ptb,
+        },
+    ),
+    System(
+        name="NASNet: cells by proximal policy optimisation",
+        paper="Zoph et al. 2018, arXiv 1707.07012, sections 3 and 4",
+        took="20,000 networks of 20 epochs on 500 GPUs in 4 days, 48,000 GPU-hours",
+        recipes={"nasnet-digits": survey_recipes.nasnet_digits, "nasnet-cifar10": survey_recipes.nasnet_cifar10},
+    ),
+    System(
+        name="AmoebaNet: cells by regularized evolution",
+        paper="Real et al. 2019, arXiv 1802.01548, methods",
+        took="20,000 networks of 25 epochs on 450 GPUs in about 7 days, 75,600 GPU-hours",
+        recipes={
+            "amoebanet-digits": survey_recipes.amoebanet_digits,
+            "amoebanet-cifar10": survey_recipes.amoebanet_cifar10,
+        },
+    ),
+    System(
+        name="MetaQNN: chains of layers by Q-learning",
+        paper="Baker et al. 2017, arXiv 1611.02167, sections 4 and 5",
+        took="2,700 networks of 20 epochs on 10 GPUs in 8 to 10 days, 1,900 to 2,400 GPU-hours",
+        recipes={"metaqnn-digits": survey_recipes.metaqnn_digits, "metaqnn-cifar10": survey_recipes.metaqnn_cifar10},
+    ),
+    System(
+        name="HNAS: hierarchical cells by evolution",
+        paper="Liu et al. 2018, arXiv 1711.00436, sections 2 to 4",
+        took="7,000 networks of 5,000 steps on 200 GPUs in 1.5 days, 7,200 GPU-hours",
+        recipes={"hnas-digits": survey_recipes.hnas_digits, "hnas-cifar10": survey_recipes.hnas_cifar10},
+    ),
+    System(
+        name="NEAT: networks and their weights by neuroevolution",
+        paper="Stanley & Miikkulainen 2002, Evolutionary Computation 10(2), sections 3 and 4",
+        took="4,755 networks on average for exclusive or; no GPU",
+        recipes={"neat-xor": survey_recipes.neat_xor, "neat-pole": survey_recipes.neat_pole},
+    ),
+    System(
+        name="Without training: a benchmark's table, and tests of a cluster",
+        recipes={
+            "nasbench201": instant_recipes.nasbench201,
+            "synthetic": instant_recipes.synthetic,
+            "rehearsal": instant_recipes.rehearsal,
+        },
+    ),
+)
+"""All named runs of ours, by their systems."""
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {name: recipe for system in SYSTEMS for name, recipe in system.recipes.items()}
+)
+"""All named runs of ours, by their names."""
 
 
-def cifar10() -> RunConfig:
-    """Search on CIFAR-10 with the paper's space and preprocessing, at a budget for one machine."""
-    return RunConfig(
-        max_children=512,
-        task=TaskOptions(task="cifar10"),
-        budget=Budget(epochs=10, train_fraction=0.2),
-        topology=Topology(replicas=4, shards=4, children=4),
-        space_options=ConvolutionalSpace(strides=(1, 2, 3)),
-        searcher_options=ReinforceOptions(controller_learning_rate=0.003),
-    )
-
-
-def zoph2017_cifar10() -> RunConfig:
-    """Repeat the paper's search on CIFAR-10: 12,800 networks of 6 layers and more, 50 epochs each, 800 at once."""
-    return RunConfig(task=TaskOptions(task="cifar10"))
-
-
-def text_rnn() -> RunConfig:
-    """Search recurrent cells on the text of Python's own manual, in minutes on two cores, no download."""
-    return RunConfig(
-        max_children=48,
-        space="recurrent",
-        reward="perplexity",
-        task=TaskOptions(
-            task="text",
-            options=LanguageOptions(
-                cell_layers=1,
-                hidden_size=32,
-                max_vocabulary=1000,
-                embedding_dropout=0.0,
-                variational_dropout=0.0,
-                unroll=20,
-            ),
-        ),
-        budget=replace(TEXT_BUDGET, epochs=2, batch_size=10, momentum=0.9),
-        topology=Topology(replicas=2, shards=2, children=4),
-        space_options=RecurrentSpace(base=4),
-        searcher_options=ReinforceOptions(controller_learning_rate=0.006),
-    )
-
-
-def wikitext2_rnn() -> RunConfig:
-    """Search recurrent cells on WikiText-2, at a budget for one machine."""
-    return RunConfig(
-        max_children=256,
-        space="recurrent",
-        reward="perplexity",
-        task=TaskOptions(task="wikitext2", options=LanguageOptions(target_parameters=4_000_000, max_vocabulary=10_000)),
-        # With the 20 streams and plain SGD of longer trainings, deep cells learn only the words' frequencies.
-        budget=replace(TEXT_BUDGET, epochs=2, train_fraction=0.1, batch_size=10, momentum=0.9),
-        topology=Topology(replicas=4, shards=4, children=4),
-        searcher_options=ReinforceOptions(controller_learning_rate=0.003),
-    )
-
-
-def zoph2017_ptb() -> RunConfig:
-    """Repeat the paper's search on Penn Treebank: 400 replicas of one child each, 10 gradients an update, 35 epochs."""
-    return RunConfig(
-        space="recurrent",
-        reward="perplexity",
-        task=TaskOptions(task="ptb"),
-        budget=replace(TEXT_BUDGET, epochs=35),
-        topology=Topology(replicas=400, children=1, accumulate=10),
-        searcher_options=ReinforceOptions(controller_learning_rate=0.0005),
-    )
-
-
-def synthetic() -> RunConfig:
-    """Test a cluster with children that only compute a known function of their architecture."""
-    return RunConfig(
-        max_children=256,
-        task=TaskOptions(task="synthetic"),
-        budget=Budget(epochs=10),
-        topology=Topology(replicas=2, shards=2, children=4),
-        searcher_options=ReinforceOptions(controller_learning_rate=0.005),
-        reward="accuracy",
-    )
-
-
-def nasbench201() -> RunConfig:
-    """Search NAS-Bench-201's cells on CIFAR-10 in its table, without training (--data: the folder with the table)."""
-    return RunConfig(
-        max_children=1_000,
-        task=TaskOptions(task="nasbench201"),
-        budget=Budget(epochs=12),
-        topology=Topology(replicas=2, shards=2, children=4),
-        space="nasbench201",
-        searcher_options=ReinforceOptions(controller_learning_rate=0.005),
-        reward="accuracy",
-    )
-
-
-def rehearsal() -> RunConfig:
-    """Rehearse the paper's layout on one small machine: 20 shards, 100 replicas, 800 instant children at once."""
-    return RunConfig(
-        max_children=2_400,
-        task=TaskOptions(task="synthetic"),
-        budget=Budget(epochs=10),
-        topology=Topology(workers_per_process=400),
-        searcher_options=ReinforceOptions(controller_learning_rate=0.005),
-        reward="accuracy",
-    )
-
-
-RECIPES: Mapping[str, Callable[[], RunConfig]] = {
-    "digits": digits,
-    "fashion-mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "zoph2017-cifar10": zoph2017_cifar10,
-    "text-rnn": text_rnn,
-    "wikitext2-rnn": wikitext2_rnn,
-    "zoph2017-ptb": zoph2017_ptb,
-    "synthetic": synthetic,
-    "nasbench201": nasbench201,
-    "rehearsal": rehearsal,
-}
-
-
-def find_recipe(name: str) -> Callable[[], RunConfig]:
+def find_recipe(name: str) -> Recipe:
     """Return the recipe called `name`, or the function that `FILE.py:NAME` is.
 
     Raises:

@@ -3,36 +3,48 @@
 Options are defined next to what they configure (the space, the searcher, a child's budget); this module collects them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from child_trainer import own_files
+from child_trainer.field_types import check_types
 from child_trainer.outcome import Budget, Measure
 from child_trainer.own_files import OwnFileError
 from cluster.config.callback_options import CallbackOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
-from cluster.config.plain_data import default_options, plain, restore, restore_value
-from cluster.config.task_options import TaskOptions, task_options_from_json, with_former_regime
+from cluster.config.plain_data import default_options, known, known_values, plain, unknown_part
+from cluster.config.task_options import TaskOptions, known_task, with_former_regime
 from cluster.config.topology import Topology
 from controller.catalogue import SearcherEntry, SpaceEntry
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
 from controller.space import SearchSpace
 
-T = TypeVar("T")
-
 DEFAULT_STORAGE = "~/nascluster_runs"
 
 MAX_CHILDREN = 1_000_000_000
 """Upper bound for `max_children`; a larger number is taken for a typo."""
 
-FORMER_FIELDS = {"local-search": "local_search"}
-"""Earlier versions' field of a searcher's or space's options, where its name differs from the part's."""
+FORMER_FIELDS = {
+    "reinforce": "reinforce",
+    "evolution": "evolution",
+    "local-search": "local_search",
+    "convolutional": "convolutional",
+    "recurrent": "recurrent",
+    "nasbench201": "nasbench201",
+}
+"""The field in which earlier versions wrote a searcher's or space's options, whether the run used them or not."""
+
+STAND_INS = {"searcher": "random", "space": "convolutional", "reward": "accuracy"}
+"""The parts that stand for those that this version does not know."""
+
+STAND_IN_TASKS = {Measure.ACCURACY: "digits", Measure.PERPLEXITY: "text", Measure.SCORE: "synthetic"}
+"""The tasks that stand for those that this version does not know, by what their metric is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +90,9 @@ class RunConfig:
     """The text of each file of the user's own that the run uses, by the file's name as it was typed."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_children <= MAX_CHILDREN:
-            limit = "at least 1" if self.max_children < 1 else f"at most {MAX_CHILDREN:,}"
-            raise ValueError(f"`max_children` must be {limit}, got {self.max_children}")
-        if self.name is not None and (not self.name or self.name[0] in ".-" or set(self.name) & set("/\\\0")):
-            raise ValueError(
-                f"`name` must be a folder's name without slashes or a leading dot or dash, got {self.name!r}"
-            )
+        check_types(self)
+        _check_max_children(self.max_children)
+        _check_name(self.name)
         self._resolve()
         self._check_task()
         self._check_shared_processes()
@@ -177,30 +185,31 @@ class RunConfig:
         return data
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "RunConfig":
+    def from_json(cls, data: Mapping[str, Any]) -> "RunConfig":
         """Return the configuration that `to_json` of this version or an earlier one wrote.
 
         Raises:
-            ValueError: a part is unknown, or a value is invalid.
+            UnknownParts: this version does not know a part or an option, or refuses a value.
         """
-        files = data.get("files", {})
-        with own_files.using(files):
-            searcher, space = data.get("searcher", cls.searcher), data.get("space", cls.space)
-            restored = {
-                "searcher_options": _restore_options(data, "searcher", searcher, find_searcher(searcher)),
-                "space_options": _restore_options(data, "space", space, find_space(space)),
-            }
-            others = {name: value for name, value in data.items() if name not in (*restored, "task")}
-            if "task" in data:
-                restored["task"] = task_options_from_json(data["task"])
-                others["budget"] = with_former_regime(others.get("budget", {}), data["task"])
-            hints, known = get_type_hints(cls), {field.name for field in fields(cls)}
-            values = {name: restore_value(hints[name], value) for name, value in others.items() if name in known}
-            return cls(**values, **restored)
+        known = known_config(data)
+        if known.unknown:
+            raise UnknownParts(unknown_text(known.unknown))
+        return known.config
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A process that has not loaded the user's own files cannot find the classes of their options.
         return RunConfig.from_json, (self.to_json(),)
+
+
+def _check_max_children(number: int) -> None:
+    if not 1 <= number <= MAX_CHILDREN:
+        limit = "at least 1" if number < 1 else f"at most {MAX_CHILDREN:,}"
+        raise ValueError(f"`max_children` must be {limit}, got {number}")
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and (not name or name[0] in ".-" or set(name) & set("/\\\0")):
+        raise ValueError(f"`name` must be a folder's name without slashes or a leading dot or dash, got {name!r}")
 
 
 def check_unchanged(config: RunConfig) -> None:
@@ -222,7 +231,100 @@ def check_unchanged(config: RunConfig) -> None:
             )
 
 
-def _restore_options(data: dict[str, Any], what: str, name: str, entry: SearcherEntry | SpaceEntry) -> Any:
-    """Return the options of the searcher or space; earlier versions wrote those of every part, by the part's name."""
-    former = data.get(FORMER_FIELDS.get(name, name), {})
-    return restore(entry.options, data.get(f"{what}_options", former))
+class UnknownParts(ValueError):
+    """A configuration has parts that this version does not know; the message is a clause that names them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownConfig:
+    """A configuration as far as this version knows it.
+
+    Attributes:
+        config: the configuration. An unknown part has a stand-in, and an unknown value is the default.
+        names: the names of the searcher, the space, the reward and the task, which this version may not know.
+        unknown: a clause on each part that it does not know; without one, `config` is the whole configuration.
+        data: the configuration as it was written.
+    """
+
+    config: RunConfig
+    names: Mapping[str, str]
+    unknown: tuple[str, ...]
+    data: Mapping[str, Any]
+
+    def measured_by(self, measure: Measure) -> RunConfig:
+        """Return the configuration, in which a task of this measure stands for one that this version does not know."""
+        if self.config.task.task == self.names["task"]:
+            return self.config
+        return unchecked({**vars(self.config), "task": TaskOptions(task=STAND_IN_TASKS[measure])})
+
+
+def known_config(data: Mapping[str, Any]) -> KnownConfig:
+    """Return the configuration that `RunConfig.to_json` of any version wrote, as far as this version knows it."""
+    data = with_former_regime(data)
+    apart = ("searcher_options", "space_options", "task", *FORMER_FIELDS.values())
+    values, clauses = known_values(RunConfig, {name: value for name, value in data.items() if name not in apart}, "")
+    unknown = [*clauses, *_beyond_limits(values)]
+    names = {what: values.setdefault(what, getattr(RunConfig, what)) for what in ("searcher", "space", "reward")}
+    with own_files.using(values.get("files", {})):
+        unknown += _known_part("searcher", find_searcher, data, values)
+        unknown += _known_part("space", find_space, data, values)
+        try:
+            find_reward(values["reward"])
+        except ValueError as error:
+            unknown.append(unknown_part("reward", values["reward"], error))
+            values["reward"] = STAND_INS["reward"]
+        written = data.get("task", {})
+        values["task"], clauses = known_task(written)
+        unknown += clauses
+        names["task"] = str(written.get("task", TaskOptions.task)) if isinstance(written, Mapping) else "unknown"
+        config = unchecked(values)
+        if not unknown:
+            try:
+                config = RunConfig(**values)
+            except ValueError as error:
+                unknown.append(f"such a combination ({error})")
+    return KnownConfig(config=config, names=names, unknown=tuple(unknown), data=data)
+
+
+def _beyond_limits(values: dict[str, Any]) -> Iterator[str]:
+    """Remove the values that are beyond the limits of this version; yield a clause on each."""
+    for name, check in (("max_children", _check_max_children), ("name", _check_name)):
+        try:
+            check(values.get(name, getattr(RunConfig, name)))
+        except ValueError as error:
+            yield f"the value of `{name}` ({error})"
+            del values[name]
+
+
+def _known_part(
+    what: Literal["searcher", "space"],
+    find: Callable[[str], SearcherEntry | SpaceEntry],
+    data: Mapping[str, Any],
+    values: dict[str, Any],
+) -> tuple[str, ...]:
+    """Set the options of the searcher or space, or else its stand-in, in the values; return the clauses on it.
+
+    Earlier versions wrote the options of every part, by the part's name.
+    """
+    name, field_name = values[what], f"{what}_options"
+    try:
+        former = data.get(FORMER_FIELDS.get(name, ""), {})
+        options = data.get(field_name, former)
+        values[field_name], clauses = known(find(name).options, options, field_name, checked=not own_files.is_own(name))
+    except ValueError as error:
+        values |= {what: STAND_INS[what], field_name: find(STAND_INS[what]).options()}
+        return (unknown_part(what, name, error),)
+    return clauses
+
+
+def unchecked(values: Mapping[str, Any]) -> RunConfig:
+    """Return a configuration of these values by field, which may not fit together; the others are the default's."""
+    config, usual = object.__new__(RunConfig), RunConfig()
+    for each in fields(RunConfig):
+        object.__setattr__(config, each.name, values.get(each.name, getattr(usual, each.name)))
+    return config
+
+
+def unknown_text(unknown: Sequence[str]) -> str:
+    """Return a clause on what this version does not know of a run."""
+    return f"this version of nascluster does not know {'; '.join(unknown)}"

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import tyro
 
 from child_trainer import own_files
+from child_trainer.field_types import check_types, hints_of
 from child_trainer.language_options import CLIP_NORM
 from child_trainer.tasks.catalogue import find_task
 from child_trainer.tasks.entry import TaskEntry
 from child_trainer.tasks.synthetic_options import SyntheticOptions
-from cluster.config.locations import is_url
-from cluster.config.plain_data import default_options, plain, restore
+from cluster.config.plain_data import Known, default_options, known, known_values, plain, unknown_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class TaskOptions:
     """The text of the user's own file that the task is in, if it is in one, by the file's name as it was typed."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         own = [own_files.file_of(self.task)] if own_files.is_own(self.task) else []
         with self.own_file():
             object.__setattr__(self, "files", {file: own_files.text_of(file) for file in own})
@@ -75,36 +76,66 @@ class TaskOptions:
 
 def _unpickled(data: dict[str, Any], texts: dict[str, str]) -> TaskOptions:
     with own_files.using(texts):
-        return task_options_from_json(data)
+        return known_task(data).value
 
 
-def task_options_from_json(data: Mapping[str, Any]) -> TaskOptions:
-    """Return the options that `RunConfig.to_json` wrote, in this version or an earlier one.
+FORMER_OPTIONS = ("child_seconds", "child_spread", "child_faults", "language")
+"""Fields of version 4 of the run folder, which held the options of every task."""
+
+STAND_IN = "synthetic"
+"""The task that stands for one that this version does not know."""
+
+
+def known_task(data: Any) -> Known:
+    """Return the options that `RunConfig.to_json` wrote, in any version, as far as this version knows them.
 
     Up to version 4 of the run folder, a file held the options of every task: `child_seconds`, `child_spread` and
     `child_faults` next to the task's name, and those of language models under `language`. The options of other
     tasks are ignored.
     """
-    written = data["options"] if "options" in data else {**data, **data.get("language", {})}
-    name = data.get("task", TaskOptions.task)
-    kind = find_task(name).options
-    folder = data.get("data")
-    return TaskOptions(
-        task=name,
-        data=folder if folder is None or is_url(folder) else Path(folder),
-        download=data.get("download", False),
-        options=restore(kind, written),
-    )
+    if not isinstance(data, Mapping):
+        return Known(TaskOptions(task=STAND_IN), known_values(TaskOptions, data, "task").unknown)
+    own = {name: value for name, value in data.items() if name not in ("options", *FORMER_OPTIONS)}
+    values, unknown = known_values(TaskOptions, own, "task")
+    name = values.setdefault("task", STAND_IN if "task" in data else TaskOptions.task)
+    try:
+        kind = find_task(name).options
+        options, clauses = _known_options(kind, data, checked=not own_files.is_own(name))
+    except ValueError as error:
+        return Known(TaskOptions(**{**values, "task": STAND_IN}), (*unknown, unknown_part("task", name, error)))
+    return Known(TaskOptions(**values, options=options), unknown + clauses)
 
 
-def with_former_regime(budget: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the budget of a file with what earlier versions kept among the options of language models.
+def with_former_regime(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a run's configuration with what earlier versions kept among the options of language models.
 
     Args:
-        budget: as `RunConfig.to_json` of this version or an earlier one wrote it.
-        task: the task of the same file.
+        data: as `RunConfig.to_json` of this version or an earlier one wrote it.
     """
-    clip_norm = (task.get("options") or task.get("language", {})).get("clip_norm", CLIP_NORM)
-    if "regime" in budget or clip_norm == CLIP_NORM or find_task(task["task"]).family != "language":
-        return dict(budget)
-    return {**budget, "regime": {"clip_norm": clip_norm}}
+    task, budget = data.get("task"), data.get("budget", {})
+    if not isinstance(task, Mapping) or not isinstance(budget, Mapping) or "regime" in budget:
+        return data
+    place = "options" if "options" in task else "language"
+    options = task.get(place)
+    if not isinstance(options, Mapping) or "clip_norm" not in options:
+        return data
+    others = {name: value for name, value in options.items() if name != "clip_norm"}
+    moved = {**data, "task": {**task, place: others}}
+    if options["clip_norm"] == CLIP_NORM or not _is_language(task.get("task")):
+        return moved
+    return {**moved, "budget": {**budget, "regime": {"clip_norm": options["clip_norm"]}}}
+
+
+def _is_language(task: object) -> bool:
+    try:
+        return find_task(str(task)).family == "language"
+    except ValueError:
+        return False
+
+
+def _known_options(kind: type, data: Mapping[str, Any], *, checked: bool) -> Known:
+    if "options" in data:
+        return known(kind, data["options"], "task.options", checked=checked)
+    language = data.get("language", {})
+    former = {**data, **language} if isinstance(language, Mapping) else data
+    return known(kind, {name: former[name] for name in hints_of(kind) if name in former}, "task", checked=checked)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from child_trainer.training.threads import check_threads
+from child_trainer.field_types import check_types
+from child_trainer.threads import check_threads
 from cluster.search.records import Batching
 from ps.consistency import Consistency
 
@@ -60,6 +61,7 @@ class Topology:
         )
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("replicas", "shards", "children", "workers", "workers_per_process", "accumulate"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= MAX_PARTS:

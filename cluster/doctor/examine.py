@@ -41,15 +41,13 @@ def examine(storage_path: str, folder: RunFolder | None) -> list[Section]:
     sections: list[Section] = [("This machine", [*_machine(storage_path), *credentials(os.environ)])]
     config = run = session = None
     if folder is not None:
-        config = folder.read_config()
-        run, session = read_run(folder, config, time.time()), Session.read(folder)
+        known = folder.read_known()
+        run, session = read_run(folder, known.config, time.time()), Session.read(folder)
         sections.insert(0, (f"Run {folder.name} in {folder.place}", run_findings(run)))
-    if config is not None and config.local:
-        return [
-            *sections,
-            ("Ray", [Finding("OK", "the run is --local: one process, which needs no Ray")]),
-            _data(config),
-        ]
+        config = None if known.unknown else known.config  # what is unknown cannot be checked
+        if run.local:
+            ray = ("Ray", [Finding("OK", "the run is --local: one process, which needs no Ray")])
+            return [*sections, ray, *([_data(config)] if config else [])]
     return [*sections, *_cluster(config, run, session)]
 
 

@@ -49,6 +49,7 @@ class RunFacts:
         resume, failures: command lines of `nascluster resume` and `nascluster failures`.
         error: path of the file with the full error of a failed run.
         corrupt: a sentence for each shard with a corrupt snapshot in the folder.
+        unknown: a clause on what this version does not know of the run; empty if that is nothing.
     """
 
     name: str
@@ -75,6 +76,7 @@ class RunFacts:
     failures: str
     error: str
     corrupt: tuple[str, ...] = ()
+    unknown: str = ""
 
 
 def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
@@ -115,6 +117,7 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         resume=folder.command("resume"),
         failures=folder.command("failures"),
         error=str(folder.error),
+        unknown=status.unknown_text,
         corrupt=tuple(corrupt_texts(list(corrupt_files(folder.shards)))),
     )
 

@@ -41,6 +41,8 @@ ENDED_ON_PURPOSE = re.compile(r"ray\.kill|owner has died|job (has )?(finished|en
 def run_findings(run: RunFacts) -> list[Finding]:
     """Return the findings on what the run's folder records."""
     findings = [_state(run)]
+    if run.unknown:
+        findings.append(Finding("WARN", run.unknown, "use the version that launched it"))
     if run.state == "running" and run.stop_requested:
         findings.append(
             Finding(

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from child_trainer.architectures.architecture import Architecture
 from child_trainer.tasks.catalogue import load_table
 from cluster.config.run_config import RunConfig
 from cluster.storage.dataset_cache import local_data
+from cluster.storage.ledger.queries.status import Best
 
 HIDDEN = "hidden while the search runs"
 
@@ -36,14 +36,12 @@ class TableFacts:
         return asdict(self)
 
 
-def table_facts(
-    config: RunConfig, architectures: Sequence[Architecture], *, running: bool
-) -> tuple[TableFacts, ...] | None:
-    """Look up architectures in the table of the run's task; return `None` if the task is not a table.
+def table_facts(config: RunConfig, children: Sequence[Best], *, running: bool) -> tuple[TableFacts, ...] | None:
+    """Look up finished children in the table of the run's task; return `None` if the task is not a table.
 
     Args:
         config: the run's configuration.
-        architectures: architectures of finished children.
+        children: the children.
         running: whether the search is running, so that test metrics are hidden.
     """
     if config.task.entry.family != "table":
@@ -51,9 +49,9 @@ def table_facts(
     try:
         with config.task.own_file():
             table = load_table(config.task.task, data=local_data(config.task.data))
-        answers = [table.answer(architecture) for architecture in architectures]
+        answers = [table.answer(child.architecture) for child in children]
     except (ValueError, OSError) as error:  # the run may come from another machine; the rest of it can still be shown
-        return (TableFacts(untold=HIDDEN if running else f"unknown here: {error}"),) * len(architectures)
+        return (TableFacts(untold=HIDDEN if running else f"unknown here: {error}"),) * len(children)
     if running:
         return tuple(TableFacts(estimated=answer.estimated, untold=HIDDEN) for answer in answers)
     return tuple(TableFacts(test=answer.test, test_of=table.test_of, estimated=answer.estimated) for answer in answers)

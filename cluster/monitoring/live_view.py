@@ -63,6 +63,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
             "reward",
             f"mean {number(status.recent_reward)} (last {FIRST}), best {number(status.best and status.best.reward)}",
         ),
+        *([("unknown", status.unknown_text)] if status.unknown else []),
         *([("searcher", figures)] if (figures := figure_texts(status)) else []),
         (
             "updates",

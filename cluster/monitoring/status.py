@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from child_trainer.outcome import Measure
-from cluster.config.run_config import RunConfig
+from cluster.config.run_config import KnownConfig, unknown_text
 from cluster.formatting import last_line
+from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
 from cluster.storage.ledger.queries.run import run_values
 from cluster.storage.ledger.queries.status import Best
-from cluster.storage.ledger.reader import LedgerConnection, reading
+from cluster.storage.ledger.reader import LedgerConnection, newer_version, reading
 from cluster.storage.run_folder import RunFolder
 from controller.catalogue import Figure
 
@@ -48,6 +49,7 @@ class Status:
         seconds: how long the run has run, without pauses between a stop and a resume.
         pace: children ended per second since this start's first child started; `None` before one ended.
         best: the best child, or `None` before one finished.
+        unknown: what this version of nascluster does not know of the run, a clause each.
     """
 
     name: str
@@ -75,11 +77,17 @@ class Status:
     seconds: float
     pace: float | None
     best: Best | None
+    unknown: tuple[str, ...] = ()
 
     @property
     def ended(self) -> int:
         """Children that ended, with or without a metric."""
         return self.finished + self.failed
+
+    @property
+    def unknown_text(self) -> str:
+        """A clause on what this version does not know of the run; empty if that is nothing."""
+        return unknown_text(self.unknown) if self.unknown else ""
 
     @property
     def busy(self) -> int:
@@ -116,6 +124,7 @@ class Status:
             "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
             "seconds": round(self.seconds, 3),
+            "unknown": list(self.unknown),
         }
 
 
@@ -125,12 +134,13 @@ def read_status(folder: RunFolder, now: float) -> Status:
     Raises:
         RunFolderError: the configuration or the ledger is damaged.
     """
-    config, held = folder.read_config(), folder.is_held()
+    known, held = folder.read_known(), folder.is_held()
     with reading(folder) as db:
-        return _status(db, folder, config, held, now)
+        return _status(db, folder, known, held, now)
 
 
-def _status(db: LedgerConnection, folder: RunFolder, config: RunConfig, held: bool, now: float) -> Status:
+def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: bool, now: float) -> Status:
+    config, newer = known.config, newer_version(db)
     run, children = run_values(db), queries.children_by_state(db)
     state, message, alive = _liveness(run, held, now, folder.had_begun)
     return Status(
@@ -151,7 +161,7 @@ def _status(db: LedgerConnection, folder: RunFolder, config: RunConfig, held: bo
         workers=run.get("workers", 0),
         mean_reward=queries.mean_reward(db),
         recent_reward=queries.mean_reward(db, last=FIRST),
-        measure=config.measure,
+        measure=_recorded_measure(db) if config.task.task != known.names["task"] else config.measure,
         first_metric=queries.first_mean_metric(db, FIRST),
         figures=queries.newest_figures(db),
         listed=config.searcher_entry.figures,
@@ -159,7 +169,27 @@ def _status(db: LedgerConnection, folder: RunFolder, config: RunConfig, held: bo
         seconds=run.get("seconds_before", 0.0) + alive,
         pace=_pace(db, run.get("started_at", now), now),
         best=queries.best(db),
+        unknown=(*known.unknown, *([newer] if newer else [])),
     )
+
+
+def _recorded_measure(db: LedgerConnection) -> Measure:
+    """Return the measure of a task that this version does not know, from the children's outcomes."""
+    try:
+        return Measure(queries.metric_kind(db) or Measure.SCORE)
+    except ValueError:  # this version does not know the measure, either
+        return Measure.SCORE
+
+
+def read_unknown(folder: RunFolder) -> tuple[str, ...]:
+    """Return what this version does not know of a run, a clause each, for readers that need no configuration."""
+    try:
+        unknown = folder.read_known().unknown
+    except RunFolderError as error:
+        unknown = (f"its configuration ({error})",)
+    with reading(folder) as db:
+        newer = newer_version(db)
+    return (*unknown, *([newer] if newer else []))
 
 
 def _liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[], bool]) -> tuple[str, str, float]:

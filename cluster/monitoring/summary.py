@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from child_trainer import own_files
-from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.nasbench201 import known_as
 from child_trainer.language_options import LanguageOptions
@@ -36,6 +36,8 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
         "seed": best.seed,
         "split-seed": derive(config.seed, "split"),
     }
+    if options.entry.trains:
+        flags["device"] = best.device
     if config.topology.threads_per_child != 1:
         flags["threads"] = config.topology.threads_per_child
     if options.data is not None:
@@ -76,7 +78,7 @@ def name_of(architecture: Architecture) -> str:
 
 def facts_of_best(status: Status, config: RunConfig) -> TableFacts | None:
     """Look up the best child in the task's table; return `None` without a best child or a table."""
-    results = status.best and table_facts(config, [status.best.architecture], running=status.state == "running")
+    results = status.best and table_facts(config, [status.best], running=status.state == "running")
     return results[0] if results else None
 
 
@@ -90,15 +92,27 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     cost = [
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{best.flops:,} FLOPs" if best.flops is not None else "",
-        describe_seconds(f"{best.seconds:.1f} s", facts),
+        describe_seconds(f"{best.seconds:.1f} s", facts) + (f" on {best.processor}" if best.processor else ""),
     ]
     return [
-        f"Best child: {best.child_id} (architecture {name_of(best.architecture)})",
+        *_drawing(best, config),
         "",
-        *(list(parts_of(config, best.tokens, best.architecture).lines()) or [draw(best.architecture, whole=False), ""]),
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
         *([test] if test else []),
         ", ".join(text for text in cost if text),
+    ]
+
+
+def _drawing(best: Best, config: RunConfig) -> list[str]:
+    try:
+        architecture = best.architecture
+    except InvalidArchitecture as error:
+        return [f"Best child: {best.child_id}", "", f"Its network is not known to this version of nascluster: {error}"]
+    parts = list(parts_of(config, best).lines())[:-1]
+    return [
+        f"Best child: {best.child_id} (architecture {name_of(architecture)})",
+        "",
+        *(parts or [draw(architecture, whole=False)]),
     ]
 
 
@@ -108,14 +122,15 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
         return None
     facts = facts_of_best(status, config)
     table = {} if facts is None else {"table": facts.to_json()}
-    genotypes = parts_of(config, status.best.tokens, status.best.architecture).genotypes
+    genotypes = parts_of(config, status.best).genotypes
     notations = {"genotypes": dict(genotypes)} if genotypes else {}
-    return status.best.to_json() | table | notations | {"architecture": status.best.architecture.to_json()}
+    unknown = {"unknown": list(status.unknown)} if status.unknown else {}
+    return status.best.to_json() | table | notations | unknown | {"architecture": dict(status.best.graph)}
 
 
 def summary(status: Status, folder: RunFolder) -> str:
     """Return the closing text: best child, gain over the first children, how the run ended, and its folder."""
-    lines = best_lines(status, folder.read_config())
+    lines = best_lines(status, folder.read_known().config)
     if status.best is not None and status.first_metric is not None and status.finished > 1:
         gain = status.best.metric - status.first_metric
         count = min(FIRST, status.finished)

@@ -32,7 +32,7 @@ def checklist(facts: Facts) -> dict[str, tuple[Item, ...]]:
 
 
 def _code(facts: Facts) -> tuple[Item, ...]:
-    config = facts.config
+    names = facts.known.names
     digest = facts.version("code")
     version = f"of the code `{digest}`; say where to get it" if digest else "of a version that you must state"
     return (
@@ -41,17 +41,17 @@ def _code(facts: Facts) -> tuple[Item, ...]:
         Item(
             "Code of the search space",
             "partly",
-            f"It is nascluster's {config.space} space with the options above, {version}.",
+            f"It is nascluster's {names['space']} space with the options above, {version}.",
         ),
         Item(
             "Code of the method",
             "partly",
-            f"It is nascluster's {config.searcher} searcher, {version}.",
+            f"It is nascluster's {names['searcher']} searcher, {version}.",
         ),
         Item(
             "Hyperparameters and seeds of the method",
             "yes",
-            f"All are in the configuration above; every random number comes from the seed {config.seed}.",
+            f"All are in the configuration above; every random number comes from the seed {facts.config.seed}.",
         ),
     )
 
@@ -94,12 +94,12 @@ def _comparing(facts: Facts) -> tuple[Item, ...]:
 
 def _random_search(facts: Facts, compared: str) -> Item:
     other = facts.other
-    one_is_random = other is not None and (other.searcher == "random") != (facts.config.searcher == "random")
+    one_is_random = other is not None and (other.searcher == "random") != (facts.known.names["searcher"] == "random")
     if other is not None and one_is_random and not other.unlike:
         answer, text = "yes", f"With {compared}."
     elif other is not None and one_is_random:
         answer, text = "open", f"With {compared}, but that has another {' and another '.join(other.unlike)}."
-    elif facts.config.searcher == "random":
+    elif facts.known.names["searcher"] == "random":
         answer, text = "open", "This is random search: name it in `--compare` of another run of the same recipe."
     else:
         answer = "open"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.config.run_config import RunConfig
+from cluster.config.run_config import KnownConfig, RunConfig
 from cluster.monitoring.benchmark_results import TableFacts
 from cluster.monitoring.status import Best, Status
 from controller.preferences import Preference
@@ -150,7 +150,8 @@ class Facts:
 
     Attributes:
         status: the run's status.
-        config: the run's configuration.
+        config: the run's configuration, with stand-ins for what this version does not know.
+        known: the configuration as far as this version knows it.
         place: the path or URL of the run's folder.
         now: Unix time at which the data were read.
         distinct: number of distinct architectures among all children.
@@ -168,6 +169,7 @@ class Facts:
 
     status: Status
     config: RunConfig
+    known: KnownConfig
     place: str
     now: float
     distinct: int

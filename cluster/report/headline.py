@@ -14,7 +14,7 @@ def headline(facts: Facts) -> Markup:
     status = facts.status
     when = datetime.fromtimestamp(facts.now, UTC).strftime("%Y-%m-%d %H:%M UTC")
     badge = "failed" if status.state == "finished" and not status.finished else status.state
-    message = [tag("p", status.message)] if status.message else []
+    messages = [tag("p", text) for text in (status.message, _sentence(status.unknown_text)) if text]
     return joined(
         [
             tag("h1", status.name, tag("span", status.state, class_=f"badge {badge}")),
@@ -25,15 +25,19 @@ def headline(facts: Facts) -> Markup:
                 ".",
                 class_="soft",
             ),
-            *message,
+            *messages,
             tag("div", *(_tile(*tile) for tile in _tiles(facts)), class_="tiles"),
         ]
     )
 
 
 def _searched(facts: Facts) -> str:
-    config = facts.config
-    return f"A search by {config.searcher} in the {config.space} space, on {config.task.task}, seed {config.seed}."
+    names, seed = facts.known.names, facts.config.seed
+    return f"A search by {names['searcher']} in the {names['space']} space, on {names['task']}, seed {seed}."
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[0].upper()}{clause[1:]}." if clause else ""
 
 
 def _tile(value: str, what: str) -> Markup:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cluster.config.run_config import RunConfig
+from child_trainer.outcome import Measure
+from cluster.config.run_config import KnownConfig
 from cluster.formatting import last_line
 from cluster.monitoring.benchmark_results import table_facts
 from cluster.monitoring.status import FIRST, Status, read_status
@@ -16,6 +17,7 @@ from cluster.storage.ledger.queries.report_children import gather_ended
 from cluster.storage.ledger.queries.run import num_children, program_versions
 from cluster.storage.ledger.reader import LedgerConnection, reading
 from cluster.storage.run_folder import RunFolder
+from controller.decisions import InvalidTokens
 from controller.preferences import Preference, Sample, num_windows, preferences
 
 SHOWN = 5
@@ -34,51 +36,64 @@ def read_facts(folder: RunFolder, now: float, other: RunFolder | None = None) ->
     Raises:
         RunFolderError: a configuration or ledger is damaged, or the runs have different measures or rewards.
     """
-    config, status = folder.read_config(), read_status(folder, now)
-    other_progress = None if other is None else _progress_of(other, config)
+    known, status = folder.read_known(), read_status(folder, now)
+    other_progress = None if other is None else _progress_of(other, now, known, status.measure)
     with reading(folder) as db:
-        return _facts(db, folder, (config, status), other_progress, now)
+        return _facts(db, folder, (known, status), other_progress, now)
 
 
-def _progress_of(folder: RunFolder, other: RunConfig) -> ProgressCurve:
-    config = folder.read_config()
-    if config.measure is not other.measure or config.reward != other.reward:
+def _progress_of(folder: RunFolder, now: float, other: KnownConfig, other_measure: Measure) -> ProgressCurve:
+    known, measure = folder.read_known(), read_status(folder, now).measure
+    reward, other_reward = known.names["reward"], other.names["reward"]
+    if measure is not other_measure or reward != other_reward:
         raise RunFolderError(
-            f"the run {folder.name!r} cannot be compared with a run of another measure: it has the {config.measure} and"
-            f" the reward {config.reward!r}, and the other run the {other.measure} and {other.reward!r}"
+            f"the run {folder.name!r} cannot be compared with a run of another measure: it has the {measure} and"
+            f" the reward {reward!r}, and the other run the {other_measure} and {other_reward!r}"
         )
     with reading(folder) as db:
         gather_ended(db)
-        progress = read_progress(db, folder.name, config, FIRST)
-    equal = {
-        "task": config.task == other.task,
-        "search space": config.search_space == other.search_space,
-        "budget": config.budget == other.budget,
-    }
-    return replace(progress, unlike=tuple(name for name, same in equal.items() if not same))
+        progress = _progress(db, folder, known, measure)
+    fields = {"task": ("task",), "search space": ("space", "space_options"), "budget": ("budget",)}
+    unlike = tuple(what for what, names in fields.items() if not all(_equal(known, other, name) for name in names))
+    return replace(progress, unlike=unlike)
+
+
+def _progress(db: LedgerConnection, folder: RunFolder, known: KnownConfig, measure: Measure) -> ProgressCurve:
+    progress = read_progress(db, folder.name, known.measured_by(measure), FIRST)
+    return replace(progress, searcher=known.names["searcher"])
+
+
+def _equal(one: KnownConfig, other: KnownConfig, name: str) -> bool:
+    """Return whether a field of two configurations is equal, also in what this version does not know of it."""
+    as_written = one.data.get(name) == other.data.get(name)
+    return getattr(one.config, name) == getattr(other.config, name) and (
+        as_written or not (one.unknown or other.unknown)
+    )
 
 
 def _facts(
-    db: LedgerConnection, folder: RunFolder, run: tuple[RunConfig, Status], other: ProgressCurve | None, now: float
+    db: LedgerConnection, folder: RunFolder, run: tuple[KnownConfig, Status], other: ProgressCurve | None, now: float
 ) -> Facts:
-    config, status = run
+    known, status = run
+    config = known.measured_by(status.measure)
     zero = gather_ended(db) or 0.0
     best = tuple(queries.best_architectures(db, SHOWN))
-    facts = table_facts(config, [child.architecture for child in best], running=status.state == "running")
+    facts = table_facts(config, best, running=status.state == "running")
     clouds = (read_cloud(db, cost, config.measure) for cost in COSTS)
     return Facts(
         status=status,
         config=config,
+        known=known,
         place=folder.place,
         now=now,
         distinct=queries.num_architectures(db),
         best=best,
         table_facts=facts,
-        progress=read_progress(db, folder.name, config, FIRST),
+        progress=_progress(db, folder, known, status.measure),
         other=other,
         learned=_learned(db, zero),
         clouds=tuple(cloud for cloud in clouds if cloud is not None),
-        preferences=_preferences(db, config),
+        preferences=_preferences(db, known),
         troubles=_troubles(db, status),
         work=_work(db, zero, now if status.state == "running" else None),
         versions=program_versions(db),
@@ -106,7 +121,7 @@ def _learned(db: LedgerConnection, zero: float) -> tuple[Learned, ...]:
     )
 
 
-def _preferences(db: LedgerConnection, config: RunConfig) -> tuple[Preference, ...]:
+def _preferences(db: LedgerConnection, known: KnownConfig) -> tuple[Preference, ...]:
     children = num_children(db)
     windows, stride = num_windows(children), -(-children // MAX_SAMPLES) or 1
 
@@ -115,7 +130,12 @@ def _preferences(db: LedgerConnection, config: RunConfig) -> tuple[Preference, .
             if place % stride == 0:
                 yield place * windows // children, queries.tokens_of(tokens)
 
-    return preferences(samples(), config.search_space, windows)
+    try:
+        return preferences(samples(), known.config.search_space, windows)
+    except InvalidTokens:  # the space that sampled them is one that this version does not know
+        if not known.unknown:
+            raise
+        return ()
 
 
 def _troubles(db: LedgerConnection, status: Status) -> Troubles:

@@ -172,7 +172,7 @@ def _hours(seconds: float | None) -> str:
 def configuration_section(facts: Facts) -> Markup:
     """Return the section on the options that differ from the defaults, all options, seed and versions."""
     changed = differences(facts.config)
-    options = _flat(facts.config.to_json())
+    options = _flat(facts.known.data if facts.known.unknown else facts.config.to_json())
     return section(
         "configuration",
         "Configuration, versions, seed",

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.architecture import InvalidArchitecture
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import describe_seconds, describe_test
 from cluster.monitoring.parts import Parts, parts_of
@@ -38,7 +38,7 @@ def best_section(facts: Facts) -> Markup:
     if not facts.best:
         return section("best", "The best architectures", tag("p", "No child has finished.", class_="open"))
     cards = [_card(facts, best, place) for place, best in enumerate(facts.best, start=1)]
-    parts = parts_of(facts.config, facts.best[0].tokens, facts.best[0].architecture)
+    parts = parts_of(facts.config, facts.best[0])
     upwards = facts.config.search_space.kind == "recurrent"
     lead = BLOCK_LEAD if parts.motifs else CELL_LEAD if upwards else NETWORK_LEAD
     note = f"Each is the best child of its architecture. {lead}"
@@ -58,8 +58,9 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
         describe_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
     ]
-    file_name = f"child-{best.child_id}.json"
-    parts = parts_of(facts.config, best.tokens, best.architecture)
+    file_name, known = f"child-{best.child_id}.json", not facts.known.unknown
+    parts = parts_of(facts.config, best)
+    drawn, named = _drawn(best, parts)
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
     return tag(
         "article",
@@ -68,15 +69,15 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         *([tag("p", f"{test[0].upper()}{test[1:]}.", class_="soft")] if test else []),
         tag(
             "details",
-            tag("summary", _drawn(best.architecture, parts), hint),
+            tag("summary", drawn, hint),
             tag(
                 "p",
                 "Architecture ",
-                tag("code", name_of(best.architecture)),
-                f". Saved as {file_name}, it is retrained by",
+                tag("code", named),
+                f". Saved as {file_name}, it is retrained by" if not facts.known.unknown else ".",
             ),
-            tag("pre", training_command(facts.config, best, file_name), class_="command"),
-            tag("pre", json.dumps(best.architecture.to_json(), indent=1), class_="json"),
+            *([tag("pre", training_command(facts.config, best, file_name), class_="command")] * known),
+            tag("pre", json.dumps(best.graph, indent=1), class_="json"),
             class_="picture",
             id=f"child-{best.child_id}",
         ),
@@ -88,16 +89,24 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
     )
 
 
-def _drawn(architecture: Architecture, parts: Parts) -> Markup:
-    """Return the drawing of each part and the rows of the network; of the whole network if it has no parts."""
+def _drawn(best: Best, parts: Parts) -> tuple[Markup, str]:
+    """Return the drawing of a child's parts, or of its whole network if it has none, and the architecture's name.
+
+    For an architecture that is not known here, each is a text that says so.
+    """
+    try:
+        architecture = best.architecture
+    except InvalidArchitecture as error:
+        text = f"Not known to this version of nascluster: {error}"
+        return tag("span", text, class_="drawn"), f"of child {best.child_id}"
     if not parts.motifs:
-        return tag("span", architecture_svg(architecture), class_="drawn")
+        return tag("span", architecture_svg(architecture), class_="drawn"), name_of(architecture)
     motifs = [
         tag("span", tag("b", name), architecture_svg(motif), class_="drawn") for name, motif in parts.motifs.items()
     ]
     rows = [tag("span", row) for row in parts.rows]
     network = [tag("span", tag("b", "network"), *rows, class_="rows")] if rows else []
-    return tag("span", *motifs, *network, class_="parts")
+    return tag("span", *motifs, *network, class_="parts"), name_of(architecture)
 
 
 def preference_section(facts: Facts) -> Markup:

@@ -23,7 +23,7 @@ from ps.store import Group, Layout, ParameterStore
 
 def make_searcher(config: RunConfig) -> Searcher:
     """Return a new searcher over the run's space."""
-    return config.searcher_entry.build(config.search_space, config.searcher_options)
+    return config.searcher_entry.build(config.search_space, config.searcher_options, config.max_children)
 
 
 def make_parameters(config: RunConfig, searcher: Searcher) -> tuple[ParameterGroup, ...]:

@@ -1,7 +1,6 @@
 """Trains children in a worker: it loads the task once, then trains one child after another."""
 
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -47,6 +46,7 @@ class Trainer:
         self._threads = config.topology.threads_per_child
         self._slots = slots
         self._device = "cuda" if gpu else "cpu"
+        self._processor = _processor(self._device) if config.task.entry.trains else None
         self.task = task or loaded_task(config.task, seed=derive(config.seed, "split"), device=self._device)
 
     def train(
@@ -71,7 +71,7 @@ class Trainer:
         )
         if self._device == "cuda":
             _release_memory()
-        return outcome
+        return replace(outcome, processor=self._processor) if self._processor else outcome
 
 
 def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> Task:
@@ -89,7 +89,7 @@ def training_facts(config: RunConfig) -> dict[str, str]:
     """Return what a child's curve depends on besides seed and versions, as this process has it, for the ledger."""
     if not config.task.entry.trains:
         return {}
-    return {"processor": _processor(), "threads": str(config.topology.threads_per_child)}
+    return {"processor": _processor("cpu"), "threads": str(config.topology.threads_per_child)}
 
 
 def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int], CheckpointSlot] | None) -> Trainer:
@@ -133,11 +133,8 @@ def _release_memory() -> None:
     torch.cuda.empty_cache()
 
 
-def _processor() -> str:
-    """Return the kind of this machine's processor, as far as results depend on it: `x86_64 AVX512`.
+def _processor(device: str) -> str:
+    """Return the kind of this process's processor, as far as results depend on it."""
+    from child_trainer.training.processor import processor_kind
 
-    PyTorch chooses its CPU kernels by what it calls the capability; their sums differ in the last bits.
-    """
-    import torch
-
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return processor_kind(device)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from child_trainer.outcome import Outcome
-from child_trainer.training.threads import computing_with
+from child_trainer.threads import computing_with
 from cluster.config.run_config import RunConfig
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import PoolOptions

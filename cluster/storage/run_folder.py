@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
+from cluster.config.run_config import DEFAULT_STORAGE, KnownConfig, RunConfig, known_config, unknown_text
 from cluster.storage.errors import RunFolderError
 from cluster.storage.locks import WRITERS, exclusive_within, is_locked
 
@@ -139,7 +139,18 @@ class RunFolder:
             raise RunFolderError(f"the run's folder {self.path} cannot be created: {error.strerror}") from error
 
     def read_config(self) -> RunConfig:
-        """Return the configuration that the run was launched with.
+        """Return the configuration that the run was launched with, which this version must know in full.
+
+        Raises:
+            RunFolderError: the file is damaged, or has a part that this version does not know.
+        """
+        known = self.read_known()
+        if known.unknown:
+            raise RunFolderError(f"{self.config} is of another version: {unknown_text(known.unknown)}")
+        return known.config
+
+    def read_known(self) -> KnownConfig:
+        """Return the configuration as far as this version knows it, for readers of the run.
 
         Raises:
             RunFolderError: the file is damaged.
@@ -148,8 +159,10 @@ class RunFolder:
             data = json.loads(self.config.read_text(encoding="utf-8-sig"))
             if not isinstance(data, dict):
                 raise ValueError(f"it must hold a JSON object, got a {type(data).__name__}")
-            return RunConfig.from_json(data)
-        except (ValueError, TypeError, AttributeError) as error:
+            return known_config(data)
+        except RecursionError as error:
+            raise RunFolderError(f"{self.config} is damaged: it is nested too deeply") from error
+        except ValueError as error:
             raise RunFolderError(f"{self.config} is damaged: {error}") from error
 
     @contextmanager

@@ -21,6 +21,7 @@ class Session:
     def read(folder: RunFolder) -> "Session | None":
         """Return what the folder says; `None` for a run in one process, or with a driver on another machine."""
         try:
-            return Session(**json.loads(folder.session.read_text()))
-        except (OSError, ValueError, TypeError):
+            data = json.loads(folder.session.read_text())
+            return Session(address=str(data["address"]), job=str(data["job"]))  # a later version may write more
+        except (OSError, ValueError, TypeError, KeyError):
             return None

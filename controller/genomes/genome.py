@@ -148,6 +148,8 @@ class Genome:
 
     def _link_problem(self) -> str | None:
         """Return what is wrong with the links, as a sentence, or `None`."""
+        if not self.links:
+            return "a genome has at least one link"
         targets = set(self.neurons)
         sources = targets | set(range(self.inputs))
         for link in self.links:

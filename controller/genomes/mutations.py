@@ -1,28 +1,30 @@
 """NEAT's mutations (Stanley & Miikkulainen 2002, sections 3.1 and 4.1; spec §15). Standard library only."""
 
-import math
 import random
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from controller.genomes.genome import Genome, Link, reaches, single
 from controller.genomes.innovations import Innovations
 
 MAX_WEIGHT = 1e6
-"""Upper bound for `weight_step` and `new_weight`; a weight of more makes a neuron a step function."""
+"""Upper bound for `weight_step`, `new_weight` and `max_weight`: there a neuron is a step function long since."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MutationOptions:
-    """How often which mutation occurs; at most one of node, link and weights in a genome."""
+    """How often which mutation occurs. A genome may have several: its weights first, then a node, then a link."""
 
     mutate_weights: float = 0.8
-    """Probability that the weights of a genome are mutated, if no node and no link is added."""
+    """Probability that the weights of a genome are mutated."""
     perturb_weight: float = 0.9
     """Probability that a weight of such a genome is perturbed; otherwise it is drawn again."""
     weight_step: float = 2.5
     """A weight is perturbed by a number drawn uniformly between minus this and this."""
     new_weight: float = 2.5
-    """A weight is drawn uniformly between minus this and this."""
+    """A weight that is drawn again, or of a new link, is uniform between minus this and this."""
+    max_weight: float = 5.0
+    """Weights stay between minus this and this. The paper has no limit; without one most neurons saturate."""
     add_node: float = 0.03
     """Probability that a link is split by a new node."""
     add_link: float = 0.05
@@ -33,9 +35,9 @@ class MutationOptions:
     def __post_init__(self) -> None:
         for name in ("mutate_weights", "perturb_weight", "add_node", "add_link", "recurrent_link"):
             check_probability(name, getattr(self, name))
-        for name in ("weight_step", "new_weight"):
+        for name in ("weight_step", "new_weight", "max_weight"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and 0 < value <= MAX_WEIGHT):
+            if not 0 < value <= MAX_WEIGHT:
                 raise ValueError(f"`{name}` must be above 0 and at most {MAX_WEIGHT:g}, got {value}")
 
 
@@ -45,8 +47,7 @@ def check_probability(name: str, value: float) -> None:
         raise ValueError(f"`{name}` must be from 0 to 1, got {value}")
 
 
-@dataclass(frozen=True, slots=True)
-class Mutation:
+class Mutation(NamedTuple):
     """A mutated genome, and what was changed in a few words; no words if nothing was."""
 
     genome: Genome
@@ -56,7 +57,7 @@ class Mutation:
 def mutate(
     genome: Genome, options: MutationOptions, innovations: Innovations, rng: random.Random, *, recurrent: bool = False
 ) -> Mutation:
-    """Return the genome with a new node, with a new link, with other weights, or as it is.
+    """Return the genome with other weights, then with a new node, then with a new link, each by its probability.
 
     Args:
         genome: the one to mutate.
@@ -65,13 +66,17 @@ def mutate(
         rng: draws.
         recurrent: whether links may be recurrent.
     """
-    if rng.random() < options.add_node:
-        return add_node(genome, innovations, rng)
-    if rng.random() < options.add_link:
-        return add_link(genome, options, innovations, rng, recurrent=recurrent)
+    changes: list[str] = []
     if rng.random() < options.mutate_weights:
-        return Mutation(mutate_weights(genome, options, rng), "weights")
-    return Mutation(genome, "")
+        genome = mutate_weights(genome, options, rng)
+        changes.append("weights")
+    if rng.random() < options.add_node:
+        genome, change = add_node(genome, innovations, rng)
+        changes.append(change)
+    if rng.random() < options.add_link:
+        genome, change = add_link(genome, options, innovations, rng, recurrent=recurrent)
+        changes.append(change)
+    return Mutation(genome, ", ".join(filter(None, changes)))
 
 
 def mutate_weights(genome: Genome, options: MutationOptions, rng: random.Random) -> Genome:
@@ -82,6 +87,7 @@ def mutate_weights(genome: Genome, options: MutationOptions, rng: random.Random)
             weight = link.weight + rng.uniform(-options.weight_step, options.weight_step)
         else:
             weight = rng.uniform(-options.new_weight, options.new_weight)
+        weight = min(max(weight, -options.max_weight), options.max_weight)
         links.append(Link(link.innovation, link.source, link.target, single(weight), link.enabled, link.recurrent))
     return replace(genome, links=tuple(links))
 

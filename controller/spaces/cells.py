@@ -4,13 +4,14 @@ A cell is a sequence of blocks. Each block chooses two earlier states, an operat
 values; states that no block reads are the cell's output. A network of fixed shape is made of copies of the cells.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind
-from child_trainer.architectures.cells.cell import COMBINATIONS, OPERATIONS, Block, Cell, Genotype, motif
+from child_trainer.architectures.cells.cell import COMBINATIONS, INPUTS, OPERATIONS, Block, Cell, Genotype, motif
 from child_trainer.architectures.cells.nasnet import Macro, network
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
 from controller.spaces.genotypes import InvalidGenotype, to_darts, to_nasnet
@@ -174,6 +175,27 @@ class CellSpace:
         """Return the tokens of the same cells with the two sides of each block in a fixed order (spec §5.1)."""
         genotype = self.genotype_of(tokens)
         return self.tokens_of(Genotype(genotype.normal.canonical(), genotype.reduction.canonical()))
+
+    def cells(self, num_tokens: int) -> Mapping[str, Sequence[int]]:
+        """Return the positions of each cell's tokens."""
+        if not self.reduction_cell:
+            return {"cell": range(num_tokens)}
+        return {"normal": range(num_tokens // 2), "reduction": range(num_tokens // 2, num_tokens)}
+
+    def parts(self, number: int) -> Sequence[Tokens]:
+        """Return the different blocks that can be a cell's `number`-th, from 1; none if there is a reduction cell.
+
+        Of two blocks with their sides exchanged it has one (spec §5.1).
+        """
+        if self.reduction_cell or not 1 <= number <= self.blocks:
+            return ()
+        states, operations = range(INPUTS + number - 1), range(len(self.operations))
+        sides = list(itertools.product(states, operations))
+        pairs = itertools.combinations_with_replacement(sides, 2)
+        blocks = [(first[0], second[0], first[1], second[1]) for first, second in pairs]
+        if len(self.combinations) == 1:
+            return blocks
+        return [(*block, combination) for block in blocks for combination in range(len(self.combinations))]
 
     def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
         """Return the cells as graphs for people, by name."""

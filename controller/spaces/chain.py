@@ -5,7 +5,9 @@ layers so far, the height and width of the feature map, and the number of fully 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -232,6 +234,33 @@ class ChainSpace:
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the chain in the notation that `tokens_of` reads."""
         return {"MetaQNN": " ".join(layer.text for layer in self._chain(tokens))}
+
+    def with_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the chain with one more layer at a random place; `None` if no layer may stand anywhere."""
+        chain = self._placed(tokens)
+        places = [(place, layer) for place in range(len(chain)) for layer in range(len(ENDS), len(_layers(self)))]
+        rng.shuffle(places)
+        return self._first_sample([*chain[:place], layer, *chain[place:]] for place, layer in places)
+
+    def without_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the chain without one of its layers; `None` if it needs each of them."""
+        chain = self._placed(tokens)
+        places = list(range(len(chain) - 1))
+        rng.shuffle(places)
+        return self._first_sample([*chain[:place], *chain[place + 1 :]] for place in places)
+
+    def _placed(self, tokens: Sequence[int]) -> Tokens:
+        """Return the tokens of the layers and of the end."""
+        return tuple(tokens[: len(self._chain(tokens))])
+
+    def _first_sample(self, chains: Iterable[Sequence[int]]) -> Tokens | None:
+        """Return the first of the chains that is a sample, or `None`."""
+        for chain in chains:
+            tokens = (*chain, *[0] * (self.max_layers + 1 - len(chain)))
+            with suppress(InvalidTokens):
+                check_tokens(self.decisions_of(len(tokens)), tokens)
+                return tokens
+        return None
 
     def _chain(self, tokens: Sequence[int]) -> list[Layer]:
         """Return the layers that the tokens encode, the end last."""

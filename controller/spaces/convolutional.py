@@ -1,12 +1,25 @@
 """The convolutional space of Zoph & Le 2017 (arXiv 1611.01578, sections 3.2 and 3.3; spec sections 1.1 to 1.5)."""
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
-from controller.decisions import Choice, Condition, Decision, Decisions, InvalidTokens, Subset, check_tokens, offsets
+from controller.decisions import (
+    Choice,
+    Condition,
+    Decision,
+    Decisions,
+    InvalidTokens,
+    Subset,
+    Tokens,
+    check_tokens,
+    offsets,
+    uniform,
+)
+from controller.spaces.layers import LayerTokens, inserted, joined, removed, split_layers
 
 LAYER_TYPES = ("conv", "pool", "local_contrast_norm", "batch_norm")
 """Types of layer that a space may have (spec §1.4)."""
@@ -92,6 +105,29 @@ class ConvolutionalSpace:
         raise InvalidTokens(
             f"{num_tokens} tokens fit no depth from {self.initial_depth} to {self.max_depth} of this space"
         )
+
+    def with_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample with one more layer, drawn uniformly, at a random place; `None` at the maximum depth."""
+        whole, layers = self._split(tokens)
+        if len(layers) == self.max_depth:
+            return None
+        choices = uniform(_decisions(self, 1), rng)[len(whole) :]
+        place = rng.randrange(len(layers) + 1)
+        return (*whole, *joined(inserted(layers, place, choices, rng, skips=self.skip_connections)))
+
+    def without_layer(self, tokens: Sequence[int], rng: random.Random) -> Tokens | None:
+        """Return the sample without one of its layers; `None` at the initial depth."""
+        whole, layers = self._split(tokens)
+        if len(layers) == self.initial_depth:
+            return None
+        return (*whole, *joined(removed(layers, rng.randrange(len(layers)))))
+
+    def _split(self, tokens: Sequence[int]) -> tuple[Tokens, list[LayerTokens]]:
+        """Return the tokens of the network as a whole, and those of each layer."""
+        whole, choices = int(bool(self.child_learning_rates)), len(_layer_choices(self, 1, 0))
+        num_decisions = len(self.decisions_of(len(tokens))) - whole
+        depth = num_decisions // (choices + self.skip_connections)
+        return tuple(tokens[:whole]), split_layers(tokens[whole:], choices, depth, skips=self.skip_connections)
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
         """Return the network that the tokens encode, completed by the paper's three rules (spec §1.3)."""

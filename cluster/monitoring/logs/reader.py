@@ -96,7 +96,11 @@ def _head(attempt: AttemptOutput) -> list[str]:
 
 def _result(attempt: AttemptOutput) -> str:
     verdict = attempt.verdict or "outcome"
-    return TEXTS[verdict] if attempt.cause is None else f"{attempt.cause}, {VERDICT_TEXTS.get(verdict, verdict)}"
+    return (
+        TEXTS.get(verdict, verdict)
+        if attempt.cause is None
+        else f"{attempt.cause}, {VERDICT_TEXTS.get(verdict, verdict)}"
+    )
 
 
 def _texts(folder: RunFolder, child_id: int, numbers: list[int]) -> dict[int, str]:

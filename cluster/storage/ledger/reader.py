@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cluster.storage.errors import RunFolderError
-from cluster.storage.ledger.schema import VERSION, migrate
+from cluster.storage.ledger.schema import VERSION, LedgerVersionError, migrate
 from cluster.storage.run_folder import RunFolder
 
 LedgerConnection = sqlite3.Connection
@@ -17,12 +17,15 @@ LedgerConnection = sqlite3.Connection
 
 @contextmanager
 def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
-    """Yield a connection with one consistent view of the ledger, in the tables of this version.
+    """Yield a connection with one consistent view of the ledger, in the tables of this version or a newer one.
+
+    A newer version has further tables and columns, as each has had so far; `newer_version` tells which one it is.
 
     Raises:
-        LedgerVersionError: a newer nascluster wrote it.
+        LedgerVersionError: the ledger has a version that none ever had, or a query finds it too new to be read.
         RunFolderError: the ledger is damaged; a later query may find that.
     """
+    newer = 0
     try:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as own:
             if not folder.ledger.exists():  # not created yet: read it as empty
@@ -30,14 +33,23 @@ def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
                 yield own
                 return
             with _connected(folder.ledger) as db:
-                if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
+                (version,) = db.execute("PRAGMA user_version").fetchone()
+                newer = version if version > VERSION else 0
+                if version >= VERSION:
                     db.execute("BEGIN")
                     yield db
                     return
                 db.backup(own)  # only the writer may migrate the file
                 migrate(own, str(folder.ledger))
                 yield own
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, KeyError, TypeError) as error:
+        if newer:
+            raise LedgerVersionError(
+                f"{folder.ledger} has the ledger version {newer}, but this nascluster knows up to {VERSION}: use a"
+                f" newer one ({error})"
+            ) from error
+        if not isinstance(error, sqlite3.DatabaseError):
+            raise
         raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
 
 
@@ -74,3 +86,9 @@ def _usual(uri: str) -> sqlite3.Connection | None:
             raise
         return None
     return db
+
+
+def newer_version(db: LedgerConnection) -> str | None:
+    """Return a clause on the ledger's version if this nascluster does not know it."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return f"the ledger's version {version}, only those up to {VERSION}" if version > VERSION else None

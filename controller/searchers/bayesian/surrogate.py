@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Product
+from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 
@@ -24,6 +25,11 @@ NOISES = (0.001, 0.01, 0.03, 0.1, 0.3)
 
 JITTER = 1e-8
 """Added to the diagonal, so that equal architectures leave the covariance positive definite."""
+
+_THREADS = ThreadpoolController()
+"""Bounds the threads of linear algebra. Small matrices gain nothing by several, and the last bits must not depend on
+the number of cores."""
+
 
 Features = Mapping[str, float]
 """What is known of an architecture: numbers by name; a name that is absent has 0."""
@@ -85,6 +91,7 @@ def standardised(rewards: Sequence[float]) -> Array:
     return (values - values.mean()) / deviation if deviation > 0 else np.zeros(len(values))
 
 
+@_THREADS.wrap(limits=1)
 def posterior(inputs: Array, targets: Array, offered: Array, settings: Settings) -> tuple[Array, Array]:
     """Return the mean and the standard deviation [C] of candidates [C, F], given the targets [N] of inputs [N, F].
 
@@ -93,6 +100,7 @@ def posterior(inputs: Array, targets: Array, offered: Array, settings: Settings)
     return _process(settings).fit(inputs, targets).predict(offered, return_std=True)
 
 
+@_THREADS.wrap(limits=1)
 def choose_settings(inputs: Array, targets: Array) -> Settings:
     """Return the settings of the grid with the largest log marginal likelihood; of equal ones the first."""
     grid = [Settings(length, noise) for length, noise in product(LENGTHS, NOISES)]

@@ -1,96 +1,102 @@
-"""Regularized evolution and its tournament baseline (Real et al. 2019, arXiv 1802.01548; spec §4.2)."""
+"""Regularized evolution and its variants (Real et al. 2019, arXiv 1802.01548; spec §4.2, §19)."""
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
 from functools import cached_property
+from typing import Any
 
 from controller.decisions import Tokens
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolutionary.options import EvolutionOptions
+from controller.searchers.evolutionary.selection import Members, select_parent, survivors
+from controller.searchers.evolutionary.variation import check_space, crossover, describe_change, mutation
 from controller.searchers.history_state import HistoryState
 from controller.space import SearchSpace, first_tokens, mutated_tokens
 
+MAX_MUTATIONS = 100
+"""Mutations of a repeat, one after another, before it is proposed all the same."""
 
-@dataclass(frozen=True)
+
 class Evolution:
     """Proposes mutations of the best of a few members of a population; a child that ends replaces a member.
 
     Many children can be in training at once: the population depends only on those that have ended, in the order of
     their ends.
+
+    Attributes:
+        space: where it searches.
+        options: its settings.
+        exclusive: whether each replica must see what the others have in training, because repeats are refused.
     """
 
-    space: SearchSpace
-    options: EvolutionOptions
+    def __init__(self, space: SearchSpace, options: EvolutionOptions) -> None:
+        check_space(space, options)
+        self.space, self.options = space, options
+        self.exclusive = options.repeats == "refused"
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return no parameters: evolution learns nothing by gradient."""
         return ()
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """Return `n` children of the present population; the first `options.population` of the search are random."""
-        started = view.completed + len(view.pending())
+        """Return `n` children of the present population; the first ones of the search are random."""
+        pending = view.pending()
+        started = view.completed + len(pending)
         population = self._population.after(view.history())
-        samples = [
-            first_tokens(self.space, view.completed, view.rng)
-            if started + i < self.options.population or not population
-            else propose(population, self.space, self.options, view.rng)
-            for i in range(n)
-        ]
-        return [Proposal(tokens=tokens, architecture=self.space.decode(tokens)) for tokens in samples]
+        refused: Set[Tokens] = self._population.tried.union(c.tokens for c in pending) if self.exclusive else set()
+        proposals: list[Proposal] = []
+        for number in range(started, started + n):
+            if number < self.options.capacity or not population:
+                proposal = self._first(refused, view)
+            else:
+                proposal = self._child(population, refused, view)
+            refused = refused | {proposal.tokens} if self.exclusive else refused
+            proposals.append(proposal)
+        return proposals
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
         """Return no gradients: the history has all that evolution learns from."""
         return Update(gradients={}, figures={})
+
+    def _first(self, refused: Set[Tokens], view: View) -> Proposal:
+        """Return a random architecture."""
+        tokens = self._new(first_tokens(self.space, view.completed, view.rng), refused, view)
+        return Proposal(tokens=tokens, architecture=self.space.decode(tokens))
+
+    def _child(self, population: Members, refused: Set[Tokens], view: View) -> Proposal:
+        """Return a child of the population: a copy, a mutation or a crossover, with its parent in the notes."""
+        options, rng = self.options, view.rng
+        parent = select_parent(population, options, rng)
+        tokens, other = parent.tokens, None
+        if options.crossover and rng.random() < options.crossover:
+            other = select_parent(population, options, rng)
+            tokens = crossover(self.space, tokens, other.tokens, options, rng)
+        if rng.random() >= options.unchanged:
+            tokens = mutation(self.space, tokens, options, rng)
+        tokens = self._new(tokens, refused, view)
+        notes: dict[str, Any] = {"parent": parent.id, "change": describe_change(self.space, parent.tokens, tokens)}
+        if other is not None:
+            notes |= {"other_parent": other.id}
+        return Proposal(tokens=tokens, architecture=self.space.decode(tokens), notes=notes)
+
+    def _new(self, tokens: Tokens, refused: Set[Tokens], view: View) -> Tokens:
+        """Return the tokens, or if they are refused, a mutation of a mutation and so on that is not."""
+        for _ in range(MAX_MUTATIONS):
+            if tokens not in refused:
+                break
+            tokens = mutated_tokens(self.space, tokens, view.rng)
+        return tokens
 
     @cached_property
     def _population(self) -> "Population":
         return Population(self.options)
 
 
-def propose(
-    population: Sequence[ChildRecord], space: SearchSpace, options: EvolutionOptions, rng: random.Random
-) -> Tokens:
-    """Return a child of the population: a mutation, or sometimes a copy, of the winner of a tournament."""
-    parent = max(_tournament(population, options, rng), key=reward_of).tokens
-    if rng.random() < options.unchanged:
-        return parent
-    return mutated_tokens(space, parent, rng)
-
-
-def population_after(
-    child: ChildRecord, population: tuple[ChildRecord, ...], options: EvolutionOptions
-) -> tuple[ChildRecord, ...]:
-    """Return the population, the oldest member first, after `child` has ended.
-
-    The child joins the population. If that is full, its oldest member or the loser of a tournament is removed, unless
-    the population grows. A child without a reward does not join.
-    """
-    if child.reward is None:
-        return population
-    if options.dies == "none" or len(population) < options.population:
-        return (*population, child)
-    if options.dies == "oldest":
-        return (*population[1:], child)
-    # Seeded by the child that ended, so that every replica removes the same member.
-    rng = random.Random(child.outcome.seed if child.outcome else child.id)
-    worst = min(_tournament(population, options, rng), key=reward_of)
-    return (*(member for member in population if member is not worst), child)
-
-
-def _tournament(population: Sequence[ChildRecord], options: EvolutionOptions, rng: random.Random) -> list[ChildRecord]:
-    """Draw the members that compete, with replacement."""
-    return rng.choices(population, k=options.drawn(len(population)))
-
-
-def reward_of(child: ChildRecord) -> float:
-    """Return the reward of a child that the searcher may learn from."""
-    assert child.reward is not None, f"child {child.id} has no reward"
-    return child.reward
-
-
 class Population(HistoryState):
-    """Caches the population after the last history, so that a longer one costs only its new children."""
+    """Caches the population after the last history, so that a longer one costs only its new children.
+
+    Attributes:
+        tried: the tokens of all children in the history.
+    """
 
     def __init__(self, options: EvolutionOptions) -> None:
         self._options = options
@@ -103,6 +109,10 @@ class Population(HistoryState):
 
     def _begin(self) -> None:
         self._members: tuple[ChildRecord, ...] = ()
+        self.tried: set[Tokens] = set()
 
     def _add(self, child: ChildRecord) -> None:
-        self._members = population_after(child, self._members, self._options)
+        self.tried.add(child.tokens)
+        # A child without a reward does not join.
+        if child.reward is not None:
+            self._members = survivors(self._members, child, self._options)

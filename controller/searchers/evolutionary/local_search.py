@@ -6,10 +6,10 @@ from functools import cached_property
 
 from controller.decisions import Tokens, neighbours
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
-from controller.searchers.evolutionary.evolution import reward_of
 from controller.searchers.evolutionary.options import LocalSearchOptions
+from controller.searchers.evolutionary.selection import reward_of
 from controller.searchers.history_state import HistoryState
-from controller.space import SearchSpace, first_tokens
+from controller.space import SearchSpace, check_decisions, first_tokens
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class LocalSearch:
 
     space: SearchSpace
     options: LocalSearchOptions
+
+    def __post_init__(self) -> None:
+        check_decisions(self.space, "local-search")
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return no parameters: local search learns nothing by gradient."""

@@ -24,8 +24,8 @@ def crossover(
     """
     if fitnesses[1] > fitnesses[0]:
         first, second = second, first
-    equal = fitnesses[0] == fitnesses[1]
     ours, theirs = first.by_innovation, second.by_innovation
+    equal = fitnesses[0] == fitnesses[1] and ours.keys() != theirs.keys()
     links: list[Link] = []
     for number in sorted(ours.keys() | theirs.keys()) if equal else ours:
         both = [link for link in (ours.get(number), theirs.get(number)) if link]

@@ -3,7 +3,7 @@
 Standard library only.
 """
 
-from bisect import bisect_right
+import itertools
 from dataclasses import dataclass
 
 from controller.genomes.genome import Genome
@@ -34,8 +34,9 @@ def align(first: Genome, second: Genome) -> Alignment:
     """Return how many links of two genomes match, and how many do not."""
     theirs = second.by_innovation
     differences = [abs(x.weight - theirs[x.innovation].weight) for x in first.links if x.innovation in theirs]
-    common_end = min(genome.links[-1].innovation if genome.links else 0 for genome in (first, second))
-    excess = _num_beyond(first, common_end) + _num_beyond(second, common_end)
+    ahead, behind = (first, second) if _last(first) > _last(second) else (second, first)
+    end = _last(behind)
+    excess = sum(1 for _ in itertools.takewhile(lambda link: link.innovation > end, reversed(ahead.links)))
     return Alignment(
         matching=len(differences),
         disjoint=len(first.links) + len(second.links) - 2 * len(differences) - excess,
@@ -44,9 +45,8 @@ def align(first: Genome, second: Genome) -> Alignment:
     )
 
 
-def _num_beyond(genome: Genome, number: int) -> int:
-    """Return how many links have a greater innovation number."""
-    return len(genome.links) - bisect_right(genome.links, number, key=lambda link: link.innovation)
+def _last(genome: Genome) -> int:
+    return genome.links[-1].innovation
 
 
 def distance(first: Genome, second: Genome, options: NeatOptions) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor
 from controller.policies.lstm import Policy
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, View
 from controller.searchers.policy_gradient.options import PolicyOptions
-from controller.space import SearchSpace
+from controller.space import SearchSpace, check_decisions
 
 BASELINE = "baseline"
 """The tensor [2] that holds the baseline: moving averages of the rewards and of the constant 1.
@@ -23,11 +23,13 @@ class PolicySearcher:
     """Samples architectures from a policy; a subclass learns.
 
     Args:
+        name: the searcher's, for messages.
         space: to search in.
         options: of the policy.
     """
 
-    def __init__(self, space: SearchSpace, options: PolicyOptions) -> None:
+    def __init__(self, name: str, space: SearchSpace, options: PolicyOptions) -> None:
+        check_decisions(space, name)
         self._space = space
         self._policy_options = options
         # The policy holds no state between calls: every call loads the pulled weights into it.

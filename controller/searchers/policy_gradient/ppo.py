@@ -26,7 +26,7 @@ class Ppo(PolicySearcher):
     """
 
     def __init__(self, space: SearchSpace, options: PpoOptions) -> None:
-        super().__init__(space, options)
+        super().__init__("ppo", space, options)
         self._options = options
         self.passes = options.passes
 

@@ -22,7 +22,7 @@ class Reinforce(PolicySearcher):
     """Samples from the policy and follows the gradient of the expected reward."""
 
     def __init__(self, space: SearchSpace, options: ReinforceOptions) -> None:
-        super().__init__(space, options)
+        super().__init__("reinforce", space, options)
         self._options = options
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:

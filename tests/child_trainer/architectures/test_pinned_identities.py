@@ -36,6 +36,12 @@ def without_attributes() -> Architecture:
     return chain(*((op, {}) for op in ops))
 
 
+def with_weights() -> Architecture:
+    return chain(
+        ("scale", {"by": 0.5}), ("logistic", {"slope": 4.9}), ("constant", {"value": 1.0}), ("scale", {"by": 2})
+    )
+
+
 def with_defaults() -> Architecture:
     return chain(
         ("conv", {"filters": 8, **WINDOW}),
@@ -146,6 +152,7 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "a dropped path": (chain(("drop_path", {"depth": 0.25})), "9396f5c93508f6c1"),
     "an auxiliary head": (with_an_auxiliary_head(), "8f3f11df0f9f6ec9"),
     "a cell to draw": (motif(nasnet_a().reduction), "3e5b741f98797a91"),
+    "weights as data": (with_weights(), "de59243775601454"),
     "one recurrent node": (chain(("tanh", {}), source="h", kind="recurrent"), "9cc01f72fc84266e"),
 }
 

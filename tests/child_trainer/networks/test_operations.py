@@ -52,6 +52,9 @@ def test_exactly_the_known_operations_have_modules():
         ("drop_path", [MAP], {"depth": 0.5}, MAP),
         ("shift", [MAP], {"height": 2, "width": -1}, MAP),
         ("split", [MAP], {"parts": 2, "index": 1}, (2, 7, 6)),
+        ("scale", [MAP], {"by": -1.5}, MAP),
+        ("logistic", [MAP], {"slope": 4.9}, MAP),
+        ("constant", [(2,)], {"value": 1.0}, (2,)),
     ],
 )
 def test_the_shape_that_an_operation_gives(op, shapes, attributes, result):
@@ -59,7 +62,7 @@ def test_the_shape_that_an_operation_gives(op, shapes, attributes, result):
     output = make(op, shapes, **attributes)(*inputs)
     assert output.shape == (3, *result)
     assert output.isfinite().all()
-    if op != "zero":  # Nothing of its input is left in it.
+    if op not in ("zero", "constant"):  # Nothing of its input is left in it.
         output.sum().backward()
         assert all(x.grad is not None for x in inputs)
 
@@ -75,6 +78,13 @@ def test_a_part_of_a_drawing_cannot_be_built():
 
 
 A, B, C = torch.tensor([[1.0, -2.0]]), torch.tensor([[4.0, 3.0]]), torch.tensor([[-7.0, 5.0]])
+
+
+def test_what_operations_with_a_number_compute():
+    torch.testing.assert_close(make("scale", [(2,)], by=-1.5)(A), torch.tensor([[-1.5, 3.0]]))
+    expected = torch.tensor([[1 / (1 + math.exp(-4.9)), 1 / (1 + math.exp(9.8))]])
+    torch.testing.assert_close(make("logistic", [(2,)], slope=4.9)(A), expected)
+    torch.testing.assert_close(make("constant", [(2,)], value=0.25)(A), torch.tensor([[0.25, 0.25]]))
 
 
 @pytest.mark.parametrize(

@@ -158,13 +158,23 @@ def test_the_metric_and_the_cost_are_those_of_a_12_epoch_training_on_half_of_the
     assert benchmark.test_metric(first) == pytest.approx(0.8586333)
 
 
+def test_of_the_longer_training_the_search_sees_200_epochs_on_half_of_the_images(folder: Path) -> None:
+    table, first = load_table("nasbench201-200", data=folder), network(cell_from_name(FIRST))
+    outcome = train(first, table, Budget(epochs=200), seed=0)
+    assert outcome.metric == pytest.approx(0.8198267)
+    assert outcome.seconds == pytest.approx(173.30623 / 2 * 200 / 12 + 12.2351 / 12 * 2.5)
+    assert table.test_metric(first) == pytest.approx(0.8586333)
+    best = max(table.answers.values(), key=lambda answer: answer.metric)
+    assert (best.metric, best.test) == pytest.approx((0.9160667, 0.9437333))
+
+
 def test_seconds_are_measured_for_1000_cells_and_estimated_for_the_others(folder: Path, benchmark: Table) -> None:
     measured = [answer for answer in benchmark.answers.values() if not answer.estimated]
     assert len(measured) == 1_000
     with (folder / nasbench201.TIMES).open() as file:
         names = {row["arch"] for row in csv.DictReader(file)}
     # Without the measurements, all are estimated: as near to them as the model is said to be.
-    model = nasbench201._model(folder / nasbench201.TIME_MODEL)
+    model = nasbench201._model(folder / nasbench201.TIME_MODEL, 12)
     actual = [benchmark.answers[name].seconds for name in names]
     errors = [model(cell_from_name(name)) - benchmark.answers[name].seconds for name in names]
     explained = 1 - statistics.fmean(e * e for e in errors) / statistics.pvariance(actual)
@@ -208,7 +218,7 @@ def test_the_catalogue_has_the_table(folder: Path) -> None:
     assert load_task("nasbench201", data=folder).name == "nasbench201"
     with pytest.raises(TaskError, match="the task 'nasbench201' has no test images"):
         load_test("nasbench201", data=folder)
-    with pytest.raises(TaskError, match="the task 'digits' is no table; the tables are nasbench201"):
+    with pytest.raises(TaskError, match="the task 'digits' is no table; the tables are nasbench201, nasbench201-200"):
         load_table("digits")
 
 

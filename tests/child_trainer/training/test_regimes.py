@@ -12,12 +12,13 @@ from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.networks.build import build
 from child_trainer.outcome import Budget, Cause
 from child_trainer.regime import Regime
+from child_trainer.seeding import derive
 from child_trainer.tasks import language
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.training import epochs
 from child_trainer.training import image_classifier as sgd
 from child_trainer.training.checkpoint import Checkpoint
-from child_trainer.training.task import Progress
+from child_trainer.training.task import OverTime, Progress
 from child_trainer.training.train import train
 from tests.child_trainer.training.interruptions import BATCH_NORM, EVERY_PART, Slot
 
@@ -293,22 +294,24 @@ def test_a_training_without_the_rule_never_begins_again(monkeypatch):
 
 
 def test_a_restart_draws_other_weights_and_forgets_the_optimizers_state(digits):
-    """The second training is that of the weights after the first restart, from a fresh optimizer, on later orders."""
-    seen = []
+    saved = []
 
-    class Watched(type(digits)):
-        def accuracy(self, network, images):
-            seen.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
-            return super().accuracy(network, images)
+    class Kept(Slot):
+        def save(self, data):
+            super().save(data)
+            saved.append(Checkpoint.from_bytes(data))
 
-    task = Watched(**{name: getattr(digits, name) for name in digits.__dataclass_fields__})
-    slot = Slot()
     regime = Regime(restart_below=0.99, restarts=1)
-    outcome = train(BATCH_NORM, task, replace(QUICK, regime=regime), seed=3, checkpoints=slot)
+    outcome = train(BATCH_NORM, digits, replace(QUICK, regime=regime), seed=3, checkpoints=Kept())
     assert len(outcome.curve) == 2
-    assert len(seen) == 3
-    assert slot.saves == 2  # after the restart and after the first epoch that was kept
-    assert not torch.equal(seen[0]["head.weight"], seen[1]["head.weight"])
+    again, first_epoch = saved
+    assert (again.curve, again.step, int(again.tensors["restarts"]), float(again.tensors["loss"])) == ((), 0, 1, 0.0)
+    assert not any(name.startswith("optimizer/") for name in again.tensors)
+    assert any(name.startswith("optimizer/") for name in first_epoch.tensors)
+    drawn = {seed: torch.Generator().manual_seed(derive(3, seed)) for seed in ("weights", "weights after restart 1")}
+    before, after = (build(BATCH_NORM, digits, generator=generator).state_dict() for generator in drawn.values())
+    assert all(torch.equal(again.tensors[f"network/{name}"], tensor) for name, tensor in after.items())
+    assert not torch.equal(before["head.weight"], after["head.weight"])
 
 
 def test_a_training_that_diverges_in_its_first_epoch_begins_again(digits):
@@ -322,11 +325,17 @@ def test_a_training_that_diverges_in_its_first_epoch_begins_again(digits):
     assert train(BATCH_NORM, digits, replace(wild, regime=hopeless), seed=1).failure.cause is Cause.DIVERGED
 
 
-def test_the_time_of_abandoned_epochs_counts(digits):
-    budget = replace(QUICK, max_seconds=1e-6, regime=Regime(restart_below=0.99))
-    failure = train(BATCH_NORM, digits, budget, seed=1).failure
-    assert failure.cause is Cause.TIMEOUT
-    assert failure.message.startswith("epoch 1 ended after ")
+def test_the_time_of_abandoned_epochs_counts():
+    evaluated = []
+
+    def evaluate(network):
+        evaluated.append(network)
+        return 0.1
+
+    budget = Budget(epochs=2, batch_size=4, regime=Regime(restart_below=0.15))
+    with pytest.raises(OverTime, match="^epoch 1 ended after "):
+        trained(budget, evaluate, lambda number: OneMap(), Progress(max_seconds=1e-9, epochs=2))
+    assert len(evaluated) == 1
 
 
 # --- Language models ---------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         ),
         (
             ["launch", "digits", "--searcher", "ga"],
-            "unknown searcher 'ga'; there are reinforce, random, evolution, local-search",
+            "unknown searcher 'ga'; there are reinforce, random, evolution, local-search, q-learning",
         ),
         (
             ["launch", "digits", "--task", "cifar"],

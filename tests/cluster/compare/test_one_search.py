@@ -41,7 +41,7 @@ def searched(config: RunConfig, limit: Limit) -> SearchResult:
     return result
 
 
-@pytest.mark.parametrize("searcher", ["reinforce", "random", "evolution", "local-search"])
+@pytest.mark.parametrize("searcher", ["reinforce", "random", "evolution", "local-search", "q-learning"])
 def test_a_search_has_the_results_of_a_local_run(searcher: Any, table: RunConfig, tmp_path: Path) -> None:
     config = table.with_searcher(searcher)
     if searcher == "evolution":

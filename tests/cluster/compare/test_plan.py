@@ -56,7 +56,7 @@ def test_a_searcher_sets_its_own_options_and_shares_the_rest() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["foo"], "unknown searcher 'foo'; there are reinforce, random, evolution, local-search"),
+        (["foo"], "unknown searcher 'foo'; there are reinforce, random, evolution, local-search, q-learning"),
         (["evolutoin"], "did you mean 'evolution'?"),
         (["reinforce:entropy-bonu=1"], "'reinforce:entropy-bonu=1': .*--entropy-bonu"),
         (["reinforce:children=0"], "'reinforce:children=0': .*`children` must be at least 1, got 0"),

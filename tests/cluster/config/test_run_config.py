@@ -12,7 +12,7 @@ from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.recipes import RECIPES, differences
 from cluster.config.run_config import RunConfig
-from cluster.config.task_options import TaskOptions, task_options_from_json
+from cluster.config.task_options import TaskOptions, known_task
 from cluster.config.topology import Topology
 from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
@@ -86,7 +86,7 @@ def test_a_run_from_before_the_threads_has_one_for_each_child() -> None:
 )
 def test_a_task_in_the_form_of_version_4_is_read(old: dict[str, Any], expected: TaskOptions) -> None:
     usual = {"data": None, "download": False, "child_seconds": 0.0, "child_spread": 0.0, "child_faults": ""}
-    assert task_options_from_json({**usual, "language": asdict(LanguageOptions()), **old}) == expected
+    assert known_task({**usual, "language": asdict(LanguageOptions()), **old}) == (expected, ())
 
 
 @pytest.mark.parametrize("file", sorted(Path("tests/golden_searches/version-4").glob("*/config.json")), ids=str)

@@ -1,5 +1,7 @@
 """Whole searches of a table in this process, without Ray: by each searcher, and with the process killed on the way."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from cluster.search.history import History
 from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Proposal
 from controller.searchers.evolutionary.options import EvolutionOptions
+from controller.searchers.q_learning.options import QLearningOptions
 from controller.spaces.nasbench201 import NasBench201Space
 from tests.cluster.runners.test_local import SYNTHETIC, ledger, search
 from tests.real_data import real
@@ -33,12 +36,15 @@ def config() -> RunConfig:
 
 
 def with_searcher(config: RunConfig, name: str) -> RunConfig:
-    """With a population that fits a few dozen children."""
-    options = EvolutionOptions(population=10, tournament=3) if name == "evolution" else None
-    return replace(config, searcher=name, searcher_options=options)
+    """With a population, or a schedule, that fits a few dozen children."""
+    options = {
+        "evolution": EvolutionOptions(population=10, tournament=3),
+        "q-learning": QLearningOptions(schedule_models=20, q_learning_rate=0.3),
+    }
+    return replace(config, searcher=name, searcher_options=options.get(name))
 
 
-@pytest.mark.parametrize("searcher", ["random", "evolution", "local-search", "reinforce"])
+@pytest.mark.parametrize("searcher", ["random", "evolution", "local-search", "reinforce", "q-learning"])
 def test_a_table_is_searched_and_its_seconds_are_in_the_ledger(
     searcher: Any, config: RunConfig, tmp_path: Path
 ) -> None:
@@ -87,6 +93,37 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(
     assert died.finished == call // 4 * 4
     assert search(config, tmp_path, "parts").state == "finished"
     assert ledger(tmp_path, "parts") == ledger(tmp_path, "whole")
+
+
+@pytest.mark.parametrize("batching", ["barrier", "stream"])
+@pytest.mark.parametrize("call", [1, 25])
+def test_a_killed_search_takes_the_same_known_outcomes_again(
+    batching: Any, call: int, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q-learning gives children the outcome of earlier ones, which takes no training and no time."""
+    from cluster.runners.trainer import Trainer
+
+    config = with_searcher(replace(config, topology=replace(config.topology, batching=batching)), "q-learning")
+    search(config, tmp_path, "whole")
+    with closing(sqlite3.connect(tmp_path / "whole" / "ledger.sqlite")) as db:
+        repeated = db.execute(
+            "SELECT a.seconds, a.metric = b.metric, a.architecture_id = b.architecture_id, b.same_as"
+            " FROM children a JOIN children b ON a.same_as = b.id"
+        ).fetchall()
+    assert repeated
+    assert set(repeated) == {(0.0, 1, 1, None)}
+    train, count = Trainer.train, iter(range(1000))
+
+    def dying(self: Trainer, assignment: Any, **options: Any) -> Any:
+        if next(count) == call:
+            raise SystemError
+        return train(self, assignment, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", dying)
+        assert search(config, tmp_path, "parts").state == "failed"
+    assert search(config, tmp_path, "parts").state == "finished"
+    assert ledger(tmp_path, "parts")["children"] == ledger(tmp_path, "whole")["children"]
 
 
 def test_networks_of_another_size_are_refused_before_anything_starts(config: RunConfig) -> None:

@@ -173,7 +173,7 @@ def test_one_seed_gives_one_ledger_and_replicas_learn_from_all_their_children(
     assert all(size == 4 or (batch == last[replica] and size < 4) for replica, batch, size in sizes)
 
 
-@pytest.mark.parametrize("searcher", ["evolution", "local-search", "random"])
+@pytest.mark.parametrize("searcher", ["evolution", "local-search", "random", "q-learning"])
 def test_searchers_without_parameters_stream(searcher: Any, tmp_path: Path) -> None:
     config = replace(
         SYNTHETIC.with_searcher(searcher), topology=replace(SYNTHETIC.topology, batching="stream"), max_children=30

@@ -2,14 +2,16 @@
 
 import json
 import sqlite3
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from child_trainer.architectures.architecture import Architecture
-from cluster.storage.ledger.graphs import architecture_of
+from cluster.storage.ledger.graphs import unpack
 
 BEST_COLUMNS = (
-    "id, reward, metric, parameters, flops, seconds, seed, batch_size, tokens,"
+    "id, reward, metric, parameters, flops, seconds, seed, batch_size,"
+    " iif(json_extract(outcome, '$.gpu_bytes') IS NULL, 'cpu', 'cuda'), json_extract(outcome, '$.processor'), tokens,"
     " (SELECT architectures.graph FROM architectures WHERE digest = children.graph)"
 )
 """What `best_child` takes."""
@@ -17,7 +19,15 @@ BEST_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The child with the highest reward; `batch_size` is `None` where it is the budget's."""
+    """The child with the highest reward.
+
+    Attributes:
+        child_id, reward, metric, parameters, flops, seconds, seed: of the child.
+        batch_size: that it was trained with; `None` where it is the budget's.
+        device: that it was trained on, as PyTorch names it.
+        processor: the kind of processor that trained it; `None` where that is not recorded.
+        graph: its architecture as plain data.
+    """
 
     child_id: int
     reward: float
@@ -27,12 +37,23 @@ class Best:
     seconds: float
     seed: int
     batch_size: int | None
+    device: str
+    processor: str | None
     tokens: tuple[int, ...]
-    architecture: Architecture
+    graph: Mapping[str, Any] = field(hash=False)
+
+    @property
+    def architecture(self) -> Architecture:
+        """Its architecture.
+
+        Raises:
+            InvalidArchitecture: this version does not know an operation of it.
+        """
+        return Architecture.from_json(self.graph)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, without the architecture and the tokens that it was decoded from."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("architecture", "tokens")}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("graph", "tokens")}
 
 
 class FailedChild(NamedTuple):
@@ -53,7 +74,7 @@ class Attempts(NamedTuple):
 def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
     *numbers, tokens, graph = row
-    return Best(*numbers, tokens=tuple(json.loads(tokens)), architecture=architecture_of(graph))
+    return Best(*numbers, tokens=tuple(json.loads(tokens)), graph=unpack(graph))
 
 
 def best(db: sqlite3.Connection) -> Best | None:
@@ -61,6 +82,13 @@ def best(db: sqlite3.Connection) -> Best | None:
     query = f"SELECT {BEST_COLUMNS} FROM children WHERE state = 'finished' ORDER BY reward DESC, id LIMIT 1"
     row = db.execute(query).fetchone()
     return best_child(*row) if row else None
+
+
+def metric_kind(db: sqlite3.Connection) -> str | None:
+    """Return what the metric of the finished children is, as their outcomes say; `None` where none does."""
+    query = "SELECT json_extract(outcome, '$.measure') FROM children WHERE state = 'finished' LIMIT 1"
+    row = db.execute(query).fetchone()
+    return row and row[0]
 
 
 def children_by_state(db: sqlite3.Connection) -> dict[str, int]:

@@ -27,6 +27,14 @@ class TestEvolution(SearcherContract):
         return Evolution(SPACE, EvolutionOptions())
 
 
+class TestVariants(SearcherContract):
+    def make(self) -> Searcher:
+        options = EvolutionOptions(
+            population=3, repeats="refused", crossover=0.5, layer_changes=0.5, selection="roulette", dies="lowest"
+        )
+        return Evolution(ConvolutionalSpace(initial_depth=2, max_depth=4), options)
+
+
 class TestTournament(SearcherContract):
     def make(self) -> Searcher:
         return Evolution(

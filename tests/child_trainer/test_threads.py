@@ -13,8 +13,8 @@ import torch
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.outcome import Budget
 from child_trainer.tasks.catalogue import load_task
+from child_trainer.threads import VARIABLE, check_threads, computing_with
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, identity
-from child_trainer.training.threads import VARIABLE, check_threads, computing_with
 from child_trainer.training.train import train
 
 WIDE = Architecture(
@@ -96,7 +96,7 @@ def test_by_hand_the_environment_does_not_count(variable: str | None, tmp_path: 
 
 def test_where_pytorch_is_imported_later_it_has_the_threads_for_as_long() -> None:
     script = (
-        "from child_trainer.training.threads import computing_with\n"
+        "from child_trainer.threads import computing_with\n"
         "with computing_with(1):\n    import torch\n    print(torch.get_num_threads())\n"
         "import os; print(torch.get_num_threads(), os.environ.get('OMP_NUM_THREADS'))"
     )

@@ -1,0 +1,60 @@
+"""How a surrogate reads a space's samples: the words that stand for tokens, and the parts that a sample is made of."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from controller.decisions import Choice, Decision, Decisions, Subset, num_options
+
+
+class Vocabulary:
+    """The words of a space: options of the same name are one word, at whichever decision.
+
+    So a surrogate knows an operation in a block that it has not seen before.
+
+    Args:
+        decisions: those of the longest samples; shorter ones are prefixes of them.
+        widths: how many tokens each part of the longest samples has.
+    """
+
+    def __init__(self, decisions: Decisions, widths: Sequence[int]) -> None:
+        self._decisions = [decision for decision in decisions for _ in range(decision.width)]
+        names = [_names(decision) for decision in self._decisions]
+        index = {name: i for i, name in enumerate(dict.fromkeys(name for row in names for name in row))}
+        self.num_words = len(index)
+        """V, the number of words."""
+        self.places = [place for width in widths for place in range(width)]
+        """The place of each token within its part, from 0."""
+        self.places_in_part = max(widths)
+        """S, the number of places of the longest part."""
+        self._ends = np.cumsum(widths)
+        self._words = np.zeros((len(names), max(map(len, names))), dtype=np.int64)
+        for position, row in enumerate(names):
+            self._words[position, : len(row)] = [index[name] for name in row]
+
+    def words(self, tokens_BT: np.ndarray) -> np.ndarray:
+        """Return the words of samples, [B, T] int64, from their tokens, [B, T]."""
+        return self._words[np.arange(tokens_BT.shape[1]), tokens_BT]
+
+    def name(self, position: int, token: int) -> str:
+        """Return the name of the option that a token stands for."""
+        return _names(self._decisions[position])[token]
+
+    def label(self, position: int) -> str:
+        """Return what the token at a position decides, such as `edge 3`."""
+        decision = self._decisions[position]
+        # Only a choice knows its place; that of a subset or a pointer follows from the number of earlier layers.
+        place = decision.place if isinstance(decision, Choice) else decision.count + 1
+        return f"{decision.kind.replace('_', ' ')} {place}"
+
+    def num_parts(self, num_tokens: int) -> int:
+        """Return how many parts a sample of so many tokens has."""
+        return int(np.searchsorted(self._ends, num_tokens)) + 1
+
+
+def _names(decision: Decision) -> tuple[str, ...]:
+    if isinstance(decision, Choice):
+        return tuple(map(str, decision.options))
+    if isinstance(decision, Subset):
+        return "no", "yes"
+    return tuple(map(str, range(num_options(decision))))

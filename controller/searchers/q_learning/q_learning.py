@@ -1,0 +1,75 @@
+"""Tabular Q-learning with an epsilon-greedy policy: MetaQNN's searcher (Baker et al. 2017; spec §7.2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from controller.decisions import Tokens
+from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
+from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.q_learning.q_table import QTable
+from controller.space import SearchSpace
+
+MAX_DRAWS = 200
+"""Samples drawn for one proposal. If all of them repeat architectures that are not wanted again, the last is taken."""
+
+
+@dataclass(frozen=True)
+class QLearning:
+    """Samples decisions by their Q values, which follow from the history, and ever fewer of them at random.
+
+    It works on any space. The states of its decisions are the space's own (`HasStates`), or the position with the last
+    `state_tokens` tokens. Like the paper's states of layers, these forget what came earlier, so that architectures
+    share what is learnt of them.
+    """
+
+    space: SearchSpace
+    options: QLearningOptions
+
+    def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
+        """Return no parameters: the Q values follow from the history."""
+        return ()
+
+    def ask(self, n: int, view: View) -> list[Proposal]:
+        """Return `n` samples, of which none repeats a child that is in training, if there is another one to be had.
+
+        It returns fewer where the search ends with the schedule of epsilon.
+        """
+        table, pending = self._table.after(view.history()), view.pending()
+        decisions = self.space.decisions(view.completed)
+        unended = {child.architecture_id for child in pending}
+        proposals: list[Proposal] = []
+        for _ in range(n):
+            models = table.models + sum(not table.knows(model) for model in unended)
+            if self.options.ends_with_schedule and models >= self.options.schedule_models:
+                break
+            epsilon = self.options.epsilon(models)
+            proposal = self._wrap(table.sample(decisions, epsilon, view.rng), table)
+            for _ in range(MAX_DRAWS - 1):
+                known = table.trained(proposal.architecture.id) is not None
+                if not (proposal.architecture.id in unended or (known and self.options.repeats == "refuse")):
+                    break
+                proposal = self._wrap(table.sample(decisions, epsilon, view.rng), table)
+            unended.add(proposal.architecture.id)
+            proposals.append(proposal)
+        return proposals
+
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
+        """Return the figures of the Q values; they are learnt from the history, and not by gradient."""
+        table = self._table.after(view.history())
+        figures = {
+            "epsilon": self.options.epsilon(table.models),
+            "unique_models": float(table.models),
+            "start_value": table.start_value(self.space.decisions(view.completed)),
+            "known_states": float(table.num_states),
+        }
+        return Update(gradients={}, figures=figures)
+
+    @cached_property
+    def _table(self) -> QTable:
+        return QTable(self.space, self.options)
+
+    def _wrap(self, tokens: Tokens, table: QTable) -> Proposal:
+        architecture = self.space.decode(tokens)
+        same_as = table.trained(architecture.id) if self.options.repeats == "reuse" else None
+        return Proposal(tokens=tokens, architecture=architecture, same_as=same_as)

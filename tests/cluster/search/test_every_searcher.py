@@ -1,0 +1,70 @@
+"""Every searcher of the catalogue in the real loop: as one replica and as three, in both modes, and after any death."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.catalogue import SEARCHERS
+from tests.cluster.search.test_replica import Run
+from tests.searcher_cases import FLAGS, case
+
+CHILDREN = 6
+
+
+def make(folder: Path, searcher: str, replicas: int, batching: str) -> Run:
+    words = f"--replicas {replicas} --shards 2 --children 2 --max-children {CHILDREN} --batching {batching}"
+    return Run(folder, case(searcher, *words.split()))
+
+
+def contents(run: Run) -> list[tuple[Any, ...]]:
+    """The record of a search, without times and the searcher's figures.
+
+    If a process dies between a push and its record, the figures are computed once more, from the weights after it.
+    """
+    children = run.rows(
+        "SELECT id, replica, batch, tokens, graph, log_prob, seed, state, reward, metric, notes, same_as, completion"
+        " FROM children ORDER BY id"
+    )
+    return children + run.rows("SELECT replica, number, pushed, learned_at IS NULL FROM batches ORDER BY 1, 2")
+
+
+def weights(run: Run) -> dict[str, list[float]]:
+    return {name: value.flatten().tolist() for name, value in getattr(run, "values", {}).items()}
+
+
+def test_every_searcher_has_a_case() -> None:
+    assert FLAGS.keys() == SEARCHERS.keys()
+
+
+@pytest.mark.parametrize("batching", ["barrier", "stream"])
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("searcher", FLAGS)
+def test_a_search_is_whole_and_fixed_by_its_seed(tmp_path: Path, searcher: str, replicas: int, batching: str) -> None:
+    runs = [make(tmp_path / str(number), searcher, replicas, batching) for number in range(2)]
+    for run in runs:
+        run.start()
+        assert run.rows("SELECT count(*) FROM children WHERE state != 'finished' OR batch = 0") == [(0,)]
+        assert run.rows("SELECT count(*) FROM batches WHERE learned_at IS NULL") == [(0,)]
+        assert run.rows("SELECT count(*) FROM children") == [(CHILDREN,)]
+        assert sorted(run.trained) == [row[0] for row in run.rows("SELECT id FROM children WHERE same_as IS NULL")]
+        space = run.config.search_space
+        for tokens, architecture in run.rows("SELECT tokens, architecture_id FROM children"):
+            assert space.decode([int(token) for token in tokens[1:-1].split(",")]).id == architecture
+    assert contents(runs[0]) == contents(runs[1])
+    assert weights(runs[0]) == weights(runs[1])
+
+
+@pytest.mark.parametrize("batching", ["barrier", "stream"])
+@pytest.mark.parametrize("searcher", FLAGS)
+def test_a_search_that_dies_before_any_call_is_resumed_to_the_same_end(
+    tmp_path: Path, searcher: str, batching: str
+) -> None:
+    undisturbed = make(tmp_path / "undisturbed", searcher, 1, batching)
+    calls = undisturbed.start()
+    for dies_at in range(calls):
+        run = make(tmp_path / str(dies_at), searcher, 1, batching)
+        run.start(dies_at)
+        run.start()
+        assert contents(run) == contents(undisturbed), f"call {dies_at} of {calls}"
+        assert weights(run) == weights(undisturbed), f"call {dies_at} of {calls}"

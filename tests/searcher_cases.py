@@ -1,0 +1,27 @@
+"""A small search with each searcher of the catalogue, on children that only compute a known function."""
+
+from collections.abc import Mapping
+
+from cluster.config.flags import parse_run
+from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
+
+CELLS = "--space nasbench201"
+
+FLAGS: Mapping[str, str] = {
+    "reinforce": "--initial-depth 2 --max-depth 2",
+    "ppo": "--initial-depth 2 --max-depth 2 --controller-units 8",
+    "random": "--initial-depth 2 --max-depth 2",
+    "evolution": f"{CELLS} --population 3 --tournament 2",
+    "bayesian": f"{CELLS} --random-starts 2 --candidates 20 --mutations 5",
+    "local-search": f"{CELLS} --random-starts 2",
+    "neat": "--space genomes --population 4",
+    "q-learning": "--space chain --image-size 8 --num-filters 4 8 --units 8 --max-layers 2 --schedule-models 4",
+}
+"""The options of each, so small that it chooses, learns, and comes to its second generation within six children."""
+
+
+def case(searcher: str, *words: str) -> RunConfig:
+    """Return the configuration of a searcher's small search, changed by more flags."""
+    flags = ["--searcher", searcher, *FLAGS[searcher].split(), *words]
+    return parse_run(RECIPES["synthetic"](), flags, "synthetic")
