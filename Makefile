@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each does all of its own set-up.
 
 .DEFAULT_GOAL := help
-.PHONY: help install debian demo check test chaos bench format clean
+.PHONY: help install debian demo check test chaos docs bench format clean
 
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c "$(SUITABLE)" 2>/dev/null && echo $$p && break; done)
@@ -15,6 +15,7 @@ help:
 	@echo "make demo     install, then run a whole search on this machine (a few minutes)"
 	@echo "make test     install, then run all checks and all tests"
 	@echo "make chaos    install, then the long tests of failures: 50 kills and more, with their reports (an hour)"
+	@echo "make docs     install, then run the commands of the documentation, also those that take minutes"
 	@echo "make bench    install, then every measurement of benchmarks/, each with its table"
 	@echo "make check    formatting, lint, types, import contracts, generated code"
 	@echo "make format   bring the code into shape"
@@ -56,6 +57,9 @@ test: check debian
 
 chaos: install
 	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/runners/on_ray/test_autoscaled.py tests/cluster/runners/on_ray/test_multinode.py tests/deploy -s
+
+docs: install
+	NASCLUSTER_DOCS=1 $(BIN)/python -m pytest tests/docs
 
 bench: install
 	@set -e; for script in benchmarks/*.py; do \

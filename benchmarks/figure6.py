@@ -61,7 +61,12 @@ def configuration(data: Path | None) -> RunConfig:
         return cells
     table = RECIPES["nasbench201"]()
     return replace(
-        table, local=True, max_children=CHILDREN, topology=cells.topology, task=replace(table.task, data=data)
+        table,
+        local=True,
+        max_children=CHILDREN,
+        topology=cells.topology,
+        task=replace(table.task, data=data),
+        searcher_options=cells.searcher_options,  # without the recipe's entropy bonus, as in the paper
     )
 
 

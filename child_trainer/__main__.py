@@ -84,17 +84,17 @@ def _main(arguments: Sequence[str] | None) -> int:
     return _print_outcome(options, architecture, outcome, signals)
 
 
+def _processor(device: str) -> str:
+    from child_trainer.training.processor import processor_kind
+
+    return processor_kind(device)
+
+
 def _drawing(architecture: Architecture) -> str:
     """Return the network layer by layer, or as rows of equal cells if it is very deep and made of cells."""
     drawing = draw(architecture)
     rows = folded(architecture) if drawing.count("\n") > MAX_LINES else []
     return "\n".join(row.text() for row in rows) or drawing
-
-
-def _processor(device: str) -> str:
-    from child_trainer.training.processor import processor_kind
-
-    return processor_kind(device)
 
 
 def _print_outcome(options: Namespace, architecture: Architecture, outcome: Outcome, signals: Sequence[int]) -> int:

@@ -2,16 +2,25 @@
 
 from child_trainer.outcome import Measure
 
+DAY_S = 86_400
+
+MONTH_S, YEAR_S = 30.44 * DAY_S, 365.25 * DAY_S
+
 
 def duration(seconds: float | None) -> str:
-    """Format a duration in seconds: 42 s, 3 min 05 s, 2 h 07 min; a dash for `None`."""
+    """Format a duration in seconds: 42 s, 3 min 05 s, 2 h 07 min, 3 days 4 h, 7 months, 3 years; a dash for `None`."""
     if seconds is None:
         return "-"
+    if seconds >= 2 * MONTH_S:
+        months, years = round(seconds / MONTH_S), round(seconds / YEAR_S)
+        return f"{months} months" if months < 24 else f"{years:,} years"
     whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
     if whole < 60:
         return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    if whole < 2 * DAY_S:
+        return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{whole // DAY_S} days {whole % DAY_S // 3600} h"
 
 
 def number(value: float | None) -> str:
@@ -34,9 +43,13 @@ def first_line(text: str) -> str:
 
 
 def opening(text: str) -> str:
-    """Return the first line of an error, joined with the second if the first ends with a colon."""
-    first, rest = first_line(text), text.strip().partition("\n")[2]
-    return f"{first} {first_line(rest)}" if first.endswith(":") and rest else first
+    """Return the first line of an error, joined with the next as long as it ends with a colon and announces more."""
+    opened, *others = [line.strip() for line in text.strip().split("\n")]
+    for line in others:
+        if not opened.endswith(":"):
+            break
+        opened = f"{opened} {line}"
+    return opened
 
 
 def last_line(text: str) -> str:

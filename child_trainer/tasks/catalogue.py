@@ -28,26 +28,28 @@ TORCHVISION = "child_trainer.tasks.torchvision_images"
 POLE = "child_trainer.tasks.pole"
 
 
-def _images(summary: str, shape: tuple[int, int, int], module: str) -> TaskEntry:
-    """Return the entry of a task with images of this shape, in ten classes."""
+def _images(summary: str, shape: tuple[int, int, int], examples: int, module: str) -> TaskEntry:
+    """Return the entry of a task with so many training images of this shape, in ten classes."""
     return TaskEntry(
         summary=summary,
         family="images",
         kinds=("feedforward",),
         measure=Measure.ACCURACY,
         problem=ImageProblem(shape=shape, classes=10),
+        examples=examples,
         module=module,
     )
 
 
-def _language(summary: str, usual_options: LanguageOptions | None = None) -> TaskEntry:
-    """Return the entry of a language model's task."""
+def _language(summary: str, examples: int, usual_options: LanguageOptions | None = None) -> TaskEntry:
+    """Return the entry of a language model's task with so many words of training text."""
     return TaskEntry(
         summary=summary,
         family="language",
         kinds=("recurrent",),
         measure=Measure.PERPLEXITY,
         usual=TEXT_BUDGET,
+        examples=examples,
         options=LanguageOptions,
         usual_options=usual_options,
         module="child_trainer.tasks.language",
@@ -92,14 +94,17 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
         "digits": _images(
             "scikit-learn's handwritten digits, 8 x 8 pixels; needs no download",
             (1, 8, 8),
+            937,
             "child_trainer.tasks.digits",
         ),
-        "fashion-mnist": _images("Fashion-MNIST, 28 x 28 pixels, from --data", (1, 28, 28), TORCHVISION),
-        "cifar10": _images("CIFAR-10, 32 x 32 pixels in colour, from --data", (3, 32, 32), TORCHVISION),
-        "ptb": _language("Penn Treebank, from --data: the next word, word by word"),
-        "wikitext2": _language("WikiText-2, from --data: the next word, word by word"),
+        "fashion-mnist": _images("Fashion-MNIST, 28 x 28 pixels, from --data", (1, 28, 28), 55_000, TORCHVISION),
+        "cifar10": _images("CIFAR-10, 32 x 32 pixels in colour, from --data", (3, 32, 32), 45_000, TORCHVISION),
+        "ptb": _language("Penn Treebank, from --data: the next word, word by word", 929_589),
+        "wikitext2": _language("WikiText-2, from --data: the next word, word by word", 2_088_628),
         "text": _language(
-            "the prose of Python's own manual: the next word; needs no download", LanguageOptions(hidden_size=64)
+            "the prose of Python's own manual: the next word; needs no download",
+            49_000,
+            LanguageOptions(hidden_size=64),
         ),
         "synthetic": TaskEntry(
             summary="a known function of the architecture, at once; trains nothing",

@@ -97,6 +97,7 @@ class TaskEntry:
         options: the class of the task's own options, a frozen dataclass whose fields all have defaults.
         usual_options: the options of a child trained by hand, likewise; `None`: the defaults.
         problem: what the images are like, for image tasks.
+        examples: the images, or the words of the text, of an epoch on all training data; `None`: unknown.
         trains: it builds and trains networks, for which a process needs PyTorch, memory and perhaps a GPU.
         instant: whether, with these options, a child takes no time and cannot fail.
         epochs: the only number of epochs that it can answer for, on all training data; `None`: any budget.
@@ -113,6 +114,7 @@ class TaskEntry:
     options: type = NoOptions
     usual_options: Any = None
     problem: ImageProblem | None = None
+    examples: int | None = None
     trains: bool = True
     instant: Callable[[Any], bool] = never
     epochs: int | None = None

@@ -86,7 +86,7 @@ def _download(name: str, source: Source, data: Path) -> None:
     try:
         source.download(data)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = " ".join(str(error).split())  # all of it: torchvision names the file first and the cause last
         raise TaskError(f"the task {name!r} could not be downloaded to {data}: {reason}") from error
 
 

@@ -1,5 +1,6 @@
 """`nascluster launch`: starts a search."""
 
+import sys
 from dataclasses import replace
 from datetime import datetime
 
@@ -7,11 +8,13 @@ from rich.console import Console
 
 from cluster.cli.recipes import recipes
 from cluster.config.flags import BAD_INPUT, UsageError, parse_run
+from cluster.config.idle_options import idle_options
 from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import RunConfig
 from cluster.storage.dataset_cache import located
 from cluster.storage.find_run import check_new, run_folder
 from cluster.storage.run_folder import RunFolder
+from cluster.storage.starting import starting
 
 
 def launch(arguments: list[str]) -> int:
@@ -26,12 +29,15 @@ def launch(arguments: list[str]) -> int:
         raise UsageError(f"the recipe comes first, as in `nascluster launch digits {arguments[0]} ...`")
     recipe = find_recipe(arguments[0])
     config = parse_run(recipe(), arguments[1:], arguments[0], recipe.__doc__)
+    for text in idle_options(config, arguments[1:]):
+        print(f"nascluster: {text}", file=sys.stderr)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     task = replace(config.task, data=located(config.task.data))  # a resume may start in another folder
     config = replace(config, name=config.name or f"{recipe_label(arguments[0])}-{stamp}", task=task)
     folder = run_folder(config.storage_path, str(config.name))
     check_new(folder)
-    return execute_run(config, folder)
+    with starting(folder):
+        return execute_run(config, folder)
 
 
 def execute_run(config: RunConfig, folder: RunFolder) -> int:

@@ -11,6 +11,7 @@ from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.monitoring.logs.reader import child_output, log_lines, output_lines
 from cluster.monitoring.status import read_status, read_unknown
 from cluster.storage.find_run import existing_run
+from cluster.storage.starting import wait_for_run
 
 
 def logs(arguments: list[str]) -> int:
@@ -33,7 +34,7 @@ def logs(arguments: list[str]) -> int:
             )
         if child is not None and not (child.isascii() and child.isdecimal()):
             raise UsageError(f"`CHILD` must be a child's id, a whole number, got {child!r}")
-        folder = existing_run(storage_path, name)
+        folder = wait_for_run(storage_path, name, lambda _: None) if follow else existing_run(storage_path, name)
         note_unknown(read_unknown(folder))
         if child is not None:
             print("\n".join(output_lines(int(child), child_output(folder, int(child), attempt))))

@@ -15,6 +15,7 @@ from cluster.monitoring.status import read_unknown
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import existing_run
 from cluster.storage.run_folder import RunFolder
+from cluster.storage.starting import wait_for_run
 
 Output = Annotated[
     Path | None,
@@ -45,6 +46,7 @@ def report(arguments: list[str]) -> int:
     ) -> int:
         """Write what a search did and found into one self-contained HTML page, while it runs or afterwards."""
         from cluster.report.page import page
+        from cluster.report.progress_section import unlike_note
         from cluster.report.read import read_facts
         from cluster.report.serving import MAX_PORT, serve
 
@@ -55,12 +57,20 @@ def report(arguments: list[str]) -> int:
         if compare == name:
             raise UsageError(f"`--compare` must name another run than {name!r}")
 
+        notes: list[str] = []
+
         def build() -> str:
             folder = existing_run(storage_path, name)  # which copies it again if its driver is on another machine
             other = None if compare is None else existing_run(storage_path, compare)
-            return page(read_facts(folder, time.time(), other), watched=watch)
+            facts = read_facts(folder, time.time(), other)
+            notes[:] = [unlike_note(facts.other)] if facts.other and facts.other.unlike else []
+            return page(facts, watched=watch)
 
+        if watch:
+            wait_for_run(storage_path, name, lambda text: print(text, flush=True))
         first = build()  # errors in the names are reported before the server starts
+        for text in notes:
+            print(f"Mind: {text}", flush=True)
         if watch:
             serve(build, port, lambda url: _announce(url, show=open_browser))
             return 0

@@ -12,9 +12,11 @@ from cluster.config.callback_options import CallbackOptions
 from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.log_options import LogFormat, LogLevel, LogOptions
 from cluster.config.run_config import DEFAULT_STORAGE, check_unchanged
+from cluster.formatting import counted
 from cluster.monitoring.status import read_status
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import resumable_run
+from cluster.storage.run_folder import RunFolder
 
 Where = Annotated[
     Literal["as-before", "local", "ray"],
@@ -25,11 +27,14 @@ Where = Annotated[
 def resume(arguments: list[str]) -> int:
     """Carry out the command and return its exit status."""
 
-    def run(
+    def run(  # noqa: PLR0913  (all but the first are options)
         name: Name,
         *,
         storage_path: StoragePath = DEFAULT_STORAGE,
         on: Where = "as-before",
+        max_children: Annotated[
+            int | None, tyro.conf.arg(help="Another number of children after which the search ends; unset: as before.")
+        ] = None,
         metrics_port: Annotated[int | None, tyro.conf.arg(help="Another port for metrics; unset: as before.")] = None,
         log_format: Annotated[LogFormat | None, tyro.conf.arg(help="Events as text or json; unset: as before.")] = None,
         log_level: Annotated[
@@ -43,14 +48,10 @@ def resume(arguments: list[str]) -> int:
         """Resume a search that was stopped or killed, from its folder alone."""
         folder = resumable_run(storage_path, name, print)
         config = folder.read_config()
+        if max_children is not None:
+            config = replace(config, max_children=max_children)
         if folder.ledger.exists():
-            status = read_status(folder, time.time())
-            if status.unknown:
-                raise RunFolderError(f"the run {name!r} cannot be resumed: {status.unknown_text}")
-            if status.state == "running":
-                raise UsageError(f"the run {name!r} is running; `nascluster status {name}` shows it")
-            if status.state == "finished":
-                raise UsageError(f"the run {name!r} has finished: all {status.max_children} children have ended")
+            _check_unfinished(folder, config.max_children)
         check_unchanged(config)
         if metrics_port is not None:  # another process may use the former port by now
             config = replace(config, metrics=replace(config.metrics, metrics_port=metrics_port))
@@ -61,3 +62,26 @@ def resume(arguments: list[str]) -> int:
         return execute_run(config if on == "as-before" else replace(config, local=on == "local"), folder)
 
     return parse_command("resume", run, arguments)
+
+
+def _check_unfinished(folder: RunFolder, max_children: int) -> None:
+    """Raise `UsageError` if the run is running, or has nothing to do until this many children have ended.
+
+    Raises:
+        RunFolderError: the run has parts that this version does not know.
+    """
+    status = read_status(folder, time.time())
+    if status.unknown:
+        raise RunFolderError(f"the run {folder.name!r} cannot be resumed: {status.unknown_text}")
+    if status.state == "running":
+        raise UsageError(f"the run {folder.name!r} is running; `{folder.command('status')}` shows it")
+    if max_children < status.sampled:
+        raise UsageError(
+            f"`max_children` must be at least {status.sampled}, the children that the run {folder.name!r} has sampled,"
+            f" got {max_children}"
+        )
+    if status.state == "finished" and status.ended >= max_children:
+        raise UsageError(
+            f"the run {folder.name!r} has finished: all {counted(status.ended, 'child')} have ended; give"
+            f" `--max-children` a number above {status.ended} to go on with it"
+        )

@@ -15,6 +15,7 @@ from cluster.monitoring.parts import parts_of
 from cluster.monitoring.status import Status, read_status
 from cluster.storage.find_run import existing_run
 from cluster.storage.run_folder import RunFolder
+from cluster.storage.starting import wait_for_run
 
 
 def status(arguments: list[str]) -> int:
@@ -30,7 +31,8 @@ def status(arguments: list[str]) -> int:
         """Show a search's progress, from any terminal, while it runs or afterwards."""
         if watch and as_json:
             raise UsageError("`--watch` shows a panel and `--json` prints an object: give one of them")
-        progress = read(existing_run(storage_path, name))
+        folder = wait_for_run(storage_path, name, _report) if watch else existing_run(storage_path, name)
+        progress = read(folder)
         if watch:
             from cluster.monitoring.watch import watch as watch_run
 
@@ -42,12 +44,16 @@ def status(arguments: list[str]) -> int:
         for label, text in status_rows(progress):
             print(f"  {label:9} {text}")
         if best := progress.best:
-            config = existing_run(storage_path, name).read_known().config
-            if lines := list(parts_of(config, best).lines()):
+            config = existing_run(storage_path, name).read_config()
+            if lines := list(parts_of(config, best.tokens, best.architecture).lines()):
                 print("\n".join(["", f"best child: {best.child_id}", "", *lines[:-1]]))
         return 0
 
     return parse_command("status", run, arguments)
+
+
+def _report(text: str) -> None:
+    print(text, flush=True)
 
 
 def read(folder: RunFolder) -> Status:

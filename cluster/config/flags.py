@@ -4,17 +4,19 @@ import contextlib
 import io
 import re
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from child_trainer.language_options import LanguageOptions
+from child_trainer.tasks.catalogue import TASKS
 from cluster.config.help import option_lines, option_names
 from cluster.config.plain_data import default_options
 from cluster.config.run_config import RunConfig, unchecked
 from cluster.config.task_options import TaskOptions
+from controller.catalogue import SEARCHERS, SPACES
 from controller.own_parts import find_searcher, find_space
 
 T = TypeVar("T")
@@ -57,7 +59,8 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
     `--target-parameters` replaces a width of the default, with which it would have no effect.
 
     Raises:
-        UsageError: as `parse`, or both a width and `--target-parameters` are given.
+        UsageError: as `parse`, or an option is of a part that the run does not have, or both a width and
+            `--target-parameters` are given.
         ValueError: a value is invalid.
     """
     default = _draft(default, arguments)
@@ -65,6 +68,7 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
     if given & {"-h", "--help"}:
         print(run_help(default, recipe, description, shutil.get_terminal_size().columns))
         raise SystemExit(0)
+    _check_owners(default, [flag for flag in given if flag.startswith("--")])
     targeted, wide = "--target-parameters" in given, "--hidden-size" in given
     if targeted and not wide and isinstance(default.task.options, LanguageOptions):
         options = replace(default.task.options, hidden_size=None)
@@ -117,6 +121,25 @@ def _check_distinct(draft: RunConfig) -> None:
                 f"`{name}` is an option of {owners[name]} and of {owner}: an option of your own needs a name of its own"
             )
         owners[name] = owner
+
+
+def _check_owners(draft: RunConfig, given: Collection[str]) -> None:
+    """Raise `UsageError` if a flag is an option of a part that the run does not have."""
+    known = {name for _, name in option_names(draft)}
+    parts: list[tuple[str, Mapping[str, Any], str]] = [
+        ("searcher", SEARCHERS, draft.searcher),
+        ("space", SPACES, draft.space),
+        ("task", TASKS, draft.task.task),
+    ]
+    for flag in sorted(given):
+        name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+        for what, catalogue, used in parts:
+            owners = [owner for owner, entry in catalogue.items() if name in {f.name for f in fields(entry.options)}]
+            if owners and name not in known:
+                raise UsageError(
+                    f"Unrecognized options: {flag} (an option of the {what} {' or '.join(owners)}; the run has the"
+                    f" {what} {used})"
+                )
 
 
 def value_of(arguments: Sequence[str], flag: str) -> str | None:

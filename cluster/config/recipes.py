@@ -63,6 +63,12 @@ SYSTEMS = (
         },
     ),
     System(
+        name="PNAS: cells of growing size by a surrogate",
+        paper="Liu et al. 2018, arXiv 1712.00559, sections 3 and 4",
+        took="1,160 networks of 20 epochs; about 225 GPU-days by later surveys, 5,400 GPU-hours",
+        recipes={"pnas-digits": survey_recipes.pnas_digits, "pnas-cifar10": survey_recipes.pnas_cifar10},
+    ),
+    System(
         name="MetaQNN: chains of layers by Q-learning",
         paper="Baker et al. 2017, arXiv 1611.02167, sections 4 and 5",
         took="2,700 networks of 20 epochs on 10 GPUs in 8 to 10 days, 1,900 to 2,400 GPU-hours",

@@ -251,9 +251,14 @@ class KnownConfig:
     unknown: tuple[str, ...]
     data: Mapping[str, Any]
 
+    @property
+    def knows_task(self) -> bool:
+        """Whether this version knows the task, though perhaps not all of its options."""
+        return self.config.task.task == self.names["task"]
+
     def measured_by(self, measure: Measure) -> RunConfig:
         """Return the configuration, in which a task of this measure stands for one that this version does not know."""
-        if self.config.task.task == self.names["task"]:
+        if self.knows_task:
             return self.config
         return unchecked({**vars(self.config), "task": TaskOptions(task=STAND_IN_TASKS[measure])})
 

@@ -47,7 +47,7 @@ def examine(storage_path: str, folder: RunFolder | None) -> list[Section]:
         config = None if known.unknown else known.config  # what is unknown cannot be checked
         if run.local:
             ray = ("Ray", [Finding("OK", "the run is --local: one process, which needs no Ray")])
-            return [*sections, ray, *([_data(config)] if config else [])]
+            return [*sections, ray, *([_data(known.config)] if known.knows_task else [])]
     return [*sections, *_cluster(config, run, session)]
 
 

@@ -41,6 +41,8 @@ class RunFacts:
         workers: number of workers that were placed.
         requested_workers: number that the launch requested; `None` if it left that open.
         open: attempts in progress, the oldest first.
+        seconds_left: estimated seconds until the search ends; `None` if they are unknown, or it is not running.
+        time_left: the same in words; empty if unknown.
         typical_s: median seconds of the latest finished attempts; `None` before the first.
         idle_s: seconds since a child ended or, before the first, since this start of the run.
         causes: failed attempts by cause.
@@ -76,6 +78,8 @@ class RunFacts:
     failures: str
     error: str
     corrupt: tuple[str, ...] = ()
+    seconds_left: float | None = None
+    time_left: str = ""
     unknown: str = ""
 
 
@@ -117,6 +121,8 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         resume=folder.command("resume"),
         failures=folder.command("failures"),
         error=str(folder.error),
+        seconds_left=status.seconds_left,
+        time_left=status.time_left,
         unknown=status.unknown_text,
         corrupt=tuple(corrupt_texts(list(corrupt_files(folder.shards)))),
     )

@@ -23,6 +23,9 @@ MIN_SLOW_S = 60.0
 DEFAULT_SLOW_S = 1_800.0
 """Threshold used until one attempt has finished and a typical duration is known."""
 
+WORRYING_S = 14 * 86_400.0
+"""Seconds that a search may still take before that is reported as a problem."""
+
 MAX_LISTED_ATTEMPTS = 3
 """Slow attempts that are listed one by one; the others are counted."""
 
@@ -60,7 +63,7 @@ def run_findings(run: RunFacts) -> list[Finding]:
         )
     )
     if run.state == "running":
-        findings += _training(run)
+        findings += [*_duration(run), *_training(run)]
     if run.state == "running" and run.requested_workers is not None and run.workers < run.requested_workers:
         what = f"{run.workers} of the {run.requested_workers} requested workers are placed"
         findings.append(Finding("WARN", what, "add nodes, which are used at once; or do nothing, the search continues"))
@@ -103,7 +106,9 @@ def _state(run: RunFacts) -> Finding:
     if run.state == "running":
         return _running(run, silence)
     if run.state == "finished":
-        return Finding("OK", "it has finished")
+        short = run.ended < run.max_children
+        what = f"it has finished, with {run.ended} of {run.max_children} children" if short else "it has finished"
+        return Finding("OK", what, f"`{run.resume}` goes on" if short else "")
     if run.state == "stopped":
         return Finding("WARN", f"it has stopped: {run.message}", f"`{run.resume}` resumes it")
     heartbeat = "" if run.silence_s is None else f"; its last heartbeat is {silence} old"
@@ -124,6 +129,21 @@ def _running(run: RunFacts, silence: str) -> Finding:
             f"check the disk, end the driver, then `{run.resume}`",
         )
     return Finding("OK", f"it is running; its driver's last heartbeat is {silence} old")
+
+
+def _duration(run: RunFacts) -> list[Finding]:
+    """Return the finding on how long the search still takes, if that is known."""
+    if run.seconds_left is None:
+        return []
+    to_go = counted(max(run.max_children - run.ended, 0), "child")
+    what = f"{run.time_left}: {to_go} to go on {counted(run.workers, 'worker')}"
+    if run.seconds_left < WORRYING_S:
+        return [Finding("OK", what)]
+    remedy = (
+        "launch with fewer children or epochs or less of the data (--max-children, --epochs, --train-fraction), or add"
+        " workers; `nascluster simulate` predicts what a cluster would take"
+    )
+    return [Finding("WARN", what, remedy)]
 
 
 def _training(run: RunFacts) -> list[Finding]:

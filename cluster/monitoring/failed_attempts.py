@@ -71,11 +71,6 @@ def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
 def failures_json(failures: Sequence[FailedAttempt], unknown: Sequence[str] = ()) -> str:
     """Return a JSON object with counts by cause, every attempt, and what this version does not know of the run."""
     by_cause = dict(Counter(failure.cause for failure in failures))
-    return portable_json.dumps(
-        {
-            "by_cause": by_cause,
-            "attempts": [failure.to_json() for failure in failures],
-            "unknown": list(unknown),
-        },
-        indent=2,
-    )
+    also = {"unknown": list(unknown)} if unknown else {}
+    attempts = [failure.to_json() for failure in failures]
+    return portable_json.dumps({"by_cause": by_cause, "attempts": attempts} | also, indent=2)

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from child_trainer.outcome import Cause
-from cluster.formatting import duration, noun, number
+from cluster.formatting import duration, metric_name, noun, number
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.periodic import PeriodicThread
 from cluster.storage.errors import LedgerError, RunFolderError
@@ -54,15 +54,24 @@ def figure_texts(status: Status) -> str:
     return ", ".join(figure.text(number(status.figures[figure.name])) for figure in known)
 
 
+def best_text(status: Status) -> str:
+    """Return the best child's metric, its id and its reward; a dash before one has finished."""
+    best = status.best
+    if best is None:
+        return "-"
+    return f"{metric_name(status.measure)} {number(best.metric)} (child {best.child_id}), reward {number(best.reward)}"
+
+
 def status_rows(status: Status) -> list[tuple[str, str]]:
     """Return the rows of the display, each a name and a text."""
     staleness = status.staleness
+    # The number may have been raised since, or the searcher may have come to its end.
+    short = status.state == "finished" and 0 < status.ended < status.max_children
+    children = f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"
     return [
-        ("children", f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"),
-        (
-            "reward",
-            f"mean {number(status.recent_reward)} (last {FIRST}), best {number(status.best and status.best.reward)}",
-        ),
+        ("children", children + (f", of at most {status.max_children}" if short else "")),
+        *([("best", best_text(status))] if status.best else []),
+        ("reward", f"mean {number(status.recent_reward)} (last {FIRST})"),
         *([("unknown", status.unknown_text)] if status.unknown else []),
         *([("searcher", figures)] if (figures := figure_texts(status)) else []),
         (
@@ -73,8 +82,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
         ("workers", f"{status.busy} of {status.workers} busy"),
         (
             "time",
-            duration(status.seconds)
-            + (f", about {duration(status.seconds_left)} left" if status.state == "running" else ""),
+            duration(status.seconds) + (f", {status.time_left}" if status.time_left else ""),
         ),
     ]
 

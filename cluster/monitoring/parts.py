@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from textwrap import indent
 
 from child_trainer import own_files
-from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.folding import folded
 from cluster.config.run_config import RunConfig
-from cluster.storage.ledger.queries.status import Best
 from controller.decisions import InvalidTokens
 from controller.space import genotypes_of, motifs_of
 
@@ -38,18 +37,20 @@ class Parts:
             yield from (f"in {notation}'s notation", *text.splitlines(), "")
 
 
-def parts_of(config: RunConfig, best: Best) -> Parts:
-    """Return the parts of a child's architecture, which the run's space decoded from its tokens.
+NO_PARTS = Parts(motifs={}, genotypes={}, rows=())
 
-    Tokens of another space (from a ledger that was written by hand) and architectures that are not known here have
-    no parts.
+
+def parts_of(config: RunConfig, tokens: Sequence[int], architecture: Architecture) -> Parts:
+    """Return the parts of an architecture that the run's space decoded from these tokens.
+
+    Tokens of another space (from a ledger that was written by hand) have no parts.
     """
     try:
         with own_files.using(config.files):
-            motifs = motifs_of(config.search_space, best.tokens)
-            genotypes = genotypes_of(config.search_space, best.tokens)
-        problem = config.task.entry.problem
-        rows = folded(best.architecture, None if problem is None else problem.shape[1:]) if motifs else []
-    except (InvalidTokens, InvalidArchitecture):
-        return Parts(motifs={}, genotypes={}, rows=[])
+            motifs = motifs_of(config.search_space, tokens)
+            genotypes = genotypes_of(config.search_space, tokens)
+    except InvalidTokens:
+        motifs, genotypes = {}, {}
+    problem = config.task.entry.problem
+    rows = folded(architecture, None if problem is None else problem.shape[1:]) if motifs else []
     return Parts(motifs=motifs, genotypes=genotypes, rows=[row.text() for row in rows])

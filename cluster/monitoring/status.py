@@ -1,14 +1,17 @@
 """A run's status, read from its folder by any process, during the run or after it. Imports no torch."""
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from child_trainer.outcome import Measure
 from cluster.config.run_config import KnownConfig, unknown_text
-from cluster.formatting import last_line
+from cluster.formatting import duration, last_line
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
+from cluster.storage.ledger.queries.doctor import last_durations, open_attempts
 from cluster.storage.ledger.queries.run import run_values
 from cluster.storage.ledger.queries.status import Best
 from cluster.storage.ledger.reader import LedgerConnection, newer_version, reading
@@ -17,6 +20,9 @@ from controller.catalogue import Figure
 
 FIRST = 16
 """Number of first children that the best is compared with, and of last children that the recent reward covers."""
+
+MIN_AGE_S = 60.0
+"""Seconds after which a child in training that has not ended says how long children take at least."""
 
 RECORD_GONE = "it had begun, but its ledger is missing or empty"
 """The message of a run whose ledger lacks a start that other files record."""
@@ -47,7 +53,9 @@ class Status:
         listed: the figures that the searcher lists, in its order, with their words and units.
         staleness: mean and largest staleness of the pushes so far, in versions; `None` before the first.
         seconds: how long the run has run, without pauses between a stop and a resume.
-        pace: children ended per second since this start's first child started; `None` before one ended.
+        pace: children that end per second in this start, as measured; `None` before one ended.
+        child_seconds: seconds of a child as the launch estimated them; `None` if it could not.
+        oldest_seconds: how long the oldest child has been in training; `None` if none is.
         best: the best child, or `None` before one finished.
         unknown: what this version of nascluster does not know of the run, a clause each.
     """
@@ -76,6 +84,8 @@ class Status:
     staleness: tuple[float, int] | None
     seconds: float
     pace: float | None
+    child_seconds: float | None
+    oldest_seconds: float | None
     best: Best | None
     unknown: tuple[str, ...] = ()
 
@@ -96,8 +106,31 @@ class Status:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds until the last child ends, at the pace so far."""
-        return (self.max_children - self.ended) / self.pace if self.pace else None
+        """Estimated seconds until the last child ends, at the pace so far, or by the estimates before one ended."""
+        if self.state != "running":
+            return None
+        to_go, child_s = max(0, self.max_children - self.ended), max(self.child_seconds or 0.0, self._least_seconds)
+        if self.pace:
+            return to_go / self.pace
+        return to_go * child_s / self.workers if child_s and self.workers else None
+
+    @property
+    def _least_seconds(self) -> float:
+        """Seconds that a child takes at least, as the oldest one shows; 0 while it says little."""
+        age = self.oldest_seconds or 0.0
+        return age if age >= MIN_AGE_S else 0.0
+
+    @property
+    def time_left(self) -> str:
+        """How long the search still takes, in words, with what that is known from; empty if it is not known."""
+        if self.seconds_left is None:
+            return ""
+        left = duration(self.seconds_left)
+        if self.pace:
+            return f"about {left} left"
+        if (self.child_seconds or 0.0) >= self._least_seconds:
+            return f"about {left} left (a rough estimate: no child has ended yet)"
+        return f"more than {left} left (no child has ended yet)"
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `nascluster status --json` prints."""
@@ -124,6 +157,7 @@ class Status:
             "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
             "seconds": round(self.seconds, 3),
+            "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 3),
             "unknown": list(self.unknown),
         }
 
@@ -161,13 +195,15 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         workers=run.get("workers", 0),
         mean_reward=queries.mean_reward(db),
         recent_reward=queries.mean_reward(db, last=FIRST),
-        measure=_recorded_measure(db) if config.task.task != known.names["task"] else config.measure,
+        measure=config.measure if known.knows_task else _recorded_measure(db),
         first_metric=queries.first_mean_metric(db, FIRST),
         figures=queries.newest_figures(db),
         listed=config.searcher_entry.figures,
         staleness=queries.staleness(db),
         seconds=run.get("seconds_before", 0.0) + alive,
-        pace=_pace(db, run.get("started_at", now), now),
+        pace=_pace(db, run.get("started_at", now), run.get("workers", 0), now),
+        child_seconds=_child_seconds(folder),
+        oldest_seconds=max((now - start for start in _open_since(db, run.get("started_at", now))), default=None),
         best=queries.best(db),
         unknown=(*known.unknown, *([newer] if newer else [])),
     )
@@ -210,6 +246,31 @@ def _last_failure(db: LedgerConnection) -> str | None:
     return failed and f"child {failed.child_id}, {failed.cause}: {last_line(failed.message)}"
 
 
-def _pace(db: LedgerConnection, started_at: float, now: float) -> float | None:
+def _pace(db: LedgerConnection, started_at: float, workers: int, now: float) -> float | None:
+    """Return how many children end per second.
+
+    While fewer have ended than there are workers, the others are about to end as well: then each worker's share is one
+    child in the mean time that the children took so far.
+    """
     first, ended = queries.attempts_since(db, started_at)
-    return ended / (now - first) if ended and first is not None and now > first else None
+    if not ended or first is None or now <= first:
+        return None
+    if ended >= workers:
+        return ended / (now - first)
+    seconds = [*last_durations(db, ended), *(now - start for start in _open_since(db, started_at))]
+    mean = sum(seconds) / len(seconds) if seconds else 0.0
+    return workers / mean if mean > 0 else ended / (now - first)
+
+
+def _open_since(db: LedgerConnection, started_at: float) -> list[float]:
+    """Return the start times of the children in training that this start of the run has begun."""
+    return [attempt.started_at for attempt in open_attempts(db) if attempt.started_at >= started_at]
+
+
+def _child_seconds(folder: RunFolder) -> float | None:
+    """Return the launch's estimate of a child's seconds, if there is a file with a usable one."""
+    try:
+        seconds = float(json.loads(folder.estimate.read_text())["child_seconds"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return seconds if 0 < seconds < math.inf else None

@@ -9,6 +9,7 @@ from child_trainer.architectures.architecture import Architecture, InvalidArchit
 from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.nasbench201 import known_as
 from child_trainer.language_options import LanguageOptions
+from child_trainer.outcome import Measure
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
@@ -96,7 +97,6 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     ]
     return [
         *_drawing(best, config),
-        "",
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
         *([test] if test else []),
         ", ".join(text for text in cost if text),
@@ -104,15 +104,21 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
 
 
 def _drawing(best: Best, config: RunConfig) -> list[str]:
+    """Return lines with the child's name and the drawing of its parts, or of the whole network if it has none."""
     try:
         architecture = best.architecture
     except InvalidArchitecture as error:
-        return [f"Best child: {best.child_id}", "", f"Its network is not known to this version of nascluster: {error}"]
-    parts = list(parts_of(config, best).lines())[:-1]
+        return [
+            f"Best child: {best.child_id}",
+            "",
+            f"Its network is not known to this version of nascluster: {error}",
+            "",
+        ]
     return [
         f"Best child: {best.child_id} (architecture {name_of(architecture)})",
+        *([f"It came {best.origin}"] if best.origin else []),
         "",
-        *(parts or [draw(architecture, whole=False)]),
+        *(list(parts_of(config, best.tokens, architecture).lines()) or [draw(architecture, whole=False), ""]),
     ]
 
 
@@ -122,19 +128,32 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
         return None
     facts = facts_of_best(status, config)
     table = {} if facts is None else {"table": facts.to_json()}
-    genotypes = parts_of(config, status.best).genotypes
-    notations = {"genotypes": dict(genotypes)} if genotypes else {}
     unknown = {"unknown": list(status.unknown)} if status.unknown else {}
+    try:
+        genotypes = parts_of(config, status.best.tokens, status.best.architecture).genotypes
+    except InvalidArchitecture:
+        genotypes = {}
+    notations = {"genotypes": dict(genotypes)} if genotypes else {}
     return status.best.to_json() | table | notations | unknown | {"architecture": dict(status.best.graph)}
+
+
+def gain_text(measure: Measure, difference: float) -> str:
+    """Return how a metric differs from another, whose name is to follow: `+0.0482 against`, `82.1 lower than`.
+
+    Where lower is better, a bare sign would be read the wrong way round.
+    """
+    if not measure.lower_is_better:
+        return f"{difference:+.4f} against"
+    return f"{abs(difference):.4f} {'higher (worse)' if difference > 0 else 'lower (better)'} than"
 
 
 def summary(status: Status, folder: RunFolder) -> str:
     """Return the closing text: best child, gain over the first children, how the run ended, and its folder."""
     lines = best_lines(status, folder.read_known().config)
     if status.best is not None and status.first_metric is not None and status.finished > 1:
-        gain = status.best.metric - status.first_metric
         count = min(FIRST, status.finished)
-        lines.append(f"{gain:+.4f} against the mean of the first {count} children, {number(status.first_metric)}")
+        gain = gain_text(status.measure, status.best.metric - status.first_metric)
+        lines.append(f"{gain} the mean of the first {count} children, {number(status.first_metric)}")
     ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(status.state, status.state)
     why = f" ({status.message})" if status.message else ""
     lines += [

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from cluster.formatting import counted, duration, metric_name, noun, number
 from cluster.monitoring.live_view import failures
 from cluster.monitoring.status import FIRST
+from cluster.monitoring.summary import gain_text
 from cluster.report.facts import Facts
 from cluster.report.html.markup import Markup, joined, tag
 
@@ -46,11 +47,11 @@ def _tile(value: str, what: str) -> Markup:
 
 def _tiles(facts: Facts) -> list[tuple[str, str]]:
     status, work = facts.status, facts.work
-    left = f"; about {duration(status.seconds_left)} left" if status.state == "running" and status.pace else ""
+    left = f"; {status.time_left}" if status.time_left else ""
     best, gain = status.best, ""
     if best is not None and status.first_metric is not None and status.finished > 1:
         first = min(FIRST, status.finished)
-        gain = f", {best.metric - status.first_metric:+.4f} against the mean of the first {first}"
+        gain = f", {gain_text(status.measure, best.metric - status.first_metric)} the mean of the first {first}"
     tiles = [
         (
             f"{status.ended:,} of {status.max_children:,}",

@@ -23,7 +23,19 @@ def progress_section(facts: Facts) -> Markup:
         note += f" Compared with {facts.other.name} ({facts.other.searcher})."
     charts = [chart for against in _abscissas(runs) for chart in _charts(facts, runs, against)]
     charts += [chart for figure in facts.status.listed if (chart := _figure_chart(facts, figure))]
-    return section("progress", "Progress", tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
+    warning = [tag("p", tag("strong", unlike_note(facts.other)))] if facts.other and facts.other.unlike else []
+    note_tag = tag("p", note, class_="soft")
+    return section("progress", "Progress", *warning, note_tag, tag("div", *charts, class_="charts"))
+
+
+def unlike_note(other: ProgressCurve) -> str:
+    """Return the warning that the run compared with differs in what a comparison needs equal."""
+    *most, last = [f"another {name}" for name in other.unlike]
+    what = f"{', '.join(most)} and {last}" if most else last
+    return (
+        f"The run {other.name} has {what}: the two runs are drawn in one plot, but a difference between their curves"
+        " says nothing about the searchers."
+    )
 
 
 At = Callable[[ProgressCurve, Place], float]

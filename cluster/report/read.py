@@ -53,9 +53,23 @@ def _progress_of(folder: RunFolder, now: float, other: KnownConfig, other_measur
     with reading(folder) as db:
         gather_ended(db)
         progress = _progress(db, folder, known, measure)
-    fields = {"task": ("task",), "search space": ("space", "space_options"), "budget": ("budget",)}
-    unlike = tuple(what for what, names in fields.items() if not all(_equal(known, other, name) for name in names))
-    return replace(progress, unlike=unlike)
+    return replace(progress, unlike=_unlike(known, other))
+
+
+def _unlike(one: KnownConfig, other: KnownConfig) -> tuple[str, ...]:
+    """Return what differs between two runs though a fair comparison needs it equal."""
+    equal = {
+        "task": _equal(one, other, "task") and one.config.task.files == other.config.task.files,
+        "data folder": _place(one) == _place(other),
+        "search space": _equal(one, other, "space") and _equal(one, other, "space_options"),
+        "budget": _equal(one, other, "budget"),
+    }
+    return tuple(what for what, same in equal.items() if not same)
+
+
+def _place(known: KnownConfig) -> str:
+    data = known.config.task.data
+    return "" if data is None else str(data).rstrip("/")
 
 
 def _progress(db: LedgerConnection, folder: RunFolder, known: KnownConfig, measure: Measure) -> ProgressCurve:
@@ -64,11 +78,19 @@ def _progress(db: LedgerConnection, folder: RunFolder, known: KnownConfig, measu
 
 
 def _equal(one: KnownConfig, other: KnownConfig, name: str) -> bool:
-    """Return whether a field of two configurations is equal, also in what this version does not know of it."""
-    as_written = one.data.get(name) == other.data.get(name)
-    return getattr(one.config, name) == getattr(other.config, name) and (
-        as_written or not (one.unknown or other.unknown)
-    )
+    """Return whether a field of two configurations is equal, also in what this version does not know of it.
+
+    Where the data are does not count.
+    """
+    as_written = _without_place(one.data.get(name)) == _without_place(other.data.get(name))
+    ours, theirs = one.config.to_json(), other.config.to_json()
+    known = _without_place(ours[name]) == _without_place(theirs[name])
+    return known and (as_written or not (one.unknown or other.unknown))
+
+
+def _without_place(value: object) -> object:
+    """Return a field without the folder of the task's data."""
+    return {k: v for k, v in value.items() if k not in ("data", "download")} if isinstance(value, dict) else value
 
 
 def _facts(

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 
-from child_trainer.architectures.architecture import InvalidArchitecture
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import describe_seconds, describe_test
-from cluster.monitoring.parts import Parts, parts_of
+from cluster.monitoring.parts import NO_PARTS, Parts, parts_of
 from cluster.monitoring.status import Best
 from cluster.monitoring.summary import name_of, training_command
 from cluster.report.drawing import architecture_svg
@@ -38,7 +38,7 @@ def best_section(facts: Facts) -> Markup:
     if not facts.best:
         return section("best", "The best architectures", tag("p", "No child has finished.", class_="open"))
     cards = [_card(facts, best, place) for place, best in enumerate(facts.best, start=1)]
-    parts = parts_of(facts.config, facts.best[0])
+    *_, parts = _pictures(facts, facts.best[0])
     upwards = facts.config.search_space.kind == "recurrent"
     lead = BLOCK_LEAD if parts.motifs else CELL_LEAD if upwards else NETWORK_LEAD
     note = f"Each is the best child of its architecture. {lead}"
@@ -59,14 +59,14 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         describe_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
     ]
     file_name, known = f"child-{best.child_id}.json", not facts.known.unknown
-    parts = parts_of(facts.config, best)
-    drawn, named = _drawn(best, parts)
+    drawn, named, parts = _pictures(facts, best)
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
     return tag(
         "article",
         tag("h3", f"{place}. Child {best.child_id}"),
         tag("p", ", ".join(figure.replace(" ", "\N{NO-BREAK SPACE}") for figure in figures if figure), class_="soft"),
         *([tag("p", f"{test[0].upper()}{test[1:]}.", class_="soft")] if test else []),
+        *([tag("p", f"It came {best.origin}.", class_="soft")] if best.origin else []),
         tag(
             "details",
             tag("summary", drawn, hint),
@@ -89,24 +89,27 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
     )
 
 
-def _drawn(best: Best, parts: Parts) -> tuple[Markup, str]:
-    """Return the drawing of a child's parts, or of its whole network if it has none, and the architecture's name.
-
-    For an architecture that is not known here, each is a text that says so.
-    """
+def _pictures(facts: Facts, best: Best) -> tuple[Markup, str, Parts]:
+    """Return the drawing of a child's architecture, its name and its parts; texts if it is not known here."""
     try:
         architecture = best.architecture
     except InvalidArchitecture as error:
         text = f"Not known to this version of nascluster: {error}"
-        return tag("span", text, class_="drawn"), f"of child {best.child_id}"
+        return tag("span", text, class_="drawn"), f"of child {best.child_id}", NO_PARTS
+    parts = parts_of(facts.config, best.tokens, architecture)
+    return _drawn(architecture, parts), name_of(architecture), parts
+
+
+def _drawn(architecture: Architecture, parts: Parts) -> Markup:
+    """Return the drawing of each part and the rows of the network; of the whole network if it has no parts."""
     if not parts.motifs:
-        return tag("span", architecture_svg(architecture), class_="drawn"), name_of(architecture)
+        return tag("span", architecture_svg(architecture), class_="drawn")
     motifs = [
         tag("span", tag("b", name), architecture_svg(motif), class_="drawn") for name, motif in parts.motifs.items()
     ]
     rows = [tag("span", row) for row in parts.rows]
     network = [tag("span", tag("b", "network"), *rows, class_="rows")] if rows else []
-    return tag("span", *motifs, *network, class_="parts"), name_of(architecture)
+    return tag("span", *motifs, *network, class_="parts")
 
 
 def preference_section(facts: Facts) -> Markup:

@@ -145,6 +145,14 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
         journal.ended(folder, read_status(folder, time.time()))
 
 
+def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journal, *, gpu: bool) -> None:
+    """Keep an estimate of what a new search takes, and report it if it is long."""
+    from cluster.runners.cost_estimate import announce
+
+    if not folder.ledger.exists():
+        announce(config, folder, workers, journal.report, gpu=gpu)
+
+
 def _check_whole(config: RunConfig, folder: RunFolder, progress: StartProgress) -> None:
     """Raise `RunFolderError` if the run has lost files that only the user can restore."""
     from cluster.runners.integrity import check_whole
@@ -229,6 +237,7 @@ def _run_here(
     check_data(config.task)
     gpu = check_locally(config)
     begin()
+    _announce(config, folder, 1, journal, gpu=gpu)
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     try:
         ledger.begin(workers=1, versions=asdict(versions()) | training_facts(config))
@@ -250,6 +259,7 @@ def _run_on_ray(
         if found.joined:
             check_nodes(found.nodes, config, report)
         begin()
+        _announce(config, folder, found.likely_workers(config.topology), journal, gpu=found.resources.gpus > 0)
         session().write(folder)
         topology = config.topology
         report(f"{found}, {counted(topology.shards, 'shard')}, {counted(topology.replicas, 'replica')}")

@@ -11,6 +11,10 @@ class RunFolderError(ValueError):
     """A run does not exist, exists already, or cannot be created or read."""
 
 
+class RunStarting(RunFolderError):
+    """A launch on this machine is starting the run, which has no folder yet."""
+
+
 class Stopped(Exception):
     """The run was stopped on request, and no child is in training any more."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.config.locations import is_url, local_folder
-from cluster.storage.errors import RunFolderError, missing_run
+from cluster.storage.errors import RunFolderError, RunStarting, missing_run
 from cluster.storage.object_store.object_names import LEDGER
 from cluster.storage.run_folder import RunFolder
 
@@ -27,13 +27,14 @@ def existing_run(storage_path: str | Path, name: str) -> RunFolder:
     """Return the folder of an existing run, for reading. A run in an object store is copied to this machine first.
 
     Raises:
-        RunFolderError: the run does not exist; names the runs that do.
+        RunFolderError: the run does not exist; names the runs that do. `RunStarting` if a launch is starting it.
         StorageError: the object store cannot be used.
     """
     _check_name(name)
     if is_url(str(storage_path)):
         from cluster.storage.object_store.working_copy import reading_copy
 
+        _check_not_starting(run_folder(storage_path, name))
         return reading_copy(str(storage_path), name)
     folder = run_folder(storage_path, name)
     if (folder.path / LEDGER).is_dir():
@@ -46,10 +47,20 @@ def existing_run(storage_path: str | Path, name: str) -> RunFolder:
             raise RunFolderError(
                 f"the run {name!r} has lost its configuration {folder.config}: put the file back, the rest is there"
             )
+        _check_not_starting(folder)
         parent = folder.path.parent
         others = sorted(p.parent.name for p in parent.glob("*/config.json"))
         raise missing_run(name, str(parent), others)
     return folder
+
+
+def _check_not_starting(folder: RunFolder) -> None:
+    """Raise `RunStarting` if a launch on this machine is starting the run, which has no folder yet."""
+    if folder.is_starting() and not folder.config.exists():
+        raise RunStarting(
+            f"the run {folder.name!r} is being started and can be read in a moment:"
+            f" `{folder.command('status')} --watch` waits for it"
+        )
 
 
 def _check_name(name: str) -> None:

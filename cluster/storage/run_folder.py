@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from child_trainer.atomic_file import replace_file
 from cluster.config.run_config import DEFAULT_STORAGE, KnownConfig, RunConfig, known_config, unknown_text
 from cluster.storage.errors import RunFolderError
 from cluster.storage.locks import WRITERS, exclusive_within, is_locked
@@ -104,6 +105,23 @@ class RunFolder:
         return self.path / "error.txt"
 
     @property
+    def starting(self) -> Path:
+        """The file next to the folder that a launch holds locked until the folder exists."""
+        return self.path.parent / f".{self.name}.starting"
+
+    def is_starting(self) -> bool:
+        """Return whether a launch on this machine is starting the run now."""
+        try:
+            return is_locked(self.starting)
+        except OSError:
+            return False
+
+    @property
+    def estimate(self) -> Path:
+        """The file with the estimate of a child's seconds from before the search, JSON; a run may have none."""
+        return self.path / "estimate.json"
+
+    @property
     def session(self) -> Path:
         """The file that says where the run's Ray is, JSON; see `cluster.storage.session.Session`."""
         return self.path / "session.json"
@@ -137,6 +155,22 @@ class RunFolder:
             if self.url is None:
                 self.check_absent()
             raise RunFolderError(f"the run's folder {self.path} cannot be created: {error.strerror}") from error
+
+    def change_max_children(self, number: int) -> bytes:
+        """Set the number of children at which the search ends; return the configuration file's new text.
+
+        All else in the file stays, also what only another version understands.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        data = json.loads(self.config.read_text(encoding="utf-8-sig"))
+        text = json.dumps(data | {"max_children": number}, indent=2).encode() + b"\n"
+        try:
+            replace_file(self.config, text, durable=True)
+        except OSError as error:
+            raise RunFolderError(f"{self.config} cannot be written: {error.strerror}") from error
+        return text
 
     def read_config(self) -> RunConfig:
         """Return the configuration that the run was launched with, which this version must know in full.

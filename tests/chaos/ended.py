@@ -12,7 +12,7 @@ from cluster.search.records import Attempt
 from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of
 from cluster.storage.run_folder import RunFolder
-from controller.searcher import Child
+from controller.searcher import Child, passes_of
 from ps.shard.messages import ShardState
 from ps.shard.snapshot import SnapshotFile
 from ps.store import Layout
@@ -36,7 +36,8 @@ class EndedRun:
     """All of it."""
 
     config: RunConfig
-    layout: Layout
+    layout: Layout | None
+    """`None` where the searcher keeps nothing on shards."""
     children: dict[int, Child]
     rows: dict[int, tuple[int, int, str, int, float | None, int | None]]
     """By child: replica, batch, state, seed, metric, completion."""
@@ -56,14 +57,24 @@ class EndedRun:
 
     @property
     def pushes(self) -> int:
-        return sum(len(numbers) for numbers in self.batches.values())
+        """How many the replicas have made: so many for each batch as the searcher makes steps on it."""
+        return self.passes * sum(len(numbers) for numbers in self.batches.values())
+
+    @property
+    def passes(self) -> int:
+        return passes_of(make_searcher(self.config))
+
+    @property
+    def trained(self) -> dict[int, Child]:
+        """The children that did not take the outcome of another one."""
+        return {child_id: child for child_id, child in self.children.items() if child.proposal.same_as is None}
 
 
 def read_ended(folder: RunFolder) -> EndedRun:
     """Return the run in this folder; raise `Broken` where a shard's newest snapshot is missing."""
     config = folder.read_config()
     groups = make_parameters(config, make_searcher(config))
-    layout = make_layout(config, folder.identity(config), groups)
+    layout = make_layout(config, folder.identity(config), groups) if groups else None
     attempts: dict[int, list[Row]] = defaultdict(list)
     batches: dict[int, dict[int, tuple[float | None, int | None]]] = defaultdict(dict)
     with closing(sqlite3.connect(folder.ledger)) as db:
@@ -85,7 +96,7 @@ def read_ended(folder: RunFolder) -> EndedRun:
         rows=rows,
         attempts=attempts,
         batches=batches,
-        shards=[_shard(folder.shards, layout, index) for index in range(layout.shards)],
+        shards=[_shard(folder.shards, layout, index) for index in range(layout.shards)] if layout else [],
     )
 
 

@@ -20,7 +20,7 @@ from cluster.search.records import Verdict
 from cluster.search.replica import client
 from cluster.search.seeding import child_seed
 from cluster.storage.run_folder import RunFolder
-from controller.searcher import View
+from controller.searcher import View, is_exclusive
 from controller.searchers.policy_gradient.policy_searcher import BASELINE
 from tests.chaos.ended import Broken, EndedRun, Row, read_ended
 
@@ -48,8 +48,12 @@ class Report:
     repeated: int
 
 
-def check(path: Path) -> Report:
-    """Return the report of the ended run in this folder; it assumes `accumulate` 1, mode async, and REINFORCE.
+def check(path: Path, *, any_searcher: bool = False) -> Report:
+    """Return the report of the ended run in this folder; it assumes `accumulate` 1 and mode async.
+
+    Args:
+        path: of the run's folder.
+        any_searcher: check what holds for every searcher, and not what holds for REINFORCE alone.
 
     Raises:
         Broken: with everything that is wrong.
@@ -57,7 +61,7 @@ def check(path: Path) -> Report:
     run = read_ended(RunFolder(path))
     wrong = [
         f"{invariant.__name__.strip('_').replace('_', ' ')}: {what}"
-        for invariant in INVARIANTS
+        for invariant in (GENERAL if any_searcher else INVARIANTS)
         for what in invariant(run)
     ]
     if wrong:
@@ -91,7 +95,7 @@ def _completions_count_the_children(run: EndedRun) -> Iterator[str]:
 
 
 def _one_attempt_gave_the_outcome(run: EndedRun) -> Iterator[str]:
-    for child_id, child in run.children.items():
+    for child_id, child in run.trained.items():
         given = [r.attempt.outcome for r in run.attempts[child_id] if r.attempt.verdict == Verdict.OUTCOME]
         if len(given) != 1:
             yield f"child {child_id} has {len(given)} attempts that gave its outcome"
@@ -132,7 +136,7 @@ def _outcomes_are_right(run: EndedRun) -> Iterator[str]:
             yield f"child {child_id} has another seed than its own"
         if run.config.space_options.decode(child.proposal.tokens) != child.proposal.architecture:
             yield f"child {child_id} has another architecture than its tokens say"
-        if child.outcome is not None:
+        if child.outcome is not None and child_id in run.trained:
             yield from _outcome_is_right(run, child_id, child.proposal.architecture, child.outcome, seed)
 
 
@@ -168,13 +172,15 @@ def _batches_are_whole_and_learned(run: EndedRun) -> Iterator[str]:
         one_too_many = any(number != max(run.batches.get(replica, [0])) for replica, number in short)
     else:
         one_too_many = len(short) > 1
+    if is_exclusive(make_searcher(run.config)):  # it ends a generation or a level with what is left of it
+        one_too_many = False
     if one_too_many or any(size > topology.children for size in sizes.values()):
         yield f"all batches but the last must have {topology.children} children"
     for replica, numbers in run.batches.items():
         if sorted(numbers) != list(range(1, len(numbers) + 1)):
             yield f"the batches of replica {replica} have holes: {sorted(numbers)}"
         for number, (learned_at, pushed) in numbers.items():
-            if learned_at is None or pushed != 1 or (replica, number) not in sizes:
+            if learned_at is None or pushed != bool(run.layout) or (replica, number) not in sizes:
                 yield f"batch {number} of replica {replica} was not learnt from and pushed"
     if strays := sorted(set(sizes) - {(r, n) for r, numbers in run.batches.items() for n in numbers}):
         yield f"there are children of batches that are none: {strays}"
@@ -188,7 +194,7 @@ def _batches_are_of_those_that_ended_first(run: EndedRun) -> Iterator[str]:
 
 
 def _shards_know_each_replicas_last_batch(run: EndedRun) -> Iterator[str]:
-    last = {client(replica): max(numbers) for replica, numbers in run.batches.items()}
+    last = {client(replica): max(numbers) * run.passes for replica, numbers in run.batches.items()}
     for index, state in enumerate(run.shards):
         known = {name: sequence for name, (sequence, _) in state.metadata["clients"].items()}
         if known != last:
@@ -243,7 +249,7 @@ def _the_baseline_has_averaged_each_push_once(run: EndedRun) -> Iterator[str]:
             yield f"its weight is {held[1]}, and {len(run.lessons)} pushes give {weight}"
 
 
-INVARIANTS = (
+GENERAL = (
     _every_child_has_ended,
     _completions_count_the_children,
     _one_attempt_gave_the_outcome,
@@ -255,6 +261,10 @@ INVARIANTS = (
     _batches_are_of_those_that_ended_first,
     _shards_know_each_replicas_last_batch,
     _shards_have_counted_each_push_once,
+)
+
+INVARIANTS = (
+    *GENERAL,
     _optimizers_have_stepped_once_for_each_push,
     _the_baseline_has_averaged_each_push_once,
 )

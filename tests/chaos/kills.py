@@ -98,16 +98,23 @@ def random_kills(seed: int, count: int) -> list[Kill]:
 
 
 class Search:
-    """A synthetic search on a cluster, from its driver's start to its end, whatever is killed meanwhile."""
+    """A synthetic search on a cluster, from its driver's start to its end, whatever is killed meanwhile.
 
-    def __init__(self, machines: Machines, name: str, max_children: int) -> None:
+    Args:
+        machines: the cluster.
+        name: the run's.
+        max_children: of the run.
+        words: more flags.
+    """
+
+    def __init__(self, machines: Machines, name: str, max_children: int, *words: str) -> None:
         self.folder = Path.home() / "nascluster_runs" / name
         self._machines, self._name = machines, name
         self._log = Path.home() / f"{name}.log"
         sizes = {"workers": WORKERS, "replicas": REPLICAS, "shards": SHARDS, "children": CHILDREN}
         flags = sizes | {"max-children": max_children, "child-seconds": CHILD_S}
         options = [str(word) for flag, value in flags.items() for word in (f"--{flag}", value)]
-        self._driver = self._command("launch", "synthetic", "--name", name, *options)
+        self._driver = self._command("launch", "synthetic", "--name", name, *options, *words)
 
     def suffer(self, kills: Sequence[Kill]) -> None:
         """Have them happen, one after another; after each the search must go on by itself."""

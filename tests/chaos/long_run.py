@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.config.recipes import synthetic
+from cluster.config.instant_recipes import synthetic
 from cluster.config.topology import Topology
 from cluster.runners.build import make_layout, make_parameters, make_searcher
 from cluster.runners.driver import execute

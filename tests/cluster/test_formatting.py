@@ -24,6 +24,11 @@ def test_a_text_comes_to_its_first_or_its_last_line(text: str, first: str, last:
     [
         ("Parameter validation failed:\nInvalid bucket name", "Parameter validation failed: Invalid bucket name"),
         ("no bucket\nat all", "no bucket"),
+        (
+            "download failed:\nTried https://a, got:\nno network\nTried b",
+            "download failed: Tried https://a, got: no network",
+        ),
+        ("", ""),
         ("failed:\n", "failed:"),
     ],
 )

@@ -39,7 +39,7 @@ def load_callback(name: str) -> Any:
     """
     where, package = BUILT_IN.get(name, (name, ""))
     if package and importlib.util.find_spec(package) is None:
-        raise CallbackError(f"`callback` {name} needs a package: pip install nascluster[{name}]")
+        raise CallbackError(f"`callback` {name} needs a package: in a checkout of nascluster, pip install '.[{name}]'")
     module, colon, cls = where.partition(":")
     if not (colon and module and cls):
         raise CallbackError(f"`callback` must be {', '.join(BUILT_IN)} or MODULE:CLASS, got {name!r}")

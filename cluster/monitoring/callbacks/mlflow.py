@@ -34,7 +34,7 @@ PAGE_SIZE = 1000
 
 
 class MlflowCallback(Callback):
-    """Writes to an MLflow tracking server or a local store. `pip install nascluster[mlflow]`.
+    """Writes to an MLflow tracking server or a local store. It needs the extra `mlflow`.
 
     Raises:
         Exception: MLflow's own, if no store can be used.

@@ -31,7 +31,7 @@ SCALARS = {
 
 
 class TensorBoardCallback(Callback):
-    """Writes event files. `pip install nascluster[tensorboard]`."""
+    """Writes event files. It needs the extra `tensorboard`."""
 
     def __init__(self) -> None:
         self._writer: Any = None

@@ -80,6 +80,14 @@ class Cluster:
         nodes = cluster_inventory.with_free_resources(self.nodes) if self.joined else self.nodes
         return plan(nodes, topology, self.resources, visibility=visibility, can_grow=self.can_grow)
 
+    def likely_workers(self, topology: Topology) -> int:
+        """Return how many workers the nodes have room for, at most as many as the run uses."""
+        per_process = self.resources.gpus or self.resources.cores or 1
+        kind = "gpus" if self.resources.gpus else "cores"
+        room = sum(int(getattr(node, kind) / per_process) for node in self.nodes if node.trains)
+        wanted = topology.workers or topology.replicas * topology.children
+        return max(1, min(wanted, room * self.resources.workers))
+
     def __str__(self) -> str:
         cores, gpus = (sum(getattr(node, kind) for node in self.nodes) for kind in ("cores", "gpus"))
         return f"{counted(len(self.nodes), 'node')}, {counted(cores, 'core')}, {counted(gpus, 'GPU')}"

@@ -20,22 +20,22 @@ class ProgressiveOptions:
     """Size of the embedding of a token."""
     hidden: int = 100
     """Hidden units of each member."""
-    epochs: int = 100
+    fit_epochs: int = 100
     """Passes over the data in each fit of a member."""
-    batch_size: int = 64
+    fit_batch_size: int = 64
     """Children of each step of a fit."""
-    learning_rate: float = 0.01
+    fit_learning_rate: float = 0.01
     """Adam's step size in the first fit, to the first level."""
-    later_learning_rate: float = 0.002
+    later_fit_learning_rate: float = 0.002
     """Adam's step size in the later fits, each of which continues the one before on the data of all levels."""
     output_bias: float = 1.8
     """Initial bias of the output, before its sigmoid: 1.8 predicts a reward of 0.86."""
 
     def __post_init__(self) -> None:
-        for name in ("beam", "ensemble", "embedding", "hidden", "epochs", "batch_size"):
+        for name in ("beam", "ensemble", "embedding", "hidden", "fit_epochs", "fit_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "later_learning_rate"):
+        for name in ("fit_learning_rate", "later_fit_learning_rate"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"`{name}` must be a positive number, got {getattr(self, name)}")
         if not math.isfinite(self.output_bias):

@@ -190,7 +190,7 @@ def fit(
             kept = torch.ones(len(observations), dtype=torch.bool)
             if 1 < options.ensemble <= len(observations):
                 kept[order[index :: options.ensemble]] = False
-            rate = options.learning_rate if before is None else options.later_learning_rate
+            rate = options.fit_learning_rate if before is None else options.later_fit_learning_rate
             _train(member, by_length, targets, kept, options, rate, generator)
             members.append(member)
     return Surrogate(vocabulary, members, scale)
@@ -240,8 +240,8 @@ def _train(
 ) -> None:
     """Minimise the mean absolute error over the kept samples by Adam."""
     optimizer = torch.optim.Adam(list(member.parameters()), lr=rate)
-    for _ in range(options.epochs):
-        batches = [batch for block in blocks for batch in _batches(block, kept, options.batch_size, generator)]
+    for _ in range(options.fit_epochs):
+        batches = [batch for block in blocks for batch in _batches(block, kept, options.fit_batch_size, generator)]
         for index in torch.randperm(len(batches), generator=generator).tolist():
             rows, words = batches[index]
             optimizer.zero_grad()

@@ -333,7 +333,7 @@ def test_the_time_of_abandoned_epochs_counts():
         return 0.1
 
     budget = Budget(epochs=2, batch_size=4, regime=Regime(restart_below=0.15))
-    with pytest.raises(OverTime, match="^epoch 1 ended after "):
+    with pytest.raises(OverTime, match=r"^epoch 1 ended after "):
         trained(budget, evaluate, lambda number: OneMap(), Progress(max_seconds=1e-9, epochs=2))
     assert len(evaluated) == 1
 

@@ -17,6 +17,7 @@ import pytest
 from cluster.cli import main as cli
 from cluster.cli.report import target
 from cluster.config.flags import UsageError
+from cluster.config.task_options import TaskOptions
 from cluster.report.serving import PageServer
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.report.ledgers import CONFIG, filled_run
@@ -53,6 +54,15 @@ def test_another_run_is_plotted_too(tmp_path: Path) -> None:
     filled_run(tmp_path, 20, name="beside")
     assert report(tmp_path, "run", "--compare", "beside") == 0
     assert "best so far, beside" in (folder.path / "report.html").read_text()
+
+
+def test_a_run_on_other_data_is_plotted_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = filled_run(tmp_path, 20)
+    filled_run(tmp_path, 20, name="other", config=replace(CONFIG, task=TaskOptions(task="digits", data="/elsewhere")))
+    assert report(tmp_path, "run", "--compare", "other") == 0
+    warning, path = capsys.readouterr().out.splitlines()
+    assert warning.startswith("Mind: The run other has another data folder: the two runs are drawn in one plot")
+    assert path == str(folder.path / "report.html")
 
 
 def test_a_run_of_another_measure_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,8 +106,8 @@ def test_intervals_of_few_seeds_have_the_stated_coverage(seeds: int, share: floa
     [
         (
             "evolution:population=100",
-            "evolution:population=100: the first 100 children of a search, its population, are random; with population=4,"
-            "tournament=2 it would begin to choose sooner. A search had 41.",
+            "evolution:population=100: the first 100 children of a search, its population, are random; with"
+            " population=4,tournament=2 it would begin to choose sooner. A search had 41.",
         ),
         ("evolution", ""),
         ("evolution:population=20,tournament=5", ""),

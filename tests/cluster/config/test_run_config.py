@@ -1,5 +1,6 @@
 import json
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.failure_options import FailureOptions
+from cluster.config.flags import option_names
 from cluster.config.recipes import RECIPES, differences
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions, known_task
 from cluster.config.topology import Topology
 from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
+from controller.catalogue import SEARCHERS, SPACES
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -193,3 +196,13 @@ def test_failure_options_become_rules_and_reactions() -> None:
 def test_impossible_failure_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FailureOptions(**options)
+
+
+@pytest.mark.parametrize("searcher", SEARCHERS)
+@pytest.mark.parametrize("space", SPACES)
+def test_no_two_parts_have_an_option_of_one_name(searcher: str, space: str) -> None:
+    """An option is a flag, so that such a searcher and such a space could not be used together."""
+    own = [f.name for options in (SEARCHERS[searcher].options, SPACES[space].options) for f in fields(options)]
+    chosen = {f.name for config in (RunConfig().searcher_options, RunConfig().space_options) for f in fields(config)}
+    others = [name for _, name in option_names(RunConfig()) if name not in chosen]
+    assert max(Counter(own + others).values()) == 1

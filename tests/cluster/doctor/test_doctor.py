@@ -57,6 +57,12 @@ def test_a_healthy_run_has_only_ok_findings() -> None:
             "workers",
         ),
         ({"requested_workers": 8}, "WARN", "2 of the 8 requested workers are placed", "add nodes"),
+        (
+            {"seconds_left": 3.2e9, "time_left": "about 101 years left", "max_children": 12_800},
+            "WARN",
+            "about 101 years left",
+            "launch with fewer children or epochs",
+        ),
         ({"causes": {"crashed": 3}}, "WARN", "failed attempts: 3 crashed", "failures demo"),
         (
             {"causes": {"crashed": 9}, "recent_failed": (8, 8), "last_failure": "child 9, crashed: boom"},
@@ -70,6 +76,12 @@ def test_what_is_wrong_with_a_run_has_a_line(changes: dict[str, object], level: 
     found = only(run_findings(run(**changes)), level)
     assert what in found.what
     assert do in found.do
+
+
+def test_a_search_that_ends_in_time_says_when() -> None:
+    found = run_findings(run(seconds_left=7200.0, time_left="about 2 h 00 min left"))
+    assert set(levels(found)) == {"OK"}
+    assert any(finding.what.startswith("about 2 h 00 min left: ") for finding in found)
 
 
 def test_a_hung_child_is_distinguished_from_a_slow_task() -> None:

@@ -26,6 +26,7 @@ from cluster.monitoring.benchmark_results import (
     describe_test,
     table_facts,
 )
+from cluster.storage.ledger.queries.status import Best
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.compare.tables import made_up
 
@@ -36,6 +37,20 @@ TOLD = "test accuracy 0.9877 (200 epochs, shown only after the search)"
 
 MEASURED = cell_from_name("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
 """The one cell whose seconds the made-up table has measured."""
+
+CHILD = Best(
+    child_id=1,
+    reward=0.5,
+    metric=0.5,
+    parameters=None,
+    flops=None,
+    seconds=1.0,
+    seed=0,
+    batch_size=None,
+    device="cpu",
+    processor=None,
+    graph=network(MEASURED).to_json(),
+)
 
 
 @pytest.fixture
@@ -126,19 +141,17 @@ def options(data: Path) -> RunConfig:
 
 
 def test_the_test_metric_is_hidden_while_the_search_runs(data: Path) -> None:
-    assert table_facts(options(data), [network(MEASURED)], running=True) == (
-        TableFacts(estimated=False, untold=HIDDEN),
-    )
+    assert table_facts(options(data), [CHILD], running=True) == (TableFacts(estimated=False, untold=HIDDEN),)
     assert describe_test("accuracy", TableFacts(untold=HIDDEN)) == "test accuracy hidden while the search runs"
 
 
 def test_a_task_without_a_table_has_no_table_facts(data: Path) -> None:
-    assert table_facts(RunConfig(), [network(MEASURED)], running=False) is None
+    assert table_facts(RunConfig(), [CHILD], running=False) is None
     assert (describe_seconds("2 s", None), describe_test("accuracy", None)) == ("trained in 2 s", "")
 
 
 def test_measured_seconds_are_marked_and_a_table_may_have_no_test(data: Path) -> None:
-    (found,) = table_facts(options(data), [network(MEASURED)], running=False) or ()
+    (found,) = table_facts(options(data), [CHILD], running=False) or ()
     assert describe_seconds("32.5 s", found) == "32.5 s by the table (measured)"
     assert describe_test("accuracy", TableFacts(estimated=False)) == ""
     assert describe_test("accuracy", TableFacts(test=0.5)) == "test accuracy 0.5000 (shown only after the search)"

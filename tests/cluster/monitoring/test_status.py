@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.outcome import Cause, Failure, Measure, Outcome
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.formatting import duration
 from cluster.monitoring.live_view import line, status_rows
 from cluster.monitoring.status import read_status
-from cluster.monitoring.summary import summary
+from cluster.monitoring.summary import gain_text, summary
 from cluster.search.records import BatchResult
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import check_new, existing_run, run_folder
@@ -204,7 +204,8 @@ def test_the_panel_and_the_line_show_every_row(held: RunFolder, clock: Clock) ->
     status = read_status(held, clock.now)
     assert dict(status_rows(status)) == {
         "children": "1 running, 1 finished, 1 failed (1 timeout)",
-        "reward": "mean 0.2560 (last 16), best 0.5120",
+        "best": "validation accuracy 0.8000 (child 1), reward 0.5120",
+        "reward": "mean 0.2560 (last 16)",
         "searcher": "baseline 0.2500",
         "updates": "1 applied, staleness mean 1.5, max 3",
         "workers": "1 of 2 busy",
@@ -231,6 +232,66 @@ def test_the_summary_compares_with_the_first_children(folder: RunFolder, clock: 
     ledger.close()
 
 
+def test_before_a_child_has_ended_the_estimate_of_the_launch_says_how_long(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
+    ledger.begin(workers=2)
+    sample(ledger, 4)
+    ledger.start(1, "worker")
+    clock.now += 30
+    assert read_status(held, clock.now).time_left == ""
+    held.estimate.write_text(json.dumps({"child_seconds": 7200.0}))
+    status = read_status(held, clock.now)
+    assert status.seconds_left == 20 * 7200 / 2
+    assert (
+        dict(status_rows(status))["time"] == "30 s, about 20 h 00 min left (a rough estimate: no child has ended yet)"
+    )
+    assert status.to_json()["seconds_left"] == 72_000
+    for damaged in ("", "[]", '{"child_seconds": "x"}', '{"child_seconds": Infinity}', '{"child_seconds": -1}'):
+        held.estimate.write_text(damaged)
+        assert read_status(held, clock.now).seconds_left is None
+    ledger.end("stopped", "as asked")
+    assert read_status(held, clock.now).time_left == ""
+    ledger.close()
+
+
+def test_before_a_child_has_ended_its_age_says_how_long_at_least(held: RunFolder, clock: Clock) -> None:
+    """Nine minutes of the paper's search on two cores."""
+    ledger = open_ledger(held, clock)
+    ledger.begin(workers=2)
+    sample(ledger, 4)
+    ledger.start(1, "worker")
+    clock.now += 540
+    assert read_status(held, clock.now).time_left == "more than 1 h 30 min left (no child has ended yet)"
+    held.estimate.write_text(json.dumps({"child_seconds": 10.0}))  # too low, as is known by now
+    assert read_status(held, clock.now).seconds_left == 20 * 540 / 2
+    ledger.close()
+
+
+def test_the_first_of_many_workers_to_end_is_not_taken_for_the_pace_of_all(held: RunFolder, clock: Clock) -> None:
+    ledger = open_ledger(held, clock)
+    ledger.begin(workers=4)
+    sample(ledger, 8)
+    for child in (1, 2, 3, 4):
+        ledger.start(child, "worker")
+    clock.now += 60
+    ledger.finish(1, outcome(), 0.1)
+    assert read_status(held, clock.now).seconds_left == pytest.approx(19 * 60 / 4)
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("measure", "difference", "text"),
+    [
+        (Measure.ACCURACY, 0.0482, "+0.0482 against"),
+        (Measure.SCORE, -0.01, "-0.0100 against"),
+        (Measure.PERPLEXITY, -82.1, "82.1000 lower (better) than"),
+        (Measure.PERPLEXITY, 3.0, "3.0000 higher (worse) than"),
+    ],
+)
+def test_a_gain_says_which_way_is_better(measure: Measure, difference: float, text: str) -> None:
+    assert gain_text(measure, difference) == text
+
+
 def test_the_summary_of_one_child_speaks_in_the_singular(folder: RunFolder, clock: Clock) -> None:
     ledger = open_ledger(folder, clock)
     ledger.begin(workers=1)
@@ -246,7 +307,19 @@ def test_the_summary_of_one_child_speaks_in_the_singular(folder: RunFolder, cloc
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "-"), (0.4, "0 s"), (59.4, "59 s"), (65, "1 min 05 s"), (3599.7, "1 h 00 min"), (7620, "2 h 07 min")],
+    [
+        (None, "-"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (65, "1 min 05 s"),
+        (3599.7, "1 h 00 min"),
+        (7620, "2 h 07 min"),
+        (172_799, "47 h 59 min"),
+        (273_600, "3 days 4 h"),
+        (1.8e7, "7 months"),
+        (1e8, "3 years"),
+        (8.6e10, "2,725 years"),
+    ],
 )
 def test_durations_are_for_people(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text

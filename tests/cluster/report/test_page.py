@@ -9,12 +9,14 @@ from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from child_trainer.outcome import Budget
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
@@ -193,6 +195,30 @@ def test_another_run_is_plotted_too_and_answers_the_checklist(tmp_path: Path) ->
     unlike = read(filled_run(tmp_path, 30, name="easier", config=easier), folder)
     assert f"○ open {random} With the run 'run' (reinforce), but that has another task." in unlike.words
     assert f"○ open {random} This is random search: name it in" in read(other).words
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"task": TaskOptions(task="fashion-mnist")}, "another task:"),
+        ({"task": TaskOptions(task="digits", data="/elsewhere")}, "another data folder:"),
+        ({"space_options": replace(CONFIG.space_options, num_filters=(8,))}, "another search space:"),
+        ({"budget": Budget(epochs=1, train_fraction=0.1)}, "another budget:"),
+        (
+            {"task": TaskOptions(task="cifar10", data="/cifar"), "budget": Budget(epochs=1)},
+            "another task, another data folder and another budget:",
+        ),
+        ({"task": TaskOptions(task="digits"), "seed": 9}, None),
+    ],
+)
+def test_curves_that_cannot_be_compared_are_said_to_be_so(
+    change: dict[str, Any], what: str | None, tmp_path: Path
+) -> None:
+    folder = filled_run(tmp_path, 30)
+    words = read(folder, filled_run(tmp_path, 30, name="other", config=replace(CONFIG, **change))).words
+    warning = "a difference between their curves says nothing about the searchers"
+    assert (warning in words) == (what is not None)
+    assert what is None or f"The run other has {what} the two runs are drawn in one plot" in words
 
 
 def test_a_run_without_a_finished_child_is_not_shown_as_a_success(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from cluster.storage.ledger.graphs import unpack
 
 BEST_COLUMNS = (
     "id, reward, metric, parameters, flops, seconds, seed, batch_size,"
-    " iif(json_extract(outcome, '$.gpu_bytes') IS NULL, 'cpu', 'cuda'), json_extract(outcome, '$.processor'), tokens,"
+    " iif(json_extract(outcome, '$.gpu_bytes') IS NULL, 'cpu', 'cuda'), json_extract(outcome, '$.processor'),"
+    " json_extract(notes, '$.parent'), json_extract(notes, '$.change'), same_as, tokens,"
     " (SELECT architectures.graph FROM architectures WHERE digest = children.graph)"
 )
 """What `best_child` takes."""
@@ -26,6 +27,10 @@ class Best:
         batch_size: that it was trained with; `None` where it is the budget's.
         device: that it was trained on, as PyTorch names it.
         processor: the kind of processor that trained it; `None` where that is not recorded.
+        parent: the child that it came from, for searchers whose children have parents.
+        change: what was changed in that, in a few words.
+        same_as: the child whose outcome it took; `None` if it was trained itself.
+        tokens: the decisions behind it.
         graph: its architecture as plain data.
     """
 
@@ -39,6 +44,9 @@ class Best:
     batch_size: int | None
     device: str
     processor: str | None
+    parent: int | None
+    change: str | None
+    same_as: int | None
     tokens: tuple[int, ...]
     graph: Mapping[str, Any] = field(hash=False)
 
@@ -50,6 +58,15 @@ class Best:
             InvalidArchitecture: this version does not know an operation of it.
         """
         return Architecture.from_json(self.graph)
+
+    @property
+    def origin(self) -> str:
+        """Where it came from, as a clause; empty if the searcher does not say."""
+        texts = (
+            f"from child {self.parent}" + (f" ({self.change})" if self.change else "") if self.parent else "",
+            f"with the outcome of child {self.same_as}, which has the same architecture" if self.same_as else "",
+        )
+        return ", ".join(text for text in texts if text)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, without the architecture and the tokens that it was decoded from."""

@@ -152,7 +152,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         loading.BUILT_IN, "tensorboard", ("cluster.monitoring.callbacks.tensorboard:TensorBoardCallback", "not_there")
     )
-    with pytest.raises(loading.CallbackError, match=re.escape("pip install nascluster[tensorboard]")):
+    with pytest.raises(loading.CallbackError, match=re.escape("pip install '.[tensorboard]'")):
         loading.load_callback("tensorboard")
 
 

@@ -98,10 +98,12 @@ def test_a_fit_is_a_function_of_the_observations(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["mlp", "lstm"])
 def test_a_fit_learns_the_rewards_and_the_bias_is_where_it_starts(kind: Any) -> None:
-    options = ProgressiveOptions(surrogate=kind, ensemble=1, embedding=20, hidden=20, epochs=1, learning_rate=1e-9)
+    options = ProgressiveOptions(
+        surrogate=kind, ensemble=1, embedding=20, hidden=20, fit_epochs=1, fit_learning_rate=1e-9
+    )
     cells = np.array(sorted(CELLS))
     assert fit(VOCABULARY, options, OBSERVATIONS).predict(cells) == pytest.approx(0.858, abs=0.02)
-    longer = replace(options, epochs=100, learning_rate=0.01, batch_size=21)
+    longer = replace(options, fit_epochs=100, fit_learning_rate=0.01, fit_batch_size=21)
     rewards = dict(OBSERVATIONS)
     predicted = fit(VOCABULARY, longer, OBSERVATIONS).predict(cells)
     errors = [abs(value - rewards[tuple(cell)]) for cell, value in zip(cells.tolist(), predicted, strict=True)]
@@ -120,7 +122,7 @@ def test_each_member_is_fitted_without_one_share_of_the_data(monkeypatch: pytest
 
 
 def test_fewer_children_than_members_are_all_learnt() -> None:
-    options = ProgressiveOptions(ensemble=2, embedding=20, hidden=20, epochs=150)
+    options = ProgressiveOptions(ensemble=2, embedding=20, hidden=20, fit_epochs=150)
     fitted = fit(VOCABULARY, options, OBSERVATIONS[:1])
     assert fitted.predict(np.array([CELLS[0]])) == pytest.approx(OBSERVATIONS[0][1], abs=0.02)
 

@@ -1,0 +1,42 @@
+"""Each searcher of the catalogue on a real Ray cluster, whose driver is killed in the middle of the search."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.invariants import check
+from tests.chaos.kills import Kill, Kind, Search, Stage
+from tests.chaos.machines import Machines
+from tests.searcher_cases import FLAGS
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+CHILDREN = 16
+
+KILLS = [
+    Kill(kind=Kind.REPLICA_HOST, at=Stage.SAMPLED),
+    Kill(kind=Kind.LEDGER, at=Stage.OUTCOME),
+    Kill(kind=Kind.DRIVER, at=Stage.RUNNING),
+]
+"""One for each searcher in turn: what it decides and learns follows from the ledger and the shards alone."""
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    machines = Machines(nodes=2, cores=4)
+    yield machines
+    machines.close()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("searcher", FLAGS)
+def test_a_search_that_is_killed_in_the_middle_loses_nothing(machines: Machines, searcher: str) -> None:
+    kill = KILLS[list(FLAGS).index(searcher) % len(KILLS)]
+    search = Search(machines, searcher, CHILDREN, "--searcher", searcher, *FLAGS[searcher].split())
+    try:
+        search.suffer([kill])
+        search.finish()
+    finally:
+        search.end()
+    report = check(search.folder, any_searcher=True)
+    assert (report.children, report.lost, report.duplicated, report.repeated) == (CHILDREN, 0, 0, 0)

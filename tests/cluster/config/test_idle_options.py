@@ -1,0 +1,88 @@
+"""Options that change nothing are refused or warned of."""
+
+import pytest
+
+from cluster.config.flags import UsageError, parse_run
+from cluster.config.idle_options import idle_options
+from cluster.config.recipes import RECIPES
+from tests.command_line import nascluster
+
+
+def warnings(words: str) -> list[str]:
+    recipe, *flags = words.split()
+    return idle_options(parse_run(RECIPES[recipe](), flags, recipe), flags)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("digits --local --workers 3", "`--workers` has no effect: with `--local` the one process trains"),
+        ("digits --local --worker-silence 9s --recycle-after=2", "`--worker-silence` and `--recycle-after` have no"),
+        ("digits --searcher evolution --shards 3", "the searcher evolution keeps no parameters on shards"),
+        ("digits --searcher random --consistency sync", "`--consistency` has no effect: the searcher random"),
+        ("digits --metrics-host 0.0.0.0", "no metrics are served without `--metrics-port`"),
+        ("digits --data x", "`--data` has no effect: the task digits needs no data"),
+        ("digits --download", "`--download` has no effect"),
+        ("wikitext2-rnn --data x --download", "nothing can be downloaded for the task wikitext2"),
+        ("nasbench201 --data x --download", "nothing can be downloaded for the task nasbench201"),
+        ("nasbench201 --data x --learning_rate 0.1", "`--learning-rate` has no effect: the task nasbench201 looks"),
+        ("nasbench201 --data x --checkpoint-children", "a child of the task nasbench201 takes no time"),
+        ("synthetic --batch-size 3 --momentum 0", "`--batch-size` and `--momentum` have no effect: the task synthetic"),
+        ("text-rnn --decay-after 2", "without `--learning-rate-decay`"),
+        ("digits --pool-sizes 2", "`--layer-types` has no pool"),
+        ("digits --layer-types pool --num-filters 3", "`--layer-types` has no conv"),
+        ("digits --max-depth 4 --depth-interval 5", "all networks have 4 layers"),
+    ],
+)
+def test_an_option_without_effect_is_told_with_the_reason(words: str, text: str) -> None:
+    (said,) = warnings(words)
+    assert text in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "digits --workers 3 --shards 2 --epochs 1",
+        "digits --local --gpus-per-child 0 --max-attempts 2",
+        "digits --metrics-port 0 --metrics-host 0.0.0.0",
+        "fashion-mnist --data x --download",
+        "synthetic --child-seconds 1 --child-spread 0.5 --checkpoint-children --epochs 2",
+        "digits --layer-types conv pool --pool-sizes 2",
+        "text-rnn --learning-rate-decay 0.9 --decay-after 2",
+        "digits --searcher evolution --population 5 --replicas 2",
+        "nasbench201 --data x",
+        "nasbench201 --data population --name restart",
+    ],
+)
+def test_an_option_with_an_effect_is_not(words: str) -> None:
+    assert warnings(words) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            "digits --searcher evolution --entropy-bonus 0.1",
+            r"--entropy-bonus \(an option of the searcher reinforce.*; the run has the searcher",
+        ),
+        ("digits --population 5", r"--population \(an option of the searcher evolution"),
+        ("digits --cells-per-stage 3", r"--cells-per-stage \(an option of the space nasbench201"),
+        (
+            "nasbench201 --data x --no-skip-connections",
+            "an option of the space convolutional;",
+        ),
+        ("digits --child-seconds 3", "an option of the task synthetic; the run has the task digits"),
+        ("digits --hidden_size 3", r"--hidden-size \(an option of the task ptb or wikitext2 or text;"),
+    ],
+)
+def test_an_option_of_another_part_is_refused_with_its_owner(words: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        warnings(words)
+
+
+def test_a_launch_warns_and_goes_on(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert nascluster("launch", "synthetic", "--local", "--max-children", 4, "--workers", 2) == 0
+    assert capfd.readouterr().err.startswith("nascluster: `--workers` has no effect: with `--local`")

@@ -1,0 +1,111 @@
+"""The commands of the pages that `test_commands.py` does not run, each with the reason."""
+
+from collections.abc import Mapping
+
+PLACEHOLDER = "is a form with a word for the reader to replace"
+INSTALLS = "sets up a virtual environment or runs all tests; `make test` itself is what runs this"
+INDEX = "installs from a package index"
+CLOUD = "needs an object store or a service that is not here"
+SERVES = "serves or watches until Ctrl-C"
+YEARS = "trains for days or years: it is what a cluster is for"
+BENCHMARK = "measures for minutes; `make bench` runs it"
+TERMINALS = "needs a search that runs in another terminal; tests/cluster/runners/test_stopping.py does it"
+PORT = "binds a fixed port for as long as a search of minutes runs"
+
+MINUTES = "takes up to minutes; `make docs` runs it"
+"""These are run by `NASCLUSTER_DOCS=1`."""
+
+EXEMPT: Mapping[str, str] = {
+    # make and pip
+    "make demo": INSTALLS,
+    "make test": INSTALLS,
+    "make install": INSTALLS,
+    "make chaos": INSTALLS,
+    ". .venv/bin/activate": INSTALLS,
+    "NASCLUSTER_CHAOS=10 pytest tests/chaos/test_kills.py -s": INSTALLS,
+    "pip install '.[s3]'": INDEX,
+    "pip install '.[tensorboard]'": INDEX,
+    "pip install '.[mlflow]'": INDEX,
+    "pip install 'dist/nascluster-0.1.0-py3-none-any.whl[s3]'": INDEX,
+    "pip install '.[s3,tensorboard,mlflow]'": INDEX,
+    "python -m pip wheel --no-deps --wheel-dir dist .": INDEX,
+    # searches
+    "nascluster launch zoph2017-cifar10 --data DIR": YEARS,
+    "nascluster launch zoph2017-cifar10 --data DIR --batching barrier": YEARS,
+    "nascluster launch zoph2017-cifar10 --data DIR --batching stream --importance-clip 1": YEARS,
+    "nascluster launch zoph2017-ptb --data DIR": YEARS,
+    "nascluster launch wikitext2-rnn --data DIR --base 8 --max-children 64": YEARS,
+    "python -m child_trainer nas-cell --task wikitext2 --data DIR --target-parameters 4000000 --max-vocabulary 10000": (
+        YEARS
+    ),
+    "nascluster launch digits --name demo": MINUTES,
+    "nascluster launch digits": MINUTES,
+    "nascluster launch digits --name longer": TERMINALS,
+    "nascluster stop longer": TERMINALS,
+    "nascluster resume longer": TERMINALS,
+    "nascluster stop demo": TERMINALS,
+    "nascluster stop NAME": TERMINALS,
+    "nascluster launch digits --callback tensorboard": MINUTES,
+    "nascluster launch digits --callback best:Best": MINUTES,
+    "nascluster launch digits --searcher my_search.py:HillClimber": MINUTES,
+    "nascluster launch fashion-mnist --data DIR --replicas 4 --shards 4 --children 4 --max-children 64": MINUTES,
+    "nascluster launch cifar10 --data DIR --epochs 2 --train-fraction 0.02 --max-children 8": MINUTES,
+    "nascluster launch text-rnn": MINUTES,
+    "nascluster launch synthetic --child-seconds 0.2": MINUTES,
+    "nascluster launch rehearsal": MINUTES,
+    "nascluster launch nasbench201 --data DIR --searcher reinforce": MINUTES,
+    "nascluster launch nasbench201 --data DIR": MINUTES,
+    "nascluster launch synthetic --child-faults crashed=0.1,hang=0.05,out_of_memory=0.1,diverged=0.1": (
+        "has children that hang until somebody ends them; tests/cluster/runners/test_failing_children.py has them"
+    ),
+    "nascluster launch digits --metrics-port 8090": PORT,
+    # comparisons and simulations of minutes
+    "nascluster compare reinforce evolution --recipe nasbench201 --data DIR --seeds 30 --budget 1000": MINUTES,
+    "nascluster compare reinforce:controller-learning-rate=0.04,entropy-bonus=0.02 evolution:population=10,tournament=3"
+    " --recipe nasbench201 --data DIR --seeds 30 --budget 12000s": MINUTES,
+    "nascluster compare my_search.py:HillClimber evolution --recipe nasbench201 --data DIR --seeds 30 --budget 1000": (
+        MINUTES
+    ),
+    "nascluster compare reinforce random evolution --recipe nasbench201 --data DIR --seeds 30 --budget 12000s": MINUTES,
+    "nascluster compare reinforce reinforce:entropy-bonus=0.01 --recipe synthetic --budget 500": MINUTES,
+    "nascluster simulate zoph2017-cifar10 --child-seconds lognormal:3600:0.5 --preempt 0.05/h": MINUTES,
+    "nascluster simulate zoph2017-cifar10 --child-seconds lognormal:3600:0.5 --preempt 0.05/h --shard-mtbf 200h"
+    " --cost 2.5": MINUTES,
+    "nascluster simulate zoph2017-cifar10 --workers 800 --child-seconds lognormal:3600:0.5 --preempt 0.05/h"
+    " --shard-mtbf 200h": MINUTES,
+    "nascluster simulate nasbench201 --data DIR --replicas 20 --workers 40 --json": MINUTES,
+    # services
+    "MLFLOW_TRACKING_URI=http://... nascluster launch digits --callback mlflow": CLOUD,
+    "nascluster resume NAME --storage-path s3://bucket/prefix": CLOUD,
+    "nascluster resume NAME --storage-path URL": CLOUD,
+    "nascluster logs NAME 17 --storage-path URL": CLOUD,
+    "ray job submit --working-dir . -- nascluster launch ...": CLOUD,
+    "ray start --port=6379": CLOUD,
+    "nascluster report NAME --watch": SERVES,
+    "tensorboard --logdir ~/nascluster_runs": SERVES,
+    # forms
+    "nascluster launch RECIPE": PLACEHOLDER,
+    "nascluster simulate RECIPE": PLACEHOLDER,
+    "nascluster launch nasbench201 --local": PLACEHOLDER,
+    "nascluster searchers NAME": PLACEHOLDER,
+    "python -m child_trainer CELL.json --task text": PLACEHOLDER,
+    # measurements
+    "python -m benchmarks.nasbench201 400 DIR": BENCHMARK,
+    "python -m benchmarks.entropy_bonus 30 DIR": BENCHMARK,
+    "python -m benchmarks.figure6 10 DIR": BENCHMARK,
+    "python -m benchmarks.figure6 3": BENCHMARK,
+    "python -m benchmarks.remote_resume": BENCHMARK,
+    "python -m benchmarks.batching": BENCHMARK,
+    "python -m benchmarks.asynchrony 20 DIR": BENCHMARK,
+    "python -m benchmarks.exactly_once": BENCHMARK,
+    "python -m benchmarks.recurrent_speed": BENCHMARK,
+    "NASCLUSTER_DATA=DIR python -m benchmarks.language_models 3": BENCHMARK,
+    "python -m benchmarks.scale 3": BENCHMARK,
+    "python -m benchmarks.ledger_size": BENCHMARK,
+    "python -m benchmarks.recovery 3": BENCHMARK,
+    "python -m benchmarks.metrics_cost": BENCHMARK,
+    "python -m benchmarks.metrics_cost 8": BENCHMARK,
+    "python -m benchmarks.simulator real": BENCHMARK,
+    "python -m benchmarks.simulator paper large": BENCHMARK,
+    "python -m benchmarks.tabular_speed": BENCHMARK,
+}
