@@ -19,7 +19,7 @@ from child_trainer.tasks.synthetic_options import SyntheticOptions
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration
 from cluster.storage.run_folder import RunFolder
-from controller.decisions import uniform
+from controller.space import first_tokens
 
 CORE_FLOPS = 5e10
 """Floating-point operations a second with which one core trains: small networks in float32, as measured here."""
@@ -33,7 +33,7 @@ PASSES = 3
 WORDS_SLOWDOWN = 4
 """How much slower recurrent cells compute than convolutions: word after word, in small products."""
 
-STAGES, SAMPLES = 4, 2
+STAGES, SAMPLES = 4, 1
 """Points of the search at which networks are sampled, as some spaces grow with it, and networks at each."""
 
 VOCABULARY = 10_000
@@ -97,9 +97,8 @@ def announce(config: RunConfig, folder: RunFolder, workers: int, report: Callabl
 def _samples(config: RunConfig) -> Iterator[Architecture]:
     space, rng = config.search_space, random.Random(0)
     for stage in range(STAGES):
-        decisions = space.decisions(config.max_children * stage // STAGES)
         for _ in range(SAMPLES):
-            yield space.decode(uniform(decisions, rng))
+            yield space.decode(first_tokens(space, config.max_children * stage // STAGES, rng))
 
 
 def _flops_of(config: RunConfig) -> Callable[[Architecture], float | None]:
