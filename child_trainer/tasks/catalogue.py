@@ -105,6 +105,8 @@ def find_task(name: str) -> TaskEntry:
         TaskError: the name is unknown; the message lists the tasks.
         OwnFileError: the file cannot be loaded, or what it has is no task.
     """
+    if not isinstance(name, str):
+        raise TaskError(f"a task's name must be a text, got {name!r}")
     if own_files.is_own(name):
         return _own_task(name)
     if name in TASKS:
@@ -165,6 +167,9 @@ def load_task(
         TaskError: as `check_task` does.
     """
     entry, options = _with_options(name, options)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise TaskError(f"`seed` must be a whole number, got {seed!r}")
+    _check_device(device)
     functions, folder = entry.functions(), _folder(data)
     if download:
         functions.check(name, folder, options, download=True)
@@ -181,6 +186,7 @@ def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu")
     load = find_task(name).load_test()
     if load is None:
         raise TaskError(f"the task {name!r} has no test images")
+    _check_device(device)
     return load(name, _folder(data), device=device)
 
 
@@ -211,6 +217,23 @@ def _with_options(name: str, options: Any) -> tuple[TaskEntry, Any]:
     options = entry.options() if options is None else options
     entry.check_options(name, options)
     return entry, options
+
+
+def _check_device(device: object) -> None:
+    """Raise `TaskError` unless PyTorch can put data on the device; `cpu` needs no PyTorch."""
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        if not isinstance(device, str | torch.device):
+            raise ValueError("it must be a text")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TaskError(
+            f"`device` must be one that PyTorch can use here, such as cpu, got {device!r} ({reason})"
+        ) from error
 
 
 def _folder(data: str | Path | None) -> Path | None:

@@ -8,7 +8,16 @@ import traceback
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.training.checkpoint import CheckpointSlot, identity
-from child_trainer.training.task import Diverged, IsPreempted, OnEpoch, OverTime, Preempted, Progress, Task
+from child_trainer.training.task import (
+    Diverged,
+    FailedBefore,
+    IsPreempted,
+    OnEpoch,
+    OverTime,
+    Preempted,
+    Progress,
+    Task,
+)
 from child_trainer.training.threads import computing_with
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
@@ -102,6 +111,8 @@ _CAUSES: tuple[tuple[type[Exception], Cause], ...] = (
 
 
 def _failure(error: Exception) -> Failure:
+    if isinstance(error, FailedBefore) and error.failure:
+        return error.failure
     for error_type, cause in _CAUSES:
         if isinstance(error, error_type):
             return Failure(cause=cause, message=str(error))
