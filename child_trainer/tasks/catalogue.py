@@ -6,6 +6,7 @@ One more task is one module (`entry.TaskModule`) and one row of `TASKS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -220,20 +221,9 @@ def _with_options(name: str, options: Any) -> tuple[TaskEntry, Any]:
 
 
 def _check_device(device: object) -> None:
-    """Raise `TaskError` unless PyTorch can put data on the device; `cpu` needs no PyTorch."""
-    if device == "cpu":
-        return
-    import torch
-
-    try:
-        if not isinstance(device, str | torch.device):
-            raise ValueError("it must be a text")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise TaskError(
-            f"`device` must be one that PyTorch can use here, such as cpu, got {device!r} ({reason})"
-        ) from error
+    """Raise `TaskError` unless PyTorch, which `cpu` does not need, can put data on the device."""
+    if device != "cpu":
+        import_module("child_trainer.training.processor").check_device(device)
 
 
 def _folder(data: str | Path | None) -> Path | None:
