@@ -1,5 +1,7 @@
 """Text for people: the decisive line of an error, durations, and numbers with nouns. Standard library only."""
 
+from datetime import UTC, datetime
+
 from child_trainer.outcome import Measure
 
 DAY_S = 86_400
@@ -21,6 +23,11 @@ def duration(seconds: float | None) -> str:
     if whole < 2 * DAY_S:
         return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{whole // DAY_S} days {whole % DAY_S // 3600} h"
+
+
+def utc_time(time: float) -> str:
+    """Format a Unix time in UTC, such as 2026-11-29T02:16:36Z."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def number(value: float | None) -> str:

@@ -6,6 +6,7 @@ One more task is one module (`entry.TaskModule`) and one row of `TASKS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,8 @@ def find_task(name: str) -> TaskEntry:
         TaskError: the name is unknown; the message lists the tasks.
         OwnFileError: the file cannot be loaded, or what it has is no task.
     """
+    if not isinstance(name, str):
+        raise TaskError(f"a task's name must be a text, got {name!r}")
     if own_files.is_own(name):
         return _own_task(name)
     if name in TASKS:
@@ -198,6 +201,9 @@ def load_task(
         TaskError: as `check_task` does.
     """
     entry, options = _with_options(name, options)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise TaskError(f"`seed` must be a whole number, got {seed!r}")
+    _check_device(device)
     functions, folder = entry.functions(), _folder(data)
     if download:
         functions.check(name, folder, options, download=True)
@@ -214,6 +220,7 @@ def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu")
     load = find_task(name).load_test()
     if load is None:
         raise TaskError(f"the task {name!r} has no test images")
+    _check_device(device)
     return load(name, _folder(data), device=device)
 
 
@@ -244,6 +251,12 @@ def _with_options(name: str, options: Any) -> tuple[TaskEntry, Any]:
     options = entry.options() if options is None else options
     entry.check_options(name, options)
     return entry, options
+
+
+def _check_device(device: object) -> None:
+    """Raise `TaskError` unless PyTorch, which `cpu` does not need, can put data on the device."""
+    if device != "cpu":
+        import_module("child_trainer.training.processor").check_device(device)
 
 
 def _folder(data: str | Path | None) -> Path | None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
-from child_trainer.outcome import Budget, Measure
-from child_trainer.training.task import Progress, TaskError
+from child_trainer.outcome import Budget, Cause, Failure, Measure
+from child_trainer.training.task import FailedBefore, Progress, TaskError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,41 @@ class Answer:
     """What a table knows of one architecture.
 
     Attributes:
-        metric: the validation metric that the search sees; an accuracy is in [0, 1].
-        seconds: what training and validating it took, where the table was made.
+        metric: the validation metric that the search sees; an accuracy is in [0, 1]; `None` if the network failed.
+        seconds: what training and validating it took, where the table was made; `None` if that is unknown.
         parameters: of the network that was trained there.
         test: the metric that is kept from the search, and reported after it.
         estimated: the seconds were not measured.
+        failure: why there is no metric.
     """
 
-    metric: float
-    seconds: float
+    metric: float | None
+    seconds: float | None
     parameters: int | None = None
     test: float | None = None
     estimated: bool = False
+    failure: Failure | None = None
+
+    @classmethod
+    def failed(cls, cause: str, message: str = "", *, seconds: float | None = None) -> "Answer":
+        """Return the answer for a network whose training failed where the table was made.
+
+        Args:
+            cause: a value of `Cause`, such as `diverged`.
+            message: the error, if it is known.
+            seconds: what the training took until it failed, if that is known.
+
+        Raises:
+            TaskError: there is no such cause.
+        """
+        if cause not in tuple(Cause):
+            raise TaskError(f"`cause` must be one of {', '.join(Cause)}, got {cause!r}")
+        failure = Failure(cause=Cause(cause), message=message or f"the table says that the training failed: {cause}")
+        return cls(None, seconds, failure=failure)
+
+
+LIMITS = {Measure.ACCURACY: (0.0, 1.0), Measure.PERPLEXITY: (1.0, math.inf)}
+"""The lowest and the highest value of each measure; any finite number is a score."""
 
 
 def by_id(architecture: Architecture) -> str:
@@ -69,18 +92,19 @@ class Table:
     test_of: str = ""
 
     def __post_init__(self) -> None:
-        limits_of = {Measure.ACCURACY: (0.0, 1.0), Measure.PERPLEXITY: (1.0, math.inf)}
-        low, high = limits_of.get(self.measure, (-math.inf, math.inf))
+        low, high = LIMITS.get(self.measure, (-math.inf, math.inf))
         for key, answer in self.answers.items():
+            if (answer.metric is None) != (answer.failure is not None):
+                wish = "`metric` must be a number, or the answer `Answer.failed(...)`"
+                raise TaskError(f"table {self.name!r}, row {key!r}: {wish}, got {answer.metric!r}")
             for column, value, least, most in (
                 ("metric", answer.metric, low, high),
                 ("test", answer.test, low, high),
                 ("seconds", answer.seconds, 0.0, math.inf),
+                ("parameters", answer.parameters, 0.0, math.inf),
             ):
-                if value is not None and not (math.isfinite(value) and least <= value <= most):
-                    limits = f"a number from {least:g} to {most:g}" if least > -math.inf else "a finite number"
-                    hint = "; divide percentages by 100" if most == 1 < value <= 100 else ""
-                    raise TaskError(f"table {self.name!r}, row {key!r}: `{column}` must be {limits}, got {value}{hint}")
+                if value is not None and (problem := _problem(value, least, most)):
+                    raise TaskError(f"table {self.name!r}, row {key!r}: `{column}` {problem}")
 
     def answer(self, architecture: Architecture) -> Answer:
         """Return what is known of the architecture.
@@ -109,8 +133,20 @@ class Table:
     ) -> None:
         """Report the answer; see `Task.fit`."""
         answer = self.answer(architecture)
-        progress.parameters, progress.reported_seconds = answer.parameters, answer.seconds
+        progress.parameters, progress.reported_seconds = answer.parameters, answer.seconds or 0.0
+        if answer.metric is None:
+            raise FailedBefore(answer.failure)
         progress.finished_epoch(answer.metric)
+
+
+def _problem(value: Any, least: float, most: float) -> str:
+    """Return what is wrong with a value of a table; empty if nothing is."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and math.isfinite(value) and least <= value <= most:
+        return ""
+    limits = f"a number from {least:g} to {most:g}" if least > -math.inf else "a finite number"
+    hint = "; divide percentages by 100" if is_number and most == 1 < value <= 100 else ""
+    return f"must be {limits}, got {value!r}{hint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +168,23 @@ class Row:
             raise TaskError(f"{self.place}: `{column}` must be a text, got {value!r}")
         return value
 
+    def has(self, column: str) -> bool:
+        """Return whether there is a value in a column: the column exists, and it is neither empty nor null."""
+        return self.values.get(column) not in (None, "")
+
+    def number_or_none(self, column: str, maximum: float = math.inf) -> float | None:
+        """Return the finite number in a column, from 0 to `maximum`; `None` where there is no value."""
+        return self.number(column, maximum) if self.has(column) else None
+
     def number(self, column: str, maximum: float = math.inf) -> float:
         """Return the finite number in a column, from 0 to `maximum`."""
         try:
             number = float(self.values[column])
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, KeyError):
             number = math.nan
         if not (math.isfinite(number) and 0 <= number <= maximum):
             wish = f"a number from 0 to {maximum:g}" if maximum < math.inf else "a number of 0 or more"
-            raise TaskError(f"{self.place}: `{column}` must be {wish}, got {self.values[column]!r}")
+            raise TaskError(f"{self.place}: `{column}` must be {wish}, got {self.values.get(column)!r}")
         return number
 
 
@@ -168,8 +212,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
         raise TaskError(f"{path} is damaged ({error}); it must be a table with {_list(columns)}") from error
     if not rows:
         raise TaskError(f"{path} has no rows; it must be a table with {_list(columns)}")
+    blank = path.suffix == ".json"  # where a cell may be null; a short line of CSV has no cell
     for row in rows:
-        if missing := next((column for column in columns if row.values.get(column) is None), None):
+        absent = (c for c in columns if c not in row.values or (row.values[c] is None and not blank))
+        if missing := next(absent, None):
             raise TaskError(f"{row.place} has no `{missing}`; the file must be a table with {_list(columns)}")
     return rows
 

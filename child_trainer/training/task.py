@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from child_trainer.architectures.architecture import Architecture
-from child_trainer.outcome import Budget, Measure
+from child_trainer.outcome import Budget, Failure, Measure
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, CheckpointSlot, Identity
 
 if TYPE_CHECKING:
@@ -55,6 +55,14 @@ class Resumable(Protocol):
             CheckpointError: the tensors do not fit; nothing has been changed.
         """
         ...
+
+
+class FailedBefore(Exception):
+    """The network failed where a table was made, and so it fails here."""
+
+    def __init__(self, failure: Failure | None) -> None:
+        super().__init__(failure and failure.message)
+        self.failure = failure
 
 
 class Progress:

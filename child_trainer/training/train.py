@@ -9,7 +9,16 @@ from child_trainer.architectures.architecture import Architecture, InvalidArchit
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.threads import computing_with
 from child_trainer.training.checkpoint import CheckpointSlot, identity
-from child_trainer.training.task import Diverged, IsPreempted, OnEpoch, OverTime, Preempted, Progress, Task
+from child_trainer.training.task import (
+    Diverged,
+    FailedBefore,
+    IsPreempted,
+    OnEpoch,
+    OverTime,
+    Preempted,
+    Progress,
+    Task,
+)
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 """Texts by which CUDA, PyTorch's CPU allocator, Linux and cuBLAS report it, all in a `RuntimeError`."""
@@ -103,6 +112,8 @@ _CAUSES: tuple[tuple[type[Exception], Cause], ...] = (
 
 
 def _failure(error: Exception) -> Failure:
+    if isinstance(error, FailedBefore) and error.failure:
+        return error.failure
     for error_type, cause in _CAUSES:
         if isinstance(error, error_type):
             return Failure(cause=cause, message=str(error))

@@ -65,7 +65,13 @@ def _check_entrants(plan: Plan) -> None:
 
 def _bounded(plan: Plan, table: Table, seconds: float) -> Plan:
     """Return the plan with a bound on children, so that a search over children of 0 s ends, too."""
-    costs = [answer.seconds for answer in table.answers.values()]
+    costs = [answer.seconds for answer in table.answers.values() if answer.seconds is not None]
+    if len(costs) < len(table.answers):
+        unknown = len(table.answers) - len(costs)
+        raise UsageError(
+            f"`budget` must be a number of children: the table has no seconds for {unknown:,} of its"
+            f" {len(table.answers):,} architectures"
+        )
     if seconds < max(costs):
         raise UsageError(f"`budget` must pay for every child, and the most expensive costs {max(costs):.1f} s")
     max_children = max_children_within(seconds, min(costs))
@@ -126,9 +132,9 @@ def best_of_table(table: Table) -> Best:
     better = min if table.measure.lower_is_better else max
     tests = [answer.test for answer in table.answers.values() if answer.test is not None]
     return Best(
-        metric=better(answer.metric for answer in table.answers.values()),
+        metric=better(answer.metric for answer in table.answers.values() if answer.metric is not None),
         test=better(tests) if tests else None,
-        measured=sum(not answer.estimated for answer in table.answers.values()),
+        measured=sum(not answer.estimated and answer.seconds is not None for answer in table.answers.values()),
         known=len(table.answers),
     )
 

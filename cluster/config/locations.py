@@ -15,6 +15,8 @@ def local_folder(storage_path: str | Path) -> Path:
     Raises:
         ValueError: it is empty, a URL with a typing error, or in the home of an unknown user.
     """
+    if not isinstance(storage_path, str | Path):
+        raise ValueError(f"`storage_path` must be a folder or a URL, got {storage_path!r}")
     text = str(storage_path)
     if not text.strip():
         raise ValueError("`storage_path` must be a folder or a URL, got nothing")

@@ -113,6 +113,8 @@ class RunConfig:
                     f"`{name}` of the {what} {getattr(self, what)!r} must be {entry.options.__name__}, got"
                     f" {type(options).__name__}; omit `{name}`, or set both"
                 )
+            elif not own_files.is_own(getattr(self, what)):
+                check_types(options)
 
     @property
     def searcher_entry(self) -> SearcherEntry:

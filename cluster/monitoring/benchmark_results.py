@@ -23,12 +23,14 @@ class TableFacts:
         test: the test metric, which the search never uses; `None` if the table has none or `untold` gives the reason.
         test_of: the training that it belongs to, in a few words, if the table says so.
         estimated: whether the seconds are estimated rather than measured; `None` if the table cannot be read.
+        timed: whether the table says how long the training took.
         untold: why the test metric is not shown; empty if it is.
     """
 
     test: float | None = None
     test_of: str = ""
     estimated: bool | None = None
+    timed: bool = True
     untold: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -53,14 +55,27 @@ def table_facts(config: RunConfig, children: Sequence[Best], *, running: bool) -
     except (ValueError, OSError) as error:  # the run may come from another machine; the rest of it can still be shown
         return (TableFacts(untold=HIDDEN if running else f"unknown here: {error}"),) * len(children)
     if running:
-        return tuple(TableFacts(estimated=answer.estimated, untold=HIDDEN) for answer in answers)
-    return tuple(TableFacts(test=answer.test, test_of=table.test_of, estimated=answer.estimated) for answer in answers)
+        return tuple(
+            TableFacts(estimated=answer.estimated, timed=answer.seconds is not None, untold=HIDDEN)
+            for answer in answers
+        )
+    return tuple(
+        TableFacts(
+            test=answer.test,
+            test_of=table.test_of,
+            estimated=answer.estimated,
+            timed=answer.seconds is not None,
+        )
+        for answer in answers
+    )
 
 
 def describe_seconds(seconds: str, facts: TableFacts | None) -> str:
     """Return how long a child took and how that is known; `facts` is `None` for a child that was trained."""
     if facts is None:
         return f"trained in {seconds}"
+    if not facts.timed:
+        return "seconds unknown to the table"
     kind = {True: " (estimated)", False: " (measured)", None: ""}[facts.estimated]
     return f"{seconds} by the table{kind}"
 

@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from child_trainer import portable_json
-from cluster.formatting import counted, last_line
+from cluster.formatting import counted, last_line, utc_time
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries.failures import FailedAttempt, failed_attempts
 from cluster.storage.ledger.queries.run import has_child, num_children
@@ -58,12 +57,11 @@ def failure_lines(failures: Sequence[FailedAttempt], last: int, *, whole: bool) 
 
 
 def _attempt_lines(failure: FailedAttempt, *, whole: bool) -> list[str]:
-    when = datetime.fromtimestamp(failure.ended_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     fate = VERDICT_TEXTS.get(failure.verdict, failure.verdict)
     shown = failure.message.strip().splitlines() if whole else [last_line(failure.message)]
     return [
         f"  child {failure.child_id}, attempt {failure.number}: {failure.cause}, {fate}",
-        f"      {when} on {failure.worker} after {failure.ended_at - failure.started_at:.1f} s",
+        f"      {utc_time(failure.ended_at)} on {failure.worker} after {failure.ended_at - failure.started_at:.1f} s",
         *(f"      {line}" for line in shown if line),
     ]
 

@@ -56,7 +56,11 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
         _drive(config, folder, journal, progress)
         status = read_status(folder, time.time())
         if journal.console:
-            journal.console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
+            try:
+                journal.console.print(summary(status, folder), markup=False, highlight=False, soft_wrap=True)
+            except OSError as error:
+                what = f"the run {folder.name!r} has {status.state}, but that cannot be printed: {error.strerror}"
+                raise OSError(error.errno, what) from error
         return status
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(progress.interrupted(folder)) from interrupt

@@ -52,7 +52,7 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
         return config, None
     trainer = Trainer(config)
     assert isinstance(trainer.task, Table)
-    costs = [answer.seconds for answer in trainer.task.answers.values()]
+    costs = [answer.seconds or 0.0 for answer in trainer.task.answers.values()]
     if not (times or any(costs)):
         raise UsageError(NO_TIME)
     check_limits(config, model, _lengths(config, times) if times else costs)

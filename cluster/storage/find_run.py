@@ -20,6 +20,7 @@ def run_folder(storage_path: str | Path, name: str) -> RunFolder:
         from cluster.storage.object_store.working_copy import working_copy
 
         return working_copy(str(storage_path), name)
+    _check_name(name)
     return RunFolder(local_folder(storage_path) / name)
 
 
@@ -63,8 +64,8 @@ def _check_not_starting(folder: RunFolder) -> None:
         )
 
 
-def _check_name(name: str) -> None:
-    if not name or "/" in name or name in (".", ".."):
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name or "/" in name or name in (".", ".."):
         raise RunFolderError(f"a run's name must be the name of its folder, got {name!r}")
 
 

@@ -1,8 +1,10 @@
 """What an error comes to in a line, wherever its text has it; numbers with their nouns."""
 
+import time
+
 import pytest
 
-from cluster.formatting import counted, first_line, last_line, noun, opening
+from cluster.formatting import counted, first_line, last_line, noun, opening, utc_time
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,14 @@ def test_a_first_line_that_only_announces_brings_the_next(text: str, said: str) 
 def test_a_noun_agrees_with_its_number(number: float, what: str, said: str) -> None:
     assert counted(number, what) == said
     assert said.endswith(f" {noun(number, what)}")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/St_Johns"])
+def test_a_time_is_in_utc_wherever_it_is_read(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert utc_time(1_800_000_000.9) == "2027-01-15T08:00:00Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

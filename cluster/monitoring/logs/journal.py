@@ -72,7 +72,9 @@ class Journal:
         """Show a message to people, and log it."""
         if not self._json:
             shown, style = (text, "dim") if level < logging.WARNING else (f"Warning: {text}", "yellow")
-            self._console.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
+            # Nowhere to print, which must not end the search. (For a closed pipe, rich raises `SystemExit`.)
+            with suppress(OSError, SystemExit):
+                self._console.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
         self.event("notice", level, message=text)
 
     def event(self, event: str, level: int = logging.INFO, **fields: Any) -> None:

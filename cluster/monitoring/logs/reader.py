@@ -4,9 +4,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
-from cluster.formatting import last_line
+from cluster.formatting import last_line, utc_time
 from cluster.monitoring.failed_attempts import VERDICT_TEXTS
 from cluster.monitoring.logs.journal import log_files
 from cluster.pool.output_files import OUTPUTS, OutputFolder, output_name
@@ -84,12 +83,14 @@ def output_lines(child_id: int, attempts: list[AttemptOutput]) -> list[str]:
 
 
 def _head(attempt: AttemptOutput) -> list[str]:
-    when = datetime.fromtimestamp(attempt.started_at).strftime("%Y-%m-%d %H:%M:%S")
     if attempt.ended_at is None:
         result, seconds = "in training", "now"
     else:
         result, seconds = _result(attempt), f"for {attempt.ended_at - attempt.started_at:.1f} s"
-    lines = [f"  attempt {attempt.number}: {result}", f"      {when} on {attempt.worker} {seconds}"]
+    lines = [
+        f"  attempt {attempt.number}: {result}",
+        f"      {utc_time(attempt.started_at)} on {attempt.worker} {seconds}",
+    ]
     reason = last_line(attempt.message or "")
     return [*lines, f"      {reason}"] if reason else lines
 

@@ -56,7 +56,10 @@ def working_copy(url: str, name: str) -> RunFolder:
 
 def check_new(folder: RunFolder) -> None:
     """Raise `RunFolderError` if the object store has such a run, `StorageError` if the store cannot be used."""
-    if _open(folder).read(CONFIG) is not None:
+    storage = _open(folder)
+    with explained(folder.place):
+        exists = storage.read(CONFIG) is not None
+    if exists:
         raise _exists(folder)
 
 

@@ -17,6 +17,7 @@ from child_trainer.tasks.catalogue import check_task, load_table, load_task, loa
 from child_trainer.tasks.lookup_table import Answer, Table, read_rows
 from child_trainer.training.task import TaskError
 from child_trainer.training.train import train
+from tests.cluster.compare.tables import made_up
 from tests.real_data import real
 
 KNOWN = Architecture("feedforward", (node("a", "relu", "image"),), ("a",))
@@ -270,3 +271,12 @@ def test_a_damaged_benchmark_is_named(stem: str, text: str, message: str, folder
     with pytest.raises(TaskError, match=message) as refused:
         check_task("nasbench201", copied(folder, tmp_path, **{stem: text}))
     assert str(tmp_path / stem) in str(refused.value)
+
+
+def test_the_model_of_seconds_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As some editors on Windows write it; `nascluster simulate` reads it, too."""
+    made_up(tmp_path)
+    plain = load_table("nasbench201", data=tmp_path)
+    model = tmp_path / nasbench201.TIME_MODEL
+    model.write_bytes(b"\xef\xbb\xbf" + model.read_bytes())
+    assert load_table("nasbench201", data=tmp_path).answers == plain.answers

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -223,3 +224,20 @@ def test_a_space_that_a_table_does_not_know_is_refused():
     for space, wrong in (("convolutional", {}), ("nasbench201", options | {"stem_channels": 8})):
         with pytest.raises(ValueError, match="use the space 'nasbench201' and leave its options as they are, got"):
             entry.check_space("nasbench201", space, wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("fashion-mnist", {"data": "text"}, "text"),
+        ("fashion-mnist", {"data": 3}, "`data` must be the path of a folder, got 3"),
+        (3, {}, "a task's name must be a text, got 3"),
+        ("digits", {"seed": "one"}, "`seed` must be a whole number, got 'one'"),
+        ("digits", {"device": "gpu"}, "`device` must be one that PyTorch can use here, such as cpu, got 'gpu'"),
+        ("digits", {"device": 3.5}, "`device` must be one that PyTorch can use here, such as cpu, got 3.5"),
+        ("text", {"options": {"unroll": 3}}, "the options of the task 'text' must be LanguageOptions"),
+    ],
+)
+def test_load_task_refuses_what_it_cannot_load(name: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        load_task(name, **options)

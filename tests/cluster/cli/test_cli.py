@@ -42,7 +42,18 @@ def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert nascluster("best", "demo", "--json") == 0
     best = json.loads(capfd.readouterr().out)
     assert best["child_id"] == status["best"]["child_id"]
-    figures = {"child_id", "reward", "metric", "parameters", "flops", "seconds", "seed", "batch_size"}
+    figures = {
+        "child_id",
+        "reward",
+        "metric",
+        "parameters",
+        "flops",
+        "seconds",
+        "seed",
+        "batch_size",
+        "device",
+        "processor",
+    }
     assert best.keys() == {*figures, "architecture"}
     assert best["architecture"]["kind"] == "feedforward"
     assert nascluster("best", "demo") == 0

@@ -56,3 +56,36 @@ def test_the_command_that_best_prints_names_the_storage_path(tmp_path: Path) -> 
     place = ("--storage-path", str(tmp_path))
     assert command("launch", "synthetic", "--local", "--max-children", "2", "--name", "h", *place).returncode == 0
     assert f"nascluster best h --storage-path {tmp_path} --json > best.json" in command("best", "h", *place).stdout
+
+
+@pytest.mark.parametrize(
+    ("output", "said"), [(">/dev/full", "has finished, but that cannot be printed"), ("| true", "")]
+)
+def test_a_search_goes_on_where_nothing_can_be_printed(output: str, said: str, tmp_path: Path) -> None:
+    place = ("--storage-path", str(tmp_path))
+    words = ("launch", "synthetic", "--local", "--max-children", "3", "--name", "r", *place)
+    shell = f'"$@" {output}' if output.startswith("|") else f'exec "$@" {output}'
+    command_line = ["sh", "-c", shell, "sh", sys.executable, "-m", "cluster", *words]
+    launched = subprocess.run(command_line, capture_output=True, text=True, check=False)
+    assert said in launched.stderr
+    assert "Traceback" not in launched.stderr
+    if said:
+        assert launched.returncode == main.FULL_DISK
+    assert command("status", "r", *place).stdout.startswith("r: finished")
+
+
+def test_a_launch_names_the_url_that_it_cannot_use() -> None:
+    url = "http://127.0.0.1:9/x"
+    refused = command("launch", "synthetic", "--local", "--max-children", "3", "--name", "r", "--storage-path", url)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"nascluster: {url}/r cannot be used: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    place = ("--storage-path", str(tmp_path))
+    assert command("launch", "synthetic", "--local", "--max-children", "3", "--name", "r", *place).returncode == 0
+    config = tmp_path / "r" / "config.json"
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
+    assert command("status", "r", *place).stdout.startswith("r: finished")
+    assert "this version" not in command("best", "r", *place).stdout

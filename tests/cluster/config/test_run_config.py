@@ -19,6 +19,12 @@ from cluster.config.topology import Topology
 from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
 from controller.catalogue import SEARCHERS, SPACES
+from controller.searchers.policy_gradient.options import ReinforceOptions
+
+
+def untyped(value: Any) -> Any:
+    """A value as a script without types passes it."""
+    return value
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -149,6 +155,25 @@ def test_differences_are_by_flag() -> None:
         (lambda: SyntheticOptions(child_spread=-1), "`child_spread` must be 0 or more, got -1"),
         (lambda: TaskOptions(task="cifar"), "there is no task 'cifar'; .*; did you mean 'cifar10'"),
         (lambda: TaskOptions(options=SyntheticOptions()), "options of the task 'digits' must be NoOptions"),
+        (lambda: RunConfig(searcher="bogus"), "unknown searcher 'bogus'; there are reinforce"),
+        (lambda: RunConfig(space="bogus"), "unknown space 'bogus'"),
+        (lambda: RunConfig(reward="bogus"), "unknown reward 'bogus'"),
+        (lambda: RunConfig(searcher=untyped(None)), "`searcher` must be a text, got None"),
+        (lambda: RunConfig(max_children=untyped("12")), "`max_children` must be a whole number, got '12'"),
+        (lambda: RunConfig(max_children=untyped(True)), "`max_children` must be a whole number, got True"),
+        (lambda: RunConfig(seed=untyped(0.5)), "`seed` must be a whole number, got 0.5"),
+        (lambda: RunConfig(task=untyped("digits")), "`task` must be TaskOptions, got 'digits'"),
+        (lambda: RunConfig(budget=untyped({"epochs": 3})), "`budget` must be Budget, got"),
+        (
+            lambda: RunConfig(searcher_options=ReinforceOptions(controller_layers=untyped(1.5))),
+            "`controller_layers` must be a whole number, got 1.5",
+        ),
+        (lambda: Topology(replicas=untyped("3")), "`replicas` must be a whole number, got '3'"),
+        (lambda: Topology(on_stale=untyped("keep")), "`on_stale` must be one of apply, scale, drop, got 'keep'"),
+        (lambda: Budget(learning_rate=untyped("fast")), "`learning_rate` must be a number, got 'fast'"),
+        (lambda: FailureOptions(child_timeout=untyped(30)), "`child_timeout` must be a text or unset, got 30"),
+        (lambda: TaskOptions(task=untyped(3)), "`task` must be a text, got 3"),
+        (lambda: LanguageOptions(unroll=untyped([35])), r"`unroll` must be a whole number, got \[35\]"),
         (lambda: SyntheticOptions(child_seconds=-1), "`child_seconds` must be 0 or more, got -1"),
         (lambda: SyntheticOptions(child_seconds=float("nan")), "`child_seconds` must be 0 or more, got nan"),
     ],

@@ -91,7 +91,13 @@ def test_best_child_shows_test_metric_and_source_of_seconds(run: RunFolder, capf
         assert " s by the table (estimated)" in text
         assert "trained in" not in text
     found = json.loads(said(capfd, "best", "demo", "--json"))["table"]
-    assert found == {"test": pytest.approx(0.987654), "test_of": "200 epochs", "estimated": True, "untold": ""}
+    assert found == {
+        "test": pytest.approx(0.987654),
+        "test_of": "200 epochs",
+        "estimated": True,
+        "timed": True,
+        "untold": "",
+    }
     shown = page(run, capfd)
     assert shown.count(f"T{TOLD[1:]}.") == 1  # of the best one, and not of the four that come after it
     assert shown.count(" s by the table (estimated)") == 5

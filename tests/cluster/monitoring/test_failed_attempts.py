@@ -1,13 +1,16 @@
 """What `nascluster failures` reads and prints."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from cluster.config.run_config import RunConfig
+from cluster.formatting import utc_time
 from cluster.monitoring.failed_attempts import failure_lines, failures_json, read_failures
+from cluster.monitoring.logs.reader import child_output, output_lines
 from cluster.search.records import Verdict
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import run_folder
@@ -148,3 +151,13 @@ def test_a_damaged_ledger_is_named(folder: RunFolder) -> None:
     folder.ledger.write_bytes(b"no database" * 100)
     with pytest.raises(RunFolderError, match=r"ledger.sqlite cannot be read: file is not a database"):
         read_failures(folder)
+
+
+def test_times_are_in_utc_with_their_zone(story: Story, folder: RunFolder) -> None:
+    story.attempt(1, Verdict.OUTCOME, Cause.CRASHED)
+    (failure,) = read_failures(folder)
+    lines = failure_lines([failure], 1, whole=False)
+    stamps = [found[0] for line in lines if (found := re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line))]
+    assert stamps == [utc_time(failure.ended_at)]
+    (attempt,) = child_output(folder, 1)
+    assert utc_time(attempt.started_at) in "\n".join(output_lines(1, [attempt]))

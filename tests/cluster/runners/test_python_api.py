@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +77,9 @@ def test_an_error_of_the_driver_reaches_the_caller(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="is missing; `--data` must be"):
             launch("fashion-mnist", wait=wait, data=tmp_path, storage_path=tmp_path / "runs", local=True, show=False)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("name", "storage"), [(3, "runs"), (None, "runs"), ("x", None), ("x", 5)])
+def test_load_refuses_what_names_no_run(name: Any, storage: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        load(name, storage if storage != "runs" else tmp_path)
