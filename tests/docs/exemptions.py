@@ -38,6 +38,26 @@ EXEMPT: Mapping[str, str] = {
     "python -m child_trainer nas-cell --task wikitext2 --data DIR --target-parameters 4000000 --max-vocabulary 10000": (
         YEARS
     ),
+    "nascluster launch nasnet-cifar10 --data DIR": YEARS,
+    "nascluster launch amoebanet-cifar10 --data DIR": YEARS,
+    "nascluster launch pnas-cifar10 --data DIR": YEARS,
+    "nascluster launch metaqnn-cifar10 --data DIR": YEARS,
+    "nascluster launch hnas-cifar10 --data DIR": YEARS,
+    "nascluster launch nasnet-digits": MINUTES,
+    "nascluster launch amoebanet-digits": MINUTES,
+    "nascluster launch pnas-digits": MINUTES,
+    "nascluster launch metaqnn-digits": MINUTES,
+    "nascluster launch hnas-digits": MINUTES,
+    "nascluster launch neat-xor": MINUTES,
+    "nascluster launch neat-pole": MINUTES,
+    "nascluster launch nasbench201 --data DIR --searcher q-learning --schedule-models 50 --q-learning-rate 0.3"
+    " --trace 0.5": MINUTES,
+    "nascluster compare q-learning:schedule-models=50,q-learning-rate=0.3,trace=0.5 random --recipe nasbench201"
+    " --data DIR --seeds 20 --budget 12000s": MINUTES,
+    "nascluster launch nasbench201 --data DIR --searcher bayesian --encoding features": MINUTES,
+    "nascluster launch digits --searcher bayesian --random-starts 4 --initial-depth 4 --max-depth 4": MINUTES,
+    "python -m benchmarks.search_quality 100 DIR": BENCHMARK,
+    "python -m benchmarks.systems 3": BENCHMARK,
     "nascluster launch digits --name demo": MINUTES,
     "nascluster launch digits": MINUTES,
     "nascluster launch digits --name longer": TERMINALS,

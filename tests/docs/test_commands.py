@@ -39,6 +39,7 @@ PARTS = {
     "docs/running.md": ("fashion-mnist", "nasbench201", "cifar10"),
     "docs/tables.md": ("nasbench201",),
     "docs/compare.md": ("nasbench201",),
+    "docs/systems.md": ("nasbench201",),
 }
 """The data sets that DIR holds, by page."""
 
