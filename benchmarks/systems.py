@@ -79,7 +79,8 @@ def xor(seeds: int) -> str:
     fitness = {name: ", ".join(f"{value:.1f}" for value in each) for name, each in best.items()}
     return (
         f"NEAT solved XOR, and ended, after {', '.join(f'{count:,}' for count in counts)} children of at most"
-        f" {recipe.max_children:,}, with the fitness {fitness['neat']}; as many random genomes reach {fitness['random']}."
+        f" {recipe.max_children:,}, with the fitness {fitness['neat']}; as many random genomes reach"
+        f" {fitness['random']}."
     )
 
 
