@@ -16,8 +16,8 @@ FLAGS: Mapping[str, str] = {
     "bayesian": f"{CELLS} --random-starts 2 --candidates 20 --mutations 5",
     "local-search": f"{CELLS} --random-starts 2",
     "neat": "--space genomes --population 4",
-    "progressive": "--space pnas --operations identity --blocks 3 --beam 2 --ensemble 2 --embedding 4 --hidden 4"
-    " --fit-epochs 2",
+    "progressive": "--space pnas --operations identity --blocks 3 --beam 8 --ensemble 2 --embedding 4 --hidden 4"
+    " --fit-steps 4",
     "q-learning": "--space chain --image-size 8 --num-filters 4 8 --units 8 --max-layers 2 --schedule-models 4",
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""

@@ -11,8 +11,8 @@ from cluster.cli.command import parse_command
 from cluster.config.flags import Json, Name, StoragePath, UsageError
 from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.monitoring.live_view import status_rows
-from cluster.monitoring.parts import parts_of
 from cluster.monitoring.status import Status, read_status
+from cluster.monitoring.summary import best_parts
 from cluster.storage.find_run import existing_run
 from cluster.storage.run_folder import RunFolder
 from cluster.storage.starting import wait_for_run
@@ -43,10 +43,9 @@ def status(arguments: list[str]) -> int:
         print(f"{progress.name}: {progress.state}" + (f" ({progress.message})" if progress.message else ""))
         for label, text in status_rows(progress):
             print(f"  {label:9} {text}")
-        if best := progress.best:
-            config = existing_run(storage_path, name).read_config()
-            if lines := list(parts_of(config, best.tokens, best.architecture).lines()):
-                print("\n".join(["", f"best child: {best.child_id}", "", *lines[:-1]]))
+        best = progress.best
+        if best and (lines := best_parts(existing_run(storage_path, name).read_known().config, best)):
+            print("\n".join(["", f"best child: {best.child_id}", "", *lines[:-1]]))
         return 0
 
     return parse_command("status", run, arguments)

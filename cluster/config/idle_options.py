@@ -56,8 +56,10 @@ def _of_the_task(config: RunConfig) -> Iterator[Idle]:
     name, entry, options = config.task.task, config.task.entry, config.task.options
     if entry.family == "table":
         yield (*TRAINING, "epochs", "train_fraction", "max_seconds"), f"the task {name} looks its answers up"
-    elif name == "synthetic":
-        yield (*TRAINING, "train_fraction"), f"the task {name} trains nothing"
+    elif entry.family == "function" and not own_files.is_own(name):
+        # Rehearsed faults may be those of a batch that is too large.
+        training = [option for option in TRAINING if option != "batch_size" or not config.task.faults]
+        yield (*training, "train_fraction"), f"the task {name} trains nothing"
     if config.task.instant:
         yield ("child_timeout", "checkpoint_children"), f"a child of the task {name} takes no time"
     if name in WITHOUT_DATA or (entry.family == "function" and not own_files.is_own(name)):

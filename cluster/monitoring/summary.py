@@ -118,8 +118,16 @@ def _drawing(best: Best, config: RunConfig) -> list[str]:
         f"Best child: {best.child_id} (architecture {name_of(architecture)})",
         *([f"It came {best.origin}"] if best.origin else []),
         "",
-        *(list(parts_of(config, best.tokens, architecture).lines()) or [draw(architecture, whole=False), ""]),
+        *(best_parts(config, best) or [draw(architecture, whole=False), ""]),
     ]
+
+
+def best_parts(config: RunConfig, best: Best) -> list[str]:
+    """Return lines with the parts of a child's network; none if it has no parts, or is not known to this version."""
+    try:
+        return list(parts_of(config, best.tokens, best.architecture).lines())
+    except InvalidArchitecture:
+        return []
 
 
 def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:

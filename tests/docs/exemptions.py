@@ -56,8 +56,13 @@ EXEMPT: Mapping[str, str] = {
     " --data DIR --seeds 20 --budget 12000s": MINUTES,
     "nascluster launch nasbench201 --data DIR --searcher bayesian --encoding features": MINUTES,
     "nascluster launch digits --searcher bayesian --random-starts 4 --initial-depth 4 --max-depth 4": MINUTES,
-    "python -m benchmarks.search_quality 100 DIR": BENCHMARK,
-    "python -m benchmarks.systems 3": BENCHMARK,
+    "nascluster launch digits --space amoebanet --searcher evolution --cells-per-stage 1 --filters 8 --local": MINUTES,
+    "python -m child_trainer nasnet-a.json --task digits": MINUTES,
+    "nascluster launch digits --local --optimizer adam --learning-rate 0.002 --schedule cosine": MINUTES,
+    "nascluster launch cifar10 --data DIR --learning-rate 0.025 --schedule cosine --clip-norm 5 --cutout 16": YEARS,
+    "python -m child_trainer best.json --task digits --optimizer adam --learning-rate 0.002 --schedule cosine": (
+        PLACEHOLDER
+    ),
     "nascluster launch digits --name demo": MINUTES,
     "nascluster launch digits": MINUTES,
     "nascluster launch digits --name longer": TERMINALS,
@@ -104,6 +109,7 @@ EXEMPT: Mapping[str, str] = {
     "nascluster report NAME --watch": SERVES,
     "tensorboard --logdir ~/nascluster_runs": SERVES,
     # forms
+    "python -m child_trainer": PLACEHOLDER,
     "nascluster launch RECIPE": PLACEHOLDER,
     "nascluster simulate RECIPE": PLACEHOLDER,
     "nascluster launch nasbench201 --local": PLACEHOLDER,

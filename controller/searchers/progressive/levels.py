@@ -65,11 +65,11 @@ class Levels(HistoryState):
 
     def _choose(self, level: int) -> Sequence[Member]:
         """Return the candidates that the surrogate ranks best, no two of one architecture."""
-        known = [child for earlier in range(1, level) for child in self.ended(earlier)]
-        best = _best(known if self._candidates.num_levels is None else self.ended(level - 1), self._options.beam)
+        best = _best(self._source(level - 1), self._options.beam)
         surrogate = self._surrogate(level - 1)
         if not best or surrogate is None:
             return ()
+        known = self._up_to(level - 1)
         tried = {child.tokens for child in known}
         expansions = self._candidates.expansions(level, [child.tokens for child in best], tried)
         if not len(expansions):
@@ -86,18 +86,24 @@ class Levels(HistoryState):
         return members
 
     def _surrogate(self, level: int) -> Surrogate | None:
-        """Return the surrogate fitted to the children up to a level; `None` if no child of them has a reward."""
+        """Return the surrogate as it is after a level; `None` if no child up to then has a reward."""
         if level not in self._surrogates:
-            observations = [
-                (child.tokens, child.reward)
-                for earlier in range(1, level + 1)
-                for child in self.ended(earlier)
-                if child.reward is not None
-            ]
             before = self._surrogate(level - 1)
+            rewarded = [(child.tokens, child.reward) for child in self._source(level) if child.reward is not None]
             vocabulary = self._candidates.vocabulary
-            self._surrogates[level] = fit(vocabulary, self._options, observations, before) if observations else None
+            self._surrogates[level] = fit(vocabulary, self._options, rewarded, before) if rewarded else before
         return self._surrogates[level]
+
+    def _source(self, level: int) -> Sequence[ChildRecord]:
+        """Return the children that a level expands and that the surrogate is fitted to after it.
+
+        As in the paper these are the children of the level, whose rewards differ from those of smaller samples. If all
+        samples have the same length, they are all children up to the level.
+        """
+        return self._up_to(level) if self._candidates.num_levels is None else self.ended(level)
+
+    def _up_to(self, level: int) -> Sequence[ChildRecord]:
+        return [child for number in range(1, level + 1) for child in self.ended(number)]
 
 
 def _best(children: Sequence[ChildRecord], count: int) -> Sequence[ChildRecord]:

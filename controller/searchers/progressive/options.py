@@ -20,8 +20,8 @@ class ProgressiveOptions:
     """Size of the embedding of a token."""
     hidden: int = 100
     """Hidden units of each member."""
-    fit_epochs: int = 100
-    """Passes over the data in each fit of a member."""
+    fit_steps: int = 1_000
+    """Steps of each fit of a member."""
     fit_batch_size: int = 64
     """Children of each step of a fit."""
     fit_learning_rate: float = 0.01
@@ -32,7 +32,7 @@ class ProgressiveOptions:
     """Initial bias of the output, before its sigmoid: 1.8 predicts a reward of 0.86."""
 
     def __post_init__(self) -> None:
-        for name in ("beam", "ensemble", "embedding", "hidden", "fit_epochs", "fit_batch_size"):
+        for name in ("beam", "ensemble", "embedding", "hidden", "fit_steps", "fit_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         for name in ("fit_learning_rate", "later_fit_learning_rate"):

@@ -4,6 +4,7 @@ Shapes: B samples; T tokens of a sample; S places within a part; V words; D unit
 U distinct prefixes of the samples. A name's suffix spells its shape. Words are int64, all other tensors float32.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -28,7 +29,13 @@ SCORED_AT_ONCE = 20_000
 
 
 class Member(Protocol):
-    """A network of the ensemble."""
+    """A network of the ensemble.
+
+    Attributes:
+        embedding_VD: the embedding of each word.
+    """
+
+    embedding_VD: nn.Parameter
 
     def __call__(self, words_BT: Tensor) -> Tensor:
         """Return the predictions before the sigmoid, [B]; rows are in lexicographic order."""
@@ -124,17 +131,25 @@ MEMBERS = {"mlp": Mlp, "lstm": Lstm}
 
 
 class Surrogate:
-    """An ensemble that was fitted to some children; it predicts rewards."""
+    """An ensemble that was fitted to some children; it predicts rewards.
 
-    def __init__(self, vocabulary: Vocabulary, members: Sequence[Member], scale: "Scale") -> None:
-        self.vocabulary, self.members, self._scale = vocabulary, members, scale
+    Args:
+        vocabulary: how it reads samples.
+        members: the ensemble.
+        seen_V: [V] bool, the words that it was fitted to, in this fit or an earlier one.
+        scale: from the members' outputs to rewards.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, members: Sequence[Member], seen_V: Tensor, scale: "Scale") -> None:
+        self.members, self.seen_V = members, seen_V
+        self._vocabulary, self._scale = vocabulary, scale
 
     def predict(self, tokens_BT: np.ndarray) -> np.ndarray:
         """Return the predicted rewards, [B] float32; the rows are in lexicographic order."""
         with torch.no_grad(), computing_with(1):
             parts = [
                 torch.stack([member(words).sigmoid() for member in self.members]).mean(0)
-                for words in torch.from_numpy(self.vocabulary.words(tokens_BT)).split(SCORED_AT_ONCE)
+                for words in torch.from_numpy(self._vocabulary.words(tokens_BT)).split(SCORED_AT_ONCE)
             ]
             return self._scale.rewards(torch.cat(parts)).numpy()
 
@@ -172,14 +187,23 @@ def fit(
     """Return an ensemble fitted to these samples and their rewards: a new one, or a copy of `before` that goes on.
 
     Each of several members is trained without one share of the data. The fit is a function of its arguments.
+
+    Args:
+        vocabulary: the space's.
+        options: the searcher's.
+        observations: samples of one length, and their rewards, in any order; at least one.
+        before: the ensemble of an earlier fit.
     """
     observations = sorted(observations)
-    scale = Scale.of([reward for _, reward in observations])
+    rewards = [reward for _, reward in observations]
+    scale = Scale.of(rewards)
     generator = torch.Generator().manual_seed(SEED + len(observations))
     with computing_with(1):
-        targets = scale.targets(torch.tensor([reward for _, reward in observations]))
-        by_length = _by_length(vocabulary, [tokens for tokens, _ in observations])
-        order = torch.randperm(len(observations), generator=generator)
+        words_BT = torch.from_numpy(vocabulary.words(np.array([tokens for tokens, _ in observations])))
+        targets_B = scale.targets(torch.tensor(rewards))
+        order_B = torch.randperm(len(observations), generator=generator)
+        seen_V = torch.zeros(vocabulary.num_words, dtype=torch.bool) if before is None else before.seen_V.clone()
+        seen_V[words_BT] = True
         members: list[Member] = []
         for index in range(options.ensemble):
             member = MEMBERS[options.surrogate](vocabulary, options)
@@ -187,30 +211,14 @@ def fit(
                 _initialize(member, options.output_bias, generator)
             else:
                 _copy(before.members[index], member)
-            kept = torch.ones(len(observations), dtype=torch.bool)
+            kept_B = torch.ones(len(observations), dtype=torch.bool)
             if 1 < options.ensemble <= len(observations):
-                kept[order[index :: options.ensemble]] = False
+                kept_B[order_B[index :: options.ensemble]] = False
             rate = options.fit_learning_rate if before is None else options.later_fit_learning_rate
-            _train(member, by_length, targets, kept, options, rate, generator)
+            _train(member, words_BT[kept_B], targets_B[kept_B], options, rate, generator)
+            _embed_unseen(member, vocabulary, seen_V)
             members.append(member)
-    return Surrogate(vocabulary, members, scale)
-
-
-class Block(NamedTuple):
-    """The samples of one length: their numbers among the observations, [B], and their words, [B, T]."""
-
-    rows_B: Tensor
-    words_BT: Tensor
-
-
-def _by_length(vocabulary: Vocabulary, samples: Sequence[Tokens]) -> list[Block]:
-    lengths = [len(tokens) for tokens in samples]
-    blocks = []
-    for length in sorted(set(lengths)):
-        rows = [row for row, other in enumerate(lengths) if other == length]
-        words = vocabulary.words(np.array([samples[row] for row in rows]))
-        blocks.append(Block(torch.tensor(rows), torch.from_numpy(words)))
-    return blocks
+    return Surrogate(vocabulary, members, seen_V, scale)
 
 
 @torch.no_grad()
@@ -231,27 +239,38 @@ def _copy(source: Member, target: Member) -> None:
 
 def _train(
     member: Member,
-    blocks: Sequence[Block],
-    targets: Tensor,
-    kept: Tensor,
+    words_BT: Tensor,
+    targets_B: Tensor,
     options: ProgressiveOptions,
     rate: float,
     generator: torch.Generator,
 ) -> None:
-    """Minimise the mean absolute error over the kept samples by Adam."""
+    """Minimise the mean absolute error by Adam, with a step size that falls linearly from `rate` to zero."""
     optimizer = torch.optim.Adam(list(member.parameters()), lr=rate)
-    for _ in range(options.fit_epochs):
-        batches = [batch for block in blocks for batch in _batches(block, kept, options.fit_batch_size, generator)]
-        for index in torch.randperm(len(batches), generator=generator).tolist():
-            rows, words = batches[index]
-            optimizer.zero_grad()
-            F.l1_loss(member(words).sigmoid(), targets[rows]).backward()
-            optimizer.step()
+    batches = _batches(len(words_BT), options.fit_batch_size, generator)
+    for step, rows in enumerate(itertools.islice(batches, options.fit_steps)):
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / options.fit_steps)
+        optimizer.zero_grad()
+        F.l1_loss(member(words_BT[rows]).sigmoid(), targets_B[rows]).backward()
+        optimizer.step()
 
 
-def _batches(block: Block, kept: Tensor, size: int, generator: torch.Generator) -> Iterator[Block]:
-    """Yield the block's kept samples in batches that are drawn at random, each in lexicographic order."""
-    chosen = kept[block.rows_B].nonzero().flatten()
-    for part in chosen[torch.randperm(len(chosen), generator=generator)].split(size):
-        index = part.sort().values
-        yield Block(block.rows_B[index], block.words_BT[index])
+def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the numbers of random batches, each in ascending order, pass after pass, without an end."""
+    while True:
+        for rows in torch.randperm(count, generator=generator).split(size):
+            yield rows.sort().values
+
+
+@torch.no_grad()
+def _embed_unseen(member: Member, vocabulary: Vocabulary, seen_V: Tensor) -> None:
+    """Give each word that was never seen the mean embedding of the words that were seen in its place.
+
+    Every level has a new state, the value of its new block. With the embedding that it was initialized with, it would
+    be preferred to all known states, or avoided, by chance.
+    """
+    alternatives = torch.from_numpy(vocabulary.alternatives_VV)
+    for word in (~seen_V).nonzero().flatten().tolist():
+        known = alternatives[word] & seen_V
+        if known.any():
+            member.embedding_VD[word] = member.embedding_VD[known].mean(0)

@@ -32,6 +32,12 @@ class Vocabulary:
         for position, row in enumerate(names):
             self._words[position, : len(row)] = [index[name] for name in row]
 
+        self.alternatives_VV = np.zeros((len(index), len(index)), dtype=bool)
+        """[V, V], whether two words are options of one decision."""
+        for row in names:
+            words = [index[name] for name in row]
+            self.alternatives_VV[np.ix_(words, words)] = True
+
     def words(self, tokens_BT: np.ndarray) -> np.ndarray:
         """Return the words of samples, [B, T] int64, from their tokens, [B, T]."""
         return self._words[np.arange(tokens_BT.shape[1]), tokens_BT]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.config.recipes import RECIPES
+from controller.catalogue import SEARCHERS
 from tests.command_line import nascluster
 from tests.contracts.evaluator import architecture
 
@@ -53,6 +54,9 @@ def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> No
         "batch_size",
         "device",
         "processor",
+        "parent",
+        "change",
+        "same_as",
     }
     assert best.keys() == {*figures, "architecture"}
     assert best["architecture"]["kind"] == "feedforward"
@@ -215,7 +219,7 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         ),
         (
             ["launch", "digits", "--searcher", "ga"],
-            "unknown searcher 'ga'; there are reinforce, random, evolution, local-search, q-learning",
+            f"unknown searcher 'ga'; there are {', '.join(SEARCHERS)}",
         ),
         (
             ["launch", "digits", "--task", "cifar"],
@@ -369,7 +373,12 @@ CONVOLUTIONAL = {
 
 REINFORCE = {
     "--controller-units", "--controller-layers", "--controller-init", "--controller-learning-rate",
-    "--baseline-decay", "--entropy-bonus", "--importance-clip",
+    "--baseline-decay", "--entropy-bonus", "--importance-clip", "--queue-size", "--queue-weight",
+}  # fmt: skip
+
+EVOLUTION = {
+    "--population", "--tournament", "--tournament-share", "--selection", "--unchanged", "--repeats", "--crossover",
+    "--crossover-kind", "--layer-changes", "--dies",
 }  # fmt: skip
 
 LANGUAGE = {
@@ -387,7 +396,7 @@ SYNTHETIC = {"--child-seconds", "--child-spread", "--child-faults"}
         (["digits", "--searcher", "random"], CONVOLUTIONAL),
         (
             ["digits", "--searcher=evolution"],
-            CONVOLUTIONAL | {"--population", "--tournament", "--unchanged", "--dies"},
+            CONVOLUTIONAL | EVOLUTION,
         ),
         (["synthetic", "--searcher", "local-search"], CONVOLUTIONAL | SYNTHETIC | {"--random-starts"}),
         (

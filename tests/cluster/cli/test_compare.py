@@ -213,7 +213,10 @@ def test_bad_input_is_refused_before_any_search(
 
 def test_a_budget_in_seconds_needs_a_table(compare: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert compare("reinforce", "--budget", "900s", recipe="synthetic") == 2
-    assert "a budget in seconds needs a task that knows the cost of a child (nasbench201)" in capfd.readouterr().err
+    assert (
+        "a budget in seconds needs a task that knows the cost of a child (nasbench201, nasbench201-200)"
+        in capfd.readouterr().err
+    )
     assert compare("reinforce", "--budget", 9, recipe="syntetic") == 2
     assert "did you mean 'synthetic'?" in capfd.readouterr().err
 

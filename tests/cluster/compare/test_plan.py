@@ -7,6 +7,7 @@ import pytest
 
 from cluster.compare.plan import Limit, make_entrant, make_plan, max_children_within, parse_limit
 from cluster.config.recipes import RECIPES
+from controller.catalogue import SEARCHERS
 
 BASE = replace(RECIPES["synthetic"](), local=True, seed=7)
 
@@ -56,7 +57,7 @@ def test_a_searcher_sets_its_own_options_and_shares_the_rest() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["foo"], "unknown searcher 'foo'; there are reinforce, random, evolution, local-search, q-learning"),
+        (["foo"], f"unknown searcher 'foo'; there are {', '.join(SEARCHERS)}"),
         (["evolutoin"], "did you mean 'evolution'?"),
         (["reinforce:entropy-bonu=1"], "'reinforce:entropy-bonu=1': .*--entropy-bonu"),
         (["reinforce:children=0"], "'reinforce:children=0': .*`children` must be at least 1, got 0"),

@@ -49,6 +49,10 @@ CHILD = Best(
     batch_size=None,
     device="cpu",
     processor=None,
+    parent=None,
+    change=None,
+    same_as=None,
+    tokens=(0, 0, 0, 0, 0, 0),
     graph=network(MEASURED).to_json(),
 )
 

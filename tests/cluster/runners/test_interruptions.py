@@ -52,9 +52,9 @@ def undisturbed(config: RunConfig, child: int) -> Outcome:
 
 
 def as_undisturbed(outcome: Outcome, config: RunConfig, child: int) -> bool:
-    """Equal to the bit, the seconds apart."""
-    expected = undisturbed(config, child)
-    return replace(outcome, seconds=0.0) == replace(expected, seconds=0.0) and len(outcome.curve) > 1
+    """Equal to the bit, the seconds apart, and the processor, which the worker adds."""
+    expected = replace(undisturbed(config, child), seconds=0.0, processor=outcome.processor)
+    return replace(outcome, seconds=0.0) == expected and len(outcome.curve) > 1
 
 
 def epochs_saved(folder: Path) -> int:

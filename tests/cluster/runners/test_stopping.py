@@ -9,7 +9,11 @@ from tests.cluster.searches import finish, nascluster, run_folder, select, statu
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
-FLAGS = ("--replicas", 1, "--children", 3, "--workers", 2, "--epochs", 4)
+FLAGS = ("--replicas", 1, "--children", 3, "--epochs", 4)
+
+LOCAL = ("--local",)
+
+ON_RAY = ("--workers", 2)
 
 
 def checkpoints(name: str) -> list[str]:
@@ -53,7 +57,7 @@ def where(local: bool, request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def test_what_is_in_training_ends_first_and_a_resume_goes_on(local: bool, where: dict[str, Any]) -> None:
     name = f"stopped-{'local' if local else 'ray'}"
-    flags = [*FLAGS, "--max-children", 6, "--child-seconds", 1.0, *(["--local"] if local else [])]
+    flags = [*FLAGS, "--max-children", 6, "--child-seconds", 1.0, *(LOCAL if local else ON_RAY)]
     run = nascluster("launch", "synthetic", "--name", name, *flags, **where)
     wait_for(name, finished=1)
     stop(name, run)
@@ -67,7 +71,7 @@ def test_children_that_save_their_state_are_given_back_at_once(local: bool, wher
     name = f"given-back-{'local' if local else 'ray'}"
     # On Ray the word that a child is to be given back comes with a sign of life, which takes some seconds.
     seconds = 2.0 if local else 8.0
-    flags = ["--max-children", 3, "--child-seconds", seconds, "--checkpoint-children", *(["--local"] if local else [])]
+    flags = ["--max-children", 3, "--child-seconds", seconds, "--checkpoint-children", *(LOCAL if local else ON_RAY)]
     run = nascluster("launch", "synthetic", "--name", name, *FLAGS, *flags, **where)
     wait_for(name, finished=1)
     stop(name, run)

@@ -57,16 +57,27 @@ class Noting(MemoryLedger):
         self.replicas, self.started = {}, []
 
     def admit(
-        self, replica: int, number: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+        self,
+        replica: int,
+        number: int,
+        proposals: Sequence[Proposal],
+        versions: tuple[int, ...],
+        after: int | None = None,
     ) -> Batch | None:
-        batch = super().admit(replica, number, proposals, versions)
+        batch = super().admit(replica, number, proposals, versions, after)
         self.replicas |= {child.id: replica for child in (batch.children if batch else ())}
         return batch
 
     def add_children(
-        self, replica: int, number: int, unbatched: int, proposals: Sequence[Proposal], versions: tuple[int, ...]
+        self,
+        replica: int,
+        number: int,
+        unbatched: int,
+        proposals: Sequence[Proposal],
+        versions: tuple[int, ...],
+        after: int | None = None,
     ) -> Stream:
-        stream = super().add_children(replica, number, unbatched, proposals, versions)
+        stream = super().add_children(replica, number, unbatched, proposals, versions, after)
         self.replicas |= {child.id: replica for child in stream.outstanding}
         return stream
 

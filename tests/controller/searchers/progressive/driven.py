@@ -16,7 +16,7 @@ from tests.contracts.searcher import recorded
 SPACE = PnasSpace(operations=PNAS_OPERATIONS[:3], blocks=3, cells_per_stage=1, filters=4)
 """21 cells of one block; cells of up to three blocks."""
 
-FAST = ProgressiveOptions(beam=6, ensemble=2, embedding=8, hidden=8, fit_epochs=5)
+FAST = ProgressiveOptions(beam=6, ensemble=2, embedding=8, hidden=8, fit_steps=20)
 
 
 class Additive:

@@ -140,7 +140,7 @@ def test_a_space_of_one_size_is_searched_in_rounds_of_neighbours() -> None:
     def alike(tokens: Tokens) -> float:
         return sum(token == wish for token, wish in zip(tokens, (3, 2, 1, 0, 4, 3), strict=True)) / 6
 
-    run = Driven(alike, EDGES, replace(FAST, beam=12, hidden=16, embedding=16, fit_epochs=40))
+    run = Driven(alike, EDGES, replace(FAST, beam=12, hidden=16, embedding=16, fit_steps=200))
     for _ in range(6):
         run.ask(12)
         run.end()
@@ -175,9 +175,9 @@ def test_a_beam_that_would_take_minutes_to_score_is_refused() -> None:
 def test_it_finds_the_best_cell_of_an_additive_score(seed: int) -> None:
     """T5.4, small: 96 of some 5 million cells are tried. `benchmarks/progressive.py` has the paper's size."""
     space = PnasSpace(operations=PNAS_OPERATIONS[:4], blocks=3, cells_per_stage=1, filters=4)
-    options = ProgressiveOptions(beam=30, embedding=32, hidden=32, fit_epochs=60, fit_batch_size=16)
+    options = ProgressiveOptions(beam=30, embedding=32, hidden=32, fit_steps=500, fit_batch_size=16)
     run = Driven(Additive(space, seed), space, options)
-    figures = run.run()[-1].figures
+    run.run()
     assert len(run.history) == 36 + 2 * 30
+    # The rank correlation, of which T5.4 speaks too, is asserted in `test_surrogate.py`, over cells that nobody chose.
     assert max(child.reward or 0 for child in run.history) == pytest.approx(1)
-    assert figures["spearman"] > 0.8

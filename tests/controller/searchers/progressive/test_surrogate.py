@@ -1,5 +1,6 @@
 """The surrogates against the networks as the paper draws them (Liu et al. 2018, section 4.2; spec §5.2)."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from controller.decisions import Choice, Pointer, Subset, Tokens
 from controller.searchers.progressive import surrogate
 from controller.searchers.progressive.candidates import Candidates
+from controller.searchers.progressive.correlation import spearman
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.progressive.surrogate import Lstm, Mlp, Scale, fit, prefixes
 from controller.searchers.progressive.vocabulary import Vocabulary
@@ -90,7 +92,7 @@ def test_a_fit_is_a_function_of_the_observations(kind: Any) -> None:
     predictions = first.predict(LARGER)
     again = fit(VOCABULARY, options, OBSERVATIONS[::-1])
     assert (again.predict(LARGER) == predictions).all()
-    fit(VOCABULARY, options, [*OBSERVATIONS, (tuple(LARGER[0].tolist()), 0.9)], first)
+    fit(VOCABULARY, options, [(tuple(LARGER[0].tolist()), 0.9)], first)
     assert (first.predict(LARGER) == predictions).all(), "a later fit changed an earlier one"
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
@@ -99,11 +101,11 @@ def test_a_fit_is_a_function_of_the_observations(kind: Any) -> None:
 @pytest.mark.parametrize("kind", ["mlp", "lstm"])
 def test_a_fit_learns_the_rewards_and_the_bias_is_where_it_starts(kind: Any) -> None:
     options = ProgressiveOptions(
-        surrogate=kind, ensemble=1, embedding=20, hidden=20, fit_epochs=1, fit_learning_rate=1e-9
+        surrogate=kind, ensemble=1, embedding=20, hidden=20, fit_steps=1, fit_learning_rate=1e-9
     )
     cells = np.array(sorted(CELLS))
     assert fit(VOCABULARY, options, OBSERVATIONS).predict(cells) == pytest.approx(0.858, abs=0.02)
-    longer = replace(options, fit_epochs=100, fit_learning_rate=0.01, fit_batch_size=21)
+    longer = replace(options, fit_steps=100, fit_learning_rate=0.01, fit_batch_size=21)
     rewards = dict(OBSERVATIONS)
     predicted = fit(VOCABULARY, longer, OBSERVATIONS).predict(cells)
     errors = [abs(value - rewards[tuple(cell)]) for cell, value in zip(cells.tolist(), predicted, strict=True)]
@@ -111,18 +113,43 @@ def test_a_fit_learns_the_rewards_and_the_bias_is_where_it_starts(kind: Any) -> 
 
 
 def test_each_member_is_fitted_without_one_share_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = []
-    monkeypatch.setattr(surrogate, "_train", lambda *arguments: kept.append(arguments[3].tolist()))
+    kept: list[list[tuple[int, ...]]] = []
+    monkeypatch.setattr(
+        surrogate, "_train", lambda _, words, *rest: kept.append([tuple(row.tolist()) for row in words])
+    )
     fit(VOCABULARY, replace(OPTIONS, ensemble=5), OBSERVATIONS[:20])
-    assert [sum(of_member) for of_member in kept] == [16] * 5
-    assert [sum(of_child) for of_child in zip(*kept, strict=True)] == [4] * 20
+    assert [len(of_member) for of_member in kept] == [16] * 5
+    assert sorted(Counter(row for of_member in kept for row in of_member).values()) == [4] * 20
     kept.clear()
     fit(VOCABULARY, replace(OPTIONS, ensemble=1), OBSERVATIONS[:20])
-    assert kept == [[True] * 20]
+    assert [len(set(of_member)) for of_member in kept] == [20]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_ranks_cells_that_are_larger_than_all_that_it_was_fitted_to(seed: int) -> None:
+    """T5.4: the rank correlation on the next size; the state that no smaller cell has is worth what is not known."""
+    worth = Additive(SPACE, seed)
+    cells = sorted((tuple(row), worth(tuple(row))) for row in LARGER.tolist())
+    options = ProgressiveOptions(embedding=20, hidden=20, fit_steps=500)
+    fitted = fit(VOCABULARY, options, [(cell, worth(cell)) for cell in CELLS])
+    known = [(cell, reward) for cell, reward in cells if max(cell[4:6]) < 2]
+    predicted = fitted.predict(np.array([cell for cell, _ in known])).tolist()
+    correlation = spearman([(value, reward) for value, (_, reward) in zip(predicted, known, strict=True)])
+    assert correlation is not None
+    assert correlation > 0.8
+
+
+def test_a_state_that_was_never_seen_is_taken_for_an_average_one() -> None:
+    fitted = fit(VOCABULARY, OPTIONS, OBSERVATIONS)
+    words = [VOCABULARY.words(np.array([[0, 0, 0, 0, state, 0, 0, 0]]))[0, 4] for state in range(3)]
+    for member in fitted.members:
+        known, other, unseen = (member.embedding_VD[word] for word in words)
+        torch.testing.assert_close(unseen, (known + other) / 2)
+    assert [bool(fitted.seen_V[word]) for word in words] == [True, True, False]
 
 
 def test_fewer_children_than_members_are_all_learnt() -> None:
-    options = ProgressiveOptions(ensemble=2, embedding=20, hidden=20, fit_epochs=150)
+    options = ProgressiveOptions(ensemble=2, embedding=20, hidden=20, fit_steps=600)
     fitted = fit(VOCABULARY, options, OBSERVATIONS[:1])
     assert fitted.predict(np.array([CELLS[0]])) == pytest.approx(OBSERVATIONS[0][1], abs=0.02)
 
