@@ -143,6 +143,7 @@ def run_distributed(
             that join and leave.
         observe: given a function that reads a shard's counters.
     """
+    actor.cache_clear()  # an earlier run of this process had actors of the same names on a Ray that is gone
     # The folder is on this node, and so is everything that writes into it but the shards.
     here: dict[str, Any] = {
         "scheduling_strategy": NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

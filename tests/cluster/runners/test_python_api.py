@@ -1,5 +1,7 @@
 """Searches from Python."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -83,3 +85,18 @@ def test_an_error_of_the_driver_reaches_the_caller(tmp_path: Path) -> None:
 def test_load_refuses_what_names_no_run(name: Any, storage: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be"):
         load(name, storage if storage != "runs" else tmp_path)
+
+
+TWICE = """
+from nascluster import launch
+shape = dict(max_children=4, replicas=1, children=2, shards=1, workers=1, show=False)
+for name in ("first", "second"):
+    print(launch("synthetic", storage_path="runs", name=name, **shape).status().state)
+"""
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.timeout(180)
+def test_a_process_can_run_one_search_after_another_on_ray(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", TWICE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split()[-2:] == ["finished", "finished"], done.stdout + done.stderr
