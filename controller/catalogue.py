@@ -40,16 +40,19 @@ class Figure:
         words: a description for people, such as `Entropy of the policy`.
         unit: such as `nats`; empty for a pure number.
         note: how to read it, in a sentence.
+        whole: whether it is a whole number, such as a count.
     """
 
     name: str
     words: str
     unit: str = ""
     note: str = ""
+    whole: bool = False
 
-    def text(self, value: str) -> str:
-        """Return the figure's name with its value and unit, such as `entropy 9.1 nats`."""
-        return " ".join(filter(None, (self.name.replace("_", " "), value, self.unit)))
+    def text(self, value: float) -> str:
+        """Return the figure's name with its value and unit, such as `entropy 9.1000 nats`."""
+        shown = f"{value:,.0f}" if self.whole else f"{value:.4f}"
+        return " ".join(filter(None, (self.name.replace("_", " "), shown, self.unit)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,11 +179,11 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=NeatOptions,
             make="controller.searchers.neat.neat:Neat",
             figures=(
-                Figure(name="generation", words="Generation"),
-                Figure(name="species", words="Species", note="In the last whole generation."),
+                Figure(name="generation", whole=True, words="Generation"),
+                Figure(name="species", whole=True, words="Species", note="In the last whole generation."),
                 Figure(name="best_fitness", words="Best fitness", note="Of the search so far."),
-                Figure(name="hidden_nodes", words="Hidden nodes of the best network"),
-                Figure(name="links", words="Links of the best network", note="Those that are enabled."),
+                Figure(name="hidden_nodes", whole=True, words="Hidden nodes of the best network"),
+                Figure(name="links", whole=True, words="Links of the best network", note="Those that are enabled."),
             ),
         ),
         "q-learning": SearcherEntry(
@@ -190,13 +193,13 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.q_learning.q_learning:QLearning",
             figures=(
                 Figure(name="epsilon", words="Share of decisions that are random"),
-                Figure(name="unique_models", words="Unique architectures that have ended"),
+                Figure(name="unique_models", whole=True, words="Unique architectures that have ended"),
                 Figure(
                     name="start_value",
                     words="Largest Q value of the first decision",
                     note="The reward that the searcher expects of the best architecture that it knows how to make.",
                 ),
-                Figure(name="known_states", words="States in which a decision was learnt from"),
+                Figure(name="known_states", whole=True, words="States in which a decision was learnt from"),
             ),
         ),
         "progressive": SearcherEntry(
@@ -207,6 +210,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             figures=(
                 Figure(
                     name="level",
+                    whole=True,
                     words="Level of the search",
                     note="The number of blocks of a cell; in a space of one size the number of the round.",
                 ),

@@ -51,7 +51,7 @@ def retries(status: Status) -> str:
 def figure_texts(status: Status) -> str:
     """Return the figures that the searcher lists, after the last batch; empty before the first."""
     known = [figure for figure in status.listed if figure.name in status.figures]
-    return ", ".join(figure.text(number(status.figures[figure.name])) for figure in known)
+    return ", ".join(figure.text(status.figures[figure.name]) for figure in known)
 
 
 def best_text(status: Status) -> str:

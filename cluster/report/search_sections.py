@@ -114,7 +114,7 @@ def _drawn(architecture: Architecture, parts: Parts) -> Markup:
 
 def preference_section(facts: Facts) -> Markup:
     """Return the section on the shares of options at each decision, over the search."""
-    title = "What the policy came to prefer"
+    title = "What the search came to prefer"
     if not facts.preferences:
         return section("preferences", title, tag("p", "No child has been sampled yet.", class_="open"))
     windows = counted(len(facts.preferences[0].shares), "window")
