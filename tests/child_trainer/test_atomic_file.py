@@ -1,6 +1,7 @@
 """Replacing a file: readers see the old content or the new one, and failures leave nothing behind."""
 
 import os
+import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,12 +56,12 @@ def test_output_into_a_fifo_reaches_its_reader_and_is_refused_without_one(tmp_pa
     descriptor = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # a reader is there from now on
     os.set_blocking(descriptor, True)
     with open(descriptor, "rb") as file:
-        reader = threading.Thread(target=lambda: received.append(file.read()))
         writer = threading.Thread(target=write_output, args=(fifo, b"x" * 200_000))
         writer.start()
-        reader.start()
-        writer.join(10)
-        reader.join(10)
+        # Before the writer has opened the FIFO, a read would return at once, as at the end of a file.
+        assert select.select([file], [], [], 60)[0]
+        received.append(file.read())
+        writer.join(60)
     assert received == [b"x" * 200_000]
     assert fifo.is_fifo()
 
