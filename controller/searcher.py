@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Outcome
+from child_trainer.supernets.jobs import Job, Steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,23 +34,37 @@ class ParameterGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proposal:
-    """An architecture that a searcher proposes to try.
+    """An architecture that a searcher proposes to try, or steps on shared weights.
 
     Attributes:
-        tokens: the decisions behind it.
-        architecture: what they decode to.
+        tokens: the decisions behind it; none if the job trains the supernet as a whole.
+        architecture: what they decode to; `None` if there are none.
         log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
         notes: JSON that the searcher reads back from the child's record, such as the child's parent or its generation.
             The displays know two keys: `parent`, the id of the child that it came from, and `change`, a few words.
         same_as: the id of an ended child with the same architecture. The new child takes its outcome and its reward,
             and is not trained.
+        job: what a worker does with it on the shared weights; `None`: it trains the architecture from scratch.
+
+    Raises:
+        ValueError: there is no architecture, and no job that can do without one.
     """
 
     tokens: tuple[int, ...]
-    architecture: Architecture
+    architecture: Architecture | None
     log_prob: float | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
     same_as: int | None = None
+    job: Job | None = None
+
+    def __post_init__(self) -> None:
+        if self.architecture is None and not isinstance(self.job, Steps):
+            raise ValueError("a proposal without an architecture must have the job to make steps on shared weights")
+
+    @property
+    def architecture_id(self) -> str:
+        """The architecture's canonical id; empty if there is none."""
+        return self.architecture.id if self.architecture else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,12 +74,13 @@ class ChildRecord:
     Attributes:
         id: the child's.
         tokens: the decisions behind it.
-        architecture_id: the canonical id of what they decode to.
+        architecture_id: the canonical id of what they decode to; empty if it has no architecture.
         log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
         reward: to learn from; `None` while the child is in training, or if the searcher must not learn from it.
         outcome: the result of its training; `None` while it is in training.
         notes: those of the proposal.
         same_as: the id of the child whose outcome it took, or `None` if it is trained itself.
+        job: that of the proposal.
     """
 
     id: int
@@ -75,16 +91,43 @@ class ChildRecord:
     outcome: Outcome | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
     same_as: int | None = None
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The identity under which the steps of a child change the shared weights, whoever makes them and how often.
+
+    A replica has as many lanes as it has children with steps at once. The steps along a lane are numbered from 1.
+
+    Attributes:
+        replica: the replica's index.
+        number: of the lane. Of the replica's children that have not ended, no two have the same.
+        steps_before: the number of the last step of the lane's earlier children, 0 if it has none.
+    """
+
+    replica: int
+    number: int
+    steps_before: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Child:
-    """A proposal with the id that it was recorded under; it has an outcome and perhaps a reward once it has ended."""
+    """A proposal with the id that it was recorded under.
+
+    Attributes:
+        id: the child's.
+        proposal: what it is.
+        outcome: the result, once it has ended.
+        reward: to learn from, if it has ended and earned one.
+        lane: of its steps on shared weights; `None` if its job is another one.
+    """
 
     id: int
     proposal: Proposal
     outcome: Outcome | None = None
     reward: float | None = None
+    lane: Lane | None = None
 
     @property
     def record(self) -> ChildRecord:
@@ -92,12 +135,13 @@ class Child:
         return ChildRecord(
             id=self.id,
             tokens=self.proposal.tokens,
-            architecture_id=self.proposal.architecture.id,
+            architecture_id=self.proposal.architecture_id,
             log_prob=self.proposal.log_prob,
             reward=self.reward,
             outcome=self.outcome,
             notes=self.proposal.notes,
             same_as=self.proposal.same_as,
+            job=self.proposal.job,
         )
 
 

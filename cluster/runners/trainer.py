@@ -59,6 +59,7 @@ class Trainer:
             batch_size: instead of the budget's.
             preempted: called before each step; returns whether the child must stop and save its state.
         """
+        assert assignment.architecture is not None
         outcome = train(
             assignment.architecture,
             self.task,

@@ -6,15 +6,40 @@ from typing import Protocol
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Outcome
+from child_trainer.supernets.jobs import Job
+from controller.searcher import Child, Lane
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """A child to train: all that a worker needs."""
+    """A child to train: all that a worker needs.
+
+    Attributes:
+        child_id, seed: the child's.
+        architecture: what to train; `None` for steps on the supernet as a whole.
+        tokens: the decisions behind the architecture.
+        job: what to do on the shared weights; `None`: train the architecture from scratch.
+        lane: of the steps, if that is the job.
+    """
 
     child_id: int
-    architecture: Architecture
     seed: int
+    architecture: Architecture | None
+    tokens: tuple[int, ...] = ()
+    job: Job | None = None
+    lane: Lane | None = None
+
+
+def assignment_of(child: Child, seed: int) -> Assignment:
+    """Return the assignment to train a child with this seed."""
+    return Assignment(
+        child_id=child.id,
+        seed=seed,
+        architecture=child.proposal.architecture,
+        tokens=child.proposal.tokens,
+        job=child.proposal.job,
+        lane=child.lane,
+    )
 
 
 class Evaluator(Protocol):

@@ -11,6 +11,9 @@ from controller.searcher import Child, ChildRecord, Proposal
 Batching = Literal["barrier", "stream"]
 """How children become batches; see `cluster.search.replica.Replica`."""
 
+StoreName = Literal["policy", "weights"]
+"""The parameter stores of a run: the searcher's own parameters, and the weights that children share."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:

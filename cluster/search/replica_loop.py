@@ -7,7 +7,9 @@ before the ledger says so. A replica that starts after another one died continue
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.search.evaluator import Assignment
+from child_trainer.outcome import Outcome
+from child_trainer.supernets.jobs import Steps
+from cluster.search.evaluator import Assignment, assignment_of
 from cluster.search.learning import last_batch_of, learn_from, pull
 from cluster.search.records import Batch
 from cluster.search.replica import Replica, client, view_of
@@ -123,23 +125,29 @@ def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[ChildRe
             replica.evaluator.submit(_assignment(replica, child))
         else:
             ended[child.id] = _take_known_outcome(replica, child)
+    children = {child.id: child for child in batch.children}
     while len(ended) < len(batch.children):
         for child_id, outcome in replica.evaluator.completed():
-            ended[child_id] = replica.ledger.finish(child_id, outcome, replica.reward(outcome))
+            ended[child_id] = _finish(replica, children[child_id], outcome)
         yield
     return [ended[child.id] for child in batch.children]
+
+
+def _finish(replica: Replica, child: Child, outcome: Outcome) -> ChildRecord:
+    """Record the child's outcome with its reward; steps on shared weights, even failed ones, earn none."""
+    reward = None if isinstance(child.proposal.job, Steps) else replica.reward(outcome)
+    return replica.ledger.finish(child.id, outcome, reward)
 
 
 def _take_known_outcome(replica: Replica, child: Child) -> ChildRecord:
     """Record the outcome of the child whose architecture this one repeats; its training takes no time."""
     known = next((other for other in reversed(replica.history()) if other.id == child.proposal.same_as), None)
-    if known is None or known.outcome is None or known.architecture_id != child.proposal.architecture.id:
+    if known is None or known.outcome is None or known.architecture_id != child.proposal.architecture_id:
         raise ValueError(
             f"the searcher gives child {child.id} the outcome of child {child.proposal.same_as}, "
             + ("which has not ended" if known is None else "which has another architecture")
         )
-    outcome = replace(known.outcome, seconds=0.0)
-    return replica.ledger.finish(child.id, outcome, replica.reward(outcome))
+    return _finish(replica, child, replace(known.outcome, seconds=0.0))
 
 
 def _stream(replica: Replica, snapshot: Snapshot, submitted: set[int]) -> Generator[None, None, bool]:
@@ -193,14 +201,14 @@ def _train_until_one_ends(
         elif child.id not in submitted:
             submitted.add(child.id)
             replica.evaluator.submit(_assignment(replica, child))
+    children = {child.id: child for child in outstanding}
     while not ended:
         for child_id, outcome in replica.evaluator.completed():
-            replica.ledger.finish(child_id, outcome, replica.reward(outcome))
+            _finish(replica, children[child_id], outcome)
             submitted.discard(child_id)
             ended = True
         yield
 
 
 def _assignment(replica: Replica, child: Child) -> Assignment:
-    seed = child_seed(replica.seed, child.id)
-    return Assignment(child_id=child.id, architecture=child.proposal.architecture, seed=seed)
+    return assignment_of(child, child_seed(replica.seed, child.id))

@@ -75,7 +75,7 @@ class SearcherContract:
         children = end(searcher, parameters, n=12)
         known = {child.id: child.architecture_id for child in children}
         for proposal in searcher.ask(3, view(parameters, completed=12, ended=children)):
-            assert proposal.same_as is None or known[proposal.same_as] == proposal.architecture.id
+            assert proposal.same_as is None or known[proposal.same_as] == proposal.architecture_id
 
     def test_makes_at_least_one_step_on_a_batch(self, searcher: Searcher) -> None:
         assert passes_of(searcher) >= 1

@@ -39,7 +39,7 @@ class LedgerEvents:
         self._revision, self._completion = _ends(db)
         self._open: set[tuple[int, int]] = set()  # attempts in progress
         self._workers: dict[int, str] = {}  # the process in each slot
-        self._shards: dict[int, str] = {}  # each shard's address
+        self._shards: dict[tuple[str, int], str] = {}  # each shard's address
 
     def poll(self, db: LedgerConnection, now: float) -> list[Event]:
         """Return the events since the last poll.
@@ -102,16 +102,18 @@ class LedgerEvents:
         fields = {"batch": row.batch, "staleness": max(row.staleness, default=0), "seconds": row.seconds}
         return self._event(row.learned_at, logging.DEBUG, "push applied", row.replica, **fields)
 
-    def _shard_events(self, addresses: dict[int, str], now: float) -> Iterator[Event]:
-        for shard, address in addresses.items():
-            before = self._shards.get(shard)
+    def _shard_events(self, addresses: dict[tuple[str, int], str], now: float) -> Iterator[Event]:
+        for (store, shard), address in addresses.items():
+            before = self._shards.get((store, shard))
             if before == address:
                 continue
-            self._shards[shard] = address
+            self._shards[store, shard] = address
+            # Most runs have one store, whose name would tell nothing.
+            names = {"shard": shard} if store == "policy" else {"store": store, "shard": shard}
             if before is None:
-                yield self._event(now, logging.DEBUG, "shard served", shard=shard, address=address)
+                yield self._event(now, logging.DEBUG, "shard served", **names, address=address)
             else:
-                yield self._event(now, logging.INFO, "shard moved", shard=shard, address=address, before=before)
+                yield self._event(now, logging.INFO, "shard moved", **names, address=address, before=before)
 
     def _bounded(self, events: list[Event], now: float) -> list[Event]:
         important = [event for event in events if event.level > logging.DEBUG]

@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from child_trainer.outcome import Outcome
-from cluster.search.records import Attempt, Batch, BatchResult, Stream, Verdict
+from child_trainer.supernets.jobs import Steps
+from cluster.search.records import Attempt, Batch, BatchResult, StoreName, Stream, Verdict
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.queries.run import last_child, last_completion, run_values
@@ -26,6 +27,7 @@ from cluster.storage.ledger.rows import (
     end_attempts,
     end_child,
     form_batch,
+    free_lanes,
     insert_child,
     last_batch,
     num_unbatched,
@@ -199,9 +201,12 @@ class Ledger:
         self, replica: int, batch: int, proposals: Sequence[Proposal], versions: tuple[int, ...] | None = None
     ) -> None:
         db = self._connection
+        lanes = free_lanes(db, replica)
         for child_id, proposal in enumerate(proposals, start=last_child(db) + 1):
-            graph, seed = self._graphs.add(proposal.architecture), child_seed(self._seed, child_id)
-            insert_child(db, (child_id, replica, batch), proposal, graph, seed, self._clock(), versions)
+            graph = self._graphs.add(proposal.architecture) if proposal.architecture else None
+            lane = next(lanes) if isinstance(proposal.job, Steps) else None
+            child, seed = Child(id=child_id, proposal=proposal, lane=lane), child_seed(self._seed, child_id)
+            insert_child(db, child, (replica, batch), graph, seed, self._clock(), versions)
 
     def start(
         self, child_id: int, worker: str, key: str | None = None, *, slot: int = 0, batch_size: int | None = None
@@ -298,19 +303,20 @@ class Ledger:
         with self._lock:
             return self._records("completion IS NULL ORDER BY id")
 
-    def serve(self, shards: Sequence[int], address: str) -> None:
-        """Record that these shards are served at host:port from now on."""
+    def serve(self, shards: Sequence[int], address: str, store: StoreName = "policy") -> None:
+        """Record that these shards of a store are served at host:port from now on."""
         with self._transaction() as db:
             db.executemany(
-                "INSERT INTO addresses (shard, address) VALUES (?, ?)"
-                " ON CONFLICT (shard) DO UPDATE SET address = excluded.address",
-                [(shard, address) for shard in shards],
+                "INSERT INTO addresses (store, shard, address) VALUES (?, ?, ?)"
+                " ON CONFLICT (store, shard) DO UPDATE SET address = excluded.address",
+                [(store, shard, address) for shard in shards],
             )
 
-    def addresses(self) -> tuple[str, ...]:
-        """Return the addresses of the shards that are served, in the shards' order."""
+    def addresses(self, store: StoreName = "policy") -> tuple[str, ...]:
+        """Return the addresses of a store's shards that are served, in the shards' order."""
+        query = "SELECT address FROM addresses WHERE store = ? ORDER BY shard"
         with self._lock:
-            return tuple(row[0] for row in self._connection.execute("SELECT address FROM addresses ORDER BY shard"))
+            return tuple(row[0] for row in self._connection.execute(query, (store,)))
 
     def _attempts(self, where: str, *values: object) -> tuple[Attempt, ...]:
         with self._lock:

@@ -1,19 +1,21 @@
 """The ledger's rows as objects, and back. Standard library only."""
 
+import itertools
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Outcome
+from child_trainer.supernets.jobs import Job, job_from_json, job_to_json
 from cluster.search.records import Attempt, Verdict
-from controller.searcher import Child, ChildRecord, Proposal
+from controller.searcher import Child, ChildRecord, Lane, Proposal
 
-CHILD_COLUMNS = "id, tokens, graph, log_prob, outcome, reward, notes, same_as"
+CHILD_COLUMNS = "id, tokens, graph, log_prob, outcome, reward, notes, same_as, job, replica, lane, steps_before"
 """What `child_of` takes."""
 
-RECORD_COLUMNS = "id, tokens, architecture_id, log_prob, outcome, reward, notes, same_as"
+RECORD_COLUMNS = "id, tokens, architecture_id, log_prob, outcome, reward, notes, same_as, job"
 """What `record_of` takes."""
 
 ATTEMPT_COLUMNS = (
@@ -28,21 +30,24 @@ NO_BATCH = 0
 
 def child_of(*row: Any, get: Callable[[str], Architecture]) -> Child:
     """Return a child from its row; `get` gives the architecture of the graph's key."""
-    child_id, tokens, graph, log_prob, outcome, reward, notes, same_as = row
+    child_id, tokens, graph, log_prob, outcome, reward, notes, same_as, job, *lane = row
     proposal = Proposal(
         tokens=tuple(json.loads(tokens)),
-        architecture=get(graph),
+        architecture=None if graph is None else get(graph),
         log_prob=log_prob,
         notes=json.loads(notes) if notes else {},
         same_as=same_as,
+        job=_job_of(job),
     )
     ended = Outcome.from_json(json.loads(outcome)) if outcome else None
-    return Child(id=child_id, proposal=proposal, outcome=ended, reward=reward)
+    return Child(
+        id=child_id, proposal=proposal, outcome=ended, reward=reward, lane=None if lane[1] is None else Lane(*lane)
+    )
 
 
 def record_of(*row: Any) -> ChildRecord:
     """Return what a searcher sees of a child, from the child's row."""
-    child_id, tokens, architecture_id, log_prob, outcome, reward, notes, same_as = row
+    child_id, tokens, architecture_id, log_prob, outcome, reward, notes, same_as, job = row
     return ChildRecord(
         id=child_id,
         tokens=tuple(json.loads(tokens)),
@@ -52,7 +57,12 @@ def record_of(*row: Any) -> ChildRecord:
         outcome=Outcome.from_json(json.loads(outcome)) if outcome else None,
         notes=json.loads(notes) if notes else {},
         same_as=same_as,
+        job=_job_of(job),
     )
+
+
+def _job_of(text: str | None) -> Job | None:
+    return job_from_json(json.loads(text)) if text else None
 
 
 def attempt_of(*row: Any) -> Attempt:
@@ -88,30 +98,62 @@ def num_unbatched(db: sqlite3.Connection, replica: int) -> int:
     return db.execute(query, (replica, NO_BATCH)).fetchone()[0]
 
 
+def free_lanes(db: sqlite3.Connection, replica: int) -> Iterator[Lane]:
+    """Yield the replica's lanes that no child has that has not ended, the lowest first."""
+    query = "SELECT lane FROM children WHERE replica = ? AND lane IS NOT NULL AND state IN ('sampled', 'running')"
+    taken = {lane for (lane,) in db.execute(query, (replica,))}
+    for number in itertools.count():
+        if number not in taken:
+            yield Lane(replica, number, last_step(db, replica, number))
+
+
+def last_step(db: sqlite3.Connection, replica: int, lane: int) -> int:
+    """Return the number of the last step that the lane's children were given, 0 before the first."""
+    query = "SELECT steps_before, job FROM children WHERE replica = ? AND lane = ? ORDER BY id DESC LIMIT 1"
+    row = db.execute(query, (replica, lane)).fetchone()
+    return row[0] + json.loads(row[1])["count"] if row else 0
+
+
 def insert_child(
     db: sqlite3.Connection,
-    ids: tuple[int, int, int],
-    proposal: Proposal,
-    graph: str,
+    child: Child,
+    place: tuple[int, int],
+    graph: str | None,
     seed: int,
     now: float,
     versions: tuple[int, ...] | None,
 ) -> None:
-    """Insert a child. `ids` are its own, its replica's and its batch's; `graph` is the key of the proposal's graph."""
+    """Insert a child.
+
+    Args:
+        db: the ledger.
+        child: its id, its proposal and its lane.
+        place: its replica and the number of its batch.
+        graph: the key of the proposal's graph.
+        seed: the child's.
+        now: Unix time.
+        versions: of the shards, that it was sampled from; `None`: its batch's.
+    """
+    proposal, lane = child.proposal, child.lane
     db.execute(
-        "INSERT INTO children (id, replica, batch, tokens, graph, architecture_id, log_prob, seed, state,"
-        " sampled_at, versions, notes, same_as) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?, ?, ?)",
+        "INSERT INTO children (id, replica, batch, lane, steps_before, tokens, graph, architecture_id, log_prob, seed,"
+        " state, sampled_at, versions, notes, same_as, job)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'sampled', ?, ?, ?, ?, ?)",
         (
-            *ids,
+            child.id,
+            *place,
+            lane and lane.number,
+            lane and lane.steps_before,
             json.dumps(proposal.tokens),
             graph,
-            proposal.architecture.id,
+            proposal.architecture_id,
             proposal.log_prob,
             seed,
             now,
             None if versions is None else json.dumps(versions),
             json.dumps(dict(proposal.notes), allow_nan=False) if proposal.notes else None,
             proposal.same_as,
+            json.dumps(job_to_json(proposal.job), allow_nan=False) if proposal.job else None,
         ),
     )
 

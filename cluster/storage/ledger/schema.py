@@ -138,6 +138,20 @@ MIGRATIONS = (
     ALTER TABLE children ADD COLUMN notes TEXT;          -- JSON that the searcher reads back; NULL: none
     ALTER TABLE children ADD COLUMN same_as INTEGER REFERENCES children (id);  -- whose outcome it took; NULL: trained
     """,
+    # From here on a child with a job may have no graph, and then no tokens and an empty `architecture_id`.
+    """
+    ALTER TABLE children ADD COLUMN job TEXT;            -- JSON, what to do on shared weights; NULL: train it
+    ALTER TABLE children ADD COLUMN lane INTEGER;        -- of its steps on them; NULL: it makes none
+    ALTER TABLE children ADD COLUMN steps_before INTEGER;  -- on the lane, of the children before it
+    CREATE INDEX children_by_lane ON children (replica, lane) WHERE lane IS NOT NULL;
+    DROP TABLE addresses;
+    CREATE TABLE addresses (                             -- where the shards are served now
+        store TEXT NOT NULL,                             -- policy or weights
+        shard INTEGER NOT NULL,
+        address TEXT NOT NULL,
+        PRIMARY KEY (store, shard)
+    );
+    """,
 )
 """The SQL that brings a file from version n (an empty one has 0) to n + 1."""
 

@@ -8,6 +8,7 @@ from cluster.storage.ledger.graphs import unpack
 
 COLUMNS = "id, replica, batch, architectures.graph, architecture_id, completion, sampled_at, ended_at, cause"
 CHILDREN = "children JOIN architectures ON digest = children.graph"
+"""Those with an architecture: callbacks do not see steps on shared weights."""
 
 
 class TrialRow(NamedTuple):

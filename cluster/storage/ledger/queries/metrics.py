@@ -88,11 +88,11 @@ def changed_batches(db: sqlite3.Connection, since: int | None) -> list[LearnedBa
 
 
 def recent_children(db: sqlite3.Connection, count: int) -> Recent:
-    """Return means over the last so many children that have ended."""
+    """Return means over the last so many children with an architecture that have ended."""
     query = """
     SELECT avg(reward), count(DISTINCT architecture_id) * 1.0 / count(*), avg(nodes)
     FROM (SELECT reward, architecture_id, nodes FROM children LEFT JOIN architectures ON digest = children.graph
-        WHERE completion IS NOT NULL ORDER BY completion DESC LIMIT ?)
+        WHERE completion IS NOT NULL AND graph IS NOT NULL ORDER BY completion DESC LIMIT ?)
     """
     return Recent(*db.execute(query, (count,)).fetchone())
 

@@ -29,7 +29,7 @@ class AttemptTotals(NamedTuple):
 
 def num_architectures(db: sqlite3.Connection) -> int:
     """Return how many different networks were sampled, by their canonical ids."""
-    return db.execute("SELECT count(DISTINCT architecture_id) FROM children").fetchone()[0]
+    return db.execute("SELECT count(DISTINCT architecture_id) FROM children WHERE graph IS NOT NULL").fetchone()[0]
 
 
 def best_architectures(db: sqlite3.Connection, count: int) -> list[Best]:
@@ -39,7 +39,7 @@ def best_architectures(db: sqlite3.Connection, count: int) -> list[Best]:
     SELECT {BEST_COLUMNS} FROM children WHERE id IN (
         SELECT id FROM (
             SELECT id, reward, row_number() OVER (PARTITION BY architecture_id ORDER BY reward DESC, id) AS place
-            FROM children WHERE state = 'finished'
+            FROM children WHERE metric IS NOT NULL
         ) WHERE place = 1 ORDER BY reward DESC, id LIMIT ?
     ) ORDER BY reward DESC, id
     """
@@ -97,8 +97,8 @@ def slice_staleness(db: sqlite3.Connection) -> dict[int, tuple[float, int]]:
 
 
 def all_tokens(db: sqlite3.Connection) -> Iterator[str]:
-    """Yield the tokens of each child in the order of sampling, as JSON: a reader may want only some of them."""
-    for (tokens,) in db.execute("SELECT tokens FROM children ORDER BY id"):
+    """Yield the tokens of each child with an architecture in the order of sampling, as JSON: few readers want all."""
+    for (tokens,) in db.execute("SELECT tokens FROM children WHERE graph IS NOT NULL ORDER BY id"):
         yield tokens
 
 

@@ -37,7 +37,7 @@ class Totals(NamedTuple):
 
 
 class CostRange(NamedTuple):
-    """How many finished children have a cost, the range of that, and the range of their metrics."""
+    """How many children with a metric have a cost, the range of that, and the range of their metrics."""
 
     children: int
     lowest_cost: float
@@ -47,7 +47,7 @@ class CostRange(NamedTuple):
 
 
 class CostedChild(NamedTuple):
-    """A finished child."""
+    """A child with a metric."""
 
     child_id: int
     cost: float
@@ -97,17 +97,17 @@ def used_gpus(db: sqlite3.Connection) -> bool | None:
 
 
 def cost_range(db: sqlite3.Connection, cost: str) -> CostRange:
-    """Return the ranges of the finished children whose cost, a column, is known."""
+    """Return the ranges of the children with a metric whose cost, a column, is known."""
     query = f"""
     SELECT count(*), min({cost}), max({cost}), min(metric), max(metric) FROM ended
-    WHERE state = 'finished' AND {cost} IS NOT NULL
+    WHERE metric IS NOT NULL AND {cost} IS NOT NULL
     """
     return CostRange(*db.execute(query).fetchone())
 
 
 def costed_children(db: sqlite3.Connection, cost: str) -> list[CostedChild]:
-    """Return the finished children whose cost, a column, is known."""
-    query = f"SELECT id, {cost}, metric FROM ended WHERE state = 'finished' AND {cost} IS NOT NULL"
+    """Return the children with a metric whose cost, a column, is known."""
+    query = f"SELECT id, {cost}, metric FROM ended WHERE metric IS NOT NULL AND {cost} IS NOT NULL"
     return [CostedChild(*row) for row in db.execute(query)]
 
 
@@ -118,7 +118,7 @@ def cells(
     ranges: Sequence[float],
     grid: tuple[int, int],
 ) -> dict[tuple[int, int], int]:
-    """Return how many finished children are in each cell of a grid of cost and metric.
+    """Return how many children with a metric are in each cell of a grid of cost and metric.
 
     Args:
         db: after `gather_ended`.
@@ -133,19 +133,19 @@ def cells(
     query = f"""
     SELECT min({columns:d} - 1, CAST((scaled({cost}) - ?) / ? * {columns:d} AS INTEGER)) AS c,
         min({rows:d} - 1, CAST((levelled(metric) - ?) / ? * {rows:d} AS INTEGER)) AS r, count(*)
-    FROM ended WHERE state = 'finished' AND {cost} IS NOT NULL GROUP BY c, r
+    FROM ended WHERE metric IS NOT NULL AND {cost} IS NOT NULL GROUP BY c, r
     """
     return {(column, row): count for column, row, count in db.execute(query, ranges)}
 
 
 def pareto_front(db: sqlite3.Connection, cost: str, *, lower_is_better: bool) -> list[CostedChild]:
-    """Return the finished children that are better than every child that costs no more, by rising cost."""
+    """Return the children that are better than every child that costs no more, by rising cost."""
     order, better = ("ASC", "<") if lower_is_better else ("DESC", ">")
     query = f"""
     SELECT id, cost, metric FROM (
         SELECT id, {cost} AS cost, metric, {_best(lower_is_better)}(metric) OVER (
             ORDER BY {cost}, metric {order}, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        ) AS cheaper FROM ended WHERE state = 'finished' AND {cost} IS NOT NULL
+        ) AS cheaper FROM ended WHERE metric IS NOT NULL AND {cost} IS NOT NULL
     ) WHERE cheaper IS NULL OR metric {better} cheaper ORDER BY cost
     """
     return [CostedChild(*row) for row in db.execute(query)]

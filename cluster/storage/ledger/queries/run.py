@@ -46,9 +46,10 @@ def last_batches(db: sqlite3.Connection) -> dict[int, int]:
     return dict(db.execute("SELECT replica, max(number) FROM batches GROUP BY replica"))
 
 
-def shard_addresses(db: sqlite3.Connection) -> dict[int, str]:
-    """Return where each shard is served, as host:port."""
-    return dict(db.execute("SELECT shard, address FROM addresses ORDER BY shard"))
+def shard_addresses(db: sqlite3.Connection) -> dict[tuple[str, int], str]:
+    """Return where each shard is served, as host:port, by its store and its number."""
+    rows = db.execute("SELECT store, shard, address FROM addresses ORDER BY store, shard")
+    return {(store, shard): address for store, shard, address in rows}
 
 
 def changed_rows(table: str) -> str:

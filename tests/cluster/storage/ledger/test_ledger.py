@@ -4,6 +4,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ from hypothesis.stateful import (
 )
 
 from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.supernets.jobs import Score, Steps
 from cluster.search.records import BatchResult, Verdict
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.ledger import Ledger
-from controller.searcher import Proposal
+from controller.searcher import Lane, Proposal
 from controller.spaces.convolutional import ConvolutionalSpace
 
 SPACE = ConvolutionalSpace(initial_depth=1)
@@ -235,6 +237,41 @@ def test_addresses_of_shards_that_moved(ledger: Ledger) -> None:
     assert ledger.addresses() == ("c:2", "c:2", "b:1")
     ledger.begin(workers=1)
     assert ledger.addresses() == ()
+
+
+def test_two_stores_have_addresses_of_their_own(ledger: Ledger) -> None:
+    ledger.serve([0], "a:1")
+    ledger.serve([0, 1], "b:1", "weights")
+    assert ledger.addresses() == ("a:1",)
+    assert ledger.addresses("weights") == ("b:1", "b:1")
+
+
+STEPS = Proposal(tokens=(), architecture=None, job=Steps(objective="path", count=2, settings={"rate": 0.5}))
+
+
+def test_a_job_is_read_back_and_has_the_lowest_free_lane(ledger: Ledger, path: Path) -> None:
+    score = replace(proposals(1)[0], job=Score())
+    paths = replace(STEPS, job=Steps(objective="path", count=2, paths=((1, 2), (3,))))
+    stream = ledger.add_children(0, 1, 0, [STEPS, proposals(1)[0], score, paths], ())
+    assert [child.proposal for child in stream.outstanding] == [STEPS, proposals(1)[0], score, paths]
+    assert [child.lane for child in stream.outstanding] == [Lane(0, 0, 0), None, None, Lane(0, 1, 0)]
+    ledger.finish(1, outcome(), None)
+    stream = ledger.add_children(0, 1, 4, [STEPS, STEPS], ())
+    assert [child.lane for child in stream.outstanding] == [None, None, Lane(0, 1, 0), Lane(0, 0, 2), Lane(0, 2, 0)]
+    batch = ledger.admit(1, 1, [STEPS], ())
+    assert batch is not None
+    assert [child.lane for child in batch.children] == [Lane(1, 0, 0)]
+    reader = Ledger(path, seed=3, max_children=10)
+    assert [record.job for record in reader.pending()] == [None, score.job, paths.job, *[STEPS.job] * 3]
+    assert [record.architecture_id for record in reader.history()] == [""]
+    assert reader.open_batch(1) == batch
+    reader.close()
+
+
+def test_only_steps_can_do_without_an_architecture() -> None:
+    for job in (None, Score()):
+        with pytest.raises(ValueError, match="must have the job to make steps"):
+            Proposal(tokens=(), architecture=None, job=job)
 
 
 def test_a_failed_write_changes_nothing(ledger: Ledger) -> None:

@@ -1,0 +1,67 @@
+"""What a worker does with a child on shared weights, instead of training it from scratch. Standard library only."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Steps:
+    """Steps of training the shared weights. Such a child has no metric, and nothing is learnt from it.
+
+    Attributes:
+        objective: the name of what each step descends.
+        count: how many steps.
+        settings: numbers that the objective reads, by name.
+        paths: the tokens of each step's path; empty: the objective draws what each step trains.
+
+    Raises:
+        ValueError: the count is impossible, or there is not one path for each step.
+    """
+
+    objective: str
+    count: int
+    settings: Mapping[str, float] = field(default_factory=dict)
+    paths: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"`count` must be at least 1 step, got {self.count}")
+        if self.paths and len(self.paths) != self.count:
+            raise ValueError(f"`paths` must be one for each of the {self.count} steps or none, got {len(self.paths)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One evaluation of the child's path with the shared weights as they are.
+
+    Attributes:
+        settings: numbers that the evaluation reads, by name.
+    """
+
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+
+Job: TypeAlias = Steps | Score
+
+
+def job_to_json(job: Job) -> dict[str, Any]:
+    """Return plain data for `json.dumps`, from which `job_from_json` makes an equal job."""
+    return {"kind": "steps" if isinstance(job, Steps) else "score"} | asdict(job)
+
+
+def job_from_json(data: Mapping[str, Any]) -> Job:
+    """Return the job that `job_to_json` wrote.
+
+    Raises:
+        ValueError: it is of a kind that this version does not know.
+    """
+    values: dict[str, Any] = {name: value for name, value in data.items() if name != "kind"}
+    match data["kind"]:
+        case "steps":
+            values["paths"] = tuple(map(tuple, values["paths"]))
+            return Steps(**values)
+        case "score":
+            return Score(**values)
+        case kind:
+            raise ValueError(f"a job is steps or score, got {kind!r}")
