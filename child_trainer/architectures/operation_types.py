@@ -154,6 +154,9 @@ _OPERATIONS: dict[str, Operation] = {
     "split": Operation(attributes={"parts": SIZE, "index": Attribute(minimum=0)}),
     # Several operations as one box of a drawing, named by the label; no network can be built of it.
     "part": Operation(attributes={"label": Attribute(of=str)}),
+    # The sum of its inputs, each times its number in the gate vector of this name, which nodes may share: a choice of a
+    # supernet (`gates.py`).
+    "mix": Operation(max_inputs=None, channels="kept", attributes={"gate": Attribute(of=str)}),
     # The parts of networks whose weights are data (spec §15): a weight, a sigmoid of any slope, and a bias's input.
     "scale": Operation(channels="kept", attributes={"by": NUMBER}),
     "logistic": Operation(channels="kept", attributes={"slope": NUMBER}),

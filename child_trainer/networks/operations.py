@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import Node
+from child_trainer.architectures.gates import NO_CHILD
 from child_trainer.architectures.operation_types import BUILDERS
 from child_trainer.regime import DEFAULT_REGIME, Regime
 
@@ -322,6 +323,10 @@ def _part(site: Site) -> nn.Module:
     raise ValueError("a part is a box of a drawing, which cannot be built; use the operations that it stands for")
 
 
+def _mix(site: Site) -> nn.Module:
+    raise ValueError(NO_CHILD)
+
+
 def _with_number(attribute: str, function: Callable[[Tensor, float], Tensor]) -> Factory:
     """Return the factory of an operation that applies a function of its input and of one attribute."""
 
@@ -361,6 +366,7 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "shift": _shift,
         "split": _split,
         "part": _part,
+        "mix": _mix,
         "scale": _with_number("by", torch.mul),
         "logistic": _with_number("slope", lambda x, slope: torch.sigmoid(slope * x)),
         "constant": _with_number("value", torch.full_like),

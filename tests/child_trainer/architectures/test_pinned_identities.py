@@ -153,6 +153,7 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "an auxiliary head": (with_an_auxiliary_head(), "8f3f11df0f9f6ec9"),
     "a cell to draw": (motif(nasnet_a().reduction), "3e5b741f98797a91"),
     "weights as data": (with_weights(), "de59243775601454"),
+    "a supernet": (chain(("relu", {}), ("mix", {"gate": "first"})), "c7f911e77aa7d871"),
     "one recurrent node": (chain(("tanh", {}), source="h", kind="recurrent"), "9cc01f72fc84266e"),
 }
 

@@ -69,12 +69,17 @@ def test_the_shape_that_an_operation_gives(op, shapes, attributes, result):
 
 def test_the_table_above_covers_every_operation():
     mark = next(m for m in test_the_shape_that_an_operation_gives.pytestmark if m.name == "parametrize")
-    assert {case[0] for case in mark.args[1]} == OPERATIONS.keys() - {"part"}
+    assert {case[0] for case in mark.args[1]} == OPERATIONS.keys() - {"part", "mix"}
 
 
 def test_a_part_of_a_drawing_cannot_be_built():
     with pytest.raises(ValueError, match="a part is a box of a drawing, which cannot be built"):
         make("part", [MAP], label="sep 3x3")
+
+
+def test_an_open_choice_cannot_be_built():
+    with pytest.raises(ValueError, match="restrict the supernet first"):
+        make("mix", [MAP, MAP], gate="edge")
 
 
 A, B, C = torch.tensor([[1.0, -2.0]]), torch.tensor([[4.0, 3.0]]), torch.tensor([[-7.0, 5.0]])
