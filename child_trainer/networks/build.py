@@ -205,7 +205,7 @@ def _graph(
     parameters = 0
     for n in architecture.ordered:
         site = Site(n, tuple(shape_of[source] for source in n.inputs), hidden_size, regime)
-        modules[n.name], shape_of[n.name] = _build_node(site)
+        modules[n.name], shape_of[n.name] = build_node(site)
         parameters += sum(p.numel() for p in modules[n.name].parameters())
         if parameters > MAX_PARAMETERS:
             raise InvalidArchitecture(
@@ -214,7 +214,7 @@ def _graph(
     return Graph(architecture, modules), tuple(shape_of[name] for name in architecture.outputs)
 
 
-def _build_node(site: Site) -> tuple[nn.Module, Shape]:
+def build_node(site: Site) -> tuple[nn.Module, Shape]:
     """Build the module of one node; return it with its output's shape.
 
     Raises:
@@ -242,12 +242,12 @@ def _refusal(site: Site) -> str:
 def _materialise(network: Network, generator: torch.Generator | None, initial: Initial = "he") -> Network:
     network.to_empty(device="cpu").train()
     for module in network.modules():
-        _initialise(module, generator, initial)
+        initialise(module, generator, initial)
     return network
 
 
 @torch.no_grad()
-def _initialise(module: nn.Module, generator: torch.Generator | None, initial: Initial) -> None:
+def initialise(module: nn.Module, generator: torch.Generator | None, initial: Initial) -> None:
     """Initialise a module's own parameters: normalisation with 1 and 0, all else as `Regime.initial` says.
 
     With `he`: convolutions after He, linear maps uniformly within 1/sqrt(inputs). With `xavier`: both uniformly within

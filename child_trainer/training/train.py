@@ -6,6 +6,7 @@ The task defines how a child is trained (`Task.fit`); this module maps every fai
 import traceback
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
+from child_trainer.architectures.gates import check_child
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.threads import computing_with
 from child_trainer.training.checkpoint import CheckpointSlot, identity
@@ -69,6 +70,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
     failure = None
     try:
         _reset_peak_memory(device)
+        check_child(architecture)
         with computing_with(threads):
             task.fit(architecture, budget, progress, seed=seed, device=device)
     except Exception as error:

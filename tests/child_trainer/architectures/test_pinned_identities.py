@@ -139,6 +139,14 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
         chain(("max_pool", WINDOW | {"padding": "valid"}), ("avg_pool", WINDOW | {"padding": "valid"})),
         "6d0197281ed236df",
     ),
+    "normalisations without weights": (
+        chain(
+            ("conv", {"filters": 8, "affine": False, **WINDOW}),
+            ("depthwise_conv", {"affine": False, **WINDOW}),
+            ("batch_norm", {"affine": False}),
+        ),
+        "0107ee3a62eca781",
+    ),
     "joins": (with_joins(), "3690c3c5094f5241"),
     "NAS-Bench-201, the best cell": (benchmark(BEST_201), "45c6481caaf2cf7c"),
     "NAS-Bench-201, all five operations": (benchmark(MIXED_201), "08b201350f5166d4"),
@@ -153,6 +161,7 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "an auxiliary head": (with_an_auxiliary_head(), "8f3f11df0f9f6ec9"),
     "a cell to draw": (motif(nasnet_a().reduction), "3e5b741f98797a91"),
     "weights as data": (with_weights(), "de59243775601454"),
+    "a supernet": (chain(("relu", {}), ("mix", {"gate": "first"})), "c7f911e77aa7d871"),
     "one recurrent node": (chain(("tanh", {}), source="h", kind="recurrent"), "9cc01f72fc84266e"),
 }
 

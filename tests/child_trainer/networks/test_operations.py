@@ -69,12 +69,17 @@ def test_the_shape_that_an_operation_gives(op, shapes, attributes, result):
 
 def test_the_table_above_covers_every_operation():
     mark = next(m for m in test_the_shape_that_an_operation_gives.pytestmark if m.name == "parametrize")
-    assert {case[0] for case in mark.args[1]} == OPERATIONS.keys() - {"part"}
+    assert {case[0] for case in mark.args[1]} == OPERATIONS.keys() - {"part", "mix"}
 
 
 def test_a_part_of_a_drawing_cannot_be_built():
     with pytest.raises(ValueError, match="a part is a box of a drawing, which cannot be built"):
         make("part", [MAP], label="sep 3x3")
+
+
+def test_an_open_choice_cannot_be_built():
+    with pytest.raises(ValueError, match="restrict the supernet first"):
+        make("mix", [MAP, MAP], gate="edge")
 
 
 A, B, C = torch.tensor([[1.0, -2.0]]), torch.tensor([[4.0, 3.0]]), torch.tensor([[-7.0, 5.0]])
@@ -175,6 +180,19 @@ def test_a_convolution_has_a_bias_unless_normalisation_follows_it(order):
     if isinstance(convolution, torch.nn.BatchNorm2d):  # bn-relu-conv
         convolution = make("conv", [MAP], filters=8, order=order, **WINDOW)[-1]
     assert (convolution.bias is None) == ("conv-bn" in order or order == "conv-unbiased")
+
+
+@pytest.mark.parametrize(
+    ("op", "own"), [("conv", {"filters": 8, **WINDOW}), ("depthwise_conv", WINDOW), ("batch_norm", {})]
+)
+def test_a_normalisation_may_have_no_weights(op, own):
+    with_weights, without = (make(op, [MAP], affine=affine, **own) for affine in (True, False))
+    norms = [[m for m in made.modules() if isinstance(m, torch.nn.BatchNorm2d)] for made in (with_weights, without)]
+    assert [m.affine for m in norms[0]] == [True]
+    assert [m.affine for m in norms[1]] == [False]
+    channels = norms[0][0].num_features
+    count = [sum(p.numel() for p in made.parameters()) for made in (with_weights, without)]
+    assert count[0] - count[1] == 2 * channels
 
 
 def test_local_contrast_normalisation_removes_brightness_and_contrast():
