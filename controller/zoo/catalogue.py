@@ -12,6 +12,7 @@ from controller.spaces.chain import ChainSpace
 from controller.spaces.enas_macro import EnasMacroSpace
 from controller.spaces.genotypes import to_darts, to_nasnet
 from controller.spaces.hierarchical import PUBLISHED, HierarchicalSpace
+from controller.zoo import proxyless
 from controller.zoo import published_cells as cells
 from controller.zoo.entry import CIFAR10, LARGE, MOBILE, Size, Words, ZooEntry
 from controller.zoo.zoph2017 import zoph2017_15
@@ -291,5 +292,5 @@ def _entries() -> Mapping[str, ZooEntry]:
     }
 
 
-ZOO: Mapping[str, ZooEntry] = MappingProxyType(_entries())
+ZOO: Mapping[str, ZooEntry] = MappingProxyType({**_entries(), **proxyless.entries()})
 """Every published network by name."""
