@@ -19,8 +19,10 @@ from controller.space import SearchSpace
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.enas_macro import EnasMacroSpace
 from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
+from controller.spaces.mbconv import MbconvSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.recurrent import RecurrentSpace
 
@@ -266,6 +268,16 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Chains of convolutions, pools and fully connected layers, without batch normalisation.",
             paper="Baker et al. 2017, arXiv 1611.02167",
             options=ChainSpace,
+        ),
+        "enas-macro": SpaceEntry(
+            summary="ENAS's layers: one of six operations each, and any of the earlier layers added to it.",
+            paper="Pham et al. 2018, arXiv 1802.03268, section 2.3",
+            options=EnasMacroSpace,
+        ),
+        "mbconv": SpaceEntry(
+            summary="ProxylessNAS's mobile inverted bottlenecks: kernel and expansion of each, or none.",
+            paper="Cai et al. 2019, arXiv 1812.00332",
+            options=MbconvSpace,
         ),
         "genomes": SpaceEntry(
             summary="Networks that grow: neurons and weighted links, which are all part of the sample.",

@@ -21,7 +21,7 @@ class SearchSpace(Protocol):
     A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
 
     A space may also have any method of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs`, `HasGenotypes`, `HasCells`,
-    `HasLayers`, `HasStates` and `HasFeatures`.
+    `HasLayers`, `HasStates`, `HasFeatures` and `HasSupernet`.
     """
 
     @property
@@ -142,6 +142,42 @@ class HasFeatures(Protocol):
 
     def features(self, tokens: Sequence[int]) -> Mapping[str, float]:
         """Return the sample's features by name; one that is absent is 0."""
+        ...
+
+
+@runtime_checkable
+class HasSupernet(Protocol):
+    """A space whose networks are all parts of one, the supernet, so that they can share its weights.
+
+    Rules, held by `tests/contracts/supernet.py`:
+    1. A sample's architecture is what `child_trainer.supernets.restriction.restrict` leaves of the supernet with the
+       sample's gates, and nodes with weights have the same names in both.
+    2. Strengths that favour a sample's gates derive that sample, or one with the same architecture.
+    """
+
+    def supernet(self) -> Architecture:
+        """Return the network with all options, mixed by gates.
+
+        Raises:
+            ValueError: the space's options are for networks that share no weights.
+        """
+        ...
+
+    def gates(self, tokens: Sequence[int]) -> Mapping[str, tuple[float, ...]]:
+        """Return the gate vectors of a sample by name: 1 for each input that it has, 0 for the others."""
+        ...
+
+    def derive(self, strengths: Mapping[str, Sequence[float]]) -> Tokens:
+        """Return the sample that the strengths of the gates' inputs favour.
+
+        Args:
+            strengths: by gate, a number for each input. Where a sample has one of the inputs, the softmax of the
+                numbers is their probability; where it may have any of them, the sigmoid of each is its own. Gates that
+                follow from others need none.
+
+        Raises:
+            ValueError: a gate has none, or too few or too many.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""The published cells, in the notation of the code that published them. Standard library only."""
+"""The published cells and layers, in the notation of the code that published them. Standard library only."""
 
 from child_trainer.architectures.cells.cell import Genotype
 from controller.spaces.genotypes import from_darts, from_enas, from_nasnet
@@ -102,3 +102,32 @@ def enas_micro() -> Genotype:
         normal="0 2 0 0  0 4 0 1  0 4 1 1  1 0 0 1  0 2 1 1",
         reduction="1 0 1 0  0 3 0 2  1 1 3 1  1 0 0 4  0 3 1 1",
     )
+
+
+ENAS_MACRO = """
+0
+3 0
+0 1 0
+2 0 0 1
+2 0 0 0 0
+3 1 1 0 1 0
+2 0 0 0 0 0 1
+2 0 1 1 0 1 1 1
+1 0 1 1 1 0 1 0 1
+0 0 0 0 0 0 0 0 0 0
+2 0 0 0 0 0 1 0 0 0 0
+0 1 0 0 1 1 0 0 0 0 1 1
+2 0 1 0 0 0 0 0 1 0 1 1 0
+1 0 0 1 0 0 0 1 1 1 0 1 0 1
+0 1 1 0 1 0 1 0 0 0 0 0 1 0 0
+2 0 0 1 0 0 0 0 0 0 0 1 0 1 0 1
+2 0 1 0 0 0 1 0 0 1 1 1 1 0 0 1 0
+2 0 0 0 0 1 0 1 0 1 0 0 1 0 1 0 0 1
+3 0 1 1 0 1 0 0 0 0 0 1 0 1 0 1 0 0 0
+3 0 1 1 0 0 0 0 0 0 0 0 0 1 1 0 0 0 0 1
+0 1 0 0 1 0 1 1 0 0 0 1 0 0 0 0 0 1 1 0 0
+3 0 1 0 1 1 0 0 1 0 1 1 0 1 1 0 1 0 0 1 0 0
+0 1 0 1 0 1 0 0 0 0 0 0 0 0 1 0 1 0 0 1 0 0 0
+0 1 1 0 0 0 1 1 1 0 1 0 0 0 1 0 1 0 0 1 1 0 0 0
+"""
+"""The 24 layers of ENAS's final macro network, in the notation of its code (Pham et al. 2018; spec §6.1)."""

@@ -3,7 +3,7 @@
 Sizes are counted in halvings of the image, as a cell network is built for images of any size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from child_trainer.architectures.architecture import Node, node
@@ -26,11 +26,17 @@ class State:
 
 
 class GrowingGraph:
-    """The nodes so far; each method adds some, whose names begin with the given one, and returns the new value."""
+    """The nodes so far; each method adds some, whose names begin with the given one, and returns the new value.
 
-    def __init__(self, *, drop_path: bool = False) -> None:
+    Args:
+        drop_path: whether a training may drop paths (ScheduledDropPath).
+        gates: what is chosen at each gate, by `choose`; `None`: nothing, the graph is a supernet.
+    """
+
+    def __init__(self, *, drop_path: bool = False, gates: Mapping[str, Sequence[float]] | None = None) -> None:
         self.nodes: list[Node] = []
         self._drop_path = drop_path
+        self._gates = gates
 
     def add(
         self, name: str, op: str, sources: State | Sequence[State], channels: int | None = None, **attributes: Value
@@ -153,6 +159,22 @@ class GrowingGraph:
         ]
         joined = self.add(f"{name}.concat", "concat", halves, filters)
         return self.add(f"{name}.norm", "batch_norm", joined)
+
+    def choose(self, name: str, gate: str, candidates: Sequence[Callable[[], State]]) -> State:
+        """Add the sum of the candidates that a gate chooses, which must all have one shape.
+
+        A supernet has all candidates, mixed by the gate; any other graph has only the chosen ones. The names of their
+        nodes are the same in both, as a candidate's nodes do not depend on what is chosen elsewhere.
+
+        Args:
+            name: of the mix or the sum; a single chosen candidate needs neither.
+            gate: the gate's name, which nodes of one number of candidates may share.
+            candidates: each adds its nodes when it is called, and returns its value.
+        """
+        if self._gates is None:
+            return self.add(name, "mix", [candidate() for candidate in candidates], gate=gate)
+        chosen = [add() for add, value in zip(candidates, self._gates[gate], strict=True) if value]
+        return chosen[0] if len(chosen) == 1 else self.add(name, "add", chosen)
 
     def concat(self, name: str, states: Sequence[State]) -> State:
         """Concatenate states of one size along the channels."""
