@@ -26,11 +26,17 @@ class State:
 
 
 class GrowingGraph:
-    """The nodes so far; each method adds some, whose names begin with the given one, and returns the new value."""
+    """The nodes so far; each method adds some, whose names begin with the given one, and returns the new value.
 
-    def __init__(self, *, drop_path: bool = False) -> None:
+    Args:
+        drop_path: whether a training may drop paths.
+        affine: whether batch normalisation scales and shifts by weights of its own.
+    """
+
+    def __init__(self, *, drop_path: bool = False, affine: bool = True) -> None:
         self.nodes: list[Node] = []
         self._drop_path = drop_path
+        self._norm: dict[str, Value] = {} if affine else {"affine": False}
 
     def add(
         self, name: str, op: str, sources: State | Sequence[State], channels: int | None = None, **attributes: Value
@@ -61,6 +67,7 @@ class GrowingGraph:
     ) -> State:
         """Add a square convolution."""
         dilated = {"dilation": dilation} if dilation > 1 else {}
+        norm = self._norm if "bn" in order else {}
         return self.add(
             name,
             "conv",
@@ -73,6 +80,7 @@ class GrowingGraph:
             stride_height=stride,
             stride_width=stride,
             **dilated,
+            **norm,
         )
 
     def crossed_conv(self, name: str, source: State, size: int, filters: int, *, stride: int = 1) -> State:
@@ -88,6 +96,7 @@ class GrowingGraph:
             filters=filters,
             order=order,
             stride_width=stride,
+            **self._norm,
         )
         both = State(row.name, filters, source.level)  # The column halves the height, and the level counts once.
         return self.add(
@@ -100,6 +109,7 @@ class GrowingGraph:
             filters=filters,
             order=order,
             stride_height=stride,
+            **self._norm,
         )
 
     def separable(
@@ -152,7 +162,11 @@ class GrowingGraph:
             for part, half, count in (("a", source, filters // 2), ("b", shifted, filters - filters // 2))
         ]
         joined = self.add(f"{name}.concat", "concat", halves, filters)
-        return self.add(f"{name}.norm", "batch_norm", joined)
+        return self.norm(f"{name}.norm", joined)
+
+    def norm(self, name: str, source: State) -> State:
+        """Add batch normalisation."""
+        return self.add(name, "batch_norm", source, None, **self._norm)
 
     def concat(self, name: str, states: Sequence[State]) -> State:
         """Concatenate states of one size along the channels."""
