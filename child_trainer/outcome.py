@@ -1,7 +1,8 @@
 """A child's budget, and the outcome of its training. Standard library only."""
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
@@ -98,6 +99,7 @@ class Outcome:
         measure: the kind of the metric.
         solved: whether it solves its task outright, where the task can say so.
         processor: the kind of processor that trained it, such as `x86_64 AVX512`, or `None` where that does not matter.
+        measurements: further numbers by name, such as the loss of steps on shared weights, which have no curve.
     """
 
     curve: tuple[float, ...]
@@ -110,6 +112,7 @@ class Outcome:
     measure: Measure = Measure.ACCURACY
     solved: bool = False
     processor: str | None = None
+    measurements: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
@@ -129,9 +132,11 @@ class Outcome:
         """Return plain data for `json.dumps`; `from_json` returns an equal outcome."""
         # Not with `asdict`, whose deep copies are slow: writing outcomes dominates a search of a table.
         failure = self.failure and {"cause": self.failure.cause, "message": self.failure.message}
-        data = {f.name: getattr(self, f.name) for f in fields(self)} | {"curve": list(self.curve), "failure": failure}
-        if not self.solved:
-            del data["solved"]  # Most tasks cannot be solved outright; earlier versions did not write it.
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data |= {"curve": list(self.curve), "failure": failure, "measurements": dict(self.measurements)}
+        for name in ("solved", "measurements"):
+            if not data[name]:
+                del data[name]  # Most children have none; earlier versions did not write it.
         return data
 
     @classmethod

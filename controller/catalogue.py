@@ -15,6 +15,7 @@ from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.space import SearchSpace
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
@@ -222,6 +223,12 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
                     note="From -1 to 1, over the level's ended children; near zero the surrogate chooses at random.",
                 ),
             ),
+        ),
+        "one-shot": SearcherEntry(
+            summary="Trains one supernet whose paths are all architectures, and scores random paths of it.",
+            paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
+            options=OneShotOptions,
+            make="controller.searchers.weight_sharing.one_shot:OneShot",
         ),
     }
 )

@@ -33,6 +33,21 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SharedWeights:
+    """The weights that a searcher's children share: those of a supernet, each by its node's name.
+
+    Attributes:
+        supernet: the graph whose restrictions the children are.
+        optimizer: what steps the weights on their shards: `sgd` or `adam`.
+        options: the optimizer's settings.
+    """
+
+    supernet: Architecture
+    optimizer: str
+    options: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Proposal:
     """An architecture that a searcher proposes to try, or steps on shared weights.
 
@@ -191,8 +206,8 @@ class Searcher(Protocol):
     3. `learn` returns gradients only of tensors of `parameters()`, finite and with their shapes; or none.
     4. Notes are JSON: they are equal to what is read back.
 
-    A searcher may have two attributes more; see `passes_of` and `is_exclusive`. If it cannot work on a space, its
-    constructor raises `ValueError` with the reason.
+    A searcher may have three attributes more; see `passes_of`, `is_exclusive` and `shared_weights_of`. If it cannot
+    work on a space, its constructor raises `ValueError` with the reason.
     """
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
@@ -223,3 +238,11 @@ def is_exclusive(searcher: Searcher) -> bool:
     again. So a level or a generation has each of its members once.
     """
     return getattr(searcher, "exclusive", False)
+
+
+def shared_weights_of(searcher: Searcher) -> SharedWeights | None:
+    """Return the weights that the searcher's children share: its attribute `shared_weights`, or `None`.
+
+    Only such a searcher may propose children with a job.
+    """
+    return getattr(searcher, "shared_weights", None)

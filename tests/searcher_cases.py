@@ -1,4 +1,4 @@
-"""A small search with each searcher of the catalogue, on children that only compute a known function."""
+"""A small search with each searcher of the catalogue, most of them on children that only compute a known function."""
 
 from collections.abc import Mapping
 
@@ -18,6 +18,8 @@ FLAGS: Mapping[str, str] = {
     "neat": "--space genomes --population 4",
     "progressive": "--space pnas --operations identity --blocks 3 --beam 8 --ensemble 2 --embedding 4 --hidden 4"
     " --fit-steps 4",
+    "one-shot": "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 2 --task digits --batch-size 16"
+    " --supernet-steps 4 --steps-per-child 2 --ghost-groups 2 --refit-batches 1 --weights-snapshot 0",
     "q-learning": "--space chain --image-size 8 --num-filters 4 8 --units 8 --max-layers 2 --schedule-models 4",
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""

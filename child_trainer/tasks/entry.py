@@ -38,6 +38,16 @@ class ImageProblem:
     shape: tuple[int, int, int]
     classes: int
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """The shape, as networks are built for it."""
+        return self.shape
+
+    @property
+    def num_classes(self) -> int:
+        """The classes, as networks are built for them."""
+        return self.classes
+
 
 class TaskModule(Protocol):
     """The functions that each task's module offers; it may also have `load_test`, as `LoadTest` describes."""

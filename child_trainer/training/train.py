@@ -74,7 +74,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         with computing_with(threads):
             task.fit(architecture, budget, progress, seed=seed, device=device)
     except Exception as error:
-        failure = _failure(error)
+        failure = failure_of(error)
     return Outcome(
         curve=tuple(progress.curve),
         seconds=progress.seconds,
@@ -113,7 +113,8 @@ _CAUSES: tuple[tuple[type[Exception], Cause], ...] = (
 )
 
 
-def _failure(error: Exception) -> Failure:
+def failure_of(error: Exception) -> Failure:
+    """Return the failure of a child whose training raised this error, with its cause."""
     if isinstance(error, FailedBefore) and error.failure:
         return error.failure
     for error_type, cause in _CAUSES:

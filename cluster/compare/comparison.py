@@ -19,6 +19,7 @@ from cluster.config.recipes import find_recipe
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.storage.dataset_cache import local_data, located
+from controller.searcher import shared_weights_of
 
 
 def plan_comparison(
@@ -52,7 +53,7 @@ def plan_comparison(
 
 def _check_entrants(plan: Plan) -> None:
     """Raise `ValueError` if a searcher cannot be built with its options."""
-    from cluster.runners.build import check_layout
+    from cluster.runners.build import check_layout, make_searcher
     from cluster.runners.local import check_locally
 
     for entrant in plan.entrants:
@@ -61,6 +62,11 @@ def _check_entrants(plan: Plan) -> None:
             check_layout(entrant.config, "compared")
         except ValueError as error:
             raise UsageError(f"{entrant.label!r}: {error}") from error
+        if shared_weights_of(make_searcher(entrant.config)):
+            raise UsageError(
+                f"{entrant.label!r}: its children share weights, and their metrics cannot be compared with those of"
+                " children that are trained"
+            )
 
 
 def _bounded(plan: Plan, table: Table, seconds: float) -> Plan:

@@ -7,6 +7,7 @@ from child_trainer import own_files
 from child_trainer.language_options import LanguageOptions
 from cluster.config.flags import flag_groups, flag_of
 from cluster.config.run_config import RunConfig
+from controller.searcher import shared_weights_of
 from controller.spaces.convolutional import ConvolutionalSpace
 
 Idle = tuple[Collection[str], str]
@@ -17,6 +18,9 @@ WORKERS = ("workers", "workers_per_process", "worker_silence", "recycle_after")
 
 SHARDS = ("shards", "accumulate", "consistency", "staleness_bound", "on_stale", "max_staleness")
 """Options of the parameters on the shards."""
+
+WEIGHTS = ("weights_shards", "weights_snapshot", "weights_on_stale", "weights_max_staleness")
+"""Options of the weights that children share."""
 
 TRAINING = ("batch_size", "learning_rate", "weight_decay", "momentum", "threads_per_child")
 """Options of training a network."""
@@ -36,8 +40,8 @@ def idle_options(config: RunConfig, arguments: Sequence[str]) -> list[str]:
     given = {name.removeprefix("no-").replace("-", "_"): flag for name, flag in given.items()}
     sentences = []
     idle = [*_of_the_run(config), *_of_the_task(config), *_of_the_space(config)]
-    if not given.keys().isdisjoint(SHARDS) and not _has_parameters(config):
-        idle.append((SHARDS, f"the searcher {config.searcher} keeps no parameters on shards"))
+    if not given.keys().isdisjoint((*SHARDS, *WEIGHTS)):
+        idle += _of_the_shards(config)
     for names, reason in idle:
         if flags := [f"`{given[name]}`" for name in names if name in given]:
             verb = "has" if len(flags) == 1 else "have"
@@ -82,9 +86,10 @@ def _of_the_space(config: RunConfig) -> Iterator[Idle]:
         yield ("depth_interval",), f"all networks have {space.initial_depth} layers"
 
 
-def _has_parameters(config: RunConfig) -> bool:
-    """Return whether the searcher keeps parameters on shards; true if it cannot be made, which is reported later."""
-    with suppress(Exception):
+def _of_the_shards(config: RunConfig) -> Iterator[Idle]:
+    with suppress(Exception):  # a searcher that cannot be made is reported later
         searcher = config.searcher_entry.build(config.search_space, config.searcher_options)
-        return bool(searcher.parameters(0))
-    return True
+        if not searcher.parameters(0):
+            yield SHARDS, f"the searcher {config.searcher} keeps no parameters on shards"
+        if shared_weights_of(searcher) is None:
+            yield WEIGHTS, f"the children of the searcher {config.searcher} share no weights"

@@ -20,6 +20,7 @@ from cluster.config.metrics_options import MetricsOptions
 from cluster.config.plain_data import default_options, known, known_values, plain, unknown_part
 from cluster.config.task_options import TaskOptions, known_task, with_former_regime
 from cluster.config.topology import Topology
+from cluster.config.weights_options import WeightsOptions
 from controller.catalogue import SearcherEntry, SpaceEntry
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
@@ -74,6 +75,8 @@ class RunConfig:
     """What one child may use"""
     topology: Topology = field(default_factory=Topology)
     """How many replicas, shards and workers there are"""
+    weights: WeightsOptions = field(default_factory=WeightsOptions)
+    """Where the weights are that children share"""
     failures: FailureOptions = field(default_factory=FailureOptions)
     """What follows a child's failure"""
     metrics: MetricsOptions = field(default_factory=MetricsOptions)

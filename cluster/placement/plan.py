@@ -66,7 +66,7 @@ class Plan:
     """Who runs where.
 
     Attributes:
-        shards, replicas: one seat for each process.
+        shards, weights, replicas: one seat for each process; `weights` has the shards of the shared weights.
         workers: one seat for each node with room now; Ray decides which worker is where, as nodes join and leave.
         wanted: the workers that the search can use.
         started: the workers to start with; more than have a seat if an autoscaler shall add nodes for them, or if they
@@ -75,6 +75,7 @@ class Plan:
     """
 
     shards: tuple[Seat, ...]
+    weights: tuple[Seat, ...]
     replicas: tuple[Seat, ...]
     workers: tuple[Seat, ...]
     wanted: int
@@ -84,7 +85,7 @@ class Plan:
     @property
     def hosts(self) -> Counter[str]:
         """Processes of shards and replicas on each node, by its id."""
-        return Counter(seat.node.id for seat in (*self.shards, *self.replicas))
+        return Counter(seat.node.id for seat in (*self.shards, *self.weights, *self.replicas))
 
     @property
     def seated(self) -> int:
@@ -97,7 +98,12 @@ class Plan:
         return f"{self.seated} of {counted(self.wanted, 'worker')} {'has' if self.seated == 1 else 'have'} a place"
 
     def __str__(self) -> str:
-        parts = (("shards", self.shards), ("replicas", self.replicas), ("workers", self.workers))
+        parts = (
+            ("shards", self.shards),
+            ("shared weights", self.weights),
+            ("replicas", self.replicas),
+            ("workers", self.workers),
+        )
         where = ((what, list(dict.fromkeys(seat.node.address for seat in seats))) for what, seats in parts)
         return "; ".join(f"{what} on {_listed(addresses)}" for what, addresses in where if addresses)
 
@@ -109,6 +115,7 @@ def plan(
     *,
     visibility: FolderVisibility,
     can_grow: bool,
+    weights_shards: int = 0,
 ) -> Plan:
     """Decide who runs where on these nodes, of which one is the driver's.
 
@@ -121,10 +128,12 @@ def plan(
         resources: of a process of workers.
         visibility: the nodes that see the run's folder.
         can_grow: an autoscaler may add nodes.
+        weights_shards: how many shards hold weights that children share.
     """
     usable = [node for node in nodes if not node.draining or node.driver]
     shards, replicas = _seat_shards(topology.shards, usable, visibility), _seat_replicas(topology.replicas, usable)
-    hosts = Counter(seat.node.id for seat in (*shards, *replicas))
+    weights = _seat_shards(weights_shards, usable, visibility) if weights_shards else ()
+    hosts = Counter(seat.node.id for seat in (*shards, *weights, *replicas))
     wanted = topology.workers or topology.replicas * topology.children
     workers = _seat_workers(wanted, usable, resources, hosts)
     held, seated = room_for(usable, resources, hosts, wanted), places_for(usable, resources, hosts, wanted)
@@ -138,6 +147,7 @@ def plan(
         notes += [_growth_note(topology, wanted)] * (can_grow and not requests)
     return Plan(
         shards=shards,
+        weights=weights,
         replicas=replicas,
         workers=workers,
         wanted=wanted,

@@ -37,16 +37,18 @@ def make_layout(config: RunConfig, run: str, groups: tuple[ParameterGroup, ...])
         run=run,
         shards=config.topology.shards,
         consistency=config.topology.store_consistency([client(i) for i in range(config.topology.replicas)]),
-        groups=tuple(
-            Group(
-                name=group.name,
-                shapes={name: tuple(value.shape) for name, value in group.values.items()},
-                optimizer=group.optimizer,
-                options=dict(group.options),
-                accumulate=config.topology.accumulate,
-            )
-            for group in groups
-        ),
+        groups=tuple(make_group(group, config.topology.accumulate) for group in groups),
+    )
+
+
+def make_group(group: ParameterGroup, accumulate: int = 1) -> Group:
+    """Return the layout of one group of parameters."""
+    return Group(
+        name=group.name,
+        shapes={name: tuple(value.shape) for name, value in group.values.items()},
+        optimizer=group.optimizer,
+        options=dict(group.options),
+        accumulate=accumulate,
     )
 
 

@@ -113,18 +113,10 @@ def _flops_of(config: RunConfig) -> Callable[[Architecture], float | None]:
 
 def _image_flops(architecture: Architecture, problem: ImageProblem) -> float | None:
     try:
-        network = build(architecture, _Problem(problem.shape, problem.classes))
+        network = build(architecture, problem)
     except InvalidArchitecture:
         return None
     return cost.flops(network, torch.empty((1, *problem.shape), device="meta"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """What `build` asks of an image task."""
-
-    input_shape: tuple[int, int, int]
-    num_classes: int
 
 
 def _word_flops(cell: Architecture, options: LanguageOptions) -> float:

@@ -1,7 +1,8 @@
 """Checks that the files of a run fit together, before a start changes any of them.
 
-The ledger records a start before the shards write a snapshot, and a batch before it is pushed. So a snapshot next to a
-ledger without a start, or a push without a batch in the ledger, means that the ledger has lost records.
+The ledger records a start before the shards write a snapshot, a batch before it is pushed, and a child before it makes
+steps on shared weights. So a snapshot next to a ledger without a start, a push without a batch in the ledger, or a step
+without a child means that the ledger has lost records.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,16 +10,19 @@ from pathlib import Path
 
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.search.learning import last_batch_of
 from cluster.search.replica import client
+from cluster.search.steps import lane_client
 from cluster.storage.errors import RunFolderError
-from cluster.storage.ledger.queries.run import last_batches, run_values
+from cluster.storage.ledger.queries.run import last_batches, last_steps, run_values
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
-from controller.searcher import Searcher, passes_of
+from controller.searcher import passes_of
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.shard.messages import ShardState
 from ps.shard.snapshot import SnapshotFile
+from ps.store import Layout
 
 ShardFiles = tuple[int, SnapshotFile, Mapping[Path, ShardState | CorruptSnapshot]]
 """A shard's index, its files, and their contents, the newest first."""
@@ -29,37 +33,44 @@ def check_whole(config: RunConfig, folder: RunFolder) -> list[Path]:
 
     A shard without a good snapshot starts without values, and every start initialises them. Replicas of which it has no
     push repeat all of their batches, and push them under the same identities. A shard itself can replace only a corrupt
-    newest file, by a good previous one.
+    newest file, by a good previous one. Steps on shared weights are not repeated, so that their shards need one.
 
     The check changes nothing. No other process may write into the folder meanwhile.
 
     Raises:
-        RunFolderError: the ledger lacks what it once had, or the shards' files are not this run's.
+        RunFolderError: the ledger lacks what it once had, the shards' files are not this run's, or shared weights are
+            lost.
     """
-    searcher = make_searcher(config)
-    shard_files = _shard_files(config, folder, searcher)
-    last = _last_batches(folder)
-    if last is None and folder.had_begun():
+    searcher, run = make_searcher(config), folder.identity(config)
+    groups, weights = make_parameters(config, searcher), make_weights(config, searcher)
+    shard_files = _shard_files(folder.shards, make_layout(config, run, groups)) if groups else ()
+    weight_files = _shard_files(folder.weights, weights_layout(config, run, weights)) if weights else ()
+    known = _known(folder)
+    if known is None and folder.had_begun():
         raise _no_ledger(folder)
-    last = last or {}  # without a start there is no good snapshot either
+    batches, steps = known or ({}, {})  # without a start there is no good snapshot either
     for index, name, sequence in _pushed(shard_files):
-        if last_batch_of(sequence, passes_of(searcher)) > last.get(name, 0):
-            raise _old_ledger(folder, f"shard {index} has applied update {sequence} of {name}", last.get(name, 0))
-    return [path for _, file, states in shard_files for path in _in_the_way(file, states)]
+        if last_batch_of(sequence, passes_of(searcher)) > batches.get(name, 0):
+            what = f"shard {index} has applied update {sequence} of {name}"
+            raise _old_ledger(folder, what, batches.get(name, 0), folder.shards, "to learn again from its batches")
+    for index, name, step in _pushed(weight_files):
+        if step > steps.get(name, 0):
+            what = f"shard {index} of the shared weights has applied step {step} of {name}"
+            raise _old_ledger(folder, what, steps.get(name, 0), folder.weights, "with weights as at the beginning")
+    for index, file, states in weight_files:
+        if states and all(isinstance(state, CorruptSnapshot) for state in states.values()):
+            raise _no_weights(folder, index, file)
+    return [path for _, file, states in (*shard_files, *weight_files) for path in _in_the_way(file, states)]
 
 
-def _shard_files(config: RunConfig, folder: RunFolder, searcher: Searcher) -> Sequence[ShardFiles]:
-    groups = make_parameters(config, searcher)
-    if not groups:
-        return ()
-    layout = make_layout(config, folder.identity(config), groups)
-    files = [SnapshotFile(folder.shards, layout, index) for index in range(layout.shards)]
+def _shard_files(directory: Path, layout: Layout) -> Sequence[ShardFiles]:
+    files = [SnapshotFile(directory, layout, index) for index in range(layout.shards)]
     try:
         return [(index, file, file.read_all()) for index, file in enumerate(files)]
     except WrongRun as error:
         raise RunFolderError(str(error)) from error
     except OSError as error:
-        raise RunFolderError(f"the shards' files in {folder.shards} cannot be read: {error}") from error
+        raise RunFolderError(f"the shards' files in {directory} cannot be read: {error}") from error
 
 
 def _in_the_way(file: SnapshotFile, states: Mapping[Path, ShardState | CorruptSnapshot]) -> list[Path]:
@@ -76,12 +87,17 @@ def _pushed(shard_files: Sequence[ShardFiles]) -> Iterator[tuple[int, str, int]]
                     yield index, name, sequence
 
 
-def _last_batches(folder: RunFolder) -> dict[str, int] | None:
-    """Each replica's last batch, by its name on the shards; `None` if the ledger has no start."""
+def _known(folder: RunFolder) -> tuple[dict[str, int], dict[str, int]] | None:
+    """Return each replica's last batch and each lane's last step, by their names on the shards.
+
+    Returns:
+        `None` if the ledger has no start.
+    """
     with reading(folder) as db:
         if "started_at" not in run_values(db):
             return None
-        return {client(replica): number for replica, number in last_batches(db).items()}
+        batches = {client(replica): number for replica, number in last_batches(db).items()}
+        return batches, {lane_client(*lane): step for lane, step in last_steps(db).items()}
 
 
 def _no_ledger(folder: RunFolder) -> RunFolderError:
@@ -92,11 +108,19 @@ def _no_ledger(folder: RunFolder) -> RunFolderError:
     )
 
 
-def _old_ledger(folder: RunFolder, known: str, last: int) -> RunFolderError:
+def _no_weights(folder: RunFolder, index: int, file: SnapshotFile) -> RunFolderError:
+    return RunFolderError(
+        f"shared weights of the run {folder.name!r} are lost: no snapshot of their shard {index} can be read, of which"
+        f" the newest is {file.path}. Restore a good one{_from_the_objects(folder)}; or, if there is none, launch a new"
+        " run"
+    )
+
+
+def _old_ledger(folder: RunFolder, known: str, last: int, shards: Path, then: str) -> RunFolderError:
     return RunFolderError(
         f"{folder.ledger} lacks the latest records: {known}, of which the ledger has none after {last}. Restore the"
         f" newest one, ledger.sqlite together with its -wal file{_from_the_objects(folder)}; or, if that is"
-        f" lost, move {folder.shards} away to resume from the ledger, and to learn again from its batches"
+        f" lost, move {shards} away to resume from the ledger, and {then}"
     )
 
 

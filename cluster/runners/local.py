@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 from child_trainer.threads import computing_with
@@ -15,6 +15,7 @@ from cluster.pool.output_capture import BufferedCapture, by_thread, split_by_thr
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
 from cluster.runners.build import local_store, make_replica
 from cluster.runners.in_process_evaluator import InProcessEvaluator
+from cluster.runners.shared_weights import local_weights
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Evaluator
 from cluster.search.history import History
@@ -45,8 +46,23 @@ def run_locally(
     Raises:
         Stopped: a stop was requested.
     """
+    weights = local_weights(config, folder.identity(config), folder.weights)
+    with closing(weights) if weights else nullcontext():  # closing writes what the last periodic snapshot lacks
+        _run(config, folder, ledger, weights, gpu=gpu, observe=observe)
+
+
+def _run(
+    config: RunConfig,
+    folder: RunFolder,
+    ledger: Ledger,
+    weights: ParameterStore | None,
+    *,
+    gpu: bool,
+    observe: Observe,
+) -> None:
     checkpoints = _checkpoints(config, folder, ledger)
-    trainer = Trainer(within_time(config), gpu=gpu, slots=checkpoints and (lambda child: ChildSlot(checkpoints, child)))
+    slots = checkpoints and (lambda child: ChildSlot(checkpoints, child))
+    trainer = Trainer(within_time(config), gpu=gpu, slots=slots, weights=weights)
     store = local_store(config, folder.identity(config), folder.shards)
     capture = _output_capture(folder, ledger)
     evaluators = [

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from child_trainer.outcome import Outcome
 from child_trainer.tasks.catalogue import load_task
@@ -16,6 +17,10 @@ from cluster.search.evaluator import Assignment
 from cluster.search.seeding import derive
 from cluster.storage.dataset_cache import local_data
 
+if TYPE_CHECKING:
+    from cluster.runners.job_trainer import JobTrainer
+    from ps.store import ParameterStore
+
 
 class Trainer:
     """Trains children of one run in this process.
@@ -25,6 +30,7 @@ class Trainer:
         gpu: train on the process's first GPU.
         slots: returns the slot for a child's checkpoints by its id; `None`: no checkpoints.
         task: the run's task, if it has been loaded already.
+        weights: the shards of the weights that children share, if the searcher's children have jobs on such.
 
     Raises:
         TaskError, StorageError: the data cannot be loaded here.
@@ -38,6 +44,7 @@ class Trainer:
         gpu: bool = False,
         slots: Callable[[int], CheckpointSlot] | None = None,
         task: Task | None = None,
+        weights: "ParameterStore | None" = None,
     ) -> None:
         gpu = gpu and config.task.entry.trains
         if gpu:
@@ -48,19 +55,32 @@ class Trainer:
         self._device = "cuda" if gpu else "cpu"
         self._processor = _processor(self._device) if config.task.entry.trains else None
         self.task = task or loaded_task(config.task, seed=derive(config.seed, "split"), device=self._device)
+        self._jobs = _job_trainer(config, self.task, weights, self._device) if weights else None
 
     def train(
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
     ) -> Outcome:
-        """Train one child and return its outcome, which includes its failures.
+        """Train one child, or do its job; return its outcome, which includes its failures.
 
         Args:
             assignment: the child.
             batch_size: instead of the budget's.
             preempted: called before each step; returns whether the child must stop and save its state.
+
+        Raises:
+            StoreError: the shards of the shared weights do not do what they should.
         """
+        outcome = self._outcome(assignment, batch_size, preempted)
+        if self._device == "cuda":
+            _release_memory()
+        return replace(outcome, processor=self._processor) if self._processor else outcome
+
+    def _outcome(self, assignment: Assignment, batch_size: int | None, preempted: Callable[[], bool] | None) -> Outcome:
+        if assignment.job is not None:
+            assert self._jobs is not None, "only a searcher with shared weights may propose a job"
+            return self._jobs.do(assignment, batch_size=batch_size or self._budget.batch_size, preempted=preempted)
         assert assignment.architecture is not None
-        outcome = train(
+        return train(
             assignment.architecture,
             self.task,
             self._budget if batch_size is None else replace(self._budget, batch_size=batch_size),
@@ -70,9 +90,6 @@ class Trainer:
             checkpoints=self._slots and self._slots(assignment.child_id),
             preempted=preempted,
         )
-        if self._device == "cuda":
-            _release_memory()
-        return replace(outcome, processor=self._processor) if self._processor else outcome
 
 
 def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> Task:
@@ -93,8 +110,23 @@ def training_facts(config: RunConfig) -> dict[str, str]:
     return {"processor": _processor("cpu"), "threads": str(config.topology.threads_per_child)}
 
 
-def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int], CheckpointSlot] | None) -> Trainer:
+def _job_trainer(config: RunConfig, task: Task, weights: "ParameterStore", device: str) -> "JobTrainer":
+    from cluster.runners.job_trainer import JobTrainer
+
+    return JobTrainer(config, task, weights, device=device)
+
+
+def trainer_on(
+    node: str,
+    config: RunConfig,
+    *,
+    gpu: bool,
+    slots: Callable[[int], CheckpointSlot] | None,
+    weights: "ParameterStore | None" = None,
+) -> Trainer:
     """Return the trainer of a process on this node, after checking that its versions are the driver's.
+
+    The arguments after the node are those of `Trainer`.
 
     Raises:
         NodeError: its versions differ, or the task cannot be loaded there; the message names the node.
@@ -106,7 +138,7 @@ def trainer_on(node: str, config: RunConfig, *, gpu: bool, slots: Callable[[int]
 
             # For the process, too: children that end in one of its threads must change nothing for the others.
             torch.set_num_threads(config.topology.threads_per_child)
-        return Trainer(config, gpu=gpu, slots=slots)
+        return Trainer(config, gpu=gpu, slots=slots, weights=weights)
     except (ValueError, RuntimeError) as error:
         raise NodeError(f"node {node} cannot train: {error}") from error
 

@@ -26,9 +26,9 @@ class StepRule(Protocol):
         ...
 
 
-def lane_client(lane: Lane) -> str:
-    """Return the name by which the shards know a lane."""
-    return f"replica-{lane.replica}.{lane.number}"
+def lane_client(replica: int, lane: int) -> str:
+    """Return the name by which the shards know a lane of a replica."""
+    return f"replica-{replica}.{lane}"
 
 
 def make_steps(
@@ -66,7 +66,7 @@ def make_steps(
             step = done
             continue
         push = Push(
-            client=lane_client(lane),
+            client=lane_client(lane.replica, lane.number),
             sequence=lane.steps_before + step + 1,
             gradients=rule.gradients(step, snapshot.values),
             versions=snapshot.versions,
@@ -83,7 +83,7 @@ def _pull(store: ParameterStore, lane: Lane, names: Sequence[str], pause: Callab
     """Return the named tensors once the store's consistency admits the lane."""
     while True:
         try:
-            return store.pull(names, client=lane_client(lane))
+            return store.pull(names, client=lane_client(lane.replica, lane.number))
         except TooFarAhead:
             pause()
 

@@ -8,7 +8,7 @@ from child_trainer.tasks.lookup_table import Table
 from cluster.config.flags import UsageError, parse_run
 from cluster.config.recipes import changed, find_recipe
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import check_layout
+from cluster.runners.build import check_layout, make_searcher
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import ChildTrainer
 from cluster.search.seeding import child_seed
@@ -20,6 +20,7 @@ from cluster.simulation.report import SimulationReport, TriedVariant
 from cluster.simulation.simulator import simulate_search
 from cluster.simulation.variants import children_per_variant, variants
 from cluster.storage.dataset_cache import located
+from controller.searcher import shared_weights_of
 
 UNUSED_FIELDS = ("name", "storage_path", "local", "metrics", "logs", "callbacks")
 """Fields of a run that do not apply to a simulation."""
@@ -41,6 +42,11 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
     model = options.model
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")
+    if shared_weights_of(make_searcher(config)):
+        raise UsageError(
+            f"the children of the searcher {config.searcher!r} make steps on shared weights, and a simulation does not"
+            " know what their pulls and pushes take"
+        )
     times = model.child_seconds
     if config.task.entry.family != "table":
         if times is None:

@@ -68,12 +68,18 @@ class RunFolder:
 
     def had_begun(self) -> bool:
         """Return whether the ledger must have a start: it records one before any of these files is written."""
-        return self.ledger.with_suffix(BEGUN).exists() or any(self.shards.glob("shard-*.safetensors"))
+        files = (file for folder in (self.shards, self.weights) for file in folder.glob("shard-*.safetensors"))
+        return self.ledger.with_suffix(BEGUN).exists() or any(files)
 
     @property
     def shards(self) -> Path:
         """The folder of the shards' snapshots."""
         return self.path / "shards"
+
+    @property
+    def weights(self) -> Path:
+        """The folder of the snapshots of the shards with the weights that children share."""
+        return self.path / "weights"
 
     @property
     def checkpoints(self) -> Path:

@@ -42,6 +42,9 @@ def end(searcher: Searcher, parameters: Mapping[str, Tensor], n: int = 4) -> lis
 
 
 class SearcherContract:
+    draws_after = 0
+    """How many children must have ended before proposals depend on chance."""
+
     @pytest.fixture
     def searcher(self) -> Searcher:
         return self.make()
@@ -97,7 +100,8 @@ class SearcherContract:
 
     def test_another_seed_gives_other_proposals(self, searcher: Searcher) -> None:
         parameters = initial(searcher)
-        assert searcher.ask(8, view(parameters, seed=1)) != searcher.ask(8, view(parameters, seed=2))
+        views = [view(parameters, completed=self.draws_after, seed=seed) for seed in (1, 2)]
+        assert searcher.ask(8, views[0]) != searcher.ask(8, views[1])
 
     def test_learning_is_repeatable_and_names_only_its_parameters(self, searcher: Searcher) -> None:
         parameters = initial(searcher)

@@ -42,6 +42,8 @@ from cluster.runners.on_ray.handles import (
     PoolEvaluator,
     RemoteCheckpoints,
     RemoteLedger,
+    StoreShards,
+    WeightsAccess,
     actor,
     open_store,
     places_here,
@@ -54,10 +56,13 @@ from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.locks import sole_writer, writing
 
 if TYPE_CHECKING:
-    from ps.store import Layout, ParameterStore
+    from ps.store import ParameterStore
 
 SURVIVES: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 """Options of an actor whose methods may be repeated: Ray restarts it and repeats the calls."""
+
+SERVES: dict[str, Any] = SURVIVES | {"max_concurrency": 2}
+"""Options of an actor one of whose calls never returns, so that it must take another one beside it."""
 
 CALL_TIMEOUT_S = 10.0
 """Timeout for the answer to a worker's heartbeat, and for the ledger to keep a worker's output."""
@@ -93,7 +98,7 @@ class LedgerHost(Ledger):
 class Worker:
     """One worker, or several that share this process: each trains children, one at a time; see `WorkerProcess`."""
 
-    def __init__(self, config: RunConfig, slots: Sequence[int]) -> None:
+    def __init__(self, config: RunConfig, slots: Sequence[int], weights: WeightsAccess | None = None) -> None:
         from cluster.runners.trainer import trainer_on
 
         context = ray.get_runtime_context()
@@ -105,7 +110,8 @@ class Worker:
             self._split.enter_context(split_by_thread())
         checkpoints = _checkpoint_slot if config.failures.checkpoint_children else None
         address = ray.util.get_node_ip_address()
-        trainer = trainer_on(address, config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints)
+        store = weights and open_store(weights.layout, actor(LEDGER), weights.token, store="weights")
+        trainer = trainer_on(address, config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints, weights=store)
         places = places_here(slots)
         crash_file = CrashFile(Path(f"{own}-{slots[0]}.died"), list(places.values()))
         self._workers = {
@@ -201,26 +207,32 @@ class PoolHost:
         return await self._pool.next_news()
 
 
-@ray.remote(**SURVIVES)
+@ray.remote(**SERVES)
 class ShardHost:
-    """Serves one or more shards over gRPC, and records their address in the ledger.
+    """Serves one or more shards of a store over gRPC, and records their address in the ledger.
 
-    It listens on the given host, else on the address of its node: Ray may restart it on another node. It serves only
-    once its predecessor can no longer write.
+    It listens on the given interface, else on the address of its node: Ray may restart it on another node. It serves
+    only once its predecessor can no longer write.
     """
 
-    def __init__(
-        self, layout: Layout, indices: Sequence[int], directory: Path, host: str | None, token: RunToken
-    ) -> None:
+    def __init__(self, shards: StoreShards, indices: Sequence[int], interface: str | None, token: RunToken) -> None:
         from ps.rpc.server import ShardServer
 
-        node = ray.util.get_node_ip_address()
-        host = host or node
+        node, directory = ray.util.get_node_ip_address(), shards.directory
+        host = interface or node
         secret, tls = token.secret(os.environ, node), shards_tls(os.environ, host)
         self._writing = writing(directory.parent)
         self._sole = [sole_writer(directory / f"shard-{index:03d}", RETRY_TIMEOUT_S) for index in indices]
-        self._server = ShardServer(layout, indices, directory, host=host, token=secret, tls=tls)
-        ray.get(actor(LEDGER).serve.remote(list(indices), self._server.address))
+        self._server = ShardServer(
+            shards.layout,
+            indices,
+            directory,
+            host=host,
+            token=secret,
+            tls=tls,
+            snapshot_interval_s=shards.snapshot_interval_s,
+        )
+        ray.get(actor(LEDGER).serve.remote(list(indices), self._server.address, shards.store))
 
     def ready(self) -> None:
         """Return once the shards are served."""
@@ -228,6 +240,10 @@ class ShardHost:
     def serve(self) -> None:
         """Block for ever. The call fails with the reason if this host dies and cannot be restarted."""
         threading.Event().wait()
+
+    def stop(self) -> None:
+        """Serve no more, and write what the last periodic snapshots lack."""
+        self._server.stop()
 
 
 @ray.remote(**SURVIVES)

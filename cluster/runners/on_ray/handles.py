@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -17,6 +18,7 @@ from child_trainer.outcome import Outcome
 from cluster.formatting import last_line
 from cluster.runners.on_ray.credentials import RunToken, shards_tls
 from cluster.search.evaluator import Assignment
+from cluster.search.records import StoreName
 
 if TYPE_CHECKING:
     from ps.rpc.client import GrpcStore
@@ -78,6 +80,36 @@ class Connections:
     token: RunToken
     ledger: Handle
     pool: Handle
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreShards:
+    """The shards of one of the run's stores.
+
+    Attributes:
+        store: which.
+        layout: of all of them.
+        directory: of their snapshots.
+        snapshot_interval_s: seconds between two of these; 0: one before each ack.
+    """
+
+    store: StoreName
+    layout: Layout
+    directory: Path
+    snapshot_interval_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsAccess:
+    """What a worker needs to reach the weights that children share, besides the ledger.
+
+    Attributes:
+        layout: of their shards.
+        token: from which the shards' secret is derived.
+    """
+
+    layout: Layout
+    token: RunToken
 
 
 def probe(host: Handle) -> None:
@@ -156,10 +188,11 @@ def open_store(
     ledger: Handle,
     token: RunToken,
     *,
+    store: StoreName = "policy",
     deadline_s: float = CALL_TIMEOUT_S,
     retry_timeout_s: float = RETRY_TIMEOUT_S,
 ) -> GrpcStore:
-    """Return a client of the shards, which reads their addresses from the ledger, again whenever one is unreachable.
+    """Return a client of a store's shards, which reads their addresses from the ledger whenever one is unreachable.
 
     One attempt of a call takes at most `deadline_s` seconds, and failed attempts are retried for `retry_timeout_s`.
 
@@ -171,7 +204,7 @@ def open_store(
     def addresses() -> list[str]:
         if not ray.is_initialized():  # a call would start a second Ray
             raise ConnectionError("Ray has been shut down")
-        return ray.get(ledger.addresses.remote(), timeout=CALL_TIMEOUT_S)
+        return ray.get(ledger.addresses.remote(store), timeout=CALL_TIMEOUT_S)
 
     return GrpcStore(
         layout,

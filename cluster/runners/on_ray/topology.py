@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,22 +26,39 @@ from cluster.placement.capacity import (
     worker_resources,
 )
 from cluster.placement.node_check import check_data, check_without_data
-from cluster.placement.plan import Plan, Seat, plan
+from cluster.placement.plan import Plan, plan
 from cluster.placement.versions import versions
-from cluster.runners.build import initial_values, make_layout, make_parameters, make_searcher
+from cluster.runners.build import make_parameters, make_searcher
 from cluster.runners.on_ray import cluster_inventory
-from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ReplicaHost, ShardHost
+from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ReplicaHost
 from cluster.runners.on_ray.autoscaler import request_nodes
 from cluster.runners.on_ray.credentials import RunToken, check_credentials, make_token
-from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, Connections, Handle, OneAtATime, actor, open_store
+from cluster.runners.on_ray.handles import (
+    CHECKPOINTS,
+    LEDGER,
+    Connections,
+    Handle,
+    OneAtATime,
+    WeightsAccess,
+    actor,
+    open_store,
+)
 from cluster.runners.on_ray.join_cluster import join
 from cluster.runners.on_ray.private_api import job_config, silence_worker_deaths
+from cluster.runners.on_ray.shard_hosts import (
+    give_first_values,
+    on_seat,
+    policy_shards,
+    start_shards,
+    weights_shards,
+    write_last_snapshots,
+)
 from cluster.runners.on_ray.start_local_ray import check_folder, module_folders, start_ray
 from cluster.runners.on_ray.worker_group import WorkerActors
+from cluster.runners.shared_weights import make_weights
 from cluster.runners.trainer import training_facts
 from cluster.storage.errors import Stopped
 from cluster.storage.run_folder import RunFolder
-from controller.searcher import ParameterGroup
 from ps.store import Layout
 
 RETRY_DELAY_S = 0.2
@@ -75,10 +92,17 @@ class Cluster:
     joined: bool
     can_grow: bool
 
-    def plan(self, topology: Topology, visibility: FolderVisibility) -> Plan:
+    def plan(self, topology: Topology, visibility: FolderVisibility, weights_shards: int = 0) -> Plan:
         """Plan who runs where, with what is free now; see `cluster.placement.plan`."""
         nodes = cluster_inventory.with_free_resources(self.nodes) if self.joined else self.nodes
-        return plan(nodes, topology, self.resources, visibility=visibility, can_grow=self.can_grow)
+        return plan(
+            nodes,
+            topology,
+            self.resources,
+            visibility=visibility,
+            can_grow=self.can_grow,
+            weights_shards=weights_shards,
+        )
 
     def likely_workers(self, topology: Topology) -> int:
         """Return how many workers the nodes have room for, at most as many as the run uses."""
@@ -151,7 +175,10 @@ def run_distributed(
     ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(
         folder.ledger, config.seed, config.max_children, dict(config.files)
     )
-    seats = cluster.plan(config.topology, cluster_inventory.folder_visibility(folder.path, cluster.nodes))
+    searcher = make_searcher(config)
+    groups, weights = make_parameters(config, searcher), make_weights(config, searcher)
+    visibility = cluster_inventory.folder_visibility(folder.path, cluster.nodes)
+    seats = cluster.plan(config.topology, visibility, config.weights.weights_shards if weights else 0)
     placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
     for text in (*placed, *seats.notes):
         report(text)
@@ -162,35 +189,42 @@ def run_distributed(
         exact = cluster.joined and not cluster.can_grow
         # All start without waiting for one another. The few hosts come first: where many processes share few cores,
         # they start in the order of their requests, and workers have nothing to do without the hosts.
-        hosts: list[Handle] = [ReplicaHost.options(**_bound(seat)).remote() for seat in seats.replicas]
+        hosts: list[Handle] = [ReplicaHost.options(**on_seat(seat)).remote() for seat in seats.replicas]
         token = RunToken.new(os.environ, secrets.token_urlsafe(32))
-        groups = make_parameters(config, make_searcher(config))
-        layout = make_layout(config, folder.identity(config), groups) if groups else None
-        shard_hosts = _start_shards(layout, folder, seats, None if cluster.joined else LOOPBACK, token)
+        interface = None if cluster.joined else LOOPBACK
+        shards = policy_shards(config, folder, groups)
+        shared = weights_shards(config, folder, weights)
+        shard_hosts = start_shards(shards, seats.shards, interface, token)
+        weight_hosts = start_shards(shared, seats.weights, interface, token)
         workers = WorkerActors(
-            config, seats, cluster.resources, cluster.nodes, exact=exact, here=here, replaces=cluster.joined
+            config,
+            seats,
+            cluster.resources,
+            cluster.nodes,
+            exact=exact,
+            here=here,
+            replaces=cluster.joined,
+            weights=shared and WeightsAccess(layout=shared.layout, token=token),
         )
-        if layout:
-            _give_first_values(layout, shard_hosts, groups, token)
+        if shards:
+            give_first_values(shards, shard_hosts, groups, token)
+        if shared and weights:
+            give_first_values(shared, weight_hosts, (weights,), token)
+        layout = shards and shards.layout
         connections = Connections(layout=layout, token=token, ledger=ledger, pool=workers.pool)
         ended = [
             host.run.remote(config, list(seat.parts), connections)
             for host, seat in zip(hosts, seats.replicas, strict=True)
         ]
-        serving = [host.serve.remote() for host in shard_hosts]
+        serving = [host.serve.remote() for host in (*shard_hosts, *weight_hosts)]
         poll = functools.partial(workers.poll, ledger, report) if cluster.joined else lambda: None
         try:
             with _observed(layout, token, observe):
                 _wait(ended, serving, workers.pool, folder, report, poll)
         finally:
-            _end([*hosts, *shard_hosts], [*ended, *serving])
+            write_last_snapshots(weight_hosts)
+            _end([*hosts, *shard_hosts, *weight_hosts], [*ended, *serving])
         del held  # Ray ends an actor without a handle: these were needed until here
-
-
-def _bound(seat: Seat) -> dict[str, Any]:
-    """Return Ray's options that place an actor on its seat, at its start and at each restart."""
-    first, *others = (dict(selector) for selector in seat.label_preferences)
-    return {"label_selector": first, "fallback_strategy": [{"label_selector": other} for other in others]}
 
 
 def _end(hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
@@ -245,26 +279,6 @@ def _wait(
         elif done:
             ray.get(done)  # a shard host ends only with an error
             ended.remove(done[0])
-
-
-def _start_shards(
-    layout: Layout | None, folder: RunFolder, seats: Plan, interface: str | None, token: RunToken
-) -> list[Handle]:
-    """Start the shards, if the searcher keeps parameters on them, without waiting until they are up."""
-    return [
-        ShardHost.options(**_bound(seat)).remote(layout, list(seat.parts), folder.shards, interface, token)
-        for seat in (seats.shards if layout else ())
-    ]
-
-
-def _give_first_values(
-    layout: Layout, hosts: list[Handle], groups: tuple[ParameterGroup, ...], token: RunToken
-) -> None:
-    """Initialize the parameters on the shards, once these are up."""
-    ray.get([host.ready.remote() for host in hosts])
-    # Closed also after an interrupt, and so before Ray is shut down: a store that goes on would call Ray again.
-    with closing(open_store(layout, actor(LEDGER), token)) as store:
-        store.initialize(initial_values(groups))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from cluster.pool.protocol import WorkerCensus
 from cluster.pool.supervision import PoolOptions
 from cluster.runners.on_ray import cluster_inventory, private_api
 from cluster.runners.on_ray.actors import PoolHost, Worker
-from cluster.runners.on_ray.handles import POOL, Handle, worker_name
+from cluster.runners.on_ray.handles import POOL, Handle, WeightsAccess, worker_name
 
 STARTUP_WINDOW_S = 60.0
 """Seconds within which a placed worker is up, also on a busy node."""
@@ -36,9 +36,10 @@ class WorkerActors:
         exact: whether Ray reserves the workers' memory, too; not with an autoscaler, whose node types may name none.
         here: options that bind the pool to the driver's node.
         replaces: whether `poll` is called regularly.
+        weights: how workers reach the weights that children share, if they do.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords that mean one thing each
         self,
         config: RunConfig,
         plan: Plan,
@@ -48,9 +49,10 @@ class WorkerActors:
         exact: bool,
         here: dict[str, Any],
         replaces: bool,
+        weights: WeightsAccess | None = None,
     ) -> None:
         self._config, self._plan, self._resources, self._nodes = config, plan, resources, nodes
-        self._replaces = replaces
+        self._replaces, self._weights = replaces, weights
         # A worker on a GPU takes no core: some machines hold more workers on GPUs than they have cores.
         self._options: dict[str, Any] = {"num_gpus": resources.gpus, "num_cpus": resources.cores}
         if exact and all(node.memory for node in nodes):
@@ -97,7 +99,9 @@ class WorkerActors:
 
     def _worker(self, slots: range, options: dict[str, Any]) -> Handle:
         name = worker_name(slots.start, self._resources.workers)
-        return Worker.options(**options, name=name, max_concurrency=len(slots)).remote(self._config, slots)
+        return Worker.options(**options, name=name, max_concurrency=len(slots)).remote(
+            self._config, slots, self._weights
+        )
 
     def _replace(self) -> list[int]:
         """Replace the lost workers that are due, and return their slots."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cluster.storage.object_store.ledger_segments import export
 from cluster.storage.object_store.log_mirror import LogMirror
-from cluster.storage.object_store.object_names import CHECKPOINTS, SHARDS, FileName, SegmentName, older
+from cluster.storage.object_store.object_names import CHECKPOINTS, SHARDS, WEIGHTS, FileName, SegmentName, older
 from cluster.storage.object_store.store import Storage, reason
 from cluster.storage.run_folder import RunFolder
 
@@ -134,16 +134,21 @@ class Mirror:
                 continue
             present.add(key)
         # A shard's file is missing for a moment while it is replaced, but is never removed.
-        return present | {key for key in self._copies if key[0] == SHARDS}, changed
+        return present | {key for key in self._copies if key[0] in (SHARDS, WEIGHTS)}, changed
 
     def _files(self) -> list[tuple[str, Path]]:
-        shards = [path for path in self._folder.shards.glob("shard-*.safetensors") if path.suffixes == [".safetensors"]]
+        shards = [
+            (kind, path)
+            for kind, folder in ((SHARDS, self._folder.shards), (WEIGHTS, self._folder.weights))
+            for path in folder.glob("shard-*.safetensors")
+            if path.suffixes == [".safetensors"]
+        ]
         checkpoints = [
             path
             for path in self._folder.checkpoints.glob("*")
             if path.suffix != ".tmp" and path.name[0] != "." and path.is_file()
         ]
-        return [(SHARDS, path) for path in sorted(shards)] + [(CHECKPOINTS, path) for path in sorted(checkpoints)]
+        return sorted(shards) + [(CHECKPOINTS, path) for path in sorted(checkpoints)]
 
     def _write_files(self, number: int, changed: dict[tuple[str, str], tuple[Version, bytes]]) -> None:
         named = {key: FileName(self._start, number, *key) for key in changed}

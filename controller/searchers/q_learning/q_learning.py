@@ -49,11 +49,11 @@ class QLearning:
             epsilon = self.options.epsilon(models)
             proposal = self._wrap(table.sample(decisions, epsilon, view.rng), table)
             for _ in range(MAX_DRAWS - 1):
-                known = table.trained(proposal.architecture.id) is not None
-                if not (proposal.architecture.id in unended or (known and self.options.repeats == "refuse")):
+                known = table.trained(proposal.architecture_id) is not None
+                if not (proposal.architecture_id in unended or (known and self.options.repeats == "refuse")):
                     break
                 proposal = self._wrap(table.sample(decisions, epsilon, view.rng), table)
-            unended.add(proposal.architecture.id)
+            unended.add(proposal.architecture_id)
             proposals.append(proposal)
         return proposals
 

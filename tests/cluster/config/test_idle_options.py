@@ -20,6 +20,10 @@ def warnings(words: str) -> list[str]:
         ("digits --local --worker-silence 9s --recycle-after=2", "`--worker-silence` and `--recycle-after` have no"),
         ("digits --searcher evolution --shards 3", "the searcher evolution keeps no parameters on shards"),
         ("digits --searcher random --consistency sync", "`--consistency` has no effect: the searcher random"),
+        (
+            "digits --weights-snapshot 0",
+            "`--weights-snapshot` has no effect: the children of the searcher reinforce share",
+        ),
         ("digits --metrics-host 0.0.0.0", "no metrics are served without `--metrics-port`"),
         ("digits --data x", "`--data` has no effect: the task digits needs no data"),
         ("digits --download", "`--download` has no effect"),

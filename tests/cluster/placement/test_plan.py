@@ -113,6 +113,21 @@ def test_workers_may_share_the_cores_of_one_machine() -> None:
     )
 
 
+def test_shared_weights_are_placed_as_the_other_shards_are() -> None:
+    there = [machine(4, 0, number=number, labels=labels) for number, labels in enumerate((STABLE, STABLE, CHILDREN))]
+    resources = worker_resources(Topology(), there, memory=1, can_grow=False)
+    visibility = FolderVisibility("/runs/a", frozenset({"node1"}))
+    found, without = (
+        plan(there, Topology(shards=2), resources, visibility=visibility, can_grow=False, weights_shards=count)
+        for count in (3, 0)
+    )
+    assert [(seat.node.id, seat.parts) for seat in found.weights] == [("node0", range(1)), ("node1", range(1, 3))]
+    assert [seat.label_preferences for seat in found.weights] == [seat.label_preferences for seat in found.shards]
+    assert sum(found.hosts.values()) == sum(without.hosts.values()) + 2
+    assert "shared weights on 10.0.0.0 and 10.0.0.1" in str(found)
+    assert "shared weights" not in str(without)
+
+
 def test_a_worker_takes_as_many_cores_as_its_child_has_threads() -> None:
     topology, there = Topology(threads_per_child=3, gpus_per_child=0), [machine(8, 0), machine(4, 0, number=1)]
     assert worker_resources(topology, there, can_grow=False).cores == 3

@@ -30,7 +30,8 @@ def contents(run: Run) -> list[tuple[Any, ...]]:
 
 
 def weights(run: Run) -> dict[str, list[float]]:
-    return {name: value.flatten().tolist() for name, value in getattr(run, "values", {}).items()}
+    values = getattr(run, "values", {}) | getattr(run, "weights", {})
+    return {name: value.flatten().tolist() for name, value in values.items()}
 
 
 def test_every_searcher_has_a_case() -> None:
@@ -49,7 +50,7 @@ def test_a_search_is_whole_and_fixed_by_its_seed(tmp_path: Path, searcher: str, 
         assert run.rows("SELECT count(*) FROM children") == [(CHILDREN,)]
         assert sorted(run.trained) == [row[0] for row in run.rows("SELECT id FROM children WHERE same_as IS NULL")]
         space = run.config.search_space
-        for tokens, architecture in run.rows("SELECT tokens, architecture_id FROM children"):
+        for tokens, architecture in run.rows("SELECT tokens, architecture_id FROM children WHERE graph IS NOT NULL"):
             assert space.decode([int(token) for token in tokens[1:-1].split(",")]).id == architecture
     assert contents(runs[0]) == contents(runs[1])
     assert weights(runs[0]) == weights(runs[1])
@@ -62,7 +63,8 @@ def test_a_search_that_dies_before_any_call_is_resumed_to_the_same_end(
 ) -> None:
     undisturbed = make(tmp_path / "undisturbed", searcher, 1, batching)
     calls = undisturbed.start()
-    for dies_at in range(calls):
+    # Paths on shared weights are trained and scored, which takes time; `test_steps.py` dies at each of their calls.
+    for dies_at in range(0, calls, 7 if hasattr(undisturbed, "weights") else 1):
         run = make(tmp_path / str(dies_at), searcher, 1, batching)
         run.start(dies_at)
         run.start()

@@ -19,6 +19,7 @@ from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.runners.build import initial_values, local_store, make_layout, make_parameters, make_replica, make_searcher
 from cluster.runners.in_process_evaluator import InProcessEvaluator
+from cluster.runners.shared_weights import local_weights
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Assignment, Evaluator
 from cluster.search.replica_loop import replica_loop
@@ -90,7 +91,9 @@ class Run:
         ledger = Ledger(self.folder / "ledger.sqlite", self.config.seed, self.config.max_children, clock=lambda: 0.0)
         ledger.begin(workers=1)
         store = local_store(self.config, "run", self.folder / "shards")
-        trainer = Trainer(self.config)
+        weights = local_weights(self.config, "run", self.folder / "weights")
+        mortal_weights: Any = weights and Mortal(weights, counter, dies_at, after=after)
+        trainer = Trainer(self.config, weights=mortal_weights)
 
         trained = self.trained
 
@@ -119,6 +122,10 @@ class Run:
             pass
         finally:
             ledger.close()
+            if weights:
+                self.weights = weights.pull().values
+                self.steps = [status.pushes for status in weights.status()]
+                weights.close()
             if store:
                 self.values = store.pull().values
                 self.pushes = [status.pushes for status in store.status()]

@@ -76,7 +76,7 @@ def test_the_next_child_of_a_lane_goes_on_counting_and_lanes_do_not_disturb_each
     for lane in (Lane(0, 0, 0), Lane(0, 1, 0), Lane(0, 0, COUNT), Lane(1, 0, 0)):
         make_steps(store, lane, COUNT, Sums())
     assert values(store)["stem"] == [4444.0] * 3
-    assert lane_client(Lane(12, 3, 0)) == "replica-12.3"
+    assert lane_client(12, 3) == "replica-12.3"
 
 
 def test_a_child_whose_predecessor_ended_early_makes_all_its_steps() -> None:
@@ -155,7 +155,7 @@ class Falling:
 
 @pytest.mark.parametrize("falls_at", range(COUNT))
 def test_steps_that_a_shard_loses_while_a_child_makes_them_are_made_again(tmp_path: Path, falls_at: int) -> None:
-    """With periodic snapshots a shard that dies loses pushes that it had acknowledged; those of earlier children too."""
+    """With periodic snapshots a shard that dies loses acknowledged pushes, and those of earlier children too."""
     open_store(tmp_path, interval_s=3600.0).close()
     falling: Any = Falling(tmp_path, COUNT + falls_at)
     make_steps(falling, Lane(0, 0, 0), COUNT, Sums())

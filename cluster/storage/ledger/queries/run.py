@@ -46,6 +46,15 @@ def last_batches(db: sqlite3.Connection) -> dict[int, int]:
     return dict(db.execute("SELECT replica, max(number) FROM batches GROUP BY replica"))
 
 
+def last_steps(db: sqlite3.Connection) -> dict[tuple[int, int], int]:
+    """Return the number of the last step that each lane's children were given, by the replica and the lane's number."""
+    query = """
+    SELECT replica, lane, max(steps_before + json_extract(job, '$.count')) FROM children
+    WHERE lane IS NOT NULL GROUP BY replica, lane
+    """
+    return {(replica, lane): last for replica, lane, last in db.execute(query)}
+
+
 def shard_addresses(db: sqlite3.Connection) -> dict[tuple[str, int], str]:
     """Return where each shard is served, as host:port, by its store and its number."""
     rows = db.execute("SELECT store, shard, address FROM addresses ORDER BY store, shard")

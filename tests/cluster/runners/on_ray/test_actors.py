@@ -13,7 +13,7 @@ import torch
 from cluster.config.run_config import RunConfig
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ShardHost
 from cluster.runners.on_ray.credentials import CredentialsError, RunToken
-from cluster.runners.on_ray.handles import LEDGER, OneAtATime, actor, open_store
+from cluster.runners.on_ray.handles import LEDGER, OneAtATime, StoreShards, actor, open_store
 from cluster.storage.find_run import run_folder
 from ps.errors import Unauthenticated
 from ps.rpc.client import GrpcStore
@@ -51,7 +51,8 @@ def ledger(tmp_path: Path) -> Iterator[Any]:
 
 
 def serve(folder: Path, token: RunToken, indices: tuple[int, ...] = (0, 1)) -> Any:
-    return ShardHost.remote(sgd_layout(shards=3), indices, folder / "shards", "127.0.0.1", token)
+    shards = StoreShards(store="policy", layout=sgd_layout(shards=3), directory=folder / "shards")
+    return ShardHost.remote(shards, indices, "127.0.0.1", token)
 
 
 def test_a_shard_is_served_once_its_predecessor_can_write_no_more(tmp_path: Path, ledger: Any) -> None:

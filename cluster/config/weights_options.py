@@ -1,0 +1,48 @@
+"""The options of the weights that children share: their shards, and how durable and how consistent they are."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from child_trainer.field_types import check_types
+from cluster.config.durations import parse_seconds
+from cluster.config.topology import MAX_PARTS
+from ps.consistency import Consistency
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """Where the weights are that children share, for searchers that have such."""
+
+    weights_shards: int = 1
+    """Shards of the shared weights, which are others than those of the searcher's parameters."""
+    weights_snapshot: str = "60s"
+    """Interval of the shared weights' snapshots; a shard that is killed loses the steps since its last one. With 0 it
+    writes all its weights before each step is acknowledged, and loses none."""
+    weights_on_stale: Literal["apply", "scale", "drop"] = "apply"
+    """Treatment of a step whose weights have changed since it pulled them; apply it, scale it down by its staleness, or
+    drop it."""
+    weights_max_staleness: int | None = None
+    """With drop: largest staleness still applied."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not 1 <= self.weights_shards <= MAX_PARTS:
+            limit = "at least 1" if self.weights_shards < 1 else f"at most {MAX_PARTS:,}"
+            raise ValueError(f"`weights_shards` must be {limit}, got {self.weights_shards}")
+        parse_seconds("weights_snapshot", self.weights_snapshot, zero=True)
+        if (self.weights_on_stale == "drop") != (self.weights_max_staleness is not None):
+            raise ValueError(
+                "`weights_max_staleness` must be given with `weights_on_stale` drop, and with nothing else"
+            )
+        if self.weights_max_staleness is not None and self.weights_max_staleness < 0:
+            raise ValueError(f"`weights_max_staleness` must be 0 or more, got {self.weights_max_staleness}")
+
+    @property
+    def snapshot_interval_s(self) -> float:
+        """Seconds between two snapshots of a shard; 0: one before each ack."""
+        return parse_seconds("weights_snapshot", self.weights_snapshot, zero=True)
+
+    @property
+    def consistency(self) -> Consistency:
+        """The consistency of the shards."""
+        return Consistency(stale=self.weights_on_stale, max_staleness=self.weights_max_staleness)

@@ -1,0 +1,96 @@
+"""The weights that a run's children share: their network, and their layout and first values on shards of their own."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.regime import Regime
+from child_trainer.supernets.network import SupernetNetwork
+from child_trainer.tasks.entry import ImageProblem
+from cluster.config.run_config import RunConfig
+from cluster.runners.build import make_group, make_searcher
+from cluster.search.seeding import derive
+from controller.searcher import ParameterGroup, Searcher, SharedWeights, shared_weights_of
+from ps.local import LocalStore
+from ps.store import Layout
+
+GROUP = "weights"
+"""The name of the group of all shared weights."""
+
+
+@lru_cache(maxsize=1)
+def _network(supernet: Architecture, problem: ImageProblem, regime: Regime) -> SupernetNetwork:
+    # Building one takes seconds, and a start needs it several times.
+    return SupernetNetwork(supernet, problem, regime)
+
+
+def make_network(config: RunConfig, shared: SharedWeights) -> SupernetNetwork:
+    """Return the run's supernet, the same object at each call; only one thread may use it at a time.
+
+    Raises:
+        ValueError: the task has no images, or the supernet cannot be built for them.
+    """
+    problem = config.task.entry.problem
+    if problem is None:
+        raise ValueError(
+            f"the searcher {config.searcher!r} trains one network on images, whose paths share weights; the task"
+            f" {config.task.task!r} has none: use another searcher, or a task such as digits"
+        )
+    return _network(shared.supernet, problem, config.budget.regime)
+
+
+def make_weights(config: RunConfig, searcher: Searcher) -> ParameterGroup | None:
+    """Return the weights that the searcher's children share, if they do, with their first values.
+
+    The values are equal at every start of the run.
+
+    Raises:
+        ValueError: see `make_network`.
+    """
+    shared = shared_weights_of(searcher)
+    if shared is None:
+        return None
+    values = make_network(config, shared).initial(derive(config.seed, GROUP))
+    return ParameterGroup(name=GROUP, values=values, optimizer=shared.optimizer, options=shared.options)
+
+
+def weights_layout(config: RunConfig, run: str, weights: ParameterGroup) -> Layout:
+    """Return the layout of the shared weights on their shards.
+
+    Args:
+        config: the run's.
+        run: the identity of the run.
+        weights: their first values.
+
+    Raises:
+        ValueError: there are more shards than weights.
+    """
+    elements = sum(value.numel() for value in weights.values.values())
+    if config.weights.weights_shards > elements:
+        shards = config.weights.weights_shards
+        raise ValueError(f"`weights_shards` must be at most the number of weights ({elements:,}), got {shards}")
+    return Layout(
+        run=f"{run}/{GROUP}",
+        shards=config.weights.weights_shards,
+        consistency=config.weights.consistency,
+        groups=(make_group(weights),),
+    )
+
+
+def local_weights(config: RunConfig, run: str, directory: Path | None = None) -> LocalStore | None:
+    """Return shards in this process with the weights that children share, or `None` if they share none.
+
+    Without a directory everything is in memory.
+    """
+    weights = make_weights(config, make_searcher(config))
+    if weights is None:
+        return None
+    store = LocalStore(weights_layout(config, run, weights), directory, config.weights.snapshot_interval_s)
+    store.initialize(weights.values)
+    return store
+
+
+def check_weights(config: RunConfig, run: str) -> None:
+    """Raise `ValueError` if the weights that children share cannot be made, or not laid out on their shards."""
+    if weights := make_weights(config, make_searcher(config)):
+        weights_layout(config, run, weights)

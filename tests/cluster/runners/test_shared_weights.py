@@ -1,0 +1,183 @@
+"""A whole one-shot search in one process: its weights survive any death, and what cannot be mended is refused."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cluster.cli import main as cli
+from cluster.config.flags import parse_run
+from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
+from cluster.runners.build import make_searcher
+from cluster.runners.shared_weights import check_weights, make_weights
+from cluster.storage.run_folder import BEGUN, RunFolder
+from ps.local import LocalStore
+
+SPACE = ("--space", "enas-macro", "--layers", "3", "--operations", "conv_3x3", "max_3x3", "--filters", "4")
+
+FLAGS = (
+    *SPACE,
+    *("--searcher", "one-shot", "--supernet-steps", "10", "--steps-per-child", "4", "--ghost-groups", "2"),
+    *("--refit-batches", "2", "--batch-size", "16", "--max-children", "8", "--replicas", "1", "--children", "2"),
+    *("--weights-shards", "3", "--reward", "accuracy"),
+)
+"""Three children train the supernet, with 4, 4 and 2 steps; five score paths of it."""
+
+DEATHS = (1, 2, 3, 8, 11, 12, 20, 23)
+"""At which calls to the weights' shards, of the 20 of steps and the 5 of scores."""
+
+
+def launch(place: Path, *flags: str) -> None:
+    assert cli.run(["launch", "digits", "--name", "run", "--local", "--storage-path", str(place), *FLAGS, *flags]) == 0
+
+
+def resume(folder: RunFolder) -> int:
+    return cli.run(["resume", "run", "--storage-path", str(folder.path.parent)])
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """All that the shards have of the weights, their momentum included."""
+    files = sorted((folder / "weights").glob("shard-00?.safetensors"))
+    assert len(files) == 3
+    return {f"{file.stem}/{name}": value for file in files for name, value in load_file(file).items()}
+
+
+def equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(folder / "ledger.sqlite")) as db:
+        return db.execute(query).fetchall()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """A search that went undisturbed (0), and copies of its folder as SIGKILL would have left it at some calls."""
+    place, calls = tmp_path_factory.mktemp("one-shot"), []
+
+    def counting(method: Any) -> Any:
+        def call(self: LocalStore, *args: Any, **kwargs: Any) -> Any:
+            calls.append(1)
+            if len(calls) in DEATHS:
+                shutil.copytree(place / "0" / "run", place / str(len(calls)) / "run")
+            return method(self, *args, **kwargs)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pull", "push"):
+            patch.setattr(LocalStore, name, counting(getattr(LocalStore, name)))
+        launch(place / "0", "--weights-snapshot", "0")
+    assert len(calls) == 25
+    return {int(path.name): path / "run" for path in place.iterdir()}
+
+
+def test_children_train_the_supernet_and_then_score_its_paths(killed: dict[int, Path]) -> None:
+    found = rows(
+        killed[0], "SELECT job, lane, steps_before, metric IS NULL, reward IS NULL, graph IS NULL FROM children"
+    )
+    jobs = [json.loads(row[0]) for row in found]
+    assert [job.get("count") for job in jobs] == [4, 4, 2, *[None] * 5]
+    assert [row[1:] for row in found] == [
+        (0, 0, 1, 1, 1),
+        (1, 0, 1, 1, 1),
+        (0, 4, 1, 1, 1),
+        *[(None, None, 0, 0, 0)] * 5,
+    ]
+    measured = rows(killed[0], "SELECT json_extract(outcome, '$.measurements') FROM children ORDER BY id")
+    assert json.loads(measured[0][0]).keys() == {"loss", "accuracy"}
+    assert rows(killed[0], "SELECT count(*) FROM batches WHERE pushed = 1") == [(0,)]
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_search_that_was_killed_ends_with_the_weights_of_one_that_was_not(
+    killed: dict[int, Path], death: int, tmp_path: Path
+) -> None:
+    shutil.copytree(killed[death], tmp_path / "run")
+    assert not equal(weights(killed[death]), weights(killed[0])) or death > 20
+    assert resume(RunFolder(tmp_path / "run")) == 0
+    assert equal(weights(tmp_path / "run"), weights(killed[0]))
+    scores = "SELECT id, tokens, metric, reward FROM children ORDER BY id"
+    assert rows(tmp_path / "run", scores) == rows(killed[0], scores)
+
+
+def test_the_end_of_a_run_writes_what_the_last_periodic_snapshot_lacks(killed: dict[int, Path], tmp_path: Path) -> None:
+    launch(tmp_path, "--weights-snapshot", "1h")
+    assert equal(weights(tmp_path / "run"), weights(killed[0]))
+
+
+@pytest.fixture
+def folder(killed: dict[int, Path], tmp_path: Path) -> RunFolder:
+    shutil.copytree(killed[12], tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def test_a_ledger_that_lacks_steps_which_the_shards_have_is_refused(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(folder.ledger, isolation_level=None)) as db:
+        db.execute("UPDATE children SET job = json_set(job, '$.count', 3) WHERE id = 1")
+    assert resume(folder) == 2
+    error = capsys.readouterr().err
+    assert (
+        "shard 0 of the shared weights has applied step 4 of replica-0.0, of which the ledger has none after 3" in error
+    )
+    assert f"move {folder.weights} away" in error
+
+
+def test_weights_without_a_ledger_are_refused(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in folder.path.glob("ledger*"):
+        file.unlink()
+    assert not folder.ledger.with_suffix(BEGUN).exists()
+    assert resume(folder) == 2
+    assert "its record is gone" in capsys.readouterr().err
+
+
+def test_a_shard_whose_snapshots_are_all_corrupt_has_lost_its_weights(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest, previous = (folder.weights / f"shard-001{kind}.safetensors" for kind in ("", ".previous"))
+    newest.write_bytes(b"torn")
+    shutil.copytree(folder.path, folder.path.with_name("run2"))
+    previous.write_bytes(b"torn")
+    assert resume(folder) == 2
+    error = capsys.readouterr().err
+    assert f"are lost: no snapshot of their shard 1 can be read, of which the newest is {newest}" in error
+    # One good snapshot is enough: here it lacks one step, which is made again.
+    assert cli.run(["resume", "run2", "--storage-path", str(folder.path.parent)]) == 0
+
+
+def config(*flags: str) -> RunConfig:
+    return parse_run(RECIPES["digits"](), [*FLAGS, *flags], "digits")
+
+
+def test_there_must_not_be_more_shards_than_weights() -> None:
+    weights = make_weights(config(), make_searcher(config()))
+    assert weights is not None
+    count = sum(value.numel() for value in weights.values.values())
+    check_weights(config("--weights-shards", str(count)), "run")
+    with pytest.raises(ValueError, match=rf"`weights_shards` must be at most the number of weights \({count:,}\)"):
+        check_weights(config("--weights-shards", str(count + 1)), "run")
+
+
+def test_a_task_without_images_has_nothing_to_train_a_supernet_on() -> None:
+    with pytest.raises(ValueError, match="the task 'synthetic' has none: use another searcher, or a task such as"):
+        check_weights(config("--task", "synthetic"), "run")
+
+
+def test_a_comparison_and_a_simulation_refuse_children_that_share_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compare", "one-shot", "random", "--recipe", "digits", "--seeds", "2", "--budget", "200", *SPACE]
+    assert cli.run(words) == 2
+    assert "its children share weights" in capsys.readouterr().err
+    assert cli.run(["simulate", "digits", "--child-seconds", "lognormal:10:0.5", *FLAGS]) == 2
+    assert "make steps on shared weights, and a simulation does not know" in capsys.readouterr().err

@@ -1,0 +1,100 @@
+"""One-shot search (spec §11): first the supernet is trained, then its paths are scored."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from child_trainer.supernets.jobs import Score, Steps
+from child_trainer.supernets.objectives.catalogue import OBJECTIVES
+from controller.searcher import ChildRecord, Proposal, View, shared_weights_of
+from controller.searchers.weight_sharing.one_shot import OneShot
+from controller.searchers.weight_sharing.options import OneShotOptions
+from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.enas_macro import EnasMacroSpace
+from tests.contracts.searcher import SearcherContract
+
+SPACE = EnasMacroSpace(layers=3, filters=2)
+OPTIONS = OneShotOptions(supernet_steps=50, steps_per_child=8, path_dropout=0.3, ghost_groups=2, weights_l2=0.01)
+TRAINING = 7
+"""Children that train: six of 8 steps, and one of 2."""
+
+
+class TestContract(SearcherContract):
+    draws_after = TRAINING
+
+    def make(self) -> OneShot:
+        return OneShot(SPACE, OPTIONS)
+
+
+def ask(n: int, completed: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
+    records = [
+        ChildRecord(id=completed + place, tokens=p.tokens, architecture_id=p.architecture_id, job=p.job)
+        for place, p in enumerate(pending, start=1)
+    ]
+    view = View(
+        parameters={}, completed=completed, history=tuple, pending=lambda: records, rng=random.Random(completed)
+    )
+    return OneShot(SPACE, OPTIONS).ask(n, view)
+
+
+def test_trains_for_all_its_steps_and_begins_no_more_training_children_than_that_takes() -> None:
+    first = ask(4, 0)
+    assert len(first) == 4
+    rest = ask(8, 0, first)
+    jobs = [proposal.job for proposal in (*first, *rest)]
+    assert len(jobs) == TRAINING
+    assert [job.count for job in jobs if isinstance(job, Steps)] == [8, 8, 8, 8, 8, 8, 2]
+    assert {(proposal.tokens, proposal.architecture) for proposal in (*first, *rest)} == {((), None)}
+
+
+def test_path_dropout_rises_with_the_training() -> None:
+    settings = [OBJECTIVES["dropout"].settings_of(p.job.settings) for p in ask(TRAINING, 0) if p.job]
+    assert [setting.progress for setting in settings] == [number / TRAINING for number in range(TRAINING)]
+    assert {(s.drop_rate, s.groups, s.l2) for s in settings} == {(0.3, 2, 0.01)}
+
+
+def test_scores_nothing_before_the_last_training_child_has_ended() -> None:
+    training = ask(TRAINING, 0)
+    assert ask(4, TRAINING - 1, training[-1:]) == []
+    scores = ask(4, TRAINING)
+    assert [proposal.job for proposal in scores] == [Score(settings={"refit_batches": OPTIONS.refit_batches})] * 4
+    for proposal in scores:
+        assert proposal.architecture_id == SPACE.decode(proposal.tokens).id
+    assert len(ask(4, TRAINING, scores)) == 4  # other replicas score while these are being scored
+
+
+def test_shares_the_spaces_supernet() -> None:
+    shared = shared_weights_of(OneShot(SPACE, OPTIONS))
+    assert shared is not None
+    assert shared.supernet == SPACE.supernet()
+    assert (shared.optimizer, shared.options) == ("sgd", {"lr": 0.05, "momentum": 0.9})
+
+
+def test_refuses_a_space_without_a_supernet() -> None:
+    with pytest.raises(ValueError, match="a ConvolutionalSpace has none"):
+        OneShot(ConvolutionalSpace(), OPTIONS)
+
+
+def test_a_search_must_have_children_that_score() -> None:
+    assert OPTIONS.for_children(TRAINING + 1) == OPTIONS
+    with pytest.raises(ValueError, match="`max_children` must be above 7, the children that train the supernet"):
+        OPTIONS.for_children(TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("supernet_steps", 0),
+        ("steps_per_child", 0),
+        ("path_dropout", 1.0),
+        ("weights_learning_rate", 0.0),
+        ("weights_momentum", 1.0),
+        ("weights_l2", -0.1),
+        ("ghost_groups", 0),
+        ("refit_batches", -1),
+    ],
+)
+def test_an_impossible_option_is_named(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"`{option}` must be"):
+        OneShotOptions(**{option: value})  # type: ignore[arg-type]
