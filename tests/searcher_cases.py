@@ -24,6 +24,9 @@ FLAGS: Mapping[str, str] = {
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""
 
+SHARING = ("one-shot",)
+"""Those whose children share weights, and train on images."""
+
 
 def case(searcher: str, *words: str) -> RunConfig:
     """Return the configuration of a searcher's small search, changed by more flags."""

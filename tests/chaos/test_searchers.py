@@ -1,4 +1,8 @@
-"""Each searcher of the catalogue on a real Ray cluster, whose driver is killed in the middle of the search."""
+"""Each searcher of the catalogue on a real Ray cluster, whose driver is killed in the middle of the search.
+
+Those whose children share weights are in `tests/cluster/runners/on_ray/test_shared_weights.py`: the search here is
+synthetic.
+"""
 
 from collections.abc import Iterator
 
@@ -7,7 +11,7 @@ import pytest
 from tests.chaos.invariants import check
 from tests.chaos.kills import Kill, Kind, Search, Stage
 from tests.chaos.machines import Machines
-from tests.searcher_cases import FLAGS
+from tests.searcher_cases import FLAGS, SHARING
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -29,7 +33,7 @@ def machines() -> Iterator[Machines]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("searcher", FLAGS)
+@pytest.mark.parametrize("searcher", [searcher for searcher in FLAGS if searcher not in SHARING])
 def test_a_search_that_is_killed_in_the_middle_loses_nothing(machines: Machines, searcher: str) -> None:
     kill = KILLS[list(FLAGS).index(searcher) % len(KILLS)]
     search = Search(machines, searcher, CHILDREN, "--searcher", searcher, *FLAGS[searcher].split())
