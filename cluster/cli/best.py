@@ -23,7 +23,7 @@ def best(arguments: list[str]) -> int:
             if status.unknown:
                 print(f"\nNot all is shown: {status.unknown_text}")
             if status.best and not known.unknown:
-                print("\nTo train it again by hand:")
+                print(f"\nTo train it {'from scratch' if status.best.scored else 'again'} by hand:")
                 print(f"  {folder.command('best')} --json > best.json")
                 print(f"  {training_command(known.config, status.best, 'best.json')}")
         return 0 if status.best else 1

@@ -70,10 +70,16 @@ def table_facts(config: RunConfig, children: Sequence[Best], *, running: bool) -
     )
 
 
-def describe_seconds(seconds: str, facts: TableFacts | None) -> str:
-    """Return how long a child took and how that is known; `facts` is `None` for a child that was trained."""
+def describe_seconds(seconds: str, facts: TableFacts | None, *, scored: bool = False) -> str:
+    """Return how long a child took and how that is known.
+
+    Args:
+        seconds: as text.
+        facts: of a table; `None` for a child that no table answers for.
+        scored: it was scored with shared weights, and not trained.
+    """
     if facts is None:
-        return f"trained in {seconds}"
+        return f"scored with shared weights in {seconds}" if scored else f"trained in {seconds}"
     if not facts.timed:
         return "seconds unknown to the table"
     kind = {True: " (estimated)", False: " (measured)", None: ""}[facts.estimated]

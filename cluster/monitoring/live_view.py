@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from child_trainer.outcome import Cause
-from cluster.formatting import duration, metric_name, noun, number
+from cluster.formatting import counted, duration, metric_name, noun, number
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.periodic import PeriodicThread
 from cluster.storage.errors import LedgerError, RunFolderError
+from cluster.storage.ledger.queries.status import SupernetTraining
 from cluster.storage.run_folder import RunFolder
 
 PANEL_INTERVAL_S = 0.5
@@ -62,6 +63,12 @@ def best_text(status: Status) -> str:
     return f"{metric_name(status.measure)} {number(best.metric)} (child {best.child_id}), reward {number(best.reward)}"
 
 
+def supernet_text(training: SupernetTraining) -> str:
+    """Return how far the training of shared weights has come."""
+    means = f"loss {number(training.loss)}, accuracy {number(training.accuracy)} (last {FIRST} children)"
+    return f"{counted(training.steps, 'step')} of training, {means}"
+
+
 def status_rows(status: Status) -> list[tuple[str, str]]:
     """Return the rows of the display, each a name and a text."""
     staleness = status.staleness
@@ -70,6 +77,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
     children = f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"
     return [
         ("children", children + (f", of at most {status.max_children}" if short else "")),
+        *([("supernet", supernet_text(status.supernet))] if status.supernet else []),
         *([("best", best_text(status))] if status.best else []),
         ("reward", f"mean {number(status.recent_reward)} (last {FIRST})"),
         *([("unknown", status.unknown_text)] if status.unknown else []),

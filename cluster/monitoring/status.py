@@ -13,7 +13,7 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
 from cluster.storage.ledger.queries.doctor import last_durations, open_attempts
 from cluster.storage.ledger.queries.run import run_values
-from cluster.storage.ledger.queries.status import Best
+from cluster.storage.ledger.queries.status import Best, SupernetTraining
 from cluster.storage.ledger.reader import LedgerConnection, newer_version, reading
 from cluster.storage.run_folder import RunFolder
 from controller.catalogue import Figure
@@ -57,6 +57,8 @@ class Status:
         child_seconds: seconds of a child as the launch estimated them; `None` if it could not.
         oldest_seconds: how long the oldest child has been in training; `None` if none is.
         best: the best child, or `None` before one finished.
+        supernet: the training of the weights that children share, with means over the last `FIRST` children that made
+            steps; `None` before the first.
         unknown: what this version of nascluster does not know of the run, a clause each.
     """
 
@@ -87,6 +89,7 @@ class Status:
     child_seconds: float | None
     oldest_seconds: float | None
     best: Best | None
+    supernet: SupernetTraining | None = None
     unknown: tuple[str, ...] = ()
 
     @property
@@ -156,6 +159,7 @@ class Status:
             "staleness": staleness,
             "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
+            **({"supernet": self.supernet._asdict()} if self.supernet else {}),
             "seconds": round(self.seconds, 3),
             "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 3),
             "unknown": list(self.unknown),
@@ -205,6 +209,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         child_seconds=_child_seconds(folder),
         oldest_seconds=max((now - start for start in _open_since(db, run.get("started_at", now))), default=None),
         best=queries.best(db),
+        supernet=queries.supernet_training(db, FIRST),
         unknown=(*known.unknown, *([newer] if newer else [])),
     )
 

@@ -93,7 +93,8 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     cost = [
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{best.flops:,} FLOPs" if best.flops is not None else "",
-        describe_seconds(f"{best.seconds:.1f} s", facts) + (f" on {best.processor}" if best.processor else ""),
+        describe_seconds(f"{best.seconds:.1f} s", facts, scored=best.scored)
+        + (f" on {best.processor}" if best.processor else ""),
     ]
     return [
         *_drawing(best, config),

@@ -56,7 +56,9 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         f"reward {number(best.reward)}",
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
-        describe_seconds(duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts),
+        describe_seconds(
+            duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts, scored=best.scored
+        ),
     ]
     file_name, known = f"child-{best.child_id}.json", not facts.known.unknown
     drawn, named, parts = _pictures(facts, best)

@@ -152,10 +152,13 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
 
 
 def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journal, *, gpu: bool) -> None:
-    """Keep an estimate of what a new search takes, and report it if it is long."""
+    """Report what a loss of shared weights costs; without such keep an estimate of what a new search takes."""
     from cluster.runners.cost_estimate import announce
+    from cluster.runners.shared_weights import loss_bound
 
-    if not folder.ledger.exists():
+    if bound := loss_bound(config):
+        journal.report(bound)
+    elif not folder.ledger.exists():
         announce(config, folder, workers, journal.report, gpu=gpu)
 
 

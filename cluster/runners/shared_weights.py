@@ -8,6 +8,7 @@ from child_trainer.regime import Regime
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.tasks.entry import ImageProblem
 from cluster.config.run_config import RunConfig
+from cluster.formatting import counted, duration
 from cluster.runners.build import make_group, make_searcher
 from cluster.search.seeding import derive
 from controller.searcher import ParameterGroup, Searcher, SharedWeights, shared_weights_of
@@ -94,3 +95,18 @@ def check_weights(config: RunConfig, run: str) -> None:
     """Raise `ValueError` if the weights that children share cannot be made, or not laid out on their shards."""
     if weights := make_weights(config, make_searcher(config)):
         weights_layout(config, run, weights)
+
+
+def loss_bound(config: RunConfig) -> str | None:
+    """Return a sentence on what a killed shard of the shared weights loses; `None` if children share none."""
+    weights = make_weights(config, make_searcher(config))
+    if weights is None:
+        return None
+    count = sum(value.numel() for value in weights.values.values())
+    options = config.weights
+    if options.snapshot_interval_s:
+        loses = f"the steps since its last snapshot, of up to {duration(options.snapshot_interval_s)}"
+    else:
+        loses = "no step, as it writes each before it acknowledges it"
+    where = counted(options.weights_shards, "shard")
+    return f"The children share {count:,} weights on {where}: one that is killed loses {loses} (--weights-snapshot)"

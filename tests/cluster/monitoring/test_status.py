@@ -1,10 +1,12 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from child_trainer.outcome import Cause, Failure, Measure, Outcome
+from child_trainer.supernets.jobs import Score, Steps
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.formatting import duration
@@ -345,3 +347,29 @@ def test_a_folder_that_cannot_be_created_is_reported_in_one_sentence(tmp_path: P
     for name in ("x" * 101, "a\tb"):
         with pytest.raises(RunFolderError, match="`name` must be up to 100 printable characters"):
             check_new(run_folder(tmp_path, name))
+
+
+def test_steps_on_shared_weights_are_shown_apart_from_the_paths_that_are_scored(
+    folder: RunFolder, clock: Clock
+) -> None:
+    ledger = open_ledger(folder, clock)
+    ledger.begin(workers=1)
+    tokens = (1, 1, 1)
+    steps = Proposal(tokens=(), architecture=None, job=Steps(objective="dropout", count=5))
+    score = Proposal(tokens=tokens, architecture=SPACE.decode(tokens), job=Score())
+    assert ledger.admit(0, 1, [steps, steps, steps, score], ()) is not None
+    made = Outcome(curve=(), seconds=1.0, parameters=None, flops=None, seed=1)
+    ledger.finish(1, replace(made, measurements={"loss": 3.0, "accuracy": 0.2}), None)
+    ledger.finish(2, replace(made, measurements={"loss": 1.0, "accuracy": 0.4}), None)
+    ledger.finish(3, Outcome.failed(Cause.DIVERGED, "why", seed=1), None)
+    before = read_status(folder, clock.now)
+    assert before.best is None
+    assert before.first_metric is None
+    assert ("supernet", "10 steps of training, loss 2.0000, accuracy 0.3000 (last 16 children)") in status_rows(before)
+    ledger.finish(4, replace(made, curve=(0.5,), measurements={"loss": 1.5}), 0.5)
+    after = read_status(folder, clock.now)
+    assert after.best is not None
+    assert (after.best.child_id, after.best.scored, after.first_metric) == (4, True, 0.5)
+    assert after.to_json()["supernet"] == {"steps": 10, "loss": 2.0, "accuracy": pytest.approx(0.3)}
+    assert "scored with shared weights in 1.0 s" in summary(after, folder)
+    ledger.close()

@@ -18,7 +18,7 @@ from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_searcher
-from cluster.runners.shared_weights import check_weights, make_weights
+from cluster.runners.shared_weights import check_weights, loss_bound, make_weights
 from cluster.storage.run_folder import BEGUN, RunFolder
 from ps.local import LocalStore
 
@@ -109,6 +109,13 @@ def test_a_search_that_was_killed_ends_with_the_weights_of_one_that_was_not(
     assert equal(weights(tmp_path / "run"), weights(killed[0]))
     scores = "SELECT id, tokens, metric, reward FROM children ORDER BY id"
     assert rows(tmp_path / "run", scores) == rows(killed[0], scores)
+
+
+def test_a_start_says_what_the_loss_of_a_shard_costs(killed: dict[int, Path]) -> None:
+    log = (killed[0] / "run.log").read_text()
+    assert "weights on 3 shards: one that is killed loses no step, as it writes each before it acknowledges it" in log
+    assert "loses the steps since its last snapshot, of up to 1 min 00 s (--weights-snapshot)" in str(loss_bound(config()))
+    assert loss_bound(config().with_searcher("random")) is None
 
 
 def test_the_end_of_a_run_writes_what_the_last_periodic_snapshot_lacks(killed: dict[int, Path], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from cluster.storage.ledger.graphs import unpack
 BEST_COLUMNS = (
     "id, reward, metric, parameters, flops, seconds, seed, batch_size,"
     " iif(json_extract(outcome, '$.gpu_bytes') IS NULL, 'cpu', 'cuda'), json_extract(outcome, '$.processor'),"
-    " json_extract(notes, '$.parent'), json_extract(notes, '$.change'), same_as, tokens,"
+    " json_extract(notes, '$.parent'), json_extract(notes, '$.change'), same_as, job IS NOT NULL, tokens,"
     " (SELECT architectures.graph FROM architectures WHERE digest = children.graph)"
 )
 """What `best_child` takes."""
@@ -32,6 +32,7 @@ class Best:
         same_as: the child whose outcome it took; `None` if it was trained itself.
         tokens: the decisions behind it.
         graph: its architecture as plain data.
+        scored: whether it was scored with shared weights, and not trained.
     """
 
     child_id: int
@@ -49,6 +50,7 @@ class Best:
     same_as: int | None
     tokens: tuple[int, ...]
     graph: Mapping[str, Any] = field(hash=False)
+    scored: bool = False
 
     @property
     def architecture(self) -> Architecture:
@@ -70,7 +72,8 @@ class Best:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, without the architecture and the tokens that it was decoded from."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("graph", "tokens")}
+        left_out = ("graph", "tokens") if self.scored else ("graph", "tokens", "scored")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
 
 class FailedChild(NamedTuple):
@@ -88,10 +91,18 @@ class Attempts(NamedTuple):
     ended: int
 
 
+class SupernetTraining(NamedTuple):
+    """Steps on shared weights: how many the ended children made, and means over the last of these children."""
+
+    steps: int
+    loss: float | None
+    accuracy: float | None
+
+
 def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
-    *numbers, tokens, graph = row
-    return Best(*numbers, tokens=tuple(json.loads(tokens)), graph=unpack(graph))
+    *numbers, scored, tokens, graph = row
+    return Best(*numbers, tokens=tuple(json.loads(tokens)), graph=unpack(graph), scored=bool(scored))
 
 
 def best(db: sqlite3.Connection) -> Best | None:
@@ -149,6 +160,23 @@ def first_mean_metric(db: sqlite3.Connection, first: int) -> float | None:
     """Return the mean metric of the first so many children that have one."""
     metrics = "SELECT metric FROM children WHERE metric IS NOT NULL ORDER BY completion LIMIT ?"
     return db.execute(f"SELECT avg(metric) FROM ({metrics})", (first,)).fetchone()[0]
+
+
+def supernet_training(db: sqlite3.Connection, last: int) -> SupernetTraining | None:
+    """Return what the steps on shared weights have given, with means over the last so many children that made some.
+
+    Returns:
+        `None` if no child has made any.
+    """
+    trained = "FROM children WHERE lane IS NOT NULL AND state = 'finished'"
+    (steps,) = db.execute(f"SELECT sum(json_extract(job, '$.count')) {trained}").fetchone()
+    if steps is None:
+        return None
+    means = f"""
+    SELECT avg(json_extract(outcome, '$.measurements.loss')), avg(json_extract(outcome, '$.measurements.accuracy'))
+    FROM (SELECT outcome {trained} ORDER BY completion DESC LIMIT ?)
+    """
+    return SupernetTraining(steps, *db.execute(means, (last,)).fetchone())
 
 
 def newest_figures(db: sqlite3.Connection) -> dict[str, float]:
