@@ -20,6 +20,7 @@ from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.enas_macro import EnasMacroSpace
+from controller.spaces.enas_micro import EnasMicroSpace
 from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.mbconv import MbconvSpace
@@ -273,6 +274,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="ENAS's layers: one of six operations each, and any of the earlier layers added to it.",
             paper="Pham et al. 2018, arXiv 1802.03268, section 2.3",
             options=EnasMacroSpace,
+        ),
+        "enas-micro": SpaceEntry(
+            summary="ENAS's normal and reduction cell: five operations, values added, weights to be shared.",
+            paper="Pham et al. 2018, arXiv 1802.03268, section 2.4",
+            options=EnasMicroSpace,
         ),
         "mbconv": SpaceEntry(
             summary="ProxylessNAS's mobile inverted bottlenecks: kernel and expansion of each, or none.",
