@@ -25,6 +25,7 @@ from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.mbconv import MbconvSpace
 from controller.spaces.nasbench201 import NasBench201Space
+from controller.spaces.one_shot import OneShotSpace
 from controller.spaces.recurrent import RecurrentSpace
 
 T = TypeVar("T")
@@ -279,6 +280,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="ENAS's normal and reduction cell: five operations, values added, weights to be shared.",
             paper="Pham et al. 2018, arXiv 1802.03268, section 2.4",
             options=EnasMicroSpace,
+        ),
+        "one-shot": SpaceEntry(
+            summary="One-Shot's cell of choice blocks, each with one or two of its inputs and operations.",
+            paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
+            options=OneShotSpace,
         ),
         "mbconv": SpaceEntry(
             summary="ProxylessNAS's mobile inverted bottlenecks: kernel and expansion of each, or none.",
