@@ -54,7 +54,7 @@ def search_network(
         value = graph.choose(f"{name}.value", f"{name}.operation", candidates)
         if number > 1:
             terms = [partial(_itself, term) for term in (value, *values[:-1])]
-            value = graph.add(f"{name}.norm", "batch_norm", graph.choose(f"{name}.sum", f"{name}.skips", terms))
+            value = graph.norm(f"{name}.norm", graph.choose(f"{name}.sum", f"{name}.skips", terms))
         values.append(value)
         if number in halvings(layers):
             values = _halved(graph, f"pool{number}", values, filters)

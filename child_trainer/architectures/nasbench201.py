@@ -5,9 +5,9 @@ three stages of equal cells with 16, 32 and 64 channels, and a residual block th
 and the third stage. Standard library only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
-from itertools import permutations
+from itertools import chain, permutations
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Node, node
 from child_trainer.architectures.operation_types import Value
@@ -32,8 +32,14 @@ CLASSES = 10
 
 NUM_CELLS = len(CELL_OPERATIONS) ** len(EDGES)
 
+GATES = tuple(f"{source}-{target}" for source, target in EDGES)
+"""The gate of each edge in the supernet."""
+
 Cell = tuple[str, ...]
 """One of `CELL_OPERATIONS` for each of `EDGES`."""
+
+MakeEdge = Callable[[str, str, str, int], list[Node]]
+"""Makes the nodes of an edge of a cell: its name, its gate, what it reads, and its channels. The last has its value."""
 
 
 def cell_name(cell: Sequence[str]) -> str:
@@ -69,15 +75,29 @@ def network(cell: Cell, *, cells_per_stage: int = CELLS_PER_STAGE, stem_channels
         cells_per_stage: cells in each of the three stages.
         stem_channels: channels of the first stage; the second has twice as many, the third four times.
     """
-    nodes = [_node("stem", "conv", "image", height=3, width=3, filters=stem_channels, order="conv-bn")]
-    for stage in range(STAGES):
-        channels = stem_channels * 2**stage
-        if stage:
-            nodes += _reduction(f"reduce{stage}", nodes[-1].name, channels)
-        for number in range(1, cells_per_stage + 1):
-            nodes += _cell(f"stage{stage + 1}.cell{number}", nodes[-1].name, cell, channels)
-    nodes += [_node("norm", "batch_norm", nodes[-1].name), _node("features", "relu", "norm")]
-    return Architecture("feedforward", tuple(nodes), ("features",))
+
+    def edge(name: str, gate: str, source: str, channels: int) -> list[Node]:
+        return [_edge(name, chosen[gate], source, channels)]
+
+    chosen = dict(zip(GATES, cell, strict=True))
+    return _network(edge, cells_per_stage, stem_channels)
+
+
+def supernet(*, cells_per_stage: int = CELLS_PER_STAGE, stem_channels: int = STEM_CHANNELS) -> Architecture:
+    """Return the supernet of all cells: each edge is a mix of the operations, in their order, with a gate of `GATES`.
+
+    All cells share their gates. Restricted to one operation for each edge, it is the network of that cell.
+
+    Args:
+        cells_per_stage: as in `network`.
+        stem_channels: as in `network`.
+    """
+
+    def edge(name: str, gate: str, source: str, channels: int) -> list[Node]:
+        options = [_edge(f"{name}.{operation}", operation, source, channels) for operation in CELL_OPERATIONS]
+        return [*options, _node(name, "mix", *(option.name for option in options), gate=gate)]
+
+    return _network(edge, cells_per_stage, stem_channels)
 
 
 @cache
@@ -138,15 +158,26 @@ def _conv(name: str, source: str, size: int, channels: int, stride: int = 1, ord
     return _node(name, "conv", source, height=size, width=size, filters=channels, order=order, **strides)
 
 
-def _cell(name: str, source: str, cell: Cell, channels: int) -> list[Node]:
+def _network(edge: MakeEdge, cells_per_stage: int, stem_channels: int) -> Architecture:
+    nodes = [_node("stem", "conv", "image", height=3, width=3, filters=stem_channels, order="conv-bn")]
+    for stage in range(STAGES):
+        channels = stem_channels * 2**stage
+        if stage:
+            nodes += _reduction(f"reduce{stage}", nodes[-1].name, channels)
+        for number in range(1, cells_per_stage + 1):
+            nodes += _cell(f"stage{stage + 1}.cell{number}", nodes[-1].name, edge, channels)
+    nodes += [_node("norm", "batch_norm", nodes[-1].name), _node("features", "relu", "norm")]
+    return Architecture("feedforward", tuple(nodes), ("features",))
+
+
+def _cell(name: str, source: str, edge: MakeEdge, channels: int) -> list[Node]:
     # Node 1 has one edge, so that it needs no sum.
     places = [source, f"{name}.0-1", f"{name}.2", f"{name}.3"]
-    edges = [
-        _edge(f"{name}.{i}-{j}", operation, places[i], channels) for operation, (i, j) in zip(cell, EDGES, strict=True)
-    ]
-    second = _node(places[2], "add", edges[1].name, edges[2].name)
-    third = _node(places[3], "add", edges[3].name, edges[4].name, edges[5].name)
-    return [*edges[:3], second, *edges[3:], third]
+    edges = [edge(f"{name}.{gate}", gate, places[i], channels) for gate, (i, _) in zip(GATES, EDGES, strict=True)]
+    last = [made[-1].name for made in edges]
+    second = _node(places[2], "add", *last[1:3])
+    third = _node(places[3], "add", *last[3:])
+    return [*chain.from_iterable(edges[:3]), second, *chain.from_iterable(edges[3:]), third]
 
 
 def _edge(name: str, operation: str, source: str, channels: int) -> Node:

@@ -107,6 +107,8 @@ follows it or the name says `unbiased`. The default is spec §1.1's proposal."""
 
 _window = {"height": SIZE, "width": SIZE, "stride_height": ONE, "stride_width": ONE}
 _order = Attribute(of=str, default="conv-bn-relu", options=CONVOLUTION_ORDERS)
+# Whether the batch normalisation of a node scales and shifts by weights of its own.
+_affine = {"affine": Attribute(of=bool, default=True, added_later=True)}
 _pad = Attribute(of=bool, default=False)
 # A pool with `valid` padding, none, has the output side ceil((side - window + 1) / stride).
 _pool = _window | {"padding": Attribute(of=str, default="same", options=("same", "valid"), added_later=True)}
@@ -117,9 +119,10 @@ _OPERATIONS: dict[str, Operation] = {
     # Convolutions use SAME padding, and so do pools by default: an output side is ceil(side / stride).
     # A grouped convolution reads channels by place, see `channel_order.py`.
     "conv": Operation(
-        channels="absorbed", attributes=_window | {"filters": SIZE, "dilation": ONE, "groups": ONE, "order": _order}
+        channels="absorbed",
+        attributes=_window | {"filters": SIZE, "dilation": ONE, "groups": ONE, "order": _order} | _affine,
     ),
-    "depthwise_conv": Operation(attributes=_window | {"multiplier": ONE, "dilation": ONE, "order": _order}),
+    "depthwise_conv": Operation(attributes=_window | {"multiplier": ONE, "dilation": ONE, "order": _order} | _affine),
     "max_pool": Operation(channels="kept", attributes=_pool),
     "avg_pool": Operation(channels="kept", attributes=_pool),
     "global_avg_pool": _unary,
@@ -143,7 +146,7 @@ _OPERATIONS: dict[str, Operation] = {
     "tanh": _unary,
     "sigmoid": _unary,
     "sin": _unary,
-    "batch_norm": _unary,
+    "batch_norm": Operation(channels="kept", attributes=_affine),
     "local_contrast_norm": Operation(channels="kept", attributes={"size": Attribute(default=5, minimum=1)}),
     "dropout": Operation(channels="kept", attributes={"rate": Attribute(of=float, minimum=0.0, maximum=1.0)}),
     # ScheduledDropPath (spec §3.3): `depth` is the share of the network's cells that are behind it, its own included.

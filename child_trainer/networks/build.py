@@ -5,7 +5,7 @@ rejects an impossible or absurdly large network before anything is allocated.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -93,13 +93,13 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `[B, num_classes]` of images `[B, C, H, W]`, all float32."""
-        return self.head(_pooled(self.graph.main(images)))
+        return self.head(pooled(self.graph.main(images)))
 
     def with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of the network and of its auxiliary head, which it must have, as `forward` does."""
         assert self.auxiliary_head is not None
         features, auxiliary = self.graph(images)
-        return self.head(_pooled(features)), self.auxiliary_head(_pooled(auxiliary))
+        return self.head(pooled(features)), self.auxiliary_head(pooled(auxiliary))
 
     def auxiliary_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the auxiliary head and of the operations that only it depends on."""
@@ -109,7 +109,8 @@ class Classifier(nn.Module):
             yield from self.auxiliary_head.parameters()
 
 
-def _pooled(features: Tensor) -> Tensor:
+def pooled(features: Tensor) -> Tensor:
+    """Return features `[B, C]`: those of maps `[B, C, H, W]` averaged over each map."""
     return features.mean((2, 3)) if features.dim() == 4 else features
 
 
@@ -200,21 +201,44 @@ def _graph(
     architecture: Architecture, shapes: tuple[Shape, ...], hidden_size: int | None, regime: Regime = DEFAULT_REGIME
 ) -> tuple[Graph, tuple[Shape, ...]]:
     """Build the graph on the `meta` device; return it with the shapes of its outputs."""
+    modules, shape_of = build_nodes(architecture, shapes, hidden_size, regime)
+    return Graph(architecture, modules), tuple(shape_of[name] for name in architecture.outputs)
+
+
+def build_nodes(
+    architecture: Architecture,
+    shapes: tuple[Shape, ...],
+    hidden_size: int | None,
+    regime: Regime,
+    build: Callable[[Site], tuple[nn.Module, Shape]] | None = None,
+) -> tuple[dict[str, nn.Module], dict[str, Shape]]:
+    """Build the module of each node, and infer the shape of each value without its batch, both by name.
+
+    Args:
+        architecture: its nodes are all built.
+        shapes: of the inputs of its kind.
+        hidden_size: of a recurrent cell.
+        regime: has the constants of batch normalisation.
+        build: builds the module of one node, with its output's shape; default: `build_node`.
+
+    Raises:
+        InvalidArchitecture: a node cannot take its inputs, or the network is too large.
+    """
     shape_of: dict[str, Shape] = dict(zip(INPUTS[architecture.kind], shapes, strict=True))
     modules: dict[str, nn.Module] = {}
     parameters = 0
     for n in architecture.ordered:
         site = Site(n, tuple(shape_of[source] for source in n.inputs), hidden_size, regime)
-        modules[n.name], shape_of[n.name] = _build_node(site)
+        modules[n.name], shape_of[n.name] = (build or build_node)(site)
         parameters += sum(p.numel() for p in modules[n.name].parameters())
         if parameters > MAX_PARAMETERS:
             raise InvalidArchitecture(
                 f"the network has {parameters:,} parameters at node {n.name!r}; at most {MAX_PARAMETERS:,} are allowed"
             )
-    return Graph(architecture, modules), tuple(shape_of[name] for name in architecture.outputs)
+    return modules, shape_of
 
 
-def _build_node(site: Site) -> tuple[nn.Module, Shape]:
+def build_node(site: Site) -> tuple[nn.Module, Shape]:
     """Build the module of one node; return it with its output's shape.
 
     Raises:
@@ -242,12 +266,12 @@ def _refusal(site: Site) -> str:
 def _materialise(network: Network, generator: torch.Generator | None, initial: Initial = "he") -> Network:
     network.to_empty(device="cpu").train()
     for module in network.modules():
-        _initialise(module, generator, initial)
+        initialise(module, generator, initial)
     return network
 
 
 @torch.no_grad()
-def _initialise(module: nn.Module, generator: torch.Generator | None, initial: Initial) -> None:
+def initialise(module: nn.Module, generator: torch.Generator | None, initial: Initial) -> None:
     """Initialise a module's own parameters: normalisation with 1 and 0, all else as `Regime.initial` says.
 
     With `he`: convolutions after He, linear maps uniformly within 1/sqrt(inputs). With `xavier`: both uniformly within

@@ -62,10 +62,10 @@ class Site:
         channels, height, width = self.shapes[0]
         return channels, height, width
 
-    def batch_norm(self, channels: int) -> nn.Module:
+    def batch_norm(self, channels: int, *, affine: bool = True) -> nn.Module:
         """Return batch normalisation of so many channels, or units, with the regime's constants."""
         kind = nn.BatchNorm2d if len(self.shapes[0]) == 3 else nn.BatchNorm1d
-        return kind(channels, eps=self.regime.norm_epsilon, momentum=self.regime.norm_momentum)
+        return kind(channels, eps=self.regime.norm_epsilon, momentum=self.regime.norm_momentum, affine=affine)
 
     def check_same_shapes(self) -> None:
         """Raise `ValueError` unless all inputs have one shape: broadcasting would hide a mistake."""
@@ -220,7 +220,8 @@ def _convolution(site: Site, filters: int, groups: int) -> nn.Module:
                 )
             )
         elif part == "bn":
-            layers.append(site.batch_norm(filters if "conv" in order[: order.index("bn")] else channels))
+            width = filters if "conv" in order[: order.index("bn")] else channels
+            layers.append(site.batch_norm(width, affine=site["affine"]))
         else:
             # Only later layers may overwrite their input: that of the first layer may have other readers.
             layers.append(nn.ReLU(inplace=bool(layers)))
@@ -294,7 +295,7 @@ def _apply(function: Callable[[Tensor], Tensor]) -> Factory:
 
 
 def _batch_norm(site: Site) -> nn.Module:
-    return site.batch_norm(site.shapes[0][0])
+    return site.batch_norm(site.shapes[0][0], affine=site["affine"])
 
 
 def _local_contrast_norm(site: Site) -> nn.Module:

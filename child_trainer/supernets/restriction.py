@@ -3,7 +3,7 @@
 Nodes keep their names, by which a child finds its weights among the supernet's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 from child_trainer.architectures.architecture import Architecture, Node, node
 from child_trainer.architectures.gates import gate_sizes
@@ -37,7 +37,7 @@ def restrict(supernet: Architecture, gates: Gates) -> Architecture:
     return Architecture(supernet.kind, tuple(restriction.nodes), outputs, supernet.hyperparameters).pruned()
 
 
-def check_gates(sizes: Mapping[str, int], gates: Mapping[str, Sequence[float]]) -> None:
+def check_gates(sizes: Mapping[str, int], gates: Mapping[str, Sized]) -> None:
     """Raise `ValueError` unless there are as many numbers for each gate as its size says, and no other gates."""
     for name, size in sizes.items():
         if name not in gates:

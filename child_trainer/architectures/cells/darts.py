@@ -41,7 +41,7 @@ def network(
         filters *= 1 + reduces
         name = f"{'reduction' if reduces else 'normal'}{place + 1}"
         cell = genotype.reduction if reduces else genotype.normal
-        states = _states(graph, name, newer, older, filters)
+        states = fitted_states(graph, name, newer, older, filters)
         older, newer = newer, _cell(graph, name, cell, states, reduces=reduces)
         if auxiliary and place == reductions[-1]:
             outputs.append(graph.auxiliary_head(newer).name)
@@ -59,7 +59,7 @@ def _stem(graph: GrowingGraph, image: State, filters: int, macro: Macro) -> tupl
     return older, graph.conv("stem.3", older, 3, filters, stride=2)
 
 
-def _states(graph: GrowingGraph, name: str, newer: State, older: State, filters: int) -> list[State]:
+def fitted_states(graph: GrowingGraph, name: str, newer: State, older: State, filters: int) -> list[State]:
     """Bring both inputs of a cell to the size of the newer one and to its filters."""
     fit = f"{name}.older"
     if older.level < newer.level:
@@ -74,13 +74,13 @@ def _cell(graph: GrowingGraph, name: str, cell: Cell, states: list[State], *, re
         sides = []
         for side, state, operation in zip("ab", block.inputs, block.operations, strict=True):
             part = f"{name}.{number}{side}"
-            value = _apply(graph, part, operation, states[state], 2 if reduces and state < 2 else 1)
+            value = apply(graph, part, operation, states[state], 2 if reduces and state < 2 else 1)
             sides.append(value if operation == "identity" else graph.droppable(f"{part}.drop", value, 1.0))
         states.append(graph.add(f"{name}.{number}", "add", sides))
     return graph.concat(f"{name}.output", [states[state] for state in cell.concat])
 
 
-def _apply(graph: GrowingGraph, name: str, operation: str, source: State, stride: int) -> State:
+def apply(graph: GrowingGraph, name: str, operation: str, source: State, stride: int) -> State:
     """Add one operation; each keeps the number of filters, to which both inputs of a cell were brought."""
     filters = source.channels
     kind, _, size = operation.rpartition("_")

@@ -86,7 +86,7 @@ def search_network(
             states.append(graph.add(f"{name}.{block}", "add", sides))
         ends = [partial(_end, graph, f"{name}.output.{number}", state) for number, state in enumerate(states)]
         joined = graph.choose(f"{name}.output", f"{cell}.output", ends)
-        older, newer = newer, graph.add(f"{name}.norm", "batch_norm", joined)
+        older, newer = newer, graph.norm(f"{name}.norm", joined)
     features = graph.add("features", "relu", newer)
     return Architecture("feedforward", tuple(graph.nodes), (features.name,)).pruned()
 

@@ -30,12 +30,16 @@ class GrowingGraph:
 
     Args:
         drop_path: whether a training may drop paths (ScheduledDropPath).
+        affine: whether batch normalisation scales and shifts by weights of its own.
         gates: what is chosen at each gate, by `choose`; `None`: nothing, the graph is a supernet.
     """
 
-    def __init__(self, *, drop_path: bool = False, gates: Mapping[str, Sequence[float]] | None = None) -> None:
+    def __init__(
+        self, *, drop_path: bool = False, affine: bool = True, gates: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
         self.nodes: list[Node] = []
         self._drop_path = drop_path
+        self._norm: dict[str, Value] = {} if affine else {"affine": False}
         self._gates = gates
 
     def add(
@@ -67,6 +71,7 @@ class GrowingGraph:
     ) -> State:
         """Add a square convolution."""
         dilated = {"dilation": dilation} if dilation > 1 else {}
+        norm = self._norm if "bn" in order else {}
         return self.add(
             name,
             "conv",
@@ -79,6 +84,7 @@ class GrowingGraph:
             stride_height=stride,
             stride_width=stride,
             **dilated,
+            **norm,
         )
 
     def crossed_conv(self, name: str, source: State, size: int, filters: int, *, stride: int = 1) -> State:
@@ -94,6 +100,7 @@ class GrowingGraph:
             filters=filters,
             order=order,
             stride_width=stride,
+            **self._norm,
         )
         both = State(row.name, filters, source.level)  # The column halves the height, and the level counts once.
         return self.add(
@@ -106,6 +113,7 @@ class GrowingGraph:
             filters=filters,
             order=order,
             stride_height=stride,
+            **self._norm,
         )
 
     def separable(
@@ -158,7 +166,11 @@ class GrowingGraph:
             for part, half, count in (("a", source, filters // 2), ("b", shifted, filters - filters // 2))
         ]
         joined = self.add(f"{name}.concat", "concat", halves, filters)
-        return self.add(f"{name}.norm", "batch_norm", joined)
+        return self.norm(f"{name}.norm", joined)
+
+    def norm(self, name: str, source: State) -> State:
+        """Add batch normalisation."""
+        return self.add(name, "batch_norm", source, None, **self._norm)
 
     def choose(self, name: str, gate: str, candidates: Sequence[Callable[[], State]]) -> State:
         """Add the sum of the candidates that a gate chooses, which must all have one shape.

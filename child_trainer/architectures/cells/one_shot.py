@@ -70,7 +70,7 @@ def network(
             candidates = [partial(_apply, graph, f"{part}.{op}", op, read) for op in operations]
             states.append(graph.choose(part, f"block{block}.operations", candidates))
         older, newer = newer, graph.concat(f"{name}.output", states[2:])
-    features = graph.add("features", "relu", graph.add("norm", "batch_norm", newer))
+    features = graph.add("features", "relu", graph.norm("norm", newer))
     return Architecture("feedforward", tuple(graph.nodes), (features.name,)).pruned()
 
 

@@ -139,6 +139,14 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
         chain(("max_pool", WINDOW | {"padding": "valid"}), ("avg_pool", WINDOW | {"padding": "valid"})),
         "6d0197281ed236df",
     ),
+    "normalisations without weights": (
+        chain(
+            ("conv", {"filters": 8, "affine": False, **WINDOW}),
+            ("depthwise_conv", {"affine": False, **WINDOW}),
+            ("batch_norm", {"affine": False}),
+        ),
+        "0107ee3a62eca781",
+    ),
     "joins": (with_joins(), "3690c3c5094f5241"),
     "NAS-Bench-201, the best cell": (benchmark(BEST_201), "45c6481caaf2cf7c"),
     "NAS-Bench-201, all five operations": (benchmark(MIXED_201), "08b201350f5166d4"),

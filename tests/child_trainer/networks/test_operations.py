@@ -182,6 +182,19 @@ def test_a_convolution_has_a_bias_unless_normalisation_follows_it(order):
     assert (convolution.bias is None) == ("conv-bn" in order or order == "conv-unbiased")
 
 
+@pytest.mark.parametrize(
+    ("op", "own"), [("conv", {"filters": 8, **WINDOW}), ("depthwise_conv", WINDOW), ("batch_norm", {})]
+)
+def test_a_normalisation_may_have_no_weights(op, own):
+    with_weights, without = (make(op, [MAP], affine=affine, **own) for affine in (True, False))
+    norms = [[m for m in made.modules() if isinstance(m, torch.nn.BatchNorm2d)] for made in (with_weights, without)]
+    assert [m.affine for m in norms[0]] == [True]
+    assert [m.affine for m in norms[1]] == [False]
+    channels = norms[0][0].num_features
+    count = [sum(p.numel() for p in made.parameters()) for made in (with_weights, without)]
+    assert count[0] - count[1] == 2 * channels
+
+
 def test_local_contrast_normalisation_removes_brightness_and_contrast():
     normalise = make("local_contrast_norm", [(2, 9, 9)], size=3)
     image = torch.randn(1, 2, 9, 9)

@@ -1,0 +1,92 @@
+"""The operations of a supernet, run along a plan."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
+from child_trainer.networks.build import build_node, pooled
+from child_trainer.networks.operations import Shape, Site
+from child_trainer.supernets.plan import Step, Use
+
+
+class GatedGraph(nn.Module):
+    """A supernet's nodes and the classifier behind them.
+
+    Args:
+        supernet: a feed-forward graph with `mix` nodes, of which the first output counts.
+        modules: the module of each node by its name; that of a mix is not used.
+        shapes: of each node's value, without the batch, by name.
+        head: the linear layer behind the graph.
+    """
+
+    def __init__(
+        self, supernet: Architecture, modules: Mapping[str, nn.Module], shapes: Mapping[str, Shape], head: nn.Linear
+    ) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(modules[n.name] for n in supernet.ordered)
+        self.head = head
+        self._gates = [n.attribute("gate") if n.op == "mix" else None for n in supernet.ordered]
+        self._shapes = [shapes[n.name] for n in supernet.ordered]
+        self._output = [n.name for n in supernet.ordered].index(supernet.outputs[0])
+
+    def forward(
+        self, images: Tensor, gates: Mapping[str, Tensor], uses: Mapping[str, Sequence[Use]], steps: Sequence[Step]
+    ) -> Tensor:
+        """Return the logits `[B, num_classes]` of images `[B, C, H, W]`, all float32.
+
+        Args:
+            images: a batch.
+            gates: a vector for each gate by its name.
+            uses: what a mix does with each of its inputs, by the name of its gate.
+            steps: the plan for these uses.
+        """
+        weighed = {
+            name: gates[name][[i for i, use in enumerate(used) if use]] if Use.NONE in used else gates[name]
+            for name, used in uses.items()
+            if Use.WEIGHED in used or Use.DETACHED in used
+        }
+        # By place, and the image at -1. What is not computed, or no longer needed, is empty.
+        nothing = images.new_empty(0)
+        values = [*(nothing for _ in self.operations), images]
+        for step in steps:
+            gate = self._gates[step.index]
+            inputs = [values[source] for source in step.sources]
+            with torch.set_grad_enabled(step.differentiated and torch.is_grad_enabled()):
+                if gate is None:
+                    value = self.operations[step.index](*inputs)
+                elif gate in weighed:
+                    value = _weighed(inputs, weighed[gate], [use for use in uses[gate] if use])
+                elif inputs:
+                    value = reduce(Tensor.add, inputs)
+                else:
+                    value = images.new_zeros((len(images), *self._shapes[step.index]))
+            values[step.index] = value
+            for source in step.freed:
+                values[source] = nothing
+        return self.head(pooled(values[self._output]))
+
+
+def _weighed(inputs: Sequence[Tensor], gates: Tensor, uses: Sequence[Use]) -> Tensor:
+    """Return the sum of the inputs, each times its gate."""
+    # One product of a stack takes a fraction of the time of a product for each input.
+    terms = [x.detach() if use == Use.DETACHED else x for x, use in zip(inputs, uses, strict=True)]
+    stack = torch.stack(terms).flatten(1)
+    return (gates @ stack).view_as(terms[0])
+
+
+def build_gated_node(site: Site) -> tuple[nn.Module, Shape]:
+    """Build the module of one node of a supernet, as `build_node` does; that of a mix is empty.
+
+    Raises:
+        InvalidArchitecture: the node cannot take its inputs.
+    """
+    if site.node.op != "mix":
+        return build_node(site)
+    try:
+        site.check_same_shapes()
+    except ValueError as error:
+        raise InvalidArchitecture(f"node {site.node.name!r} mixes {site.shapes}: {error}") from error
+    return nn.Identity(), site.shapes[0]
