@@ -16,6 +16,7 @@ from controller.spaces.mbconv import MbconvSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.one_shot import OneShotSpace
 from controller.spaces.recurrent import RecurrentSpace
+from controller.spaces.smash import SmashSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +90,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="One-Shot's cell of choice blocks, each with one or two of its inputs and operations.",
             paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
             options=OneShotSpace,
+        ),
+        "smash": SpaceEntry(
+            summary="SMASH's layers that read and write banks of features, with convolutions of many kinds.",
+            paper="Brock et al. 2018, arXiv 1708.05344",
+            options=SmashSpace,
         ),
         "darts": SpaceEntry(
             summary="DARTS's normal and reduction cell: seven operations on two different states of each block.",
