@@ -223,7 +223,8 @@ class SupernetNetwork(nn.Module):
         for name, path in parameters.items():
             if name not in weights:
                 raise WrongWeights(f"these gates use the parameter {name!r}, for which no weights are given")
-            if weights[name].shape != self.shapes[name]:
+            # What is not among the shapes was generated, and fits.
+            if weights[name].shape != self.shapes.get(name, weights[name].shape):
                 shapes = tuple(self.shapes[name]), tuple(weights[name].shape)
                 raise WrongWeights(f"the parameter {name!r} has the shape {shapes[0]}, got {shapes[1]}")
             tensors[path] = weights[name]
