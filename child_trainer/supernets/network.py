@@ -88,6 +88,7 @@ class SupernetNetwork(nn.Module):
             raise InvalidArchitecture(
                 f"a node {HEAD!r} and the classifier have parameters of one name; rename the node"
             )
+        self.train()
 
     def _paths(self, name: str, path: str) -> tuple[dict[str, str], dict[str, str]]:
         """Return our names of the parameters and of the buffers of a part, each with PyTorch's."""
