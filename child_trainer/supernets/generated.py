@@ -21,8 +21,8 @@ PREFIX = "hypernetwork/"
 class GeneratedSupernet(SupernetNetwork):
     """As a `SupernetNetwork`, with the weights of a hypernetwork in the place of those of the 1x1 convolutions.
 
-    Every forward pass reads all of the hypernetwork's weights. In training its input has noise from PyTorch's
-    generator.
+    Every forward pass reads all of the hypernetwork's weights, on which there is no penalty. In training its input has
+    noise from PyTorch's generator.
 
     Args:
         supernet: as for `SupernetNetwork`; at least one of its nodes is an ungrouped 1x1 convolution.
@@ -51,6 +51,7 @@ class GeneratedSupernet(SupernetNetwork):
             self._hypernetwork = HyperNetwork(self.gate_sizes, values, options or HyperOptions())
         self._generated = {f"{name}/conv.weight" for name in self._kernels}
         own = {PREFIX + name: p.shape for name, p in self._hypernetwork.named_parameters()}
+        self.unpenalised = frozenset(own)
         self.shapes = {name: shape for name, shape in self.shapes.items() if name not in self._generated} | own
 
     def initial(self, seed: int) -> dict[str, Tensor]:
@@ -64,7 +65,7 @@ class GeneratedSupernet(SupernetNetwork):
 
     def names(self, gates: Gates) -> list[str]:
         """Return the names of the weights that a forward pass reads: those of the path, and of the hypernetwork."""
-        own = [name for name in self.shapes if name.startswith(PREFIX)]
+        own = [name for name in self.shapes if name in self.unpenalised]
         return [name for name in super().names(gates) if name not in self._generated] + own
 
     def forward(self, weights: Tensors, images: Tensor, gates: Gates, statistics: Tensors | None = None) -> Tensor:
@@ -81,7 +82,7 @@ class GeneratedSupernet(SupernetNetwork):
         Raises:
             WrongWeights: a weight of the hypernetwork is missing or has another shape.
         """
-        own = {name: name.removeprefix(PREFIX) for name in self.shapes if name.startswith(PREFIX)}
+        own = {name: name.removeprefix(PREFIX) for name in self.shapes if name in self.unpenalised}
         tensors = self._weights(weights, own)
         plane = self._hypernetwork.plane(gates, next(iter(tensors.values())).device)
         values = functional_call(self._hypernetwork, tensors, (plane,), tie_weights=False)

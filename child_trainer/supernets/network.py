@@ -47,6 +47,7 @@ class SupernetNetwork(nn.Module):
     Attributes:
         gate_sizes: the length of each gate vector, by its name.
         shapes: the shape of each parameter by its name, in the order of the nodes.
+        unpenalised: the names of parameters that no penalty on weights is for.
 
     Raises:
         InvalidArchitecture: it is not feed-forward, a node cannot take its inputs, nodes of one gate have not equally
@@ -79,6 +80,7 @@ class SupernetNetwork(nn.Module):
                 f"node {live.ordered[int(name.split('.')[1])].name!r} keeps a tensor that is no parameter,"
                 f" {name.split('.', 2)[2]!r}; weights that are shared are parameters"
             )
+        self.unpenalised: frozenset[str] = frozenset()
         self.shapes = {
             name: self._graph.get_parameter(path).shape
             for paths in self._parameter_paths

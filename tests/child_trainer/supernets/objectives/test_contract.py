@@ -122,6 +122,18 @@ class TestPathsOfAGeneratedSupernet(ObjectiveContract):
         assert step.weights["hypernetwork/last.direction"].any()
         assert "point/conv.weight" not in step.weights
 
+    def test_the_penalty_is_on_the_other_weights(
+        self, objective: Objective[Any], network: SupernetNetwork, data: Data, given: Gates
+    ) -> None:
+        weights = network.initial(0)
+        (half,) = objective.half_steps
+        draw = half.draw(network.gate_sizes, given, objective.settings_of({}), torch.Generator().manual_seed(0))
+        one, other = (
+            half.step(network, data, weights, draw, objective.settings_of({"l2": l2})).weights for l2 in (0.0, 0.1)
+        )
+        moved = {name for name in one if not torch.equal(one[name], other[name])}
+        assert moved == {name for name in one if not name.startswith("hypernetwork/") and weights[name].any()}
+
 
 def test_other_values_are_tried_for_every_objective() -> None:
     assert OTHER_VALUES.keys() == OBJECTIVES.keys()
