@@ -11,6 +11,12 @@ from child_trainer.networks.build import build_node, pooled
 from child_trainer.networks.operations import Shape, Site
 from child_trainer.supernets.plan import Step, Use
 
+Gate = Tensor | Sequence[float | Tensor]
+"""A number for each input of the nodes that share the gate: a vector, or numbers of which some may have gradients."""
+
+Gates = Mapping[str, Gate]
+"""Each gate by its name."""
+
 
 class GatedGraph(nn.Module):
     """A supernet's nodes and the classifier behind them.
@@ -32,21 +38,17 @@ class GatedGraph(nn.Module):
         self._shapes = [shapes[n.name] for n in supernet.ordered]
         self._output = [n.name for n in supernet.ordered].index(supernet.outputs[0])
 
-    def forward(
-        self, images: Tensor, gates: Mapping[str, Tensor], uses: Mapping[str, Sequence[Use]], steps: Sequence[Step]
-    ) -> Tensor:
+    def forward(self, images: Tensor, gates: Gates, uses: Mapping[str, Sequence[Use]], steps: Sequence[Step]) -> Tensor:
         """Return the logits `[B, num_classes]` of images `[B, C, H, W]`, all float32.
 
         Args:
             images: a batch.
-            gates: a vector for each gate by its name.
+            gates: the numbers of each gate by its name; they may be on another device than the images.
             uses: what a mix does with each of its inputs, by the name of its gate.
             steps: the plan for these uses.
         """
         weighed = {
-            name: gates[name][[i for i, use in enumerate(used) if use]] if Use.NONE in used else gates[name]
-            for name, used in uses.items()
-            if Use.WEIGHED in used or Use.DETACHED in used
+            name: _used(gates[name], used) for name, used in uses.items() if Use.WEIGHED in used or Use.DETACHED in used
         }
         # By place, and the image at -1. What is not computed, or no longer needed, is empty.
         nothing = images.new_empty(0)
@@ -67,6 +69,13 @@ class GatedGraph(nn.Module):
             for source in step.freed:
                 values[source] = nothing
         return self.head(pooled(values[self._output]))
+
+
+def _used(gate: Gate, uses: Sequence[Use]) -> Tensor:
+    """Return the numbers of a gate that count, as a vector."""
+    if isinstance(gate, Tensor):
+        return gate[[place for place, use in enumerate(uses) if use]] if Use.NONE in uses else gate
+    return torch.stack([torch.as_tensor(number) for number, use in zip(gate, uses, strict=True) if use])
 
 
 def _weighed(inputs: Sequence[Tensor], gates: Tensor, uses: Sequence[Use]) -> Tensor:

@@ -14,7 +14,7 @@ from child_trainer.architectures.gates import gate_sizes
 from child_trainer.networks.build import ImageProblem, build_nodes, initialise
 from child_trainer.networks.weights import HEADS, WrongWeights, parameter_names
 from child_trainer.regime import DEFAULT_REGIME, Initial, Regime
-from child_trainer.supernets.gated_graph import GatedGraph, build_gated_node
+from child_trainer.supernets.gated_graph import Gate, GatedGraph, Gates, build_gated_node
 from child_trainer.supernets.plan import Planner, Step, Use
 from child_trainer.supernets.restriction import check_gates
 
@@ -47,6 +47,7 @@ class SupernetNetwork(nn.Module):
     Attributes:
         gate_sizes: the length of each gate vector, by its name.
         shapes: the shape of each parameter by its name, in the order of the nodes.
+        unpenalised: the names of parameters that no penalty on weights is for.
 
     Raises:
         InvalidArchitecture: it is not feed-forward, a node cannot take its inputs, nodes of one gate have not equally
@@ -79,6 +80,7 @@ class SupernetNetwork(nn.Module):
                 f"node {live.ordered[int(name.split('.')[1])].name!r} keeps a tensor that is no parameter,"
                 f" {name.split('.', 2)[2]!r}; weights that are shared are parameters"
             )
+        self.unpenalised: frozenset[str] = frozenset()
         self.shapes = {
             name: self._graph.get_parameter(path).shape
             for paths in self._parameter_paths
@@ -88,6 +90,7 @@ class SupernetNetwork(nn.Module):
             raise InvalidArchitecture(
                 f"a node {HEAD!r} and the classifier have parameters of one name; rename the node"
             )
+        self.train()
 
     def _paths(self, name: str, path: str) -> tuple[dict[str, str], dict[str, str]]:
         """Return our names of the parameters and of the buffers of a part, each with PyTorch's."""
@@ -115,7 +118,7 @@ class SupernetNetwork(nn.Module):
             name: graph.get_parameter(path).detach() for paths in self._parameter_paths for name, path in paths.items()
         }
 
-    def names(self, gates: Tensors) -> list[str]:
+    def names(self, gates: Gates) -> list[str]:
         """Return the names of the parameters that a forward pass with these gates reads, in the order of the nodes.
 
         Raises:
@@ -123,7 +126,7 @@ class SupernetNetwork(nn.Module):
         """
         return list(self._plan(self._uses(gates))[1])
 
-    def forward(self, weights: Tensors, images: Tensor, gates: Tensors, statistics: Tensors | None = None) -> Tensor:
+    def forward(self, weights: Tensors, images: Tensor, gates: Gates, statistics: Tensors | None = None) -> Tensor:
         """Compute logits `[B, num_classes]` float32.
 
         An input of a mix whose gate is 0 is not computed; if the gate has a gradient, it is, but without gradients.
@@ -131,7 +134,7 @@ class SupernetNetwork(nn.Module):
         Args:
             weights: has each of `names(gates)`, on the images' device; others are not looked at.
             images: `[B, C, H, W]` float32.
-            gates: a vector for each gate, of its size.
+            gates: as many numbers for each gate as its size says.
             statistics: of batch normalisation, from `refit` with the same gates, instead of the batch's.
 
         Raises:
@@ -158,7 +161,7 @@ class SupernetNetwork(nn.Module):
                 norm.train()
 
     @torch.no_grad()
-    def refit(self, weights: Tensors, gates: Tensors, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    def refit(self, weights: Tensors, gates: Gates, batches: Iterable[Tensor]) -> dict[str, Tensor]:
         """Return statistics of batch normalisation for these gates, by name: means over the batches.
 
         With them, the score of a path does not depend on which images are in a batch. Without, shared weights rank
@@ -198,7 +201,7 @@ class SupernetNetwork(nn.Module):
         assert isinstance(norm, _Norm)
         return images.new_zeros(norm.num_features)
 
-    def _uses(self, gates: Tensors) -> dict[str, tuple[Use, ...]]:
+    def _uses(self, gates: Gates) -> dict[str, tuple[Use, ...]]:
         check_gates(self.gate_sizes, gates)
         return {name: _uses_of(gates[name]) for name in self.gate_sizes}
 
@@ -223,13 +226,23 @@ class SupernetNetwork(nn.Module):
         for name, path in parameters.items():
             if name not in weights:
                 raise WrongWeights(f"these gates use the parameter {name!r}, for which no weights are given")
-            if weights[name].shape != self.shapes[name]:
+            # What is not among the shapes was generated, and fits.
+            if weights[name].shape != self.shapes.get(name, weights[name].shape):
                 shapes = tuple(self.shapes[name]), tuple(weights[name].shape)
                 raise WrongWeights(f"the parameter {name!r} has the shape {shapes[0]}, got {shapes[1]}")
             tensors[path] = weights[name]
         return tensors
 
 
-def _uses_of(gate: Tensor) -> tuple[Use, ...]:
-    zero, one = (Use.DETACHED, Use.WEIGHED) if gate.requires_grad else (Use.NONE, Use.PLAIN)
-    return tuple([zero if value == 0 else one if value == 1 else Use.WEIGHED for value in gate.tolist()])
+def _uses_of(gate: Gate) -> tuple[Use, ...]:
+    if isinstance(gate, Tensor):
+        return tuple([_use(number, gate.requires_grad) for number in gate.tolist()])
+    return tuple(
+        [_use(n.item(), n.requires_grad) if isinstance(n, Tensor) else _use(n, has_gradient=False) for n in gate]
+    )
+
+
+def _use(number: float, has_gradient: bool) -> Use:
+    if number == 0:
+        return Use.DETACHED if has_gradient else Use.NONE
+    return Use.PLAIN if number == 1 and not has_gradient else Use.WEIGHED
