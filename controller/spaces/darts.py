@@ -14,8 +14,8 @@ from child_trainer.architectures.cells import darts
 from child_trainer.architectures.cells.cell import INPUTS, Block, Cell, Genotype, motif
 from child_trainer.architectures.cells.darts_supernet import CELLS, NODES, NONE, OPERATIONS, gate, search_network
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
-from controller.spaces.gate_vectors import Network, check_searches, one_hot, strengths_of, strongest
 from controller.spaces.genotypes import exchanged, to_darts
+from controller.spaces.supernet import Network, check_searches, one_hot, strengths_of, strongest
 
 Pair = tuple[int, int]
 """The states that a block reads, in ascending order."""

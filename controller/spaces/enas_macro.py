@@ -7,7 +7,7 @@ from functools import lru_cache
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.enas_macro import OPERATIONS, Layer, final_network, motif, search_network
 from controller.decisions import Choice, Decision, Decisions, InvalidTokens, Subset, Tokens, check_tokens, offsets
-from controller.spaces.gate_vectors import Network, check_searches, likely, one_hot, some_hot, strengths_of, strongest
+from controller.spaces.supernet import Network, check_searches, likely, one_hot, some_hot, strengths_of, strongest
 
 LEAST_LAYERS = 3
 """A network is halved behind a third and behind two thirds of its layers."""

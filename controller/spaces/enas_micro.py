@@ -10,7 +10,7 @@ from child_trainer.architectures.cells.cell import INPUTS, Cell, Genotype
 from controller.decisions import Choice, Tokens
 from controller.spaces.cells import CellSpace
 from controller.spaces.enas_arcs import OPERATIONS, to_enas
-from controller.spaces.gate_vectors import Network, check_searches, one_hot, some_hot, strengths_of, strongest
+from controller.spaces.supernet import Network, check_searches, one_hot, some_hot, strengths_of, strongest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.mobile import Block, Bottleneck, Ends, blocks_of, motif, network
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
-from controller.spaces.gate_vectors import one_hot, strengths_of, strongest
+from controller.spaces.supernet import one_hot, strengths_of, strongest
 
 SKIP = "skip"
 """The option of a block that keeps the shape to be left out (the code's `Zero` beside an identity)."""

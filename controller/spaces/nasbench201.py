@@ -16,7 +16,7 @@ from child_trainer.architectures.nasbench201 import (
     supernet,
 )
 from controller.decisions import Choice, Decisions, InvalidTokens, Tokens, check_tokens
-from controller.spaces.gate_vectors import one_hot, strengths_of, strongest
+from controller.spaces.supernet import one_hot, strengths_of, strongest
 
 _DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place in range(1, len(EDGES) + 1))
 

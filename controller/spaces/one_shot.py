@@ -9,7 +9,7 @@ from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.cells.cell import INPUTS
 from child_trainer.architectures.cells.one_shot import OPERATIONS, ChoiceBlock, motif, network
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
-from controller.spaces.gate_vectors import likely, some_hot, strengths_of
+from controller.spaces.supernet import likely, some_hot, strengths_of
 
 JOIN = " + "
 """What stands between the parts of an option."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.memory_banks import JOINS, STAGES, BankLayer, Convolution, motif, network
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
-from controller.spaces.gate_vectors import likely, one_hot, some_hot, strengths_of, strongest
+from controller.spaces.supernet import likely, one_hot, some_hot, strengths_of, strongest
 
 MAX_BANKS = 6
 """Upper bound on the banks of a stage: a layer chooses among all their subsets but the empty one."""

@@ -7,6 +7,9 @@ import torch
 
 from child_trainer.architectures.drawing import draw
 from child_trainer.networks.build import build
+from child_trainer.supernets.generated import GeneratedSupernet
+from child_trainer.supernets.hypernetwork import HyperOptions
+from child_trainer.supernets.network import SupernetNetwork
 from controller.decisions import InvalidTokens, num_samples, uniform
 from controller.space import SearchSpace
 from controller.spaces.smash import DIGITS, SmashSpace
@@ -77,6 +80,18 @@ def test_the_only_1x1_convolutions_are_those_that_read_and_write() -> None:
         f"layer{layer}.{use}{bank}" for layer in (1, 2, 3) for use in ("read", "write") for bank in (1, 2)
     }
     assert {n.attribute("order") for n in supernet.nodes if n.name in narrow} == {"conv-unbiased"}
+
+
+def test_a_hypernetwork_generates_what_reads_and_writes_and_nothing_else() -> None:
+    """Spec T10.2: all other weights are the supernet's own, under the same names."""
+    shared = SupernetNetwork(SMALL.supernet(), IMAGES).shapes
+    generated = GeneratedSupernet(SMALL.supernet(), IMAGES, options=HyperOptions(growth=2, depths=(1,))).shapes
+    missing = shared.keys() - generated.keys()
+    assert {name.split("/")[1] for name in missing} == {"conv.weight"}
+    assert {name.split("/")[0].rstrip("12") for name in missing} == {
+        f"layer{layer}.{use}" for layer in (1, 2, 3) for use in ("read", "write")
+    }
+    assert all(name.startswith("hypernetwork/") for name in generated.keys() - shared.keys())
 
 
 def test_small_networks_learn_from_small_images() -> None:
