@@ -64,7 +64,7 @@ def network(
     """Return a network of layers that read and write banks, or the supernet of all such networks.
 
     Layer l has the gates `layer{l}.reads` (one or more banks), `layer{l}.convolution`, `layer{l}.join` (one of each),
-    and for each bank b, from 1, `layer{l}.write{b}`: the bank itself, always chosen, and what the layer writes.
+    and for each bank b, from 1, `layer{l}.write{b}`, of a single number: whether the layer writes it.
 
     Args:
         gates: what is chosen; `None`: the supernet.
@@ -114,10 +114,6 @@ def _words(convolution: Convolution) -> str:
     return ", ".join(words)
 
 
-def _itself(value: State) -> State:
-    return value
-
-
 def _add_layer(
     graph: GrowingGraph,
     name: str,
@@ -144,13 +140,11 @@ def _add_layer(
     candidates = [partial(_join, graph, f"{name}.{join}", join, first, second) for join in joins]
     value = graph.choose(f"{name}.value", f"{name}.join", candidates)
     return [
-        graph.choose(
+        graph.add_chosen(
             f"{name}.bank{number}",
+            bank,
             f"{name}.write{number}",
-            [
-                partial(_itself, bank),
-                partial(graph.conv, f"{name}.write{number}", value, 1, bank.channels, order="conv-unbiased"),
-            ],
+            [partial(graph.conv, f"{name}.write{number}", value, 1, bank.channels, order="conv-unbiased")],
         )
         for number, bank in enumerate(banks, start=1)
     ]

@@ -133,6 +133,11 @@ class DartsSpace:
         """Return the cells as text in DARTS's notation."""
         return {"DARTS": to_darts(self.genotype_of(tokens))}
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate: an edge has one operation or none."""
+        return True
+
     def supernet(self) -> Architecture:
         """Return the network in which each edge has every operation.
 

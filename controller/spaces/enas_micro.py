@@ -110,6 +110,11 @@ class EnasMicroSpace:
         """Return the cells as text in each notation of the literature."""
         return {"ENAS": to_enas(self.genotype_of(tokens)), **_cells(self).genotypes(tokens)}
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate: no, a cell may have several values as its output."""
+        return False
+
     def supernet(self) -> Architecture:
         """Return the network in which each side of a block has every operation on every state.
 

@@ -115,6 +115,11 @@ class MbconvSpace:
         chosen = [known.get(option) for option in self._options(tokens)]
         return {"blocks": motif(list(zip(_blocks(self), chosen, strict=True)))}
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate: a block has one option."""
+        return True
+
     def supernet(self) -> Architecture:
         """Return the network in which each block has all options."""
         return _supernet(self)

@@ -74,6 +74,11 @@ class NasBench201Space:
         cell = tuple(CELL_OPERATIONS[token] for token in tokens)
         return network(cell, cells_per_stage=self.cells_per_stage, stem_channels=self.stem_channels)
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate: an edge has one operation."""
+        return True
+
     def supernet(self) -> Architecture:
         """Return the network in which each edge has every operation."""
         return _supernet(self)

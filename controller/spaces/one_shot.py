@@ -107,6 +107,11 @@ class OneShotSpace:
         """Return the cell as a graph for people."""
         return {"cell": motif(self.blocks_of(tokens))}
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate: only if a block has a single input and operation."""
+        return self.max_inputs == self.max_operations == 1
+
     def supernet(self) -> Architecture:
         """Return the network in which each block has all inputs and operations."""
         return _supernet(self)

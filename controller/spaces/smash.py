@@ -123,12 +123,17 @@ class SmashSpace:
             for stage in range(STAGES)
         }
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate: no, a layer may read several banks."""
+        return False
+
     def supernet(self) -> Architecture:
         """Return the network in which each layer reads and writes all banks, by all convolutions."""
         return _supernet(self)
 
     def gates(self, tokens: Sequence[int]) -> Mapping[str, tuple[float, ...]]:
-        """Return the gates of each layer; the first number of a `write` is the bank itself, which is always there."""
+        """Return the gates of each layer; those of `write` have a single number for each bank."""
         gates: dict[str, tuple[float, ...]] = {}
         convolutions = _convolutions(self)
         for number, layer in enumerate(self.layers_of(tokens), start=1):
@@ -136,7 +141,7 @@ class SmashSpace:
             gates[f"{name}.reads"] = some_hot(layer.reads, self.banks)
             gates[f"{name}.convolution"] = one_hot(convolutions.index(layer.convolution), len(convolutions))
             gates[f"{name}.join"] = one_hot(self.joins.index(layer.join), len(self.joins))
-            gates |= {f"{name}.write{bank + 1}": (1.0, float(bank in layer.writes)) for bank in range(self.banks)}
+            gates |= {f"{name}.write{bank + 1}": (float(bank in layer.writes),) for bank in range(self.banks)}
         return gates
 
     def derive(self, strengths: Mapping[str, Sequence[float]]) -> Tokens:
@@ -155,7 +160,7 @@ class SmashSpace:
         yield subsets.index(likely(strengths_of(strengths, f"{layer}.reads", self.banks), least=1))
         yield strongest(strengths_of(strengths, f"{layer}.convolution", len(_convolutions(self))))
         yield strongest(strengths_of(strengths, f"{layer}.join", len(self.joins)))
-        writes = [strengths_of(strengths, f"{layer}.write{bank + 1}", 2)[1] for bank in range(self.banks)]
+        writes = [strengths_of(strengths, f"{layer}.write{bank + 1}", 1)[0] for bank in range(self.banks)]
         yield subsets.index(likely(writes, least=1))
 
 

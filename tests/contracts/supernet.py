@@ -65,6 +65,10 @@ class SupernetContract(SearchSpaceContract):
             if operations.get(source) != "zero"
         }
 
+    def test_exclusive_gates_have_one_input_at_most(self, space: SearchSpace) -> None:
+        most = max(sum(gate) for tokens in samples(space) for gate in with_supernet(space).gates(tokens).values())
+        assert most <= 1 or not with_supernet(space).exclusive
+
     def test_strengths_derive_the_sample_that_they_favour(self, space: SearchSpace) -> None:
         for tokens in samples(space):
             gates = with_supernet(space).gates(tokens)

@@ -45,6 +45,11 @@ def test_a_block_has_one_or_two_inputs_and_operations() -> None:
     assert num_samples(OneShotSpace().decisions(0)) == 3 * 6 * 10 * 15 * 28**4
 
 
+def test_gates_are_exclusive_only_without_sums() -> None:
+    assert OneShotSpace(max_inputs=1, max_operations=1).exclusive
+    assert not OneShotSpace(max_inputs=1).exclusive and not OneShotSpace(max_operations=1).exclusive
+
+
 def test_inputs_are_added_and_so_are_the_values_of_the_operations() -> None:
     nodes = {n.name: n for n in SMALL.decode(SMALL.tokens_of(CELL)).nodes}
     assert nodes["cell2.1"].inputs == ("cell2.1.sep_3x3.2.pointwise", "cell2.1.max_3x3")

@@ -13,7 +13,7 @@ from child_trainer.supernets.network import SupernetNetwork
 from controller.decisions import Tokens, uniform
 from controller.space import HasSupernet, SearchSpace
 from controller.spaces import darts, enas_macro, enas_micro, mbconv, one_shot, smash
-from controller.zoo.entry import Images
+from controller.zoo.entry import CIFAR10, Images
 
 IMAGES = Images(input_shape=(1, 8, 8), num_classes=10)
 
@@ -25,6 +25,24 @@ SPACES: Mapping[str, SearchSpace] = {
     "one-shot": one_shot.DIGITS,
     "smash": smash.DIGITS,
 }
+
+
+def test_cells_of_edges_and_blocks_of_one_option_can_be_searched_by_gradient() -> None:
+    exclusive = {name for name, space in SPACES.items() if isinstance(space, HasSupernet) and space.exclusive}
+    assert exclusive == {"darts", "mbconv"}
+
+
+@pytest.mark.parametrize(
+    ("space", "count"),
+    [
+        (darts.DartsSpace(), 1_930_618),  # spec §12.4, G8
+        (enas_macro.EnasMacroSpace(), 697_870),
+        (one_shot.OneShotSpace(), 4_108_810),
+    ],
+)
+def test_the_supernets_of_the_defaults_have_the_weights_that_the_page_says(space: HasSupernet, count: int) -> None:
+    shapes = SupernetNetwork(space.supernet(), CIFAR10).shapes
+    assert sum(shape.numel() for shape in shapes.values()) == count
 
 
 @pytest.fixture(scope="module", params=SPACES)

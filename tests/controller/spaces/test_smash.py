@@ -142,7 +142,7 @@ def test_the_drawing_of_a_stage_has_its_layers_and_banks() -> None:
 def test_a_layer_always_reads_and_writes_a_bank() -> None:
     gates = SMALL.gates(SMALL.tokens_of(LAYERS))
     strengths = {name: [-1.0 + 0.5 * value for value in values] for name, values in gates.items()}
-    strengths |= {"layer2.reads": [-1.0, -0.5], "layer2.write1": [0.0, -0.3], "layer2.write2": [0.0, -0.2]}
+    strengths |= {"layer2.reads": [-1.0, -0.5], "layer2.write1": [-0.3], "layer2.write2": [-0.2]}
     assert SMALL.genotypes(SMALL.derive(strengths))["SMASH"].splitlines()[1] == "2 k5d2g2 multiply 2"
 
 
