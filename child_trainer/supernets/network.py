@@ -20,8 +20,8 @@ from child_trainer.supernets.restriction import check_gates
 
 Tensors = Mapping[str, Tensor]
 
-PLANS = 256
-"""Plans of forward passes that a network remembers."""
+PLANS = 32
+"""Plans of forward passes that a network remembers; one of a large supernet takes about a megabyte."""
 
 HEAD = HEADS[0]
 
