@@ -71,11 +71,17 @@ from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.policy_gradient.reinforce import Reinforce
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.random_search import RandomSearch
-from controller.space import SearchSpace, first_tokens, mutated_tokens
+from controller.space import HasSupernet, SearchSpace, first_tokens, mutated_tokens
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.darts import DartsSpace
+from controller.spaces.enas_macro import EnasMacroSpace
+from controller.spaces.enas_micro import EnasMicroSpace
 from controller.spaces.genotypes import from_darts, from_nasnet, to_darts, to_nasnet
+from controller.spaces.mbconv import MbconvSpace
+from controller.spaces.one_shot import OneShotSpace
 from controller.spaces.recurrent import RecurrentSpace
+from controller.spaces.smash import SmashSpace
 from ps.consistency import Consistency
 from ps.local import LocalStore
 from ps.rpc.client import GrpcStore
@@ -99,7 +105,10 @@ __all__ = [
     "Condition",
     "Consistency",
     "ConvolutionalSpace",
+    "DartsSpace",
     "Decisions",
+    "EnasMacroSpace",
+    "EnasMicroSpace",
     "EvolutionOptions",
     "FailedAttempt",
     "Failure",
@@ -107,6 +116,7 @@ __all__ = [
     "Figure",
     "Group",
     "GrpcStore",
+    "HasSupernet",
     "ImageProblem",
     "ImageTask",
     "Images",
@@ -116,9 +126,11 @@ __all__ = [
     "Layout",
     "LocalSearchOptions",
     "LocalStore",
+    "MbconvSpace",
     "Measure",
     "NasNetSpace",
     "Node",
+    "OneShotSpace",
     "Operation",
     "Outcome",
     "OwnOperation",
@@ -138,6 +150,7 @@ __all__ = [
     "SearchSpace",
     "Searcher",
     "ShardServer",
+    "SmashSpace",
     "Snapshot",
     "Status",
     "SyntheticOptions",

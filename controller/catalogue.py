@@ -1,4 +1,4 @@
-"""The searchers and the search spaces, by name. A new one takes one file and one entry here. Standard library only."""
+"""The searchers by name. A new one takes one file and one entry here. Standard library only."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,15 +17,6 @@ from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.space import SearchSpace
-from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
-from controller.spaces.chain import ChainSpace
-from controller.spaces.convolutional import ConvolutionalSpace
-from controller.spaces.enas_macro import EnasMacroSpace
-from controller.spaces.genomes import GenomeSpace
-from controller.spaces.hierarchical import HierarchicalSpace
-from controller.spaces.mbconv import MbconvSpace
-from controller.spaces.nasbench201 import NasBench201Space
-from controller.spaces.recurrent import RecurrentSpace
 
 T = TypeVar("T")
 
@@ -91,21 +82,6 @@ class SearcherEntry:
             module, _, name = make.partition(":")
             make = getattr(import_module(module), name)
         return make(space, options)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpaceEntry:
-    """A search space.
-
-    Attributes:
-        summary: what its architectures are, in one line.
-        paper: the source.
-        options: the frozen dataclass that is the space; its fields are the options.
-    """
-
-    summary: str
-    paper: str
-    options: type
 
 
 BASELINE = Figure(name="baseline", words="Moving average of rewards")
@@ -233,67 +209,6 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
     }
 )
 """All built-in searchers by name."""
-
-SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
-    {
-        "convolutional": SpaceEntry(
-            summary="Stacks of convolutions with skip connections, pools on request.",
-            paper="Zoph & Le 2017, section 3.3",
-            options=ConvolutionalSpace,
-        ),
-        "recurrent": SpaceEntry(
-            summary="Recurrent cells: a tree of operations on the input and the last state.",
-            paper="Zoph & Le 2017, section 3.4",
-            options=RecurrentSpace,
-        ),
-        "nasbench201": SpaceEntry(
-            summary="NAS-Bench-201's cells: one of five operations on each of six edges.",
-            paper="Dong & Yang 2020, arXiv 2001.00326",
-            options=NasBench201Space,
-        ),
-        "nasnet": SpaceEntry(
-            summary="NASNet's normal and reduction cell: 13 operations, values added or concatenated.",
-            paper="Zoph et al. 2018, arXiv 1707.07012",
-            options=NasNetSpace,
-        ),
-        "amoebanet": SpaceEntry(
-            summary="AmoebaNet's normal and reduction cell: 8 operations, values added.",
-            paper="Real et al. 2019, arXiv 1802.01548",
-            options=AmoebaNetSpace,
-        ),
-        "pnas": SpaceEntry(
-            summary="PNAS's single cell of one to five blocks: 8 operations, values added.",
-            paper="Liu et al. 2018, arXiv 1712.00559",
-            options=PnasSpace,
-        ),
-        "hierarchical": SpaceEntry(
-            summary="Cells made of motifs, which are made of smaller motifs and at last of six primitives.",
-            paper="Liu et al. 2018, arXiv 1711.00436",
-            options=HierarchicalSpace,
-        ),
-        "chain": SpaceEntry(
-            summary="Chains of convolutions, pools and fully connected layers, without batch normalisation.",
-            paper="Baker et al. 2017, arXiv 1611.02167",
-            options=ChainSpace,
-        ),
-        "enas-macro": SpaceEntry(
-            summary="ENAS's layers: one of six operations each, and any of the earlier layers added to it.",
-            paper="Pham et al. 2018, arXiv 1802.03268, section 2.3",
-            options=EnasMacroSpace,
-        ),
-        "mbconv": SpaceEntry(
-            summary="ProxylessNAS's mobile inverted bottlenecks: kernel and expansion of each, or none.",
-            paper="Cai et al. 2019, arXiv 1812.00332",
-            options=MbconvSpace,
-        ),
-        "genomes": SpaceEntry(
-            summary="Networks that grow: neurons and weighted links, which are all part of the sample.",
-            paper="Stanley & Miikkulainen 2002, section 3.1",
-            options=GenomeSpace,
-        ),
-    }
-)
-"""All built-in search spaces by name."""
 
 
 def find_entry(table: Mapping[str, T], name: str, what: str) -> T:

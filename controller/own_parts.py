@@ -17,11 +17,12 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.no_options import NoOptions
 from child_trainer.outcome import Measure, Outcome
 from child_trainer.own_files import OwnFileError
-from controller.catalogue import SEARCHERS, SPACES, Figure, SearcherEntry, SpaceEntry, find_entry
+from controller.catalogue import SEARCHERS, Figure, SearcherEntry, find_entry
 from controller.decisions import Choice, uniform
 from controller.reward import REWARDS, Reward
 from controller.searcher import Child, Proposal, Searcher, Update, View, passes_of
 from controller.space import SearchSpace
+from controller.spaces.catalogue import SPACES, SpaceEntry
 
 
 def find_searcher(name: str) -> SearcherEntry:

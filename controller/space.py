@@ -151,9 +151,15 @@ class HasSupernet(Protocol):
 
     Rules, held by `tests/contracts/supernet.py`:
     1. A sample's architecture is what `child_trainer.supernets.restriction.restrict` leaves of the supernet with the
-       sample's gates, and nodes with weights have the same names in both.
+       sample's gates. What is left has the supernet's names, by which it finds its weights.
     2. Strengths that favour a sample's gates derive that sample, or one with the same architecture.
+    3. Where gates are exclusive, no sample has more than one input of a gate.
     """
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate, as a softmax of strengths supposes."""
+        ...
 
     def supernet(self) -> Architecture:
         """Return the network with all options, mixed by gates.

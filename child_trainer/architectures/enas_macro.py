@@ -33,9 +33,9 @@ def search_network(
 ) -> Architecture:
     """Return a network as the search trains it, in which all layers have equally many filters; or the supernet of all.
 
-    Layer k has the gates `layer{k}.operation`, of which one is chosen, and `layer{k}.skips`: its operation, which is
-    always chosen, then the stem and the layers 1 to k - 2 in order. Their sum is normalised. The first layer has no
-    skips.
+    Layer k has the gates `layer{k}.operation`, of which one is chosen, and `layer{k}.skips`: the stem and the layers 1
+    to k - 2 in order, of which any are chosen. Their sum with the operation's value is normalised. The first layer has
+    no skips.
 
     Args:
         gates: what is chosen; `None`: the supernet.
@@ -53,8 +53,8 @@ def search_network(
         ]
         value = graph.choose(f"{name}.value", f"{name}.operation", candidates)
         if number > 1:
-            terms = [partial(_itself, term) for term in (value, *values[:-1])]
-            value = graph.add(f"{name}.norm", "batch_norm", graph.choose(f"{name}.sum", f"{name}.skips", terms))
+            skips = [partial(_itself, skip) for skip in values[:-1]]
+            value = graph.norm(f"{name}.norm", graph.add_chosen(f"{name}.sum", value, f"{name}.skips", skips))
         values.append(value)
         if number in halvings(layers):
             values = _halved(graph, f"pool{number}", values, filters)

@@ -43,7 +43,7 @@ class GatedGraph(nn.Module):
 
         Args:
             images: a batch.
-            gates: the numbers of each gate by its name.
+            gates: the numbers of each gate by its name; they may be on another device than the images.
             uses: what a mix does with each of its inputs, by the name of its gate.
             steps: the plan for these uses.
         """

@@ -20,8 +20,8 @@ from child_trainer.supernets.restriction import check_gates
 
 Tensors = Mapping[str, Tensor]
 
-PLANS = 256
-"""Plans of forward passes that a network remembers."""
+PLANS = 32
+"""Plans of forward passes that a network remembers; one of a large supernet takes about a megabyte."""
 
 HEAD = HEADS[0]
 
@@ -47,6 +47,7 @@ class SupernetNetwork(nn.Module):
     Attributes:
         gate_sizes: the length of each gate vector, by its name.
         shapes: the shape of each parameter by its name, in the order of the nodes.
+        unpenalised: the names of parameters that no penalty on weights is for.
 
     Raises:
         InvalidArchitecture: it is not feed-forward, a node cannot take its inputs, nodes of one gate have not equally
@@ -79,6 +80,7 @@ class SupernetNetwork(nn.Module):
                 f"node {live.ordered[int(name.split('.')[1])].name!r} keeps a tensor that is no parameter,"
                 f" {name.split('.', 2)[2]!r}; weights that are shared are parameters"
             )
+        self.unpenalised: frozenset[str] = frozenset()
         self.shapes = {
             name: self._graph.get_parameter(path).shape
             for paths in self._parameter_paths
@@ -88,6 +90,7 @@ class SupernetNetwork(nn.Module):
             raise InvalidArchitecture(
                 f"a node {HEAD!r} and the classifier have parameters of one name; rename the node"
             )
+        self.train()
 
     def _paths(self, name: str, path: str) -> tuple[dict[str, str], dict[str, str]]:
         """Return our names of the parameters and of the buffers of a part, each with PyTorch's."""
@@ -223,7 +226,8 @@ class SupernetNetwork(nn.Module):
         for name, path in parameters.items():
             if name not in weights:
                 raise WrongWeights(f"these gates use the parameter {name!r}, for which no weights are given")
-            if weights[name].shape != self.shapes[name]:
+            # What is not among the shapes was generated, and fits.
+            if weights[name].shape != self.shapes.get(name, weights[name].shape):
                 shapes = tuple(self.shapes[name]), tuple(weights[name].shape)
                 raise WrongWeights(f"the parameter {name!r} has the shape {shapes[0]}, got {shapes[1]}")
             tensors[path] = weights[name]

@@ -11,9 +11,10 @@ from child_trainer.tasks.catalogue import TASKS, find_task
 from cluster.cli.command import parse_command
 from cluster.config.help import option_lines
 from cluster.config.plain_data import default_options
-from controller.catalogue import SEARCHERS, SPACES
+from controller.catalogue import SEARCHERS
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
+from controller.spaces.catalogue import SPACES
 
 WIDTH = 100
 """Columns of a page of options."""

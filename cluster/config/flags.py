@@ -16,8 +16,9 @@ from cluster.config.help import option_lines, option_names
 from cluster.config.plain_data import default_options
 from cluster.config.run_config import RunConfig, unchecked
 from cluster.config.task_options import TaskOptions
-from controller.catalogue import SEARCHERS, SPACES
+from controller.catalogue import SEARCHERS
 from controller.own_parts import find_searcher, find_space
+from controller.spaces.catalogue import SPACES
 
 T = TypeVar("T")
 

@@ -21,10 +21,11 @@ from cluster.config.plain_data import default_options, known, known_values, plai
 from cluster.config.task_options import TaskOptions, known_task, with_former_regime
 from cluster.config.topology import Topology
 from cluster.config.weights_options import WeightsOptions
-from controller.catalogue import SearcherEntry, SpaceEntry
+from controller.catalogue import SearcherEntry
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
 from controller.space import SearchSpace
+from controller.spaces.catalogue import SpaceEntry
 
 DEFAULT_STORAGE = "~/nascluster_runs"
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.enas_macro import OPERATIONS, Layer, final_network, motif, search_network
 from controller.decisions import Choice, Decision, Decisions, InvalidTokens, Subset, Tokens, check_tokens, offsets
-from controller.spaces.gate_vectors import Network, check_searches, likely, one_hot, some_hot, strengths_of, strongest
+from controller.spaces.supernet import Network, check_searches, one_hot, some_hot, strengths_of, strongest
 
 LEAST_LAYERS = 3
 """A network is halved behind a third and behind two thirds of its layers."""
@@ -108,6 +108,11 @@ class EnasMacroSpace:
         """Return the layers and their connections as a graph for people."""
         return {"layers": motif(self.layers_of(tokens))}
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate: no, it may have any skips."""
+        return False
+
     def supernet(self) -> Architecture:
         """Return the network in which each layer has all operations and skips.
 
@@ -118,12 +123,12 @@ class EnasMacroSpace:
         return _supernet(self)
 
     def gates(self, tokens: Sequence[int]) -> Mapping[str, tuple[float, ...]]:
-        """Return each layer's gates; the first input of `skips` is the operation's value, which is always there."""
+        """Return each layer's gates: its operation, and a number for each skip."""
         gates: dict[str, tuple[float, ...]] = {}
         for number, layer in enumerate(self.layers_of(tokens), start=1):
             gates[f"layer{number}.operation"] = one_hot(self.operations.index(layer.operation), len(self.operations))
             if number > 1:
-                gates[f"layer{number}.skips"] = (1.0, *some_hot(layer.skips, number - 1))
+                gates[f"layer{number}.skips"] = some_hot(layer.skips, number - 1)
         return gates
 
     def derive(self, strengths: Mapping[str, Sequence[float]]) -> Tokens:
@@ -132,8 +137,8 @@ class EnasMacroSpace:
         for number in range(1, self.layers + 1):
             tokens.append(strongest(strengths_of(strengths, f"layer{number}.operation", len(self.operations))))
             if number > 1:
-                _, *skips = strengths_of(strengths, f"layer{number}.skips", number)
-                tokens += [int(skip in likely(skips)) for skip in range(number - 1)]
+                skips = strengths_of(strengths, f"layer{number}.skips", number - 1)
+                tokens += [int(strength > 0) for strength in skips]
         return tuple(tokens)
 
     def _place(self, number: int) -> int:

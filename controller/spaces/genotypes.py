@@ -4,7 +4,6 @@
   state 0 is the older input and 1 the newer one, the reverse of our numbers.
 - NASNet, as in the published TensorFlow code: the lists `operations`, `hiddenstate_indices` and `used_hiddenstates` of
   a cell, in which `none` is the identity and a used state is one that does not go into the output.
-- ENAS: four numbers for each node of a cell, (first input, its operation, second input, its operation).
 
 An operation without a name in NASNet's code keeps ours.
 """
@@ -50,9 +49,6 @@ NASNET_NAMES: Mapping[str, str] = MappingProxyType(
 )
 """The operation of each name in NASNet's and AmoebaNet's code."""
 
-ENAS_OPERATIONS = ("sep_3x3", "sep_5x5", "avg_3x3", "max_3x3", "identity")
-"""The operation of each number in ENAS's code."""
-
 WIDTH = 100
 """Columns of a text."""
 
@@ -81,7 +77,7 @@ def to_darts(genotype: Genotype) -> str:
         edges = [edge for number, block in enumerate(cell.blocks, 1) for edge in _darts_edges(name, number, block)]
         lines += [
             _field(f"    {name}=", edges) + ",",
-            _field(f"    {name}_concat=", [_reversed(state) for state in cell.concat]) + ",",
+            _field(f"    {name}_concat=", [exchanged(state) for state in cell.concat]) + ",",
         ]
     return "\n".join(["Genotype(", *lines, ")"])
 
@@ -96,7 +92,7 @@ def _darts_edges(cell: str, number: int, block: Block) -> list[tuple[str, int]]:
                 f" {', '.join(_NAMES_OF_DARTS)}"
             )
     sides = zip(block.operations, block.inputs, strict=True)
-    return [(_NAMES_OF_DARTS[operation], _reversed(state)) for operation, state in sides]
+    return [(_NAMES_OF_DARTS[operation], exchanged(state)) for operation, state in sides]
 
 
 def from_darts(text: str) -> Genotype:
@@ -122,15 +118,15 @@ def _darts_cell(name: str, edges: Any, concat: Any) -> Cell:
             known = ", ".join(DARTS_NAMES)
             raise InvalidGenotype(f"edge {place} of `{name}` has the unknown operation {edge[0]!r}; there are {known}")
     blocks = [
-        Block((_reversed(one), _reversed(other)), (DARTS_NAMES[first], DARTS_NAMES[second]))
+        Block((exchanged(one), exchanged(other)), (DARTS_NAMES[first], DARTS_NAMES[second]))
         for (first, one), (second, other) in zip(edges[::2], edges[1::2], strict=True)
     ]
     states = _states(f"{name}_concat", concat)
-    return _cell(name, blocks, tuple(_reversed(state) for state in states))
+    return _cell(name, blocks, tuple(exchanged(state) for state in states))
 
 
-def _reversed(state: int) -> int:
-    """Return the number of a state in the other convention, in which the two inputs are exchanged."""
+def exchanged(state: int) -> int:
+    """Return the number of a state in DARTS's and ENAS's convention, in which the two inputs are exchanged; or back."""
     return 1 - state if state < INPUTS else state
 
 
@@ -202,32 +198,6 @@ def _nasnet_cell(name: str, lists: Mapping[str, Any]) -> Cell:
     ours = [NASNET_NAMES.get(operation, operation) for operation in operations]
     blocks = [Block((states[i], states[i + 1]), (ours[i], ours[i + 1]), "add") for i in range(0, len(operations), 2)]
     return _cell(name, blocks, tuple(state for state, is_used in enumerate(used) if not is_used))
-
-
-# --- ENAS ----------------------------------------------------------------------------------------------------------
-
-
-def from_enas(normal: str, reduction: str) -> Genotype:
-    """Return the cells of two arcs of ENAS's micro space, numbers as in `0 2 0 0 0 4 0 1` (spec §6.2).
-
-    Raises:
-        InvalidGenotype: they have not four numbers for each block, or one that is out of range.
-    """
-    return Genotype(_enas_cell("normal", normal), _enas_cell("reduction", reduction))
-
-
-def _enas_cell(name: str, arc: str) -> Cell:
-    words = arc.split()
-    if len(words) % 4 or not all(word.isdecimal() for word in words):
-        raise InvalidGenotype(f"the {name} arc has four numbers for each block, got {arc!r}")
-    numbers = [int(word) for word in words]
-    if wrong := [number for number in numbers[1::2] if number >= len(ENAS_OPERATIONS)]:
-        raise InvalidGenotype(f"an operation of the {name} arc is at most {len(ENAS_OPERATIONS) - 1}, got {wrong[0]}")
-    blocks = [
-        Block((_reversed(one), _reversed(other)), (ENAS_OPERATIONS[first], ENAS_OPERATIONS[second]))
-        for one, first, other, second in zip(*(numbers[i::4] for i in range(4)), strict=True)
-    ]
-    return Cell.of(blocks)
 
 
 # --- Writing and reading -------------------------------------------------------------------------------------------

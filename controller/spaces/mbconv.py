@@ -8,7 +8,7 @@ from functools import lru_cache
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.mobile import Block, Bottleneck, Ends, blocks_of, motif, network
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
-from controller.spaces.gate_vectors import one_hot, strengths_of, strongest
+from controller.spaces.supernet import one_hot, strengths_of, strongest
 
 SKIP = "skip"
 """The option of a block that keeps the shape to be left out (the code's `Zero` beside an identity)."""
@@ -114,6 +114,11 @@ class MbconvSpace:
         known = {b.text: b for b in _bottlenecks(self)}
         chosen = [known.get(option) for option in self._options(tokens)]
         return {"blocks": motif(list(zip(_blocks(self), chosen, strict=True)))}
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate: a block has one option."""
+        return True
 
     def supernet(self) -> Architecture:
         """Return the network in which each block has all options."""

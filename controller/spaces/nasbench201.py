@@ -3,10 +3,20 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind
-from child_trainer.architectures.nasbench201 import CELL_OPERATIONS, CELLS_PER_STAGE, EDGES, STEM_CHANNELS, network
-from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens
+from child_trainer.architectures.nasbench201 import (
+    CELL_OPERATIONS,
+    CELLS_PER_STAGE,
+    EDGES,
+    GATES,
+    STEM_CHANNELS,
+    network,
+    supernet,
+)
+from controller.decisions import Choice, Decisions, InvalidTokens, Tokens, check_tokens
+from controller.spaces.supernet import one_hot, strengths_of, strongest
 
 _DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place in range(1, len(EDGES) + 1))
 
@@ -63,3 +73,26 @@ class NasBench201Space:
         check_tokens(self.decisions_of(len(tokens)), tokens)
         cell = tuple(CELL_OPERATIONS[token] for token in tokens)
         return network(cell, cells_per_stage=self.cells_per_stage, stem_channels=self.stem_channels)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a sample has at most one input of each gate: an edge has one operation."""
+        return True
+
+    def supernet(self) -> Architecture:
+        """Return the network in which each edge has every operation."""
+        return _supernet(self)
+
+    def gates(self, tokens: Sequence[int]) -> Mapping[str, tuple[float, ...]]:
+        """Return the gate of each edge."""
+        check_tokens(self.decisions_of(len(tokens)), tokens)
+        return {gate: one_hot(token, len(CELL_OPERATIONS)) for gate, token in zip(GATES, tokens, strict=True)}
+
+    def derive(self, strengths: Mapping[str, Sequence[float]]) -> Tokens:
+        """Return the cell of the strongest operation of each edge, which may be none."""
+        return tuple(strongest(strengths_of(strengths, gate, len(CELL_OPERATIONS))) for gate in GATES)
+
+
+@lru_cache(maxsize=16)
+def _supernet(space: NasBench201Space) -> Architecture:
+    return supernet(cells_per_stage=space.cells_per_stage, stem_channels=space.stem_channels)

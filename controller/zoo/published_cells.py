@@ -1,7 +1,8 @@
 """The published cells and layers, in the notation of the code that published them. Standard library only."""
 
 from child_trainer.architectures.cells.cell import Genotype
-from controller.spaces.genotypes import from_darts, from_enas, from_nasnet
+from controller.spaces.enas_arcs import from_enas
+from controller.spaces.genotypes import from_darts, from_nasnet
 
 
 def nasnet_a() -> Genotype:

@@ -57,6 +57,9 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch nasbench201 --data DIR --searcher bayesian --encoding features": MINUTES,
     "nascluster launch digits --searcher bayesian --random-starts 4 --initial-depth 4 --max-depth 4": MINUTES,
     "nascluster launch digits --space amoebanet --searcher evolution --cells-per-stage 1 --filters 8 --local": MINUTES,
+    "nascluster launch digits --space enas-macro --layers 4 --filters 8 --searcher evolution": MINUTES,
+    "nascluster launch digits --space mbconv --searcher random --stem-stride 1 --stem-filters 8 --first-filters 8"
+    " --widths 8 16 24 --blocks 2 2 2 --strides 1 2 1 --last-filters 64": MINUTES,
     "python -m child_trainer nasnet-a.json --task digits": MINUTES,
     "nascluster launch digits --local --optimizer adam --learning-rate 0.002 --schedule cosine": MINUTES,
     "nascluster launch cifar10 --data DIR --learning-rate 0.025 --schedule cosine --clip-norm 5 --cutout 16": YEARS,

@@ -1,8 +1,11 @@
-"""DARTS's supernet: every operation on every edge of its cells, mixed (arXiv 1806.09055; spec §12.1).
+"""DARTS's supernet: every operation on every edge of its cells, mixed; and its children (arXiv 1806.09055; spec §12.1).
 
 Its numbers of states are DARTS's: 0 is the older input of a cell, 1 the newer one, 2 the first intermediate node. Gates
 are shared by all normal cells and by all reduction cells. Standard library only.
 """
+
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.cells.darts import apply, fitted_states
@@ -34,15 +37,31 @@ def gate(cell: str, edge: Edge) -> str:
 
 
 def supernet(*, cells: int, filters: int, nodes: int = NODES, operations: tuple[str, ...] = OPERATIONS) -> Architecture:
-    """Return the supernet that DARTS searches in: batch normalisation has weights in the stem only.
+    """Return the supernet that DARTS searches in; see `search_network`."""
+    return search_network(None, cells=cells, filters=filters, nodes=nodes, operations=operations)
+
+
+def search_network(
+    gates: Mapping[str, Sequence[float]] | None,
+    *,
+    cells: int,
+    filters: int,
+    nodes: int = NODES,
+    operations: tuple[str, ...] = OPERATIONS,
+) -> Architecture:
+    """Return a child of the supernet that DARTS searches in, or the supernet itself.
+
+    Batch normalisation has weights in the stem only, and follows each pool, unlike in a final network.
 
     Args:
+        gates: one operation, or nothing, at each edge, and an operation at one or more edges of each node; `None`: the
+            supernet.
         cells: the number of all cells, L; the reduction cells stand at a third and at two thirds of the depth.
         filters: filters of the first cells, C; each reduction cell doubles them.
         nodes: intermediate nodes of each cell.
         operations: the options of each edge, in order.
     """
-    graph = GrowingGraph(affine=False)
+    graph = GrowingGraph(affine=False, gates=gates)
     wide = 3 * filters
     stem = graph.add("stem", "conv", State("image", 0, 0), wide, height=3, width=3, filters=wide, order="conv-bn")
     older = newer = stem
@@ -64,16 +83,17 @@ def supernet(*, cells: int, filters: int, nodes: int = NODES, operations: tuple[
                     2 if reduces and source < 2 else 1,
                 )
                 for source in range(target)
+                if gates is None or any(gates[gate(cell, (source, target))])
             ]
             states.append(graph.add(f"{name}.{target}", "add", mixed))
         older, newer = newer, graph.concat(f"{name}.output", states[2:])
     features = graph.add("features", "identity", newer)
-    return Architecture("feedforward", tuple(graph.nodes), (features.name,))
+    return Architecture("feedforward", tuple(graph.nodes), (features.name,)).pruned()
 
 
 def _edge(graph: GrowingGraph, name: str, gate: str, source: State, operations: tuple[str, ...], stride: int) -> State:
-    options = [_option(graph, f"{name}.{operation}", operation, source, stride) for operation in operations]
-    return graph.add(name, "mix", options, gate=gate)
+    options = [partial(_option, graph, f"{name}.{operation}", operation, source, stride) for operation in operations]
+    return graph.choose(name, gate, options)
 
 
 def _option(graph: GrowingGraph, name: str, operation: str, source: State, stride: int) -> State:

@@ -30,21 +30,17 @@ class GrowingGraph:
 
     Args:
         drop_path: whether a training may drop paths (ScheduledDropPath).
-        gates: what is chosen at each gate, by `choose`; `None`: nothing, the graph is a supernet.
         affine: whether batch normalisation scales and shifts by weights of its own.
+        gates: what is chosen at each gate, by `choose`; `None`: nothing, the graph is a supernet.
     """
 
     def __init__(
-        self,
-        *,
-        drop_path: bool = False,
-        gates: Mapping[str, Sequence[float]] | None = None,
-        affine: bool = True,
+        self, *, drop_path: bool = False, affine: bool = True, gates: Mapping[str, Sequence[float]] | None = None
     ) -> None:
         self.nodes: list[Node] = []
         self._drop_path = drop_path
-        self._gates = gates
         self._norm: dict[str, Value] = {} if affine else {"affine": False}
+        self._gates = gates
 
     def add(
         self, name: str, op: str, sources: State | Sequence[State], channels: int | None = None, **attributes: Value
@@ -177,7 +173,7 @@ class GrowingGraph:
         return self.add(name, "batch_norm", source, None, **self._norm)
 
     def choose(self, name: str, gate: str, candidates: Sequence[Callable[[], State]]) -> State:
-        """Add the sum of the candidates that a gate chooses, which must all have one shape.
+        """Add the sum of the candidates that a gate chooses, one or more; they must all have one shape.
 
         A supernet has all candidates, mixed by the gate; any other graph has only the chosen ones. The names of their
         nodes are the same in both, as a candidate's nodes do not depend on what is chosen elsewhere.
@@ -191,6 +187,12 @@ class GrowingGraph:
             return self.add(name, "mix", [candidate() for candidate in candidates], gate=gate)
         chosen = [add() for add, value in zip(candidates, self._gates[gate], strict=True) if value]
         return chosen[0] if len(chosen) == 1 else self.add(name, "add", chosen)
+
+    def add_chosen(self, name: str, value: State, gate: str, candidates: Sequence[Callable[[], State]]) -> State:
+        """Add to a value what a gate chooses among candidates, as `choose` does; it may choose none."""
+        if self._gates is not None and not any(self._gates[gate]):
+            return value
+        return self.add(name, "add", (value, self.choose(f"{name}.chosen", gate, candidates)))
 
     def concat(self, name: str, states: Sequence[State]) -> State:
         """Concatenate states of one size along the channels."""

@@ -1,6 +1,6 @@
 """Gradients of a batch's cross-entropy with respect to weights and gates, and from gates back to strengths."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -170,9 +170,8 @@ def penalised(gradients: dict[str, Tensor], weights: Tensors, read: Iterable[str
     """Return the gradients with that of l2 times the sum of the squares of the weights that were read."""
     if not l2:
         return gradients
-    return {
-        name: 2 * l2 * weights[name] + gradients[name] if name in gradients else 2 * l2 * weights[name] for name in read
-    }
+    of_penalty = {name: 2 * l2 * weights[name] for name in read}
+    return gradients | {name: p + gradients[name] if name in gradients else p for name, p in of_penalty.items()}
 
 
 def clipped(gradients: dict[str, Tensor], norm: float) -> dict[str, Tensor]:
@@ -183,6 +182,10 @@ def clipped(gradients: dict[str, Tensor], norm: float) -> dict[str, Tensor]:
     return {name: gradient * scale for name, gradient in gradients.items()}
 
 
-def weight_gradients(found: Gradients, weights: Tensors, read: Sequence[str], settings: Settings) -> dict[str, Tensor]:
-    """Return the gradients of the weights with penalty and clipping as the settings say."""
-    return clipped(penalised(found.weights, weights, read, settings.l2), settings.clip_norm)
+def weight_gradients(
+    network: SupernetNetwork, found: Gradients, weights: Tensors, draw: Draw, settings: Settings
+) -> dict[str, Tensor]:
+    """Return the gradients of the weights that a draw reads, with penalty and clipping as the settings say."""
+    read = {name for gates in draw.gates for name in network.names(gates)} - network.unpenalised
+    names = [name for name in network.shapes if name in read]
+    return clipped(penalised(found.weights, weights, names, settings.l2), settings.clip_norm)

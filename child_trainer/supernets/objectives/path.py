@@ -30,9 +30,7 @@ def train_weights(
     The gates count as constants; gradients that they have are left alone.
     """
     found = differentiate(network, batches.training(), weights, draw, settings, of="weights")
-    read = {name for gates in draw.gates for name in network.names(gates)}
-    gradients = weight_gradients(found, weights, [name for name in network.shapes if name in read], settings)
-    return Step(gradients, {}, found.loss.item(), found.accuracy)
+    return Step(weight_gradients(network, found, weights, draw, settings), {}, found.loss.item(), found.accuracy)
 
 
 def given_path(sizes: Mapping[str, int], given: Gates, settings: Settings, generator: Generator) -> Draw:

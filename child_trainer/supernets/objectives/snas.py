@@ -81,7 +81,7 @@ def _learn_both(
         return settings.cost_weight * expected_cost(probabilities, costs)
 
     strengths = pull_back(draw, found.gates, cost if settings.cost_weight else None)
-    gradients = weight_gradients(found, weights, list(network.shapes), settings)
+    gradients = weight_gradients(network, found, weights, draw, settings)
     return Step(gradients, strengths, found.loss.item(), found.accuracy)
 
 

@@ -18,8 +18,9 @@ from cluster.config.task_options import TaskOptions, known_task
 from cluster.config.topology import Topology
 from cluster.pool.failure_policy import FailurePolicy, parse_failure_policy
 from cluster.pool.supervision import Rules
-from controller.catalogue import SEARCHERS, SPACES
+from controller.catalogue import SEARCHERS
 from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.spaces.catalogue import SPACES
 
 
 def untyped(value: Any) -> Any:

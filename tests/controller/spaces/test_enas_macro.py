@@ -106,13 +106,13 @@ def test_skips_are_derived_from_positive_strengths() -> None:
     strengths = {
         "layer1.operation": (0.1, 0.2),
         "layer2.operation": (0.2, 0.1),
-        "layer2.skips": (0.0, -0.1),
+        "layer2.skips": (-0.1,),
         "layer3.operation": (0.1, 0.1),
-        "layer3.skips": (0.0, 0.1, -0.1),
+        "layer3.skips": (0.1, -0.1),
     }
     assert space.derive(strengths) == (1, 0, 0, 0, 1, 0)
-    with pytest.raises(ValueError, match=r"`strengths` must have 3 numbers for the gate 'layer3.skips', got 2"):
-        space.derive(strengths | {"layer3.skips": (0.0, 0.1)})
+    with pytest.raises(ValueError, match=r"`strengths` must have 2 numbers for the gate 'layer3.skips', got 1"):
+        space.derive(strengths | {"layer3.skips": (0.1,)})
     with pytest.raises(ValueError, match=r"`strengths` must have 2 numbers for the gate 'layer1.operation', got none"):
         space.derive({})
 

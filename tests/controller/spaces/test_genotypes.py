@@ -9,11 +9,11 @@ from child_trainer.architectures.cells.cell import Block, Cell, Genotype
 from controller.decisions import uniform
 from controller.space import genotypes_of
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
+from controller.spaces.enas_arcs import from_enas
 from controller.spaces.genotypes import (
     DARTS_NAMES,
     InvalidGenotype,
     from_darts,
-    from_enas,
     from_nasnet,
     to_darts,
     to_nasnet,

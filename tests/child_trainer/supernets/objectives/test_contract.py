@@ -1,6 +1,7 @@
 """Every objective obeys the contract, on a supernet with dropout, sums and choices of one and of several inputs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.supernets.gated_graph import Gates
+from child_trainer.supernets.generated import GeneratedSupernet
+from child_trainer.supernets.hypernetwork import HyperOptions
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.objectives.catalogue import OBJECTIVES
 from child_trainer.supernets.objectives.objective import Objective
@@ -52,6 +55,14 @@ def supernet_network() -> SupernetNetwork:
     return SupernetNetwork(SUPERNET, PROBLEM)
 
 
+@pytest.fixture(scope="module")
+def generated_network() -> SupernetNetwork:
+    point = node("point", "conv", "op", height=1, width=1, filters=4, order="conv-unbiased")
+    nodes = [replace(n, inputs=("point",)) if n.name == "deep" else n for n in SUPERNET.nodes]
+    supernet = Architecture("feedforward", (*nodes, point), SUPERNET.outputs)
+    return GeneratedSupernet(supernet, PROBLEM, options=HyperOptions(growth=2, depths=(2, 1)))
+
+
 class TestObjective(ObjectiveContract):
     @pytest.fixture(params=OBJECTIVES)
     def name(self, request: pytest.FixtureRequest) -> str:
@@ -85,6 +96,43 @@ class TestObjective(ObjectiveContract):
             return {}
         generator = torch.Generator().manual_seed(3)
         return {gate: torch.randn(size, generator=generator) for gate, size in network.gate_sizes.items()}
+
+
+class TestPathsOfAGeneratedSupernet(ObjectiveContract):
+    """SMASH: the path objective on a supernet with a hypernetwork (spec §10)."""
+
+    @pytest.fixture
+    def objective(self) -> Objective[Any]:
+        return OBJECTIVES["path"]
+
+    @pytest.fixture
+    def network(self, generated_network: SupernetNetwork) -> SupernetNetwork:
+        return generated_network.train()
+
+    @pytest.fixture
+    def data(self) -> Data:
+        return Data(PROBLEM.images(12), PROBLEM.labels(12))
+
+    @pytest.fixture
+    def given(self, network: SupernetNetwork) -> Gates:
+        return one_hot(network.gate_sizes, 0) | {"skip": torch.tensor([0.0, 1.0])}
+
+    def test_the_hypernetwork_learns(self, halves: Any, run: Any) -> None:
+        step, _, _ = run(halves[0])
+        assert step.weights["hypernetwork/last.direction"].any()
+        assert "point/conv.weight" not in step.weights
+
+    def test_the_penalty_is_on_the_other_weights(
+        self, objective: Objective[Any], network: SupernetNetwork, data: Data, given: Gates
+    ) -> None:
+        weights = network.initial(0)
+        (half,) = objective.half_steps
+        draw = half.draw(network.gate_sizes, given, objective.settings_of({}), torch.Generator().manual_seed(0))
+        one, other = (
+            half.step(network, data, weights, draw, objective.settings_of({"l2": l2})).weights for l2 in (0.0, 0.1)
+        )
+        moved = {name for name in one if not torch.equal(one[name], other[name])}
+        assert moved == {name for name in one if not name.startswith("hypernetwork/") and weights[name].any()}
 
 
 def test_other_values_are_tried_for_every_objective() -> None:

@@ -1,4 +1,4 @@
-"""Gate vectors of a supernet, and what strengths of their inputs favour. Standard library only."""
+"""What spaces with a supernet have in common: gate vectors, and what strengths favour. Standard library only."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
