@@ -7,7 +7,7 @@ from typing import Any
 
 from child_trainer import own_files
 from child_trainer.own_files import OwnFileError
-from cluster.config import instant_recipes, nas_recipes, survey_recipes
+from cluster.config import instant_recipes, nas_recipes, sharing_recipes, survey_recipes
 from cluster.config.run_config import RunConfig
 from controller.catalogue import find_entry
 
@@ -85,6 +85,15 @@ SYSTEMS = (
         paper="Stanley & Miikkulainen 2002, Evolutionary Computation 10(2), sections 3 and 4",
         took="4,755 networks on average for exclusive or; no GPU",
         recipes={"neat-xor": survey_recipes.neat_xor, "neat-pole": survey_recipes.neat_pole},
+    ),
+    System(
+        name="One-Shot: paths of one network, trained with path dropout",
+        paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search, sections 3 and 4",
+        took="one network's training, and no training of its paths",
+        recipes={
+            "one-shot-digits": sharing_recipes.one_shot_digits,
+            "one-shot-cifar10": sharing_recipes.one_shot_cifar10,
+        },
     ),
     System(
         name="Without training: a benchmark's table, and tests of a cluster",
