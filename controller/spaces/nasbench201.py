@@ -5,7 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from child_trainer.architectures.architecture import Architecture, Kind
-from child_trainer.architectures.nasbench201 import CELL_OPERATIONS, CELLS_PER_STAGE, EDGES, STEM_CHANNELS, network
+from child_trainer.architectures.nasbench201 import (
+    CELL_OPERATIONS,
+    CELLS_PER_STAGE,
+    EDGES,
+    STEM_CHANNELS,
+    Cell,
+    cell_name,
+    network,
+    picture,
+)
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens
 
 _DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place in range(1, len(EDGES) + 1))
@@ -35,6 +44,11 @@ class NasBench201Space:
         """The kind of its architectures, feed-forward."""
         return "feedforward"
 
+    @property
+    def place_name(self) -> str:
+        """What the places of its choices are."""
+        return "edge"
+
     def decisions(self, completed: int) -> Decisions:
         """Return the choices of the operation of each edge; they are the same throughout a search."""
         return _DECISIONS
@@ -60,6 +74,16 @@ class NasBench201Space:
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
         """Return the network of the cell that the tokens encode."""
+        return network(self._cell(tokens), cells_per_stage=self.cells_per_stage, stem_channels=self.stem_channels)
+
+    def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
+        """Return the cell as a graph for people."""
+        return {"cell": picture(self._cell(tokens))}
+
+    def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
+        """Return the cell by the benchmark's name."""
+        return {"NAS-Bench-201": cell_name(self._cell(tokens))}
+
+    def _cell(self, tokens: Sequence[int]) -> Cell:
         check_tokens(self.decisions_of(len(tokens)), tokens)
-        cell = tuple(CELL_OPERATIONS[token] for token in tokens)
-        return network(cell, cells_per_stage=self.cells_per_stage, stem_channels=self.stem_channels)
+        return tuple(CELL_OPERATIONS[token] for token in tokens)
