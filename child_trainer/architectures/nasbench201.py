@@ -85,7 +85,7 @@ def network(cell: Cell, *, cells_per_stage: int = CELLS_PER_STAGE, stem_channels
 
 def picture(cell: Cell) -> Architecture:
     """Return the cell as a graph for people, of kind `cell`, whose only input is `newer`; edges `none` are left out."""
-    names, nodes = ["newer", "node 1", "node 2", "output"], list[Node]()
+    names, nodes = ["newer", "node 1", "node 2", "node 3"], list[Node]()
     for target in (1, 2, 3):
         incoming: list[str] = []
         for operation, (source, reader) in zip(cell, EDGES, strict=True):
@@ -97,7 +97,8 @@ def picture(cell: Cell) -> Architecture:
                 nodes.append(node(incoming[-1], "part", names[source], label=PICTURE_LABELS[operation]))
         sum_of = node(names[target], "add", incoming) if incoming else node(names[target], "zero", "newer")
         nodes.append(sum_of)
-    return Architecture("cell", tuple(nodes), ("output",))
+    # An output is drawn without the operations on what it reads.
+    return Architecture("cell", (*nodes, node("output", "identity", names[-1])), ("output",))
 
 
 @cache

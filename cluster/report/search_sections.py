@@ -23,7 +23,7 @@ COST_LABELS = {
 
 NETWORK_LEAD = "Lines and arcs lead down to the layer that reads."
 CELL_LEAD = "Lines lead up to the step that reads; dashed ones come from what another step reads, too."
-BLOCK_LEAD = "Lines lead up to the operation that reads; + adds the two values of a block."
+BLOCK_LEAD = "Lines lead up to the operation that reads; + adds the values of a block."
 
 SHORT_LABELS = {"flops": "FLOPs"}
 

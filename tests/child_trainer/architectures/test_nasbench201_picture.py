@@ -19,6 +19,7 @@ def test_edges_that_pass_on_or_are_none_have_no_box() -> None:
     assert draw(picture(cell)).splitlines() == [
         "node 1 = conv 3x3 (input)",
         "node 2 = conv 3x3 (input) + avg pool 3x3 (node 1)",
-        "output = input + conv 3x3 (node 1) + node 2",
+        "node 3 = input + conv 3x3 (node 1) + node 2",
+        "output = node 3",
     ]
     assert draw(picture(("none",) * 6)) == "output = zero (input)"
