@@ -15,6 +15,7 @@ from child_trainer.architectures.nasbench201 import (
     network,
     picture,
 )
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens
 
 _DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place in range(1, len(EDGES) + 1))
@@ -35,6 +36,7 @@ class NasBench201Space:
     """Channels of the first stage, doubled for each later one (the benchmark, and its table: 16)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("cells_per_stage", "stem_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")

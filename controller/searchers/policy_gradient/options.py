@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from child_trainer.field_types import check_types
+
 MAX_PASSES = 1_000
 """Upper bound for `passes`; with more a batch would take longer to learn from than its children to train."""
 
@@ -28,6 +30,7 @@ class PolicyOptions:
     """Reward for each nat of entropy; it delays convergence."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("controller_units", "controller_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
