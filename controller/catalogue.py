@@ -59,6 +59,7 @@ class SearcherEntry:
         options: the frozen dataclass of its options.
         make: makes it from a space and its options; or `module:name` of such a function, imported when a search begins.
         figures: the numbers in its updates.
+        has_values: whether it has a method `option_values`, which gives the values that it learnt of options.
     """
 
     summary: str
@@ -66,6 +67,7 @@ class SearcherEntry:
     options: type
     make: str | Callable[[SearchSpace, Any], Searcher]
     figures: tuple[Figure, ...] = ()
+    has_values: bool = False
 
     def build(self, space: SearchSpace, options: Any, children: int | None = None) -> Searcher:
         """Return a new searcher over the space.
@@ -170,6 +172,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Baker et al. 2017, arXiv 1611.02167",
             options=QLearningOptions,
             make="controller.searchers.q_learning.q_learning:QLearning",
+            has_values=True,
             figures=(
                 Figure(name="epsilon", words="Share of decisions that are random"),
                 Figure(name="unique_models", whole=True, words="Unique architectures that have ended"),

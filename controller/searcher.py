@@ -32,6 +32,10 @@ class ParameterGroup:
     options: Mapping[str, float]
 
 
+PREDICTED = "predicted"
+"""The key of a child's notes for the reward that the searcher predicted when it proposed the child."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedWeights:
     """The weights that a searcher's children share: those of a supernet, each by its node's name.
@@ -56,7 +60,8 @@ class Proposal:
         architecture: what they decode to; `None` if there are none.
         log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
         notes: JSON that the searcher reads back from the child's record, such as the child's parent or its generation.
-            The displays know two keys: `parent`, the id of the child that it came from, and `change`, a few words.
+            The displays know three keys: `parent`, the id of the child that it came from; `change`, a few words; and
+            `predicted`, the reward that the searcher predicted.
         same_as: the id of an ended child with the same architecture. The new child takes its outcome and its reward,
             and is not trained.
         job: what a worker does with it on the shared weights; `None`: it trains the architecture from scratch.
@@ -196,6 +201,22 @@ class Update:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptionValues:
+    """What a searcher thinks of the options of one decision, after its best decisions before it.
+
+    Attributes:
+        kind, layer: what is decided, and where in the network (0: for the network as a whole).
+        options: the options' names.
+        values: the reward expected with each; `None` for an option that is not allowed there.
+    """
+
+    kind: str
+    layer: int
+    options: tuple[str, ...]
+    values: tuple[float | None, ...]
+
+
 class Searcher(Protocol):
     """Decides what to try next, and learns from the outcomes.
 
@@ -229,6 +250,12 @@ def passes_of(searcher: Searcher) -> int:
     The parameters are pulled before each step, and `View.turn` counts the steps.
     """
     return getattr(searcher, "passes", 1)
+
+
+def option_values_of(searcher: Searcher, view: View) -> tuple[OptionValues, ...]:
+    """Return the values that the searcher learnt of the options along its best sample; none if it learns no values."""
+    values = getattr(searcher, "option_values", None)
+    return () if values is None else tuple(values(view))
 
 
 def is_exclusive(searcher: Searcher) -> bool:

@@ -74,6 +74,15 @@ class PolicySearcher:
         by_name = zip(names, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)
         return {name: gradient for name, gradient in by_name if gradient is not None}
 
+    def _queue_loss(self, view: View) -> Tensor:
+        """Return -weight * the mean of log P over the best different children of the search; 0 without `queue_size`.
+
+        This is priority queue training (Abolafia et al. 2018, arXiv 1801.03526).
+        """
+        options = self._policy_options
+        best = best_different(view.history(), options.queue_size) if options.queue_size else []
+        return -options.queue_weight * self._score(best)[0].mean() if best else torch.zeros(())
+
     def _score(self, children: Sequence[ChildRecord]) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies [m] float32; children of each depth are scored together."""
         by_length: dict[int, list[int]] = {}
@@ -118,3 +127,14 @@ def sampled_log_prob(child: ChildRecord) -> float:
 def baseline_gradient(rewards: Tensor) -> Tensor:
     """Return what is pushed to the baseline for rewards [m] float32: their mean, and the constant 1; [2] float32."""
     return torch.stack([rewards.mean(), torch.ones(())])
+
+
+def best_different(history: Sequence[ChildRecord], size: int) -> list[ChildRecord]:
+    """Return the children with the highest rewards, at most `size` and none with another's tokens; the best first."""
+    rewarded = [child for child in history if child.reward is not None]
+    best: dict[tuple[int, ...], ChildRecord] = {}
+    for child in sorted(rewarded, key=reward_of, reverse=True):
+        best.setdefault(child.tokens, child)
+        if len(best) == size:
+            break
+    return list(best.values())
