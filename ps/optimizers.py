@@ -20,14 +20,23 @@ from torch.optim.sgd import sgd
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A numeric option of an update rule: its default (`None`: required) and its range, in words and as code."""
+    """A numeric option of an update rule.
+
+    Attributes:
+        default: the value where it is not given; `None`: it must be given.
+        rule: its range in words.
+        allows: its range as code.
+        added_later: layouts that predate the option are on disk, so a layout's JSON leaves it out at its default.
+    """
 
     default: float | None
     rule: str
     allows: Callable[[float], bool]
+    added_later: bool = False
 
 
 _RATE = Option(None, "above 0", lambda x: x > 0)
+_WEIGHT_DECAY = Option(0.0, "0 or more", lambda x: x >= 0, added_later=True)
 
 
 def _fraction(default: float | None) -> Option:
@@ -41,8 +50,14 @@ OPTIMIZERS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "beta1": _fraction(0.9),
             "beta2": _fraction(0.999),
             "eps": Option(1e-8, "above 0", lambda x: x > 0),
+            "weight_decay": _WEIGHT_DECAY,
         },
-        "sgd": {"lr": _RATE, "momentum": _fraction(0.0)},
+        "sgd": {
+            "lr": _RATE,
+            "momentum": _fraction(0.0),
+            "nesterov": Option(0.0, "0 or 1", lambda x: x in (0, 1), added_later=True),
+            "weight_decay": _WEIGHT_DECAY,
+        },
         "average": {"decay": _fraction(None)},
     }
 )
@@ -70,7 +85,20 @@ def complete_options(optimizer: str, options: Mapping[str, float]) -> dict[str, 
         if not option.allows(value):
             raise ValueError(f"`{name}` of `{optimizer}` must be {option.rule}, got {value}")
         completed[name] = float(value)
+    if completed.get("nesterov") and not completed["momentum"]:
+        raise ValueError(f"`nesterov` of `{optimizer}` needs a `momentum` above 0, got 0")
     return completed
+
+
+def options_to_json(optimizer: str, options: Mapping[str, float]) -> dict[str, float]:
+    """Return complete options for a layout's JSON, without those added later that have their default."""
+    known = OPTIMIZERS[optimizer]
+    return {n: value for n, value in options.items() if not (known[n].added_later and value == known[n].default)}
+
+
+def has_rate(optimizer: str) -> bool:
+    """Return whether the update rule has a learning rate, which a push may set for its step."""
+    return "lr" in OPTIMIZERS[optimizer]
 
 
 Slots = dict[str, Tensor]
@@ -96,17 +124,19 @@ class UpdateRule:
         self.state: dict[str, Slots] = {}
 
     @torch.no_grad()
-    def step(self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
+    def step(self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor], rate: float | None = None) -> None:
         """Step the tensors that have a gradient, in place; leave the others and their state unchanged.
 
         Args:
             values: float32 tensors of any shape.
             gradients: gradients of some of them; they are only read.
+            rate: the learning rate of this step; `None` for the option `lr`.
         """
         names = [name for name in values if name in gradients]
         states = [self.state.setdefault(name, {}) for name in names]
+        options = self._options if rate is None else {**self._options, "lr": rate}
         if names:
-            self._step([values[name] for name in names], [gradients[name] for name in names], states, self._options)
+            self._step([values[name] for name in names], [gradients[name] for name in names], states, options)
 
 
 def _adam(values: list[Tensor], gradients: list[Tensor], states: list[Slots], options: Mapping[str, float]) -> None:
@@ -127,7 +157,7 @@ def _adam(values: list[Tensor], gradients: list[Tensor], states: list[Slots], op
         beta1=options["beta1"],
         beta2=options["beta2"],
         lr=options["lr"],
-        weight_decay=0.0,
+        weight_decay=options["weight_decay"],
         eps=options["eps"],
         maximize=False,
     )
@@ -141,11 +171,11 @@ def _sgd(values: list[Tensor], gradients: list[Tensor], states: list[Slots], opt
         buffers,
         foreach=False,
         fused=False,
-        weight_decay=0.0,
+        weight_decay=options["weight_decay"],
         momentum=options["momentum"],
         lr=options["lr"],
         dampening=0.0,
-        nesterov=False,
+        nesterov=bool(options["nesterov"]),
         maximize=False,
     )
     for state, buffer in zip(states, buffers, strict=True):

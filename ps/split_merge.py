@@ -28,7 +28,12 @@ def split_push(parts: Partition, push: Push) -> list[ShardPush]:
     applied = push.applied or (0,) * len(parts)
     return [
         ShardPush(
-            client=push.client, sequence=push.sequence, gradients=part, seen_version=version, seen_applied=sequence
+            client=push.client,
+            sequence=push.sequence,
+            gradients=part,
+            seen_version=version,
+            seen_applied=sequence,
+            rates=push.rates,
         )
         for part, version, sequence in zip(split(parts, push.gradients), push.versions, applied, strict=True)
     ]

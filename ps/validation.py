@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ps.errors import NonFinite, ShapeMismatch, TooLarge, UnknownParameter
+from ps.optimizers import has_rate
 from ps.store import Layout, Push
 
 MAX_MAGNITUDE = 1e18
@@ -35,8 +36,18 @@ def check_push(layout: Layout, push: Push, max_bytes: int) -> None:
         len(push.applied) != layout.shards or not all(type(n) is int and n >= 0 for n in push.applied)
     ):
         raise ValueError(f"`applied` must be empty or {layout.shards} integers of at least 0, got {push.applied}")
+    check_rated(layout, push.rates)
     _check_size(push.gradients, max_bytes)
     check_tensors(layout.shapes, push.gradients)
+
+
+def check_rated(layout: Layout, rates: Mapping[str, float]) -> None:
+    """Raise `UnknownParameter` unless each group with a rate is in the layout and has a learning rate."""
+    rated = [group.name for group in layout.groups if has_rate(group.optimizer)]
+    if unknown := sorted(set(rates) - set(rated)):
+        raise UnknownParameter(
+            f"`rates` may name the groups with a learning rate ({', '.join(rated)}), got {', '.join(unknown)}"
+        )
 
 
 def check_names(known: Mapping[str, object], names: Sequence[str]) -> None:

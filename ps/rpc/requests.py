@@ -33,6 +33,7 @@ def push_requests(target: ps_pb2.Target, push: ShardPush) -> Iterator[ps_pb2.Pus
         "seen_version": push.seen_version,
         "seen_applied": push.seen_applied,
         "size_bytes": len(data),
+        "rates": push.rates,
     }
     for number, chunk in enumerate(chunks(data)):
         yield ps_pb2.PushRequest(chunk=chunk, **({} if number else head))

@@ -171,6 +171,7 @@ class _Servicer:
                     gradients=decode(data),
                     seen_version=head.seen_version,
                     seen_applied=head.seen_applied,
+                    rates=dict(head.rates),
                 )
             ack = shard.push(push)
             return ps_pb2.PushReply(

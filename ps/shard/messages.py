@@ -1,12 +1,12 @@
 """One shard's part of pushes, acks and snapshots, and the state that a shard saves."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from ps.identifiers import check_push_id
+from ps.identifiers import check_push_id, check_rates
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +17,7 @@ class ShardPush:
         gradients: tensor name -> 1-D float32 slice; possibly empty.
         seen_version: the shard's version at the client's pull.
         seen_applied: the client's highest sequence that the shard had applied at the pull.
+        rates: the rates of all groups in the `Push`, whether or not the shard has a part of them.
 
     Raises:
         ValueError: a field is invalid.
@@ -27,9 +28,11 @@ class ShardPush:
     gradients: Mapping[str, Tensor]
     seen_version: int
     seen_applied: int = 0
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_push_id(self.client, self.sequence)
+        check_rates(self.rates)
         if self.seen_version < 0:
             raise ValueError(f"`seen_version` must be 0 or more, got {self.seen_version}")
         if self.seen_applied < 0:

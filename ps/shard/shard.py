@@ -12,9 +12,13 @@ from ps.optimizers import UpdateRule
 from ps.partition import partition
 from ps.shard.membership import Membership
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
+from ps.shard.sums import Sums
 from ps.status import ShardStatus
 from ps.store import Group, Layout
-from ps.validation import check_names, check_tensors
+from ps.validation import check_names, check_rated, check_tensors
+
+_Gradient = tuple[Tensor, float | None]
+"""What a tensor takes a step on: its gradient, and the learning rate unless it is the group's."""
 
 
 @dataclass(slots=True)
@@ -24,8 +28,7 @@ class _Mutable:
     Attributes:
         last_applied: the deduplication table: client -> (its highest sequence applied, the staleness in its ack). It
             has the key `clients` in a snapshot.
-        sums: tensor name -> (the sum of the pushes since its last step, their number); for `accumulate` above 1 and
-            for `sync`.
+        sums: the pushes since each tensor's last step; for `accumulate` above 1 and for `sync`.
     """
 
     initialized: bool = False
@@ -34,7 +37,7 @@ class _Mutable:
     pushes: int = 0
     dropped: int = 0
     last_applied: dict[str, tuple[int, int]] = field(default_factory=dict)
-    sums: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    sums: Sums = field(default_factory=Sums)
 
 
 class Shard:
@@ -120,6 +123,7 @@ class Shard:
         """
         try:
             self._require_initialized()
+            check_rated(self.layout, push.rates)
             check_tensors(self.shapes, push.gradients)
             self._require_earlier_pushes(push)
         except StoreError:
@@ -136,7 +140,7 @@ class Shard:
                 state.dropped += 1
             else:
                 state.pushes += 1
-                state.version += self._step(self._accumulate(self._scaled(push.gradients, staleness)))
+                state.version += self._step(self._accumulate(self._scaled(push.gradients, staleness), push.rates))
             self.settle(expired, push.client)
         return ShardAck(state.version, state.incarnation, staleness, duplicate, self._is_too_stale(staleness))
 
@@ -153,8 +157,7 @@ class Shard:
         """
         changed = self._membership.rejoin(client)
         if self._membership.end_round(self._clocks(), expired, has_sums=bool(self._state.sums)):
-            means = {name: self._pop_mean(name) for name in list(self._state.sums)}
-            self._state.version += self._step(means)
+            self._state.version += self._step({name: self._pop_mean(name) for name in self._state.sums})
             changed = True
         return changed
 
@@ -181,8 +184,7 @@ class Shard:
         """Return a deep copy of the shard's whole state."""
         state = self._state
         tensors = {f"value/{name}": value.clone() for name, value in self._values.items()}
-        for name, (total, _) in state.sums.items():
-            tensors[f"sum/{name}"] = total.clone()
+        tensors |= {f"sum/{name}": total for name, total in state.sums.tensors().items()}
         for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
             for name in names:
                 for slot, tensor in rule.state.get(name, {}).items():
@@ -194,9 +196,8 @@ class Shard:
             "pushes": state.pushes,
             "dropped": state.dropped,
             "clients": {client: list(entry) for client, entry in state.last_applied.items()},
-            "summed": {name: count for name, (_, count) in state.sums.items()},
             "membership": self._membership.to_json(),
-        }
+        } | state.sums.to_json()
         return ShardState(tensors, metadata)
 
     def restore(self, saved: ShardState) -> None:
@@ -218,7 +219,7 @@ class Shard:
             pushes=metadata["pushes"],
             dropped=metadata.get("dropped", 0),  # files that predate `dropped` do not have it
             last_applied={client: (number, staleness) for client, (number, staleness) in metadata["clients"].items()},
-            sums={name: (saved.tensors[f"sum/{name}"].clone(), count) for name, count in metadata["summed"].items()},
+            sums=Sums.restored(saved.tensors, metadata),
         )
         self._membership.restore(metadata.get("membership", {}))
 
@@ -257,33 +258,31 @@ class Shard:
         observed = {name for group, names in self._groups if group.optimizer == "average" for name in names}
         return {name: g if name in observed else g / staleness for name, g in gradients.items()}
 
-    def _accumulate(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add gradients to the sums where a step needs more than one push. Return the gradients to step on now."""
-        ready: dict[str, Tensor] = {}
+    def _accumulate(self, gradients: Mapping[str, Tensor], rates: Mapping[str, float]) -> dict[str, _Gradient]:
+        """Add gradients to the sums where a step needs more than one push. Return what to step on now."""
+        ready: dict[str, _Gradient] = {}
         for group, names in self._groups:
+            rate = rates.get(group.name)
             for name in names:
                 if name not in gradients:
                     continue
                 if group.accumulate == 1 and self._rules.mode != "sync":
-                    ready[name] = gradients[name]  # a step only reads it
-                elif self._add(name, gradients[name]) == group.accumulate and self._rules.mode != "sync":
+                    ready[name] = gradients[name], rate  # a step only reads it
+                    continue
+                count = self._state.sums.add(name, gradients[name], rate)
+                if count == group.accumulate and self._rules.mode != "sync":
                     ready[name] = self._pop_mean(name)
         return ready
 
-    def _add(self, name: str, gradient: Tensor) -> int:
-        """Add a gradient to a tensor's sum. Return how many gradients the sum has now."""
-        total, count = self._state.sums.get(name, (None, 0))
-        total = gradient.clone() if total is None else total.add_(gradient)
-        self._state.sums[name] = total, count + 1
-        return count + 1
+    def _pop_mean(self, name: str) -> _Gradient:
+        """Remove a tensor's sum, and return its mean and rate."""
+        summed = self._state.sums.pop(name)
+        return summed.mean, summed.rate
 
-    def _pop_mean(self, name: str) -> Tensor:
-        """Remove a tensor's sum, and return its mean."""
-        total, count = self._state.sums.pop(name)
-        return total.div_(count)
-
-    def _step(self, gradients: Mapping[str, Tensor]) -> bool:
+    def _step(self, gradients: Mapping[str, _Gradient]) -> bool:
         """Step the tensors that have a gradient. Return whether there were any."""
         for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
-            rule.step({name: self._values[name] for name in names}, gradients)
+            values = {name: self._values[name] for name in names}
+            for rate in dict.fromkeys(gradients[name][1] for name in names if name in gradients):
+                rule.step(values, {name: g for name, (g, its_rate) in gradients.items() if its_rate == rate}, rate)
         return bool(gradients)

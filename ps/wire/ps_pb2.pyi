@@ -55,7 +55,14 @@ class PullReply(_message.Message):
     def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., chunk: _Optional[bytes] = ..., applied: _Optional[int] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes", "seen_applied")
+    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes", "seen_applied", "rates")
+    class RatesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +70,7 @@ class PushRequest(_message.Message):
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SEEN_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
     target: Target
     client: str
     sequence: int
@@ -70,7 +78,8 @@ class PushRequest(_message.Message):
     chunk: bytes
     size_bytes: int
     seen_applied: int
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., seen_applied: _Optional[int] = ...) -> None: ...
+    rates: _containers.ScalarMap[str, float]
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., seen_applied: _Optional[int] = ..., rates: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class PushReply(_message.Message):
     __slots__ = ("version", "incarnation", "staleness", "duplicate", "dropped")
