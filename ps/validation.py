@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ps.errors import NonFinite, ShapeMismatch, TooLarge, UnknownParameter
 from ps.optimizers import has_rate
+from ps.slices import Slices
 from ps.store import Layout, Push
 
 MAX_MAGNITUDE = 1e18
@@ -59,8 +60,9 @@ def check_names(known: Mapping[str, object], names: Sequence[str]) -> None:
 def check_tensors(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]) -> None:
     """Raise the error of the first tensor that does not fit `shapes`; the cheap checks come first."""
     check_names(shapes, list(tensors))
-    for name, tensor in tensors.items():
-        _check_form(name, tensor, shapes[name])
+    if not isinstance(tensors, Slices) or any(shapes[name] != (size,) for name, size in tensors.sizes.items()):
+        for name, tensor in tensors.items():
+            _check_form(name, tensor, shapes[name])
     _check_finite(tensors)
 
 
@@ -88,12 +90,14 @@ def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:
-    flat = {name: tensor.detach().reshape(-1) for name, tensor in tensors.items()}
-    # All at once, as a policy has many small tensors and nearly every push is good. `amax` returns NaN if there is one.
-    magnitudes = torch.cat(list(flat.values())).abs_() if flat else torch.empty(0)
-    if not len(magnitudes) or bool(magnitudes.amax() <= MAX_MAGNITUDE):
+    # All at once, as a policy has many small tensors and nearly every push is good. `aminmax` returns a NaN if any is.
+    slices = tensors if isinstance(tensors, Slices) else Slices.of(tensors)
+    if not len(slices.flat):
         return
-    for name, elements in flat.items():
+    lowest, highest = torch.aminmax(slices.flat)
+    if lowest.item() >= -MAX_MAGNITUDE and highest.item() <= MAX_MAGNITUDE:
+        return
+    for name, elements in slices.items():
         allowed = elements.abs() <= MAX_MAGNITUDE  # false for NaN, too
         if not bool(allowed.all()):
             index = int((~allowed).nonzero()[0])

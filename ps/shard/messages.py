@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ps.identifiers import check_push_id, check_rates
+from ps.slices import Slices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,7 +15,7 @@ class ShardPush:
     """One shard's part of a `Push`.
 
     Attributes:
-        gradients: tensor name -> 1-D float32 slice; possibly empty.
+        gradients: tensor name -> 1-D float32 slice; possibly empty. `Slices` must be in the layout's order.
         seen_version: the shard's version at the client's pull.
         seen_applied: the client's highest sequence that the shard had applied at the pull.
         rates: the rates of all groups in the `Push`, whether or not the shard has a part of them.
@@ -54,7 +55,7 @@ class ShardAck:
 class ShardValues:
     """One shard's part of a `Snapshot`: 1-D copies by tensor name; `applied` is `None` for a pull without a client."""
 
-    values: dict[str, Tensor]
+    values: Slices
     version: int
     incarnation: int
     applied: int | None
@@ -64,5 +65,5 @@ class ShardValues:
 class ShardState:
     """The whole state of a shard, for a file: float32 tensors by key, and JSON data."""
 
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     metadata: dict[str, Any]

@@ -1,24 +1,19 @@
 """`Shard`: one shard as a pure state machine, without clock, file or lock, so that equal calls give equal results."""
 
-import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from ps.errors import LostPushes, NotInitialized, StoreError, UnknownParameter
-from ps.optimizers import UpdateRule
-from ps.partition import partition
 from ps.shard.membership import Membership
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
 from ps.shard.sums import Sums
+from ps.shard.vector import Vector
+from ps.slices import Slices
 from ps.status import ShardStatus
-from ps.store import Group, Layout
+from ps.store import Layout
 from ps.validation import check_names, check_rated, check_tensors
-
-_Gradient = tuple[Tensor, float | None]
-"""What a tensor takes a step on: its gradient, and the learning rate unless it is the group's."""
 
 
 @dataclass(slots=True)
@@ -55,17 +50,19 @@ class Shard:
             raise ValueError(f"a shard's index must be from 0 to {layout.shards - 1}, got {index}")
         self.layout = layout
         self.index = index
-        self.shapes = {s.name: (s.size,) for s in partition(layout.shapes, layout.shards)[index]}
+        self._vector = Vector(layout, index)
+        self.shapes = {name: (size,) for name, size in self._vector.sizes.items()}
         """Tensor name -> shape of its slice here, which is always 1-D."""
-        self._values = {name: torch.zeros(shape) for name, shape in self.shapes.items()}
-        self._groups: list[tuple[Group, list[str]]] = []
-        for group in layout.groups:
-            if names := [name for name in group.shapes if name in self.shapes]:
-                self._groups.append((group, names))
-        self._update_rules = self._new_update_rules()
         self._state = _Mutable()
         self._rules = layout.consistency
         self._membership = Membership(self._rules)
+        self._summing = {
+            name: part.group
+            for part in self._vector.groups
+            if part.group.accumulate > 1 or self._rules.mode == "sync"
+            for name in part.names
+        }
+        """Tensor name -> group, of the tensors that take a step on the sum of several pushes."""
         self._duplicates = 0
         self._rejected = 0
 
@@ -80,8 +77,7 @@ class Shard:
         check_tensors(self.shapes, values)
         if self._state.initialized:
             return False
-        for name, value in values.items():
-            self._values[name].copy_(value)
+        self._vector.set(values)
         self._state.initialized = True
         return True
 
@@ -105,13 +101,12 @@ class Shard:
             NotInitialized, UnknownParameter, TooFarAhead: see `ParameterStore.pull`.
         """
         self._require_initialized()
-        requested = list(self.shapes) if names is None else list(dict.fromkeys(names))
-        check_names(self.shapes, requested)
+        requested = None if names is None else list(dict.fromkeys(names))
+        check_names(self.shapes, requested or ())
         if client is not None and not catching_up:
             self._membership.check_pace(client, self._clocks(), expired)
         applied = None if client is None else self._state.last_applied.get(client, (0, 0))[0]
-        values = {name: self._values[name].clone() for name in requested}
-        return ShardValues(values, self._state.version, self._state.incarnation, applied)
+        return ShardValues(self._vector.get(requested), self._state.version, self._state.incarnation, applied)
 
     def push(self, push: ShardPush, expired: Set[str] = frozenset()) -> ShardAck:
         """Apply one client's slices exactly once; ack a duplicate without applying it.
@@ -140,7 +135,7 @@ class Shard:
                 state.dropped += 1
             else:
                 state.pushes += 1
-                state.version += self._step(self._accumulate(self._scaled(push.gradients, staleness), push.rates))
+                state.version += self._step(self._scaled(self._ordered(push.gradients), staleness), push.rates)
             self.settle(expired, push.client)
         return ShardAck(state.version, state.incarnation, staleness, duplicate, self._is_too_stale(staleness))
 
@@ -157,7 +152,7 @@ class Shard:
         """
         changed = self._membership.rejoin(client)
         if self._membership.end_round(self._clocks(), expired, has_sums=bool(self._state.sums)):
-            self._state.version += self._step({name: self._pop_mean(name) for name in self._state.sums})
+            self._state.version += self._step_sums(list(self._state.sums))
             changed = True
         return changed
 
@@ -176,19 +171,13 @@ class Shard:
             dropped=self._state.dropped,
             duplicates=self._duplicates,
             rejected=self._rejected,
-            elements=sum(math.prod(shape) for shape in self.shapes.values()),
+            elements=sum(self._vector.sizes.values()),
             clients=len(self._state.last_applied),
         )
 
     def state(self) -> ShardState:
         """Return a deep copy of the shard's whole state."""
         state = self._state
-        tensors = {f"value/{name}": value.clone() for name, value in self._values.items()}
-        tensors |= {f"sum/{name}": total for name, total in state.sums.tensors().items()}
-        for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
-            for name in names:
-                for slot, tensor in rule.state.get(name, {}).items():
-                    tensors[f"optimizer/{slot}/{name}"] = tensor.clone()
         metadata = {
             "initialized": state.initialized,
             "version": state.version,
@@ -198,20 +187,12 @@ class Shard:
             "clients": {client: list(entry) for client, entry in state.last_applied.items()},
             "membership": self._membership.to_json(),
         } | state.sums.to_json()
-        return ShardState(tensors, metadata)
+        return ShardState(self._vector.state(state.sums.tensors()), metadata)
 
     def restore(self, saved: ShardState) -> None:
         """Restore a copy of the state that `state` returned for a shard of the same layout and index."""
         metadata = saved.metadata
-        for name, value in self._values.items():
-            value.copy_(saved.tensors[f"value/{name}"])
-        self._update_rules = self._new_update_rules()
-        for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
-            for key, tensor in saved.tensors.items():
-                kind, _, rest = key.partition("/")
-                slot, _, name = rest.partition("/")
-                if kind == "optimizer" and name in names:
-                    rule.state.setdefault(name, {})[slot] = tensor.clone()
+        self._vector.restore(saved.tensors)
         self._state = _Mutable(
             initialized=metadata["initialized"],
             version=metadata["version"],
@@ -236,9 +217,6 @@ class Shard:
         if not self._state.initialized:
             raise NotInitialized(f"shard {self.index} of run {self.layout.run!r} has no values: initialize it first")
 
-    def _new_update_rules(self) -> list[UpdateRule]:
-        return [UpdateRule(group.optimizer, group.options) for group, _ in self._groups]
-
     def _clocks(self) -> dict[str, int]:
         """Return each client's highest sequence applied; nothing in a mode that does not need it.
 
@@ -251,38 +229,42 @@ class Shard:
         limit = self._rules.max_staleness
         return limit is not None and staleness > limit
 
-    def _scaled(self, gradients: Mapping[str, Tensor], staleness: int) -> Mapping[str, Tensor]:
+    def _ordered(self, gradients: Mapping[str, Tensor]) -> Slices:
+        if isinstance(gradients, Slices):
+            return gradients
+        return Slices.of({name: gradients[name] for name in self.shapes if name in gradients})
+
+    def _scaled(self, gradients: Slices, staleness: int) -> Slices:
         """Return the gradients, divided by the staleness where `stale` is `scale`."""
         if self._rules.stale != "scale" or staleness <= 1:
             return gradients
-        observed = {name for group, names in self._groups if group.optimizer == "average" for name in names}
-        return {name: g if name in observed else g / staleness for name, g in gradients.items()}
+        scaled = Slices(gradients.sizes, gradients.flat / staleness)
+        for part in self._vector.groups:
+            if part.group.optimizer == "average":
+                for name in gradients.sizes.keys() & part.names:
+                    scaled[name].copy_(gradients[name])
+        return scaled
 
-    def _accumulate(self, gradients: Mapping[str, Tensor], rates: Mapping[str, float]) -> dict[str, _Gradient]:
-        """Add gradients to the sums where a step needs more than one push. Return what to step on now."""
-        ready: dict[str, _Gradient] = {}
-        for group, names in self._groups:
-            rate = rates.get(group.name)
-            for name in names:
-                if name not in gradients:
-                    continue
-                if group.accumulate == 1 and self._rules.mode != "sync":
-                    ready[name] = gradients[name], rate  # a step only reads it
-                    continue
-                count = self._state.sums.add(name, gradients[name], rate)
-                if count == group.accumulate and self._rules.mode != "sync":
-                    ready[name] = self._pop_mean(name)
-        return ready
+    def _step(self, gradients: Slices, rates: Mapping[str, float]) -> bool:
+        """Take the steps that need no other push, and add to the sums of the others. Return whether any was taken."""
+        summing = self._summing
+        if not summing:
+            self._vector.step(gradients, rates)
+            return bool(gradients)
+        complete: list[str] = []
+        for name in [name for name in gradients if name in summing]:
+            count = self._state.sums.add(name, gradients[name], rates.get(summing[name].name))
+            if count == summing[name].accumulate and self._rules.mode != "sync":
+                complete.append(name)
+        single = {name: gradient for name, gradient in gradients.items() if name not in summing}
+        if single:
+            self._vector.step(Slices.of(single), rates)
+        return self._step_sums(complete) or bool(single)
 
-    def _pop_mean(self, name: str) -> _Gradient:
-        """Remove a tensor's sum, and return its mean and rate."""
-        summed = self._state.sums.pop(name)
-        return summed.mean, summed.rate
-
-    def _step(self, gradients: Mapping[str, _Gradient]) -> bool:
-        """Step the tensors that have a gradient. Return whether there were any."""
-        for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
-            values = {name: self._values[name] for name in names}
-            for rate in dict.fromkeys(gradients[name][1] for name in names if name in gradients):
-                rule.step(values, {name: g for name, (g, its_rate) in gradients.items() if its_rate == rate}, rate)
-        return bool(gradients)
+    def _step_sums(self, names: Sequence[str]) -> bool:
+        """Take the step of tensors whose sums are complete, on their means. Return whether there are any."""
+        complete = {name: self._state.sums.pop(name) for name in self.shapes if name in names}
+        for rate in dict.fromkeys(one.rate for one in complete.values()):
+            means = Slices.of({name: one.mean for name, one in complete.items() if one.rate == rate})
+            self._vector.step(means, {} if rate is None else {p.group.name: rate for p in self._vector.groups})
+        return bool(complete)

@@ -55,8 +55,8 @@ class Sums:
         return self._sums.pop(name)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return copies of the sums by tensor name."""
-        return {name: one.total.clone() for name, one in self._sums.items()}
+        """Return the sums by their keys in a shard's state."""
+        return {f"sum/{name}": one.total for name, one in self._sums.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for the shard's metadata; without rates where there are none, as in older files."""
