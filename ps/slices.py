@@ -45,3 +45,8 @@ class Slices(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+
+def as_slices(tensors: Mapping[str, Tensor]) -> Slices:
+    """Return the tensors themselves if they are slices of one buffer, else copies that are."""
+    return tensors if isinstance(tensors, Slices) else Slices.of(tensors)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ps.errors import NonFinite, ShapeMismatch, TooLarge, UnknownParameter
 from ps.optimizers import has_rate
-from ps.slices import Slices
+from ps.slices import Slices, as_slices
 from ps.store import Layout, Push
 
 MAX_MAGNITUDE = 1e18
@@ -91,7 +91,7 @@ def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:
     # All at once, as a policy has many small tensors and nearly every push is good. `aminmax` returns a NaN if any is.
-    slices = tensors if isinstance(tensors, Slices) else Slices.of(tensors)
+    slices = as_slices(tensors)
     if not len(slices.flat):
         return
     lowest, highest = torch.aminmax(slices.flat)

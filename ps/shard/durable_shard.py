@@ -88,6 +88,11 @@ class DurableShard:
                 self._writer.start()
 
     @property
+    def sizes(self) -> Mapping[str, int]:
+        """A mapping of tensor name to the number of elements of its slice on this shard."""
+        return self._shard.sizes
+
+    @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """A mapping of tensor name to the shape of its slice on this shard."""
         return self._shard.shapes
@@ -101,20 +106,25 @@ class DurableShard:
         self._change(lambda: self._shard.initialize(values))
 
     def pull(
-        self, names: Sequence[str] | None = None, client: str | None = None, *, catching_up: bool = False
+        self,
+        names: Sequence[str] | None = None,
+        clients: Sequence[str] = (),
+        *,
+        catching_up: bool = False,
     ) -> ShardValues:
         """See `Shard.pull`; waits for a commit in progress.
 
         Raises:
             NotDurable: the pull made a member rejoin or ended a round, and that could not be written.
         """
-        self._leases.renew(client)
+        for client in clients:
+            self._leases.renew(client)
         with self._lock:
             self._require_open()
             expired = self._leases.expired()
             if self._failure is None:  # else nothing may change until a write succeeds, but reading is allowed
-                self._transact(lambda: self._mark_dirty(self._shard.settle(expired, client)))
-            return self._shard.pull(names, client, expired, catching_up=catching_up)
+                self._transact(lambda: self._mark_dirty(self._shard.settle(expired, *clients)))
+            return self._shard.pull(names, clients, expired, catching_up=catching_up)
 
     def push(self, push: ShardPush) -> ShardAck:
         """See `Shard.push`; returns when the push is as durable as the class promises.
@@ -123,15 +133,23 @@ class DurableShard:
             NotDurable: the write failed, or an earlier one did and none has succeeded since.
             StoreUnavailable: the shard is closed.
         """
+        reply = self.submit(push)
+        self.handle_queue()
+        return reply.result()
+
+    def submit(self, push: ShardPush) -> Future[ShardAck]:
+        """Queue a push, which the next call of `handle_queue` handles. Return what `push` would return."""
         self._leases.renew(push.client)
         queued = _QueuedPush(push)
         with self._queue_lock:
             self._queue.append(queued)
+        return queued.reply
+
+    def handle_queue(self) -> None:
+        """Return when everything that is in the queue now has its reply, from this thread or another."""
         with self._lock:
-            # The thread that had the lock before has handled everything in the queue then, perhaps this push too.
-            if not queued.reply.done():
+            if self._queue:  # else the thread that had the lock before has handled it
                 self._handle_queue()
-        return queued.reply.result()
 
     def leave(self, client: str) -> None:
         """See `Shard.leave`; as durable on return as a push.
@@ -278,19 +296,3 @@ class DurableShard:
     def _require_open(self) -> None:
         if self._closed.is_set():
             raise StoreUnavailable(f"shard {self._shard.index} is closed")
-
-
-def close_all(shards: Iterable[DurableShard]) -> None:
-    """Close every shard, whatever happens to the others.
-
-    Raises:
-        NotDurable: the last write of at least one failed.
-    """
-    failures: list[NotDurable] = []
-    for shard in shards:
-        try:
-            shard.close()
-        except NotDurable as error:
-            failures.append(error)
-    if failures:
-        raise failures[0]

@@ -53,12 +53,15 @@ class ShardAck:
 
 @dataclass(frozen=True, slots=True)
 class ShardValues:
-    """One shard's part of a `Snapshot`: 1-D copies by tensor name; `applied` is `None` for a pull without a client."""
+    """One shard's part of a `Snapshot`: 1-D copies by tensor name.
+
+    `applied` has the highest sequence applied of each client that shares the pull; it is empty if there is none.
+    """
 
     values: Slices
     version: int
     incarnation: int
-    applied: int | None
+    applied: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ class Shard:
         self.layout = layout
         self.index = index
         self._vector = Vector(layout, index)
-        self.shapes = {name: (size,) for name, size in self._vector.sizes.items()}
+        self.sizes = self._vector.sizes
+        """Tensor name -> number of elements of its slice here."""
+        self.shapes = {name: (size,) for name, size in self.sizes.items()}
         """Tensor name -> shape of its slice here, which is always 1-D."""
         self._state = _Mutable()
         self._rules = layout.consistency
@@ -84,7 +86,7 @@ class Shard:
     def pull(
         self,
         names: Sequence[str] | None = None,
-        client: str | None = None,
+        clients: Sequence[str] = (),
         expired: Set[str] = frozenset(),
         *,
         catching_up: bool = False,
@@ -93,7 +95,7 @@ class Shard:
 
         Args:
             names: which slices; `None` for all.
-            client: the client that pulls for its next push, or `None`.
+            clients: who pulls for its next push; several only where no client ever waits.
             expired: the members whose lease has expired.
             catching_up: the client's last push is missing on other shards, so it need not wait.
 
@@ -103,10 +105,12 @@ class Shard:
         self._require_initialized()
         requested = None if names is None else list(dict.fromkeys(names))
         check_names(self.shapes, requested or ())
-        if client is not None and not catching_up:
-            self._membership.check_pace(client, self._clocks(), expired)
-        applied = None if client is None else self._state.last_applied.get(client, (0, 0))[0]
-        return ShardValues(self._vector.get(requested), self._state.version, self._state.incarnation, applied)
+        if not catching_up:
+            for client in clients:
+                self._membership.check_pace(client, self._clocks(), expired)
+        state = self._state
+        applied = tuple(state.last_applied.get(client, (0, 0))[0] for client in clients)
+        return ShardValues(self._vector.get(requested), state.version, state.incarnation, applied)
 
     def push(self, push: ShardPush, expired: Set[str] = frozenset()) -> ShardAck:
         """Apply one client's slices exactly once; ack a duplicate without applying it.
@@ -144,13 +148,13 @@ class Shard:
         changed = self._membership.leave(client)
         return self.settle(expired) or changed
 
-    def settle(self, expired: Set[str], client: str | None = None) -> bool:
-        """Make `client` a member again if it had left, and take the step of a synchronous round that is complete.
+    def settle(self, expired: Set[str], *clients: str) -> bool:
+        """Make the clients members again if they had left, and take the step of a synchronous round that is complete.
 
         Returns:
             Whether anything changed, which must then become as durable as a push.
         """
-        changed = self._membership.rejoin(client)
+        changed = any([self._membership.rejoin(client) for client in clients])
         if self._membership.end_round(self._clocks(), expired, has_sums=bool(self._state.sums)):
             self._state.version += self._step_sums(list(self._state.sums))
             changed = True
@@ -171,7 +175,7 @@ class Shard:
             dropped=self._state.dropped,
             duplicates=self._duplicates,
             rejected=self._rejected,
-            elements=sum(self._vector.sizes.values()),
+            elements=sum(self.sizes.values()),
             clients=len(self._state.last_applied),
         )
 

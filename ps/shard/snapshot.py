@@ -22,7 +22,7 @@ from ps.codec import encode
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.identifiers import CORRUPT
 from ps.shard.messages import ShardState
-from ps.slices import Slices
+from ps.slices import as_slices
 from ps.status import ShardStatus
 from ps.store import Layout
 
@@ -158,7 +158,7 @@ class SnapshotFile:
 
     def _content(self, state: ShardState) -> list[bytes | memoryview]:
         """Return the file's content, in parts."""
-        slices = state.tensors if isinstance(state.tensors, Slices) else Slices.of(state.tensors)
+        slices = as_slices(state.tensors)
         if self._entries[0] is not slices.sizes:
             self._entries = slices.sizes, _entries(slices.sizes)
         metadata = {
