@@ -23,7 +23,7 @@ class LocalStore:
         layout: the tensors that it stores.
         directory: the folder of the shards' snapshots, or `None` to write none.
         snapshot_interval_s: seconds between snapshots; 0 writes before every ack (rule 1).
-        max_bytes: limit on the tensors of the layout and of every request.
+        max_bytes: limit on the tensors of one shard, and so on what a request has for it.
 
     Raises:
         TooLarge: the layout is above `max_bytes`.

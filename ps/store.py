@@ -20,7 +20,7 @@ MAX_RANK = 8
 """Most dimensions of one tensor."""
 
 DEFAULT_MAX_BYTES = 256 * 2**20
-"""Default limit on the bytes of tensors in a layout, and so in any one request."""
+"""Default limit on the bytes of tensors on one shard, and so on what any request has for it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Validation of layouts, values and pushes. Local store, client and shard share it, so they refuse the same things."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -16,16 +17,20 @@ overflowed would stay infinite and silently freeze its parameter."""
 
 
 def check_layout(layout: Layout, max_bytes: int) -> None:
-    """Raise `TooLarge` unless the whole layout fits into one message of `max_bytes`."""
-    if layout.elements * 4 > max_bytes:
-        raise TooLarge(f"the layout holds {layout.elements * 4} bytes of tensors, above the limit of {max_bytes}")
+    """Raise `TooLarge` unless what each shard holds of the layout is within `max_bytes`."""
+    size = 4 * math.ceil(layout.elements / layout.shards)
+    if size > max_bytes:
+        raise TooLarge(
+            f"the layout holds {size} bytes of tensors on a shard, above the limit of {max_bytes}: more shards, of"
+            f" which it has {layout.shards}, hold less each"
+        )
 
 
 def check_values(layout: Layout, values: Mapping[str, Tensor], max_bytes: int) -> None:
     """Raise `UnknownParameter`, `ShapeMismatch`, `NonFinite` or `TooLarge` unless `values` can initialise."""
     if missing := [name for name in layout.shapes if name not in values]:
         raise UnknownParameter(f"initial values must cover the layout, missing: {', '.join(missing)}")
-    _check_size(values, max_bytes)
+    _check_size(layout, values, max_bytes)
     check_tensors(layout.shapes, values)
 
 
@@ -38,7 +43,7 @@ def check_push(layout: Layout, push: Push, max_bytes: int) -> None:
     ):
         raise ValueError(f"`applied` must be empty or {layout.shards} integers of at least 0, got {push.applied}")
     check_rated(layout, push.rates)
-    _check_size(push.gradients, max_bytes)
+    _check_size(layout, push.gradients, max_bytes)
     check_tensors(layout.shapes, push.gradients)
 
 
@@ -72,10 +77,10 @@ def check_token(token: str) -> None:
         raise ValueError(f"`token` must be printable ASCII and not empty, got {len(token)} characters that are not")
 
 
-def _check_size(tensors: Mapping[str, Tensor], max_bytes: int) -> None:
+def _check_size(layout: Layout, tensors: Mapping[str, Tensor], max_bytes: int) -> None:
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values() if isinstance(tensor, Tensor))
-    if size > max_bytes:
-        raise TooLarge(f"the tensors take {size} bytes, above the limit of {max_bytes}")
+    if size > (limit := max_bytes * layout.shards):
+        raise TooLarge(f"the tensors take {size} bytes, above the limit of {limit}")
 
 
 def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -41,7 +41,7 @@ class GrpcStore:
         deadline_s: seconds for one attempt of one call, at most the servers' `deadline_s`; for each 32 MiB of a call
             that carries more.
         retry_timeout_s: seconds for which failed attempts are repeated; a call takes at most this plus one deadline.
-        max_bytes: limit on the tensors of the layout and of every request.
+        max_bytes: limit on the tensors of one shard, and so on what a request has for it.
         interceptors: gRPC client interceptors, outermost first.
 
     Raises:

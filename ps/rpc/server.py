@@ -36,7 +36,7 @@ class ShardServer:
         port: the port to listen on; 0 chooses a free one.
         token: the token that every request must carry (printable ASCII), or `None` to accept every request.
         tls: this end's part of mutual TLS; `None` speaks plain text.
-        max_bytes: limit on the tensors of the layout, and so of a message.
+        max_bytes: limit on the tensors of one shard, and so on what a request has for it.
         snapshot_interval_s: see `LocalStore`.
         deadline_s: the longest deadline, in seconds, that a request may have; one without a deadline or with a longer
             one is refused. gRPC ends a request at its deadline, so that a client which sends nothing, or does not

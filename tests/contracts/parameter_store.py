@@ -50,7 +50,7 @@ BAD_GRADIENTS: list[tuple[dict[str, Tensor], type[Exception], str]] = [
     ({"n": torch.ones(7), "b": torch.tensor(float("nan"))}, NonFinite, "'b'.*got nan"),
     ({"n": torch.ones(7), "w": torch.full((4, 5), float("inf"))}, NonFinite, "'w'.*got inf at element 0 of 20"),
     ({"n": torch.ones(7), "b": torch.tensor(1e30)}, NonFinite, "within 1e"),
-    ({"n": torch.ones(7), "w": torch.ones(1000)}, TooLarge, "4028 bytes, above the limit of 200"),
+    ({"n": torch.ones(7), "w": torch.ones(1000)}, TooLarge, "4028 bytes, above the limit of 600"),
 ]
 
 

@@ -419,10 +419,12 @@ def test_bad_client_options_are_refused(options: dict[str, Any], message: str):
 
 
 def test_a_layout_above_the_limit_is_refused_on_both_sides(serve: Serve):
-    with pytest.raises(TooLarge, match="40 bytes of tensors, above the limit of 39"):
-        serve(max_bytes=39)
-    with pytest.raises(TooLarge, match="40 bytes of tensors, above the limit of 39"):
-        GrpcStore(LAYOUT, ["a:1", "a:2"], max_bytes=39)
+    message = "20 bytes of tensors on a shard, above the limit of 19: more shards, of which it has 2"
+    with pytest.raises(TooLarge, match=message):
+        serve(max_bytes=19)
+    with pytest.raises(TooLarge, match=message):
+        GrpcStore(LAYOUT, ["a:1", "a:2"], max_bytes=19)
+    serve(sgd_layout(shards=3), max_bytes=19)
 
 
 def test_callers_do_not_wait_for_each_others_retry_timeout(connect: Connect) -> None:
