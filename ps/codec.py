@@ -83,22 +83,22 @@ def decode(data: bytes | bytearray) -> dict[str, Tensor]:
     return tensors
 
 
-def flat_chunks(buffers: Iterable[Tensor]) -> Iterator[bytes]:
+def flat_chunks(buffers: Iterable[Tensor]) -> Iterator[list[memoryview]]:
     """Yield the elements of 1-D float32 tensors, end to end and without names or sizes, in pieces of `CHUNK_BYTES`.
 
-    Yield one empty piece if there are none.
+    A piece is views of the tensors that follow each other. Yield one empty piece if there are no elements.
     """
     parts: list[memoryview] = []
     room, yielded = CHUNK_BYTES, False
     for buffer in buffers:
         data = buffer.detach().numpy().astype("<f4", copy=False).data.cast("B")
         while len(data) >= room:
-            yield b"".join([*parts, data[:room]])
+            yield [*parts, data[:room]]
             parts, data, room, yielded = [], data[room:], CHUNK_BYTES, True
         parts.append(data)
         room -= len(data)
     if room < CHUNK_BYTES or not yielded:
-        yield b"".join(parts)
+        yield parts
 
 
 class FlatReceiver:
@@ -116,7 +116,7 @@ class FlatReceiver:
         self.received = 0
         """How many bytes there are so far."""
 
-    def add(self, chunk: bytes) -> bool:
+    def add(self, chunk: bytes | memoryview) -> bool:
         """Add a piece, unless there is no room for it. Return whether there was."""
         end = self.received + len(chunk)
         if end > self.size_bytes:

@@ -46,8 +46,8 @@ class LocalStore:
 
     def initialize(self, values: Mapping[str, Tensor]) -> None:
         """See `ParameterStore.initialize`."""
-        check_values(self._layout, values, self._max_bytes)
-        for shard, part in zip(self._shards.values(), split(self._parts, values), strict=True):
+        parts = split(self._parts, check_values(self._layout, values, self._max_bytes))
+        for shard, part in zip(self._shards.values(), parts, strict=True):
             shard.initialize(part)
 
     def pull(self, names: Sequence[str] | None = None, *, client: str | None = None) -> Snapshot:
@@ -65,8 +65,7 @@ class LocalStore:
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""
-        check_push(self._layout, push, self._max_bytes)
-        parts = split_push(self._parts, push)
+        parts = split_push(self._parts, push, check_push(self._layout, push, self._max_bytes))
         return merge_acks(succeeded(list(self._shards.push(dict(enumerate(parts))).values())))
 
     def leave(self, client: str) -> None:

@@ -62,23 +62,31 @@ def sizes_of(parts: Partition, names: Container[str]) -> list[dict[str, int]]:
     return [{s.name: s.size for s in segments if s.name in names} for segments in parts]
 
 
-def split(parts: Partition, tensors: Mapping[str, Tensor]) -> list[Slices]:
-    """Return copies of each shard's slices of the `tensors`, all in one buffer, shard after shard."""
-    sizes = sizes_of(parts, tensors)
-    names = dict.fromkeys(name for part in sizes for name in part)
-    flat = Slices.of({name: tensors[name].detach().to("cpu") for name in names}).flat
-    pieces = flat.split([sum(part.values()) for part in sizes])
+def split(parts: Partition, tensors: Slices) -> list[Slices]:
+    """Return views of each shard's slices of the `tensors`, which are in the order of the flattened vector."""
+    sizes = sizes_of(parts, tensors.sizes)
+    pieces = tensors.flat.split([sum(part.values()) for part in sizes])
     return [Slices(part, piece) for part, piece in zip(sizes, pieces, strict=True)]
 
 
 @torch.no_grad()
 def join(parts: Partition, shapes: Mapping[str, Sequence[int]], pieces: Sequence[Slices]) -> dict[str, Tensor]:
-    """Return the tensors of `shapes` as copies, joined from each shard's slices of them; the inverse of `split`."""
+    """Return the tensors of `shapes` as copies, joined from each shard's slices of them; the inverse of `split`.
+
+    Each has memory of its own, aligned as PyTorch does it: some kernels round differently where it is not.
+    """
     joined = {name: torch.empty(tuple(shape)) for name, shape in shapes.items()}
     flat = {name: tensor.view(-1) for name, tensor in joined.items()}
-    segments = [segment for part in parts for segment in part if segment.name in joined]
-    targets = [flat[s.name] if s.size == len(flat[s.name]) else flat[s.name][s.start : s.stop] for s in segments]
-    sources = [view for piece in pieces for view in piece.values()]
+    targets: list[Tensor] = []
+    sources: list[Tensor] = []
+    for segments, slices in zip(parts, pieces, strict=True):
+        sources += slices.values()
+        of_segment = {segment.name: segment for segment in segments}
+        for name, size in slices.sizes.items():
+            target = flat[name]
+            if size != target.numel():
+                target = target[of_segment[name].start : of_segment[name].stop]
+            targets.append(target)
     if targets:
         torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateImportUsage]
     return joined

@@ -1,6 +1,6 @@
 """`Slices`: named 1-D tensors that lie end to end in one buffer, so that the common steps need no loop over them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, ValuesView
 from functools import cached_property
 from itertools import accumulate
 
@@ -23,10 +23,10 @@ class Slices(Mapping[str, Tensor]):
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Slices":
-        """Return copies of the tensors, of any shape, in the mapping's order."""
-        flat = [tensor.detach().reshape(-1) for tensor in tensors.values()]
-        sizes = {name: len(one) for name, one in zip(tensors, flat, strict=True)}
-        return cls(sizes, torch.cat(flat) if flat else torch.empty(0))
+        """Return copies of the tensors, of any shape and on any one device, in the mapping's order, on the CPU."""
+        flat = [tensor.reshape(-1) for tensor in tensors.values()]
+        sizes = {name: one.numel() for name, one in zip(tensors, flat, strict=True)}
+        return cls(sizes, torch.cat(flat).detach().to("cpu") if flat else torch.empty(0))
 
     @cached_property
     def offsets(self) -> dict[str, int]:
@@ -42,6 +42,10 @@ class Slices(Mapping[str, Tensor]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.sizes)
+
+    def values(self) -> ValuesView[Tensor]:
+        """Return the slices."""
+        return self._views.values()
 
     def __len__(self) -> int:
         return len(self.sizes)

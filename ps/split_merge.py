@@ -6,6 +6,7 @@ from typing import TypeVar
 from ps.errors import StoreError, TooFarAhead
 from ps.partition import Partition, join, split
 from ps.shard.messages import ShardAck, ShardPush, ShardValues
+from ps.slices import Slices
 from ps.store import Ack, Layout, Push, Snapshot
 from ps.validation import check_names
 
@@ -25,8 +26,8 @@ def split_names(layout: Layout, parts: Partition, names: Sequence[str] | None) -
     return [[segment.name for segment in segments if segment.name in requested] for segments in parts]
 
 
-def split_push(parts: Partition, push: Push) -> list[ShardPush]:
-    """Return each shard's part of a push.
+def split_push(parts: Partition, push: Push, gradients: Slices) -> list[ShardPush]:
+    """Return each shard's part of a push, whose checked gradients are `gradients`.
 
     A shard that has no part of a pushed tensor gets an empty one, because the ack needs its version.
     """
@@ -40,7 +41,7 @@ def split_push(parts: Partition, push: Push) -> list[ShardPush]:
             seen_applied=sequence,
             rates=push.rates,
         )
-        for part, version, sequence in zip(split(parts, push.gradients), push.versions, applied, strict=True)
+        for part, version, sequence in zip(split(parts, gradients), push.versions, applied, strict=True)
     ]
 
 

@@ -26,16 +26,20 @@ def check_layout(layout: Layout, max_bytes: int) -> None:
         )
 
 
-def check_values(layout: Layout, values: Mapping[str, Tensor], max_bytes: int) -> None:
-    """Raise `UnknownParameter`, `ShapeMismatch`, `NonFinite` or `TooLarge` unless `values` can initialise."""
+def check_values(layout: Layout, values: Mapping[str, Tensor], max_bytes: int) -> Slices:
+    """Return copies of the values in the layout's order, if they can initialise.
+
+    Raises:
+        UnknownParameter, ShapeMismatch, NonFinite, TooLarge: they cannot.
+    """
     if missing := [name for name in layout.shapes if name not in values]:
         raise UnknownParameter(f"initial values must cover the layout, missing: {', '.join(missing)}")
     _check_size(layout, values, max_bytes)
-    check_tensors(layout.shapes, values)
+    return _flattened(layout, values)
 
 
-def check_push(layout: Layout, push: Push, max_bytes: int) -> None:
-    """Raise the first error that a push has; see `ParameterStore.push`."""
+def check_push(layout: Layout, push: Push, max_bytes: int) -> Slices:
+    """Return copies of a push's gradients in the layout's order; raise its first error, see `ParameterStore.push`."""
     if len(push.versions) != layout.shards or not all(type(v) is int and v >= 0 for v in push.versions):
         raise ValueError(f"`versions` must be {layout.shards} integers of at least 0, got {push.versions}")
     if push.applied and (
@@ -44,7 +48,7 @@ def check_push(layout: Layout, push: Push, max_bytes: int) -> None:
         raise ValueError(f"`applied` must be empty or {layout.shards} integers of at least 0, got {push.applied}")
     check_rated(layout, push.rates)
     _check_size(layout, push.gradients, max_bytes)
-    check_tensors(layout.shapes, push.gradients)
+    return _flattened(layout, push.gradients)
 
 
 def check_rated(layout: Layout, rates: Mapping[str, float]) -> None:
@@ -58,7 +62,8 @@ def check_rated(layout: Layout, rates: Mapping[str, float]) -> None:
 
 def check_names(known: Mapping[str, object], names: Sequence[str]) -> None:
     """Raise `UnknownParameter` with the `names` that are not `known`, if there are any."""
-    if unknown := sorted(set(names) - set(known)):
+    if not known.keys() >= set(names):
+        unknown = sorted(set(names) - known.keys())
         raise UnknownParameter(f"the layout has no tensor named {', '.join(map(repr, unknown))}")
 
 
@@ -68,7 +73,7 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, T
     if not isinstance(tensors, Slices) or any(shapes[name] != (size,) for name, size in tensors.sizes.items()):
         for name, tensor in tensors.items():
             _check_form(name, tensor, shapes[name])
-    _check_finite(tensors)
+    _check_finite(as_slices(tensors))
 
 
 def check_token(token: str) -> None:
@@ -94,10 +99,19 @@ def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise ShapeMismatch(f"{name!r} must have the shape {shape}, got {tuple(tensor.shape)}")
 
 
-def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+def _flattened(layout: Layout, tensors: Mapping[str, Tensor]) -> Slices:
+    """Return copies of valid tensors, from any device, in the layout's order."""
+    check_names(layout.shapes, list(tensors))
+    for name, tensor in tensors.items():
+        _check_form(name, tensor, layout.shapes[name])
+    slices = Slices.of({name: tensors[name] for name in layout.shapes if name in tensors})
+    _check_finite(slices)
+    return slices
+
+
+def _check_finite(slices: Slices) -> None:
     # All at once, as a policy has many small tensors and nearly every push is good. `aminmax` returns a NaN if any is.
-    slices = as_slices(tensors)
-    if not len(slices.flat):
+    if not slices.flat.numel():
         return
     lowest, highest = torch.aminmax(slices.flat)
     if lowest.item() >= -MAX_MAGNITUDE and highest.item() <= MAX_MAGNITUDE:

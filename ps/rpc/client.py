@@ -1,5 +1,6 @@
 """`GrpcStore`: the gRPC client, with the methods, checks and exceptions of the local store."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -17,6 +18,7 @@ from ps.rpc.requests import initialize_requests, pull_request, push_requests, ta
 from ps.rpc.shared_calls import SharedCalls
 from ps.rpc.tls import Tls
 from ps.shard.messages import ShardAck, ShardValues
+from ps.slices import as_slices
 from ps.split_merge import merge_acks, merge_values, pull_with_catch_up, split_push, succeeded
 from ps.status import ShardStatus
 from ps.store import DEFAULT_MAX_BYTES, Ack, Layout, Push, Snapshot
@@ -88,8 +90,7 @@ class GrpcStore:
 
     def initialize(self, values: Mapping[str, Tensor]) -> None:
         """See `ParameterStore.initialize`."""
-        check_values(self._layout, values, self._max_bytes)
-        parts = split(self._parts, values)
+        parts = split(self._parts, check_values(self._layout, values, self._max_bytes))
 
         def initialize_shard(shard: int, give_up_at: float) -> None:
             target, part = self._target(shard), parts[shard]
@@ -119,8 +120,7 @@ class GrpcStore:
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""
-        check_push(self._layout, push, self._max_bytes)
-        parts = split_push(self._parts, push)
+        parts = split_push(self._parts, push, check_push(self._layout, push, self._max_bytes))
         self._heartbeat.add(push.client)
 
         def push_to(shards: Sequence[int]) -> Callable[[Any, dict[str, Any]], Mapping[int, ShardAck | StoreError]]:
@@ -132,7 +132,7 @@ class GrpcStore:
 
             return attempt
 
-        sizes = [4 * sum(tensor.numel() for tensor in part.gradients.values()) for part in parts]
+        sizes = [4 * as_slices(part.gradients).flat.numel() for part in parts]
         return merge_acks(succeeded(self._calls.on_every_host(push_to, sizes)))
 
     def leave(self, client: str) -> None:
@@ -174,13 +174,11 @@ class GrpcStore:
 
             def attempt(stub: Any, options: dict[str, Any]) -> Mapping[int, ShardValues | StoreError]:
                 replies = stub.Pull(request, **options)
-                first = next(replies, ps_pb2.PullReply())
-                parts = _answered(shards, first.parts)
+                first = [reply for reply in (next(replies, None),) if reply is not None]
+                parts = _answered(shards, [part for reply in first for part in reply.message.parts])
                 sent = [part.shard for part in parts if not part.HasField("error")]
                 data = FlatReceiver(sum(elements[shard] for shard in sent))
-                fits = data.add(first.chunk)
-                while fits and (reply := next(replies, None)) is not None:
-                    fits = data.add(reply.chunk)
+                fits = all(data.add(chunk) for reply in itertools.chain(first, replies) for chunk in reply.chunk)
                 if not fits:
                     replies.cancel()
                 if not fits or not data.complete:

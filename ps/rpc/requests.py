@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from torch import Tensor
 
 from ps.codec import chunks, encode, flat_chunks
+from ps.rpc.frames import Frame
 from ps.shard.messages import ShardPush
 from ps.slices import as_slices
 from ps.store import Layout
@@ -42,7 +43,7 @@ def initialize_requests(target: ps_pb2.Target, values: Mapping[str, Tensor]) -> 
 
 def push_requests(
     layout: Layout, names: Collection[str], pushes: Mapping[int, ShardPush]
-) -> Iterator[ps_pb2.PushRequest]:
+) -> Iterator[Frame[ps_pb2.PushRequest]]:
     """Yield the messages of one client's push to several shards of a server.
 
     Args:
@@ -62,10 +63,10 @@ def push_requests(
             for shard, part in pushes.items()
         ],
         "tensors": tensors_of(layout, names),
-        "size_bytes": 4 * sum(map(len, buffers)),
+        "size_bytes": 4 * sum(buffer.numel() for buffer in buffers),
     }
     for number, chunk in enumerate(flat_chunks(buffers)):
-        yield ps_pb2.PushRequest(chunk=chunk, **({} if number else head))
+        yield Frame(ps_pb2.PushRequest(**({} if number else head)), chunk)
 
 
 def pull_request(

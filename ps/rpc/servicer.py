@@ -14,6 +14,7 @@ from ps import errors
 from ps.codec import FlatReceiver, chunks, decode, encode, encoded_size, flat_chunks
 from ps.identifiers import check_client
 from ps.partition import partition, sizes_of
+from ps.rpc.frames import Frame, deserializer, serialize
 from ps.rpc.replies import increasing, pulled_part, pushed_part
 from ps.rpc.requests import call_deadline
 from ps.shard.durable_shard import DurableShard
@@ -71,20 +72,21 @@ class Servicer:
     def Initialize(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
         """Take the initial values of one shard."""
         with self._handling(context):
-            head = _first(request_iterator)
-            shard = self._shard(head.target)
-            data = _receive_encoded(head, request_iterator, encoded_size(shard.shapes), context)
+            first = _first(request_iterator)
+            shard = self._shard(first.message.target)
+            data = _receive_encoded(first, request_iterator, encoded_size(shard.shapes), context)
             shard.initialize(decode(data))
             return ps_pb2.InitializeReply()
 
     def Push(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
         """Take a push to some shards."""
         with self._handling(context):
-            head = _first(request_iterator)
+            first = _first(request_iterator)
+            head = first.message
             if not head.parts:
-                return self._push_to_one(head, request_iterator, context)
+                return self._push_to_one(first, request_iterator, context)
             indices = self._indices(head.target, [part.shard for part in head.parts])
-            slices = self._receive(head, request_iterator, indices, context)
+            slices = self._receive(first, request_iterator, indices, context)
             with _as_malformed():
                 pushes = {
                     part.shard: ShardPush(
@@ -125,7 +127,7 @@ class Servicer:
             parts = [pulled_part(index, pulled.get(index) or self._not_here(index)) for index in indices]
             values = [one.values.flat for one in pulled.values() if isinstance(one, ShardValues)]
             for number, chunk in enumerate(flat_chunks(values)):
-                yield ps_pb2.PullReply(chunk=chunk, parts=None if number else parts)
+                yield Frame(ps_pb2.PullReply(parts=None if number else parts), chunk)
 
     def Leave(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:
         """Let a member leave one shard."""
@@ -150,10 +152,11 @@ class Servicer:
             request = _first(request_iterator)
             return ps_pb2.StatusReply(**asdict(self._shard(request.target).status()))
 
-    def _push_to_one(self, head: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+    def _push_to_one(self, first: Any, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         """Answer a push as older clients send it."""
+        head = first.message
         shard = self._shard(head.target)
-        data = _receive_encoded(head, requests, encoded_size(shard.shapes), context)
+        data = _receive_encoded(first, requests, encoded_size(shard.shapes), context)
         with _as_malformed():
             push = ShardPush(
                 client=head.client,
@@ -250,9 +253,10 @@ class Servicer:
         return [self._names[position] for position in positions]
 
     def _receive(
-        self, head: Any, requests: Iterator[Any], indices: Sequence[int], context: grpc.ServicerContext
+        self, first: Any, requests: Iterator[Any], indices: Sequence[int], context: grpc.ServicerContext
     ) -> list[Slices]:
         """Return what the stream has for each of the shards."""
+        head = first.message
         names = self._named(head.tensors)
         named = None if names is None else frozenset(names)
         sizes: list[Mapping[str, int]] = [
@@ -261,8 +265,8 @@ class Servicer:
         ]
         elements = [sum(part.values()) for part in sizes]
         data = FlatReceiver(sum(elements))
-        for message in itertools.chain([head], requests):
-            if not data.add(message.chunk):
+        for frame in itertools.chain([first], requests):
+            if not all(data.add(chunk) for chunk in frame.chunk):
                 raise errors.TooLarge(
                     f"a message for these tensors on the shards {indices} must be {data.size_bytes} bytes, got more"
                 )
@@ -276,28 +280,36 @@ class RequestStreams(grpc.ServerInterceptor):
     """Makes every method of the servicer take its request as a stream, even if it is a single message.
 
     Otherwise gRPC would wait for the message before it calls the method, in one of the threads, and for ever if a
-    client without a deadline never sends it: also for a client without the token.
+    client without a deadline never sends it: also for a client without the token. The messages of methods that carry
+    data are frames.
     """
 
     def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """See `grpc.ServerInterceptor`."""
         handler = continuation(handler_call_details)
-        if handler is None or handler.request_streaming or not handler_call_details.method.startswith(METHODS):
+        if handler is None or not handler_call_details.method.startswith(METHODS):
             return handler
+        method = handler_call_details.method.removeprefix(METHODS)
         if handler.response_streaming:
             make, behavior = grpc.stream_stream_rpc_method_handler, handler.unary_stream
         else:
-            make, behavior = grpc.stream_unary_rpc_method_handler, handler.unary_unary
-        return make(behavior, handler.request_deserializer, handler.response_serializer)
+            make, behavior = grpc.stream_unary_rpc_method_handler, handler.unary_unary or handler.stream_unary
+        return make(behavior, _DESERIALIZERS.get(method, handler.request_deserializer), serialize)
 
 
-def _receive_encoded(head: Any, requests: Iterator[Any], limit: int, context: grpc.ServicerContext) -> bytearray:
+_DESERIALIZERS = {
+    "Initialize": deserializer(ps_pb2.InitializeRequest),
+    "Push": deserializer(ps_pb2.PushRequest),
+}
+
+
+def _receive_encoded(first: Any, requests: Iterator[Any], limit: int, context: grpc.ServicerContext) -> bytearray:
     """Return the joined chunks, which may be at most the shard's own size."""
-    data = bytearray()
-    for message in itertools.chain([head], requests):
-        if len(data) + len(message.chunk) > limit:
+    head, data = first.message, bytearray()
+    for chunk in (chunk for frame in itertools.chain([first], requests) for chunk in frame.chunk):
+        if len(data) + len(chunk) > limit:
             raise errors.TooLarge(f"a message to shard {head.target.shard} must be at most {limit} bytes, got more")
-        data += message.chunk
+        data += chunk
     # gRPC ends the stream without an error when it refused a message, and sometimes at the deadline or when the client
     # is gone.
     if not context.is_active() or (head.HasField("size_bytes") and head.size_bytes != len(data)):

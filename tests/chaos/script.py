@@ -100,7 +100,7 @@ class Injector(grpc.StreamUnaryClientInterceptor):
 
     def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         requests = list(request_iterator)
-        head = requests[0]
+        head = getattr(requests[0], "message", requests[0])  # pushes are frames
         if not client_call_details.method.endswith("/Push"):
             return continuation(client_call_details, iter(requests))
 
@@ -201,7 +201,6 @@ def _cut_short(head: Any, begin: Callable[[Sequence[Any]], Any]) -> None:
     """Without any gradients it would be a push, too; the shard must see that this is not all."""
     part = type(head)()
     part.CopyFrom(head)
-    part.ClearField("chunk")
     refusal = begin([part]).exception()
     assert refusal.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE), refusal
 
