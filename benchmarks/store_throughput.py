@@ -11,6 +11,7 @@ to the server as a push does, and gets as many back as a pull does.
 
 import argparse
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -240,7 +241,7 @@ def _call_ray(name: str, case: Case) -> None:
     import ray
     import torch
 
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
     @ray.remote(num_cpus=0)
     class Holder:

@@ -88,7 +88,7 @@ class ShardServer:
             pair = tls.key, tls.certificate
             credentials = grpc.ssl_server_credentials([pair], tls.authorities, require_client_auth=True)
             bound = self._server.add_secure_port(f"{name}:{port}", credentials)
-        self._shards = Shards(layout, indices, directory, snapshot_interval_s, clock=clock)
+        self._shards = Shards(layout, indices, directory, snapshot_interval_s, clock=clock, journal=True)
         self._health = health.HealthServicer()
         servicer = Servicer(layout, self._shards, token, deadline_s)
         ps_pb2_grpc.add_ParameterShardsServicer_to_server(servicer, self._server)

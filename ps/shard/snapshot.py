@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from ps.codec import encode
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.identifiers import CORRUPT
+from ps.shard.journal import Content, journals, records, sync_directory
 from ps.shard.messages import ShardState
 from ps.slices import as_slices
 from ps.status import ShardStatus
@@ -62,7 +64,7 @@ class SnapshotFile:
             OSError: the state may or may not be on disk; the snapshot from before is still readable.
         """
         started_at = self._clock()
-        content = self._content(state)
+        content = self.content(state)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("wb") as file:
@@ -73,7 +75,7 @@ class SnapshotFile:
         if self.path.exists():
             self.path.replace(self.previous)
         temporary.replace(self.path)
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
         ended_at = self._clock()
         self._writes += 1
         self._last_write = ended_at, ended_at - started_at, sum(map(len, content))
@@ -88,7 +90,9 @@ class SnapshotFile:
         return replace(status, writes=self._writes, snapshot_age_s=age, snapshot_write_s=seconds, snapshot_bytes=size)
 
     def read_all(self) -> dict[Path, ShardState | CorruptSnapshot]:
-        """Return the state in each existing file, or its error, the newest first. Change nothing.
+        """Return the state in each existing file and journal, or a file's error. Change nothing.
+
+        The newest file is the first. A journal's state is the newest that is whole, and may be older than the files'.
 
         Raises:
             WrongRun: a file belongs to another run, layout or shard.
@@ -101,10 +105,12 @@ class SnapshotFile:
                     states[path] = self._read(path)
                 except CorruptSnapshot as error:
                     states[path] = error
-        return states
+        return states | self._journaled()
 
     def load(self) -> tuple[ShardState, bool] | None:
-        """Return the newest valid state and whether it is the previous one; `None` if nothing was ever written.
+        """Return the newest valid state and whether the newest file is not; `None` if nothing was ever written.
+
+        A journal's state counts where it is newer than the files'.
 
         Set a corrupt newest file aside as `*.corrupt`, so that the next write does not replace the valid previous one
         with it.
@@ -114,6 +120,18 @@ class SnapshotFile:
             CorruptSnapshot: files exist, but none of them is valid.
             OSError: the directory cannot be read; the files may be valid.
         """
+        journaled = max(self._journaled().values(), key=_order, default=None)
+        try:
+            loaded = self._load_files()
+        except CorruptSnapshot:
+            if journaled is None:
+                raise
+            loaded = None
+        if journaled is None or (loaded is not None and _order(loaded[0]) >= _order(journaled)):
+            return loaded
+        return journaled, loaded is None or loaded[1]
+
+    def _load_files(self) -> tuple[ShardState, bool] | None:
         if not self.path.exists():
             # Either nothing was ever written, or a crash between the two renames of `write` lost nothing.
             return (self._read(self.previous), True) if self.previous.exists() else None
@@ -130,9 +148,21 @@ class SnapshotFile:
             set_aside(self.path)
             return state, True
 
+    def _journaled(self) -> dict[Path, ShardState]:
+        """Return the newest whole state that each journal has of this shard."""
+        newest: dict[Path, ShardState] = {}
+        for path in journals(self.path.parent):
+            for content in records(path, self._index):
+                with suppress(CorruptSnapshot):  # torn: it was not acked
+                    state = self._parse(path, content)
+                    newest[path] = max(newest.get(path, state), state, key=_order)
+        return newest
+
     def _read(self, path: Path) -> ShardState:
+        return self._parse(path, path.read_bytes())
+
+    def _parse(self, path: Path, content: bytes) -> ShardState:
         try:
-            content = path.read_bytes()
             tensors = safetensors.torch.load(content)
         except SafetensorError as error:
             raise CorruptSnapshot(f"{path} is not a complete safetensors file: {error}") from error
@@ -156,8 +186,8 @@ class SnapshotFile:
             )
         return ShardState(tensors, json.loads(header["state"]))
 
-    def _content(self, state: ShardState) -> list[bytes | memoryview]:
-        """Return the file's content, in parts."""
+    def content(self, state: ShardState) -> Content:
+        """Return what `write` makes the file's content."""
         slices = as_slices(state.tensors)
         if self._entries[0] is not slices.sizes:
             self._entries = slices.sizes, _entries(slices.sizes)
@@ -174,6 +204,11 @@ class SnapshotFile:
         head = len(header).to_bytes(8, "little") + header
         data = slices.flat.numpy().astype("<f4", copy=False).data.cast("B")
         return [head.replace(_NO_CHECKSUM.encode(), _digest(head, data).encode(), 1), data]
+
+
+def _order(state: ShardState) -> tuple[int, int]:
+    """Return a number that is larger for a later state of a shard; files of format 1 lack its second part."""
+    return state.metadata.get("incarnation", 0), state.metadata.get("commits", 0)
 
 
 def set_aside(path: Path) -> None:
@@ -202,11 +237,3 @@ def _checksum_1(header: dict[str, str], tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         digest.update(encode({name: tensors[name]}))
     return digest.hexdigest()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

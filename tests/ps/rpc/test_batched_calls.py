@@ -1,13 +1,11 @@
 """One call for all shards of a process; each shard answers for itself."""
 
-import errno
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,12 +14,10 @@ import pytest
 import torch
 
 from ps.consistency import Consistency
-from ps.errors import MalformedMessage, NotDurable, NotInitialized, StoreError, TooLarge, WrongRun
+from ps.errors import LostPushes, MalformedMessage, NotInitialized, StoreError, TooLarge, WrongRun
 from ps.rpc.client import GrpcStore
 from ps.rpc.requests import call_deadline, initialize_requests, target_of
 from ps.rpc.server import ShardServer
-from ps.shard.messages import ShardState
-from ps.shard.snapshot import SnapshotFile
 from ps.store import Group, Layout, Push
 from ps.wire import ps_pb2
 from tests.contracts.parameter_store import assert_equal, sgd_layout
@@ -121,28 +117,23 @@ def test_some_tensors_are_pushed_and_pulled_by_their_place_in_the_layout(closing
     assert_equal(store.pull(["w5"]).values, {"w5": start()["w5"]})
 
 
-def test_one_shard_that_cannot_write_does_not_stop_the_others(
-    tmp_path: Path, closing: Closing, monkeypatch: pytest.MonkeyPatch
-):
-    store = closing(GrpcStore(LAYOUT, [closing(ShardServer(LAYOUT, range(20), tmp_path)).address] * 20))
+def test_one_shard_that_refuses_does_not_stop_the_others(closing: Closing):
+    """Shard 7 has fallen back to before a push that the client saw applied, so it refuses the next one."""
+    server = closing(ShardServer(LAYOUT, range(20), None))
+    store = closing(GrpcStore(LAYOUT, [server.address] * 20))
     store.initialize(start())
-    real = SnapshotFile.write
-
-    def write(file: SnapshotFile, state: ShardState) -> None:
-        if file.path.stem == "shard-007":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(file, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SnapshotFile, "write", write)
-        with pytest.raises(NotDurable, match="shard 7 could not write"):
-            store.push(push(1))
-    without = tuple(int(shard != 7) for shard in range(20))
-    assert store.pull(client="a").applied == without
-    ack = store.push(push(1))
+    before = server._shards[7]._shard.state()
+    store.push(push(1))
+    server._shards[7]._shard.restore(before)
+    seen = replace(push(2), applied=(1,) * 20)
+    with pytest.raises(LostPushes, match="shard 7 has applied the pushes of 'a' up to 0, but the client has seen 1"):
+        store.push(seen)
+    assert store.pull(client="a").applied == tuple(0 if shard == 7 else 2 for shard in range(20))
+    store.push(push(1))
+    ack = store.push(seen)
     assert not ack.duplicate
-    assert ack.versions == (1,) * 20
-    assert [status.duplicates for status in store.status()] == list(without)
+    assert ack.versions == (2,) * 20
+    assert [status.duplicates for status in store.status()] == [0 if shard == 7 else 2 for shard in range(20)]
 
 
 def test_only_the_shard_that_has_moved_is_called_again(closing: Closing):

@@ -17,7 +17,7 @@ from ps.errors import MalformedMessage, NotDurable, StoreError, StoreUnavailable
 from ps.rpc.client import GrpcStore
 from ps.rpc.server import ShardServer
 from ps.rpc.tls import Tls
-from ps.shard.snapshot import SnapshotFile
+from ps.shard.journal import Journal
 from ps.store import Layout, Push
 from ps.wire import ps_pb2
 from tests.certificates import Authority
@@ -271,7 +271,7 @@ def test_a_full_disk_raises_not_durable_at_the_client(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SnapshotFile, "write", full)
+        patch.setattr(Journal, "append", full)
         with pytest.raises(NotDurable, match=r"shard 0 could not write .*No space left"):
             store.push(push(1))
     assert store.push(push(1)).versions == (1, 1)
