@@ -15,6 +15,7 @@ from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.space import SearchSpace
 
@@ -94,6 +95,22 @@ ENTROPY = Figure(
     unit="nats",
     note="It grows with the depth of the networks; near zero the policy samples the same ones.",
 )
+
+STRENGTHS = (
+    Figure(
+        name="strengths_entropy",
+        words="Entropy of a choice by its strengths, on average",
+        unit="nats",
+        note="It falls as the search decides; near zero each choice has one option left.",
+    ),
+    Figure(
+        name="skip_share",
+        words="Share of skip connections in the architecture that the strengths favour",
+        note="Towards 1 the search has collapsed: skip connections are favoured because they learn nothing.",
+    ),
+    Figure(name="supernet_loss", words="Training loss of the supernet in the last steps"),
+)
+"""The figures of searchers that learn strengths."""
 
 SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
     {
@@ -208,6 +225,30 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
             options=OneShotOptions,
             make="controller.searchers.weight_sharing.one_shot:OneShot",
+        ),
+        "darts": SearcherEntry(
+            summary="Relaxes each choice to a mixture, whose strengths descend the validation loss beside the weights.",
+            paper="Liu et al. 2019, arXiv 1806.09055",
+            options=DartsOptions,
+            make="controller.searchers.weight_sharing.darts:Darts",
+            figures=STRENGTHS,
+            has_values=True,
+        ),
+        "snas": SearcherEntry(
+            summary="Samples relaxed architectures that become discrete; one loss moves strengths and weights.",
+            paper="Xie et al. 2019, arXiv 1812.09926",
+            options=SnasOptions,
+            make="controller.searchers.weight_sharing.snas:Snas",
+            figures=STRENGTHS,
+            has_values=True,
+        ),
+        "proxyless": SearcherEntry(
+            summary="Trains one sampled path at a time, and the strengths of the options at every few steps.",
+            paper="Cai et al. 2019, arXiv 1812.00332",
+            options=ProxylessOptions,
+            make="controller.searchers.weight_sharing.proxyless:Proxyless",
+            figures=STRENGTHS,
+            has_values=True,
         ),
     }
 )
