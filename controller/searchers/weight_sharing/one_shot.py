@@ -57,7 +57,7 @@ class OneShot:
     def _steps(self, number: int) -> Proposal:
         """Return the training child of this number, from 0; the last one makes the steps that are left."""
         options = self._options
-        count = min(options.steps_per_child, options.supernet_steps - number * options.steps_per_child)
+        count = options.count_of(options.supernet_steps, number)
         settings = {
             "progress": number / options.training_children,
             "drop_rate": options.path_dropout,
