@@ -113,7 +113,8 @@ class ChildRecord:
 class Lane:
     """The identity under which the steps of a child change the shared weights, whoever makes them and how often.
 
-    A replica has as many lanes as it has children with steps at once. The steps along a lane are numbered from 1.
+    A replica has as many lanes as it has children with steps at once. The steps along a lane are numbered from 1; each
+    part of a step that has several counts as one.
 
     Attributes:
         replica: the replica's index.

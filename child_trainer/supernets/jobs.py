@@ -14,6 +14,10 @@ class Steps:
         count: how many steps.
         settings: numbers that the objective reads, by name.
         paths: the tokens of each step's path; empty: the objective draws what each step trains.
+        strengths: whether the objective learns the strengths of the gates too, which are parameters of the searcher by
+            the gates' names.
+        parts: how many parts a step has, each with a pull and a push of its own, such as one for the strengths and one
+            for the weights.
 
     Raises:
         ValueError: the count is impossible, or there is not one path for each step.
@@ -23,10 +27,19 @@ class Steps:
     count: int
     settings: Mapping[str, float] = field(default_factory=dict)
     paths: tuple[tuple[int, ...], ...] = ()
+    strengths: bool = False
+    parts: int = 1
+
+    @property
+    def pushes(self) -> int:
+        """How many times the steps push."""
+        return self.count * self.parts
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"`count` must be at least 1 step, got {self.count}")
+        if self.parts < 1:
+            raise ValueError(f"`parts` must be at least 1, got {self.parts}")
         if self.paths and len(self.paths) != self.count:
             raise ValueError(f"`paths` must be one for each of the {self.count} steps or none, got {len(self.paths)}")
 

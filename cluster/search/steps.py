@@ -13,16 +13,23 @@ from controller.searcher import Lane
 from ps.errors import LostPushes, TooFarAhead
 from ps.store import ParameterStore, Push, Snapshot
 
+Tensors = Mapping[str, Tensor]
+
 
 class StepRule(Protocol):
-    """What the steps of one child are. Equal weights give equal gradients, in every attempt at the child."""
+    """What the steps of one child are. Equal values give equal gradients, in every attempt at the child."""
 
-    def names(self, step: int) -> Sequence[str]:
-        """Return the names of the tensors that a step reads; steps count from 0."""
+    def names(self, step: int, pulled: Sequence[Tensors]) -> Sequence[str]:
+        """Return the names of the tensors that a step reads from a store; steps count from 0.
+
+        Args:
+            step: which.
+            pulled: what it has read from the stores before this one.
+        """
         ...
 
-    def gradients(self, step: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the gradients that a step pushes, by name, from the weights that it reads."""
+    def gradients(self, step: int, pulled: Sequence[Tensors]) -> Sequence[Tensors]:
+        """Return the gradients that a step pushes to each store, by name, from what it reads of each."""
         ...
 
 
@@ -32,7 +39,7 @@ def lane_client(replica: int, lane: int) -> str:
 
 
 def make_steps(
-    store: ParameterStore,
+    stores: Sequence[ParameterStore],
     lane: Lane,
     count: int,
     rule: StepRule,
@@ -42,16 +49,17 @@ def make_steps(
 ) -> None:
     """Make those of a child's steps that the shards do not have yet.
 
-    If only some shards have a step, because its push was interrupted or a shard fell back to an older snapshot, it is
-    made again from the weights as they are then, and only the other shards apply it.
+    Each step is pushed to every store, be it without gradients, so that all of them know how far the child is. If only
+    some shards have a step, because its push was interrupted or a shard fell back to an older snapshot, it is made
+    again from the values as they are then, and only the other shards apply it.
 
     Args:
-        store: holds the weights.
+        stores: what the steps read and change, such as the shared weights alone.
         lane: of the child.
         count: how many steps the child has.
         rule: what they are.
         before: called with the number of each step before it is made; it may raise to end the attempt.
-        pause: called while the store's consistency makes the lane wait.
+        pause: called while a store's consistency makes the lane wait.
 
     Raises:
         NonFinite: a gradient is NaN or infinite.
@@ -60,23 +68,31 @@ def make_steps(
     step = 0
     while step < count:
         before(step)
-        snapshot = _pull(store, lane, rule.names(step), pause)
-        done = _steps_done(lane, snapshot)
+        snapshots: list[Snapshot] = []
+        for store in stores:
+            names = rule.names(step, [snapshot.values for snapshot in snapshots])
+            snapshots.append(_pull(store, lane, names, pause))
+        done = min(_steps_done(lane, snapshot) for snapshot in snapshots)
         if done != step:
             step = done
             continue
-        push = Push(
-            client=lane_client(lane.replica, lane.number),
-            sequence=lane.steps_before + step + 1,
-            gradients=rule.gradients(step, snapshot.values),
-            versions=snapshot.versions,
-            applied=snapshot.applied,
-        )
+        gradients = rule.gradients(step, [snapshot.values for snapshot in snapshots])
         try:
-            store.push(push)
+            for store, snapshot, pushed in zip(stores, snapshots, gradients, strict=True):
+                store.push(_push_of(lane, step, snapshot, pushed))
         except LostPushes:
             continue  # a shard fell back since the pull: the next one shows how far
         step += 1
+
+
+def _push_of(lane: Lane, step: int, snapshot: Snapshot, gradients: Tensors) -> Push:
+    return Push(
+        client=lane_client(lane.replica, lane.number),
+        sequence=lane.steps_before + step + 1,
+        gradients=gradients,
+        versions=snapshot.versions,
+        applied=snapshot.applied,
+    )
 
 
 def _pull(store: ParameterStore, lane: Lane, names: Sequence[str], pause: Callable[[], None]) -> Snapshot:

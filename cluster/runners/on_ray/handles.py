@@ -105,10 +105,12 @@ class WeightsAccess:
 
     Attributes:
         layout: of their shards.
+        policy: the layout of the searcher's parameters, which children may learn too; `None` if it has none.
         token: from which the shards' secret is derived.
     """
 
     layout: Layout
+    policy: Layout | None
     token: RunToken
 
 

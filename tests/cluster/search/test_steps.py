@@ -32,20 +32,22 @@ class Sums:
     def __init__(self) -> None:
         self.made: list[int] = []
 
-    def names(self, step: int) -> Sequence[str]:
+    def names(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[str]:
+        assert not pulled
         return ["stem", "left" if step % 2 else "right"]
 
-    def gradients(self, step: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        assert list(weights) == [name for name in SHAPES if name in self.names(step)]
+    def gradients(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
+        (weights,) = pulled
+        assert list(weights) == [name for name in SHAPES if name in self.names(step, ())]
         self.made.append(step)
-        return {name: torch.full_like(value, -(10.0**step)) for name, value in weights.items()}
+        return [{name: torch.full_like(value, -(10.0**step)) for name, value in weights.items()}]
 
 
 class Halves(Sums):
     """The gradient depends on the weights, so that a step from others gives others."""
 
-    def gradients(self, step: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return {name: value / 2 - 1 - step for name, value in weights.items()}
+    def gradients(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
+        return [{name: value / 2 - 1 - step for name, value in pulled[0].items()}]
 
 
 def values(store: ParameterStore) -> dict[str, list[float]]:
@@ -58,7 +60,7 @@ ONCE = {"stem": [1111.0] * 3, "left": [1010.0] * 4, "right": [101.0] * 4, "unuse
 
 def test_steps_pull_and_push_what_their_path_names() -> None:
     store, rule = open_store(None), Sums()
-    make_steps(store, Lane(0, 0, 0), COUNT, rule)
+    make_steps((store,), Lane(0, 0, 0), COUNT, rule)
     assert values(store) == ONCE
     assert rule.made == [0, 1, 2, 3]
 
@@ -66,7 +68,7 @@ def test_steps_pull_and_push_what_their_path_names() -> None:
 def test_a_child_that_is_tried_again_repeats_nothing() -> None:
     store, rule = open_store(None), Sums()
     for _ in range(2):
-        make_steps(store, Lane(0, 0, 0), COUNT, rule)
+        make_steps((store,), Lane(0, 0, 0), COUNT, rule)
     assert values(store) == ONCE
     assert rule.made == [0, 1, 2, 3]
 
@@ -74,15 +76,15 @@ def test_a_child_that_is_tried_again_repeats_nothing() -> None:
 def test_the_next_child_of_a_lane_goes_on_counting_and_lanes_do_not_disturb_each_other() -> None:
     store = open_store(None)
     for lane in (Lane(0, 0, 0), Lane(0, 1, 0), Lane(0, 0, COUNT), Lane(1, 0, 0)):
-        make_steps(store, lane, COUNT, Sums())
+        make_steps((store,), lane, COUNT, Sums())
     assert values(store)["stem"] == [4444.0] * 3
     assert lane_client(12, 3) == "replica-12.3"
 
 
 def test_a_child_whose_predecessor_ended_early_makes_all_its_steps() -> None:
     store = open_store(None)
-    make_steps(store, Lane(0, 0, 0), 2, Sums())  # of ten, say
-    make_steps(store, Lane(0, 0, 10), COUNT, Sums())
+    make_steps((store,), Lane(0, 0, 0), 2, Sums())  # of ten, say
+    make_steps((store,), Lane(0, 0, 10), COUNT, Sums())
     assert values(store)["stem"] == [1122.0] * 3
 
 
@@ -92,14 +94,14 @@ def test_death_at_any_call_ends_at_the_undisturbed_weights_to_the_bit(
     tmp_path: Path, rule: type[Sums], after: bool
 ) -> None:
     undisturbed = open_store(None)
-    make_steps(undisturbed, Lane(0, 0, 0), COUNT, rule())
+    make_steps((undisturbed,), Lane(0, 0, 0), COUNT, rule())
     for dies_at in range(2 * COUNT):
         store = open_store(tmp_path / str(dies_at))
         mortal: Any = Mortal(store, itertools.count(), dies_at, after=after)
         with pytest.raises(Killed):
-            make_steps(mortal, Lane(0, 0, 0), COUNT, rule())
+            make_steps((mortal,), Lane(0, 0, 0), COUNT, rule())
         store = open_store(tmp_path / str(dies_at))  # the process with the shards died as well
-        make_steps(store, Lane(0, 0, 0), COUNT, rule())
+        make_steps((store,), Lane(0, 0, 0), COUNT, rule())
         assert values(store) == values(undisturbed), f"call {dies_at}"
         assert {status.pushes for status in store.status()} == {COUNT}
 
@@ -130,9 +132,9 @@ def test_a_push_that_reached_one_shard_is_completed_on_the_others(dies_at: int) 
     store = open_store(None)
     cut: Any = Cut(store, dies_at)
     with pytest.raises(Killed):
-        make_steps(cut, Lane(0, 0, 0), COUNT, Sums())
+        make_steps((cut,), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) != ONCE
-    make_steps(store, Lane(0, 0, 0), COUNT, Sums())
+    make_steps((store,), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) == ONCE
 
 
@@ -158,8 +160,8 @@ def test_steps_that_a_shard_loses_while_a_child_makes_them_are_made_again(tmp_pa
     """With periodic snapshots a shard that dies loses acknowledged pushes, and those of earlier children too."""
     open_store(tmp_path, interval_s=3600.0).close()
     falling: Any = Falling(tmp_path, COUNT + falls_at)
-    make_steps(falling, Lane(0, 0, 0), COUNT, Sums())
-    make_steps(falling, Lane(0, 0, COUNT), COUNT, Sums())
+    make_steps((falling,), Lane(0, 0, 0), COUNT, Sums())
+    make_steps((falling,), Lane(0, 0, COUNT), COUNT, Sums())
     assert values(falling.store) == ONCE
 
 
@@ -171,7 +173,36 @@ def test_what_must_stop_before_a_step_stops_there_and_goes_on_later() -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        make_steps(store, Lane(0, 0, 0), COUNT, Sums(), before=before)
+        make_steps((store,), Lane(0, 0, 0), COUNT, Sums(), before=before)
     assert values(store)["stem"] == [11.0] * 3
-    make_steps(store, Lane(0, 0, 0), COUNT, Sums())
+    make_steps((store,), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) == ONCE
+
+
+class Alternating:
+    """Even steps change the first store by what they read of both, odd ones the second, as the halves of DARTS do."""
+
+    def names(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[str]:
+        return ["left"] if pulled else ["stem"]
+
+    def gradients(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
+        strengths, weights = pulled[0]["stem"], pulled[1]["left"]
+        if step % 2 == 0:
+            return [{"stem": strengths / 2 + weights.sum() - 1}, {}]
+        return [{}, {"left": weights / 4 + strengths.sum() - step}]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_steps_on_two_stores_survive_death_at_any_call_to_the_bit(tmp_path: Path, after: bool) -> None:
+    undisturbed = open_store(None, 1), open_store(None, 1)
+    make_steps(undisturbed, Lane(0, 0, 0), COUNT, Alternating())
+    for dies_at in range(4 * COUNT):
+        folders = [tmp_path / f"{dies_at}-{place}" for place in range(2)]
+        count = itertools.count()
+        mortal: Any = [Mortal(open_store(folder, 1), count, dies_at, after=after) for folder in folders]
+        with pytest.raises(Killed):
+            make_steps(mortal, Lane(0, 0, 0), COUNT, Alternating())
+        stores = [open_store(folder, 1) for folder in folders]
+        make_steps(stores, Lane(0, 0, 0), COUNT, Alternating())
+        assert [values(store) for store in stores] == [values(store) for store in undisturbed], f"call {dies_at}"
+        assert [status.pushes for store in stores for status in store.status()] == [COUNT, COUNT]
