@@ -16,7 +16,7 @@ from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOp
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
-from controller.searchers.weight_sharing.options import OneShotOptions
+from controller.searchers.weight_sharing.options import EnasOptions, OneShotOptions
 from controller.space import SearchSpace
 
 T = TypeVar("T")
@@ -217,6 +217,22 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
                     name="spearman",
                     words="Rank correlation of the surrogate's predictions with the level's rewards",
                     note="From -1 to 1, over the level's ended children; near zero the surrogate chooses at random.",
+                ),
+            ),
+        ),
+        "enas": SearcherEntry(
+            summary="A recurrent policy samples paths of one supernet, and learns from their scores on its weights.",
+            paper="Pham et al. 2018, arXiv 1802.03268",
+            options=EnasOptions,
+            make="controller.searchers.weight_sharing.enas:Enas",
+            figures=(
+                BASELINE,
+                ENTROPY,
+                Figure(
+                    name="skip_divergence",
+                    words="Divergence of the skips from their prior",
+                    unit="nats",
+                    note="The mean over layers; near zero skips are as frequent as the prior has them.",
                 ),
             ),
         ),

@@ -128,7 +128,9 @@ class JobTrainer:
         weights, gates = moved(snapshot.values, self._device), moved(gates, self._device)
         count = int(job.settings["refit_batches"])
         refit_on = batches.to_refit(count) if count else None
-        found = score(self._network, weights, gates, batches.all_validation(), refit_on)
+        some = int(job.settings.get("batches", 0))
+        validation = batches.some_validation(some) if some else batches.all_validation()
+        found = score(self._network, weights, gates, validation, refit_on)
         if not math.isfinite(found.loss):
             raise Diverged(f"the validation loss of the path is {found.loss}")
         result["curve"], result["measurements"] = (found.accuracy,), {"loss": found.loss}

@@ -141,7 +141,7 @@ class Policy(nn.Module):
                     new_state = [_where(mask_B, new, old) for new, old in zip(new_state, state, strict=True)]
                 input_BH, state = new_input_BH, new_state
             else:
-                state = _step(cells, self.anchor.expand(batch, -1), state)
+                state = _step(cells, self._anchor_input(input_BH), state)
                 query_BH = state[-1][0]
                 token_BW, added_log_prob_B, added_entropy_B, input_BH = self._attend(
                     decision, query_BH, anchors, columns, pick
@@ -183,13 +183,12 @@ class Policy(nn.Module):
         if not anchors:
             return no_token_BW, zero_B, zero_B, torch.zeros_like(query_BH)
         keys_BJH = torch.stack(list(anchors), dim=1)
-        scores_BJ = torch.tanh(keys_BJH @ self.w_prev.T + (query_BH @ self.w_curr.T).unsqueeze(1)) @ self.v
+        scores_BJ = self._scores(decision, keys_BJH, query_BH)
         if isinstance(decision, Subset):
             # A Bernoulli bit is a softmax over (0, score): the probability of 1 is sigmoid(score).
             logits_BWO = torch.stack([torch.zeros_like(scores_BJ), scores_BJ], -1)
             token_BW, log_prob_B, entropy_B = _decide(logits_BWO, columns, pick)
-            weights_BJ = token_BW.to(keys_BJH.dtype)
-            weights_BJ = weights_BJ / weights_BJ.sum(1, keepdim=True).clamp(min=1)
+            weights_BJ = self._shares(token_BW.to(keys_BJH.dtype))
         elif decision.width == 0:
             token_BW, log_prob_B, entropy_B = no_token_BW, zero_B, zero_B
             weights_BJ = torch.ones_like(scores_BJ)
@@ -197,6 +196,18 @@ class Policy(nn.Module):
             token_BW, log_prob_B, entropy_B = _decide(scores_BJ.unsqueeze(1), columns, pick)
             weights_BJ = F.one_hot(token_BW[:, 0], decision.count).to(keys_BJH.dtype)
         return token_BW, log_prob_B, entropy_B, (weights_BJ.unsqueeze(-1) * keys_BJH).sum(1)
+
+    def _anchor_input(self, input_BH: Tensor) -> Tensor:
+        """Return what the LSTM reads at a `Subset` or `Pointer`, [B, H] float32; `input_BH` is that of a `Choice`."""
+        return self.anchor.expand(len(input_BH), -1)
+
+    def _scores(self, decision: Subset | Pointer, keys_BJH: Tensor, query_BH: Tensor) -> Tensor:
+        """Return the score [B, J] float32 of each earlier anchor; see `_attend`."""
+        return torch.tanh(keys_BJH @ self.w_prev.T + (query_BH @ self.w_curr.T).unsqueeze(1)) @ self.v
+
+    def _shares(self, selected_BJ: Tensor) -> Tensor:
+        """Return what each anchor counts in the next input, from those selected (1, others 0): [B, J] float32."""
+        return selected_BJ / selected_BJ.sum(1, keepdim=True).clamp(min=1)
 
 
 def _allowed(decision: Choice, decisions: Decisions, tokens_BT: Tensor, columns: slice) -> Tensor:

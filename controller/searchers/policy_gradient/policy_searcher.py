@@ -26,21 +26,22 @@ class PolicySearcher:
         name: the searcher's, for messages.
         space: to search in.
         options: of the policy.
+        policy: instead of the one that the options describe.
     """
 
-    def __init__(self, name: str, space: SearchSpace, options: PolicyOptions) -> None:
+    def __init__(self, name: str, space: SearchSpace, options: PolicyOptions, policy: Policy | None = None) -> None:
         check_decisions(space, name)
         self._space = space
         self._policy_options = options
         # The policy holds no state between calls: every call loads the pulled weights into it.
-        self._policy = Policy(space.choice_sizes(), hidden=options.controller_units, layers=options.controller_layers)
+        self._policy = policy or Policy(
+            space.choice_sizes(), hidden=options.controller_units, layers=options.controller_layers
+        )
         self._weights = dict(self._policy.named_parameters())
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return the baseline, and the policy's weights drawn from `seed`."""
-        options = self._policy_options
-        self._policy.initialize(torch.Generator().manual_seed(seed), options.controller_init)
-        weights = {name: value.detach().clone() for name, value in self._weights.items()}
+        options, weights = self._policy_options, self._first_weights(seed)
         # The baseline comes first, so that no boundary between shards separates its two elements.
         return (
             ParameterGroup(
@@ -53,6 +54,11 @@ class PolicySearcher:
                 name="policy", values=weights, optimizer="adam", options={"lr": options.controller_learning_rate}
             ),
         )
+
+    def _first_weights(self, seed: int) -> dict[str, Tensor]:
+        """Return the policy's first weights by name."""
+        self._policy.initialize(torch.Generator().manual_seed(seed), self._policy_options.controller_init)
+        return {name: value.detach().clone() for name, value in self._weights.items()}
 
     def ask(self, n: int, view: View) -> list[Proposal]:
         """Return `n` samples of the policy."""
