@@ -15,7 +15,7 @@ from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
-from controller.searchers.weight_sharing.options import EnasOptions, OneShotOptions
+from controller.searchers.weight_sharing.options import DartsOptions, EnasOptions, OneShotOptions
 from controller.space import SearchSpace
 
 T = TypeVar("T")
@@ -213,6 +213,20 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
                     words="Divergence of the skips from their prior",
                     unit="nats",
                     note="The mean over layers; near zero skips are as frequent as the prior has them.",
+                ),
+            ),
+        ),
+        "darts": SearcherEntry(
+            summary="Learns the strengths of all options of one supernet by gradient, and scores what they favour.",
+            paper="Liu et al. 2019, arXiv 1806.09055",
+            options=DartsOptions,
+            make="controller.searchers.weight_sharing.darts:Darts",
+            figures=(
+                Figure(
+                    name="strengths_entropy",
+                    words="Entropy of the softmax of the strengths",
+                    unit="nats",
+                    note="The mean over gates; it falls as options are decided.",
                 ),
             ),
         ),

@@ -20,13 +20,16 @@ FLAGS: Mapping[str, str] = {
     " --fit-steps 4",
     "one-shot": "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 2 --task digits --batch-size 16"
     " --supernet-steps 4 --steps-per-child 2 --ghost-groups 2 --refit-batches 1 --weights-snapshot 0",
+    "darts": "--space darts --operations identity max_3x3 --blocks 1 --num-cells 3 --filters 2 --task digits"
+    " --batch-size 8 --epoch-steps 3 --steps-per-child 2 --refit-batches 1 --strengths-learning-rate 0.1"
+    " --weights-snapshot 0",
     "enas": "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 2 --task digits --batch-size 16"
     " --controller-units 4 --epoch-steps 4 --steps-per-child 2 --epoch-scores 2 --weights-snapshot 0",
     "q-learning": "--space chain --image-size 8 --num-filters 4 8 --units 8 --max-layers 2 --schedule-models 4",
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""
 
-SHARING = ("enas", "one-shot")
+SHARING = ("darts", "enas", "one-shot")
 """Those whose children share weights, and train on images."""
 
 

@@ -98,6 +98,12 @@ SYSTEMS = (
         },
     ),
     System(
+        name="DARTS: cells whose options have strengths, learnt by gradient",
+        paper="Liu et al. 2019, arXiv 1806.09055, sections 2 and 3",
+        took="50 epochs of one network in 1.5 days of one GPU, or 4 with the second order",
+        recipes={"darts-digits": sharing_recipes.darts_digits, "darts-cifar10": sharing_recipes.darts_cifar10},
+    ),
+    System(
         name="One-Shot: paths of one network, trained with path dropout",
         paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search, sections 3 and 4",
         took="one network's training, and no training of its paths",

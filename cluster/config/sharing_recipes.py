@@ -1,7 +1,7 @@
 """The named runs of the systems whose children share the weights of one supernet.
 
-A run on CIFAR-10 has the constants of its paper where the specification has them (spec §6, §11). A run on digits is the
-same system with a small supernet: minutes on two cores, and no download.
+A run on CIFAR-10 has the constants of its paper where the specification has them (spec §6, §11, §12). A run on digits
+is the same system with a small supernet: minutes on two cores, and no download.
 """
 
 from child_trainer.outcome import Budget
@@ -9,8 +9,8 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.config.weights_options import WeightsOptions
-from controller.searchers.weight_sharing.options import EnasOptions, OneShotOptions
-from controller.spaces import enas_macro, enas_micro, one_shot
+from controller.searchers.weight_sharing.options import DartsOptions, EnasOptions, OneShotOptions
+from controller.spaces import darts, enas_macro, enas_micro, one_shot
 
 CIFAR10 = TaskOptions(task="cifar10")
 
@@ -124,5 +124,40 @@ def one_shot_digits() -> RunConfig:
         space_options=one_shot.DIGITS,
         searcher="one-shot",
         searcher_options=OneShotOptions(supernet_steps=800, steps_per_child=20, ghost_groups=2),
+        reward="accuracy",
+    )
+
+
+ONE_AT_A_TIME = Topology(replicas=1, shards=1, children=1)
+"""The layout of a search whose steps come one after another, as on one GPU."""
+
+
+def darts_cifar10() -> RunConfig:
+    """Search DARTS's cells on CIFAR-10: 50 epochs of 351 steps of 64 images, one after another."""
+    return RunConfig(
+        max_children=500,
+        task=CIFAR10,
+        budget=Budget(batch_size=64),
+        topology=ONE_AT_A_TIME,
+        space="darts",
+        space_options=darts.DartsSpace(),
+        searcher="darts",
+        searcher_options=DartsOptions(epoch_steps=351, steps_per_child=39),
+        reward="accuracy",
+    )
+
+
+def darts_digits() -> RunConfig:
+    """Search small cells by DARTS on digits; minutes on two cores, no download."""
+    return RunConfig(
+        max_children=50,
+        task=DIGITS,
+        budget=Budget(batch_size=64),
+        topology=ONE_AT_A_TIME,
+        space="darts",
+        space_options=darts.DIGITS,
+        searcher="darts",
+        # Some hundred steps instead of 17,500: larger ones.
+        searcher_options=DartsOptions(epoch_steps=60, steps_per_child=15, strengths_learning_rate=0.02),
         reward="accuracy",
     )

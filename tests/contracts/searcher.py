@@ -45,6 +45,9 @@ class SearcherContract:
     samples_after = 0
     """How many children must have ended before the searcher samples architectures."""
 
+    draws = True
+    """Whether proposals depend on the view's generator."""
+
     @pytest.fixture
     def searcher(self) -> Searcher:
         return self.make()
@@ -101,7 +104,7 @@ class SearcherContract:
     def test_another_seed_gives_other_proposals(self, searcher: Searcher) -> None:
         parameters = initial(searcher)
         views = [view(parameters, completed=self.samples_after, seed=seed) for seed in (1, 2)]
-        assert searcher.ask(8, views[0]) != searcher.ask(8, views[1])
+        assert (searcher.ask(8, views[0]) != searcher.ask(8, views[1])) == self.draws
 
     def test_learning_is_repeatable_and_names_only_its_parameters(self, searcher: Searcher) -> None:
         parameters = initial(searcher)

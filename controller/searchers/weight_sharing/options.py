@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from controller.searchers.policy_gradient.options import PolicyOptions
 
@@ -149,6 +149,52 @@ class EnasOptions(SharedWeightsOptions, PolicyOptions):
 
     def for_children(self, children: int) -> Self:
         """Return the options, which must leave some of a search's children to score paths.
+
+        Raises:
+            ValueError: all children would train the supernet.
+        """
+        check_children(children, self.training_children, "epoch_steps", self)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class DartsOptions(SharedWeightsOptions):
+    """Options of DARTS (spec §12.3)."""
+
+    order: Literal[1, 2] = 1
+    """Order of the strengths' gradient; 1 takes the weights as they are, 2 looks ahead by their next step."""
+    strengths_learning_rate: float = 0.0003
+    """Adam's step size for the strengths."""
+    strengths_init: float = 0.001
+    """Standard deviation of the first strengths."""
+    epoch_steps: int = 350
+    """Steps between two derived networks, which are scored; each step moves the strengths and then the weights."""
+    weights_learning_rate: float = 0.025
+    """Learning rate of the shared weights."""
+    weights_l2: float = 1.5e-4
+    """Penalty on the shared weights that a step reads, times the sum of their squares (the paper: a decay of twice
+    that)."""
+    weights_clip_norm: float = 5.0
+    """Bound of the norm of a step's gradient; 0: none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.order not in (1, 2):
+            raise ValueError(f"`order` must be 1 or 2, got {self.order}")
+        check_least(self, "epoch_steps", 1)
+        for name in ("strengths_learning_rate", "strengths_init"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"`{name}` must be a positive number, got {getattr(self, name)}")
+        if not (math.isfinite(self.weights_clip_norm) and self.weights_clip_norm >= 0):
+            raise ValueError(f"`weights_clip_norm` must be 0 or more, got {self.weights_clip_norm}")
+
+    @property
+    def training_children(self) -> int:
+        """How many children train between two derived networks."""
+        return self.children_of(self.epoch_steps)
+
+    def for_children(self, children: int) -> Self:
+        """Return the options, with which a search must derive at least one network.
 
         Raises:
             ValueError: all children would train the supernet.
