@@ -50,8 +50,8 @@ from cluster.runners.on_ray.shard_hosts import (
     on_seat,
     policy_shards,
     start_shards,
+    stop_shards,
     weights_shards,
-    write_last_snapshots,
 )
 from cluster.runners.on_ray.start_local_ray import check_folder, module_folders, start_ray
 from cluster.runners.on_ray.worker_group import WorkerActors
@@ -223,7 +223,7 @@ def run_distributed(
             with _observed(layout, token, observe):
                 _wait(ended, serving, workers.pool, folder, report, poll)
         finally:
-            write_last_snapshots(weight_hosts)
+            stop_shards([*shard_hosts, *weight_hosts])
             _end([*hosts, *shard_hosts, *weight_hosts], [*ended, *serving])
         del held  # Ray ends an actor without a handle: these were needed until here
 
