@@ -54,10 +54,12 @@ def snas_digits() -> RunConfig:
 def proxyless_digits() -> RunConfig:
     """Search inverted bottlenecks on digits by ProxylessNAS with a small supernet; minutes on two cores."""
     options = ProxylessOptions(
-        weights_only_epochs=4,
-        search_epochs=12,
-        steps_per_epoch=30,
-        steps_per_child=15,
+        weights_only_epochs=6,
+        weights_only_learning_rate=0.2,
+        weights_learning_rate=0.1,
+        search_epochs=10,
+        steps_per_epoch=40,
+        steps_per_child=20,
         strengths_learning_rate=0.05,
         strengths_period=2,
     )

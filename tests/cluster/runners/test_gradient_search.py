@@ -23,7 +23,7 @@ from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import initial_values, local_store, make_parameters, make_searcher
-from cluster.runners.shared_weights import GROUP, local_weights, make_network
+from cluster.runners.shared_weights import GROUP, check_weights, local_weights, make_network
 from cluster.runners.trainer import Trainer, loaded_task
 from cluster.search import seeding
 from cluster.search.evaluator import Assignment
@@ -125,6 +125,19 @@ def test_sharding_changes_no_bit_and_twenty_steps_are_those_of_a_plain_loop(sear
             assert found.keys() == expected.keys()
             different = [name for name in found if not torch.equal(found[name], expected[name])]
             assert not different, f"{shards} shards"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--consistency", "sync"), "`consistency` must be async where steps move the strengths of 'snas', got sync"),
+        (("--consistency", "ssp"), "`consistency` must be async where steps move the strengths of 'snas', got ssp"),
+        (("--accumulate", "2"), "`accumulate` must be 1 where steps move the strengths of 'snas', got 2"),
+    ],
+)
+def test_replicas_do_not_wait_for_one_another_where_steps_move_strengths(words: tuple[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_weights(config("snas", *words), "run")
 
 
 # --- Deaths --------------------------------------------------------------------------------------------------------
