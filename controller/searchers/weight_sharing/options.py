@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+from child_trainer.field_types import check_types
+
 
 @dataclass(frozen=True, kw_only=True)
 class OneShotOptions:
@@ -28,6 +30,7 @@ class OneShotOptions:
     of validation images has statistics of its own."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, minimum in (("supernet_steps", 1), ("steps_per_child", 1), ("ghost_groups", 1), ("refit_batches", 0)):
             if getattr(self, name) < minimum:
                 raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(self, name)}")
