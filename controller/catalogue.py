@@ -16,6 +16,7 @@ from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOp
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
+from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import SearchSpace
 
 T = TypeVar("T")
@@ -208,6 +209,13 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
             options=OneShotOptions,
             make="controller.searchers.weight_sharing.one_shot:OneShot",
+        ),
+        "enas": SearcherEntry(
+            summary="A policy samples paths of one supernet, which is trained along them; their scores train it.",
+            paper="Pham et al. 2018, arXiv 1802.03268",
+            options=EnasOptions,
+            make="controller.searchers.weight_sharing.enas:Enas",
+            figures=(BASELINE, ENTROPY),
         ),
     }
 )

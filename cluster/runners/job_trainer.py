@@ -117,7 +117,9 @@ class JobTrainer:
         weights, gates = _moved(snapshot.values, self._device), _moved(gates, self._device)
         count = int(job.settings["refit_batches"])
         refit_on = batches.to_refit(count) if count else None
-        found = score(self._network, weights, gates, batches.all_validation(), refit_on)
+        drawn = int(job.settings.get("batches", 0))
+        scored_on = [batches.validation() for _ in range(drawn)] if drawn else batches.all_validation()
+        found = score(self._network, weights, gates, scored_on, refit_on)
         if not math.isfinite(found.loss):
             raise Diverged(f"the validation loss of the path is {found.loss}")
         result["curve"], result["measurements"] = (found.accuracy,), {"loss": found.loss}
