@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Outcome
@@ -44,11 +44,13 @@ class SharedWeights:
         supernet: the graph whose restrictions the children are.
         optimizer: what steps the weights on their shards: `sgd` or `adam`.
         options: the optimizer's settings.
+        costs: what an option costs, for objectives that count costs: its `parameters` or its `flops`; `None`: nothing.
     """
 
     supernet: Architecture
     optimizer: str
     options: Mapping[str, float]
+    costs: Literal["parameters", "flops"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,7 +50,11 @@ def check_whole(config: RunConfig, folder: RunFolder) -> list[Path]:
         raise _no_ledger(folder)
     batches, steps = known or ({}, {})  # without a start there is no good snapshot either
     for index, name, sequence in _pushed(shard_files):
-        if last_batch_of(sequence, passes_of(searcher)) > batches.get(name, 0):
+        if name in steps:  # a lane, whose children learn parameters with the weights
+            if sequence > steps[name]:
+                what = f"shard {index} has applied step {sequence} of {name}"
+                raise _old_ledger(folder, what, steps[name], folder.shards, "with parameters as at the beginning")
+        elif last_batch_of(sequence, passes_of(searcher)) > batches.get(name, 0):
             what = f"shard {index} has applied update {sequence} of {name}"
             raise _old_ledger(folder, what, batches.get(name, 0), folder.shards, "to learn again from its batches")
     for index, name, step in _pushed(weight_files):

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,9 +13,7 @@ from child_trainer.seeding import derive
 from child_trainer.supernets.batches import Batches, ImageSource
 from child_trainer.supernets.cost import flops, parameters
 from child_trainer.supernets.jobs import Score, Steps
-from child_trainer.supernets.network import SupernetNetwork
-from child_trainer.supernets.objectives.catalogue import OBJECTIVES
-from child_trainer.supernets.objectives.objective import Draw, HalfStep, Settings, Step
+from child_trainer.supernets.option_costs import MEASURES, option_costs
 from child_trainer.supernets.scoring import score
 from child_trainer.tasks.image import ImageTask
 from child_trainer.threads import computing_with
@@ -24,9 +21,10 @@ from child_trainer.training.task import Diverged, OverTime, Preempted, Task
 from child_trainer.training.train import failure_of
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_searcher
+from cluster.runners.objective_steps import ObjectiveSteps, moved
 from cluster.runners.shared_weights import make_network
 from cluster.search.evaluator import Assignment
-from cluster.search.steps import make_steps
+from cluster.search.steps import Stores, make_steps
 from controller.searcher import shared_weights_of
 from controller.space import HasSupernet
 from ps.errors import NonFinite, StoreError
@@ -43,17 +41,29 @@ class JobTrainer:
         config: the run's.
         task: the run's, with images.
         store: the shards of the shared weights.
+        policy: the shards of the searcher's parameters, if it has strengths.
         device: where to compute, as PyTorch names it.
     """
 
-    def __init__(self, config: RunConfig, task: Task, store: ParameterStore, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        task: Task,
+        store: ParameterStore,
+        policy: ParameterStore | None = None,
+        *,
+        device: str = "cpu",
+    ) -> None:
         shared = shared_weights_of(make_searcher(config))
         assert shared is not None
         assert isinstance(task, ImageTask)
         self._space = cast(HasSupernet, config.search_space)
         self._network = make_network(config, shared)
         self._budget, self._threads = config.budget, config.topology.threads_per_child
-        self._task, self._store, self._device = task, store, device
+        self._task, self._stores, self._device = task, Stores(store, policy), device
+        self._costs = (
+            option_costs(shared.supernet, task, MEASURES[shared.costs], config.budget.regime) if shared.costs else {}
+        )
         self._source = ImageSource(task.training, task.validation, task.augmented, task.centred)
 
     def do(self, assignment: Assignment, *, batch_size: int, preempted: Callable[[], bool] | None = None) -> Outcome:
@@ -102,9 +112,10 @@ class JobTrainer:
     ) -> None:
         assert assignment.lane is not None
         paths = [self._gates(path) for path in job.paths]
-        rule = _Rule(job, self._network, paths, self._batches(assignment.seed, batch_size), assignment.seed)
+        batches = self._batches(assignment.seed, batch_size)
+        rule = ObjectiveSteps(job, self._network, paths, batches, assignment.seed, self._costs)
         try:
-            make_steps(self._store, assignment.lane, job.count, rule, before=before, pause=lambda: time.sleep(PAUSE_S))
+            make_steps(self._stores, assignment.lane, job.count, rule, before=before, pause=lambda: time.sleep(PAUSE_S))
         finally:
             result["measurements"] = rule.means()
 
@@ -112,9 +123,9 @@ class JobTrainer:
         gates = self._gates(assignment.tokens)
         result["parameters"] = parameters(self._network, gates)
         result["flops"] = flops(self._network, gates, self._task.input_shape)
-        snapshot = self._store.pull(self._network.names(gates))
+        snapshot = self._stores.weights.pull(self._network.names(gates))
         batches = self._batches(assignment.seed, batch_size)("images to refit")
-        weights, gates = _moved(snapshot.values, self._device), _moved(gates, self._device)
+        weights, gates = moved(snapshot.values, self._device), moved(gates, self._device)
         count = int(job.settings["refit_batches"])
         refit_on = batches.to_refit(count) if count else None
         drawn = int(job.settings.get("batches", 0))
@@ -135,61 +146,3 @@ class JobTrainer:
             return Batches(self._source, size, generator)
 
         return batches
-
-
-class _Rule:
-    """The steps of one child, as `make_steps` makes them.
-
-    Args:
-        job: the child's.
-        network: the supernet.
-        paths: the gates of each step's path; none if the objective draws them.
-        batches: returns the batches for one purpose.
-        seed: the child's.
-    """
-
-    def __init__(
-        self,
-        job: Steps,
-        network: SupernetNetwork,
-        paths: Sequence[Mapping[str, Tensor]],
-        batches: Callable[[str], Batches],
-        seed: int,
-    ) -> None:
-        if job.objective not in OBJECTIVES:
-            raise ValueError(f"there is no objective {job.objective!r}; the objectives are {', '.join(OBJECTIVES)}")
-        objective = OBJECTIVES[job.objective]
-        self._settings: Settings = objective.settings_of(job.settings)
-        (self._half,) = cast(tuple[HalfStep[Settings]], objective.half_steps)
-        self._network, self._paths, self._batches, self._seed = network, paths, batches, seed
-        self._made: list[Step] = []
-
-    def means(self) -> dict[str, float]:
-        """Return the means over the steps of this attempt, if it made any."""
-        if not self._made:
-            return {}
-        return {name: fmean(getattr(step, name) for step in self._made) for name in ("loss", "accuracy")}
-
-    def names(self, step: int) -> list[str]:
-        """Return the names of the weights that a step reads."""
-        return self._half.names(self._network, self._draw(step))
-
-    def gradients(self, step: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the gradients of a step, by name."""
-        batches = self._batches(f"images of step {step}")
-        device = batches.generator.device
-        made = self._half.step(self._network, batches, _moved(weights, device), self._draw(step), self._settings)
-        if not math.isfinite(made.loss):
-            raise Diverged(f"the training loss is {made.loss} in step {step + 1}")
-        self._made.append(made)
-        return _moved(made.weights, "cpu")
-
-    def _draw(self, step: int) -> Draw:
-        generator = torch.Generator().manual_seed(derive(self._seed, f"gates of step {step}"))
-        return self._half.draw(
-            self._network.gate_sizes, self._paths[step] if self._paths else {}, self._settings, generator
-        )
-
-
-def _moved(tensors: Mapping[str, Tensor], device: str | torch.device) -> dict[str, Tensor]:
-    return {name: tensor.to(device) for name, tensor in tensors.items()}

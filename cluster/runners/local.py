@@ -62,8 +62,8 @@ def _run(
 ) -> None:
     checkpoints = _checkpoints(config, folder, ledger)
     slots = checkpoints and (lambda child: ChildSlot(checkpoints, child))
-    trainer = Trainer(within_time(config), gpu=gpu, slots=slots, weights=weights)
     store = local_store(config, folder.identity(config), folder.shards)
+    trainer = Trainer(within_time(config), gpu=gpu, slots=slots, weights=weights, policy=store)
     capture = _output_capture(folder, ledger)
     evaluators = [
         InProcessEvaluator(

@@ -31,6 +31,7 @@ class Trainer:
         slots: returns the slot for a child's checkpoints by its id; `None`: no checkpoints.
         task: the run's task, if it has been loaded already.
         weights: the shards of the weights that children share, if the searcher's children have jobs on such.
+        policy: the shards of the searcher's parameters, if the children learn these with the weights.
 
     Raises:
         TaskError, StorageError: the data cannot be loaded here.
@@ -45,6 +46,7 @@ class Trainer:
         slots: Callable[[int], CheckpointSlot] | None = None,
         task: Task | None = None,
         weights: "ParameterStore | None" = None,
+        policy: "ParameterStore | None" = None,
     ) -> None:
         gpu = gpu and config.task.entry.trains
         if gpu:
@@ -55,7 +57,7 @@ class Trainer:
         self._device = "cuda" if gpu else "cpu"
         self._processor = _processor(self._device) if config.task.entry.trains else None
         self.task = task or loaded_task(config.task, seed=derive(config.seed, "split"), device=self._device)
-        self._jobs = _job_trainer(config, self.task, weights, self._device) if weights else None
+        self._jobs = _job_trainer(config, self.task, weights, policy, self._device) if weights else None
 
     def train(
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
@@ -110,10 +112,12 @@ def training_facts(config: RunConfig) -> dict[str, str]:
     return {"processor": _processor("cpu"), "threads": str(config.topology.threads_per_child)}
 
 
-def _job_trainer(config: RunConfig, task: Task, weights: "ParameterStore", device: str) -> "JobTrainer":
+def _job_trainer(
+    config: RunConfig, task: Task, weights: "ParameterStore", policy: "ParameterStore | None", device: str
+) -> "JobTrainer":
     from cluster.runners.job_trainer import JobTrainer
 
-    return JobTrainer(config, task, weights, device=device)
+    return JobTrainer(config, task, weights, policy, device=device)
 
 
 def trainer_on(
@@ -123,6 +127,7 @@ def trainer_on(
     gpu: bool,
     slots: Callable[[int], CheckpointSlot] | None,
     weights: "ParameterStore | None" = None,
+    policy: "ParameterStore | None" = None,
 ) -> Trainer:
     """Return the trainer of a process on this node, after checking that its versions are the driver's.
 
@@ -138,7 +143,7 @@ def trainer_on(
 
             # For the process, too: children that end in one of its threads must change nothing for the others.
             torch.set_num_threads(config.topology.threads_per_child)
-        return Trainer(config, gpu=gpu, slots=slots, weights=weights)
+        return Trainer(config, gpu=gpu, slots=slots, weights=weights, policy=policy)
     except (ValueError, RuntimeError) as error:
         raise NodeError(f"node {node} cannot train: {error}") from error
 

@@ -111,7 +111,9 @@ class Worker:
         checkpoints = _checkpoint_slot if config.failures.checkpoint_children else None
         address = ray.util.get_node_ip_address()
         store = weights and open_store(weights.layout, actor(LEDGER), weights.token, store="weights")
-        trainer = trainer_on(address, config, gpu=bool(ray.get_gpu_ids()), slots=checkpoints, weights=store)
+        policy = weights and weights.policy and open_store(weights.policy, actor(LEDGER), weights.token)
+        gpu = bool(ray.get_gpu_ids())
+        trainer = trainer_on(address, config, gpu=gpu, slots=checkpoints, weights=store, policy=policy)
         places = places_here(slots)
         crash_file = CrashFile(Path(f"{own}-{slots[0]}.died"), list(places.values()))
         self._workers = {

@@ -106,10 +106,12 @@ class WeightsAccess:
     Attributes:
         layout: of their shards.
         token: from which the shards' secret is derived.
+        policy: the layout of the searcher's parameters, if it has any.
     """
 
     layout: Layout
     token: RunToken
+    policy: Layout | None = None
 
 
 def probe(host: Handle) -> None:

@@ -57,12 +57,12 @@ class OneShot:
     def _steps(self, number: int) -> Proposal:
         """Return the training child of this number, from 0; the last one makes the steps that are left."""
         options = self._options
-        count = min(options.steps_per_child, options.supernet_steps - number * options.steps_per_child)
+        first = number * options.steps_per_child
+        count = min(options.steps_per_child, options.supernet_steps - first)
         settings = {
-            "progress": number / options.training_children,
             "drop_rate": options.path_dropout,
             "groups": options.ghost_groups,
             "l2": options.weights_l2,
         }
-        job = Steps(objective="dropout", count=count, settings=settings)
+        job = Steps(objective="dropout", count=count, settings=settings, first=first, total=options.supernet_steps)
         return Proposal(tokens=(), architecture=None, job=job)

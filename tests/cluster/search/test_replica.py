@@ -27,7 +27,7 @@ from cluster.storage.ledger.ledger import Ledger
 from controller.searcher import Searcher
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore
-from ps.store import Ack, Layout, ParameterStore, Push
+from ps.store import Ack, Layout, Push
 
 CONFIG = RunConfig(
     task=TaskOptions(task="synthetic"),
@@ -93,7 +93,8 @@ class Run:
         store = local_store(self.config, "run", self.folder / "shards")
         weights = local_weights(self.config, "run", self.folder / "weights")
         mortal_weights: Any = weights and Mortal(weights, counter, dies_at, after=after)
-        trainer = Trainer(self.config, weights=mortal_weights)
+        mortal_store: Any = store and Mortal(store, counter, dies_at, after=after)
+        trainer = Trainer(self.config, weights=mortal_weights, policy=mortal_store)
 
         trained = self.trained
 
@@ -105,7 +106,6 @@ class Run:
                 return trainer.train(assignment, **options)
 
         mortal_ledger: Any = Mortal(ledger, counter, dies_at, after=after)
-        mortal_store: ParameterStore | None = store and Mortal(store, counter, dies_at, after=after)  # type: ignore[assignment]
         policy = self.config.failures.policy
 
         def loop(index: int) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.search.steps import lane_client, make_steps
+from cluster.search.steps import Gradients, HalfStep, Stores, lane_client, make_steps
 from controller.searcher import Lane
 from ps.local import LocalStore
+from ps.shard.messages import ShardPush
 from ps.store import Ack, Group, Layout, ParameterStore, Push
 from tests.cluster.search.test_replica import Killed, Mortal
 
@@ -29,8 +31,14 @@ def open_store(folder: Path | None, shards: int = 3, interval_s: float = 0.0) ->
 class Sums:
     """A step reads the stem and one branch, and pushes minus a power of ten: the sum shows which steps were applied."""
 
+    strengths: Sequence[str] = ()
+    rates: Mapping[str, float] = {}
+
     def __init__(self) -> None:
         self.made: list[int] = []
+
+    def half_steps(self, step: int) -> Sequence[HalfStep]:
+        return [WeightsAlone(self, step)]
 
     def names(self, step: int) -> Sequence[str]:
         return ["stem", "left" if step % 2 else "right"]
@@ -39,6 +47,22 @@ class Sums:
         assert list(weights) == [name for name in SHAPES if name in self.names(step)]
         self.made.append(step)
         return {name: torch.full_like(value, -(10.0**step)) for name, value in weights.items()}
+
+
+@dataclass(frozen=True)
+class WeightsAlone:
+    """The one part of a step of `Sums`."""
+
+    rule: Sums
+    step: int
+    learns: frozenset[str] = frozenset({"weights"})
+
+    def names(self, strengths: Mapping[str, Tensor]) -> Sequence[str]:
+        assert not strengths
+        return self.rule.names(self.step)
+
+    def gradients(self, weights: Mapping[str, Tensor], strengths: Mapping[str, Tensor]) -> Gradients:
+        return Gradients(self.rule.gradients(self.step, weights))
 
 
 class Halves(Sums):
@@ -58,7 +82,7 @@ ONCE = {"stem": [1111.0] * 3, "left": [1010.0] * 4, "right": [101.0] * 4, "unuse
 
 def test_steps_pull_and_push_what_their_path_names() -> None:
     store, rule = open_store(None), Sums()
-    make_steps(store, Lane(0, 0, 0), COUNT, rule)
+    make_steps(Stores(store), Lane(0, 0, 0), COUNT, rule)
     assert values(store) == ONCE
     assert rule.made == [0, 1, 2, 3]
 
@@ -66,7 +90,7 @@ def test_steps_pull_and_push_what_their_path_names() -> None:
 def test_a_child_that_is_tried_again_repeats_nothing() -> None:
     store, rule = open_store(None), Sums()
     for _ in range(2):
-        make_steps(store, Lane(0, 0, 0), COUNT, rule)
+        make_steps(Stores(store), Lane(0, 0, 0), COUNT, rule)
     assert values(store) == ONCE
     assert rule.made == [0, 1, 2, 3]
 
@@ -74,15 +98,15 @@ def test_a_child_that_is_tried_again_repeats_nothing() -> None:
 def test_the_next_child_of_a_lane_goes_on_counting_and_lanes_do_not_disturb_each_other() -> None:
     store = open_store(None)
     for lane in (Lane(0, 0, 0), Lane(0, 1, 0), Lane(0, 0, COUNT), Lane(1, 0, 0)):
-        make_steps(store, lane, COUNT, Sums())
+        make_steps(Stores(store), lane, COUNT, Sums())
     assert values(store)["stem"] == [4444.0] * 3
     assert lane_client(12, 3) == "replica-12.3"
 
 
 def test_a_child_whose_predecessor_ended_early_makes_all_its_steps() -> None:
     store = open_store(None)
-    make_steps(store, Lane(0, 0, 0), 2, Sums())  # of ten, say
-    make_steps(store, Lane(0, 0, 10), COUNT, Sums())
+    make_steps(Stores(store), Lane(0, 0, 0), 2, Sums())  # of ten, say
+    make_steps(Stores(store), Lane(0, 0, 10), COUNT, Sums())
     assert values(store)["stem"] == [1122.0] * 3
 
 
@@ -92,16 +116,27 @@ def test_death_at_any_call_ends_at_the_undisturbed_weights_to_the_bit(
     tmp_path: Path, rule: type[Sums], after: bool
 ) -> None:
     undisturbed = open_store(None)
-    make_steps(undisturbed, Lane(0, 0, 0), COUNT, rule())
+    make_steps(Stores(undisturbed), Lane(0, 0, 0), COUNT, rule())
     for dies_at in range(2 * COUNT):
         store = open_store(tmp_path / str(dies_at))
         mortal: Any = Mortal(store, itertools.count(), dies_at, after=after)
         with pytest.raises(Killed):
-            make_steps(mortal, Lane(0, 0, 0), COUNT, rule())
+            make_steps(Stores(mortal), Lane(0, 0, 0), COUNT, rule())
         store = open_store(tmp_path / str(dies_at))  # the process with the shards died as well
-        make_steps(store, Lane(0, 0, 0), COUNT, rule())
+        make_steps(Stores(store), Lane(0, 0, 0), COUNT, rule())
         assert values(store) == values(undisturbed), f"call {dies_at}"
         assert {status.pushes for status in store.status()} == {COUNT}
+
+
+class OnlyTheFirst:
+    """Shards of which the first alone gets a push, before the process dies."""
+
+    def __init__(self, shards: Any) -> None:
+        self._shards = shards
+
+    def push(self, pushes: Mapping[int, ShardPush]) -> None:
+        self._shards.push({0: pushes[0]})
+        raise Killed
 
 
 class Cut:
@@ -118,7 +153,7 @@ class Cut:
         if self._left >= 0:
             return self._store.push(push)
         shards: Any = self._store._shards
-        self._store._shards = [shards[0], Mortal(shards[1], itertools.count(), 0, after=False), *shards[2:]]
+        self._store._shards = OnlyTheFirst(shards)  # type: ignore[assignment]
         try:
             return self._store.push(push)
         finally:
@@ -130,9 +165,9 @@ def test_a_push_that_reached_one_shard_is_completed_on_the_others(dies_at: int) 
     store = open_store(None)
     cut: Any = Cut(store, dies_at)
     with pytest.raises(Killed):
-        make_steps(cut, Lane(0, 0, 0), COUNT, Sums())
+        make_steps(Stores(cut), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) != ONCE
-    make_steps(store, Lane(0, 0, 0), COUNT, Sums())
+    make_steps(Stores(store), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) == ONCE
 
 
@@ -158,8 +193,8 @@ def test_steps_that_a_shard_loses_while_a_child_makes_them_are_made_again(tmp_pa
     """With periodic snapshots a shard that dies loses acknowledged pushes, and those of earlier children too."""
     open_store(tmp_path, interval_s=3600.0).close()
     falling: Any = Falling(tmp_path, COUNT + falls_at)
-    make_steps(falling, Lane(0, 0, 0), COUNT, Sums())
-    make_steps(falling, Lane(0, 0, COUNT), COUNT, Sums())
+    make_steps(Stores(falling), Lane(0, 0, 0), COUNT, Sums())
+    make_steps(Stores(falling), Lane(0, 0, COUNT), COUNT, Sums())
     assert values(falling.store) == ONCE
 
 
@@ -171,7 +206,7 @@ def test_what_must_stop_before_a_step_stops_there_and_goes_on_later() -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        make_steps(store, Lane(0, 0, 0), COUNT, Sums(), before=before)
+        make_steps(Stores(store), Lane(0, 0, 0), COUNT, Sums(), before=before)
     assert values(store)["stem"] == [11.0] * 3
-    make_steps(store, Lane(0, 0, 0), COUNT, Sums())
+    make_steps(Stores(store), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) == ONCE
