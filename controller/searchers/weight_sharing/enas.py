@@ -12,6 +12,7 @@ from controller.policies.enas import EnasConstants, EnasPolicy
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, SharedWeights, Update, View
 from controller.searchers.policy_gradient.policy_searcher import BASELINE, baseline_gradient, reward_of
 from controller.searchers.weight_sharing.path_options import EnasOptions
+from controller.searchers.weight_sharing.rates import cosine, share_of_cycle
 from controller.searchers.weight_sharing.supernet import check_supernet
 from controller.space import SearchSpace, check_decisions
 
@@ -124,15 +125,22 @@ class Enas:
     def _steps(self, number: int, generator: torch.Generator) -> Proposal:
         """Return the child of this number, from 0, which trains the weights; an epoch's last makes what is left."""
         options = self._options
-        done = number % options.epoch_children * options.steps_per_child
-        count = min(options.steps_per_child, options.steps_per_epoch - done)
-        paths = tuple(map(tuple, self._policy.sample(count, generator).tokens.tolist()))
-        settings = {
-            "progress": number / options.searching_children,
-            "l2": options.weights_l2,
-            "clip_norm": options.weights_clip,
-        }
-        job = Steps(objective="path", count=count, settings=settings, paths=paths)
+        epoch, place = divmod(number, options.epoch_children)
+        first = place * options.steps_per_child
+        count = min(options.steps_per_child, options.steps_per_epoch - first)
+        job = Steps(
+            objective="path",
+            count=count,
+            settings={"l2": options.weights_l2, "clip_norm": options.weights_clip},
+            paths=tuple(map(tuple, self._policy.sample(count, generator).tokens.tolist())),
+            first=epoch * options.steps_per_epoch + first,
+            total=options.search_epochs * options.steps_per_epoch,
+            rate=cosine(
+                share_of_cycle(epoch, options.restart_epochs, options.restart_factor),
+                options.weights_learning_rate,
+                options.weights_final_rate,
+            ),
+        )
         return Proposal(tokens=(), architecture=None, job=job)
 
     def _score(self, phase: Phase) -> Score:

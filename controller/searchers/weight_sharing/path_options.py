@@ -50,7 +50,13 @@ class EnasOptions:
     enas_compat: bool = False
     """Take the penalty of half a skip's logit, as ENAS's code does: it then draws to a probability of 0.308."""
     weights_learning_rate: float = 0.05
-    """Learning rate of the shared weights."""
+    """Learning rate of the shared weights at the beginning of each cycle of epochs, over which it falls."""
+    weights_final_rate: float = 0.0005
+    """Learning rate to which it falls, along a cosine."""
+    restart_epochs: int = 10
+    """Epochs of the first cycle."""
+    restart_factor: int = 2
+    """By how much longer each later cycle is."""
     weights_momentum: float = 0.9
     """Nesterov momentum of the shared weights."""
     weights_l2: float = 2.5e-4
@@ -62,7 +68,8 @@ class EnasOptions:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("search_epochs", "steps_per_epoch", "steps_per_child", "policy_children", "controller_units"):
+        counts = ("search_epochs", "steps_per_epoch", "steps_per_child", "policy_children", "controller_units")
+        for name in (*counts, "restart_epochs", "restart_factor"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("controller_init", "controller_learning_rate", "weights_learning_rate", "operation_tanh_reduce"):
             _require(self, name, _is_positive(getattr(self, name)), "a positive number")
@@ -72,7 +79,14 @@ class EnasOptions:
         for name in ("baseline_decay", "weights_momentum"):
             _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         _require(self, "skip_rate", 0 < self.skip_rate < 1, "above 0 and below 1")
-        for name in ("entropy_bonus", "skip_weight", "weights_l2", "weights_clip", "refit_batches"):
+        for name in (
+            "weights_final_rate",
+            "entropy_bonus",
+            "skip_weight",
+            "weights_l2",
+            "weights_clip",
+            "refit_batches",
+        ):
             value = getattr(self, name)
             _require(self, name, math.isfinite(value) and value >= 0, "0 or more")
         for name in ("favoured_init", "favoured_bonus"):

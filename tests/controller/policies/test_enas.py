@@ -96,8 +96,8 @@ def test_a_layer_without_skips_makes_no_decision_about_them() -> None:
 def test_the_macro_controller_is_the_specifications() -> None:
     made = policy(MACRO, tanh_constant=1.5, temperature=5.0)
     sample = torch.tensor([[1, 0, 1, 1, 1, 0]])  # operation; operation, skip; operation, two skips
-    start, emb = made.start[None], made.embeddings["operation_1"].weight
-    soft = made.heads["operation_1"].weight
+    start, emb = made.start[None], made.weights["embeddings.operation_1.weight"]
+    soft = made.weights["heads.operation_1.weight"]
 
     def lstm(read: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         gates = read @ made.w_input.T + state[0] @ made.w_hidden.T
