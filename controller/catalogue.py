@@ -15,6 +15,7 @@ from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import SearchSpace
@@ -95,6 +96,22 @@ ENTROPY = Figure(
     unit="nats",
     note="It grows with the depth of the networks; near zero the policy samples the same ones.",
 )
+
+STRENGTHS = (
+    Figure(
+        name="strengths_entropy",
+        words="Entropy of a choice by its strengths, on average",
+        unit="nats",
+        note="It falls as the search decides; near zero each choice has one option left.",
+    ),
+    Figure(
+        name="skip_share",
+        words="Share of skip connections in the architecture that the strengths favour",
+        note="Towards 1 the search has collapsed: skip connections are favoured because they learn nothing.",
+    ),
+    Figure(name="supernet_loss", words="Training loss of the supernet in the last steps"),
+)
+"""The figures of searchers that learn strengths."""
 
 SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
     {
@@ -204,18 +221,51 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
                 ),
             ),
         ),
+        "enas": SearcherEntry(
+            summary="A recurrent policy samples paths of one supernet, and learns from their scores on its weights.",
+            paper="Pham et al. 2018, arXiv 1802.03268",
+            options=EnasOptions,
+            make="controller.searchers.weight_sharing.enas:Enas",
+            figures=(
+                BASELINE,
+                ENTROPY,
+                Figure(
+                    name="skip_divergence",
+                    words="Divergence of the skips from their prior",
+                    unit="nats",
+                    note="The mean over layers; near zero skips are as frequent as the prior has them.",
+                ),
+            ),
+        ),
         "one-shot": SearcherEntry(
             summary="Trains one supernet whose paths are all architectures, and scores random paths of it.",
             paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
             options=OneShotOptions,
             make="controller.searchers.weight_sharing.one_shot:OneShot",
         ),
-        "enas": SearcherEntry(
-            summary="A policy samples paths of one supernet, which is trained along them; their scores train it.",
-            paper="Pham et al. 2018, arXiv 1802.03268",
-            options=EnasOptions,
-            make="controller.searchers.weight_sharing.enas:Enas",
-            figures=(BASELINE, ENTROPY),
+        "darts": SearcherEntry(
+            summary="Relaxes each choice to a mixture, whose strengths descend the validation loss beside the weights.",
+            paper="Liu et al. 2019, arXiv 1806.09055",
+            options=DartsOptions,
+            make="controller.searchers.weight_sharing.darts:Darts",
+            figures=STRENGTHS,
+            has_values=True,
+        ),
+        "snas": SearcherEntry(
+            summary="Samples relaxed architectures that become discrete; one loss moves strengths and weights.",
+            paper="Xie et al. 2019, arXiv 1812.09926",
+            options=SnasOptions,
+            make="controller.searchers.weight_sharing.snas:Snas",
+            figures=STRENGTHS,
+            has_values=True,
+        ),
+        "proxyless": SearcherEntry(
+            summary="Trains one sampled path at a time, and the strengths of the options at every few steps.",
+            paper="Cai et al. 2019, arXiv 1812.00332",
+            options=ProxylessOptions,
+            make="controller.searchers.weight_sharing.proxyless:Proxyless",
+            figures=STRENGTHS,
+            has_values=True,
         ),
     }
 )

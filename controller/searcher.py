@@ -45,12 +45,14 @@ class SharedWeights:
         optimizer: what steps the weights on their shards: `sgd` or `adam`.
         options: the optimizer's settings.
         costs: what an option costs, for objectives that count costs: its `parameters` or its `flops`; `None`: nothing.
+        log_costs: whether they count log(1 + cost) instead of the cost.
     """
 
     supernet: Architecture
     optimizer: str
     options: Mapping[str, float]
     costs: Literal["parameters", "flops"] | None = None
+    log_costs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,10 @@ from cluster.config.run_config import RunConfig
 
 CELLS = "--space nasbench201"
 
+SUPERNET = (
+    f"{CELLS} --cells-per-stage 1 --stem-channels 2 --task digits --batch-size 8 --refit-batches 1 --weights-snapshot 0"
+)
+
 FLAGS: Mapping[str, str] = {
     "reinforce": "--initial-depth 2 --max-depth 2",
     "ppo": "--initial-depth 2 --max-depth 2 --controller-units 8",
@@ -20,6 +24,10 @@ FLAGS: Mapping[str, str] = {
     " --fit-steps 4",
     "one-shot": "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 2 --task digits --batch-size 16"
     " --supernet-steps 4 --steps-per-child 2 --ghost-groups 2 --refit-batches 1 --weights-snapshot 0",
+    "darts": f"{SUPERNET} --search-epochs 2 --steps-per-epoch 3 --steps-per-child 2 --order 2",
+    "snas": f"{SUPERNET} --search-epochs 2 --steps-per-epoch 3 --steps-per-child 2 --cost parameters",
+    "proxyless": f"{SUPERNET} --weights-only-epochs 1 --search-epochs 1 --steps-per-epoch 3 --steps-per-child 2"
+    " --strengths-period 2 --mode full",
     "enas": "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 2 --task digits --batch-size 16"
     " --search-epochs 2 --steps-per-epoch 2 --steps-per-child 2 --policy-children 1 --controller-units 8"
     " --refit-batches 1 --weights-snapshot 0",
@@ -27,7 +35,7 @@ FLAGS: Mapping[str, str] = {
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""
 
-SHARING = ("one-shot", "enas")
+SHARING = ("one-shot", "enas", "darts", "snas", "proxyless")
 """Those whose children share weights, and train on images."""
 
 

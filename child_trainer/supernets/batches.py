@@ -62,6 +62,11 @@ class Batches:
         for _ in range(count):
             yield self.source.prepare(self._draw(self.source.training)[0])
 
+    def some_validation(self, count: int) -> Iterator[Batch]:
+        """Draw so many batches of validation images."""
+        for _ in range(count):
+            yield self.validation()
+
     def all_validation(self) -> Iterator[Batch]:
         """Yield all validation images, prepared, in batches."""
         images = self.source.validation

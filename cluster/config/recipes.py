@@ -87,6 +87,17 @@ SYSTEMS = (
         recipes={"neat-xor": survey_recipes.neat_xor, "neat-pole": survey_recipes.neat_pole},
     ),
     System(
+        name="ENAS: networks and cells by a policy that learns from shared weights",
+        paper="Pham et al. 2018, arXiv 1802.03268, sections 2 and 3",
+        took="0.45 days of one GPU for its cells, 11 GPU-hours",
+        recipes={
+            "enas-macro-digits": sharing_recipes.enas_macro_digits,
+            "enas-micro-digits": sharing_recipes.enas_micro_digits,
+            "enas-macro-cifar10": sharing_recipes.enas_macro_cifar10,
+            "enas-micro-cifar10": sharing_recipes.enas_micro_cifar10,
+        },
+    ),
+    System(
         name="One-Shot: paths of one network, trained with path dropout",
         paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search, sections 3 and 4",
         took="one network's training, and no training of its paths",

@@ -1,8 +1,10 @@
 """The named runs of the systems whose children share the weights of one supernet.
 
-A run on CIFAR-10 has the constants of its paper where the specification has them (spec §11). A run on digits is the
+A run on CIFAR-10 has the constants of its paper where the specification has them (spec §6, §11). A run on digits is the
 same system with a small supernet: minutes on two cores, and no download.
 """
+
+from dataclasses import replace
 
 from child_trainer.outcome import Budget
 from cluster.config.run_config import RunConfig
@@ -10,19 +12,111 @@ from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.config.weights_options import WeightsOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
-from controller.spaces.one_shot import OneShotSpace
+from controller.searchers.weight_sharing.path_options import EnasOptions
+from controller.spaces import enas_macro, enas_micro, one_shot
+
+CIFAR10 = TaskOptions(task="cifar10")
+
+DIGITS = TaskOptions(task="digits")
+
+ENAS_DIGITS = EnasOptions(
+    # Some hundred scores instead of 310,000: larger steps, and no luck of a few images.
+    search_epochs=5,
+    steps_per_epoch=150,
+    steps_per_child=15,
+    policy_children=40,
+    score_batches=0,
+    controller_learning_rate=0.01,
+    baseline_decay=0.9,
+    restart_epochs=5,
+)
+"""Five epochs of ten children that train the weights, and forty that the policy learns from."""
+
+
+def enas_macro_cifar10() -> RunConfig:
+    """Search ENAS's macro space on CIFAR-10: 12 layers, 310 epochs of 352 steps and 1,000 scores (spec §6.1)."""
+    options = EnasOptions(search_epochs=310, steps_per_epoch=352, steps_per_child=44, policy_children=1_000)
+    return RunConfig(
+        max_children=options.searching_children + 100,
+        task=CIFAR10,
+        budget=Budget(batch_size=128),
+        topology=Topology(replicas=1, shards=1, children=20),
+        weights=WeightsOptions(weights_shards=2),
+        space="enas-macro",
+        space_options=enas_macro.EnasMacroSpace(),
+        searcher="enas",
+        searcher_options=options,
+        reward="accuracy",
+    )
+
+
+def enas_micro_cifar10() -> RunConfig:
+    """Search ENAS's cells on CIFAR-10: 150 epochs of 282 steps and 300 scores (spec §6.2)."""
+    options = EnasOptions(
+        search_epochs=150,
+        steps_per_epoch=282,
+        steps_per_child=47,
+        policy_children=300,
+        controller_learning_rate=0.0035,
+        tanh_constant=1.1,
+        operation_tanh_reduce=2.5,
+        favoured_operations=("sep_3x3", "sep_5x5"),
+        weights_l2=1e-4,
+    )
+    return RunConfig(
+        max_children=options.searching_children + 100,
+        task=CIFAR10,
+        budget=Budget(batch_size=160),
+        topology=Topology(replicas=1, shards=1, children=10),
+        weights=WeightsOptions(weights_shards=2),
+        space="enas-micro",
+        space_options=enas_micro.EnasMicroSpace(),
+        searcher="enas",
+        searcher_options=options,
+        reward="accuracy",
+    )
+
+
+def enas_macro_digits() -> RunConfig:
+    """Search small networks of ENAS's macro space on digits; minutes on two cores, no download."""
+    return RunConfig(
+        max_children=ENAS_DIGITS.searching_children + 50,
+        task=DIGITS,
+        budget=Budget(batch_size=64),
+        topology=Topology(replicas=1, shards=1, children=10),
+        space="enas-macro",
+        space_options=enas_macro.DIGITS,
+        searcher="enas",
+        searcher_options=ENAS_DIGITS,
+        reward="accuracy",
+    )
+
+
+def enas_micro_digits() -> RunConfig:
+    """Search small cells of ENAS's micro space on digits; minutes on two cores, no download."""
+    return RunConfig(
+        max_children=ENAS_DIGITS.searching_children + 50,
+        task=DIGITS,
+        budget=Budget(batch_size=64),
+        topology=Topology(replicas=1, shards=1, children=10),
+        space="enas-micro",
+        space_options=enas_micro.DIGITS,
+        searcher="enas",
+        searcher_options=replace(ENAS_DIGITS, tanh_constant=1.1, operation_tanh_reduce=2.5),
+        reward="accuracy",
+    )
 
 
 def one_shot_cifar10() -> RunConfig:
     """Train Bender et al.'s supernet on CIFAR-10 with path dropout, then score 2,000 of its paths."""
     return RunConfig(
         max_children=2_100,
-        task=TaskOptions(task="cifar10"),
+        task=CIFAR10,
         budget=Budget(batch_size=1024),
         topology=Topology(replicas=4, shards=1, children=4, batching="stream"),
         weights=WeightsOptions(weights_shards=4),
         space="one-shot",
-        space_options=OneShotSpace(),
+        space_options=one_shot.OneShotSpace(),
         searcher="one-shot",
         searcher_options=OneShotOptions(supernet_steps=10_000, steps_per_child=100, ghost_groups=32),
         reward="accuracy",
@@ -33,11 +127,11 @@ def one_shot_digits() -> RunConfig:
     """Train a small supernet on digits with path dropout, then score 100 of its paths; minutes on two cores."""
     return RunConfig(
         max_children=140,
-        task=TaskOptions(task="digits"),
+        task=DIGITS,
         budget=Budget(batch_size=64),
         topology=Topology(replicas=1, shards=1, children=4, batching="stream"),
         space="one-shot",
-        space_options=OneShotSpace(blocks=2, cells_per_stage=1, filters=8),
+        space_options=one_shot.DIGITS,
         searcher="one-shot",
         searcher_options=OneShotOptions(supernet_steps=800, steps_per_child=20, ghost_groups=2),
         reward="accuracy",

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from child_trainer.outcome import Cause, Failure, Outcome
+from child_trainer.regime import Regime
 from child_trainer.seeding import derive
 from child_trainer.supernets.batches import Batches, ImageSource
 from child_trainer.supernets.cost import flops, parameters
 from child_trainer.supernets.jobs import Score, Steps
+from child_trainer.supernets.objectives.objective import Costs
 from child_trainer.supernets.option_costs import MEASURES, option_costs
 from child_trainer.supernets.scoring import score
 from child_trainer.tasks.image import ImageTask
@@ -25,7 +27,7 @@ from cluster.runners.objective_steps import ObjectiveSteps, moved
 from cluster.runners.shared_weights import make_network
 from cluster.search.evaluator import Assignment
 from cluster.search.steps import Stores, make_steps
-from controller.searcher import shared_weights_of
+from controller.searcher import SharedWeights, shared_weights_of
 from controller.space import HasSupernet
 from ps.errors import NonFinite, StoreError
 from ps.store import ParameterStore
@@ -61,9 +63,7 @@ class JobTrainer:
         self._network = make_network(config, shared)
         self._budget, self._threads = config.budget, config.topology.threads_per_child
         self._task, self._stores, self._device = task, Stores(store, policy), device
-        self._costs = (
-            option_costs(shared.supernet, task, MEASURES[shared.costs], config.budget.regime) if shared.costs else {}
-        )
+        self._costs = _costs(shared, task, config.budget.regime)
         self._source = ImageSource(task.training, task.validation, task.augmented, task.centred)
 
     def do(self, assignment: Assignment, *, batch_size: int, preempted: Callable[[], bool] | None = None) -> Outcome:
@@ -128,9 +128,9 @@ class JobTrainer:
         weights, gates = moved(snapshot.values, self._device), moved(gates, self._device)
         count = int(job.settings["refit_batches"])
         refit_on = batches.to_refit(count) if count else None
-        drawn = int(job.settings.get("batches", 0))
-        scored_on = [batches.validation() for _ in range(drawn)] if drawn else batches.all_validation()
-        found = score(self._network, weights, gates, scored_on, refit_on)
+        some = int(job.settings.get("batches", 0))
+        validation = batches.some_validation(some) if some else batches.all_validation()
+        found = score(self._network, weights, gates, validation, refit_on)
         if not math.isfinite(found.loss):
             raise Diverged(f"the validation loss of the path is {found.loss}")
         result["curve"], result["measurements"] = (found.accuracy,), {"loss": found.loss}
@@ -146,3 +146,11 @@ class JobTrainer:
             return Batches(self._source, size, generator)
 
         return batches
+
+
+def _costs(shared: SharedWeights, task: ImageTask, regime: Regime) -> Costs:
+    """Return what each option costs, by gate; nothing if the children's objectives count no costs."""
+    if shared.costs is None:
+        return {}
+    table = option_costs(shared.supernet, task, MEASURES[shared.costs], regime)
+    return {gate: tuple(map(math.log1p, costs)) for gate, costs in table.items()} if shared.log_costs else table

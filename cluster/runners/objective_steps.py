@@ -86,7 +86,7 @@ class ObjectiveSteps:
 
     def draw(self, part: "_Part", strengths: Mapping[str, Tensor]) -> Draw:
         """Return what a part draws, the same at each call with the same strengths."""
-        generator = torch.Generator().manual_seed(derive(self._seed, f"gates of step {part.step}.{part.place}"))
+        generator = torch.Generator().manual_seed(derive(self._seed, f"gates of {part.words}"))
         given = self._paths[part.step] if self._paths else strengths
         return part.half.draw(self._network.gate_sizes, given, part.settings, generator)
 
@@ -100,7 +100,7 @@ class ObjectiveSteps:
         Raises:
             Diverged: the loss is not finite.
         """
-        batches = self._batches(f"images of step {part.step}.{part.place}")
+        batches = self._batches(f"images of {part.words}")
         device = batches.generator.device
         draw = self.draw(part, moved(strengths, device))
         made = part.half.step(self._network, batches, moved(weights, device), draw, part.settings, self._costs)
@@ -119,6 +119,10 @@ class _Part:
     place: int
     half: objective.HalfStep[Any]
     settings: Settings
+
+    @property
+    def words(self) -> str:
+        return f"step {self.step}" + (f", part {self.place}" if self.place else "")
 
     @property
     def learns(self) -> frozenset[Learnt]:

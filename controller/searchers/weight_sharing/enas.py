@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from child_trainer.supernets.jobs import Job, Score, Steps
+from child_trainer.supernets.jobs import Score, Steps
 from controller.policies.enas import EnasConstants, EnasPolicy
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, SharedWeights, Update, View
 from controller.searchers.policy_gradient.policy_searcher import BASELINE, baseline_gradient, reward_of
@@ -18,6 +18,9 @@ from controller.space import SearchSpace, check_decisions
 
 Phase = Literal["weights", "policy", "last"]
 """What a child is for: to train the weights, to train the policy, or to be scored at last."""
+
+PHASE = "phase"
+"""The key of a scored child's notes for its phase."""
 
 ADAM = {"beta1": 0.0, "eps": 1e-3}
 """The policy's optimizer (spec §6.1)."""
@@ -78,7 +81,7 @@ class Enas:
         pending = view.pending()
         begun = view.completed + len(pending)
         phase = self._phase(begun)
-        if any(_phase_of(child.job) != phase for child in pending):
+        if any(_phase_of(child) != phase for child in pending):
             return []
         count = next((k for k in range(1, n) if self._phase(begun + k) != phase), n)
         self._policy.load(view.parameters)
@@ -88,7 +91,11 @@ class Enas:
         rollout = self._policy.sample(count, generator)
         return [
             Proposal(
-                tokens=tuple(tokens), architecture=self._space.decode(tokens), log_prob=log_prob, job=self._score(phase)
+                tokens=tuple(tokens),
+                architecture=self._space.decode(tokens),
+                log_prob=log_prob,
+                notes={PHASE: phase},
+                job=self._score(phase),
             )
             for tokens, log_prob in zip(rollout.tokens.tolist(), rollout.log_prob.tolist(), strict=True)
         ]
@@ -102,7 +109,7 @@ class Enas:
         use (spec §6.1);
         KL_k is the penalty on the probabilities of its skips.
         """
-        children = [child for child in children if _phase_of(child.job) == "policy"]
+        children = [child for child in children if _phase_of(child) == "policy"]
         if not children:
             return Update()
         options = self._options
@@ -127,25 +134,25 @@ class Enas:
         options = self._options
         epoch, place = divmod(number, options.epoch_children)
         first = place * options.steps_per_child
-        count = min(options.steps_per_child, options.steps_per_epoch - first)
+        count = options.count_of(options.steps_per_epoch, place)
         job = Steps(
             objective="path",
             count=count,
-            settings={"l2": options.weights_l2, "clip_norm": options.weights_clip},
+            settings={"l2": options.weights_l2, "clip_norm": options.weights_clip_norm},
             paths=tuple(map(tuple, self._policy.sample(count, generator).tokens.tolist())),
             first=epoch * options.steps_per_epoch + first,
             total=options.search_epochs * options.steps_per_epoch,
             rate=cosine(
-                share_of_cycle(epoch, options.restart_epochs, options.restart_factor),
                 options.weights_learning_rate,
-                options.weights_final_rate,
+                options.weights_last_learning_rate,
+                share_of_cycle(epoch, options.restart_epochs, options.restart_factor),
             ),
         )
         return Proposal(tokens=(), architecture=None, job=job)
 
     def _score(self, phase: Phase) -> Score:
         if phase == "policy":
-            return Score(settings={"batches": 1, "refit_batches": 0})
+            return Score(settings={"batches": self._options.score_batches, "refit_batches": 0})
         return Score(settings={"refit_batches": self._options.refit_batches})
 
 
@@ -160,7 +167,5 @@ def updated_baseline(average: Tensor, rewards: Tensor, decay: float) -> float:
     return decay * average[0].item() + (1 - decay) * rewards.mean().item()
 
 
-def _phase_of(job: Job | None) -> Phase:
-    if isinstance(job, Steps):
-        return "weights"
-    return "policy" if job is not None and job.settings.get("batches") else "last"
+def _phase_of(child: ChildRecord) -> Phase:
+    return "weights" if isinstance(child.job, Steps) else child.notes[PHASE]

@@ -58,7 +58,7 @@ class OneShot:
         """Return the training child of this number, from 0; the last one makes the steps that are left."""
         options = self._options
         first = number * options.steps_per_child
-        count = min(options.steps_per_child, options.supernet_steps - first)
+        count = options.count_of(options.supernet_steps, number)
         settings = {
             "drop_rate": options.path_dropout,
             "groups": options.ghost_groups,

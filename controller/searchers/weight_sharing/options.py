@@ -8,44 +8,79 @@ from child_trainer.field_types import check_types
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneShotOptions:
-    """Options of the one-shot search (spec §11)."""
+class SharedWeightsOptions:
+    """Options of the weights that children share, and of the children that train them."""
 
-    supernet_steps: int = 2000
-    """Steps in which the supernet is trained, before paths are scored."""
     steps_per_child: int = 20
     """Steps that one child makes; a worker that dies repeats none of them."""
-    path_dropout: float = 0.1
-    """Probability at the end of the training that an operation loses all of its inputs (r); it rises from 0."""
     weights_learning_rate: float = 0.05
     """Learning rate of the shared weights."""
     weights_momentum: float = 0.9
     """Momentum of the shared weights."""
     weights_l2: float = 5e-5
     """Penalty on the shared weights that a step reads, times the sum of their squares."""
-    ghost_groups: int = 4
-    """Groups of a batch, each with batch statistics and dropped paths of its own (the paper: 32 of 32 images)."""
     refit_batches: int = 8
     """Batches of training images from which batch normalisation is refit before a path is scored; with 0 each batch
     of validation images has statistics of its own."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, minimum in (("supernet_steps", 1), ("steps_per_child", 1), ("ghost_groups", 1), ("refit_batches", 0)):
-            if getattr(self, name) < minimum:
-                raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(self, name)}")
-        for name in ("path_dropout", "weights_momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}")
+        for name, minimum in (("steps_per_child", 1), ("refit_batches", 0)):
+            check_least(self, name, minimum)
+        if not 0 <= self.weights_momentum < 1:
+            raise ValueError(f"`weights_momentum` must be at least 0 and below 1, got {self.weights_momentum}")
         if not (math.isfinite(self.weights_learning_rate) and self.weights_learning_rate > 0):
             raise ValueError(f"`weights_learning_rate` must be a positive number, got {self.weights_learning_rate}")
         if not (math.isfinite(self.weights_l2) and self.weights_l2 >= 0):
             raise ValueError(f"`weights_l2` must be 0 or more, got {self.weights_l2}")
 
+    def children_of(self, steps: int) -> int:
+        """Return how many children so many steps take."""
+        return -(-steps // self.steps_per_child)
+
+    def count_of(self, steps: int, number: int) -> int:
+        """Return how many of so many steps the child of this number makes, from 0; the last one makes what is left."""
+        return min(self.steps_per_child, steps - number * self.steps_per_child)
+
+
+def check_least(options: object, name: str, minimum: int) -> None:
+    """Raise `ValueError` if an option is below its minimum."""
+    if getattr(options, name) < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(options, name)}")
+
+
+def check_children(children: int, training: int, steps: str, options: SharedWeightsOptions) -> None:
+    """Raise `ValueError` if all children of a search would train the supernet and none could score its paths."""
+    if children <= training:
+        raise ValueError(
+            f"`max_children` must be above {training:,}, the children that train the supernet (`{steps}`"
+            f" {getattr(options, steps):,} by `steps_per_child` {options.steps_per_child}), so that the others can"
+            f" score its paths, got {children:,}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShotOptions(SharedWeightsOptions):
+    """Options of the one-shot search (spec §11)."""
+
+    supernet_steps: int = 2000
+    """Steps in which the supernet is trained, before paths are scored."""
+    path_dropout: float = 0.1
+    """Probability at the end of the training that an operation loses all of its inputs (r); it rises from 0."""
+    ghost_groups: int = 4
+    """Groups of a batch, each with batch statistics and dropped paths of its own (the paper: 32 of 32 images)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("supernet_steps", "ghost_groups"):
+            check_least(self, name, 1)
+        if not 0 <= self.path_dropout < 1:
+            raise ValueError(f"`path_dropout` must be at least 0 and below 1, got {self.path_dropout}")
+
     @property
     def training_children(self) -> int:
         """How many children train the supernet."""
-        return -(-self.supernet_steps // self.steps_per_child)
+        return self.children_of(self.supernet_steps)
 
     def for_children(self, children: int) -> Self:
         """Return the options, which must leave some of a search's children to score paths.
@@ -53,10 +88,5 @@ class OneShotOptions:
         Raises:
             ValueError: all children would train the supernet.
         """
-        if children <= self.training_children:
-            raise ValueError(
-                f"`max_children` must be above {self.training_children:,}, the children that train the supernet"
-                f" (`supernet_steps` {self.supernet_steps:,} by `steps_per_child` {self.steps_per_child}), so that the"
-                f" others can score its paths, got {children:,}"
-            )
+        check_children(children, self.training_children, "supernet_steps", self)
         return self

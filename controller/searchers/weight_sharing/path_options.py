@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-from child_trainer.field_types import check_types
+from controller.searchers.weight_sharing.gradient_options import require
+from controller.searchers.weight_sharing.options import SharedWeightsOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnasOptions:
+class EnasOptions(SharedWeightsOptions):
     """Options of ENAS (spec §6.1); its search for cells has other ones (spec §6.2)."""
 
     search_epochs: int = 10
@@ -16,11 +17,10 @@ class EnasOptions:
     steps_per_epoch: int = 100
     """Steps of an epoch on the shared weights, each along a path that the policy samples for it (ENAS: one pass over
     the training images)."""
-    steps_per_child: int = 20
-    """Steps that one child makes; a worker that dies repeats none of them."""
     policy_children: int = 100
-    """Children of an epoch that the policy learns from: each is a path, scored on one batch of validation images
-    (ENAS: 50 gradients of 20 paths)."""
+    """Children of an epoch that the policy learns from: each is a path that is scored (ENAS: 50 gradients of 20)."""
+    score_batches: int = 1
+    """Batches of validation images that such a path is scored on, each with statistics of its own; 0: all images."""
     controller_units: int = 64
     """Hidden units of the policy's LSTM."""
     controller_init: float = 0.1
@@ -49,53 +49,48 @@ class EnasOptions:
     """Probability of a skip to which the penalty draws."""
     enas_compat: bool = False
     """Take the penalty of half a skip's logit, as ENAS's code does: it then draws to a probability of 0.308."""
-    weights_learning_rate: float = 0.05
-    """Learning rate of the shared weights at the beginning of each cycle of epochs, over which it falls."""
-    weights_final_rate: float = 0.0005
-    """Learning rate to which it falls, along a cosine."""
+    weights_last_learning_rate: float = 0.0005
+    """Learning rate of the shared weights to which `weights_learning_rate` falls along a cosine, epoch by epoch."""
     restart_epochs: int = 10
     """Epochs of the first cycle."""
     restart_factor: int = 2
-    """By how much longer each later cycle is."""
-    weights_momentum: float = 0.9
-    """Nesterov momentum of the shared weights."""
+    """By how much longer each later cycle of epochs is, at whose beginning the learning rate is the first one again."""
     weights_l2: float = 2.5e-4
     """Penalty on the shared weights that a step reads, times the sum of their squares."""
-    weights_clip: float = 5.0
-    """The norm to which the gradient of a step is scaled down; 0: never."""
+    weights_clip_norm: float = 5.0
+    """Norm of all gradients of a step together, to which longer ones are scaled down; 0: never."""
     refit_batches: int = 8
-    """Batches of training images from which batch normalisation is refit before one of the last paths is scored."""
+    """Batches of training images from which batch normalisation is refit before one of the last paths is scored; with 0
+    each batch of validation images has statistics of its own."""
 
     def __post_init__(self) -> None:
-        check_types(self)
-        counts = ("search_epochs", "steps_per_epoch", "steps_per_child", "policy_children", "controller_units")
+        super().__post_init__()
+        counts = ("search_epochs", "steps_per_epoch", "policy_children", "controller_units")
         for name in (*counts, "restart_epochs", "restart_factor"):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("controller_init", "controller_learning_rate", "weights_learning_rate", "operation_tanh_reduce"):
-            _require(self, name, _is_positive(getattr(self, name)), "a positive number")
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("controller_init", "controller_learning_rate", "operation_tanh_reduce"):
+            require(self, name, _is_positive(getattr(self, name)), "a positive number")
         for name in ("temperature", "tanh_constant"):
             value = getattr(self, name)
-            _require(self, name, value is None or _is_positive(value), "a positive number, or unset")
-        for name in ("baseline_decay", "weights_momentum"):
-            _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        _require(self, "skip_rate", 0 < self.skip_rate < 1, "above 0 and below 1")
+            require(self, name, value is None or _is_positive(value), "a positive number, or unset")
+        require(self, "baseline_decay", 0 <= self.baseline_decay < 1, "at least 0 and below 1")
+        require(self, "skip_rate", 0 < self.skip_rate < 1, "above 0 and below 1")
         for name in (
-            "weights_final_rate",
+            "weights_last_learning_rate",
             "entropy_bonus",
             "skip_weight",
-            "weights_l2",
-            "weights_clip",
-            "refit_batches",
+            "weights_clip_norm",
+            "score_batches",
         ):
             value = getattr(self, name)
-            _require(self, name, math.isfinite(value) and value >= 0, "0 or more")
+            require(self, name, math.isfinite(value) and value >= 0, "0 or more")
         for name in ("favoured_init", "favoured_bonus"):
-            _require(self, name, math.isfinite(getattr(self, name)), "a finite number")
+            require(self, name, math.isfinite(getattr(self, name)), "a finite number")
 
     @property
     def training_children(self) -> int:
         """How many children of an epoch train the shared weights."""
-        return -(-self.steps_per_epoch // self.steps_per_child)
+        return self.children_of(self.steps_per_epoch)
 
     @property
     def epoch_children(self) -> int:
@@ -125,8 +120,3 @@ class EnasOptions:
 
 def _is_positive(value: float) -> bool:
     return math.isfinite(value) and value > 0
-
-
-def _require(options: Any, name: str, holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(f"`{name}` must be {what}, got {getattr(options, name)}")

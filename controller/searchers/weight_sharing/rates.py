@@ -3,9 +3,9 @@
 import math
 
 
-def cosine(progress: float, highest: float, lowest: float) -> float:
-    """Return the rate at a share of a cycle, from `highest` at 0 to `lowest` at 1 along half a cosine."""
-    return lowest + (highest - lowest) * (1 + math.cos(math.pi * progress)) / 2
+def cosine(first: float, last: float, progress: float) -> float:
+    """Return a number that falls from the first to the last along half a cosine, at a progress from 0 to 1."""
+    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def share_of_cycle(epoch: int, first: int, factor: int) -> float:

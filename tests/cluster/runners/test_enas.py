@@ -35,7 +35,16 @@ from ps.local import LocalStore
 FLAGS = (
     *("--space", "enas-macro", "--layers", "3", "--operations", "conv_3x3", "max_3x3", "--filters", "4"),
     *("--searcher", "enas", "--search-epochs", "2", "--steps-per-epoch", "5", "--steps-per-child", "2"),
-    *("--policy-children", "3", "--controller-units", "8", "--controller-learning-rate", "0.01", "--weights-clip", "0"),
+    *(
+        "--policy-children",
+        "3",
+        "--controller-units",
+        "8",
+        "--controller-learning-rate",
+        "0.01",
+        "--weights-clip-norm",
+        "0",
+    ),
     *("--restart-epochs", "3", "--refit-batches", "0", "--batch-size", "16", "--max-children", "14"),
     *("--replicas", "1", "--children", "1", "--shards", "1", "--batching", "barrier", "--reward", "accuracy"),
     *("--weights-shards", "1", "--weights-snapshot", "0"),
@@ -131,7 +140,7 @@ class PlainEnas:
         return Batches(self.source, 16, torch.Generator().manual_seed(seed))
 
     def train_weights(self, step: int, gates: dict[str, Tensor], rate: float) -> None:
-        images, labels = self.batches(f"images of step {step}.0").training()
+        images, labels = self.batches(f"images of step {step}").training()
         read = {name: self.weights[name].clone().requires_grad_() for name in self.network.names(gates)}
         loss = F.cross_entropy(self.network(read, images, gates), labels)
         for (name, weight), gradient in zip(read.items(), torch.autograd.grad(loss, list(read.values())), strict=True):

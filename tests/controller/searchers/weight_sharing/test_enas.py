@@ -34,7 +34,14 @@ class TestContract(SearcherContract):
 
 def records(proposals: Sequence[Proposal], begun: int = 0) -> list[ChildRecord]:
     return [
-        ChildRecord(id=begun + k, tokens=p.tokens, architecture_id=p.architecture_id, log_prob=p.log_prob, job=p.job)
+        ChildRecord(
+            id=begun + k,
+            tokens=p.tokens,
+            architecture_id=p.architecture_id,
+            log_prob=p.log_prob,
+            notes=p.notes,
+            job=p.job,
+        )
         for k, p in enumerate(proposals, start=1)
     ]
 
@@ -111,11 +118,10 @@ def test_scored_children_are_samples_of_the_policy_with_their_probability() -> N
         assert proposal.log_prob == pytest.approx(log_prob, abs=1e-5)
 
 
-def scored(rewards: Sequence[float], job: Score = POLICY) -> list[ChildRecord]:
+def scored(rewards: Sequence[float], completed: int = 6) -> list[ChildRecord]:
     outcome = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=0)
-    proposals = ask(5, 6)[: len(rewards)]
-    made = [Proposal(tokens=p.tokens, architecture=p.architecture, log_prob=p.log_prob, job=job) for p in proposals]
-    return [recorded(k, p, outcome, reward) for k, (p, reward) in enumerate(zip(made, rewards, strict=True))]
+    proposals = ask(len(rewards), completed)
+    return [recorded(k, p, outcome, reward) for k, (p, reward) in enumerate(zip(proposals, rewards, strict=True))]
 
 
 # T6.4
@@ -154,7 +160,7 @@ def test_learns_nothing_from_the_last_scores_and_from_steps() -> None:
     trained = [
         recorded(1, p, Outcome(curve=(), seconds=1.0, parameters=None, flops=None, seed=0), 0.5) for p in ask(1, 0)
     ]
-    assert not searcher.learn([*scored([0.5], AT_LAST), *trained], view(parameters, LAST)).gradients
+    assert not searcher.learn([*scored([0.5], LAST), *trained], view(parameters, LAST)).gradients
 
 
 # T6.6
@@ -216,6 +222,7 @@ def test_a_search_must_have_children_that_are_scored_at_last() -> None:
         ("steps_per_epoch", 0),
         ("steps_per_child", 0),
         ("policy_children", 0),
+        ("score_batches", -1),
         ("controller_units", 0),
         ("controller_init", 0.0),
         ("controller_learning_rate", 0.0),
@@ -229,12 +236,12 @@ def test_a_search_must_have_children_that_are_scored_at_last() -> None:
         ("skip_weight", -0.1),
         ("skip_rate", 1.0),
         ("weights_learning_rate", 0.0),
-        ("weights_final_rate", -0.1),
+        ("weights_last_learning_rate", -0.1),
         ("restart_epochs", 0),
         ("restart_factor", 0),
         ("weights_momentum", 1.0),
         ("weights_l2", -0.1),
-        ("weights_clip", -1.0),
+        ("weights_clip_norm", -1.0),
         ("refit_batches", -1),
     ],
 )

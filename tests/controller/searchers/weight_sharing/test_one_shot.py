@@ -21,7 +21,7 @@ TRAINING = 7
 
 
 class TestContract(SearcherContract):
-    draws_after = TRAINING
+    samples_after = TRAINING
 
     def make(self) -> OneShot:
         return OneShot(SPACE, OPTIONS)

@@ -6,8 +6,8 @@ from controller.searchers.weight_sharing.rates import cosine, share_of_cycle
 
 
 def test_a_rate_falls_along_half_a_cosine() -> None:
-    assert [cosine(share, 0.05, 0.001) for share in (0.0, 0.5, 1.0)] == pytest.approx([0.05, 0.0255, 0.001])
-    assert cosine(1 / 3, 1.0, 0.0) == pytest.approx(0.75)
+    assert [cosine(0.05, 0.001, share) for share in (0.0, 0.5, 1.0)] == pytest.approx([0.05, 0.0255, 0.001])
+    assert cosine(1.0, 0.0, 1 / 3) == pytest.approx(0.75)
 
 
 def test_each_cycle_is_longer_than_the_one_before() -> None:
