@@ -16,7 +16,8 @@ from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOp
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
-from controller.searchers.weight_sharing.options import EnasOptions, OneShotOptions
+from controller.searchers.weight_sharing.options import OneShotOptions
+from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import SearchSpace
 
 T = TypeVar("T")

@@ -29,7 +29,8 @@ FLAGS: Mapping[str, str] = {
     "proxyless": f"{SUPERNET} --weights-only-epochs 1 --search-epochs 1 --steps-per-epoch 3 --steps-per-child 2"
     " --strengths-period 2 --mode full",
     "enas": "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 2 --task digits --batch-size 16"
-    " --controller-units 4 --epoch-steps 4 --steps-per-child 2 --epoch-scores 2 --weights-snapshot 0",
+    " --search-epochs 2 --steps-per-epoch 2 --steps-per-child 2 --policy-children 1 --controller-units 8"
+    " --refit-batches 1 --weights-snapshot 0",
     "q-learning": "--space chain --image-size 8 --num-filters 4 8 --units 8 --max-layers 2 --schedule-models 4",
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""

@@ -55,7 +55,9 @@ class Score:
     """One evaluation of the child's path with the shared weights as they are.
 
     Attributes:
-        settings: numbers that the evaluation reads, by name.
+        settings: numbers that the evaluation reads, by name: `refit_batches`, batches of training images from which
+            batch normalisation is refit first, or 0; and `batches`, random batches of validation images that it is
+            scored on, or 0 for all of them, as without it.
     """
 
     settings: Mapping[str, float] = field(default_factory=dict)

@@ -8,7 +8,8 @@ import pytest
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
-from controller.catalogue import SEARCHERS, SPACES
+from controller.catalogue import SEARCHERS
+from controller.spaces.catalogue import SPACES
 
 KINDS: dict[str, type[Any]] = {
     **{name: entry.options for name, entry in SEARCHERS.items() if fields(entry.options)},

@@ -40,7 +40,7 @@ class Ppo(PolicySearcher):
         H_k is the summed entropy of the decisions along sample k.
         With `queue_size` the loss of `_queue_loss` is added.
         """
-        self._load(view.parameters)
+        self._policy.load(view.parameters)
         rewards = torch.tensor([reward_of(child) for child in children])
         average = baseline(view.parameters)
         expected = rewards.mean().item() if average is None else average
@@ -48,7 +48,7 @@ class Ppo(PolicySearcher):
         ratios = (log_prob - torch.tensor([sampled_log_prob(child) for child in children])).exp()
         surrogate, clipped = clipped_surrogate(ratios, rewards - expected, self._options.ratio_clip)
         loss = -(surrogate + self._options.entropy_bonus * entropy).mean()
-        gradients = self._gradients(loss + self._queue_loss(view))
+        gradients = self._policy.gradients(loss + self._queue_loss(view))
         if view.turn == self.passes - 1:
             gradients[BASELINE] = baseline_gradient(rewards)
         figures = {

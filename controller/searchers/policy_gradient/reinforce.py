@@ -36,7 +36,7 @@ class Reinforce(PolicySearcher):
         policy's entropy: the tokens that were drawn are taken as given.
         With `queue_size` the loss of `_queue_loss` is added.
         """
-        self._load(view.parameters)
+        self._policy.load(view.parameters)
         rewards = torch.tensor([reward_of(child) for child in children])
         average = baseline(view.parameters)
         expected = rewards.mean().item() if average is None else average
@@ -46,7 +46,7 @@ class Reinforce(PolicySearcher):
         if self._options.entropy_bonus:
             loss = loss - self._options.entropy_bonus * entropy.mean()
         return Update(
-            gradients={BASELINE: baseline_gradient(rewards), **self._gradients(loss + self._queue_loss(view))},
+            gradients={BASELINE: baseline_gradient(rewards), **self._policy.gradients(loss + self._queue_loss(view))},
             figures={"baseline": expected, "entropy": entropy.mean().item(), **figures},
         )
 

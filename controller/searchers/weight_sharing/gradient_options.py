@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from child_trainer.field_types import check_types
+from controller.searchers.weight_sharing.rates import cosine
+
 Cost = Literal["none", "parameters", "flops"]
 """What an architecture costs besides its errors: nothing, its weights, or its operations for one image."""
 
@@ -43,6 +46,7 @@ class GradientOptions:
     batch of validation images has statistics of its own."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("search_epochs", "steps_per_epoch", "steps_per_child"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("weights_learning_rate", "strengths_learning_rate"):
@@ -94,11 +98,6 @@ class GradientOptions:
                 f" got {children:,}"
             )
         return self
-
-
-def cosine(first: float, last: float, progress: float) -> float:
-    """Return a number that falls from the first to the last along half a cosine, at a progress from 0 to 1."""
-    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
