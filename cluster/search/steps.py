@@ -51,7 +51,8 @@ def make_steps(
 
     Each step is pushed to every store, be it without gradients, so that all of them know how far the child is. If only
     some shards have a step, because its push was interrupted or a shard fell back to an older snapshot, it is made
-    again from the values as they are then, and only the other shards apply it.
+    again from the values as they are then, and only the other shards apply it. After the last step no lane waits for
+    this one any more.
 
     Args:
         stores: what the steps read and change, such as the shared weights alone.
@@ -83,6 +84,8 @@ def make_steps(
         except LostPushes:
             continue  # a shard fell back since the pull: the next one shows how far
         step += 1
+    for store in stores:
+        store.leave(lane_client(lane.replica, lane.number))  # until the lane's next child
 
 
 def _push_of(lane: Lane, step: int, snapshot: Snapshot, gradients: Tensors) -> Push:
