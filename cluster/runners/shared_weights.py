@@ -5,6 +5,8 @@ from pathlib import Path
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.regime import Regime
+from child_trainer.supernets.generated import GeneratedSupernet
+from child_trainer.supernets.hyper_options import HyperOptions
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.tasks.entry import ImageProblem
 from cluster.config.run_config import RunConfig
@@ -20,8 +22,12 @@ GROUP = "weights"
 
 
 @lru_cache(maxsize=1)
-def _network(supernet: Architecture, problem: ImageProblem, regime: Regime) -> SupernetNetwork:
+def _network(
+    supernet: Architecture, problem: ImageProblem, regime: Regime, generated: HyperOptions | None
+) -> SupernetNetwork:
     # Building one takes seconds, and a start needs it several times.
+    if generated:
+        return GeneratedSupernet(supernet, problem, regime, generated)
     return SupernetNetwork(supernet, problem, regime)
 
 
@@ -37,7 +43,7 @@ def make_network(config: RunConfig, shared: SharedWeights) -> SupernetNetwork:
             f"the searcher {config.searcher!r} trains one network on images, whose paths share weights; the task"
             f" {config.task.task!r} has none: use another searcher, or a task such as digits"
         )
-    return _network(shared.supernet, problem, config.budget.regime)
+    return _network(shared.supernet, problem, config.budget.regime, shared.generated)
 
 
 def make_weights(config: RunConfig, searcher: Searcher) -> ParameterGroup | None:
