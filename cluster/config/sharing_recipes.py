@@ -1,7 +1,7 @@
 """The named runs of the systems whose children share the weights of one supernet.
 
-A run on CIFAR-10 has the constants of its paper where the specification has them (spec §6, §10, §11). A run on digits is the
-same system with a small supernet: minutes on two cores, and no download.
+A run on CIFAR-10 has the constants of its paper where the specification has them (spec §6, §10, §11). A run on digits
+is the same system with a small supernet: minutes on two cores, and no download.
 """
 
 from dataclasses import replace
@@ -156,7 +156,7 @@ def smash_cifar10() -> RunConfig:
 
 
 def smash_digits() -> RunConfig:
-    """Train a small hypernetwork on digits, then score 80 random paths and 20 close to the best; minutes on two cores."""
+    """Train a small hypernetwork on digits, then score 100 paths with its weights; minutes on two cores."""
     options = SmashOptions(
         supernet_steps=800, random_paths=80, hyper_growth=4, hyper_depths=(3, 2), weights_learning_rate=0.003
     )
