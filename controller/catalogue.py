@@ -62,6 +62,7 @@ class SearcherEntry:
         make: makes it from a space and its options; or `module:name` of such a function, imported when a search begins.
         figures: the numbers in its updates.
         has_values: whether it has a method `option_values`, which gives the values that it learnt of options.
+        values: what these are, in a sentence.
     """
 
     summary: str
@@ -70,6 +71,10 @@ class SearcherEntry:
     make: str | Callable[[SearchSpace, Any], Searcher]
     figures: tuple[Figure, ...] = ()
     has_values: bool = False
+    values: str = (
+        "The reward that the searcher expects with each option, the best option of each decision first; it is taken"
+        " before the next decision."
+    )
 
     def build(self, space: SearchSpace, options: Any, children: int | None = None) -> Searcher:
         """Return a new searcher over the space.
@@ -112,6 +117,8 @@ STRENGTHS = (
     Figure(name="supernet_loss", words="Training loss of the supernet in the last steps"),
 )
 """The figures of searchers that learn strengths."""
+
+PROBABILITIES = "The probability of each option by the strengths, when the last architecture was scored."
 
 SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
     {
@@ -256,6 +263,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.weight_sharing.darts:Darts",
             figures=STRENGTHS,
             has_values=True,
+            values=PROBABILITIES,
         ),
         "snas": SearcherEntry(
             summary="Samples relaxed architectures that become discrete; one loss moves strengths and weights.",
@@ -264,6 +272,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.weight_sharing.snas:Snas",
             figures=STRENGTHS,
             has_values=True,
+            values=PROBABILITIES,
         ),
         "proxyless": SearcherEntry(
             summary="Trains one sampled path at a time, and the strengths of the options at every few steps.",
@@ -272,6 +281,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             make="controller.searchers.weight_sharing.proxyless:Proxyless",
             figures=STRENGTHS,
             has_values=True,
+            values=PROBABILITIES,
         ),
     }
 )

@@ -47,6 +47,7 @@ class SharedWeights:
         options: the optimizer's settings.
         costs: what an option costs, for objectives that count costs: its `parameters` or its `flops`; `None`: nothing.
         log_costs: whether they count log(1 + cost) instead of the cost.
+        moves_strengths: whether the children's steps move parameters of the searcher too, the strengths of the options.
     """
 
     supernet: Architecture
@@ -55,6 +56,7 @@ class SharedWeights:
     costs: Literal["parameters", "flops"] | None = None
     generated: HyperOptions | None = None
     log_costs: bool = False
+    moves_strengths: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,7 +216,7 @@ class OptionValues:
     Attributes:
         kind, layer: what is decided, and where in the network (0: for the network as a whole).
         options: the options' names.
-        values: the reward expected with each; `None` for an option that is not allowed there.
+        values: of each, the reward expected with it or its probability; `None` for one that is not allowed there.
     """
 
     kind: str

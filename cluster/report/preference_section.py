@@ -82,11 +82,12 @@ def _values(facts: Facts, place: str) -> list[Markup]:
     ]
     rest = len(facts.option_values) - len(rows)
     omitted = [tag("p", f"Not shown: {counted(rest, 'later decision')}.", class_="open")] if rest else []
-    note = (
-        "The reward that the searcher expects with each option, the best option of each decision first; it is taken"
-        " before the next decision."
-    )
-    return [heading, tag("p", note, class_="soft"), tag("div", tag("table", *rows), class_="scroll"), *omitted]
+    return [
+        heading,
+        tag("p", facts.config.searcher_entry.values, class_="soft"),
+        tag("div", tag("table", *rows), class_="scroll"),
+        *omitted,
+    ]
 
 
 def _named(row: OptionValues, place: str) -> str:

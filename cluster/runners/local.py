@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 
 from child_trainer.threads import computing_with
@@ -19,6 +19,7 @@ from cluster.runners.shared_weights import local_weights
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Evaluator
 from cluster.search.history import History
+from cluster.search.records import StoreName
 from cluster.search.replica_loop import replica_loop
 from cluster.storage.errors import Stopped
 from cluster.storage.ledger.ledger import Ledger
@@ -78,7 +79,9 @@ def _run(
         )
         for _ in range(config.topology.replicas)
     ]
-    observed = observe(config.topology.shards, lambda index: store.status()[index]) if store else nullcontext()
+
+    def observed(store: ParameterStore | None, shards: int, name: StoreName) -> AbstractContextManager[object]:
+        return observe(shards, lambda index: store.status()[index], name) if store else nullcontext()
 
     def stops() -> bool:
         for evaluator in evaluators:
@@ -87,7 +90,12 @@ def _run(
 
     # A policy's matrices are too small for more threads, which compete for the cores: on a busy machine a step takes
     # many times as long. Besides, a seed would give different searches on machines with different numbers of cores.
-    with split_by_thread(), observed, computing_with(1):
+    with (
+        split_by_thread(),
+        observed(store, config.topology.shards, "policy"),
+        observed(weights, config.weights.weights_shards, "weights"),
+        computing_with(1),
+    ):
         if not take_turns(config, store, evaluators, ledger, stops):
             raise Stopped
 

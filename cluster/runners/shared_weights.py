@@ -98,8 +98,20 @@ def local_weights(config: RunConfig, run: str, directory: Path | None = None) ->
 
 
 def check_weights(config: RunConfig, run: str) -> None:
-    """Raise `ValueError` if the weights that children share cannot be made, or not laid out on their shards."""
-    if weights := make_weights(config, make_searcher(config)):
+    """Raise `ValueError` if the weights that children share cannot be made, or not laid out on their shards.
+
+    The same error is raised if steps are to move parameters on shards where the replicas wait for one another: steps
+    come far more often than the replicas' batches, and would wait for ever.
+    """
+    searcher = make_searcher(config)
+    shared, topology = shared_weights_of(searcher), config.topology
+    if shared and shared.moves_strengths:
+        what = f"where steps move the strengths of {config.searcher!r}"
+        if topology.consistency != "async":
+            raise ValueError(f"`consistency` must be async {what}, got {topology.consistency}")
+        if topology.accumulate > 1:
+            raise ValueError(f"`accumulate` must be 1 {what}, got {topology.accumulate}")
+    if weights := make_weights(config, searcher):
         weights_layout(config, run, weights)
 
 

@@ -22,6 +22,7 @@ from cluster.monitoring.metrics.ledger_counter import LedgerCounter
 from cluster.monitoring.metrics.shard_probe import ShardProbe
 from cluster.monitoring.metrics.snapshot import MetricsSnapshot
 from cluster.periodic import repeating
+from cluster.search.records import StoreName
 from cluster.storage.errors import LedgerError, RunFolderError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
@@ -57,8 +58,8 @@ class RunCollector(Collector):
         self._lock = threading.Lock()
         self._snapshot: MetricsSnapshot | None = None
         self._read_at = 0.0
-        self.shards: Shards = ()
-        """The shards' statuses at the last poll."""
+        self.shards: dict[StoreName, Shards] = {}
+        """The statuses of each store's shards at the last poll."""
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics for `prometheus_client`; none before the first successful read of the ledger."""
@@ -141,20 +142,20 @@ class Exporter:
                     file.unlink(missing_ok=True)
 
     @contextmanager
-    def polling(self, shards: int, probe: ShardProbe) -> Iterator[None]:
-        """Poll the counters of all `shards` every few seconds until the block exits."""
+    def polling(self, shards: int, probe: ShardProbe, store: StoreName = "policy") -> Iterator[None]:
+        """Poll the counters of all `shards` of a store every few seconds until the block exits."""
 
         def poll_all() -> None:
             statuses = tuple(_status(probe, index) for index in range(shards))
             if self._collector:
-                self._collector.shards = statuses
+                self._collector.shards[store] = statuses
 
         try:
             with repeating(poll_all, SHARD_POLL_INTERVAL_S, name="metrics-shards", at_once=True):
                 yield
         finally:
             if self._collector:
-                self._collector.shards = ()
+                self._collector.shards.pop(store, None)
 
 
 @contextmanager

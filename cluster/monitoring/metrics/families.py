@@ -1,11 +1,13 @@
 """Prometheus metric families of a snapshot: a pure function. Defines every metric's name, unit and meaning."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from cluster.monitoring.metrics.histogram import Histogram
 from cluster.monitoring.metrics.snapshot import WINDOW, MetricsSnapshot
+from cluster.search.records import StoreName
 from ps.status import ShardStatus
 
 Shards = Sequence[ShardStatus | None]
@@ -63,39 +65,41 @@ _LABELLED_COUNTERS: tuple[tuple[str, str, str, Callable[[MetricsSnapshot], Mappi
 )
 
 _SHARD_GAUGES: tuple[tuple[str, str, Callable[[ShardStatus], float | None]], ...] = (
-    ("shard_version", "Optimizer steps of the shard.", lambda s: s.version),
-    ("shard_incarnation", "Number of times the shard was started.", lambda s: s.incarnation),
-    ("shard_elements", "Parameters that the shard holds.", lambda s: s.elements),
-    ("shard_clients", "Clients in the deduplication table.", lambda s: s.clients),
+    ("version", "Optimizer steps of the shard.", lambda s: s.version),
+    ("incarnation", "Number of times the shard was started.", lambda s: s.incarnation),
+    ("elements", "Parameters that the shard holds.", lambda s: s.elements),
+    ("clients", "Clients in the deduplication table.", lambda s: s.clients),
     (
-        "shard_snapshot_age_seconds",
+        "snapshot_age_seconds",
         "Time since the shard's last snapshot was written.",
         lambda s: s.snapshot_age_s if s.snapshot_bytes else None,
     ),
-    ("shard_snapshot_write_seconds", "Time to write the last snapshot.", lambda s: s.snapshot_write_s),
-    ("shard_snapshot_bytes", "Size of the last snapshot.", lambda s: s.snapshot_bytes),
+    ("snapshot_write_seconds", "Time to write the last snapshot.", lambda s: s.snapshot_write_s),
+    ("snapshot_bytes", "Size of the last snapshot.", lambda s: s.snapshot_bytes),
 )
 
 _SHARD_COUNTERS: tuple[tuple[str, str, Callable[[ShardStatus], float]], ...] = (
-    ("shard_pushes", "Pushes applied by the shard.", lambda s: s.pushes),
-    ("shard_dropped", "Pushes dropped because they were too stale.", lambda s: s.dropped),
+    ("pushes", "Pushes applied by the shard.", lambda s: s.pushes),
+    ("dropped", "Pushes dropped because they were too stale.", lambda s: s.dropped),
     (
-        "shard_duplicates",
+        "duplicates",
         "Duplicate pushes acknowledged without being applied again, since the shard's start.",
         lambda s: s.duplicates,
     ),
-    ("shard_rejected", "Invalid pushes rejected by the shard since its start.", lambda s: s.rejected),
-    ("shard_snapshots", "Snapshots written since the shard's start.", lambda s: s.writes),
+    ("rejected", "Invalid pushes rejected by the shard since its start.", lambda s: s.rejected),
+    ("snapshots", "Snapshots written since the shard's start.", lambda s: s.writes),
 )
 
 
-def families(run: str, snapshot: MetricsSnapshot, shards: Shards = ()) -> Iterator[Metric]:
+def families(
+    run: str, snapshot: MetricsSnapshot, shards: Mapping[StoreName, Shards] = MappingProxyType({})
+) -> Iterator[Metric]:
     """Yield every metric of a run. A family whose value is not known yet has no samples.
 
     Args:
         run: the run's name, the label of every sample.
         snapshot: values counted from the ledger.
-        shards: the shards' statuses, where known.
+        shards: the statuses of each store's shards, where known. Those of shared weights have metrics of their own.
     """
     for name, text, gauge_of in _GAUGES:
         yield _filled(GaugeMetricFamily(f"nascluster_{name}", text, labels=("run",)), [((run,), gauge_of(snapshot))])
@@ -112,7 +116,9 @@ def families(run: str, snapshot: MetricsSnapshot, shards: Shards = ()) -> Iterat
         family.add_metric((run,), buckets=histogram.cumulative(), sum_value=histogram.sum)
         yield family
     yield _figure_family(run, snapshot)
-    yield from _shard_families(run, shards)
+    yield from _shard_families(run, shards.get("policy", ()), "shard", "the shard")
+    if "weights" in shards:
+        yield from _shard_families(run, shards["weights"], "weights_shard", "the shard of shared weights")
 
 
 def _figure_family(run: str, snapshot: MetricsSnapshot) -> Metric:
@@ -123,16 +129,16 @@ def _figure_family(run: str, snapshot: MetricsSnapshot) -> Metric:
     return _filled(family, [((run, f.name, f.unit), snapshot.figures[f.name]) for f in listed])
 
 
-def _shard_families(run: str, shards: Shards) -> Iterator[Metric]:
+def _shard_families(run: str, shards: Shards, kind: str, words: str) -> Iterator[Metric]:
     labels = ("run", "shard")
-    up = GaugeMetricFamily("nascluster_shard_up", "1 if the shard answers, else 0.", labels=labels)
+    up = GaugeMetricFamily(f"nascluster_{kind}_up", f"1 if {words} answers, else 0.", labels=labels)
     yield _filled(up, [((run, str(index)), status is not None) for index, status in enumerate(shards)])
     known = [status for status in shards if status is not None]
     for name, text, gauge_of in _SHARD_GAUGES:
-        family = GaugeMetricFamily(f"nascluster_{name}", text, labels=labels)
+        family = GaugeMetricFamily(f"nascluster_{kind}_{name}", text, labels=labels)
         yield _filled(family, [((run, str(status.index)), gauge_of(status)) for status in known])
     for name, text, counter_of in _SHARD_COUNTERS:
-        family = CounterMetricFamily(f"nascluster_{name}", text, labels=labels)
+        family = CounterMetricFamily(f"nascluster_{kind}_{name}", text, labels=labels)
         yield _filled(family, [((run, str(status.index)), counter_of(status)) for status in known])
 
 

@@ -15,8 +15,8 @@ from cluster.runners.shared_weights import weights_layout
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import ParameterGroup
 
-LAST_SNAPSHOT_TIMEOUT_S = 60.0
-"""Seconds to wait at the end of a run for the last snapshots of shared weights."""
+STOP_TIMEOUT_S = 60.0
+"""Seconds to wait at the end of a run for the last snapshots."""
 
 
 def policy_shards(config: RunConfig, folder: RunFolder, groups: tuple[ParameterGroup, ...]) -> StoreShards | None:
@@ -59,10 +59,10 @@ def give_first_values(
         store.initialize(initial_values(groups))
 
 
-def write_last_snapshots(hosts: list[Handle]) -> None:
-    """Have the shards of shared weights write what their last periodic snapshots lack, as far as they can soon."""
+def stop_shards(hosts: list[Handle]) -> None:
+    """Have the shards write what their last periodic snapshots lack, as far as they can in time."""
     if hosts:
-        ray.wait([host.stop.remote() for host in hosts], num_returns=len(hosts), timeout=LAST_SNAPSHOT_TIMEOUT_S)
+        ray.wait([host.stop.remote() for host in hosts], num_returns=len(hosts), timeout=STOP_TIMEOUT_S)
 
 
 def on_seat(seat: Seat) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from cluster.runners.on_ray.handles import (
     Connections,
     Handle,
     OneAtATime,
+    StoreShards,
     WeightsAccess,
     actor,
     open_store,
@@ -50,8 +51,8 @@ from cluster.runners.on_ray.shard_hosts import (
     on_seat,
     policy_shards,
     start_shards,
+    stop_shards,
     weights_shards,
-    write_last_snapshots,
 )
 from cluster.runners.on_ray.start_local_ray import check_folder, module_folders, start_ray
 from cluster.runners.on_ray.worker_group import WorkerActors
@@ -59,7 +60,6 @@ from cluster.runners.shared_weights import make_weights
 from cluster.runners.trainer import training_facts
 from cluster.storage.errors import Stopped
 from cluster.storage.run_folder import RunFolder
-from ps.store import Layout
 
 RETRY_DELAY_S = 0.2
 """Seconds between two calls to a pool that is restarting."""
@@ -211,8 +211,7 @@ def run_distributed(
             give_first_values(shards, shard_hosts, groups, token)
         if shared and weights:
             give_first_values(shared, weight_hosts, (weights,), token)
-        layout = shards and shards.layout
-        connections = Connections(layout=layout, token=token, ledger=ledger, pool=workers.pool)
+        connections = Connections(layout=shards and shards.layout, token=token, ledger=ledger, pool=workers.pool)
         ended = [
             host.run.remote(config, list(seat.parts), connections)
             for host, seat in zip(hosts, seats.replicas, strict=True)
@@ -220,10 +219,10 @@ def run_distributed(
         serving = [host.serve.remote() for host in (*shard_hosts, *weight_hosts)]
         poll = functools.partial(workers.poll, ledger, report) if cluster.joined else lambda: None
         try:
-            with _observed(layout, token, observe):
+            with _observed(shards, token, observe), _observed(shared, token, observe):
                 _wait(ended, serving, workers.pool, folder, report, poll)
         finally:
-            write_last_snapshots(weight_hosts)
+            stop_shards([*shard_hosts, *weight_hosts])
             _end([*hosts, *shard_hosts, *weight_hosts], [*ended, *serving])
         del held  # Ray ends an actor without a handle: these were needed until here
 
@@ -283,14 +282,21 @@ def _wait(
 
 
 @contextmanager
-def _observed(layout: Layout | None, token: RunToken, observe: Observe) -> Iterator[None]:
+def _observed(shards: StoreShards | None, token: RunToken, observe: Observe) -> Iterator[None]:
     """Expose the shards' counters to the metrics, without retries: an unreachable shard is itself reported."""
-    if layout is None or observe is unobserved:
+    if shards is None or observe is unobserved:
         yield
         return
-    store = open_store(layout, actor(LEDGER), token, deadline_s=POLL_INTERVAL_S, retry_timeout_s=0.0)
+    store = open_store(
+        shards.layout,
+        actor(LEDGER),
+        token,
+        store=shards.store,
+        deadline_s=POLL_INTERVAL_S,
+        retry_timeout_s=0.0,
+    )
     try:
-        with observe(layout.shards, store.shard_status):
+        with observe(shards.layout.shards, store.shard_status, shards.store):
             yield
     finally:
         store.close()

@@ -75,7 +75,8 @@ class GradientSearch(ABC):
         }
         if options.nesterov:
             rule["nesterov"] = 1.0
-        return SharedWeights(supernet=self._space.supernet(), optimizer="sgd", options=rule, **self.costs)
+        supernet = self._space.supernet()
+        return SharedWeights(supernet=supernet, optimizer="sgd", options=rule, moves_strengths=True, **self.costs)
 
     def strengths_rule(self) -> tuple[str, dict[str, float]]:
         """Return the optimizer of the strengths and its options."""

@@ -13,6 +13,7 @@ from cluster.storage.find_run import run_folder
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.report.well_formed import read_page
 from tests.command_line import nascluster
+from tests.searcher_cases import FLAGS
 
 LATER = 1e10
 
@@ -60,6 +61,13 @@ def test_of_q_learning_the_values_along_its_best_sample(tmp_path: Path, monkeypa
     assert "The values are not shown: they are learnt again from the ledger, for at most 23 children" in words_of(
         folder
     )
+
+
+def test_of_strengths_the_probability_of_each_option(tmp_path: Path) -> None:
+    words = words_of(run(tmp_path, "--searcher", "snas", *FLAGS["snas"].split()))
+    assert "Learnt values The probability of each option by the strengths, when the last architecture was" in words
+    options = "none|skip_connect|nor_conv_1x1|nor_conv_3x3|avg_pool_3x3"
+    assert re.search(rf" 0-1 ({options}) \(0\.2\d{{3}}\) , ({options}) \(0\.\d{{4}}\)", words)
 
 
 def test_of_a_surrogate_how_it_ranked_the_children(tmp_path: Path) -> None:

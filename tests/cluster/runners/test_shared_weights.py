@@ -19,8 +19,11 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_searcher
 from cluster.runners.shared_weights import check_weights, loss_bound, make_weights
+from cluster.storage.object_store.mirror import Mirror
+from cluster.storage.object_store.restore import restore
 from cluster.storage.run_folder import BEGUN, RunFolder
 from ps.local import LocalStore
+from tests.cluster.storage.object_store.test_mirror import Objects
 
 SPACE = ("--space", "enas-macro", "--layers", "3", "--operations", "conv_3x3", "max_3x3", "--filters", "4")
 
@@ -189,3 +192,16 @@ def test_a_comparison_and_a_simulation_refuse_children_that_share_weights(capsys
     assert "its children share weights" in capsys.readouterr().err
     assert cli.run(["simulate", "digits", "--child-seconds", "lognormal:10:0.5", *FLAGS]) == 2
     assert "make steps on shared weights, and a simulation does not know" in capsys.readouterr().err
+
+
+def test_what_an_object_store_has_of_a_search_is_resumed_to_the_same_weights(
+    folder: RunFolder, killed: dict[int, Path], tmp_path: Path
+) -> None:
+    objects: Any = Objects({"config.json": folder.config.read_bytes()})
+    Mirror(objects, folder, 1, lambda: None).round()
+    elsewhere = RunFolder(tmp_path / "elsewhere" / "run")
+    elsewhere.path.parent.mkdir()
+    restore(objects, elsewhere, with_files=True)
+    assert equal(weights(elsewhere.path), weights(folder.path))
+    assert resume(elsewhere) == 0
+    assert equal(weights(elsewhere.path), weights(killed[0]))

@@ -92,7 +92,7 @@ def recent_children(db: sqlite3.Connection, count: int) -> Recent:
     query = """
     SELECT avg(reward), count(DISTINCT architecture_id) * 1.0 / count(*), avg(nodes)
     FROM (SELECT reward, architecture_id, nodes FROM children LEFT JOIN architectures ON digest = children.graph
-        WHERE completion IS NOT NULL AND graph IS NOT NULL ORDER BY completion DESC LIMIT ?)
+        WHERE completion IS NOT NULL AND children.graph IS NOT NULL ORDER BY completion DESC LIMIT ?)
     """
     return Recent(*db.execute(query, (count,)).fetchone())
 

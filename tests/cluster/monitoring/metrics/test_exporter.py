@@ -155,6 +155,10 @@ def test_an_unavailable_shard_is_reported_as_down(
             until(lambda: up() == [1, 0, 1], timeout_s=10)
             away.clear()
             until(lambda: up() == [1, 1, 1], timeout_s=10)
+            with exporter.polling(1, shard_status, "weights"):
+                until(lambda: any("nascluster_weights_shard_up" in name for name in scrape(exporter)), timeout_s=10)
+                assert up() == [1, 1, 1]
+            assert not any("nascluster_weights" in name for name in scrape(exporter))
         assert up() == []
 
 

@@ -10,7 +10,7 @@ from cluster.monitoring.metrics.histogram import Histogram
 from controller.catalogue import Figure
 from tests.cluster.monitoring.metrics.histories import full_snapshot, shard_status
 
-FULL_SIZE = [*families("demo", full_snapshot(), [shard_status(i) for i in range(20)])]
+FULL_SIZE = [*families("demo", full_snapshot(), {"policy": [shard_status(i) for i in range(20)]})]
 
 
 def test_the_paper_s_size_stays_below_2000_series_and_no_child_has_a_label() -> None:
@@ -31,7 +31,7 @@ def test_every_family_has_a_meaning_and_a_sample() -> None:
 
 def test_what_is_not_known_has_no_sample() -> None:
     snapshot = replace(full_snapshot(), best_reward=None, figures={})
-    found = {family.name: family.samples for family in families("demo", snapshot, [None, shard_status(1)])}
+    found = {family.name: family.samples for family in families("demo", snapshot, {"policy": [None, shard_status(1)]})}
     assert not found["nascluster_reward_best"]
     assert not found["nascluster_searcher_figure"]
     assert [(s.labels["shard"], s.value) for s in found["nascluster_shard_up"]] == [("0", 0), ("1", 1)]
@@ -46,7 +46,9 @@ def test_whatever_a_searcher_lists_is_a_sample_with_its_unit() -> None:
 
 
 def test_a_shard_that_writes_nothing_has_no_snapshot_to_be_old() -> None:
-    found = {f.name: f.samples for f in families("demo", full_snapshot(), [shard_status(0, snapshot_bytes=0)])}
+    found = {
+        f.name: f.samples for f in families("demo", full_snapshot(), {"policy": [shard_status(0, snapshot_bytes=0)]})
+    }
     assert not found["nascluster_shard_snapshot_age_seconds"]
 
 
@@ -72,3 +74,13 @@ def test_a_histogram_counts_its_bounds_in_and_no_time_backwards() -> None:
     copy = histogram.copy()
     histogram.observe(1.0)
     assert copy.cumulative()[-1] == ("+Inf", 4)
+
+
+def test_shared_weights_have_metrics_of_their_own() -> None:
+    stores = {"policy": [shard_status(0)], "weights": [shard_status(0), None]}
+    found = {family.name: family.samples for family in families("demo", full_snapshot(), stores)}  # type: ignore[arg-type]
+    assert [sample.value for sample in found["nascluster_shard_up"]] == [1]
+    assert [sample.value for sample in found["nascluster_weights_shard_up"]] == [1, 0]
+    ours = {name.removeprefix("nascluster_weights_") for name in found if name.startswith("nascluster_weights_")}
+    assert ours == {name.removeprefix("nascluster_") for name in found if name.startswith("nascluster_shard_")}
+    assert not [family.name for family in FULL_SIZE if "weights" in family.name]
