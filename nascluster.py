@@ -64,7 +64,7 @@ from controller.decisions import (
     mutate,
     uniform,
 )
-from controller.searcher import Child, ChildRecord, ParameterGroup, Proposal, Searcher, Update, View
+from controller.searcher import Child, ChildRecord, OptionValues, ParameterGroup, Proposal, Searcher, Update, View
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
@@ -132,6 +132,7 @@ __all__ = [
     "Node",
     "OneShotSpace",
     "Operation",
+    "OptionValues",
     "Outcome",
     "OwnOperation",
     "ParameterGroup",

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from child_trainer.field_types import check_types
+
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 Schedule = Literal["constant", "cosine", "steps", "exponential"]
 Initial = Literal["he", "xavier"]
@@ -94,6 +96,7 @@ class Regime:
     """Restarts at most; the training that follows the last one is kept (MetaQNN: 5 trainings in all)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, options in (("optimizer", Optimizer), ("schedule", Schedule), ("initial", Initial)):
             if getattr(self, name) not in get_args(options):
                 known = ", ".join(get_args(options))

@@ -15,7 +15,9 @@ from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
-from controller.searchers.weight_sharing.options import DartsOptions, EnasOptions, OneShotOptions
+from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
+from controller.searchers.weight_sharing.options import OneShotOptions
+from controller.searchers.weight_sharing.path_options import EnasOptions, SmashOptions
 from controller.space import SearchSpace
 
 T = TypeVar("T")
@@ -59,6 +61,8 @@ class SearcherEntry:
         options: the frozen dataclass of its options.
         make: makes it from a space and its options; or `module:name` of such a function, imported when a search begins.
         figures: the numbers in its updates.
+        has_values: whether it has a method `option_values`, which gives the values that it learnt of options.
+        values: what these are, in a sentence.
     """
 
     summary: str
@@ -66,6 +70,11 @@ class SearcherEntry:
     options: type
     make: str | Callable[[SearchSpace, Any], Searcher]
     figures: tuple[Figure, ...] = ()
+    has_values: bool = False
+    values: str = (
+        "The reward that the searcher expects with each option, the best option of each decision first; it is taken"
+        " before the next decision."
+    )
 
     def build(self, space: SearchSpace, options: Any, children: int | None = None) -> Searcher:
         """Return a new searcher over the space.
@@ -92,6 +101,24 @@ ENTROPY = Figure(
     unit="nats",
     note="It grows with the depth of the networks; near zero the policy samples the same ones.",
 )
+
+STRENGTHS = (
+    Figure(
+        name="strengths_entropy",
+        words="Entropy of a choice by its strengths, on average",
+        unit="nats",
+        note="It falls as the search decides; near zero each choice has one option left.",
+    ),
+    Figure(
+        name="skip_share",
+        words="Share of skip connections in the architecture that the strengths favour",
+        note="Towards 1 the search has collapsed: skip connections are favoured because they learn nothing.",
+    ),
+    Figure(name="supernet_loss", words="Training loss of the supernet in the last steps"),
+)
+"""The figures of searchers that learn strengths."""
+
+PROBABILITIES = "The probability of each option by the strengths, when the last architecture was scored."
 
 SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
     {
@@ -170,6 +197,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Baker et al. 2017, arXiv 1611.02167",
             options=QLearningOptions,
             make="controller.searchers.q_learning.q_learning:QLearning",
+            has_values=True,
             figures=(
                 Figure(name="epsilon", words="Share of decisions that are random"),
                 Figure(name="unique_models", whole=True, words="Unique architectures that have ended"),
@@ -216,25 +244,44 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
                 ),
             ),
         ),
-        "darts": SearcherEntry(
-            summary="Learns the strengths of all options of one supernet by gradient, and scores what they favour.",
-            paper="Liu et al. 2019, arXiv 1806.09055",
-            options=DartsOptions,
-            make="controller.searchers.weight_sharing.darts:Darts",
-            figures=(
-                Figure(
-                    name="strengths_entropy",
-                    words="Entropy of the softmax of the strengths",
-                    unit="nats",
-                    note="The mean over gates; it falls as options are decided.",
-                ),
-            ),
-        ),
         "one-shot": SearcherEntry(
             summary="Trains one supernet whose paths are all architectures, and scores random paths of it.",
             paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
             options=OneShotOptions,
             make="controller.searchers.weight_sharing.one_shot:OneShot",
+        ),
+        "smash": SearcherEntry(
+            summary="Trains a hypernetwork that generates the weights of any path, and scores random paths.",
+            paper="Brock et al. 2018, arXiv 1708.05344",
+            options=SmashOptions,
+            make="controller.searchers.weight_sharing.smash:Smash",
+        ),
+        "darts": SearcherEntry(
+            summary="Relaxes each choice to a mixture, whose strengths descend the validation loss beside the weights.",
+            paper="Liu et al. 2019, arXiv 1806.09055",
+            options=DartsOptions,
+            make="controller.searchers.weight_sharing.darts:Darts",
+            figures=STRENGTHS,
+            has_values=True,
+            values=PROBABILITIES,
+        ),
+        "snas": SearcherEntry(
+            summary="Samples relaxed architectures that become discrete; one loss moves strengths and weights.",
+            paper="Xie et al. 2019, arXiv 1812.09926",
+            options=SnasOptions,
+            make="controller.searchers.weight_sharing.snas:Snas",
+            figures=STRENGTHS,
+            has_values=True,
+            values=PROBABILITIES,
+        ),
+        "proxyless": SearcherEntry(
+            summary="Trains one sampled path at a time, and the strengths of the options at every few steps.",
+            paper="Cai et al. 2019, arXiv 1812.00332",
+            options=ProxylessOptions,
+            make="controller.searchers.weight_sharing.proxyless:Proxyless",
+            figures=STRENGTHS,
+            has_values=True,
+            values=PROBABILITIES,
         ),
     }
 )

@@ -52,7 +52,14 @@ def find_searcher(name: str) -> SearcherEntry:
     if not is_dataclass(options):
         raise OwnFileError(f"the options of {name} must be annotated with a dataclass of their own, got {options!r}")
     make: Callable[[SearchSpace, Any], Searcher] = kind if takes_options else lambda space, _: kind(space)
-    return SearcherEntry(summary=_summary(kind), paper="", options=options, make=make, figures=tuple(figures))
+    return SearcherEntry(
+        summary=_summary(kind),
+        paper="",
+        options=options,
+        make=make,
+        figures=tuple(figures),
+        has_values=hasattr(kind, "option_values"),
+    )
 
 
 def find_space(name: str) -> SpaceEntry:

@@ -63,7 +63,7 @@ def preferences(samples: Iterable[Sample], space: SearchSpace, windows: int) -> 
         for key, (decision, total, option_counts) in _count(decisions, rows).items():
             if not decision.width:
                 continue
-            options.setdefault(key, _options(decision))
+            options.setdefault(key, option_names(decision))
             counts.setdefault(key, {}).setdefault(window, Counter()).update(option_counts)
             totals.setdefault(key, Counter())[window] += total
     return tuple(
@@ -90,8 +90,7 @@ def _count(
     counts: dict[Key, tuple[Decision, int, Mapping[int, int]]] = {}
     same: Counter[tuple[str, int]] = Counter()
     for decision, start in zip(decisions, starts, strict=False):
-        # Only a choice knows its place; the layer of a subset or a pointer follows from the number of earlier layers.
-        layer = decision.place if isinstance(decision, Choice) else decision.count + 1
+        layer = layer_of(decision)
         same[decision.kind, layer] += 1
         key = (decision.kind, layer, same[decision.kind, layer], not isinstance(decision, Subset))
         if isinstance(decision, Subset):
@@ -106,7 +105,14 @@ def _count(
     return counts
 
 
-def _options(decision: Decision) -> tuple[str, ...]:
+def layer_of(decision: Decision) -> int:
+    """Return where in the network the decision is made; 0 for the network as a whole."""
+    # Only a choice knows its place; the layer of a subset or a pointer follows from the number of earlier layers.
+    return decision.place if isinstance(decision, Choice) else decision.count + 1
+
+
+def option_names(decision: Decision) -> tuple[str, ...]:
+    """Return the names of the decision's options."""
     if isinstance(decision, Choice):
         return tuple(map(str, decision.options))
     count = decision.count if isinstance(decision, Subset) else num_options(decision)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Outcome
+from child_trainer.supernets.hyper_options import HyperOptions
 from child_trainer.supernets.jobs import Job, Steps
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class ParameterGroup:
     options: Mapping[str, float]
 
 
+PREDICTED = "predicted"
+"""The key of a child's notes for the reward that the searcher predicted when it proposed the child."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedWeights:
     """The weights that a searcher's children share: those of a supernet, each by its node's name.
@@ -40,11 +45,18 @@ class SharedWeights:
         supernet: the graph whose restrictions the children are.
         optimizer: what steps the weights on their shards: `sgd` or `adam`.
         options: the optimizer's settings.
+        costs: what an option costs, for objectives that count costs: its `parameters` or its `flops`; `None`: nothing.
+        log_costs: whether they count log(1 + cost) instead of the cost.
+        moves_strengths: whether the children's steps move parameters of the searcher too, the strengths of the options.
     """
 
     supernet: Architecture
     optimizer: str
     options: Mapping[str, float]
+    costs: Literal["parameters", "flops"] | None = None
+    generated: HyperOptions | None = None
+    log_costs: bool = False
+    moves_strengths: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +68,8 @@ class Proposal:
         architecture: what they decode to; `None` if there are none.
         log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
         notes: JSON that the searcher reads back from the child's record, such as the child's parent or its generation.
-            The displays know two keys: `parent`, the id of the child that it came from, and `change`, a few words.
+            The displays know three keys: `parent`, the id of the child that it came from; `change`, a few words; and
+            `predicted`, the reward that the searcher predicted.
         same_as: the id of an ended child with the same architecture. The new child takes its outcome and its reward,
             and is not trained.
         job: what a worker does with it on the shared weights; `None`: it trains the architecture from scratch.
@@ -113,8 +126,7 @@ class ChildRecord:
 class Lane:
     """The identity under which the steps of a child change the shared weights, whoever makes them and how often.
 
-    A replica has as many lanes as it has children with steps at once. The steps along a lane are numbered from 1; each
-    part of a step that has several counts as one.
+    A replica has as many lanes as it has children with steps at once. The steps along a lane are numbered from 1.
 
     Attributes:
         replica: the replica's index.
@@ -197,6 +209,22 @@ class Update:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptionValues:
+    """What a searcher thinks of the options of one decision, after its best decisions before it.
+
+    Attributes:
+        kind, layer: what is decided, and where in the network (0: for the network as a whole).
+        options: the options' names.
+        values: of each, the reward expected with it or its probability; `None` for one that is not allowed there.
+    """
+
+    kind: str
+    layer: int
+    options: tuple[str, ...]
+    values: tuple[float | None, ...]
+
+
 class Searcher(Protocol):
     """Decides what to try next, and learns from the outcomes.
 
@@ -230,6 +258,12 @@ def passes_of(searcher: Searcher) -> int:
     The parameters are pulled before each step, and `View.turn` counts the steps.
     """
     return getattr(searcher, "passes", 1)
+
+
+def option_values_of(searcher: Searcher, view: View) -> tuple[OptionValues, ...]:
+    """Return the values that the searcher learnt of the options along its best sample; none if it learns no values."""
+    values = getattr(searcher, "option_values", None)
+    return () if values is None else tuple(values(view))
 
 
 def is_exclusive(searcher: Searcher) -> bool:

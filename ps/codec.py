@@ -1,12 +1,12 @@
 """The binary format of tensors, without pickle: dtype, shape and little-endian data, all checked when decoded.
 
 One tensor is `<name length: u16><name: UTF-8><dtype: u8><rank: u8><sizes: u64 each><data>`; a message is tensors
-end to end.
+end to end. Pulls and pushes, whose two ends know the layout, send the data alone (`flat_chunks`).
 """
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -81,6 +81,59 @@ def decode(data: bytes | bytearray) -> dict[str, Tensor]:
             raise MalformedMessage(f"{name!r} at byte {start} appears for the second time")
         tensors[name] = torch.from_numpy(flat.astype(dtype.newbyteorder("="))).reshape(shape)
     return tensors
+
+
+def flat_chunks(buffers: Iterable[Tensor]) -> Iterator[list[memoryview]]:
+    """Yield the elements of 1-D float32 tensors, end to end and without names or sizes, in pieces of `CHUNK_BYTES`.
+
+    A piece is views of the tensors that follow each other. Yield one empty piece if there are no elements.
+    """
+    parts: list[memoryview] = []
+    room, yielded = CHUNK_BYTES, False
+    for buffer in buffers:
+        data = buffer.detach().numpy().astype("<f4", copy=False).data.cast("B")
+        while len(data) >= room:
+            yield [*parts, data[:room]]
+            parts, data, room, yielded = [], data[room:], CHUNK_BYTES, True
+        parts.append(data)
+        room -= len(data)
+    if room < CHUNK_BYTES or not yielded:
+        yield parts
+
+
+class FlatReceiver:
+    """Puts the pieces of `flat_chunks` together, in memory that is its own.
+
+    Args:
+        elements: how many elements there must be.
+    """
+
+    def __init__(self, elements: int) -> None:
+        self._elements = np.empty(elements, "<f4")
+        self._bytes = self._elements.view(np.uint8)
+        self.size_bytes = len(self._bytes)
+        """How many bytes there must be."""
+        self.received = 0
+        """How many bytes there are so far."""
+
+    def add(self, chunk: bytes | memoryview) -> bool:
+        """Add a piece, unless there is no room for it. Return whether there was."""
+        end = self.received + len(chunk)
+        if end > self.size_bytes:
+            return False
+        self._bytes[self.received : end] = np.frombuffer(chunk, np.uint8)
+        self.received = end
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """Whether all elements are there."""
+        return self.received == self.size_bytes
+
+    @property
+    def elements(self) -> Tensor:
+        """The elements, which are defined once they are complete."""
+        return torch.from_numpy(self._elements.astype("=f4", copy=False))
 
 
 def chunks(data: bytes) -> Iterator[bytes]:

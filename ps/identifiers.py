@@ -1,4 +1,7 @@
-"""Rules for the names of clients, tensors and runs, and for the numbers of pushes. Standard library only."""
+"""Rules for the names of clients, tensors and runs, and for the numbers and rates of pushes. Standard library only."""
+
+import math
+from collections.abc import Mapping
 
 MAX_NAME_LENGTH = 200
 """Most characters of a run's, group's, tensor's or client's name."""
@@ -26,3 +29,10 @@ def check_push_id(client: object, sequence: object) -> None:
     check_client(client)
     if type(sequence) is not int or not 1 <= sequence <= MAX_SEQUENCE:
         raise ValueError(f"`sequence` must be an integer from 1 to 2^63 - 1, got {sequence!r}")
+
+
+def check_rates(rates: Mapping[str, float]) -> None:
+    """Raise `ValueError` unless every learning rate is a finite number of at least 0."""
+    for group, rate in rates.items():
+        if type(rate) not in (int, float) or not 0 <= rate < math.inf:
+            raise ValueError(f"the rate of group {group!r} must be a finite number of at least 0, got {rate!r}")

@@ -8,8 +8,9 @@ operation the same way in body and tail; on a CPU the `foreach` kernels are the 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from types import MappingProxyType
 
 import torch
@@ -20,14 +21,23 @@ from torch.optim.sgd import sgd
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A numeric option of an update rule: its default (`None`: required) and its range, in words and as code."""
+    """A numeric option of an update rule.
+
+    Attributes:
+        default: the value where it is not given; `None`: it must be given.
+        rule: its range in words.
+        allows: its range as code.
+        added_later: layouts that predate the option are on disk, so a layout's JSON leaves it out at its default.
+    """
 
     default: float | None
     rule: str
     allows: Callable[[float], bool]
+    added_later: bool = False
 
 
 _RATE = Option(None, "above 0", lambda x: x > 0)
+_WEIGHT_DECAY = Option(0.0, "0 or more", lambda x: x >= 0, added_later=True)
 
 
 def _fraction(default: float | None) -> Option:
@@ -41,8 +51,14 @@ OPTIMIZERS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
             "beta1": _fraction(0.9),
             "beta2": _fraction(0.999),
             "eps": Option(1e-8, "above 0", lambda x: x > 0),
+            "weight_decay": _WEIGHT_DECAY,
         },
-        "sgd": {"lr": _RATE, "momentum": _fraction(0.0)},
+        "sgd": {
+            "lr": _RATE,
+            "momentum": _fraction(0.0),
+            "nesterov": Option(0.0, "0 or 1", lambda x: x in (0, 1), added_later=True),
+            "weight_decay": _WEIGHT_DECAY,
+        },
         "average": {"decay": _fraction(None)},
     }
 )
@@ -70,15 +86,24 @@ def complete_options(optimizer: str, options: Mapping[str, float]) -> dict[str, 
         if not option.allows(value):
             raise ValueError(f"`{name}` of `{optimizer}` must be {option.rule}, got {value}")
         completed[name] = float(value)
+    if completed.get("nesterov") and not completed["momentum"]:
+        raise ValueError(f"`nesterov` of `{optimizer}` needs a `momentum` above 0, got 0")
     return completed
 
 
-Slots = dict[str, Tensor]
-"""The optimizer state of one tensor, by slot name."""
+def options_to_json(optimizer: str, options: Mapping[str, float]) -> dict[str, float]:
+    """Return complete options for a layout's JSON, without those added later that have their default."""
+    known = OPTIMIZERS[optimizer]
+    return {n: value for n, value in options.items() if not (known[n].added_later and value == known[n].default)}
+
+
+def has_rate(optimizer: str) -> bool:
+    """Return whether the update rule has a learning rate, which a push may set for its step."""
+    return "lr" in OPTIMIZERS[optimizer]
 
 
 class UpdateRule:
-    """An update rule over some tensors, with its state.
+    """An update rule over the tensors of a group that lie end to end in one vector, with its state.
 
     It calls the functions that `torch.optim`'s classes call. The classes themselves are expensive: the first object in
     a process imports PyTorch's compiler, which takes as long as importing PyTorch.
@@ -86,81 +111,120 @@ class UpdateRule:
     Args:
         optimizer: a key of `OPTIMIZERS`.
         options: complete options, from `complete_options`.
-
-    Attributes:
-        state: tensor name -> its optimizer state, from its first step on; snapshots save and restore it.
+        sizes: tensor name -> the number of its elements, in the vector's order.
     """
 
-    def __init__(self, optimizer: str, options: Mapping[str, float]) -> None:
-        self._step, self._options = _STEPS[optimizer], options
-        self.state: dict[str, Slots] = {}
+    def __init__(self, optimizer: str, options: Mapping[str, float], sizes: Mapping[str, int]) -> None:
+        self._step, self._options, self._sizes = _STEPS[optimizer], options, sizes
+        self._offsets = [0, *accumulate(sizes.values())]
+        self._slots: dict[str, Tensor] = {}
+        for slot in _SLOTS[optimizer](options):
+            self._slots[slot] = torch.zeros(len(sizes) if slot == STEP else self._offsets[-1])
+        self._stepped = False
 
     @torch.no_grad()
-    def step(self, values: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
-        """Step the tensors that have a gradient, in place; leave the others and their state unchanged.
+    def step(self, values: Tensor, gradient: Tensor, first: int, last: int, rate: float | None = None) -> None:
+        """Step some consecutive tensors in place; leave the others and their state unchanged.
 
         Args:
-            values: float32 tensors of any shape.
-            gradients: gradients of some of them; they are only read.
+            values: the whole vector, float32.
+            gradient: the gradients of these tensors, end to end; it is only read.
+            first: the number of the first tensor that takes a step.
+            last: the number after that of the last one.
+            rate: the learning rate of this step; `None` for the option `lr`.
         """
-        names = [name for name in values if name in gradients]
-        states = [self.state.setdefault(name, {}) for name in names]
-        if names:
-            self._step([values[name] for name in names], [gradients[name] for name in names], states, self._options)
+        options = self._options if rate is None else {**self._options, "lr": rate}
+        self._stepped = True
+        begin = self._offsets[first]
+        for start, stop in self._alike(first, last):
+            a, b = self._offsets[start], self._offsets[stop]
+            slots = {name: slot[start:stop] if name == STEP else slot[a:b] for name, slot in self._slots.items()}
+            self._step(values[a:b], gradient[a - begin : b - begin], slots, options)
+
+    def state(self) -> Iterator[tuple[str, Mapping[str, int], Tensor]]:
+        """Yield each slot, with what its vector has of each tensor, and the vector; nothing before the first step."""
+        if self._stepped:
+            for slot, vector in self._slots.items():
+                yield slot, dict.fromkeys(self._sizes, 1) if slot == STEP else self._sizes, vector
+
+    def restore(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
+        """Restore a copy of what a slot had of the tensors; those that are left out never took a step."""
+        self._stepped = self._stepped or bool(tensors)
+        for number, name in enumerate(self._sizes):
+            if name in tensors:
+                a, b = (number, number + 1) if slot == STEP else self._offsets[number : number + 2]
+                self._slots[slot][a:b] = tensors[name].reshape(-1)
+
+    def _alike(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Cut a range of tensors where the number of steps that they have taken changes: Adam's factors depend on it.
+
+        Elementwise rules give an element the same bits wherever its vector ends.
+        """
+        counts = self._slots[STEP][first:last].tolist() if STEP in self._slots else [0.0] * (last - first)
+        start = first
+        for _, group in groupby(counts):
+            stop = start + len(list(group))
+            yield start, stop
+            start = stop
 
 
-def _adam(values: list[Tensor], gradients: list[Tensor], states: list[Slots], options: Mapping[str, float]) -> None:
-    for value, state in zip(values, states, strict=True):
-        if not state:
-            state["step"] = torch.tensor(0.0)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(value), torch.zeros_like(value)
+STEP = "step"
+"""The slot that counts a tensor's steps: one number for each tensor, where other slots have one for each element."""
+
+
+def _adam(value: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], options: Mapping[str, float]) -> None:
+    step = slots[STEP][0].clone()
     adam(
-        values,
-        gradients,
-        [state["exp_avg"] for state in states],
-        [state["exp_avg_sq"] for state in states],
+        [value],
+        [gradient],
+        [slots["exp_avg"]],
+        [slots["exp_avg_sq"]],
         [],
-        [state["step"] for state in states],
+        [step],
         foreach=True,
         fused=False,
         amsgrad=False,
         beta1=options["beta1"],
         beta2=options["beta2"],
         lr=options["lr"],
-        weight_decay=0.0,
+        weight_decay=options["weight_decay"],
         eps=options["eps"],
         maximize=False,
     )
+    slots[STEP].fill_(step)
 
 
-def _sgd(values: list[Tensor], gradients: list[Tensor], states: list[Slots], options: Mapping[str, float]) -> None:
-    buffers = [state.get("momentum_buffer") for state in states]
+def _sgd(value: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], options: Mapping[str, float]) -> None:
     sgd(
-        values,
-        gradients,
-        buffers,
+        [value],
+        [gradient],
+        # A buffer of zeros becomes the first gradient, as PyTorch's buffer that is not there yet does.
+        [slots.get("momentum_buffer")],
         foreach=False,
         fused=False,
-        weight_decay=0.0,
+        weight_decay=options["weight_decay"],
         momentum=options["momentum"],
         lr=options["lr"],
         dampening=0.0,
-        nesterov=False,
+        nesterov=bool(options["nesterov"]),
         maximize=False,
     )
-    for state, buffer in zip(states, buffers, strict=True):
-        if buffer is not None:  # `None` without momentum
-            state["momentum_buffer"] = buffer
 
 
-def _average(values: list[Tensor], gradients: list[Tensor], states: list[Slots], options: Mapping[str, float]) -> None:
+def _average(value: Tensor, observed: Tensor, slots: Mapping[str, Tensor], options: Mapping[str, float]) -> None:
     """Update an exponential moving average: `p <- decay * p + (1 - decay) * g`, where g is the observed value.
 
     The reward baseline is such a parameter. Clients push the reward itself, not a difference from a pulled copy, so
     the average is right however stale the push is.
     """
-    for value, observed in zip(values, gradients, strict=True):
-        value.mul_(options["decay"]).add_(observed, alpha=1 - options["decay"])
+    value.mul_(options["decay"]).add_(observed, alpha=1 - options["decay"])
 
 
 _STEPS = {"adam": _adam, "sgd": _sgd, "average": _average}
+
+_SLOTS: Mapping[str, Callable[[Mapping[str, float]], tuple[str, ...]]] = {
+    "adam": lambda _: (STEP, "exp_avg", "exp_avg_sq"),
+    "sgd": lambda options: ("momentum_buffer",) if options["momentum"] else (),
+    "average": lambda _: (),
+}
+"""Update rule -> the slots of its state, given its options."""

@@ -5,11 +5,13 @@ tensors' sizes, and the layout alone determines the shard of an element.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ps.slices import Slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +57,36 @@ def partition(shapes: Mapping[str, Sequence[int]], shards: int) -> Partition:
     return tuple(tuple(segments) for segments in parts)
 
 
-def split(parts: Partition, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Return each shard's 1-D slices of the `tensors`, views where possible; leave out tensors it has no part of."""
-    flat = {name: tensor.detach().to("cpu").reshape(-1) for name, tensor in tensors.items()}
-    return [{s.name: flat[s.name][s.start : s.stop] for s in segments if s.name in flat} for segments in parts]
+def sizes_of(parts: Partition, names: Container[str]) -> list[dict[str, int]]:
+    """Return for each shard the named tensors that it has a part of, and the elements of that part."""
+    return [{s.name: s.size for s in segments if s.name in names} for segments in parts]
 
 
-def join(
-    parts: Partition, shapes: Mapping[str, Sequence[int]], pieces: Sequence[Mapping[str, Tensor]]
-) -> dict[str, Tensor]:
-    """Return the tensors of `shapes`, joined from each shard's 1-D `pieces`; the inverse of `split`."""
+def split(parts: Partition, tensors: Slices) -> list[Slices]:
+    """Return views of each shard's slices of the `tensors`, which are in the order of the flattened vector."""
+    sizes = sizes_of(parts, tensors.sizes)
+    pieces = tensors.flat.split([sum(part.values()) for part in sizes])
+    return [Slices(part, piece) for part, piece in zip(sizes, pieces, strict=True)]
+
+
+@torch.no_grad()
+def join(parts: Partition, shapes: Mapping[str, Sequence[int]], pieces: Sequence[Slices]) -> dict[str, Tensor]:
+    """Return the tensors of `shapes` as copies, joined from each shard's slices of them; the inverse of `split`.
+
+    Each has memory of its own, aligned as PyTorch does it: some kernels round differently where it is not.
+    """
     joined = {name: torch.empty(tuple(shape)) for name, shape in shapes.items()}
+    flat = {name: tensor.view(-1) for name, tensor in joined.items()}
+    targets: list[Tensor] = []
+    sources: list[Tensor] = []
     for segments, slices in zip(parts, pieces, strict=True):
-        for segment in segments:
-            if segment.name in joined:
-                joined[segment.name].view(-1)[segment.start : segment.stop] = slices[segment.name]
+        sources += slices.values()
+        of_segment = {segment.name: segment for segment in segments}
+        for name, size in slices.sizes.items():
+            target = flat[name]
+            if size != target.numel():
+                target = target[of_segment[name].start : of_segment[name].stop]
+            targets.append(target)
+    if targets:
+        torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateImportUsage]
     return joined

@@ -12,15 +12,15 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from ps.consistency import Consistency
-from ps.identifiers import check_name, check_push_id
-from ps.optimizers import complete_options
+from ps.identifiers import check_name, check_push_id, check_rates
+from ps.optimizers import complete_options, options_to_json
 from ps.status import ShardStatus
 
 MAX_RANK = 8
 """Most dimensions of one tensor."""
 
 DEFAULT_MAX_BYTES = 256 * 2**20
-"""Default limit on the bytes of tensors in a layout, and so in any one request."""
+"""Default limit on the bytes of tensors on one shard, and so on what any request has for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,9 @@ class Group:
     Attributes:
         name: a label for people; unique in its layout.
         shapes: tensor name -> shape, in the order of the flattened vector.
-        optimizer: `adam` (lr, beta1=0.9, beta2=0.999, eps=1e-8), `sgd` (lr, momentum=0) or `average` (decay):
-            `p <- decay * p + (1 - decay) * g`, where the pushed "gradient" g is the observed value.
+        optimizer: `adam` (lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0), `sgd` (lr, momentum=0, nesterov=0,
+            weight_decay=0), both as in `torch.optim`, or `average` (decay): `p <- decay * p + (1 - decay) * g`, where
+            the pushed "gradient" g is the observed value.
         options: the optimizer's numeric options; the constructor fills in the defaults.
         accumulate: a tensor takes one step on the mean of every `accumulate` pushes that name it.
 
@@ -113,7 +114,7 @@ class Layout:
                 "name": group.name,
                 "shapes": [[name, list(shape)] for name, shape in group.shapes.items()],
                 "optimizer": group.optimizer,
-                "options": dict(group.options),
+                "options": options_to_json(group.optimizer, group.options),
                 "accumulate": group.accumulate,
             }
             for group in self.groups
@@ -153,9 +154,12 @@ class Push:
         versions: each shard's version at the pull that the gradients were computed from.
         applied: `Snapshot.applied` of that pull or a later one, with which a shard that has lost pushes since then
             refuses this one; empty if the client does not know.
+        rates: group -> the learning rate of this step, instead of the group's option `lr`. A retry must send the same.
+            Where several pushes make one step, it takes the largest of their rates.
 
     Raises:
-        ValueError: the client's name is invalid, or the sequence is outside 1 ... 2^63 - 1.
+        ValueError: the client's name is invalid, the sequence is outside 1 ... 2^63 - 1, or a rate is not a finite
+            number of at least 0.
     """
 
     client: str
@@ -163,9 +167,11 @@ class Push:
     gradients: Mapping[str, Tensor]
     versions: tuple[int, ...]
     applied: tuple[int, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_push_id(self.client, self.sequence)
+        check_rates(self.rates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +270,8 @@ class ParameterStore(Protocol):
 
         Raises:
             NotInitialized: no values have been set.
-            UnknownParameter, ShapeMismatch, NonFinite, TooLarge: the push is bad; no shard has changed.
+            UnknownParameter, ShapeMismatch, NonFinite, TooLarge: the push is bad; no shard has changed. A rate for a
+                group that the layout lacks, or that has no learning rate, is an `UnknownParameter`.
             ValueError: `versions` is not one number per shard.
             LostPushes: a shard fell back since `push.applied` was seen; others may have applied the push.
             NotDurable, StoreUnavailable: not acked; sending it again with the same sequence is safe.

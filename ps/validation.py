@@ -1,11 +1,14 @@
 """Validation of layouts, values and pushes. Local store, client and shard share it, so they refuse the same things."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ps.errors import NonFinite, ShapeMismatch, TooLarge, UnknownParameter
+from ps.optimizers import has_rate
+from ps.slices import Slices, as_slices
 from ps.store import Layout, Push
 
 MAX_MAGNITUDE = 1e18
@@ -14,43 +17,63 @@ overflowed would stay infinite and silently freeze its parameter."""
 
 
 def check_layout(layout: Layout, max_bytes: int) -> None:
-    """Raise `TooLarge` unless the whole layout fits into one message of `max_bytes`."""
-    if layout.elements * 4 > max_bytes:
-        raise TooLarge(f"the layout holds {layout.elements * 4} bytes of tensors, above the limit of {max_bytes}")
+    """Raise `TooLarge` unless what each shard holds of the layout is within `max_bytes`."""
+    size = 4 * math.ceil(layout.elements / layout.shards)
+    if size > max_bytes:
+        raise TooLarge(
+            f"the layout holds {size} bytes of tensors on a shard, above the limit of {max_bytes}: more shards, of"
+            f" which it has {layout.shards}, hold less each"
+        )
 
 
-def check_values(layout: Layout, values: Mapping[str, Tensor], max_bytes: int) -> None:
-    """Raise `UnknownParameter`, `ShapeMismatch`, `NonFinite` or `TooLarge` unless `values` can initialise."""
+def check_values(layout: Layout, values: Mapping[str, Tensor], max_bytes: int) -> Slices:
+    """Return copies of the values in the layout's order, if they can initialise.
+
+    Raises:
+        UnknownParameter, ShapeMismatch, NonFinite, TooLarge: they cannot.
+    """
     if missing := [name for name in layout.shapes if name not in values]:
         raise UnknownParameter(f"initial values must cover the layout, missing: {', '.join(missing)}")
-    _check_size(values, max_bytes)
-    check_tensors(layout.shapes, values)
+    _check_size(layout, values, max_bytes)
+    return _flattened(layout, values)
 
 
-def check_push(layout: Layout, push: Push, max_bytes: int) -> None:
-    """Raise the first error that a push has; see `ParameterStore.push`."""
+def check_push(layout: Layout, push: Push, max_bytes: int) -> Slices:
+    """Return copies of a push's gradients in the layout's order; raise its first error, see `ParameterStore.push`."""
     if len(push.versions) != layout.shards or not all(type(v) is int and v >= 0 for v in push.versions):
         raise ValueError(f"`versions` must be {layout.shards} integers of at least 0, got {push.versions}")
     if push.applied and (
         len(push.applied) != layout.shards or not all(type(n) is int and n >= 0 for n in push.applied)
     ):
         raise ValueError(f"`applied` must be empty or {layout.shards} integers of at least 0, got {push.applied}")
-    _check_size(push.gradients, max_bytes)
-    check_tensors(layout.shapes, push.gradients)
+    check_rated(layout, push.rates)
+    _check_size(layout, push.gradients, max_bytes)
+    return _flattened(layout, push.gradients)
+
+
+def check_rated(layout: Layout, rates: Mapping[str, float]) -> None:
+    """Raise `UnknownParameter` unless each group with a rate is in the layout and has a learning rate."""
+    rated = [group.name for group in layout.groups if has_rate(group.optimizer)]
+    if unknown := sorted(set(rates) - set(rated)):
+        raise UnknownParameter(
+            f"`rates` may name the groups with a learning rate ({', '.join(rated)}), got {', '.join(unknown)}"
+        )
 
 
 def check_names(known: Mapping[str, object], names: Sequence[str]) -> None:
     """Raise `UnknownParameter` with the `names` that are not `known`, if there are any."""
-    if unknown := sorted(set(names) - set(known)):
+    if not known.keys() >= set(names):
+        unknown = sorted(set(names) - known.keys())
         raise UnknownParameter(f"the layout has no tensor named {', '.join(map(repr, unknown))}")
 
 
 def check_tensors(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]) -> None:
     """Raise the error of the first tensor that does not fit `shapes`; the cheap checks come first."""
     check_names(shapes, list(tensors))
-    for name, tensor in tensors.items():
-        _check_form(name, tensor, shapes[name])
-    _check_finite(tensors)
+    if not isinstance(tensors, Slices) or any(shapes[name] != (size,) for name, size in tensors.sizes.items()):
+        for name, tensor in tensors.items():
+            _check_form(name, tensor, shapes[name])
+    _check_finite(as_slices(tensors))
 
 
 def check_token(token: str) -> None:
@@ -59,10 +82,10 @@ def check_token(token: str) -> None:
         raise ValueError(f"`token` must be printable ASCII and not empty, got {len(token)} characters that are not")
 
 
-def _check_size(tensors: Mapping[str, Tensor], max_bytes: int) -> None:
+def _check_size(layout: Layout, tensors: Mapping[str, Tensor], max_bytes: int) -> None:
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values() if isinstance(tensor, Tensor))
-    if size > max_bytes:
-        raise TooLarge(f"the tensors take {size} bytes, above the limit of {max_bytes}")
+    if size > (limit := max_bytes * layout.shards):
+        raise TooLarge(f"the tensors take {size} bytes, above the limit of {limit}")
 
 
 def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
@@ -76,13 +99,24 @@ def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise ShapeMismatch(f"{name!r} must have the shape {shape}, got {tuple(tensor.shape)}")
 
 
-def _check_finite(tensors: Mapping[str, Tensor]) -> None:
-    flat = {name: tensor.detach().reshape(-1) for name, tensor in tensors.items()}
-    # All at once, as a policy has many small tensors and nearly every push is good. `amax` returns NaN if there is one.
-    magnitudes = torch.cat(list(flat.values())).abs_() if flat else torch.empty(0)
-    if not len(magnitudes) or bool(magnitudes.amax() <= MAX_MAGNITUDE):
+def _flattened(layout: Layout, tensors: Mapping[str, Tensor]) -> Slices:
+    """Return copies of valid tensors, from any device, in the layout's order."""
+    check_names(layout.shapes, list(tensors))
+    for name, tensor in tensors.items():
+        _check_form(name, tensor, layout.shapes[name])
+    slices = Slices.of({name: tensors[name] for name in layout.shapes if name in tensors})
+    _check_finite(slices)
+    return slices
+
+
+def _check_finite(slices: Slices) -> None:
+    # All at once, as a policy has many small tensors and nearly every push is good. `aminmax` returns a NaN if any is.
+    if not slices.flat.numel():
         return
-    for name, elements in flat.items():
+    lowest, highest = torch.aminmax(slices.flat)
+    if lowest.item() >= -MAX_MAGNITUDE and highest.item() <= MAX_MAGNITUDE:
+        return
+    for name, elements in slices.items():
         allowed = elements.abs() <= MAX_MAGNITUDE  # false for NaN, too
         if not bool(allowed.all()):
             index = int((~allowed).nonzero()[0])

@@ -8,6 +8,10 @@ from cluster.config.run_config import RunConfig
 
 CELLS = "--space nasbench201"
 
+SUPERNET = (
+    f"{CELLS} --cells-per-stage 1 --stem-channels 2 --task digits --batch-size 8 --refit-batches 1 --weights-snapshot 0"
+)
+
 FLAGS: Mapping[str, str] = {
     "reinforce": "--initial-depth 2 --max-depth 2",
     "ppo": "--initial-depth 2 --max-depth 2 --controller-units 8",
@@ -20,16 +24,21 @@ FLAGS: Mapping[str, str] = {
     " --fit-steps 4",
     "one-shot": "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 2 --task digits --batch-size 16"
     " --supernet-steps 4 --steps-per-child 2 --ghost-groups 2 --refit-batches 1 --weights-snapshot 0",
-    "darts": "--space darts --operations identity max_3x3 --blocks 1 --num-cells 3 --filters 2 --task digits"
-    " --batch-size 8 --epoch-steps 3 --steps-per-child 2 --refit-batches 1 --strengths-learning-rate 0.1"
-    " --weights-snapshot 0",
+    "darts": f"{SUPERNET} --search-epochs 2 --steps-per-epoch 3 --steps-per-child 2 --order 2",
+    "snas": f"{SUPERNET} --search-epochs 2 --steps-per-epoch 3 --steps-per-child 2 --cost parameters",
+    "proxyless": f"{SUPERNET} --weights-only-epochs 1 --search-epochs 1 --steps-per-epoch 3 --steps-per-child 2"
+    " --strengths-period 2 --mode full",
     "enas": "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 2 --task digits --batch-size 16"
-    " --controller-units 4 --epoch-steps 4 --steps-per-child 2 --epoch-scores 2 --weights-snapshot 0",
+    " --search-epochs 2 --steps-per-epoch 2 --steps-per-child 2 --policy-children 1 --controller-units 8"
+    " --refit-batches 1 --weights-snapshot 0",
+    "smash": "--space smash --layers-per-stage 1 --banks 2 --bank-channels 2 --units 2 --kernels 3 --dilations 1"
+    " --groups 1 2 --task digits --batch-size 8 --supernet-steps 4 --steps-per-child 2 --random-paths 2"
+    " --hyper-growth 2 --hyper-depths 2 1 --refit-batches 1 --weights-snapshot 0",
     "q-learning": "--space chain --image-size 8 --num-filters 4 8 --units 8 --max-layers 2 --schedule-models 4",
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""
 
-SHARING = ("darts", "enas", "one-shot")
+SHARING = ("one-shot", "enas", "smash", "darts", "snas", "proxyless")
 """Those whose children share weights, and train on images."""
 
 

@@ -21,6 +21,9 @@ SIZES = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The cell's edges (from, to), in the order in which the benchmark writes them."""
 
+PICTURE_LABELS = {"nor_conv_1x1": "conv 1x1", "nor_conv_3x3": "conv 3x3", "avg_pool_3x3": "avg pool 3x3"}
+"""What is written on an edge of a drawn cell."""
+
 CELLS_PER_STAGE = 5
 STEM_CHANNELS = 16
 """The size of the networks that the benchmark trained."""
@@ -98,6 +101,24 @@ def supernet(*, cells_per_stage: int = CELLS_PER_STAGE, stem_channels: int = STE
         return [*options, _node(name, "mix", *(option.name for option in options), gate=gate)]
 
     return _network(edge, cells_per_stage, stem_channels)
+
+
+def picture(cell: Cell) -> Architecture:
+    """Return the cell as a graph for people, of kind `cell`, whose only input is `newer`; edges `none` are left out."""
+    names, nodes = ["newer", "node 1", "node 2", "node 3"], list[Node]()
+    for target in (1, 2, 3):
+        incoming: list[str] = []
+        for operation, (source, reader) in zip(cell, EDGES, strict=True):
+            if reader != target or operation == "none":
+                continue
+            incoming.append(names[source])
+            if operation != "skip_connect":
+                incoming[-1] = f"{source}-{target}"
+                nodes.append(node(incoming[-1], "part", names[source], label=PICTURE_LABELS[operation]))
+        sum_of = node(names[target], "add", incoming) if incoming else node(names[target], "zero", "newer")
+        nodes.append(sum_of)
+    # An output is drawn without the operations on what it reads.
+    return Architecture("cell", (*nodes, node("output", "identity", names[-1])), ("output",))
 
 
 @cache

@@ -1,5 +1,6 @@
 """What a worker does with a child on shared weights, instead of training it from scratch. Standard library only."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
@@ -12,36 +13,41 @@ class Steps:
     Attributes:
         objective: the name of what each step descends.
         count: how many steps.
-        settings: numbers that the objective reads, by name.
+        settings: numbers and words that the objective reads, by name.
         paths: the tokens of each step's path; empty: the objective draws what each step trains.
-        strengths: whether the objective learns the strengths of the gates too, which are parameters of the searcher by
-            the gates' names.
-        parts: how many parts a step has, each with a pull and a push of its own, such as one for the strengths and one
-            for the weights.
+        first: how many steps of the search come before these. An objective with something due at every few steps counts
+            from the search's first one.
+        total: the steps of the whole search, by which the objective's `progress` follows from a step's number; 0: the
+            progress is that in `settings`.
+        rate: the learning rate of the weights in these steps; `None`: that of their optimizer.
 
     Raises:
-        ValueError: the count is impossible, or there is not one path for each step.
+        ValueError: the count is impossible, there is not one path for each step, the search has fewer steps than come
+            with these, or the rate is negative.
     """
 
     objective: str
     count: int
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float | str] = field(default_factory=dict)
     paths: tuple[tuple[int, ...], ...] = ()
-    strengths: bool = False
-    parts: int = 1
-
-    @property
-    def pushes(self) -> int:
-        """How many times the steps push."""
-        return self.count * self.parts
+    first: int = 0
+    total: int = 0
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"`count` must be at least 1 step, got {self.count}")
-        if self.parts < 1:
-            raise ValueError(f"`parts` must be at least 1, got {self.parts}")
         if self.paths and len(self.paths) != self.count:
             raise ValueError(f"`paths` must be one for each of the {self.count} steps or none, got {len(self.paths)}")
+        if self.first < 0:
+            raise ValueError(f"`first` must be 0 or more steps, got {self.first}")
+        if self.total and self.total < self.first + self.count:
+            raise ValueError(
+                f"`total` must be at least the {self.first + self.count:,} steps up to the last of these, or 0, got"
+                f" {self.total:,}"
+            )
+        if self.rate is not None and not (math.isfinite(self.rate) and self.rate >= 0):
+            raise ValueError(f"`rate` must be a number of at least 0, got {self.rate}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +55,9 @@ class Score:
     """One evaluation of the child's path with the shared weights as they are.
 
     Attributes:
-        settings: numbers that the evaluation reads, by name.
+        settings: numbers that the evaluation reads, by name: `refit_batches`, batches of training images from which
+            batch normalisation is refit first, or 0; and `batches`, random batches of validation images that it is
+            scored on, or 0 for all of them, as without it.
     """
 
     settings: Mapping[str, float] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Any
 
 from child_trainer import own_files
 from child_trainer.own_files import OwnFileError
-from cluster.config import instant_recipes, nas_recipes, sharing_recipes, survey_recipes
+from cluster.config import gradient_recipes, instant_recipes, nas_recipes, sharing_recipes, survey_recipes
 from cluster.config.run_config import RunConfig
 from controller.catalogue import find_entry
 
@@ -98,10 +98,10 @@ SYSTEMS = (
         },
     ),
     System(
-        name="DARTS: cells whose options have strengths, learnt by gradient",
-        paper="Liu et al. 2019, arXiv 1806.09055, sections 2 and 3",
-        took="50 epochs of one network in 1.5 days of one GPU, or 4 with the second order",
-        recipes={"darts-digits": sharing_recipes.darts_digits, "darts-cifar10": sharing_recipes.darts_cifar10},
+        name="SMASH: weights of any network from a hypernetwork",
+        paper="Brock et al. 2018, arXiv 1708.05344, sections 3 and 4",
+        took="one hypernetwork's training of 100 epochs, and no training of its paths",
+        recipes={"smash-digits": sharing_recipes.smash_digits, "smash-cifar10": sharing_recipes.smash_cifar10},
     ),
     System(
         name="One-Shot: paths of one network, trained with path dropout",
@@ -110,6 +110,30 @@ SYSTEMS = (
         recipes={
             "one-shot-digits": sharing_recipes.one_shot_digits,
             "one-shot-cifar10": sharing_recipes.one_shot_cifar10,
+        },
+    ),
+    System(
+        name="DARTS: cells by gradient, through a mixture of all operations",
+        paper="Liu et al. 2019, arXiv 1806.09055, sections 2 and 3",
+        took="1.5 days of one GPU with the first order, 36 GPU-hours, and 4 with the second",
+        recipes={
+            "darts-digits": gradient_recipes.darts_digits,
+            "darts-cifar10": gradient_recipes.darts_cifar10,
+        },
+    ),
+    System(
+        name="SNAS: cells by gradient, through relaxed samples",
+        paper="Xie et al. 2019, arXiv 1812.09926, sections 2 and 3",
+        took="1.5 days of one GPU, 36 GPU-hours",
+        recipes={"snas-digits": gradient_recipes.snas_digits, "snas-cifar10": gradient_recipes.snas_cifar10},
+    ),
+    System(
+        name="ProxylessNAS: inverted bottlenecks by gradient, along sampled paths",
+        paper="Cai et al. 2019, arXiv 1812.00332, sections 3 and 4",
+        took="200 GPU-hours",
+        recipes={
+            "proxyless-digits": gradient_recipes.proxyless_digits,
+            "proxyless-cifar10": gradient_recipes.proxyless_cifar10,
         },
     ),
     System(

@@ -1,41 +1,43 @@
 """The named runs of the systems whose children share the weights of one supernet.
 
-A run on CIFAR-10 has the constants of its paper where the specification has them (spec §6, §11, §12). A run on digits
+A run on CIFAR-10 has the constants of its paper where the specification has them (spec §6, §10, §11). A run on digits
 is the same system with a small supernet: minutes on two cores, and no download.
 """
+
+from dataclasses import replace
 
 from child_trainer.outcome import Budget
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.config.weights_options import WeightsOptions
-from controller.searchers.weight_sharing.options import DartsOptions, EnasOptions, OneShotOptions
-from controller.spaces import darts, enas_macro, enas_micro, one_shot
+from controller.searchers.weight_sharing.options import OneShotOptions
+from controller.searchers.weight_sharing.path_options import EnasOptions, SmashOptions
+from controller.spaces import enas_macro, enas_micro, one_shot, smash
 
 CIFAR10 = TaskOptions(task="cifar10")
 
 DIGITS = TaskOptions(task="digits")
 
-ENAS_EPOCHS = 310
-"""Of ENAS's macro search, each of 350 steps and 1,000 scores (spec §6.1)."""
-
 ENAS_DIGITS = EnasOptions(
     # Some hundred scores instead of 310,000: larger steps, and no luck of a few images.
+    search_epochs=5,
+    steps_per_epoch=150,
+    steps_per_child=15,
+    policy_children=40,
+    score_batches=0,
     controller_learning_rate=0.01,
     baseline_decay=0.9,
-    epoch_steps=150,
-    steps_per_child=15,
-    epoch_scores=40,
-    score_batches=0,
-    refit_batches=4,
+    restart_epochs=5,
 )
+"""Five epochs of ten children that train the weights, and forty that the policy learns from."""
 
 
 def enas_macro_cifar10() -> RunConfig:
-    """Search ENAS's macro space on CIFAR-10: 12 layers, 310 epochs of 350 steps and 1,000 scores."""
-    options = EnasOptions(steps_per_child=50)
+    """Search ENAS's macro space on CIFAR-10: 12 layers, 310 epochs of 352 steps and 1,000 scores (spec §6.1)."""
+    options = EnasOptions(search_epochs=310, steps_per_epoch=352, steps_per_child=44, policy_children=1_000)
     return RunConfig(
-        max_children=ENAS_EPOCHS * (options.training_children + options.epoch_scores),
+        max_children=options.searching_children + 100,
         task=CIFAR10,
         budget=Budget(batch_size=128),
         topology=Topology(replicas=1, shards=1, children=20),
@@ -49,12 +51,20 @@ def enas_macro_cifar10() -> RunConfig:
 
 
 def enas_micro_cifar10() -> RunConfig:
-    """Search ENAS's cells on CIFAR-10: 150 epochs of 280 steps and 300 scores."""
+    """Search ENAS's cells on CIFAR-10: 150 epochs of 282 steps and 300 scores (spec §6.2)."""
     options = EnasOptions(
-        controller_learning_rate=0.0035, logit_bound=1.1, epoch_steps=280, epoch_scores=300, steps_per_child=40
+        search_epochs=150,
+        steps_per_epoch=282,
+        steps_per_child=47,
+        policy_children=300,
+        controller_learning_rate=0.0035,
+        tanh_constant=1.1,
+        operation_tanh_reduce=2.5,
+        favoured_operations=("sep_3x3", "sep_5x5"),
+        weights_l2=1e-4,
     )
     return RunConfig(
-        max_children=150 * (options.training_children + options.epoch_scores),
+        max_children=options.searching_children + 100,
         task=CIFAR10,
         budget=Budget(batch_size=160),
         topology=Topology(replicas=1, shards=1, children=10),
@@ -70,7 +80,7 @@ def enas_micro_cifar10() -> RunConfig:
 def enas_macro_digits() -> RunConfig:
     """Search small networks of ENAS's macro space on digits; minutes on two cores, no download."""
     return RunConfig(
-        max_children=300,
+        max_children=ENAS_DIGITS.searching_children + 50,
         task=DIGITS,
         budget=Budget(batch_size=64),
         topology=Topology(replicas=1, shards=1, children=10),
@@ -85,14 +95,14 @@ def enas_macro_digits() -> RunConfig:
 def enas_micro_digits() -> RunConfig:
     """Search small cells of ENAS's micro space on digits; minutes on two cores, no download."""
     return RunConfig(
-        max_children=300,
+        max_children=ENAS_DIGITS.searching_children + 50,
         task=DIGITS,
         budget=Budget(batch_size=64),
         topology=Topology(replicas=1, shards=1, children=10),
         space="enas-micro",
         space_options=enas_micro.DIGITS,
         searcher="enas",
-        searcher_options=ENAS_DIGITS,
+        searcher_options=replace(ENAS_DIGITS, tanh_constant=1.1, operation_tanh_reduce=2.5),
         reward="accuracy",
     )
 
@@ -128,36 +138,36 @@ def one_shot_digits() -> RunConfig:
     )
 
 
-ONE_AT_A_TIME = Topology(replicas=1, shards=1, children=1)
-"""The layout of a search whose steps come one after another, as on one GPU."""
-
-
-def darts_cifar10() -> RunConfig:
-    """Search DARTS's cells on CIFAR-10: 50 epochs of 351 steps of 64 images, one after another."""
+def smash_cifar10() -> RunConfig:
+    """Train SMASH's hypernetwork on CIFAR-10 for 100 epochs, then score 500 random paths and 100 close to the best."""
+    options = SmashOptions(supernet_steps=90_000, steps_per_child=100)
     return RunConfig(
-        max_children=500,
+        max_children=options.training_children + options.random_paths + 100,
         task=CIFAR10,
-        budget=Budget(batch_size=64),
-        topology=ONE_AT_A_TIME,
-        space="darts",
-        space_options=darts.DartsSpace(),
-        searcher="darts",
-        searcher_options=DartsOptions(epoch_steps=351, steps_per_child=39),
+        budget=Budget(batch_size=50),
+        topology=Topology(replicas=4, shards=1, children=4, batching="stream"),
+        weights=WeightsOptions(weights_shards=4),
+        space="smash",
+        space_options=smash.SmashSpace(),
+        searcher="smash",
+        searcher_options=options,
         reward="accuracy",
     )
 
 
-def darts_digits() -> RunConfig:
-    """Search small cells by DARTS on digits; minutes on two cores, no download."""
+def smash_digits() -> RunConfig:
+    """Train a small hypernetwork on digits, then score 100 paths with its weights; minutes on two cores."""
+    options = SmashOptions(
+        supernet_steps=800, random_paths=80, hyper_growth=4, hyper_depths=(3, 2), weights_learning_rate=0.003
+    )
     return RunConfig(
-        max_children=50,
+        max_children=options.training_children + options.random_paths + 20,
         task=DIGITS,
         budget=Budget(batch_size=64),
-        topology=ONE_AT_A_TIME,
-        space="darts",
-        space_options=darts.DIGITS,
-        searcher="darts",
-        # Some hundred steps instead of 17,500: larger ones.
-        searcher_options=DartsOptions(epoch_steps=60, steps_per_child=15, strengths_learning_rate=0.02),
+        topology=Topology(replicas=1, shards=1, children=4, batching="stream"),
+        space="smash",
+        space_options=smash.DIGITS,
+        searcher="smash",
+        searcher_options=options,
         reward="accuracy",
     )

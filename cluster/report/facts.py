@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from cluster.config.run_config import KnownConfig, RunConfig
 from cluster.monitoring.benchmark_results import TableFacts
 from cluster.monitoring.status import Best, Status
+from cluster.storage.ledger.queries.report_children import Prediction
 from controller.preferences import Preference
+from controller.searcher import OptionValues
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +164,9 @@ class Facts:
         learned: the learned batches, in slices of successive batches.
         clouds: one for each kind of cost that is known for some child.
         preferences: what the searcher sampled at each decision.
+        option_values: the values that the searcher learnt of the options along its best sample, if it learns values.
+        values_missing: why those are not known though the searcher learns values; or empty.
+        predictions: the rewards that the searcher predicted, if it predicts any.
         troubles: the failures.
         work: how the workers' time was used.
         versions: versions of the driver's programs by name; each distinct set once, in order.
@@ -180,6 +185,9 @@ class Facts:
     learned: tuple[Learned, ...]
     clouds: tuple[Cloud, ...]
     preferences: tuple[Preference, ...]
+    option_values: tuple[OptionValues, ...]
+    values_missing: str
+    predictions: tuple[Prediction, ...]
     troubles: Troubles
     work: Work
     versions: tuple[Mapping[str, str], ...]

@@ -4,6 +4,7 @@ from cluster.report.facts import Facts
 from cluster.report.headline import headline
 from cluster.report.html.document import document
 from cluster.report.html.markup import tag
+from cluster.report.preference_section import preference_section
 from cluster.report.progress_section import progress_section
 from cluster.report.run_sections import (
     checklist_section,
@@ -12,7 +13,7 @@ from cluster.report.run_sections import (
     trouble_section,
     work_section,
 )
-from cluster.report.search_sections import best_section, cost_section, preference_section
+from cluster.report.search_sections import best_section, cost_section
 
 CONTENTS = {
     "best": "Architectures",

@@ -1,6 +1,5 @@
 """Reading a report's data from a run's folder, by any process, during the run or after it. Imports no torch."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from child_trainer.outcome import Measure
@@ -10,24 +9,20 @@ from cluster.monitoring.benchmark_results import table_facts
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.report.facts import Facts, Learned, ProgressCurve, Troubles, Work
 from cluster.report.read_children import COSTS, read_cloud, read_progress
+from cluster.report.read_preferences import read_option_values, read_preferences
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import failures
 from cluster.storage.ledger.queries import report as queries
-from cluster.storage.ledger.queries.report_children import gather_ended
-from cluster.storage.ledger.queries.run import num_children, program_versions
+from cluster.storage.ledger.queries.report_children import gather_ended, predictions
+from cluster.storage.ledger.queries.run import program_versions
 from cluster.storage.ledger.reader import LedgerConnection, reading
 from cluster.storage.run_folder import RunFolder
-from controller.decisions import InvalidTokens
-from controller.preferences import Preference, Sample, num_windows, preferences
 
 SHOWN = 5
 """Number of architectures, and of errors, that a report shows."""
 
 SLICES = 100
 """Number of slices into which time and batches are divided."""
-
-MAX_SAMPLES = 100_000
-"""Maximum number of children whose tokens are read; of more, only every second, third, ... child's."""
 
 
 def read_facts(folder: RunFolder, now: float, other: RunFolder | None = None) -> Facts:
@@ -101,6 +96,7 @@ def _facts(
     zero = gather_ended(db) or 0.0
     best = tuple(queries.best_architectures(db, SHOWN))
     facts = table_facts(config, best, running=status.state == "running")
+    values, values_missing = read_option_values(db, known)
     clouds = (read_cloud(db, cost, config.measure) for cost in COSTS)
     return Facts(
         status=status,
@@ -115,7 +111,10 @@ def _facts(
         other=other,
         learned=_learned(db, zero),
         clouds=tuple(cloud for cloud in clouds if cloud is not None),
-        preferences=_preferences(db, known),
+        preferences=read_preferences(db, known),
+        option_values=values,
+        values_missing=values_missing,
+        predictions=tuple(predictions(db)),
         troubles=_troubles(db, status),
         work=_work(db, zero, now if status.state == "running" else None),
         versions=program_versions(db),
@@ -141,23 +140,6 @@ def _learned(db: LedgerConnection, zero: float) -> tuple[Learned, ...]:
         )
         for s, at, figures in queries.slice_figures(db)
     )
-
-
-def _preferences(db: LedgerConnection, known: KnownConfig) -> tuple[Preference, ...]:
-    children = num_children(db)
-    windows, stride = num_windows(children), -(-children // MAX_SAMPLES) or 1
-
-    def samples() -> Iterator[Sample]:
-        for place, tokens in enumerate(queries.all_tokens(db)):
-            if place % stride == 0:
-                yield place * windows // children, queries.tokens_of(tokens)
-
-    try:
-        return preferences(samples(), known.config.search_space, windows)
-    except InvalidTokens:  # the space that sampled them is one that this version does not know
-        if not known.unknown:
-            raise
-        return ()
 
 
 def _troubles(db: LedgerConnection, status: Status) -> Troubles:

@@ -1,7 +1,6 @@
-"""Sections on the results of a search: best architectures, preferences, and children by cost."""
+"""Sections on the results of a search: the best architectures, and the children by cost."""
 
 import json
-from collections.abc import Sequence
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from cluster.formatting import counted, duration, metric_name, number
@@ -12,13 +11,9 @@ from cluster.monitoring.summary import name_of, training_command
 from cluster.report.drawing import architecture_svg
 from cluster.report.facts import COLUMNS, ROWS, ChildPoint, Cloud, Facts
 from cluster.report.html.axis import axis, short
-from cluster.report.html.charts import Dot, band_style, bands, cells, cloud_chart, dots, legend, strips
+from cluster.report.html.charts import Dot, cells, cloud_chart, dots
 from cluster.report.html.document import section
 from cluster.report.html.markup import Markup, tag
-from controller.preferences import Preference
-
-MAX_DECISIONS = 40
-"""Upper bound for the decisions of one kind that are drawn."""
 
 COST_LABELS = {
     "parameters": "parameters",
@@ -28,7 +23,7 @@ COST_LABELS = {
 
 NETWORK_LEAD = "Lines and arcs lead down to the layer that reads."
 CELL_LEAD = "Lines lead up to the step that reads; dashed ones come from what another step reads, too."
-BLOCK_LEAD = "Lines lead up to the operation that reads; + adds the two values of a block."
+BLOCK_LEAD = "Lines lead up to the operation that reads; + adds the values of a block."
 
 SHORT_LABELS = {"flops": "FLOPs"}
 
@@ -112,49 +107,6 @@ def _drawn(architecture: Architecture, parts: Parts) -> Markup:
     rows = [tag("span", row) for row in parts.rows]
     network = [tag("span", tag("b", "network"), *rows, class_="rows")] if rows else []
     return tag("span", *motifs, *network, class_="parts")
-
-
-def preference_section(facts: Facts) -> Markup:
-    """Return the section on the shares of options at each decision, over the search."""
-    title = "What the search came to prefer"
-    if not facts.preferences:
-        return section("preferences", title, tag("p", "No child has been sampled yet.", class_="open"))
-    windows = counted(len(facts.preferences[0].shares), "window")
-    note = (
-        f"From left to right the children in the order in which they were sampled, in {windows}; the share of"
-        " the children of a window that took an option. Empty: the decision was not made."
-    )
-    kinds = dict.fromkeys(preference.kind for preference in facts.preferences)
-    space = facts.config.search_space
-    place = getattr(space, "place_name", "node" if space.kind == "recurrent" else "layer")
-    groups = [_kind([p for p in facts.preferences if p.kind == kind], place) for kind in kinds]
-    return section("preferences", title, tag("p", note, class_="soft"), *groups)
-
-
-def _kind(preferences: Sequence[Preference], place: str) -> Markup:
-    first = preferences[0]
-    heading = tag("h3", first.kind.replace("_", " "))
-    options = max((preference.options for preference in preferences), key=len)
-    if first.exclusive:
-        key = legend([(f"o{band_style(i, len(options))}", option) for i, option in enumerate(options)])
-    else:
-        key = tag(
-            "p",
-            "One row per earlier layer, 1 at the top; the more opaque, the more often it was chosen.",
-            class_="soft",
-        )
-    draw = bands if first.exclusive else strips
-    smalls = [draw(_where(p, place), p.options, p.shares) for p in preferences[:MAX_DECISIONS]]
-    rest = len(preferences) - len(smalls)
-    omitted = [tag("p", f"Not drawn: {counted(rest, f'deeper {place}')}.", class_="open")] if rest else []
-    return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *omitted, class_="kind")
-
-
-def _where(preference: Preference, place: str) -> str:
-    if not preference.layer:
-        return "the whole cell" if place == "node" else "the whole network"
-    # Nodes are numbered from 0, as the indices among a cell's options are.
-    return f"{place} {preference.layer - (place == 'node')}"
 
 
 def cost_section(facts: Facts) -> Markup:

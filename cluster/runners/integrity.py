@@ -50,7 +50,7 @@ def check_whole(config: RunConfig, folder: RunFolder) -> list[Path]:
         raise _no_ledger(folder)
     batches, steps = known or ({}, {})  # without a start there is no good snapshot either
     for index, name, sequence in _pushed(shard_files):
-        if name in steps:  # a lane, whose children learn the searcher's parameters too
+        if name in steps:  # a lane, whose children learn parameters with the weights
             if sequence > steps[name]:
                 what = f"shard {index} has applied step {sequence} of {name}"
                 raise _old_ledger(folder, what, steps[name], folder.shards, "with parameters as at the beginning")

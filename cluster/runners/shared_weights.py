@@ -5,6 +5,8 @@ from pathlib import Path
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.regime import Regime
+from child_trainer.supernets.generated import GeneratedSupernet
+from child_trainer.supernets.hyper_options import HyperOptions
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.tasks.entry import ImageProblem
 from cluster.config.run_config import RunConfig
@@ -21,8 +23,12 @@ GROUP = "weights"
 
 
 @lru_cache(maxsize=1)
-def _network(supernet: Architecture, problem: ImageProblem, regime: Regime) -> SupernetNetwork:
+def _network(
+    supernet: Architecture, problem: ImageProblem, regime: Regime, generated: HyperOptions | None
+) -> SupernetNetwork:
     # Building one takes seconds, and a start needs it several times.
+    if generated:
+        return GeneratedSupernet(supernet, problem, regime, generated)
     return SupernetNetwork(supernet, problem, regime)
 
 
@@ -38,7 +44,7 @@ def make_network(config: RunConfig, shared: SharedWeights) -> SupernetNetwork:
             f"the searcher {config.searcher!r} trains one network on images, whose paths share weights; the task"
             f" {config.task.task!r} has none: use another searcher, or a task such as digits"
         )
-    return _network(shared.supernet, problem, config.budget.regime)
+    return _network(shared.supernet, problem, config.budget.regime, shared.generated)
 
 
 def make_weights(config: RunConfig, searcher: Searcher) -> ParameterGroup | None:
@@ -114,8 +120,20 @@ def local_weights(config: RunConfig, run: str, directory: Path | None = None) ->
 
 
 def check_weights(config: RunConfig, run: str) -> None:
-    """Raise `ValueError` if the weights that children share cannot be made, or not laid out on their shards."""
-    if weights := make_weights(config, make_searcher(config)):
+    """Raise `ValueError` if the weights that children share cannot be made, or not laid out on their shards.
+
+    The same error is raised if steps are to move parameters on shards where the replicas wait for one another: steps
+    come far more often than the replicas' batches, and would wait for ever.
+    """
+    searcher = make_searcher(config)
+    shared, topology = shared_weights_of(searcher), config.topology
+    if shared and shared.moves_strengths:
+        what = f"where steps move the strengths of {config.searcher!r}"
+        if topology.consistency != "async":
+            raise ValueError(f"`consistency` must be async {what}, got {topology.consistency}")
+        if topology.accumulate > 1:
+            raise ValueError(f"`accumulate` must be 1 {what}, got {topology.accumulate}")
+    if weights := make_weights(config, searcher):
         weights_layout(config, run, weights)
 
 

@@ -31,7 +31,7 @@ class Trainer:
         slots: returns the slot for a child's checkpoints by its id; `None`: no checkpoints.
         task: the run's task, if it has been loaded already.
         weights: the shards of the weights that children share, if the searcher's children have jobs on such.
-        policy: the shards of the searcher's parameters, for jobs that learn those.
+        policy: the shards of the searcher's parameters, if the children learn these with the weights.
 
     Raises:
         TaskError, StorageError: the data cannot be loaded here.
@@ -115,9 +115,9 @@ def training_facts(config: RunConfig) -> dict[str, str]:
 def _job_trainer(
     config: RunConfig, task: Task, weights: "ParameterStore", policy: "ParameterStore | None", device: str
 ) -> "JobTrainer":
-    from cluster.runners.job_trainer import JobStores, JobTrainer
+    from cluster.runners.job_trainer import JobTrainer
 
-    return JobTrainer(config, task, JobStores(weights=weights, policy=policy), device=device)
+    return JobTrainer(config, task, weights, policy, device=device)
 
 
 def trainer_on(

@@ -1,36 +1,84 @@
 """A child's steps on the shared weights: pull, compute, push. Knows neither Ray nor the clock.
 
-Each step changes the weights exactly once, whoever makes the child's steps, and however often: the push of a step has
-the identity of the child's lane and the step's number on it, by which the shards know that they have applied it.
+Each step changes the weights exactly once, and the strengths if it learns them, whoever makes the child's steps, and
+however often: each of its pushes has the identity of the child's lane and the step's number on it, by which the shards
+know that they have applied it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
 from controller.searcher import Lane
+from controller.strengths import before_name, strengths_before, strengths_in, strengths_name
 from ps.errors import LostPushes, TooFarAhead
 from ps.store import ParameterStore, Push, Snapshot
 
-Tensors = Mapping[str, Tensor]
+NOTHING = Snapshot(values={}, versions=(), incarnations=(), applied=())
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """What a half-step pushes.
+
+    Attributes:
+        weights: gradients by name.
+        strengths: gradients by gate.
+    """
+
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    strengths: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class HalfStep(Protocol):
+    """A part of a step with pulls and pushes of its own. Equal values give equal gradients, in every attempt."""
+
+    @property
+    def learns(self) -> AbstractSet[str]:
+        """What it pushes gradients of: `weights`, `strengths` or both."""
+        ...
+
+    def names(self, strengths: Mapping[str, Tensor]) -> Sequence[str]:
+        """Return the names of the weights that it reads, given the strengths by gate."""
+        ...
+
+    def gradients(self, weights: Mapping[str, Tensor], strengths: Mapping[str, Tensor]) -> Gradients:
+        """Return the gradients, from the weights and the strengths that it reads."""
+        ...
 
 
 class StepRule(Protocol):
-    """What the steps of one child are. Equal values give equal gradients, in every attempt at the child."""
+    """What the steps of one child are."""
 
-    def names(self, step: int, pulled: Sequence[Tensors]) -> Sequence[str]:
-        """Return the names of the tensors that a step reads from a store; steps count from 0.
-
-        Args:
-            step: which.
-            pulled: what it has read from the stores before this one.
-        """
+    @property
+    def strengths(self) -> Sequence[str]:
+        """The names of the searcher's tensors that its half-steps read; none if the steps are of weights alone."""
         ...
 
-    def gradients(self, step: int, pulled: Sequence[Tensors]) -> Sequence[Tensors]:
-        """Return the gradients that a step pushes to each store, by name, from what it reads of each."""
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """The learning rates of the weights' groups, where they are others than those of the layout."""
         ...
+
+    def half_steps(self, step: int) -> Sequence[HalfStep]:
+        """Return the parts of a step, of which exactly one learns weights; steps count from 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where a child's steps go.
+
+    Attributes:
+        weights: the shards of the shared weights.
+        policy: the shards of the searcher's parameters, for steps that read strengths.
+    """
+
+    weights: ParameterStore
+    policy: ParameterStore | None = None
 
 
 def lane_client(replica: int, lane: int) -> str:
@@ -39,7 +87,7 @@ def lane_client(replica: int, lane: int) -> str:
 
 
 def make_steps(
-    stores: Sequence[ParameterStore],
+    stores: Stores,
     lane: Lane,
     count: int,
     rule: StepRule,
@@ -49,13 +97,13 @@ def make_steps(
 ) -> None:
     """Make those of a child's steps that the shards do not have yet.
 
-    Each step is pushed to every store, be it without gradients, so that all of them know how far the child is. If only
-    some shards have a step, because its push was interrupted or a shard fell back to an older snapshot, it is made
-    again from the values as they are then, and only the other shards apply it. After the last step no lane waits for
-    this one any more.
+    If only some shards have a push, because it was interrupted or a shard fell back to an older snapshot, it is made
+    again from the values as they are then, and only the other shards apply it. A half-step that moves both weights and
+    strengths pushes the strengths first, and with them those that it began with: if it ends in between, the weights are
+    moved by those. After the last step no lane waits for this one any more.
 
     Args:
-        stores: what the steps read and change, such as the shared weights alone.
+        stores: hold the weights and the strengths.
         lane: of the child.
         count: how many steps the child has.
         rule: what they are.
@@ -66,47 +114,90 @@ def make_steps(
         NonFinite: a gradient is NaN or infinite.
         StoreUnavailable, NotDurable: a shard did not answer, or could not write.
     """
+    making = _Making(stores, lane, rule, pause)
     step = 0
     while step < count:
         before(step)
-        snapshots: list[Snapshot] = []
-        for store in stores:
-            names = rule.names(step, [snapshot.values for snapshot in snapshots])
-            snapshots.append(_pull(store, lane, names, pause))
-        done = min(_steps_done(lane, snapshot) for snapshot in snapshots)
-        if done != step:
-            step = done
-            continue
-        gradients = rule.gradients(step, [snapshot.values for snapshot in snapshots])
         try:
-            for store, snapshot, pushed in zip(stores, snapshots, gradients, strict=True):
-                store.push(_push_of(lane, step, snapshot, pushed))
+            step = making.make(step)
         except LostPushes:
             continue  # a shard fell back since the pull: the next one shows how far
-        step += 1
-    for store in stores:
-        store.leave(lane_client(lane.replica, lane.number))  # until the lane's next child
+    stores.weights.leave(lane_client(lane.replica, lane.number))  # until the lane's next child
 
 
-def _push_of(lane: Lane, step: int, snapshot: Snapshot, gradients: Tensors) -> Push:
-    return Push(
-        client=lane_client(lane.replica, lane.number),
-        sequence=lane.steps_before + step + 1,
-        gradients=gradients,
-        versions=snapshot.versions,
-        applied=snapshot.applied,
-    )
+@dataclass(frozen=True, slots=True)
+class _Making:
+    stores: Stores
+    lane: Lane
+    rule: StepRule
+    pause: Callable[[], None]
+
+    def make(self, step: int) -> int:
+        """Make what the shards lack of a step; return the step to be made next.
+
+        That is an earlier one if the weights lack an earlier one, and a later one if they have it already.
+        """
+        for half in self.rule.half_steps(step):
+            now = self._pull_strengths()
+            known = "strengths" in half.learns and _done(self.lane, now) > step
+            if known and "weights" not in half.learns:
+                continue
+            given = strengths_before(now.values) if known else strengths_in(now.values)
+            pulled = self._pull(self.stores.weights, half.names(given))
+            done = _done(self.lane, pulled)
+            if done < step:
+                return done
+            if done > step + 1:
+                return done - 1  # the last step that the weights have: the rest of it may be missing
+            missing = half.learns - ({"strengths"} if known else set()) - ({"weights"} if done > step else set())
+            if not missing:
+                continue
+            gradients = half.gradients(pulled.values, given)
+            if "strengths" in missing:
+                self._push_strengths(step, gradients, now, keep="weights" in half.learns)
+            if "weights" in missing:
+                self._push(self.stores.weights, step, gradients.weights, pulled, self.rule.rates)
+        return step + 1
+
+    def _pull_strengths(self) -> Snapshot:
+        policy = self.stores.policy
+        return self._pull(policy, self.rule.strengths) if policy and self.rule.strengths else NOTHING
+
+    def _push_strengths(self, step: int, gradients: Gradients, now: Snapshot, *, keep: bool) -> None:
+        """Push the strengths' gradients, and keep what the strengths were, for the weights' push that follows."""
+        assert self.stores.policy is not None
+        named = {strengths_name(gate): gradient for gate, gradient in gradients.strengths.items()}
+        if keep:
+            named |= {before_name(gate): value for gate, value in strengths_in(now.values).items()}
+        self._push(self.stores.policy, step, named, now, {})
+
+    def _pull(self, store: ParameterStore, names: Sequence[str]) -> Snapshot:
+        """Return the named tensors once the store's consistency admits the lane."""
+        while True:
+            try:
+                return store.pull(names, client=lane_client(self.lane.replica, self.lane.number))
+            except TooFarAhead:
+                self.pause()
+
+    def _push(
+        self,
+        store: ParameterStore,
+        step: int,
+        gradients: Mapping[str, Tensor],
+        pulled: Snapshot,
+        rates: Mapping[str, float],
+    ) -> None:
+        push = Push(
+            client=lane_client(self.lane.replica, self.lane.number),
+            sequence=self.lane.steps_before + step + 1,
+            gradients=gradients,
+            versions=pulled.versions,
+            applied=pulled.applied,
+            rates=rates,
+        )
+        store.push(push)
 
 
-def _pull(store: ParameterStore, lane: Lane, names: Sequence[str], pause: Callable[[], None]) -> Snapshot:
-    """Return the named tensors once the store's consistency admits the lane."""
-    while True:
-        try:
-            return store.pull(names, client=lane_client(lane.replica, lane.number))
-        except TooFarAhead:
-            pause()
-
-
-def _steps_done(lane: Lane, snapshot: Snapshot) -> int:
+def _done(lane: Lane, snapshot: Snapshot) -> int:
     """Return how many of the child's steps every shard has; what it has lost of earlier children stays lost."""
     return max(0, min(snapshot.applied) - lane.steps_before)

@@ -5,44 +5,20 @@ J earlier anchors. A name's suffix spells its shape: `keys_BJH` is [B, J, H]. To
 other tensors float32.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from controller.decisions import Choice, Decisions, Pointer, Subset, offsets, options_at
-
-
-class Rollout(NamedTuple):
-    """Samples with their log-probabilities and entropies.
-
-    Attributes:
-        tokens: [B, T] int64.
-        log_prob: [B] float32, natural logarithm of each sample's probability.
-        entropy: [B] float32, the entropies (nats) of the decisions along each sample, summed.
-    """
-
-    tokens: Tensor
-    log_prob: Tensor
-    entropy: Tensor
-
-
-Pick = Callable[[Tensor, slice], Tensor]
-"""Chooses a decision's tokens: (probabilities [B, W, O] float32, the decision's columns) -> tokens [B, W] int64.
-
-Sampling draws them from the probabilities; scoring reads them from the columns of given tokens.
-"""
+from controller.policies.rollout import Pick, PulledPolicy, Rollout, State, advance, decide, drawing, reading
 
 IMPOSSIBLE = -1e9
 """The logit of an option that is not allowed: its probability is 0. Not minus infinity, whose gradients are NaN."""
 
-State = list[tuple[Tensor, Tensor]]
-"""The hidden and the cell state of each LSTM layer, [B, H] float32 each; the last layer is the top."""
 
-
-class Policy(nn.Module):
+class Policy(PulledPolicy):
     """Samples tokens and scores them.
 
     Each choice has a softmax and an embedding of its own (figure 2 of the paper). If layers shared them, they would
@@ -69,19 +45,12 @@ class Policy(nn.Module):
 
     def initialize(self, generator: torch.Generator, bound: float = 0.08) -> None:
         """Draw every weight from U(-bound, bound); the paper's bound is 0.08."""
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.uniform_(-bound, bound, generator=generator)
+        super().initialize(generator, bound)
 
     @torch.no_grad()
     def sample(self, decisions: Decisions, n: int, generator: torch.Generator) -> Rollout:
         """Draw `n` samples of the decisions, B = n."""
-
-        def draw(probabilities_BWO: Tensor, _: slice) -> Tensor:
-            flat = probabilities_BWO.reshape(-1, probabilities_BWO.shape[-1])
-            return torch.multinomial(flat, 1, generator=generator).view(probabilities_BWO.shape[:-1])
-
-        return self._unroll(decisions, n, draw)
+        return self._unroll(decisions, n, drawing(generator))
 
     def log_prob(self, decisions: Decisions, tokens: Tensor) -> Tensor:
         """Return the log-probabilities [B] float32 of tokens [B, T] int64, differentiable."""
@@ -93,7 +62,7 @@ class Policy(nn.Module):
 
     def score(self, decisions: Decisions, tokens: Tensor) -> Rollout:
         """Return log-probabilities and entropies of tokens [B, T] int64 from one pass, differentiable."""
-        return self._unroll(decisions, len(tokens), lambda _, columns: tokens[:, columns])
+        return self._unroll(decisions, len(tokens), reading(tokens))
 
     def _unroll(self, decisions: Decisions, batch: int, pick: Pick) -> Rollout:
         """Run the LSTM over the decisions in order, and choose the tokens of each.
@@ -125,12 +94,12 @@ class Policy(nn.Module):
         for index, decision in enumerate(decisions):
             columns = slice(starts[index], starts[index] + decision.width)
             if isinstance(decision, Choice):
-                new_state = _step(cells, input_BH, state)
+                new_state = advance(cells, input_BH, state)
                 logits_BO = self.heads[decision.name](new_state[-1][0])
                 if decision.allowed is not None:
                     logits_BO = logits_BO.masked_fill(~_allowed(decision, decisions, tokens_BT, columns), IMPOSSIBLE)
                 logits_BWO = logits_BO.unsqueeze(1)
-                token_BW, added_log_prob_B, added_entropy_B = _decide(logits_BWO, columns, pick)
+                token_BW, added_log_prob_B, added_entropy_B, _ = decide(logits_BWO, columns, pick)
                 new_input_BH = self.embeddings[decision.name](token_BW[:, 0])
                 if decision.when is not None:
                     condition_B = tokens_BT[:, starts[decision.when.decision]]
@@ -141,7 +110,7 @@ class Policy(nn.Module):
                     new_state = [_where(mask_B, new, old) for new, old in zip(new_state, state, strict=True)]
                 input_BH, state = new_input_BH, new_state
             else:
-                state = _step(cells, self._anchor_input(input_BH), state)
+                state = advance(cells, self.anchor.expand(batch, -1), state)
                 query_BH = state[-1][0]
                 token_BW, added_log_prob_B, added_entropy_B, input_BH = self._attend(
                     decision, query_BH, anchors, columns, pick
@@ -183,31 +152,20 @@ class Policy(nn.Module):
         if not anchors:
             return no_token_BW, zero_B, zero_B, torch.zeros_like(query_BH)
         keys_BJH = torch.stack(list(anchors), dim=1)
-        scores_BJ = self._scores(decision, keys_BJH, query_BH)
+        scores_BJ = torch.tanh(keys_BJH @ self.w_prev.T + (query_BH @ self.w_curr.T).unsqueeze(1)) @ self.v
         if isinstance(decision, Subset):
             # A Bernoulli bit is a softmax over (0, score): the probability of 1 is sigmoid(score).
             logits_BWO = torch.stack([torch.zeros_like(scores_BJ), scores_BJ], -1)
-            token_BW, log_prob_B, entropy_B = _decide(logits_BWO, columns, pick)
-            weights_BJ = self._shares(token_BW.to(keys_BJH.dtype))
+            token_BW, log_prob_B, entropy_B, _ = decide(logits_BWO, columns, pick)
+            weights_BJ = token_BW.to(keys_BJH.dtype)
+            weights_BJ = weights_BJ / weights_BJ.sum(1, keepdim=True).clamp(min=1)
         elif decision.width == 0:
             token_BW, log_prob_B, entropy_B = no_token_BW, zero_B, zero_B
             weights_BJ = torch.ones_like(scores_BJ)
         else:
-            token_BW, log_prob_B, entropy_B = _decide(scores_BJ.unsqueeze(1), columns, pick)
+            token_BW, log_prob_B, entropy_B, _ = decide(scores_BJ.unsqueeze(1), columns, pick)
             weights_BJ = F.one_hot(token_BW[:, 0], decision.count).to(keys_BJH.dtype)
         return token_BW, log_prob_B, entropy_B, (weights_BJ.unsqueeze(-1) * keys_BJH).sum(1)
-
-    def _anchor_input(self, input_BH: Tensor) -> Tensor:
-        """Return what the LSTM reads at a `Subset` or `Pointer`, [B, H] float32; `input_BH` is that of a `Choice`."""
-        return self.anchor.expand(len(input_BH), -1)
-
-    def _scores(self, decision: Subset | Pointer, keys_BJH: Tensor, query_BH: Tensor) -> Tensor:
-        """Return the score [B, J] float32 of each earlier anchor; see `_attend`."""
-        return torch.tanh(keys_BJH @ self.w_prev.T + (query_BH @ self.w_curr.T).unsqueeze(1)) @ self.v
-
-    def _shares(self, selected_BJ: Tensor) -> Tensor:
-        """Return what each anchor counts in the next input, from those selected (1, others 0): [B, J] float32."""
-        return selected_BJ / selected_BJ.sum(1, keepdim=True).clamp(min=1)
 
 
 def _allowed(decision: Choice, decisions: Decisions, tokens_BT: Tensor, columns: slice) -> Tensor:
@@ -216,34 +174,6 @@ def _allowed(decision: Choice, decisions: Decisions, tokens_BT: Tensor, columns:
     for row, tokens in zip(mask_BO, tokens_BT[:, : columns.start].tolist(), strict=True):
         row[list(options_at(decision, columns.start, decisions, tokens))] = True
     return mask_BO
-
-
-def _step(cells: Sequence[tuple[Tensor, ...]], input_BH: Tensor, state: State) -> State:
-    """Advance the stacked LSTM cells by one step; each layer reads the hidden state of the layer below.
-
-    Args:
-        cells: the weights of each layer, [4 H, H], [4 H, H], [4 H] and [4 H] float32, as `nn.LSTMCell` has them.
-        input_BH: [B, H] float32, read by the lowest layer.
-        state: before the step.
-    """
-    new_state: State = []
-    for weights, layer in zip(cells, state, strict=True):
-        new_state.append(torch.lstm_cell(input_BH, layer, *weights))
-        input_BH = new_state[-1][0]
-    return new_state
-
-
-def _decide(logits_BWO: Tensor, columns: slice, pick: Pick) -> tuple[Tensor, Tensor, Tensor]:
-    """Make W independent softmax decisions from logits [B, W, O] float32.
-
-    Returns:
-        The tokens [B, W] int64, and their log-probability and entropy [B] float32 (nats), summed over the W.
-    """
-    log_probs_BWO = F.log_softmax(logits_BWO, dim=-1)
-    probs_BWO = log_probs_BWO.exp()
-    token_BW = pick(probs_BWO, columns)
-    log_prob_B = log_probs_BWO.gather(-1, token_BW.unsqueeze(-1)).sum((1, 2))
-    return token_BW, log_prob_B, -(probs_BWO * log_probs_BWO).sum((1, 2))
 
 
 def _where(mask_B: Tensor, new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

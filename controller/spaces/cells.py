@@ -13,6 +13,7 @@ from functools import lru_cache
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.cells.cell import COMBINATIONS, INPUTS, OPERATIONS, Block, Cell, Genotype, motif
 from child_trainer.architectures.cells.nasnet import Macro, network
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
 from controller.spaces.genotypes import InvalidGenotype, to_darts, to_nasnet
 
@@ -84,6 +85,7 @@ class CellSpace:
     """Whether networks have an auxiliary head, which a training may use."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, known in (("operations", tuple(OPERATIONS)), ("combinations", COMBINATIONS)):
             values = getattr(self, name)
             if not values or not set(values) <= set(known) or len(set(values)) < len(values):

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, Condition, Decisions, InvalidTokens, Tokens, check_tokens
 
 PUBLISHED = "C(512,5,1) C(256,3,1) C(256,5,1) C(256,3,1) P(5,3) C(512,3,1) C(512,5,1) P(2,2) SM"
@@ -115,6 +116,7 @@ class ChainSpace:
     0: no dropout."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("filter_sizes", "num_filters", "pool_sizes", "pool_strides", "units"):
             numbers = getattr(self, name)
             if not numbers or min(numbers) < 1 or (name != "pool_strides" and len(set(numbers)) < len(numbers)):

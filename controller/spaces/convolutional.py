@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
+from child_trainer.field_types import check_types
 from controller.decisions import (
     Choice,
     Condition,
@@ -60,6 +61,7 @@ class ConvolutionalSpace:
     """Maximum number of layers (the schedule reaches it with the last 1,600 of the paper's 12,800 children)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("filter_heights", "filter_widths", "strides", "num_filters", "pool_sizes", "pool_strides"):
             values = getattr(self, name)
             if not values or min(values) < 1 or len(set(values)) < len(values):

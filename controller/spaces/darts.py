@@ -13,6 +13,7 @@ from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.cells import darts
 from child_trainer.architectures.cells.cell import INPUTS, Block, Cell, Genotype, motif
 from child_trainer.architectures.cells.darts_supernet import CELLS, NODES, NONE, OPERATIONS, gate, search_network
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
 from controller.spaces.genotypes import exchanged, to_darts
 from controller.spaces.supernet import Network, check_searches, one_hot, strengths_of, strongest
@@ -42,6 +43,7 @@ class DartsSpace:
     """Whether networks have an auxiliary head, which a training may use; for final networks."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         names, known = self.operations, OPERATIONS[1:]
         if not names or not set(names) <= set(known) or len(set(names)) < len(names):
             raise ValueError(f"`operations` must be one or more different ones of {', '.join(known)}, got {names}")

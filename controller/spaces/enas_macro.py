@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.enas_macro import OPERATIONS, Layer, final_network, motif, search_network
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, Decision, Decisions, InvalidTokens, Subset, Tokens, check_tokens, offsets
 from controller.spaces.supernet import Network, check_searches, one_hot, some_hot, strengths_of, strongest
 
@@ -27,6 +28,7 @@ class EnasMacroSpace:
     """search: layers are added to each other, so that networks can share weights; final: they are concatenated."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         names = self.operations
         if not names or not set(names) <= set(OPERATIONS) or len(set(names)) < len(names):
             raise ValueError(f"`operations` must be one or more different ones of {', '.join(OPERATIONS)}, got {names}")

@@ -7,6 +7,7 @@ from functools import lru_cache
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.cells import enas
 from child_trainer.architectures.cells.cell import INPUTS, Cell, Genotype
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, Tokens
 from controller.spaces.cells import CellSpace
 from controller.spaces.enas_arcs import OPERATIONS, to_enas
@@ -34,6 +35,7 @@ class EnasMicroSpace:
     """Whether networks have an auxiliary head, which a training may use; for final networks."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         names = self.operations
         if not names or not set(names) <= set(OPERATIONS) or len(set(names)) < len(names):
             known = ", ".join(OPERATIONS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
+from child_trainer.field_types import check_types
 from controller.decisions import Decisions, InvalidTokens, Tokens
 from controller.genomes.genome import Genome, Link, random_start, start_genome
 from controller.genomes.innovations import Innovations
@@ -39,6 +40,7 @@ class GenomeSpace:
     """Weights of the networks that a search begins with are drawn uniformly between minus this and this."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("inputs", "outputs"):
             if not 1 <= getattr(self, name) <= MAX_NODES:
                 raise ValueError(f"`{name}` must be from 1 to {MAX_NODES:,}, got {getattr(self, name)}")

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
 from child_trainer.architectures.operation_types import Value
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, Decisions, InvalidTokens, Tokens, check_tokens
 
 PRIMITIVES: Mapping[str, str] = MappingProxyType(
@@ -76,6 +77,7 @@ class HierarchicalSpace:
     """Random mutations of identity chains that give a first sample."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("motifs_per_level", "nodes_per_level"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ValueError(f"`{name}` must be one or more numbers, each at least 1, got {getattr(self, name)}")

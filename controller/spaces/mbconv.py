@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.mobile import Block, Bottleneck, Ends, blocks_of, motif, network
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
 from controller.spaces.supernet import one_hot, strengths_of, strongest
 
@@ -38,6 +39,7 @@ class MbconvSpace:
     """Filters of the 1x1 convolution behind the blocks."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("widths", "blocks", "strides", "kernels", "expansions"):
             numbers = getattr(self, name)
             if not numbers or min(numbers) < 1:

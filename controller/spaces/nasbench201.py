@@ -12,9 +12,13 @@ from child_trainer.architectures.nasbench201 import (
     EDGES,
     GATES,
     STEM_CHANNELS,
+    Cell,
+    cell_name,
     network,
+    picture,
     supernet,
 )
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, Decisions, InvalidTokens, Tokens, check_tokens
 from controller.spaces.supernet import one_hot, strengths_of, strongest
 
@@ -36,6 +40,7 @@ class NasBench201Space:
     """Channels of the first stage, doubled for each later one (the benchmark, and its table: 16)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("cells_per_stage", "stem_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
@@ -44,6 +49,11 @@ class NasBench201Space:
     def kind(self) -> Kind:
         """The kind of its architectures, feed-forward."""
         return "feedforward"
+
+    @property
+    def place_name(self) -> str:
+        """What the places of its choices are."""
+        return "edge"
 
     def decisions(self, completed: int) -> Decisions:
         """Return the choices of the operation of each edge; they are the same throughout a search."""
@@ -70,9 +80,19 @@ class NasBench201Space:
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
         """Return the network of the cell that the tokens encode."""
+        return network(self._cell(tokens), cells_per_stage=self.cells_per_stage, stem_channels=self.stem_channels)
+
+    def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
+        """Return the cell as a graph for people."""
+        return {"cell": picture(self._cell(tokens))}
+
+    def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
+        """Return the cell by the benchmark's name."""
+        return {"NAS-Bench-201": cell_name(self._cell(tokens))}
+
+    def _cell(self, tokens: Sequence[int]) -> Cell:
         check_tokens(self.decisions_of(len(tokens)), tokens)
-        cell = tuple(CELL_OPERATIONS[token] for token in tokens)
-        return network(cell, cells_per_stage=self.cells_per_stage, stem_channels=self.stem_channels)
+        return tuple(CELL_OPERATIONS[token] for token in tokens)
 
     @property
     def exclusive(self) -> bool:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.cells.cell import INPUTS
 from child_trainer.architectures.cells.one_shot import OPERATIONS, ChoiceBlock, motif, network
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
 from controller.spaces.supernet import likely, some_hot, strengths_of
 
@@ -33,6 +34,7 @@ class OneShotSpace:
     """Filters of the first stage's blocks, doubled for each later one."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         names = self.operations
         if not names or not set(names) <= set(OPERATIONS) or len(set(names)) < len(names):
             raise ValueError(f"`operations` must be one or more different ones of {', '.join(OPERATIONS)}, got {names}")

@@ -6,6 +6,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, InvalidTokens, check_tokens
 
 COMBINATIONS: Mapping[str, str] = MappingProxyType({"elem_mult": "multiply", "add": "add", "max": "maximum"})
@@ -27,6 +28,7 @@ class RecurrentSpace:
     """Activations that a node may have: identity, tanh, sigmoid, relu, sin."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.base < 2:
             raise ValueError(f"`base` must be at least 2, got {self.base}")
         for name, known in (("combinations", tuple(COMBINATIONS)), ("activations", ACTIVATIONS)):

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.memory_banks import JOINS, STAGES, BankLayer, Convolution, motif, network
+from child_trainer.field_types import check_types
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
 from controller.spaces.supernet import likely, one_hot, some_hot, strengths_of, strongest
 
@@ -37,6 +38,7 @@ class SmashSpace:
     """What may join a layer's two convolutions: none has only one; add, or multiply, which gates one by the other."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("layers_per_stage", "banks", "bank_channels", "units"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")

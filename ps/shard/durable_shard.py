@@ -5,13 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from torch import Tensor
 
 from ps.errors import NotDurable, StoreError, StoreUnavailable
+from ps.shard.batch import Batch, PushQueue
+from ps.shard.journal import Content, Journal
 from ps.shard.leases import Leases
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
 from ps.shard.shard import Shard
@@ -21,12 +22,6 @@ from ps.store import Layout
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class _QueuedPush:
-    push: ShardPush
-    reply: Future[ShardAck] = field(default_factory=Future)
 
 
 class DurableShard:
@@ -70,10 +65,12 @@ class DurableShard:
         self._shard = Shard(layout, index)
         self._leases = Leases(layout.consistency, clock)
         self._lock = threading.Lock()
-        self._queue: list[_QueuedPush] = []
-        self._queue_lock = threading.Lock()
+        self._queue = PushQueue()
         self._file = SnapshotFile(directory, layout, index) if directory is not None else None
         self._commits = self._file is not None and snapshot_interval_s == 0
+        self._journal: Journal | None = None
+        self._number = 0  # of the last state that was written or tried to
+        self._in_file = 0  # the number of the state that the file has
         self._durable: ShardState | None = None  # what the last commit wrote; only set with interval 0
         self._dirty = False
         self._failure: str | None = None  # why the last periodic write failed
@@ -86,6 +83,16 @@ class DurableShard:
                 self._writer = threading.Thread(target=self._write_every, args=(snapshot_interval_s,), name=name)
                 self._writer.daemon = True
                 self._writer.start()
+
+    @property
+    def index(self) -> int:
+        """The shard's number."""
+        return self._shard.index
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """A mapping of tensor name to the number of elements of its slice on this shard."""
+        return self._shard.sizes
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -101,20 +108,25 @@ class DurableShard:
         self._change(lambda: self._shard.initialize(values))
 
     def pull(
-        self, names: Sequence[str] | None = None, client: str | None = None, *, catching_up: bool = False
+        self,
+        names: Sequence[str] | None = None,
+        clients: Sequence[str] = (),
+        *,
+        catching_up: bool = False,
     ) -> ShardValues:
         """See `Shard.pull`; waits for a commit in progress.
 
         Raises:
             NotDurable: the pull made a member rejoin or ended a round, and that could not be written.
         """
-        self._leases.renew(client)
+        for client in clients:
+            self._leases.renew(client)
         with self._lock:
             self._require_open()
             expired = self._leases.expired()
             if self._failure is None:  # else nothing may change until a write succeeds, but reading is allowed
-                self._transact(lambda: self._mark_dirty(self._shard.settle(expired, client)))
-            return self._shard.pull(names, client, expired, catching_up=catching_up)
+                self._transact(lambda: self._mark_dirty(self._shard.settle(expired, *clients)))
+            return self._shard.pull(names, clients, expired, catching_up=catching_up)
 
     def push(self, push: ShardPush) -> ShardAck:
         """See `Shard.push`; returns when the push is as durable as the class promises.
@@ -123,15 +135,84 @@ class DurableShard:
             NotDurable: the write failed, or an earlier one did and none has succeeded since.
             StoreUnavailable: the shard is closed.
         """
+        reply = self.submit(push)
+        self.handle_queue()
+        return reply.result()
+
+    def submit(self, push: ShardPush) -> Future[ShardAck]:
+        """Queue a push, which the next call of `handle_queue` handles. Return what `push` would return."""
         self._leases.renew(push.client)
-        queued = _QueuedPush(push)
-        with self._queue_lock:
-            self._queue.append(queued)
+        return self._queue.add(push)
+
+    def handle_queue(self) -> None:
+        """Return when everything that is in the queue now has its reply, from this thread or another."""
+        batch = self.open_batch()
+        if batch is None:
+            return
+        try:
+            if batch.state is not None:
+                self._write(batch.state)
+        except BaseException as error:
+            self.close_batch(batch, error)
+            if not isinstance(error, OSError):
+                raise
+        else:
+            self.close_batch(batch)
+
+    def open_batch(self) -> Batch | None:
+        """Lock the shard and apply all queued pushes; return `None`, and lock nothing, if there are none.
+
+        Whoever has the batch makes its state durable, and calls `close_batch`. Who opens batches of several shards does
+        that in the order of their indices.
+        """
+        self._lock.acquire()
+        batch = self._queue.take()
+        if batch is None:  # the thread that had the lock before has handled everything
+            self._lock.release()
+            return None
+        try:
+            batch.replies = [self._apply(one.push) for one in batch.queued]
+            batch.state = self._next_state() if self._commits and self._dirty else None
+        except BaseException as error:
+            self.close_batch(batch, error)
+            raise
+        return batch
+
+    def close_batch(self, batch: Batch, failure: BaseException | None = None) -> None:
+        """Ack or refuse the pushes of a batch, and unlock the shard. If there was a `failure`, undo all of them."""
+        try:
+            if failure is None:
+                if batch.state is not None:
+                    self._durable, self._dirty = batch.state, False
+                batch.reply()
+            else:
+                self._roll_back()
+                # No thread may wait for ever, whatever failed in the one that does the work for all.
+                batch.refuse(str(self._not_durable(failure)) if isinstance(failure, OSError) else repr(failure))
+        finally:
+            self._lock.release()
+
+    def content(self, state: ShardState) -> Content:
+        """Return what the shard's file has with this state."""
+        assert self._file is not None
+        return self._file.content(state)
+
+    def write_into(self, journal: Journal) -> None:
+        """Commit into this journal from now on; `update_file` brings the shard's own file up to date."""
+        self._journal = journal
+
+    def update_file(self) -> None:
+        """Write what the journal has of this shard into its own file, without blocking pushes.
+
+        Raises:
+            OSError: that failed; the journal must be kept.
+        """
+        assert self._file is not None
         with self._lock:
-            # The thread that had the lock before has handled everything in the queue then, perhaps this push too.
-            if not queued.reply.done():
-                self._handle_queue()
-        return queued.reply.result()
+            state = self._durable
+        if state is not None and state.metadata["commits"] != self._in_file:
+            self._file.write(state)
+            self._in_file = state.metadata["commits"]
 
     def leave(self, client: str) -> None:
         """See `Shard.leave`; as durable on return as a push.
@@ -178,32 +259,12 @@ class DurableShard:
                 self._shard.restore(state)
                 # The previous file may be one incarnation behind the lost one, whose number must not be reused.
                 self._shard.restart(2 if fell_back else 1)
-            state = self._shard.state()
+            state = self._next_state()
             file.write(state)
         except OSError as error:
             raise NotDurable(f"cannot start from {file.path}: {error}") from error
+        self._in_file = self._number
         self._durable = state if self._commits else None
-
-    def _handle_queue(self) -> None:
-        """Apply all queued pushes, make them durable in one write, and ack or refuse each."""
-        with self._queue_lock:
-            batch, self._queue = self._queue, []
-        try:
-            replies = self._transact(lambda: [self._apply(queued.push) for queued in batch])
-        except BaseException as error:
-            # No thread may wait for ever, whatever failed in the thread that does the work for all. Each gets an
-            # exception of its own, since raising one object in several threads would mix their tracebacks.
-            reason = str(error) if isinstance(error, StoreError) else repr(error)
-            for queued in batch:
-                queued.reply.set_exception(NotDurable(reason))
-            if not isinstance(error, StoreError):
-                raise
-            return
-        for queued, reply in zip(batch, replies, strict=True):
-            if isinstance(reply, StoreError):
-                queued.reply.set_exception(reply)
-            else:
-                queued.reply.set_result(reply)
 
     def _apply(self, push: ShardPush) -> ShardAck | StoreError:
         try:
@@ -231,18 +292,35 @@ class DurableShard:
                 self._commit()
             return result
         except BaseException as error:
-            if self._durable is not None:
-                self._shard.restore(self._durable)
-                self._dirty = False
+            self._roll_back()
             if isinstance(error, OSError):
                 raise self._not_durable(error) from error
             raise
 
+    def _roll_back(self) -> None:
+        """Return to the state of the last commit, where there are commits."""
+        if self._durable is not None:
+            self._shard.restore(self._durable)
+            self._dirty = False
+
     def _commit(self) -> None:
-        assert self._file is not None
-        state = self._shard.state()
-        self._file.write(state)
+        state = self._next_state()
+        self._write(state)
         self._durable, self._dirty = state, False
+
+    def _next_state(self) -> ShardState:
+        """Return the shard's state with a number, which is larger for a later state of the same incarnation."""
+        state = self._shard.state()
+        self._number += 1
+        state.metadata["commits"] = self._number
+        return state
+
+    def _write(self, state: ShardState) -> None:
+        assert self._file is not None
+        if self._journal is not None:
+            self._journal.append([(self._shard.index, self._file.content(state))])
+        else:
+            self._file.write(state)
 
     def _write_every(self, interval_s: float) -> None:
         while not self._closed.wait(interval_s):
@@ -254,7 +332,7 @@ class DurableShard:
         with self._lock:
             if not self._dirty:
                 return
-            state, self._dirty = self._shard.state(), False
+            state, self._dirty = self._next_state(), False
         try:
             self._file.write(state)
         except OSError as error:
@@ -278,19 +356,3 @@ class DurableShard:
     def _require_open(self) -> None:
         if self._closed.is_set():
             raise StoreUnavailable(f"shard {self._shard.index} is closed")
-
-
-def close_all(shards: Iterable[DurableShard]) -> None:
-    """Close every shard, whatever happens to the others.
-
-    Raises:
-        NotDurable: the last write of at least one failed.
-    """
-    failures: list[NotDurable] = []
-    for shard in shards:
-        try:
-            shard.close()
-        except NotDurable as error:
-            failures.append(error)
-    if failures:
-        raise failures[0]

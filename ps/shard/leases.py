@@ -20,7 +20,7 @@ class Leases:
         self._lock = threading.Lock()
         self._renewed_at = dict.fromkeys(rules.members, clock())
 
-    def renew(self, client: str | None) -> None:
+    def renew(self, client: str) -> None:
         """Renew the client's lease, if it is a member, even if the lease has expired."""
         if client in self._renewed_at:
             with self._lock:

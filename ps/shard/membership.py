@@ -42,7 +42,7 @@ class Membership:
                 applied=clock,
             )
 
-    def rejoin(self, client: str | None) -> bool:
+    def rejoin(self, client: str) -> bool:
         """Make a member that had left a member again. Return whether that changed anything."""
         if client not in self._left:
             return False

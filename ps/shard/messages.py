@@ -1,12 +1,13 @@
 """One shard's part of pushes, acks and snapshots, and the state that a shard saves."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from ps.identifiers import check_push_id
+from ps.identifiers import check_push_id, check_rates
+from ps.slices import Slices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,9 +15,10 @@ class ShardPush:
     """One shard's part of a `Push`.
 
     Attributes:
-        gradients: tensor name -> 1-D float32 slice; possibly empty.
+        gradients: tensor name -> 1-D float32 slice; possibly empty. `Slices` must be in the layout's order.
         seen_version: the shard's version at the client's pull.
         seen_applied: the client's highest sequence that the shard had applied at the pull.
+        rates: the rates of all groups in the `Push`, whether or not the shard has a part of them.
 
     Raises:
         ValueError: a field is invalid.
@@ -27,9 +29,11 @@ class ShardPush:
     gradients: Mapping[str, Tensor]
     seen_version: int
     seen_applied: int = 0
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_push_id(self.client, self.sequence)
+        check_rates(self.rates)
         if self.seen_version < 0:
             raise ValueError(f"`seen_version` must be 0 or more, got {self.seen_version}")
         if self.seen_applied < 0:
@@ -49,17 +53,20 @@ class ShardAck:
 
 @dataclass(frozen=True, slots=True)
 class ShardValues:
-    """One shard's part of a `Snapshot`: 1-D copies by tensor name; `applied` is `None` for a pull without a client."""
+    """One shard's part of a `Snapshot`: 1-D copies by tensor name.
 
-    values: dict[str, Tensor]
+    `applied` has the highest sequence applied of each client that shares the pull; it is empty if there is none.
+    """
+
+    values: Slices
     version: int
     incarnation: int
-    applied: int | None
+    applied: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
     """The whole state of a shard, for a file: float32 tensors by key, and JSON data."""
 
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     metadata: dict[str, Any]

@@ -1,20 +1,19 @@
 """`Shard`: one shard as a pure state machine, without clock, file or lock, so that equal calls give equal results."""
 
-import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from ps.errors import LostPushes, NotInitialized, StoreError, UnknownParameter
-from ps.optimizers import UpdateRule
-from ps.partition import partition
 from ps.shard.membership import Membership
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
+from ps.shard.sums import Sums
+from ps.shard.vector import Vector
+from ps.slices import Slices
 from ps.status import ShardStatus
-from ps.store import Group, Layout
-from ps.validation import check_names, check_tensors
+from ps.store import Layout
+from ps.validation import check_names, check_rated, check_tensors
 
 
 @dataclass(slots=True)
@@ -24,8 +23,7 @@ class _Mutable:
     Attributes:
         last_applied: the deduplication table: client -> (its highest sequence applied, the staleness in its ack). It
             has the key `clients` in a snapshot.
-        sums: tensor name -> (the sum of the pushes since its last step, their number); for `accumulate` above 1 and
-            for `sync`.
+        sums: the pushes since each tensor's last step; for `accumulate` above 1 and for `sync`.
     """
 
     initialized: bool = False
@@ -34,7 +32,7 @@ class _Mutable:
     pushes: int = 0
     dropped: int = 0
     last_applied: dict[str, tuple[int, int]] = field(default_factory=dict)
-    sums: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    sums: Sums = field(default_factory=Sums)
 
 
 class Shard:
@@ -52,17 +50,21 @@ class Shard:
             raise ValueError(f"a shard's index must be from 0 to {layout.shards - 1}, got {index}")
         self.layout = layout
         self.index = index
-        self.shapes = {s.name: (s.size,) for s in partition(layout.shapes, layout.shards)[index]}
+        self._vector = Vector(layout, index)
+        self.sizes = self._vector.sizes
+        """Tensor name -> number of elements of its slice here."""
+        self.shapes = {name: (size,) for name, size in self.sizes.items()}
         """Tensor name -> shape of its slice here, which is always 1-D."""
-        self._values = {name: torch.zeros(shape) for name, shape in self.shapes.items()}
-        self._groups: list[tuple[Group, list[str]]] = []
-        for group in layout.groups:
-            if names := [name for name in group.shapes if name in self.shapes]:
-                self._groups.append((group, names))
-        self._update_rules = self._new_update_rules()
         self._state = _Mutable()
         self._rules = layout.consistency
         self._membership = Membership(self._rules)
+        self._summing = {
+            name: part.group
+            for part in self._vector.groups
+            if part.group.accumulate > 1 or self._rules.mode == "sync"
+            for name in part.names
+        }
+        """Tensor name -> group, of the tensors that take a step on the sum of several pushes."""
         self._duplicates = 0
         self._rejected = 0
 
@@ -77,15 +79,14 @@ class Shard:
         check_tensors(self.shapes, values)
         if self._state.initialized:
             return False
-        for name, value in values.items():
-            self._values[name].copy_(value)
+        self._vector.set(values)
         self._state.initialized = True
         return True
 
     def pull(
         self,
         names: Sequence[str] | None = None,
-        client: str | None = None,
+        clients: Sequence[str] = (),
         expired: Set[str] = frozenset(),
         *,
         catching_up: bool = False,
@@ -94,7 +95,7 @@ class Shard:
 
         Args:
             names: which slices; `None` for all.
-            client: the client that pulls for its next push, or `None`.
+            clients: who pulls for its next push; several only where no client ever waits.
             expired: the members whose lease has expired.
             catching_up: the client's last push is missing on other shards, so it need not wait.
 
@@ -102,13 +103,14 @@ class Shard:
             NotInitialized, UnknownParameter, TooFarAhead: see `ParameterStore.pull`.
         """
         self._require_initialized()
-        requested = list(self.shapes) if names is None else list(dict.fromkeys(names))
-        check_names(self.shapes, requested)
-        if client is not None and not catching_up:
-            self._membership.check_pace(client, self._clocks(), expired)
-        applied = None if client is None else self._state.last_applied.get(client, (0, 0))[0]
-        values = {name: self._values[name].clone() for name in requested}
-        return ShardValues(values, self._state.version, self._state.incarnation, applied)
+        requested = None if names is None else list(dict.fromkeys(names))
+        check_names(self.shapes, requested or ())
+        if not catching_up:
+            for client in clients:
+                self._membership.check_pace(client, self._clocks(), expired)
+        state = self._state
+        applied = tuple(state.last_applied.get(client, (0, 0))[0] for client in clients)
+        return ShardValues(self._vector.get(requested), state.version, state.incarnation, applied)
 
     def push(self, push: ShardPush, expired: Set[str] = frozenset()) -> ShardAck:
         """Apply one client's slices exactly once; ack a duplicate without applying it.
@@ -120,6 +122,7 @@ class Shard:
         """
         try:
             self._require_initialized()
+            check_rated(self.layout, push.rates)
             check_tensors(self.shapes, push.gradients)
             self._require_earlier_pushes(push)
         except StoreError:
@@ -136,7 +139,7 @@ class Shard:
                 state.dropped += 1
             else:
                 state.pushes += 1
-                state.version += self._step(self._accumulate(self._scaled(push.gradients, staleness)))
+                state.version += self._step(self._scaled(self._ordered(push.gradients), staleness), push.rates)
             self.settle(expired, push.client)
         return ShardAck(state.version, state.incarnation, staleness, duplicate, self._is_too_stale(staleness))
 
@@ -145,16 +148,15 @@ class Shard:
         changed = self._membership.leave(client)
         return self.settle(expired) or changed
 
-    def settle(self, expired: Set[str], client: str | None = None) -> bool:
-        """Make `client` a member again if it had left, and take the step of a synchronous round that is complete.
+    def settle(self, expired: Set[str], *clients: str) -> bool:
+        """Make the clients members again if they had left, and take the step of a synchronous round that is complete.
 
         Returns:
             Whether anything changed, which must then become as durable as a push.
         """
-        changed = self._membership.rejoin(client)
+        changed = any([self._membership.rejoin(client) for client in clients])
         if self._membership.end_round(self._clocks(), expired, has_sums=bool(self._state.sums)):
-            means = {name: self._pop_mean(name) for name in list(self._state.sums)}
-            self._state.version += self._step(means)
+            self._state.version += self._step_sums(list(self._state.sums))
             changed = True
         return changed
 
@@ -173,20 +175,13 @@ class Shard:
             dropped=self._state.dropped,
             duplicates=self._duplicates,
             rejected=self._rejected,
-            elements=sum(math.prod(shape) for shape in self.shapes.values()),
+            elements=sum(self.sizes.values()),
             clients=len(self._state.last_applied),
         )
 
     def state(self) -> ShardState:
         """Return a deep copy of the shard's whole state."""
         state = self._state
-        tensors = {f"value/{name}": value.clone() for name, value in self._values.items()}
-        for name, (total, _) in state.sums.items():
-            tensors[f"sum/{name}"] = total.clone()
-        for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
-            for name in names:
-                for slot, tensor in rule.state.get(name, {}).items():
-                    tensors[f"optimizer/{slot}/{name}"] = tensor.clone()
         metadata = {
             "initialized": state.initialized,
             "version": state.version,
@@ -194,23 +189,14 @@ class Shard:
             "pushes": state.pushes,
             "dropped": state.dropped,
             "clients": {client: list(entry) for client, entry in state.last_applied.items()},
-            "summed": {name: count for name, (_, count) in state.sums.items()},
             "membership": self._membership.to_json(),
-        }
-        return ShardState(tensors, metadata)
+        } | state.sums.to_json()
+        return ShardState(self._vector.state(state.sums.tensors()), metadata)
 
     def restore(self, saved: ShardState) -> None:
         """Restore a copy of the state that `state` returned for a shard of the same layout and index."""
         metadata = saved.metadata
-        for name, value in self._values.items():
-            value.copy_(saved.tensors[f"value/{name}"])
-        self._update_rules = self._new_update_rules()
-        for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
-            for key, tensor in saved.tensors.items():
-                kind, _, rest = key.partition("/")
-                slot, _, name = rest.partition("/")
-                if kind == "optimizer" and name in names:
-                    rule.state.setdefault(name, {})[slot] = tensor.clone()
+        self._vector.restore(saved.tensors)
         self._state = _Mutable(
             initialized=metadata["initialized"],
             version=metadata["version"],
@@ -218,7 +204,7 @@ class Shard:
             pushes=metadata["pushes"],
             dropped=metadata.get("dropped", 0),  # files that predate `dropped` do not have it
             last_applied={client: (number, staleness) for client, (number, staleness) in metadata["clients"].items()},
-            sums={name: (saved.tensors[f"sum/{name}"].clone(), count) for name, count in metadata["summed"].items()},
+            sums=Sums.restored(saved.tensors, metadata),
         )
         self._membership.restore(metadata.get("membership", {}))
 
@@ -235,9 +221,6 @@ class Shard:
         if not self._state.initialized:
             raise NotInitialized(f"shard {self.index} of run {self.layout.run!r} has no values: initialize it first")
 
-    def _new_update_rules(self) -> list[UpdateRule]:
-        return [UpdateRule(group.optimizer, group.options) for group, _ in self._groups]
-
     def _clocks(self) -> dict[str, int]:
         """Return each client's highest sequence applied; nothing in a mode that does not need it.
 
@@ -250,40 +233,42 @@ class Shard:
         limit = self._rules.max_staleness
         return limit is not None and staleness > limit
 
-    def _scaled(self, gradients: Mapping[str, Tensor], staleness: int) -> Mapping[str, Tensor]:
+    def _ordered(self, gradients: Mapping[str, Tensor]) -> Slices:
+        if isinstance(gradients, Slices):
+            return gradients
+        return Slices.of({name: gradients[name] for name in self.shapes if name in gradients})
+
+    def _scaled(self, gradients: Slices, staleness: int) -> Slices:
         """Return the gradients, divided by the staleness where `stale` is `scale`."""
         if self._rules.stale != "scale" or staleness <= 1:
             return gradients
-        observed = {name for group, names in self._groups if group.optimizer == "average" for name in names}
-        return {name: g if name in observed else g / staleness for name, g in gradients.items()}
+        scaled = Slices(gradients.sizes, gradients.flat / staleness)
+        for part in self._vector.groups:
+            if part.group.optimizer == "average":
+                for name in gradients.sizes.keys() & part.names:
+                    scaled[name].copy_(gradients[name])
+        return scaled
 
-    def _accumulate(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add gradients to the sums where a step needs more than one push. Return the gradients to step on now."""
-        ready: dict[str, Tensor] = {}
-        for group, names in self._groups:
-            for name in names:
-                if name not in gradients:
-                    continue
-                if group.accumulate == 1 and self._rules.mode != "sync":
-                    ready[name] = gradients[name]  # a step only reads it
-                elif self._add(name, gradients[name]) == group.accumulate and self._rules.mode != "sync":
-                    ready[name] = self._pop_mean(name)
-        return ready
+    def _step(self, gradients: Slices, rates: Mapping[str, float]) -> bool:
+        """Take the steps that need no other push, and add to the sums of the others. Return whether any was taken."""
+        summing = self._summing
+        if not summing:
+            self._vector.step(gradients, rates)
+            return bool(gradients)
+        complete: list[str] = []
+        for name in [name for name in gradients if name in summing]:
+            count = self._state.sums.add(name, gradients[name], rates.get(summing[name].name))
+            if count == summing[name].accumulate and self._rules.mode != "sync":
+                complete.append(name)
+        single = {name: gradient for name, gradient in gradients.items() if name not in summing}
+        if single:
+            self._vector.step(Slices.of(single), rates)
+        return self._step_sums(complete) or bool(single)
 
-    def _add(self, name: str, gradient: Tensor) -> int:
-        """Add a gradient to a tensor's sum. Return how many gradients the sum has now."""
-        total, count = self._state.sums.get(name, (None, 0))
-        total = gradient.clone() if total is None else total.add_(gradient)
-        self._state.sums[name] = total, count + 1
-        return count + 1
-
-    def _pop_mean(self, name: str) -> Tensor:
-        """Remove a tensor's sum, and return its mean."""
-        total, count = self._state.sums.pop(name)
-        return total.div_(count)
-
-    def _step(self, gradients: Mapping[str, Tensor]) -> bool:
-        """Step the tensors that have a gradient. Return whether there were any."""
-        for (_, names), rule in zip(self._groups, self._update_rules, strict=True):
-            rule.step({name: self._values[name] for name in names}, gradients)
-        return bool(gradients)
+    def _step_sums(self, names: Sequence[str]) -> bool:
+        """Take the step of tensors whose sums are complete, on their means. Return whether there are any."""
+        complete = {name: self._state.sums.pop(name) for name in self.shapes if name in names}
+        for rate in dict.fromkeys(one.rate for one in complete.values()):
+            means = Slices.of({name: one.mean for name, one in complete.items() if one.rate == rate})
+            self._vector.step(means, {} if rate is None else {p.group.name: rate for p in self._vector.groups})
+        return bool(complete)

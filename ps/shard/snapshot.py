@@ -1,7 +1,8 @@
 """`SnapshotFile`: a shard's state as a safetensors file that is replaced atomically, and the previous such file.
 
 The files of shard 3 are `shard-003.safetensors` and `shard-003.previous.safetensors`. The safetensors metadata has the
-run, the layout's fingerprint, the shard's JSON data and a checksum over everything.
+run, the layout's fingerprint, the shard's JSON data and a checksum of the whole file. The file is put together here, as
+its tensors lie end to end in memory; the library, which looks at each of them, takes ten times as long.
 """
 
 import hashlib
@@ -9,25 +10,34 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ps.codec import encode
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.identifiers import CORRUPT
+from ps.shard.journal import Content, journals, records, sync_directory
 from ps.shard.messages import ShardState
+from ps.slices import as_slices
 from ps.status import ShardStatus
 from ps.store import Layout
 
 _LOG = logging.getLogger(__name__)
 
-FORMAT = "nascluster-shard-1"
-"""The name of the file's format; a reader refuses a file with another one."""
+FORMAT = "nascluster-shard-2"
+"""The name of the file's format; a reader refuses a file with another one, except `_FORMAT_1`."""
+
+_FORMAT_1 = "nascluster-shard-1"
+"""The format of files of earlier versions: the same, but for what the checksum covers."""
+
+_NO_CHECKSUM = "0" * 64
+"""What a file has instead of its checksum while that is computed."""
 
 
 class SnapshotFile:
@@ -40,6 +50,7 @@ class SnapshotFile:
         self._index = index
         self._clock = clock
         self._writes = 0
+        self._entries: tuple[Mapping[str, int], str] = {}, ""  # the last tensors' sizes, and their part of the header
         self._last_write: tuple[float, float, int] | None = None  # when it ended, how many seconds it took, its bytes
         self.path = directory / f"shard-{index:03d}.safetensors"
         """The newest snapshot."""
@@ -53,28 +64,21 @@ class SnapshotFile:
             OSError: the state may or may not be on disk; the snapshot from before is still readable.
         """
         started_at = self._clock()
-        header = {
-            "format": FORMAT,
-            "run": self._layout.run,
-            "fingerprint": self._layout.fingerprint,
-            "shard": str(self._index),
-            "state": json.dumps(state.metadata),
-        }
-        content = safetensors.torch.save(state.tensors, header | {"checksum": _checksum(header, state.tensors)})
+        content = self.content(state)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         # A crash between the renames leaves no newest file; the previous one then has everything that was acked.
         if self.path.exists():
             self.path.replace(self.previous)
         temporary.replace(self.path)
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
         ended_at = self._clock()
         self._writes += 1
-        self._last_write = ended_at, ended_at - started_at, len(content)
+        self._last_write = ended_at, ended_at - started_at, sum(map(len, content))
 
     def with_write_counters(self, status: ShardStatus) -> ShardStatus:
         """Return the status with this process' number of writes and the figures of the last one, if there was one."""
@@ -86,7 +90,9 @@ class SnapshotFile:
         return replace(status, writes=self._writes, snapshot_age_s=age, snapshot_write_s=seconds, snapshot_bytes=size)
 
     def read_all(self) -> dict[Path, ShardState | CorruptSnapshot]:
-        """Return the state in each existing file, or its error, the newest first. Change nothing.
+        """Return the state in each existing file and journal, or a file's error. Change nothing.
+
+        The newest file is the first. A journal's state is the newest that is whole, and may be older than the files'.
 
         Raises:
             WrongRun: a file belongs to another run, layout or shard.
@@ -99,10 +105,12 @@ class SnapshotFile:
                     states[path] = self._read(path)
                 except CorruptSnapshot as error:
                     states[path] = error
-        return states
+        return states | self._journaled()
 
     def load(self) -> tuple[ShardState, bool] | None:
-        """Return the newest valid state and whether it is the previous one; `None` if nothing was ever written.
+        """Return the newest valid state and whether the newest file is not; `None` if nothing was ever written.
+
+        A journal's state counts where it is newer than the files'.
 
         Set a corrupt newest file aside as `*.corrupt`, so that the next write does not replace the valid previous one
         with it.
@@ -112,6 +120,18 @@ class SnapshotFile:
             CorruptSnapshot: files exist, but none of them is valid.
             OSError: the directory cannot be read; the files may be valid.
         """
+        journaled = max(self._journaled().values(), key=_order, default=None)
+        try:
+            loaded = self._load_files()
+        except CorruptSnapshot:
+            if journaled is None:
+                raise
+            loaded = None
+        if journaled is None or (loaded is not None and _order(loaded[0]) >= _order(journaled)):
+            return loaded
+        return journaled, loaded is None or loaded[1]
+
+    def _load_files(self) -> tuple[ShardState, bool] | None:
         if not self.path.exists():
             # Either nothing was ever written, or a crash between the two renames of `write` lost nothing.
             return (self._read(self.previous), True) if self.previous.exists() else None
@@ -128,17 +148,34 @@ class SnapshotFile:
             set_aside(self.path)
             return state, True
 
+    def _journaled(self) -> dict[Path, ShardState]:
+        """Return the newest whole state that each journal has of this shard."""
+        newest: dict[Path, ShardState] = {}
+        for path in journals(self.path.parent):
+            for content in records(path, self._index):
+                with suppress(CorruptSnapshot):  # torn: it was not acked
+                    state = self._parse(path, content)
+                    newest[path] = max(newest.get(path, state), state, key=_order)
+        return newest
+
     def _read(self, path: Path) -> ShardState:
+        return self._parse(path, path.read_bytes())
+
+    def _parse(self, path: Path, content: bytes) -> ShardState:
         try:
-            with safe_open(path, framework="pt") as file:
-                header: dict[str, str] = file.metadata() or {}
-                # Clones, as the memory of what `get_tensor` returns may be mapped to the file.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = safetensors.torch.load(content)
         except SafetensorError as error:
             raise CorruptSnapshot(f"{path} is not a complete safetensors file: {error}") from error
-        if header.get("format") != FORMAT:
+        data_at = 8 + int.from_bytes(content[:8], "little")
+        header: dict[str, str] = json.loads(content[8:data_at]).get("__metadata__") or {}
+        if header.get("format") not in (FORMAT, _FORMAT_1):
             raise CorruptSnapshot(f"{path} must have the format {FORMAT!r}, got {header.get('format')!r}")
-        if header.pop("checksum", None) != _checksum(header, tensors):
+        checksum = header.pop("checksum", "")
+        head = content[:data_at].replace(checksum.encode(), _NO_CHECKSUM.encode(), 1)
+        computed = (
+            _digest(head, memoryview(content)[data_at:]) if header["format"] == FORMAT else _checksum_1(header, tensors)
+        )
+        if checksum != computed:
             raise CorruptSnapshot(f"{path} does not match its checksum")
         actual = header["run"], header["fingerprint"], header["shard"]
         expected = self._layout.run, self._layout.fingerprint, str(self._index)
@@ -149,22 +186,54 @@ class SnapshotFile:
             )
         return ShardState(tensors, json.loads(header["state"]))
 
+    def content(self, state: ShardState) -> Content:
+        """Return what `write` makes the file's content."""
+        slices = as_slices(state.tensors)
+        if self._entries[0] is not slices.sizes:
+            self._entries = slices.sizes, _entries(slices.sizes)
+        metadata = {
+            "format": FORMAT,
+            "run": self._layout.run,
+            "fingerprint": self._layout.fingerprint,
+            "shard": str(self._index),
+            "state": json.dumps(state.metadata),
+            "checksum": _NO_CHECKSUM,
+        }
+        header = f'{{"__metadata__":{json.dumps(metadata)}{self._entries[1]}}}'.encode()
+        header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8 bytes
+        head = len(header).to_bytes(8, "little") + header
+        data = slices.flat.numpy().astype("<f4", copy=False).data.cast("B")
+        return [head.replace(_NO_CHECKSUM.encode(), _digest(head, data).encode(), 1), data]
+
+
+def _order(state: ShardState) -> tuple[int, int]:
+    """Return a number that is larger for a later state of a shard; files of format 1 lack its second part."""
+    return state.metadata.get("incarnation", 0), state.metadata.get("commits", 0)
+
 
 def set_aside(path: Path) -> None:
     """Rename a corrupt file to `*.corrupt`, which no shard reads."""
     path.replace(path.with_suffix(CORRUPT))
 
 
-def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
+def _entries(sizes: Mapping[str, int]) -> str:
+    """Return the tensors' part of a safetensors header, with a comma before each entry."""
+    entries, start = "", 0
+    for name, size in sizes.items():
+        offsets = [4 * start, 4 * (start + size)]
+        entries += f",{json.dumps(name)}:" + json.dumps({"dtype": "F32", "shape": [size], "data_offsets": offsets})
+        start += size
+    return entries
+
+
+def _digest(head: bytes, data: memoryview) -> str:
+    digest = hashlib.sha256(head)
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def _checksum_1(header: dict[str, str], tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(encode({name: tensors[name]}))
     return digest.hexdigest()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

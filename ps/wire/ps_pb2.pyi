@@ -16,6 +16,24 @@ class Target(_message.Message):
     shard: int
     def __init__(self, run: _Optional[str] = ..., fingerprint: _Optional[str] = ..., shard: _Optional[int] = ...) -> None: ...
 
+class Tensors(_message.Message):
+    __slots__ = ("all", "positions")
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    all: bool
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, all: _Optional[bool] = ..., positions: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("name", "message", "applied")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    message: str
+    applied: int
+    def __init__(self, name: _Optional[str] = ..., message: _Optional[str] = ..., applied: _Optional[int] = ...) -> None: ...
+
 class InitializeRequest(_message.Message):
     __slots__ = ("target", "chunk", "size_bytes")
     TARGET_FIELD_NUMBER: _ClassVar[int]
@@ -31,31 +49,60 @@ class InitializeReply(_message.Message):
     def __init__(self) -> None: ...
 
 class PullRequest(_message.Message):
-    __slots__ = ("target", "names", "client", "catching_up")
+    __slots__ = ("target", "names", "client", "catching_up", "shards", "tensors", "others")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     CATCHING_UP_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     target: Target
     names: _containers.RepeatedScalarFieldContainer[str]
     client: str
     catching_up: bool
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., names: _Optional[_Iterable[str]] = ..., client: _Optional[str] = ..., catching_up: _Optional[bool] = ...) -> None: ...
+    shards: _containers.RepeatedScalarFieldContainer[int]
+    tensors: Tensors
+    others: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., names: _Optional[_Iterable[str]] = ..., client: _Optional[str] = ..., catching_up: _Optional[bool] = ..., shards: _Optional[_Iterable[int]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ..., others: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PullReply(_message.Message):
-    __slots__ = ("version", "incarnation", "chunk", "applied")
+    __slots__ = ("version", "incarnation", "chunk", "applied", "parts")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     incarnation: int
     chunk: bytes
     applied: int
-    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., chunk: _Optional[bytes] = ..., applied: _Optional[int] = ...) -> None: ...
+    parts: _containers.RepeatedCompositeFieldContainer[PulledPart]
+    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., chunk: _Optional[bytes] = ..., applied: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[PulledPart, _Mapping]]] = ...) -> None: ...
+
+class PulledPart(_message.Message):
+    __slots__ = ("shard", "error", "version", "incarnation", "applied")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    shard: int
+    error: Error
+    version: int
+    incarnation: int
+    applied: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, shard: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., version: _Optional[int] = ..., incarnation: _Optional[int] = ..., applied: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes", "seen_applied")
+    __slots__ = ("target", "client", "sequence", "seen_version", "chunk", "size_bytes", "seen_applied", "rates", "parts", "tensors")
+    class RatesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +110,9 @@ class PushRequest(_message.Message):
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SEEN_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
     target: Target
     client: str
     sequence: int
@@ -70,21 +120,54 @@ class PushRequest(_message.Message):
     chunk: bytes
     size_bytes: int
     seen_applied: int
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., seen_applied: _Optional[int] = ...) -> None: ...
+    rates: _containers.ScalarMap[str, float]
+    parts: _containers.RepeatedCompositeFieldContainer[PushPart]
+    tensors: Tensors
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., client: _Optional[str] = ..., sequence: _Optional[int] = ..., seen_version: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., seen_applied: _Optional[int] = ..., rates: _Optional[_Mapping[str, float]] = ..., parts: _Optional[_Iterable[_Union[PushPart, _Mapping]]] = ..., tensors: _Optional[_Union[Tensors, _Mapping]] = ...) -> None: ...
+
+class PushPart(_message.Message):
+    __slots__ = ("shard", "seen_version", "seen_applied")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    SEEN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEEN_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    shard: int
+    seen_version: int
+    seen_applied: int
+    def __init__(self, shard: _Optional[int] = ..., seen_version: _Optional[int] = ..., seen_applied: _Optional[int] = ...) -> None: ...
 
 class PushReply(_message.Message):
-    __slots__ = ("version", "incarnation", "staleness", "duplicate", "dropped")
+    __slots__ = ("version", "incarnation", "staleness", "duplicate", "dropped", "parts")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     STALENESS_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     incarnation: int
     staleness: int
     duplicate: bool
     dropped: bool
-    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., staleness: _Optional[int] = ..., duplicate: _Optional[bool] = ..., dropped: _Optional[bool] = ...) -> None: ...
+    parts: _containers.RepeatedCompositeFieldContainer[PushedPart]
+    def __init__(self, version: _Optional[int] = ..., incarnation: _Optional[int] = ..., staleness: _Optional[int] = ..., duplicate: _Optional[bool] = ..., dropped: _Optional[bool] = ..., parts: _Optional[_Iterable[_Union[PushedPart, _Mapping]]] = ...) -> None: ...
+
+class PushedPart(_message.Message):
+    __slots__ = ("shard", "error", "version", "incarnation", "staleness", "duplicate", "dropped")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    STALENESS_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    shard: int
+    error: Error
+    version: int
+    incarnation: int
+    staleness: int
+    duplicate: bool
+    dropped: bool
+    def __init__(self, shard: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., version: _Optional[int] = ..., incarnation: _Optional[int] = ..., staleness: _Optional[int] = ..., duplicate: _Optional[bool] = ..., dropped: _Optional[bool] = ...) -> None: ...
 
 class LeaveRequest(_message.Message):
     __slots__ = ("target", "client")

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from ps.rpc.server import ShardServer
+from ps.shard.journal import Journal
 from ps.shard.snapshot import SnapshotFile
 from ps.store import Layout
 from tests.chaos.script import PATIENCE_S, Fail, Injector, connect, pushes_of
@@ -110,6 +111,7 @@ def _serve(
     if point == Point.BEFORE_REPLY:
         count.armed = True
     elif point is not None:
+        _die_in_journal(point, count)
         _die_at(point, count)  # only now, so that the write of the start does not count
     threading.Event().wait()
     server.stop()
@@ -162,6 +164,27 @@ def _die_at(point: Point, count: _Countdown) -> None:
 
     SnapshotFile.write = patched_write  # pyright: ignore[reportAttributeAccessIssue]
     os.replace, os.fsync = patched_replace, patched_fsync
+
+
+def _die_in_journal(point: Point, count: _Countdown) -> None:
+    """Put the countdown into the step of `Journal.append` that is meant."""
+    append, fdatasync = Journal.append, os.fdatasync
+
+    def patched_append(journal: Journal, contents: Any) -> None:
+        if point == Point.BEFORE_WRITING:
+            count()
+        append(journal, contents)
+        if point == Point.BEFORE_ACK:
+            count()
+
+    def patched_fdatasync(descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        if point == Point.HALF_WRITTEN:
+            count(lambda: os.ftruncate(descriptor, size - 10))
+        fdatasync(descriptor)
+
+    Journal.append = patched_append  # pyright: ignore[reportAttributeAccessIssue]
+    os.fdatasync = patched_fdatasync
 
 
 class _DieBeforeReply(grpc.ServerInterceptor):

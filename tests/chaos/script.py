@@ -1,8 +1,8 @@
 """Failures as values: what goes wrong with which push on which shard, carried out once each, and counted.
 
-A push goes to all shards at the same time. Where the script has a failure in store for it, its shards take turns, so
-that a failure always strikes at the same point of the push's life: the shards below have acked it, those above have
-not seen it.
+A push goes to all processes with shards at the same time, to each in one call. Where the script has a failure in store
+for it, these calls take turns, so that a failure always strikes at the same point of the push's life: the processes
+whose first shard is below have acked it, those above have not seen it. A failure strikes the whole call of its shard.
 """
 
 import os
@@ -89,6 +89,8 @@ class Injector(grpc.StreamUnaryClientInterceptor):
         self._kill = kill
         self._die = die
         self._acked: set[tuple[str, int, int]] = set()
+        self.first_of: list[int] = []
+        """For each shard, the first one at its address, which identifies the call."""
         self._late: list[tuple[Fail, Callable[[], Any]]] = []
         self._turn = threading.Condition()
 
@@ -98,7 +100,7 @@ class Injector(grpc.StreamUnaryClientInterceptor):
 
     def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         requests = list(request_iterator)
-        head = requests[0]
+        head = getattr(requests[0], "message", requests[0])  # pushes are frames
         if not client_call_details.method.endswith("/Push"):
             return continuation(client_call_details, iter(requests))
 
@@ -111,6 +113,7 @@ class Injector(grpc.StreamUnaryClientInterceptor):
             return call
 
         client, sequence, shard = head.client, head.sequence, head.target.shard
+        assert shard == self.first_of[shard]
         fail = self._wait_for_turn(client, sequence, shard)
         if fail is not None:
             try:
@@ -132,15 +135,15 @@ class Injector(grpc.StreamUnaryClientInterceptor):
         """Return the failure that this attempt meets, if any, once the shards below are done with the push."""
         with self._turn:
             of_this = [fail for fail in self._script if (fail.client, fail.push) == (client, sequence)]
-            here = [fail for fail in of_this if fail.shard == shard and fail in self._left]
-            below = [fail for fail in of_this if fail.shard < shard]
+            here = [fail for fail in of_this if self.first_of[fail.shard] == shard and fail in self._left]
+            below = [fail for fail in of_this if self.first_of[fail.shard] < shard]
             mine = here[0] if here else None
             if mine is not None:
                 self._left.remove(mine)
 
             def my_turn() -> bool:
                 if mine is not None:
-                    return all((client, sequence, lower) in self._acked for lower in range(shard))
+                    return all((client, sequence, lower) in self._acked for lower in self.first_of if lower < shard)
                 return not any(fail in self._left or fail not in self.struck for fail in below)
 
             assert self._turn.wait_for(my_turn, PATIENCE_S), (
@@ -157,9 +160,9 @@ class Injector(grpc.StreamUnaryClientInterceptor):
             case How.DUPLICATED:
                 send()
                 call = send()
-                assert call.result().duplicate
+                assert all(part.duplicate for part in call.result().parts)
                 with self._turn:
-                    self._acked.add((fail.client, fail.push, fail.shard))
+                    self._acked.add((fail.client, fail.push, self.first_of[fail.shard]))
                 return call
             case How.LATE:
                 with self._turn:
@@ -184,10 +187,12 @@ class Injector(grpc.StreamUnaryClientInterceptor):
     def _deliver_what_is_late(self, client: str, sequence: int, shard: int) -> None:
         with self._turn:
             due = [
-                one for one in self._late if (one[0].client, one[0].shard) == (client, shard) and one[0].push < sequence
+                (fail, send)
+                for fail, send in self._late
+                if (fail.client, self.first_of[fail.shard]) == (client, shard) and fail.push < sequence
             ]
         for fail, send in due:
-            assert send().result().duplicate, f"{fail} was applied twice"
+            assert all(part.duplicate for part in send().result().parts), f"{fail} was applied twice"
             with self._turn:
                 self._late.remove((fail, send))
 
@@ -196,7 +201,6 @@ def _cut_short(head: Any, begin: Callable[[Sequence[Any]], Any]) -> None:
     """Without any gradients it would be a push, too; the shard must see that this is not all."""
     part = type(head)()
     part.CopyFrom(head)
-    part.ClearField("chunk")
     refusal = begin([part]).exception()
     assert refusal.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE), refusal
 
@@ -214,6 +218,7 @@ def _until_answered(send: Callable[[], Any]) -> Any:
 
 def connect(layout: Layout, addresses: Sequence[str], injector: Injector) -> GrpcStore:
     """Return a store whose pushes meet the script on their way."""
+    injector.first_of = [addresses.index(address) for address in addresses]
     return GrpcStore(layout, addresses, deadline_s=PATIENCE_S, retry_timeout_s=2 * PATIENCE_S, interceptors=[injector])
 
 

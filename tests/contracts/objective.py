@@ -96,7 +96,8 @@ class ObjectiveContract:
     ) -> None:
         for half in halves:
             step, _, names = run(half)
-            assert step.weights or step.strengths
+            assert bool(step.weights) == ("weights" in half.learns)
+            assert bool(step.strengths) == ("strengths" in half.learns)
             assert set(step.weights) <= set(names) <= set(network.shapes)
             assert not step.strengths or set(step.strengths) == set(given)
             for name, gradient in step.weights.items():

@@ -50,7 +50,7 @@ BAD_GRADIENTS: list[tuple[dict[str, Tensor], type[Exception], str]] = [
     ({"n": torch.ones(7), "b": torch.tensor(float("nan"))}, NonFinite, "'b'.*got nan"),
     ({"n": torch.ones(7), "w": torch.full((4, 5), float("inf"))}, NonFinite, "'w'.*got inf at element 0 of 20"),
     ({"n": torch.ones(7), "b": torch.tensor(1e30)}, NonFinite, "within 1e"),
-    ({"n": torch.ones(7), "w": torch.ones(1000)}, TooLarge, "4028 bytes, above the limit of 200"),
+    ({"n": torch.ones(7), "w": torch.ones(1000)}, TooLarge, "4028 bytes, above the limit of 600"),
 ]
 
 
@@ -185,6 +185,34 @@ class ParameterStoreContract:
             store.push(Push(client="a", sequence=sequence, gradients=gradients, versions=ZEROS))
         assert_equal(store.pull().values, start | {name: p.detach() for name, p in reference.items()})
 
+    def test_a_rate_holds_for_its_group_and_its_push_only(self, open_store: OpenStore):
+        store = open_store(LAYOUT)
+        start = {name: torch.zeros(shape) for name, shape in LAYOUT.shapes.items()}
+        store.initialize(start)
+        ones = {name: torch.ones(shape) for name, shape in LAYOUT.shapes.items()}
+        for sequence, rates in enumerate(({"counts": 0.25}, {}, {"counts": 0.0, "policy": 0.0}), start=1):
+            push = Push(client="a", sequence=sequence, gradients=ones, versions=ZEROS, rates=rates)
+            assert not store.push(push).duplicate
+            assert store.push(push).duplicate
+        pulled = store.pull().values
+        assert_equal({"n": pulled["n"]}, {"n": torch.full((7,), -1.25)})
+        reference = torch.zeros(20, requires_grad=True)
+        adam = torch.optim.Adam([reference], lr=0.1)
+        for rate in (0.1, 0.1, 0.0):
+            adam.param_groups[0]["lr"] = rate
+            reference.grad = torch.ones(20)
+            adam.step()
+        assert torch.equal(pulled["w"].reshape(-1), reference.detach())
+
+    @pytest.mark.parametrize("group", ["stranger", "baseline"])
+    def test_a_rate_of_a_group_without_one_changes_nothing(self, open_store: OpenStore, group: str):
+        store = open_store(LAYOUT)
+        store.initialize(values(LAYOUT))
+        push = Push(client="a", sequence=1, gradients={"n": torch.ones(7)}, versions=ZEROS, rates={group: 0.1})
+        with pytest.raises(UnknownParameter, match=rf"groups with a learning rate \(policy, counts\), got {group}"):
+            store.push(push)
+        assert_equal(store.pull().values, values(LAYOUT))
+
     def test_accumulated_pushes_are_one_push_of_their_mean(self, open_store: OpenStore):
         store = open_store(sgd_layout(accumulate=10))
         store.initialize({"x": torch.zeros(10)})
@@ -194,6 +222,14 @@ class ParameterStoreContract:
             ack = store.push(Push(client="a", sequence=sequence, gradients={"x": gradient}, versions=ZEROS))
             assert ack.versions == ((1, 1, 1) if sequence == 10 else ZEROS)
         assert_equal(store.pull().values, {"x": -torch.stack(gradients).mean(0)})
+
+    def test_a_step_on_several_pushes_takes_the_largest_of_their_rates(self, open_store: OpenStore):
+        store = open_store(sgd_layout(accumulate=3))
+        store.initialize({"x": torch.zeros(10)})
+        for sequence, rates in enumerate(({"g": 0.25}, {"g": 0.5}, {}, {}, {}, {}), start=1):
+            push = Push(client="a", sequence=sequence, gradients={"x": torch.ones(10)}, versions=ZEROS, rates=rates)
+            store.push(push)
+        assert_equal(store.pull().values, {"x": torch.full((10,), -1.5)})
 
     def test_average_is_an_exponential_moving_average(self, open_store: OpenStore):
         """The baseline after n equal rewards R, from 0, is R (1 - decay^n), however stale the pushes."""
@@ -262,7 +298,17 @@ class DurableStoreContract(ParameterStoreContract):
         layout = Layout(run="restart", groups=groups, shards=3)
 
         def pushes(numbers: range) -> list[Push]:
-            return [Push(client="a", sequence=n, gradients=values(layout, seed=n), versions=ZEROS) for n in numbers]
+            """Return pushes of which the 4th opens a sum with a rate, which the restart must not lose."""
+            return [
+                Push(
+                    client="a",
+                    sequence=n,
+                    gradients=values(layout, seed=n),
+                    versions=ZEROS,
+                    rates={"sums": 0.3, "adam": 0.2} if n == 4 else {},
+                )
+                for n in numbers
+            ]
 
         uninterrupted = open_store(layout, separate="uninterrupted")
         uninterrupted.initialize(values(layout))

@@ -44,9 +44,8 @@ def end(searcher: Searcher, parameters: Mapping[str, Tensor], n: int = 4, comple
 class SearcherContract:
     samples_after = 0
     """How many children must have ended before the searcher samples architectures."""
-
     draws = True
-    """Whether proposals depend on the view's generator."""
+    """Whether these depend on chance."""
 
     @pytest.fixture
     def searcher(self) -> Searcher:

@@ -31,8 +31,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_page_has_a_file_of_each_kind() -> None:
-    assert list(FILES) == ["my_search.py", "my_space.py", "my_task.py", "my_table.py", "my_recipe.py"]
-    assert len(COMMANDS) == 7
+    names = ["my_search.py", "my_generations.py", "my_space.py", "my_task.py", "my_table.py", "my_recipe.py"]
+    assert list(FILES) == names
+    assert len(COMMANDS) == 8
 
 
 def test_nothing_of_the_packages_is_edited() -> None:

@@ -30,11 +30,23 @@ def average(parameters: list[Tensor]) -> Callable[[], None]:
     return step
 
 
+SGD = {"lr": 0.013, "momentum": 0.9}
+
 UNSHARDED: dict[str, tuple[dict[str, float], Callable[[list[Tensor]], Callable[[], object]]]] = {
     "adam": ({"lr": 1e-3}, lambda p: torch.optim.Adam(p, lr=1e-3).step),
-    "sgd": ({"lr": 0.013, "momentum": 0.9}, lambda p: torch.optim.SGD(p, lr=0.013, momentum=0.9).step),
+    "adam with decay": (
+        {"lr": 1e-3, "beta1": 0.5, "weight_decay": 1e-3},
+        lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.5, 0.999), weight_decay=1e-3).step,
+    ),
+    "sgd": (SGD, lambda p: torch.optim.SGD(p, **SGD).step),
+    "sgd with decay": (SGD | {"weight_decay": 3e-4}, lambda p: torch.optim.SGD(p, **SGD, weight_decay=3e-4).step),
+    "sgd with nesterov": (
+        SGD | {"weight_decay": 3e-4, "nesterov": 1},
+        lambda p: torch.optim.SGD(p, **SGD, weight_decay=3e-4, nesterov=True).step,
+    ),
     "average": ({"decay": 0.95}, average),
 }
+"""Rule -> its options on the shards, and its step in torch. The first word names the optimizer."""
 
 
 def unsharded(optimizer: str, sizes: tuple[int, ...]) -> dict[str, Tensor]:
@@ -50,7 +62,7 @@ def unsharded(optimizer: str, sizes: tuple[int, ...]) -> dict[str, Tensor]:
 def sharded(optimizer: str, sizes: tuple[int, ...], shards: int) -> dict[str, Tensor]:
     start = many_magnitudes(0, sizes)
     shapes = {name: tuple(tensor.shape) for name, tensor in start.items()}
-    group = Group(name="g", shapes=shapes, optimizer=optimizer, options=UNSHARDED[optimizer][0])
+    group = Group(name="g", shapes=shapes, optimizer=optimizer.split(maxsplit=1)[0], options=UNSHARDED[optimizer][0])
     store = LocalStore(Layout(run="bits", groups=(group,), shards=shards))
     store.initialize(start)
     for number in range(1, STEPS + 1):
@@ -72,3 +84,31 @@ def test_an_element_alone_steps_like_one_inside_a_vector(optimizer: str):
     """Compare a shard for each element, all scalar tails, with a vector that is nearly all vector body."""
     expected = unsharded(optimizer, (257,))
     assert torch.equal(sharded(optimizer, (257,), 257)["t257"], expected["t257"])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_rate_of_each_push_is_a_schedule_of_torch(optimizer: str):
+    sizes, rates = (33, 1001), [0.05 * 0.9**step for step in range(STEPS)] + [0.0]
+    parameters = many_magnitudes(0, sizes)
+    shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
+    plain = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer](parameters.values(), lr=1.0)
+    groups = tuple(
+        Group(name=name, shapes={name: shape}, optimizer=optimizer, options={"lr": 1.0})
+        for name, shape in shapes.items()
+    )
+    stores = [LocalStore(Layout(run="rates", groups=groups, shards=shards)) for shards in (1, 3, 20)]
+    for store in stores:
+        store.initialize(parameters)
+    for number, rate in enumerate(rates, start=1):
+        gradients = many_magnitudes(number, sizes)
+        for name, parameter in parameters.items():
+            parameter.grad = gradients[name]
+        plain.param_groups[0]["lr"] = rate
+        plain.step()
+        for store in stores:
+            versions = (0,) * len(store.status())
+            rates_of_groups = dict.fromkeys(shapes, rate)
+            store.push(Push(client="k", sequence=number, gradients=gradients, versions=versions, rates=rates_of_groups))
+    for store in stores:
+        pulled = store.pull().values
+        assert all(torch.equal(pulled[name], tensor) for name, tensor in parameters.items())

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ps.codec import CHUNK_BYTES, chunks, decode, encode, encoded_size
+from ps.codec import CHUNK_BYTES, FlatReceiver, chunks, decode, encode, encoded_size, flat_chunks
 from ps.errors import MalformedMessage, ShapeMismatch
 
 TENSORS = {
@@ -87,3 +87,31 @@ def test_chunks_are_bounded_and_at_least_one():
     pieces = list(chunks(data))
     assert b"".join(pieces) == data
     assert max(map(len, pieces)) == CHUNK_BYTES
+
+
+@pytest.mark.parametrize(
+    "lengths", [[], [0], [3, 0, 5], [CHUNK_BYTES // 4], [7, CHUNK_BYTES // 2, CHUNK_BYTES // 4 - 7, 1]]
+)
+def test_elements_travel_alone_in_bounded_pieces(lengths: list[int]):
+    buffers = [torch.arange(float(length)) + number for number, length in enumerate(lengths)]
+    pieces = [b"".join(piece) for piece in flat_chunks(buffers)]
+    assert len(pieces) == max(1, -(-4 * sum(lengths) // CHUNK_BYTES))
+    assert max(map(len, pieces)) <= CHUNK_BYTES
+    received = FlatReceiver(sum(lengths))
+    for piece in pieces:
+        assert received.add(piece)
+    assert received.complete
+    assert torch.equal(received.elements, torch.cat([torch.empty(0), *buffers]))
+    received.elements.zero_()  # the memory is its own, and may be written
+
+
+def test_more_elements_than_expected_are_not_taken():
+    received = FlatReceiver(2)
+    assert received.add(b"1234")
+    assert not received.complete
+    assert not received.add(b"56789")
+    assert received.received == 4
+
+
+def test_elements_are_little_endian():
+    assert list(flat_chunks([torch.tensor([1.0, -2.0])])) == [[bytes.fromhex("0000803f000000c0")]]

@@ -18,8 +18,23 @@ def test_json_and_pickle_give_back_an_equal_layout():
 
 
 def test_defaults_are_filled_in():
-    assert group().options == {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-    assert group(optimizer="sgd").options == {"lr": 0.1, "momentum": 0.0}
+    assert group().options == {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0}
+    assert group(optimizer="sgd").options == {"lr": 0.1, "momentum": 0.0, "nesterov": 0, "weight_decay": 0}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "option"), [("adam", "weight_decay"), ("sgd", "nesterov"), ("sgd", "weight_decay")]
+)
+def test_an_option_added_later_counts_in_the_fingerprint_unless_it_has_its_default(optimizer: str, option: str):
+    """Layouts on disk that predate it keep their fingerprint."""
+    options = {"lr": 0.1} | ({"momentum": 0.9} if optimizer == "sgd" else {})
+    old, default, changed = (
+        Layout(run="r", groups=(group(optimizer=optimizer, options=options | added),), shards=1)
+        for added in ({}, {option: 0}, {option: 1})
+    )
+    assert option not in old.to_json()["groups"][0]["options"]
+    assert default.fingerprint == old.fingerprint != changed.fingerprint
+    assert [Layout.from_json(json.loads(json.dumps(one.to_json()))) for one in (old, changed)] == [old, changed]
 
 
 def test_the_order_of_tensors_counts_in_the_fingerprint():
@@ -42,11 +57,17 @@ def test_the_order_of_tensors_counts_in_the_fingerprint():
         ({"accumulate": 0}, "`accumulate` of group 'g' must be an integer of at least 1, got 0"),
         ({"optimizer": "rmsprop"}, "`optimizer` must be one of adam, sgd, average, got 'rmsprop'"),
         ({"options": {}}, "`adam` needs the option `lr`"),
-        ({"options": {"lr": 0.1, "decay": 1}}, "`adam` takes the options lr, beta1, beta2, eps, got decay"),
+        (
+            {"options": {"lr": 0.1, "decay": 1}},
+            "`adam` takes the options lr, beta1, beta2, eps, weight_decay, got decay",
+        ),
         ({"options": {"lr": -0.1}}, "`lr` of `adam` must be above 0, got -0.1"),
         ({"options": {"lr": float("nan")}}, "`lr` of `adam` must be a finite number, got nan"),
         ({"options": {"lr": True}}, "must be a finite number, got True"),
         ({"options": {"lr": 0.1, "beta1": 1.0}}, "`beta1` of `adam` must be at least 0 and below 1, got 1.0"),
+        ({"options": {"lr": 0.1, "weight_decay": -1}}, "`weight_decay` of `adam` must be 0 or more, got -1"),
+        ({"optimizer": "sgd", "options": {"lr": 0.1, "nesterov": 2}}, "`nesterov` of `sgd` must be 0 or 1, got 2"),
+        ({"optimizer": "sgd", "options": {"lr": 0.1, "nesterov": 1}}, "`nesterov` of `sgd` needs a `momentum` above 0"),
         ({"optimizer": "average", "options": {"decay": 1.0}}, "`decay` of `average` must be at least 0 and below 1"),
     ],
 )
@@ -82,3 +103,9 @@ def test_json_that_is_no_layout_is_refused(data: dict[str, Any]):
 def test_a_push_needs_a_usable_id(client: str, sequence: int):
     with pytest.raises(ValueError, match=r"`client` must be|`sequence` must be"):
         Push(client=client, sequence=sequence, gradients={}, versions=(0,))
+
+
+@pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf"), "0.1", True])
+def test_a_rate_of_a_push_must_be_usable(rate: Any):
+    with pytest.raises(ValueError, match="the rate of group 'g' must be a finite number of at least 0, got"):
+        Push(client="a", sequence=1, gradients={}, versions=(0,), rates={"g": rate})

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ps.partition import Segment, join, partition, split
+from ps.slices import Slices
 
 SHAPES = st.lists(st.lists(st.integers(1, 5), max_size=3).map(tuple), min_size=1, max_size=8).map(
     lambda shapes: {f"t{i}": shape for i, shape in enumerate(shapes)}
@@ -45,7 +46,7 @@ def test_join_undoes_split(case: tuple[dict[str, tuple[int, ...]], int], data: s
     names = data.draw(st.sets(st.sampled_from(sorted(shapes))))
     tensors = {name: torch.randn(shape) for name, shape in shapes.items() if name in names}
     parts = partition(shapes, shards)
-    joined = join(parts, {name: shapes[name] for name in tensors}, split(parts, tensors))
+    joined = join(parts, {name: shapes[name] for name in tensors}, split(parts, Slices.of(tensors)))
     assert joined.keys() == tensors.keys()
     assert all(torch.equal(joined[name], tensor) for name, tensor in tensors.items())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ps.errors import ERRORS, StoreError
-from ps.rpc import server
+from ps.rpc import servicer
 from ps.wire import generate
 
 
@@ -31,4 +31,4 @@ def test_stale_code_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_every_error_of_the_family_has_a_name_and_a_status():
     assert set(ERRORS.values()) == set(StoreError.__subclasses__())
     # A server reads snapshots only when it starts, so it never sends this error.
-    assert set(server._CODES) == set(ERRORS.values()) - {ERRORS["CorruptSnapshot"]}
+    assert set(servicer.CODES) == set(ERRORS.values()) - {ERRORS["CorruptSnapshot"]}

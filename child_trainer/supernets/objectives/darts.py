@@ -14,6 +14,7 @@ from child_trainer.supernets.gated_graph import Gates
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.objectives.gradients import Gradients, Of, differentiate, pull_back
 from child_trainer.supernets.objectives.objective import (
+    STRENGTHS,
     Batch,
     Batches,
     Costs,
@@ -112,7 +113,9 @@ def _learn_strengths(
 _WEIGHTS = HalfStep(draw=softmax_gates, differentiate=train_weights)
 
 DARTS = Objective(
-    settings=DartsSettings, half_steps=(HalfStep(draw=softmax_gates, differentiate=_learn_strengths), _WEIGHTS)
+    settings=DartsSettings,
+    half_steps=(HalfStep(draw=softmax_gates, differentiate=_learn_strengths, learns=STRENGTHS), _WEIGHTS),
+    reads_strengths=True,
 )
 """Strengths first, then weights with the new strengths."""
 
@@ -144,6 +147,8 @@ def _learn_by_both(
 
 
 WEIGHTED = Objective(
-    settings=WeightedSettings, half_steps=(HalfStep(draw=softmax_gates, differentiate=_learn_by_both), _WEIGHTS)
+    settings=WeightedSettings,
+    half_steps=(HalfStep(draw=softmax_gates, differentiate=_learn_by_both, learns=STRENGTHS), _WEIGHTS),
+    reads_strengths=True,
 )
 """Strengths by L_train - lambda R_val with R_val = -L_val, then weights by L_train (spec §19)."""

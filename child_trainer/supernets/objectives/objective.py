@@ -7,7 +7,7 @@ that a searcher learns for it (alpha); a gate is what the option counts in one f
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints
 
 import torch
 from torch import Generator, Tensor
@@ -20,6 +20,9 @@ Tensors = Mapping[str, Tensor]
 Costs = Mapping[str, tuple[float, ...]]
 """What each option costs, such as its latency in ms, by the name of the gate: a look-up table. A gate that several
 nodes share has the sum over them."""
+
+Learnt = Literal["weights", "strengths"]
+"""What a half-step has gradients of."""
 
 Batch = tuple[Tensor, Tensor]
 """Images `[B, C, H, W]` float32, prepared for the network, and their classes `[B]` int64."""
@@ -144,11 +147,13 @@ class HalfStep(Generic[S_contra]):
     Attributes:
         draw: draws the gates.
         differentiate: finds the gradients.
+        learns: what these are of.
         period: returns, given the settings, at each how many steps it is due.
     """
 
     draw: DrawGates[S_contra]
     differentiate: Differentiate[S_contra]
+    learns: frozenset[Learnt] = frozenset({"weights"})
     period: Callable[[S_contra], int] = lambda settings: 1
 
     def names(self, network: SupernetNetwork, draw: Draw) -> list[str]:
@@ -185,10 +190,12 @@ class Objective(Generic[S]):
     Attributes:
         settings: the class of its settings.
         half_steps: the parts of a step, in order.
+        reads_strengths: whether what they draw depends on strengths.
     """
 
     settings: type[S]
     half_steps: tuple[HalfStep[S], ...]
+    reads_strengths: bool = False
 
     def settings_of(self, values: Mapping[str, Any]) -> S:
         """Return the settings with these values, and defaults for all others.
@@ -214,6 +221,10 @@ class Objective(Generic[S]):
 def _word(accepted: object) -> str:
     names = {float: "a number", int: "a whole number", str: "a text", bool: "true or false", type(None): "unset"}
     return names.get(accepted, repr(accepted)) if isinstance(accepted, type) else repr(accepted)
+
+
+STRENGTHS: frozenset[Learnt] = frozenset({"strengths"})
+"""What a half-step learns that leaves the weights alone."""
 
 
 def draw_seed(generator: Generator) -> int:

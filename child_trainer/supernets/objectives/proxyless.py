@@ -13,9 +13,12 @@ from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.objectives.costs import check_costs, chosen_cost, expected_cost
 from child_trainer.supernets.objectives.gradients import Gradients, constant, differentiate, pull_back
 from child_trainer.supernets.objectives.objective import (
+    STRENGTHS,
     Batches,
     Costs,
+    Differentiate,
     Draw,
+    DrawGates,
     HalfStep,
     Objective,
     Settings,
@@ -259,25 +262,33 @@ def _period(settings: ProxylessSettings) -> int:
     return settings.period
 
 
+def _learning(draw: DrawGates[ProxylessSettings], by: Differentiate[ProxylessSettings]) -> HalfStep[ProxylessSettings]:
+    """Return the half-step that learns strengths, from such gates, by such gradients."""
+    return HalfStep(draw=draw, differentiate=by, learns=STRENGTHS, period=_period)
+
+
 _WEIGHTS = HalfStep(draw=sampled_path, differentiate=train_weights)
 
-WARM_UP = Objective(settings=ProxylessSettings, half_steps=(_WEIGHTS,))
+WARM_UP = Objective(settings=ProxylessSettings, half_steps=(_WEIGHTS,), reads_strengths=True)
 """Weights alone, along sampled paths."""
 
 FULL = Objective(
     settings=ProxylessSettings,
-    half_steps=(_WEIGHTS, HalfStep(draw=binary_gates, differentiate=_learn_strengths, period=_period)),
+    half_steps=(_WEIGHTS, _learning(binary_gates, _learn_strengths)),
+    reads_strengths=True,
 )
 """All options of each choice are computed for the strengths, the sampled one with gradients (the code's `full_v2`)."""
 
 TWO = Objective(
     settings=ProxylessSettings,
-    half_steps=(_WEIGHTS, HalfStep(draw=two_path_gates, differentiate=_learn_two, period=_period)),
+    half_steps=(_WEIGHTS, _learning(two_path_gates, _learn_two)),
+    reads_strengths=True,
 )
 """Two options of each choice are computed for the strengths. Their shard must take plain gradient steps at `rate`."""
 
 REINFORCE = Objective(
     settings=ProxylessSettings,
-    half_steps=(_WEIGHTS, HalfStep(draw=sampled_paths, differentiate=_reinforce, period=_period)),
+    half_steps=(_WEIGHTS, _learning(sampled_paths, _reinforce)),
+    reads_strengths=True,
 )
 """Strengths by the policy gradient of the accuracy of sampled paths."""

@@ -85,5 +85,9 @@ def _learn_both(
     return Step(gradients, strengths, found.loss.item(), found.accuracy)
 
 
-SNAS = Objective(settings=SnasSettings, half_steps=(HalfStep(draw=concrete_gates, differentiate=_learn_both),))
+SNAS = Objective(
+    settings=SnasSettings,
+    half_steps=(HalfStep(draw=concrete_gates, differentiate=_learn_both, learns=frozenset({"weights", "strengths"})),),
+    reads_strengths=True,
+)
 """Strengths and weights together, both on the training batch."""

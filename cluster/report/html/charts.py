@@ -87,6 +87,11 @@ def cloud_chart(title: str, x: Axis, y: Axis, shown: Sequence[Markup], front: Se
     return figure(title, note, key, _plot(tooltip, x, y, [*shown, curve, *marks]))
 
 
+def scatter_chart(title: str, x: Axis, y: Axis, shown: Sequence[Markup], note: str = "") -> Markup:
+    """Return a scatter plot of `dots`."""
+    return figure(title, note, _plot(f"{title}: {y.label} against {x.label}.", x, y, shown))
+
+
 def dots(points: Sequence[Dot], x: Axis, y: Axis) -> list[Markup]:
     """Return the points of a scatter plot, one per child."""
     return [_mark(dot, x, y, 2.6, "dot") for dot in points]

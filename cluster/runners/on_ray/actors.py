@@ -110,10 +110,10 @@ class Worker:
             self._split.enter_context(split_by_thread())
         checkpoints = _checkpoint_slot if config.failures.checkpoint_children else None
         address = ray.util.get_node_ip_address()
-        shared = weights and open_store(weights.layout, actor(LEDGER), weights.token, store="weights")
+        store = weights and open_store(weights.layout, actor(LEDGER), weights.token, store="weights")
         policy = weights and weights.policy and open_store(weights.policy, actor(LEDGER), weights.token)
         gpu = bool(ray.get_gpu_ids())
-        trainer = trainer_on(address, config, gpu=gpu, slots=checkpoints, weights=shared, policy=policy or None)
+        trainer = trainer_on(address, config, gpu=gpu, slots=checkpoints, weights=store, policy=policy)
         places = places_here(slots)
         crash_file = CrashFile(Path(f"{own}-{slots[0]}.died"), list(places.values()))
         self._workers = {

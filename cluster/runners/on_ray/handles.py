@@ -105,13 +105,13 @@ class WeightsAccess:
 
     Attributes:
         layout: of their shards.
-        policy: the layout of the searcher's parameters, which children may learn too; `None` if it has none.
         token: from which the shards' secret is derived.
+        policy: the layout of the searcher's parameters, if it has any.
     """
 
     layout: Layout
-    policy: Layout | None
     token: RunToken
+    policy: Layout | None = None
 
 
 def probe(host: Handle) -> None:

@@ -204,7 +204,8 @@ def run_distributed(
             exact=exact,
             here=here,
             replaces=cluster.joined,
-            weights=shared and WeightsAccess(layout=shared.layout, policy=shards and shards.layout, token=token),
+            weights=shared
+            and WeightsAccess(layout=shared.layout, token=token, policy=shards.layout if shards else None),
         )
         if shards:
             give_first_values(shards, shard_hosts, groups, token)

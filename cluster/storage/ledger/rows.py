@@ -8,7 +8,7 @@ from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Cause, Outcome
-from child_trainer.supernets.jobs import Job, Steps, job_from_json, job_to_json
+from child_trainer.supernets.jobs import Job, job_from_json, job_to_json
 from cluster.search.records import Attempt, Verdict
 from controller.searcher import Child, ChildRecord, Lane, Proposal
 
@@ -111,8 +111,7 @@ def last_step(db: sqlite3.Connection, replica: int, lane: int) -> int:
     """Return the number of the last step that the lane's children were given, 0 before the first."""
     query = "SELECT steps_before, job FROM children WHERE replica = ? AND lane = ? ORDER BY id DESC LIMIT 1"
     row = db.execute(query, (replica, lane)).fetchone()
-    job = _job_of(row[1]) if row else None
-    return row[0] + job.pushes if isinstance(job, Steps) else 0
+    return row[0] + json.loads(row[1])["count"] if row else 0
 
 
 def insert_child(

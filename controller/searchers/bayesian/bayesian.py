@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from controller.decisions import Tokens, neighbours, uniform
-from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
+from controller.searcher import PREDICTED, ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.bayesian.evidence import Evidence, reward_of
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.bayesian.surrogate import (
@@ -115,7 +115,8 @@ class BayesianOptimisation:
             means, deviations = posterior(inputs, targets, offered, settings)
             gains = expected_improvement(means, deviations, best, self._options.improvement)
             index = int(gains.argmax())
-            tokens, notes = candidates.pop(index), {EXPECTED: float(gains[index])}
+            predicted = evidence.reward_of_target(float(means[index]), points)
+            tokens, notes = candidates.pop(index), {EXPECTED: float(gains[index]), PREDICTED: predicted}
             chosen.append(Proposal(tokens=tokens, architecture=self._space.decode(tokens), notes=notes))
             inputs, targets = np.vstack([inputs, offered[index]]), np.append(targets, lie)
             offered = np.delete(offered, index, axis=0)

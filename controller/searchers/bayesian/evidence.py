@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from controller.decisions import Tokens
 from controller.searcher import ChildRecord
 from controller.searchers.bayesian.options import BayesianOptions
@@ -49,6 +51,14 @@ class Evidence(HistoryState):
     def targets(self, points: Sequence[ChildRecord]) -> Array:
         """Return what the surrogate is fitted to [N] for these children."""
         return TARGETS[self._options.targets]([reward_of(child) for child in points])
+
+    def reward_of_target(self, target: float, points: Sequence[ChildRecord]) -> float:
+        """Return the reward at which these children's targets would have this value.
+
+        It is interpolated between their rewards, which it does not leave.
+        """
+        rewards = sorted(reward_of(child) for child in points)
+        return float(np.interp(target, TARGETS[self._options.targets](rewards), rewards))
 
     @property
     def settings(self) -> Settings | None:

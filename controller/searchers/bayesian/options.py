@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from child_trainer.field_types import check_types
+
 MAX_CANDIDATES = 100_000
 """Upper bound of `candidates`, and of `mutations` times `parents`; more would take longer than a short training."""
 
@@ -34,6 +36,7 @@ class BayesianOptions:
     choice grows with its cube."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, minimum in (("random_starts", 2), ("candidates", 1), ("parents", 1), ("mutations", 0)):
             if getattr(self, name) < minimum:
                 raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(self, name)}")

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from child_trainer.field_types import check_types
+
 MAX_TOURNAMENT_SIZE = 100_000
 """Upper bound for `tournament`; with a larger one a choice would take longer than a training."""
 
@@ -44,6 +46,7 @@ class EvolutionOptions:
     reward of all, or none: the population grows (hierarchical evolution, spec §8.2)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("population", "tournament"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -102,5 +105,6 @@ class LocalSearchOptions:
     """Random architectures before the first climb; it starts at their best. Each later climb starts at one."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.random_starts < 1:
             raise ValueError(f"`random_starts` must be at least 1, got {self.random_starts}")

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from child_trainer.field_types import check_types
 from controller.genomes.mutations import MutationOptions, check_probability
 
 
@@ -38,6 +39,7 @@ class NeatOptions(MutationOptions):
     """End the search with the generation in which a network solves the task, where the task can say so."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         MutationOptions.__post_init__(self)
         if self.population < 2:
             raise ValueError(f"`population` must be at least 2, got {self.population}")

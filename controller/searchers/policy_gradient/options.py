@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from child_trainer.field_types import check_types
+
 MAX_PASSES = 1_000
 """Upper bound for `passes`; with more a batch would take longer to learn from than its children to train."""
 
@@ -26,8 +28,13 @@ class PolicyOptions:
     """Decay of the moving average of rewards."""
     entropy_bonus: float
     """Reward for each nat of entropy; it delays convergence."""
+    queue_size: int = 0
+    """Best different children so far that each step makes more likely, too (priority queue training; the papers: 0)."""
+    queue_weight: float = 0.1
+    """Weight of their mean log-probability beside the expected reward."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("controller_units", "controller_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
@@ -37,6 +44,9 @@ class PolicyOptions:
             raise ValueError(f"`entropy_bonus` must be 0 or more, got {self.entropy_bonus}")
         if not 0 <= self.baseline_decay < 1:
             raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")
+        if not 0 <= self.queue_size <= MAX_QUEUE:
+            raise ValueError(f"`queue_size` must be from 0 to {MAX_QUEUE:,}, got {self.queue_size}")
+        _check_positive("queue_weight", self.queue_weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +68,11 @@ class ReinforceOptions(PolicyOptions):
     importance_clip: float | None = None
     """Clip of importance weights; unset: all weights are 1 (the paper). A child's weight is the ratio of its present
     probability to that at its sampling. This corrects the bias of children that were sampled from older weights."""
-    queue_size: int = 0
-    """Best different children so far that each step makes more likely, too (priority queue training; the paper: 0)."""
-    queue_weight: float = 0.1
-    """Weight of their mean log-probability beside the expected reward."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.importance_clip is not None:
             _check_positive("importance_clip", self.importance_clip)
-        if not 0 <= self.queue_size <= MAX_QUEUE:
-            raise ValueError(f"`queue_size` must be from 0 to {MAX_QUEUE:,}, got {self.queue_size}")
-        _check_positive("queue_weight", self.queue_weight)
 
 
 @dataclass(frozen=True, kw_only=True)

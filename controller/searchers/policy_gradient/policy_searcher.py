@@ -26,22 +26,18 @@ class PolicySearcher:
         name: the searcher's, for messages.
         space: to search in.
         options: of the policy.
-        policy: instead of the one that the options describe.
     """
 
-    def __init__(self, name: str, space: SearchSpace, options: PolicyOptions, policy: Policy | None = None) -> None:
+    def __init__(self, name: str, space: SearchSpace, options: PolicyOptions) -> None:
         check_decisions(space, name)
         self._space = space
         self._policy_options = options
-        # The policy holds no state between calls: every call loads the pulled weights into it.
-        self._policy = policy or Policy(
-            space.choice_sizes(), hidden=options.controller_units, layers=options.controller_layers
-        )
-        self._weights = dict(self._policy.named_parameters())
+        self._policy = Policy(space.choice_sizes(), hidden=options.controller_units, layers=options.controller_layers)
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return the baseline, and the policy's weights drawn from `seed`."""
-        options, weights = self._policy_options, self._first_weights(seed)
+        options = self._policy_options
+        self._policy.initialize(torch.Generator().manual_seed(seed), options.controller_init)
         # The baseline comes first, so that no boundary between shards separates its two elements.
         return (
             ParameterGroup(
@@ -51,18 +47,16 @@ class PolicySearcher:
                 options={"decay": options.baseline_decay},
             ),
             ParameterGroup(
-                name="policy", values=weights, optimizer="adam", options={"lr": options.controller_learning_rate}
+                name="policy",
+                values=self._policy.values(),
+                optimizer="adam",
+                options={"lr": options.controller_learning_rate},
             ),
         )
 
-    def _first_weights(self, seed: int) -> dict[str, Tensor]:
-        """Return the policy's first weights by name."""
-        self._policy.initialize(torch.Generator().manual_seed(seed), self._policy_options.controller_init)
-        return {name: value.detach().clone() for name, value in self._weights.items()}
-
     def ask(self, n: int, view: View) -> list[Proposal]:
         """Return `n` samples of the policy."""
-        self._load(view.parameters)
+        self._policy.load(view.parameters)
         decisions = self._space.decisions(view.completed)
         rollout = self._policy.sample(decisions, n, torch.Generator().manual_seed(view.rng.getrandbits(63)))
         samples = zip(rollout.tokens.tolist(), rollout.log_prob.tolist(), strict=True)
@@ -71,14 +65,14 @@ class PolicySearcher:
             for tokens, log_prob in samples
         ]
 
-    def _gradients(self, loss: Tensor) -> dict[str, Tensor]:
-        """Return the gradient of the loss by name.
+    def _queue_loss(self, view: View) -> Tensor:
+        """Return -weight * the mean of log P over the best different children of the search; 0 without `queue_size`.
 
-        The weights of layers that no child has get none, so that Adam does not count a step for them.
+        This is priority queue training (Abolafia et al. 2018, arXiv 1801.03526).
         """
-        names, weights = zip(*self._weights.items(), strict=True)
-        by_name = zip(names, torch.autograd.grad(loss, weights, allow_unused=True), strict=True)
-        return {name: gradient for name, gradient in by_name if gradient is not None}
+        options = self._policy_options
+        best = best_different(view.history(), options.queue_size) if options.queue_size else []
+        return -options.queue_weight * self._score(best)[0].mean() if best else torch.zeros(())
 
     def _score(self, children: Sequence[ChildRecord]) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies [m] float32; children of each depth are scored together."""
@@ -93,13 +87,6 @@ class PolicySearcher:
             log_prob = log_prob.index_put((index,), scored.log_prob)
             entropy = entropy.index_put((index,), scored.entropy)
         return log_prob, entropy
-
-    @torch.no_grad()
-    def _load(self, parameters: Mapping[str, Tensor]) -> None:
-        """Copy the pulled weights, float32 by name, into the policy."""
-        # `load_state_dict` would take as long as sampling.
-        for name, weight in self._weights.items():
-            weight.copy_(parameters[name])
 
 
 def baseline(parameters: Mapping[str, Tensor]) -> float | None:
@@ -124,3 +111,14 @@ def sampled_log_prob(child: ChildRecord) -> float:
 def baseline_gradient(rewards: Tensor) -> Tensor:
     """Return what is pushed to the baseline for rewards [m] float32: their mean, and the constant 1; [2] float32."""
     return torch.stack([rewards.mean(), torch.ones(())])
+
+
+def best_different(history: Sequence[ChildRecord], size: int) -> list[ChildRecord]:
+    """Return the children with the highest rewards, at most `size` and none with another's tokens; the best first."""
+    rewarded = [child for child in history if child.reward is not None]
+    best: dict[tuple[int, ...], ChildRecord] = {}
+    for child in sorted(rewarded, key=reward_of, reverse=True):
+        best.setdefault(child.tokens, child)
+        if len(best) == size:
+            break
+    return list(best.values())

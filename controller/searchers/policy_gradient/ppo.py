@@ -38,8 +38,9 @@ class Ppo(PolicySearcher):
         A_k is its reward less the baseline b: the average of earlier rewards, or for the very first children their own
         mean; b is the same in every pass over a batch, since only the last one changes it;
         H_k is the summed entropy of the decisions along sample k.
+        With `queue_size` the loss of `_queue_loss` is added.
         """
-        self._load(view.parameters)
+        self._policy.load(view.parameters)
         rewards = torch.tensor([reward_of(child) for child in children])
         average = baseline(view.parameters)
         expected = rewards.mean().item() if average is None else average
@@ -47,7 +48,7 @@ class Ppo(PolicySearcher):
         ratios = (log_prob - torch.tensor([sampled_log_prob(child) for child in children])).exp()
         surrogate, clipped = clipped_surrogate(ratios, rewards - expected, self._options.ratio_clip)
         loss = -(surrogate + self._options.entropy_bonus * entropy).mean()
-        gradients = self._gradients(loss)
+        gradients = self._policy.gradients(loss + self._queue_loss(view))
         if view.turn == self.passes - 1:
             gradients[BASELINE] = baseline_gradient(rewards)
         figures = {

@@ -34,10 +34,9 @@ class Reinforce(PolicySearcher):
         mean (spec §1.5);
         H_k is the summed entropy of the decisions along sample k. Its gradient is not the whole gradient of the
         policy's entropy: the tokens that were drawn are taken as given.
-        With `queue_size` the loss has also -weight * the mean of log P over the best different children of the search
-        (priority queue training; Abolafia et al. 2018, arXiv 1801.03526).
+        With `queue_size` the loss of `_queue_loss` is added.
         """
-        self._load(view.parameters)
+        self._policy.load(view.parameters)
         rewards = torch.tensor([reward_of(child) for child in children])
         average = baseline(view.parameters)
         expected = rewards.mean().item() if average is None else average
@@ -46,11 +45,8 @@ class Reinforce(PolicySearcher):
         loss = -(importance * (rewards - expected) * log_prob).mean()
         if self._options.entropy_bonus:
             loss = loss - self._options.entropy_bonus * entropy.mean()
-        queue_size = self._options.queue_size
-        if queue_size and (best := best_different(view.history(), queue_size)):
-            loss = loss - self._options.queue_weight * self._score(best)[0].mean()
         return Update(
-            gradients={BASELINE: baseline_gradient(rewards), **self._gradients(loss)},
+            gradients={BASELINE: baseline_gradient(rewards), **self._policy.gradients(loss + self._queue_loss(view))},
             figures={"baseline": expected, "entropy": entropy.mean().item(), **figures},
         )
 
@@ -73,14 +69,3 @@ class Reinforce(PolicySearcher):
         clipped = ratios.clamp(max=clip)
         share = (ratios > clip).float().mean().item()
         return clipped, {"importance_weight": clipped.mean().item(), "importance_clipped": share}
-
-
-def best_different(history: Sequence[ChildRecord], size: int) -> list[ChildRecord]:
-    """Return the children with the highest rewards, at most `size` and none with another's tokens; the best first."""
-    rewarded = [child for child in history if child.reward is not None]
-    best: dict[tuple[int, ...], ChildRecord] = {}
-    for child in sorted(rewarded, key=reward_of, reverse=True):
-        best.setdefault(child.tokens, child)
-        if len(best) == size:
-            break
-    return list(best.values())

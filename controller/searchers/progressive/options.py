@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from child_trainer.field_types import check_types
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressiveOptions:
@@ -32,6 +34,7 @@ class ProgressiveOptions:
     """Initial bias of the output, before its sigmoid: 1.8 predicts a reward of 0.86."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("beam", "ensemble", "embedding", "hidden", "fit_steps", "fit_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")

@@ -5,15 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from controller.decisions import Tokens
-from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
+from controller.searcher import PREDICTED, ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.progressive.candidates import Candidates
-from controller.searchers.progressive.correlation import spearman
 from controller.searchers.progressive.levels import Levels, Member, level_of
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.space import SearchSpace, first_tokens
-
-PREDICTED = "predicted"
-"""The key of a child's notes for the reward that the surrogate predicted."""
+from controller.statistics import spearman
 
 MAX_DRAWS = 100
 """Draws of a random sample that was not tried; after these level 1 is taken to have all that there are."""

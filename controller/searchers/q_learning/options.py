@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
+from child_trainer.field_types import check_types
+
 SCHEDULE = (
     (1.0, 1500),
     (0.9, 100),
@@ -48,6 +50,7 @@ class QLearningOptions:
     unset: all tokens, so that nothing is learnt of one architecture from another that begins otherwise."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, minimum in (("schedule_models", 1), ("replays", 0), ("state_tokens", 0)):
             value = getattr(self, name)
             if value is not None and value < minimum:

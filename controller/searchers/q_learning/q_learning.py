@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from controller.decisions import Tokens
-from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
+from controller.decisions import Decision, Subset, Tokens, applies, offsets, options_at
+from controller.preferences import layer_of, option_names
+from controller.searcher import ChildRecord, OptionValues, ParameterGroup, Proposal, Update, View
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.q_learning.q_table import QTable
 from controller.space import SearchSpace, check_decisions
@@ -68,6 +69,30 @@ class QLearning:
         }
         return Update(gradients={}, figures=figures)
 
+    def option_values(self, view: View) -> tuple[OptionValues, ...]:
+        """Return the Q values along the sample with the largest ones; of equal options it takes the first."""
+        table, decisions = self._table.after(view.history()), self.space.decisions(view.completed)
+        rows: list[OptionValues] = []
+        tokens: list[int] = []
+        for decision, start in zip(decisions, offsets(decisions), strict=False):
+            if not applies(decision, decisions, tokens):
+                tokens += [0] * decision.width
+                continue
+            for number in range(decision.width):
+                allowed, state = options_at(decision, start, decisions, tokens), table.state(tokens)
+                names = _names(decision)
+                values = tuple(table.q(state, option) if option in allowed else None for option in range(len(names)))
+                rows.append(
+                    OptionValues(
+                        kind=f"{decision.kind} {number + 1}" if isinstance(decision, Subset) else decision.kind,
+                        layer=layer_of(decision),
+                        options=names,
+                        values=values,
+                    )
+                )
+                tokens.append(max(allowed, key=lambda option: table.q(state, option)))
+        return tuple(rows)
+
     @cached_property
     def _table(self) -> QTable:
         return QTable(self.space, self.options)
@@ -76,3 +101,8 @@ class QLearning:
         architecture = self.space.decode(tokens)
         same_as = table.trained(architecture.id) if self.options.repeats == "reuse" else None
         return Proposal(tokens=tokens, architecture=architecture, same_as=same_as)
+
+
+def _names(decision: Decision) -> tuple[str, ...]:
+    """Return the names of what one token of the decision may be."""
+    return ("no", "yes") if isinstance(decision, Subset) else option_names(decision)

@@ -1,131 +1,171 @@
-"""ENAS: a policy is trained by the scores of its samples on weights that all samples share (Pham et al. 2018; spec §6).
+"""ENAS: a policy samples paths of a supernet, which is trained along them (Pham et al. 2018; spec §6)."""
 
-Epochs alternate: children train the shared weights along paths that the policy samples, a new one for each step; then
-children score sampled paths, and the policy learns from the scores by REINFORCE.
-"""
-
-import itertools
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from child_trainer.supernets.jobs import Score, Steps
-from controller.policies.enas import EnasPolicy, skip_divergence
+from controller.policies.enas import EnasConstants, EnasPolicy
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, SharedWeights, Update, View
-from controller.searchers.policy_gradient.policy_searcher import BASELINE, PolicySearcher, reward_of
-from controller.searchers.weight_sharing.options import EnasOptions
+from controller.searchers.policy_gradient.policy_searcher import BASELINE, baseline_gradient, reward_of
+from controller.searchers.weight_sharing.path_options import EnasOptions
+from controller.searchers.weight_sharing.rates import cosine, share_of_cycle
 from controller.searchers.weight_sharing.supernet import check_supernet
-from controller.space import SearchSpace
+from controller.space import SearchSpace, check_decisions
+
+Phase = Literal["weights", "policy", "last"]
+"""What a child is for: to train the weights, to train the policy, or to be scored at last."""
+
+PHASE = "phase"
+"""The key of a scored child's notes for its phase."""
+
+ADAM = {"beta1": 0.0, "eps": 1e-3}
+"""The policy's optimizer (spec §6.1)."""
 
 
-class Enas(PolicySearcher):
-    """Samples paths from ENAS's policy, to train the shared weights along them and to be scored.
+class Enas:
+    """Trains a supernet along the paths of a policy, and the policy by their scores, in turns.
 
-    No child of one half of an epoch begins before those of the other half have ended. Replicas that ask at once may
-    begin a few children more than a half has.
+    An epoch has two phases: children that make steps on the weights, then children that are scored and learnt from. No
+    child of a phase begins before those of the phase before have ended, so that the policy's rewards are those of fixed
+    weights. After the last epoch samples of the policy are scored on all validation images. Replicas that ask at once
+    may begin a few children more in one phase, and so fewer in the next.
 
     Args:
-        space: has a supernet, and decisions.
+        space: has a supernet, and a fixed sequence of decisions.
         options: the settings.
 
     Raises:
-        ValueError: the space has no supernet or no decisions.
+        ValueError: the space has no supernet, or decisions that the policy cannot make.
     """
 
     def __init__(self, space: SearchSpace, options: EnasOptions) -> None:
-        policy = EnasPolicy(space.choice_sizes(), hidden=options.controller_units, bound=options.logit_bound)
-        super().__init__("enas", space, options, policy)
-        self._supernet_space, self._options, self._enas_policy = check_supernet(space, "enas"), options, policy
+        self._space, self._options = check_supernet(space, "enas"), options
+        check_decisions(space, "enas")
+        constants = EnasConstants(
+            temperature=options.temperature,
+            tanh_constant=options.tanh_constant,
+            tanh_reduce=options.operation_tanh_reduce,
+            favoured=options.favoured_operations,
+            favoured_init=options.favoured_init,
+            favoured_bonus=options.favoured_bonus,
+            skip_rate=options.skip_rate,
+            compatible=options.enas_compat,
+        )
+        self._policy = EnasPolicy(space.decisions(0), hidden=options.controller_units, constants=constants)
 
     @cached_property
     def shared_weights(self) -> SharedWeights:
         """The supernet's weights."""
         options = self._options
         rule = {"lr": options.weights_learning_rate, "momentum": options.weights_momentum}
-        return SharedWeights(supernet=self._supernet_space.supernet(), optimizer="sgd", options=rule)
+        if options.weights_momentum:
+            rule["nesterov"] = 1
+        return SharedWeights(supernet=self._space.supernet(), optimizer="sgd", options=rule)
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
-        """Return the baseline, which begins at 0, and the policy's weights drawn from `seed`."""
+        """Return the baseline, and the policy's weights drawn from `seed`."""
         options = self._options
-        adam = {"lr": options.controller_learning_rate, "beta1": 0.0, "eps": 1e-3}
+        self._policy.initialize(torch.Generator().manual_seed(seed), options.controller_init)
+        decay, rule = {"decay": options.baseline_decay}, {"lr": options.controller_learning_rate, **ADAM}
         return (
-            ParameterGroup(
-                name="baseline",
-                values={BASELINE: torch.zeros(1)},
-                optimizer="average",
-                options={"decay": options.baseline_decay},
-            ),
-            ParameterGroup(name="policy", values=self._first_weights(seed), optimizer="adam", options=adam),
+            ParameterGroup(name="baseline", values={BASELINE: torch.zeros(2)}, optimizer="average", options=decay),
+            ParameterGroup(name="policy", values=self._policy.values(), optimizer="adam", options=rule),
         )
 
     def ask(self, n: int, view: View) -> list[Proposal]:
-        """Return children of the present half of an epoch; none while children of the other half are pending."""
+        """Return children of the present phase; none until all of the phase before have ended."""
         pending = view.pending()
-        training, number, left = self._place(view.completed + len(pending))
-        if any(isinstance(child.job, Steps) != training for child in pending):
+        begun = view.completed + len(pending)
+        phase = self._phase(begun)
+        if any(_phase_of(child) != phase for child in pending):
             return []
-        if not training:
-            settings = {"refit_batches": self._options.refit_batches, "batches": self._options.score_batches}
-            return [
-                Proposal(
-                    tokens=proposal.tokens,
-                    architecture=proposal.architecture,
-                    log_prob=proposal.log_prob,
-                    job=Score(settings=settings),
-                )
-                for proposal in super().ask(min(n, left), view)
-            ]
-        counts = [self._options.count_of(self._options.epoch_steps, number + k) for k in range(min(n, left))]
-        paths = self._sample(sum(counts), view)
-        ends = torch.tensor([0, *counts]).cumsum(0).tolist()
-        return [self._steps(tuple(paths[start:end])) for start, end in itertools.pairwise(ends)]
+        count = next((k for k in range(1, n) if self._phase(begun + k) != phase), n)
+        self._policy.load(view.parameters)
+        generator = torch.Generator().manual_seed(view.rng.getrandbits(63))
+        if phase == "weights":
+            return [self._steps(number, generator) for number in range(begun, begun + count)]
+        rollout = self._policy.sample(count, generator)
+        return [
+            Proposal(
+                tokens=tuple(tokens),
+                architecture=self._space.decode(tokens),
+                log_prob=log_prob,
+                notes={PHASE: phase},
+                job=self._score(phase),
+            )
+            for tokens, log_prob in zip(rollout.tokens.tolist(), rollout.log_prob.tolist(), strict=True)
+        ]
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Return the policy's gradient, and the mean reward for the baseline.
+        """Return the policy's gradient and the mean reward for the baseline, from children of the policy's phase.
 
-        The gradient is that of the mean over children of -(R - b) log P + skip_weight * KL, where R is the child's
-        reward with `entropy_bonus` for each nat of its entropy, a constant for the gradient; b is the baseline with
-        these rewards in it already (T6.4); and KL the skips' divergence from their prior.
+        The gradient is that of (1/m) sum_k ((R_k - b) (-log P(tokens_k)) + weight KL_k), where
+        R_k is the reward of child k with the bonus for its sampled entropy;
+        b is the moving average of rewards, which starts at 0 and has the mean of these already: it is updated before
+        use (spec §6.1);
+        KL_k is the penalty on the probabilities of its skips.
         """
+        children = [child for child in children if _phase_of(child) == "policy"]
+        if not children:
+            return Update()
         options = self._options
-        self._load(view.parameters)
-        tokens = torch.tensor([child.tokens for child in children])
-        rollout, skips = self._enas_policy.score_skips(self._space.decisions_of(tokens.shape[1]), tokens)
+        self._policy.load(view.parameters)
+        rollout = self._policy.score(torch.tensor([child.tokens for child in children]))
         rewards = torch.tensor([reward_of(child) for child in children])
-        rewards = rewards + options.entropy_bonus * rollout.entropy.detach()
+        rewards = rewards + options.entropy_bonus * rollout.sample_entropy
         baseline = updated_baseline(view.parameters[BASELINE], rewards, options.baseline_decay)
-        loss = -((rewards - baseline) * rollout.log_prob).mean()
+        loss = (-(rewards - baseline) * rollout.log_prob + options.skip_weight * rollout.skip_kl).mean()
         figures = {"baseline": baseline, "entropy": rollout.entropy.mean().item()}
-        if skips:
-            divergence = skip_divergence(skips, options.skip_target, compatible=options.enas_compat).mean()
-            loss = loss + options.skip_weight * divergence
-            figures["skip_divergence"] = divergence.item()
-        return Update(gradients={BASELINE: rewards.mean().reshape(1), **self._gradients(loss)}, figures=figures)
+        return Update(gradients={BASELINE: baseline_gradient(rewards), **self._policy.gradients(loss)}, figures=figures)
 
-    def _place(self, begun: int) -> tuple[bool, int, int]:
-        """Return where the next child stands after so many: whether it trains, its number in the half, and how many
-        children are left in it.
-        """
-        training = self._options.training_children
-        place = begun % (training + self._options.epoch_scores)
-        if place < training:
-            return True, place, training - place
-        return False, place - training, training + self._options.epoch_scores - place
+    def _phase(self, begun: int) -> Phase:
+        """Return what the next child is for, of a search in which so many have begun."""
+        options = self._options
+        if begun >= options.searching_children:
+            return "last"
+        return "weights" if begun % options.epoch_children < options.training_children else "policy"
 
-    def _sample(self, count: int, view: View) -> list[tuple[int, ...]]:
-        self._load(view.parameters)
-        generator = torch.Generator().manual_seed(view.rng.getrandbits(63))
-        rollout = self._policy.sample(self._space.decisions(view.completed), count, generator)
-        return [tuple(tokens) for tokens in rollout.tokens.tolist()]
-
-    def _steps(self, paths: tuple[tuple[int, ...], ...]) -> Proposal:
-        settings = {"l2": self._options.weights_l2, "clip_norm": self._options.weights_clip_norm}
-        job = Steps(objective="path", count=len(paths), settings=settings, paths=paths)
+    def _steps(self, number: int, generator: torch.Generator) -> Proposal:
+        """Return the child of this number, from 0, which trains the weights; an epoch's last makes what is left."""
+        options = self._options
+        epoch, place = divmod(number, options.epoch_children)
+        first = place * options.steps_per_child
+        count = options.count_of(options.steps_per_epoch, place)
+        job = Steps(
+            objective="path",
+            count=count,
+            settings={"l2": options.weights_l2, "clip_norm": options.weights_clip_norm},
+            paths=tuple(map(tuple, self._policy.sample(count, generator).tokens.tolist())),
+            first=epoch * options.steps_per_epoch + first,
+            total=options.search_epochs * options.steps_per_epoch,
+            rate=cosine(
+                options.weights_learning_rate,
+                options.weights_last_learning_rate,
+                share_of_cycle(epoch, options.restart_epochs, options.restart_factor),
+            ),
+        )
         return Proposal(tokens=(), architecture=None, job=job)
 
+    def _score(self, phase: Phase) -> Score:
+        if phase == "policy":
+            return Score(settings={"batches": self._options.score_batches, "refit_batches": 0})
+        return Score(settings={"refit_batches": self._options.refit_batches})
 
-def updated_baseline(pulled: Tensor, rewards: Tensor, decay: float) -> float:
-    """Return the baseline [1] after it has moved towards the mean of these rewards [m]."""
-    return decay * pulled.item() + (1 - decay) * rewards.mean().item()
+
+def updated_baseline(average: Tensor, rewards: Tensor, decay: float) -> float:
+    """Return the moving average of rewards once it has the mean of these [m] float32.
+
+    Args:
+        average: [2] float32, as in `BASELINE`; the first number is the average that starts at 0.
+        rewards: the ones to add.
+        decay: of the average.
+    """
+    return decay * average[0].item() + (1 - decay) * rewards.mean().item()
+
+
+def _phase_of(child: ChildRecord) -> Phase:
+    return "weights" if isinstance(child.job, Steps) else child.notes[PHASE]

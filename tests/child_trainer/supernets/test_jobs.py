@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from child_trainer.supernets.jobs import Job, Score, Steps, job_from_json, job_t
     [
         Steps(objective="path", count=3, settings={"rate": 0.025}),
         Steps(objective="path", count=2, paths=((0, 1), ())),
+        Steps(objective="darts", count=2, settings={"order": 2, "cost_loss": "add"}, first=6, total=8, rate=0.0),
         Score(),
         Score(settings={"batches": 4.0}),
     ],
@@ -26,6 +28,20 @@ def test_there_is_at_least_one_step() -> None:
 def test_steps_have_one_path_each_or_none() -> None:
     with pytest.raises(ValueError, match="one for each of the 3 steps or none, got 2"):
         Steps(objective="path", count=3, paths=((1,), (2,)))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"first": -1}, "`first` must be 0 or more steps, got -1"),
+        ({"first": 6, "total": 8}, "`total` must be at least the 9 steps up to the last of these, or 0, got 8"),
+        ({"rate": -0.1}, "`rate` must be a number of at least 0, got -0.1"),
+        ({"rate": float("nan")}, "`rate` must be a number of at least 0, got nan"),
+    ],
+)
+def test_steps_have_a_place_in_their_search_and_a_possible_rate(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Steps(objective="path", count=3, **values)
 
 
 def test_a_job_of_another_version_is_named() -> None:

@@ -64,7 +64,7 @@ def test_a_search_that_dies_before_any_call_is_resumed_to_the_same_end(
     undisturbed = make(tmp_path / "undisturbed", searcher, 1, batching)
     calls = undisturbed.start()
     # Paths on shared weights are trained and scored, which takes time; `test_steps.py` dies at each of their calls.
-    for dies_at in range(0, calls, 7 if hasattr(undisturbed, "weights") else 1):
+    for dies_at in range(0, calls, 13 if hasattr(undisturbed, "weights") else 1):
         run = make(tmp_path / str(dies_at), searcher, 1, batching)
         run.start(dies_at)
         run.start()

@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.search.steps import lane_client, make_steps
+from cluster.search.steps import Gradients, HalfStep, Stores, lane_client, make_steps
 from controller.searcher import Lane
 from ps.consistency import Consistency
 from ps.local import LocalStore
+from ps.shard.messages import ShardPush
 from ps.store import Ack, Group, Layout, ParameterStore, Push
 from tests.cluster.search.test_replica import Killed, Mortal
 
@@ -32,25 +34,45 @@ def open_store(folder: Path | None, shards: int = 3, interval_s: float = 0.0) ->
 class Sums:
     """A step reads the stem and one branch, and pushes minus a power of ten: the sum shows which steps were applied."""
 
+    strengths: Sequence[str] = ()
+    rates: Mapping[str, float] = {}
+
     def __init__(self) -> None:
         self.made: list[int] = []
 
-    def names(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[str]:
-        assert not pulled
+    def half_steps(self, step: int) -> Sequence[HalfStep]:
+        return [WeightsAlone(self, step)]
+
+    def names(self, step: int) -> Sequence[str]:
         return ["stem", "left" if step % 2 else "right"]
 
-    def gradients(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
-        (weights,) = pulled
-        assert list(weights) == [name for name in SHAPES if name in self.names(step, ())]
+    def gradients(self, step: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        assert list(weights) == [name for name in SHAPES if name in self.names(step)]
         self.made.append(step)
-        return [{name: torch.full_like(value, -(10.0**step)) for name, value in weights.items()}]
+        return {name: torch.full_like(value, -(10.0**step)) for name, value in weights.items()}
+
+
+@dataclass(frozen=True)
+class WeightsAlone:
+    """The one part of a step of `Sums`."""
+
+    rule: Sums
+    step: int
+    learns: frozenset[str] = frozenset({"weights"})
+
+    def names(self, strengths: Mapping[str, Tensor]) -> Sequence[str]:
+        assert not strengths
+        return self.rule.names(self.step)
+
+    def gradients(self, weights: Mapping[str, Tensor], strengths: Mapping[str, Tensor]) -> Gradients:
+        return Gradients(self.rule.gradients(self.step, weights))
 
 
 class Halves(Sums):
     """The gradient depends on the weights, so that a step from others gives others."""
 
-    def gradients(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
-        return [{name: value / 2 - 1 - step for name, value in pulled[0].items()}]
+    def gradients(self, step: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {name: value / 2 - 1 - step for name, value in weights.items()}
 
 
 def values(store: ParameterStore) -> dict[str, list[float]]:
@@ -63,7 +85,7 @@ ONCE = {"stem": [1111.0] * 3, "left": [1010.0] * 4, "right": [101.0] * 4, "unuse
 
 def test_steps_pull_and_push_what_their_path_names() -> None:
     store, rule = open_store(None), Sums()
-    make_steps((store,), Lane(0, 0, 0), COUNT, rule)
+    make_steps(Stores(store), Lane(0, 0, 0), COUNT, rule)
     assert values(store) == ONCE
     assert rule.made == [0, 1, 2, 3]
 
@@ -71,7 +93,7 @@ def test_steps_pull_and_push_what_their_path_names() -> None:
 def test_a_child_that_is_tried_again_repeats_nothing() -> None:
     store, rule = open_store(None), Sums()
     for _ in range(2):
-        make_steps((store,), Lane(0, 0, 0), COUNT, rule)
+        make_steps(Stores(store), Lane(0, 0, 0), COUNT, rule)
     assert values(store) == ONCE
     assert rule.made == [0, 1, 2, 3]
 
@@ -79,15 +101,15 @@ def test_a_child_that_is_tried_again_repeats_nothing() -> None:
 def test_the_next_child_of_a_lane_goes_on_counting_and_lanes_do_not_disturb_each_other() -> None:
     store = open_store(None)
     for lane in (Lane(0, 0, 0), Lane(0, 1, 0), Lane(0, 0, COUNT), Lane(1, 0, 0)):
-        make_steps((store,), lane, COUNT, Sums())
+        make_steps(Stores(store), lane, COUNT, Sums())
     assert values(store)["stem"] == [4444.0] * 3
     assert lane_client(12, 3) == "replica-12.3"
 
 
 def test_a_child_whose_predecessor_ended_early_makes_all_its_steps() -> None:
     store = open_store(None)
-    make_steps((store,), Lane(0, 0, 0), 2, Sums())  # of ten, say
-    make_steps((store,), Lane(0, 0, 10), COUNT, Sums())
+    make_steps(Stores(store), Lane(0, 0, 0), 2, Sums())  # of ten, say
+    make_steps(Stores(store), Lane(0, 0, 10), COUNT, Sums())
     assert values(store)["stem"] == [1122.0] * 3
 
 
@@ -97,16 +119,27 @@ def test_death_at_any_call_ends_at_the_undisturbed_weights_to_the_bit(
     tmp_path: Path, rule: type[Sums], after: bool
 ) -> None:
     undisturbed = open_store(None)
-    make_steps((undisturbed,), Lane(0, 0, 0), COUNT, rule())
+    make_steps(Stores(undisturbed), Lane(0, 0, 0), COUNT, rule())
     for dies_at in range(2 * COUNT):
         store = open_store(tmp_path / str(dies_at))
         mortal: Any = Mortal(store, itertools.count(), dies_at, after=after)
         with pytest.raises(Killed):
-            make_steps((mortal,), Lane(0, 0, 0), COUNT, rule())
+            make_steps(Stores(mortal), Lane(0, 0, 0), COUNT, rule())
         store = open_store(tmp_path / str(dies_at))  # the process with the shards died as well
-        make_steps((store,), Lane(0, 0, 0), COUNT, rule())
+        make_steps(Stores(store), Lane(0, 0, 0), COUNT, rule())
         assert values(store) == values(undisturbed), f"call {dies_at}"
         assert {status.pushes for status in store.status()} == {COUNT}
+
+
+class OnlyTheFirst:
+    """Shards of which the first alone gets a push, before the process dies."""
+
+    def __init__(self, shards: Any) -> None:
+        self._shards = shards
+
+    def push(self, pushes: Mapping[int, ShardPush]) -> None:
+        self._shards.push({0: pushes[0]})
+        raise Killed
 
 
 class Cut:
@@ -123,7 +156,7 @@ class Cut:
         if self._left >= 0:
             return self._store.push(push)
         shards: Any = self._store._shards
-        self._store._shards = [shards[0], Mortal(shards[1], itertools.count(), 0, after=False), *shards[2:]]
+        self._store._shards = OnlyTheFirst(shards)  # type: ignore[assignment]
         try:
             return self._store.push(push)
         finally:
@@ -135,9 +168,9 @@ def test_a_push_that_reached_one_shard_is_completed_on_the_others(dies_at: int) 
     store = open_store(None)
     cut: Any = Cut(store, dies_at)
     with pytest.raises(Killed):
-        make_steps((cut,), Lane(0, 0, 0), COUNT, Sums())
+        make_steps(Stores(cut), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) != ONCE
-    make_steps((store,), Lane(0, 0, 0), COUNT, Sums())
+    make_steps(Stores(store), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) == ONCE
 
 
@@ -163,8 +196,8 @@ def test_steps_that_a_shard_loses_while_a_child_makes_them_are_made_again(tmp_pa
     """With periodic snapshots a shard that dies loses acknowledged pushes, and those of earlier children too."""
     open_store(tmp_path, interval_s=3600.0).close()
     falling: Any = Falling(tmp_path, COUNT + falls_at)
-    make_steps((falling,), Lane(0, 0, 0), COUNT, Sums())
-    make_steps((falling,), Lane(0, 0, COUNT), COUNT, Sums())
+    make_steps(Stores(falling), Lane(0, 0, 0), COUNT, Sums())
+    make_steps(Stores(falling), Lane(0, 0, COUNT), COUNT, Sums())
     assert values(falling.store) == ONCE
 
 
@@ -176,39 +209,10 @@ def test_what_must_stop_before_a_step_stops_there_and_goes_on_later() -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        make_steps((store,), Lane(0, 0, 0), COUNT, Sums(), before=before)
+        make_steps(Stores(store), Lane(0, 0, 0), COUNT, Sums(), before=before)
     assert values(store)["stem"] == [11.0] * 3
-    make_steps((store,), Lane(0, 0, 0), COUNT, Sums())
+    make_steps(Stores(store), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) == ONCE
-
-
-class Alternating:
-    """Even steps change the first store by what they read of both, odd ones the second, as the halves of DARTS do."""
-
-    def names(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[str]:
-        return ["left"] if pulled else ["stem"]
-
-    def gradients(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
-        strengths, weights = pulled[0]["stem"], pulled[1]["left"]
-        if step % 2 == 0:
-            return [{"stem": strengths / 2 + weights.sum() - 1}, {}]
-        return [{}, {"left": weights / 4 + strengths.sum() - step}]
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_steps_on_two_stores_survive_death_at_any_call_to_the_bit(tmp_path: Path, after: bool) -> None:
-    undisturbed = open_store(None, 1), open_store(None, 1)
-    make_steps(undisturbed, Lane(0, 0, 0), COUNT, Alternating())
-    for dies_at in range(4 * COUNT):
-        folders = [tmp_path / f"{dies_at}-{place}" for place in range(2)]
-        count = itertools.count()
-        mortal: Any = [Mortal(open_store(folder, 1), count, dies_at, after=after) for folder in folders]
-        with pytest.raises(Killed):
-            make_steps(mortal, Lane(0, 0, 0), COUNT, Alternating())
-        stores = [open_store(folder, 1) for folder in folders]
-        make_steps(stores, Lane(0, 0, 0), COUNT, Alternating())
-        assert [values(store) for store in stores] == [values(store) for store in undisturbed], f"call {dies_at}"
-        assert [status.pushes for store in stores for status in store.status()] == [COUNT, COUNT]
 
 
 class Distances(Sums):
@@ -218,11 +222,11 @@ class Distances(Sums):
         super().__init__()
         self._place = place
 
-    def names(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[str]:
+    def names(self, step: int) -> Sequence[str]:
         return list(SHAPES)
 
-    def gradients(self, step: int, pulled: Sequence[Mapping[str, Tensor]]) -> Sequence[Mapping[str, Tensor]]:
-        return [{name: (value - self._place - step) / 4 for name, value in pulled[0].items()}]
+    def gradients(self, step: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {name: (value - self._place - step) / 4 for name, value in weights.items()}
 
 
 def test_lanes_that_wait_for_each_other_step_on_the_mean_of_their_gradients() -> None:
@@ -234,20 +238,18 @@ def test_lanes_that_wait_for_each_other_step_on_the_mean_of_their_gradients() ->
     store = LocalStore(layout)
     first = {name: torch.full(shape, 2.0) for name, shape in SHAPES.items()}
     store.initialize(first)
+
+    def make(lane: int) -> None:
+        make_steps(Stores(store), Lane(0, lane, 0), COUNT, Distances(lane), pause=lambda: time.sleep(0.001))
+
     with ThreadPoolExecutor(len(lanes)) as threads:
-        made = [
-            threads.submit(
-                make_steps, (store,), Lane(0, lane, 0), COUNT, Distances(lane), pause=lambda: time.sleep(0.001)
-            )
-            for lane in lanes
-        ]
-        for each in made:
-            each.result(timeout=30)
+        for made in [threads.submit(make, lane) for lane in lanes]:
+            made.result(timeout=30)
     plain = {name: value.clone().requires_grad_() for name, value in first.items()}
     optimizer = torch.optim.SGD(plain.values(), 1.0, 0.5)
     for step in range(COUNT):
-        present = [{name: value.detach().clone() for name, value in plain.items()}]
-        gradients = [Distances(lane).gradients(step, present)[0] for lane in lanes]
+        present = {name: value.detach().clone() for name, value in plain.items()}
+        gradients = [Distances(lane).gradients(step, present) for lane in lanes]
         for name, value in plain.items():
             value.grad = torch.stack([gradient[name] for gradient in gradients]).sum(0) / len(lanes)
         optimizer.step()

@@ -116,7 +116,7 @@ def test_a_request_without_a_valid_deadline_is_refused(
         assert not list(reply)
 
     with pytest.raises(MalformedMessage, match=f"must have a deadline of at most 30 s, got {got}$"):
-        store._call(0, time.monotonic(), attempt)
+        store._calls.on_shard(0, time.monotonic(), attempt)
     store.close()
 
 

@@ -17,7 +17,7 @@ from ps.errors import MalformedMessage, NotDurable, StoreError, StoreUnavailable
 from ps.rpc.client import GrpcStore
 from ps.rpc.server import ShardServer
 from ps.rpc.tls import Tls
-from ps.shard.snapshot import SnapshotFile
+from ps.shard.journal import Journal
 from ps.store import Layout, Push
 from ps.wire import ps_pb2
 from tests.certificates import Authority
@@ -250,7 +250,7 @@ def test_a_hostile_client_gets_the_same_errors_from_the_server(
             yield ps_pb2.PushRequest(chunk=data[start : start + 1_000_000])
 
     with pytest.raises(error, match=message):
-        store._call(0, time.monotonic(), lambda stub, options: stub.Push(requests(), **options))
+        store._calls.on_shard(0, time.monotonic(), lambda stub, options: stub.Push(requests(), **options))
     assert torch.equal(store.pull().values["x"], ZEROS["x"])
     assert store.status()[0].clients == 0
 
@@ -258,7 +258,7 @@ def test_a_hostile_client_gets_the_same_errors_from_the_server(
 def test_an_empty_stream_is_refused(serve: Serve, connect: Connect):
     store = connect(serve().address)
     with pytest.raises(MalformedMessage, match="at least one message, got none"):
-        store._call(0, time.monotonic(), lambda stub, options: stub.Push(iter(()), **options))
+        store._calls.on_shard(0, time.monotonic(), lambda stub, options: stub.Push(iter(()), **options))
 
 
 def test_a_full_disk_raises_not_durable_at_the_client(
@@ -271,7 +271,7 @@ def test_a_full_disk_raises_not_durable_at_the_client(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SnapshotFile, "write", full)
+        patch.setattr(Journal, "append", full)
         with pytest.raises(NotDurable, match=r"shard 0 could not write .*No space left"):
             store.push(push(1))
     assert store.push(push(1)).versions == (1, 1)
@@ -322,7 +322,7 @@ def test_clients_that_send_nothing_do_not_hold_the_server_up(serve: Serve, conne
     store = connect(server.address, token="secret", deadline_s=20)
     store.initialize(ZEROS)
     silent, metadata = threading.Event(), (("authorization", "Bearer secret"),)
-    stub = store._book.find(0).connection.stub
+    stub = store._calls.book.find(0).connection.stub
     calls: list[Any] = []
     try:
         # More than the server has threads, none with a deadline of its own.
@@ -349,7 +349,7 @@ def test_clients_that_do_not_read_do_not_hold_the_server_up(serve: Serve, connec
     store = connect(server.address, layout, deadline_s=20)
     store.initialize({"x": torch.zeros(5_000_000)})
     request = ps_pb2.PullRequest(target=store._target(0), names=["x"])
-    stub = store._book.find(0).connection.stub
+    stub = store._calls.book.find(0).connection.stub
     unread = [stub.Pull(request) for _ in range(40)]
     began = time.monotonic()
     assert store.push(push(1, gradients={"x": torch.ones(5_000_000)}, versions=(0,))).versions == (1,)
@@ -419,10 +419,12 @@ def test_bad_client_options_are_refused(options: dict[str, Any], message: str):
 
 
 def test_a_layout_above_the_limit_is_refused_on_both_sides(serve: Serve):
-    with pytest.raises(TooLarge, match="40 bytes of tensors, above the limit of 39"):
-        serve(max_bytes=39)
-    with pytest.raises(TooLarge, match="40 bytes of tensors, above the limit of 39"):
-        GrpcStore(LAYOUT, ["a:1", "a:2"], max_bytes=39)
+    message = "20 bytes of tensors on a shard, above the limit of 19: more shards, of which it has 2"
+    with pytest.raises(TooLarge, match=message):
+        serve(max_bytes=19)
+    with pytest.raises(TooLarge, match=message):
+        GrpcStore(LAYOUT, ["a:1", "a:2"], max_bytes=19)
+    serve(sgd_layout(shards=3), max_bytes=19)
 
 
 def test_callers_do_not_wait_for_each_others_retry_timeout(connect: Connect) -> None:

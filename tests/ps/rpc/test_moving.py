@@ -18,6 +18,7 @@ from ps.consistency import Consistency
 from ps.errors import MalformedMessage, StoreUnavailable, TooFarAhead, Unauthenticated, WrongRun
 from ps.local import LocalStore
 from ps.rpc.client import GrpcStore
+from ps.rpc.requests import push_requests
 from ps.rpc.server import ShardServer
 from ps.shard.messages import ShardPush
 from ps.store import Layout, Push
@@ -236,7 +237,7 @@ def test_calls_on_a_channel_that_is_closed_for_a_move_are_retried(closing: Calla
         in_progress = pool.submit(store.status)
         time.sleep(0.3)
         where = [new.address] * 2
-        store._book.refresh(store._book.find(0).lookup)
+        store._calls.book.refresh(store._calls.book.find(0).lookup)
         began = time.monotonic()
         assert [status.initialized for status in in_progress.result()] == [False, False], "the new one answers"
         assert time.monotonic() - began < 3
@@ -326,7 +327,7 @@ def test_strangers_can_neither_leave_nor_renew_leases(closing: Callable[[Any], A
 
     def call(store: GrpcStore, shard: int) -> None:
         message = request(target=store._target(shard), **({"client": "a"} if method == "Leave" else {"clients": "a"}))
-        store._call(shard, time.monotonic(), lambda stub, options: getattr(stub, method)(message, **options))
+        store._calls.on_shard(shard, time.monotonic(), lambda stub, options: getattr(stub, method)(message, **options))
 
     call(closing(GrpcStore(layout, addresses, token="right")), 0)
     with pytest.raises(Unauthenticated, match="got another"):
@@ -347,7 +348,7 @@ def test_a_hostile_client_name_is_malformed(closing: Callable[[Any], Any]):
         lambda stub, options: list(stub.Pull(ps_pb2.PullRequest(**bad), **options)),
     ):
         with pytest.raises(MalformedMessage, match="`client` must be 1 to 200 printable"):
-            store._call(0, time.monotonic(), attempt)
+            store._calls.on_shard(0, time.monotonic(), attempt)
 
 
 @pytest.mark.parametrize("kind", ["local", "grpc"])
@@ -367,8 +368,9 @@ def test_two_pushes_that_reached_different_shards_do_not_deadlock(closing: Calla
     else:
         store = closing(GrpcStore(layout, [closing(ShardServer(layout, [0, 1], None)).address] * 2))
         store.initialize({"x": torch.zeros(10)})
-        store._push_shard(0, part("a"), time.monotonic())
-        store._push_shard(1, part("b"), time.monotonic())
+        for shard, client in enumerate("ab"):
+            requests = push_requests(layout, ["x"], {shard: part(client)})
+            store._calls.on_shard(shard, time.monotonic(), lambda stub, options, r=requests: stub.Push(r, **options))
     assert store.pull(client="a").applied == (1, 0)
     assert store.pull(client="b").applied == (0, 1)
     push(store, "a", 1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ps.errors import NotDurable, ShapeMismatch, StoreUnavailable
-from ps.shard.durable_shard import DurableShard, close_all
+from ps.shard.durable_shard import DurableShard
 from ps.shard.shard import ShardPush, ShardState
 from ps.shard.snapshot import SnapshotFile
 from tests.contracts.parameter_store import sgd_layout
@@ -214,16 +214,6 @@ def test_close_raises_if_the_last_write_failed(tmp_path: Path, disk: Disk):
         shard.close()
     with pytest.raises(StoreUnavailable, match="shard 0 is closed"):
         shard.push(push())
-
-
-def test_close_all_closes_every_shard_despite_a_failure(tmp_path: Path, disk: Disk):
-    shards = [started(tmp_path / name, interval_s=3600) for name in "ab"]
-    disk.full = True
-    with pytest.raises(NotDurable):
-        close_all(shards)
-    for shard in shards:
-        with pytest.raises(StoreUnavailable):
-            shard.status()
 
 
 @pytest.mark.parametrize("interval_s", [-1.0, float("nan")])

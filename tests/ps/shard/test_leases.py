@@ -43,7 +43,7 @@ def push(shard: DurableShard, client: str, sequence: int = 1) -> int:
 
 def held_back(shard: DurableShard, client: str) -> bool:
     try:
-        shard.pull([], client)
+        shard.pull([], [client])
     except TooFarAhead:
         return True
     return False
@@ -94,7 +94,7 @@ def test_a_round_that_ends_by_a_lease_is_on_disk_before_it_is_visible(tmp_path: 
     shard = started("sync", clock, tmp_path)
     assert push(shard, "a") == 0
     clock.now_s += 10
-    assert shard.pull(client=client).version == 1
+    assert shard.pull(clients=[client]).version == 1
     resumed = DurableShard(layout("sync"), 0, tmp_path, clock=clock)
     assert resumed.pull().version == 1
     assert resumed.pull().values["x"][0] == -1
@@ -112,11 +112,11 @@ def test_a_round_whose_end_cannot_be_written_has_not_ended(tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(SnapshotFile, "write", full)
         with pytest.raises(NotDurable, match="No space left"):
-            shard.pull(client="a")
+            shard.pull(clients=["a"])
         with pytest.raises(NotDurable, match="No space left"):
             shard.leave("b")
         assert shard.status().version == 0
-    assert shard.pull(client="a").version == 1
+    assert shard.pull(clients=["a"]).version == 1
     assert push(shard, "b") == 1
 
 
@@ -127,17 +127,17 @@ def test_pulls_write_only_what_has_changed(tmp_path: Path):
     before = shard.status().writes
     for _ in range(3):
         shard.leave("b")
-        shard.pull(client="a")
+        shard.pull(clients=["a"])
         shard.renew_leases("ab")
     assert shard.status().writes == before
-    shard.pull(client="b")
+    shard.pull(clients=["b"])
     assert shard.status().writes == before + 1
 
 
 def test_a_closed_shard_refuses_all_calls():
     shard = started("ssp", Clock(), None)
     shard.close()
-    for call in (lambda: shard.renew_leases(["a"]), lambda: shard.leave("a"), lambda: shard.pull(client="a")):
+    for call in (lambda: shard.renew_leases(["a"]), lambda: shard.leave("a"), lambda: shard.pull(clients=["a"])):
         with pytest.raises(StoreUnavailable, match="shard 0 is closed"):
             call()
 

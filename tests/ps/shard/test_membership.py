@@ -38,7 +38,7 @@ def push(shard: Shard, client: str, sequence: int, size: float = 1.0, seen: int 
 def may_go_on(shard: Shard, client: str, expired: str = "") -> bool:
     shard.settle(frozenset(expired), client)
     try:
-        shard.pull([], client, frozenset(expired))
+        shard.pull([], [client], frozenset(expired))
     except TooFarAhead:
         return False
     return True

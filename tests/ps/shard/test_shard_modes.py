@@ -152,11 +152,11 @@ class ModesMachine(RuleBasedStateMachine):
         self.shard.settle(expired, client)
         if model.held_back(client) and not catching_up:
             with pytest.raises(TooFarAhead) as caught:
-                self.shard.pull(None, client, expired)
+                self.shard.pull(None, [client], expired)
             assert caught.value.applied == model.clock(client)
         else:
-            pulled = self.shard.pull(None, client, expired, catching_up=catching_up)
-            assert pulled.applied == model.clock(client)
+            pulled = self.shard.pull(None, [client], expired, catching_up=catching_up)
+            assert pulled.applied == (model.clock(client),)
 
     @rule(client=st.sampled_from(CLIENTS))
     def leave(self, client: str) -> None:

@@ -1,4 +1,6 @@
+import base64
 import logging
+import zlib
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from ps.errors import CorruptSnapshot, WrongRun
 from ps.local import LocalStore
 from ps.shard.shard import Shard, ShardState
 from ps.shard.snapshot import SnapshotFile
-from ps.store import Layout, Push
+from ps.store import Group, Layout, Push
 from tests.contracts.parameter_store import sgd_layout
 
 LAYOUT = sgd_layout(shards=1)
@@ -153,3 +155,41 @@ def test_write_counters_describe_the_last_write(tmp_path: Path):
     counted = file.with_write_counters(status)
     assert (counted.writes, counted.snapshot_age_s, counted.snapshot_write_s) == (1, 7.0, 0.25)
     assert counted.snapshot_bytes == (tmp_path / NEWEST).stat().st_size
+
+
+FORMAT_1 = (
+    "c-oaxOK#gR5H-*PblauDH3LheLdiyfWYwOatJn}m{KQ1{D@nN@Lq{plGj!KYn*;R_9m;8q#7O}Qco1ja%zGmZzrC1E&z_WJqXQ@i"
+    "P?lu1Cq6*XWJUICVp|(5)b@*3YqFXLH)uLvlbv?nc5O`Y7~58YYa!g{(wOT9zt#R<iE>@vA5@YU%i8KTOg#EPeBWRp+l-O*L(?3J"
+    "k(`RsDc|U(Lhr5Z@3~r=F!gRCUF)5$CyQ|;l$g#n5b#S{@Uk9!(C)%-!KsTB+3AF2f@ita@;#bj2zjcjrGTZ#IY7ly#mtiDc_J#t"
+    "c+RB+UPz{L1&S3$fWa~)(gO39k(a3Eh8BgoTE!V`d#hdVY#Rs3CC{18K$=7{ewmYzlCBT7!9VO4`cq%R?soApZb605ecZwu&JM%I"
+    "=!R`5nKsoK<8|<uN@%fpN~ZK5&QvOBDjrHTU4vU1nz9;<!Pq~q$4~WALD{3(a0mVWraBd21?BNp#5-}OKW8+{V(Sj-K`*N3o72<g"
+    "ETdU*Y(CF9E2v10&F8H_BvhdDIG>*HUteBDyn3r&N6cn-S4Ui5Kg0}i_v<fyy!-t#;t$|=If("
+)
+"""A file of format 1 after three pushes of 1, 2 and 3 to `w` and `s`: compressed, in base 85."""
+
+
+def test_a_shard_continues_from_a_file_of_format_1(tmp_path: Path):
+    groups = (
+        Group(name="policy", shapes={"w": (2,), "b": ()}, optimizer="adam", options={"lr": 0.5}),
+        Group(name="sums", shapes={"s": (3,)}, optimizer="sgd", options={"lr": 1.0, "momentum": 0.5}, accumulate=2),
+    )
+    layout = Layout(run="old", groups=groups, shards=1)
+    content = bytearray(zlib.decompress(base64.b85decode(FORMAT_1)))
+    (tmp_path / NEWEST).write_bytes(content)
+    resumed, twin = LocalStore(layout, tmp_path), LocalStore(layout)
+    twin.initialize({"w": torch.ones(2), "b": torch.tensor(2.0), "s": torch.zeros(3)})
+    for number in range(1, 7):
+        # `b` takes its first steps only after the restart: Adam counts the steps of each tensor.
+        gradients = {"w": torch.full((2,), float(number)), "s": torch.full((3,), float(number))}
+        gradients |= {"b": torch.tensor(1.0)} if number > 3 else {}
+        push = Push(client="a", sequence=number, gradients=gradients, versions=(0,))
+        assert resumed.push(push).duplicate == (number <= 3)
+        twin.push(push)
+    one, other = resumed.pull(), twin.pull()
+    assert one.versions == other.versions
+    assert all(torch.equal(one.values[name], value) for name, value in other.values.items())
+    content[-1] ^= 1
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / NEWEST).write_bytes(content)
+    with pytest.raises(CorruptSnapshot, match="does not match its checksum"):
+        SnapshotFile(tmp_path / "damaged", layout, 0).load()

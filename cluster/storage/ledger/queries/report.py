@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from cluster.storage.ledger.queries.status import BEST_COLUMNS, Best, best_child
+from cluster.storage.ledger.rows import RECORD_COLUMNS, record_of
+from controller.searcher import ChildRecord
 
 Wait = Literal["pull_seconds", "push_seconds"]
 
@@ -44,6 +46,12 @@ def best_architectures(db: sqlite3.Connection, count: int) -> list[Best]:
     ) ORDER BY reward DESC, id
     """
     return [best_child(*row) for row in db.execute(query, (count,))]
+
+
+def ended_records(db: sqlite3.Connection) -> list[ChildRecord]:
+    """Return the children that have ended as a searcher sees them, in completion order."""
+    query = f"SELECT {RECORD_COLUMNS} FROM children WHERE completion IS NOT NULL ORDER BY completion"
+    return [record_of(*row) for row in db.execute(query)]
 
 
 def gather_batches(db: sqlite3.Connection, slices: int, zero: float) -> int:

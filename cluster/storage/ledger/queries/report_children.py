@@ -7,11 +7,11 @@ from typing import NamedTuple
 # One pass over the children, whose rows are wide; all other queries read this narrow table of the connection's own.
 ENDED = """
 CREATE TEMP TABLE ended (
-    completion INTEGER PRIMARY KEY, id, state, cause, reward, metric, parameters, flops, seconds, at, work
+    completion INTEGER PRIMARY KEY, id, state, cause, reward, metric, parameters, flops, seconds, at, work, predicted
 );
 INSERT INTO ended
 SELECT completion, id, state, children.cause, reward, metric, parameters, flops, seconds, ended_at - {zero},
-    sum(coalesce(spent, 0)) OVER (ORDER BY completion)
+    sum(coalesce(spent, 0)) OVER (ORDER BY completion), json_extract(notes, '$.predicted')
 FROM children LEFT JOIN (
     SELECT child, sum(max(0, ended_at - started_at)) AS spent FROM attempts WHERE ended_at IS NOT NULL GROUP BY child
 ) ON child = id
@@ -94,6 +94,23 @@ def used_gpus(db: sqlite3.Connection) -> bool | None:
     used = "SELECT json_extract(outcome, '$.gpu_bytes') IS NOT NULL AS used FROM children WHERE state = 'finished'"
     row = db.execute(f"{used} ORDER BY used DESC LIMIT 1").fetchone()
     return None if row is None else bool(row[0])
+
+
+class Prediction(NamedTuple):
+    """The reward that the searcher predicted for a child, and the one that it got."""
+
+    child_id: int
+    predicted: float
+    reward: float
+
+
+def predictions(db: sqlite3.Connection) -> list[Prediction]:
+    """Return the predictions for the children that have a reward, in completion order."""
+    query = """
+    SELECT id, predicted, reward FROM ended
+    WHERE typeof(predicted) IN ('integer', 'real') AND reward IS NOT NULL ORDER BY completion
+    """
+    return [Prediction(*row) for row in db.execute(query)]
 
 
 def cost_range(db: sqlite3.Connection, cost: str) -> CostRange:

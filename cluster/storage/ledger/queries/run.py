@@ -49,7 +49,7 @@ def last_batches(db: sqlite3.Connection) -> dict[int, int]:
 def last_steps(db: sqlite3.Connection) -> dict[tuple[int, int], int]:
     """Return the number of the last step that each lane's children were given, by the replica and the lane's number."""
     query = """
-    SELECT replica, lane, max(steps_before + json_extract(job, '$.count') * json_extract(job, '$.parts')) FROM children
+    SELECT replica, lane, max(steps_before + json_extract(job, '$.count')) FROM children
     WHERE lane IS NOT NULL GROUP BY replica, lane
     """
     return {(replica, lane): last for replica, lane, last in db.execute(query)}

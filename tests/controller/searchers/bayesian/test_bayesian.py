@@ -119,6 +119,22 @@ def test_the_figures_are_the_settings_and_the_improvement_that_was_expected() ->
     assert set(run.searcher.learn(run.history[:1], view).figures) == {"length_scale", "noise"}
 
 
+@pytest.mark.parametrize("targets", ["rewards", "ranks", "log-regret"])
+def test_a_target_stands_for_a_reward_between_those_of_the_children(targets: str) -> None:
+    evidence = Evidence(BayesianOptions(targets=targets), token_features)  # pyright: ignore[reportArgumentType]
+    rewards = [0.3, 0.9, 0.5, 0.5]
+    points = [
+        ChildRecord(id=i, tokens=(i, 0, 0, 0, 0, 0), architecture_id=str(i), reward=reward)
+        for i, reward in enumerate(rewards, start=1)
+    ]
+    given = evidence.targets(points)
+    assert [evidence.reward_of_target(float(target), points) for target in given] == pytest.approx(rewards)
+    between = evidence.reward_of_target((max(given) + sorted(given)[-2]) / 2, points)
+    assert between == pytest.approx(0.7)
+    assert evidence.reward_of_target(1e9, points) == 0.9
+    assert evidence.reward_of_target(-1e9, points) == 0.3
+
+
 @pytest.mark.parametrize("limit", [10, 1_000])
 def test_settings_follow_from_the_history_alone(limit: int) -> None:
     """An instance that was told step by step and one that sees a history at once, and one that saw another before."""

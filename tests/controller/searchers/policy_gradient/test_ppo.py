@@ -40,6 +40,19 @@ def test_at_ratio_one_the_gradient_is_that_of_reinforce() -> None:
     assert any(gradient.abs().max() > 1e-3 for gradient in one.values())
 
 
+def test_a_queue_is_learnt_from_as_by_reinforce() -> None:
+    queue = {"queue_size": 2, "queue_weight": 0.3}
+    ppo = Ppo(SPACE, replace(OPTIONS, **queue))
+    reinforce = Reinforce(SPACE, ReinforceOptions(entropy_bonus=0.01, queue_size=2, queue_weight=0.3))
+    parameters, children = batch(ppo)
+    now = view(parameters, completed=8, ended=children)
+    without = Ppo(SPACE, OPTIONS).learn(children, now).gradients
+    one, other = (searcher.learn(children, now).gradients for searcher in (ppo, reinforce))
+    for name, gradient in one.items():
+        torch.testing.assert_close(gradient, other[name], rtol=0, atol=1e-6)
+    assert any(not torch.allclose(gradient, without[name], atol=1e-3) for name, gradient in one.items())
+
+
 def test_a_child_that_the_clip_holds_has_no_gradient() -> None:
     ratios = torch.tensor([0.5, 0.9, 1.0, 1.1, 1.5, 0.5, 1.5], requires_grad=True)
     advantages = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, -1.0, -1.0])

@@ -15,8 +15,8 @@ from controller.policies.lstm import Policy
 from controller.reward import accuracy, cubed_accuracy, perplexity
 from controller.searcher import ChildRecord, Proposal, Searcher
 from controller.searchers.policy_gradient.options import ReinforceOptions
-from controller.searchers.policy_gradient.policy_searcher import BASELINE, baseline
-from controller.searchers.policy_gradient.reinforce import Reinforce, best_different
+from controller.searchers.policy_gradient.policy_searcher import BASELINE, baseline, best_different
+from controller.searchers.policy_gradient.reinforce import Reinforce
 from controller.searchers.random_search import RandomSearch
 from controller.spaces.convolutional import ConvolutionalSpace
 from ps.local import LocalStore

@@ -12,10 +12,10 @@ from torch import nn
 from controller.decisions import Choice, Pointer, Subset, Tokens
 from controller.searchers.progressive import surrogate
 from controller.searchers.progressive.candidates import Candidates
-from controller.searchers.progressive.correlation import spearman
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.progressive.surrogate import Lstm, Mlp, Scale, fit, prefixes
 from controller.searchers.progressive.vocabulary import Vocabulary
+from controller.statistics import spearman
 from tests.controller.searchers.progressive.driven import FAST, SPACE, Additive
 
 VOCABULARY = Candidates(SPACE, beam=2).vocabulary

@@ -323,3 +323,33 @@ def test_a_search_too_short_for_the_schedule_is_cautioned_against() -> None:
     assert QLearningOptions().caution(100) == (
         "the first 1,500 unique models of a search are random; with schedule-models=100 epsilon would fall to 0.1"
     )
+
+
+def test_option_values_are_the_tables_along_its_best_sample() -> None:
+    options = QLearningOptions(q_learning_rate=0.5, replays=3)
+    given = [((3, 3, 1, 2, 0, 4), 0.9), ((0, 1, 1, 2, 0, 4), 0.1)]
+    history = [
+        ChildRecord(id=child_id, tokens=tokens, architecture_id=CELLS.decode(tokens).id, reward=reward)
+        for child_id, (tokens, reward) in enumerate(given, start=1)
+    ]
+    view = View(parameters={}, completed=2, history=lambda: history, pending=tuple, rng=random.Random(0))
+    rows = QLearning(CELLS, options).option_values(view)
+    table = QTable(CELLS, options).after(history)
+    best: list[int] = []
+    for place, row in enumerate(rows, start=1):
+        assert (row.kind, row.layer, row.options[3]) == ("edge", place, "nor_conv_3x3")
+        assert row.values == tuple(table.q(table.state(best), token) for token in range(5))
+        best.append(row.values.index(max(value for value in row.values if value is not None)))
+    assert best == [3, 3, 1, 2, 0, 4]
+
+
+def test_option_values_name_what_is_not_allowed_and_each_token_of_a_subset() -> None:
+    view = View(parameters={}, completed=0, history=tuple, pending=tuple, rng=random.Random(0))
+    chain = QLearning(CHAINS, QLearningOptions()).option_values(view)
+    assert any(None in row.values for row in chain) and all(set(row.values) <= {0.5, None} for row in chain)
+    skips = QLearning(ConvolutionalSpace(initial_depth=3), QLearningOptions()).option_values(view)
+    assert [(row.kind, row.layer, row.options) for row in skips if "skip" in row.kind] == [
+        ("skip 1", 2, ("no", "yes")),
+        ("skip 1", 3, ("no", "yes")),
+        ("skip 2", 3, ("no", "yes")),
+    ]

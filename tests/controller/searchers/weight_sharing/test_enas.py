@@ -1,171 +1,248 @@
-"""ENAS (spec §6.1): halves of an epoch that alternate, and what the policy learns from scores."""
+"""ENAS (spec §6): shared weights and the policy are trained in turns, and samples of the policy are scored at last."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
 from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import Score, Steps
-from child_trainer.supernets.objectives.catalogue import OBJECTIVES
-from controller.decisions import check_tokens
-from controller.policies.enas import skip_divergence
-from controller.searcher import ChildRecord, Proposal, View
+from controller.policies.enas import EnasConstants, EnasPolicy
+from controller.searcher import ChildRecord, Proposal, View, shared_weights_of
 from controller.searchers.policy_gradient.policy_searcher import BASELINE
 from controller.searchers.weight_sharing.enas import Enas, updated_baseline
-from controller.searchers.weight_sharing.options import EnasOptions
-from controller.spaces.chain import ChainSpace
+from controller.searchers.weight_sharing.path_options import EnasOptions
+from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.enas_macro import EnasMacroSpace
-from tests.contracts.searcher import SearcherContract, initial, view
+from tests.contracts.searcher import SearcherContract, initial, recorded
 
-SPACE = EnasMacroSpace(layers=4, operations=("conv_3x3", "max_3x3"), filters=2)
-OPTIONS = EnasOptions(controller_units=6, epoch_steps=50, steps_per_child=8, epoch_scores=6, refit_batches=2)
-TRAINING, SCORES = 7, 6
+SPACE = EnasMacroSpace(layers=3, operations=("conv_3x3", "max_3x3"), filters=2)
+OPTIONS = EnasOptions(
+    search_epochs=2, steps_per_epoch=21, steps_per_child=4, policy_children=5, controller_units=8, restart_epochs=1
+)
+EPOCH = 6 + 5
+"""Children of an epoch: five that make four steps each and one that makes the last, and five that are scored."""
+LAST = 2 * EPOCH
 
 
 class TestContract(SearcherContract):
-    samples_after = TRAINING
-
     def make(self) -> Enas:
         return Enas(SPACE, OPTIONS)
 
 
-def records(proposals: Sequence[Proposal], first: int = 1) -> list[ChildRecord]:
+def records(proposals: Sequence[Proposal], begun: int = 0) -> list[ChildRecord]:
     return [
-        ChildRecord(id=first + place, tokens=p.tokens, architecture_id=p.architecture_id, job=p.job)
-        for place, p in enumerate(proposals)
+        ChildRecord(
+            id=begun + k,
+            tokens=p.tokens,
+            architecture_id=p.architecture_id,
+            log_prob=p.log_prob,
+            notes=p.notes,
+            job=p.job,
+        )
+        for k, p in enumerate(proposals, start=1)
     ]
+
+
+def view(parameters: Mapping[str, Tensor], completed: int, pending: Sequence[ChildRecord] = ()) -> View:
+    rng = random.Random(completed)
+    return View(parameters=parameters, completed=completed, history=tuple, pending=lambda: pending, rng=rng)
 
 
 def ask(n: int, completed: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
     searcher = Enas(SPACE, OPTIONS)
-    present = View(
-        parameters=initial(searcher),
-        completed=completed,
-        history=tuple,
-        pending=lambda: records(pending),
-        rng=random.Random(completed),
-    )
-    return searcher.ask(n, present)
+    return searcher.ask(n, view(initial(searcher), completed, records(pending, completed)))
 
 
-def test_halves_of_an_epoch_alternate_and_wait_for_each_other() -> None:
-    training = ask(20, 0)
-    assert [proposal.job.count for proposal in training if isinstance(proposal.job, Steps)] == [8, 8, 8, 8, 8, 8, 2]
-    assert ask(4, TRAINING - 1, training[-1:]) == []
-    scores = ask(20, TRAINING)
-    assert [type(proposal.job) for proposal in scores] == [Score] * SCORES
-    assert ask(4, TRAINING + SCORES - 2, scores[-2:]) == []
-    assert [type(proposal.job) for proposal in ask(3, TRAINING + SCORES)] == [Steps] * 3
-    assert len(ask(20, TRAINING + 1, scores[:2])) == SCORES - 3
+def policy_of(parameters: Mapping[str, Tensor]) -> EnasPolicy:
+    policy = EnasPolicy(SPACE.decisions(0), hidden=8, constants=EnasConstants(tanh_constant=1.5))
+    policy.load(parameters)
+    return policy
 
 
-def test_each_step_has_a_path_of_its_own_which_the_policy_samples() -> None:
-    (first, *_) = ask(3, 0)
-    assert isinstance(first.job, Steps)
-    assert len(first.job.paths) == first.job.count == 8
-    for path in first.job.paths:
-        check_tokens(SPACE.decisions(0), path)
-    assert len(set(first.job.paths)) > 4
-    settings = OBJECTIVES["path"].settings_of(first.job.settings)
-    assert (settings.l2, settings.clip_norm) == (OPTIONS.weights_l2, 5.0)
+def steps(proposals: Sequence[Proposal]) -> list[Steps]:
+    assert all(isinstance(p.job, Steps) for p in proposals)
+    return [p.job for p in proposals if isinstance(p.job, Steps)]
 
 
-def test_paths_are_scored_on_few_images_with_the_batches_own_statistics_unless_told_otherwise() -> None:
-    (score,) = ask(1, TRAINING)
-    assert score.job == Score(settings={"refit_batches": 2, "batches": 1})
-    assert score.architecture_id == SPACE.decode(score.tokens).id
-    assert EnasOptions().refit_batches == 0
+POLICY = Score(settings={"batches": 1, "refit_batches": 0})
+AT_LAST = Score(settings={"refit_batches": OPTIONS.refit_batches})
 
 
-def test_the_baseline_moves_before_it_is_used() -> None:
-    """T6.4: b -= (1 - decay) (b - R), and the advantage is R - b."""
-    assert updated_baseline(torch.zeros(1), torch.tensor([0.5]), 0.99) == pytest.approx(0.005)
-    assert updated_baseline(torch.tensor([0.3]), torch.tensor([0.5, 0.7]), 0.9) == pytest.approx(0.33)
+def test_an_epoch_trains_the_weights_and_then_the_policy() -> None:
+    assert [job.count for job in steps(ask(20, 0))] == [4, 4, 4, 4, 4, 1]
+    assert [p.job for p in ask(20, 6)] == [POLICY] * 5
+    assert [job.first for job in steps(ask(20, EPOCH))] == [21, 25, 29, 33, 37, 41]
+    assert [p.job for p in ask(3, LAST)] == [AT_LAST] * 3
+    assert [p.job for p in ask(3, LAST + 3)] == [AT_LAST] * 3
 
 
-def scored(searcher: Enas, rewards: Sequence[float]) -> list[ChildRecord]:
-    proposals = searcher.ask(len(rewards), view(initial(searcher), completed=TRAINING))
-    outcome = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=0)
-    pairs = zip(records(proposals), rewards, strict=True)
-    return [replace(record, reward=reward, outcome=outcome) for record, reward in pairs]
+def test_a_phase_begins_when_the_one_before_has_ended() -> None:
+    training = ask(6, 0)
+    assert ask(4, 5, training[5:]) == []
+    assert len(ask(4, 2, training[2:5])) == 1  # the sixth training child
+    policy = ask(5, 6)
+    assert ask(4, EPOCH - 1, policy[4:]) == []
+    last_of_policy = ask(1, LAST - 1)
+    assert ask(4, LAST - 1, last_of_policy) == []
+    assert len(ask(4, LAST, ask(2, LAST))) == 4
 
 
-def test_the_gradient_is_that_of_the_loss_as_it_is_written() -> None:
-    options = replace(OPTIONS, entropy_bonus=0.1)
+def test_each_step_has_a_fresh_path() -> None:
+    jobs = steps(ask(6, 0))
+    paths = [path for job in jobs for path in job.paths]
+    assert len(paths) == 21
+    assert len(set(paths)) > 10
+    for path in paths:
+        assert SPACE.gates(path)
+
+
+def test_the_weights_rate_falls_within_each_cycle_of_epochs() -> None:
+    options = EnasOptions(search_epochs=3, restart_epochs=1, restart_factor=2, policy_children=1, steps_per_epoch=1)
     searcher = Enas(SPACE, options)
-    parameters = {name: value + 0.1 for name, value in initial(searcher).items()}
-    children = scored(searcher, [0.2, 0.9, 0.4])
-    update = searcher.learn(children, view(parameters))
-
-    policy = searcher._enas_policy
-    tokens = torch.tensor([child.tokens for child in children])
-    rollout, skips = policy.score_skips(SPACE.decisions(0), tokens)
-    rewards = [child.reward + 0.1 * entropy for child, entropy in zip(children, rollout.entropy.tolist(), strict=True)]  # type: ignore[operator]
-    mean = sum(rewards) / 3
-    baseline = 0.99 * 0.1 + 0.01 * mean
-    losses = [-(reward - baseline) * log_prob for reward, log_prob in zip(rewards, rollout.log_prob, strict=True)]
-    loss = sum(losses) / 3 + 0.8 * skip_divergence(skips, 0.4).mean()
-    assert isinstance(loss, torch.Tensor)
-    names = [name for name in update.gradients if name != BASELINE]
-    expected = torch.autograd.grad(loss, [dict(policy.named_parameters())[name] for name in names])
-    for name, gradient in zip(names, expected, strict=True):
-        assert torch.allclose(update.gradients[name], gradient, atol=1e-6), name
-    assert update.gradients[BASELINE].item() == pytest.approx(mean)
-    assert update.figures["baseline"] == pytest.approx(baseline)
+    parameters = initial(searcher)
+    rates = [steps(searcher.ask(1, view(parameters, 2 * epoch)))[0].rate for epoch in range(3)]
+    assert rates == pytest.approx([0.05, 0.05, (0.05 + 0.0005) / 2])
 
 
-def test_the_policy_learns_what_earns_more() -> None:
-    """Rewards that favour one operation in every layer; the policy's own steps, without a supernet."""
-    searcher = Enas(SPACE, replace(OPTIONS, skip_weight=0.0, controller_learning_rate=0.02, entropy_bonus=0.0))
-    values = initial(searcher)
-    optimizer = torch.optim.Adam(
-        [values[name] for name in values if name != BASELINE], lr=0.02, betas=(0.0, 0.999), eps=1e-3
-    )
+def test_scored_children_are_samples_of_the_policy_with_their_probability() -> None:
+    searcher = Enas(SPACE, OPTIONS)
+    parameters = initial(searcher)
+    proposals = searcher.ask(4, view(parameters, 6))
+    policy = policy_of(parameters)
+    for proposal in proposals:
+        assert proposal.architecture_id == SPACE.decode(proposal.tokens).id
+        log_prob = policy.score(torch.tensor([proposal.tokens])).log_prob.item()
+        assert proposal.log_prob == pytest.approx(log_prob, abs=1e-5)
+
+
+def scored(rewards: Sequence[float], completed: int = 6) -> list[ChildRecord]:
     outcome = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=0)
+    proposals = ask(len(rewards), completed)
+    return [recorded(k, p, outcome, reward) for k, (p, reward) in enumerate(zip(proposals, rewards, strict=True))]
+
+
+# T6.4
+
+
+def test_the_baseline_starts_at_zero_and_has_the_rewards_before_it_is_used() -> None:
+    searcher = Enas(SPACE, EnasOptions(entropy_bonus=0.0, controller_units=8))
+    parameters = initial(searcher)
+    update = searcher.learn(scored([0.5]), view(parameters, 6))
+    assert update.figures["baseline"] == pytest.approx(0.01 * 0.5)  # so that the advantage is 0.495
+    assert update.gradients[BASELINE].tolist() == [0.5, 1.0]
+    after = torch.tensor([0.005, 0.01])
+    assert updated_baseline(after, torch.tensor([1.0, 0.0]), 0.99) == pytest.approx(0.99 * 0.005 + 0.01 * 0.5)
+
+
+def test_the_policys_gradient_is_that_of_the_specifications_loss() -> None:
+    searcher = Enas(SPACE, OPTIONS)
+    parameters = initial(searcher)
+    parameters[BASELINE] = torch.tensor([0.3, 0.9])
+    children = scored([0.5, 0.9])
+    update = searcher.learn(children, view(parameters, 6))
+    policy = policy_of(parameters)
+    rollout = policy.score(torch.tensor([child.tokens for child in children]))
+    rewards = torch.tensor([0.5, 0.9]) + 1e-4 * rollout.sample_entropy
+    baseline = 0.3 - 0.01 * (0.3 - rewards.mean())
+    loss = ((rewards - baseline) * -rollout.log_prob + 0.8 * rollout.skip_kl).mean()
+    expected = policy.gradients(loss)
+    assert update.gradients.keys() == {BASELINE, *expected}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(update.gradients[name], gradient)
+
+
+def test_learns_nothing_from_the_last_scores_and_from_steps() -> None:
+    searcher = Enas(SPACE, OPTIONS)
+    parameters = initial(searcher)
+    trained = [
+        recorded(1, p, Outcome(curve=(), seconds=1.0, parameters=None, flops=None, seed=0), 0.5) for p in ask(1, 0)
+    ]
+    assert not searcher.learn([*scored([0.5], LAST), *trained], view(parameters, LAST)).gradients
+
+
+# T6.6
+
+
+def test_the_policy_and_the_weights_have_no_tensor_in_common() -> None:
+    searcher = Enas(SPACE, OPTIONS)
+    parameters = initial(searcher)
+    update = searcher.learn(scored([0.5, 0.9]), view(parameters, 6))
+    shared = shared_weights_of(searcher)
+    assert shared is not None
+    assert shared.supernet == SPACE.supernet()
+    assert (shared.optimizer, shared.options) == ("sgd", {"lr": 0.05, "momentum": 0.9, "nesterov": 1})
+    nodes = {node.name for node in shared.supernet.ordered}
+    assert update.gradients.keys() <= parameters.keys()
+    assert not {name.split("/")[0] for name in parameters} & nodes
+
+
+def test_a_policy_that_learns_finds_the_operation_with_the_best_rewards() -> None:
+    """Rewards are the share of pools: without skips' penalty, 300 children make them the rule."""
+    options = EnasOptions(
+        policy_children=300, steps_per_epoch=1, controller_learning_rate=0.02, controller_units=16, skip_weight=0.0
+    )
+    searcher = Enas(SPACE, options)
+    parameters = initial(searcher)
+    groups = {group.name: group for group in searcher.parameters(0)}
+    weights = [parameters[name].requires_grad_() for name in groups["policy"].values]
+    adam = torch.optim.Adam(weights, lr=0.02, betas=(0.0, 0.999), eps=1e-3)
     means = []
-    for turn in range(80):
-        proposals = [
-            p for _ in range(2) for p in searcher.ask(SCORES, view(values, completed=TRAINING, seed=2 * turn + _))
-        ]
-        operations = [[tokens[0], tokens[1], tokens[3], tokens[6]] for tokens in (p.tokens for p in proposals)]
-        rewards = [sum(operation) / 4 for operation in operations]
-        means.append(sum(rewards) / len(rewards))
-        children = [
-            replace(record, reward=reward, outcome=outcome)
-            for record, reward in zip(records(proposals), rewards, strict=True)
-        ]
-        update = searcher.learn(children, view(values))
-        for name, value in values.items():
-            if name != BASELINE:
-                value.grad = update.gradients.get(name)
-        optimizer.step()
-        values[BASELINE].mul_(0.99).add_(0.01 * update.gradients[BASELINE])
-    assert sum(means[-10:]) / 10 > 0.85 > sum(means[:10]) / 10 + 0.2
+    for number in range(1, 301, 10):
+        asked = searcher.ask(10, view({n: p.detach() for n, p in parameters.items()}, number))
+        outcome = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=0)
+        rewards = [(p.tokens[0] + p.tokens[1] + p.tokens[3]) / 3 for p in asked]
+        children = [recorded(k, p, outcome, r) for k, (p, r) in enumerate(zip(asked, rewards, strict=True))]
+        update = searcher.learn(children, view({n: p.detach() for n, p in parameters.items()}, number))
+        parameters[BASELINE] = 0.99 * parameters[BASELINE] + 0.01 * update.gradients[BASELINE]
+        for name, weight in zip(groups["policy"].values, weights, strict=True):
+            weight.grad = update.gradients.get(name)
+        adam.step()
+        means.append(sum(rewards) / 10)
+    assert sum(means[-5:]) / 5 > 0.8 > sum(means[:5]) / 5
 
 
-def test_refuses_a_space_without_a_supernet_and_a_search_that_only_trains() -> None:
-    with pytest.raises(ValueError, match="a ChainSpace has none"):
-        Enas(ChainSpace(), OPTIONS)
-    with pytest.raises(ValueError, match="`max_children` must be above 7, the children that train the supernet"):
-        OPTIONS.for_children(7)
+def test_refuses_a_space_without_a_supernet() -> None:
+    with pytest.raises(ValueError, match="a ConvolutionalSpace has none"):
+        Enas(ConvolutionalSpace(), OPTIONS)
+
+
+def test_a_search_must_have_children_that_are_scored_at_last() -> None:
+    assert OPTIONS.for_children(LAST + 1) == OPTIONS
+    with pytest.raises(ValueError, match="`max_children` must be above 22, the children of the epochs"):
+        OPTIONS.for_children(LAST)
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("epoch_steps", 0),
-        ("epoch_scores", 0),
+        ("search_epochs", 0),
+        ("steps_per_epoch", 0),
+        ("steps_per_child", 0),
+        ("policy_children", 0),
         ("score_batches", -1),
-        ("controller_layers", 2),
-        ("skip_target", 1.0),
-        ("skip_weight", -1.0),
-        ("weights_clip_norm", float("inf")),
-        ("logit_bound", 0.0),
+        ("controller_units", 0),
+        ("controller_init", 0.0),
+        ("controller_learning_rate", 0.0),
+        ("baseline_decay", 1.0),
         ("entropy_bonus", -1.0),
+        ("temperature", 0.0),
+        ("tanh_constant", 0.0),
+        ("operation_tanh_reduce", 0.0),
+        ("favoured_init", float("nan")),
+        ("favoured_bonus", float("inf")),
+        ("skip_weight", -0.1),
+        ("skip_rate", 1.0),
+        ("weights_learning_rate", 0.0),
+        ("weights_last_learning_rate", -0.1),
+        ("restart_epochs", 0),
+        ("restart_factor", 0),
         ("weights_momentum", 1.0),
+        ("weights_l2", -0.1),
+        ("weights_clip_norm", -1.0),
+        ("refit_batches", -1),
     ],
 )
 def test_an_impossible_option_is_named(option: str, value: float) -> None:

@@ -49,8 +49,9 @@ def test_trains_for_all_its_steps_and_begins_no_more_training_children_than_that
 
 
 def test_path_dropout_rises_with_the_training() -> None:
-    settings = [OBJECTIVES["dropout"].settings_of(p.job.settings) for p in ask(TRAINING, 0) if p.job]
-    assert [setting.progress for setting in settings] == [number / TRAINING for number in range(TRAINING)]
+    jobs = [proposal.job for proposal in ask(TRAINING, 0)]
+    assert [(job.first, job.total) for job in jobs if isinstance(job, Steps)] == [(8 * n, 50) for n in range(TRAINING)]
+    settings = [OBJECTIVES["dropout"].settings_of(job.settings) for job in jobs if job]
     assert {(s.drop_rate, s.groups, s.l2) for s in settings} == {(0.3, 2, 0.01)}
 
 

@@ -3,7 +3,7 @@ import random
 import pytest
 from scipy.stats import spearmanr
 
-from controller.searchers.progressive.correlation import spearman
+from controller.statistics import spearman
 
 
 def test_it_is_scipys() -> None:

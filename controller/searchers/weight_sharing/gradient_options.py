@@ -1,0 +1,203 @@
+"""Options of the searchers that learn strengths by gradient, with the weights. Standard library only."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from child_trainer.field_types import check_types
+from controller.searchers.weight_sharing.rates import cosine
+
+Cost = Literal["none", "parameters", "flops"]
+"""What an architecture costs besides its errors: nothing, its weights, or its operations for one image."""
+
+
+def require(options: Any, name: str, holds: bool, what: str) -> None:
+    """Raise `ValueError` about an option unless the condition on it holds."""
+    if not holds:
+        raise ValueError(f"`{name}` must be {what}, got {getattr(options, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientOptions:
+    """Options that all of them have; the values are those of DARTS (spec §12.3)."""
+
+    search_epochs: int = 50
+    """Epochs of the search; at the end of each, the architecture that the strengths favour is scored."""
+    steps_per_epoch: int = 390
+    """Steps of an epoch (the paper: 25,000 images in batches of 64)."""
+    steps_per_child: int = 30
+    """Steps that one child makes; a worker that dies repeats none of them."""
+    weights_learning_rate: float = 0.025
+    """Learning rate of the shared weights in the first epoch."""
+    weights_last_learning_rate: float = 0.001
+    """Where it falls to along a cosine, epoch by epoch."""
+    weights_momentum: float = 0.9
+    """Momentum of the shared weights."""
+    weights_decay: float = 3e-4
+    """Weight decay of the shared weights."""
+    weights_clip_norm: float = 5.0
+    """Norm of all gradients of a step's weights together, to which longer ones are scaled down; 0: never."""
+    strengths_learning_rate: float = 3e-4
+    """Learning rate of the strengths (alpha)."""
+    strengths_decay: float = 1e-3
+    """Weight decay of the strengths."""
+    refit_batches: int = 8
+    """Batches of training images from which batch normalisation is refit before an architecture is scored; with 0 each
+    batch of validation images has statistics of its own."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("search_epochs", "steps_per_epoch", "steps_per_child"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("weights_learning_rate", "strengths_learning_rate"):
+            require(self, name, math.isfinite(getattr(self, name)) and getattr(self, name) > 0, "a positive number")
+        for name in ("weights_last_learning_rate", "weights_decay", "weights_clip_norm", "strengths_decay"):
+            require(self, name, math.isfinite(getattr(self, name)) and getattr(self, name) >= 0, "0 or more")
+        require(self, "weights_momentum", 0 <= self.weights_momentum < 1, "at least 0 and below 1")
+        require(self, "refit_batches", self.refit_batches >= 0, "0 or more")
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there are in all."""
+        return self.search_epochs
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of all epochs."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def children_per_epoch(self) -> int:
+        """How many children make the steps of an epoch; one more scores an architecture."""
+        return -(-self.steps_per_epoch // self.steps_per_child)
+
+    @property
+    def num_children(self) -> int:
+        """How many children the search has."""
+        return self.epochs * (self.children_per_epoch + 1)
+
+    @property
+    def nesterov(self) -> bool:
+        """Whether the weights' momentum is Nesterov's."""
+        return False
+
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate of the weights in an epoch, counted from 0."""
+        return cosine(self.weights_learning_rate, self.weights_last_learning_rate, epoch / self.search_epochs)
+
+    def for_children(self, children: int) -> Self:
+        """Return the options, which must not need more children than the search may have.
+
+        Raises:
+            ValueError: they do.
+        """
+        if children < self.num_children:
+            raise ValueError(
+                f"`max_children` must be at least {self.num_children:,}: each of {self.epochs:,} epochs takes"
+                f" {self.children_per_epoch:,} children for its {self.steps_per_epoch:,} steps, and one that is scored;"
+                f" got {children:,}"
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class DartsOptions(GradientOptions):
+    """Options of DARTS (spec §12)."""
+
+    order: Literal[1, 2] = 1
+    """1: strengths by the validation loss with the weights as they are; 2: with the weights after their next step, in
+    about three times the time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "order", self.order in (1, 2), "1 or 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnasOptions(GradientOptions):
+    """Options of SNAS (spec §13)."""
+
+    search_epochs: int = 150
+    """Epochs of the search; at the end of each, the architecture that the strengths favour is scored."""
+    first_temperature: float = 1.0
+    """Temperature of the relaxed samples at the start."""
+    last_temperature: float = 0.03
+    """Temperature at the end, where samples are nearly one-hot; it falls linearly."""
+    cost: Cost = "none"
+    """What counts in the loss besides the error: the expected logarithm of an option's weights or operations."""
+    cost_weight: float = 0.0015
+    """Weight of the cost in the loss (the paper's mild constraint)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("first_temperature", "last_temperature"):
+            require(self, name, getattr(self, name) > 0, "above 0")
+        require(self, "cost_weight", self.cost_weight >= 0, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxylessOptions(GradientOptions):
+    """Options of ProxylessNAS (spec §14)."""
+
+    search_epochs: int = 120
+    """Epochs of the search after the warm-up; at the end of each, the architecture that the strengths favour is
+    scored."""
+    weights_only_epochs: int = 40
+    """Epochs before them, in which only the weights learn, along random paths."""
+    weights_only_learning_rate: float = 0.05
+    """Learning rate of the weights in the first epoch of the warm-up; it falls to 0 along a cosine."""
+    weights_last_learning_rate: float = 0.0
+    """Where the learning rate of the search falls to along a cosine, epoch by epoch."""
+    weights_decay: float = 4e-5
+    """Weight decay of the shared weights."""
+    weights_clip_norm: float = 0.0
+    """Norm of all gradients of a step's weights together, to which longer ones are scaled down; 0: never."""
+    weights_label_smoothing: float = 0.1
+    """Share of each label that is spread evenly over all classes in the steps of the weights."""
+    strengths_learning_rate: float = 1e-3
+    """Learning rate of the strengths (alpha)."""
+    strengths_decay: float = 0.0
+    """Weight decay of the strengths."""
+    mode: Literal["full", "two", "reinforce"] = "full"
+    """full: all options of each choice are computed for a step of the strengths (the published code's full_v2); two:
+    two of them, and the strengths take plain gradient steps; reinforce: paths are scored, for the policy gradient."""
+    strengths_period: int = 5
+    """Steps of the weights for each step of the strengths."""
+    paths_per_step: int = 10
+    """With reinforce: paths that are scored for a step of the strengths."""
+    cost: Cost = "none"
+    """What is held down besides the error: the expected number of weights or operations."""
+    cost_loss: Literal["add#linear", "mul#log"] = "mul#log"
+    """How the cost enters the loss: as its excess over the reference, or as a factor, the logarithm of both."""
+    cost_reference: float = 1e6
+    """Cost that is aimed at: a number of weights or of operations."""
+    cost_weight: float = 0.1
+    """Weight of the excess over the reference."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "weights_only_epochs", self.weights_only_epochs >= 0, "0 or more")
+        require(self, "weights_only_learning_rate", self.weights_only_learning_rate > 0, "a positive number")
+        require(self, "weights_momentum", self.weights_momentum > 0, "above 0, as the momentum is Nesterov's")
+        require(self, "weights_label_smoothing", 0 <= self.weights_label_smoothing < 1, "at least 0 and below 1")
+        for name in ("strengths_period", "paths_per_step"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "cost_reference", self.cost_reference > 1, "above 1")
+        require(self, "cost_weight", self.cost_weight >= 0, "0 or more")
+        require(self, "strengths_decay", self.mode != "two" or not self.strengths_decay, "0 where `mode` is two")
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there are in all."""
+        return self.weights_only_epochs + self.search_epochs
+
+    @property
+    def nesterov(self) -> bool:
+        """Whether the weights' momentum is Nesterov's."""
+        return True
+
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate of the weights in an epoch, counted from 0."""
+        if epoch < self.weights_only_epochs:
+            return cosine(self.weights_only_learning_rate, 0.0, epoch / self.weights_only_epochs)
+        return super().rate(epoch - self.weights_only_epochs)

@@ -1,0 +1,194 @@
+"""What the searchers have in common that learn strengths by gradient, with the weights of a supernet.
+
+Workers make the steps: they move the weights on the shards of the weights, and the strengths on those of the searcher.
+After each epoch the architecture that the strengths favour is scored, so that the best one and the curves mean
+something; the search ends with that of the last epoch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from child_trainer.architectures.gates import gate_sizes
+from child_trainer.supernets.jobs import Score, Steps
+from controller.searcher import ChildRecord, OptionValues, ParameterGroup, Proposal, SharedWeights, Update, View
+from controller.searchers.weight_sharing.gradient_options import GradientOptions
+from controller.searchers.weight_sharing.option_names import NONE, SKIPS, option_names
+from controller.searchers.weight_sharing.supernet import check_supernet
+from controller.space import SearchSpace
+from controller.strengths import before_name, strengths_in, strengths_name
+
+STRENGTHS = "strengths"
+"""The group of the strengths, and the key of a scored child's notes with those that it follows from."""
+
+
+class GradientSearch(ABC):
+    """Learns the strengths of a supernet's options with its weights.
+
+    Args:
+        space: has a supernet of exclusive choices.
+        options: the settings.
+
+    Raises:
+        ValueError: the space has no supernet, or a choice of it may have several options.
+    """
+
+    name: ClassVar[str]
+    """The searcher's."""
+    first_strengths: ClassVar[tuple[float, float]] = (0.0, 1e-3)
+    """Mean and standard deviation of the strengths before the first step."""
+    keeps_before = False
+    """Whether one sample moves weights and strengths, so that the strengths before each step are kept."""
+    exclusive = True
+    """No two replicas ask from one view: each part of an epoch is one child's."""
+
+    def __init__(self, space: SearchSpace, options: GradientOptions) -> None:
+        self._space, self._options = check_supernet(space, self.name), options
+        if not self._space.exclusive:
+            raise ValueError(
+                f"the searcher {self.name!r} learns one probability for each option of a choice, and a choice of a"
+                f" {type(space).__name__} may have several options at once: use a space such as darts or mbconv, or"
+                " another searcher"
+            )
+
+    @abstractmethod
+    def objective(self, epoch: int) -> tuple[str, dict[str, float | str]]:
+        """Return the objective of an epoch's steps and its settings."""
+
+    @property
+    def costs(self) -> Mapping[str, Any]:
+        """The fields of `SharedWeights` about costs."""
+        return {}
+
+    @cached_property
+    def shared_weights(self) -> SharedWeights:
+        """The supernet's weights."""
+        options = self._options
+        rule: dict[str, float] = {
+            "lr": options.weights_learning_rate,
+            "momentum": options.weights_momentum,
+            "weight_decay": options.weights_decay,
+        }
+        if options.nesterov:
+            rule["nesterov"] = 1.0
+        supernet = self._space.supernet()
+        return SharedWeights(supernet=supernet, optimizer="sgd", options=rule, moves_strengths=True, **self.costs)
+
+    def strengths_rule(self) -> tuple[str, dict[str, float]]:
+        """Return the optimizer of the strengths and its options."""
+        options = self._options
+        return "adam", {
+            "lr": options.strengths_learning_rate,
+            "beta1": 0.5,
+            "beta2": 0.999,
+            "weight_decay": options.strengths_decay,
+        }
+
+    def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
+        """Return the strengths of each gate, drawn from `seed`, and those before the last step if they are kept."""
+        mean, deviation = self.first_strengths
+        generator = torch.Generator().manual_seed(seed)
+        first = {gate: mean + deviation * torch.randn(size, generator=generator) for gate, size in self._sizes.items()}
+        optimizer, rule = self.strengths_rule()
+        now = {strengths_name(gate): value for gate, value in first.items()}
+        groups = [ParameterGroup(name=STRENGTHS, values=now, optimizer=optimizer, options=rule)]
+        if self.keeps_before:
+            kept = {before_name(gate): value.clone() for gate, value in first.items()}
+            groups.append(ParameterGroup(name="before", values=kept, optimizer="average", options={"decay": 0.0}))
+        return tuple(groups)
+
+    def ask(self, n: int, view: View) -> list[Proposal]:
+        """Return children with the steps of an epoch, then one to score; none while others must end first."""
+        options, pending = self._options, view.pending()
+        epoch, place = divmod(view.completed + len(pending), options.children_per_epoch + 1)
+        if epoch == options.epochs:
+            return []
+        if place < options.children_per_epoch:
+            if place == 0 and pending:
+                return []  # the weights stay as they are while an architecture is scored
+            return [self._steps(epoch, part) for part in range(place, min(place + n, options.children_per_epoch))]
+        return [] if pending else [self._score(view)]
+
+    def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
+        """Return no gradients, as workers push them with the steps; figures of the strengths and the last loss."""
+        strengths = _numbers(view)
+        entropies = [_entropy(values) for values in strengths.values()]
+        figures = {
+            "strengths_entropy": sum(entropies) / len(entropies),
+            "skip_share": self._skip_share(strengths),
+        }
+        for child in reversed(view.history()):
+            measured = child.outcome.measurements if child.outcome and isinstance(child.job, Steps) else {}
+            if "loss" in measured:
+                figures["supernet_loss"] = measured["loss"]
+                break
+        return Update(figures=figures)
+
+    def option_values(self, view: View) -> tuple[OptionValues, ...]:
+        """Return the probability of each option by the strengths of the last architecture that was scored."""
+        noted = (child.notes[STRENGTHS] for child in reversed(view.history()) if STRENGTHS in child.notes)
+        strengths: Mapping[str, Sequence[float]] = next(noted, {})
+        return tuple(
+            OptionValues(kind=gate, layer=0, options=self._names[gate], values=tuple(_softmax(values).tolist()))
+            for gate, values in strengths.items()
+        )
+
+    def _steps(self, epoch: int, part: int) -> Proposal:
+        options = self._options
+        done = part * options.steps_per_child
+        objective, settings = self.objective(epoch)
+        job = Steps(
+            objective=objective,
+            count=min(options.steps_per_child, options.steps_per_epoch - done),
+            settings=settings,
+            first=epoch * options.steps_per_epoch + done,
+            total=options.total_steps,
+            rate=options.rate(epoch),
+        )
+        return Proposal(tokens=(), architecture=None, job=job)
+
+    def _score(self, view: View) -> Proposal:
+        strengths = _numbers(view)
+        tokens = self._space.derive(strengths)
+        return Proposal(
+            tokens=tokens,
+            architecture=self._space.decode(tokens),
+            notes={STRENGTHS: strengths},
+            job=Score(settings={"refit_batches": self._options.refit_batches}),
+        )
+
+    def _skip_share(self, strengths: Mapping[str, Sequence[float]]) -> float:
+        """Return the share of skip connections among the connections that the strengths favour."""
+        gates = self._space.gates(self._space.derive(strengths))
+        chosen = [
+            name
+            for gate, vector in gates.items()
+            for name, on in zip(self._names[gate], vector, strict=True)
+            if on and name != NONE
+        ]
+        return sum(name in SKIPS for name in chosen) / len(chosen) if chosen else 0.0
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        return gate_sizes(self._space.supernet())
+
+    @cached_property
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        return option_names(self._space.supernet())
+
+
+def _numbers(view: View) -> dict[str, list[float]]:
+    return {gate: value.tolist() for gate, value in strengths_in(view.parameters).items()}
+
+
+def _softmax(strengths: Sequence[float]) -> Tensor:
+    return torch.tensor(strengths, dtype=torch.float64).softmax(0)
+
+
+def _entropy(strengths: Sequence[float]) -> float:
+    """Return the entropy of a choice, in nats."""
+    return float(torch.special.entr(_softmax(strengths)).sum())

@@ -1,0 +1,145 @@
+"""`Shards`: the shards of one process, which one call reaches together."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ps.errors import NotDurable, StoreError
+from ps.shard.batch import Batch
+from ps.shard.durable_shard import DurableShard
+from ps.shard.file_updates import FileUpdates
+from ps.shard.journal import Journal
+from ps.shard.messages import ShardAck, ShardPush, ShardValues
+from ps.store import Layout
+
+_MAX_JOURNALED_BYTES = 16 * 2**20
+"""Largest size of the tensors of shards that share a journal. Writing much more twice costs more than it saves."""
+
+
+class Shards(Mapping[int, DurableShard]):
+    """Some shards of a layout, by index. Each answers for itself: an error of one does not disturb the others.
+
+    With `journal` a push is durable when the journal that the shards share has it: one write for all of them. Their own
+    files follow (`FileUpdates`), and have everything when the shards are closed.
+
+    Args:
+        layout: the layout of the whole run.
+        indices: the shards to have here.
+        directory, snapshot_interval_s, clock: see `DurableShard`.
+        journal: whether small shards commit into a journal that they share, where there are several, with interval 0
+            and a directory. Then no other object may write shards of the same indices, not even one that is abandoned.
+
+    Raises:
+        ValueError, WrongRun, CorruptSnapshot, NotDurable: see `DurableShard`.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        indices: Iterable[int],
+        directory: Path | None,
+        snapshot_interval_s: float = 0.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        journal: bool = False,
+    ) -> None:
+        self._shards = {
+            index: DurableShard(layout, index, directory, snapshot_interval_s, clock=clock) for index in indices
+        }
+        self._journal: Journal | None = None
+        self._file_updates: FileUpdates | None = None
+        size_bytes = 4 * sum(sum(shard.sizes.values()) for shard in self._shards.values())
+        is_small = size_bytes <= _MAX_JOURNALED_BYTES
+        if journal and directory is not None and snapshot_interval_s == 0 and len(self._shards) > 1 and is_small:
+            self._journal = self._new_journal(directory)
+            self._file_updates = FileUpdates(list(self._shards.values()), self._journal)
+
+    def pull(
+        self,
+        names: Mapping[int, Sequence[str] | None],
+        clients: Sequence[str] = (),
+        *,
+        catching_up: bool = False,
+    ) -> dict[int, ShardValues | StoreError]:
+        """Return for each shard the named slices, or its error; see `DurableShard.pull`.
+
+        Args:
+            names: shard -> the slices that are pulled from it; `None` for all of its slices.
+            clients, catching_up: see `Shard.pull`.
+        """
+        replies: dict[int, ShardValues | StoreError] = {}
+        for index, part in names.items():
+            try:
+                replies[index] = self._shards[index].pull(part, clients, catching_up=catching_up)
+            except StoreError as error:
+                replies[index] = error
+        return replies
+
+    def push(self, pushes: Mapping[int, ShardPush]) -> dict[int, ShardAck | StoreError]:
+        """Return for each shard its ack of its part, or its error; see `DurableShard.push`."""
+        queued = {index: self._shards[index].submit(push) for index, push in pushes.items()}
+        if self._journal is None:
+            for index in pushes:
+                self._shards[index].handle_queue()
+        else:
+            self._handle_queues(sorted(pushes), self._journal)
+        replies: dict[int, ShardAck | StoreError] = {}
+        for index, reply in queued.items():
+            try:
+                replies[index] = reply.result()
+            except StoreError as error:
+                replies[index] = error
+        return replies
+
+    def close(self) -> None:
+        """Close every shard, whatever happens to the others.
+
+        Raises:
+            NotDurable: the last write of at least one failed.
+        """
+        failures: list[NotDurable] = []
+        for shard in self._shards.values():
+            try:
+                shard.close()
+            except NotDurable as error:
+                failures.append(error)
+        if self._file_updates is not None:
+            self._file_updates.close()
+        if failures:
+            raise failures[0]
+
+    def _new_journal(self, directory: Path) -> Journal:
+        try:
+            journal = Journal(directory, min(self._shards))
+        except OSError as error:
+            raise NotDurable(f"cannot start in {directory}: {error}") from error
+        for shard in self._shards.values():
+            shard.write_into(journal)
+        return journal
+
+    def _handle_queues(self, indices: Sequence[int], journal: Journal) -> None:
+        """Apply the queued pushes of some shards, make all of them durable in one write, and ack or refuse each."""
+        batches: list[tuple[DurableShard, Batch]] = []
+        failure: BaseException | None = None
+        try:
+            for index in indices:
+                if (batch := self._shards[index].open_batch()) is not None:
+                    batches.append((self._shards[index], batch))
+            written = [(shard, batch.state) for shard, batch in batches if batch.state is not None]
+            if written:
+                journal.append((shard.index, shard.content(state)) for shard, state in written)
+        except BaseException as error:
+            failure = error
+        for shard, batch in batches:
+            shard.close_batch(batch, failure)
+        if failure is not None and not isinstance(failure, OSError):
+            raise failure
+
+    def __getitem__(self, index: int) -> DurableShard:
+        return self._shards[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._shards)
+
+    def __len__(self) -> int:
+        return len(self._shards)
