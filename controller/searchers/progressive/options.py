@@ -27,7 +27,8 @@ class ProgressiveOptions:
     fit_learning_rate: float = 0.01
     """Adam's step size in the first fit, to the first level."""
     later_fit_learning_rate: float = 0.002
-    """Adam's step size in the later fits, each of which continues the one before on the data of all levels."""
+    """Adam's step size in the later fits, each of which continues the one before on the data of the latest level, or of
+    all levels where samples do not grow."""
     output_bias: float = 1.8
     """Initial bias of the output, before its sigmoid: 1.8 predicts a reward of 0.86."""
 
