@@ -116,7 +116,9 @@ def preference_section(facts: Facts) -> Markup:
     """Return the section on the shares of options at each decision, over the search."""
     title = "What the search came to prefer"
     if not facts.preferences:
-        return section("preferences", title, tag("p", "No child has been sampled yet.", class_="open"))
+        is_counted = facts.config.search_space.decisions(0)
+        why = "No child has been sampled yet." if is_counted else "Its samples are not made of options to choose from."
+        return section("preferences", title, tag("p", why, class_="open"))
     windows = counted(len(facts.preferences[0].shares), "window")
     note = (
         f"From left to right the children in the order in which they were sampled, in {windows}; the share of"
