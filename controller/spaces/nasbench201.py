@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from child_trainer.architectures.architecture import Architecture, Kind
 from child_trainer.architectures.nasbench201 import CELL_OPERATIONS, CELLS_PER_STAGE, EDGES, STEM_CHANNELS, network
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens
+from controller.limits import MAX_CELLS, check_number
 
 _DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place in range(1, len(EDGES) + 1))
 
@@ -26,9 +27,9 @@ class NasBench201Space:
     """Channels of the first stage, doubled for each later one (the benchmark, and its table: 16)."""
 
     def __post_init__(self) -> None:
-        for name in ("cells_per_stage", "stem_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        check_number(self, "cells_per_stage", 1, MAX_CELLS)
+        if self.stem_channels < 1:
+            raise ValueError(f"`stem_channels` must be at least 1, got {self.stem_channels}")
 
     @property
     def kind(self) -> Kind:
