@@ -48,8 +48,10 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
         KeyboardInterrupt: if it was interrupted before the run began, or again after its end; it says what is left.
     """
     from cluster.runners.build import check_layout
+    from cluster.runners.network_check import check_networks
 
     check_layout(config, folder.identity(config))
+    check_networks(config)
     progress = StartProgress()
     try:
         journal = Journal(folder.name, config.logs, console)
