@@ -152,11 +152,15 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
 
 
 def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journal, *, gpu: bool) -> None:
-    """Keep an estimate of what a new search takes, and report it if it is long."""
+    """Report of a new search what does not suit it, and what it takes if that is long; keep an estimate of that."""
+    from cluster.runners.cautions import caution_of
     from cluster.runners.cost_estimate import announce
 
-    if not folder.ledger.exists():
-        announce(config, folder, workers, journal.report, gpu=gpu)
+    if folder.ledger.exists():
+        return
+    if caution := caution_of(config):
+        journal.report(caution)
+    announce(config, folder, workers, journal.report, gpu=gpu)
 
 
 def _check_whole(config: RunConfig, folder: RunFolder, progress: StartProgress) -> None:
