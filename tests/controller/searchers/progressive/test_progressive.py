@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from child_trainer.outcome import Outcome
 from controller.decisions import Tokens, neighbours, uniform
 from controller.searcher import Proposal, Searcher, is_exclusive
 from controller.searchers.progressive.options import ProgressiveOptions
@@ -177,7 +178,8 @@ def test_a_search_of_a_thousand_levels_can_be_resumed(monkeypatch: pytest.Monkey
     for level in range(1, levels + 1):
         tokens = uniform(EDGES.decisions(0), rng)
         proposal = Proposal(tokens=tokens, architecture=EDGES.decode(tokens), notes={"level": level})
-        run.history.append(recorded(level, proposal, None, 0.5))
+        outcome = Outcome(curve=(0.5,), seconds=1.0, parameters=None, flops=None, seed=level)
+        run.history.append(recorded(level, proposal, outcome, 0.5))
     assert [proposal.notes["level"] for proposal in run.ask(2)] == [levels + 1]
 
 
