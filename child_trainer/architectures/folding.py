@@ -41,7 +41,7 @@ class Row:
     def text(self) -> str:
         """Return the row in words."""
         what = f"{self.count} x {self.name}" if self.count > 1 else self.name
-        filters = f", {self.filters} filters" if self.filters else ""
+        filters = f", {self.filters} filter{'s' if self.filters > 1 else ''}" if self.filters else ""
         return what + filters + (f" at {self.size[0]}x{self.size[1]}" if self.size else "")
 
 
