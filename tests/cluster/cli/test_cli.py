@@ -298,7 +298,6 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         (["launch", "digits", "--optimizer", "lamb"], "invalid choice 'lamb' for argument '--optimizer'"),
         (["launch", "digits", "--schedule", "steps"], "the schedule steps needs `decay_at`"),
         (["launch", "digits", "--num-filters", 10**9], "none of 20 random networks .*: node 'layer1' .* is too large"),
-        (["launch", "digits", "--path-keep", "0.5"], "`path_keep` has no effect: the networks of the space 'conv"),
         (["launch", "digits", "--path-keep", "0"], "`path_keep` must be above 0 and at most 1, got 0.0"),
         (["launch", "digits", "--cutout", "8"], "`cutout` must be below 8, the side of the task's images, got 8"),
         (["launch", "text-rnn", "--cutout", "3"], "`cutout` is for images only"),

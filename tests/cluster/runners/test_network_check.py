@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 
-from child_trainer.outcome import Budget
-from child_trainer.regime import Regime
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
@@ -19,54 +17,24 @@ SMALL: dict[str, Any] = {"blocks": 1, "cells_per_stage": 1, "filters": 8}
 TRAINED = [name for name, recipe in RECIPES.items() if recipe().task.entry.problem is not None]
 
 
-def cells(space: NasNetSpace, **regime: Any) -> RunConfig:
-    return RunConfig(task=DIGITS, space="nasnet", space_options=space, budget=Budget(regime=Regime(**regime)))
-
-
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_recipes_fit_their_tasks(name: str) -> None:
     check_networks(RECIPES[name]())
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        cells(NasNetSpace(**SMALL, drop_path=True), path_keep=0.6),
-        cells(NasNetSpace(**SMALL, auxiliary=True), auxiliary_weight=0.4),
-        cells(NasNetSpace(**SMALL, auxiliary=True, drop_path=True), path_keep=0.6, auxiliary_weight=0.4),
-    ],
-    ids=["paths", "auxiliary", "both"],
-)
-def test_settings_that_the_networks_are_made_for_are_admitted(config: RunConfig) -> None:
-    check_networks(config)
-
-
-@pytest.mark.parametrize(
     ("config", "message"),
     [
         (
-            cells(NasNetSpace(**SMALL, macro="imagenet-mobile")),
+            RunConfig(task=DIGITS, space="nasnet", space_options=NasNetSpace(**SMALL, macro="imagenet-mobile")),
             "none of 20 random networks of the space 'nasnet' takes the images of the task 'digits', 1x8x8: node",
         ),
         (
             RunConfig(task=DIGITS, searcher="random", space="genomes", space_options=GenomeSpace()),
             "none of 20 random networks of the space 'genomes' takes the images of the task 'digits', 1x8x8: node 'n0'",
         ),
-        (
-            cells(NasNetSpace(**SMALL), path_keep=0.6),
-            "`path_keep` has no effect: the networks of the space 'nasnet' have no paths to drop; the space's option"
-            " `drop_path` gives them",
-        ),
-        (
-            cells(NasNetSpace(**SMALL, drop_path=True), auxiliary_weight=0.4, path_keep=0.6),
-            "`auxiliary_weight` has no effect: the networks of the space 'nasnet' have no auxiliary head",
-        ),
-        (
-            RunConfig(task=DIGITS, budget=Budget(regime=Regime(path_keep=0.6))),
-            "`path_keep` has no effect: the networks of the space 'convolutional' have no paths to drop$",
-        ),
     ],
-    ids=["small images", "no images", "paths", "auxiliary", "no cells"],
+    ids=["small images", "no images"],
 )
 def test_what_cannot_work_is_refused(config: RunConfig, message: str) -> None:
     with pytest.raises(ValueError, match=message):
