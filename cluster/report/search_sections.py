@@ -16,6 +16,7 @@ from cluster.report.html.charts import Dot, band_style, bands, cells, cloud_char
 from cluster.report.html.document import section
 from cluster.report.html.markup import Markup, tag
 from controller.preferences import Preference
+from controller.space import SearchSpace, place_label, place_name
 
 MAX_DECISIONS = 40
 """Upper bound for the decisions of one kind that are drawn."""
@@ -126,12 +127,11 @@ def preference_section(facts: Facts) -> Markup:
     )
     kinds = dict.fromkeys(preference.kind for preference in facts.preferences)
     space = facts.config.search_space
-    place = getattr(space, "place_name", "node" if space.kind == "recurrent" else "layer")
-    groups = [_kind([p for p in facts.preferences if p.kind == kind], place) for kind in kinds]
+    groups = [_kind([p for p in facts.preferences if p.kind == kind], space) for kind in kinds]
     return section("preferences", title, tag("p", note, class_="soft"), *groups)
 
 
-def _kind(preferences: Sequence[Preference], place: str) -> Markup:
+def _kind(preferences: Sequence[Preference], space: SearchSpace) -> Markup:
     first = preferences[0]
     heading = tag("h3", first.kind.replace("_", " "))
     options = max((preference.options for preference in preferences), key=len)
@@ -144,17 +144,16 @@ def _kind(preferences: Sequence[Preference], place: str) -> Markup:
             class_="soft",
         )
     draw = bands if first.exclusive else strips
-    smalls = [draw(_where(p, place), p.options, p.shares) for p in preferences[:MAX_DECISIONS]]
+    smalls = [draw(_where(p, space), p.options, p.shares) for p in preferences[:MAX_DECISIONS]]
     rest = len(preferences) - len(smalls)
-    omitted = [tag("p", f"Not drawn: {counted(rest, f'deeper {place}')}.", class_="open")] if rest else []
+    omitted = [tag("p", f"Not drawn: {counted(rest, f'deeper {place_name(space)}')}.", class_="open")] if rest else []
     return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *omitted, class_="kind")
 
 
-def _where(preference: Preference, place: str) -> str:
-    if not preference.layer:
-        return "the whole cell" if place == "node" else "the whole network"
-    # Nodes are numbered from 0, as the indices among a cell's options are.
-    return f"{place} {preference.layer - (place == 'node')}"
+def _where(preference: Preference, space: SearchSpace) -> str:
+    if preference.layer:
+        return place_label(space, preference.layer)
+    return {"node": "the whole cell", "motif": "the cell"}.get(place_name(space), "the whole network")
 
 
 def cost_section(facts: Facts) -> Markup:

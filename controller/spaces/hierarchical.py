@@ -115,6 +115,11 @@ class HierarchicalSpace:
         """The kind of its architectures, feed-forward."""
         return "feedforward"
 
+    @property
+    def place_name(self) -> str:
+        """What the places of its choices are, for people."""
+        return "motif"
+
     def decisions(self, completed: int) -> Decisions:
         """Return the choices of the operation of each edge; they are the same throughout a search."""
         return _choices(self)

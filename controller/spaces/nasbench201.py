@@ -36,6 +36,11 @@ class NasBench201Space:
         """The kind of its architectures, feed-forward."""
         return "feedforward"
 
+    @property
+    def place_name(self) -> str:
+        """What the places of its choices are, for people."""
+        return "edge"
+
     def decisions(self, completed: int) -> Decisions:
         """Return the choices of the operation of each edge; they are the same throughout a search."""
         return _DECISIONS
