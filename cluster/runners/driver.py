@@ -48,8 +48,10 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
         KeyboardInterrupt: if it was interrupted before the run began, or again after its end; it says what is left.
     """
     from cluster.runners.build import check_layout
+    from cluster.runners.network_check import check_networks
 
     check_layout(config, folder.identity(config))
+    check_networks(config)
     progress = StartProgress()
     try:
         journal = Journal(folder.name, config.logs, console)
@@ -150,11 +152,15 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
 
 
 def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journal, *, gpu: bool) -> None:
-    """Keep an estimate of what a new search takes, and report it if it is long."""
+    """Report of a new search what does not suit it, and what it takes if that is long; keep an estimate of that."""
+    from cluster.runners.cautions import caution_of
     from cluster.runners.cost_estimate import announce
 
-    if not folder.ledger.exists():
-        announce(config, folder, workers, journal.report, gpu=gpu)
+    if folder.ledger.exists():
+        return
+    if caution := caution_of(config):
+        journal.report(caution)
+    announce(config, folder, workers, journal.report, gpu=gpu)
 
 
 def _check_whole(config: RunConfig, folder: RunFolder, progress: StartProgress) -> None:
