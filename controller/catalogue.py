@@ -17,7 +17,7 @@ from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
-from controller.searchers.weight_sharing.path_options import EnasOptions
+from controller.searchers.weight_sharing.path_options import EnasOptions, SmashOptions
 from controller.space import SearchSpace
 
 T = TypeVar("T")
@@ -249,6 +249,12 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
             options=OneShotOptions,
             make="controller.searchers.weight_sharing.one_shot:OneShot",
+        ),
+        "smash": SearcherEntry(
+            summary="Trains a hypernetwork that generates the weights of any path, and scores random paths.",
+            paper="Brock et al. 2018, arXiv 1708.05344",
+            options=SmashOptions,
+            make="controller.searchers.weight_sharing.smash:Smash",
         ),
         "darts": SearcherEntry(
             summary="Relaxes each choice to a mixture, whose strengths descend the validation loss beside the weights.",

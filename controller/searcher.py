@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Outcome
+from child_trainer.supernets.hyper_options import HyperOptions
 from child_trainer.supernets.jobs import Job, Steps
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class SharedWeights:
     optimizer: str
     options: Mapping[str, float]
     costs: Literal["parameters", "flops"] | None = None
+    generated: HyperOptions | None = None
     log_costs: bool = False
     moves_strengths: bool = False
 

@@ -11,7 +11,8 @@ from child_trainer.architectures.architecture import Architecture, InvalidArchit
 from child_trainer.networks.build import ImageProblem, initialise
 from child_trainer.regime import DEFAULT_REGIME, Regime
 from child_trainer.supernets.gated_graph import Gates
-from child_trainer.supernets.hypernetwork import HyperNetwork, HyperOptions, generated_nodes, kernel, slots_of
+from child_trainer.supernets.hyper_options import HyperOptions
+from child_trainer.supernets.hypernetwork import HyperNetwork, generated_nodes, kernel, slots_of
 from child_trainer.supernets.network import SupernetNetwork, Tensors
 
 PREFIX = "hypernetwork/"
@@ -67,6 +68,11 @@ class GeneratedSupernet(SupernetNetwork):
         """Return the names of the weights that a forward pass reads: those of the path, and of the hypernetwork."""
         own = [name for name in self.shapes if name in self.unpenalised]
         return [name for name in super().names(gates) if name not in self._generated] + own
+
+    def path_shapes(self, gates: Gates) -> dict[str, torch.Size]:
+        """Return the shapes of the parameters that the path has as a network of its own, by name."""
+        kernels = {f"{name}/conv.weight": shape for name, shape in self._kernels.items()}
+        return {name: kernels.get(name) or self.shapes[name] for name in super().names(gates)}
 
     def forward(self, weights: Tensors, images: Tensor, gates: Gates, statistics: Tensors | None = None) -> Tensor:
         """Compute logits as every supernet does, with weights generated for these gates."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import Architecture, Node
+from child_trainer.supernets.hyper_options import HyperOptions
 
 UNSPECIFIED = -1.0
 """What a path's plane has where a gate has no option."""
@@ -22,22 +23,6 @@ PLANES = 4
 
 SLOPE = 0.02
 """Of LeakyReLU below 0."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HyperOptions:
-    """The size of a hypernetwork: a DenseNet (section 3.2; the published code's depths are 8, 10 and 4)."""
-
-    growth: int = 10
-    """Channels that each layer adds."""
-    depths: tuple[int, ...] = (8, 10, 4)
-    """Layers of each block; a 1x1 convolution between two blocks halves the channels."""
-
-    def __post_init__(self) -> None:
-        if self.growth < 1:
-            raise ValueError(f"`growth` must be at least 1, got {self.growth}")
-        if not self.depths or min(self.depths) < 1:
-            raise ValueError(f"`depths` must be one or more numbers, each at least 1, got {self.depths}")
 
 
 @dataclass(frozen=True, slots=True)

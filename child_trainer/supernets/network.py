@@ -126,6 +126,10 @@ class SupernetNetwork(nn.Module):
         """
         return list(self._plan(self._uses(gates))[1])
 
+    def path_shapes(self, gates: Gates) -> dict[str, torch.Size]:
+        """Return the shapes of the parameters that the path has as a network of its own, by name."""
+        return {name: self.shapes[name] for name in self.names(gates)}
+
     def forward(self, weights: Tensors, images: Tensor, gates: Gates, statistics: Tensors | None = None) -> Tensor:
         """Compute logits `[B, num_classes]` float32.
 

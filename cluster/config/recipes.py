@@ -98,6 +98,12 @@ SYSTEMS = (
         },
     ),
     System(
+        name="SMASH: weights of any network from a hypernetwork",
+        paper="Brock et al. 2018, arXiv 1708.05344, sections 3 and 4",
+        took="one hypernetwork's training of 100 epochs, and no training of its paths",
+        recipes={"smash-digits": sharing_recipes.smash_digits, "smash-cifar10": sharing_recipes.smash_cifar10},
+    ),
+    System(
         name="One-Shot: paths of one network, trained with path dropout",
         paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search, sections 3 and 4",
         took="one network's training, and no training of its paths",

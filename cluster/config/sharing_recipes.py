@@ -1,7 +1,7 @@
 """The named runs of the systems whose children share the weights of one supernet.
 
-A run on CIFAR-10 has the constants of its paper where the specification has them (spec §6, §11). A run on digits is the
-same system with a small supernet: minutes on two cores, and no download.
+A run on CIFAR-10 has the constants of its paper where the specification has them (spec §6, §10, §11). A run on digits
+is the same system with a small supernet: minutes on two cores, and no download.
 """
 
 from dataclasses import replace
@@ -12,8 +12,8 @@ from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.config.weights_options import WeightsOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
-from controller.searchers.weight_sharing.path_options import EnasOptions
-from controller.spaces import enas_macro, enas_micro, one_shot
+from controller.searchers.weight_sharing.path_options import EnasOptions, SmashOptions
+from controller.spaces import enas_macro, enas_micro, one_shot, smash
 
 CIFAR10 = TaskOptions(task="cifar10")
 
@@ -134,5 +134,40 @@ def one_shot_digits() -> RunConfig:
         space_options=one_shot.DIGITS,
         searcher="one-shot",
         searcher_options=OneShotOptions(supernet_steps=800, steps_per_child=20, ghost_groups=2),
+        reward="accuracy",
+    )
+
+
+def smash_cifar10() -> RunConfig:
+    """Train SMASH's hypernetwork on CIFAR-10 for 100 epochs, then score 500 random paths and 100 close to the best."""
+    options = SmashOptions(supernet_steps=90_000, steps_per_child=100)
+    return RunConfig(
+        max_children=options.training_children + options.random_paths + 100,
+        task=CIFAR10,
+        budget=Budget(batch_size=50),
+        topology=Topology(replicas=4, shards=1, children=4, batching="stream"),
+        weights=WeightsOptions(weights_shards=4),
+        space="smash",
+        space_options=smash.SmashSpace(),
+        searcher="smash",
+        searcher_options=options,
+        reward="accuracy",
+    )
+
+
+def smash_digits() -> RunConfig:
+    """Train a small hypernetwork on digits, then score 100 paths with its weights; minutes on two cores."""
+    options = SmashOptions(
+        supernet_steps=800, random_paths=80, hyper_growth=4, hyper_depths=(3, 2), weights_learning_rate=0.003
+    )
+    return RunConfig(
+        max_children=options.training_children + options.random_paths + 20,
+        task=DIGITS,
+        budget=Budget(batch_size=64),
+        topology=Topology(replicas=1, shards=1, children=4, batching="stream"),
+        space="smash",
+        space_options=smash.DIGITS,
+        searcher="smash",
+        searcher_options=options,
         reward="accuracy",
     )

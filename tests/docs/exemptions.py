@@ -47,6 +47,8 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch enas-micro-cifar10 --data DIR": YEARS,
     "nascluster launch enas-macro-digits": MINUTES,
     "nascluster launch enas-micro-digits": MINUTES,
+    "nascluster launch smash-cifar10 --data DIR": YEARS,
+    "nascluster launch smash-digits": MINUTES,
     "nascluster launch one-shot-cifar10 --data DIR": YEARS,
     "nascluster launch darts-cifar10 --data DIR": YEARS,
     "nascluster launch snas-cifar10 --data DIR": YEARS,

@@ -60,22 +60,15 @@ def check_children(children: int, training: int, steps: str, options: SharedWeig
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneShotOptions(SharedWeightsOptions):
-    """Options of the one-shot search (spec §11)."""
+class TrainThenScoreOptions(SharedWeightsOptions):
+    """Options of the searchers that train a supernet once, and then score paths of it."""
 
     supernet_steps: int = 2000
     """Steps in which the supernet is trained, before paths are scored."""
-    path_dropout: float = 0.1
-    """Probability at the end of the training that an operation loses all of its inputs (r); it rises from 0."""
-    ghost_groups: int = 4
-    """Groups of a batch, each with batch statistics and dropped paths of its own (the paper: 32 of 32 images)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("supernet_steps", "ghost_groups"):
-            check_least(self, name, 1)
-        if not 0 <= self.path_dropout < 1:
-            raise ValueError(f"`path_dropout` must be at least 0 and below 1, got {self.path_dropout}")
+        check_least(self, "supernet_steps", 1)
 
     @property
     def training_children(self) -> int:
@@ -90,3 +83,19 @@ class OneShotOptions(SharedWeightsOptions):
         """
         check_children(children, self.training_children, "supernet_steps", self)
         return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShotOptions(TrainThenScoreOptions):
+    """Options of the one-shot search (spec §11)."""
+
+    path_dropout: float = 0.1
+    """Probability at the end of the training that an operation loses all of its inputs (r); it rises from 0."""
+    ghost_groups: int = 4
+    """Groups of a batch, each with batch statistics and dropped paths of its own (the paper: 32 of 32 images)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, "ghost_groups", 1)
+        if not 0 <= self.path_dropout < 1:
+            raise ValueError(f"`path_dropout` must be at least 0 and below 1, got {self.path_dropout}")

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+from child_trainer.supernets.hyper_options import HyperOptions
 from controller.searchers.weight_sharing.gradient_options import require
-from controller.searchers.weight_sharing.options import SharedWeightsOptions
+from controller.searchers.weight_sharing.options import SharedWeightsOptions, TrainThenScoreOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,39 @@ class EnasOptions(SharedWeightsOptions):
                 f" {children:,}"
             )
         return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmashOptions(TrainThenScoreOptions):
+    """Options of SMASH (spec §10)."""
+
+    hyper_growth: int = 10
+    """Channels that each layer of the hypernetwork adds."""
+    hyper_depths: tuple[int, ...] = (8, 10, 4)
+    """Layers of each of the hypernetwork's blocks."""
+    random_paths: int = 500
+    """Random paths that are scored; all later ones are changed from the best so far."""
+    perturbation: float = 0.05
+    """Probability that such a path has a decision of the best one drawn anew."""
+    weights_learning_rate: float = 0.001
+    """Adam's step size at first, for the hypernetwork's weights and all others; it falls to 0 along a cosine."""
+    weights_momentum: float = 0.5
+    """Adam's decay of the mean gradient (beta1)."""
+    weights_l2: float = 5e-5
+    """Penalty on the shared weights that a step reads but the hypernetwork's, times the sum of their squares."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "hyper_growth", self.hyper_growth >= 1, "at least 1")
+        depths = self.hyper_depths
+        require(self, "hyper_depths", bool(depths) and min(depths) >= 1, "one or more numbers, each at least 1")
+        require(self, "random_paths", self.random_paths >= 1, "at least 1")
+        require(self, "perturbation", 0 < self.perturbation <= 1, "above 0 and at most 1")
+
+    @property
+    def hypernetwork(self) -> HyperOptions:
+        """The size of the hypernetwork."""
+        return HyperOptions(growth=self.hyper_growth, depths=self.hyper_depths)
 
 
 def _is_positive(value: float) -> bool:

@@ -5,7 +5,8 @@ from torch.nn import functional as F
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, node
 from child_trainer.networks.weights import WrongWeights
 from child_trainer.supernets.generated import GeneratedSupernet
-from child_trainer.supernets.hypernetwork import HyperNetwork, HyperOptions, Slot, kernel, slots_of
+from child_trainer.supernets.hyper_options import HyperOptions
+from child_trainer.supernets.hypernetwork import HyperNetwork, Slot, kernel, slots_of
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.scoring import score
 from tests.child_trainer.supernets.problem import Problem, one_hot

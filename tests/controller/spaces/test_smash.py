@@ -8,7 +8,7 @@ import torch
 from child_trainer.architectures.drawing import draw
 from child_trainer.networks.build import build
 from child_trainer.supernets.generated import GeneratedSupernet
-from child_trainer.supernets.hypernetwork import HyperOptions
+from child_trainer.supernets.hyper_options import HyperOptions
 from child_trainer.supernets.network import SupernetNetwork
 from controller.decisions import InvalidTokens, num_samples, uniform
 from controller.space import SearchSpace

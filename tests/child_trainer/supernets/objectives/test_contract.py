@@ -10,7 +10,7 @@ import torch
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.supernets.gated_graph import Gates
 from child_trainer.supernets.generated import GeneratedSupernet
-from child_trainer.supernets.hypernetwork import HyperOptions
+from child_trainer.supernets.hyper_options import HyperOptions
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.objectives.catalogue import OBJECTIVES
 from child_trainer.supernets.objectives.objective import Objective
