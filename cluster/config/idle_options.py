@@ -19,7 +19,14 @@ WORKERS = ("workers", "workers_per_process", "worker_silence", "recycle_after")
 SHARDS = ("shards", "accumulate", "consistency", "staleness_bound", "on_stale", "max_staleness")
 """Options of the parameters on the shards."""
 
-WEIGHTS = ("weights_shards", "weights_snapshot", "weights_on_stale", "weights_max_staleness")
+WEIGHTS = (
+    "weights_shards",
+    "weights_snapshot",
+    "weights_consistency",
+    "weights_staleness_bound",
+    "weights_on_stale",
+    "weights_max_staleness",
+)
 """Options of the weights that children share."""
 
 TRAINING = ("batch_size", "learning_rate", "weight_decay", "momentum", "threads_per_child")

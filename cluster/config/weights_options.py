@@ -1,5 +1,6 @@
 """The options of the weights that children share: their shards, and how durable and how consistent they are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,11 @@ class WeightsOptions:
     weights_snapshot: str = "60s"
     """Interval of the shared weights' snapshots; a shard that is killed loses the steps since its last one. With 0 it
     writes all its weights before each step is acknowledged, and loses none."""
+    weights_consistency: Literal["async", "ssp", "sync"] = "async"
+    """How children that make steps at once wait for each other; async never, ssp within a bound, sync always. With sync
+    their gradients become one step on their mean. Both need a worker for each child that is out."""
+    weights_staleness_bound: int = 0
+    """With ssp: steps allowed ahead of the slowest."""
     weights_on_stale: Literal["apply", "scale", "drop"] = "apply"
     """Treatment of a step whose weights have changed since it pulled them; apply it, scale it down by its staleness, or
     drop it."""
@@ -30,6 +36,13 @@ class WeightsOptions:
             limit = "at least 1" if self.weights_shards < 1 else f"at most {MAX_PARTS:,}"
             raise ValueError(f"`weights_shards` must be {limit}, got {self.weights_shards}")
         parse_seconds("weights_snapshot", self.weights_snapshot, zero=True)
+        if self.weights_staleness_bound < 0:
+            raise ValueError(f"`weights_staleness_bound` must be 0 or more, got {self.weights_staleness_bound}")
+        if self.weights_staleness_bound and self.weights_consistency != "ssp":
+            raise ValueError(
+                "`weights_staleness_bound` must be 0 unless `weights_consistency` is ssp, got"
+                f" {self.weights_staleness_bound}"
+            )
         if (self.weights_on_stale == "drop") != (self.weights_max_staleness is not None):
             raise ValueError(
                 "`weights_max_staleness` must be given with `weights_on_stale` drop, and with nothing else"
@@ -42,7 +55,12 @@ class WeightsOptions:
         """Seconds between two snapshots of a shard; 0: one before each ack."""
         return parse_seconds("weights_snapshot", self.weights_snapshot, zero=True)
 
-    @property
-    def consistency(self) -> Consistency:
-        """The consistency of the shards."""
-        return Consistency(stale=self.weights_on_stale, max_staleness=self.weights_max_staleness)
+    def store_consistency(self, members: Sequence[str]) -> Consistency:
+        """Return the shards' consistency between these clients."""
+        return Consistency(
+            mode=self.weights_consistency,
+            bound=self.weights_staleness_bound,
+            members=() if self.weights_consistency == "async" else tuple(members),
+            stale=self.weights_on_stale,
+            max_staleness=self.weights_max_staleness,
+        )

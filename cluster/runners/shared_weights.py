@@ -13,6 +13,7 @@ from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration
 from cluster.runners.build import make_group, make_searcher
 from cluster.search.seeding import derive
+from cluster.search.steps import lane_client
 from controller.searcher import ParameterGroup, Searcher, SharedWeights, shared_weights_of
 from ps.local import LocalStore
 from ps.store import Layout
@@ -70,18 +71,39 @@ def weights_layout(config: RunConfig, run: str, weights: ParameterGroup) -> Layo
         weights: their first values.
 
     Raises:
-        ValueError: there are more shards than weights.
+        ValueError: there are more shards than weights, or lanes cannot wait for each other.
     """
-    elements = sum(value.numel() for value in weights.values.values())
+    _check_waiting(config)
+    topology, elements = config.topology, sum(value.numel() for value in weights.values.values())
     if config.weights.weights_shards > elements:
         shards = config.weights.weights_shards
         raise ValueError(f"`weights_shards` must be at most the number of weights ({elements:,}), got {shards}")
     return Layout(
         run=f"{run}/{GROUP}",
         shards=config.weights.weights_shards,
-        consistency=config.weights.consistency,
+        consistency=config.weights.store_consistency(
+            [lane_client(replica, lane) for replica in range(topology.replicas) for lane in range(topology.children)]
+        ),
         groups=(make_group(weights),),
     )
+
+
+def _check_waiting(config: RunConfig) -> None:
+    """Raise `ValueError` if children that make steps would have to wait for others that have no worker."""
+    mode, topology = config.weights.weights_consistency, config.topology
+    if mode == "async":
+        return
+    if config.local:
+        raise ValueError(
+            f"`weights_consistency` must be async with `--local`, where one child makes its steps after another, got"
+            f" {mode}"
+        )
+    lanes = topology.replicas * topology.children
+    if topology.workers is not None and topology.workers < lanes:
+        raise ValueError(
+            f"`workers` must be at least {lanes} with `weights_consistency` {mode}, one for each child that makes"
+            f" steps, got {topology.workers}"
+        )
 
 
 def local_weights(config: RunConfig, run: str, directory: Path | None = None) -> LocalStore | None:

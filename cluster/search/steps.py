@@ -100,7 +100,7 @@ def make_steps(
     If only some shards have a push, because it was interrupted or a shard fell back to an older snapshot, it is made
     again from the values as they are then, and only the other shards apply it. A half-step that moves both weights and
     strengths pushes the strengths first, and with them those that it began with: if it ends in between, the weights are
-    moved by those.
+    moved by those. After the last step no lane waits for this one any more.
 
     Args:
         stores: hold the weights and the strengths.
@@ -122,6 +122,7 @@ def make_steps(
             step = making.make(step)
         except LostPushes:
             continue  # a shard fell back since the pull: the next one shows how far
+    stores.weights.leave(lane_client(lane.replica, lane.number))  # until the lane's next child
 
 
 @dataclass(frozen=True, slots=True)

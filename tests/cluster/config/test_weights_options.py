@@ -15,11 +15,16 @@ def test_another_interval_is_refused(text: str) -> None:
         WeightsOptions(weights_snapshot=text)
 
 
-def test_stale_steps_are_treated_as_the_options_say() -> None:
-    assert WeightsOptions().consistency == Consistency()
-    assert WeightsOptions(weights_on_stale="scale").consistency == Consistency(stale="scale")
+def test_the_shards_are_as_consistent_as_the_options_say() -> None:
+    members = ("replica-0.0", "replica-0.1")
+    assert WeightsOptions().store_consistency(members) == Consistency()
+    assert WeightsOptions(weights_on_stale="scale").store_consistency(members) == Consistency(stale="scale")
     drop = WeightsOptions(weights_on_stale="drop", weights_max_staleness=3)
-    assert drop.consistency == Consistency(stale="drop", max_staleness=3)
+    assert drop.store_consistency(members) == Consistency(stale="drop", max_staleness=3)
+    ssp = WeightsOptions(weights_consistency="ssp", weights_staleness_bound=2)
+    assert ssp.store_consistency(members) == Consistency(mode="ssp", bound=2, members=members)
+    sync = WeightsOptions(weights_consistency="sync")
+    assert sync.store_consistency(members) == Consistency(mode="sync", members=members)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +33,8 @@ def test_stale_steps_are_treated_as_the_options_say() -> None:
         ({"weights_shards": 0}, "`weights_shards` must be at least 1, got 0"),
         ({"weights_shards": 100_001}, "`weights_shards` must be at most 100,000"),
         ({"weights_on_stale": "drop"}, "`weights_max_staleness` must be given with `weights_on_stale` drop"),
+        ({"weights_staleness_bound": 2}, "`weights_staleness_bound` must be 0 unless `weights_consistency` is ssp"),
+        ({"weights_staleness_bound": -1}, "`weights_staleness_bound` must be 0 or more, got -1"),
         ({"weights_max_staleness": 2}, "`weights_max_staleness` must be given with `weights_on_stale` drop"),
         ({"weights_on_stale": "drop", "weights_max_staleness": -1}, "`weights_max_staleness` must be 0 or more"),
     ],

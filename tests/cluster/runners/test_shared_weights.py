@@ -181,6 +181,16 @@ def test_there_must_not_be_more_shards_than_weights() -> None:
         check_weights(config("--weights-shards", str(count + 1)), "run")
 
 
+def test_children_that_wait_for_each_other_need_a_worker_each() -> None:
+    sync = ("--weights-consistency", "sync")
+    check_weights(config(*sync), "run")
+    check_weights(config(*sync, "--workers", "2"), "run")
+    with pytest.raises(ValueError, match=r"`workers` must be at least 2 with `weights_consistency` sync"):
+        check_weights(config(*sync, "--workers", "1"), "run")
+    with pytest.raises(ValueError, match="`weights_consistency` must be async with `--local`"):
+        check_weights(config(*sync, "--local"), "run")
+
+
 def test_a_task_without_images_has_nothing_to_train_a_supernet_on() -> None:
     with pytest.raises(ValueError, match="the task 'synthetic' has none: use another searcher, or a task such as"):
         check_weights(config("--task", "synthetic"), "run")

@@ -1,7 +1,9 @@
 """Steps on shared weights: each applied exactly once, whatever dies between two calls."""
 
 import itertools
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from cluster.search.steps import Gradients, HalfStep, Stores, lane_client, make_steps
 from controller.searcher import Lane
+from ps.consistency import Consistency
 from ps.local import LocalStore
 from ps.shard.messages import ShardPush
 from ps.store import Ack, Group, Layout, ParameterStore, Push
@@ -210,3 +213,46 @@ def test_what_must_stop_before_a_step_stops_there_and_goes_on_later() -> None:
     assert values(store)["stem"] == [11.0] * 3
     make_steps(Stores(store), Lane(0, 0, 0), COUNT, Sums())
     assert values(store) == ONCE
+
+
+class Distances(Sums):
+    """The gradient leads to a number that the lane has for each step."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self._place = place
+
+    def names(self, step: int) -> Sequence[str]:
+        return list(SHAPES)
+
+    def gradients(self, step: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {name: (value - self._place - step) / 4 for name, value in weights.items()}
+
+
+def test_lanes_that_wait_for_each_other_step_on_the_mean_of_their_gradients() -> None:
+    """Three lanes in threads under `sync` are one loop over the mean, as one process would make it."""
+    lanes = range(3)
+    members = tuple(lane_client(0, lane) for lane in lanes)
+    group = Group(name="weights", shapes=SHAPES, optimizer="sgd", options={"lr": 1.0, "momentum": 0.5})
+    layout = Layout(run="r", groups=(group,), shards=3, consistency=Consistency(mode="sync", members=members))
+    store = LocalStore(layout)
+    first = {name: torch.full(shape, 2.0) for name, shape in SHAPES.items()}
+    store.initialize(first)
+
+    def make(lane: int) -> None:
+        make_steps(Stores(store), Lane(0, lane, 0), COUNT, Distances(lane), pause=lambda: time.sleep(0.001))
+
+    with ThreadPoolExecutor(len(lanes)) as threads:
+        for made in [threads.submit(make, lane) for lane in lanes]:
+            made.result(timeout=30)
+    plain = {name: value.clone().requires_grad_() for name, value in first.items()}
+    optimizer = torch.optim.SGD(plain.values(), 1.0, 0.5)
+    for step in range(COUNT):
+        present = {name: value.detach().clone() for name, value in plain.items()}
+        gradients = [Distances(lane).gradients(step, present) for lane in lanes]
+        for name, value in plain.items():
+            value.grad = torch.stack([gradient[name] for gradient in gradients]).sum(0) / len(lanes)
+        optimizer.step()
+    found = store.pull().values
+    assert all(torch.allclose(found[name], plain[name], atol=1e-6) for name in SHAPES)
+    assert {status.version for status in store.status()} == {COUNT}

@@ -28,8 +28,17 @@ FLAGS = (
 """16 children that train, and 4 that score."""
 
 
-def weights(name: str) -> Mapping[str, Tensor]:
-    return load_file(run_folder(name) / "weights" / "shard-000.safetensors")
+DARTS = (
+    *("--space", "darts", "--operations", "identity", "max_3x3", "--blocks", "1", "--num-cells", "3", "--filters", "2"),
+    *("--searcher", "darts", "--epoch-steps", "20", "--steps-per-child", "10", "--batch-size", "16"),
+    *("--refit-batches", "1", "--reward", "accuracy", "--max-children", "12", "--weights-snapshot", "0"),
+    *("--strengths-learning-rate", "0.1", "--replicas", "1", "--children", "1", "--shards", "1"),
+)
+"""Eight children that move strengths and weights, and four networks that the strengths favour."""
+
+
+def weights(name: str, store: str = "weights") -> Mapping[str, Tensor]:
+    return load_file(run_folder(name) / store / "shard-000.safetensors")
 
 
 def pushes(name: str) -> list[int]:
@@ -85,3 +94,17 @@ def test_many_lanes_lose_and_repeat_no_step_whatever_is_killed(cluster: str) -> 
     assert pushes("many-lanes") == [steps[0][0]] * 3
     lanes = {row[0] for row in select("many-lanes", "SELECT DISTINCT replica || '.' || lane FROM children")}
     assert lanes - {None} <= {f"{replica}.{lane}" for replica in range(2) for lane in range(3)}
+
+
+def test_strengths_and_weights_are_those_of_a_search_in_one_process_though_the_worker_was_killed(cluster: str) -> None:
+    search = nascluster("launch", "digits", "--name", "strengths", "--workers", "1", *DARTS, address=cluster)
+    wait_for("strengths", 2)
+    kill("strengths", worker_name(0))
+    finish(search)
+    finish(nascluster("launch", "digits", "--name", "strengths-here", "--local", *DARTS))
+    for store in ("shards", "weights"):
+        ours, theirs = weights("strengths", store), weights("strengths-here", store)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours), store
+    scores = "SELECT id, tokens, metric FROM children ORDER BY id"
+    assert select("strengths", scores) == select("strengths-here", scores)
