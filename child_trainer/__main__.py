@@ -188,7 +188,8 @@ def _report(outcome: Outcome) -> None:
     size = "" if outcome.parameters is None else f", {outcome.parameters:,} parameters"
     work = "" if outcome.flops is None else f", {outcome.flops / 1e6:,.1f} MFLOPs a forward pass"
     best = f"best {outcome.measure} {outcome.metric:.4f}"
-    print(f"\n{best} after {len(outcome.curve)} epochs in {outcome.seconds:.1f} s{size}{work}", flush=True)
+    epochs = "1 epoch" if len(outcome.curve) == 1 else f"{len(outcome.curve)} epochs"
+    print(f"\n{best} after {epochs} in {outcome.seconds:.1f} s{size}{work}", flush=True)
 
 
 def _refuse(message: str) -> int:

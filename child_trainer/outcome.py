@@ -80,6 +80,11 @@ class Budget:
             raise ValueError(f"`weight_decay` must be 0 or more, got {self.weight_decay}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"`momentum` must be at least 0 and below 1, got {self.momentum}")
+        if self.regime.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"`warmup_epochs` must be at most `epochs`, {self.epochs}, got {self.regime.warmup_epochs}: the"
+                " learning rate would never be reached"
+            )
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise ValueError(f"`max_seconds` must be above 0, got {self.max_seconds}")
 

@@ -109,6 +109,12 @@ def offsets(decisions: Decisions) -> tuple[int, ...]:
     return tuple(itertools.accumulate((d.width for d in decisions), initial=0))
 
 
+def place_of(decision: Decision) -> int:
+    """Return where in the network the decision is made, such as its layer; 0 for the network as a whole."""
+    # Only a choice knows its place; that of a subset or a pointer follows from the number of earlier layers.
+    return decision.place if isinstance(decision, Choice) else decision.count + 1
+
+
 def applies(decision: Decision, decisions: Decisions, tokens: Sequence[int]) -> bool:
     """Return whether the decision applies, given the tokens before it."""
     when = decision.when if isinstance(decision, Choice) else None

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from controller.decisions import Choice, Decision, Decisions, InvalidTokens, Subset, num_options, offsets
+from controller.decisions import Choice, Decision, Decisions, InvalidTokens, Subset, num_options, offsets, place_of
 from controller.space import SearchSpace
 
 MAX_WINDOWS = 24
@@ -90,7 +90,7 @@ def _count(
     counts: dict[Key, tuple[Decision, int, Mapping[int, int]]] = {}
     same: Counter[tuple[str, int]] = Counter()
     for decision, start in zip(decisions, starts, strict=False):
-        layer = layer_of(decision)
+        layer = place_of(decision)
         same[decision.kind, layer] += 1
         key = (decision.kind, layer, same[decision.kind, layer], not isinstance(decision, Subset))
         if isinstance(decision, Subset):
@@ -103,12 +103,6 @@ def _count(
                 column = [t for t, c in zip(column, columns[starts[when.decision]], strict=True) if c in when.tokens]
             counts[key] = decision, len(column), Counter(column)
     return counts
-
-
-def layer_of(decision: Decision) -> int:
-    """Return where in the network the decision is made; 0 for the network as a whole."""
-    # Only a choice knows its place; the layer of a subset or a pointer follows from the number of earlier layers.
-    return decision.place if isinstance(decision, Choice) else decision.count + 1
 
 
 def option_names(decision: Decision) -> tuple[str, ...]:

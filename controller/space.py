@@ -6,7 +6,7 @@ from functools import cache
 from typing import Protocol, cast, runtime_checkable
 
 from child_trainer.architectures.architecture import Architecture, Kind
-from controller.decisions import Decisions, Tokens, mutate, uniform
+from controller.decisions import Decision, Decisions, Tokens, mutate, place_of, uniform
 
 
 class SearchSpace(Protocol):
@@ -20,7 +20,8 @@ class SearchSpace(Protocol):
 
     A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
 
-    A space may also have any method of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs`, `HasGenotypes`, `HasCells`,
+    A space may also have an attribute `place_name`, which says what the places of its decisions are, such as `block`,
+    and any method of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs`, `HasGenotypes`, `HasCells`,
     `HasLayers`, `HasStates`, `HasFeatures` and `HasSupernet`.
     """
 
@@ -214,6 +215,28 @@ def mutated_tokens(space: SearchSpace, tokens: Sequence[int], rng: random.Random
     if _has_own_mutation(type(space)):
         return cast(Mutates, space).mutate(tokens, rng)
     return mutate(space.decisions_of(len(tokens)), tokens, rng)
+
+
+def place_name(space: SearchSpace) -> str:
+    """Return what the places of the space's decisions are, for people."""
+    return getattr(space, "place_name", "node" if space.kind == "recurrent" else "layer")
+
+
+def place_label(space: SearchSpace, place: int) -> str:
+    """Return what a place of the space's decisions, from 1, is called, such as `block 2`."""
+    name = place_name(space)
+    # Nodes are numbered from 0, as the indices among a cell's options are.
+    return f"{name} {place - (name == 'node')}"
+
+
+def decision_label(space: SearchSpace, decision: Decision) -> str:
+    """Return what a decision is called, for people, such as `edge 3` or `first input of block 2`."""
+    place = place_of(decision)
+    kind, name = decision.kind.replace("_", " "), place_name(space)
+    if not place:
+        return kind
+    where = place_label(space, place)
+    return where if kind == name else f"{kind} of {where}"
 
 
 def parts_of(space: SearchSpace, number: int) -> Sequence[Tokens]:

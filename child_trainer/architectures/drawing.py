@@ -28,7 +28,7 @@ def draw(architecture: Architecture, *, whole: bool = True) -> str:
     live = architecture.pruned()
     match live.kind:
         case "feedforward":
-            return _draw_table(layer_rows(live), whole)
+            return _draw_table(layer_rows(live), whole, ends_of(live)[0])
         case "recurrent":
             return _draw_cell(live)
         case "cell":
@@ -43,7 +43,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        number: the layer's number, from 1; empty for the classifier.
+        number: the layer's number, from 1; empty for the last row.
         label: what the layer does.
         reads: numbers of the layers that it reads; 0 is the image.
     """
@@ -53,8 +53,14 @@ class Row:
     reads: tuple[int, ...]
 
 
+def ends_of(architecture: Architecture) -> tuple[str, str]:
+    """Return what a network is drawn between: an image and a classifier, unless its weights are data (spec §15)."""
+    has_weights = any(n.op == "scale" for n in architecture.nodes)
+    return ("input", "output") if has_weights else ("image", "classifier")
+
+
 def layer_rows(architecture: Architecture) -> list[Row]:
-    """Return one row per layer, and the classifier's last; an auxiliary head's layers are left out.
+    """Return one row per layer, and the classifier's or the output's last; an auxiliary head's layers are left out.
 
     A `concat` has no row where each of its readers reads nothing else: its sources are then shown as theirs.
     """
@@ -79,7 +85,7 @@ def layer_rows(architecture: Architecture) -> list[Row]:
 
     layers = [n for n in architecture.ordered if n.name not in folded]
     rows = [Row(str(numbers[n.name]), node_label(n), all_reads(n)) for n in layers]
-    return [*rows, Row("", "classifier", reads(architecture.outputs[0]))]
+    return [*rows, Row("", ends_of(architecture)[1], reads(architecture.outputs[0]))]
 
 
 def node_label(n: Node) -> str:
@@ -108,7 +114,7 @@ def _plain(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _draw_table(rows: list[Row], whole: bool) -> str:
+def _draw_table(rows: list[Row], whole: bool, first: str) -> str:
     columns = len(rows)
     label_width = max(len(row.label) for row in rows)
     number_width = len(str(columns))
@@ -120,7 +126,7 @@ def _draw_table(rows: list[Row], whole: bool) -> str:
         cells = gap.join(ON if column in row.reads else OFF for column in range(index + 1)) if has_triangle else ""
         triangle = cells.ljust(columns * len(gap + ON) + 1) if has_triangle else ""
         left = f"{row.number:>{number_width}}  {row.label:{label_width}}  {triangle}"
-        lines.append(left + _shortened(_ranges(row.reads), WIDTH - len(left)))
+        lines.append(left + _shortened(_ranges(row.reads, first), WIDTH - len(left)))
     hidden = len(lines) - FIRST_ROWS - LAST_ROWS
     if not (whole or has_triangle) and hidden > 1:
         lines[FIRST_ROWS:-LAST_ROWS] = [f"{'...':>{number_width}}  {hidden} more layers"]
@@ -134,15 +140,15 @@ def _ruler(columns: int, gap: str) -> list[str]:
     return [tens, units] if tens.strip() else [units]
 
 
-def _ranges(numbers: tuple[int, ...]) -> str:
-    """Return numbers as ranges: `image, 2, 4-6` for (0, 2, 4, 5, 6)."""
+def _ranges(numbers: tuple[int, ...], zero: str) -> str:
+    """Return numbers as ranges, with a name for 0: `image, 2, 4-6` for (0, 2, 4, 5, 6)."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and runs[-1][0] and runs[-1][1] == number - 1:
             runs[-1] = (runs[-1][0], number)
         else:
             runs.append((number, number))
-    return ", ".join("image" if not last else f"{first}-{last}" if first < last else f"{first}" for first, last in runs)
+    return ", ".join(zero if not last else f"{first}-{last}" if first < last else f"{first}" for first, last in runs)
 
 
 def _shortened(text: str, width: int) -> str:

@@ -29,7 +29,7 @@ class Row:
     Attributes:
         count: how many there are.
         name: what they are.
-        filters: the filters that most of a part's convolutions have; `None` if it has none.
+        filters: the filters of a part; `None` if it has no convolution.
         size: height and width of each part's output; `None` if they are not known, or it has neither.
     """
 
@@ -41,7 +41,7 @@ class Row:
     def text(self) -> str:
         """Return the row in words."""
         what = f"{self.count} x {self.name}" if self.count > 1 else self.name
-        filters = f", {self.filters} filters" if self.filters else ""
+        filters = f", {self.filters} filter{'s' if self.filters > 1 else ''}" if self.filters else ""
         return what + filters + (f" at {self.size[0]}x{self.size[1]}" if self.size else "")
 
 
@@ -76,8 +76,14 @@ def _part(name: str) -> str:
 
 
 def _filters(nodes: list[Node]) -> int | None:
-    counts = Counter(int(n.attribute("filters")) for n in nodes if n.op == "conv")
-    return counts.most_common(1)[0][0] if counts else None
+    """Return the filters of the convolution that a cell reads its newer input by, or else those that most have.
+
+    Most convolutions of a cell may be narrower: the halves of a factorised reduction, or the middle of bottlenecks.
+    """
+    filters = {n.name: int(n.attribute("filters")) for n in nodes if n.op == "conv"}
+    if width := next((count for name, count in filters.items() if name.endswith(".newer")), None):
+        return width
+    return Counter(filters.values()).most_common(1)[0][0] if filters else None
 
 
 def _sizes(architecture: Architecture, image: Size | None) -> dict[str, Size]:

@@ -171,6 +171,12 @@ class TaskEntry:
             space: the space's name.
             options: the space's options.
         """
+        side = self.problem.shape[1] if self.problem is not None else None
+        if side is not None and options.get("image_size", side) != side:
+            raise ValueError(
+                f"`image_size` of the space {space!r} must be {side}, the side of the images of the task {name!r}, got"
+                f" {options['image_size']}"
+            )
         if self.spaces is None:
             return
         if space in self.spaces and all(options.get(option) == value for option, value in self.space_options.items()):

@@ -28,7 +28,7 @@ class XorTask:
         self, architecture: Architecture, budget: Budget, progress: Progress, *, seed: int, device: str = "cpu"
     ) -> None:
         """Report the network's fitness; the budget and the seed change nothing. See `Task.fit`."""
-        network = ScalarGraph(architecture, {"image": 2, "x": 2})
+        network = ScalarGraph(architecture, {"image": 2})
         if network.num_outputs != 1:
             raise InvalidArchitecture(f"the task {self.name!r} needs a network of 1 output, got {network.num_outputs}")
         outputs = [network(inputs)[0] for inputs, _ in PATTERNS]

@@ -14,12 +14,15 @@ def recipes(arguments: list[str]) -> int:
             print("".join(f"    {line}\n" for line in (system.paper, system.took and f"took {system.took}") if line))
             for name, recipe in system.recipes.items():
                 print(f"  {name}\n    {recipe.__doc__}")
-                settings = [f"--{flag} {_flag_value(value)}" for flag, value in differences(recipe()).items()]
+                settings = [_flag(name, value) for name, value in differences(recipe()).items()]
                 print("    " + (" ".join(settings) or "the paper's constants") + "\n")
         return 0
 
     return parse_command("recipes", run, arguments)
 
 
-def _flag_value(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _flag(name: str, value: object) -> str:
+    """Return the flag that sets an option, as it is typed."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"

@@ -14,6 +14,7 @@ from child_trainer.architectures.folding import folded
 from child_trainer.tasks.catalogue import find_task
 from cluster.cli.command import parse_command
 from cluster.config.flags import Json, UsageError
+from cluster.formatting import counted
 from controller.catalogue import find_entry
 from controller.zoo.catalogue import ZOO
 from controller.zoo.entry import Images, Size, Words, ZooEntry
@@ -103,7 +104,8 @@ def _lines(
     yield entry.paper
     yield ""
     if size is not None:
-        yield f"{size.cells} {entry.cells_are}, {size.filters} filters"
+        cells = entry.cells_are if size.cells > 1 else entry.cells_are.replace("cells", "cell", 1)
+        yield f"{size.cells} {cells}, {counted(size.filters, 'filter')}"
     parameters, flops = _cost(architecture, counted_for)
     published = f"; the paper prints {entry.published}" if entry.published and size == entry.size else ""
     yield f"{parameters:,} parameters and {flops:,} FLOPs for {_words(counted_for)}{published}"

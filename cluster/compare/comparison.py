@@ -55,11 +55,13 @@ def _check_entrants(plan: Plan) -> None:
     """Raise `ValueError` if a searcher cannot be built with its options."""
     from cluster.runners.build import check_layout, make_searcher
     from cluster.runners.local import check_locally
+    from cluster.runners.network_check import check_networks
 
     for entrant in plan.entrants:
         check_locally(entrant.config)
         try:
             check_layout(entrant.config, "compared")
+            check_networks(entrant.config)
         except ValueError as error:
             raise UsageError(f"{entrant.label!r}: {error}") from error
         if shared_weights_of(make_searcher(entrant.config)):

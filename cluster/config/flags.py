@@ -29,6 +29,15 @@ Json = Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object in
 HELP_ALL = "--help-all"
 """Flag that prints the options of a run with the whole text of each."""
 
+NUMBERS = {
+    "INT": "a whole number",
+    "FLOAT": "a number",
+    "[INT": "whole numbers",
+    "[FLOAT": "numbers",
+    "FLOAT FLOAT": "two numbers",
+}
+"""What an option of numbers takes, by the beginning of tyro's name for it."""
+
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""
 
@@ -210,7 +219,29 @@ def _sentence(box: str) -> str:
     else:  # where the output takes ASCII only: a title, and paragraphs between dashes
         rows = [row.strip() for row in box.splitlines()]
         paragraphs = re.split("-{10,}", " ".join(rows))[1:] or [" ".join(rows)]
-    suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rows))
+    text = " ".join(rows)
+    suggested = re.search(r"Perhaps you meant:\s+(--[\w-]+)", text)
     # If a check of ours rejects a value, tyro names the field's group, which is no option.
-    sentence = re.sub("^Error parsing [\\w.-]+: ", "", " ".join(paragraphs[0].split()).rstrip("."))
+    sentence = re.sub("^Error parsing [\\w.][\\w.-]*: ", "", " ".join(paragraphs[0].split()).rstrip("."))
+    sentence = _type_error(sentence, text) or sentence
     return sentence + (f"; did you mean {suggested[1]}?" if suggested else "")
+
+
+def _type_error(sentence: str, box: str) -> str | None:
+    """Return a sentence on a value of the wrong type in place of Python's; `None` if the error is another one.
+
+    Args:
+        sentence: tyro's, such as `Error parsing --seed: invalid literal for int() with base 10: 'x'`.
+        box: the whole text, which says what the option takes.
+    """
+    error = re.match(r"Error parsing (--[\w-]+): (.*)", sentence)
+    if error is None:
+        return None
+    flag, reason = error.groups()
+    takes = re.search(rf"Argument helptext:.*?{flag}\s+(?:\{{None\}}\|)?(\[?(INT|FLOAT)(?: \2\b)?)", box)
+    given = re.search(r"\[.*?\]|'[^']*'$", reason)
+    what = NUMBERS.get(takes[1] if takes else "")
+    if what is None or given is None:
+        return f"{flag}: {reason}"
+    words = re.findall("'([^']*)'", given[0])
+    return f"{flag} must be {what}, got {' '.join(words)}"

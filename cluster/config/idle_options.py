@@ -1,14 +1,22 @@
 """Options that were given and have no effect in the run that they are given for."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 
 from child_trainer import own_files
 from child_trainer.language_options import LanguageOptions
+from child_trainer.regime import Regime
 from cluster.config.flags import flag_groups, flag_of
 from cluster.config.run_config import RunConfig
 from controller.searcher import shared_weights_of
+from controller.searchers.evolutionary.options import EvolutionOptions
+from controller.searchers.neat.options import NeatOptions
+from controller.searchers.policy_gradient.options import ReinforceOptions
+from controller.searchers.q_learning.options import QLearningOptions
+from controller.space import HasStates
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.genomes import GenomeSpace
 
 Idle = tuple[Collection[str], str]
 """Names of options, and why they have no effect."""
@@ -29,8 +37,26 @@ WEIGHTS = (
 )
 """Options of the weights that children share."""
 
-TRAINING = ("batch_size", "learning_rate", "weight_decay", "momentum", "threads_per_child")
+TRAINING = (
+    *("batch_size", "learning_rate", "weight_decay", "momentum", "threads_per_child"),
+    *(field.name for field in fields(Regime)),
+)
 """Options of training a network."""
+
+OPTIMIZERS_WITH: Mapping[str, tuple[str, ...]] = {
+    "momentum": ("sgd", "rmsprop"),
+    "adam_betas": ("adam",),
+    "rmsprop_decay": ("rmsprop",),
+    "optimizer_epsilon": ("adam", "rmsprop"),
+}
+"""The optimizers that have an option."""
+
+SCHEDULES_WITH: Mapping[str, tuple[str, ...]] = {
+    "decay_at": ("steps",),
+    "decay_every": ("exponential",),
+    "decay": ("steps", "exponential"),
+}
+"""The schedules that have an option."""
 
 WITHOUT_DATA = ("digits", "text")
 """Tasks that train on data that the installation brings."""
@@ -46,7 +72,9 @@ def idle_options(config: RunConfig, arguments: Sequence[str]) -> list[str]:
     given = {flag_of(group[0]).removeprefix("--"): flag_of(group[0]) for group in flag_groups(arguments)}
     given = {name.removeprefix("no-").replace("-", "_"): flag for name, flag in given.items()}
     sentences = []
-    idle = [*_of_the_run(config), *_of_the_task(config), *_of_the_space(config)]
+    idle = [*_of_the_run(config), *_of_the_task(config), *_of_the_space(config), *_of_the_searcher(config)]
+    if config.task.entry.trains:
+        idle += _of_the_regime(config)
     if not given.keys().isdisjoint((*SHARDS, *WEIGHTS)):
         idle += _of_the_shards(config)
     for names, reason in idle:
@@ -91,6 +119,48 @@ def _of_the_space(config: RunConfig) -> Iterator[Idle]:
         yield ("filter_heights", "filter_widths", "strides", "num_filters"), "`--layer-types` has no conv"
     if not space.depth_step or space.initial_depth == space.max_depth:
         yield ("depth_interval",), f"all networks have {space.initial_depth} layers"
+
+
+def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
+    match config.searcher_options:
+        case EvolutionOptions() as options:
+            if not options.crossover:
+                yield ("crossover_kind",), "without `--crossover` no child has two parents"
+            if options.tournament_share is not None:
+                yield ("tournament",), "`--tournament-share` takes its place"
+            if options.selection == "roulette" and options.dies != "worst":
+                yield ("tournament", "tournament_share"), "`--selection` roulette has no tournaments"
+            if options.repeats == "refused":
+                yield ("unchanged",), "with `--repeats` refused every child is new"
+        case ReinforceOptions(queue_size=0):
+            yield ("queue_weight",), "there is no queue without `--queue-size`"
+        case QLearningOptions() if isinstance(config.search_space, HasStates):
+            yield ("state_tokens",), f"the space {config.space} has states of its own"
+        case NeatOptions() if isinstance(config.search_space, GenomeSpace) and not config.search_space.recurrent:
+            yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
+        case _:
+            return
+
+
+def _of_the_regime(config: RunConfig) -> Iterator[Idle]:
+    regime, space = config.budget.regime, config.search_space
+    yield (
+        [name for name, optimizers in OPTIMIZERS_WITH.items() if regime.optimizer not in optimizers],
+        f"the optimizer is {regime.optimizer}",
+    )
+    yield (
+        [name for name, schedules in SCHEDULES_WITH.items() if regime.schedule not in schedules],
+        f"the schedule is {regime.schedule}",
+    )
+    if regime.restart_below is None:
+        yield ("restart_decay", "restarts"), "no training begins again without `--restart-below`"
+    if own_files.is_own(config.space):
+        return
+    parts = (("path_keep", "paths to drop", "drop_path"), ("auxiliary_weight", "auxiliary head", "auxiliary"))
+    for name, part, option in parts:
+        if not getattr(space, option, False):
+            without = f" without `--{option.replace('_', '-')}`" if hasattr(space, option) else ""
+            yield (name,), f"the networks of the space {config.space} have no {part}{without}"
 
 
 def _of_the_shards(config: RunConfig) -> Iterator[Idle]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from child_trainer.architectures.architecture import Architecture
-from child_trainer.architectures.drawing import Row, layer_rows
+from child_trainer.architectures.drawing import Row, ends_of, layer_rows
 from cluster.formatting import counted
 from cluster.report.block_drawing import blocks_svg
 from cluster.report.cell_drawing import cell_svg
@@ -56,7 +56,7 @@ def architecture_svg(architecture: Architecture) -> Markup:
         case "cell":
             return blocks_svg(live)
         case "feedforward":
-            return _network_svg(layer_rows(live))
+            return _network_svg(layer_rows(live), ends_of(live)[0])
 
 
 def svg_file(drawings: Mapping[str, Architecture]) -> Markup:
@@ -85,8 +85,8 @@ def svg_file(drawings: Mapping[str, Architecture]) -> Markup:
     )
 
 
-def _network_svg(rows: list[Row]) -> Markup:
-    boxes = _boxes(rows)
+def _network_svg(rows: list[Row], first: str) -> Markup:
+    boxes = _boxes(rows, first)
     skips = [(source, index) for index, box in enumerate(boxes) for source in box.sources if source < index - 1]
     layers, joins = len(rows) - 1, sum(source < index - 1 for index, row in enumerate(rows, 1) for source in row.reads)
     what = f"A network of {counted(layers, 'layer')} with {counted(joins, 'skip connection')}"
@@ -99,7 +99,8 @@ def _network_svg(rows: list[Row]) -> Markup:
     ]
     straight = [_straight(index, box_width) for index, box in enumerate(boxes) if index - 1 in box.sources]
     parts = (
-        f"{box.number} {box.label} reads {_names(box.reads)}".strip() if box.reads else box.label for box in boxes[1:]
+        f"{box.number} {box.label} reads {_names(box.reads, first)}".strip() if box.reads else box.label
+        for box in boxes[1:]
     )
     description = f"{what}: {'; '.join(parts)}"
     return tag(
@@ -116,15 +117,15 @@ def _network_svg(rows: list[Row]) -> Markup:
     )
 
 
-def _boxes(rows: list[Row]) -> list[_Box]:
-    """Return a box for the image and for each row; the middle of a very deep network is one box."""
+def _boxes(rows: list[Row], first: str) -> list[_Box]:
+    """Return a box for the image, named `first`, and for each row; the middle of a very deep network is one box."""
     layers = len(rows) - 1
     hidden = range(0) if layers <= MAX_LAYERS else range(FIRST_LAYERS + 1, layers - LAST_LAYERS + 1)
 
     def place(number: int) -> int:
         return number if number < hidden.start or not hidden else max(hidden.start, number - len(hidden) + 1)
 
-    boxes = [_Box("", "image", (), ())]
+    boxes = [_Box("", first, (), ())]
     for index, row in enumerate(rows, start=1):
         if index not in hidden:
             boxes.append(_Box(row.number, row.label, row.reads, tuple(sorted({place(source) for source in row.reads}))))
@@ -134,8 +135,8 @@ def _boxes(rows: list[Row]) -> list[_Box]:
     return boxes
 
 
-def _names(reads: tuple[int, ...]) -> str:
-    return ", ".join("image" if source == 0 else str(source) for source in reads)
+def _names(reads: tuple[int, ...], first: str) -> str:
+    return ", ".join(first if source == 0 else str(source) for source in reads)
 
 
 def _top(index: int) -> float:

@@ -12,6 +12,7 @@ from cluster.report.read_children import MAX_DRAWN, thinned
 from cluster.storage.ledger.queries.report_children import Prediction
 from controller.preferences import Preference
 from controller.searcher import OptionValues
+from controller.space import SearchSpace, place_label, place_name
 from controller.statistics import spearman
 
 MAX_DECISIONS = 40
@@ -28,7 +29,9 @@ def preference_section(facts: Facts) -> Markup:
     """Return the section on what the searcher values, predicts and samples."""
     title = "What the search came to prefer"
     if not facts.preferences:
-        return section("preferences", title, tag("p", "No child has been sampled yet.", class_="open"))
+        is_counted = facts.config.search_space.decisions(0)
+        why = "No child has been sampled yet." if is_counted else "Its samples are not made of options to choose from."
+        return section("preferences", title, tag("p", why, class_="open"))
     windows = counted(len(facts.preferences[0].shares), "window")
     note = (
         f"From left to right the children in the order in which they were sampled, in {windows}; the share of"
@@ -36,14 +39,13 @@ def preference_section(facts: Facts) -> Markup:
     )
     kinds = dict.fromkeys(preference.kind for preference in facts.preferences)
     space = facts.config.search_space
-    place = getattr(space, "place_name", "node" if space.kind == "recurrent" else "layer")
-    groups = [_kind([p for p in facts.preferences if p.kind == kind], place) for kind in kinds]
-    learnt = [*_values(facts, place), *_predictions(facts)]
+    groups = [_kind([p for p in facts.preferences if p.kind == kind], space) for kind in kinds]
+    learnt = [*_values(facts, space), *_predictions(facts)]
     heading = [tag("h3", "Sampled options")] if learnt else []
     return section("preferences", title, *learnt, *heading, tag("p", note, class_="soft"), *groups)
 
 
-def _kind(preferences: Sequence[Preference], place: str) -> Markup:
+def _kind(preferences: Sequence[Preference], space: SearchSpace) -> Markup:
     first = preferences[0]
     heading = tag("h3", first.kind.replace("_", " "))
     options = max((preference.options for preference in preferences), key=len)
@@ -56,20 +58,19 @@ def _kind(preferences: Sequence[Preference], place: str) -> Markup:
             class_="soft",
         )
     draw = bands if first.exclusive else strips
-    smalls = [draw(_where(p, place), p.options, p.shares) for p in preferences[:MAX_DECISIONS]]
+    smalls = [draw(_where(p, space), p.options, p.shares) for p in preferences[:MAX_DECISIONS]]
     rest = len(preferences) - len(smalls)
-    omitted = [tag("p", f"Not drawn: {counted(rest, f'deeper {place}')}.", class_="open")] if rest else []
+    omitted = [tag("p", f"Not drawn: {counted(rest, f'deeper {place_name(space)}')}.", class_="open")] if rest else []
     return tag("div", heading, key, tag("div", *smalls, class_="smalls"), *omitted, class_="kind")
 
 
-def _where(preference: Preference, place: str) -> str:
-    if not preference.layer:
-        return "the whole cell" if place == "node" else "the whole network"
-    # Nodes are numbered from 0, as the indices among a cell's options are.
-    return f"{place} {preference.layer - (place == 'node')}"
+def _where(preference: Preference, space: SearchSpace) -> str:
+    if preference.layer:
+        return place_label(space, preference.layer)
+    return {"node": "the whole cell", "motif": "the cell"}.get(place_name(space), "the whole network")
 
 
-def _values(facts: Facts, place: str) -> list[Markup]:
+def _values(facts: Facts, space: SearchSpace) -> list[Markup]:
     """Return the learnt values of the options along the searcher's best sample; nothing if it learns none."""
     heading = tag("h3", "Learnt values")
     if facts.values_missing:
@@ -77,7 +78,7 @@ def _values(facts: Facts, place: str) -> list[Markup]:
     if not facts.option_values:
         return []
     rows = [
-        tag("tr", tag("th", _named(row, place), scope="row"), tag("td", *_ranked_options(row)))
+        tag("tr", tag("th", _named(row, space), scope="row"), tag("td", *_ranked_options(row)))
         for row in facts.option_values[:MAX_DECISIONS]
     ]
     rest = len(facts.option_values) - len(rows)
@@ -90,8 +91,8 @@ def _values(facts: Facts, place: str) -> list[Markup]:
     ]
 
 
-def _named(row: OptionValues, place: str) -> str:
-    where = f", {place} {row.layer - (place == 'node')}" if row.layer else ""
+def _named(row: OptionValues, space: SearchSpace) -> str:
+    where = f", {place_label(space, row.layer)}" if row.layer else ""
     return f"{row.kind.replace('_', ' ')}{where}"
 
 

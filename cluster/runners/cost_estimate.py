@@ -20,6 +20,7 @@ from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration
 from cluster.storage.run_folder import RunFolder
 from controller.space import first_tokens
+from controller.zoo.entry import Images
 
 CORE_FLOPS = 5e10
 """Floating-point operations a second with which one core trains: small networks in float32, as measured here."""
@@ -113,7 +114,7 @@ def _flops_of(config: RunConfig) -> Callable[[Architecture], float | None]:
 
 def _image_flops(architecture: Architecture, problem: ImageProblem) -> float | None:
     try:
-        network = build(architecture, problem)
+        network = build(architecture, Images(input_shape=problem.shape, num_classes=problem.classes))
     except InvalidArchitecture:
         return None
     return cost.flops(network, torch.empty((1, *problem.shape), device="meta"))

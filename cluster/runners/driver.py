@@ -48,9 +48,11 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
         KeyboardInterrupt: if it was interrupted before the run began, or again after its end; it says what is left.
     """
     from cluster.runners.build import check_layout
+    from cluster.runners.network_check import check_networks
     from cluster.runners.shared_weights import check_weights
 
     check_layout(config, folder.identity(config))
+    check_networks(config)
     check_weights(config, folder.identity(config))
     progress = StartProgress()
     try:
@@ -152,13 +154,18 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
 
 
 def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journal, *, gpu: bool) -> None:
-    """Report what a loss of shared weights costs; without such keep an estimate of what a new search takes."""
+    """Report what a lost shard of shared weights costs; of a new search what does not suit it, and what it takes."""
+    from cluster.runners.cautions import caution_of
     from cluster.runners.cost_estimate import announce
     from cluster.runners.shared_weights import loss_bound
 
     if bound := loss_bound(config):
         journal.report(bound)
-    elif not folder.ledger.exists():
+    if folder.ledger.exists():
+        return
+    if caution := caution_of(config):
+        journal.report(caution)
+    if not bound:
         announce(config, folder, workers, journal.report, gpu=gpu)
 
 

@@ -195,19 +195,24 @@ def has_cycle(links: Iterable[Link]) -> bool:
     return False
 
 
-def reaches(links: Iterable[Link], source: int, target: int) -> bool:
-    """Return whether forward links lead from `source` to `target`, or whether they are one node."""
-    targets: dict[int, list[int]] = {}
+def origins(links: Iterable[Link], node: int) -> set[int]:
+    """Return the nodes from which forward links lead to `node`, itself included."""
+    sources: dict[int, list[int]] = {}
     for link in links:
         if not link.recurrent:
-            targets.setdefault(link.source, []).append(link.target)
-    reached, waiting = {source}, [source]
+            sources.setdefault(link.target, []).append(link.source)
+    found, waiting = {node}, [node]
     while waiting:
-        for node in targets.get(waiting.pop(), ()):
-            if node not in reached:
-                reached.add(node)
-                waiting.append(node)
-    return target in reached
+        for source in sources.get(waiting.pop(), ()):
+            if source not in found:
+                found.add(source)
+                waiting.append(source)
+    return found
+
+
+def reaches(links: Iterable[Link], source: int, target: int) -> bool:
+    """Return whether forward links lead from `source` to `target`, or whether they are one node."""
+    return source in origins(links, target)
 
 
 def single(value: float) -> float:

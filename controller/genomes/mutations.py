@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from controller.genomes.genome import Genome, Link, reaches, single
+from controller.genomes.genome import Genome, Link, origins, single
 from controller.genomes.innovations import Innovations
 
 MAX_WEIGHT = 1e6
@@ -132,10 +132,9 @@ def _free_places(genome: Genome, *, recurrent: bool) -> set[tuple[int, int, bool
     """Return where a link may be: a forward one from an input or a hidden node, if it closes no cycle."""
     if recurrent:
         return {(source, target, True) for source in genome.neurons for target in genome.neurons}
-    sources = (*range(genome.inputs), *genome.hidden)
-    return {
-        (source, target, False)
-        for source in sources
-        for target in genome.neurons
-        if source < genome.inputs or not reaches(genome.links, target, source)
-    }
+    places = {(source, target, False) for source in range(genome.inputs) for target in genome.neurons}
+    for source in genome.hidden:
+        # A link back to one of these would close a cycle.
+        before = origins(genome.links, source)
+        places |= {(source, target, False) for target in genome.neurons if target not in before}
+    return places

@@ -15,7 +15,11 @@ from child_trainer.architectures.cells.cell import COMBINATIONS, INPUTS, OPERATI
 from child_trainer.architectures.cells.nasnet import Macro, network
 from child_trainer.field_types import check_types
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
+from controller.limits import MAX_CELLS, check_number
 from controller.spaces.genotypes import InvalidGenotype, to_darts, to_nasnet
+
+MAX_BLOCKS = 50
+"""Upper bound for `blocks`; a network of larger cells takes minutes to build."""
 
 NASNET_OPERATIONS = (
     "identity",
@@ -90,10 +94,12 @@ class CellSpace:
             values = getattr(self, name)
             if not values or not set(values) <= set(known) or len(set(values)) < len(values):
                 raise ValueError(f"`{name}` must be one or more different ones of {', '.join(known)}, got {values}")
+        check_number(self, "blocks", 1, MAX_BLOCKS)
+        check_number(self, "cells_per_stage", 1, MAX_CELLS)
         # Half of a cell's filters must be at least one, and ImageNet's first cells have a quarter of F.
-        for name, least in (("blocks", 1), ("cells_per_stage", 1), ("filters", 2 if self.macro == "cifar" else 8)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        least = 2 if self.macro == "cifar" else 8
+        if self.filters < least:
+            raise ValueError(f"`filters` must be at least {least}, got {self.filters}")
 
     @property
     def kind(self) -> Kind:

@@ -15,9 +15,13 @@ from typing import Literal
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
 from child_trainer.field_types import check_types
 from controller.decisions import Choice, Condition, Decisions, InvalidTokens, Tokens, check_tokens
+from controller.limits import check_number
 
 PUBLISHED = "C(512,5,1) C(256,3,1) C(256,5,1) C(256,3,1) P(5,3) C(512,3,1) C(512,5,1) P(2,2) SM"
 """The best network that the paper found on CIFAR-10, in the notation of `ChainSpace.tokens_of` (spec §7.3)."""
+
+MAX_LAYERS = 200
+"""Upper bound for `max_layers`; the time to sample a chain grows with its square."""
 
 BINS = (8, 4, 1)
 """The bins of a feature map's height and width: 8 and more, 4 to 7, 1 to 3; each is named by its least."""
@@ -127,7 +131,8 @@ class ChainSpace:
                 f"`pool_strides` must have as many numbers as `pool_sizes`, {len(self.pool_sizes)},"
                 f" got {self.pool_strides}"
             )
-        for name, minimum in (("image_size", 1), ("max_fully_connected", 0), ("max_layers", 1)):
+        check_number(self, "max_layers", 1, MAX_LAYERS)
+        for name, minimum in (("image_size", 1), ("max_fully_connected", 0)):
             if getattr(self, name) < minimum:
                 raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(self, name)}")
         if not 0 <= self.max_dropout < 1:

@@ -20,6 +20,7 @@ from controller.decisions import (
     offsets,
     uniform,
 )
+from controller.limits import check_number
 from controller.spaces.layers import LayerTokens, inserted, joined, removed, split_layers
 
 LAYER_TYPES = ("conv", "pool", "local_contrast_norm", "batch_norm")
@@ -27,6 +28,10 @@ LAYER_TYPES = ("conv", "pool", "local_contrast_norm", "batch_norm")
 
 Chosen = Mapping[str, int | float | str]
 """The values chosen for one layer, by the kind of decision."""
+
+
+MAX_DEPTH = 200
+"""Upper bound for `max_depth`; a sample has a token for each two layers, which may be connected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +79,7 @@ class ConvolutionalSpace:
         for name, minimum in (("initial_depth", 1), ("depth_step", 0), ("depth_interval", 1)):
             if getattr(self, name) < minimum:
                 raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(self, name)}")
+        check_number(self, "max_depth", 1, MAX_DEPTH)
         if self.max_depth < self.initial_depth:
             raise ValueError(
                 f"`max_depth` must be at least the initial depth {self.initial_depth}, got {self.max_depth}"

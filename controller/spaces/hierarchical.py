@@ -4,6 +4,7 @@ A motif of level l is an ordered graph, each edge of which has an operation of l
 level 1 are six primitives; the only motif of the highest level is the cell, of which the network is built.
 """
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from child_trainer.architectures.architecture import Architecture, Kind, Node, n
 from child_trainer.architectures.operation_types import Value
 from child_trainer.field_types import check_types
 from controller.decisions import Choice, Decisions, InvalidTokens, Tokens, check_tokens
+from controller.limits import MAX_CELLS, check_number
 
 PRIMITIVES: Mapping[str, str] = MappingProxyType(
     {
@@ -39,6 +41,13 @@ SINGLE_NODES: Mapping[str, tuple[str, int]] = MappingProxyType(
 
 NONE = "none"
 """The option of an edge without an operation."""
+
+MAX_OPERATIONS = 5_000
+"""Upper bound for the operations of a cell whose motifs are replaced by what they are made of; a network of more takes
+minutes to build."""
+
+MAX_MUTATIONS = 100_000
+"""Upper bound for `initial_mutations`, which take a second."""
 
 STAGES = 3
 """Stages of the network; each later one halves the image and doubles the channels."""
@@ -92,14 +101,26 @@ class HierarchicalSpace:
             raise ValueError(
                 f"`nodes_per_level` must each be at least 2, an input and an output, got {self.nodes_per_level}"
             )
-        for name, minimum in (("channels", 1), ("cells_per_stage", 1), ("initial_mutations", 0)):
-            if getattr(self, name) < minimum:
-                raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(self, name)}")
+        operations = math.prod(size * (size - 1) // 2 for size in self.nodes_per_level)
+        if operations > MAX_OPERATIONS:
+            raise ValueError(
+                f"`nodes_per_level` must give a cell at most {MAX_OPERATIONS:,} operations, got {operations:,}: a motif"
+                " of n nodes has n (n - 1) / 2 of the level below"
+            )
+        if self.channels < 1:
+            raise ValueError(f"`channels` must be at least 1, got {self.channels}")
+        check_number(self, "cells_per_stage", 1, MAX_CELLS)
+        check_number(self, "initial_mutations", 0, MAX_MUTATIONS)
 
     @property
     def kind(self) -> Kind:
         """The kind of its architectures, feed-forward."""
         return "feedforward"
+
+    @property
+    def place_name(self) -> str:
+        """What the places of its choices are, for people."""
+        return "motif"
 
     def decisions(self, completed: int) -> Decisions:
         """Return the choices of the operation of each edge; they are the same throughout a search."""

@@ -20,6 +20,7 @@ from child_trainer.architectures.nasbench201 import (
 )
 from child_trainer.field_types import check_types
 from controller.decisions import Choice, Decisions, InvalidTokens, Tokens, check_tokens
+from controller.limits import MAX_CELLS, check_number
 from controller.spaces.supernet import one_hot, strengths_of, strongest
 
 _DECISIONS: Decisions = tuple(Choice("edge", CELL_OPERATIONS, place) for place in range(1, len(EDGES) + 1))
@@ -41,9 +42,9 @@ class NasBench201Space:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("cells_per_stage", "stem_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        check_number(self, "cells_per_stage", 1, MAX_CELLS)
+        if self.stem_channels < 1:
+            raise ValueError(f"`stem_channels` must be at least 1, got {self.stem_channels}")
 
     @property
     def kind(self) -> Kind:
@@ -52,7 +53,7 @@ class NasBench201Space:
 
     @property
     def place_name(self) -> str:
-        """What the places of its choices are."""
+        """What the places of its choices are, for people."""
         return "edge"
 
     def decisions(self, completed: int) -> Decisions:

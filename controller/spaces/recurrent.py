@@ -8,9 +8,13 @@ from types import MappingProxyType
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
 from child_trainer.field_types import check_types
 from controller.decisions import Choice, InvalidTokens, check_tokens
+from controller.limits import check_number
 
 COMBINATIONS: Mapping[str, str] = MappingProxyType({"elem_mult": "multiply", "add": "add", "max": "maximum"})
 """The operation of each way to combine two values; the paper's space has the first two."""
+
+MAX_BASE = 100
+"""Upper bound for `base`; a cell of more leaves takes minutes to build."""
 
 ACTIVATIONS = ("identity", "tanh", "sigmoid", "relu", "sin")
 """Activations. Each is an operation of its name; `identity` needs none. The paper's space has all but `sin`."""
@@ -29,8 +33,7 @@ class RecurrentSpace:
 
     def __post_init__(self) -> None:
         check_types(self)
-        if self.base < 2:
-            raise ValueError(f"`base` must be at least 2, got {self.base}")
+        check_number(self, "base", 2, MAX_BASE)
         for name, known in (("combinations", tuple(COMBINATIONS)), ("activations", ACTIVATIONS)):
             values = getattr(self, name)
             if not values or not set(values) <= set(known) or len(set(values)) < len(values):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from child_trainer.architectures.architecture import Architecture
+from controller.limits import MAX_CELLS, check_number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +57,9 @@ class Size:
     auxiliary: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("cells", "filters"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        check_number(self, "cells", 1, MAX_CELLS)
+        if self.filters < 1:
+            raise ValueError(f"`filters` must be at least 1, got {self.filters}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -104,6 +104,14 @@ def test_impossible_values_are_refused_in_one_sentence(values: dict[str, object]
         Regime(**values)  # pyright: ignore[reportArgumentType]
 
 
+def test_the_learning_rate_must_be_reached_within_the_training() -> None:
+    with pytest.raises(
+        ValueError, match=r"`warmup_epochs` must be at most `epochs`, 4, got 5\.0: the learning rate would"
+    ):
+        Budget(epochs=4, regime=Regime(warmup_epochs=5.0))
+    Budget(epochs=4, regime=Regime(warmup_epochs=4.0))
+
+
 def test_the_flags_name_what_differs_from_the_defaults() -> None:
     assert DEFAULT_REGIME.flags() == {}
     regime = Regime(schedule="steps", decay_at=(0.5, 0.75), cutout=4, clip_norm=5.0)

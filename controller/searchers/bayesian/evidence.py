@@ -34,8 +34,6 @@ class Evidence(HistoryState):
     The settings are chosen when there are 2 children, 3 and so on, later whenever there are a tenth more.
 
     Attributes:
-        points: the children with a reward, in completion order; with more than `max_points` the best half of that many
-            and the latest others.
         tried: the tokens of all ended children.
     """
 
@@ -61,31 +59,35 @@ class Evidence(HistoryState):
         return float(np.interp(target, TARGETS[self._options.targets](rewards), rewards))
 
     @property
+    def points(self) -> tuple[ChildRecord, ...]:
+        """The children with a reward, in completion order; of more than `max_points` the best half and the latest."""
+        return _thinned(self._judged, self._options.max_points)
+
+    @property
     def settings(self) -> Settings | None:
         """The surrogate's settings, or `None` with fewer than 2 children with a reward."""
-        if self._settings is None and self._settings_points:
-            inputs = matrix(self._encode(child.tokens) for child in self._settings_points)
-            self._settings = choose_settings(inputs, self.targets(self._settings_points))
+        # They are chosen when they are asked for: whoever reads a long history needs the last ones only.
+        if self._settings is None and self._num_chosen_from:
+            points = _thinned(self._judged[: self._num_chosen_from], self._options.max_points)
+            inputs = matrix(self._encode(child.tokens) for child in points)
+            self._settings = choose_settings(inputs, self.targets(points))
         return self._settings
 
     def _begin(self) -> None:
-        self.points: tuple[ChildRecord, ...] = ()
         self.tried: set[Tokens] = set()
         self._judged: list[ChildRecord] = []
         self._next_choice = MIN_POINTS
         self._settings: Settings | None = None
-        self._settings_points: tuple[ChildRecord, ...] = ()
+        self._num_chosen_from = 0
 
     def _add(self, child: ChildRecord) -> None:
         self.tried.add(child.tokens)
         if child.reward is None:
             return
         self._judged.append(child)
-        self.points = _thinned(self._judged, self._options.max_points)
         if len(self._judged) == self._next_choice:
             self._next_choice = max(self._next_choice + 1, int(self._next_choice * GROWTH))
-            # They are chosen when they are asked for: whoever reads a long history needs the last ones only.
-            self._settings, self._settings_points = None, self.points
+            self._settings, self._num_chosen_from = None, len(self._judged)
 
 
 def _thinned(judged: Sequence[ChildRecord], limit: int) -> tuple[ChildRecord, ...]:

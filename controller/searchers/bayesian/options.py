@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from child_trainer.field_types import check_types
+from controller.limits import check_number
 
 MAX_CANDIDATES = 100_000
 """Upper bound of `candidates`, and of `mutations` times `parents`; more would take longer than a short training."""
+
+
+MAX_POINTS = 5_000
+"""Upper bound for `max_points`; a choice among more takes minutes, and gigabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,7 @@ class BayesianOptions:
             )
         if not (math.isfinite(self.improvement) and self.improvement >= 0):
             raise ValueError(f"`improvement` must be 0 or more, got {self.improvement}")
+        check_number(self, "max_points", 1, MAX_POINTS)
         if self.max_points < self.random_starts:
             raise ValueError(
                 f"`max_points` must be at least `random_starts`, {self.random_starts}, got {self.max_points}"

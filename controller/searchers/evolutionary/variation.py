@@ -4,7 +4,7 @@ import random
 
 from controller.decisions import Choice, Tokens, offsets, repaired
 from controller.searchers.evolutionary.options import EvolutionOptions
-from controller.space import HasCells, HasLayers, SearchSpace, mutated_tokens
+from controller.space import HasCells, HasLayers, SearchSpace, decision_label, mutated_tokens
 
 MAX_CHANGES_NAMED = 2
 """Changed decisions that a child's description names."""
@@ -67,7 +67,7 @@ def crossover(
 
 
 def describe_change(space: SearchSpace, before: Tokens, after: Tokens) -> str:
-    """Return what differs between a parent and its child, such as `edge_3: skip_connect -> none`."""
+    """Return what differs between a parent and its child, such as `edge 3: skip_connect to none`."""
     if not space.decisions(0):
         return "mutation"
     if len(before) != len(after):
@@ -78,10 +78,10 @@ def describe_change(space: SearchSpace, before: Tokens, after: Tokens) -> str:
         old, new = (tokens[start : start + decision.width] for tokens in (before, after))
         if old == new:
             continue
+        label = decision_label(space, decision)
         if isinstance(decision, Choice):
-            changes.append(f"{decision.name}: {decision.options[old[0]]} -> {decision.options[new[0]]}")
-        else:
-            changes.append(f"{decision.kind} of {decision.count + 1}")
+            label += f": {decision.options[old[0]]} to {decision.options[new[0]]}"
+        changes.append(label)
     if len(changes) > MAX_CHANGES_NAMED:
         return f"{', '.join(changes[:MAX_CHANGES_NAMED])} and {len(changes) - MAX_CHANGES_NAMED} more"
     return ", ".join(changes) or "unchanged"

@@ -71,7 +71,7 @@ class Neat:
             "change": child.change,
         }
         if len(child.parents) > 1:
-            notes["second_parent"] = search.id_of(child.parents[1])
+            notes["other_parent"] = search.id_of(child.parents[1])
         tokens = child.genome.to_tokens()
         return Proposal(tokens=tokens, architecture=self._genomes.network(child.genome), notes=notes)
 

@@ -17,6 +17,9 @@ from controller.searchers.policy_gradient.policy_searcher import (
 )
 from controller.space import SearchSpace
 
+MAX_LOG_RATIO = 20.0
+"""Upper bound for the logarithm of a policy ratio."""
+
 
 class Ppo(PolicySearcher):
     """Samples from the policy, and makes several steps on each batch, whose policy ratio is clipped.
@@ -45,7 +48,7 @@ class Ppo(PolicySearcher):
         average = baseline(view.parameters)
         expected = rewards.mean().item() if average is None else average
         log_prob, entropy = self._score(children)
-        ratios = (log_prob - torch.tensor([sampled_log_prob(child) for child in children])).exp()
+        ratios = policy_ratios(log_prob, torch.tensor([sampled_log_prob(child) for child in children]))
         surrogate, clipped = clipped_surrogate(ratios, rewards - expected, self._options.ratio_clip)
         loss = -(surrogate + self._options.entropy_bonus * entropy).mean()
         gradients = self._policy.gradients(loss + self._queue_loss(view))
@@ -58,6 +61,20 @@ class Ppo(PolicySearcher):
             "ratio_clipped": clipped.float().mean().item(),
         }
         return Update(gradients=gradients, figures=figures)
+
+
+def policy_ratios(log_prob: Tensor, sampled: Tensor) -> Tensor:
+    """Return the probabilities now over those at the sampling [m] float32, at most exp(`MAX_LOG_RATIO`).
+
+    A late child of an old policy may have become likelier by more than a float32 holds. Where the bound holds, the
+    gradient is that at the bound, so that such a child is still made less likely if it is bad.
+
+    Args:
+        log_prob: [m] float32, nats, now.
+        sampled: [m] float32, nats, at the sampling.
+    """
+    change = log_prob - sampled
+    return (change - (change - MAX_LOG_RATIO).clamp(min=0).detach()).exp()
 
 
 def clipped_surrogate(ratios: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from controller.decisions import Decisions, Tokens, neighbours, num_options, offsets
 from controller.searchers.progressive.vocabulary import Vocabulary
-from controller.space import SearchSpace, parts_of
+from controller.space import SearchSpace, decision_label, parts_of, place_name
 
 LATER = 1_000_000_000
 """Children after which every schedule of a space has come to its end."""
@@ -64,10 +64,10 @@ class Candidates:
         """Return in a few words how a candidate differs from the sample that it was made of."""
         if self._parts:
             number = self.vocabulary.num_parts(len(after))
-            return f"{getattr(self._space, 'place_name', 'part')} {number} added"
+            return f"{place_name(self._space)} {number} added"
         position = next(i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)
         old, new = (self.vocabulary.name(position, tokens[position]) for tokens in (before, after))
-        return f"{self.vocabulary.label(position)}: {old} to {new}"
+        return f"{decision_label(self._space, self.vocabulary.decision(position))}: {old} to {new}"
 
     def expansions(self, level: int, best: Sequence[Tokens], tried: Set[Tokens]) -> "Expansions":
         """Return the candidates of a level, from 2: those that are made of `best` and were not tried."""

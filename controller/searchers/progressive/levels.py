@@ -87,11 +87,12 @@ class Levels(HistoryState):
 
     def _surrogate(self, level: int) -> Surrogate | None:
         """Return the surrogate as it is after a level; `None` if no child up to then has a reward."""
-        if level not in self._surrogates:
-            before = self._surrogate(level - 1)
-            rewarded = [(child.tokens, child.reward) for child in self._source(level) if child.reward is not None]
+        # Not by recursion: a resumed search may have a thousand levels behind it.
+        for number in range(max(self._surrogates) + 1, level + 1):
+            before = self._surrogates[number - 1]
+            rewarded = [(child.tokens, child.reward) for child in self._source(number) if child.reward is not None]
             vocabulary = self._candidates.vocabulary
-            self._surrogates[level] = fit(vocabulary, self._options, rewarded, before) if rewarded else before
+            self._surrogates[number] = fit(vocabulary, self._options, rewarded, before) if rewarded else before
         return self._surrogates[level]
 
     def _source(self, level: int) -> Sequence[ChildRecord]:

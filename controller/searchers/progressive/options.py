@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from child_trainer.field_types import check_types
+from controller.limits import check_number
+
+MAX_MEMBERS, MAX_UNITS, MAX_FIT_STEPS = 100, 2_000, 100_000
+"""Upper bounds for `ensemble`, for `embedding` and `hidden`, and for `fit_steps`; with more a fit takes an hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +33,19 @@ class ProgressiveOptions:
     fit_learning_rate: float = 0.01
     """Adam's step size in the first fit, to the first level."""
     later_fit_learning_rate: float = 0.002
-    """Adam's step size in the later fits, each of which continues the one before on the data of all levels."""
+    """Adam's step size in the later fits, each of which continues the one before on the data of the latest level, or of
+    all levels where samples do not grow."""
     output_bias: float = 1.8
     """Initial bias of the output, before its sigmoid: 1.8 predicts a reward of 0.86."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("beam", "ensemble", "embedding", "hidden", "fit_steps", "fit_batch_size"):
+        for name in ("beam", "fit_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        for name, most in (("ensemble", MAX_MEMBERS), ("embedding", MAX_UNITS), ("hidden", MAX_UNITS)):
+            check_number(self, name, 1, most)
+        check_number(self, "fit_steps", 1, MAX_FIT_STEPS)
         for name in ("fit_learning_rate", "later_fit_learning_rate"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"`{name}` must be a positive number, got {getattr(self, name)}")

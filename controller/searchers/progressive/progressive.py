@@ -19,9 +19,9 @@ MAX_DRAWS = 100
 class ProgressiveSearch:
     """Tries all samples of one part, then level by level the best of the level before with one part more.
 
-    A surrogate, fitted to all levels before, chooses a level's members among all candidates. A level begins when the
-    one before has ended, and the search ends after the last. In a space whose samples all have the same length, level 1
-    is random, each later level is chosen among the neighbours of the best so far, and there is no last level.
+    A surrogate, fitted to one level after another, chooses a level's members among all candidates. A level begins when
+    the one before has ended, and the search ends after the last. In a space whose samples all have the same length,
+    level 1 is random, each later level is chosen among the neighbours of the best so far, and there is no last level.
 
     Raises:
         ValueError: it cannot work on this space.

@@ -46,12 +46,9 @@ class Vocabulary:
         """Return the name of the option that a token stands for."""
         return _names(self._decisions[position])[token]
 
-    def label(self, position: int) -> str:
-        """Return what the token at a position decides, such as `edge 3`."""
-        decision = self._decisions[position]
-        # Only a choice knows its place; that of a subset or a pointer follows from the number of earlier layers.
-        place = decision.place if isinstance(decision, Choice) else decision.count + 1
-        return f"{decision.kind.replace('_', ' ')} {place}"
+    def decision(self, position: int) -> Decision:
+        """Return the decision that takes the token at a position."""
+        return self._decisions[position]
 
     def num_parts(self, num_tokens: int) -> int:
         """Return how many parts a sample of so many tokens has."""

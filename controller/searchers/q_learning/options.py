@@ -6,6 +6,7 @@ from itertools import accumulate
 from typing import Literal
 
 from child_trainer.field_types import check_types
+from controller.limits import check_number
 
 SCHEDULE = (
     (1.0, 1500),
@@ -20,6 +21,10 @@ SCHEDULE = (
     (0.1, 150),
 )
 """The paper's exploration: each epsilon with the number of unique models for which it holds (spec §7.2)."""
+
+
+MAX_REPLAYS = 10_000
+"""Upper bound for `replays`; with more it would take longer to learn from a child than to train a short one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,8 @@ class QLearningOptions:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, minimum in (("schedule_models", 1), ("replays", 0), ("state_tokens", 0)):
+        check_number(self, "replays", 0, MAX_REPLAYS)
+        for name, minimum in (("schedule_models", 1), ("state_tokens", 0)):
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise ValueError(f"`{name}` must be at least {minimum}, got {value}")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from controller.decisions import Decision, Subset, Tokens, applies, offsets, options_at
-from controller.preferences import layer_of, option_names
+from controller.decisions import Decision, Subset, Tokens, applies, offsets, options_at, place_of
+from controller.preferences import option_names
 from controller.searcher import ChildRecord, OptionValues, ParameterGroup, Proposal, Update, View
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.q_learning.q_table import QTable
@@ -85,7 +85,7 @@ class QLearning:
                 rows.append(
                     OptionValues(
                         kind=f"{decision.kind} {number + 1}" if isinstance(decision, Subset) else decision.kind,
-                        layer=layer_of(decision),
+                        layer=place_of(decision),
                         options=names,
                         values=values,
                     )

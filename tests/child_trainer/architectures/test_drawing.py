@@ -3,6 +3,7 @@ import random
 from child_trainer.architectures.architecture import Architecture, node
 from child_trainer.architectures.cells.cell import Block, Cell, motif
 from child_trainer.architectures.drawing import draw
+from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import PUBLISHED, HierarchicalSpace
 from controller.zoo.published_cells import nasnet_a
 from tests.golden import GOLDEN_LAYERS, architecture
@@ -137,3 +138,17 @@ def test_a_motif_has_a_single_input():
     motifs = space.motifs(space.tokens_of(PUBLISHED))
     assert draw(motifs["motif 1"]) == MOTIF
     assert draw(motifs["cell"]).splitlines()[-1] == "output = node 5"
+
+
+NEURON = """\
+                            0 1 2 3 4
+1  split, parts 1, index 0  ●          input
+2  scale, by 0              · ●        1
+3  add                      · · ●      2
+4  logistic, slope 4.9      · · · ●    3
+   output                   · · · · ●  4"""
+
+
+def test_a_network_with_weights_as_data_has_no_image_and_no_classifier():
+    space = GenomeSpace(inputs=1, bias=False)
+    assert draw(space.decode(())) == NEURON

@@ -33,6 +33,19 @@ def test_without_an_image_there_are_no_sizes() -> None:
     ]
 
 
+def test_halves_and_bottlenecks_are_not_the_filters_of_a_cell() -> None:
+    """A cell without other convolutions, whose older input is reduced by two of half the filters each."""
+    pools = PnasSpace(operations=("max_3x3",), blocks=1, cells_per_stage=1, filters=8)
+    assert texts(pools.decode((0, 1, 0, 0))) == [
+        "stem, 24 filters",
+        "normal cell, 8 filters",
+        "reduction cell, 16 filters",
+        "reduction cell, 32 filters",
+    ]
+    narrow = PnasSpace(operations=("bottleneck_1x7_7x1",), blocks=1, cells_per_stage=1, filters=8)
+    assert texts(narrow.decode((0, 0, 0, 0)))[1] == "normal cell, 8 filters"
+
+
 def test_networks_of_the_benchmark_are_folded_too() -> None:
     assert texts(network(("nor_conv_3x3",) * 6), (32, 32))[1:3] == [
         "5 x cell, 16 filters at 32x32",

@@ -58,3 +58,11 @@ def test_the_report_draws_the_parts(search: str, folder: Path) -> None:
     motifs = {"amoebanet": 2, "pnas": 1, "hierarchical": 7}[search]
     assert len(page.classed("blocks")) == motifs * cards
     assert f"In {'HNAS' if search == 'hierarchical' else 'NASNet'}'s notation" in page.words
+
+
+def test_the_report_of_a_search_without_decisions_counts_no_options(folder: Path) -> None:
+    assert nascluster("launch", "neat-xor", "--name", "xor", "--local", "--max-children", "20") == 0
+    assert nascluster("report", "xor", "--output", "xor.html") == 0
+    words = read_page((folder / "xor.html").read_text()).words
+    assert "Its samples are not made of options to choose from." in words
+    assert "No child has been sampled yet." not in words

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
 from controller.catalogue import SEARCHERS
 from tests.command_line import nascluster
 from tests.contracts.evaluator import architecture
@@ -87,10 +90,10 @@ def test_the_best_child_trains_again_by_hand_to_the_same_metric(home: Path, capf
 
 
 def test_a_search_in_which_every_child_fails_says_why(capfd: pytest.CaptureFixture[str]) -> None:
-    assert nascluster("launch", "digits", *SMALL[:1], "--max-children", 2, "--num-filters", 10**9) == 1
+    assert nascluster("launch", "digits", *SMALL[:1], "--max-children", 2, "--learning-rate", "1e30") == 1
     out = capfd.readouterr().out
-    assert "2 failed (2 invalid)" in out
-    assert "Last failure: child 2, invalid: " in out
+    assert "2 failed (2 diverged)" in out
+    assert "Last failure: child 2, diverged: " in out
     nascluster("--help")
     assert "1 the search failed, or no child of it" in capfd.readouterr().out
 
@@ -200,6 +203,15 @@ def test_recipes_say_what_they_set(capfd: pytest.CaptureFixture[str]) -> None:
     assert "--max-children 96" in out
 
 
+def test_what_a_recipe_sets_is_written_as_flags_that_set_it(capfd: pytest.CaptureFixture[str]) -> None:
+    assert nascluster("recipes") == 0
+    lines = [line.strip() for line in capfd.readouterr().out.splitlines()]
+    for name, recipe in RECIPES.items():
+        flags = lines[lines.index(name) + 2]
+        arguments = shlex.split(flags) if flags.startswith("--") else []
+        assert parse_run(RunConfig(), arguments, "digits") == recipe()
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["launch", "--help"], ["launch", "digits", "--help"], ["best", "-h"]]
 )
@@ -230,7 +242,11 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         (["launch", "digits", "--replicas", "9" * 20], "`replicas` must be at most 100,000"),
         (["launch", "digits", "--name=-x"], "`name` must be a folder's name .* leading dot or dash"),
         (["launch", "digits", "--epochs", "-1"], "`epochs` must be at least 1, got -1"),
-        (["launch", "digits", "--epochs", "two"], "invalid literal for int.*'two'"),
+        (["launch", "digits", "--epochs", "two"], "--epochs must be a whole number, got two"),
+        (["launch", "digits", "--workers", "1.5"], "--workers must be a whole number, got 1.5"),
+        (["launch", "digits", "--weight-decay", "little"], "--weight-decay must be a number, got little"),
+        (["launch", "digits", "--filter-heights", "1", "x"], "--filter-heights must be whole numbers, got 1 x"),
+        (["launch", "digits", "--adam-betas", "1", "x"], "--adam-betas must be two numbers, got 1 x"),
         (["launch", "digits", "--train-fraction", "2"], "`train_fraction` must be above 0 and at most 1, got 2.0"),
         (["launch", "digits", "--replica", "2"], "Unrecognized options: --replica.*; did you mean --replicas?"),
         (["launch", "synthetic", "--shards", "90000"], "`shards` must be from 1 to the number of elements"),
@@ -281,6 +297,7 @@ def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) 
         ),
         (["launch", "digits", "--optimizer", "lamb"], "invalid choice 'lamb' for argument '--optimizer'"),
         (["launch", "digits", "--schedule", "steps"], "the schedule steps needs `decay_at`"),
+        (["launch", "digits", "--num-filters", 10**9], "none of 20 random networks .*: node 'layer1' .* is too large"),
         (["launch", "digits", "--path-keep", "0"], "`path_keep` must be above 0 and at most 1, got 0.0"),
         (["launch", "digits", "--cutout", "8"], "`cutout` must be below 8, the side of the task's images, got 8"),
         (["launch", "text-rnn", "--cutout", "3"], "`cutout` is for images only"),

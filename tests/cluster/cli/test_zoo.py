@@ -32,6 +32,13 @@ def test_a_network_is_shown_at_a_chosen_size(capsys: pytest.CaptureFixture[str])
     assert "nascluster zoo nasnet-a --cells 2 --filters 32 --json > nasnet-a.json" in text
 
 
+def test_one_cell_and_one_filter_are_not_in_the_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["zoo", "hnas", "--cells", "1", "--filters", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "1 cell in each of three stages, 1 filter" in lines
+    assert "  stem, 1 filter at 32x32" in lines
+
+
 def test_a_network_is_counted_for_a_task(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["zoo", "darts-v2", "--cells", "3", "--filters", "4", "--task", "digits"]) == 0
     assert "for images of 1x8x8 in 10 classes" in capsys.readouterr().out

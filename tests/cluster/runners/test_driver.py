@@ -35,6 +35,32 @@ SMALL = ["launch", "synthetic", "--local", "--max-children", "2", "--name", "dem
 
 OUTCOME = Outcome(curve=(0.5,), seconds=1.0, parameters=1, flops=1, seed=0)
 
+
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (
+            "--searcher evolution --population 100 --tournament 50",
+            "the first 100 children of a search, its population, are random; with --population 3 --tournament 2 it"
+            " would begin to choose sooner",
+        ),
+        (
+            "--searcher q-learning --space nasbench201 --schedule-models 100",
+            "the first 56 unique models of a search are random; with --schedule-models 30 epsilon would fall to 0.1",
+        ),
+        ("--searcher evolution", None),
+    ],
+    ids=["evolution", "q-learning", "suited"],
+)
+def test_a_search_too_short_for_its_searcher_is_noted(
+    words: str, note: str | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["launch", "synthetic", "--local", "--max-children", "30", "--storage-path", str(tmp_path)]
+    assert cli.run([*arguments, *words.split()]) == 0
+    notes = [line for line in capfd.readouterr().out.splitlines() if line.startswith("Note: ")]
+    assert notes == ([f"Note: {note}. This search has 30 children"] if note else [])
+
+
 EndsAfter = Callable[[float], None]
 
 

@@ -2,11 +2,12 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from controller.genomes.genome import Link, single, start_genome
+from controller.genomes.genome import Link, origins, reaches, single, start_genome
 from controller.genomes.innovations import Innovations, Split
 from controller.genomes.mutations import MutationOptions, add_link, add_node, mutate, mutate_weights
 from tests.controller.genomes.genomes import grown
@@ -59,6 +60,31 @@ def test_a_new_link_takes_each_free_place_alike(recurrent: bool) -> None:
     backward = {(source, target, True) for source in (2, 3) for target in (2, 3)}
     assert places.keys() == (backward if recurrent else forward)
     assert min(places.values()) > 25
+
+
+def test_the_free_places_of_a_large_genome_are_found_with_one_search_for_each_hidden_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    genome = grown(seed=3, steps=60)
+    searched: list[int] = []
+
+    def counted(links: Iterable[Link], node: int) -> set[int]:
+        searched.append(node)
+        return origins(links, node)
+
+    monkeypatch.setattr("controller.genomes.mutations.origins", counted)
+    places = {
+        add_link(genome, MutationOptions(), Innovations.of(genome), random.Random(seed)).change for seed in range(3_000)
+    }
+    assert searched == list(genome.hidden) * 3_000
+    taken = {link.place for link in genome.links}
+    free = [
+        f"link {source} to {target}"
+        for source in (*range(genome.inputs), *genome.hidden)
+        for target in genome.neurons
+        if (source, target, False) not in taken and not reaches(genome.links, target, source)
+    ]
+    assert places == set(free)
 
 
 def test_a_network_that_is_full_gets_no_link() -> None:

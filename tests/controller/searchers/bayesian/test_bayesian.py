@@ -176,6 +176,23 @@ def test_of_a_long_history_the_best_and_the_latest_count() -> None:
     assert list(points) == [child for child in history if child in best or child in latest]
 
 
+def test_a_long_history_is_read_without_choosing_its_points_at_each_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice sorts all children: at each of 10,000 it took 10 s of a resume, and 100 times that at 100,000."""
+    chosen: list[int] = []
+
+    def counted(judged: Sequence[ChildRecord], limit: int) -> tuple[ChildRecord, ...]:
+        chosen.append(len(judged))
+        return tuple(judged[-limit:])
+
+    monkeypatch.setattr("controller.searchers.bayesian.evidence._thinned", counted)
+    rng = random.Random(3)
+    history = [ended(i, (0, 1, 2, 3, 4, i % 5), rng.random()) for i in range(300)]
+    evidence = Evidence(BayesianOptions(max_points=10), token_features).after(history)
+    assert evidence.settings is not None
+    assert len(evidence.points) == 10
+    assert chosen == [284, 300]
+
+
 def test_paths_are_counted_and_one_with_an_edge_none_is_absent() -> None:
     def features(*tokens: int) -> dict[str, float]:
         return dict(NasBench201Space().features(tokens))

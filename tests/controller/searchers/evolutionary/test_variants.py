@@ -17,10 +17,13 @@ from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.evolutionary.selection import select_parent
 from controller.searchers.evolutionary.variation import crossover, describe_change, mutation
 from controller.searchers.random_search import RandomSearch
+from controller.space import SearchSpace, first_tokens
 from controller.spaces.cells import AmoebaNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.nasbench201 import NasBench201Space
+from controller.spaces.recurrent import RecurrentSpace
 from tests.controller.searchers.bit_strings import BitStrings, ToySearch
 from tests.controller.searchers.evolutionary.test_evolution import SPACE, Search, ended
 
@@ -255,7 +258,7 @@ def test_the_notes_tell_the_parent_and_the_change() -> None:
     run = Search(Evolution(SPACE, EvolutionOptions(population=1, tournament=1, unchanged=0.2)))
     run.end((0, 1, 2, 3, 4, 0))
     changes = {proposal.notes["change"] for proposal in run.step(500) if proposal.notes["parent"] == 1}
-    assert {"unchanged", "edge_1: none -> skip_connect"} < changes
+    assert {"unchanged", "edge 1: none to skip_connect"} < changes
     assert len(changes) == 25
 
 
@@ -269,11 +272,28 @@ def test_the_notes_tell_both_parents_of_a_crossover() -> None:
 
 def test_a_change_of_much_is_described_in_short() -> None:
     three = describe_change(SPACE, (0,) * 6, (1, 1, 1, 0, 0, 0))
-    assert three == "edge_1: none -> skip_connect, edge_2: none -> skip_connect and 1 more"
+    assert three == "edge 1: none to skip_connect, edge 2: none to skip_connect and 1 more"
     assert describe_change(LAYERED, *deeper()) == "a layer added"
     assert describe_change(LAYERED, *reversed(deeper())) == "a layer removed"
     space = ConvolutionalSpace(initial_depth=2)
-    assert describe_change(space, (0,) * 7, (0,) * 6 + (1,)) == "skip of 2"
+    assert describe_change(space, (0,) * 7, (0,) * 6 + (1,)) == "skip of layer 2"
+    assert describe_change(space, (0,) * 7, (1,) + (0,) * 6) == "filter height of layer 1: 1 to 3"
+
+
+def test_a_change_names_the_place_as_the_space_does() -> None:
+    hierarchical, cells, recurrent = HierarchicalSpace(), AmoebaNetSpace(), RecurrentSpace()
+
+    def change(space: SearchSpace, position: int) -> str:
+        before = first_tokens(space, 0, random.Random(0))
+        after = list(before)
+        after[position] = 1 - min(1, before[position])
+        old, new = (space.decisions(0)[position].options[t] for t in (before[position], after[position]))
+        return describe_change(space, before, tuple(after)).removesuffix(f": {old} to {new}")
+
+    assert change(hierarchical, 6) == "level 2 edge 1 2 of motif 2"
+    assert change(hierarchical, -1) == "cell edge 4 5"
+    assert change(cells, 4) == "normal first input of block 2"
+    assert change(recurrent, 3) == "activation of node 1"
 
 
 def deeper() -> tuple[Tokens, Tokens]:

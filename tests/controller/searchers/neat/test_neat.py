@@ -141,7 +141,7 @@ def test_an_offspring_has_its_parents_in_its_notes() -> None:
     for proposal in run.begun[20:]:
         assert proposal.notes["generation"] == 2
         assert 11 <= proposal.notes["parent"] <= 20
-        assert 11 <= proposal.notes.get("second_parent", 11) <= 20
+        assert 11 <= proposal.notes.get("other_parent", 11) <= 20
         assert proposal.notes["change"]
     copies = [proposal for proposal in run.begun if proposal.notes.get("change") == "champion"]
     assert copies

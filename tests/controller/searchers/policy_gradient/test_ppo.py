@@ -1,5 +1,6 @@
 """Proximal policy optimisation: the clipped objective, its passes, and its likeness to REINFORCE (spec §3.2, T3.4)."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from controller.searcher import ChildRecord, Searcher
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.searchers.policy_gradient.policy_searcher import BASELINE
-from controller.searchers.policy_gradient.ppo import Ppo, clipped_surrogate
+from controller.searchers.policy_gradient.ppo import MAX_LOG_RATIO, Ppo, clipped_surrogate
 from controller.searchers.policy_gradient.reinforce import Reinforce
 from controller.spaces.convolutional import ConvolutionalSpace
 from tests.contracts.searcher import SearcherContract, end, initial, view
@@ -75,6 +76,18 @@ def test_policy_that_moved_beyond_the_clip_gets_no_gradient_from_good_children()
     assert update.figures["ratio_clipped"] == 1.0
     assert update.figures["policy_ratio"] == pytest.approx(torch.e, rel=1e-4)
     assert all(not gradient.any() for gradient in update.gradients.values())
+
+
+def test_a_late_child_that_has_become_likely_gives_finite_gradients() -> None:
+    """Of a policy that settled meanwhile: exp(200) is no float32. It is still pushed down if it is bad."""
+    searcher = Ppo(SPACE, replace(OPTIONS, entropy_bonus=0.0))
+    parameters, children = batch(searcher)
+    parameters[BASELINE] = torch.tensor([0.5, 1.0])
+    late = [replace(children[0], reward=0.0, log_prob=(children[0].log_prob or 0.0) - 200.0)]
+    update = searcher.learn(late, view(parameters))
+    assert all(gradient.isfinite().all() for gradient in update.gradients.values())
+    assert any(gradient.any() for name, gradient in update.gradients.items() if name != BASELINE)
+    assert update.figures["policy_ratio"] == pytest.approx(math.exp(MAX_LOG_RATIO), rel=1e-4)
 
 
 def test_the_baseline_moves_once_for_each_batch() -> None:

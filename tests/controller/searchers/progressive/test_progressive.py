@@ -1,18 +1,22 @@
 """Progressive search, level by level (Liu et al. 2018, algorithm 1; spec §5.2, tests T5.1 and T5.4)."""
 
+import random
+import sys
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from controller.decisions import Tokens, neighbours
-from controller.searcher import Searcher, is_exclusive
+from child_trainer.outcome import Outcome
+from controller.decisions import Tokens, neighbours, uniform
+from controller.searcher import Proposal, Searcher, is_exclusive
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.progressive.progressive import ProgressiveSearch
 from controller.spaces.cells import PNAS_OPERATIONS, NasNetSpace, PnasSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.nasbench201 import NasBench201Space
-from tests.contracts.searcher import SearcherContract
+from tests.contracts.searcher import SearcherContract, recorded
 from tests.controller.searchers.progressive.driven import FAST, SPACE, Additive, Driven
 
 EDGES = NasBench201Space(cells_per_stage=1)
@@ -159,6 +163,24 @@ def test_a_space_of_one_size_that_is_used_up_ends_the_search() -> None:
     run = Driven(lambda tokens: sum(tokens) / 8, tiny, FAST)
     run.run()
     assert len({child.tokens for child in run.history}) == len(run.history) > FAST.beam
+
+
+def test_a_search_of_a_thousand_levels_can_be_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fit continues the one before, and a new instance makes all of them."""
+
+    class Indifferent:
+        def predict(self, tokens_BT: np.ndarray) -> np.ndarray:
+            return np.zeros(len(tokens_BT))
+
+    monkeypatch.setattr("controller.searchers.progressive.levels.fit", lambda *arguments: Indifferent())
+    run = Driven(lambda tokens: 0.5, EDGES, replace(FAST, beam=1))
+    levels, rng = sys.getrecursionlimit() + 100, random.Random(0)
+    for level in range(1, levels + 1):
+        tokens = uniform(EDGES.decisions(0), rng)
+        proposal = Proposal(tokens=tokens, architecture=EDGES.decode(tokens), notes={"level": level})
+        outcome = Outcome(curve=(0.5,), seconds=1.0, parameters=None, flops=None, seed=level)
+        run.history.append(recorded(level, proposal, outcome, 0.5))
+    assert [proposal.notes["level"] for proposal in run.ask(2)] == [levels + 1]
 
 
 def test_a_space_that_grows_otherwise_is_refused() -> None:

@@ -49,7 +49,7 @@ def test_every_kind_of_decision_has_words() -> None:
         (Choice("height", (3, 5), 1), Subset("skip", 0), Subset("skip", 1), Pointer("index", 3)), [3]
     )
     assert vocabulary.words(np.array([[1, 1, 2]])).tolist() == [[1, 3, 6]]
-    assert [vocabulary.label(position) for position in range(3)] == ["height 1", "skip 2", "index 4"]
+    assert [vocabulary.decision(position).kind for position in range(3)] == ["height", "skip", "index"]
     assert [vocabulary.name(position, 1) for position in range(3)] == ["5", "yes", "1"]
 
 

@@ -1,0 +1,38 @@
+"""Checks, before a search begins, that networks of its space can be trained on its task."""
+
+import random
+
+from child_trainer import own_files
+from child_trainer.architectures.architecture import InvalidArchitecture
+from child_trainer.networks.build import classifier_on_meta
+from cluster.config.run_config import RunConfig
+from controller.space import first_tokens
+from controller.zoo.entry import Images
+
+SAMPLES = 20
+"""Random networks that are tried at most; one that can be trained is enough."""
+
+
+def check_networks(config: RunConfig) -> None:
+    """Raise `ValueError` if no random network of the space takes the task's images.
+
+    Nothing is known of the networks of a space of the user's own, nor of tasks without images.
+    """
+    problem, space, rng = config.task.entry.problem, config.search_space, random.Random(0)
+    if problem is None or own_files.is_own(config.space):
+        return
+    images = Images(input_shape=problem.shape, num_classes=problem.classes)
+    errors: list[InvalidArchitecture] = []
+    for number in range(SAMPLES):
+        # Of all stages of the search, as some spaces grow with it.
+        tokens = first_tokens(space, config.max_children * number // SAMPLES, rng)
+        try:
+            classifier_on_meta(space.decode(tokens), images)
+        except InvalidArchitecture as error:
+            errors.append(error)
+        else:
+            return
+    raise ValueError(
+        f"none of {SAMPLES} random networks of the space {config.space!r} takes the images of the task"
+        f" {config.task.task!r}, {'x'.join(map(str, problem.shape))}: {errors[0]}"
+    )
