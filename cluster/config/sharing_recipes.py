@@ -22,12 +22,12 @@ DIGITS = TaskOptions(task="digits")
 ENAS_DIGITS = EnasOptions(
     # Some hundred scores instead of 310,000: larger steps, and no luck of a few images.
     search_epochs=5,
-    steps_per_epoch=150,
-    steps_per_child=15,
+    steps_per_epoch=200,
     policy_children=40,
     score_batches=0,
     controller_learning_rate=0.01,
     baseline_decay=0.9,
+    weights_learning_rate=0.1,
     restart_epochs=5,
 )
 """Five epochs of ten children that train the weights, and forty that the policy learns from."""

@@ -222,14 +222,19 @@ def run_distributed(
             with _observed(shards, token, observe), _observed(shared, token, observe):
                 _wait(ended, serving, workers.pool, folder, report, poll)
         finally:
-            stop_shards([*shard_hosts, *weight_hosts])
-            _end([*hosts, *shard_hosts, *weight_hosts], [*ended, *serving])
+            _end(hosts, [*shard_hosts, *weight_hosts], [*ended, *serving])
         del held  # Ray ends an actor without a handle: these were needed until here
 
 
-def _end(hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
-    """Kill the hosts first: otherwise Ray retries their calls and logs errors at shutdown."""
+def _end(hosts: list[Handle], shard_hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
+    """Kill the hosts first: otherwise Ray retries their calls and logs errors at shutdown.
+
+    The shards are stopped before, so that their files have everything.
+    """
     for host in hosts:
+        ray.kill(host)
+    stop_shards(shard_hosts)
+    for host in shard_hosts:
         ray.kill(host)
     if ended:
         ray.wait(ended, num_returns=len(ended), timeout=POLL_INTERVAL_S)

@@ -1,6 +1,7 @@
 """ENAS's controller (spec §6.1, §6.2): what it samples, and the values of its penalty (T6.2)."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -90,41 +91,78 @@ def test_a_layer_without_skips_makes_no_decision_about_them() -> None:
     assert made.score(tokens(MACRO)).skip_kl.min() >= 0
 
 
-# The macro controller, step by step, as the specification says it (§6.1).
+# The controllers, step by step, as the specification says them.
+
+
+class PlainLstm:
+    """The LSTM of a policy, and what it has read so far."""
+
+    def __init__(self, policy: EnasPolicy) -> None:
+        self.policy, self.hidden, self.cell = policy, torch.zeros(1, 8), torch.zeros(1, 8)
+
+    def read(self, value: Tensor) -> Tensor:
+        gates = value @ self.policy.w_input.T + self.hidden @ self.policy.w_hidden.T
+        i, f, g, o = gates.chunk(4, 1)
+        self.cell = f.sigmoid() * self.cell + i.sigmoid() * g.tanh()
+        self.hidden = o.sigmoid() * self.cell.tanh()
+        return self.hidden
+
+    def attended(self, keys: Sequence[Tensor]) -> Tensor:
+        queries = [key @ self.policy.w_anchor.T + self.hidden @ self.policy.w_query.T for key in keys]
+        return torch.stack([torch.tanh(query) @ self.policy.v for query in queries], 1)
 
 
 def test_the_macro_controller_is_the_specifications() -> None:
     made = policy(MACRO, tanh_constant=1.5, temperature=5.0)
     sample = torch.tensor([[1, 0, 1, 1, 1, 0]])  # operation; operation, skip; operation, two skips
     start, emb = made.start[None], made.weights["embeddings.operation_1.weight"]
-    soft = made.weights["heads.operation_1.weight"]
-
-    def lstm(read: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        gates = read @ made.w_input.T + state[0] @ made.w_hidden.T
-        i, f, g, o = gates.chunk(4, 1)
-        cell = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-        return o.sigmoid() * cell.tanh(), cell
-
-    state = (torch.zeros(1, 8), torch.zeros(1, 8))
-    read, anchors, log_prob, penalties = start, [], torch.zeros(()), []
+    soft, lstm = made.weights["heads.operation_1.weight"], PlainLstm(made)
+    read, anchors, log_prob, penalties = start, list[Tensor](), torch.zeros(()), []
     for operation, skips in ((1, []), (0, [1]), (1, [1, 0])):
-        state = lstm(read, state)
-        log_prob = log_prob + F.log_softmax(1.5 * torch.tanh(state[0] @ soft.T / 5), 1)[0, operation]
-        state = lstm(emb[operation][None], state)
-        read, of_layer = start, torch.zeros(())
-        for anchor, skip in zip(anchors, skips, strict=True):
-            q = torch.tanh(anchor @ made.w_anchor.T + state[0] @ made.w_query.T) @ made.v
-            q = 1.5 * torch.tanh(q / 5)
-            log_prob = log_prob + F.log_softmax(torch.stack([-q, q], 1), 1)[0, skip]
-            p = torch.sigmoid(2 * q)
-            of_layer = of_layer + (p * (p / 0.4).log() + (1 - p) * ((1 - p) / 0.6).log()).sum()
+        logits = 1.5 * torch.tanh(lstm.read(read) @ soft.T / 5)
+        log_prob = log_prob + F.log_softmax(logits, 1)[0, operation]
+        hidden = lstm.read(emb[operation][None])
+        read = start
         if skips:
-            penalties.append(of_layer)
-            read = sum((a for a, s in zip(anchors, skips, strict=True) if s), torch.zeros(1, 8)) / (1 + sum(skips))
-        anchors.append(state[0])
+            q = 1.5 * torch.tanh(lstm.attended(anchors)[0] / 5)
+            chosen = F.log_softmax(torch.stack([-q, q], 1), 1)
+            log_prob = log_prob + sum(chosen[place, skip] for place, skip in enumerate(skips))
+            p = torch.sigmoid(2 * q)
+            penalties.append((p * (p / 0.4).log() + (1 - p) * ((1 - p) / 0.6).log()).sum())
+            taken = [anchor for anchor, skip in zip(anchors, skips, strict=True) if skip]
+            read = torch.stack(taken).sum(0) / (1 + len(taken))
+        anchors.append(hidden)
     scored = made.score(sample)
     torch.testing.assert_close(scored.log_prob[0], log_prob)
     torch.testing.assert_close(scored.skip_kl[0], torch.stack(penalties).mean())
+
+
+def test_the_micro_controller_is_the_specifications() -> None:
+    """Spec §6.2: two inputs by attention, two operations by softmax; the second cell goes on from the first's state."""
+    made = policy(MICRO, tanh_constant=1.1, tanh_reduce=2.5)
+    sample = [[1, 0, 0, 1], [2, 1, 1, 1], [0, 0, 1, 0], [1, 2, 0, 0]]  # two blocks of each cell
+    start, emb = made.start[None], made.weights["embeddings.normal_first_operation_1.weight"]
+    soft, lstm = made.weights["heads.normal_first_operation_1.weight"], PlainLstm(made)
+    log_prob = torch.zeros(())
+    for cell in (sample[:2], sample[2:]):
+        keys = [lstm.read(start), lstm.read(start)]
+        values = [torch.zeros(1, 8), torch.zeros(1, 8)]
+        for block in cell:
+            read = start
+            for state in block[:2]:
+                lstm.read(read)
+                logits = 1.1 * torch.tanh(lstm.attended(keys))
+                log_prob = log_prob + F.log_softmax(logits, 1)[0, state]
+                read = values[state]
+            for operation in block[2:]:
+                logits = 0.44 * torch.tanh(lstm.read(read) @ soft.T)
+                log_prob = log_prob + F.log_softmax(logits, 1)[0, operation]
+                read = emb[operation][None]
+            keys.append(lstm.read(read))
+            values.append(keys[-1])
+    scored = made.score(torch.tensor(sample).reshape(1, -1))
+    torch.testing.assert_close(scored.log_prob[0], log_prob)
+    assert scored.skip_kl.tolist() == [0]
 
 
 def test_logits_are_bounded() -> None:

@@ -29,12 +29,12 @@ FLAGS = (
 
 
 DARTS = (
-    *("--space", "darts", "--operations", "identity", "max_3x3", "--blocks", "1", "--num-cells", "3", "--filters", "2"),
-    *("--searcher", "darts", "--epoch-steps", "20", "--steps-per-child", "10", "--batch-size", "16"),
-    *("--refit-batches", "1", "--reward", "accuracy", "--max-children", "12", "--weights-snapshot", "0"),
-    *("--strengths-learning-rate", "0.1", "--replicas", "1", "--children", "1", "--shards", "1"),
+    *("--space", "nasbench201", "--cells-per-stage", "1", "--stem-channels", "2", "--searcher", "darts"),
+    *("--search-epochs", "3", "--steps-per-epoch", "20", "--steps-per-child", "10", "--batch-size", "8"),
+    *("--refit-batches", "1", "--reward", "accuracy", "--max-children", "20", "--weights-snapshot", "0"),
+    *("--replicas", "1", "--children", "1", "--shards", "1"),
 )
-"""Eight children that move strengths and weights, and four networks that the strengths favour."""
+"""Three epochs, each of two children that move strengths and weights, and of a network that the strengths favour."""
 
 
 def weights(name: str, store: str = "weights") -> Mapping[str, Tensor]:
