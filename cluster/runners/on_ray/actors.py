@@ -201,7 +201,7 @@ class PoolHost:
         return await self._pool.next_news()
 
 
-@ray.remote(**SURVIVES)
+@ray.remote(**SURVIVES, max_concurrency=2)  # `stop` beside `serve`
 class ShardHost:
     """Serves one or more shards over gRPC, and records their address in the ledger.
 
@@ -228,6 +228,10 @@ class ShardHost:
     def serve(self) -> None:
         """Block for ever. The call fails with the reason if this host dies and cannot be restarted."""
         threading.Event().wait()
+
+    def stop(self) -> None:
+        """Stop serving, and bring the shards' files up to date with what they have committed."""
+        self._server.stop(grace_s=0)
 
 
 @ray.remote(**SURVIVES)

@@ -47,6 +47,9 @@ from ps.store import Layout
 RETRY_DELAY_S = 0.2
 """Seconds between two calls to a pool that is restarting."""
 
+STOP_TIMEOUT_S = 5.0
+"""Timeout for the shards to bring their files up to date when the run ends."""
+
 POLL_INTERVAL_S = 1.0
 """Seconds between two checks whether a stop of the run is requested."""
 
@@ -183,7 +186,7 @@ def run_distributed(
             with _observed(layout, token, observe):
                 _wait(ended, serving, workers.pool, folder, report, poll)
         finally:
-            _end([*hosts, *shard_hosts], [*ended, *serving])
+            _end(hosts, shard_hosts, [*ended, *serving])
         del held  # Ray ends an actor without a handle: these were needed until here
 
 
@@ -193,9 +196,16 @@ def _bound(seat: Seat) -> dict[str, Any]:
     return {"label_selector": first, "fallback_strategy": [{"label_selector": other} for other in others]}
 
 
-def _end(hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
-    """Kill the hosts first: otherwise Ray retries their calls and logs errors at shutdown."""
+def _end(hosts: list[Handle], shard_hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
+    """Kill the hosts first: otherwise Ray retries their calls and logs errors at shutdown.
+
+    The shards are stopped before, so that their files have everything; one that is killed leaves a journal.
+    """
     for host in hosts:
+        ray.kill(host)
+    if shard_hosts:
+        ray.wait([host.stop.remote() for host in shard_hosts], num_returns=len(shard_hosts), timeout=STOP_TIMEOUT_S)
+    for host in shard_hosts:
         ray.kill(host)
     if ended:
         ray.wait(ended, num_returns=len(ended), timeout=POLL_INTERVAL_S)
