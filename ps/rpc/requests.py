@@ -11,6 +11,9 @@ from ps.slices import as_slices
 from ps.store import Layout
 from ps.wire import ps_pb2
 
+METHODS = f"/{ps_pb2.DESCRIPTOR.services_by_name['ParameterShards'].full_name}/"
+"""The prefix of the names of the shards' methods, which the health service does not have."""
+
 _DEADLINE_BYTES = 32 * 2**20
 """Bytes that a call carries in one deadline; a larger one has as many deadlines as it needs."""
 

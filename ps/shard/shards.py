@@ -114,7 +114,8 @@ class Shards(Mapping[int, DurableShard]):
         except OSError as error:
             raise NotDurable(f"cannot start in {directory}: {error}") from error
         for shard in self._shards.values():
-            shard.write_into(journal)
+            assert shard.disk is not None
+            shard.disk.write_into(journal)
         return journal
 
     def _handle_queues(self, indices: Sequence[int], journal: Journal) -> None:
@@ -125,9 +126,10 @@ class Shards(Mapping[int, DurableShard]):
             for index in indices:
                 if (batch := self._shards[index].open_batch()) is not None:
                     batches.append((self._shards[index], batch))
-            written = [(shard, batch.state) for shard, batch in batches if batch.state is not None]
-            if written:
-                journal.append((shard.index, shard.content(state)) for shard, state in written)
+            written = [(shard.disk, batch.state) for shard, batch in batches]
+            contents = [(disk.index, disk.content(state)) for disk, state in written if disk and state]
+            if contents:
+                journal.append(contents)
         except BaseException as error:
             failure = error
         for shard, batch in batches:
