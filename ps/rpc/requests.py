@@ -30,9 +30,9 @@ def target_of(layout: Layout, shard: int) -> ps_pb2.Target:
 
 def tensors_of(layout: Layout, names: Collection[str]) -> ps_pb2.Tensors:
     """Return which tensors of the layout have these names."""
-    if len(names) == len(layout.shapes):
+    wanted = frozenset(names)
+    if len(wanted) == len(layout.shapes):
         return ps_pb2.Tensors(all=True)
-    wanted = set(names)
     return ps_pb2.Tensors(positions=[number for number, name in enumerate(layout.shapes) if name in wanted])
 
 

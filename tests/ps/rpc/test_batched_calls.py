@@ -115,6 +115,7 @@ def test_some_tensors_are_pushed_and_pulled_by_their_place_in_the_layout(closing
     assert torch.equal(pulled.values["w3"], start()["w3"])
     assert torch.equal(pulled.values["t"], start()["t"] - 2)
     assert_equal(store.pull(["w5"]).values, {"w5": start()["w5"]})
+    assert_equal(store.pull(["w5"] * len(LAYOUT.shapes)).values, {"w5": start()["w5"]})
 
 
 def test_one_shard_that_refuses_does_not_stop_the_others(closing: Closing):
