@@ -156,8 +156,8 @@ class DurableShard:
     def open_batch(self) -> Batch | None:
         """Lock the shard and apply all queued pushes; return `None`, and lock nothing, if there are none.
 
-        Whoever has the batch makes its state durable, and calls `close_batch`. Who opens batches of several shards does
-        that in the order of their indices.
+        Whoever has the batch makes its state durable, and calls `close_batch`. Only one thread at a time may open
+        batches of several shards.
         """
         self._lock.acquire()
         batch = self._queue.take()
