@@ -201,7 +201,7 @@ class PoolHost:
         return await self._pool.next_news()
 
 
-@ray.remote(**SURVIVES, max_concurrency=2)  # `stop` beside `serve`
+@ray.remote(**SURVIVES | {"max_concurrency": 2})  # `stop` beside `serve`
 class ShardHost:
     """Serves one or more shards over gRPC, and records their address in the ledger.
 
