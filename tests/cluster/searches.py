@@ -67,15 +67,20 @@ def status(name: str) -> dict[str, Any]:
 
 
 def actor_process(run: str, actor: str) -> int:
-    """Return the process id of the run's one live actor of this name, or of this class if it has no name.
+    """Return the process id of the run's one live actor of this name, or of this class if it has no name."""
+    (process,) = actor_processes(run, actor)
+    return process
+
+
+def actor_processes(run: str, actor: str) -> list[int]:
+    """Return the process ids of the run's live actors of this name, or of this class if they have no name.
 
     This process must have joined the run's Ray (fixture `cluster`).
     """
     session = Session.read(RunFolder(run_folder(run)))
     assert session is not None
     wanted = (session.job, actor, "ALIVE")
-    (process,) = [row.pid for row in private_api.actors() if (row.job, row.name, row.state) == wanted]
-    return process
+    return sorted(row.pid for row in private_api.actors() if (row.job, row.name, row.state) == wanted)
 
 
 def select(name: str, query: str) -> list[tuple[Any, ...]]:
