@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 SURVIVES: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 """Options of an actor whose methods may be repeated: Ray restarts it and repeats the calls."""
 
+SURVIVES_AND_STOPS: dict[str, Any] = {**SURVIVES, "max_concurrency": 2}
+"""Options of such an actor that can be stopped while another call blocks it."""
+
 CALL_TIMEOUT_S = 10.0
 """Timeout for the answer to a worker's heartbeat, and for the ledger to keep a worker's output."""
 
@@ -201,7 +204,7 @@ class PoolHost:
         return await self._pool.next_news()
 
 
-@ray.remote(**SURVIVES, max_concurrency=2)  # `stop` beside `serve`
+@ray.remote(**SURVIVES_AND_STOPS)
 class ShardHost:
     """Serves one or more shards over gRPC, and records their address in the ledger.
 
