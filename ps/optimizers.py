@@ -3,8 +3,7 @@
 Elementwise is not enough for equal bits: `torch.optim`'s fused kernels use fused multiply-add in their vector
 body but not in their scalar tail, so an element's last bit depends on where its slice ends (measured: 55 of 1,003
 elements differ after 20 fused Adam steps when each is its own slice). The plain kernels chosen here round every
-operation the same way in body and tail; on a CPU the `foreach` kernels are the plain ones in a loop in C++.
-`tests/ps/test_bit_identity.py` holds this.
+operation the same way in body and tail. `tests/ps/test_bit_identity.py` holds this.
 """
 
 import math
@@ -181,7 +180,7 @@ def _adam(value: Tensor, gradient: Tensor, slots: Mapping[str, Tensor], options:
         [slots["exp_avg_sq"]],
         [],
         [step],
-        foreach=True,
+        foreach=False,
         fused=False,
         amsgrad=False,
         beta1=options["beta1"],

@@ -95,7 +95,7 @@ def _check_form(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise ShapeMismatch(f"{name!r} must be dense, got {tensor.layout}")
     if tensor.dtype != torch.float32:
         raise ShapeMismatch(f"{name!r} must be torch.float32, got {tensor.dtype}")
-    if tuple(tensor.shape) != shape:
+    if tensor.shape != shape:
         raise ShapeMismatch(f"{name!r} must have the shape {shape}, got {tuple(tensor.shape)}")
 
 

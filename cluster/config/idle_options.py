@@ -9,11 +9,13 @@ from child_trainer.language_options import LanguageOptions
 from child_trainer.regime import Regime
 from cluster.config.flags import flag_groups, flag_of
 from cluster.config.run_config import RunConfig
+from controller.decisions import Subset
 from controller.searcher import shared_weights_of
 from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import HasStates
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.genomes import GenomeSpace
@@ -121,23 +123,38 @@ def _of_the_space(config: RunConfig) -> Iterator[Idle]:
         yield ("depth_interval",), f"all networks have {space.initial_depth} layers"
 
 
+def _of_evolution(options: EvolutionOptions) -> Iterator[Idle]:
+    if not options.crossover:
+        yield ("crossover_kind",), "without `--crossover` no child has two parents"
+    if options.tournament_share is not None:
+        yield ("tournament",), "`--tournament-share` takes its place"
+    if options.selection == "roulette" and options.dies != "worst":
+        yield ("tournament", "tournament_share"), "`--selection` roulette has no tournaments"
+    if options.repeats == "refused":
+        yield ("unchanged",), "with `--repeats` refused every child is new"
+
+
+def _of_enas(config: RunConfig, options: EnasOptions) -> Iterator[Idle]:
+    if not options.favoured_operations:
+        yield ("favoured_init", "favoured_bonus"), "no operation is favoured without `--favoured-operations`"
+    if not any(isinstance(decision, Subset) for decision in config.search_space.decisions(0)):
+        yield ("skip_weight", "skip_rate", "enas_compat"), f"the space {config.space} has no skips"
+    if options.search_epochs <= options.restart_epochs:
+        yield ("restart_factor",), "the search ends with its first cycle of `--restart-epochs`"
+
+
 def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
     match config.searcher_options:
         case EvolutionOptions() as options:
-            if not options.crossover:
-                yield ("crossover_kind",), "without `--crossover` no child has two parents"
-            if options.tournament_share is not None:
-                yield ("tournament",), "`--tournament-share` takes its place"
-            if options.selection == "roulette" and options.dies != "worst":
-                yield ("tournament", "tournament_share"), "`--selection` roulette has no tournaments"
-            if options.repeats == "refused":
-                yield ("unchanged",), "with `--repeats` refused every child is new"
+            yield from _of_evolution(options)
         case ReinforceOptions(queue_size=0):
             yield ("queue_weight",), "there is no queue without `--queue-size`"
         case QLearningOptions() if isinstance(config.search_space, HasStates):
             yield ("state_tokens",), f"the space {config.space} has states of its own"
         case NeatOptions() if isinstance(config.search_space, GenomeSpace) and not config.search_space.recurrent:
             yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
+        case EnasOptions() as options:
+            yield from _of_enas(config, options)
         case _:
             return
 

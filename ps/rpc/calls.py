@@ -12,7 +12,7 @@ import grpc
 from ps.errors import StoreError, StoreUnavailable, Unauthenticated, WrongRun, named_error
 from ps.rpc.address_book import Address, AddressBook, AddressUnknown
 from ps.rpc.frames import deserializer, serialize
-from ps.rpc.requests import call_deadline
+from ps.rpc.requests import METHODS, call_deadline
 from ps.rpc.retry import RetryableError, retry
 from ps.rpc.tls import Tls
 from ps.wire import ps_pb2, ps_pb2_grpc
@@ -28,9 +28,6 @@ closed. Repeating is safe, as shards deduplicate pushes."""
 
 _CALLERS = 8
 """How many threads may call one store concurrently without waiting for each other."""
-
-_METHODS = f"/{ps_pb2.DESCRIPTOR.services_by_name['ParameterShards'].full_name}/"
-"""The prefix of the methods' names."""
 
 _CHANNEL_OPTIONS = [
     # Reconnect to a restarted shard within a second, not after gRPC's default of up to two minutes.
@@ -241,8 +238,8 @@ class _Connection:
         channel = grpc.intercept_channel(self._channel, *interceptors)
         self.stub: Any = ps_pb2_grpc.ParameterShardsStub(channel)
         # The methods that carry data send and receive frames.
-        self.stub.Push = channel.stream_unary(f"{_METHODS}Push", serialize, ps_pb2.PushReply.FromString)
-        self.stub.Pull = channel.unary_stream(f"{_METHODS}Pull", serialize, deserializer(ps_pb2.PullReply))
+        self.stub.Push = channel.stream_unary(f"{METHODS}Push", serialize, ps_pb2.PushReply.FromString)
+        self.stub.Pull = channel.unary_stream(f"{METHODS}Pull", serialize, deserializer(ps_pb2.PullReply))
 
     def close(self) -> None:
         """Close the channel, which cancels the calls on it."""

@@ -83,7 +83,7 @@ class GrpcStore:
             retry_timeout_s=retry_timeout_s,
             interceptors=interceptors,
         )
-        self._shared_pulls: SharedCalls[str | None, Snapshot] = SharedCalls()
+        self._shared_pulls: SharedCalls[str | None, _Pulled] = SharedCalls()
         rules = layout.consistency
         self._heartbeat_timeout_s = min(deadline_s, rules.lease_s / 4)
         self._heartbeat = Heartbeat(rules.members, rules.lease_s / 4, self._send_heartbeat)
@@ -109,14 +109,16 @@ class GrpcStore:
         Threads that pull the same tensors and wait for their turn share one call: it begins after each of them did,
         so that none sees an older state than it would alone.
         """
-        names = list(self._layout.shapes) if names is None else names
-        check_names(self._layout.shapes, names)
+        wanted = frozenset(self._layout.shapes if names is None else names)
+        check_names(self._layout.shapes, list(wanted))
         if client is not None:
             check_client(client)
             self._heartbeat.add(client)
         if self._layout.consistency.waits:
-            return self._pull(names, [client])[0]
-        return self._shared_pulls.call(frozenset(names), client, lambda clients: self._pull(names, clients))
+            pulled, number = self._pull(wanted, [client])[0]
+        else:
+            pulled, number = self._shared_pulls.call(wanted, client, lambda clients: self._pull(wanted, clients))
+        return merge_values(self._layout, self._parts, pulled, number)
 
     def push(self, push: Push) -> Ack:
         """See `ParameterStore.push`."""
@@ -160,10 +162,10 @@ class GrpcStore:
         self._heartbeat.close()
         self._calls.join()
 
-    def _pull(self, names: Sequence[str], clients: Sequence[str | None]) -> list[Snapshot]:
-        """Return for each client what it pulls, from calls that they share."""
+    def _pull(self, names: frozenset[str], clients: Sequence[str | None]) -> list["_Pulled"]:
+        """Return for each client what all of them pull, in calls that they share, and the client's number in it."""
         tensors = tensors_of(self._layout, names)
-        sizes = self._sizes if tensors.all else sizes_of(self._parts, frozenset(names))
+        sizes = self._sizes if tensors.all else sizes_of(self._parts, names)
         elements = [sum(part.values()) for part in sizes]
         named = list(dict.fromkeys(client for client in clients if client is not None))
 
@@ -201,10 +203,7 @@ class GrpcStore:
             return self._calls.on_every_host(lambda shards: pull_from(shards, catching_up), size_bytes)
 
         pulled = pull_with_catch_up(pull_all)
-        return [
-            merge_values(self._layout, self._parts, pulled, None if client is None else named.index(client))
-            for client in clients
-        ]
+        return [(pulled, None if client is None else named.index(client)) for client in clients]
 
     def _shard_status(self, shard: int, give_up_at: float) -> ShardStatus:
         request = ps_pb2.StatusRequest(target=self._target(shard))
@@ -221,6 +220,10 @@ class GrpcStore:
             return stub.Keep.future(ps_pb2.KeepRequest(target=self._target(shard), clients=clients), **options)
 
         self._calls.send_once(keep, self._heartbeat_timeout_s)
+
+
+_Pulled = tuple[Sequence[ShardValues], int | None]
+"""What every shard answered to a pull, and the number of one client among those that share it, if it has a name."""
 
 
 def _answered(shards: Sequence[int], parts: Sequence[Any]) -> Sequence[Any]:

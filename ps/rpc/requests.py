@@ -11,6 +11,9 @@ from ps.slices import as_slices
 from ps.store import Layout
 from ps.wire import ps_pb2
 
+METHODS = f"/{ps_pb2.DESCRIPTOR.services_by_name['ParameterShards'].full_name}/"
+"""The prefix of the names of the shards' methods, which the health service does not have."""
+
 _DEADLINE_BYTES = 32 * 2**20
 """Bytes that a call carries in one deadline; a larger one has as many deadlines as it needs."""
 
@@ -27,9 +30,9 @@ def target_of(layout: Layout, shard: int) -> ps_pb2.Target:
 
 def tensors_of(layout: Layout, names: Collection[str]) -> ps_pb2.Tensors:
     """Return which tensors of the layout have these names."""
-    if len(names) == len(layout.shapes):
+    wanted = frozenset(names)
+    if len(wanted) == len(layout.shapes):
         return ps_pb2.Tensors(all=True)
-    wanted = set(names)
     return ps_pb2.Tensors(positions=[number for number, name in enumerate(layout.shapes) if name in wanted])
 
 

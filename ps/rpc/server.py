@@ -5,11 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from ps.rpc.servicer import RequestStreams, Servicer
+from ps.rpc.frames import deserializer, serialize
+from ps.rpc.requests import METHODS
+from ps.rpc.servicer import Servicer
 from ps.rpc.tls import Tls
 from ps.shard.shards import Shards
 from ps.store import DEFAULT_MAX_BYTES, Layout
@@ -78,7 +81,7 @@ class ShardServer:
             raise ValueError(f"`deadline_s` must be above 0, got {deadline_s}")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="shard-server")
         self._server = grpc.server(
-            self._threads, interceptors=[*interceptors, RequestStreams()], options=_SERVER_OPTIONS
+            self._threads, interceptors=[*interceptors, _RequestStreams()], options=_SERVER_OPTIONS
         )
         host = host.strip("[]")
         name = f"[{host}]" if ":" in host else host
@@ -109,6 +112,33 @@ class ShardServer:
         self._server.stop(grace_s).wait()
         self._threads.shutdown()
         self._shards.close()
+
+
+class _RequestStreams(grpc.ServerInterceptor):
+    """Makes every method of the servicer take its request as a stream, even if it is a single message.
+
+    Otherwise gRPC would wait for the message before it calls the method, in one of the threads, and for ever if a
+    client without a deadline never sends it: also for a client without the token. The messages of methods that carry
+    data are frames.
+    """
+
+    def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """See `grpc.ServerInterceptor`."""
+        handler = continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(METHODS):
+            return handler
+        method = handler_call_details.method.removeprefix(METHODS)
+        if handler.response_streaming:
+            make, behavior = grpc.stream_stream_rpc_method_handler, handler.unary_stream
+        else:
+            make, behavior = grpc.stream_unary_rpc_method_handler, handler.unary_unary or handler.stream_unary
+        return make(behavior, _DESERIALIZERS.get(method, handler.request_deserializer), serialize)
+
+
+_DESERIALIZERS = {
+    "Initialize": deserializer(ps_pb2.InitializeRequest),
+    "Push": deserializer(ps_pb2.PushRequest),
+}
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,7 +14,7 @@ from ps import errors
 from ps.codec import FlatReceiver, chunks, decode, encode, encoded_size, flat_chunks
 from ps.identifiers import check_client
 from ps.partition import partition, sizes_of
-from ps.rpc.frames import Frame, deserializer, serialize
+from ps.rpc.frames import Frame
 from ps.rpc.replies import increasing, pulled_part, pushed_part
 from ps.rpc.requests import call_deadline
 from ps.shard.durable_shard import DurableShard
@@ -29,9 +29,6 @@ _DEADLINE_TOLERANCE = 1.02
 
 _UNLIMITED_S = 1e15
 """gRPC gives a request without a deadline more seconds than this."""
-
-METHODS = f"/{ps_pb2.DESCRIPTOR.services_by_name['ParameterShards'].full_name}/"
-"""The prefix of the names of the servicer's methods, which the health service does not have."""
 
 CODES: dict[type[errors.StoreError], grpc.StatusCode] = {
     errors.NotInitialized: grpc.StatusCode.FAILED_PRECONDITION,
@@ -51,7 +48,7 @@ CODES: dict[type[errors.StoreError], grpc.StatusCode] = {
 
 
 class Servicer:
-    """The methods of `ParameterShards`. Each takes its request as a stream; see `RequestStreams`.
+    """The methods of `ParameterShards`. Each takes its request as a stream; see `_RequestStreams` in server.py.
 
     Args:
         layout: the layout.
@@ -274,33 +271,6 @@ class Servicer:
             raise errors.MalformedMessage(f"the stream was broken off after {data.received} bytes")
         pieces: Sequence[Tensor] = data.elements.split(elements)
         return [Slices(part, piece) for part, piece in zip(sizes, pieces, strict=True)]
-
-
-class RequestStreams(grpc.ServerInterceptor):
-    """Makes every method of the servicer take its request as a stream, even if it is a single message.
-
-    Otherwise gRPC would wait for the message before it calls the method, in one of the threads, and for ever if a
-    client without a deadline never sends it: also for a client without the token. The messages of methods that carry
-    data are frames.
-    """
-
-    def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """See `grpc.ServerInterceptor`."""
-        handler = continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(METHODS):
-            return handler
-        method = handler_call_details.method.removeprefix(METHODS)
-        if handler.response_streaming:
-            make, behavior = grpc.stream_stream_rpc_method_handler, handler.unary_stream
-        else:
-            make, behavior = grpc.stream_unary_rpc_method_handler, handler.unary_unary or handler.stream_unary
-        return make(behavior, _DESERIALIZERS.get(method, handler.request_deserializer), serialize)
-
-
-_DESERIALIZERS = {
-    "Initialize": deserializer(ps_pb2.InitializeRequest),
-    "Push": deserializer(ps_pb2.PushRequest),
-}
 
 
 def _receive_encoded(first: Any, requests: Iterator[Any], limit: int, context: grpc.ServicerContext) -> bytearray:

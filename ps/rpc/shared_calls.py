@@ -1,7 +1,6 @@
 """`SharedCalls`: callers that wait at the same time share one call."""
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
@@ -21,6 +20,14 @@ class _Group(Generic[_Member, _Result]):
         self.answered = threading.Event()
 
 
+class _Turn:
+    """Lets the callers of one kind make their calls one after another."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.waiting = 0  # those that make a call or wait to
+
+
 class SharedCalls(Generic[_Member, _Result]):
     """Makes one call of a kind at a time; those who want to make it meanwhile share the next one.
 
@@ -31,7 +38,7 @@ class SharedCalls(Generic[_Member, _Result]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._gathering: dict[Hashable, _Group[_Member, _Result]] = {}
-        self._turns: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
+        self._turns: dict[Hashable, _Turn] = {}
 
     def call(self, kind: Hashable, member: _Member, make: Callable[[Sequence[_Member]], Sequence[_Result]]) -> _Result:
         """Return this member's result of a call that it makes itself, or that another of its kind makes for it.
@@ -51,14 +58,15 @@ class SharedCalls(Generic[_Member, _Result]):
                 group = self._gathering[kind] = _Group()
             number = len(group.members)
             group.members.append(member)
-            turn = self._turns[kind]
+            turn = self._turns.setdefault(kind, _Turn())
+            turn.waiting += leads
         if not leads:
             group.answered.wait()
             if group.results:
                 return group.results[number]
             raise type(group.error)(*group.error.args) from group.error
         try:
-            with turn:
+            with turn.lock:
                 with self._lock:
                     del self._gathering[kind]
                 group.results = make(group.members)
@@ -67,4 +75,8 @@ class SharedCalls(Generic[_Member, _Result]):
             raise
         finally:
             group.answered.set()
+            with self._lock:
+                turn.waiting -= 1
+                if not turn.waiting:  # there may be endlessly many kinds
+                    del self._turns[kind]
         return group.results[number]

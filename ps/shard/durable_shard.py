@@ -12,11 +12,10 @@ from torch import Tensor
 
 from ps.errors import NotDurable, StoreError, StoreUnavailable
 from ps.shard.batch import Batch, PushQueue
-from ps.shard.journal import Content, Journal
+from ps.shard.disk import ShardDisk
 from ps.shard.leases import Leases
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
 from ps.shard.shard import Shard
-from ps.shard.snapshot import SnapshotFile
 from ps.status import ShardStatus
 from ps.store import Layout
 
@@ -66,28 +65,23 @@ class DurableShard:
         self._leases = Leases(layout.consistency, clock)
         self._lock = threading.Lock()
         self._queue = PushQueue()
-        self._file = SnapshotFile(directory, layout, index) if directory is not None else None
-        self._commits = self._file is not None and snapshot_interval_s == 0
-        self._journal: Journal | None = None
-        self._number = 0  # of the last state that was written or tried to
-        self._in_file = 0  # the number of the state that the file has
+        self.disk = ShardDisk(directory, layout, index) if directory is not None else None
+        """Where its states are written, if they are."""
+        self._commits = self.disk is not None and snapshot_interval_s == 0
         self._durable: ShardState | None = None  # what the last commit wrote; only set with interval 0
         self._dirty = False
         self._failure: str | None = None  # why the last periodic write failed
         self._closed = threading.Event()
         self._writer: threading.Thread | None = None
-        if self._file is not None:
-            self._resume(self._file)
-            if not self._commits:
+        if self.disk is not None:
+            state = self.disk.resume(self._shard)
+            if self._commits:
+                self._durable = state
+            else:
                 name = f"shard-{index}-writer"
                 self._writer = threading.Thread(target=self._write_every, args=(snapshot_interval_s,), name=name)
                 self._writer.daemon = True
                 self._writer.start()
-
-    @property
-    def index(self) -> int:
-        """The shard's number."""
-        return self._shard.index
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -150,8 +144,8 @@ class DurableShard:
         if batch is None:
             return
         try:
-            if batch.state is not None:
-                self._write(batch.state)
+            if batch.state is not None and self.disk is not None:
+                self.disk.write(batch.state)
         except BaseException as error:
             self.close_batch(batch, error)
             if not isinstance(error, OSError):
@@ -162,8 +156,8 @@ class DurableShard:
     def open_batch(self) -> Batch | None:
         """Lock the shard and apply all queued pushes; return `None`, and lock nothing, if there are none.
 
-        Whoever has the batch makes its state durable, and calls `close_batch`. Who opens batches of several shards does
-        that in the order of their indices.
+        Whoever has the batch makes its state durable, and calls `close_batch`. Only one thread at a time may open
+        batches of several shards.
         """
         self._lock.acquire()
         batch = self._queue.take()
@@ -172,7 +166,8 @@ class DurableShard:
             return None
         try:
             batch.replies = [self._apply(one.push) for one in batch.queued]
-            batch.state = self._next_state() if self._commits and self._dirty else None
+            if self._commits and self._dirty and self.disk is not None:
+                batch.state = self.disk.next_state(self._shard)
         except BaseException as error:
             self.close_batch(batch, error)
             raise
@@ -188,18 +183,9 @@ class DurableShard:
             else:
                 self._roll_back()
                 # No thread may wait for ever, whatever failed in the one that does the work for all.
-                batch.refuse(str(self._not_durable(failure)) if isinstance(failure, OSError) else repr(failure))
+                batch.refuse(str(self._reason(failure)))
         finally:
             self._lock.release()
-
-    def content(self, state: ShardState) -> Content:
-        """Return what the shard's file has with this state."""
-        assert self._file is not None
-        return self._file.content(state)
-
-    def write_into(self, journal: Journal) -> None:
-        """Commit into this journal from now on; `update_file` brings the shard's own file up to date."""
-        self._journal = journal
 
     def update_file(self) -> None:
         """Write what the journal has of this shard into its own file, without blocking pushes.
@@ -207,12 +193,10 @@ class DurableShard:
         Raises:
             OSError: that failed; the journal must be kept.
         """
-        assert self._file is not None
         with self._lock:
             state = self._durable
-        if state is not None and state.metadata["commits"] != self._in_file:
-            self._file.write(state)
-            self._in_file = state.metadata["commits"]
+        if state is not None and self.disk is not None:
+            self.disk.write_file(state)
 
     def leave(self, client: str) -> None:
         """See `Shard.leave`; as durable on return as a push.
@@ -233,7 +217,7 @@ class DurableShard:
         with self._lock:
             self._require_open()
             status = self._shard.status()
-            return self._file.with_write_counters(status) if self._file else status
+            return self.disk.with_write_counters(status) if self.disk else status
 
     def close(self) -> None:
         """Write what is not yet on disk, and refuse all later calls. Closing twice is allowed.
@@ -250,21 +234,6 @@ class DurableShard:
             self._write_if_dirty()
             if self._failure is not None:
                 raise NotDurable(self._failure)
-
-    def _resume(self, file: SnapshotFile) -> None:
-        try:
-            loaded = file.load()
-            if loaded is not None:
-                state, fell_back = loaded
-                self._shard.restore(state)
-                # The previous file may be one incarnation behind the lost one, whose number must not be reused.
-                self._shard.restart(2 if fell_back else 1)
-            state = self._next_state()
-            file.write(state)
-        except OSError as error:
-            raise NotDurable(f"cannot start from {file.path}: {error}") from error
-        self._in_file = self._number
-        self._durable = state if self._commits else None
 
     def _apply(self, push: ShardPush) -> ShardAck | StoreError:
         try:
@@ -294,8 +263,14 @@ class DurableShard:
         except BaseException as error:
             self._roll_back()
             if isinstance(error, OSError):
-                raise self._not_durable(error) from error
+                raise self._reason(error) from error
             raise
+
+    def _reason(self, error: BaseException) -> NotDurable:
+        """Return the error of those who wait for what could not be made durable."""
+        if isinstance(error, OSError) and self.disk is not None:
+            return self.disk.failure(error)
+        return NotDurable(repr(error))
 
     def _roll_back(self) -> None:
         """Return to the state of the last commit, where there are commits."""
@@ -304,23 +279,10 @@ class DurableShard:
             self._dirty = False
 
     def _commit(self) -> None:
-        state = self._next_state()
-        self._write(state)
+        assert self.disk is not None
+        state = self.disk.next_state(self._shard)
+        self.disk.write(state)
         self._durable, self._dirty = state, False
-
-    def _next_state(self) -> ShardState:
-        """Return the shard's state with a number, which is larger for a later state of the same incarnation."""
-        state = self._shard.state()
-        self._number += 1
-        state.metadata["commits"] = self._number
-        return state
-
-    def _write(self, state: ShardState) -> None:
-        assert self._file is not None
-        if self._journal is not None:
-            self._journal.append([(self._shard.index, self._file.content(state))])
-        else:
-            self._file.write(state)
 
     def _write_every(self, interval_s: float) -> None:
         while not self._closed.wait(interval_s):
@@ -328,25 +290,21 @@ class DurableShard:
 
     def _write_if_dirty(self) -> None:
         """Write the state if it has changed: copy it under the lock, and write the copy without the lock."""
-        assert self._file is not None
+        assert self.disk is not None
         with self._lock:
             if not self._dirty:
                 return
-            state, self._dirty = self._next_state(), False
+            state, self._dirty = self.disk.next_state(self._shard), False
         try:
-            self._file.write(state)
+            self.disk.write(state)
         except OSError as error:
-            failure = self._not_durable(error)
+            failure = self.disk.failure(error)
             _LOG.error("%s; pushes are refused until a write succeeds", failure)
             with self._lock:
                 self._dirty, self._failure = True, str(failure)
         else:
             with self._lock:
                 self._failure = None
-
-    def _not_durable(self, error: OSError) -> NotDurable:
-        assert self._file is not None
-        return NotDurable(f"shard {self._shard.index} could not write {self._file.path}: {error}")
 
     def _require_writable(self) -> None:
         self._require_open()

@@ -1,7 +1,9 @@
 """`Shards`: the shards of one process, which one call reaches together."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ps.errors import NotDurable, StoreError
@@ -46,6 +48,8 @@ class Shards(Mapping[int, DurableShard]):
         self._shards = {
             index: DurableShard(layout, index, directory, snapshot_interval_s, clock=clock) for index in indices
         }
+        self._turns = threading.Condition()  # for those who need all shards that share a journal
+        self._has_turn = False
         self._journal: Journal | None = None
         self._file_updates: FileUpdates | None = None
         size_bytes = 4 * sum(sum(shard.sizes.values()) for shard in self._shards.values())
@@ -68,11 +72,13 @@ class Shards(Mapping[int, DurableShard]):
             clients, catching_up: see `Shard.pull`.
         """
         replies: dict[int, ShardValues | StoreError] = {}
-        for index, part in names.items():
-            try:
-                replies[index] = self._shards[index].pull(part, clients, catching_up=catching_up)
-            except StoreError as error:
-                replies[index] = error
+        # Between two commits; else it might meet another one at each shard.
+        with self._turn() if self._journal is not None else nullcontext():
+            for index, part in names.items():
+                try:
+                    replies[index] = self._shards[index].pull(part, clients, catching_up=catching_up)
+                except StoreError as error:
+                    replies[index] = error
         return replies
 
     def push(self, pushes: Mapping[int, ShardPush]) -> dict[int, ShardAck | StoreError]:
@@ -82,7 +88,9 @@ class Shards(Mapping[int, DurableShard]):
             for index in pushes:
                 self._shards[index].handle_queue()
         else:
-            self._handle_queues(sorted(pushes), self._journal)
+            with self._turn(lambda: all(reply.done() for reply in queued.values())) as has_turn:
+                if has_turn:
+                    self._handle_queues(self._journal)
         replies: dict[int, ShardAck | StoreError] = {}
         for index, reply in queued.items():
             try:
@@ -114,20 +122,37 @@ class Shards(Mapping[int, DurableShard]):
         except OSError as error:
             raise NotDurable(f"cannot start in {directory}: {error}") from error
         for shard in self._shards.values():
-            shard.write_into(journal)
+            assert shard.disk is not None
+            shard.disk.write_into(journal)
         return journal
 
-    def _handle_queues(self, indices: Sequence[int], journal: Journal) -> None:
-        """Apply the queued pushes of some shards, make all of them durable in one write, and ack or refuse each."""
+    @contextmanager
+    def _turn(self, is_done: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        """Wait until nobody else has a turn, or `is_done`; yield whether this one has it."""
+        with self._turns:
+            self._turns.wait_for(lambda: is_done() or not self._has_turn)
+            takes = not is_done()
+            self._has_turn |= takes
+        try:
+            yield takes
+        finally:
+            if takes:
+                with self._turns:
+                    self._has_turn = False
+                    self._turns.notify_all()
+
+    def _handle_queues(self, journal: Journal) -> None:
+        """Apply all queued pushes, make them durable in one write, and ack or refuse each."""
         batches: list[tuple[DurableShard, Batch]] = []
         failure: BaseException | None = None
         try:
-            for index in indices:
-                if (batch := self._shards[index].open_batch()) is not None:
-                    batches.append((self._shards[index], batch))
-            written = [(shard, batch.state) for shard, batch in batches if batch.state is not None]
-            if written:
-                journal.append((shard.index, shard.content(state)) for shard, state in written)
+            for shard in self._shards.values():
+                if (batch := shard.open_batch()) is not None:
+                    batches.append((shard, batch))
+            written = [(shard.disk, batch.state) for shard, batch in batches]
+            contents = [(disk.index, disk.content(state)) for disk, state in written if disk and state]
+            if contents:
+                journal.append(contents)
         except BaseException as error:
             failure = error
         for shard, batch in batches:

@@ -105,7 +105,8 @@ def _group(  # noqa: PLR0913
         logits = network(own, images, used)
         loss = share * F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
     learnt = own if of != "gates" else {}
-    found = torch.autograd.grad(loss, [*learnt.values(), *variable], allow_unused=True)
+    wanted = [*learnt.values(), *variable]
+    found = torch.autograd.grad(loss, wanted, allow_unused=True) if wanted else ()
     of_weights = {name: gradient for name, gradient in zip(learnt, found, strict=False) if gradient is not None}
     of_gates = [
         torch.zeros_like(number) if gradient is None else gradient
@@ -159,7 +160,8 @@ def pull_back(draw: Draw, gradients: GateGradients, rest: Callable[[], Tensor] |
     if rest is not None:
         with torch.enable_grad():
             outputs, given = [*outputs, rest()], [*given, None]
-    found = torch.autograd.grad(outputs, list(draw.strengths.values()), given, allow_unused=True)
+    strengths = list(draw.strengths.values())
+    found = torch.autograd.grad(outputs, strengths, given, allow_unused=True) if outputs else [None] * len(strengths)
     return {
         name: torch.zeros_like(strength) if gradient is None else gradient
         for (name, strength), gradient in zip(draw.strengths.items(), found, strict=True)

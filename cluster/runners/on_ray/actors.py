@@ -244,8 +244,8 @@ class ShardHost:
         threading.Event().wait()
 
     def stop(self) -> None:
-        """Serve no more, and write what the last periodic snapshots lack."""
-        self._server.stop()
+        """Stop serving, and bring the shards' files up to date with what they have committed or acknowledged."""
+        self._server.stop(grace_s=0)
 
 
 @ray.remote(**SURVIVES)

@@ -229,7 +229,7 @@ def run_distributed(
 def _end(hosts: list[Handle], shard_hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
     """Kill the hosts first: otherwise Ray retries their calls and logs errors at shutdown.
 
-    The shards are stopped before, so that their files have everything.
+    The shards are stopped before, so that their files have everything; one that is killed may leave a journal.
     """
     for host in hosts:
         ray.kill(host)

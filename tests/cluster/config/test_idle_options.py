@@ -59,6 +59,9 @@ def warnings(words: str) -> list[str]:
         ("amoebanet-digits --repeats refused --unchanged 0.1", "with `--repeats` refused every child is new"),
         ("digits --queue-weight 0.5", "`--queue-weight` has no effect: there is no queue without `--queue-size`"),
         ("metaqnn-digits --state-tokens 3", "`--state-tokens` has no effect: the space chain has states of its own"),
+        ("enas-macro-digits --favoured-bonus 0.1", "no operation is favoured without `--favoured-operations`"),
+        ("enas-micro-digits --skip-rate 0.1", "`--skip-rate` has no effect: the space enas-micro has no skips"),
+        ("enas-macro-digits --restart-factor 3", "the search ends with its first cycle of `--restart-epochs`"),
         ("neat-xor --recurrent-link 0.5", "`--recurrent-link` has no effect: the space has no recurrent networks"),
     ],
 )
@@ -87,6 +90,8 @@ def test_an_option_without_effect_is_told_with_the_reason(words: str, text: str)
         "amoebanet-digits --selection roulette --dies worst --tournament 3",
         "digits --queue-size 4 --queue-weight 0.5",
         "digits --searcher q-learning --state-tokens 3",
+        "enas-macro-digits --favoured-operations conv_3x3 --favoured-bonus 0.1 --skip-rate 0.1 --restart-epochs 2"
+        " --restart-factor 3",
         "neat-pole --recurrent-link 0.5",
         "nasbench201 --data population --name restart",
     ],

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ import torch
 
 from ps.consistency import Consistency
 from ps.errors import LostPushes, MalformedMessage, NotInitialized, StoreError, TooLarge, WrongRun
+from ps.local import LocalStore
 from ps.rpc.client import GrpcStore
 from ps.rpc.requests import call_deadline, initialize_requests, target_of
 from ps.rpc.server import ShardServer
@@ -115,6 +117,7 @@ def test_some_tensors_are_pushed_and_pulled_by_their_place_in_the_layout(closing
     assert torch.equal(pulled.values["w3"], start()["w3"])
     assert torch.equal(pulled.values["t"], start()["t"] - 2)
     assert_equal(store.pull(["w5"]).values, {"w5": start()["w5"]})
+    assert_equal(store.pull(["w5"] * len(LAYOUT.shapes)).values, {"w5": start()["w5"]})
 
 
 def test_one_shard_that_refuses_does_not_stop_the_others(closing: Closing):
@@ -317,3 +320,17 @@ def test_a_call_of_40_mb_has_its_deadline_on_both_sides(closing: Closing):
     store._calls.on_shard(0, 0.0, lambda stub, options: stub.Status(request, **(options | {"timeout": longest_s})))
     with pytest.raises(MalformedMessage, match=r"must have a deadline of at most 11.9\d* s, got"):
         store._calls.on_shard(0, 0.0, lambda stub, options: stub.Status(request, **(options | {"timeout": 13})))
+
+
+def test_small_shards_of_a_server_share_a_journal_until_it_stops(tmp_path: Path, closing: Closing):
+    server = ShardServer(LAYOUT, range(20), tmp_path)
+    store = closing(GrpcStore(LAYOUT, [server.address] * 20))
+    store.initialize(start())
+    store.push(push(1))
+    assert len(list(tmp_path.glob("*.journal"))) == 2
+    expected = store.pull()
+    server.stop(grace_s=0)
+    assert not list(tmp_path.glob("*.journal"))
+    again = LocalStore(LAYOUT, tmp_path)  # which reads the shards' own files
+    assert_equal(again.pull().values, expected.values)
+    assert again.pull(client="a").applied == (1,) * 20

@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ps.codec import decode, encode
+from ps.errors import StoreError
 from ps.rpc.server import ShardServer
 from ps.shard.shard import Shard, ShardPush
 from ps.store import Group, Layout
@@ -513,3 +515,61 @@ def test_a_message_of_100_mb_is_not_held(process: ShardProcess, wire: Wire, comp
     answer = wire.send("Push", [push(bytes(HUNDRED))], compression=compression)
     assert (answer.code, answer.error) == ("RESOURCE_EXHAUSTED", None)
     assert process.peak_bytes - before < HUNDRED / 4
+
+
+def batch(sequence: int = 1, **changes: Any) -> bytes:
+    """Return a push as a batch of one shard."""
+    data = ones()["w"].numpy().tobytes()
+    fields = {"client": "mallory", "parts": [{"shard": 0}], "tensors": {"all": True}, "chunk": data} | changes
+    target = ps_pb2.Target(**PARTS)
+    return ps_pb2.PushRequest(target=target, sequence=sequence, size_bytes=len(data), **fields).SerializeToString()
+
+
+def assert_batch_right(rig: Rig, message: bytes) -> None:
+    """Check that the message changes exactly what it should, which is nothing where it is refused."""
+    if is_protobuf(message) and not ps_pb2.PushRequest.FromString(message).parts:
+        assert_right(rig, message)  # what is left is no batch
+        return
+    twin, files = rig.twin(), rig.files()
+    with suppress(DecodeError, ValueError, StoreError):
+        request = ps_pb2.PushRequest.FromString(message)
+        target, parts = request.target, request.parts
+        names = ["w"] if request.tensors.all or 0 in request.tensors.positions else []
+        known = (target.run, target.fingerprint) == (LAYOUT.run, LAYOUT.fingerprint)
+        if known and 0 in [part.shard for part in parts] and len(request.chunk) == 4 * len(names) * SHAPES["w"][0]:
+            numbers = torch.frombuffer(bytearray(request.chunk), dtype=torch.float32) if names else None
+            twin.push(
+                ShardPush(
+                    client=request.client,
+                    sequence=request.sequence,
+                    gradients={} if numbers is None else {"w": numbers},
+                    seen_version=parts[0].seen_version,
+                    seen_applied=parts[0].seen_applied,
+                    rates=dict(request.rates),
+                )
+            )
+    before = rig.state()
+    answer = rig.send("Push", [message])
+    assert answer.code in ("OK", *REFUSALS)
+    assert rig.state() in (before, bits(twin)), answer
+    if rig.state() == before:
+        assert rig.files() == files
+
+
+@FUZZ
+@given(places=st.sets(st.integers(0, len(batch()) * 8 - 1), min_size=1, max_size=3), sequence=st.integers(1, 1_000))
+def test_flipped_bits_of_a_batch(rig: Rig, places: set[int], sequence: int) -> None:
+    message = bytearray(batch(sequence))
+    for place in places:
+        message[place // 8 % len(message)] ^= 1 << place % 8
+    assert_batch_right(rig, bytes(message))
+
+
+def test_every_truncation_of_a_batch(rig: Rig) -> None:
+    message = batch(1, client="cut")
+    for end in range(len(message)):
+        assert_batch_right(rig, message[:end])
+    before = rig.state()
+    assert rig.send("Push", [batch(2, client="cut")]).code == "OK"  # a part of the other was a push without gradients
+    assert rig.state() != before
+    rig.push_well()

@@ -50,6 +50,8 @@ def test_who_waits_for_a_call_shares_the_next_one():
         slow.release.release(2)
         assert [one.result(10) for one in others] == ["2b", "2c", "2d"]
         assert late.result(10) == "3e"
+    assert not calls._gathering
+    assert not calls._turns
 
 
 def test_kinds_do_not_wait_for_each_other():

@@ -5,6 +5,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from child_trainer.architectures.architecture import Architecture, node
+from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.objectives.objective import Draw
 from child_trainer.supernets.objectives.proxyless import (
     FULL,
@@ -16,7 +18,7 @@ from child_trainer.supernets.objectives.proxyless import (
     with_cost,
 )
 from child_trainer.supernets.scoring import score
-from tests.child_trainer.supernets.objectives.test_path import DATA, NETWORK
+from tests.child_trainer.supernets.objectives.test_path import DATA, NETWORK, PROBLEM
 
 STRENGTHS = {"op": torch.tensor([0.7, -0.2, 0.1]), "next": torch.tensor([0.0, 1.0])}
 COSTS = {"op": (5.0, 3.0, 1.0), "next": (2.0, 1.0)}
@@ -123,6 +125,20 @@ def test_two_paths_are_read_and_no_third():
     gate = two_path_gate(torch.zeros(5), Generator().manual_seed(0))
     assert sum(isinstance(number, Tensor) for number in gate) == 2
     assert two_path_gate(torch.zeros(1), Generator().manual_seed(0)) == [1.0]
+
+
+def test_choices_of_one_option_have_nothing_to_learn():
+    window = {"height": 3, "width": 3, "filters": 4}
+    graph = Architecture(
+        "feedforward", (node("a", "conv", "image", **window), node("end", "mix", ("a",), gate="g")), ("end",)
+    )
+    network = SupernetNetwork(graph, PROBLEM)
+    settings = TWO.settings_of({})
+    half = TWO.half_steps[1]
+    draw = half.draw(network.gate_sizes, {"g": torch.zeros(1)}, settings, Generator().manual_seed(0))
+    found = half.step(network, DATA, network.initial(0), draw, settings)
+    assert found.strengths["g"].tolist() == [0.0]
+    assert found.loss > 0
 
 
 def test_rescaling_moves_the_pair_together():

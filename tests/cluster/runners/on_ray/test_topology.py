@@ -138,8 +138,9 @@ def test_a_shard_host_that_cannot_start_again_ends_the_run_with_the_reason(clust
     wait_for(name, finished=9)
     ours = actor_process(name, "ShardHost")
     os.kill(ours, signal.SIGSTOP)  # so that it does not write again what is damaged now
-    for file in (run_folder(name) / "shards").glob("shard-000*.safetensors"):
-        file.write_bytes(b"damaged")
+    for pattern in ("shard-000*.safetensors", "shards-000*.journal"):
+        for file in (run_folder(name) / "shards").glob(pattern):
+            file.write_bytes(b"damaged")
     began = time.monotonic()
     os.kill(ours, signal.SIGKILL)
     out, err = process.communicate(timeout=100)
