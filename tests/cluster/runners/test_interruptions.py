@@ -48,6 +48,7 @@ def undisturbed(config: RunConfig, child: int) -> Outcome:
     """Return the child's outcome without interruptions."""
     given = assignment(child)
     task = load_task(config.task.task, seed=derive(config.seed, "split"))
+    assert given.architecture is not None
     return train(given.architecture, task, config.budget, seed=given.seed)
 
 

@@ -182,20 +182,20 @@ def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 # --- Shards that are out of reach --------------------------------------------------------------------------------
 
 
-def test_an_interrupt_while_shards_are_out_of_reach_ends_the_store_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_shards_are_out_of_reach_ends_the_store_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     layout = sgd_layout(shards=2)
-    shards = StoreShards(store="policy", layout=layout, directory=Path())
+    store = GrpcStore(layout, ["127.0.0.1:9"] * 2, retry_timeout_s=300)
     monkeypatch.setattr(shard_hosts, "actor", lambda name: None)
-    monkeypatch.setattr(
-        shard_hosts, "open_store", lambda *_, **__: GrpcStore(layout, ["127.0.0.1:9"] * 2, retry_timeout_s=300)
-    )
+    monkeypatch.setattr(shard_hosts, "open_store", lambda *_, **__: store)
     monkeypatch.setattr(shard_hosts, "initial_values", lambda groups: {"x": torch.ones(10)})
     monkeypatch.setattr(ray, "get", lambda calls: [None for _ in calls])
     threading.Timer(1.0, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)).start()
     began = time.monotonic()
     token: Any = None
     with pytest.raises(KeyboardInterrupt):
-        shard_hosts.give_first_values(shards, [], (), token)
+        shard_hosts.give_first_values(StoreShards(store="policy", layout=layout, directory=tmp_path), [], (), token)
     assert time.monotonic() - began < 10
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("grpc-store")]
 
