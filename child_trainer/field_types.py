@@ -82,7 +82,8 @@ def words_for(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple:
-        return f"a list of which each is {words_for(arguments[0])}" if arguments else "a list"
+        count = "" if Ellipsis in arguments else f" of {len(arguments)} values"
+        return f"a list{count} of which each is {words_for(arguments[0])}" if arguments else "a list"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "texts by name"
     if isinstance(hint, type):

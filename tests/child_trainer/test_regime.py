@@ -70,7 +70,7 @@ def test_a_warm_up_rises_from_zero_within_the_schedule() -> None:
         ({"schedule": "linear"}, "`schedule` must be one of constant, cosine, steps, exponential, got 'linear'"),
         ({"initial": "zero"}, "`initial` must be one of he, xavier, got 'zero'"),
         ({"adam_betas": (0.9, 1.0)}, "`adam_betas` must be two numbers from 0 to below 1, got 0.9 1.0"),
-        ({"adam_betas": (0.9,)}, "`adam_betas` must be two numbers from 0 to below 1, got 0.9"),
+        ({"adam_betas": (0.9,)}, "`adam_betas` must be a list of 2 values of which each is a number, got (0.9,)"),
         ({"decay_at": (0.5, 0.5)}, "`decay_at` must be rising shares of the training between 0 and 1, got 0.5 0.5"),
         ({"decay_at": (1.0,)}, "`decay_at` must be rising shares of the training between 0 and 1, got 1.0"),
         (
@@ -96,7 +96,9 @@ def test_a_warm_up_rises_from_zero_within_the_schedule() -> None:
             ({name: value}, f"`{name}` must be 0 or more, got {value}")
             for name in ("warmup_epochs", "cutout", "auxiliary_weight", "restarts")
             for value in (-1, math.inf)
+            if (name, value) not in (("cutout", math.inf), ("restarts", math.inf))
         ),
+        *(({name: math.inf}, f"`{name}` must be a whole number, got inf") for name in ("cutout", "restarts")),
     ],
 )  # fmt: skip
 def test_impossible_values_are_refused_in_one_sentence(values: dict[str, object], sentence: str) -> None:
