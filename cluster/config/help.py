@@ -11,7 +11,7 @@ from child_trainer.field_docs import field_docs
 HIDDEN = ("files",)
 """Fields that no flag sets."""
 
-TERSE = ("regime",)
+TERSE = ("regime", "weights")
 """Groups whose flags are listed without descriptions, because they are many and most runs need none of them."""
 
 FLAG_WIDTH = 30

@@ -1,4 +1,4 @@
-"""Grafana's three dashboards as data. `python deploy/observability/dashboards.py` rewrites the JSON files."""
+"""Grafana's four dashboards as data. `python deploy/observability/dashboards.py` rewrites the JSON files."""
 
 import json
 from collections.abc import Sequence
@@ -236,6 +236,22 @@ PARAMETER_SERVER = (
     ),
 )
 
+
+def _of_weights(panel: Panel) -> Panel:
+    """Return the same panel for the shards of the weights that children share."""
+    series = [
+        (expression.replace("nascluster_shard_", "nascluster_weights_shard_"), legend)
+        for expression, legend in panel.series
+    ]
+    return replace(panel, series=series)
+
+
+SHARED_WEIGHTS = tuple(
+    _of_weights(panel)
+    for panel in PARAMETER_SERVER
+    if all("nascluster_shard_" in expression for expression, _ in panel.series)
+)
+
 WORKERS = (
     stat("Workers", "short", metric("workers"), "Workers that the run has."),
     stat(
@@ -318,6 +334,7 @@ WORKERS = (
 DASHBOARDS = {
     "search": ("Search", SEARCH),
     "parameter-server": ("Parameter server", PARAMETER_SERVER),
+    "shared-weights": ("Shared weights", SHARED_WEIGHTS),
     "workers": ("Workers", WORKERS),
 }
 

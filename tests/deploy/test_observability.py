@@ -27,7 +27,8 @@ OBSERVABILITY = DEPLOY / "observability"
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in OBSERVABILITY.glob("grafana/dashboards/*.json")}
 PANELS = [pytest.param(p, id=f"{name}: {p['title']}") for name, d in DASHBOARDS.items() for p in d["panels"]]
-EXPORTED = {s.name for f in families("demo", full_snapshot(), [shard_status(0)]) for s in f.samples}
+STORES = {"policy": [shard_status(0)], "weights": [shard_status(0)]}
+EXPORTED = {s.name for f in families("demo", full_snapshot(), STORES) for s in f.samples}  # pyright: ignore
 
 promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,
@@ -89,8 +90,8 @@ def test_the_dashboards_are_what_their_source_says() -> None:
     assert there == generator().files(), "run `python deploy/observability/dashboards.py`"
 
 
-def test_the_three_dashboards_let_one_choose_the_run_and_the_datasource() -> None:
-    assert {d["title"] for d in DASHBOARDS.values()} == {"Search", "Parameter server", "Workers"}
+def test_the_four_dashboards_let_one_choose_the_run_and_the_datasource() -> None:
+    assert {d["title"] for d in DASHBOARDS.values()} == {"Search", "Parameter server", "Shared weights", "Workers"}
     for board in DASHBOARDS.values():
         figures = ["figure"] if board["title"] == "Search" else []  # of which there is a panel each
         assert [v["name"] for v in board["templating"]["list"]] == ["datasource", "run", *figures]

@@ -17,7 +17,7 @@ from child_trainer.supernets.objectives.catalogue import OBJECTIVES
 from child_trainer.supernets.scoring import score
 from child_trainer.tasks import digits
 from child_trainer.training.image_classifier import standardise
-from controller.searchers.progressive.correlation import spearman
+from controller.statistics import spearman
 
 CHOICES = 3
 

@@ -380,6 +380,8 @@ ALWAYS = {
     "--decay-every", "--decay", "--warmup-epochs", "--clip-norm", "--label-smoothing", "--cutout", "--path-keep",
     "--auxiliary-weight", "--norm-epsilon", "--norm-momentum", "--initial", "--restart-below", "--restart-decay",
     "--restarts",
+    "--weights-shards", "--weights-snapshot", "--weights-consistency", "--weights-staleness-bound",
+    "--weights-on-stale", "--weights-max-staleness",
 }  # fmt: skip
 
 CONVOLUTIONAL = {

@@ -37,7 +37,12 @@ def sampled(seed: int) -> Architecture:
     return space.motifs(uniform(space.decisions(0), random.Random(seed)))["normal cell"]
 
 
-PUBLISHED = {f"{name}, {part}": cell for name, entry in ZOO.items() for part, cell in entry.motifs().items()}
+PUBLISHED = {
+    f"{name}, {part}": cell
+    for name, entry in ZOO.items()
+    for part, cell in entry.motifs().items()
+    if cell.kind == "cell"  # the others are drawn as networks
+}
 CELLS = PUBLISHED | {f"sample {seed}": sampled(seed) for seed in range(20)}
 
 

@@ -41,7 +41,7 @@ def best_architectures(db: sqlite3.Connection, count: int) -> list[Best]:
     SELECT {BEST_COLUMNS} FROM children WHERE id IN (
         SELECT id FROM (
             SELECT id, reward, row_number() OVER (PARTITION BY architecture_id ORDER BY reward DESC, id) AS place
-            FROM children WHERE metric IS NOT NULL
+            FROM children WHERE state = 'finished' AND metric IS NOT NULL
         ) WHERE place = 1 ORDER BY reward DESC, id LIMIT ?
     ) ORDER BY reward DESC, id
     """

@@ -117,14 +117,16 @@ def cost_range(db: sqlite3.Connection, cost: str) -> CostRange:
     """Return the ranges of the children with a metric whose cost, a column, is known."""
     query = f"""
     SELECT count(*), min({cost}), max({cost}), min(metric), max(metric) FROM ended
-    WHERE metric IS NOT NULL AND {cost} IS NOT NULL
+    WHERE state = 'finished' AND metric IS NOT NULL AND {cost} IS NOT NULL
     """
     return CostRange(*db.execute(query).fetchone())
 
 
 def costed_children(db: sqlite3.Connection, cost: str) -> list[CostedChild]:
     """Return the children with a metric whose cost, a column, is known."""
-    query = f"SELECT id, {cost}, metric FROM ended WHERE metric IS NOT NULL AND {cost} IS NOT NULL"
+    query = (
+        f"SELECT id, {cost}, metric FROM ended WHERE state = 'finished' AND metric IS NOT NULL AND {cost} IS NOT NULL"
+    )
     return [CostedChild(*row) for row in db.execute(query)]
 
 
@@ -150,7 +152,7 @@ def cells(
     query = f"""
     SELECT min({columns:d} - 1, CAST((scaled({cost}) - ?) / ? * {columns:d} AS INTEGER)) AS c,
         min({rows:d} - 1, CAST((levelled(metric) - ?) / ? * {rows:d} AS INTEGER)) AS r, count(*)
-    FROM ended WHERE metric IS NOT NULL AND {cost} IS NOT NULL GROUP BY c, r
+    FROM ended WHERE state = 'finished' AND metric IS NOT NULL AND {cost} IS NOT NULL GROUP BY c, r
     """
     return {(column, row): count for column, row, count in db.execute(query, ranges)}
 
@@ -162,7 +164,7 @@ def pareto_front(db: sqlite3.Connection, cost: str, *, lower_is_better: bool) ->
     SELECT id, cost, metric FROM (
         SELECT id, {cost} AS cost, metric, {_best(lower_is_better)}(metric) OVER (
             ORDER BY {cost}, metric {order}, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        ) AS cheaper FROM ended WHERE metric IS NOT NULL AND {cost} IS NOT NULL
+        ) AS cheaper FROM ended WHERE state = 'finished' AND metric IS NOT NULL AND {cost} IS NOT NULL
     ) WHERE cheaper IS NULL OR metric {better} cheaper ORDER BY cost
     """
     return [CostedChild(*row) for row in db.execute(query)]
