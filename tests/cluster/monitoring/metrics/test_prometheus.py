@@ -1,4 +1,4 @@
-"""A real Prometheus, with the configuration that we ship, reads a live run."""
+"""A real Prometheus, with the configuration that we ship, reads two live runs: one has weights that children share."""
 
 import json
 import shutil
@@ -28,18 +28,26 @@ Query = Callable[[str], list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a run that goes on as long as it is needed, with children that fail now and then."""
+    """The folder of runs that go on as long as they are needed; the children of one fail now and then."""
     storage = tmp_path_factory.mktemp("runs")
-    flags = ["--name", "live", "--storage-path", storage, "--metrics-port", 0, "--child-seconds", 0.05]
-    search = nascluster(
-        "launch", "synthetic", "--local", *flags, "--child-faults", "diverged=0.2", "--max-children", 100_000,
-        "--importance-clip", 1,
-    )  # fmt: skip
+    common = ["--local", "--storage-path", storage, "--metrics-port", 0, "--max-children", 100_000]
+    searches = [
+        nascluster(
+            "launch", "synthetic", "--name", "live", *common, "--child-seconds", 0.05, "--child-faults", "diverged=0.2",
+            "--importance-clip", 1,
+        ),
+        nascluster(
+            "launch", "digits", "--name", "shared", *common, "--searcher", "one-shot", "--supernet-steps", 1_000_000,
+            "--space", "enas-macro", "--layers", 3, "--filters", 4, "--weights-snapshot", "1s",
+        ),
+    ]  # fmt: skip
     yield storage
-    search.terminate()
-    out, err = search.communicate(timeout=60)
-    assert (search.returncode, err) == (130, ""), out
-    assert not (storage / ".metrics/live.json").exists()
+    for search in searches:
+        search.terminate()
+    for search in searches:
+        out, err = search.communicate(timeout=60)
+        assert (search.returncode, err) == (130, ""), out
+    assert not list((storage / ".metrics").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -81,26 +89,32 @@ def until_all(query: Query, expressions: set[str]) -> None:
 
 
 def test_the_run_is_found_and_up(query: Query) -> None:
-    until_all(query, {'up{job="nascluster"} == 1'})
-    assert len(query('up{job="nascluster"}')) == 1
+    until_all(query, {'count(up{job="nascluster"} == 1) == 2'})
+    assert len(query('up{job="nascluster"}')) == 2
 
 
 def test_every_metric_has_data_of_the_run(query: Query) -> None:
-    until_all(query, {f'{name}{{run="live"}}' for name in EXPORTED})
+    until_all(query, {f'{name}{{run=~"live|shared"}}' for name in EXPORTED})
 
 
 def test_every_panel_shows_something(query: Query) -> None:
     expressions = {t["expr"] for board in DASHBOARDS.values() for p in board["panels"] for t in p["targets"]}
     until_all(
         query,
-        {e.replace("$__rate_interval", "10s").replace("$run", "live").replace("$figure", ".*") for e in expressions},
+        {
+            e.replace("$__rate_interval", "10s").replace("$run", "live|shared").replace("$figure", ".*")
+            for e in expressions
+        },
     )
 
 
 def test_what_it_counts_is_what_the_run_does(query: Query) -> None:
     until_all(query, {"nascluster_children_finished_total > 20", "nascluster_children_failed_total > 0"})
     until_all(query, {f'nascluster_shard_version{{shard="{shard}"}} > 0' for shard in (0, 1)})
-    (share,) = query("sum(nascluster_children_failed_total) / sum(nascluster_attempts_started_total)")
+    of_live = '{run="live"}'
+    (share,) = query(
+        f"sum(nascluster_children_failed_total{of_live}) / sum(nascluster_attempts_started_total{of_live})"
+    )
     assert 0 < float(share["value"][1]) < 0.9
 
 
