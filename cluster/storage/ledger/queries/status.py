@@ -17,6 +17,9 @@ BEST_COLUMNS = (
 )
 """What `best_child` takes."""
 
+_MEASURED = "state = 'finished' AND metric IS NOT NULL"
+"""The children that have a metric: those that only train shared weights finish without one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Best:
@@ -107,14 +110,14 @@ def best_child(*row: Any) -> Best:
 
 def best(db: sqlite3.Connection) -> Best | None:
     """Return the child with the highest reward, the first one of several."""
-    query = f"SELECT {BEST_COLUMNS} FROM children WHERE state = 'finished' AND metric IS NOT NULL ORDER BY reward DESC, id LIMIT 1"
+    query = f"SELECT {BEST_COLUMNS} FROM children WHERE {_MEASURED} ORDER BY reward DESC, id LIMIT 1"
     row = db.execute(query).fetchone()
     return best_child(*row) if row else None
 
 
 def metric_kind(db: sqlite3.Connection) -> str | None:
     """Return what the children's metric is, as their outcomes say; `None` where none does."""
-    query = "SELECT json_extract(outcome, '$.measure') FROM children WHERE state = 'finished' AND metric IS NOT NULL LIMIT 1"
+    query = f"SELECT json_extract(outcome, '$.measure') FROM children WHERE {_MEASURED} LIMIT 1"
     row = db.execute(query).fetchone()
     return row and row[0]
 
@@ -158,7 +161,7 @@ def mean_reward(db: sqlite3.Connection, last: int = -1) -> float | None:
 
 def first_mean_metric(db: sqlite3.Connection, first: int) -> float | None:
     """Return the mean metric of the first so many children that have one."""
-    metrics = "SELECT metric FROM children WHERE state = 'finished' AND metric IS NOT NULL ORDER BY completion LIMIT ?"
+    metrics = f"SELECT metric FROM children WHERE {_MEASURED} ORDER BY completion LIMIT ?"
     return db.execute(f"SELECT avg(metric) FROM ({metrics})", (first,)).fetchone()[0]
 
 
