@@ -28,7 +28,7 @@ ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["ru
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in OBSERVABILITY.glob("grafana/dashboards/*.json")}
 PANELS = [pytest.param(p, id=f"{name}: {p['title']}") for name, d in DASHBOARDS.items() for p in d["panels"]]
 STORES = {"policy": [shard_status(0)], "weights": [shard_status(0)]}
-EXPORTED = {s.name for f in families("demo", full_snapshot(), STORES) for s in f.samples}  # pyright: ignore
+EXPORTED = {s.name for f in families("demo", full_snapshot(), STORES) for s in f.samples}
 
 promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,
