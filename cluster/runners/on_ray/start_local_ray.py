@@ -76,7 +76,7 @@ def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> st
     Raises:
         ClusterError: it was not up in time, twice.
     """
-    before = _children()
+    before = child_processes()
     for last in (False, True):
         try:
             context: Any = ray.init(
@@ -91,18 +91,23 @@ def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> st
         except Exception as error:  # Ray has no type of its own for it
             if TOO_SLOW not in str(error):
                 raise
-            for child in _children() - before:  # Ray does not end the processes that it has started
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
+            kill_processes(child_processes() - before)  # Ray does not end the processes that it has started
         if not last:
             report("Ray did not start within its 30 s, as this machine is busy; trying again ...")
     raise ClusterError("Ray did not start within its 30 s, twice: this machine is too busy, or has too little memory")
 
 
-def _children() -> set[int]:
+def child_processes() -> set[int]:
     """Return the ids of this process's child processes."""
     children: set[int] = set()
     for task in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):  # a thread that has ended meanwhile has no children
             children.update(map(int, task.read_text().split()))
     return children
+
+
+def kill_processes(processes: set[int]) -> None:
+    """Send SIGKILL to the processes of these ids that still exist."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
