@@ -198,8 +198,8 @@ class Row:
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """Return the rows of a CSV file with a line of names, or of a JSON file (`.json`) with a list of objects.
 
-    JSON may also be an object of objects by key; the keys are then the first column. An object may leave out what it has
-    no value for, if another object has that column.
+    JSON may also be an object of objects by key; the keys are then the first column. An object may leave out what it
+    has no value for, if another object has that column.
 
     Raises:
         TaskError: the file cannot be read, is damaged, or lacks one of the columns; it names the file.
