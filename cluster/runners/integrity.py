@@ -13,7 +13,7 @@ from cluster.runners.build import make_layout, make_parameters, make_searcher
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.search.learning import last_batch_of
 from cluster.search.replica import client
-from cluster.search.steps import lane_client
+from cluster.search.steps import lane_client, rounds_client
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries.run import last_batches, last_steps, run_values
 from cluster.storage.ledger.reader import reading
@@ -94,14 +94,18 @@ def _pushed(shard_files: Sequence[ShardFiles]) -> Iterator[tuple[int, str, int]]
 def _known(folder: RunFolder) -> tuple[dict[str, int], dict[str, int]] | None:
     """Return each replica's last batch and each lane's last step, by their names on the shards.
 
+    The end of a batch is the last step of a name of its own, on shards where steps wait for it.
+
     Returns:
         `None` if the ledger has no start.
     """
     with reading(folder) as db:
         if "started_at" not in run_values(db):
             return None
-        batches = {client(replica): number for replica, number in last_batches(db).items()}
-        return batches, {lane_client(*lane): step for lane, step in last_steps(db).items()}
+        batches, steps = last_batches(db), last_steps(db)
+    ends = {rounds_client(replica): number for replica, number in batches.items()}
+    lanes = {lane_client(*lane): step for lane, step in steps.items()}
+    return {client(replica): number for replica, number in batches.items()}, lanes | ends
 
 
 def _no_ledger(folder: RunFolder) -> RunFolderError:
