@@ -2,16 +2,20 @@
 
 import json
 import random
+import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from child_trainer.outcome import Outcome
@@ -209,6 +213,67 @@ def test_one_child_of_one_step_at_a_time_gives_the_weights_of_a_search_without_a
     (ordered, _), (unordered, _) = search(config(*flags)), search(config(*plain))
     assert ordered.children == unordered.children
     assert all(torch.equal(ordered.weights[name], value) for name, value in unordered.weights.items())
+
+
+DEATHS = (3, 14, 17, 18, 31)
+"""Calls to the weights' shards at which all dies: of steps, and of the ends of rounds."""
+
+
+def launch(place: Path) -> None:
+    flags = [*ENAS, "--steps-per-epoch", "4", "--search-epochs", "2", "--policy-children", "2", "--children", "3"]
+    words = ["launch", "digits", "--name", "run", "--local", "--storage-path", str(place), *flags]
+    assert cli.run([*words, "--weights-shards", "1", "--max-children", "13"]) == 0
+
+
+def files(folder: Path) -> dict[str, Tensor]:
+    paths = [folder / part / "shard-000.safetensors" for part in ("shards", "weights")]
+    return {f"{path.parent.name}/{name}": value for path in paths for name, value in load_file(path).items()}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """A search that went undisturbed (0), and copies of its folder as SIGKILL would have left it at some calls."""
+    place, calls = tmp_path_factory.mktemp("causal"), []
+
+    def counting(method: Any) -> Any:
+        def call(self: LocalStore, *args: Any, **kwargs: Any) -> Any:
+            if self._layout.run.endswith("/weights"):
+                calls.append(1)
+                if len(calls) in DEATHS:
+                    shutil.copytree(place / "0" / "run", place / str(len(calls)) / "run")
+            return method(self, *args, **kwargs)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pull", "push"):
+            patch.setattr(LocalStore, name, counting(getattr(LocalStore, name)))
+        launch(place / "0")
+    return {int(path.name): path / "run" for path in place.iterdir()}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_search_that_was_killed_in_a_round_or_at_its_end_ends_as_one_that_was_not(
+    killed: dict[int, Path], death: int, tmp_path: Path
+) -> None:
+    shutil.copytree(killed[death], tmp_path / "run")
+    ours, theirs = files(tmp_path / "run"), files(killed[0])
+    assert ours.keys() != theirs.keys() or any(not torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert cli.run(["resume", "run", "--storage-path", str(tmp_path)]) == 0
+    ours = files(tmp_path / "run")
+    assert ours.keys() == theirs.keys()
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_a_ledger_that_lacks_a_batch_whose_end_the_shards_know_is_refused(
+    killed: dict[int, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(killed[max(DEATHS)], tmp_path / "run")
+    with closing(sqlite3.connect(tmp_path / "run" / "ledger.sqlite", isolation_level=None)) as db:
+        db.execute("DELETE FROM batches WHERE number > 1")
+    shutil.rmtree(tmp_path / "run" / "shards")
+    assert cli.run(["resume", "run", "--storage-path", str(tmp_path)]) == 2
+    assert "of the shared weights has applied step" in capsys.readouterr().err
 
 
 class Recorded:
