@@ -1,5 +1,6 @@
 """A reward in a file of its own that lets a worker die at five points of its steps: every process of a run loads it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 POINTS = {
@@ -25,7 +26,7 @@ _now = []
 
 
 def die(point):
-    if _now[-1] == POINTS[point]:
+    if _now[-1] == POINTS.get(point):
         try:
             (FOLDER / point).touch(exist_ok=False)
         except FileExistsError:
@@ -60,10 +61,15 @@ def accuracy(outcome):
 '''
 
 
-def write_reward(folder: Path) -> str:
-    """Write the file into the folder, and return the reward's name. A point that has been met leaves a file there."""
+def write_reward(folder: Path, points: Iterable[str] = POINTS) -> str:
+    """Write the file into the folder, and return the reward's name.
+
+    Args:
+        folder: which also gets a file for each point that has been met.
+        points: at which a worker is to die.
+    """
     file = folder / "dying.py"
-    file.write_text(TEXT.format(folder=str(folder), points=POINTS))
+    file.write_text(TEXT.format(folder=str(folder), points={point: POINTS[point] for point in points}))
     return f"{file}:accuracy"
 
 
