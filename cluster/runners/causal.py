@@ -7,14 +7,16 @@ from typing import NoReturn, cast
 
 from child_trainer.supernets.jobs import Score, Steps
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import make_searcher
+from cluster.formatting import counted
+from cluster.runners.build import first_view, make_parameters, make_searcher
 from cluster.runners.objective_steps import ObjectiveSteps, path_gates
 from cluster.runners.shared_weights import deferred_names, make_network
-from cluster.search.causal_order import Access, CausalOrder
-from cluster.search.evaluator import Assignment, Evaluator
+from cluster.search.causal_order import Access, CausalOrder, turns
+from cluster.search.evaluator import Assignment, Evaluator, assignment_of
 from cluster.search.replica import Replica
+from cluster.search.seeding import child_seed
 from cluster.search.steps import end_round
-from controller.searcher import shared_weights_of
+from controller.searcher import Child, Lane, shared_weights_of
 from controller.space import HasSupernet
 from ps.store import ParameterStore
 
@@ -62,6 +64,22 @@ def access_in(config: RunConfig) -> Callable[[Assignment], Access]:
         return Access(frozenset(names), frozenset(names - deferred))
 
     return access
+
+
+def order_note(config: RunConfig) -> str | None:
+    """Return a sentence on how many children of a batch can be trained at once; `None` if the order is not causal."""
+    if not has_rounds(config):
+        return None
+    searcher, count = make_searcher(config), config.topology.children
+    proposals = searcher.ask(count, first_view(make_parameters(config, searcher)))
+    children = [Child(id=number, proposal=one, lane=Lane(0, number, 0)) for number, one in enumerate(proposals, 1)]
+    access = access_in(config)
+    needed = turns([access(assignment_of(child, child_seed(config.seed, child.id))) for child in children])
+    return (
+        f"In causal order the first {counted(len(children), 'child')} can be trained in {counted(needed, 'turn')}: a"
+        " child waits for earlier ones that share a weight with it"
+        + ("" if needed == 1 else " (--weights-deferred all: none waits)")
+    )
 
 
 def _no_batches(purpose: str) -> NoReturn:

@@ -155,6 +155,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
 
 def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journal, *, gpu: bool) -> None:
     """Report what a lost shard of shared weights costs; of a new search what does not suit it, and what it takes."""
+    from cluster.runners.causal import order_note
     from cluster.runners.cautions import caution_of
     from cluster.runners.cost_estimate import announce
     from cluster.runners.shared_weights import loss_bound
@@ -163,8 +164,9 @@ def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journ
         journal.report(bound)
     if folder.ledger.exists():
         return
-    if caution := caution_of(config):
-        journal.report(caution)
+    for note in (caution_of(config), order_note(config)):
+        if note:
+            journal.report(note)
     if not bound:
         announce(config, folder, workers, journal.report, gpu=gpu)
 

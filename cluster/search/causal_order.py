@@ -68,6 +68,14 @@ class CausalOrder:
             self._evaluator.submit(self._waiting.pop(child_id))
 
 
+def turns(accesses: Sequence[Access]) -> int:
+    """Return how many turns children take, in this order and with any number of workers: the longest chain of waits."""
+    turn: list[int] = []
+    for number, access in enumerate(accesses):
+        turn.append(1 + max((turn[n] for n in range(number) if access.conflicts(accesses[n])), default=0))
+    return max(turn, default=0)
+
+
 def ready(left: dict[int, Access], waiting: Sequence[int] | dict[int, Assignment]) -> Iterator[int]:
     """Yield the children, of those that wait, that no earlier child keeps from beginning.
 

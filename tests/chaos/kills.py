@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -108,7 +108,6 @@ class Search:
         max_children: of the run.
         words: more flags.
         recipe: a synthetic search, or the recipe of another one, whose flags are all in `words`.
-        before: called just before each kill.
     """
 
     def __init__(
@@ -118,12 +117,10 @@ class Search:
         max_children: int,
         *words: str,
         recipe: str = "synthetic",
-        before: Callable[[Kill], None] = lambda kill: None,
     ) -> None:
         self.folder = Path.home() / "nascluster_runs" / name
         self._machines, self._name = machines, name
         self._log = Path.home() / f"{name}.log"
-        self._before = before
         sizes = {"workers": WORKERS, "replicas": REPLICAS, "shards": SHARDS, "children": CHILDREN}
         flags = sizes | {"child-seconds": CHILD_S} if recipe == "synthetic" else {}
         flags |= {"max-children": max_children}
@@ -151,7 +148,6 @@ class Search:
         self._driver.wait()
 
     def _strike(self, kill: Kill) -> None:
-        self._before(kill)
         match kill.kind:
             case Kind.DRIVER:
                 self._driver.kill()

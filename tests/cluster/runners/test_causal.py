@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import sqlite3
 import threading
@@ -29,7 +30,7 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.runners import job_trainer
 from cluster.runners.build import local_store
-from cluster.runners.causal import access_in, in_order
+from cluster.runners.causal import access_in, in_order, order_note
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.job_trainer import JobTrainer
 from cluster.runners.local import take_turns
@@ -190,13 +191,14 @@ def test_96_paths_on_four_workers_give_the_weights_and_the_policy_of_one(
 
 
 def test_paths_that_share_weights_and_do_not_wait_give_others(
-    own_networks: None, sequential: Result, monkeypatch: pytest.MonkeyPatch
+    own_networks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the tests above can fail: without the order alone, rounds do not suffice."""
+    """So the test above can fail: the ends of rounds alone do not suffice."""
+    of = config(
+        *ENAS, "--search-epochs", "1", "--steps-per-epoch", "32", "--policy-children", "2", "--max-children", "35"
+    )
     monkeypatch.setattr("tests.cluster.runners.test_causal.in_order", lambda config, evaluator: evaluator)
-    found, _ = search(config(*ENAS), 0)
-    assert [child[0] for child in found.children] == [child[0] for child in sequential.children]
-    assert not found.equals(sequential)
+    assert not search(of, 0)[0].equals(search(of)[0])
 
 
 def test_steps_on_the_whole_supernet_need_not_wait_if_all_of_it_is_deferred(own_networks: None) -> None:
@@ -215,7 +217,7 @@ def test_one_child_of_one_step_at_a_time_gives_the_weights_of_a_search_without_a
     assert all(torch.equal(ordered.weights[name], value) for name, value in unordered.weights.items())
 
 
-DEATHS = (3, 14, 17, 18, 31)
+DEATHS = (3, 14, 17, 18)
 """Calls to the weights' shards at which all dies: of steps, and of the ends of rounds."""
 
 
@@ -317,6 +319,17 @@ def test_what_a_child_reads_and_writes_is_known_before_it_begins(objective: str)
     assert access.writes == (store.pulled - common if objective != "score" else set())
     assert store.pushed <= store.pulled
     assert objective == "dropout" or common < store.pulled
+
+
+def test_a_start_says_how_many_children_can_be_trained_at_once() -> None:
+    note = order_note(config(*ENAS)) or ""
+    (turns,) = map(int, re.findall(r"the first 8 children can be trained in (\d+) turns", note))
+    assert 1 < turns < 8
+    assert "can be trained in 1 turn: a child waits" in (order_note(config(*ONE_SHOT)) or "")
+    assert "4 children can be trained in 4 turns" in (
+        order_note(config(*ONE_SHOT, "--weights-deferred", "common", "--path-dropout", "0")) or ""
+    )
+    assert order_note(config(*ENAS, "--weights-consistency", "async")) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from child_trainer.outcome import Outcome
-from cluster.search.causal_order import Access, CausalOrder
+from cluster.search.causal_order import Access, CausalOrder, turns
 from cluster.search.evaluator import Assignment
 from tests.contracts.evaluator import assignment
 
@@ -115,3 +115,11 @@ def test_those_who_only_read_do_not_wait_for_each_other() -> None:
     assert writes.conflicts(reads)
     assert writes.conflicts(writes)
     assert not writes.conflicts(Access(frozenset("bc"), frozenset("b")))
+
+
+def test_turns_are_the_longest_chain_of_children_that_wait_for_each_other() -> None:
+    one, two, three = (Access(frozenset(names), frozenset(names)) for names in ("a", "ab", "b"))
+    assert turns([]) == 0
+    assert turns([one, three, one, three]) == 2
+    assert turns([one, two, three, one]) == 3
+    assert turns([Access(frozenset("ab"))] * 5) == 1
