@@ -236,6 +236,9 @@ def test_steps_of_children_that_ended_after_the_copy_of_the_weights_stay_lost_an
     elsewhere.path.parent.mkdir()
     restore(objects, elsewhere, with_files=True)
     assert resume(elsewhere) == 0
+    log = (elsewhere.path / "run.log").read_text()
+    assert "The shared weights lack 3 steps of children that have ended, which no snapshot has: they stay lost" in log
+    assert "they stay lost" not in (killed[0] / "run.log").read_text()
     group = make_weights(config(), make_searcher(config()))
     assert group
     layout = weights_layout(config("--weights-snapshot", "0"), elsewhere.identity(elsewhere.read_config()), group)
