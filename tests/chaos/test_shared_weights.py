@@ -95,7 +95,7 @@ def test_steps_of_many_lanes_are_made_once_and_lost_only_within_the_bound(
 
 def most_steps(folder: Path, seconds: float) -> int:
     """Return at most how many steps the workers made in so many seconds: those of all attempts that touch them."""
-    query = "SELECT started_at, ended_at FROM attempts JOIN children ON id = child WHERE lane IS NOT NULL"
+    query = "SELECT a.started_at, a.ended_at FROM attempts AS a JOIN children ON id = child WHERE lane IS NOT NULL"
     with closing(sqlite3.connect(folder / "ledger.sqlite")) as db:
         attempts = db.execute(query).fetchall()
     return max(STEPS * sum(begun < end and ended > end - seconds for begun, ended in attempts) for _, end in attempts)
