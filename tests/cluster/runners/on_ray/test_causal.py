@@ -42,7 +42,7 @@ def state(name: str) -> Mapping[str, Tensor]:
 
 def test_three_workers_of_which_one_is_killed_give_the_weights_and_the_policy_of_one_process(cluster: str) -> None:
     search = nascluster("launch", "digits", "--name", "causal", "--workers", "3", *FLAGS, address=cluster)
-    for finished, actor in ((10, worker_name(0)), (40, "ReplicaHost")):
+    for finished, actor in ((3, worker_name(0)), (12, "ReplicaHost")):
         wait_for("causal", finished)
         os.kill(actor_process("causal", actor), signal.SIGKILL)
     finish(search)
