@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from ps.consistency import Consistency
-from ps.identifiers import check_name, check_push_id, check_rates
+from ps.identifiers import check_client, check_name, check_push_id, check_rates
 from ps.optimizers import complete_options, options_to_json
 from ps.status import ShardStatus
 
@@ -35,6 +35,9 @@ class Group:
             the pushed "gradient" g is the observed value.
         options: the optimizer's numeric options; the constructor fills in the defaults.
         accumulate: a tensor takes one step on the mean of every `accumulate` pushes that name it.
+        deferred_to: the client whose pushes end rounds. Until then the tensors stay as they are. Then each push of
+            the round that names them becomes a step of its own, in the order of the clients' names (shorter ones first)
+            and of their numbers, whatever order they came in. `None`: each push is a step at once.
 
     Raises:
         ValueError: a field is invalid; the message names the field, the rule and the value.
@@ -45,6 +48,7 @@ class Group:
     optimizer: str
     options: Mapping[str, float]
     accumulate: int = 1
+    deferred_to: str | None = None
 
     def __post_init__(self) -> None:
         check_name("a group's name", self.name)
@@ -60,6 +64,12 @@ class Group:
             raise ValueError(
                 f"`accumulate` of group {self.name!r} must be an integer of at least 1, got {self.accumulate!r}"
             )
+        if self.deferred_to is not None:
+            check_client(self.deferred_to)
+            if self.accumulate > 1:
+                raise ValueError(
+                    f"`accumulate` of group {self.name!r} must be 1 with `deferred_to`, got {self.accumulate}"
+                )
         object.__setattr__(self, "shapes", {name: tuple(shape) for name, shape in self.shapes.items()})
         object.__setattr__(self, "options", complete_options(self.optimizer, self.options))
 
@@ -91,6 +101,9 @@ class Layout:
         summing = [group.name for group in self.groups if group.accumulate > 1]
         if summing and self.consistency.mode == "sync":
             raise ValueError(f"`accumulate` must be 1 where `mode` is sync, got more in {', '.join(summing)}")
+        deferred = [group.name for group in self.groups if group.deferred_to is not None]
+        if deferred and self.consistency.mode == "sync":
+            raise ValueError(f"`deferred_to` must be left out where `mode` is sync, got one in {', '.join(deferred)}")
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -117,10 +130,11 @@ class Layout:
                 "options": options_to_json(group.optimizer, group.options),
                 "accumulate": group.accumulate,
             }
+            # The defaults are left out, so that layouts on disk that predate a field keep their fingerprint.
+            | ({} if group.deferred_to is None else {"deferred_to": group.deferred_to})
             for group in self.groups
         ]
         data: dict[str, Any] = {"run": self.run, "shards": self.shards, "groups": groups}
-        # The default is left out, so that layouts on disk that predate `consistency` keep their fingerprint.
         return data if self.consistency == Consistency() else data | {"consistency": self.consistency.to_json()}
 
     @classmethod

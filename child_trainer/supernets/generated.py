@@ -66,8 +66,11 @@ class GeneratedSupernet(SupernetNetwork):
 
     def names(self, gates: Gates) -> list[str]:
         """Return the names of the weights that a forward pass reads: those of the path, and of the hypernetwork."""
-        own = [name for name in self.shapes if name in self.unpenalised]
-        return [name for name in super().names(gates) if name not in self._generated] + own
+        return self._with_own(super().names(gates))
+
+    def common_names(self) -> list[str]:
+        """Return the names of the weights that every path reads: its nodes' own, and the hypernetwork's."""
+        return self._with_own(super().common_names())
 
     def path_shapes(self, gates: Gates) -> dict[str, torch.Size]:
         """Return the shapes of the parameters that the path has as a network of its own, by name."""
@@ -98,6 +101,11 @@ class GeneratedSupernet(SupernetNetwork):
             for name, shape in self._kernels.items()
             if f"{name}/conv.weight" in used
         }
+
+    def _with_own(self, names: Iterable[str]) -> list[str]:
+        """Return the names without what is generated, and those of the hypernetwork."""
+        own = [name for name in self.shapes if name in self.unpenalised]
+        return [name for name in names if name not in self._generated] + own
 
     def _with_generated(self, weights: Tensors, gates: Gates) -> dict[str, Tensor]:
         return {**weights, **self.generate(weights, gates)}

@@ -126,6 +126,11 @@ class SupernetNetwork(nn.Module):
         """
         return list(self._plan(self._uses(gates))[1])
 
+    def common_names(self) -> list[str]:
+        """Return the names of the parameters that every path reads, in the order of the nodes."""
+        parts = [*self._planner.always(), -1]
+        return [name for part in parts for name in self._parameter_paths[part]]
+
     def path_shapes(self, gates: Gates) -> dict[str, torch.Size]:
         """Return the shapes of the parameters that the path has as a network of its own, by name."""
         return {name: self.shapes[name] for name in self.names(gates)}

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import reduce
+from operator import and_, or_
 
 from child_trainer.architectures.architecture import Architecture
 
@@ -75,3 +77,13 @@ class Planner:
             seen.update(sources)
             steps.append(Step(index, sources, level == 2, freed))
         return steps[::-1]
+
+    def always(self) -> list[int]:
+        """Return the places of the nodes that every path computes, if each mix has at least one of its inputs."""
+        # A bit for each node: those that any path from the image to it computes.
+        needed = [0] * len(self._sources) + [0]
+        for index, (sources, gate) in enumerate(zip(self._sources, self._gates, strict=True)):
+            parts = [needed[source] for source in sources]
+            joined = reduce(and_ if gate is not None else or_, parts) if parts else 0
+            needed[index] = joined | 1 << index
+        return [index for index in range(len(self._sources)) if needed[self._output] >> index & 1]

@@ -33,6 +33,7 @@ WEIGHTS = (
     "weights_shards",
     "weights_snapshot",
     "weights_consistency",
+    "weights_deferred",
     "weights_staleness_bound",
     "weights_on_stale",
     "weights_max_staleness",

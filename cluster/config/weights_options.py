@@ -19,9 +19,14 @@ class WeightsOptions:
     weights_snapshot: str = "60s"
     """Interval of the shared weights' snapshots; a shard that is killed loses the steps since its last one. With 0 it
     writes all its weights before each step is acknowledged, and loses none."""
-    weights_consistency: Literal["async", "ssp", "sync"] = "async"
+    weights_consistency: Literal["async", "ssp", "sync", "causal"] = "async"
     """How children that make steps at once wait for each other; async never, ssp within a bound, sync always. With sync
-    their gradients become one step on their mean. Both need a worker for each child that is out."""
+    their gradients become one step on their mean. Both need a worker for each child that is out. With causal a child
+    begins when all earlier ones have ended that share a weight with it, and any number of workers gives the same
+    weights, to the bit."""
+    weights_deferred: Literal["common", "all"] = "common"
+    """With causal: whose steps wait until the batch of children has ended, and are then made in the children's order;
+    those of the weights that every path reads, or of all, so that no child waits for another."""
     weights_staleness_bound: int = 0
     """With ssp: steps allowed ahead of the slowest."""
     weights_on_stale: Literal["apply", "scale", "drop"] = "apply"
@@ -43,12 +48,30 @@ class WeightsOptions:
                 "`weights_staleness_bound` must be 0 unless `weights_consistency` is ssp, got"
                 f" {self.weights_staleness_bound}"
             )
+        self._check_causal()
         if (self.weights_on_stale == "drop") != (self.weights_max_staleness is not None):
             raise ValueError(
                 "`weights_max_staleness` must be given with `weights_on_stale` drop, and with nothing else"
             )
         if self.weights_max_staleness is not None and self.weights_max_staleness < 0:
             raise ValueError(f"`weights_max_staleness` must be 0 or more, got {self.weights_max_staleness}")
+
+    def _check_causal(self) -> None:
+        causal = self.weights_consistency == "causal"
+        if self.weights_deferred != "common" and not causal:
+            raise ValueError(
+                f"`weights_deferred` must be common unless `weights_consistency` is causal, got {self.weights_deferred}"
+            )
+        if causal and self.weights_on_stale != "apply":
+            raise ValueError(
+                "`weights_on_stale` must be apply where `weights_consistency` is causal, as how stale a step is depends"
+                f" on time, got {self.weights_on_stale}"
+            )
+
+    @property
+    def waits(self) -> bool:
+        """Whether children that make steps may wait for others, which need a worker then."""
+        return self.weights_consistency in ("ssp", "sync")
 
     @property
     def snapshot_interval_s(self) -> float:
@@ -58,9 +81,10 @@ class WeightsOptions:
     def store_consistency(self, members: Sequence[str]) -> Consistency:
         """Return the shards' consistency between these clients."""
         return Consistency(
-            mode=self.weights_consistency,
+            # Causal order is that in which children begin; their steps wait for nobody.
+            mode="async" if self.weights_consistency == "causal" else self.weights_consistency,
             bound=self.weights_staleness_bound,
-            members=() if self.weights_consistency == "async" else tuple(members),
+            members=tuple(members) if self.waits else (),
             stale=self.weights_on_stale,
             max_staleness=self.weights_max_staleness,
         )

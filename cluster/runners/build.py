@@ -72,12 +72,12 @@ def check_layout(config: RunConfig, run: str) -> None:
     if groups:
         make_layout(config, run, groups)
     if own_files.is_own(config.searcher):
-        check_searcher(config.searcher, searcher, _first_view(groups), config.searcher_entry.figures)
+        check_searcher(config.searcher, searcher, first_view(groups), config.searcher_entry.figures)
     if own_files.is_own(config.reward):
         check_reward(config.reward, config.reward_entry, config.measure)
 
 
-def _first_view(groups: tuple[ParameterGroup, ...]) -> View:
+def first_view(groups: tuple[ParameterGroup, ...]) -> View:
     """Return what a searcher sees at the start of a search."""
     return View(parameters=initial_values(groups), completed=0, history=tuple, pending=tuple, rng=random.Random(0))
 

@@ -79,12 +79,14 @@ class StartProgress:
         begun: the search may have started.
         ended: the recorded end.
         corrupt: the snapshots to set aside.
+        losses: a sentence on steps that are lost, if there are any.
     """
 
     starting: bool = False
     begun: bool = False
     ended: str = ""
     corrupt: Sequence[Path] = ()
+    losses: str = ""
 
     def interrupted(self, folder: RunFolder) -> str:
         """Return one sentence on the run's state after an interrupt that was not an orderly end of the search."""
@@ -122,7 +124,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
             )
             progress.begun = True
             takeover.interrupts(True)
-            stack.enter_context(_kept(journal, folder, progress.corrupt))
+            stack.enter_context(_kept(journal, folder, progress))
             journal.event("run resumed" if known else "run started", children=config.max_children, seed=config.seed)
             stack.enter_context(run_callbacks(callbacks, folder, config, journal.report))
             journal.report(f"Run {folder.name} in {folder.place}")
@@ -155,6 +157,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
 
 def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journal, *, gpu: bool) -> None:
     """Report what a lost shard of shared weights costs; of a new search what does not suit it, and what it takes."""
+    from cluster.runners.causal import order_note
     from cluster.runners.cautions import caution_of
     from cluster.runners.cost_estimate import announce
     from cluster.runners.shared_weights import loss_bound
@@ -163,8 +166,9 @@ def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journ
         journal.report(bound)
     if folder.ledger.exists():
         return
-    if caution := caution_of(config):
-        journal.report(caution)
+    for note in (caution_of(config), order_note(config)):
+        if note:
+            journal.report(note)
     if not bound:
         announce(config, folder, workers, journal.report, gpu=gpu)
 
@@ -173,17 +177,20 @@ def _check_whole(config: RunConfig, folder: RunFolder, progress: StartProgress) 
     """Raise `RunFolderError` if the run has lost files that only the user can restore."""
     from cluster.runners.integrity import check_whole
 
-    progress.corrupt = check_whole(config, folder)
+    whole = check_whole(config, folder)
+    progress.corrupt, progress.losses = whole.corrupt, whole.losses
 
 
 @contextmanager
-def _kept(journal: Journal, folder: RunFolder, corrupt: Sequence[Path]) -> Iterator[None]:
-    """Keep the journal, and set the corrupt snapshots aside, which it reports."""
+def _kept(journal: Journal, folder: RunFolder, found: StartProgress) -> Iterator[None]:
+    """Keep the journal, which reports what is lost, and set the corrupt snapshots aside."""
     from ps.shard.snapshot import set_aside
 
     with journal.writing(folder):
-        for path in corrupt:
+        for path in found.corrupt:
             set_aside(path)
+        if found.losses:
+            journal.report(found.losses)
         yield
 
 

@@ -6,14 +6,16 @@ without a child means that the ledger has lost records.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.config.run_config import RunConfig
+from cluster.formatting import counted
 from cluster.runners.build import make_layout, make_parameters, make_searcher
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.search.learning import last_batch_of
 from cluster.search.replica import client
-from cluster.search.steps import lane_client
+from cluster.search.steps import lane_client, rounds_client
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries.run import last_batches, last_steps, run_values
 from cluster.storage.ledger.reader import reading
@@ -28,8 +30,29 @@ ShardFiles = tuple[int, SnapshotFile, Mapping[Path, ShardState | CorruptSnapshot
 """A shard's index, its files, and their contents, the newest first."""
 
 
-def check_whole(config: RunConfig, folder: RunFolder) -> list[Path]:
-    """Return the corrupt snapshots that must be set aside, because shards would not start with them.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Whole:
+    """What a start finds in files that fit together.
+
+    Attributes:
+        corrupt: the corrupt snapshots that must be set aside, because shards would not start with them.
+        lost_steps: steps of children that have ended which a shard of the shared weights does not have.
+    """
+
+    corrupt: Sequence[Path] = ()
+    lost_steps: int = 0
+
+    @property
+    def losses(self) -> str:
+        """A sentence on what is lost; empty if nothing is."""
+        if not self.lost_steps:
+            return ""
+        steps = counted(self.lost_steps, "step")
+        return f"The shared weights lack {steps} of children that have ended, which no snapshot has: they stay lost"
+
+
+def check_whole(config: RunConfig, folder: RunFolder) -> Whole:
+    """Check that the run's files fit together.
 
     A shard without a good snapshot starts without values, and every start initialises them. Replicas of which it has no
     push repeat all of their batches, and push them under the same identities. A shard itself can replace only a corrupt
@@ -64,7 +87,29 @@ def check_whole(config: RunConfig, folder: RunFolder) -> list[Path]:
     for index, file, states in weight_files:
         if states and all(isinstance(state, CorruptSnapshot) for state in states.values()):
             raise _no_weights(folder, index, file)
-    return [path for _, file, states in (*shard_files, *weight_files) for path in _in_the_way(file, states)]
+    made = _made(folder)
+    return Whole(
+        corrupt=[path for _, file, states in (*shard_files, *weight_files) for path in _in_the_way(file, states)],
+        lost_steps=_lost(weight_files, made),
+    )
+
+
+def _lost(shard_files: Sequence[ShardFiles], made: Mapping[str, int]) -> int:
+    """Return how many of the last steps on each lane are missing in the newest snapshot of at least one shard."""
+    newest = [
+        next((state for state in states.values() if isinstance(state, ShardState)), None)
+        for _, _, states in shard_files
+    ]
+    clients = [state.metadata["clients"] for state in newest if state]
+    return sum(
+        max(0, last - min((known.get(lane, (0,))[0] for known in clients), default=last)) for lane, last in made.items()
+    )
+
+
+def _made(folder: RunFolder) -> dict[str, int]:
+    """Return the last step that a child has made who has ended well, by the lane's name on the shards."""
+    with reading(folder) as db:
+        return {lane_client(*lane): step for lane, step in last_steps(db, ended=True).items()}
 
 
 def _shard_files(directory: Path, layout: Layout) -> Sequence[ShardFiles]:
@@ -94,14 +139,18 @@ def _pushed(shard_files: Sequence[ShardFiles]) -> Iterator[tuple[int, str, int]]
 def _known(folder: RunFolder) -> tuple[dict[str, int], dict[str, int]] | None:
     """Return each replica's last batch and each lane's last step, by their names on the shards.
 
+    The end of a batch is the last step of a name of its own, on shards where steps wait for it.
+
     Returns:
         `None` if the ledger has no start.
     """
     with reading(folder) as db:
         if "started_at" not in run_values(db):
             return None
-        batches = {client(replica): number for replica, number in last_batches(db).items()}
-        return batches, {lane_client(*lane): step for lane, step in last_steps(db).items()}
+        batches, steps = last_batches(db), last_steps(db)
+    ends = {rounds_client(replica): number for replica, number in batches.items()}
+    lanes = {lane_client(*lane): step for lane, step in steps.items()}
+    return {client(replica): number for replica, number in batches.items()}, lanes | ends
 
 
 def _no_ledger(folder: RunFolder) -> RunFolderError:

@@ -2,11 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from child_trainer.regime import Regime
@@ -23,8 +22,8 @@ from child_trainer.training.task import Diverged, OverTime, Preempted, Task
 from child_trainer.training.train import failure_of
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_searcher
-from cluster.runners.objective_steps import ObjectiveSteps, moved
-from cluster.runners.shared_weights import make_network
+from cluster.runners.objective_steps import ObjectiveSteps, moved, path_gates
+from cluster.runners.shared_weights import group_names, make_network
 from cluster.search.evaluator import Assignment
 from cluster.search.steps import Stores, make_steps
 from controller.searcher import SharedWeights, shared_weights_of
@@ -60,7 +59,7 @@ class JobTrainer:
         assert shared is not None
         assert isinstance(task, ImageTask)
         self._space = cast(HasSupernet, config.search_space)
-        self._network = make_network(config, shared)
+        self._network, self._groups = make_network(config, shared), tuple(group_names(config))
         self._budget, self._threads = config.budget, config.topology.threads_per_child
         self._task, self._stores, self._device = task, Stores(store, policy), device
         self._costs = _costs(shared, task, config.budget.regime)
@@ -111,16 +110,16 @@ class JobTrainer:
         self, assignment: Assignment, job: Steps, batch_size: int, result: dict[str, Any], before: Callable[[int], None]
     ) -> None:
         assert assignment.lane is not None
-        paths = [self._gates(path) for path in job.paths]
+        paths = [path_gates(self._space, path) for path in job.paths]
         batches = self._batches(assignment.seed, batch_size)
-        rule = ObjectiveSteps(job, self._network, paths, batches, assignment.seed, self._costs)
+        rule = ObjectiveSteps(job, self._network, paths, batches, assignment.seed, self._costs, self._groups)
         try:
             make_steps(self._stores, assignment.lane, job.count, rule, before=before, pause=lambda: time.sleep(PAUSE_S))
         finally:
             result["measurements"] = rule.means()
 
     def _score(self, assignment: Assignment, job: Score, batch_size: int, result: dict[str, Any]) -> None:
-        gates = self._gates(assignment.tokens)
+        gates = path_gates(self._space, assignment.tokens)
         result["parameters"] = parameters(self._network, gates)
         result["flops"] = flops(self._network, gates, self._task.input_shape)
         snapshot = self._stores.weights.pull(self._network.names(gates))
@@ -134,9 +133,6 @@ class JobTrainer:
         if not math.isfinite(found.loss):
             raise Diverged(f"the validation loss of the path is {found.loss}")
         result["curve"], result["measurements"] = (found.accuracy,), {"loss": found.loss}
-
-    def _gates(self, tokens: Sequence[int]) -> dict[str, Tensor]:
-        return {name: torch.tensor(vector) for name, vector in self._space.gates(tokens).items()}
 
     def _batches(self, seed: int, size: int) -> Callable[[str], Batches]:
         """Return the function that gives the batches of a child for one purpose, the same at each call."""

@@ -14,6 +14,7 @@ from cluster.pool.output_buffer import OutputBuffer
 from cluster.pool.output_capture import BufferedCapture, by_thread, split_by_thread
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
 from cluster.runners.build import local_store, make_replica
+from cluster.runners.causal import ending_rounds
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.shared_weights import local_weights
 from cluster.runners.trainer import Trainer
@@ -96,7 +97,7 @@ def _run(
         observed(weights, config.weights.weights_shards, "weights"),
         computing_with(1),
     ):
-        if not take_turns(config, store, evaluators, ledger, stops):
+        if not take_turns(config, store, evaluators, ledger, stops, weights):
             raise Stopped
 
 
@@ -106,6 +107,7 @@ def take_turns(
     evaluators: Sequence[Evaluator],
     ledger: Ledger,
     stops: Callable[[], bool],
+    weights: ParameterStore | None = None,
 ) -> bool:
     """Run one replica for each evaluator in turn, until all have ended or `stops` is true between two turns.
 
@@ -114,7 +116,7 @@ def take_turns(
     """
     history = History(ledger)
     turns: list[Iterator[None]] = [
-        replica_loop(make_replica(config, index, store, evaluator, ledger, history))
+        replica_loop(ending_rounds(config, make_replica(config, index, store, evaluator, ledger, history), weights))
         for index, evaluator in enumerate(evaluators)
     ]
 

@@ -1,7 +1,7 @@
 """The steps of a child's job as an objective makes them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -19,6 +19,7 @@ from child_trainer.supernets.objectives.objective import Costs, Draw, Learnt, Se
 from child_trainer.training.task import Diverged
 from cluster.runners.shared_weights import GROUP
 from cluster.search.steps import Gradients, HalfStep
+from controller.space import HasSupernet
 from controller.strengths import tensor_names
 
 
@@ -32,6 +33,7 @@ class ObjectiveSteps:
         batches: returns the batches for one purpose.
         seed: the child's.
         costs: of each option, for objectives that count costs.
+        groups: of the shared weights, which the job's rate is for.
 
     Raises:
         ValueError: there is no such objective, or it has not these settings.
@@ -45,12 +47,14 @@ class ObjectiveSteps:
         batches: Callable[[str], Batches],
         seed: int,
         costs: Costs,
+        groups: Iterable[str] = (GROUP,),
     ) -> None:
         if job.objective not in OBJECTIVES:
             raise ValueError(f"there is no objective {job.objective!r}; the objectives are {', '.join(OBJECTIVES)}")
         self._job, self._objective = job, OBJECTIVES[job.objective]
         self._settings: Settings = self._objective.settings_of(job.settings)
         self._network, self._paths, self._batches, self._seed, self._costs = network, paths, batches, seed, costs
+        self._groups = tuple(groups)
         self._made: list[tuple[objective.HalfStep[Any], Step]] = []
 
     @property
@@ -64,7 +68,7 @@ class ObjectiveSteps:
     @property
     def rates(self) -> dict[str, float]:
         """The learning rate of the weights, where the job has one."""
-        return {} if self._job.rate is None else {GROUP: self._job.rate}
+        return {} if self._job.rate is None else dict.fromkeys(self._groups, self._job.rate)
 
     def half_steps(self, step: int) -> list[HalfStep]:
         """Return the parts of a step that are due, with the settings as they are in this step."""
@@ -133,6 +137,11 @@ class _Part:
 
     def gradients(self, weights: Mapping[str, Tensor], strengths: Mapping[str, Tensor]) -> Gradients:
         return self.steps.gradients(self, weights, strengths)
+
+
+def path_gates(space: HasSupernet, tokens: Sequence[int]) -> dict[str, Tensor]:
+    """Return the gates of a sample's path."""
+    return {name: torch.tensor(vector) for name, vector in space.gates(tokens).items()}
 
 
 def moved(tensors: Mapping[str, Tensor], device: str | torch.device) -> dict[str, Tensor]:

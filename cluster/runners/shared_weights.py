@@ -1,5 +1,6 @@
 """The weights that a run's children share: their network, and their layout and first values on shards of their own."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,13 +14,16 @@ from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration
 from cluster.runners.build import make_group, make_searcher
 from cluster.search.seeding import derive
-from cluster.search.steps import lane_client
+from cluster.search.steps import lane_client, rounds_client
 from controller.searcher import ParameterGroup, Searcher, SharedWeights, shared_weights_of
 from ps.local import LocalStore
-from ps.store import Layout
+from ps.store import Group, Layout
 
 GROUP = "weights"
-"""The name of the group of all shared weights."""
+"""The name of the group of the shared weights."""
+
+COMMON = "common weights"
+"""The name of the group of those that every path reads, where these take their steps together."""
 
 
 @lru_cache(maxsize=1)
@@ -65,6 +69,8 @@ def make_weights(config: RunConfig, searcher: Searcher) -> ParameterGroup | None
 def weights_layout(config: RunConfig, run: str, weights: ParameterGroup) -> Layout:
     """Return the layout of the shared weights on their shards.
 
+    In causal order the steps of the weights that every path reads, or of all, wait until a batch of children has ended.
+
     Args:
         config: the run's.
         run: the identity of the run.
@@ -84,14 +90,53 @@ def weights_layout(config: RunConfig, run: str, weights: ParameterGroup) -> Layo
         consistency=config.weights.store_consistency(
             [lane_client(replica, lane) for replica in range(topology.replicas) for lane in range(topology.children)]
         ),
-        groups=(make_group(weights),),
+        groups=_groups(config, weights),
     )
+
+
+def _groups(config: RunConfig, weights: ParameterGroup) -> tuple[Group, ...]:
+    whole = make_group(weights)
+    if config.weights.weights_consistency != "causal":
+        return (whole,)
+    deferred = deferred_names(config)
+    return tuple(
+        replace(
+            whole,
+            name=name,
+            shapes={tensor: whole.shapes[tensor] for tensor in tensors},
+            deferred_to=rounds_client(0) if deferred.issuperset(tensors) else None,
+        )
+        for name, tensors in group_names(config).items()
+    )
+
+
+def deferred_names(config: RunConfig) -> frozenset[str]:
+    """Return the names of the shared weights whose steps wait until a batch of children has ended."""
+    if config.weights.weights_consistency != "causal":
+        return frozenset()
+    network = _run_network(config)
+    return frozenset(network.shapes if config.weights.weights_deferred == "all" else network.common_names())
+
+
+def group_names(config: RunConfig) -> dict[str, list[str]]:
+    """Return the names of the shared weights, in the order of the network, by the group that they are in."""
+    deferred, names = deferred_names(config), list(_run_network(config).shapes)
+    own = [name for name in names if name not in deferred]
+    if not own or len(own) == len(names):
+        return {GROUP: names}
+    return {GROUP: own, COMMON: [name for name in names if name in deferred]}
+
+
+def _run_network(config: RunConfig) -> SupernetNetwork:
+    shared = shared_weights_of(make_searcher(config))
+    assert shared is not None
+    return make_network(config, shared)
 
 
 def _check_waiting(config: RunConfig) -> None:
     """Raise `ValueError` if children that make steps would have to wait for others that have no worker."""
     mode, topology = config.weights.weights_consistency, config.topology
-    if mode == "async":
+    if not config.weights.waits:
         return
     if config.local:
         raise ValueError(
@@ -103,6 +148,28 @@ def _check_waiting(config: RunConfig) -> None:
         raise ValueError(
             f"`workers` must be at least {lanes} with `weights_consistency` {mode}, one for each child that makes"
             f" steps, got {topology.workers}"
+        )
+
+
+def _check_causal(config: RunConfig, shared: SharedWeights) -> None:
+    """Raise `ValueError` if the weights of a run in causal order would depend on time all the same."""
+    topology = config.topology
+    if config.weights.weights_consistency != "causal":
+        return
+    where = "where `weights_consistency` is causal"
+    if topology.replicas > 1:
+        raise ValueError(
+            f"`replicas` must be 1 {where}, as time decides which of several is first to sample a child, got"
+            f" {topology.replicas}"
+        )
+    if topology.batching != "barrier":
+        raise ValueError(
+            f"`batching` must be barrier {where}, as steps wait for a batch's end, got {topology.batching}"
+        )
+    if shared.moves_strengths:
+        raise ValueError(
+            f"`weights_consistency` must not be causal with the searcher {config.searcher!r}: each of its steps reads"
+            " strengths that every other one moves"
         )
 
 
@@ -122,11 +189,14 @@ def local_weights(config: RunConfig, run: str, directory: Path | None = None) ->
 def check_weights(config: RunConfig, run: str) -> None:
     """Raise `ValueError` if the weights that children share cannot be made, or not laid out on their shards.
 
-    The same error is raised if steps are to move parameters on shards where the replicas wait for one another: steps
-    come far more often than the replicas' batches, and would wait for ever.
+    The same error is raised if the children are to come in causal order and cannot, or if steps are to move parameters
+    on shards where the replicas wait for one another: steps come far more often than the replicas' batches, and would
+    wait for ever.
     """
     searcher = make_searcher(config)
     shared, topology = shared_weights_of(searcher), config.topology
+    if shared:
+        _check_causal(config, shared)
     if shared and shared.moves_strengths:
         what = f"where steps move the strengths of {config.searcher!r}"
         if topology.consistency != "async":

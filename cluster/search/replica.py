@@ -50,6 +50,7 @@ class Replica:
         pause: called while the replica must wait for others.
         clock: monotonic seconds; measures how long pulls and pushes take.
         call: makes the calls to the shards.
+        end_round: called with a batch's number when all of its children have ended, before it is learnt from.
     """
 
     index: int
@@ -65,6 +66,7 @@ class Replica:
     pause: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     call: Calls = blocking
+    end_round: Callable[[int], None] = lambda number: None
 
     @property
     def passes(self) -> int:

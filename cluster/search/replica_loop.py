@@ -6,6 +6,7 @@ before the ledger says so. A replica that starts after another one died continue
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import Steps
@@ -60,6 +61,7 @@ def replica_loop(replica: Replica) -> Iterator[None]:
         if batch is None:
             break
         children = yield from _ended(replica, batch)
+        yield from replica.call(partial(replica.end_round, batch.number))
         try:
             result = yield from learn_from(replica, batch, children, snapshot, pull_seconds)
         except LostPushes:

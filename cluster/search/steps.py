@@ -86,6 +86,28 @@ def lane_client(replica: int, lane: int) -> str:
     return f"replica-{replica}.{lane}"
 
 
+def rounds_client(replica: int) -> str:
+    """Return the name by which a replica tells the shards that a batch of its children has ended."""
+    return f"replica-{replica}.rounds"
+
+
+def end_round(weights: ParameterStore, replica: int, number: int) -> None:
+    """Have the shards take the steps that wait for the end of this batch, unless they have; no child may be left in it.
+
+    Args:
+        weights: the shards of the shared weights.
+        replica: the batch's.
+        number: of the batch, by which repeated calls are known.
+
+    Raises:
+        StoreUnavailable, NotDurable: a shard did not answer, or could not write.
+    """
+    client = rounds_client(replica)
+    snapshot = weights.pull([], client=client)
+    if min(snapshot.applied) < number:
+        weights.push(Push(client=client, sequence=number, gradients={}, versions=snapshot.versions))
+
+
 def make_steps(
     stores: Stores,
     lane: Lane,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ps.errors import LostPushes, NotInitialized, StoreError, UnknownParameter
+from ps.shard.deferred import Deferred, Kept, split
 from ps.shard.membership import Membership
 from ps.shard.messages import ShardAck, ShardPush, ShardState, ShardValues
 from ps.shard.sums import Sums
@@ -24,6 +25,7 @@ class _Mutable:
         last_applied: the deduplication table: client -> (its highest sequence applied, the staleness in its ack). It
             has the key `clients` in a snapshot.
         sums: the pushes since each tensor's last step; for `accumulate` above 1 and for `sync`.
+        deferred: what waits for the end of a round.
     """
 
     initialized: bool = False
@@ -33,6 +35,7 @@ class _Mutable:
     dropped: int = 0
     last_applied: dict[str, tuple[int, int]] = field(default_factory=dict)
     sums: Sums = field(default_factory=Sums)
+    deferred: Deferred = field(default_factory=Deferred)
 
 
 class Shard:
@@ -65,6 +68,13 @@ class Shard:
             for name in part.names
         }
         """Tensor name -> group, of the tensors that take a step on the sum of several pushes."""
+        self._deferred_to = {
+            name: part.group.deferred_to
+            for part in self._vector.groups
+            if part.group.deferred_to is not None
+            for name in part.names
+        }
+        """Tensor name -> the client whose push ends the round, of the tensors that wait for that."""
         self._duplicates = 0
         self._rejected = 0
 
@@ -139,7 +149,9 @@ class Shard:
                 state.dropped += 1
             else:
                 state.pushes += 1
-                state.version += self._step(self._scaled(self._ordered(push.gradients), staleness), push.rates)
+                gradients = self._scaled(self._ordered(push.gradients), staleness)
+                state.version += self._step(self._kept(push, gradients), push.rates)
+            state.version += self._end_round(push.client)
             self.settle(expired, push.client)
         return ShardAck(state.version, state.incarnation, staleness, duplicate, self._is_too_stale(staleness))
 
@@ -190,8 +202,9 @@ class Shard:
             "dropped": state.dropped,
             "clients": {client: list(entry) for client, entry in state.last_applied.items()},
             "membership": self._membership.to_json(),
-        } | state.sums.to_json()
-        return ShardState(self._vector.state(state.sums.tensors()), metadata)
+        }
+        more = {**state.sums.tensors(), **state.deferred.tensors()}
+        return ShardState(self._vector.state(more), metadata | state.sums.to_json() | state.deferred.to_json())
 
     def restore(self, saved: ShardState) -> None:
         """Restore a copy of the state that `state` returned for a shard of the same layout and index."""
@@ -205,6 +218,7 @@ class Shard:
             dropped=metadata.get("dropped", 0),  # files that predate `dropped` do not have it
             last_applied={client: (number, staleness) for client, (number, staleness) in metadata["clients"].items()},
             sums=Sums.restored(saved.tensors, metadata),
+            deferred=Deferred.restored(saved.tensors, metadata),
         )
         self._membership.restore(metadata.get("membership", {}))
 
@@ -248,6 +262,22 @@ class Shard:
                 for name in gradients.sizes.keys() & part.names:
                     scaled[name].copy_(gradients[name])
         return scaled
+
+    def _kept(self, push: ShardPush, gradients: Slices) -> Slices:
+        """Keep what waits for the end of a round, and return the rest."""
+        if not self._deferred_to:
+            return gradients
+        at_once, waiting = split(gradients, self._deferred_to)
+        for until, part in waiting.items():
+            self._state.deferred.add(Kept(until, push.client, push.sequence, part, push.rates))
+        return at_once
+
+    def _end_round(self, client: str) -> int:
+        """Take the steps that waited for this client's push, and return how many there were."""
+        ended = self._state.deferred.end_round(client)
+        for one in ended:
+            self._vector.step(one.gradients, one.rates)
+        return len(ended)
 
     def _step(self, gradients: Slices, rates: Mapping[str, float]) -> bool:
         """Take the steps that need no other push, and add to the sums of the others. Return whether any was taken."""

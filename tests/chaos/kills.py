@@ -67,6 +67,7 @@ class Kill:
         after: so many children must have ended since the last kill, and since this one before the search ends.
         pause_s: between that and looking for the moment.
         by_ray: with `ray.kill` instead of SIGKILL.
+        which: of several processes of the kind, in the order of their ids and counted round.
     """
 
     kind: Kind
@@ -74,6 +75,7 @@ class Kill:
     after: int = 1
     pause_s: float = 0.0
     by_ray: bool = False
+    which: int = 0
 
     def __str__(self) -> str:
         when = f"push {self.at.number} of replica {self.at.replica}" if isinstance(self.at, Push) else self.at.name
@@ -98,23 +100,32 @@ def random_kills(seed: int, count: int) -> list[Kill]:
 
 
 class Search:
-    """A synthetic search on a cluster, from its driver's start to its end, whatever is killed meanwhile.
+    """A search on a cluster, from its driver's start to its end, whatever is killed meanwhile.
 
     Args:
         machines: the cluster.
         name: the run's.
         max_children: of the run.
         words: more flags.
+        recipe: a synthetic search, or the recipe of another one, whose flags are all in `words`.
     """
 
-    def __init__(self, machines: Machines, name: str, max_children: int, *words: str) -> None:
+    def __init__(
+        self,
+        machines: Machines,
+        name: str,
+        max_children: int,
+        *words: str,
+        recipe: str = "synthetic",
+    ) -> None:
         self.folder = Path.home() / "nascluster_runs" / name
         self._machines, self._name = machines, name
         self._log = Path.home() / f"{name}.log"
         sizes = {"workers": WORKERS, "replicas": REPLICAS, "shards": SHARDS, "children": CHILDREN}
-        flags = sizes | {"max-children": max_children, "child-seconds": CHILD_S}
+        flags = sizes | {"child-seconds": CHILD_S} if recipe == "synthetic" else {}
+        flags |= {"max-children": max_children}
         options = [str(word) for flag, value in flags.items() for word in (f"--{flag}", value)]
-        self._driver = self._command("launch", "synthetic", "--name", name, *options, *words)
+        self._driver = self._command("launch", recipe, "--name", name, *options, *words)
 
     def suffer(self, kills: Sequence[Kill]) -> None:
         """Have them happen, one after another; after each the search must go on by itself."""
@@ -148,10 +159,11 @@ class Search:
             case _ if kill.by_ray:
                 self._machines.kill_by_ray(BY_RAY[kill.kind])
             case _:
-                os.kill(self._process(kill.kind), signal.SIGKILL)
+                os.kill(self._process(kill), signal.SIGKILL)
 
-    def _process(self, kind: Kind) -> int:
-        return until(lambda: self._machines.processes(kind), f"a process of a {kind}")[0][0]
+    def _process(self, kill: Kill) -> int:
+        found = sorted(until(lambda: self._machines.processes(kill.kind), f"a process of a {kill.kind}"))
+        return found[kill.which % len(found)][0]
 
     @contextmanager
     def _at(self, moment: Stage | Push) -> Iterator[None]:

@@ -30,6 +30,11 @@ def sgd_layout(*, elements: int = 10, shards: int = 3, accumulate: int = 1) -> L
     return Layout(run="contract", groups=(group,), shards=shards)
 
 
+def deferred_layout() -> Layout:
+    group = Group(name="g", shapes={"x": (10,)}, optimizer="sgd", options={"lr": 1.0}, deferred_to="rounds")
+    return Layout(run="contract", groups=(group,), shards=3)
+
+
 def values(layout: Layout, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randn(shape, generator=generator) for name, shape in layout.shapes.items()}
@@ -231,6 +236,18 @@ class ParameterStoreContract:
             store.push(push)
         assert_equal(store.pull().values, {"x": torch.full((10,), -1.5)})
 
+    def test_deferred_pushes_become_steps_in_one_order_when_the_round_ends(self, open_store: OpenStore):
+        store = open_store(deferred_layout())
+        store.initialize({"x": torch.zeros(10)})
+        for client, gradient in (("c.10", 1.0), ("c.2", 1e8), ("c.1", -1e8)):
+            push = Push(client=client, sequence=1, gradients={"x": torch.full((10,), gradient)}, versions=ZEROS)
+            assert store.push(push).versions == ZEROS
+            assert_equal(store.pull().values, {"x": torch.zeros(10)})
+        ends = Push(client="rounds", sequence=1, gradients={}, versions=ZEROS)
+        assert store.push(ends).versions == (3, 3, 3)
+        assert store.push(ends).duplicate
+        assert_equal(store.pull().values, {"x": torch.full((10,), -1.0)})  # in the order of arrival it would be 0
+
     def test_average_is_an_exponential_moving_average(self, open_store: OpenStore):
         """The baseline after n equal rewards R, from 0, is R (1 - decay^n), however stale the pushes."""
         store = open_store(LAYOUT)
@@ -294,6 +311,8 @@ class DurableStoreContract(ParameterStoreContract):
             Group(name="sgd", shapes={"s": (8,)}, optimizer="sgd", options={"lr": 0.1, "momentum": 0.9}),
             Group(name="sums", shapes={"m": (9,)}, optimizer="sgd", options={"lr": 0.1}, accumulate=3),
             Group(name="mean", shapes={"r": ()}, optimizer="average", options={"decay": 0.9}),
+            Group(name="late", shapes={"d": (4,)}, optimizer="adam", options={"lr": 0.1}, deferred_to="a"),
+            Group(name="later", shapes={"e": (4,)}, optimizer="adam", options={"lr": 0.1}, deferred_to="b"),
         )
         layout = Layout(run="restart", groups=groups, shards=3)
 
@@ -305,14 +324,15 @@ class DurableStoreContract(ParameterStoreContract):
                     sequence=n,
                     gradients=values(layout, seed=n),
                     versions=ZEROS,
-                    rates={"sums": 0.3, "adam": 0.2} if n == 4 else {},
+                    rates={"sums": 0.3, "adam": 0.2, "later": 0.4} if n == 4 else {},
                 )
                 for n in numbers
             ]
 
         uninterrupted = open_store(layout, separate="uninterrupted")
         uninterrupted.initialize(values(layout))
-        for push in pushes(range(1, 9)):
+        ends = Push(client="b", sequence=1, gradients={}, versions=ZEROS)
+        for push in (*pushes(range(1, 9)), ends):
             uninterrupted.push(push)
         expected = uninterrupted.pull()
 
@@ -322,7 +342,7 @@ class DurableStoreContract(ParameterStoreContract):
             store.push(push)
         store = open_store(layout)
         assert store.push(pushes(range(4, 5))[0]).duplicate
-        for push in pushes(range(5, 9)):
+        for push in (*pushes(range(5, 9)), ends):
             assert not store.push(push).duplicate
         resumed = store.pull()
         assert_equal(resumed.values, expected.values)

@@ -263,24 +263,36 @@ class ReplicaHost:
         """Run these replicas to the end of the search; raise the first error of any of them."""
         layout = connections.layout
         store = layout and open_store(layout, connections.ledger, connections.token)
+        weights = connections.weights and open_store(
+            connections.weights, connections.ledger, connections.token, store="weights"
+        )
+        stores = store, weights
         threads = ThreadPoolExecutor(len(indices))
         ledger: Any = RemoteLedger(connections.ledger)
         history = History(ledger)
-        running = [threads.submit(_run_replica, config, index, store, connections, history) for index in indices]
+        running = [threads.submit(_run_replica, config, index, stores, connections, history) for index in indices]
         # The first error ends the run at once, without waiting for the other replicas.
         for replica in wait(running, return_when=FIRST_EXCEPTION).done:
             replica.result()
-        if store:
-            store.close()
+        for one in stores:
+            if one:
+                one.close()
 
 
 def _run_replica(
-    config: RunConfig, index: int, store: ParameterStore | None, connections: Connections, history: History
+    config: RunConfig,
+    index: int,
+    stores: tuple[ParameterStore | None, ParameterStore | None],
+    connections: Connections,
+    history: History,
 ) -> None:
     from cluster.runners.build import make_replica
+    from cluster.runners.causal import ending_rounds, in_order
     from cluster.search.replica_loop import replica_loop
 
     ledger: Any = RemoteLedger(connections.ledger)
-    replica = make_replica(config, index, store, PoolEvaluator(connections.pool), ledger, history)
+    store, weights = stores
+    replica = make_replica(config, index, store, in_order(config, PoolEvaluator(connections.pool)), ledger, history)
+    replica = ending_rounds(config, replica, weights)
     for _ in replica_loop(replace(replica, pause=lambda: time.sleep(AHEAD_POLL_INTERVAL_S))):
         pass

@@ -74,12 +74,14 @@ class Connections:
         layout: of the shards, or `None` where the searcher keeps nothing on them.
         token: from which the shards' secret is derived; the ledger knows their addresses.
         ledger, pool: the actors.
+        weights: the layout of the shared weights, if replicas tell their shards when a batch has ended.
     """
 
     layout: Layout | None
     token: RunToken
     ledger: Handle
     pool: Handle
+    weights: Layout | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

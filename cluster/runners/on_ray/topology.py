@@ -29,6 +29,7 @@ from cluster.placement.node_check import check_data, check_without_data
 from cluster.placement.plan import Plan, plan
 from cluster.placement.versions import versions
 from cluster.runners.build import make_parameters, make_searcher
+from cluster.runners.causal import has_rounds
 from cluster.runners.on_ray import cluster_inventory
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ReplicaHost
 from cluster.runners.on_ray.autoscaler import request_nodes
@@ -211,7 +212,13 @@ def run_distributed(
             give_first_values(shards, shard_hosts, groups, token)
         if shared and weights:
             give_first_values(shared, weight_hosts, (weights,), token)
-        connections = Connections(layout=shards and shards.layout, token=token, ledger=ledger, pool=workers.pool)
+        connections = Connections(
+            layout=shards and shards.layout,
+            token=token,
+            ledger=ledger,
+            pool=workers.pool,
+            weights=shared.layout if shared and has_rounds(config) else None,
+        )
         ended = [
             host.run.remote(config, list(seat.parts), connections)
             for host, seat in zip(hosts, seats.replicas, strict=True)

@@ -62,7 +62,7 @@ class Smash(TrainThenScore):
         scored = [child for child in view.history() if isinstance(child.job, Score) and child.reward is not None]
         if not scored:  # all have failed, or none has ended
             return [*paths, *super()._paths(begun, n - wanted, view)]
-        best = max(scored, key=reward_of)
+        best = max(scored, key=lambda child: (reward_of(child), -child.id))  # not which of two ended first
         close = [self._perturbed(best.tokens, view.rng) for _ in range(n - wanted)]
         return [*paths, *((tokens, {"parent": best.id}) for tokens in close)]
 

@@ -140,6 +140,13 @@ def test_names_scores_and_statistics_are_as_for_every_supernet(network, gates):
         score(network, pulled, gates, batches)
 
 
+def test_the_hypernetwork_is_common_to_all_paths_and_what_it_generates_is_nobodys(network):
+    common = network.common_names()
+    assert {name for name in common if name.startswith("hypernetwork/")} == network.unpenalised
+    assert {"stem/conv.weight", "head/weight", "last/conv.bias"} < set(common) < network.shapes.keys()
+    assert not {"norm/weight", "again/bn.weight", *(f"{name}/conv.weight" for name in GENERATED)} & set(common)
+
+
 def test_what_cannot_be_generated_is_refused():
     plain = Architecture(
         "feedforward",

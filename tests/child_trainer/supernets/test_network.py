@@ -99,6 +99,12 @@ def test_the_names_of_a_path_are_those_that_its_child_has(supernet, network, see
     assert network(weights, PROBLEM.images(2), gates).isfinite().all()
 
 
+def test_every_path_reads_the_common_weights_and_no_other_is_read_by_all(supernet, network):
+    paths = [set(network.names(one_hot(network.gate_sizes, seed))) for seed in range(100)]
+    assert set.intersection(*paths) == set(network.common_names())
+    assert network.common_names() == [name for name in network.shapes if name in network.common_names()]
+
+
 def test_every_gate_has_the_gradient_that_its_definition_gives(supernet, network):
     weights, images = network.initial(0), PROBLEM.images(6)
     weights = {name: tensor.double() for name, tensor in weights.items()}

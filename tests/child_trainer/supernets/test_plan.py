@@ -49,3 +49,8 @@ A, B, C, MIXED, _, END = range(6)
 def test_only_what_counts_is_computed_and_values_are_freed_after_their_last_reader(uses, steps):
     plan = Planner(SUPERNET).plan({"g": uses})
     assert [(step.index, step.sources, step.differentiated, step.freed) for step in plan] == steps
+
+
+def test_every_path_computes_what_no_choice_of_inputs_avoids():
+    """`a` is in each input of the mix, `b` and `c` are in one."""
+    assert Planner(SUPERNET).always() == [A, MIXED, END]

@@ -381,7 +381,7 @@ ALWAYS = {
     "--auxiliary-weight", "--norm-epsilon", "--norm-momentum", "--initial", "--restart-below", "--restart-decay",
     "--restarts",
     "--weights-shards", "--weights-snapshot", "--weights-consistency", "--weights-staleness-bound",
-    "--weights-on-stale", "--weights-max-staleness",
+    "--weights-deferred", "--weights-on-stale", "--weights-max-staleness",
 }  # fmt: skip
 
 CONVOLUTIONAL = {

@@ -23,6 +23,8 @@ def test_the_shards_are_as_consistent_as_the_options_say() -> None:
     assert drop.store_consistency(members) == Consistency(stale="drop", max_staleness=3)
     ssp = WeightsOptions(weights_consistency="ssp", weights_staleness_bound=2)
     assert ssp.store_consistency(members) == Consistency(mode="ssp", bound=2, members=members)
+    causal = WeightsOptions(weights_consistency="causal", weights_deferred="all")
+    assert causal.store_consistency(members) == Consistency()
     sync = WeightsOptions(weights_consistency="sync")
     assert sync.store_consistency(members) == Consistency(mode="sync", members=members)
 
@@ -34,6 +36,11 @@ def test_the_shards_are_as_consistent_as_the_options_say() -> None:
         ({"weights_shards": 100_001}, "`weights_shards` must be at most 100,000"),
         ({"weights_on_stale": "drop"}, "`weights_max_staleness` must be given with `weights_on_stale` drop"),
         ({"weights_staleness_bound": 2}, "`weights_staleness_bound` must be 0 unless `weights_consistency` is ssp"),
+        ({"weights_deferred": "all"}, "`weights_deferred` must be common unless `weights_consistency` is causal"),
+        (
+            {"weights_consistency": "causal", "weights_on_stale": "scale"},
+            "`weights_on_stale` must be apply where `weights_consistency` is causal",
+        ),
         ({"weights_staleness_bound": -1}, "`weights_staleness_bound` must be 0 or more, got -1"),
         ({"weights_max_staleness": 2}, "`weights_max_staleness` must be given with `weights_on_stale` drop"),
         ({"weights_on_stale": "drop", "weights_max_staleness": -1}, "`weights_max_staleness` must be 0 or more"),

@@ -18,11 +18,12 @@ from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_searcher
-from cluster.runners.shared_weights import check_weights, loss_bound, make_weights
+from cluster.runners.shared_weights import check_weights, loss_bound, make_weights, weights_layout
 from cluster.storage.object_store.mirror import Mirror
 from cluster.storage.object_store.restore import restore
 from cluster.storage.run_folder import BEGUN, RunFolder
 from ps.local import LocalStore
+from ps.shard.snapshot import SnapshotFile
 from tests.cluster.storage.object_store.test_mirror import Objects
 
 SPACE = ("--space", "enas-macro", "--layers", "3", "--operations", "conv_3x3", "max_3x3", "--filters", "4")
@@ -215,3 +216,33 @@ def test_what_an_object_store_has_of_a_search_is_resumed_to_the_same_weights(
     assert equal(weights(elsewhere.path), weights(folder.path))
     assert resume(elsewhere) == 0
     assert equal(weights(elsewhere.path), weights(killed[0]))
+
+
+def test_steps_of_children_that_ended_after_the_copy_of_the_weights_stay_lost_and_no_others(
+    killed: dict[int, Path], tmp_path: Path
+) -> None:
+    """An object store has the ledger's rows of a moment after the files: of the lost machine, two children had ended.
+
+    The first had made its four steps before the copy of the weights, and the second one of its four. The third makes
+    both of its own.
+    """
+    shutil.copytree(killed[20], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "weights")
+    shutil.copytree(killed[11] / "weights", tmp_path / "run" / "weights")
+    assert rows(tmp_path / "run", "SELECT count(*) FROM children WHERE completion IS NOT NULL") == [(2,)]
+    objects: Any = Objects({"config.json": (tmp_path / "run" / "config.json").read_bytes()})
+    Mirror(objects, RunFolder(tmp_path / "run"), 1, lambda: None).round()
+    elsewhere = RunFolder(tmp_path / "elsewhere" / "run")
+    elsewhere.path.parent.mkdir()
+    restore(objects, elsewhere, with_files=True)
+    assert resume(elsewhere) == 0
+    log = (elsewhere.path / "run.log").read_text()
+    assert "The shared weights lack 3 steps of children that have ended, which no snapshot has: they stay lost" in log
+    assert "they stay lost" not in (killed[0] / "run.log").read_text()
+    group = make_weights(config(), make_searcher(config()))
+    assert group
+    layout = weights_layout(config("--weights-snapshot", "0"), elsewhere.identity(elsewhere.read_config()), group)
+    for index in range(3):
+        loaded = SnapshotFile(elsewhere.weights, layout, index).load()
+        assert loaded is not None
+        assert loaded[0].metadata["pushes"] == 4 + 1 + 2

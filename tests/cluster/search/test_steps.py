@@ -229,14 +229,19 @@ class Distances(Sums):
         return {name: (value - self._place - step) / 4 for name, value in weights.items()}
 
 
-def test_lanes_that_wait_for_each_other_step_on_the_mean_of_their_gradients() -> None:
-    """Three lanes in threads under `sync` are one loop over the mean, as one process would make it."""
-    lanes = range(3)
+@pytest.mark.parametrize("count", [2, 3])
+def test_lanes_that_wait_for_each_other_step_on_the_mean_of_their_gradients(count: int) -> None:
+    """Lanes in threads under `sync` are one loop over the mean, as one process would make it.
+
+    A shard adds gradients up in the order in which they come. Two give the same bits either way, as a + b is b + a; of
+    three, (a + b) + c and a + (b + c) may be rounded differently, by a last bit in each step.
+    """
+    lanes = range(count)
     members = tuple(lane_client(0, lane) for lane in lanes)
     group = Group(name="weights", shapes=SHAPES, optimizer="sgd", options={"lr": 1.0, "momentum": 0.5})
     layout = Layout(run="r", groups=(group,), shards=3, consistency=Consistency(mode="sync", members=members))
     store = LocalStore(layout)
-    first = {name: torch.full(shape, 2.0) for name, shape in SHAPES.items()}
+    first = {name: torch.full(shape, 2.1) for name, shape in SHAPES.items()}
     store.initialize(first)
 
     def make(lane: int) -> None:
@@ -246,7 +251,7 @@ def test_lanes_that_wait_for_each_other_step_on_the_mean_of_their_gradients() ->
         for made in [threads.submit(make, lane) for lane in lanes]:
             made.result(timeout=30)
     plain = {name: value.clone().requires_grad_() for name, value in first.items()}
-    optimizer = torch.optim.SGD(plain.values(), 1.0, 0.5)
+    optimizer = torch.optim.SGD(plain.values(), 1.0, 0.5, foreach=False)
     for step in range(COUNT):
         present = {name: value.detach().clone() for name, value in plain.items()}
         gradients = [Distances(lane).gradients(step, present) for lane in lanes]
@@ -254,5 +259,53 @@ def test_lanes_that_wait_for_each_other_step_on_the_mean_of_their_gradients() ->
             value.grad = torch.stack([gradient[name] for gradient in gradients]).sum(0) / len(lanes)
         optimizer.step()
     found = store.pull().values
-    assert all(torch.allclose(found[name], plain[name], atol=1e-6) for name in SHAPES)
+    if count == 2:
+        assert all(torch.equal(found[name], plain[name]) for name in SHAPES)
+    assert all(torch.allclose(found[name], plain[name], rtol=0, atol=1e-6) for name in SHAPES)
     assert {status.version for status in store.status()} == {COUNT}
+
+
+def test_a_bound_on_staleness_holds_across_the_death_of_workers_and_shards(tmp_path: Path) -> None:
+    """A child that is tried again counts its steps from 0, and the shards' clocks go on where they were."""
+    members = tuple(lane_client(0, lane) for lane in range(2))
+    rules = Consistency(mode="ssp", bound=2, members=members)
+    group = Group(name="weights", shapes=SHAPES, optimizer="sgd", options={"lr": 1.0})
+
+    def begin() -> LocalStore:
+        store = LocalStore(Layout(run="r", groups=(group,), shards=3, consistency=rules), tmp_path)
+        store.initialize({name: torch.zeros(shape) for name, shape in SHAPES.items()})
+        return store
+
+    def must_wait() -> None:
+        raise Killed
+
+    for slowest in range(3):  # each time everything has died since the last one
+        ahead, behind = Sums(), Sums()
+        with pytest.raises(Killed):
+            make_steps(Stores(begin()), Lane(0, 0, 0), 10, ahead, pause=must_wait)
+        assert ahead.made == ([0, 1, 2] if slowest == 0 else [slowest + 2])
+
+        def before(step: int, last: int = slowest) -> None:
+            if step > last:
+                raise Killed
+
+        with pytest.raises(Killed):
+            make_steps(Stores(begin()), Lane(0, 1, 0), 10, behind, before=before)
+        assert behind.made == [slowest]
+    assert [begin().pull([], client=member).applied for member in members] == [(5, 5, 5), (3, 3, 3)]
+
+
+def test_how_stale_a_step_is_counts_across_the_death_of_the_shards(tmp_path: Path) -> None:
+    """Versions do not begin again at 0 with the process: a step from before its death is as old as it is."""
+    rules = Consistency(stale="drop", max_staleness=1)
+    group = Group(name="weights", shapes=SHAPES, optimizer="sgd", options={"lr": 1.0})
+    layout = Layout(run="r", groups=(group,), shards=3, consistency=rules)
+    store = LocalStore(layout, tmp_path)
+    store.initialize({name: torch.zeros(shape) for name, shape in SHAPES.items()})
+    make_steps(Stores(store), Lane(0, 0, 0), COUNT, Sums())
+    pulled = store.pull(client="late")
+    store = LocalStore(layout, tmp_path)
+    gradients = {name: torch.ones(shape) for name, shape in SHAPES.items()}
+    for number, (client, dropped) in enumerate({"a": False, "b": False, "late": True}.items()):
+        ack = store.push(Push(client=client, sequence=1, gradients=gradients, versions=pulled.versions))
+        assert (ack.staleness, ack.dropped) == ((number,) * 3, dropped)

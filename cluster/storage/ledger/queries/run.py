@@ -46,13 +46,16 @@ def last_batches(db: sqlite3.Connection) -> dict[int, int]:
     return dict(db.execute("SELECT replica, max(number) FROM batches GROUP BY replica"))
 
 
-def last_steps(db: sqlite3.Connection) -> dict[tuple[int, int], int]:
-    """Return the number of the last step that each lane's children were given, by the replica and the lane's number."""
+def last_steps(db: sqlite3.Connection, *, ended: bool = False) -> dict[tuple[int, int], int]:
+    """Return the number of the last step that each lane's children were given, by the replica and the lane's number.
+
+    With `ended` only children count that have ended well, and so have made all of theirs.
+    """
     query = """
     SELECT replica, lane, max(steps_before + json_extract(job, '$.count')) FROM children
-    WHERE lane IS NOT NULL GROUP BY replica, lane
+    WHERE lane IS NOT NULL AND (state = 'finished' OR NOT ?) GROUP BY replica, lane
     """
-    return {(replica, lane): last for replica, lane, last in db.execute(query)}
+    return {(replica, lane): last for replica, lane, last in db.execute(query, (ended,))}
 
 
 def shard_addresses(db: sqlite3.Connection) -> dict[tuple[str, int], str]:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from cluster.runners.on_ray.handles import worker_name
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.storage.run_folder import RunFolder
 from ps.shard.snapshot import SnapshotFile
+from tests.cluster.runners.on_ray.dying_steps import met, write_reward
 from tests.cluster.searches import actor_process, finish, nascluster, run_folder, select, status, wait_for
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
@@ -96,11 +98,17 @@ def test_many_lanes_lose_and_repeat_no_step_whatever_is_killed(cluster: str) -> 
     assert lanes - {None} <= {f"{replica}.{lane}" for replica in range(2) for lane in range(3)}
 
 
-def test_strengths_and_weights_are_those_of_a_search_in_one_process_though_the_worker_was_killed(cluster: str) -> None:
-    search = nascluster("launch", "digits", "--name", "strengths", "--workers", "1", *DARTS, address=cluster)
-    wait_for("strengths", 2)
-    kill("strengths", worker_name(0))
-    finish(search)
+def test_steps_that_die_half_made_move_strengths_and_weights_as_those_of_an_undisturbed_search_do(
+    cluster: str, tmp_path: Path
+) -> None:
+    """All five points of a step, and of the whole run: `tests/chaos/test_shared_weights.py`."""
+    points = ["after the strengths are pushed", "after the weights are pushed"]
+    reward = write_reward(tmp_path, points)
+    flags = ["--name", "strengths", "--workers", "1", *DARTS, "--reward", reward]
+    finish(nascluster("launch", "digits", *flags, address=cluster))
+    assert met(tmp_path) == points
+    crashed = "SELECT count(*) FROM attempts WHERE cause = 'crashed'"
+    assert select("strengths", crashed) == [(len(points),)]
     finish(nascluster("launch", "digits", "--name", "strengths-here", "--local", *DARTS))
     for store in ("shards", "weights"):
         ours, theirs = weights("strengths", store), weights("strengths-here", store)
