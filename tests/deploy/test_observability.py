@@ -213,6 +213,10 @@ FIRING = {
     "NasclusterSnapshotOld": [
         shard(shard_snapshot_age_seconds=f"0+60x{LONG}", shard_pushes_total=f"0+5x{LONG}"),
     ],
+    "NasclusterWeightsShardDown": [shard(weights_shard_up=f"0x{LONG}")],
+    "NasclusterWeightsSnapshotOld": [
+        shard(weights_shard_snapshot_age_seconds=f"0+60x{LONG}", weights_shard_pushes_total=f"0+5x{LONG}"),
+    ],
     "NasclusterStalenessHigh": [
         staleness(f"0+10x{LONG}", f"0+80x{LONG}", f"0+100x{LONG}") | series(replicas=f"10x{LONG}")
     ],
@@ -235,11 +239,23 @@ QUIET = {
         # It has been resumed just now.
         series(children_finished_total=f"7x{LONG}", run_start_timestamp_seconds=f"{(LONG - 30) * 60}x{LONG}"),
     ],
-    "NasclusterShardDown": [shard(shard_up=f"1x{LONG}"), shard(shard_up=f"1x{LONG - 1} 0")],
+    "NasclusterShardDown": [
+        shard(shard_up=f"1x{LONG}"),
+        shard(shard_up=f"1x{LONG - 1} 0"),
+        shard(weights_shard_up=f"0x{LONG}"),
+    ],
     "NasclusterSnapshotOld": [
         shard(shard_snapshot_age_seconds=f"2x{LONG}", shard_pushes_total=f"0+5x{LONG}"),
         # Nothing is pushed, so that there is nothing to write.
         shard(shard_snapshot_age_seconds=f"0+60x{LONG}", shard_pushes_total=f"5x{LONG}"),
+        # An old snapshot of the shared weights is another alert.
+        shard(weights_shard_snapshot_age_seconds=f"0+60x{LONG}", weights_shard_pushes_total=f"0+5x{LONG}"),
+    ],
+    "NasclusterWeightsShardDown": [shard(weights_shard_up=f"1x{LONG}"), shard(shard_up=f"0x{LONG}")],
+    "NasclusterWeightsSnapshotOld": [
+        shard(weights_shard_snapshot_age_seconds=f"60x{LONG}", weights_shard_pushes_total=f"0+5x{LONG}"),
+        shard(weights_shard_snapshot_age_seconds=f"0+60x{LONG}", weights_shard_pushes_total=f"5x{LONG}"),
+        shard(shard_snapshot_age_seconds=f"0+60x{LONG}", shard_pushes_total=f"0+5x{LONG}"),
     ],
     "NasclusterStalenessHigh": [
         staleness(f"0+96x{LONG}", f"0+100x{LONG}", f"0+100x{LONG}") | series(replicas=f"10x{LONG}"),
