@@ -114,7 +114,6 @@ STRENGTHS = (
         words="Share of skip connections in the architecture that the strengths favour",
         note="Towards 1 the search has collapsed: skip connections are favoured because they learn nothing.",
     ),
-    Figure(name="supernet_loss", words="Training loss of the supernet in the last steps"),
 )
 """The figures of searchers that learn strengths."""
 

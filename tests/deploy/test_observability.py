@@ -19,7 +19,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from cluster.monitoring.metrics.families import families
-from tests.cluster.monitoring.metrics.histories import full_snapshot, shard_status
+from tests.cluster.monitoring.metrics.histories import shard_status, shared_snapshot
 from tests.deploy.files import DEPLOY, documents
 
 OBSERVABILITY = DEPLOY / "observability"
@@ -28,7 +28,7 @@ ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["ru
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in OBSERVABILITY.glob("grafana/dashboards/*.json")}
 PANELS = [pytest.param(p, id=f"{name}: {p['title']}") for name, d in DASHBOARDS.items() for p in d["panels"]]
 STORES = {"policy": [shard_status(0)], "weights": [shard_status(0)]}
-EXPORTED = {s.name for f in families("demo", full_snapshot(), STORES) for s in f.samples}
+EXPORTED = {s.name for f in families("demo", shared_snapshot(), STORES) for s in f.samples}
 
 promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,

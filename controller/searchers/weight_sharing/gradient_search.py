@@ -114,18 +114,13 @@ class GradientSearch(ABC):
         return [] if pending else [self._score(view)]
 
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Return no gradients, as workers push them with the steps; figures of the strengths and the last loss."""
+        """Return no gradients, as workers push them with the steps; and figures of the strengths."""
         strengths = _numbers(view)
         entropies = [_entropy(values) for values in strengths.values()]
         figures = {
             "strengths_entropy": sum(entropies) / len(entropies),
             "skip_share": self._skip_share(strengths),
         }
-        for child in reversed(view.history()):
-            measured = child.outcome.measurements if child.outcome and isinstance(child.job, Steps) else {}
-            if "loss" in measured:
-                figures["supernet_loss"] = measured["loss"]
-                break
         return Update(figures=figures)
 
     def option_values(self, view: View) -> tuple[OptionValues, ...]:
