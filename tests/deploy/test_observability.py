@@ -194,6 +194,11 @@ def entropy(values: str) -> dict[str, str]:
     return {f'nascluster_searcher_figure{{{RUN},figure="entropy",unit="nats"}}': values}
 
 
+def skip_share(values: str) -> dict[str, str]:
+    """Return a searcher's figure of the share of skip connections."""
+    return {f'nascluster_searcher_figure{{{RUN},figure="skip_share",unit=""}}': values}
+
+
 def failing(rate: int, cause: str) -> dict[str, str]:
     return {
         f'nascluster_attempts_failed_total{{{RUN},cause="{cause}"}}': f"0+{rate}x{LONG}",
@@ -225,6 +230,7 @@ FIRING = {
     ],
     "NasclusterFailures": [failing(20, "out_of_memory")],
     "NasclusterRewardCollapsed": [entropy(f"0.1x{LONG}") | series(architectures_distinct_ratio=f"0.05x{LONG}")],
+    "NasclusterStrengthsCollapsed": [skip_share(f"0.2x60 0.75x{LONG - 60}")],
     "NasclusterLedgerBehind": [
         series(ledger_beat_age_seconds=f"0+60x{LONG}", ledger_readable=f"1x{LONG}"),
         series(ledger_beat_age_seconds=f"1x{LONG}", ledger_readable=f"0x{LONG}"),
@@ -269,6 +275,11 @@ QUIET = {
     "NasclusterRewardCollapsed": [
         entropy(f"9x{LONG}") | series(architectures_distinct_ratio=f"0.05x{LONG}"),
         entropy(f"0.1x{LONG}") | series(architectures_distinct_ratio=f"0.9x{LONG}"),
+    ],
+    "NasclusterStrengthsCollapsed": [
+        skip_share(f"0.4x{LONG}"),
+        skip_share(f"0.2x{LONG - 5} 0.75x5"),
+        entropy(f"0.9x{LONG}"),
     ],
     "NasclusterLedgerBehind": [series(ledger_beat_age_seconds=f"1x{LONG}", ledger_readable=f"1x{LONG}")],
 }

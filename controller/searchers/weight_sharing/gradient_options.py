@@ -45,6 +45,10 @@ class GradientOptions:
     """Batches of training images from which batch normalisation is refit before an architecture is scored; with 0 each
     batch of validation images has statistics of its own."""
 
+    early_stop_skips: int = 0
+    """Early stopping (DARTS+, arXiv 1909.06035): the search ends after an epoch whose favoured normal cell, or whole
+    architecture where there are no cells, has so many skip connections (the paper: 2); 0: never."""
+
     def __post_init__(self) -> None:
         check_types(self)
         for name in ("search_epochs", "steps_per_epoch", "steps_per_child"):
@@ -54,7 +58,8 @@ class GradientOptions:
         for name in ("weights_last_learning_rate", "weights_decay", "weights_clip_norm", "strengths_decay"):
             require(self, name, math.isfinite(getattr(self, name)) and getattr(self, name) >= 0, "0 or more")
         require(self, "weights_momentum", 0 <= self.weights_momentum < 1, "at least 0 and below 1")
-        require(self, "refit_batches", self.refit_batches >= 0, "0 or more")
+        for name in ("refit_batches", "early_stop_skips"):
+            require(self, name, getattr(self, name) >= 0, "0 or more")
 
     @property
     def epochs(self) -> int:
