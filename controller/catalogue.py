@@ -118,7 +118,7 @@ STRENGTHS = (
         name="normal_skips",
         whole=True,
         words="Skip connections in the normal cell that the strengths favour",
-        note="Of the whole architecture where there are no cells. `--early-stop-skips` ends a search by it.",
+        note="Of the whole architecture where there are no cells; --early-stop-skips ends a search by it.",
     ),
 )
 """The figures of searchers that learn strengths."""

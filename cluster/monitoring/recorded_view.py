@@ -1,6 +1,7 @@
 """What a searcher may use of a search that is only read, from its ledger."""
 
 import random
+from functools import cache
 
 from cluster.storage.ledger.queries.report import ended_records
 from cluster.storage.ledger.queries.run import last_completion
@@ -18,7 +19,7 @@ def recorded_view(db: LedgerConnection, seed: int) -> View:
     return View(
         parameters={},
         completed=last_completion(db),
-        history=lambda: ended_records(db),
+        history=cache(lambda: ended_records(db)),
         pending=tuple,
         rng=random.Random(seed),
     )

@@ -372,7 +372,8 @@ def test_the_values_of_the_options_are_known_at_each_architecture_that_was_score
     search = Search(MAKE["darts"]())
     for skips in (0, 6):
         search.parameters |= planted(darts.DIGITS, Genotype(cell_with(skips), cell_with(0)))
-        search.ask(4), search.ask(4)
+        search.ask(4)
+        search.ask(4)
         search.end()
         search.ask(4)
         search.end()
