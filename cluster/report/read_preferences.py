@@ -26,7 +26,7 @@ MAX_LEARNT = 10_000
 
 def read_preferences(db: LedgerConnection, known: KnownConfig) -> tuple[Preference, ...]:
     """Read the shares of the options at each decision, over the search."""
-    children = num_children(db)
+    children = queries.num_sampled(db)
     windows, stride = num_windows(children), -(-children // MAX_SAMPLES) or 1
 
     def samples() -> Iterator[Sample]:

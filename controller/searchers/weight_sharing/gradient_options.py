@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from child_trainer.field_types import check_types
 from controller.searchers.weight_sharing.rates import cosine
+from controller.searchers.weight_sharing.schedule import Slot
 
 Cost = Literal["none", "parameters", "flops"]
 """What an architecture costs besides its errors: nothing, its weights, or its operations for one image."""
@@ -80,6 +81,15 @@ class GradientOptions:
     def num_children(self) -> int:
         """How many children the search has."""
         return self.epochs * (self.children_per_epoch + 1)
+
+    def slot(self, begun: int) -> Slot | None:
+        """See `Schedule.slot`: the steps of each epoch, then one architecture that is scored."""
+        epoch, place = divmod(begun, self.children_per_epoch + 1)
+        if epoch == self.epochs:
+            return None
+        if place == self.children_per_epoch:
+            return Slot(2 * epoch + 1, 0)
+        return Slot(2 * epoch, min(self.steps_per_child, self.steps_per_epoch - place * self.steps_per_child))
 
     @property
     def nesterov(self) -> bool:

@@ -71,6 +71,13 @@ def test_the_training_the_strengths_and_the_derived_cells_are_shown(tmp_path: Pa
     ]  # the first and the last are drawn
 
 
+def test_sampled_options_are_those_of_children_with_an_architecture(tmp_path: Path) -> None:
+    """Children that make steps have no part in the windows."""
+    facts = read_facts(searched(tmp_path, 16), 1100.0)
+    assert {len(preference.shares) for preference in facts.preferences} == {2}
+    assert all(None not in preference.shares for preference in facts.preferences)
+
+
 def test_what_the_epoch_before_had_not_is_marked(tmp_path: Path) -> None:
     section = supernet_section(read_facts(searched(tmp_path, 3), 1100.0))
     rows = re.findall(r"<tr>(.*?)</tr>", section.partition("<tbody>")[2])
