@@ -40,6 +40,7 @@ class StepFigures:
         per_second: steps a second, while any were made.
         max_per_second: what no number of workers exceeds, because of the shards.
         seconds: of a step, on average.
+        staleness: versions by which a push is stale where no step waits for others: the steps of others meanwhile.
         computing_share: the share of it in which the worker computes.
         shards_share: the share of it in which the worker waits for the shards, their work on its calls included.
         pulled_bytes, pushed_bytes: of shared weights in a step.
@@ -52,6 +53,7 @@ class StepFigures:
     per_second: float
     max_per_second: float
     seconds: float
+    staleness: float
     computing_share: float
     shards_share: float
     pulled_bytes: float
@@ -156,6 +158,7 @@ def step_figures(log: StepLog, model: StepsModel) -> StepFigures | None:
         per_second=rate,
         max_per_second=model.max_rate,
         seconds=seconds,
+        staleness=log.worker_s / log.busy_s - 1,
         computing_share=model.compute_s / seconds,
         shards_share=1 - model.alone_s / seconds,
         pulled_bytes=traffic.pulled_bytes,

@@ -199,7 +199,7 @@ def _step_lines(steps: StepFigures, config: RunConfig) -> list[tuple[str, str]]:
             "steps",
             f"{steps.steps:,.0f}, {steps.per_second:,.1f} a second (the shards allow {steps.max_per_second:,.0f});"
             f" {steps.seconds * 1e3:,.1f} ms each: {_percent(steps.computing_share)} computing,"
-            f" {_percent(steps.shards_share)} at the shards",
+            f" {_percent(steps.shards_share)} at the shards; staleness {steps.staleness:,.1f}",
         ),
         (
             "weights",

@@ -85,7 +85,7 @@ class GradientOptions:
     def slot(self, begun: int) -> Slot | None:
         """See `Schedule.slot`: the steps of each epoch, then one architecture that is scored."""
         epoch, place = divmod(begun, self.children_per_epoch + 1)
-        if epoch == self.epochs:
+        if epoch >= self.epochs:
             return None
         if place == self.children_per_epoch:
             return Slot(2 * epoch + 1, 0)

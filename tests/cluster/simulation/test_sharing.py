@@ -83,6 +83,8 @@ def test_one_worker_takes_the_time_of_all_steps_and_scores() -> None:
 def test_two_workers_share_the_steps_of_an_epoch_and_wait_for_its_score() -> None:
     figures = simulated(run("darts-digits", "--children", 2))
     assert figures.seconds == pytest.approx(EPOCHS * (15 + 7))
+    assert figures.steps is not None
+    assert figures.steps.staleness == pytest.approx(1.0)  # the other's step
     assert figures.utilisation == pytest.approx((30 + 7) / (2 * (15 + 7)))
 
 
