@@ -1,12 +1,16 @@
 """Pulls and pushes of the parameter server, beside plain Ray actors and beside gRPC that only echoes the bytes.
 
     python -m benchmarks.store_throughput [--rounds 10] [--against CHECKOUT]
+    python -m benchmarks.store_throughput --service      # processor time of a call, for `nascluster simulate`
 
 Each system serves from one process, and is called from another, on this machine; 20 shards are 20 shards of that one
 process. The systems take turns, a few calls each, so that they share whatever else the machine does: the ratios within
 one run mean more than the times. `--against` adds the parameter server of another checkout of this repository. Ray's
 actor holds the same tensors, adds each gradient to them, and writes nothing to a disk. gRPC's echo sends as many bytes
 to the server as a push does, and gets as many back as a pull does.
+
+With `--service`, one client calls one process with a shard, and the processor time of both is measured, which other
+load on the machine changes little: what a process with shards takes for a call, and so how many it can serve.
 """
 
 import argparse
@@ -50,6 +54,19 @@ CASES = {
     "large-20": Case(size_bytes=3_000_000, tensors=300, shards=20, optimizer="sgd", durable=False),
     "policy-20": Case(size_bytes=100_000, tensors=193, shards=20, optimizer="adam", durable=True),
 }
+
+SERVICE = {
+    "bytes-1k": Case(size_bytes=1_000, tensors=10, shards=1, optimizer="sgd", durable=False),
+    "bytes-100k": Case(size_bytes=100_000, tensors=100, shards=1, optimizer="sgd", durable=False),
+    "bytes-1m": Case(size_bytes=1_000_000, tensors=200, shards=1, optimizer="sgd", durable=False),
+    "bytes-8m": Case(size_bytes=8_000_000, tensors=800, shards=1, optimizer="sgd", durable=False),
+    "durable-1k": Case(size_bytes=1_000, tensors=10, shards=1, optimizer="adam", durable=True),
+    "durable-100k": Case(size_bytes=100_000, tensors=193, shards=1, optimizer="adam", durable=True),
+}
+"""What processor time is measured of: shared weights (SGD), strengths and a policy (Adam, durable)."""
+
+SERVICE_CALLS = 200
+"""Pulls, and pushes, of each of these cases."""
 
 Times = list[tuple[float, float]]
 """Seconds of a pull and of a push, of each pair."""
@@ -269,6 +286,58 @@ def _call_ray(name: str, case: Case) -> None:
     ray.shutdown()
 
 
+def service(name: str, calls: int = SERVICE_CALLS) -> list[str]:
+    """Return a row of a Markdown table: milliseconds of a pull and of a push.
+
+    Of each: the processor time of server and client, the median of the wall clock and its lowest tenth.
+    """
+    import torch
+
+    from benchmarks.exactly_once import isolated
+    from ps.rpc.client import GrpcStore
+    from ps.store import Push
+
+    torch.set_num_threads(1)
+    case = SERVICE[name]
+    with isolated() as environment, started("serve-shards", name, "the shards", environment) as server:
+        store = GrpcStore(_layout(case), [server.answer().strip()] * case.shards)
+        gradients, pushes = _values(case), iter(range(1, sys.maxsize))
+        store.initialize(gradients)
+        clocks = (_processor_clock(server.process.pid), time.process_time)
+
+        def measured(call: Callable[[], object]) -> list[float]:
+            for _ in range(5):  # connections and caches are cold
+                call()
+            began, waits = [clock() for clock in clocks], []
+            for _ in range(calls):
+                at = time.perf_counter()
+                call()
+                waits.append((time.perf_counter() - at) * 1e3)
+            used = [(clock() - at) / calls * 1e3 for clock, at in zip(clocks, began, strict=True)]
+            return [*used, statistics.median(waits), statistics.quantiles(waits, n=10)[0]]
+
+        def push() -> object:
+            return store.push(Push(client="a", sequence=next(pushes), gradients=gradients, versions=(0,)))
+
+        pull = measured(lambda: store.pull(client="a"))
+        row = [str(case), *(f"{value:.2f}" for value in (*pull, *measured(push)))]
+        store.close()
+    return row
+
+
+def _processor_clock(pid: int) -> Callable[[], float]:
+    """Return the processor time of another process (Linux: the clock id of a process, `clock_getcpuclockid`)."""
+    return lambda: time.clock_gettime((~pid << 3) | 2)
+
+
+def service_table() -> str:
+    """Format a Markdown table of the processor time of calls."""
+    what = ("server", "client", "wall clock", "lowest tenth")
+    heads = [f"{call}, {who}, ms" for call in ("pull", "push") for who in what]
+    rows = [["one shard", *heads], ["---"] * (len(heads) + 1), *(service(name) for name in SERVICE)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 ROLES: dict[str, Callable[[str, Case], None]] = {
     "shards": _call_shards,
     "echo": _call_echo,
@@ -282,12 +351,16 @@ ROLES: dict[str, Callable[[str, Case], None]] = {
 def main(arguments: list[str]) -> None:
     """Measure every case and print its table; with a role, be one of the processes that are measured."""
     if arguments and arguments[0] in ROLES:
-        ROLES[arguments[0]](arguments[1], CASES[arguments[1]])
+        ROLES[arguments[0]](arguments[1], (CASES | SERVICE)[arguments[1]])
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store_throughput")
     parser.add_argument("--rounds", type=int, default=10, help=f"rounds of {CALLS} pulls and pushes of each system")
     parser.add_argument("--against", type=Path, help="the root of another checkout of this repository")
+    parser.add_argument("--service", action="store_true", help="only measure the processor time of calls")
     options = parser.parse_args(arguments)
+    if options.service:
+        print(service_table())
+        return
     for name, case in CASES.items():
         print(table(case, compare(name, options.rounds, options.against)) + "\n", flush=True)
 

@@ -114,7 +114,12 @@ STRENGTHS = (
         words="Share of skip connections in the architecture that the strengths favour",
         note="Towards 1 the search has collapsed: skip connections are favoured because they learn nothing.",
     ),
-    Figure(name="supernet_loss", words="Training loss of the supernet in the last steps"),
+    Figure(
+        name="normal_skips",
+        whole=True,
+        words="Skip connections in the normal cell that the strengths favour",
+        note="Of the whole architecture where there are no cells; --early-stop-skips ends a search by it.",
+    ),
 )
 """The figures of searchers that learn strengths."""
 

@@ -225,6 +225,14 @@ class OptionValues:
     values: tuple[float | None, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValuesAt:
+    """What a searcher thought of the options when it proposed a child."""
+
+    child: ChildRecord
+    values: tuple[OptionValues, ...]
+
+
 class Searcher(Protocol):
     """Decides what to try next, and learns from the outcomes.
 
@@ -235,8 +243,9 @@ class Searcher(Protocol):
     3. `learn` returns gradients only of tensors of `parameters()`, finite and with their shapes; or none.
     4. Notes are JSON: they are equal to what is read back.
 
-    A searcher may have three attributes more; see `passes_of`, `is_exclusive` and `shared_weights_of`. If it cannot
-    work on a space, its constructor raises `ValueError` with the reason.
+    A searcher may have three attributes more; see `passes_of`, `is_exclusive` and `shared_weights_of`; and methods for
+    people, see `option_values_of`, `value_history_of` and `stop_reason_of`. If it cannot work on a space, its
+    constructor raises `ValueError` with the reason.
     """
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
@@ -264,6 +273,18 @@ def option_values_of(searcher: Searcher, view: View) -> tuple[OptionValues, ...]
     """Return the values that the searcher learnt of the options along its best sample; none if it learns no values."""
     values = getattr(searcher, "option_values", None)
     return () if values is None else tuple(values(view))
+
+
+def value_history_of(searcher: Searcher, view: View) -> tuple[ValuesAt, ...]:
+    """Return the values of the options over the search; none if the searcher's children do not tell them."""
+    history = getattr(searcher, "value_history", None)
+    return () if history is None else tuple(history(view))
+
+
+def stop_reason_of(searcher: Searcher, view: View) -> str:
+    """Return why the searcher ends the search early, by its method `stop_reason`; empty if it does not."""
+    reason = getattr(searcher, "stop_reason", None)
+    return "" if reason is None else reason(view)
 
 
 def is_exclusive(searcher: Searcher) -> bool:

@@ -124,7 +124,7 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         seconds_left=status.seconds_left,
         time_left=status.time_left,
         unknown=status.unknown_text,
-        corrupt=tuple(corrupt_texts(list(corrupt_files(folder.shards)))),
+        corrupt=tuple(corrupt_texts(list(corrupt_files(folder)))),
     )
 
 

@@ -21,7 +21,7 @@ from cluster.formatting import counted, duration, metric_name, noun, number
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.periodic import PeriodicThread
 from cluster.storage.errors import LedgerError, RunFolderError
-from cluster.storage.ledger.queries.status import SupernetTraining
+from cluster.storage.ledger.queries.supernet import SupernetTraining
 from cluster.storage.run_folder import RunFolder
 
 PANEL_INTERVAL_S = 0.5
@@ -66,7 +66,14 @@ def best_text(status: Status) -> str:
 def supernet_text(training: SupernetTraining) -> str:
     """Return how far the training of shared weights has come."""
     means = f"loss {number(training.loss)}, accuracy {number(training.accuracy)} (last {FIRST} children)"
-    return f"{counted(training.steps, 'step')} of training, {means}"
+    paths = "" if training.path_accuracy is None else f", of paths {number(training.path_accuracy)} (last {FIRST})"
+    return f"{counted(training.steps, 'step')} of training, {means}{paths}"
+
+
+def weights_text(training: SupernetTraining) -> str:
+    """Return what the workers exchange with the shards of the shared weights, and how stale their steps are."""
+    traffic = f"{training.bytes_per_s / 1e6:.2f} MB/s in {training.calls_per_s:.1f} calls/s"
+    return traffic + ("" if training.staleness is None else f", staleness of steps mean {training.staleness:.1f}")
 
 
 def status_rows(status: Status) -> list[tuple[str, str]]:
@@ -78,6 +85,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
     return [
         ("children", children + (f", of at most {status.max_children}" if short else "")),
         *([("supernet", supernet_text(status.supernet))] if status.supernet else []),
+        *([("weights", weights_text(status.supernet))] if status.supernet else []),
         *([("best", best_text(status))] if status.best else []),
         ("reward", f"mean {number(status.recent_reward)} (last {FIRST})"),
         *([("unknown", status.unknown_text)] if status.unknown else []),

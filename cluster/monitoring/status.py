@@ -13,7 +13,8 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
 from cluster.storage.ledger.queries.doctor import last_durations, open_attempts
 from cluster.storage.ledger.queries.run import run_values
-from cluster.storage.ledger.queries.status import Best, SupernetTraining
+from cluster.storage.ledger.queries.status import Best
+from cluster.storage.ledger.queries.supernet import SupernetTraining, supernet_training
 from cluster.storage.ledger.reader import LedgerConnection, newer_version, reading
 from cluster.storage.run_folder import RunFolder
 from controller.catalogue import Figure
@@ -43,7 +44,7 @@ class Status:
         retried: failed attempts that were followed by another, by cause; includes preemptions.
         last_failure: the error of the child that failed last, in one line; `None` if none failed.
         max_children: number of children after which the search ends.
-        updates: pushes applied.
+        updates: pushes with gradients that were applied.
         shards, replicas, workers: the number of each.
         mean_reward: mean over all ended children, including failed ones; `None` before the first.
         recent_reward: mean over the last `FIRST` ended children.
@@ -58,7 +59,7 @@ class Status:
         oldest_seconds: how long the oldest child has been in training; `None` if none is.
         best: the best child, or `None` before one finished.
         supernet: the training of the weights that children share, with means over the last `FIRST` children that made
-            steps; `None` before the first.
+            steps or were scored; `None` before the first steps.
         unknown: what this version of nascluster does not know of the run, a clause each.
     """
 
@@ -209,7 +210,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         child_seconds=_child_seconds(folder),
         oldest_seconds=max((now - start for start in _open_since(db, run.get("started_at", now))), default=None),
         best=queries.best(db),
-        supernet=queries.supernet_training(db, FIRST),
+        supernet=supernet_training(db, FIRST),
         unknown=(*known.unknown, *([newer] if newer else [])),
     )
 

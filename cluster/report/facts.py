@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from child_trainer.architectures.architecture import Architecture
 from cluster.config.run_config import KnownConfig, RunConfig
 from cluster.monitoring.benchmark_results import TableFacts
 from cluster.monitoring.status import Best, Status
 from cluster.storage.ledger.queries.report_children import Prediction
+from cluster.storage.ledger.queries.supernet import SupernetSlice
 from controller.preferences import Preference
 from controller.searcher import OptionValues
 
@@ -105,6 +107,25 @@ class Cloud:
     front: tuple[ChildPoint, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Derived:
+    """An architecture that a searcher derived from the strengths of a supernet's options.
+
+    Attributes:
+        child_id, tokens, metric: of the child with which it was scored.
+        values: the probability of each option of each choice at that time.
+        connections: what the architecture has at each choice that gives it anything, by the choice's gate.
+        architecture: its graph; only of the first and the last.
+    """
+
+    child_id: int
+    tokens: tuple[int, ...]
+    metric: float | None
+    values: tuple[OptionValues, ...]
+    connections: Mapping[str, str]
+    architecture: Architecture | None
+
+
 COLUMNS, ROWS = 44, 26
 """The size of a `Cloud` in cells."""
 
@@ -166,6 +187,8 @@ class Facts:
         preferences: what the searcher sampled at each decision.
         option_values: the values that the searcher learnt of the options along its best sample, if it learns values.
         values_missing: why those are not known though the searcher learns values; or empty.
+        derived: the architectures that the searcher has derived from strengths, if it learns such.
+        supernet: the jobs on weights that children share, in slices of successive children; none if they share none.
         predictions: the rewards that the searcher predicted, if it predicts any.
         troubles: the failures.
         work: how the workers' time was used.
@@ -187,6 +210,8 @@ class Facts:
     preferences: tuple[Preference, ...]
     option_values: tuple[OptionValues, ...]
     values_missing: str
+    derived: tuple[Derived, ...]
+    supernet: tuple[SupernetSlice, ...]
     predictions: tuple[Prediction, ...]
     troubles: Troubles
     work: Work

@@ -14,10 +14,12 @@ from cluster.report.run_sections import (
     work_section,
 )
 from cluster.report.search_sections import best_section, cost_section
+from cluster.report.supernet_section import supernet_section
 
 CONTENTS = {
     "best": "Architectures",
     "progress": "Progress",
+    "supernet": "Supernet",
     "preferences": "Preferences",
     "cost": "Children",
     "failures": "Failures",
@@ -39,6 +41,7 @@ def page(facts: Facts, *, watched: bool = False) -> str:
     sections = [
         best_section(facts),
         progress_section(facts),
+        supernet_section(facts),
         preference_section(facts),
         cost_section(facts),
         trouble_section(facts),
@@ -47,7 +50,8 @@ def page(facts: Facts, *, watched: bool = False) -> str:
         configuration_section(facts),
         checklist_section(facts),
     ]
-    links = tag("nav", *(tag("a", title, href=f"#{name}") for name, title in CONTENTS.items()), aria_label="Sections")
+    contents = {name: title for name, title in CONTENTS.items() if name != "supernet" or facts.supernet}
+    links = tag("nav", *(tag("a", title, href=f"#{name}") for name, title in contents.items()), aria_label="Sections")
     refresh_note = "This page refreshes itself while the run is running." if refreshed else ""
     footer = tag("footer", tag("p", f"Written by nascluster report from the run's folder alone. {refresh_note}"))
     title = f"{facts.status.name}: {facts.status.state}"

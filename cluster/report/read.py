@@ -9,12 +9,13 @@ from cluster.monitoring.benchmark_results import table_facts
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.report.facts import Facts, Learned, ProgressCurve, Troubles, Work
 from cluster.report.read_children import COSTS, read_cloud, read_progress
-from cluster.report.read_preferences import read_option_values, read_preferences
+from cluster.report.read_preferences import read_learnt, read_preferences
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import failures
 from cluster.storage.ledger.queries import report as queries
 from cluster.storage.ledger.queries.report_children import gather_ended, predictions
 from cluster.storage.ledger.queries.run import program_versions
+from cluster.storage.ledger.queries.supernet import supernet_slices
 from cluster.storage.ledger.reader import LedgerConnection, reading
 from cluster.storage.run_folder import RunFolder
 
@@ -96,7 +97,7 @@ def _facts(
     zero = gather_ended(db) or 0.0
     best = tuple(queries.best_architectures(db, SHOWN))
     facts = table_facts(config, best, running=status.state == "running")
-    values, values_missing = read_option_values(db, known)
+    learnt = read_learnt(db, known)
     clouds = (read_cloud(db, cost, config.measure) for cost in COSTS)
     return Facts(
         status=status,
@@ -112,8 +113,10 @@ def _facts(
         learned=_learned(db, zero),
         clouds=tuple(cloud for cloud in clouds if cloud is not None),
         preferences=read_preferences(db, known),
-        option_values=values,
-        values_missing=values_missing,
+        option_values=learnt.values,
+        values_missing=learnt.missing,
+        derived=learnt.derived,
+        supernet=tuple(supernet_slices(db, SLICES, zero)),
         predictions=tuple(predictions(db)),
         troubles=_troubles(db, status),
         work=_work(db, zero, now if status.state == "running" else None),

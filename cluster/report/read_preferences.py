@@ -1,17 +1,21 @@
 """Reading what a search came to prefer: the options that it sampled, and the values that it learnt of them."""
 
-import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from child_trainer import own_files
-from cluster.config.run_config import KnownConfig
+from cluster.config.run_config import KnownConfig, RunConfig
 from cluster.formatting import first_line
+from cluster.monitoring.recorded_view import recorded_view
+from cluster.report.facts import Derived
 from cluster.storage.ledger.queries import report as queries
 from cluster.storage.ledger.queries.run import num_children
 from cluster.storage.ledger.reader import LedgerConnection
 from controller.decisions import InvalidTokens
 from controller.preferences import Preference, Sample, num_windows, preferences
-from controller.searcher import OptionValues, View, option_values_of
+from controller.searcher import OptionValues, ValuesAt, option_values_of, value_history_of
+from controller.searchers.weight_sharing.option_names import NONE
+from controller.space import HasSupernet
 
 MAX_SAMPLES = 100_000
 """Maximum number of children whose tokens are read; of more, only every second, third, ... child's."""
@@ -22,7 +26,7 @@ MAX_LEARNT = 10_000
 
 def read_preferences(db: LedgerConnection, known: KnownConfig) -> tuple[Preference, ...]:
     """Read the shares of the options at each decision, over the search."""
-    children = num_children(db)
+    children = queries.num_sampled(db)
     windows, stride = num_windows(children), -(-children // MAX_SAMPLES) or 1
 
     def samples() -> Iterator[Sample]:
@@ -38,34 +42,66 @@ def read_preferences(db: LedgerConnection, known: KnownConfig) -> tuple[Preferen
         return ()
 
 
-def read_option_values(db: LedgerConnection, known: KnownConfig) -> tuple[tuple[OptionValues, ...], str]:
-    """Read the values that the searcher learnt of the options along its best sample, from the ended children.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learnt:
+    """What a searcher has learnt of the options, from the ended children.
 
-    Returns:
-        The values, none if the searcher learns none; and why they are not known though it does, or an empty text.
+    Attributes:
+        values: those along its best sample; none if the searcher learns none.
+        derived: the architectures that it has derived from its strengths, the first first; none if it has none.
+        missing: why they are not known though it learns values; or empty.
     """
+
+    values: tuple[OptionValues, ...] = ()
+    derived: tuple[Derived, ...] = ()
+    missing: str = ""
+
+
+def read_learnt(db: LedgerConnection, known: KnownConfig) -> Learnt:
+    """Read what the searcher has learnt of the options; nothing of a searcher that learns no values."""
     config = known.config
     if known.unknown or not config.searcher_entry.has_values:
-        return (), ""
+        return Learnt()
     if (children := num_children(db)) > MAX_LEARNT:
-        return (
-            (),
-            f"they are learnt again from the ledger, for at most {MAX_LEARNT:,} children, and this has {children:,}",
-        )
-    history = queries.ended_records(db)
-    if not history:
-        return (), ""
-    view = View(
-        parameters={},
-        completed=len(history),
-        history=lambda: history,
-        pending=tuple,
-        rng=random.Random(config.seed),
-    )
+        why = f"they are learnt again from the ledger, for at most {MAX_LEARNT:,} children, and this has {children:,}"
+        return Learnt(missing=why)
+    view = recorded_view(db, config.seed)
+    if not view.completed:
+        return Learnt()
     try:
         searcher = config.searcher_entry.build(config.search_space, config.searcher_options, config.max_children)
-        return option_values_of(searcher, view), ""
+        return Learnt(
+            values=option_values_of(searcher, view), derived=_derived(value_history_of(searcher, view), config)
+        )
     except Exception as error:
         if not own_files.is_own(config.searcher):
             raise
-        return (), f"`option_values` of {config.searcher} failed: {type(error).__name__}: {first_line(str(error))}"
+        why = f"`option_values` of {config.searcher} failed: {type(error).__name__}: {first_line(str(error))}"
+        return Learnt(missing=why)
+
+
+def _derived(history: Sequence[ValuesAt], config: RunConfig) -> tuple[Derived, ...]:
+    space = config.search_space
+    if not history or not isinstance(space, HasSupernet):
+        return ()
+    ends = (history[0].child.id, history[-1].child.id)
+    return tuple(
+        Derived(
+            child_id=at.child.id,
+            tokens=at.child.tokens,
+            metric=at.child.outcome and at.child.outcome.metric,
+            values=at.values,
+            connections=_connections(at, space),
+            architecture=space.decode(at.child.tokens) if at.child.id in ends else None,
+        )
+        for at in history
+    )
+
+
+def _connections(at: ValuesAt, space: HasSupernet) -> dict[str, str]:
+    gates, options = space.gates(at.child.tokens), {row.kind: row.options for row in at.values}
+    return {
+        gate: " + ".join(names)
+        for gate, vector in gates.items()
+        if (names := [name for name, on in zip(options[gate], vector, strict=True) if on and name != NONE])
+    }

@@ -56,7 +56,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         ),
     ]
     file_name, known = f"child-{best.child_id}.json", not facts.known.unknown
-    drawn, named, parts = _pictures(facts, best)
+    picture, named, parts = _pictures(facts, best)
     hint = tag("span", tag("span", "Show", class_="shut"), tag("span", "Hide", class_="opened"), " JSON", class_="hint")
     return tag(
         "article",
@@ -66,7 +66,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         *([tag("p", f"It came {best.origin}.", class_="soft")] if best.origin else []),
         tag(
             "details",
-            tag("summary", drawn, hint),
+            tag("summary", picture, hint),
             tag(
                 "p",
                 "Architecture ",
@@ -94,10 +94,10 @@ def _pictures(facts: Facts, best: Best) -> tuple[Markup, str, Parts]:
         text = f"Not known to this version of nascluster: {error}"
         return tag("span", text, class_="drawn"), f"of child {best.child_id}", NO_PARTS
     parts = parts_of(facts.config, best.tokens, architecture)
-    return _drawn(architecture, parts), name_of(architecture), parts
+    return drawn(architecture, parts), name_of(architecture), parts
 
 
-def _drawn(architecture: Architecture, parts: Parts) -> Markup:
+def drawn(architecture: Architecture, parts: Parts) -> Markup:
     """Return the drawing of each part and the rows of the network; of the whole network if it has no parts."""
     if not parts.motifs:
         return tag("span", architecture_svg(architecture), class_="drawn")

@@ -29,9 +29,11 @@ from cluster.placement.versions import versions
 from cluster.pool.checkpoints import CheckpointFolder
 from cluster.storage.errors import LedgerError, RunFolderError, Stopped
 from cluster.storage.ledger.ledger import Ledger
+from cluster.storage.ledger.reader import reading
 from cluster.storage.object_store.driver_lease import LeaseLost
 from cluster.storage.object_store.working_copy import driving
 from cluster.storage.run_folder import READER_TIMEOUT_S, WRITERS_TIMEOUT_S, RunFolder
+from controller.searcher import stop_reason_of
 
 if TYPE_CHECKING:
     from cluster.monitoring.metrics.exporter import Exporter
@@ -135,7 +137,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
         try:
             try:
                 observe = exporter.polling if exporter else unobserved
-                (_run_here if config.local else _run_on_ray)(config, folder, journal, begin, observe)
+                message = _search(config, folder, journal, begin, observe)
             finally:
                 takeover.interrupts(False)
         except Stopped:
@@ -249,6 +251,16 @@ def _metrics(config: RunConfig) -> "AbstractContextManager[Exporter | None]":
     from cluster.monitoring.metrics.exporter import exporting
 
     return exporting(config.metrics)
+
+
+def _search(config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe) -> str:
+    """Run the search to its end; return why the searcher has ended it early, or an empty text."""
+    from cluster.monitoring.recorded_view import recorded_view
+    from cluster.runners.build import make_searcher
+
+    (_run_here if config.local else _run_on_ray)(config, folder, journal, begin, observe)
+    with reading(folder) as db:
+        return stop_reason_of(make_searcher(config), recorded_view(db, config.seed))
 
 
 def _run_here(

@@ -22,6 +22,7 @@ from child_trainer.training.task import Diverged, OverTime, Preempted, Task
 from child_trainer.training.train import failure_of
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_searcher
+from cluster.runners.metered_store import MeteredStore
 from cluster.runners.objective_steps import ObjectiveSteps, moved, path_gates
 from cluster.runners.shared_weights import group_names, make_network
 from cluster.search.evaluator import Assignment
@@ -61,7 +62,7 @@ class JobTrainer:
         self._space = cast(HasSupernet, config.search_space)
         self._network, self._groups = make_network(config, shared), tuple(group_names(config))
         self._budget, self._threads = config.budget, config.topology.threads_per_child
-        self._task, self._stores, self._device = task, Stores(store, policy), device
+        self._task, self._weights, self._policy, self._device = task, store, policy, device
         self._costs = _costs(shared, task, config.budget.regime)
         self._source = ImageSource(task.training, task.validation, task.augmented, task.centred)
 
@@ -77,14 +78,15 @@ class JobTrainer:
             StoreError: a shard did not answer or could not write, or the weights do not fit the layout.
         """
         begun = time.perf_counter()
-        result: dict[str, Any] = {"curve": (), "parameters": None, "flops": None}
-        failure = None
+        result: dict[str, Any] = {"curve": (), "parameters": None, "flops": None, "measurements": {}}
+        failure, weights = None, MeteredStore(self._weights)
         try:
             with computing_with(self._threads):
                 if isinstance(assignment.job, Score):
-                    self._score(assignment, assignment.job, batch_size, result)
+                    self._score(assignment, assignment.job, batch_size, weights, result)
                 elif isinstance(assignment.job, Steps):
-                    self._make_steps(assignment, assignment.job, batch_size, result, self._before(begun, preempted))
+                    before = self._before(begun, preempted)
+                    self._make_steps(assignment, assignment.job, batch_size, weights, result, before)
         except NonFinite as error:
             failure = Failure(cause=Cause.DIVERGED, message=str(error))
         except StoreError:
@@ -92,6 +94,7 @@ class JobTrainer:
         except Exception as error:
             failure = failure_of(error)
         seconds = time.perf_counter() - begun
+        result["measurements"] |= weights.traffic.measurements()
         return Outcome(**result, seconds=seconds, seed=assignment.seed, failure=failure, measure=self._task.measure)
 
     def _before(self, begun: float, preempted: Callable[[], bool] | None) -> Callable[[int], None]:
@@ -107,22 +110,31 @@ class JobTrainer:
         return check
 
     def _make_steps(
-        self, assignment: Assignment, job: Steps, batch_size: int, result: dict[str, Any], before: Callable[[int], None]
+        self,
+        assignment: Assignment,
+        job: Steps,
+        batch_size: int,
+        weights: ParameterStore,
+        result: dict[str, Any],
+        before: Callable[[int], None],
     ) -> None:
         assert assignment.lane is not None
         paths = [path_gates(self._space, path) for path in job.paths]
         batches = self._batches(assignment.seed, batch_size)
         rule = ObjectiveSteps(job, self._network, paths, batches, assignment.seed, self._costs, self._groups)
+        stores = Stores(weights, self._policy)
         try:
-            make_steps(self._stores, assignment.lane, job.count, rule, before=before, pause=lambda: time.sleep(PAUSE_S))
+            make_steps(stores, assignment.lane, job.count, rule, before=before, pause=lambda: time.sleep(PAUSE_S))
         finally:
             result["measurements"] = rule.means()
 
-    def _score(self, assignment: Assignment, job: Score, batch_size: int, result: dict[str, Any]) -> None:
+    def _score(
+        self, assignment: Assignment, job: Score, batch_size: int, store: ParameterStore, result: dict[str, Any]
+    ) -> None:
         gates = path_gates(self._space, assignment.tokens)
         result["parameters"] = parameters(self._network, gates)
         result["flops"] = flops(self._network, gates, self._task.input_shape)
-        snapshot = self._stores.weights.pull(self._network.names(gates))
+        snapshot = store.pull(self._network.names(gates))
         batches = self._batches(assignment.seed, batch_size)("images to refit")
         weights, gates = moved(snapshot.values, self._device), moved(gates, self._device)
         count = int(job.settings["refit_batches"])

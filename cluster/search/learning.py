@@ -59,7 +59,8 @@ def learn_from(
         sequence = (batch.number - 1) * replica.passes + turn + 1
         ack, push_seconds = yield from _push(replica, sequence, update, versions, snapshot.applied)
         if turn == first and ack:
-            result = replace(result, staleness=ack.staleness, push_seconds=push_seconds)
+            # A push without gradients is stale by nothing: it changes no parameter.
+            result = replace(result, staleness=ack.staleness if update.gradients else (), push_seconds=push_seconds)
         result = replace(result, figures=update.figures)
     return result
 

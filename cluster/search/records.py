@@ -68,7 +68,7 @@ class BatchResult:
     """The result of learning from a batch.
 
     Attributes:
-        staleness: of the push on each shard, in versions; `None` if nothing was pushed.
+        staleness: of the push on each shard, in versions; empty if the push had no gradients; `None` without a push.
         figures: the searcher's own numbers.
         pull_seconds, push_seconds: the replica's waits for the last pull before the push, and for the ack.
     """

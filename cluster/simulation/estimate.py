@@ -7,6 +7,8 @@ from typing import Any
 from cluster.config.run_config import RunConfig
 from cluster.simulation.replicas import Wait
 from cluster.simulation.simulator import SimulationResult, workers_of
+from cluster.simulation.step_clock import StepLog
+from cluster.simulation.steps_model import StepsModel
 
 HOUR_S = 3600.0
 
@@ -27,6 +29,39 @@ class Staleness:
     p50: float
     p95: float
     max: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepFigures:
+    """The steps on shared weights of one simulated search.
+
+    Attributes:
+        steps: how many were made.
+        per_second: steps a second, while any were made.
+        max_per_second: what no number of workers exceeds, because of the shards.
+        seconds: of a step, on average.
+        staleness: versions by which a push is stale where no step waits for others: the steps of others meanwhile.
+        computing_share: the share of it in which the worker computes.
+        shards_share: the share of it in which the worker waits for the shards, their work on its calls included.
+        pulled_bytes, pushed_bytes: of shared weights in a step.
+        shard_calls_per_s, shard_bytes_per_s: of each shard of the shared weights, while steps were made.
+        shard_busy: the share of that time in which such a shard works.
+        policy_busy: likewise, of a shard with strengths.
+    """
+
+    steps: float
+    per_second: float
+    max_per_second: float
+    seconds: float
+    staleness: float
+    computing_share: float
+    shards_share: float
+    pulled_bytes: float
+    pushed_bytes: float
+    shard_calls_per_s: float
+    shard_bytes_per_s: float
+    shard_busy: float
+    policy_busy: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +88,7 @@ class Figures:
         waits: shares of the replicas' time, by what they waited for; their computation takes no time.
         shard_failures, replica_failures: number of failures.
         shards_outage_s: seconds in which at least one shard was unavailable.
+        steps: the steps on shared weights; `None` if the search has none.
     """
 
     children: int
@@ -75,6 +111,7 @@ class Figures:
     shard_failures: int
     replica_failures: int
     shards_outage_s: float
+    steps: StepFigures | None = None
 
     @property
     def children_per_hour(self) -> float:
@@ -111,8 +148,35 @@ class Figures:
         }
 
 
-def compute_figures(config: RunConfig, result: SimulationResult) -> Figures:
+def step_figures(log: StepLog, model: StepsModel) -> StepFigures | None:
+    """Compute the figures of steps on shared weights; return `None` if none was made."""
+    if not log.steps:
+        return None
+    rate, seconds, traffic = log.steps / log.busy_s, log.worker_s / log.steps, model.traffic
+    return StepFigures(
+        steps=log.steps,
+        per_second=rate,
+        max_per_second=model.max_rate,
+        seconds=seconds,
+        staleness=log.worker_s / log.busy_s - 1,
+        computing_share=model.compute_s / seconds,
+        shards_share=1 - model.alone_s / seconds,
+        pulled_bytes=traffic.pulled_bytes,
+        pushed_bytes=traffic.pushed_bytes,
+        shard_calls_per_s=rate * (traffic.pulls + traffic.pushes),
+        shard_bytes_per_s=rate * (traffic.pulled_bytes + traffic.pushed_bytes) / model.shards,
+        shard_busy=rate * model.weights_demand_s,
+        policy_busy=rate * model.policy_demand_s,
+    )
+
+
+def compute_figures(config: RunConfig, result: SimulationResult, steps: StepsModel | None = None) -> Figures:
     """Compute the figures of a simulated search of this configuration.
+
+    Args:
+        config: the run.
+        result: of its simulation.
+        steps: how long its steps on shared weights took, if it has such.
 
     Raises:
         ValueError: the search took no time, so that rates and shares are undefined.
@@ -149,6 +213,7 @@ def compute_figures(config: RunConfig, result: SimulationResult) -> Figures:
         shard_failures=result.shards.failures,
         replica_failures=replicas.failures,
         shards_outage_s=result.shards.outage_s,
+        steps=step_figures(result.steps, steps) if result.steps and steps else None,
     )
 
 

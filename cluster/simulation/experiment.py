@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 from child_trainer.tasks.lookup_table import Table
 from cluster.config.flags import UsageError, parse_run
@@ -12,12 +13,14 @@ from cluster.runners.build import check_layout, make_searcher
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import ChildTrainer
 from cluster.search.seeding import child_seed
+from cluster.simulation.cluster_model import ClusterModel
 from cluster.simulation.distributions import ChildSeconds
 from cluster.simulation.estimate import NO_TIME, Figures, compute_figures, estimate
 from cluster.simulation.limits import check_limits
 from cluster.simulation.options import SimulationOptions
 from cluster.simulation.report import SimulationReport, TriedVariant
-from cluster.simulation.simulator import simulate_search
+from cluster.simulation.simulator import simulate_search, workers_of
+from cluster.simulation.step_traffic import step_traffic
 from cluster.simulation.variants import children_per_variant, variants
 from cluster.storage.dataset_cache import located
 from controller.searcher import shared_weights_of
@@ -42,19 +45,16 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
     model = options.model
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")
-    if shared_weights_of(make_searcher(config)):
-        raise UsageError(
-            f"the children of the searcher {config.searcher!r} make steps on shared weights, and a simulation does not"
-            " know what their pulls and pushes take"
-        )
     times = model.child_seconds
+    shares = shared_weights_of(make_searcher(config)) is not None
+    _check_shared(config, model, shares=shares)
     if config.task.entry.family != "table":
         if times is None:
             raise UsageError(
                 f"the training times of the task {config.task.task!r} are unknown: set them, as in"
                 " --child-seconds lognormal:3600:0.5"
             )
-        check_limits(config, model, _lengths(config, times))
+        check_limits(config, model, _step_lengths(config, options) if shares else _lengths(config, times))
         return config, None
     trainer = Trainer(config)
     assert isinstance(trainer.task, Table)
@@ -65,20 +65,52 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
     return config, trainer
 
 
+def cluster_model(options: SimulationOptions, config: RunConfig) -> ClusterModel:
+    """Return the model of the cluster, with what steps exchange with the shards if the run's children make such."""
+    return replace(options.model, traffic=step_traffic(config))
+
+
+def _check_shared(config: RunConfig, model: ClusterModel, *, shares: bool) -> None:
+    """Raise `UsageError` unless the time of a step is known if, and only if, children make steps on shared weights."""
+    if shares and model.compute_s is None:
+        raise UsageError(
+            f"the children of the searcher {config.searcher!r} make steps on shared weights, whose times are unknown:"
+            " set what a worker computes in one, as in --step-seconds 0.1s; --child-seconds is of the paths that are"
+            " scored"
+        )
+    if model.compute_s is not None and not shares:
+        raise UsageError(f"`step_seconds` is for shared weights, which children of {config.searcher!r} do not have")
+
+
+def _step_lengths(config: RunConfig, options: SimulationOptions) -> list[float]:
+    """Return the seconds of each child of a search on shared weights while all workers make steps."""
+    model = cluster_model(options, config)
+    steps, times, schedule = model.steps(config), model.child_seconds, cast(Any, config.searcher_options)
+    assert steps is not None and times is not None
+    step_s = steps.step_seconds(workers_of(config))[-1]
+    slots = (schedule.slot(begun) for begun in range(min(config.max_children, MAX_SAMPLED_CHILDREN)))
+    return [slot.steps * step_s or times.scale_s for slot in slots if slot]
+
+
 def _lengths(config: RunConfig, times: ChildSeconds) -> list[float]:
     """Return the seconds of training of the search's first children."""
     children = range(1, min(config.max_children, MAX_SAMPLED_CHILDREN) + 1)
     return [times.draw(random.Random(child_seed(config.seed, child))) for child in children]
 
 
+def _times(options: SimulationOptions) -> str:
+    times = options.child_seconds or "times of the table"
+    return f"steps of {options.step_seconds}, scores of {times}" if options.step_seconds else times
+
+
 def run_simulation(options: SimulationOptions, config: RunConfig, trainer: ChildTrainer | None) -> SimulationReport:
     """Simulate the run and the variants that might help."""
-    model = options.model
+    model = cluster_model(options, config)
     report = SimulationReport(
         recipe=options.recipe,
         config=config,
-        times=options.child_seconds or "times of the table",
-        figures=compute_figures(config, simulate_search(config, model, trainer)),
+        times=_times(options),
+        figures=compute_figures(config, simulate_search(config, model, trainer), model.steps(config)),
         price=options.cost,
     )
     tried = variants(config, model)
@@ -88,7 +120,7 @@ def run_simulation(options: SimulationOptions, config: RunConfig, trainer: Child
 
     def simulate_variant(changed: RunConfig) -> Figures:
         changed = replace(changed, max_children=num_children)
-        return compute_figures(changed, simulate_search(changed, model, trainer))
+        return compute_figures(changed, simulate_search(changed, model, trainer), model.steps(changed))
 
     all_children = config.max_children
     unchanged = report.figures if num_children == all_children else simulate_variant(config)

@@ -28,6 +28,9 @@ class SimulationOptions:
     child_seconds: str | None = None
     """How long children train: lognormal:MEDIAN:SIGMA, exponential:MEAN or constant:SECONDS, each in seconds; unset:
     the times of the task's table."""
+    step_seconds: str | None = None
+    """How long a worker computes in a step on shared weights, such as 0.1s, for searches whose children make such;
+    `--child-seconds` is then of the paths that are scored."""
     delay: str | None = None
     """Time per message between two parts, such as 0.01s; unset: none."""
     preempt: str = "0/h"
@@ -78,4 +81,5 @@ class SimulationOptions:
             replica_mtbf_s=seconds("replica_mtbf"),
             replica_recovery_s=required_seconds("replica_recovery"),
             push_s=required_seconds("push_time"),
+            compute_s=seconds("step_seconds"),
         )

@@ -111,7 +111,7 @@ class _DelayedLedger:
         return delayed
 
 
-class Steps:
+class ShardSteps:
     """Signals every step of the shards to the replicas that wait for slower ones."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class ReplicaParts:
     evaluate: Callable[[Assignment], Awaitable[Outcome]]
     ledger: Any
     shards: SimulatedShards
-    steps: Steps
+    steps: ShardSteps
     delay_s: float
     mtbf_s: float | None
     recovery_s: float

@@ -9,7 +9,7 @@ from rich.table import Table
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration
 from cluster.pool.failure_policy import MAX_PREEMPTIONS
-from cluster.simulation.estimate import HOUR_S, Estimate, Figures
+from cluster.simulation.estimate import HOUR_S, Estimate, Figures, StepFigures
 from cluster.simulation.simulator import workers_of
 
 MIN_GAIN = 0.005
@@ -20,6 +20,10 @@ FAILED_SHARE_TOLERANCE = 0.01
 
 MAX_FAILED_SHARE = 0.1
 """Share of failed children above which time and cost are no basis for advice."""
+
+
+LEDGER_CHILDREN_PER_S = 80.0
+"""Children a second that a run has recorded on the machine of docs/design/scale.md."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +176,37 @@ def lines(report: SimulationReport) -> list[tuple[str, str]]:
             f" {counted(f.replica_failures, 'replica')}",
         ),
         ("replicas", "wait " + (", ".join(waits) or "for nothing")),
+        *(_step_lines(f.steps, report.config) if f.steps else []),
+        *_ledger_lines(f),
+    ]
+
+
+def _ledger_lines(figures: Figures) -> list[tuple[str, str]]:
+    rate = figures.children / figures.seconds
+    if rate <= LEDGER_CHILDREN_PER_S:
+        return []
+    text = (
+        f"{rate:,.0f} children a second are more than one records (some {LEDGER_CHILDREN_PER_S:g}), which is not"
+        " simulated: give each child more to do"
+    )
+    return [("ledger", text)]
+
+
+def _step_lines(steps: StepFigures, config: RunConfig) -> list[tuple[str, str]]:
+    strengths = f", one with strengths {_percent(steps.policy_busy)}" if steps.policy_busy else ""
+    return [
+        (
+            "steps",
+            f"{steps.steps:,.0f}, {steps.per_second:,.1f} a second (the shards allow {steps.max_per_second:,.0f});"
+            f" {steps.seconds * 1e3:,.1f} ms each: {_percent(steps.computing_share)} computing,"
+            f" {_percent(steps.shards_share)} at the shards; staleness {steps.staleness:,.1f}",
+        ),
+        (
+            "weights",
+            f"{steps.pulled_bytes / 1e6:.2f} MB pulled and {steps.pushed_bytes / 1e6:.2f} MB pushed in a step;"
+            f" each of {counted(config.weights.weights_shards, 'shard')} has {steps.shard_calls_per_s:,.0f} calls and"
+            f" {steps.shard_bytes_per_s / 1e6:,.1f} MB a second, and is {_percent(steps.shard_busy)} busy{strengths}",
+        ),
     ]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from child_trainer.outcome import Outcome
+from child_trainer.supernets.jobs import Steps
 from child_trainer.threads import computing_with
 from cluster.config.run_config import RunConfig
 from cluster.pool.pool import Pool
@@ -21,13 +22,14 @@ from cluster.search.replica import Replica
 from cluster.search.seeding import derive
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.cluster_model import ClusterModel
-from cluster.simulation.fake_searcher import FakeSearcher, fake_outcome
-from cluster.simulation.replicas import ReplicaLife, ReplicaLog, ReplicaParts, Steps
+from cluster.simulation.fake_searcher import FakeSearcher, FakeSharingSearcher, fake_outcome, steps_outcome
+from cluster.simulation.replicas import ReplicaLife, ReplicaLog, ReplicaParts, ShardSteps
 from cluster.simulation.shards import ShardLog, SimulatedShards
+from cluster.simulation.step_clock import StepClock, StepLog
 from cluster.simulation.workers import SimulatedWorkers, TimedTraining, WorkerLog
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.schema import IN_MEMORY
-from controller.searcher import passes_of
+from controller.searcher import is_exclusive, passes_of, shared_weights_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,7 @@ class SimulationResult:
         worker_log: record of the workers.
         replicas: record of the replicas.
         shards: record of the shards.
+        steps: record of the steps on shared weights; `None` if the search has none.
     """
 
     ended_at: float
@@ -51,6 +54,7 @@ class SimulationResult:
     worker_log: WorkerLog
     replicas: ReplicaLog
     shards: ShardLog
+    steps: StepLog | None = None
 
 
 class DelayedLedger:
@@ -147,7 +151,10 @@ async def _search(
         rules=rules, policy=config.failures.policy, batch_size=config.budget.batch_size, replaced=True
     )
     seeds = {what: derive(config.seed, "simulation", what) for what in ("workers", "shards", "replicas")}
-    group = SimulatedWorkers(workers, _timed(model, trainer), model, rules, config.budget.epochs, seeds["workers"])
+    steps = model.steps(config)
+    clock = StepClock(steps.step_seconds(workers)) if steps else None
+    timed, epochs = _timed(model, trainer), config.budget.epochs
+    group = SimulatedWorkers(workers, timed, model, rules, epochs, seeds["workers"], clock)
     ledger.begin(workers=workers)
     delayed, keys = DelayedLedger(ledger, model.delay_s), map(str, itertools.count(1))
     pool = Pool(workers, group, delayed, options, clock=loop.time, new_key=lambda: next(keys), next_poll=group.look)
@@ -159,7 +166,7 @@ async def _search(
         evaluate=_recording_failures(failed, pool.evaluate),
         ledger=ledger,
         shards=shards,
-        steps=Steps(),
+        steps=ShardSteps(),
         delay_s=model.delay_s,
         mtbf_s=model.replica_mtbf_s,
         recovery_s=model.replica_recovery_s,
@@ -177,6 +184,7 @@ async def _search(
         worker_log=group.worker_log,
         replicas=log,
         shards=shards.log,
+        steps=clock.log if clock else None,
     )
 
 
@@ -211,6 +219,8 @@ def _timed(model: ClusterModel, trainer: ChildTrainer | None) -> TimedTraining:
     times = model.child_seconds
 
     def trains(assignment: Assignment) -> tuple[Outcome, float]:
+        if isinstance(assignment.job, Steps):
+            return steps_outcome(assignment.seed), 0.0
         outcome = trainer.train(assignment) if trainer else None
         # Seeded by the child: another attempt, and this child in another variant, take as long.
         seconds = times.draw(random.Random(assignment.seed)) if times else outcome.seconds if outcome else 0.0
@@ -219,12 +229,21 @@ def _timed(model: ClusterModel, trainer: ChildTrainer | None) -> TimedTraining:
     return trains
 
 
+def fake_searcher(config: RunConfig) -> FakeSearcher:
+    """Return the searcher that stands for the run's own where the architectures do not matter."""
+    searcher = make_searcher(config)
+    learns, passes = bool(make_parameters(config, searcher)), passes_of(searcher)
+    if shared_weights_of(searcher) is None:
+        return FakeSearcher(learns=learns, passes=passes)
+    schedule: Any = config.searcher_options
+    return FakeSharingSearcher(learns=learns, passes=passes, schedule=schedule, exclusive=is_exclusive(searcher))
+
+
 def _maker(config: RunConfig, trainer: ChildTrainer | None) -> Callable[[int, Evaluator, Any], Replica]:
     """Return a function that makes the run's replicas, with the run's store behind them."""
     if trainer is None:
         # The shards step together: where their content does not matter, one stands for all.
-        searcher = make_searcher(config)
-        fake = FakeSearcher(learns=bool(make_parameters(config, searcher)), passes=passes_of(searcher))
+        fake = fake_searcher(config)
         config = replace(config.with_searcher("random"), topology=replace(config.topology, shards=1))
     else:
         fake = None

@@ -6,8 +6,10 @@ from typing import Any
 
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import MAX_PARTS
+from cluster.runners.build import make_searcher
 from cluster.simulation.cluster_model import ClusterModel
 from cluster.simulation.simulator import workers_of
+from controller.searcher import shared_weights_of
 
 MAX_TRIED = 40_000
 """Upper bound for the children of all variants together; more would take minutes."""
@@ -38,7 +40,8 @@ def children_per_variant(config: RunConfig, count: int) -> int | None:
     enough = max(
         TYPICAL_TRIED // max(1, count), MIN_ROUNDS * max(workers_of(config), topology.replicas * topology.children)
     )
-    children = min(config.max_children, enough)
+    # The phases of a search on shared weights are not those of a shorter one.
+    children = config.max_children if shared_weights_of(make_searcher(config)) else min(config.max_children, enough)
     return children if children * count <= MAX_TRIED else None
 
 
@@ -58,6 +61,8 @@ def _changes(config: RunConfig, model: ClusterModel) -> Iterator[dict[str, Any]]
         yield {"workers": workers * 3 // 4}
     if 2 * topology.shards <= MAX_PARTS:
         yield {"shards": 2 * topology.shards}
+    if model.traffic and 2 * config.weights.weights_shards <= MAX_PARTS:
+        yield {"weights_shards": 2 * config.weights.weights_shards}
     if model.preempted_per_s and not config.failures.checkpoint_children:
         yield {"checkpoint_children": True}
 
@@ -70,4 +75,6 @@ def _flags(changes: dict[str, Any]) -> str:
 def _changed(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
     if "checkpoint_children" in changes:
         return replace(config, failures=replace(config.failures, **changes))
+    if "weights_shards" in changes:
+        return replace(config, weights=replace(config.weights, **changes))
     return replace(config, topology=replace(config.topology, **changes))

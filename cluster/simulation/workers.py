@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from child_trainer.outcome import Outcome
+from child_trainer.supernets.jobs import Steps
 from cluster.pool.background_tasks import POLL_INTERVAL_S
 from cluster.pool.protocol import CallLost, NotStarted, ProcessExit, Report, TrainingOrder
 from cluster.pool.supervision import Nodes, Rules
 from cluster.search.evaluator import Assignment
 from cluster.simulation.cluster_model import RESTART_S, ClusterModel
+from cluster.simulation.step_clock import StepClock, StepTimer
 
 MAX_POLLED = 1000
 """Number of workers up to which the pool polls every `POLL_INTERVAL_S`; n times as many are polled n times less often.
@@ -80,7 +82,10 @@ class WorkerLog:
 
 @dataclass(slots=True)
 class _Training:
-    """A training in progress: its order, its start, the seconds that remain and that the whole child takes."""
+    """A training in progress: its order, its start, the seconds that remain and that the whole child takes.
+
+    Steps on shared weights have another timer, which tells how many are made; their seconds are not known before.
+    """
 
     order: TrainingOrder
     started_at: float
@@ -88,6 +93,7 @@ class _Training:
     whole_s: float
     answer: asyncio.Future[Outcome]
     timer: asyncio.TimerHandle | None = None
+    steps: StepTimer | None = None
 
 
 @dataclass(slots=True)
@@ -116,10 +122,20 @@ class SimulatedWorkers:
         rules: the child timeout, and whether children save checkpoints.
         epochs: epochs of a child, after each of which it may save a checkpoint.
         seed: seed of the preemptions.
+        clock: counts the steps of children that make some.
     """
 
-    def __init__(self, workers: int, trains: TimedTraining, model: ClusterModel, rules: Rules, epochs: int, seed: int):
-        self._trains, self._model, self._rules, self._epochs = trains, model, rules, epochs
+    def __init__(
+        self,
+        workers: int,
+        trains: TimedTraining,
+        model: ClusterModel,
+        rules: Rules,
+        epochs: int,
+        seed: int,
+        clock: StepClock | None = None,
+    ):
+        self._trains, self._model, self._rules, self._epochs, self._clock = trains, model, rules, epochs, clock
         self._rng = random.Random(seed)
         self._loop = asyncio.get_running_loop()
         self._lives = itertools.count()
@@ -205,12 +221,17 @@ class SimulatedWorkers:
             self._started_children.add(child_id)
             self.worker_log.last_child_started_at = now
         outcome, whole_s = self._trains(order.assignment)
-        seconds = whole_s * (1 - self._saved.get(child_id, 0.0))
+        left = 1 - self._saved.get(child_id, 0.0)
+        seconds = whole_s * left
         training = worker.training = _Training(order, now, seconds, whole_s, self._loop.create_future())
         worker.key, worker.outcome = order.key, None
-        training.timer = self._loop.call_later(seconds, self._end, worker, outcome)
-        limit = self._rules.child_timeout_s
-        if limit is not None and seconds > limit:
+        job, limit = order.assignment.job, self._rules.child_timeout_s
+        if isinstance(job, Steps):
+            assert self._clock is not None
+            training.steps = self._clock.start(job.count * left, lambda: self._end(worker, outcome))
+        else:
+            training.timer = self._loop.call_later(seconds, self._end, worker, outcome)
+        if limit is not None and (training.steps or seconds > limit):
             self._poll_after(now + limit)
         return training.answer
 
@@ -229,18 +250,30 @@ class SimulatedWorkers:
         training = worker.training
         if training is None:
             return
-        assert training.timer is not None
-        training.timer.cancel()
         worker.training = None
         child_id, now = training.order.assignment.child_id, self._loop.time()
         useful = 0.0
-        if self._rules.checkpoints:
+        if training.timer:
+            training.timer.cancel()
+        if training.steps:
+            useful = self._keep_steps(training, training.steps)
+        elif self._rules.checkpoints:
             before = self._saved.get(child_id, 0.0)
             done = before + (now - training.started_at) / training.whole_s
             after = self._saved[child_id] = max(before, math.floor(done * self._epochs) / self._epochs)
             useful = (after - before) * training.whole_s
         self.worker_log.intervals.append(BusyInterval(child_id, training.started_at, now, useful))
         training.answer.set_exception(CallLost(f"{worker.place} is lost"))
+
+    def _keep_steps(self, training: _Training, timer: StepTimer) -> float:
+        """End steps before their end: the shards have the whole ones; return the seconds that these took."""
+        assignment = training.order.assignment
+        assert self._clock is not None
+        assert isinstance(assignment.job, Steps)
+        made = self._clock.cancel(timer)
+        whole = math.floor(made)
+        self._saved[assignment.child_id] = self._saved.get(assignment.child_id, 0.0) + whole / assignment.job.count
+        return (self._loop.time() - training.started_at) * whole / made if made else 0.0
 
     def _machine_starts(self, worker: _Worker) -> None:
         life = next(self._lives)

@@ -246,10 +246,70 @@ def _of_weights(panel: Panel) -> Panel:
     return replace(panel, series=series)
 
 
-SHARED_WEIGHTS = tuple(
+SUPERNET = (
+    stat("Steps", "short", metric("supernet_steps_total"), "Steps of training of the shared weights."),
+    stat(
+        "Path accuracy",
+        "percentunit",
+        metric("supernet_path_accuracy"),
+        "Mean validation accuracy of the last 100 paths that were scored.",
+    ),
+    plot(
+        "Training loss",
+        "none",
+        "Of the supernet, the mean of the last 100 children that made steps.",
+        (metric("supernet_loss"), "{{run}}"),
+    ),
+    plot(
+        "Accuracy",
+        "percentunit",
+        "Of the last 100 children that made steps, on training images, and of the last 100 paths that were scored.",
+        (metric("supernet_accuracy"), "training {{run}}"),
+        (metric("supernet_path_accuracy"), "paths {{run}}"),
+    ),
+    plot(
+        "Calls of workers",
+        "ops",
+        "Pulls and pushes of shared weights, as the children that ended tell.",
+        (rate("weights_pulls_total"), "pulls {{run}}"),
+        (rate("weights_pushes_total"), "pushes {{run}}"),
+    ),
+    plot(
+        "Bytes of workers",
+        "Bps",
+        "Of the tensors pulled and of the gradients pushed, as the children that ended tell.",
+        (rate("weights_pulled_bytes_total"), "pulled {{run}}"),
+        (rate("weights_pushed_bytes_total"), "pushed {{run}}"),
+    ),
+    plot(
+        "Waiting for the weights",
+        "percentunit",
+        "Share of the workers' time in pulls and pushes: the larger, the more another shard would help.",
+        (share_of_workers("weights_wait_seconds_total"), "{{run}}"),
+    ),
+    plot(
+        "Staleness of steps",
+        "short",
+        "Versions by which the pushes of a child's steps were stale, the mean of each child.",
+        *quantiles("weights_staleness_versions"),
+    ),
+    plot(
+        "Bytes of snapshots",
+        "Bps",
+        "Written by all shards of the shared weights.",
+        (
+            f"sum by (run) ({rate('weights_shard_snapshots_total')} * on (run, shard)"
+            f" {metric('weights_shard_snapshot_bytes')})",
+            "{{run}}",
+        ),
+    ),
+)
+
+SHARED_WEIGHTS = SUPERNET + tuple(
     _of_weights(panel)
     for panel in PARAMETER_SERVER
     if all("nascluster_shard_" in expression for expression, _ in panel.series)
+    and panel.title != "Bytes"  # of gradients it knows all elements of a shard, and a step may move few of them
 )
 
 WORKERS = (

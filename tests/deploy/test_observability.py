@@ -19,7 +19,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from cluster.monitoring.metrics.families import families
-from tests.cluster.monitoring.metrics.histories import full_snapshot, shard_status
+from tests.cluster.monitoring.metrics.histories import shard_status, shared_snapshot
 from tests.deploy.files import DEPLOY, documents
 
 OBSERVABILITY = DEPLOY / "observability"
@@ -28,7 +28,7 @@ ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["ru
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in OBSERVABILITY.glob("grafana/dashboards/*.json")}
 PANELS = [pytest.param(p, id=f"{name}: {p['title']}") for name, d in DASHBOARDS.items() for p in d["panels"]]
 STORES = {"policy": [shard_status(0)], "weights": [shard_status(0)]}
-EXPORTED = {s.name for f in families("demo", full_snapshot(), STORES) for s in f.samples}
+EXPORTED = {s.name for f in families("demo", shared_snapshot(), STORES) for s in f.samples}
 
 promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,
@@ -194,6 +194,11 @@ def entropy(values: str) -> dict[str, str]:
     return {f'nascluster_searcher_figure{{{RUN},figure="entropy",unit="nats"}}': values}
 
 
+def skip_share(values: str) -> dict[str, str]:
+    """Return a searcher's figure of the share of skip connections."""
+    return {f'nascluster_searcher_figure{{{RUN},figure="skip_share",unit=""}}': values}
+
+
 def failing(rate: int, cause: str) -> dict[str, str]:
     return {
         f'nascluster_attempts_failed_total{{{RUN},cause="{cause}"}}': f"0+{rate}x{LONG}",
@@ -213,6 +218,10 @@ FIRING = {
     "NasclusterSnapshotOld": [
         shard(shard_snapshot_age_seconds=f"0+60x{LONG}", shard_pushes_total=f"0+5x{LONG}"),
     ],
+    "NasclusterWeightsShardDown": [shard(weights_shard_up=f"0x{LONG}")],
+    "NasclusterWeightsSnapshotOld": [
+        shard(weights_shard_snapshot_age_seconds=f"0+60x{LONG}", weights_shard_pushes_total=f"0+5x{LONG}"),
+    ],
     "NasclusterStalenessHigh": [
         staleness(f"0+10x{LONG}", f"0+80x{LONG}", f"0+100x{LONG}") | series(replicas=f"10x{LONG}")
     ],
@@ -221,6 +230,7 @@ FIRING = {
     ],
     "NasclusterFailures": [failing(20, "out_of_memory")],
     "NasclusterRewardCollapsed": [entropy(f"0.1x{LONG}") | series(architectures_distinct_ratio=f"0.05x{LONG}")],
+    "NasclusterStrengthsCollapsed": [skip_share(f"0.2x60 0.75x{LONG - 60}")],
     "NasclusterLedgerBehind": [
         series(ledger_beat_age_seconds=f"0+60x{LONG}", ledger_readable=f"1x{LONG}"),
         series(ledger_beat_age_seconds=f"1x{LONG}", ledger_readable=f"0x{LONG}"),
@@ -235,11 +245,23 @@ QUIET = {
         # It has been resumed just now.
         series(children_finished_total=f"7x{LONG}", run_start_timestamp_seconds=f"{(LONG - 30) * 60}x{LONG}"),
     ],
-    "NasclusterShardDown": [shard(shard_up=f"1x{LONG}"), shard(shard_up=f"1x{LONG - 1} 0")],
+    "NasclusterShardDown": [
+        shard(shard_up=f"1x{LONG}"),
+        shard(shard_up=f"1x{LONG - 1} 0"),
+        shard(weights_shard_up=f"0x{LONG}"),
+    ],
     "NasclusterSnapshotOld": [
         shard(shard_snapshot_age_seconds=f"2x{LONG}", shard_pushes_total=f"0+5x{LONG}"),
         # Nothing is pushed, so that there is nothing to write.
         shard(shard_snapshot_age_seconds=f"0+60x{LONG}", shard_pushes_total=f"5x{LONG}"),
+        # An old snapshot of the shared weights is another alert.
+        shard(weights_shard_snapshot_age_seconds=f"0+60x{LONG}", weights_shard_pushes_total=f"0+5x{LONG}"),
+    ],
+    "NasclusterWeightsShardDown": [shard(weights_shard_up=f"1x{LONG}"), shard(shard_up=f"0x{LONG}")],
+    "NasclusterWeightsSnapshotOld": [
+        shard(weights_shard_snapshot_age_seconds=f"60x{LONG}", weights_shard_pushes_total=f"0+5x{LONG}"),
+        shard(weights_shard_snapshot_age_seconds=f"0+60x{LONG}", weights_shard_pushes_total=f"5x{LONG}"),
+        shard(shard_snapshot_age_seconds=f"0+60x{LONG}", shard_pushes_total=f"0+5x{LONG}"),
     ],
     "NasclusterStalenessHigh": [
         staleness(f"0+96x{LONG}", f"0+100x{LONG}", f"0+100x{LONG}") | series(replicas=f"10x{LONG}"),
@@ -253,6 +275,11 @@ QUIET = {
     "NasclusterRewardCollapsed": [
         entropy(f"9x{LONG}") | series(architectures_distinct_ratio=f"0.05x{LONG}"),
         entropy(f"0.1x{LONG}") | series(architectures_distinct_ratio=f"0.9x{LONG}"),
+    ],
+    "NasclusterStrengthsCollapsed": [
+        skip_share(f"0.4x{LONG}"),
+        skip_share(f"0.2x{LONG - 5} 0.75x5"),
+        entropy(f"0.9x{LONG}"),
     ],
     "NasclusterLedgerBehind": [series(ledger_beat_age_seconds=f"1x{LONG}", ledger_readable=f"1x{LONG}")],
 }

@@ -119,6 +119,11 @@ EXEMPT: Mapping[str, str] = {
     "nascluster simulate zoph2017-cifar10 --workers 800 --child-seconds lognormal:3600:0.5 --preempt 0.05/h"
     " --shard-mtbf 200h": MINUTES,
     "nascluster simulate nasbench201 --data DIR --replicas 20 --workers 40 --json": MINUTES,
+    "nascluster simulate darts-cifar10 --workers 100 --children 100 --steps-per-child 4 --search-epochs 5"
+    " --steps-per-epoch 3900 --max-children 4880 --step-seconds 0.5s --child-seconds constant:30 --weights-shards 8"
+    " --as-is": MINUTES,
+    "nascluster simulate enas-macro-cifar10 --workers 100 --replicas 10 --children 10 --steps-per-child 4"
+    " --search-epochs 5 --max-children 5540 --step-seconds 0.1s --child-seconds constant:0.2 --as-is": MINUTES,
     # services
     "MLFLOW_TRACKING_URI=http://... nascluster launch digits --callback mlflow": CLOUD,
     "nascluster resume NAME --storage-path s3://bucket/prefix": CLOUD,

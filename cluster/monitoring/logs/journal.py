@@ -91,7 +91,7 @@ class Journal:
         with suppress(LedgerError, RunFolderError, OSError), reading(folder) as db:
             self._ledger = LedgerEvents(self._run, db)
         with suppress(OSError):
-            self._corrupt = corrupt_files(folder.shards)
+            self._corrupt = corrupt_files(folder)
         try:
             with repeating(lambda: self.poll(folder), POLL_INTERVAL_S, name="journal"):
                 yield
@@ -102,7 +102,7 @@ class Journal:
     def poll(self, folder: RunFolder) -> None:
         """Log new events of the ledger, and report snapshots that were found corrupt."""
         with self._lock, suppress(OSError):
-            before, self._corrupt = self._corrupt, corrupt_files(folder.shards)
+            before, self._corrupt = self._corrupt, corrupt_files(folder)
             for text in corrupt_texts([path for path, mark in self._corrupt.items() if before.get(path) != mark]):
                 self.report(text, logging.WARNING)
         with self._lock, suppress(LedgerError, RunFolderError, OSError), reading(folder) as db:

@@ -23,7 +23,7 @@ from cluster.monitoring.metrics.shard_probe import ShardProbe
 from cluster.monitoring.metrics.snapshot import MetricsSnapshot
 from cluster.periodic import repeating
 from cluster.search.records import StoreName
-from cluster.storage.errors import LedgerError, RunFolderError
+from cluster.storage.errors import LedgerError
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 from ps.status import ShardStatus
@@ -62,13 +62,13 @@ class RunCollector(Collector):
         """The statuses of each store's shards at the last poll."""
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics for `prometheus_client`; none before the first successful read of the ledger."""
+        """Return the metrics for `prometheus_client`; those of the ledger after its first successful read."""
         with self._lock:
             now = self._clock()
             if self._snapshot is None or not 0 <= now - self._read_at < SNAPSHOT_MAX_AGE_S:
                 self._snapshot, self._read_at = self._read(now), now
             snapshot = self._snapshot
-        return families(self._folder.name, snapshot, self.shards) if snapshot else ()
+        return families(self._folder.name, snapshot, self.shards)
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering the collector does not read the ledger."""
@@ -78,7 +78,7 @@ class RunCollector(Collector):
         try:
             with reading(self._folder) as db:
                 return self._counter.count(db, now)
-        except (LedgerError, RunFolderError, OSError):  # perhaps temporary; the search does not depend on it
+        except (LedgerError, ValueError, OSError):  # perhaps temporary; the search does not depend on it
             return self._snapshot and replace(self._snapshot, readable=False)
 
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from cluster.monitoring.metrics.histogram import Histogram
-from cluster.monitoring.metrics.snapshot import WINDOW, MetricsSnapshot
+from cluster.monitoring.metrics.snapshot import WINDOW, MetricsSnapshot, SupernetCounts
 from cluster.search.records import StoreName
 from ps.status import ShardStatus
 
@@ -46,7 +46,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[MetricsSnapshot], float]], ...] = (
     ("attempts_started", "Attempts started at training children.", lambda f: f.attempts),
     ("attempt_seconds", "Worker time of attempts that have ended.", lambda f: f.attempt_seconds),
     ("batches_learned", "Batches that the searcher learned from.", lambda f: f.learned),
-    ("pushes", "Pushes acknowledged, as recorded by the replicas.", lambda f: f.pushed),
+    ("pushes", "Pushes acknowledged, with or without gradients, as recorded by the replicas.", lambda f: f.pushed),
 )
 
 _HISTOGRAMS: tuple[tuple[str, str, Callable[[MetricsSnapshot], Histogram]], ...] = (
@@ -62,6 +62,33 @@ _LABELLED_COUNTERS: tuple[tuple[str, str, str, Callable[[MetricsSnapshot], Mappi
     ("children_failed", "Children that ended without a metric.", "cause", lambda f: f.failed),
     ("attempts_ended", "Attempts that have ended, by verdict.", "verdict", lambda f: f.attempts_ended),
     ("attempts_failed", "Attempts that failed, including preempted ones.", "cause", lambda f: f.attempts_failed),
+)
+
+_SUPERNET_GAUGES: tuple[tuple[str, str, Callable[[SupernetCounts], float | None]], ...] = (
+    ("supernet_loss", f"Mean training loss of the last {WINDOW} children that made steps.", lambda c: c.loss),
+    (
+        "supernet_accuracy",
+        f"Mean training accuracy of the last {WINDOW} children that made steps.",
+        lambda c: c.accuracy,
+    ),
+    (
+        "supernet_path_accuracy",
+        f"Mean validation accuracy of the last {WINDOW} paths that were scored.",
+        lambda c: c.path_accuracy,
+    ),
+)
+
+_SUPERNET_COUNTERS: tuple[tuple[str, str, Callable[[SupernetCounts], float]], ...] = (
+    ("supernet_steps", "Steps of training of the shared weights.", lambda c: c.steps),
+    ("weights_pulls", "Pulls of shared weights.", lambda c: c.traffic["pulls"]),
+    ("weights_pulled_bytes", "Bytes of shared weights that were pulled.", lambda c: c.traffic["pulled_bytes"]),
+    ("weights_pushes", "Pushes of shared weights' gradients.", lambda c: c.traffic["pushes"]),
+    ("weights_pushed_bytes", "Bytes of shared weights' gradients.", lambda c: c.traffic["pushed_bytes"]),
+    (
+        "weights_wait_seconds",
+        "Time that workers waited for pulls and pushes of shared weights.",
+        lambda c: c.traffic["wait_seconds"],
+    ),
 )
 
 _SHARD_GAUGES: tuple[tuple[str, str, Callable[[ShardStatus], float | None]], ...] = (
@@ -92,15 +119,26 @@ _SHARD_COUNTERS: tuple[tuple[str, str, Callable[[ShardStatus], float]], ...] = (
 
 
 def families(
-    run: str, snapshot: MetricsSnapshot, shards: Mapping[StoreName, Shards] = MappingProxyType({})
+    run: str, snapshot: MetricsSnapshot | None, shards: Mapping[StoreName, Shards] = MappingProxyType({})
 ) -> Iterator[Metric]:
     """Yield every metric of a run. A family whose value is not known yet has no samples.
 
     Args:
         run: the run's name, the label of every sample.
-        snapshot: values counted from the ledger.
+        snapshot: values counted from the ledger; `None` if it could never be read.
         shards: the statuses of each store's shards, where known. Those of shared weights have metrics of their own.
     """
+    if snapshot is None:
+        readable, text, _ = _GAUGES[0]
+        yield _filled(GaugeMetricFamily(f"nascluster_{readable}", text, labels=("run",)), [((run,), 0)])
+    else:
+        yield from _ledger_families(run, snapshot)
+    yield from _shard_families(run, shards.get("policy", ()), "shard", "the shard")
+    if "weights" in shards:
+        yield from _shard_families(run, shards["weights"], "weights_shard", "the shard of shared weights")
+
+
+def _ledger_families(run: str, snapshot: MetricsSnapshot) -> Iterator[Metric]:
     for name, text, gauge_of in _GAUGES:
         yield _filled(GaugeMetricFamily(f"nascluster_{name}", text, labels=("run",)), [((run,), gauge_of(snapshot))])
     for name, text, counter_of in _COUNTERS:
@@ -116,9 +154,19 @@ def families(
         family.add_metric((run,), buckets=histogram.cumulative(), sum_value=histogram.sum)
         yield family
     yield _figure_family(run, snapshot)
-    yield from _shard_families(run, shards.get("policy", ()), "shard", "the shard")
-    if "weights" in shards:
-        yield from _shard_families(run, shards["weights"], "weights_shard", "the shard of shared weights")
+    if snapshot.supernet is not None:
+        yield from _supernet_families(run, snapshot.supernet)
+
+
+def _supernet_families(run: str, counts: SupernetCounts) -> Iterator[Metric]:
+    for name, text, value_of in _SUPERNET_GAUGES:
+        yield _filled(GaugeMetricFamily(f"nascluster_{name}", text, labels=("run",)), [((run,), value_of(counts))])
+    for name, text, count_of in _SUPERNET_COUNTERS:
+        yield _filled(CounterMetricFamily(f"nascluster_{name}", text, labels=("run",)), [((run,), count_of(counts))])
+    text = "Staleness of the pushes of shared weights, in versions, the mean of each child."
+    family = HistogramMetricFamily("nascluster_weights_staleness_versions", text, labels=("run",))
+    family.add_metric((run,), buckets=counts.staleness.cumulative(), sum_value=counts.staleness.sum)
+    yield family
 
 
 def _figure_family(run: str, snapshot: MetricsSnapshot) -> Metric:

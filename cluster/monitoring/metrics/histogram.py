@@ -4,6 +4,9 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Self
 
+VERSIONS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+"""Bounds for a push's staleness, in versions."""
+
 
 @dataclass(slots=True)
 class Histogram:

@@ -1,18 +1,17 @@
 """Counts a run's ledger incrementally: an update reads only the rows that changed since the last one."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 from child_trainer.outcome import Cause
 from cluster.config.run_config import RunConfig
-from cluster.monitoring.metrics.histogram import Histogram
+from cluster.monitoring.metrics.histogram import VERSIONS, Histogram
 from cluster.monitoring.metrics.snapshot import WINDOW, MetricsSnapshot
+from cluster.monitoring.metrics.supernet_counter import SupernetCounter
 from cluster.search.records import Verdict
+from cluster.storage.errors import LedgerError
 from cluster.storage.ledger.queries.metrics import (
-    AttemptTimes,
-    EndedChild,
-    LearnedBatch,
     Recent,
     changed_attempts,
     changed_batches,
@@ -25,9 +24,12 @@ from cluster.storage.ledger.reader import LedgerConnection
 WAITS_S = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 EPOCHS_S = (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 CALLS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-VERSIONS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 GPU_BYTES = tuple(2**power for power in range(26, 38))
-"""Bounds of the histograms, in seconds, versions and bytes (64 MiB to 128 GiB)."""
+"""Bounds of the histograms, in seconds and bytes (64 MiB to 128 GiB)."""
+
+
+READ_ERRORS = (LedgerError, ValueError, TypeError, KeyError)
+"""What reading a part of the ledger raises: the file is damaged, or a row is one that this version does not know."""
 
 
 class LedgerCounter:
@@ -39,7 +41,9 @@ class LedgerCounter:
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
-        self._revision: int | None = None  # of the last change that was counted; `None` before the first
+        # The last changes that were counted; `None` before the first.
+        self._attempts_revision: int | None = None
+        self._batches_revision: int | None = None
         self._completion = self._attempt = 0  # the last child and the last attempt that were counted
         self._open: set[int] = set()  # attempts that had not ended
         self._finished, self._failed = 0, Counter({str(cause): 0 for cause in Cause})
@@ -53,46 +57,46 @@ class LedgerCounter:
         self._queue_wait, self._epoch = Histogram(WAITS_S), Histogram(EPOCHS_S)
         self._gpu_memory = Histogram(GPU_BYTES)
         self._pull, self._push, self._staleness = Histogram(CALLS_S), Histogram(CALLS_S), Histogram(VERSIONS)
+        self._supernet: SupernetCounter | None = None
+        self._run: dict[str, Any] = {}
+        self._sampled, self._recent = 0, Recent(None, None, None)
 
     def count(self, db: LedgerConnection, now: float) -> MetricsSnapshot:
         """Count the new rows, and return all counts.
 
+        A part of the ledger that cannot be read keeps its counts, and the others are counted nevertheless.
+
         Args:
             db: the ledger, in one read transaction.
             now: Unix time.
-
-        Raises:
-            LedgerError: the ledger cannot be read; this call counted nothing.
         """
-        revision = last_revision(db)
-        children = ended_children(db, self._completion)
-        attempts = changed_attempts(db, self._revision)
-        batches = changed_batches(db, self._revision)
-        run, sampled, recent = run_values(db), last_child(db), recent_children(db, WINDOW)
-        # All rows are read: nothing below can fail half-way, so no row is counted twice.
-        self._count_children(children)
-        self._count_attempts(attempts)
-        self._count_batches(batches)
-        self._revision = revision
-        return self._snapshot(run, sampled, recent, now)
+        # Each reads all of its rows before it counts one, so that none is counted twice.
+        parts = (self._count_children, self._count_attempts, self._count_batches, self._read_run, self._read_recent)
+        return self._snapshot(now, readable=all([_read(part, db) for part in parts]))
 
-    def _count_children(self, rows: Iterable[EndedChild]) -> None:
-        for completion, state, cause, reward, seconds, epochs, gpu_bytes, ended_at in rows:
-            self._completion = completion
-            self._last_child_at = max(self._last_child_at, ended_at)
+    def _count_children(self, db: LedgerConnection) -> None:
+        for child in ended_children(db, self._completion):
+            self._completion = child.completion
+            self._last_child_at = max(self._last_child_at, child.ended_at)
+            reward = child.reward
             if reward is not None:
                 self._best_reward = reward if self._best_reward is None else max(reward, self._best_reward)
-            if state == "finished":
+            if child.state == "finished":
                 self._finished += 1
-                self._child_seconds += seconds
+                self._child_seconds += child.seconds
             else:
-                self._failed[str(cause)] += 1
-            if epochs:
-                self._epoch.observe(seconds / epochs)
-            if gpu_bytes is not None:
-                self._gpu_memory.observe(gpu_bytes)
+                self._failed[str(child.cause)] += 1
+            if child.job is not None:
+                self._supernet = self._supernet or SupernetCounter()
+                self._supernet.observe(child)
+            elif child.epochs:
+                self._epoch.observe(child.seconds / child.epochs)
+            if child.gpu_bytes is not None:
+                self._gpu_memory.observe(child.gpu_bytes)
 
-    def _count_attempts(self, rows: Iterable[AttemptTimes]) -> None:
+    def _count_attempts(self, db: LedgerConnection) -> None:
+        revision, rows = last_revision(db), changed_attempts(db, self._attempts_revision)
+        self._attempts_revision = revision
         for row, number, sampled_at, started_at, ended_at, verdict, cause in rows:
             if row > self._attempt:
                 self._attempt = row
@@ -107,7 +111,9 @@ class LedgerCounter:
             if cause is not None:
                 self._attempts_failed[cause] += 1
 
-    def _count_batches(self, rows: Iterable[LearnedBatch]) -> None:
+    def _count_batches(self, db: LedgerConnection) -> None:
+        revision, rows = last_revision(db), changed_batches(db, self._batches_revision)
+        self._batches_revision = revision
         for learned_at, pushed, staleness, figures, pull_seconds, push_seconds in rows:
             self._learned += 1
             self._pushed += pushed
@@ -117,13 +123,20 @@ class LedgerCounter:
                 self._pull.observe(pull_seconds)
             if push_seconds is not None:
                 self._push.observe(push_seconds)
-            if learned_at >= self._learned_at:
+            if figures and learned_at >= self._learned_at:
                 self._learned_at, self._figures = learned_at, figures
 
-    def _snapshot(self, run: dict[str, Any], sampled: int, recent: Recent, now: float) -> MetricsSnapshot:
+    def _read_run(self, db: LedgerConnection) -> None:
+        self._run, self._sampled = run_values(db), last_child(db)
+
+    def _read_recent(self, db: LedgerConnection) -> None:
+        self._recent = recent_children(db, WINDOW)
+
+    def _snapshot(self, now: float, *, readable: bool) -> MetricsSnapshot:
+        run, recent = self._run, self._recent
         started_at, heartbeat_at = run.get("started_at"), run.get("beat_at")
         return MetricsSnapshot(
-            readable=True,
+            readable=readable,
             started_at=started_at,
             seconds=run.get("seconds_before", 0.0) + (max(0.0, now - started_at) if started_at else 0.0),
             heartbeat_age_s=None if heartbeat_at is None else max(0.0, now - heartbeat_at),
@@ -131,7 +144,7 @@ class LedgerCounter:
             children_max=self._config.max_children,
             replicas=self._config.topology.replicas,
             workers=run.get("workers", 0),
-            sampled=sampled,
+            sampled=self._sampled,
             running=len(self._open),
             finished=self._finished,
             failed=dict(self._failed),
@@ -154,4 +167,14 @@ class LedgerCounter:
             pull=self._pull.copy(),
             push=self._push.copy(),
             staleness=self._staleness.copy(),
+            supernet=self._supernet and self._supernet.counts(),
         )
+
+
+def _read(part: Callable[[LedgerConnection], None], db: LedgerConnection) -> bool:
+    """Count a part of the ledger; return whether it can be read."""
+    try:
+        part(db)
+    except READ_ERRORS:  # perhaps temporary; neither the search nor the other parts depend on it
+        return False
+    return True

@@ -11,11 +11,31 @@ WINDOW = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SupernetCounts:
+    """Values counted from the children that have a job on shared weights.
+
+    Attributes:
+        steps: steps of training of the children that finished.
+        loss, accuracy: means of the training over the last `WINDOW` children that made steps.
+        path_accuracy: mean validation accuracy of the last `WINDOW` paths that were scored.
+        traffic: pulls, pushes, their bytes and the seconds that they took, by the measurement's name.
+        staleness: staleness of pushes in versions, one observation for each child that made steps, the mean of its own.
+    """
+
+    steps: int
+    loss: float | None
+    accuracy: float | None
+    path_accuracy: float | None
+    traffic: Mapping[str, float]
+    staleness: Histogram
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MetricsSnapshot:
     """Values counted from the ledger. Counts cover all starts of the run together, and never decrease.
 
     Attributes:
-        readable: whether the ledger can be read now; if not, the other values are those of the last successful read.
+        readable: whether all of the ledger can be read now; what cannot has the values of the last successful read.
         started_at: Unix time of this start; `None` while the run is being set up.
         seconds: how long the run has run, without pauses between a stop and a resume.
         heartbeat_age_s: seconds since the last recorded heartbeat; one is sent every second.
@@ -37,12 +57,13 @@ class MetricsSnapshot:
         figures: the searcher's own numbers after the last learned batch: `baseline`, `entropy`, ...
         listed: the figures that the searcher lists, with their words and units.
         learned: batches that the searcher learned from.
-        pushed: those of them that had a push.
+        pushed: those of them that had a push, with or without gradients.
         queue_wait: seconds between a child's sampling and its first attempt.
         epoch: mean seconds per epoch, one observation for each child that trained an epoch.
         gpu_memory: peak bytes of GPU memory, one observation for each child that used a GPU.
         pull, push: seconds that replicas waited for a pull, and for a push.
-        staleness: staleness of pushes in versions, one observation for each shard.
+        staleness: staleness of pushes with gradients in versions, one observation for each shard.
+        supernet: what concerns the weights that children share; `None` before a child with such a job has ended.
     """
 
     readable: bool
@@ -76,6 +97,7 @@ class MetricsSnapshot:
     pull: Histogram
     push: Histogram
     staleness: Histogram
+    supernet: SupernetCounts | None = None
 
     @property
     def waiting(self) -> int:

@@ -129,8 +129,10 @@ SMALL_WIDTH, SMALL_HEIGHT = 168, 92
 """Size of a small plot, without margins."""
 
 
-def bands(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...] | None]) -> Markup:
-    """Return a plot of the options' shares: one column per window, stacked to 1."""
+def bands(
+    title: str, options: Sequence[str], shares: Sequence[tuple[float, ...] | None], *, column: str = "window"
+) -> Markup:
+    """Return a plot of the options' shares, stacked to 1: one column for each window, or what `column` says."""
     width = SMALL_WIDTH / len(shares)
     elements: list[Markup] = []
     for option in range(len(options)):
@@ -141,7 +143,7 @@ def bands(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...]
                 box = f"M{pixels(window * width)} {pixels(top)}h{pixels(width)}v{pixels(share[option] * SMALL_HEIGHT)}"
                 corners.append(f"{box}h{pixels(-width)}z")
         elements.append(tag("path", d="".join(corners), class_=f"band o{band_style(option, len(options))}"))
-    return _small(title, _last_shares(options, shares), SMALL_HEIGHT, elements)
+    return _small(title, f"in the last {column}: {_last_shares(options, shares)}", SMALL_HEIGHT, elements)
 
 
 def strips(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...] | None]) -> Markup:
@@ -162,7 +164,7 @@ def strips(title: str, options: Sequence[str], shares: Sequence[tuple[float, ...
         if share is not None
         for option in range(len(options))
     ]
-    return _small(title, _last_shares(options, shares), height * len(options), elements)
+    return _small(title, f"in the last window: {_last_shares(options, shares)}", height * len(options), elements)
 
 
 def band_style(option: int, options: int) -> int:
@@ -193,7 +195,7 @@ def _last_shares(options: Sequence[str], shares: Sequence[tuple[float, ...] | No
 
 
 def _small(title: str, last: str, height: float, elements: Sequence[Markup]) -> Markup:
-    tooltip = f"{title}, in the last window: {last}"
+    tooltip = f"{title}, {last}"
     svg = tag(
         "svg",
         tag("title", tooltip),

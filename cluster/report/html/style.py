@@ -126,6 +126,7 @@ svg .skip { stroke: var(--s1); fill: none; stroke-width: 1.3; opacity: .6; }
 svg .skip:hover { opacity: 1; stroke-width: 3; }
 .mark { font-weight: 600; white-space: nowrap; }
 .mark.open { color: var(--soft); }
+mark { background: none; color: var(--s1); font-weight: 600; }
 footer { margin-top: 40px; font-size: 12.5px; color: var(--soft); }
 @media (max-width: 560px) {
   main { padding: 12px 12px 40px; }

@@ -120,6 +120,8 @@ class Enas:
         baseline = updated_baseline(view.parameters[BASELINE], rewards, options.baseline_decay)
         loss = (-(rewards - baseline) * rollout.log_prob + options.skip_weight * rollout.skip_kl).mean()
         figures = {"baseline": baseline, "entropy": rollout.entropy.mean().item()}
+        if divergence := rollout.skip_kl.mean().item():  # cells have no skips to choose
+            figures["skip_divergence"] = divergence
         return Update(gradients={BASELINE: baseline_gradient(rewards), **self._policy.gradients(loss)}, figures=figures)
 
     def _phase(self, begun: int) -> Phase:

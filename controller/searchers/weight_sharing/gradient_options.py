@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from child_trainer.field_types import check_types
 from controller.searchers.weight_sharing.rates import cosine
+from controller.searchers.weight_sharing.schedule import Slot
 
 Cost = Literal["none", "parameters", "flops"]
 """What an architecture costs besides its errors: nothing, its weights, or its operations for one image."""
@@ -45,6 +46,10 @@ class GradientOptions:
     """Batches of training images from which batch normalisation is refit before an architecture is scored; with 0 each
     batch of validation images has statistics of its own."""
 
+    early_stop_skips: int = 0
+    """Early stopping (DARTS+, arXiv 1909.06035): the search ends after an epoch whose favoured normal cell, or whole
+    architecture where there are no cells, has so many skip connections (the paper: 2); 0: never."""
+
     def __post_init__(self) -> None:
         check_types(self)
         for name in ("search_epochs", "steps_per_epoch", "steps_per_child"):
@@ -54,7 +59,8 @@ class GradientOptions:
         for name in ("weights_last_learning_rate", "weights_decay", "weights_clip_norm", "strengths_decay"):
             require(self, name, math.isfinite(getattr(self, name)) and getattr(self, name) >= 0, "0 or more")
         require(self, "weights_momentum", 0 <= self.weights_momentum < 1, "at least 0 and below 1")
-        require(self, "refit_batches", self.refit_batches >= 0, "0 or more")
+        for name in ("refit_batches", "early_stop_skips"):
+            require(self, name, getattr(self, name) >= 0, "0 or more")
 
     @property
     def epochs(self) -> int:
@@ -75,6 +81,15 @@ class GradientOptions:
     def num_children(self) -> int:
         """How many children the search has."""
         return self.epochs * (self.children_per_epoch + 1)
+
+    def slot(self, begun: int) -> Slot | None:
+        """See `Schedule.slot`: the steps of each epoch, then one architecture that is scored."""
+        epoch, place = divmod(begun, self.children_per_epoch + 1)
+        if epoch >= self.epochs:
+            return None
+        if place == self.children_per_epoch:
+            return Slot(2 * epoch + 1, 0)
+        return Slot(2 * epoch, min(self.steps_per_child, self.steps_per_epoch - place * self.steps_per_child))
 
     @property
     def nesterov(self) -> bool:

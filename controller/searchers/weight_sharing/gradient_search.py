@@ -2,7 +2,7 @@
 
 Workers make the steps: they move the weights on the shards of the weights, and the strengths on those of the searcher.
 After each epoch the architecture that the strengths favour is scored, so that the best one and the curves mean
-something; the search ends with that of the last epoch.
+something; the search ends with that of the last epoch, or by early stopping with one of too many skip connections.
 """
 
 from abc import ABC, abstractmethod
@@ -15,9 +15,19 @@ from torch import Tensor
 
 from child_trainer.architectures.gates import gate_sizes
 from child_trainer.supernets.jobs import Score, Steps
-from controller.searcher import ChildRecord, OptionValues, ParameterGroup, Proposal, SharedWeights, Update, View
+from controller.searcher import (
+    ChildRecord,
+    OptionValues,
+    ParameterGroup,
+    Proposal,
+    SharedWeights,
+    Update,
+    ValuesAt,
+    View,
+)
 from controller.searchers.weight_sharing.gradient_options import GradientOptions
-from controller.searchers.weight_sharing.option_names import NONE, SKIPS, option_names
+from controller.searchers.weight_sharing.option_names import option_names
+from controller.searchers.weight_sharing.skips import connections, num_skips
 from controller.searchers.weight_sharing.supernet import check_supernet
 from controller.space import SearchSpace
 from controller.strengths import before_name, strengths_in, strengths_name
@@ -108,30 +118,50 @@ class GradientSearch(ABC):
         if epoch == options.epochs:
             return []
         if place < options.children_per_epoch:
-            if place == 0 and pending:
-                return []  # the weights stay as they are while an architecture is scored
+            # The weights stay as they are while an architecture is scored.
+            if place == 0 and (pending or self.stop_reason(view)):
+                return []
             return [self._steps(epoch, part) for part in range(place, min(place + n, options.children_per_epoch))]
         return [] if pending else [self._score(view)]
 
+    def stop_reason(self, view: View) -> str:
+        """Return why the search ends before its last epoch: early stopping; empty if it does not."""
+        limit = self._options.early_stop_skips
+        noted = _last_strengths(view)
+        if not limit or not noted:
+            return ""
+        skips = num_skips(self._connections(noted, reduction=False))
+        if skips < limit:
+            return ""
+        return (
+            f"early stopping: the cell that the strengths favour has {skips} skip connections, and --early-stop-skips"
+            f" is {limit}"
+        )
+
     def learn(self, children: Sequence[ChildRecord], view: View) -> Update:
-        """Return no gradients, as workers push them with the steps; figures of the strengths and the last loss."""
+        """Return no gradients, as workers push them with the steps; and figures of the strengths."""
         strengths = _numbers(view)
         entropies = [_entropy(values) for values in strengths.values()]
         figures = {
             "strengths_entropy": sum(entropies) / len(entropies),
             "skip_share": self._skip_share(strengths),
+            "normal_skips": num_skips(self._connections(strengths, reduction=False)),
         }
-        for child in reversed(view.history()):
-            measured = child.outcome.measurements if child.outcome and isinstance(child.job, Steps) else {}
-            if "loss" in measured:
-                figures["supernet_loss"] = measured["loss"]
-                break
         return Update(figures=figures)
 
     def option_values(self, view: View) -> tuple[OptionValues, ...]:
         """Return the probability of each option by the strengths of the last architecture that was scored."""
-        noted = (child.notes[STRENGTHS] for child in reversed(view.history()) if STRENGTHS in child.notes)
-        strengths: Mapping[str, Sequence[float]] = next(noted, {})
+        return self._values(_last_strengths(view))
+
+    def value_history(self, view: View) -> tuple[ValuesAt, ...]:
+        """Return the probabilities of the options at each architecture that was scored."""
+        return tuple(
+            ValuesAt(child=child, values=self._values(child.notes[STRENGTHS]))
+            for child in view.history()
+            if STRENGTHS in child.notes
+        )
+
+    def _values(self, strengths: Mapping[str, Sequence[float]]) -> tuple[OptionValues, ...]:
         return tuple(
             OptionValues(kind=gate, layer=0, options=self._names[gate], values=tuple(_softmax(values).tolist()))
             for gate, values in strengths.items()
@@ -163,14 +193,12 @@ class GradientSearch(ABC):
 
     def _skip_share(self, strengths: Mapping[str, Sequence[float]]) -> float:
         """Return the share of skip connections among the connections that the strengths favour."""
-        gates = self._space.gates(self._space.derive(strengths))
-        chosen = [
-            name
-            for gate, vector in gates.items()
-            for name, on in zip(self._names[gate], vector, strict=True)
-            if on and name != NONE
-        ]
-        return sum(name in SKIPS for name in chosen) / len(chosen) if chosen else 0.0
+        favoured = self._connections(strengths)
+        return num_skips(favoured) / len(favoured) if favoured else 0.0
+
+    def _connections(self, strengths: Mapping[str, Sequence[float]], *, reduction: bool = True) -> list[str]:
+        """Return the names of the connections of the architecture that the strengths favour."""
+        return connections(self._space.gates(self._space.derive(strengths)), self._names, reduction=reduction)
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
@@ -179,6 +207,12 @@ class GradientSearch(ABC):
     @cached_property
     def _names(self) -> dict[str, tuple[str, ...]]:
         return option_names(self._space.supernet())
+
+
+def _last_strengths(view: View) -> Mapping[str, Sequence[float]]:
+    """Return the strengths that the last scored architecture follows from; nothing before the first."""
+    noted = (child.notes[STRENGTHS] for child in reversed(view.history()) if STRENGTHS in child.notes)
+    return next(noted, {})
 
 
 def _numbers(view: View) -> dict[str, list[float]]:

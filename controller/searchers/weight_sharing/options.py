@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from child_trainer.field_types import check_types
+from controller.searchers.weight_sharing.schedule import Slot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,11 @@ class TrainThenScoreOptions(SharedWeightsOptions):
     def training_children(self) -> int:
         """How many children train the supernet."""
         return self.children_of(self.supernet_steps)
+
+    def slot(self, begun: int) -> Slot:
+        """See `Schedule.slot`: all steps, then the scores."""
+        steps = self.count_of(self.supernet_steps, begun) if begun < self.training_children else 0
+        return Slot(phase=int(not steps), steps=steps)
 
     def for_children(self, children: int) -> Self:
         """Return the options, which must leave some of a search's children to score paths.

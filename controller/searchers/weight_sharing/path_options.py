@@ -7,6 +7,7 @@ from typing import Self
 from child_trainer.supernets.hyper_options import HyperOptions
 from controller.searchers.weight_sharing.gradient_options import require
 from controller.searchers.weight_sharing.options import SharedWeightsOptions, TrainThenScoreOptions
+from controller.searchers.weight_sharing.schedule import Slot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,15 @@ class EnasOptions(SharedWeightsOptions):
     def searching_children(self) -> int:
         """How many children all epochs have."""
         return self.search_epochs * self.epoch_children
+
+    def slot(self, begun: int) -> Slot:
+        """See `Schedule.slot`: steps and scores in turns, then the last scores."""
+        epoch, place = divmod(begun, self.epoch_children)
+        if begun >= self.searching_children:
+            return Slot(2 * self.search_epochs, 0)
+        if place < self.training_children:
+            return Slot(2 * epoch, self.count_of(self.steps_per_epoch, place))
+        return Slot(2 * epoch + 1, 0)
 
     def for_children(self, children: int) -> Self:
         """Return the options, which must leave some of a search's children to be scored at last.

@@ -49,6 +49,18 @@ def test_the_report_has_figures_and_advice(
     assert list(folder.iterdir()) == []
 
 
+def test_steps_on_shared_weights_have_their_lines(simulate: Nascluster, capfd: pytest.CaptureFixture[str]) -> None:
+    assert (
+        simulate("darts-digits", "--step-seconds", "0.1s", "--child-seconds", "constant:2", "--search-epochs", 2) == 0
+    )
+    text = capfd.readouterr().out
+    assert "30 children (steps of 0.1s, scores of constant:2) on 1 worker" in text
+    assert "  steps     60, " in text
+    assert "0.15 MB pulled and 0.08 MB pushed in a step; each of 1 shard has" in text
+    assert "one with strengths" in text
+    assert "│ --weights-shards 2 " in text
+
+
 def test_nothing_is_advised_while_half_of_the_children_fail(
     simulate: Nascluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,6 +178,9 @@ def test_without_arguments_it_prints_its_usage(simulate: Nascluster, capfd: pyte
         (["zoph2017-cifar10", *TIMES, "--shards", "99999"], "`shards` must be"),
         (["zoph2017-cifar10", *TIMES, "--workes", "9"], "did you mean --workers?"),
         (["nasbench201"], "nasbench201"),
+        (["darts-digits", *TIMES], "whose times are unknown: set what a worker computes in one, as in --step-seconds"),
+        (["darts-digits", "--step-seconds", "1s"], "the training times of the task 'digits' are unknown"),
+        (["zoph2017-cifar10", *TIMES, "--step-seconds", "1s"], "`step_seconds` is for shared weights, which"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(

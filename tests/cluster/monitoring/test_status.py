@@ -359,17 +359,29 @@ def test_steps_on_shared_weights_are_shown_apart_from_the_paths_that_are_scored(
     score = Proposal(tokens=tokens, architecture=SPACE.decode(tokens), job=Score())
     assert ledger.admit(0, 1, [steps, steps, steps, score], ()) is not None
     made = Outcome(curve=(), seconds=1.0, parameters=None, flops=None, seed=1)
-    ledger.finish(1, replace(made, measurements={"loss": 3.0, "accuracy": 0.2}), None)
+    traffic = {"staleness": 2.0, "pulls": 5, "pulled_bytes": 40_000_000, "pushes": 5, "pushed_bytes": 20_000_000}
+    clock.now += 10
+    ledger.finish(1, replace(made, measurements={"loss": 3.0, "accuracy": 0.2} | traffic), None)
     ledger.finish(2, replace(made, measurements={"loss": 1.0, "accuracy": 0.4}), None)
     ledger.finish(3, Outcome.failed(Cause.DIVERGED, "why", seed=1), None)
     before = read_status(folder, clock.now)
     assert before.best is None
     assert before.first_metric is None
     assert ("supernet", "10 steps of training, loss 2.0000, accuracy 0.3000 (last 16 children)") in status_rows(before)
+    assert ("weights", "6.00 MB/s in 1.0 calls/s, staleness of steps mean 2.0") in status_rows(before)
     ledger.finish(4, replace(made, curve=(0.5,), measurements={"loss": 1.5}), 0.5)
     after = read_status(folder, clock.now)
     assert after.best is not None
     assert (after.best.child_id, after.best.scored, after.first_metric) == (4, True, 0.5)
-    assert after.to_json()["supernet"] == {"steps": 10, "loss": 2.0, "accuracy": pytest.approx(0.3)}
+    assert after.to_json()["supernet"] == {
+        "steps": 10,
+        "loss": 2.0,
+        "accuracy": pytest.approx(0.3),
+        "staleness": 2.0,
+        "path_accuracy": 0.5,
+        "bytes_per_s": 6e6,
+        "calls_per_s": 1.0,
+    }
+    assert dict(status_rows(after))["supernet"].endswith("(last 16 children), of paths 0.5000 (last 16)")
     assert "scored with shared weights in 1.0 s" in summary(after, folder)
     ledger.close()

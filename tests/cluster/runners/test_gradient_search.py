@@ -22,11 +22,14 @@ from cluster.cli import main as cli
 from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
+from cluster.report.page import page
+from cluster.report.read import read_facts
 from cluster.runners.build import initial_values, local_store, make_parameters, make_searcher
 from cluster.runners.shared_weights import GROUP, check_weights, local_weights, make_network
 from cluster.runners.trainer import Trainer, loaded_task
 from cluster.search import seeding
 from cluster.search.evaluator import Assignment
+from cluster.storage.run_folder import RunFolder
 from controller.searcher import Lane, shared_weights_of
 from controller.strengths import strengths_in, strengths_name
 from ps.local import LocalStore
@@ -203,3 +206,19 @@ def test_a_search_that_was_killed_ends_with_the_weights_and_strengths_of_one_tha
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert record(tmp_path / "run") == record(killed[0])
     assert [row[1] == "[]" for row in record(killed[0])] == [True, True, False]
+
+
+def test_early_stopping_is_the_recorded_reason_of_the_search_s_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every connection can only be a skip connection, so that the first epoch is the last."""
+    words = "--space darts --operations identity --blocks 2 --num-cells 3 --filters 4 --searcher darts"
+    words += " --search-epochs 3 --steps-per-epoch 2 --early-stop-skips 2 --batch-size 8 --refit-batches 1"
+    place = ["--storage-path", str(tmp_path)]
+    assert cli.run(["launch", "digits", "--name", "run", "--local", *place, *words.split()]) == 0
+    assert cli.run(["status", "run", *place]) == 0
+    shown = capsys.readouterr().out
+    reason = "early stopping: the cell that the strengths favour has 4 skip connections, and --early-stop-skips is 2"
+    assert f"run: finished ({reason})" in shown
+    assert "2 finished, 0 failed, of at most" in shown
+    assert reason in page(read_facts(RunFolder(tmp_path / "run"), 0.0))

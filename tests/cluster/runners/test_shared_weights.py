@@ -99,7 +99,13 @@ def test_children_train_the_supernet_and_then_score_its_paths(killed: dict[int, 
         *[(None, None, 0, 0, 0)] * 5,
     ]
     measured = rows(killed[0], "SELECT json_extract(outcome, '$.measurements') FROM children ORDER BY id")
-    assert json.loads(measured[0][0]).keys() == {"loss", "accuracy"}
+    steps, *_, score = (json.loads(row[0]) for row in measured)
+    traffic = {"pulls", "pulled_bytes", "pushes", "pushed_bytes", "wait_seconds"}
+    assert steps.keys() == {"loss", "accuracy", "staleness", *traffic}
+    assert score.keys() == {"loss", *traffic}
+    assert (steps["pulls"], steps["pushes"], steps["staleness"], score["pulls"], score["pushes"]) == (4, 4, 0, 1, 0)
+    assert 0 < steps["pushed_bytes"] <= steps["pulled_bytes"]
+    assert 0 < score["pulled_bytes"] < steps["pulled_bytes"] / 4  # one path alone
     assert rows(killed[0], "SELECT count(*) FROM batches WHERE pushed = 1") == [(0,)]
 
 

@@ -263,11 +263,13 @@ def test_a_ledger_behind_the_shards_numbers_its_next_batch_above_theirs(tmp_path
 
 
 def test_dropped_children_are_kept_from_the_searcher(tmp_path: Path) -> None:
-    """Of the first batch nothing is left to learn from; its empty push is an update all the same."""
+    """Of the first batch nothing is left to learn from; its empty push arrives, and is stale by nothing."""
     faults = TaskOptions(task="synthetic", options=SyntheticOptions(child_faults="diverged=1"))
     run = Run(tmp_path, replace(CONFIG, task=faults, failures=FailureOptions(on_failure="diverged=drop")))
     run.start()
     assert run.rows("SELECT DISTINCT state, reward, cause FROM children") == [("failed", None, "diverged")]
-    assert run.rows("SELECT number, pushed, figures FROM batches") == [(n, 1, "{}") for n in (1, 2, 3)]
+    batches = [(n, 1, "[]", "{}") for n in (1, 2, 3)]
+    assert run.rows("SELECT number, pushed, staleness, figures FROM batches") == batches
+    assert run.pushes == [3, 3]
     groups = make_parameters(CONFIG, make_searcher(CONFIG))
     assert all(torch.equal(run.values[name], value) for name, value in initial_values(groups).items())

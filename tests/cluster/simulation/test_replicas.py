@@ -23,7 +23,7 @@ from cluster.search.evaluator import Assignment, Evaluator
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.cluster_model import ClusterModel
 from cluster.simulation.fake_searcher import PROPOSAL, fake_outcome
-from cluster.simulation.replicas import PooledEvaluator, ReplicaLife, ReplicaLog, ReplicaParts, Steps
+from cluster.simulation.replicas import PooledEvaluator, ReplicaLife, ReplicaLog, ReplicaParts, ShardSteps
 from cluster.simulation.shards import SimulatedShards
 from cluster.simulation.simulator import DelayedLedger
 from cluster.simulation.workers import SimulatedWorkers, TimedTraining, WorkerLog
@@ -125,7 +125,7 @@ def test_a_child_without_an_outcome_is_an_error_not_a_hang(loop: VirtualLoop) ->
             evaluate=never,
             ledger=ledger,
             shards=SimulatedShards(1, AT_ONCE, seed=1),
-            steps=Steps(),
+            steps=ShardSteps(),
             delay_s=0.0,
             mtbf_s=None,
             recovery_s=0.0,

@@ -68,7 +68,8 @@ def changed_pushes(db: sqlite3.Connection, since: int) -> list[PushEvent]:
     """Return the pushed batches that have changed since a revision, in the order in which they were learnt from."""
     query = f"""
     SELECT replica, number, learned_at, staleness, push_seconds FROM batches
-    WHERE pushed = 1 AND learned_at IS NOT NULL AND rowid IN ({changed_rows("batches")}) ORDER BY learned_at
+    WHERE pushed = 1 AND staleness <> '[]' AND learned_at IS NOT NULL AND rowid IN ({changed_rows("batches")})
+    ORDER BY learned_at
     """
     return [
         PushEvent(replica, number, learned_at, json.loads(staleness or "null") or [], seconds)

@@ -8,16 +8,28 @@ from cluster.storage.ledger.queries.run import changed_rows
 
 
 class EndedChild(NamedTuple):
-    """A child that has ended; `epochs` is the length of its curve."""
+    """A child that has ended.
+
+    Attributes:
+        completion, state, cause, reward, metric, seconds, gpu_bytes, ended_at: of the child.
+        epochs: the length of its curve.
+        job: the kind of its job on shared weights; `None` if it was trained from scratch.
+        steps: how many steps its job has; `None` without steps.
+        measurements: further numbers of its outcome, by name.
+    """
 
     completion: int
     state: str
     cause: str | None
     reward: float | None
+    metric: float | None
     seconds: float
     epochs: int | None
     gpu_bytes: int | None
     ended_at: float
+    job: str | None
+    steps: int | None
+    measurements: dict[str, float]
 
 
 class AttemptTimes(NamedTuple):
@@ -54,11 +66,12 @@ class Recent(NamedTuple):
 def ended_children(db: sqlite3.Connection, after: int) -> list[EndedChild]:
     """Return the children that ended after the one with this completion number, in the order of their ends."""
     query = """
-    SELECT completion, state, cause, reward, seconds, json_array_length(outcome, '$.curve'),
-        json_extract(outcome, '$.gpu_bytes'), ended_at
+    SELECT completion, state, cause, reward, metric, seconds, json_array_length(outcome, '$.curve'),
+        json_extract(outcome, '$.gpu_bytes'), ended_at, json_extract(job, '$.kind'), json_extract(job, '$.count'),
+        json_extract(outcome, '$.measurements')
     FROM children WHERE completion > ? ORDER BY completion
     """
-    return [EndedChild(*row) for row in db.execute(query, (after,))]
+    return [EndedChild(*row, json.loads(measured or "{}")) for *row, measured in db.execute(query, (after,))]
 
 
 def changed_attempts(db: sqlite3.Connection, since: int | None) -> list[AttemptTimes]:

@@ -104,6 +104,11 @@ def slice_staleness(db: sqlite3.Connection) -> dict[int, tuple[float, int]]:
     return {index: (mean, worst) for index, mean, worst in db.execute(query)}
 
 
+def num_sampled(db: sqlite3.Connection) -> int:
+    """Return how many children with an architecture were sampled."""
+    return db.execute("SELECT count(*) FROM children WHERE graph IS NOT NULL").fetchone()[0]
+
+
 def all_tokens(db: sqlite3.Connection) -> Iterator[str]:
     """Yield the tokens of each child with an architecture in the order of sampling, as JSON: few readers want all."""
     for (tokens,) in db.execute("SELECT tokens FROM children WHERE graph IS NOT NULL ORDER BY id"):

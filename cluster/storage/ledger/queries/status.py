@@ -94,14 +94,6 @@ class Attempts(NamedTuple):
     ended: int
 
 
-class SupernetTraining(NamedTuple):
-    """Steps on shared weights: how many the ended children made, and means over the last of these children."""
-
-    steps: int
-    loss: float | None
-    accuracy: float | None
-
-
 def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
     *numbers, scored, tokens, graph = row
@@ -149,8 +141,9 @@ def last_failed_child(db: sqlite3.Connection) -> FailedChild | None:
 
 
 def num_updates(db: sqlite3.Connection) -> int:
-    """Return how many batches gave a gradient that was pushed."""
-    return db.execute("SELECT count(*) FROM batches WHERE pushed = 1").fetchone()[0]
+    """Return how many batches gave a gradient that was pushed; a push without one has the staleness of no shard."""
+    query = "SELECT count(*) FROM batches WHERE pushed = 1 AND staleness <> '[]'"
+    return db.execute(query).fetchone()[0]
 
 
 def mean_reward(db: sqlite3.Connection, last: int = -1) -> float | None:
@@ -165,26 +158,10 @@ def first_mean_metric(db: sqlite3.Connection, first: int) -> float | None:
     return db.execute(f"SELECT avg(metric) FROM ({metrics})", (first,)).fetchone()[0]
 
 
-def supernet_training(db: sqlite3.Connection, last: int) -> SupernetTraining | None:
-    """Return what the steps on shared weights have given, with means over the last so many children that made some.
-
-    Returns:
-        `None` if no child has made any.
-    """
-    trained = "FROM children WHERE lane IS NOT NULL AND state = 'finished'"
-    (steps,) = db.execute(f"SELECT sum(json_extract(job, '$.count')) {trained}").fetchone()
-    if steps is None:
-        return None
-    means = f"""
-    SELECT avg(json_extract(outcome, '$.measurements.loss')), avg(json_extract(outcome, '$.measurements.accuracy'))
-    FROM (SELECT outcome {trained} ORDER BY completion DESC LIMIT ?)
-    """
-    return SupernetTraining(steps, *db.execute(means, (last,)).fetchone())
-
-
 def newest_figures(db: sqlite3.Connection) -> dict[str, float]:
-    """Return the searcher's figures of the batch that was learnt from last."""
-    row = db.execute("SELECT figures FROM batches ORDER BY learned_at DESC LIMIT 1").fetchone()
+    """Return the searcher's figures of the batch that was learnt from last and has some; steps alone give none."""
+    query = "SELECT figures FROM batches WHERE figures <> '{}' ORDER BY learned_at DESC LIMIT 1"
+    row = db.execute(query).fetchone()
     return json.loads((row and row[0]) or "{}")
 
 

@@ -19,6 +19,7 @@ from cluster.monitoring.logs.ledger_events import MAX_EVENTS, LedgerEvents
 from cluster.monitoring.logs.reader import child_output, log_lines, output_lines
 from cluster.monitoring.status import read_status
 from cluster.search.records import BatchResult, Verdict
+from cluster.storage.corrupt_snapshots import corrupt_files, corrupt_texts
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
@@ -238,3 +239,22 @@ def test_a_corrupt_snapshot_is_reported_once(folder: RunFolder, ledger: Ledger) 
             assert said.getvalue().count("Warning: a snapshot of shard 0 was corrupt and was renamed to ") == times
     lines = (folder.path / "run.log").read_text().splitlines()
     assert [" WARNING notice " in line and "shard-000.corrupt" in line for line in lines] == [True, True]
+
+
+def test_a_corrupt_snapshot_of_shared_weights_is_named_as_such() -> None:
+    texts = corrupt_texts([Path(f"run/{name}") for name in ("shards/shard-003.corrupt", "weights/shard-003.corrupt")])
+    assert [text.partition(" was corrupt")[0] for text in texts] == [
+        "a snapshot of shard 3",
+        "a snapshot of shard 3 of the shared weights",
+    ]
+    assert "applied again from the ledger" in texts[0] and "not repeated" in texts[1]
+    (lost,) = corrupt_texts([Path(f"run/weights/shard-000{name}.corrupt") for name in ("", ".previous")])
+    assert "its part of the weights is lost" in lost
+
+
+def test_corrupt_snapshots_of_both_stores_are_found(folder: RunFolder) -> None:
+    files = [shards / "shard-001.corrupt" for shards in (folder.shards, folder.weights)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert list(corrupt_files(folder)) == files

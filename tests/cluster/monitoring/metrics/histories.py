@@ -3,13 +3,15 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import Topology
 from cluster.monitoring.metrics.histogram import Histogram
-from cluster.monitoring.metrics.snapshot import MetricsSnapshot
+from cluster.monitoring.metrics.snapshot import MetricsSnapshot, SupernetCounts
+from cluster.monitoring.metrics.supernet_counter import TRAFFIC
 from cluster.search.records import BatchResult, Verdict
 from cluster.storage.ledger.ledger import Ledger
 from controller.catalogue import SEARCHERS
@@ -85,3 +87,17 @@ def full_snapshot() -> MetricsSnapshot:
         learned=10, pushed=9,
         queue_wait=waited, epoch=waited, gpu_memory=waited, pull=waited, push=waited, staleness=waited,
     )  # fmt: skip
+
+
+def shared_snapshot() -> MetricsSnapshot:
+    """Return a snapshot of a run whose children share weights, in which every value is known."""
+    snapshot = full_snapshot()
+    counts = SupernetCounts(
+        steps=500,
+        loss=1.5,
+        accuracy=0.5,
+        path_accuracy=0.4,
+        traffic=dict.fromkeys(TRAFFIC, 10.0),
+        staleness=snapshot.staleness,
+    )
+    return replace(snapshot, supernet=counts)

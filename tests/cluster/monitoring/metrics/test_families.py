@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cluster.monitoring.metrics.families import families
 from cluster.monitoring.metrics.histogram import Histogram
 from controller.catalogue import Figure
-from tests.cluster.monitoring.metrics.histories import full_snapshot, shard_status
+from tests.cluster.monitoring.metrics.histories import full_snapshot, shard_status, shared_snapshot
 
 FULL_SIZE = [*families("demo", full_snapshot(), {"policy": [shard_status(i) for i in range(20)]})]
 
@@ -78,9 +78,23 @@ def test_a_histogram_counts_its_bounds_in_and_no_time_backwards() -> None:
 
 def test_shared_weights_have_metrics_of_their_own() -> None:
     stores = {"policy": [shard_status(0)], "weights": [shard_status(0), None]}
-    found = {family.name: family.samples for family in families("demo", full_snapshot(), stores)}  # type: ignore[arg-type]
+    found = {family.name: family.samples for family in families("demo", shared_snapshot(), stores)}  # type: ignore[arg-type]
     assert [sample.value for sample in found["nascluster_shard_up"]] == [1]
     assert [sample.value for sample in found["nascluster_weights_shard_up"]] == [1, 0]
-    ours = {name.removeprefix("nascluster_weights_") for name in found if name.startswith("nascluster_weights_")}
+    ours = {name.removeprefix("nascluster_weights_") for name in found if name.startswith("nascluster_weights_shard_")}
     assert ours == {name.removeprefix("nascluster_") for name in found if name.startswith("nascluster_shard_")}
-    assert not [family.name for family in FULL_SIZE if "weights" in family.name]
+    assert {name: found[name][0].value for name in found if "supernet" in name} == {
+        "nascluster_supernet_steps": 500,
+        "nascluster_supernet_loss": 1.5,
+        "nascluster_supernet_accuracy": 0.5,
+        "nascluster_supernet_path_accuracy": 0.4,
+    }
+    assert all(found[f"nascluster_weights_{name}"][0].value == 10 for name in ("pulls", "pushed_bytes", "wait_seconds"))
+    assert found["nascluster_weights_staleness_versions"]
+    assert not [family.name for family in FULL_SIZE if "weights" in family.name or "supernet" in family.name]
+
+
+def test_a_ledger_that_could_never_be_read_hides_no_shard() -> None:
+    found = {family.name: family.samples for family in families("demo", None, {"policy": [shard_status(0)]})}
+    assert [sample.value for sample in found["nascluster_ledger_readable"]] == [0]
+    assert [sample.value for sample in found["nascluster_shard_up"]] == [1]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from child_trainer.outcome import Cause
+from child_trainer.outcome import Cause, Outcome
+from child_trainer.supernets.jobs import Score, Steps
 from cluster.monitoring.metrics.ledger_counter import LedgerCounter
 from cluster.monitoring.metrics.snapshot import MetricsSnapshot
-from cluster.search.records import Verdict
-from tests.cluster.monitoring.metrics.histories import CONFIG, History
+from cluster.search.records import BatchResult, Verdict
+from controller.searcher import Proposal
+from tests.cluster.monitoring.metrics.histories import CONFIG, SPACE, History
 
 A, B = (1, 1, 1), (0, 1, 1)
 
@@ -129,16 +131,64 @@ def test_a_resume_takes_nothing_back(history: History) -> None:
     assert after.attempt_seconds >= before.attempt_seconds
 
 
-def test_a_failed_read_counts_nothing(history: History) -> None:
+@pytest.mark.parametrize(
+    ("column", "unknown"),
+    [
+        ("completion", {"finished": 0, "best_reward": None, "recent_reward": None}),
+        ("verdict", {"attempts": 0}),
+        ("pull_seconds", {"pushed": 0, "figures": {}}),
+        ("architecture_id", {"recent_reward": None}),
+    ],
+)
+def test_a_part_that_cannot_be_read_counts_nothing_and_hides_nothing_else(
+    history: History, column: str, unknown: dict[str, object]
+) -> None:
     for _ in steps(history):
         pass
     counter = LedgerCounter(CONFIG)
     with history.read() as db:
-        # The last of the reads fails.
-        db.set_authorizer(lambda _, arg, column, *__: sqlite3.SQLITE_DENY if column == "architecture_id" else 0)
-        with pytest.raises(sqlite3.DatabaseError):
-            counter.count(db, history.now)
-    assert count(counter, history) == count(LedgerCounter(CONFIG), history)
+        db.set_authorizer(lambda _, __, name, *more: sqlite3.SQLITE_DENY if name == column else sqlite3.SQLITE_OK)
+        found = counter.count(db, history.now)
+    whole = count(LedgerCounter(CONFIG), history)
+    assert not found.readable
+    assert {name: getattr(found, name) for name in unknown} == unknown
+    others = {"sampled", "finished", "attempts", "pushed", "best_reward"} - unknown.keys()
+    assert {name: getattr(found, name) for name in others} == {name: getattr(whole, name) for name in others}
+    assert count(counter, history) == whole
+
+
+def test_jobs_on_shared_weights_are_counted_apart(history: History) -> None:
+    history.ledger.begin(workers=1)
+    path = Proposal(tokens=A, architecture=SPACE.decode(A), job=Score())
+    steps = Proposal(tokens=(), architecture=None, job=Steps(objective="dropout", count=5))
+    assert history.ledger.admit(0, 1, [steps, steps, path, steps], ()) is not None
+    counter, made = LedgerCounter(CONFIG), Outcome(curve=(), seconds=4.0, parameters=None, flops=None, seed=1)
+    assert count(counter, history).supernet is None
+    traffic = {"pulls": 5, "pushes": 5, "pulled_bytes": 400, "pushed_bytes": 200, "wait_seconds": 0.5}
+    history.ledger.finish(
+        1, replace(made, measurements={"loss": 3.0, "accuracy": 0.25, "staleness": 3.0} | traffic), None
+    )
+    history.ledger.finish(
+        2, replace(made, measurements={"loss": 1.0, "accuracy": 0.75, "staleness": 0.0} | traffic), None
+    )
+    history.ledger.finish(
+        3, replace(made, curve=(0.5,), measurements={"loss": 9.0, "pulls": 1, "pulled_bytes": 30}), 0.5
+    )
+    history.ledger.finish(4, Outcome.failed(Cause.DIVERGED, "why", seed=1), None)
+    snapshot = count(counter, history)
+    found = snapshot.supernet
+    assert found is not None
+    assert (found.steps, found.loss, found.accuracy, found.path_accuracy) == (10, 2.0, 0.5, 0.5)
+    assert found.traffic == {
+        "pulls": 11, "pushes": 10, "pulled_bytes": 830, "pushed_bytes": 400, "wait_seconds": 1.0
+    }  # fmt: skip
+    assert (found.staleness.sum, found.staleness.cumulative()[-1]) == (3.0, ("+Inf", 2))
+    assert snapshot.epoch.cumulative()[-1] == ("+Inf", 0)  # a score is no epoch of training
+    history.learn(1, (), entropy=1.0)
+    history.ledger.admit(0, 2, [steps], ())
+    history.ledger.learned(0, 2, BatchResult(staleness=None, figures={}))
+    after = count(counter, history)
+    assert (after.figures, after.staleness.sum) == ({"entropy": 1.0}, 0)
 
 
 def test_a_new_ledger_has_no_counts(history: History) -> None:

@@ -148,6 +148,7 @@ def test_the_policys_gradient_is_that_of_the_specifications_loss() -> None:
     rewards = torch.tensor([0.5, 0.9]) + 1e-4 * rollout.sample_entropy
     baseline = 0.3 - 0.01 * (0.3 - rewards.mean())
     loss = ((rewards - baseline) * -rollout.log_prob + 0.8 * rollout.skip_kl).mean()
+    assert update.figures["skip_divergence"] == pytest.approx(rollout.skip_kl.mean().item())
     expected = policy.gradients(loss)
     assert update.gradients.keys() == {BASELINE, *expected}
     for name, gradient in expected.items():

@@ -9,10 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from child_trainer.architectures.cells.cell import Block, Cell, Genotype
 from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import Score, Steps
 from child_trainer.supernets.objectives.catalogue import OBJECTIVES
-from controller.searcher import ChildRecord, Proposal, Searcher, View, is_exclusive, shared_weights_of
+from controller.searcher import (
+    ChildRecord,
+    Proposal,
+    Searcher,
+    View,
+    is_exclusive,
+    shared_weights_of,
+    stop_reason_of,
+    value_history_of,
+)
 from controller.searchers.weight_sharing.darts import Darts
 from controller.searchers.weight_sharing.gradient_options import (
     DartsOptions,
@@ -26,6 +36,7 @@ from controller.searchers.weight_sharing.proxyless import Proxyless
 from controller.searchers.weight_sharing.snas import Snas
 from controller.spaces import darts, mbconv
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.darts import DartsSpace
 from controller.spaces.enas_macro import EnasMacroSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.strengths import strengths_in, strengths_name
@@ -229,20 +240,15 @@ def test_proxyless_begins_with_the_weights_alone() -> None:
     assert [searcher.objective(epoch)[0] for epoch in range(2)] == ["proxyless-warm-up", "proxyless"]
 
 
-def test_figures_tell_of_the_strengths_and_of_the_last_loss() -> None:
+def test_figures_tell_of_the_strengths() -> None:
     search = Search(MAKE["darts"]())
-    search.ask(1)
-    search.end(loss=1.5)
-    search.ask(1)
-    search.end()  # an attempt that had no step left to make
     names = option_names(darts.DIGITS.supernet())
     search.parameters |= {
         strengths_name(gate): torch.tensor([9.0 * (name == "identity") for name in options])
         for gate, options in names.items()
     }
     figures = search.searcher.learn(search.ended, search.view).figures
-    assert figures["supernet_loss"] == 1.5
-    assert figures["skip_share"] == 1.0
+    assert (figures["skip_share"], figures["normal_skips"]) == (1.0, 6)
     p = math.exp(9) / (math.exp(9) + 4)
     rest = (1 - p) / 4
     assert figures["strengths_entropy"] == pytest.approx(-p * math.log(p) - 4 * rest * math.log(rest))
@@ -329,3 +335,54 @@ def test_an_impossible_option_is_named(make: Any, option: str, value: float) -> 
 def test_two_paths_take_plain_steps() -> None:
     with pytest.raises(ValueError, match="`strengths_decay` must be 0 where `mode` is two"):
         ProxylessOptions(mode="two", strengths_decay=0.1)
+
+
+def planted(space: DartsSpace, genotype: Genotype) -> dict[str, Tensor]:
+    """Return strengths that favour these cells."""
+    gates = space.gates(space.tokens_of(genotype))
+    return {strengths_name(gate): 5 * torch.tensor(vector) for gate, vector in gates.items()}
+
+
+def cell_with(skips: int) -> Cell:
+    """Return a cell of three blocks, six connections, of which so many are skip connections."""
+    operations = ["identity"] * skips + ["sep_3x3"] * (6 - skips)
+    blocks = tuple(Block((0, 1), (operations[2 * place], operations[2 * place + 1])) for place in range(3))
+    return Cell(blocks, (2, 3, 4))
+
+
+@pytest.mark.parametrize(("skips", "stops"), [(1, False), (2, True), (6, True)])
+def test_early_stopping_ends_a_search_whose_normal_cell_has_too_many_skip_connections(skips: int, stops: bool) -> None:
+    """DARTS+, arXiv 1909.06035, section 3.2; skip connections of the reduction cell do not count."""
+    search = Search(Darts(darts.DIGITS, DartsOptions(**SIZE, early_stop_skips=2)))
+    search.parameters |= planted(darts.DIGITS, Genotype(cell_with(skips), cell_with(6)))
+    assert search.searcher.stop_reason(search.view) == ""
+    for _ in range(2):
+        search.ask(4)
+        search.ask(4)
+        search.end()
+    asked, reason = search.ask(4), stop_reason_of(search.searcher, search.view)
+    assert (asked == [], reason != "") == (stops, stops)
+    if stops:
+        assert f"has {skips} skip connections, and --early-stop-skips is 2" in reason
+        never = Darts(darts.DIGITS, DartsOptions(**SIZE))
+        assert (stop_reason_of(never, search.view), len(never.ask(4, search.view))) == ("", 4)
+
+
+def test_the_values_of_the_options_are_known_at_each_architecture_that_was_scored() -> None:
+    search = Search(MAKE["darts"]())
+    for skips in (0, 6):
+        search.parameters |= planted(darts.DIGITS, Genotype(cell_with(skips), cell_with(0)))
+        search.ask(4)
+        search.ask(4)
+        search.end()
+        search.ask(4)
+        search.end()
+    first, last = value_history_of(search.searcher, search.view)
+    assert (first.child.id, last.child.id) == (7, 14)
+    assert last.values == search.searcher.option_values(search.view)
+    assert [len(at.values) for at in (first, last)] == [18, 18]
+    favoured = [
+        dict(zip(v.options, v.values, strict=True)) for at in (first, last) for v in at.values if v.kind == "normal.0-2"
+    ]
+    assert [max(each, key=lambda name, each=each: each[name] or 0) for each in favoured] == ["sep_3x3", "identity"]
+    assert all(sum(each.values()) == pytest.approx(1) for each in favoured)  # type: ignore[arg-type]
