@@ -129,8 +129,14 @@ def _differences(other: RunConfig, config: RunConfig, name: str) -> list[str]:
     """Return a sentence on the options in which the spaces of two runs differ, if there are any."""
     ours, theirs = config.search_space, other.search_space
     changes = [
-        f"--{f.name.replace('_', '-')} {shown(getattr(ours, f.name))} (was {shown(getattr(theirs, f.name))})"
+        _change(f"--{f.name.replace('_', '-')}", getattr(ours, f.name), getattr(theirs, f.name, None))
         for f in fields(type(ours))  # pyright: ignore[reportArgumentType]
         if getattr(ours, f.name) != getattr(theirs, f.name, None)
     ]
     return [f"the networks are not those of the run {name!r}, but have {', '.join(changes)}"] if changes else []
+
+
+def _change(flag: str, ours: object, theirs: object) -> str:
+    if isinstance(ours, bool):
+        return flag if ours else flag.replace("--", "--no-", 1)
+    return f"{flag} {shown(ours)} (was {shown(theirs)})"

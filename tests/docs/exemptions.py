@@ -10,6 +10,7 @@ SERVES = "serves or watches until Ctrl-C"
 YEARS = "trains for days or years: it is what a cluster is for"
 BENCHMARK = "measures for minutes; `make bench` runs it"
 TERMINALS = "needs a search that runs in another terminal; tests/cluster/runners/test_stopping.py does it"
+SUPERNET = "needs a run with shared weights; tests/cluster/correlation/test_command.py makes one"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
 MINUTES = "takes up to minutes; `make docs` runs it"
@@ -123,6 +124,9 @@ EXEMPT: Mapping[str, str] = {
     "nascluster simulate zoph2017-cifar10 --workers 800 --child-seconds lognormal:3600:0.5 --preempt 0.05/h"
     " --shard-mtbf 200h": MINUTES,
     "nascluster simulate nasbench201 --data DIR --replicas 20 --workers 40 --json": MINUTES,
+    "nascluster correlation NAME --data DIR": SUPERNET,
+    "nascluster correlation NAME --children 60 --epochs 10": SUPERNET,
+    "nascluster correlation NAME --json": SUPERNET,
     # services
     "MLFLOW_TRACKING_URI=http://... nascluster launch digits --callback mlflow": CLOUD,
     "nascluster resume NAME --storage-path s3://bucket/prefix": CLOUD,
