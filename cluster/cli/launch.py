@@ -29,7 +29,7 @@ def launch(arguments: list[str]) -> int:
     if arguments[0].startswith("-"):
         raise UsageError(f"the recipe comes first, as in `nascluster launch digits {arguments[0]} ...`")
     recipe = find_recipe(arguments[0])
-    config, notes = parse_launch(recipe(), arguments[1:], arguments[0], recipe.__doc__)
+    config, notes = parse_launch(recipe, arguments[1:], arguments[0], recipe.__doc__)
     for text in (*notes, *idle_options(config, arguments[1:])):
         print(f"nascluster: {text}", file=sys.stderr)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -162,7 +162,7 @@ def _configured(recipe: str | RunConfig, options: dict[str, object]) -> RunConfi
     if isinstance(recipe, RunConfig):
         (config, _), label = parse_launch(recipe, words, "recipe"), "run"
     else:
-        (config, _), label = parse_launch(find_recipe(recipe)(), words, recipe), recipe_label(recipe)
+        (config, _), label = parse_launch(find_recipe(recipe), words, recipe), recipe_label(recipe)
     name = config.name or f"{label}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
     return replace(config, name=name, task=replace(config.task, data=located(config.task.data)))
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from cluster.config.flags import UsageError, flag_of, flags_among, flags_not_among, parse_run, value_of
 from cluster.config.help import shown
+from cluster.config.recipes import Recipe, configuration
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
 from cluster.storage.find_run import existing_run
@@ -31,7 +32,7 @@ class Source(NamedTuple):
 
 
 def parse_launch(
-    recipe: RunConfig, arguments: Sequence[str], label: str, description: str | None = None
+    recipe: Recipe | RunConfig, arguments: Sequence[str], label: str, description: str | None = None
 ) -> tuple[RunConfig, list[str]]:
     """Return the run that the flags of `nascluster launch` make of a recipe, and sentences that the user should read.
 
@@ -43,6 +44,8 @@ def parse_launch(
         ValueError: a value is invalid.
     """
     source, flags = source_of(arguments)
+    if not isinstance(recipe, RunConfig):
+        recipe = configuration(recipe, value_of(flags, "--searcher"))
     if source is None:
         return parse_run(recipe, flags, label, description), []
     config = parse_run(retrained_by(recipe, flags), flags, label, description)

@@ -54,6 +54,10 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch darts-cifar10 --data DIR": YEARS,
     "nascluster launch snas-cifar10 --data DIR": YEARS,
     "nascluster launch proxyless-cifar10 --data DIR": YEARS,
+    "nascluster launch nasbench201-supernet --data DIR": YEARS,
+    "nascluster launch nasbench201-supernet --searcher darts --task fashion-mnist --data DIR": YEARS,
+    "nascluster launch nasbench201-supernet --data DIR --cells-per-stage 5 --stem-channels 16 --supernet-steps 44000"
+    " --steps-per-child 220 --batch-size 256 --gpus-per-child 1": YEARS,
     "nascluster launch one-shot-digits": MINUTES,
     "nascluster launch darts-digits": MINUTES,
     "nascluster launch darts-digits --order 2": MINUTES,
