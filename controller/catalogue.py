@@ -11,6 +11,7 @@ from child_trainer.no_options import NoOptions
 from controller.searcher import Searcher
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
+from controller.searchers.given import GivenOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.searchers.progressive.options import ProgressiveOptions
@@ -156,6 +157,12 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Li & Talwalkar 2019, arXiv 1902.07638",
             options=NoOptions,
             make="controller.searchers.random_search:RandomSearch",
+        ),
+        "given": SearcherEntry(
+            summary="Given architectures, one after another: the best of another run (--from-run), or any list.",
+            paper="",
+            options=GivenOptions,
+            make="controller.searchers.given:Given",
         ),
         "evolution": SearcherEntry(
             summary="Mutates the best of a few members of a population; the oldest, the worst or none is removed.",

@@ -36,6 +36,9 @@ class ParameterGroup:
 PREDICTED = "predicted"
 """The key of a child's notes for the reward that the searcher predicted when it proposed the child."""
 
+SOURCE = "source"
+"""The key of a child's notes for where its architecture is from, if that is another run."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedWeights:
@@ -68,8 +71,8 @@ class Proposal:
         architecture: what they decode to; `None` if there are none.
         log_prob: log-probability (nats) of the tokens when they were sampled, or `None` where the searcher has none.
         notes: JSON that the searcher reads back from the child's record, such as the child's parent or its generation.
-            The displays know three keys: `parent`, the id of the child that it came from; `change`, a few words; and
-            `predicted`, the reward that the searcher predicted.
+            The displays know four keys: `parent`, the id of the child that it came from; `change`, a few words;
+            `predicted`, the reward that the searcher predicted; and `source`, where it is from if not from this run.
         same_as: the id of an ended child with the same architecture. The new child takes its outcome and its reward,
             and is not trained.
         job: what a worker does with it on the shared weights; `None`: it trains the architecture from scratch.

@@ -4,9 +4,11 @@ The statistic of the paper's figure 6 is Zoph & Le 2017 (arXiv 1611.01578), sect
 (b). Intervals are Efron's percentile bootstrap (Efron & Tibshirani 1993, section 13.3).
 """
 
+import math
 import random
 import statistics
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -160,6 +162,34 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
     if len(set(first)) < 2 or len(set(second)) < 2:
         return None
     return statistics.correlation(first, second)
+
+
+def kendall(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Return Kendall's rank correlation tau-b of the pairs' first and second values, in [-1, 1].
+
+    Of any two pairs, it counts those that have one order on both sides, less those that have opposite orders, as a
+    share of the geometric mean of those that differ on each side (Kendall 1945, Biometrika 33). It is `None` unless
+    there are two different values on each side.
+    """
+    ordered = sorted(pairs)
+    both = _num_equal(ordered)
+    first, second = (_num_equal([pair[side] for pair in pairs]) for side in (0, 1))
+    total = len(pairs) * (len(pairs) - 1) // 2
+    if total in (first, second):
+        return None
+    # Of pairs that are equal on the first side the second values ascend: none of them is opposite (Knight 1966).
+    seen: list[float] = []
+    opposite = 0
+    for _, value in ordered:
+        place = bisect_right(seen, value)
+        opposite += len(seen) - place
+        seen.insert(place, value)
+    return (total - first - second + both - 2 * opposite) / math.sqrt((total - first) * (total - second))
+
+
+def _num_equal(values: Iterable[object]) -> int:
+    """Return how many twos of the values are equal."""
+    return sum(count * (count - 1) // 2 for count in Counter(values).values())
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

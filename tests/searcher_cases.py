@@ -16,6 +16,7 @@ FLAGS: Mapping[str, str] = {
     "reinforce": "--initial-depth 2 --max-depth 2",
     "ppo": "--initial-depth 2 --max-depth 2 --controller-units 8",
     "random": "--initial-depth 2 --max-depth 2",
+    "given": f"{CELLS} --samples 0,1,2,3,4,0 3,3,3,3,3,3 1,1,1,1,1,1 2,0,2,0,2,0 4,3,2,1,0,4 0,0,0,3,1,2",
     "evolution": f"{CELLS} --population 3 --tournament 2",
     "bayesian": f"{CELLS} --random-starts 2 --candidates 20 --mutations 5",
     "local-search": f"{CELLS} --random-starts 2",

@@ -7,10 +7,11 @@ from datetime import datetime
 from rich.console import Console
 
 from cluster.cli.recipes import recipes
-from cluster.config.flags import BAD_INPUT, UsageError, parse_run
+from cluster.config.flags import BAD_INPUT, UsageError
 from cluster.config.idle_options import idle_options
 from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import RunConfig
+from cluster.runners.retraining import parse_launch
 from cluster.storage.dataset_cache import located
 from cluster.storage.find_run import check_new, run_folder
 from cluster.storage.run_folder import RunFolder
@@ -28,8 +29,8 @@ def launch(arguments: list[str]) -> int:
     if arguments[0].startswith("-"):
         raise UsageError(f"the recipe comes first, as in `nascluster launch digits {arguments[0]} ...`")
     recipe = find_recipe(arguments[0])
-    config = parse_run(recipe(), arguments[1:], arguments[0], recipe.__doc__)
-    for text in idle_options(config, arguments[1:]):
+    config, notes = parse_launch(recipe, arguments[1:], arguments[0], recipe.__doc__)
+    for text in (*notes, *idle_options(config, arguments[1:])):
         print(f"nascluster: {text}", file=sys.stderr)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     task = replace(config.task, data=located(config.task.data))  # a resume may start in another folder

@@ -33,6 +33,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   failures NAME [--json]    list failed attempts by cause, with the error and its place
   logs NAME [CHILD]         print its events, with --follow also new ones; or the output of one child
   report NAME [--open]      write an HTML page of its results; --watch serves the page while the search runs
+  correlation NAME          say how well its shared weights rank architectures, by a table (--data) or by training them
   compare SEARCHER ...      compare searchers over many seeds: --recipe RECIPE --budget 500 (or 12000s)
   simulate RECIPE ...       predict a search's time, cost and utilisation, and what would help; --help lists options
   doctor [NAME] [--json]    check the cluster, and say why a search makes no progress
@@ -113,6 +114,7 @@ COMMANDS: Mapping[str, str] = {
     "failures": "failures",
     "logs": "logs",
     "report": "report",
+    "correlation": "correlation",
     "compare": "compare",
     "simulate": "simulate",
     "doctor": "doctor",

@@ -62,7 +62,7 @@ def flag(field: Field[Any], value: object) -> str:
 
 def _terse(field: Field[Any], value: object) -> str:
     """Return a field's flag, with its value if that is not the class's default."""
-    return flag(field, value) + (f" [{_shown(value)}]" if value != field.default else "")
+    return flag(field, value) + (f" [{shown(value)}]" if value != field.default else "")
 
 
 def takes(hint: Any) -> str:
@@ -83,13 +83,14 @@ def takes(hint: Any) -> str:
 def _line(field: Field[Any], options: Any, hint: Any, docs: dict[str, str], width: int) -> str:
     value = getattr(options, field.name)
     left = f"  {flag(field, value)} {takes(hint)}".rstrip()
-    default = "" if isinstance(value, bool) or value in (None, "", ()) else f" [{_shown(value)}]"
+    default = "" if isinstance(value, bool) or value in (None, "", ()) else f" [{shown(value)}]"
     sentence = docs.get(field.name, "").partition(". ")[0].partition("; ")[0].rstrip(".")
     room = max(10, width - max(FLAG_WIDTH, len(left) + 2) - len(default))
     return f"{left:<{FLAG_WIDTH - 2}}  {textwrap.shorten(sentence, room, placeholder=' ...')}{default}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as it is typed."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

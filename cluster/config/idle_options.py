@@ -15,6 +15,7 @@ from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import HasStates
 from controller.spaces.convolutional import ConvolutionalSpace
@@ -156,6 +157,8 @@ def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
             yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
         case EnasOptions() as options:
             yield from _of_enas(config, options)
+        case OneShotOptions(trains="one-path"):
+            yield ("path_dropout", "ghost_groups"), "with `--trains one-path` a step has one path and one batch"
         case _:
             return
 

@@ -1,5 +1,6 @@
 """The named runs, by the system that they are of. Each is a function that returns a configuration."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
@@ -11,8 +12,11 @@ from cluster.config import gradient_recipes, instant_recipes, nas_recipes, shari
 from cluster.config.run_config import RunConfig
 from controller.catalogue import find_entry
 
-Recipe = Callable[[], RunConfig]
-"""Returns the configuration of a named run; the command line can change any part of it."""
+Recipe = Callable[..., RunConfig]
+"""Returns the configuration of a named run; the command line can change any part of it.
+
+One that has other sizes for other searchers takes the name of one as the argument `searcher`.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +141,12 @@ SYSTEMS = (
         },
     ),
     System(
+        name="Shared weights of a benchmark's cells, to compare scores with its table",
+        paper="Dong & Yang 2020, arXiv 2001.00326",
+        took="no search; the benchmark trained its 15,625 networks on three data sets, for 200 epochs each",
+        recipes={"nasbench201-supernet": sharing_recipes.nasbench201_supernet},
+    ),
+    System(
         name="Without training: a benchmark's table, and tests of a cluster",
         recipes={
             "nasbench201": instant_recipes.nasbench201,
@@ -174,6 +184,13 @@ def find_recipe(name: str) -> Recipe:
 
     recipe.__doc__ = made.__doc__
     return recipe
+
+
+def configuration(recipe: Recipe, searcher: str | None) -> RunConfig:
+    """Return the recipe's configuration; if it takes a searcher, that for this one, where one is named."""
+    if searcher is not None and "searcher" in inspect.signature(recipe).parameters:
+        return recipe(searcher=searcher)
+    return recipe()
 
 
 def recipe_label(name: str) -> str:

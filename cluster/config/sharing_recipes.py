@@ -4,16 +4,19 @@ A run on CIFAR-10 has the constants of its paper where the specification has the
 is the same system with a small supernet: minutes on two cores, and no download.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from child_trainer.outcome import Budget
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
 from cluster.config.weights_options import WeightsOptions
+from controller.searchers.weight_sharing.gradient_options import DartsOptions, GradientOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions, SmashOptions
-from controller.spaces import enas_macro, enas_micro, one_shot, smash
+from controller.spaces import enas_macro, enas_micro, nasbench201, one_shot, smash
 
 CIFAR10 = TaskOptions(task="cifar10")
 
@@ -171,3 +174,59 @@ def smash_digits() -> RunConfig:
         searcher_options=options,
         reward="accuracy",
     )
+
+
+SCORED = 60
+"""Children that are scored at last on a supernet of NAS-Bench-201's cells."""
+
+
+def nasbench201_supernet(searcher: str = "one-shot") -> RunConfig:
+    """Train a small supernet of NAS-Bench-201's cells on CIFAR-10 with --searcher one-shot, enas, darts or snas."""
+    options = _NASBENCH201.get(searcher, _NASBENCH201["one-shot"])
+    match options:
+        case OneShotOptions():
+            children = options.training_children + SCORED
+        case EnasOptions():
+            children = options.searching_children + SCORED
+        case _:
+            children = options.num_children
+    return RunConfig(
+        max_children=children,
+        task=CIFAR10,
+        budget=Budget(batch_size=64),
+        topology=Topology(
+            replicas=1, shards=1, children=1 if isinstance(options, GradientOptions) else 4, batching="stream"
+        ),
+        space="nasbench201",
+        space_options=nasbench201.NasBench201Space(cells_per_stage=1, stem_channels=8),
+        searcher=searcher if searcher in _NASBENCH201 else "one-shot",
+        searcher_options=options,
+        reward="accuracy",
+    )
+
+
+_NASBENCH201: Mapping[str, OneShotOptions | EnasOptions | DartsOptions | SnasOptions] = MappingProxyType(
+    {
+        "one-shot": OneShotOptions(
+            trains="one-path",
+            supernet_steps=10_000,
+            steps_per_child=50,
+            weights_learning_rate=0.1,
+            weights_last_learning_rate=0.0,
+            weights_l2=2.5e-4,
+            weights_clip_norm=5.0,
+        ),
+        "enas": EnasOptions(
+            search_epochs=10,
+            steps_per_epoch=800,
+            steps_per_child=50,
+            policy_children=40,
+            controller_learning_rate=0.01,
+            baseline_decay=0.9,
+            weights_learning_rate=0.1,
+        ),
+        "darts": DartsOptions(search_epochs=10, steps_per_epoch=100, strengths_learning_rate=0.02, steps_per_child=25),
+        "snas": SnasOptions(search_epochs=10, steps_per_epoch=100, strengths_learning_rate=0.02, steps_per_child=25),
+    }
+)
+"""The options of each searcher: a quarter of an hour on two cores."""

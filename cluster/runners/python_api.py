@@ -9,10 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.config.flags import HELP_ALL, parse_run
+from cluster.config.flags import HELP_ALL
 from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
 from cluster.monitoring.status import Best, Status, read_status
+from cluster.runners.retraining import parse_launch
 from cluster.storage.dataset_cache import located
 from cluster.storage.find_run import check_new, existing_run, request_stop, run_folder
 from cluster.storage.run_folder import RunFolder
@@ -159,9 +160,9 @@ def _configured(recipe: str | RunConfig, options: dict[str, object]) -> RunConfi
         raise ValueError(f"`recipe` must be a name or a RunConfig, got {recipe!r}")
     words = [word for name, value in options.items() for word in _words(name, value)]
     if isinstance(recipe, RunConfig):
-        config, label = parse_run(recipe, words, "recipe"), "run"
+        (config, _), label = parse_launch(recipe, words, "recipe"), "run"
     else:
-        config, label = parse_run(find_recipe(recipe)(), words, recipe), recipe_label(recipe)
+        (config, _), label = parse_launch(find_recipe(recipe), words, recipe), recipe_label(recipe)
     name = config.name or f"{label}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
     return replace(config, name=name, task=replace(config.task, data=located(config.task.data)))
 

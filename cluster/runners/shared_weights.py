@@ -15,9 +15,13 @@ from cluster.formatting import counted, duration
 from cluster.runners.build import make_group, make_searcher
 from cluster.search.seeding import derive
 from cluster.search.steps import lane_client, rounds_client
+from cluster.storage.errors import RunFolderError
+from cluster.storage.run_folder import RunFolder
 from controller.searcher import ParameterGroup, Searcher, SharedWeights, shared_weights_of
+from ps.errors import StoreError
 from ps.local import LocalStore
-from ps.store import Group, Layout
+from ps.shard.saved import saved_values
+from ps.store import Group, Layout, Snapshot
 
 GROUP = "weights"
 """The name of the group of the shared weights."""
@@ -184,6 +188,26 @@ def local_weights(config: RunConfig, run: str, directory: Path | None = None) ->
     store = LocalStore(weights_layout(config, run, weights), directory, config.weights.snapshot_interval_s)
     store.initialize(weights.values)
     return store
+
+
+def saved_weights(config: RunConfig, folder: RunFolder) -> Snapshot | None:
+    """Return the weights that a run's children share as their shards last wrote them; `None` if there are none yet.
+
+    Nothing in the folder is changed.
+
+    Raises:
+        RunFolderError: the run's children share no weights, or the files cannot be read.
+    """
+    weights = make_weights(config, make_searcher(config))
+    if weights is None:
+        raise RunFolderError(
+            f"the children of the run {folder.name!r} share no weights: its searcher {config.searcher!r} trains each"
+            " from scratch"
+        )
+    try:
+        return saved_values(weights_layout(config, folder.identity(config), weights), folder.weights)
+    except (StoreError, OSError) as error:
+        raise RunFolderError(f"the shared weights in {folder.weights} cannot be read: {error}") from error
 
 
 def check_weights(config: RunConfig, run: str) -> None:

@@ -24,8 +24,13 @@ def run_folder(storage_path: str | Path, name: str) -> RunFolder:
     return RunFolder(local_folder(storage_path) / name)
 
 
-def existing_run(storage_path: str | Path, name: str) -> RunFolder:
+def existing_run(storage_path: str | Path, name: str, *, with_files: bool = False) -> RunFolder:
     """Return the folder of an existing run, for reading. A run in an object store is copied to this machine first.
+
+    Args:
+        storage_path: a folder of this machine, or the URL of one in an object store.
+        name: the run's name.
+        with_files: copy the files of shards and checkpoints, too.
 
     Raises:
         RunFolderError: the run does not exist; names the runs that do. `RunStarting` if a launch is starting it.
@@ -36,7 +41,7 @@ def existing_run(storage_path: str | Path, name: str) -> RunFolder:
         from cluster.storage.object_store.working_copy import reading_copy
 
         _check_not_starting(run_folder(storage_path, name))
-        return reading_copy(str(storage_path), name)
+        return reading_copy(str(storage_path), name, with_files=with_files)
     folder = run_folder(storage_path, name)
     if (folder.path / LEDGER).is_dir():
         raise RunFolderError(

@@ -107,6 +107,21 @@ class SnapshotFile:
                     states[path] = error
         return states | self._journaled()
 
+    def newest(self) -> ShardState | None:
+        """Return the newest valid state without changing anything; `None` if nothing was ever written.
+
+        Raises:
+            WrongRun: a file belongs to another run, layout or shard.
+            CorruptSnapshot: files exist, but none of them is valid.
+            OSError: the directory cannot be read, or a shard has just replaced a file.
+        """
+        found = list(self.read_all().values())
+        valid = [state for state in found if isinstance(state, ShardState)]
+        for state in found if not valid else ():
+            if isinstance(state, CorruptSnapshot):
+                raise state
+        return max(valid, key=_order, default=None)
+
     def load(self) -> tuple[ShardState, bool] | None:
         """Return the newest valid state and whether the newest file is not; `None` if nothing was ever written.
 

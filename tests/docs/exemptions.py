@@ -10,6 +10,7 @@ SERVES = "serves or watches until Ctrl-C"
 YEARS = "trains for days or years: it is what a cluster is for"
 BENCHMARK = "measures for minutes; `make bench` runs it"
 TERMINALS = "needs a search that runs in another terminal; tests/cluster/runners/test_stopping.py does it"
+SUPERNET = "needs a run with shared weights; tests/cluster/correlation/test_command.py makes one"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
 MINUTES = "takes up to minutes; `make docs` runs it"
@@ -53,6 +54,10 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch darts-cifar10 --data DIR": YEARS,
     "nascluster launch snas-cifar10 --data DIR": YEARS,
     "nascluster launch proxyless-cifar10 --data DIR": YEARS,
+    "nascluster launch nasbench201-supernet --data DIR": YEARS,
+    "nascluster launch nasbench201-supernet --searcher darts --task fashion-mnist --data DIR": YEARS,
+    "nascluster launch nasbench201-supernet --data DIR --cells-per-stage 5 --stem-channels 16 --supernet-steps 44000"
+    " --steps-per-child 220 --batch-size 256 --gpus-per-child 1": YEARS,
     "nascluster launch one-shot-digits": MINUTES,
     "nascluster launch darts-digits": MINUTES,
     "nascluster launch darts-digits --order 2": MINUTES,
@@ -83,6 +88,10 @@ EXEMPT: Mapping[str, str] = {
     "python -m child_trainer best.json --task digits --optimizer adam --learning-rate 0.002 --schedule cosine": (
         PLACEHOLDER
     ),
+    "nascluster launch digits --from-run demo --top 3 --epochs 30 --schedule cosine": MINUTES,
+    "nascluster launch darts-cifar10 --data DIR --from-run NAME --top 5 --network final --num-cells 20 --filters 36"
+    " --epochs 600 --batch-size 96 --learning-rate 0.025 --weight-decay 0.0003 --schedule cosine --clip-norm 5"
+    " --cutout 16 --drop-path --path-keep 0.8 --auxiliary --auxiliary-weight 0.4": YEARS,
     "nascluster launch digits --name demo": MINUTES,
     "nascluster launch digits": MINUTES,
     "nascluster launch digits --name longer": TERMINALS,
@@ -124,6 +133,9 @@ EXEMPT: Mapping[str, str] = {
     " --as-is": MINUTES,
     "nascluster simulate enas-macro-cifar10 --workers 100 --replicas 10 --children 10 --steps-per-child 4"
     " --search-epochs 5 --max-children 5540 --step-seconds 0.1s --child-seconds constant:0.2 --as-is": MINUTES,
+    "nascluster correlation NAME --data DIR": SUPERNET,
+    "nascluster correlation NAME --children 60 --epochs 10": SUPERNET,
+    "nascluster correlation NAME --json": SUPERNET,
     # services
     "MLFLOW_TRACKING_URI=http://... nascluster launch digits --callback mlflow": CLOUD,
     "nascluster resume NAME --storage-path s3://bucket/prefix": CLOUD,

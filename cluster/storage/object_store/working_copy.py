@@ -63,10 +63,10 @@ def check_new(folder: RunFolder) -> None:
         raise _exists(folder)
 
 
-def reading_copy(url: str, name: str) -> RunFolder:
+def reading_copy(url: str, name: str, *, with_files: bool = False) -> RunFolder:
     """Return a folder for reading the run: the working copy if it is up to date, else a temporary copy.
 
-    The temporary copy is removed when this process ends.
+    The temporary copy is removed when this process ends. It has the files of shards and checkpoints if `with_files`.
 
     Raises:
         RunFolderError: the run does not exist.
@@ -83,7 +83,7 @@ def reading_copy(url: str, name: str) -> RunFolder:
         copy = replace(own, path=_temporary_folder() / own.path.parent.name / name)
         while True:
             shutil.rmtree(copy.path, ignore_errors=True)
-            restore(storage, copy, with_files=False)
+            restore(storage, copy, with_files=with_files)
             alive = lease is not None and is_alive(storage, lease, STATUS_TIMEOUT_S)
             before, lease = lease, newest_lease(storage)
             if alive or lease == before:

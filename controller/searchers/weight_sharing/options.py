@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from child_trainer.field_types import check_types
 from controller.searchers.weight_sharing.schedule import Slot
@@ -99,9 +99,22 @@ class OneShotOptions(TrainThenScoreOptions):
     """Probability at the end of the training that an operation loses all of its inputs (r); it rises from 0."""
     ghost_groups: int = 4
     """Groups of a batch, each with batch statistics and dropped paths of its own (the paper: 32 of 32 images)."""
+    trains: Literal["dropout", "one-path"] = "dropout"
+    """What a step trains: the supernet without its dropped paths; or one random path (Guo et al. 2020, arXiv
+    1904.00420), which takes a fraction of the time."""
+    weights_last_learning_rate: float | None = None
+    """Where `weights_learning_rate` falls to along a cosine, child by child; unset: it stays as it is."""
+    weights_clip_norm: float = 0.0
+    """Norm of all gradients of a step together, to which longer ones are scaled down; 0: never."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least(self, "ghost_groups", 1)
         if not 0 <= self.path_dropout < 1:
             raise ValueError(f"`path_dropout` must be at least 0 and below 1, got {self.path_dropout}")
+        last = self.weights_last_learning_rate
+        for name, value in (("weights_last_learning_rate", last), ("weights_clip_norm", self.weights_clip_norm)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"`{name}` must be 0 or more, got {value}")
+        if self.trains not in ("dropout", "one-path"):
+            raise ValueError(f"`trains` must be dropout or one-path, got {self.trains!r}")

@@ -59,6 +59,7 @@ def warnings(words: str) -> list[str]:
         ("amoebanet-digits --repeats refused --unchanged 0.1", "with `--repeats` refused every child is new"),
         ("digits --queue-weight 0.5", "`--queue-weight` has no effect: there is no queue without `--queue-size`"),
         ("metaqnn-digits --state-tokens 3", "`--state-tokens` has no effect: the space chain has states of its own"),
+        ("one-shot-digits --trains one-path --ghost-groups 3", "with `--trains one-path` a step has one path and one"),
         ("enas-macro-digits --favoured-bonus 0.1", "no operation is favoured without `--favoured-operations`"),
         ("enas-micro-digits --skip-rate 0.1", "`--skip-rate` has no effect: the space enas-micro has no skips"),
         ("enas-macro-digits --restart-factor 3", "the search ends with its first cycle of `--restart-epochs`"),

@@ -12,7 +12,8 @@ from cluster.storage.ledger.graphs import unpack
 BEST_COLUMNS = (
     "id, reward, metric, parameters, flops, seconds, seed, batch_size,"
     " iif(json_extract(outcome, '$.gpu_bytes') IS NULL, 'cpu', 'cuda'), json_extract(outcome, '$.processor'),"
-    " json_extract(notes, '$.parent'), json_extract(notes, '$.change'), same_as, job IS NOT NULL, tokens,"
+    " json_extract(notes, '$.parent'), json_extract(notes, '$.change'), same_as,"
+    " json_extract(notes, '$.source'), job IS NOT NULL, tokens,"
     " (SELECT architectures.graph FROM architectures WHERE digest = children.graph)"
 )
 """What `best_child` takes."""
@@ -33,6 +34,7 @@ class Best:
         parent: the child that it came from, for searchers whose children have parents.
         change: what was changed in that, in a few words.
         same_as: the child whose outcome it took; `None` if it was trained itself.
+        source: where its architecture is from, if that is another run.
         tokens: the decisions behind it.
         graph: its architecture as plain data.
         scored: whether it was scored with shared weights, and not trained.
@@ -51,6 +53,7 @@ class Best:
     parent: int | None
     change: str | None
     same_as: int | None
+    source: str | None
     tokens: tuple[int, ...]
     graph: Mapping[str, Any] = field(hash=False)
     scored: bool = False
@@ -70,12 +73,13 @@ class Best:
         texts = (
             f"from child {self.parent}" + (f" ({self.change})" if self.change else "") if self.parent else "",
             f"with the outcome of child {self.same_as}, which has the same architecture" if self.same_as else "",
+            f"from {self.source}" if self.source else "",
         )
         return ", ".join(text for text in texts if text)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, without the architecture and the tokens that it was decoded from."""
-        left_out = ("graph", "tokens") if self.scored else ("graph", "tokens", "scored")
+        left_out = {"graph", "tokens"} | {name for name in ("scored", "source") if not getattr(self, name)}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
 

@@ -1,7 +1,9 @@
 """One-shot search (spec §11): first the supernet is trained, then its paths are scored."""
 
+import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -27,7 +29,7 @@ class TestContract(SearcherContract):
         return OneShot(SPACE, OPTIONS)
 
 
-def ask(n: int, completed: int, pending: Sequence[Proposal] = ()) -> list[Proposal]:
+def ask(n: int, completed: int, pending: Sequence[Proposal] = (), options: OneShotOptions = OPTIONS) -> list[Proposal]:
     records = [
         ChildRecord(id=completed + place, tokens=p.tokens, architecture_id=p.architecture_id, job=p.job)
         for place, p in enumerate(pending, start=1)
@@ -35,7 +37,7 @@ def ask(n: int, completed: int, pending: Sequence[Proposal] = ()) -> list[Propos
     view = View(
         parameters={}, completed=completed, history=tuple, pending=lambda: records, rng=random.Random(completed)
     )
-    return OneShot(SPACE, OPTIONS).ask(n, view)
+    return OneShot(SPACE, options).ask(n, view)
 
 
 def test_trains_for_all_its_steps_and_begins_no_more_training_children_than_that_takes() -> None:
@@ -53,6 +55,26 @@ def test_path_dropout_rises_with_the_training() -> None:
     assert [(job.first, job.total) for job in jobs if isinstance(job, Steps)] == [(8 * n, 50) for n in range(TRAINING)]
     settings = [OBJECTIVES["dropout"].settings_of(job.settings) for job in jobs if job]
     assert {(s.drop_rate, s.groups, s.l2) for s in settings} == {(0.3, 2, 0.01)}
+
+
+def test_one_path_in_each_step_instead() -> None:
+    """Single paths, uniform at each decision (Guo et al. 2020, arXiv 1904.00420, section 3.2)."""
+    options = replace(OPTIONS, trains="one-path", weights_clip_norm=5.0)
+    jobs = [job for proposal in ask(TRAINING, 0, options=options) if isinstance(job := proposal.job, Steps)]
+    assert {job.objective for job in jobs} == {"path"}
+    assert [len(job.paths) for job in jobs] == [8, 8, 8, 8, 8, 8, 2]
+    paths = [path for job in jobs for path in job.paths]
+    assert len(set(paths)) > 40
+    assert all(SPACE.decode(path).id for path in paths)
+    settings = OBJECTIVES["path"].settings_of(jobs[0].settings)
+    assert (settings.l2, settings.clip_norm) == (0.01, 5.0)
+
+
+def test_the_learning_rate_stays_or_falls_along_a_cosine() -> None:
+    assert {job.rate for proposal in ask(TRAINING, 0) if isinstance(job := proposal.job, Steps)} == {None}
+    options = replace(OPTIONS, weights_last_learning_rate=0.01)
+    rates = [job.rate for proposal in ask(TRAINING, 0, options=options) if isinstance(job := proposal.job, Steps)]
+    assert rates == [pytest.approx(0.01 + 0.04 * (1 + math.cos(math.pi * 8 * n / 50)) / 2) for n in range(TRAINING)]
 
 
 def test_scores_nothing_before_the_last_training_child_has_ended() -> None:
@@ -94,6 +116,8 @@ def test_a_search_must_have_children_that_score() -> None:
         ("weights_l2", -0.1),
         ("ghost_groups", 0),
         ("refit_batches", -1),
+        ("weights_last_learning_rate", -0.1),
+        ("weights_clip_norm", -1.0),
     ],
 )
 def test_an_impossible_option_is_named(option: str, value: float) -> None:

@@ -1,0 +1,145 @@
+"""Trains the best architectures of a run from scratch, as the children of a new run."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import NamedTuple
+
+from cluster.config.flags import UsageError, flag_of, flags_among, flags_not_among, parse_run, value_of
+from cluster.config.help import shown
+from cluster.config.recipes import Recipe, configuration
+from cluster.config.run_config import RunConfig
+from cluster.formatting import counted
+from cluster.storage.find_run import existing_run
+from cluster.storage.ledger.queries.candidates import Candidate, candidates
+from cluster.storage.ledger.reader import reading
+from cluster.storage.run_folder import RunFolder
+from controller.searchers.given import Given, GivenOptions, sample_text
+
+SEARCHER = "given"
+
+TOP = 5
+"""How many of the best architectures are trained, unless the command says another number."""
+
+FLAGS = ("--from-run", "--top")
+"""The flags of `nascluster launch` that choose architectures of another run; they are no fields of the new one."""
+
+
+class Source(NamedTuple):
+    """Which architectures a new run is to train: the best `top` ones of the run called `name`."""
+
+    name: str
+    top: int
+
+
+def parse_launch(
+    recipe: Recipe | RunConfig, arguments: Sequence[str], label: str, description: str | None = None
+) -> tuple[RunConfig, list[str]]:
+    """Return the run that the flags of `nascluster launch` make of a recipe, and sentences that the user should read.
+
+    With `--from-run` its children are the best architectures of another run.
+
+    Raises:
+        UsageError: as `parse_run`, or these architectures cannot be had.
+        RunFolderError: there is no such run.
+        ValueError: a value is invalid.
+    """
+    source, flags = source_of(arguments)
+    if not isinstance(recipe, RunConfig):
+        recipe = configuration(recipe, value_of(flags, "--searcher"))
+    if source is None:
+        return parse_run(recipe, flags, label, description), []
+    config = parse_run(retrained_by(recipe, flags), flags, label, description)
+    return retraining(config, flags, source, existing_run(config.storage_path, source.name))
+
+
+def source_of(arguments: Sequence[str]) -> tuple[Source | None, list[str]]:
+    """Return what `--from-run` and `--top` say among the flags of a launch, `None` without them, and the other flags.
+
+    Raises:
+        UsageError: they say nothing that can be done.
+    """
+    ours, flags = flags_among(arguments, FLAGS), flags_not_among(arguments, FLAGS)
+    if not ours:
+        return None, flags
+    name = value_of(ours, "--from-run")
+    if not name:
+        raise UsageError("name the run whose architectures are to be trained, as in `--from-run NAME --top 5`")
+    top = value_of(ours, "--top") or "nothing" if "--top" in map(flag_of, ours) else str(TOP)
+    if not top.isdecimal() or int(top) < 1:
+        raise UsageError(f"`--top` must be a whole number of at least 1, got {top}")
+    return Source(name, int(top)), flags
+
+
+def retrained_by(recipe: RunConfig, flags: Sequence[str]) -> RunConfig:
+    """Return the recipe with the searcher that trains given architectures, whose flags can then be parsed.
+
+    Raises:
+        UsageError: the flags name another searcher.
+    """
+    if (named := value_of(flags, "--searcher")) not in (None, SEARCHER):
+        raise UsageError(
+            f"`--from-run` trains the architectures of a run, which no searcher chooses: leave out `--searcher {named}`"
+        )
+    return recipe.with_searcher(SEARCHER)
+
+
+def retraining(config: RunConfig, flags: Sequence[str], source: Source, run: RunFolder) -> tuple[RunConfig, list[str]]:
+    """Return the run that trains the best architectures of another one, and sentences on what differs between them.
+
+    Args:
+        config: the new run, which has the searcher `given`.
+        flags: what was typed for it.
+        source: which architectures.
+        run: the other run.
+
+    Raises:
+        UsageError: the runs are of different spaces, the other one has not so many architectures, or the new space has
+            not one of them.
+    """
+    known = run.read_known()
+    if known.names["space"] != config.space:
+        theirs = known.names["space"]
+        raise UsageError(
+            f"the run {run.name!r} has the space {theirs!r}, and the new run {config.space!r}: give `--space {theirs}`,"
+            " with the options that its networks are to have"
+        )
+    with reading(run) as db:
+        found = candidates(db)
+    if len(found) < source.top:
+        count = counted(len(found), "different architecture") if found else "no architecture"
+        limit = f": `--top` must be at most {len(found)}, got {source.top}" if found else " yet"
+        raise UsageError(f"the run {run.name!r} has {count} with a reward{limit}")
+    best = found[: source.top]
+    options = GivenOptions(
+        samples=tuple(sample_text(candidate.tokens) for candidate in best),
+        sources=tuple(_source(candidate, run.name) for candidate in best),
+    )
+    try:
+        Given(config.search_space, options)
+    except ValueError as error:
+        raise UsageError(f"the new run's space must have the architectures of the run {run.name!r}: {error}") from error
+    children = config.max_children if value_of(flags, "--max-children") else len(best)
+    notes = [] if known.unknown else [*_differences(known.config, config, run.name)]
+    return replace(config, searcher_options=options, max_children=children), notes
+
+
+def _source(candidate: Candidate, name: str) -> str:
+    how = "scored" if candidate.scored else "trained"
+    return f"child {candidate.child_id} of the run {name}, {how} to {candidate.metric:.4f}"
+
+
+def _differences(other: RunConfig, config: RunConfig, name: str) -> list[str]:
+    """Return a sentence on the options in which the spaces of two runs differ, if there are any."""
+    ours, theirs = config.search_space, other.search_space
+    changes = [
+        _change(f"--{f.name.replace('_', '-')}", getattr(ours, f.name), getattr(theirs, f.name, None))
+        for f in fields(type(ours))  # pyright: ignore[reportArgumentType]
+        if getattr(ours, f.name) != getattr(theirs, f.name, None)
+    ]
+    return [f"the networks are not those of the run {name!r}, but have {', '.join(changes)}"] if changes else []
+
+
+def _change(flag: str, ours: object, theirs: object) -> str:
+    if isinstance(ours, bool):
+        return flag if ours else flag.replace("--", "--no-", 1)
+    return f"{flag} {shown(ours)} (was {shown(theirs)})"

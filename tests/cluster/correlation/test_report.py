@@ -1,0 +1,61 @@
+"""The table of correlations, from scores and a truth that are made up."""
+
+import pytest
+
+from child_trainer.architectures.architecture import Architecture
+from cluster.correlation.report import Correlation, Judged
+from cluster.correlation.shared_scores import Sample, Scored
+from controller.spaces.nasbench201 import NasBench201Space
+
+SPACE = NasBench201Space(cells_per_stage=1, stem_channels=2)
+
+
+def judged(number: int, truth: float) -> Judged:
+    """An architecture whose score with refit is right, whose other score is wrong, and whose size says nothing."""
+    tokens = (number // 5, number % 5, 0, 0, 0, 0)
+    architecture: Architecture = SPACE.decode(tokens)
+    return Judged(Scored(Sample(tokens, architecture), truth / 2, -truth, 100, 1000 * (number % 2)), truth)
+
+
+CORRELATION = Correlation(
+    run="demo", steps=1200, truth="made up", judged=[judged(number, number / 40) for number in range(20)], unjudged=1
+)
+
+
+def test_each_predictor_is_compared_with_the_truth_over_all_and_within_the_best_tenth() -> None:
+    found = CORRELATION.correlations
+    assert [each.truth for each in CORRELATION.best] == [19 / 40, 18 / 40]
+    refit, plain, size, flops = (found[key] for key in ("refit", "plain", "parameters", "flops"))
+    assert (refit.kendall, refit.best_kendall) == (pytest.approx(1), pytest.approx(1))
+    assert (plain.spearman, plain.best_spearman) == (pytest.approx(-1), pytest.approx(-1))
+    assert (size.kendall, size.best_kendall) == (None, None)
+    assert flops.best_kendall == pytest.approx(1)
+
+
+def test_the_table_has_a_line_for_each_and_a_dash_for_what_is_not_defined() -> None:
+    lines = list(CORRELATION.lines())
+    assert lines[:3] == [
+        "demo: 20 random architectures, scored with the shared weights after 1,200 steps",
+        "truth: made up",
+        "left out: 1 whose score or training failed",
+    ]
+    assert lines[4].split() == ["Kendall", "Spearman", "within", "the", "best", "2:", "Kendall", "Spearman"]
+    assert lines[5].split() == ["score,", "normalisation", "refit", "1.00", "1.00", "1.00", "1.00"]
+    assert lines[7].split() == ["parameters", "-", "-", "-", "-"]
+    assert len({len(line) for line in lines[4:]}) == 1
+
+
+def test_plain_data_has_every_architecture() -> None:
+    data = CORRELATION.to_json()
+    assert data["predictors"]["refit"]["kendall"] == pytest.approx(1)
+    assert data["predictors"]["parameters"]["best_kendall"] is None
+    assert data["samples"][1] == {
+        "tokens": [0, 1, 0, 0, 0, 0],
+        "architecture_id": SPACE.decode((0, 1, 0, 0, 0, 0)).id,
+        "truth": 1 / 40,
+        "refit": 1 / 80,
+        "plain": -1 / 40,
+        "parameters": 100,
+        "flops": 1000,
+    }
+    assert (data["best"], data["architectures"], data["left_out"]) == (2, 20, 1)
