@@ -71,7 +71,7 @@ def ended_children(db: sqlite3.Connection, after: int) -> list[EndedChild]:
         json_extract(outcome, '$.measurements')
     FROM children WHERE completion > ? ORDER BY completion
     """
-    return [EndedChild(*row, json.loads(measured or "{}")) for *row, measured in db.execute(query, (after,))]
+    return [EndedChild._make((*row, json.loads(measured or "{}"))) for *row, measured in db.execute(query, (after,))]
 
 
 def changed_attempts(db: sqlite3.Connection, since: int | None) -> list[AttemptTimes]:
