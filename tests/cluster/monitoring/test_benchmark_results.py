@@ -52,6 +52,7 @@ CHILD = Best(
     parent=None,
     change=None,
     same_as=None,
+    source=None,
     tokens=(0, 0, 0, 0, 0, 0),
     graph=network(MEASURED).to_json(),
 )

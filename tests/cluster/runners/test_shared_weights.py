@@ -203,7 +203,9 @@ def test_a_task_without_images_has_nothing_to_train_a_supernet_on() -> None:
         check_weights(config("--task", "synthetic"), "run")
 
 
-def test_a_comparison_refuses_shared_weights_and_a_simulation_asks_for_their_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_refuses_shared_weights_and_a_simulation_asks_for_their_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     words = ["compare", "one-shot", "random", "--recipe", "digits", "--seeds", "2", "--budget", "200", *SPACE]
     assert cli.run(words) == 2
     assert "its children share weights" in capsys.readouterr().err
