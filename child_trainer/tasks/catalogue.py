@@ -185,7 +185,10 @@ def check_task(name: str, data: str | Path | None = None, *, options: Any = None
             wrong or of another task.
     """
     entry, options = _with_options(name, options)
-    entry.functions().check(name, _folder(data), options, download=download)
+    functions, folder = entry.functions(), _folder(data)
+    functions.check(name, folder, options, download=download)
+    if entry.family == "table" and own_files.is_own(name):
+        functions.load(name, folder, options, seed=0, device="cpu")  # its values are checked when they are read
 
 
 def load_task(

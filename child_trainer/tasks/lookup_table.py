@@ -168,6 +168,13 @@ class Row:
             raise TaskError(f"{self.place}: `{column}` must be a text, got {value!r}")
         return value
 
+    def cause(self, column: str) -> Cause:
+        """Return the cause of a failure, for `Answer.failed`."""
+        value = self.values[column]
+        if value not in tuple(Cause):
+            raise TaskError(f"{self.place}: `{column}` must be one of {', '.join(Cause)}, got {value!r}")
+        return Cause(value)
+
     def has(self, column: str) -> bool:
         """Return whether there is a value in a column: the column exists, and it is neither empty nor null."""
         return self.values.get(column) not in (None, "")
@@ -191,7 +198,8 @@ class Row:
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """Return the rows of a CSV file with a line of names, or of a JSON file (`.json`) with a list of objects.
 
-    JSON may also be an object of objects by key; the keys are then the first column.
+    JSON may also be an object of objects by key; the keys are then the first column. An object may leave out what it
+    has no value for, if another object has that column.
 
     Raises:
         TaskError: the file cannot be read, is damaged, or lacks one of the columns; it names the file.
@@ -212,9 +220,12 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
         raise TaskError(f"{path} is damaged ({error}); it must be a table with {_list(columns)}") from error
     if not rows:
         raise TaskError(f"{path} has no rows; it must be a table with {_list(columns)}")
-    blank = path.suffix == ".json"  # where a cell may be null; a short line of CSV has no cell
+    if path.suffix == ".json":
+        known = {column for row in rows for column in row.values}
+        rows = [Row(row.place, {**dict.fromkeys(known), **row.values}) for row in rows]
     for row in rows:
-        absent = (c for c in columns if c not in row.values or (row.values[c] is None and not blank))
+        # A short line of CSV has no cell; in JSON one may be null.
+        absent = (c for c in columns if c not in row.values or (row.values[c] is None and path.suffix != ".json"))
         if missing := next(absent, None):
             raise TaskError(f"{row.place} has no `{missing}`; the file must be a table with {_list(columns)}")
     return rows

@@ -27,6 +27,7 @@ from cluster.storage.run_folder import RunFolder
 from cluster.storage.session import Session
 from controller.searcher import Proposal
 from tests.contracts.evaluator import architecture
+from tests.waiting import TIMEOUT_S, until
 
 T = TypeVar("T")
 
@@ -100,10 +101,7 @@ def wait_for(name: str, finished: int) -> None:
 
 def wait_until(name: str, query: str) -> None:
     """Until a run's ledger answers with a row."""
-    deadline = time.monotonic() + 60
-    while not select(name, query):
-        assert time.monotonic() < deadline, f"run {name} has not come so far in time: {query}"
-        time.sleep(0.1)
+    until(lambda: select(name, query), f"in run {name}: {query}", pause_s=0.1)
 
 
 def pool_options(config: RunConfig, *, max_attempts: int = 2) -> PoolOptions:
@@ -147,7 +145,7 @@ class Rig:
         self.pool, self.actors = open_pool(folder, config, workers)
         self.ledger = self.actors[-1]
 
-    def until(self, question: Callable[[], T], what: str, within_s: float = 60.0) -> T:
+    def until(self, question: Callable[[], T], what: str, within_s: float = TIMEOUT_S) -> T:
         """Return the question's answer, once it is true."""
         deadline = time.monotonic() + within_s
         while not (answer := question()):

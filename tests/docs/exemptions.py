@@ -160,6 +160,7 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.recurrent_speed": BENCHMARK,
     "NASCLUSTER_DATA=DIR python -m benchmarks.language_models 3": BENCHMARK,
     "python -m benchmarks.scale 3": BENCHMARK,
+    "python -m benchmarks.scale 1 3": BENCHMARK,
     "python -m benchmarks.ledger_size": BENCHMARK,
     "python -m benchmarks.recovery 3": BENCHMARK,
     "python -m benchmarks.metrics_cost": BENCHMARK,

@@ -96,6 +96,25 @@ def test_null_in_a_cell_is_no_value(tmp_path: Path) -> None:
         one.number("metric")
 
 
+def test_an_object_may_leave_out_what_another_has(tmp_path: Path) -> None:
+    file = tmp_path / "t.json"
+    file.write_text('{"one": {"metric": 0.5}, "two": {"failure": "diverged"}}')
+    one, two = read_rows(file, ("key", "metric", "failure"))
+    assert [(row.has("metric"), row.has("failure")) for row in (one, two)] == [(True, False), (False, True)]
+    with pytest.raises(TaskError, match="row 2: `metric` must be a number of 0 or more, got None"):
+        two.number("metric")
+
+
+@pytest.mark.parametrize("value", ["melted", "", "Diverged"])
+def test_a_cause_that_there_is_not_is_named_with_its_row(value: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(f"key,failure\none,timeout\ntwo,{value}\n")
+    one, two = read_rows(file, ("key", "failure"))
+    assert one.cause("failure") is Cause.TIMEOUT
+    with pytest.raises(TaskError, match=rf"t\.csv, row 2: `failure` must be one of out_of_memory, .*, got '{value}'"):
+        two.cause("failure")
+
+
 PERPLEXITIES = """
 from nascluster import (
     Answer, Budget, Measure, RecurrentSpace, RunConfig, Table, TaskEntry, TaskOptions, Topology, enumerate_samples
@@ -148,3 +167,14 @@ def test_a_table_of_perplexities_is_launched_shown_and_compared(
     capfd.readouterr()
     assert nascluster("compare", "random", "evolution", "--recipe", recipe, "--budget", "8s", "--seeds", "2") == 2
     assert "the table has no seconds for" in capfd.readouterr().err
+
+
+def test_a_wrong_value_is_found_before_there_is_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path("perplexities.py").write_text(PERPLEXITIES.replace("100.0 - place % 7", "0.5"))
+    assert nascluster("launch", "perplexities.py:cells", "--local", "--name", "cells") == 2
+    assert "`metric` must be a number from 1 to inf, got 0.5" in capfd.readouterr().err
+    assert not (tmp_path / "nascluster_runs" / "cells").exists()
