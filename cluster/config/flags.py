@@ -38,6 +38,9 @@ NUMBERS = {
 }
 """What an option of numbers takes, by the beginning of tyro's name for it."""
 
+FROM_RUN = "--from-run NAME --top 5 trains the best architectures of another run from scratch, in place of a search"
+"""What the help says of the flags of `cluster.runners.retraining`, which set no field of a run."""
+
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""
 
@@ -88,7 +91,7 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
         ["--help" if word == HELP_ALL else word for word in arguments],
         f"nascluster launch {recipe}",
         default=default,
-        description=description,
+        description=f"{description or ''}\n{FROM_RUN}",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     if targeted and wide and config.task.options.hidden_size is not None:
@@ -99,8 +102,7 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
 def run_help(default: RunConfig, recipe: str, description: str | None, width: int) -> str:
     """Return the options that a run of these parts has, a line each; those that only few runs need on a few lines."""
     usage = f"usage: nascluster launch {recipe} [options]   ({HELP_ALL} describes them at length)"
-    retrain = "--from-run NAME --top 5 trains the best architectures of another run from scratch, in place of a search"
-    head = [usage, *(["", description] if description else []), "", retrain]
+    head = [usage, *(["", description] if description else []), "", FROM_RUN]
     # Without the empty lines between groups: there are many, and their titles stand out as they are.
     return "\n".join([*head, "", *filter(None, option_lines(default, width=max(80, width)))])
 

@@ -367,7 +367,8 @@ def flags(capfd: pytest.CaptureFixture[str], *words: str) -> set[str]:
 
 
 ALWAYS = {
-    "--help-all", "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
+    "--help-all", "--from-run", "--top",
+    "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
     "--reward", "--task", "--data", "--download",
     "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum", "--max-seconds",
     "--max-attempts", "--on-failure", "--child-timeout", "--worker-silence", "--recycle-after",
