@@ -82,6 +82,8 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
     # The number may have been raised since, or the searcher may have come to its end.
     short = status.state == "finished" and 0 < status.ended < status.max_children
     children = f"{status.running} running, {status.finished} finished, {failures(status)}{retries(status)}"
+    updates = f"{status.updates} applied"
+    updates += f", staleness mean {staleness[0]:.1f}, max {staleness[1]}" if staleness else ""
     return [
         ("children", children + (f", of at most {status.max_children}" if short else "")),
         *([("supernet", supernet_text(status.supernet))] if status.supernet else []),
@@ -90,11 +92,8 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
         ("reward", f"mean {number(status.recent_reward)} (last {FIRST})"),
         *([("unknown", status.unknown_text)] if status.unknown else []),
         *([("searcher", figures)] if (figures := figure_texts(status)) else []),
-        (
-            "updates",
-            f"{status.updates} applied"
-            + (f", staleness mean {staleness[0]:.1f}, max {staleness[1]}" if staleness else ""),
-        ),
+        # Steps on shared weights move the strengths too, so that some such searches push no update of their own.
+        *([("updates", updates)] if status.updates or not status.supernet else []),
         ("workers", f"{status.busy} of {status.workers} busy"),
         (
             "time",

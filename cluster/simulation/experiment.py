@@ -71,7 +71,15 @@ def cluster_model(options: SimulationOptions, config: RunConfig) -> ClusterModel
 
 
 def _check_shared(config: RunConfig, model: ClusterModel, *, shares: bool) -> None:
-    """Raise `UsageError` unless the time of a step is known if, and only if, children make steps on shared weights."""
+    """Raise `UsageError` unless the time of a step is known if, and only if, children make steps on shared weights.
+
+    The same error is raised for a searcher of the user's own, whose schedule the simulation does not know.
+    """
+    if shares and not hasattr(config.searcher_options, "slot"):
+        raise UsageError(
+            f"the children of the searcher {config.searcher!r} share weights, and a simulation does not know when they"
+            " make steps: its options must have a method `slot`, as those of nascluster's own searchers have"
+        )
     if shares and model.compute_s is None:
         raise UsageError(
             f"the children of the searcher {config.searcher!r} make steps on shared weights, whose times are unknown:"

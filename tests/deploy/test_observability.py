@@ -179,10 +179,10 @@ LONG = 120
 """Minutes of each case."""
 
 
-def staleness(*cumulative: str) -> dict[str, str]:
+def staleness(*cumulative: str, of: str = "staleness") -> dict[str, str]:
     bounds = ("5.0", "50.0", "+Inf")
     values = zip(bounds, cumulative, strict=True)
-    return {f'nascluster_staleness_versions_bucket{{{RUN},le="{le}"}}': series for le, series in values}
+    return {f'nascluster_{of}_versions_bucket{{{RUN},le="{le}"}}': series for le, series in values}
 
 
 def series(**values: str) -> dict[str, str]:
@@ -225,6 +225,10 @@ FIRING = {
     "NasclusterStalenessHigh": [
         staleness(f"0+10x{LONG}", f"0+80x{LONG}", f"0+100x{LONG}") | series(replicas=f"10x{LONG}")
     ],
+    "NasclusterWeightsStalenessHigh": [
+        staleness(f"0+10x{LONG}", f"0+80x{LONG}", f"0+100x{LONG}", of="weights_staleness")
+        | series(workers=f"10x{LONG}"),
+    ],
     "NasclusterWorkersIdle": [
         series(workers=f"8x{LONG}", workers_busy=f"3x{LONG}", children_waiting=f"20x{LONG}"),
     ],
@@ -266,6 +270,11 @@ QUIET = {
     "NasclusterStalenessHigh": [
         staleness(f"0+96x{LONG}", f"0+100x{LONG}", f"0+100x{LONG}") | series(replicas=f"10x{LONG}"),
         staleness(f"0+10x{LONG}", f"0+80x{LONG}", f"0+100x{LONG}") | series(replicas=f"100x{LONG}"),
+    ],
+    "NasclusterWeightsStalenessHigh": [
+        staleness(f"0+10x{LONG}", f"0+80x{LONG}", f"0+100x{LONG}", of="weights_staleness")
+        | series(workers=f"100x{LONG}"),
+        staleness(f"0+10x{LONG}", f"0+80x{LONG}", f"0+100x{LONG}") | series(workers=f"10x{LONG}"),
     ],
     "NasclusterWorkersIdle": [
         series(workers=f"8x{LONG}", workers_busy=f"7x{LONG}", children_waiting=f"20x{LONG}"),

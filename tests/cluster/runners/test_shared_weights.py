@@ -203,14 +203,14 @@ def test_a_task_without_images_has_nothing_to_train_a_supernet_on() -> None:
         check_weights(config("--task", "synthetic"), "run")
 
 
-def test_a_comparison_refuses_shared_weights_and_a_simulation_asks_for_their_time(
+def test_a_comparison_refuses_children_that_share_weights_and_a_simulation_asks_for_their_times(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["compare", "one-shot", "random", "--recipe", "digits", "--seeds", "2", "--budget", "200", *SPACE]
     assert cli.run(words) == 2
     assert "its children share weights" in capsys.readouterr().err
     assert cli.run(["simulate", "digits", "--child-seconds", "lognormal:10:0.5", *FLAGS]) == 2
-    assert "make steps on shared weights, whose time" in capsys.readouterr().err
+    assert "make steps on shared weights, whose times are unknown" in capsys.readouterr().err
 
 
 def test_what_an_object_store_has_of_a_search_is_resumed_to_the_same_weights(

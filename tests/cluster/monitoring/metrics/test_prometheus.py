@@ -37,8 +37,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "--importance-clip", 1,
         ),
         nascluster(
-            "launch", "digits", "--name", "shared", *common, "--searcher", "one-shot", "--supernet-steps", 1_000_000,
-            "--space", "enas-macro", "--layers", 3, "--filters", 4, "--weights-snapshot", "1s",
+            "launch", "digits", "--name", "shared", *common, "--searcher", "enas", "--search-epochs", 5_000,
+            "--steps-per-epoch", 8, "--steps-per-child", 8, "--policy-children", 2, "--space", "enas-macro",
+            "--layers", 3, "--filters", 4, "--weights-snapshot", "1s",
         ),
     ]  # fmt: skip
     yield storage
