@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any, cast
 
 from child_trainer.tasks.lookup_table import Table
-from cluster.config.flags import UsageError, parse_run
-from cluster.config.recipes import changed, find_recipe
+from cluster.config.flags import UsageError, parse_run, value_of
+from cluster.config.recipes import changed, configuration, find_recipe
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import check_layout, make_searcher
 from cluster.runners.trainer import Trainer
@@ -38,7 +38,7 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
     Raises:
         ValueError: an option is invalid, or the simulation would take too long.
     """
-    base = find_recipe(options.recipe)()
+    base = configuration(find_recipe(options.recipe), value_of(flags, "--searcher"))
     config = parse_run(base, list(flags), options.recipe)
     if wrong := next((name for name in changed(config, base) if name in UNUSED_FIELDS), None):
         raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, which stores nothing")
