@@ -33,7 +33,7 @@ from cluster.search.records import Batching
 from cluster.simulation.cluster_model import ClusterModel
 from cluster.simulation.fake_searcher import fake_outcome
 from cluster.simulation.simulator import simulate_search
-from cluster.simulation.workers import BusyInterval, WorkerLog
+from cluster.simulation.worker_log import BusyInterval, WorkerLog
 from controller.spaces.convolutional import ConvolutionalSpace
 from tests.chaos.machines import start_command
 

@@ -26,7 +26,8 @@ from cluster.simulation.fake_searcher import FakeSearcher, FakeSharingSearcher, 
 from cluster.simulation.replicas import ReplicaLife, ReplicaLog, ReplicaParts, ShardSteps
 from cluster.simulation.shards import ShardLog, SimulatedShards
 from cluster.simulation.step_clock import StepClock, StepLog
-from cluster.simulation.workers import SimulatedWorkers, TimedTraining, WorkerLog
+from cluster.simulation.worker_log import WorkerLog
+from cluster.simulation.workers import SimulatedWorkers, TimedTraining
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.schema import IN_MEMORY
 from controller.searcher import is_exclusive, passes_of, shared_weights_of

@@ -12,7 +12,7 @@ from cluster.simulation.estimate import Staleness, compute_figures, estimate, su
 from cluster.simulation.replicas import ReplicaLog
 from cluster.simulation.shards import ShardLog
 from cluster.simulation.simulator import SimulationResult
-from cluster.simulation.workers import BusyInterval, WorkerLog
+from cluster.simulation.worker_log import BusyInterval, WorkerLog
 
 HOUR_S = 3600.0
 

@@ -26,7 +26,8 @@ from cluster.simulation.fake_searcher import PROPOSAL, fake_outcome
 from cluster.simulation.replicas import PooledEvaluator, ReplicaLife, ReplicaLog, ReplicaParts, ShardSteps
 from cluster.simulation.shards import SimulatedShards
 from cluster.simulation.simulator import DelayedLedger
-from cluster.simulation.workers import SimulatedWorkers, TimedTraining, WorkerLog
+from cluster.simulation.worker_log import WorkerLog
+from cluster.simulation.workers import SimulatedWorkers, TimedTraining
 from cluster.storage.ledger.ledger import Ledger
 from tests.cluster.searches import TINY
 from tests.contracts.evaluator import EvaluatorContract, architecture, assignment

@@ -15,7 +15,8 @@ from cluster.search.evaluator import Assignment
 from cluster.simulation.clock import VirtualLoop
 from cluster.simulation.cluster_model import RESTART_S, ClusterModel
 from cluster.simulation.fake_searcher import PROPOSAL, fake_outcome
-from cluster.simulation.workers import BusyInterval, SimulatedWorkers
+from cluster.simulation.worker_log import BusyInterval
+from cluster.simulation.workers import SimulatedWorkers
 
 HOUR_S = 3600.0
 
