@@ -39,6 +39,9 @@ FLAGS: Mapping[str, str] = {
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""
 
+NUM_GIVEN = 6
+"""How many architectures are given to the searcher that ends after these."""
+
 SHARING = ("one-shot", "enas", "smash", "darts", "snas", "proxyless")
 """Those whose children share weights, and train on images."""
 

@@ -50,7 +50,8 @@ class Replica:
         pause: called while the replica must wait for others.
         clock: monotonic seconds; measures how long pulls and pushes take.
         call: makes the calls to the shards.
-        end_round: called with a batch's number when all of its children have ended, before it is learnt from.
+        end_round: called with a batch's number when all of its children have ended, before it is learnt from; `None`
+            where nothing waits for that.
     """
 
     index: int
@@ -66,7 +67,7 @@ class Replica:
     pause: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     call: Calls = blocking
-    end_round: Callable[[int], None] = lambda number: None
+    end_round: Callable[[int], None] | None = None
 
     @property
     def passes(self) -> int:

@@ -61,7 +61,8 @@ def replica_loop(replica: Replica) -> Iterator[None]:
         if batch is None:
             break
         children = yield from _ended(replica, batch)
-        yield from replica.call(partial(replica.end_round, batch.number))
+        if replica.end_round is not None:
+            yield from replica.call(partial(replica.end_round, batch.number))
         try:
             result = yield from learn_from(replica, batch, children, snapshot, pull_seconds)
         except LostPushes:

@@ -1,6 +1,7 @@
 """The children as a searcher sees them at one moment. Knows neither Ray nor the clock."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from cluster.search.records import ReplicaLedger
@@ -8,10 +9,11 @@ from controller.searcher import ChildRecord
 
 
 class ViewChildren:
-    """The ended and the pending children, read once, when a searcher first asks for either.
+    """The ended and the pending children of one moment, read once, when a searcher first asks for either.
 
-    The two are read one after the other while other replicas record children. A child that ends in between is an ended
-    one, and is left out of the pending ones; so a searcher never sees it twice, and never misses it.
+    They are read later than `completed`, and one after the other, while workers and other replicas record children. A
+    child that has ended since the view was made is a pending one in it. So `completed` and the pending ones together
+    are always all children that were sampled, and a searcher neither misses one nor counts it twice.
 
     Args:
         ledger: the run's record.
@@ -36,5 +38,8 @@ class ViewChildren:
         # In this order: a child that ends between the two calls is in both answers, and not in neither.
         pending = self._ledger.pending()
         history = self._history()
-        ended_since = {child.id for child in history[self.completed :]}
-        return history, tuple(child for child in pending if child.id not in ended_since)
+        ended, since = history[: self.completed], history[self.completed :]
+        if since:
+            open_again = {child.id: replace(child, outcome=None, reward=None) for child in since}
+            pending = sorted(({child.id: child for child in pending} | open_again).values(), key=lambda child: child.id)
+        return ended, tuple(pending)

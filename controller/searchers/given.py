@@ -100,8 +100,9 @@ class Given:
 
     def ask(self, n: int, view: View) -> list[Proposal]:
         """Return the next architectures; none after the last, which ends the search."""
-        begun = view.completed + len(view.pending())
-        places = range(begun, min(begun + n, len(self._samples)))
+        # `view.completed` is of the step's beginning: a child may have ended since.
+        begun = {tuple(child.tokens) for child in (*view.pending(), *view.history())}
+        places = [place for place, tokens in enumerate(self._samples) if tokens not in begun][:n]
         return [
             Proposal(
                 tokens=self._samples[place],

@@ -68,8 +68,11 @@ def status(name: str) -> dict[str, Any]:
 
 
 def actor_process(run: str, actor: str) -> int:
-    """Return the process id of the run's one live actor of this name, or of this class if it has no name."""
-    (process,) = actor_processes(run, actor)
+    """Return the process id of the run's one live actor of this name, or of this class if it has no name.
+
+    Wait for it where it has just been started, which Ray's list of actors shows a moment later.
+    """
+    (process,) = until(lambda: actor_processes(run, actor), f"in run {run}: {actor} is alive")
     return process
 
 

@@ -21,20 +21,33 @@ class TestGiven(SearcherContract):
         return Given(SPACE, GivenOptions(samples=SAMPLES))
 
 
-def pending(count: int) -> list[ChildRecord]:
-    return [ChildRecord(id=number, tokens=(), architecture_id="") for number in range(1, count + 1)]
+def children(*numbers: int) -> list[ChildRecord]:
+    return [
+        ChildRecord(id=number, tokens=tuple(map(int, SAMPLES[number - 1].split(","))), architecture_id="")
+        for number in numbers
+    ]
 
 
 def test_each_is_proposed_once_and_in_their_order() -> None:
     searcher = Given(SPACE, GivenOptions(samples=SAMPLES, sources=tuple(map(str, range(16)))))
     asked = searcher.ask(5, view({}, completed=0))
     asked += searcher.ask(
-        20, View(parameters={}, completed=2, history=tuple, pending=lambda: pending(3), rng=random.Random(0))
+        20,
+        View(
+            parameters={},
+            completed=1,  # as it was when the step began: one more has ended since
+            history=lambda: children(1, 3),
+            pending=lambda: children(2, 4, 5),
+            rng=random.Random(0),
+        ),
     )
     assert [sample_text(proposal.tokens) for proposal in asked] == list(SAMPLES)
     assert [proposal.notes for proposal in asked] == [{"source": str(place)} for place in range(16)]
     assert all(proposal.architecture == SPACE.decode(proposal.tokens) for proposal in asked)
-    assert searcher.ask(1, view({}, completed=16)) == []
+    ended = View(
+        parameters={}, completed=16, history=lambda: children(*range(1, 17)), pending=list, rng=random.Random(0)
+    )
+    assert searcher.ask(1, ended) == []
     assert searcher.exclusive
 
 
