@@ -12,7 +12,7 @@ import tyro
 
 from child_trainer.language_options import LanguageOptions
 from child_trainer.tasks.catalogue import TASKS
-from cluster.config.help import option_lines, option_names
+from cluster.config.help import option_lines, option_names, switches
 from cluster.config.plain_data import default_options
 from cluster.config.run_config import RunConfig, unchecked
 from cluster.config.task_options import TaskOptions
@@ -88,7 +88,7 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
         object.__setattr__(default, "task", replace(default.task, options=options))
     config = parse(
         RunConfig,
-        ["--help" if word == HELP_ALL else word for word in arguments],
+        ["--help" if word == HELP_ALL else word for word in _without_idle_switches(default, arguments)],
         f"nascluster launch {recipe}",
         default=default,
         description=f"{description or ''}\n{FROM_RUN}",
@@ -123,6 +123,28 @@ def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:
     draft = unchecked(values)
     _check_distinct(draft)
     return draft
+
+
+def _without_idle_switches(draft: RunConfig, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without the switches that say what is so anyway; of one that is given twice the last counts.
+
+    tyro knows only the form of a switch that changes its default, and a recipe's defaults are not the reader's to know.
+    """
+    forms = {
+        form: (name, form == f"--{name}", value)
+        for name, value in switches(draft)
+        for form in (f"--{name}", f"--no-{name}")
+    }
+    words = [word.replace("_", "-") for word in arguments]
+    last = {forms[word][0]: place for place, word in enumerate(words) if word in forms}
+
+    def counts(place: int, word: str) -> bool:
+        if word not in forms:
+            return True
+        name, turns_on, value = forms[word]
+        return place == last[name] and turns_on != value
+
+    return [argument for place, argument in enumerate(arguments) if counts(place, words[place])]
 
 
 def _check_distinct(draft: RunConfig) -> None:

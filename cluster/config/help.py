@@ -55,6 +55,16 @@ def option_names(options: Any) -> Iterator[tuple[str, str]]:
             yield type(options).__name__, field.name
 
 
+def switches(options: Any) -> Iterator[tuple[str, bool]]:
+    """Yield the flag, without its dashes, and the value of each option of a dataclass that is on or off."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            yield from switches(value)
+        elif isinstance(value, bool) and field.name not in HIDDEN:
+            yield field.name.replace("_", "-"), value
+
+
 def flag(field: Field[Any], value: object) -> str:
     """Return the flag that changes a field; a switch that is on by default has one that turns it off."""
     return f"--{'no-' if value is True else ''}{field.name.replace('_', '-')}"

@@ -7,11 +7,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster.config.flags import parse_run
+from cluster.config.flags import UsageError, parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from controller.catalogue import SEARCHERS
@@ -210,6 +211,27 @@ def test_what_a_recipe_sets_is_written_as_flags_that_set_it(capfd: pytest.Captur
         flags = lines[lines.index(name) + 2]
         arguments = shlex.split(flags) if flags.startswith("--") else []
         assert parse_run(RunConfig(), arguments, "digits") == recipe()
+
+
+@pytest.mark.parametrize(
+    ("words", "local"),
+    [
+        ("--local", True),
+        ("--no-local", False),
+        ("--no-local --local", True),
+        ("--local --no_local", False),
+    ],
+)
+@pytest.mark.parametrize("default", [True, False])
+def test_a_switch_may_say_what_is_so_anyway(words: str, default: bool, local: bool) -> None:
+    recipe = replace(RECIPES["digits"](), local=default)
+    assert parse_run(recipe, [*words.split(), "--num-filters", "8"], "digits").local is local
+
+
+@pytest.mark.parametrize("word", ["--locale", "--no-seed", "--local=maybe"])
+def test_a_switch_that_there_is_not_is_refused(word: str) -> None:
+    with pytest.raises(UsageError, match="Unrecognized options"):
+        parse_run(RECIPES["digits"](), [word], "digits")
 
 
 @pytest.mark.parametrize(
