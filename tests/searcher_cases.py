@@ -12,11 +12,17 @@ SUPERNET = (
     f"{CELLS} --cells-per-stage 1 --stem-channels 2 --task digits --batch-size 8 --refit-batches 1 --weights-snapshot 0"
 )
 
+
+def given_flags(children: int) -> str:
+    """Return the flags of a search of so many given architectures, at most 25."""
+    return f"{CELLS} --samples {' '.join(f'{number // 5},{number % 5},2,3,4,0' for number in range(children))}"
+
+
 FLAGS: Mapping[str, str] = {
     "reinforce": "--initial-depth 2 --max-depth 2",
     "ppo": "--initial-depth 2 --max-depth 2 --controller-units 8",
     "random": "--initial-depth 2 --max-depth 2",
-    "given": f"{CELLS} --samples 0,1,2,3,4,0 3,3,3,3,3,3 1,1,1,1,1,1 2,0,2,0,2,0 4,3,2,1,0,4 0,0,0,3,1,2",
+    "given": given_flags(6),
     "evolution": f"{CELLS} --population 3 --tournament 2",
     "bayesian": f"{CELLS} --random-starts 2 --candidates 20 --mutations 5",
     "local-search": f"{CELLS} --random-starts 2",
@@ -38,9 +44,6 @@ FLAGS: Mapping[str, str] = {
     "q-learning": "--space chain --image-size 8 --num-filters 4 8 --units 8 --max-layers 2 --schedule-models 4",
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""
-
-NUM_GIVEN = 6
-"""How many architectures are given to the searcher that ends after these."""
 
 SHARING = ("one-shot", "enas", "smash", "darts", "snas", "proxyless")
 """Those whose children share weights, and train on images."""

@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.invariants import check
 from tests.chaos.kills import Kill, Kind, Search, Stage
 from tests.chaos.machines import Machines
-from tests.searcher_cases import FLAGS, NUM_GIVEN, SHARING
+from tests.searcher_cases import FLAGS, SHARING, given_flags
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -36,12 +36,12 @@ def machines() -> Iterator[Machines]:
 @pytest.mark.parametrize("searcher", [searcher for searcher in FLAGS if searcher not in SHARING])
 def test_a_search_that_is_killed_in_the_middle_loses_nothing(machines: Machines, searcher: str) -> None:
     kill = KILLS[list(FLAGS).index(searcher) % len(KILLS)]
-    children = NUM_GIVEN if searcher == "given" else CHILDREN
-    search = Search(machines, searcher, children, "--searcher", searcher, *FLAGS[searcher].split())
+    flags = given_flags(CHILDREN) if searcher == "given" else FLAGS[searcher]
+    search = Search(machines, searcher, CHILDREN, "--searcher", searcher, *flags.split())
     try:
         search.suffer([kill])
         search.finish()
     finally:
         search.end()
     report = check(search.folder, any_searcher=True)
-    assert (report.children, report.lost, report.duplicated, report.repeated) == (children, 0, 0, 0)
+    assert (report.children, report.lost, report.duplicated, report.repeated) == (CHILDREN, 0, 0, 0)

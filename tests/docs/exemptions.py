@@ -168,6 +168,8 @@ EXEMPT: Mapping[str, str] = {
     "NASCLUSTER_DATA=DIR python -m benchmarks.language_models 3": BENCHMARK,
     "python -m benchmarks.scale 3": BENCHMARK,
     "python -m benchmarks.scale 1 3": BENCHMARK,
+    "python -m benchmarks.store_throughput --against CHECKOUT": BENCHMARK,
+    "python -m benchmarks.store_throughput --service": BENCHMARK,
     "python -m benchmarks.ledger_size": BENCHMARK,
     "python -m benchmarks.recovery 3": BENCHMARK,
     "python -m benchmarks.metrics_cost": BENCHMARK,
