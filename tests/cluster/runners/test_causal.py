@@ -41,6 +41,7 @@ from cluster.search.seeding import derive
 from controller.searcher import Lane, SharedWeights
 from ps.local import LocalStore
 from ps.store import Ack, ParameterStore, Push, Snapshot
+from tests.cluster.runners.killed_runs import copies, copying
 
 WORKERS = 4
 
@@ -235,23 +236,10 @@ def files(folder: Path) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """A search that went undisturbed (0), and copies of its folder as SIGKILL would have left it at some calls."""
-    place, calls = tmp_path_factory.mktemp("causal"), []
-
-    def counting(method: Any) -> Any:
-        def call(self: LocalStore, *args: Any, **kwargs: Any) -> Any:
-            if self._layout.run.endswith("/weights"):
-                calls.append(1)
-                if len(calls) in DEATHS:
-                    shutil.copytree(place / "0" / "run", place / str(len(calls)) / "run")
-            return method(self, *args, **kwargs)
-
-        return call
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("pull", "push"):
-            patch.setattr(LocalStore, name, counting(getattr(LocalStore, name)))
+    place = tmp_path_factory.mktemp("causal")
+    with copying(place, DEATHS, lambda store: store._layout.run.endswith("/weights")):
         launch(place / "0")
-    return {int(path.name): path / "run" for path in place.iterdir()}
+    return copies(place)
 
 
 @pytest.mark.parametrize("death", DEATHS)

@@ -30,7 +30,7 @@ from cluster.search.seeding import child_seed, derive
 from controller.policies.enas import EnasConstants, EnasPolicy
 from controller.searcher import shared_weights_of
 from controller.spaces.enas_macro import EnasMacroSpace
-from ps.local import LocalStore
+from tests.cluster.runners.killed_runs import copies, copying
 
 FLAGS = (
     *("--space", "enas-macro", "--layers", "3", "--operations", "conv_3x3", "max_3x3", "--filters", "4"),
@@ -79,23 +79,11 @@ def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """A search that went undisturbed (0), and copies of its folder as SIGKILL would have left it at some calls."""
-    place, calls = tmp_path_factory.mktemp("enas"), []
-
-    def counting(method: Any) -> Any:
-        def call(self: LocalStore, *args: Any, **kwargs: Any) -> Any:
-            calls.append(1)
-            if len(calls) in DEATHS:
-                shutil.copytree(place / "0" / "run", place / str(len(calls)) / "run")
-            return method(self, *args, **kwargs)
-
-        return call
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("pull", "push"):
-            patch.setattr(LocalStore, name, counting(getattr(LocalStore, name)))
+    place = tmp_path_factory.mktemp("enas")
+    with copying(place, DEATHS) as calls:
         launch(place / "0")
     assert len(calls) > max(DEATHS)
-    return {int(path.name): path / "run" for path in place.iterdir()}
+    return copies(place)
 
 
 class PlainEnas:

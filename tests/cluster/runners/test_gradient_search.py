@@ -32,7 +32,7 @@ from cluster.search.evaluator import Assignment
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Lane, shared_weights_of
 from controller.strengths import strengths_in, strengths_name
-from ps.local import LocalStore
+from tests.cluster.runners.killed_runs import copies, copying
 from tests.contracts.searcher import view
 
 CELLS = "--space darts --operations max_3x3 identity sep_3x3 --blocks 2 --num-cells 3 --filters 4"
@@ -174,23 +174,11 @@ def record(folder: Path) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module", params=KILLED)
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """A search that went undisturbed (0), and copies of its folder as SIGKILL would have left it at some calls."""
-    place, calls = tmp_path_factory.mktemp(request.param), []
-
-    def counting(method: Any) -> Any:
-        def call(self: LocalStore, *args: Any, **kwargs: Any) -> Any:
-            calls.append(1)
-            if len(calls) in DEATHS:
-                shutil.copytree(place / "0" / "run", place / str(len(calls)) / "run")
-            return method(self, *args, **kwargs)
-
-        return call
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("pull", "push"):
-            patch.setattr(LocalStore, name, counting(getattr(LocalStore, name)))
+    place = tmp_path_factory.mktemp(request.param)
+    with copying(place, DEATHS) as calls:
         launch(place / "0", request.param)
     assert len(calls) > max(DEATHS)
-    return {int(path.name): path / "run" for path in place.iterdir()}
+    return copies(place)
 
 
 @pytest.mark.parametrize("death", DEATHS)

@@ -22,8 +22,8 @@ from cluster.runners.shared_weights import check_weights, loss_bound, make_weigh
 from cluster.storage.object_store.mirror import Mirror
 from cluster.storage.object_store.restore import restore
 from cluster.storage.run_folder import BEGUN, RunFolder
-from ps.local import LocalStore
 from ps.shard.snapshot import SnapshotFile
+from tests.cluster.runners.killed_runs import copies, copying
 from tests.cluster.storage.object_store.test_mirror import Objects
 
 SPACE = ("--space", "enas-macro", "--layers", "3", "--operations", "conv_3x3", "max_3x3", "--filters", "4")
@@ -67,23 +67,11 @@ def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """A search that went undisturbed (0), and copies of its folder as SIGKILL would have left it at some calls."""
-    place, calls = tmp_path_factory.mktemp("one-shot"), []
-
-    def counting(method: Any) -> Any:
-        def call(self: LocalStore, *args: Any, **kwargs: Any) -> Any:
-            calls.append(1)
-            if len(calls) in DEATHS:
-                shutil.copytree(place / "0" / "run", place / str(len(calls)) / "run")
-            return method(self, *args, **kwargs)
-
-        return call
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("pull", "push"):
-            patch.setattr(LocalStore, name, counting(getattr(LocalStore, name)))
+    place = tmp_path_factory.mktemp("one-shot")
+    with copying(place, DEATHS) as calls:
         launch(place / "0", "--weights-snapshot", "0")
     assert len(calls) == 25
-    return {int(path.name): path / "run" for path in place.iterdir()}
+    return copies(place)
 
 
 def test_children_train_the_supernet_and_then_score_its_paths(killed: dict[int, Path]) -> None:

@@ -16,7 +16,7 @@ from child_trainer.supernets.hypernetwork import generated_nodes
 from cluster.cli import main as cli
 from cluster.storage.run_folder import RunFolder
 from controller.spaces.smash import SmashSpace
-from ps.local import LocalStore
+from tests.cluster.runners.killed_runs import copies, copying
 
 FLAGS = (
     *("--space", "smash", "--layers-per-stage", "1", "--banks", "2", "--bank-channels", "2", "--units", "4"),
@@ -42,24 +42,12 @@ def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """A search that went undisturbed (0), and copies of its folder as SIGKILL would have left it at some calls."""
-    place, calls = tmp_path_factory.mktemp("smash"), []
-
-    def counting(method: Any) -> Any:
-        def call(self: LocalStore, *args: Any, **kwargs: Any) -> Any:
-            calls.append(1)
-            if len(calls) in DEATHS:
-                shutil.copytree(place / "0" / "run", place / str(len(calls)) / "run")
-            return method(self, *args, **kwargs)
-
-        return call
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("pull", "push"):
-            patch.setattr(LocalStore, name, counting(getattr(LocalStore, name)))
+    place = tmp_path_factory.mktemp("smash")
+    with copying(place, DEATHS) as calls:
         words = ["launch", "digits", "--name", "run", "--local", "--storage-path", str(place / "0"), *FLAGS]
         assert cli.run(words) == 0
     assert len(calls) > max(DEATHS)
-    return {int(path.name): path / "run" for path in place.iterdir()}
+    return copies(place)
 
 
 def test_the_shards_have_the_hypernetworks_weights_and_no_generated_ones(killed: dict[int, Path]) -> None:
