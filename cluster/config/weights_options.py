@@ -57,16 +57,20 @@ class WeightsOptions:
             raise ValueError(f"`weights_max_staleness` must be 0 or more, got {self.weights_max_staleness}")
 
     def _check_causal(self) -> None:
-        causal = self.weights_consistency == "causal"
-        if self.weights_deferred != "common" and not causal:
+        if self.weights_deferred != "common" and not self.causal:
             raise ValueError(
                 f"`weights_deferred` must be common unless `weights_consistency` is causal, got {self.weights_deferred}"
             )
-        if causal and self.weights_on_stale != "apply":
+        if self.causal and self.weights_on_stale != "apply":
             raise ValueError(
                 "`weights_on_stale` must be apply where `weights_consistency` is causal, as how stale a step is depends"
                 f" on time, got {self.weights_on_stale}"
             )
+
+    @property
+    def causal(self) -> bool:
+        """Whether children train in causal order, and steps on common weights wait until a batch has ended."""
+        return self.weights_consistency == "causal"
 
     @property
     def waits(self) -> bool:

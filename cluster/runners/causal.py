@@ -21,14 +21,9 @@ from controller.space import HasSupernet
 from ps.store import ParameterStore
 
 
-def has_rounds(config: RunConfig) -> bool:
-    """Return whether steps of shared weights wait until a batch of children has ended."""
-    return config.weights.weights_consistency == "causal"
-
-
 def ending_rounds(config: RunConfig, replica: Replica, weights: ParameterStore | None) -> Replica:
     """Return the replica, which tells the shards of the shared weights when a batch has ended if the run has rounds."""
-    if weights is None or not has_rounds(config):
+    if weights is None or not config.weights.causal:
         return replica
     return replace(replica, end_round=partial(end_round, weights, replica.index))
 
@@ -38,7 +33,7 @@ def in_order(config: RunConfig, evaluator: Evaluator) -> Evaluator:
 
     One that trains one child after another, in the order in which it gets them, needs nothing to do so.
     """
-    return CausalOrder(evaluator, access_in(config)) if has_rounds(config) else evaluator
+    return CausalOrder(evaluator, access_in(config)) if config.weights.causal else evaluator
 
 
 def access_in(config: RunConfig) -> Callable[[Assignment], Access]:
@@ -68,7 +63,7 @@ def access_in(config: RunConfig) -> Callable[[Assignment], Access]:
 
 def order_note(config: RunConfig) -> str | None:
     """Return a sentence on how many children of a batch can be trained at once; `None` if the order is not causal."""
-    if not has_rounds(config):
+    if not config.weights.causal:
         return None
     searcher, count = make_searcher(config), config.topology.children
     proposals = searcher.ask(count, first_view(make_parameters(config, searcher)))

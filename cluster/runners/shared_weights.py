@@ -100,7 +100,7 @@ def weights_layout(config: RunConfig, run: str, weights: ParameterGroup) -> Layo
 
 def _groups(config: RunConfig, weights: ParameterGroup) -> tuple[Group, ...]:
     whole = make_group(weights)
-    if config.weights.weights_consistency != "causal":
+    if not config.weights.causal:
         return (whole,)
     deferred = deferred_names(config)
     return tuple(
@@ -116,7 +116,7 @@ def _groups(config: RunConfig, weights: ParameterGroup) -> tuple[Group, ...]:
 
 def deferred_names(config: RunConfig) -> frozenset[str]:
     """Return the names of the shared weights whose steps wait until a batch of children has ended."""
-    if config.weights.weights_consistency != "causal":
+    if not config.weights.causal:
         return frozenset()
     network = _run_network(config)
     return frozenset(network.shapes if config.weights.weights_deferred == "all" else network.common_names())
@@ -158,7 +158,7 @@ def _check_waiting(config: RunConfig) -> None:
 def _check_causal(config: RunConfig, shared: SharedWeights) -> None:
     """Raise `ValueError` if the weights of a run in causal order would depend on time all the same."""
     topology = config.topology
-    if config.weights.weights_consistency != "causal":
+    if not config.weights.causal:
         return
     where = "where `weights_consistency` is causal"
     if topology.replicas > 1:

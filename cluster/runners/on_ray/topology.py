@@ -29,7 +29,6 @@ from cluster.placement.node_check import check_data, check_without_data
 from cluster.placement.plan import Plan, plan
 from cluster.placement.versions import versions
 from cluster.runners.build import make_parameters, make_searcher
-from cluster.runners.causal import has_rounds
 from cluster.runners.on_ray import cluster_inventory
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ReplicaHost
 from cluster.runners.on_ray.autoscaler import request_nodes
@@ -217,7 +216,7 @@ def run_distributed(
             token=token,
             ledger=ledger,
             pool=workers.pool,
-            weights=shared.layout if shared and has_rounds(config) else None,
+            weights=shared.layout if shared and config.weights.causal else None,
         )
         ended = [
             host.run.remote(config, list(seat.parts), connections)
