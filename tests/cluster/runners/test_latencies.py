@@ -61,18 +61,30 @@ def test_nothing_is_measured_where_latency_does_not_count(words: tuple[str, str]
     assert with_latencies(of, pytest.fail) is of
 
 
-def test_a_heavy_weight_leads_to_the_options_that_were_measured_to_be_fastest(tmp_path: Path) -> None:
+def test_a_heavy_weight_leads_to_the_options_that_were_measured_to_be_fastest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = [*SEARCH.split(), "--cost-weight", "1000", "--max-children", "4", "--storage-path", str(tmp_path)]
     assert cli.run(["launch", "digits", "--local", "--name", "fast", *flags]) == 0
     folder = RunFolder(tmp_path / "fast")
     table = folder.read_config().option_latencies
     fastest = {gate: min(range(len(costs)), key=costs.__getitem__) for gate, costs in table.items()}
-    assert derived(folder) == fastest
+    assert options(folder, "SELECT max(id) FROM children WHERE tokens != '[]'") == fastest
+    capsys.readouterr()
+    assert cli.run(["best", "fast", "--json", "--storage-path", str(tmp_path)]) == 0
+    best = json.loads(capsys.readouterr().out)
+    chosen = options(folder, str(best["child_id"]))
+    assert best["options_latency_us"] == pytest.approx(sum(table[gate][option] for gate, option in chosen.items()))
+    assert cli.run(["best", "fast", "--storage-path", str(tmp_path)]) == 0
+    assert f"{best['options_latency_us']:,.0f} µs for its options by the run's table" in capsys.readouterr().out
+    assert cli.run(["report", "fast", "--storage-path", str(tmp_path)]) == 0
+    text = (folder.path / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert f"{best['options_latency_us']:,.0f} µs for its options" in text
 
 
-def derived(folder: RunFolder) -> dict[str, int]:
-    """The option of each gate in the architecture that the strengths favour at the end of the search."""
+def options(folder: RunFolder, child: str) -> dict[str, int]:
+    """The option of each gate in a child's architecture; `child` is an SQL expression for its id."""
     with closing(sqlite3.connect(folder.ledger)) as db:
-        (tokens,) = db.execute("SELECT tokens FROM children WHERE tokens != '[]' ORDER BY id DESC").fetchone()
+        (tokens,) = db.execute(f"SELECT tokens FROM children WHERE id = ({child})").fetchone()
     space = cast(HasSupernet, folder.read_config().search_space)
     return {gate: vector.index(1) for gate, vector in space.gates(json.loads(tokens)).items()}
