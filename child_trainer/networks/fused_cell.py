@@ -65,7 +65,7 @@ class FusedCell(nn.Module):
             values = {"x": x_BI, "h": h_BH, "c": c_BH} | self.of_x.by_name(x_maps_BP) | self.of_h.by_name(h_maps_BQ)
             for n, operation in zip(self.nodes, self.operations, strict=True):
                 read = [values[source] for source in n.inputs]
-                if mask is not None and _reads_hidden(n, read[0], mask):
+                if mask is not None and reads_hidden(n, read[0], mask):
                     read = [read[0] * mask]
                 values[n.name] = operation(*read)
             h_BH = values[self.next_h]
@@ -111,7 +111,7 @@ class Projection(nn.Module):
         return dict(zip(self.sizes, results.split(list(self.sizes.values()), -1), strict=True))
 
 
-def _reads_hidden(n: Node, value: Tensor, mask: Tensor) -> bool:
+def reads_hidden(n: Node, value: Tensor, mask: Tensor) -> bool:
     """Return whether a node is a linear map of a value of H units within the cell, which variational dropout is for."""
     return n.op == "linear" and n.inputs[0] not in ("x", "c") and value.shape == mask.shape
 
