@@ -75,8 +75,10 @@ from controller.space import HasSupernet, SearchSpace, first_tokens, mutated_tok
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.darts import DartsSpace
+from controller.spaces.darts_rnn import DartsRnnSpace
 from controller.spaces.enas_macro import EnasMacroSpace
 from controller.spaces.enas_micro import EnasMicroSpace
+from controller.spaces.enas_rnn import EnasRnnSpace
 from controller.spaces.genotypes import from_darts, from_nasnet, to_darts, to_nasnet
 from controller.spaces.mbconv import MbconvSpace
 from controller.spaces.one_shot import OneShotSpace
@@ -105,10 +107,12 @@ __all__ = [
     "Condition",
     "Consistency",
     "ConvolutionalSpace",
+    "DartsRnnSpace",
     "DartsSpace",
     "Decisions",
     "EnasMacroSpace",
     "EnasMicroSpace",
+    "EnasRnnSpace",
     "EvolutionOptions",
     "FailedAttempt",
     "Failure",

@@ -35,6 +35,14 @@ def perplexity(outcome: Outcome) -> float:
     return PERPLEXITY_SCALE / (outcome.metric * outcome.metric)
 
 
+def inverse_perplexity(outcome: Outcome) -> float:
+    """Return c / perplexity (Pham et al. 2018, arXiv 1802.03268, section 2.2; spec §6.3).
+
+    The perplexity is as in `perplexity`.
+    """
+    return FAILED if outcome.metric is None else PERPLEXITY_SCALE / outcome.metric
+
+
 def fitness(outcome: Outcome) -> float:
     """Return the fitness that the task computes."""
     return FAILED if outcome.metric is None else outcome.metric
@@ -60,6 +68,7 @@ REWARDS: Mapping[str, Reward] = MappingProxyType(
         "cubed-accuracy": Reward(cubed_accuracy, _ACCURACIES),
         "accuracy": Reward(accuracy, _ACCURACIES),
         "perplexity": Reward(perplexity, (Measure.PERPLEXITY,)),
+        "inverse-perplexity": Reward(inverse_perplexity, (Measure.PERPLEXITY,)),
         "fitness": Reward(fitness, (Measure.FITNESS,)),
     }
 )

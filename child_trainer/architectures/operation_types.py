@@ -139,6 +139,8 @@ _OPERATIONS: dict[str, Operation] = {
     "mean": _many,
     "maximum": _many,
     "subtract": Operation(min_inputs=2, max_inputs=2, channels="kept"),
+    # From its first input to its second, by the share that the third is: a highway's step.
+    "interpolate": Operation(min_inputs=3, max_inputs=3, channels="kept"),
     "identity": _unary,
     "zero": _unary,
     "relu": _unary,

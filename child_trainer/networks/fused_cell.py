@@ -47,7 +47,8 @@ class FusedCell(nn.Module):
         Args:
             inputs: [T, B, I], x at all steps.
             state: h and c before the first step.
-            mask: [B, H], multiplies the h that the maps of `h` read, the same at every step (variational dropout).
+            mask: [B, H], multiplies the h that the maps of `h` read, and values of H units between nodes that other
+                linear maps read; the same at every step (variational dropout).
         """
         if self.program is None or not torch.is_grad_enabled():
             return self._stepped(inputs, state, mask)
@@ -63,7 +64,10 @@ class FusedCell(nn.Module):
             h_maps_BQ = self.of_h(h_BH if mask is None else h_BH * mask)
             values = {"x": x_BI, "h": h_BH, "c": c_BH} | self.of_x.by_name(x_maps_BP) | self.of_h.by_name(h_maps_BQ)
             for n, operation in zip(self.nodes, self.operations, strict=True):
-                values[n.name] = operation(*(values[source] for source in n.inputs))
+                read = [values[source] for source in n.inputs]
+                if mask is not None and reads_hidden(n, read[0], mask):
+                    read = [read[0] * mask]
+                values[n.name] = operation(*read)
             h_BH = values[self.next_h]
             c_BH = values[self.next_c[0]] if self.next_c else c_BH
             hidden.append(h_BH)
@@ -105,6 +109,11 @@ class Projection(nn.Module):
     def by_name(self, results: Tensor) -> dict[str, Tensor]:
         """Split the results [..., units of all maps] into those of each map, by the map's name."""
         return dict(zip(self.sizes, results.split(list(self.sizes.values()), -1), strict=True))
+
+
+def reads_hidden(n: Node, value: Tensor, mask: Tensor) -> bool:
+    """Return whether a node is a linear map of a value of H units within the cell, which variational dropout is for."""
+    return n.op == "linear" and n.inputs[0] not in ("x", "c") and value.shape == mask.shape
 
 
 def _linear_maps(graph: Graph) -> tuple[list[Node], list[Node], list[Node]]:

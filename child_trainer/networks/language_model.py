@@ -4,6 +4,7 @@ Shapes: T words; B streams of text side by side; H units; V words of the vocabul
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -24,14 +25,14 @@ class LanguageModel(nn.Module):
     """Embeds words, runs the layers over them, and predicts each next word.
 
     Args:
-        layers: cells of H input and H hidden units.
+        layers: modules of cells of H input and H hidden units, which compute what a `FusedCell` of theirs does.
         vocabulary_size: V.
         hidden_size: H.
         options: dropout, and whether embedding and prediction share their weights.
     """
 
     def __init__(
-        self, layers: list[FusedCell], vocabulary_size: int, hidden_size: int, options: LanguageOptions
+        self, layers: Sequence[nn.Module], vocabulary_size: int, hidden_size: int, options: LanguageOptions
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
@@ -40,6 +41,18 @@ class LanguageModel(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.prediction = None if options.tied_embeddings else nn.Parameter(torch.empty(vocabulary_size, hidden_size))
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the tables of words uniformly within 1 / sqrt(H), and set the biases to 0; the layers stay as they are.
+
+        Args:
+            generator: draws the weights; default: PyTorch's global generator.
+        """
+        for table in (self.embedding, self.prediction):
+            if table is not None:
+                table.uniform_(-(self.hidden_size**-0.5), self.hidden_size**-0.5, generator=generator)
+        self.bias.zero_()
 
     def initial_state(self, streams: int) -> list[State]:
         """Return zeros for h and c, `[B, H]` each, of each layer; B = streams."""
@@ -53,13 +66,18 @@ class LanguageModel(nn.Module):
             words: `[T, B]`.
             state: h and c of each layer before the first word.
         """
+        hidden, after = self.read(words, state)
+        weight = self.embedding if self.prediction is None else self.prediction
+        return F.linear(self._dropped(hidden), weight, self.bias), after
+
+    def read(self, words: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
+        """Return the last layer's hidden states `[T, B, H]`, and the state after the words; see `forward`."""
         hidden = F.embedding(words, self._embedding())
         after: list[State] = []
         for layer, before in zip(self.layers, state, strict=True):
             hidden, last = layer(self._dropped(hidden), before, self._mask(hidden[0]))
             after.append(last)
-        weight = self.embedding if self.prediction is None else self.prediction
-        return F.linear(self._dropped(hidden), weight, self.bias), after
+        return hidden, after
 
     def _embedding(self) -> Tensor:
         """Return the embedding `[V, H]`, in training with dropped words.
@@ -100,10 +118,7 @@ def build_language_model(
     hidden = options.hidden_size or solved_width(cell, vocabulary_size, options)
     cells = [FusedCell(build_cell(cell, hidden, hidden, generator=generator)) for _ in range(options.cell_layers)]
     model = LanguageModel(cells, vocabulary_size, hidden, options)
-    with torch.no_grad():
-        for table in (model.embedding, model.prediction):
-            if table is not None:
-                table.uniform_(-(hidden**-0.5), hidden**-0.5, generator=generator)
+    model.reset_parameters(generator)
     return model
 
 

@@ -353,6 +353,7 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "mean": _combine(_mean),
         "maximum": _reduce(torch.maximum),
         "subtract": _combine(torch.sub),
+        "interpolate": _combine(torch.lerp),
         "identity": _apply(lambda x: x),
         "zero": _apply(torch.zeros_like),
         "relu": _apply(torch.relu),

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +12,19 @@ from torch.func import functional_call
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.architectures.gates import gate_sizes
 from child_trainer.networks.build import ImageProblem, build_nodes, initialise
-from child_trainer.networks.weights import HEADS, WrongWeights, parameter_names
+from child_trainer.networks.weights import WrongWeights, parameter_names
 from child_trainer.regime import DEFAULT_REGIME, Initial, Regime
 from child_trainer.supernets.gated_graph import Gate, GatedGraph, Gates, build_gated_node
 from child_trainer.supernets.plan import Planner, Step, Use
 from child_trainer.supernets.restriction import check_gates
 
+if TYPE_CHECKING:
+    from child_trainer.supernets.gated_language_model import GatedLanguageModel
+
 Tensors = Mapping[str, Tensor]
 
 PLANS = 32
 """Plans of forward passes that a network remembers; one of a large supernet takes about a megabyte."""
-
-HEAD = HEADS[0]
 
 _Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
@@ -54,31 +55,33 @@ class SupernetNetwork(nn.Module):
             many inputs, or an operation of the user's own keeps tensors that are no parameters.
     """
 
+    around = "the classifier"
+    """What is around the supernet's nodes, for people."""
+
     def __init__(self, supernet: Architecture, task: ImageProblem, regime: Regime = DEFAULT_REGIME) -> None:
         super().__init__()
-        if supernet.kind != "feedforward":
-            raise InvalidArchitecture(f"a supernet of images is feedforward, got a {supernet.kind} one")
         live = supernet.without_auxiliary().pruned()
         self.gate_sizes = gate_sizes(live)
         self._initial: Initial = regime.initial
         self._planner = Planner(live)
         self._plans: OrderedDict[tuple[tuple[Use, ...], ...], _Plan] = OrderedDict()
         with torch.device("meta"):
-            modules, shapes = build_nodes(live, (task.input_shape,), None, regime, build_gated_node)
-            head = nn.Linear(shapes[live.outputs[0]][0], task.num_classes)
-        self._graph = GatedGraph(live, modules, shapes, head)
-        parts = [(n.name, f"operations.{i}") for i, n in enumerate(live.ordered)] + [(HEAD, "head")]
-        # By part, the head last: our names, each with PyTorch's.
-        self._parameter_paths, self._statistic_paths = zip(*(self._paths(*part) for part in parts), strict=True)
+            self._graph = self._make_graph(live, task, regime)
+        nodes_path = self._graph.nodes_path
+        parts = [self._paths(n.name, f"{nodes_path}.{i}") for i, n in enumerate(live.ordered)]
+        # By part, what is around the nodes last: our names, each with PyTorch's.
+        self._parameter_paths = (*(parameters for parameters, _ in parts), self._graph.around())
+        self._statistic_paths = (*(statistics for _, statistics in parts), dict[str, str]())
         self._norms = [m for m in self._graph.modules() if isinstance(m, _Norm)]
         for norm in self._norms:
             norm.running_mean = norm.running_var = norm.num_batches_tracked = None
             # Where statistics are kept, they are PyTorch's cumulative means.
             norm.track_running_stats, norm.momentum = False, None
         for name, _ in self._graph.named_buffers():
+            place, _, own = name.removeprefix(f"{nodes_path}.").partition(".")
             raise InvalidArchitecture(
-                f"node {live.ordered[int(name.split('.')[1])].name!r} keeps a tensor that is no parameter,"
-                f" {name.split('.', 2)[2]!r}; weights that are shared are parameters"
+                f"node {live.ordered[int(place)].name!r} keeps a tensor that is no parameter, {own!r}; weights that are"
+                " shared are parameters"
             )
         self.unpenalised: frozenset[str] = frozenset()
         self.shapes = {
@@ -87,10 +90,17 @@ class SupernetNetwork(nn.Module):
             for name, path in paths.items()
         }
         if len(self.shapes) < len(list(self._graph.parameters())):
-            raise InvalidArchitecture(
-                f"a node {HEAD!r} and the classifier have parameters of one name; rename the node"
-            )
+            own = {name.partition("/")[0] for name in self._graph.around()}
+            node = next(n.name for n in live.ordered if n.name in own)
+            raise InvalidArchitecture(f"a node {node!r} and {self.around} have parameters of one name; rename the node")
         self.train()
+
+    def _make_graph(self, supernet: Architecture, task: Any, regime: Regime) -> "GatedGraph | GatedLanguageModel":
+        """Return the module of the supernet on the `meta` device, from the constructor's arguments."""
+        if supernet.kind != "feedforward":
+            raise InvalidArchitecture(f"a supernet of images is feedforward, got a {supernet.kind} one")
+        modules, shapes = build_nodes(supernet, (task.input_shape,), None, regime, build_gated_node)
+        return GatedGraph(supernet, modules, shapes, nn.Linear(shapes[supernet.outputs[0]][0], task.num_classes))
 
     def _paths(self, name: str, path: str) -> tuple[dict[str, str], dict[str, str]]:
         """Return our names of the parameters and of the buffers of a part, each with PyTorch's."""
@@ -150,11 +160,17 @@ class SupernetNetwork(nn.Module):
             ValueError: the gates do not fit.
             WrongWeights: a tensor is missing or has another shape.
         """
+        return self._compute(weights, images, gates, statistics)
+
+    def _compute(
+        self, weights: Tensors, inputs: Tensor, gates: Gates, statistics: Tensors | None, *more: object
+    ) -> Any:
+        """Return what the supernet's module computes from inputs, and what more it takes, as `forward` describes."""
         uses = self._uses(gates)
         steps, parameters, running = self._plan(uses)
-        tensors = self._weights(weights, parameters)
+        tensors, arguments = self._weights(weights, parameters), (inputs, gates, uses, steps, *more)
         if statistics is None:
-            return functional_call(self._graph, tensors, (images, gates, uses, steps), tie_weights=False)
+            return functional_call(self._graph, tensors, arguments, tie_weights=False)
         for name, path in running.items():
             if name not in statistics:
                 raise WrongWeights(
@@ -164,7 +180,7 @@ class SupernetNetwork(nn.Module):
         for norm in self._norms:
             norm.eval()
         try:
-            return functional_call(self._graph, tensors, (images, gates, uses, steps), tie_weights=False)
+            return functional_call(self._graph, tensors, arguments, tie_weights=False)
         finally:
             for norm in self._norms:
                 norm.train()
@@ -193,22 +209,23 @@ class SupernetNetwork(nn.Module):
             norm.track_running_stats = True
         try:
             for images in batches:
-                running = running or {path: self._first_statistic(path, images) for path in found.values()}
+                running = running or {path: self._first_statistic(path, tensors) for path in found.values()}
                 functional_call(self._graph, tensors | running, (images, gates, uses, steps), tie_weights=False)
         finally:
             for norm in self._norms:
                 norm.track_running_stats = False
         if found and not running:
-            raise ValueError("statistics are refit on at least one batch of images, got none")
+            raise ValueError("statistics are refit on at least one batch, got none")
         return {name: running[path] for name, path in found.items()}
 
-    def _first_statistic(self, path: str, images: Tensor) -> Tensor:
+    def _first_statistic(self, path: str, weights: Tensors) -> Tensor:
         module, _, name = path.rpartition(".")
+        like = next(iter(weights.values()))
         if name == "num_batches_tracked":
-            return torch.zeros((), dtype=torch.int64, device=images.device)
+            return torch.zeros((), dtype=torch.int64, device=like.device)
         norm = self._graph.get_submodule(module)
         assert isinstance(norm, _Norm)
-        return images.new_zeros(norm.num_features)
+        return like.new_zeros(norm.num_features)
 
     def _uses(self, gates: Gates) -> dict[str, tuple[Use, ...]]:
         check_gates(self.gate_sizes, gates)

@@ -6,7 +6,7 @@ from enum import IntEnum
 from functools import reduce
 from operator import and_, or_
 
-from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.architecture import INPUTS, Architecture
 
 
 class Use(IntEnum):
@@ -28,7 +28,8 @@ class Step:
 
     Attributes:
         index: its place in the supernet's order.
-        sources: the places of what it reads, the inputs of a mix that do not count left out; -1 is the image.
+        sources: the places of what it reads, the inputs of a mix that do not count left out. Those of the graph's
+            inputs are below 0: -1 is the image or x, -2 is h, -3 is c.
         differentiated: whether gradients pass through it.
         freed: the places of values that no later step reads.
     """
@@ -47,7 +48,9 @@ class Planner:
     """
 
     def __init__(self, supernet: Architecture) -> None:
-        place = {"image": -1} | {n.name: i for i, n in enumerate(supernet.ordered)}
+        inputs = INPUTS[supernet.kind]
+        place = {name: -1 - i for i, name in enumerate(inputs)} | {n.name: i for i, n in enumerate(supernet.ordered)}
+        self._num_inputs = len(inputs)
         self._sources = [tuple([place[source] for source in n.inputs]) for n in supernet.ordered]
         self._gates = [n.attribute("gate") if n.op == "mix" else None for n in supernet.ordered]
         self._output = place[supernet.outputs[0]]
@@ -55,11 +58,11 @@ class Planner:
     def plan(self, uses: Mapping[str, Sequence[Use]]) -> list[Step]:
         """Return the nodes on which the output depends, in order, when gates are used as given."""
         count = len(self._sources)
-        # 0: not computed; 1: without gradients; 2: with gradients. The image, at -1, is always there.
-        levels = [0] * count + [2]
+        # 0: not computed; 1: without gradients; 2: with gradients. The inputs, below 0, are always there.
+        levels = [0] * count + [2] * self._num_inputs
         levels[self._output] = 2
         steps: list[Step] = []
-        seen = {self._output, -1}
+        seen = {self._output, *range(-self._num_inputs, 0)}
         for index in range(count - 1, -1, -1):
             level = levels[index]
             if not level:
@@ -80,8 +83,8 @@ class Planner:
 
     def always(self) -> list[int]:
         """Return the places of the nodes that every path computes, if each mix has at least one of its inputs."""
-        # A bit for each node: those that any path from the image to it computes.
-        needed = [0] * len(self._sources) + [0]
+        # A bit for each node: those that any path from the inputs to it computes.
+        needed = [0] * (len(self._sources) + self._num_inputs)
         for index, (sources, gate) in enumerate(zip(self._sources, self._gates, strict=True)):
             parts = [needed[source] for source in sources]
             joined = reduce(and_ if gate is not None else or_, parts) if parts else 0

@@ -52,7 +52,7 @@ def score(
         count, correct, loss = 0, 0, 0.0
         for images, labels in batches:
             logits = network(weights, images, gates, statistics)
-            count += len(labels)
+            count += labels.numel()
             correct += int((logits.argmax(1) == labels).sum())
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
     finally:

@@ -26,10 +26,8 @@ from child_trainer.training.epochs import (
     with_hyperparameters,
 )
 from child_trainer.training.state import SgdState
+from child_trainer.training.stretches import EVALUATION_STREAMS, streams, stretch
 from child_trainer.training.task import Diverged, Progress, TaskError
-
-EVALUATION_STREAMS = 10
-"""Streams in which a text is evaluated, whatever the batch size of the training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +71,7 @@ class LanguageTask:
         state, total = model.initial_state(words.shape[1]), torch.zeros((), dtype=torch.float64, device=text.device)
         with torch.inference_mode():
             for start in range(0, len(words) - 1, self.options.unroll):
-                inputs, targets = _stretch(words, start, self.options.unroll)
+                inputs, targets = stretch(words, start, self.options.unroll)
                 logits, state = model(inputs, state)
                 total += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
         model.train(was_training)
@@ -114,16 +112,6 @@ class LanguageTask:
                 return _train_epoch(state, model, words, unroll, now, progress)
 
             run_epochs(state, budget.epochs, progress, train_epoch, lambda: self.perplexity(model, validation))
-
-
-def streams(text: Tensor, count: int) -> Tensor:
-    """Return `[N]` words as `[N // count, count]`: equally long parts of the text side by side, each read downwards.
-
-    If the text is too short for that many streams of two words each, fewer are made.
-    """
-    count = max(1, min(count, len(text) // 2))
-    length = len(text) // count
-    return text[: length * count].view(count, length).t().contiguous()
 
 
 def vocabulary_of(name: str, data: Path | None, options: LanguageOptions) -> tuple[str, ...]:
@@ -172,12 +160,6 @@ def load_test_text(task: LanguageTask, data: Path | None) -> Tensor:
     return numbered(lines_of(task.name, data)("test"), task.vocabulary)
 
 
-def _stretch(words: Tensor, start: int, unroll: int) -> tuple[Tensor, Tensor]:
-    """Return the words `[T, B]` from a place on, and those that follow each of them."""
-    end = min(start + unroll, len(words) - 1)
-    return words[start:end], words[start + 1 : end + 1]
-
-
 def _train_epoch(
     state: SgdState, model: LanguageModel, words: Tensor, unroll: int, budget: Budget, progress: Progress
 ) -> Tensor:
@@ -188,7 +170,7 @@ def _train_epoch(
     for step in range(progress.step, steps):
         progress.before_step(step)
         set_rate(state.optimizer, regime.rate(budget.learning_rate, epoch + step / steps, budget.epochs))
-        inputs, targets = _stretch(words, step * unroll, unroll)
+        inputs, targets = stretch(words, step * unroll, unroll)
         logits, after = model(inputs, _state(state.carried))
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=regime.label_smoothing)
         take_step(state, loss, clip_norm)

@@ -123,7 +123,10 @@ def _lines(
 
 def _commands(name: str, entry: ZooEntry, size: Size | None) -> Iterator[str]:
     chosen = f" --cells {size.cells} --filters {size.filters}" if size is not None and size != entry.size else ""
-    task = "ptb --data DIR" if isinstance(entry.counted_for, Words) else "cifar10 --data DIR"
+    words = entry.counted_for if isinstance(entry.counted_for, Words) else None
+    task = "cifar10 --data DIR" if words is None else "ptb --data DIR"
+    if words is not None and words.tied:
+        task += f" --cell-layers {words.layers} --hidden-size {words.hidden_size} --tied-embeddings"
     yield f"nascluster zoo {name}{chosen} --json > {name}.json"
     yield f"python -m child_trainer {name}.json --task {task}"
 
@@ -131,8 +134,8 @@ def _commands(name: str, entry: ZooEntry, size: Size | None) -> Iterator[str]:
 def _words(counted_for: Images | Words) -> str:
     if isinstance(counted_for, Words):
         return (
-            f"a language model of {counted_for.layers} layers of {counted_for.hidden_size} units and"
-            f" {counted_for.vocabulary:,} words"
+            f"a language model of {counted(counted_for.layers, 'layer')} of {counted_for.hidden_size} units and"
+            f" {counted_for.vocabulary:,} words{', tied' if counted_for.tied else ''}"
         )
     shape = "x".join(map(str, counted_for.input_shape))
     return f"images of {shape} in {counted_for.num_classes:,} classes"
@@ -154,5 +157,6 @@ def _cost(architecture: Architecture, counted_for: Images | Words) -> tuple[int,
     units, words, layers = counted_for.hidden_size, counted_for.vocabulary, counted_for.layers
     state = torch.empty((1, units), device="meta")
     flops = layers * cost.flops(cell_on_meta(architecture, units, units), state, state, state)
-    parameters = count_parameters(architecture, words, units, LanguageOptions(cell_layers=layers))
+    options = LanguageOptions(cell_layers=layers, tied_embeddings=counted_for.tied)
+    parameters = count_parameters(architecture, words, units, options)
     return parameters, flops + 2 * units * words

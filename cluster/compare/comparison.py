@@ -14,8 +14,8 @@ from cluster.compare.plan import Limit, Plan, check_common, make_plan, max_child
 from cluster.compare.process_pool import Job, run_jobs
 from cluster.compare.search_result import ResultError, Searches, SearchResult, searches
 from cluster.compare.standings import Best, Summary, summarize
-from cluster.config.flags import UsageError, flags_among, flags_not_among, parse_run
-from cluster.config.recipes import find_recipe
+from cluster.config.flags import UsageError, flags_among, flags_not_among, parse_run, value_of
+from cluster.config.recipes import configuration, find_recipe
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.storage.dataset_cache import local_data, located
@@ -30,7 +30,7 @@ def plan_comparison(
     Raises:
         ValueError: an option is invalid, or the options do not fit together.
     """
-    base_recipe = find_recipe(recipe)()
+    base_recipe = configuration(find_recipe(recipe), None, value_of(flags, "--task"))
     of_searchers = searcher_flags(words)
     base = parse_run(base_recipe, flags_not_among(flags, of_searchers), recipe)
     check_common(base, base_recipe)

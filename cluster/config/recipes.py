@@ -8,14 +8,22 @@ from typing import Any
 
 from child_trainer import own_files
 from child_trainer.own_files import OwnFileError
-from cluster.config import gradient_recipes, instant_recipes, nas_recipes, sharing_recipes, survey_recipes
+from cluster.config import (
+    gradient_recipes,
+    instant_recipes,
+    nas_recipes,
+    recurrent_recipes,
+    sharing_recipes,
+    survey_recipes,
+)
 from cluster.config.run_config import RunConfig
 from controller.catalogue import find_entry
 
 Recipe = Callable[..., RunConfig]
 """Returns the configuration of a named run; the command line can change any part of it.
 
-One that has other sizes for other searchers takes the name of one as the argument `searcher`.
+One that has other sizes for other searchers takes the name of one as the argument `searcher`; one that has other sizes
+for other tasks likewise as `task`.
 """
 
 
@@ -99,6 +107,7 @@ SYSTEMS = (
             "enas-micro-digits": sharing_recipes.enas_micro_digits,
             "enas-macro-cifar10": sharing_recipes.enas_macro_cifar10,
             "enas-micro-cifar10": sharing_recipes.enas_micro_cifar10,
+            "enas-rnn": recurrent_recipes.enas_rnn,
         },
     ),
     System(
@@ -123,6 +132,7 @@ SYSTEMS = (
         recipes={
             "darts-digits": gradient_recipes.darts_digits,
             "darts-cifar10": gradient_recipes.darts_cifar10,
+            "darts-rnn": recurrent_recipes.darts_rnn,
         },
     ),
     System(
@@ -186,11 +196,11 @@ def find_recipe(name: str) -> Recipe:
     return recipe
 
 
-def configuration(recipe: Recipe, searcher: str | None) -> RunConfig:
-    """Return the recipe's configuration; if it takes a searcher, that for this one, where one is named."""
-    if searcher is not None and "searcher" in inspect.signature(recipe).parameters:
-        return recipe(searcher=searcher)
-    return recipe()
+def configuration(recipe: Recipe, searcher: str | None, task: str | None = None) -> RunConfig:
+    """Return the recipe's configuration; if it takes a searcher or a task, that for this one, where one is named."""
+    takes = inspect.signature(recipe).parameters
+    named = {"searcher": searcher, "task": task}
+    return recipe(**{name: value for name, value in named.items() if value is not None and name in takes})
 
 
 def recipe_label(name: str) -> str:

@@ -9,12 +9,10 @@ import torch
 
 from child_trainer.outcome import Cause, Failure, Outcome
 from child_trainer.seeding import derive
-from child_trainer.supernets.batches import Batches, ImageSource
-from child_trainer.supernets.cost import flops, parameters
+from child_trainer.supernets.cost import parameters
 from child_trainer.supernets.jobs import Score, Steps
 from child_trainer.supernets.objectives.objective import Costs
 from child_trainer.supernets.option_costs import MEASURES, option_costs
-from child_trainer.supernets.scoring import score
 from child_trainer.tasks.image import ImageTask
 from child_trainer.threads import computing_with
 from child_trainer.training.task import Diverged, OverTime, Preempted, Task
@@ -23,6 +21,7 @@ from cluster.config.run_config import RunConfig
 from cluster.runners.build import make_searcher
 from cluster.runners.metered_store import MeteredStore
 from cluster.runners.objective_steps import ObjectiveSteps, moved, path_gates
+from cluster.runners.shared_data import DrawnBatches, data_of
 from cluster.runners.shared_weights import group_names, make_network
 from cluster.search.evaluator import Assignment
 from cluster.search.steps import Stores, make_steps
@@ -40,7 +39,7 @@ class JobTrainer:
 
     Args:
         config: the run's.
-        task: the run's, with images.
+        task: the run's, with images or text.
         store: the shards of the shared weights.
         policy: the shards of the searcher's parameters, if it has strengths.
         device: where to compute, as PyTorch names it.
@@ -57,13 +56,12 @@ class JobTrainer:
     ) -> None:
         shared = shared_weights_of(make_searcher(config))
         assert shared is not None
-        assert isinstance(task, ImageTask)
         self._space = cast(HasSupernet, config.search_space)
         self._network, self._groups = make_network(config, shared), tuple(group_names(config))
         self._budget, self._threads = config.budget, config.topology.threads_per_child
         self._task, self._weights, self._policy, self._device = task, store, policy, device
         self._costs = _costs(config, shared, task)
-        self._source = ImageSource(task.training, task.validation, task.augmented, task.centred)
+        self._data = data_of(task)
 
     def do(self, assignment: Assignment, *, batch_size: int, preempted: Callable[[], bool] | None = None) -> Outcome:
         """Do one child's job and return its outcome, which includes its failures.
@@ -132,30 +130,30 @@ class JobTrainer:
     ) -> None:
         gates = path_gates(self._space, assignment.tokens)
         result["parameters"] = parameters(self._network, gates)
-        result["flops"] = flops(self._network, gates, self._task.input_shape)
+        result["flops"] = self._data.flops(self._network, gates)
         snapshot = store.pull(self._network.names(gates))
         batches = self._batches(assignment.seed, batch_size)("images to refit")
         weights, gates = moved(snapshot.values, self._device), moved(gates, self._device)
         count = int(job.settings["refit_batches"])
         refit_on = batches.to_refit(count) if count else None
         some = int(job.settings.get("batches", 0))
-        validation = batches.some_validation(some) if some else batches.all_validation()
-        found = score(self._network, weights, gates, validation, refit_on)
-        if not math.isfinite(found.loss):
+        found = self._data.score(self._network, weights, gates, batches, some, refit_on)
+        metric = self._data.metric(found)
+        if not (math.isfinite(found.loss) and math.isfinite(metric)):
             raise Diverged(f"the validation loss of the path is {found.loss}")
-        result["curve"], result["measurements"] = (found.accuracy,), {"loss": found.loss}
+        result["curve"], result["measurements"] = (metric,), {"loss": found.loss}
 
-    def _batches(self, seed: int, size: int) -> Callable[[str], Batches]:
+    def _batches(self, seed: int, size: int) -> Callable[[str], DrawnBatches]:
         """Return the function that gives the batches of a child for one purpose, the same at each call."""
 
-        def batches(purpose: str) -> Batches:
+        def batches(purpose: str) -> DrawnBatches:
             generator = torch.Generator(self._device).manual_seed(derive(seed, purpose))
-            return Batches(self._source, size, generator)
+            return self._data.batches(size, generator)
 
         return batches
 
 
-def _costs(config: RunConfig, shared: SharedWeights, task: ImageTask) -> Costs:
+def _costs(config: RunConfig, shared: SharedWeights, task: Task) -> Costs:
     """Return what each option costs, by gate; nothing if the children's objectives count no costs."""
     if shared.costs is None:
         return {}
@@ -164,5 +162,6 @@ def _costs(config: RunConfig, shared: SharedWeights, task: ImageTask) -> Costs:
         table = {gate: tuple(costs) for gate, costs in config.option_latencies.items()}
         assert table, "latencies are measured when the run is made"
     else:
+        assert isinstance(task, ImageTask)  # `shared_weights.check_weights` refuses costs for text
         table = option_costs(shared.supernet, task, MEASURES[shared.costs], config.budget.regime)
     return {gate: tuple(map(math.log1p, costs)) for gate, costs in table.items()} if shared.log_costs else table

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from child_trainer.seeding import derive
-from child_trainer.supernets.batches import Batches
 from child_trainer.supernets.jobs import Steps
 from child_trainer.supernets.network import SupernetNetwork
 from child_trainer.supernets.objectives import objective
 from child_trainer.supernets.objectives.catalogue import OBJECTIVES
 from child_trainer.supernets.objectives.objective import Costs, Draw, Learnt, Settings, Step
 from child_trainer.training.task import Diverged
+from cluster.runners.shared_data import DrawnBatches
 from cluster.runners.shared_weights import GROUP
 from cluster.search.steps import Gradients, HalfStep
 from controller.space import HasSupernet
@@ -44,7 +44,7 @@ class ObjectiveSteps:
         job: Steps,
         network: SupernetNetwork,
         paths: Sequence[Mapping[str, Tensor]],
-        batches: Callable[[str], Batches],
+        batches: Callable[[str], DrawnBatches],
         seed: int,
         costs: Costs,
         groups: Iterable[str] = (GROUP,),

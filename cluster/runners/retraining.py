@@ -45,7 +45,7 @@ def parse_launch(
     """
     source, flags = source_of(arguments)
     if not isinstance(recipe, RunConfig):
-        recipe = configuration(recipe, value_of(flags, "--searcher"))
+        recipe = configuration(recipe, value_of(flags, "--searcher"), value_of(flags, "--task"))
     if source is None:
         return parse_run(recipe, flags, label, description), []
     config = parse_run(retrained_by(recipe, flags), flags, label, description)

@@ -5,16 +5,22 @@ from functools import lru_cache
 from pathlib import Path
 
 from child_trainer.architectures.architecture import Architecture
+from child_trainer.language_options import LanguageOptions
 from child_trainer.regime import Regime
+from child_trainer.supernets.gated_language_model import TextProblem
 from child_trainer.supernets.generated import GeneratedSupernet
 from child_trainer.supernets.hyper_options import HyperOptions
+from child_trainer.supernets.language_network import LanguageSupernet
 from child_trainer.supernets.network import SupernetNetwork
+from child_trainer.tasks.catalogue import names_of
 from child_trainer.tasks.entry import ImageProblem
+from child_trainer.tasks.language import vocabulary_of
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration
 from cluster.runners.build import make_group, make_searcher
 from cluster.search.seeding import derive
 from cluster.search.steps import lane_client, rounds_client
+from cluster.storage.dataset_cache import local_data
 from cluster.storage.errors import RunFolderError
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import ParameterGroup, Searcher, SharedWeights, shared_weights_of
@@ -32,27 +38,45 @@ COMMON = "common weights"
 
 @lru_cache(maxsize=1)
 def _network(
-    supernet: Architecture, problem: ImageProblem, regime: Regime, generated: HyperOptions | None
+    supernet: Architecture, problem: ImageProblem | TextProblem, regime: Regime, generated: HyperOptions | None
 ) -> SupernetNetwork:
     # Building one takes seconds, and a start needs it several times.
+    if isinstance(problem, TextProblem):
+        return LanguageSupernet(supernet, problem, regime)
     if generated:
         return GeneratedSupernet(supernet, problem, regime, generated)
     return SupernetNetwork(supernet, problem, regime)
+
+
+@lru_cache(maxsize=4)
+def _vocabulary_size(task: str, data: str | Path | None, options: LanguageOptions) -> int:
+    # Reading a text takes seconds.
+    return len(vocabulary_of(task, local_data(data), options))
 
 
 def make_network(config: RunConfig, shared: SharedWeights) -> SupernetNetwork:
     """Return the run's supernet, the same object at each call; only one thread may use it at a time.
 
     Raises:
-        ValueError: the task has no images, or the supernet cannot be built for them.
+        ValueError: the task has neither images nor a text of ours, or the supernet cannot be built for them.
     """
-    problem = config.task.entry.problem
-    if problem is None:
+    return _network(shared.supernet, _problem(config, shared), config.budget.regime, shared.generated)
+
+
+def _problem(config: RunConfig, shared: SharedWeights) -> ImageProblem | TextProblem:
+    """Return what the supernet is built for: images, or a vocabulary, for which the training text is read."""
+    task, searcher = config.task, repr(config.searcher)
+    if task.entry.problem is not None:
+        return task.entry.problem
+    if task.task not in names_of("language"):
         raise ValueError(
-            f"the searcher {config.searcher!r} trains one network on images, whose paths share weights; the task"
-            f" {config.task.task!r} has none: use another searcher, or a task such as digits"
+            f"the searcher {searcher} trains one network on images or text, whose paths share weights; the task"
+            f" {task.task!r} has none: use another searcher, or a task such as digits"
         )
-    return _network(shared.supernet, problem, config.budget.regime, shared.generated)
+    if shared.generated or shared.costs is not None:
+        what = "generates weights of convolutions" if shared.generated else "counts what each option of a network costs"
+        raise ValueError(f"the searcher {searcher} {what}, which is for images: the task {task.task!r} is of text")
+    return TextProblem(_vocabulary_size(task.task, task.data, task.options), task.options)
 
 
 def make_weights(config: RunConfig, searcher: Searcher) -> ParameterGroup | None:

@@ -38,7 +38,7 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
     Raises:
         ValueError: an option is invalid, or the simulation would take too long.
     """
-    base = configuration(find_recipe(options.recipe), value_of(flags, "--searcher"))
+    base = configuration(find_recipe(options.recipe), value_of(flags, "--searcher"), value_of(flags, "--task"))
     config = parse_run(base, list(flags), options.recipe)
     if wrong := next((name for name in changed(config, base) if name in UNUSED_FIELDS), None):
         raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, which stores nothing")

@@ -57,6 +57,13 @@ class EnasConstants:
     skip_rate: float = 0.4
     compatible: bool = False
 
+    def bounded(self, logits: Tensor, reduce: float = 1.0) -> Tensor:
+        """Return logits divided by the temperature, and bounded by c / reduce."""
+        logits = logits if self.temperature is None else logits / self.temperature
+        if self.tanh_constant is None:
+            return logits
+        return self.tanh_constant / reduce * torch.tanh(logits)
+
 
 class _Memory:
     """What an LSTM knows on its way through the decisions.
@@ -183,11 +190,11 @@ class EnasPolicy(PulledPolicy):
                 made.append(decide(logits_BO.unsqueeze(1), columns, pick))
                 memory.input = self.embeddings[step.softmax](made[-1].tokens[:, 0])
             elif isinstance(decision, Choice):
-                scores_BJ = self._bounded(self._scores(memory.keys, hidden_BH))
+                scores_BJ = self._constants.bounded(self._scores(memory.keys, hidden_BH))
                 made.append(decide(scores_BJ.unsqueeze(1), columns, pick))
                 memory.read(F.one_hot(made[-1].tokens[:, 0], len(memory.keys)))
             elif memory.keys:
-                scores_BJ = self._bounded(self._scores(memory.keys, hidden_BH))
+                scores_BJ = self._constants.bounded(self._scores(memory.keys, hidden_BH))
                 made.append(decide(torch.stack([-scores_BJ, scores_BJ], -1), columns, pick))
                 penalties.append(self._penalty(scores_BJ))
                 memory.read(made[-1].tokens)
@@ -204,7 +211,7 @@ class EnasPolicy(PulledPolicy):
                 memory.input = memory.start
         log_prob_B, entropy_B, sample_entropy_B = (
             torch.stack(terms).sum(0)
-            for terms in zip(*((d.log_prob, d.entropy, _sample_entropy(d)) for d in made), strict=True)
+            for terms in zip(*((d.log_prob, d.entropy, sample_entropy(d)) for d in made), strict=True)
         )
         skip_kl_B = torch.stack(penalties).mean(0) if penalties else torch.zeros(batch)
         return EnasRollout(tokens_BT, log_prob_B, entropy_B, sample_entropy_B, skip_kl_B)
@@ -213,8 +220,8 @@ class EnasPolicy(PulledPolicy):
         """Return the logits [B, O] float32 of a softmax."""
         logits_BO = self.heads[softmax](hidden_BH)
         if softmax not in self._favoured:
-            return self._bounded(logits_BO, self._constants.tanh_reduce)
-        logits_BO = self._bounded(logits_BO + self.biases[softmax], self._constants.tanh_reduce)
+            return self._constants.bounded(logits_BO, self._constants.tanh_reduce)
+        logits_BO = self._constants.bounded(logits_BO + self.biases[softmax], self._constants.tanh_reduce)
         bonus = self._constants.favoured_bonus if first_cell else 0.0
         return logits_BO + bonus * (2 * self._favoured[softmax] - 1)
 
@@ -222,14 +229,6 @@ class EnasPolicy(PulledPolicy):
         """Return v^T tanh(W_1 h_j + W_2 h_i) of each anchor j for the present state i: [B, J] float32."""
         keys_BJH = torch.stack(keys, dim=1)
         return torch.tanh(keys_BJH @ self.w_anchor.T + (query_BH @ self.w_query.T).unsqueeze(1)) @ self.v
-
-    def _bounded(self, logits: Tensor, reduce: float = 1.0) -> Tensor:
-        """Return the logits divided by the temperature, and bounded."""
-        constants = self._constants
-        logits = logits if constants.temperature is None else logits / constants.temperature
-        if constants.tanh_constant is None:
-            return logits
-        return constants.tanh_constant / reduce * torch.tanh(logits)
 
     def _penalty(self, scores_BJ: Tensor) -> Tensor:
         # A skip's logits are (-q, q): its probability is the sigmoid of 2 q.
@@ -244,6 +243,7 @@ def skip_kl(logits: Tensor, rate: float) -> Tensor:
     return chosen + (1 - probabilities) * (F.logsigmoid(-logits) - torch.tensor(1 - rate).log())
 
 
-def _sample_entropy(decided: Decided) -> Tensor:
+def sample_entropy(decided: Decided) -> Tensor:
+    """Return -p log p of each token's own probability p, summed over the tokens: [B] float32; no gradients."""
     log_probs_BW = decided.log_probs.detach()
     return -(log_probs_BW.exp() * log_probs_BW).sum(1)

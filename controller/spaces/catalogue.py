@@ -8,8 +8,10 @@ from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.darts import DartsSpace
+from controller.spaces.darts_rnn import DartsRnnSpace
 from controller.spaces.enas_macro import EnasMacroSpace
 from controller.spaces.enas_micro import EnasMicroSpace
+from controller.spaces.enas_rnn import EnasRnnSpace
 from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.mbconv import MbconvSpace
@@ -86,6 +88,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             paper="Pham et al. 2018, arXiv 1802.03268, section 2.4",
             options=EnasMicroSpace,
         ),
+        "enas-rnn": SpaceEntry(
+            summary="ENAS's recurrent cells: highway layers, each with an earlier layer and an activation.",
+            paper="Pham et al. 2018, arXiv 1802.03268, section 2.1",
+            options=EnasRnnSpace,
+        ),
         "one-shot": SpaceEntry(
             summary="One-Shot's cell of choice blocks, each with one or two of its inputs and operations.",
             paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
@@ -100,6 +107,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="DARTS's normal and reduction cell: seven operations on two different states of each block.",
             paper="Liu et al. 2019, arXiv 1806.09055",
             options=DartsSpace,
+        ),
+        "darts-rnn": SpaceEntry(
+            summary="DARTS's recurrent cells: highway layers, each with an earlier layer and an activation.",
+            paper="Liu et al. 2019, arXiv 1806.09055, section 3.1",
+            options=DartsRnnSpace,
         ),
         "mbconv": SpaceEntry(
             summary="ProxylessNAS's mobile inverted bottlenecks: kernel and expansion of each, or none.",

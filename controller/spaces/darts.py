@@ -4,7 +4,6 @@ Its states are numbered as in DARTS, which the names of gates have too: 0 is the
 """
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +15,7 @@ from child_trainer.architectures.cells.darts_supernet import CELLS, NODES, NONE,
 from child_trainer.field_types import check_types
 from controller.decisions import Choice, InvalidTokens, Tokens, check_tokens
 from controller.spaces.genotypes import exchanged, to_darts
-from controller.spaces.supernet import Network, check_searches, one_hot, strengths_of, strongest
+from controller.spaces.supernet import Network, check_searches, one_hot, probabilities, strengths_of, strongest
 
 Pair = tuple[int, int]
 """The states that a block reads, in ascending order."""
@@ -171,7 +170,7 @@ class DartsSpace:
         for cell in CELLS:
             for target in range(INPUTS, INPUTS + self.blocks):
                 edges = [
-                    _probabilities(strengths_of(strengths, gate(cell, (source, target)), len(self._options)))[1:]
+                    probabilities(strengths_of(strengths, gate(cell, (source, target)), len(self._options)))[1:]
                     for source in range(target)
                 ]
                 ranked = sorted(range(target), key=lambda source, edges=edges: -max(edges[source]))
@@ -226,13 +225,6 @@ def _choices(space: DartsSpace) -> tuple[Choice, ...]:
             choices += [Choice(f"{cell}_inputs", pairs, number)] * (number > 1)
             choices += [Choice(f"{cell}_{side}_operation", space.operations, number) for side in ("first", "second")]
     return tuple(choices)
-
-
-def _probabilities(strengths: Sequence[float]) -> list[float]:
-    """Return the softmax."""
-    largest = max(strengths)
-    powers = [math.exp(strength - largest) for strength in strengths]
-    return [power / sum(powers) for power in powers]
 
 
 @lru_cache(maxsize=16)

@@ -1,5 +1,6 @@
 """What spaces with a supernet have in common: gate vectors, and what strengths favour. Standard library only."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
@@ -28,6 +29,13 @@ def strengths_of(strengths: Mapping[str, Sequence[float]], gate: str, size: int)
     if len(strengths[gate]) != size:
         raise ValueError(f"`strengths` must have {size} numbers for the gate {gate!r}, got {len(strengths[gate])}")
     return strengths[gate]
+
+
+def probabilities(strengths: Sequence[float]) -> list[float]:
+    """Return the softmax of strengths, the probability of each option."""
+    largest = max(strengths)
+    powers = [math.exp(strength - largest) for strength in strengths]
+    return [power / sum(powers) for power in powers]
 
 
 def strongest(strengths: Sequence[float]) -> int:

@@ -22,17 +22,19 @@ class Images:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Words:
-    """The language model for which a recurrent cell's parameters are counted, with untied embeddings.
+    """The language model for which a recurrent cell's parameters are counted.
 
     Attributes:
         hidden_size: units of each layer.
         vocabulary: its words.
         layers: its layers.
+        tied: whether one table of words is for input and prediction.
     """
 
     hidden_size: int
     vocabulary: int = 10_000
     layers: int = 2
+    tied: bool = False
 
 
 CIFAR10 = Images(input_shape=(3, 32, 32), num_classes=10)

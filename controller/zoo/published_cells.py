@@ -1,6 +1,8 @@
 """The published cells and layers, in the notation of the code that published them. Standard library only."""
 
 from child_trainer.architectures.cells.cell import Genotype
+from child_trainer.architectures.highway_cells import Layer
+from controller.spaces import highway
 from controller.spaces.enas_arcs import from_enas
 from controller.spaces.genotypes import from_darts, from_nasnet
 
@@ -132,3 +134,36 @@ ENAS_MACRO = """
 0 1 1 0 0 0 1 1 1 0 1 0 0 0 1 0 1 0 0 1 1 0 0 0
 """
 """The 24 layers of ENAS's final macro network, in the notation of its code (Pham et al. 2018; spec §6.1)."""
+
+
+def darts_rnn_v1() -> list[Layer]:
+    """Return the recurrent cell that DARTS's first order found (Liu et al. 2019; spec §12.4)."""
+    return highway.from_darts("""
+Genotype(recurrent=[('relu', 0), ('relu', 1), ('tanh', 2), ('relu', 3), ('relu', 4), ('identity', 1), ('relu', 5),
+                    ('relu', 1)], concat=range(1, 9))
+""")
+
+
+def darts_rnn_v2() -> list[Layer]:
+    """Return the recurrent cell that DARTS's second order found (Liu et al. 2019; spec §12.4)."""
+    return highway.from_darts("""
+Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), ('sigmoid', 5),
+                    ('tanh', 3), ('relu', 5)], concat=range(1, 9))
+""")
+
+
+def enas_rnn() -> list[Layer]:
+    """Return the recurrent cell of ENAS's code for language models."""
+    return highway.from_enas("0 2 1 0 2 1 2 2 4 0 5 0 3 2 6 2")
+
+
+ENAS_RNN_PAPER_OUTPUT = (2, 5, 6, 9, 10, 11)
+"""The layers whose mean is the output of `enas_rnn_paper`: those that no other carries on."""
+
+
+def enas_rnn_paper() -> list[Layer]:
+    """Return the recurrent cell of ENAS's paper, as DARTS's code has it (spec §6.3)."""
+    return highway.from_darts("""
+Genotype(recurrent=[('tanh', 0), ('tanh', 1), ('relu', 1), ('tanh', 3), ('tanh', 3), ('relu', 3), ('relu', 4),
+                    ('relu', 7), ('relu', 8), ('relu', 8), ('relu', 8)], concat=[2, 5, 6, 9, 10, 11])
+""")

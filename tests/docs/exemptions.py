@@ -62,6 +62,12 @@ EXEMPT: Mapping[str, str] = {
     " --steps-per-child 220 --batch-size 256 --gpus-per-child 1": YEARS,
     "nascluster launch one-shot-digits": MINUTES,
     "nascluster launch darts-digits": MINUTES,
+    "nascluster launch darts-rnn": MINUTES,
+    "nascluster launch darts-rnn --task ptb --data DIR": YEARS,
+    "nascluster launch darts-rnn --task ptb --data DIR --from-run NAME --top 1 --network final --hidden-size 850"
+    " --epochs 100 --batch-size 64 --learning-rate 20 --momentum 0 --weight-decay 8e-7 --clip-norm 0.25": YEARS,
+    "nascluster launch enas-rnn": MINUTES,
+    "nascluster launch enas-rnn --task ptb --data DIR": YEARS,
     "nascluster launch darts-digits --order 2": MINUTES,
     "nascluster launch snas-digits": MINUTES,
     "nascluster launch proxyless-digits": MINUTES,

@@ -29,7 +29,7 @@ class Gradients:
         weights: by name, of those that the loss depends on, if asked for.
         gates: if asked for.
         loss: a scalar; of a batch, the mean cross-entropy.
-        accuracy: the share of images in the right class.
+        accuracy: the share of images in the right class, or of words that were predicted.
     """
 
     weights: dict[str, Tensor]
@@ -113,7 +113,7 @@ def _group(  # noqa: PLR0913
         for number, gradient in zip(variable, found[len(learnt) :], strict=True)
     ]
     right = int((logits.detach().argmax(1) == labels).sum())
-    return Gradients(of_weights, [of_gates], loss.detach(), share * right / len(labels))
+    return Gradients(of_weights, [of_gates], loss.detach(), share * right / labels.numel())
 
 
 def with_leaves(gates: Gates) -> tuple[Gates, list[Tensor]]:

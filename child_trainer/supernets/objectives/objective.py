@@ -25,7 +25,8 @@ Learnt = Literal["weights", "strengths"]
 """What a half-step has gradients of."""
 
 Batch = tuple[Tensor, Tensor]
-"""Images `[B, C, H, W]` float32, prepared for the network, and their classes `[B]` int64."""
+"""Images `[B, C, H, W]` float32, prepared for the network, and their classes `[B]` int64; or words of a text, and those
+that follow (`text_batches.py`)."""
 
 
 class Batches(Protocol):

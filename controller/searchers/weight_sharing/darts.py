@@ -12,7 +12,12 @@ class Darts(GradientSearch):
 
     def __init__(self, space: SearchSpace, options: DartsOptions) -> None:
         super().__init__(space, options)
-        self._order = options.order
+        self._order, self._beta1 = options.order, options.strengths_beta1
+
+    def strengths_rule(self) -> tuple[str, dict[str, float]]:
+        """Return the optimizer of the strengths and its options."""
+        optimizer, rule = super().strengths_rule()
+        return optimizer, rule | {"beta1": self._beta1}
 
     def objective(self, epoch: int) -> tuple[str, dict[str, float | str]]:
         """Return the objective; the second order looks ahead by the step that the weights will take."""

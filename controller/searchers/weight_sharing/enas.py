@@ -9,6 +9,7 @@ from torch import Tensor
 
 from child_trainer.supernets.jobs import Score, Steps
 from controller.policies.enas import EnasConstants, EnasPolicy
+from controller.policies.enas_cell import EnasCellPolicy
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, SharedWeights, Update, View
 from controller.searchers.policy_gradient.policy_searcher import BASELINE, baseline_gradient, reward_of
 from controller.searchers.weight_sharing.path_options import EnasOptions
@@ -23,7 +24,7 @@ PHASE = "phase"
 """The key of a scored child's notes for its phase."""
 
 ADAM = {"beta1": 0.0, "eps": 1e-3}
-"""The policy's optimizer (spec §6.1)."""
+"""The policy's optimizer (spec §6.1); that of recurrent cells has the usual constants (spec §6.3)."""
 
 
 class Enas:
@@ -45,6 +46,9 @@ class Enas:
     def __init__(self, space: SearchSpace, options: EnasOptions) -> None:
         self._space, self._options = check_supernet(space, "enas"), options
         check_decisions(space, "enas")
+        self._recurrent = space.kind == "recurrent"
+        if self._recurrent:
+            _check_recurrent(space, options)
         constants = EnasConstants(
             temperature=options.temperature,
             tanh_constant=options.tanh_constant,
@@ -55,7 +59,8 @@ class Enas:
             skip_rate=options.skip_rate,
             compatible=options.enas_compat,
         )
-        self._policy = EnasPolicy(space.decisions(0), hidden=options.controller_units, constants=constants)
+        policy = EnasCellPolicy if self._recurrent else EnasPolicy
+        self._policy = policy(space.decisions(0), hidden=options.controller_units, constants=constants)
 
     @cached_property
     def shared_weights(self) -> SharedWeights:
@@ -70,7 +75,9 @@ class Enas:
         """Return the baseline, and the policy's weights drawn from `seed`."""
         options = self._options
         self._policy.initialize(torch.Generator().manual_seed(seed), options.controller_init)
-        decay, rule = {"decay": options.baseline_decay}, {"lr": options.controller_learning_rate, **ADAM}
+        decay, rule = {"decay": options.baseline_decay}, {"lr": options.controller_learning_rate}
+        if not self._recurrent:
+            rule |= ADAM
         return (
             ParameterGroup(name="baseline", values={BASELINE: torch.zeros(2)}, optimizer="average", options=decay),
             ParameterGroup(name="policy", values=self._policy.values(), optimizer="adam", options=rule),
@@ -156,6 +163,17 @@ class Enas:
         if phase == "policy":
             return Score(settings={"batches": self._options.score_batches, "refit_batches": 0})
         return Score(settings={"refit_batches": self._options.refit_batches})
+
+
+def _check_recurrent(space: SearchSpace, options: EnasOptions) -> None:
+    """Raise `ValueError` for options that the controller of recurrent cells does not have."""
+    usual = EnasOptions()
+    for name in ("operation_tanh_reduce", "favoured_operations", "enas_compat"):
+        if getattr(options, name) != getattr(usual, name):
+            raise ValueError(
+                f"`{name}` must be left as it is with a {type(space).__name__}, as ENAS's controller of recurrent cells"
+                f" has no such constant, got {getattr(options, name)!r}"
+            )
 
 
 def updated_baseline(average: Tensor, rewards: Tensor, decay: float) -> float:

@@ -123,10 +123,13 @@ class DartsOptions(GradientOptions):
     order: Literal[1, 2] = 1
     """1: strengths by the validation loss with the weights as they are; 2: with the weights after their next step, in
     about three times the time."""
+    strengths_beta1: float = 0.5
+    """Adam's decay of the strengths' mean gradient (DARTS's search for recurrent cells: 0.9)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "order", self.order in (1, 2), "1 or 2")
+        require(self, "strengths_beta1", 0 <= self.strengths_beta1 < 1, "at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,11 @@ class GradientSearch(ABC):
                 f" {type(space).__name__} may have several options at once: use a space such as darts or mbconv, or"
                 " another searcher"
             )
+        if options.early_stop_skips and space.kind == "recurrent":
+            raise ValueError(
+                f"`early_stop_skips` must be 0 with a {type(space).__name__}, whose cells have no skip connections, got"
+                f" {options.early_stop_skips}"
+            )
 
     @abstractmethod
     def objective(self, epoch: int) -> tuple[str, dict[str, float | str]]:
@@ -142,11 +147,12 @@ class GradientSearch(ABC):
         """Return no gradients, as workers push them with the steps; and figures of the strengths."""
         strengths = _numbers(view)
         entropies = [_entropy(values) for values in strengths.values()]
-        figures = {
-            "strengths_entropy": sum(entropies) / len(entropies),
-            "skip_share": self._skip_share(strengths),
-            "normal_skips": num_skips(self._connections(strengths, reduction=False)),
-        }
+        figures: dict[str, float] = {"strengths_entropy": sum(entropies) / len(entropies)}
+        if self._space.kind != "recurrent":  # where an identity is an activation, and no skip connection
+            figures |= {
+                "skip_share": self._skip_share(strengths),
+                "normal_skips": num_skips(self._connections(strengths, reduction=False)),
+            }
         return Update(figures=figures)
 
     def option_values(self, view: View) -> tuple[OptionValues, ...]:

@@ -13,12 +13,13 @@ import pytest
 from child_trainer.architectures import architecture as module
 from child_trainer.architectures.architecture import Architecture, Node, node
 from child_trainer.architectures.cells.cell import motif
+from child_trainer.architectures.highway_cells import cell
 from child_trainer.architectures.nasbench201 import cell_from_name, network
 from child_trainer.architectures.operation_types import OPERATIONS, Attribute
 from child_trainer.architectures.reference_cells import lstm, nas_cell
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.recurrent import RecurrentSpace
-from controller.zoo.published_cells import nasnet_a
+from controller.zoo.published_cells import darts_rnn_v2, nasnet_a
 from tests.golden import GOLDEN_CELL, GOLDEN_LAYERS, architecture, chained, densely_connected
 
 WINDOW = {"height": 3, "width": 3}
@@ -162,6 +163,7 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "a cell to draw": (motif(nasnet_a().reduction), "3e5b741f98797a91"),
     "weights as data": (with_weights(), "de59243775601454"),
     "a supernet": (chain(("relu", {}), ("mix", {"gate": "first"})), "c7f911e77aa7d871"),
+    "a cell of highway layers": (cell(darts_rnn_v2()), "17c13467d9d7a4c4"),
     "one recurrent node": (chain(("tanh", {}), source="h", kind="recurrent"), "9cc01f72fc84266e"),
 }
 

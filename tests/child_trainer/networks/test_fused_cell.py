@@ -14,6 +14,7 @@ from child_trainer.networks.build import build_cell
 from child_trainer.networks.fused_cell import FusedCell
 from child_trainer.networks.pointwise import POINTWISE
 from controller.decisions import uniform
+from controller.spaces.enas_rnn import EnasRnnSpace
 from controller.spaces.recurrent import RecurrentSpace
 
 T, B, IN, H = 5, 3, 4, 6
@@ -76,7 +77,7 @@ def stepped(graph, inputs, state, mask):
         values = {"x": x, "h": h, "c": c}
         for n, operation in zip(graph.nodes, graph.operations, strict=True):
             read = [values[source] for source in n.inputs]
-            if n.op == "linear" and n.inputs == ("h",) and mask is not None:
+            if n.op == "linear" and n.inputs[0] not in ("x", "c") and mask is not None and read[0].shape == mask.shape:
                 read = [read[0] * mask]
             values[n.name] = operation(*read)
         h, *rest = (values[name] for name in graph.outputs)
@@ -101,12 +102,14 @@ def maps(cell, gradients):
     return found
 
 
-def compare(architecture: Architecture, *, masked: bool = False, seed: int = 0) -> FusedCell:
+def compare(
+    architecture: Architecture, *, masked: bool = False, seed: int = 0, sizes: tuple[int, int] = (IN, H)
+) -> FusedCell:
     """Compare values and all gradients of the fused cell with those of the graph, in double precision."""
     torch.manual_seed(seed)
-    graph = build_cell(architecture, IN, H).double()
+    graph = build_cell(architecture, *sizes).double()
     cell = FusedCell(graph).double()
-    leaves = [torch.randn(T, B, IN), torch.randn(B, H), torch.randn(B, H)]
+    leaves = [torch.randn(T, B, sizes[0]), torch.randn(B, H), torch.randn(B, H)]
     inputs, h, c = (leaf.double().requires_grad_() for leaf in leaves)
     mask = (torch.rand(B, H) < 0.7).double() / 0.7 if masked else None
     weights = [torch.randn(T, B, H).double(), torch.randn(B, H).double(), torch.randn(B, H).double()]
@@ -144,6 +147,17 @@ def test_the_cells_of_the_literature(name, masked):
 def test_unusual_cells(name, masked):
     cell = compare(UNUSUAL[name], masked=masked)
     assert (cell.program is None) == (name in LEFT_TO_AUTOGRAD)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_cells_of_highway_layers_have_maps_between_their_nodes(seed, masked):
+    """Their maps of x and h are fused as others are; those between nodes are left to automatic differentiation."""
+    space = EnasRnnSpace(layers=4)
+    architecture = space.decode(uniform(space.decisions(0), random.Random(seed)))
+    cell = compare(architecture, masked=masked, seed=seed, sizes=(H, H))
+    assert cell.program is None
+    assert (tuple(cell.of_x.weight.shape), tuple(cell.of_h.weight.shape)) == ((2 * H, H), (2 * H, H))
 
 
 @settings(max_examples=60)

@@ -44,6 +44,7 @@ def test_exactly_the_known_operations_have_modules():
         ("mean", [MAP, MAP], {}, MAP),
         ("maximum", [MAP, MAP], {}, MAP),
         ("subtract", [MAP, MAP], {}, MAP),
+        ("interpolate", [MAP, MAP, MAP], {}, MAP),
         *((op, [MAP], {}, MAP) for op in ("identity", "zero", "relu", "relu6", "tanh", "sigmoid", "sin")),
         ("batch_norm", [MAP], {}, MAP),
         ("batch_norm", [(5,)], {}, (5,)),
@@ -103,6 +104,8 @@ def test_what_a_combination_computes(op, expected):
 
 def test_what_the_small_operations_compute():
     torch.testing.assert_close(make("subtract", [(2,)] * 2)(A, B), torch.tensor([[-3.0, -5.0]]))
+    expected = torch.tensor([[1.0 + 4 * (-7 - 1), -2.0 + 3 * (5 + 2)]])
+    torch.testing.assert_close(make("interpolate", [(2,)] * 3)(A, C, B), expected)
     torch.testing.assert_close(make("relu6", [(2,)])(torch.tensor([[9.0, -1.0]])), torch.tensor([[6.0, 0.0]]))
     torch.testing.assert_close(make("sin", [(2,)])(A), torch.tensor([[math.sin(1), math.sin(-2)]]))
     assert make("zero", [(2,)])(torch.tensor([[math.inf, 1.0]])).tolist() == [[0.0, 0.0]]

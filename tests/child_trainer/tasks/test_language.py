@@ -17,8 +17,9 @@ from child_trainer.regime import Regime
 from child_trainer.seeding import derive
 from child_trainer.tasks.catalogue import check_task, load_task
 from child_trainer.tasks.entry import TEXT_BUDGET
-from child_trainer.tasks.language import EVALUATION_STREAMS, load_test_text, streams
+from child_trainer.tasks.language import load_test_text
 from child_trainer.training.checkpoint import Checkpoint
+from child_trainer.training.stretches import EVALUATION_STREAMS, streams
 from child_trainer.training.task import TaskError
 from child_trainer.training.train import train
 from tests.child_trainer.tasks.test_real_data import real

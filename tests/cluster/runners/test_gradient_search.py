@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Generator, Tensor
 
 from child_trainer.seeding import derive
-from child_trainer.supernets.batches import Batches, ImageSource
 from child_trainer.supernets.jobs import Steps
 from child_trainer.supernets.objectives.catalogue import OBJECTIVES
 from child_trainer.threads import computing_with
@@ -25,6 +24,7 @@ from cluster.config.run_config import RunConfig
 from cluster.report.page import page
 from cluster.report.read import read_facts
 from cluster.runners.build import initial_values, local_store, make_parameters, make_searcher
+from cluster.runners.shared_data import data_of
 from cluster.runners.shared_weights import GROUP, check_weights, local_weights, make_network
 from cluster.runners.trainer import Trainer, loaded_task
 from cluster.search import seeding
@@ -42,14 +42,17 @@ SEARCHES: Mapping[str, str] = {
     "snas": f"{CELLS} --searcher snas",
     "proxyless": "--space mbconv --widths 8 16 --blocks 1 2 --strides 1 2 --kernels 3 --stem-filters 4 --stem-stride 1"
     " --first-filters 4 --last-filters 16 --searcher proxyless --weights-only-epochs 0 --strengths-period 2",
+    "darts-rnn": "--space darts-rnn --layers 2 --searcher darts --task text --cell-layers 1 --hidden-size 6"
+    " --max-vocabulary 50 --unroll 4",
 }
+REWARDS = dict.fromkeys(SEARCHES, "accuracy") | {"darts-rnn": "inverse-perplexity"}
 
 STEPS = 20
 
 
 def config(search: str, *words: str) -> RunConfig:
     flags = f"{SEARCHES[search]} --search-epochs 1 --batch-size 8 --refit-batches 1 --replicas 1 --children 1"
-    return parse_run(RECIPES["digits"](), [*flags.split(), "--reward", "accuracy", *words], "digits")
+    return parse_run(RECIPES["digits"](), [*flags.split(), "--reward", REWARDS[search], *words], "digits")
 
 
 def first_job(of: RunConfig) -> Steps:
@@ -95,7 +98,7 @@ def plain_loop(of: RunConfig) -> dict[str, Tensor]:
     decay = rule["weight_decay"]
     adam = torch.optim.Adam(alphas.values(), lr=rule["lr"], betas=betas, weight_decay=decay, foreach=False)
     task: Any = loaded_task(of.task, seed=seeding.derive(of.seed, "split"))
-    source = ImageSource(task.training, task.validation, task.augmented, task.centred)
+    data = data_of(task)
     objective = OBJECTIVES[job.objective]
     for step in range(STEPS):
         settings = replace(objective.settings_of(job.settings), progress=step / STEPS)
@@ -105,7 +108,8 @@ def plain_loop(of: RunConfig) -> dict[str, Tensor]:
             draw = half.draw(
                 network.gate_sizes, alphas, settings, Generator().manual_seed(derive(seed, f"gates of {words}"))
             )
-            batches = Batches(source, of.budget.batch_size, Generator().manual_seed(derive(seed, f"images of {words}")))
+            generator = Generator().manual_seed(derive(seed, f"images of {words}"))
+            batches = data.batches(of.budget.batch_size, generator)
             found = half.step(network, batches, weights, draw, settings)
             for optimizer, values, gradients in ((sgd, weights, found.weights), (adam, alphas, found.strengths)):
                 for name, value in values.items():
@@ -145,7 +149,7 @@ def test_replicas_do_not_wait_for_one_another_where_steps_move_strengths(words: 
 
 # --- Deaths --------------------------------------------------------------------------------------------------------
 
-KILLED = ("darts-second", "snas", "proxyless")
+KILLED = ("darts-second", "snas", "proxyless", "darts-rnn")
 DEATHS = range(8, 15)
 """Calls to the shards of both kinds, before each of which a process dies once: more than those of one step."""
 
@@ -154,7 +158,7 @@ def launch(place: Path, search: str) -> None:
     words = (
         f"launch digits --name run --local --storage-path {place} {SEARCHES[search]} --search-epochs 1"
         " --steps-per-epoch 4 --steps-per-child 3 --batch-size 8 --refit-batches 1 --replicas 1 --children 1"
-        " --reward accuracy --max-children 3 --shards 2 --weights-shards 2 --weights-snapshot 0"
+        f" --reward {REWARDS[search]} --max-children 3 --shards 2 --weights-shards 2 --weights-snapshot 0"
     )
     assert cli.run(words.split()) == 0
 

@@ -84,7 +84,8 @@ def test_the_papers_recipe_has_the_papers_constants() -> None:
         ),
         (
             {"space": "recurrent", "task": TaskOptions(task="text")},
-            "the reward 'cubed-accuracy' does not judge the perplexity of the task 'text'; use perplexity",
+            "the reward 'cubed-accuracy' does not judge the perplexity of the task 'text'; use perplexity or"
+            " inverse-perplexity",
         ),
         (
             {"task": TaskOptions(task="digits"), "reward": "perplexity"},

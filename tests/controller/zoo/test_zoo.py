@@ -28,6 +28,8 @@ GOLDEN = {
     "darts-v1": 3_169_414,  # G8
     "darts-v2": 3_349_342,
     "darts-v2-imagenet": 4_718_752,
+    # Spec §12.4: 4 H^2 of layer 0, 2 H^2 of each of 8 layers, one table of 10,000 words, and as many biases; H = 850.
+    "darts-rnn-v2": 20 * 850**2 + 10_000 * 850 + 10_000,
     "hnas": 15_727_306,  # G9
     "proxyless-mobile": 4_080_512,  # G10, T14.4
     "proxyless-gpu": 7_119_848,
@@ -47,8 +49,9 @@ def test_parameters_are_as_listed(name: str) -> None:
     entry = ZOO[name]
     architecture = entry.architecture(entry.size)
     if isinstance(entry.counted_for, Words):
-        options = LanguageOptions(cell_layers=entry.counted_for.layers)
-        counted = count_parameters(architecture, entry.counted_for.vocabulary, entry.counted_for.hidden_size, options)
+        words = entry.counted_for
+        options = LanguageOptions(cell_layers=words.layers, tied_embeddings=words.tied)
+        counted = count_parameters(architecture, words.vocabulary, words.hidden_size, options)
     else:
         counted = parameters(classifier_on_meta(architecture, entry.counted_for))
     assert counted == entry.parameters

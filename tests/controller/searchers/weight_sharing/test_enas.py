@@ -16,12 +16,14 @@ from controller.searchers.weight_sharing.enas import Enas, updated_baseline
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.enas_macro import EnasMacroSpace
+from controller.spaces.enas_rnn import EnasRnnSpace
 from tests.contracts.searcher import SearcherContract, initial, recorded
 
 SPACE = EnasMacroSpace(layers=3, operations=("conv_3x3", "max_3x3"), filters=2)
 OPTIONS = EnasOptions(
     search_epochs=2, steps_per_epoch=21, steps_per_child=4, policy_children=5, controller_units=8, restart_epochs=1
 )
+CELLS = EnasRnnSpace(layers=3)
 EPOCH = 6 + 5
 """Children of an epoch: five that make four steps each and one that makes the last, and five that are scored."""
 LAST = 2 * EPOCH
@@ -30,6 +32,11 @@ LAST = 2 * EPOCH
 class TestContract(SearcherContract):
     def make(self) -> Enas:
         return Enas(SPACE, OPTIONS)
+
+
+class TestContractOfRecurrentCells(SearcherContract):
+    def make(self) -> Enas:
+        return Enas(CELLS, OPTIONS)
 
 
 def records(proposals: Sequence[Proposal], begun: int = 0) -> list[ChildRecord]:
@@ -249,3 +256,26 @@ def test_a_search_must_have_children_that_are_scored_at_last() -> None:
 def test_an_impossible_option_is_named(option: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"`{option}` must be"):
         EnasOptions(**{option: value})  # type: ignore[arg-type]
+
+
+# --- Recurrent cells -----------------------------------------------------------------------------------------------
+
+
+def test_recurrent_cells_have_a_policy_of_their_own_and_the_usual_adam() -> None:
+    """Spec §6.3."""
+    groups = {group.name: group for group in Enas(CELLS, OPTIONS).parameters(0)}
+    assert groups["policy"].options == {"lr": OPTIONS.controller_learning_rate}
+    assert groups["policy"].values.keys() == {"w_input", "w_hidden", "start", "embedding", "w_anchor", "w_query", "v"}
+    usual = {group.name: group for group in Enas(SPACE, OPTIONS).parameters(0)}
+    assert usual["policy"].options == {"lr": OPTIONS.controller_learning_rate, "beta1": 0.0, "eps": 1e-3}
+
+
+@pytest.mark.parametrize(
+    "given", [{"operation_tanh_reduce": 2.5}, {"favoured_operations": ("tanh",)}, {"enas_compat": True}]
+)
+def test_constants_of_other_controllers_are_refused_with_recurrent_cells(given: dict[str, object]) -> None:
+    (name,) = given
+    with pytest.raises(
+        ValueError, match=f"`{name}` must be left as it is with a EnasRnnSpace, as ENAS's controller of"
+    ):
+        Enas(CELLS, EnasOptions(**given))  # type: ignore[arg-type]

@@ -37,6 +37,7 @@ from controller.searchers.weight_sharing.snas import Snas
 from controller.spaces import darts, mbconv
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.darts import DartsSpace
+from controller.spaces.darts_rnn import DartsRnnSpace
 from controller.spaces.enas_macro import EnasMacroSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.strengths import strengths_in, strengths_name
@@ -58,6 +59,17 @@ class TestDartsContract(SearcherContract):
 
     def make(self) -> Darts:
         return MAKE["darts"]()
+
+
+def recurrent_darts(**options: Any) -> Darts:
+    return Darts(DartsRnnSpace(layers=3), DartsOptions(**(SIZE | {"strengths_beta1": 0.9} | options)))
+
+
+class TestDartsOnRecurrentCellsContract(SearcherContract):
+    draws = False
+
+    def make(self) -> Darts:
+        return recurrent_darts()
 
 
 class TestSnasContract(SearcherContract):
@@ -252,6 +264,15 @@ def test_figures_tell_of_the_strengths() -> None:
     p = math.exp(9) / (math.exp(9) + 4)
     rest = (1 - p) / 4
     assert figures["strengths_entropy"] == pytest.approx(-p * math.log(p) - 4 * rest * math.log(rest))
+
+
+def test_an_identity_of_recurrent_cells_is_no_skip_connection() -> None:
+    """And their strengths have Adam's usual betas (spec §12.4)."""
+    search = Search(recurrent_darts())
+    assert search.searcher.learn(search.ended, search.view).figures.keys() == {"strengths_entropy"}
+    assert rule_of(search.searcher)[1]["beta1"] == 0.9
+    with pytest.raises(ValueError, match="`early_stop_skips` must be 0 with a DartsRnnSpace"):
+        recurrent_darts(early_stop_skips=2)
 
 
 def test_options_are_called_as_the_spaces_call_them() -> None:
