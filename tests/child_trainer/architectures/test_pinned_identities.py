@@ -162,6 +162,7 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "a cell to draw": (motif(nasnet_a().reduction), "3e5b741f98797a91"),
     "weights as data": (with_weights(), "de59243775601454"),
     "a supernet": (chain(("relu", {}), ("mix", {"gate": "first"})), "c7f911e77aa7d871"),
+    "a leaky activation": (chain(("leaky_relu", {})), "bb8bc8e509264f89"),
     "one recurrent node": (chain(("tanh", {}), source="h", kind="recurrent"), "9cc01f72fc84266e"),
 }
 

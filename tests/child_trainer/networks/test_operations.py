@@ -44,7 +44,7 @@ def test_exactly_the_known_operations_have_modules():
         ("mean", [MAP, MAP], {}, MAP),
         ("maximum", [MAP, MAP], {}, MAP),
         ("subtract", [MAP, MAP], {}, MAP),
-        *((op, [MAP], {}, MAP) for op in ("identity", "zero", "relu", "relu6", "tanh", "sigmoid", "sin")),
+        *((op, [MAP], {}, MAP) for op in ("identity", "zero", "relu", "relu6", "leaky_relu", "tanh", "sigmoid", "sin")),
         ("batch_norm", [MAP], {}, MAP),
         ("batch_norm", [(5,)], {}, (5,)),
         ("local_contrast_norm", [MAP], {"size": 3}, MAP),
@@ -104,6 +104,7 @@ def test_what_a_combination_computes(op, expected):
 def test_what_the_small_operations_compute():
     torch.testing.assert_close(make("subtract", [(2,)] * 2)(A, B), torch.tensor([[-3.0, -5.0]]))
     torch.testing.assert_close(make("relu6", [(2,)])(torch.tensor([[9.0, -1.0]])), torch.tensor([[6.0, 0.0]]))
+    torch.testing.assert_close(make("leaky_relu", [(2,)])(torch.tensor([[9.0, -1.0]])), torch.tensor([[9.0, -0.01]]))
     torch.testing.assert_close(make("sin", [(2,)])(A), torch.tensor([[math.sin(1), math.sin(-2)]]))
     assert make("zero", [(2,)])(torch.tensor([[math.inf, 1.0]])).tolist() == [[0.0, 0.0]]
     image = torch.arange(9.0).reshape(1, 1, 3, 3)
