@@ -62,7 +62,7 @@ SCHEDULES_WITH: Mapping[str, tuple[str, ...]] = {
 }
 """The schedules that have an option."""
 
-WITHOUT_DATA = ("digits", "text")
+WITHOUT_DATA = ("digits", "digits-subnetworks", "text")
 """Tasks that train on data that the installation brings."""
 
 
