@@ -105,8 +105,8 @@ class SelectionSteps:
 
     @property
     def width_B(self) -> Tensor:
-        """The length [B] of the interval of u in which all actions agree."""
-        return self._high_B - self._low_B
+        """The length [B] of the interval of u in which all actions agree; 0 for actions that never come together."""
+        return (self._high_B - self._low_B).clamp_min(0)
 
     @property
     def reward_B(self) -> Tensor:
