@@ -32,6 +32,7 @@ SYSTEMS = {
     "PNAS": "pnas-digits",
     "MetaQNN": "metaqnn-digits",
     "HNAS": "hnas-digits",
+    "seed-agem": "seed-agem-digits",
 }
 """The small named run of each system."""
 

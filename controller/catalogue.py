@@ -16,6 +16,7 @@ from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.seed_agem.options import SeedAgemOptions
 from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions, SmashOptions
@@ -219,6 +220,28 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
                     note="The reward that the searcher expects of the best architecture that it knows how to make.",
                 ),
                 Figure(name="known_states", whole=True, words="States in which a decision was learnt from"),
+            ),
+        ),
+        "seed-agem": SearcherEntry(
+            summary="A recurrent policy samples several sub-networks of a child, and selects one of them.",
+            paper="the article on A-GEM, which is not Averaged Gradient Episodic Memory",
+            options=SeedAgemOptions,
+            make="controller.searchers.seed_agem.searcher:SeedAgem",
+            figures=(
+                BASELINE,
+                ENTROPY,
+                Figure(name="selection_reward", words="Mean reward of the selections"),
+                Figure(
+                    name="similarity_reward",
+                    words="Mean similarity reward of the last batch's children",
+                    note="Above 0 and at most 1, where the sub-networks of each child give equal outputs.",
+                ),
+                Figure(
+                    name="alignment",
+                    words="Share of selections that are those of the first step",
+                    note="Of the last batch's children.",
+                ),
+                Figure(name="lead_penalty", words="Share of its lead that the leader of a selection loses"),
             ),
         ),
         "progressive": SearcherEntry(

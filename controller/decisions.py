@@ -67,7 +67,8 @@ class Choice:
 class Subset:
     """Any subset of the `count` earlier anchors: the paper's anchor point (section 3.3 of arXiv 1611.01578).
 
-    Every `Subset` and every `Pointer` is itself an anchor that later ones may select.
+    Every `Subset` and every `Pointer` is itself an anchor that later ones may select, up to the next one of 0 earlier
+    anchors, which begins another network of the same sample.
     """
 
     kind: str

@@ -30,9 +30,10 @@ A cell of a feed-forward network reads the outputs of the two cells before it. I
 from feed-forward graphs.
 """
 
-MAX_OUTPUTS: Mapping[str, int] = {"feedforward": 2, "recurrent": 2, "cell": 1}
-"""A feed-forward network outputs its features and, if it has an auxiliary head, the features of that, which serve
-training alone; a recurrent cell the next h and, if it keeps one, the next c."""
+MAX_OUTPUTS: Mapping[str, int] = {"feedforward": 8, "recurrent": 2, "cell": 1}
+"""A feed-forward network outputs its features first. Further outputs serve training alone: the features of an auxiliary
+head, or those of the sub-networks that are trained beside it. A recurrent cell outputs the next h and, if it keeps one,
+the next c."""
 
 Label = tuple[str, tuple[tuple[str, str], ...]]
 """What a node does: its operation, and its attributes by name with their values as JSON."""
@@ -98,7 +99,7 @@ class Architecture:
             of a part of a network: reads `older` and `newer`).
         nodes: the operations, in any order.
         outputs: names of the nodes whose values leave the graph: the features and (optionally) those of the auxiliary
-            head, or next `h` and (optionally) next `c`.
+            head or of further sub-networks, or next `h` and (optionally) next `c`.
         hyperparameters: training settings that are searched along with the graph (spec §1.4: `learning_rate`), as
             sorted pairs. They are part of the identity.
 
@@ -137,7 +138,7 @@ class Architecture:
         return Architecture(self.kind, nodes, self.outputs, self.hyperparameters)
 
     def without_auxiliary(self) -> "Architecture":
-        """Return a feed-forward network without the nodes that only its auxiliary output depends on, if it has one."""
+        """Return a feed-forward network without the nodes that only outputs after the first one depend on."""
         if self.kind != "feedforward" or len(self.outputs) == 1:
             return self
         return Architecture(self.kind, self.nodes, self.outputs[:1], self.hyperparameters).pruned()

@@ -145,6 +145,8 @@ _OPERATIONS: dict[str, Operation] = {
     "zero": _unary,
     "relu": _unary,
     "relu6": _unary,
+    # The slope below 0 is 0.01.
+    "leaky_relu": _unary,
     "tanh": _unary,
     "sigmoid": _unary,
     "sin": _unary,

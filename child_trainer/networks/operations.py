@@ -358,6 +358,7 @@ MODULES: Mapping[str, Factory] = MappingProxyType(
         "zero": _apply(torch.zeros_like),
         "relu": _apply(torch.relu),
         "relu6": _apply(F.relu6),
+        "leaky_relu": _apply(F.leaky_relu),
         "tanh": _apply(torch.tanh),
         "sigmoid": _apply(torch.sigmoid),
         "sin": _apply(torch.sin),

@@ -6,6 +6,7 @@ One more task is one module (`entry.TaskModule`) and one row of `TASKS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from child_trainer.architectures.nasbench201 import CELLS_PER_STAGE, STEM_CHANNE
 from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
+from child_trainer.seed_agem.options import SubnetworkOptions
 from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always, never
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
@@ -40,6 +42,20 @@ def _images(summary: str, shape: tuple[int, int, int], examples: int, module: st
         problem=ImageProblem(shape=shape, classes=10),
         examples=examples,
         module=module,
+    )
+
+
+def _subnetworks(images: str, entry: TaskEntry) -> TaskEntry:
+    """Return the entry of the task that trains several sub-networks on the images of another one."""
+    return replace(
+        entry,
+        summary=f"the images of {images}, which several sub-networks of a child learn together",
+        spaces=("subnetworks",),
+        options=SubnetworkOptions,
+        usual_options=SubnetworkOptions(),
+        # A training does not begin again, and further outputs are those of sub-networks.
+        ignores=("auxiliary_weight", "restart_below", "restart_decay", "restarts"),
+        module="child_trainer.tasks.subnetworks",
     )
 
 
@@ -98,7 +114,7 @@ def _nasbench201(summary: str, epochs: int) -> TaskEntry:
     )
 
 
-TASKS: Mapping[str, TaskEntry] = MappingProxyType(
+IMAGES: Mapping[str, TaskEntry] = MappingProxyType(
     {
         "digits": _images(
             "scikit-learn's handwritten digits, 8 x 8 pixels; needs no download",
@@ -108,6 +124,13 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
         ),
         "fashion-mnist": _images("Fashion-MNIST, 28 x 28 pixels, from --data", (1, 28, 28), 55_000, TORCHVISION),
         "cifar10": _images("CIFAR-10, 32 x 32 pixels in colour, from --data", (3, 32, 32), 45_000, TORCHVISION),
+    }
+)
+"""The tasks on images, each of which can also be learnt by several sub-networks."""
+
+TASKS: Mapping[str, TaskEntry] = MappingProxyType(
+    {
+        **IMAGES,
         "ptb": _language("Penn Treebank, from --data: the next word, word by word", 929_589),
         "wikitext2": _language("WikiText-2, from --data: the next word, word by word", 2_088_628),
         "text": _language(
@@ -135,6 +158,7 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
         "double-pole-no-velocities": _control(
             "two poles on a cart without their velocities, for recurrent networks; trains nothing", 3, POLE
         ),
+        **{f"{name}-subnetworks": _subnetworks(name, entry) for name, entry in IMAGES.items()},
     }
 )
 """Every task of ours by its name."""

@@ -111,6 +111,7 @@ class TaskEntry:
         trains: it builds and trains networks, for which a process needs PyTorch, memory and perhaps a GPU.
         instant: whether, with these options, a child takes no time and cannot fail.
         epochs: the only number of epochs that it can answer for, on all training data; `None`: any budget.
+        ignores: the settings of a regime that its training does not have.
     """
 
     summary: str
@@ -128,6 +129,7 @@ class TaskEntry:
     trains: bool = True
     instant: Callable[[Any], bool] = never
     epochs: int | None = None
+    ignores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.usual_options is None:
@@ -158,6 +160,8 @@ class TaskEntry:
         others = [name for name in budget.regime.changes() if name in IMAGES_ONLY]
         if self.family == "language" and others:
             raise ValueError(f"`{others[0]}` is for images only, and this task trains language models: leave it out")
+        if ignored := [name for name in budget.regime.changes() if name in self.ignores]:
+            raise ValueError(f"`{ignored[0]}` is not for this task, whose training has no such thing: leave it out")
         if self.problem is not None and budget.regime.cutout >= (side := min(self.problem.shape[1:])):
             raise ValueError(
                 f"`cutout` must be below {side}, the side of the task's images, got {budget.regime.cutout}"

@@ -72,7 +72,7 @@ class ImageTask:
         cropped = augment.crop(self._upsampled(images), self.crop_size, generator)
         return augment.flip(cropped, generator) if self.flip else cropped
 
-    def _augmented_with(self, cutout: int) -> Callable[[Tensor, torch.Generator], Tensor]:
+    def augmented_with(self, cutout: int) -> Callable[[Tensor, torch.Generator], Tensor]:
         """Return the change of training images, with a blanked square of this side unless it is 0."""
         if not cutout:
             return self.augmented
@@ -126,7 +126,7 @@ class ImageTask:
                 lambda network: self.accuracy(network, validation),
                 settings,
                 progress,
-                augment=augment.Augmentation(self._augmented_with(regime.cutout), changes),
+                augment=augment.Augmentation(self.augmented_with(regime.cutout), changes),
                 generator=order,
                 make_again=lambda number: make(f"weights after restart {number}"),
             )

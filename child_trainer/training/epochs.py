@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.outcome import Budget
 from child_trainer.training.state import SgdState
-from child_trainer.training.task import Diverged, Progress
+from child_trainer.training.task import Diverged, Progress, Resumable
 
 
 def with_hyperparameters(budget: Budget, architecture: Architecture) -> Budget:
@@ -76,7 +76,7 @@ def take_step(state: SgdState, loss: Tensor, clip_norm: float | None) -> None:
 
 
 def run_epochs(
-    state: SgdState,
+    state: Resumable,
     epochs: int,
     progress: Progress,
     train_epoch: Callable[[int], Tensor],

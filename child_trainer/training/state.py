@@ -96,7 +96,7 @@ class SgdState:
         Raises:
             CheckpointError: the tensors do not fit; nothing has been changed.
         """
-        self._check(tensors)
+        self.check(tensors)
         self.loss.copy_(tensors["loss"])
         if self.restarts is not None:
             self.restarts = int(tensors["restarts"])
@@ -123,7 +123,7 @@ class SgdState:
                 entries.append((name, parameters[parameter], key))
         return entries
 
-    def _check(self, tensors: Mapping[str, Tensor]) -> None:
+    def check(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise `CheckpointError` unless the tensors have the names, dtypes and shapes of this state."""
         expected = {name: _format(tensor) for name, tensor in self.tensors().items()}
         expected |= {

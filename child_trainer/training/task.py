@@ -97,6 +97,8 @@ class Progress:
         self.flops: int | None = None
         self.solved = False
         """Whether the child solves its task outright."""
+        self.measurements: dict[str, float] = {}
+        """Further numbers of the training by name, as in `Outcome`."""
         self.reported_seconds: float | None = None
         """The training time according to a table, if the task is one; else `None`."""
         self._max_seconds = max_seconds

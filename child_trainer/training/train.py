@@ -85,6 +85,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         gpu_bytes=_peak_memory(device),
         measure=task.measure,
         solved=progress.solved and failure is None,
+        measurements=progress.measurements,
     )
 
 

@@ -63,7 +63,7 @@ SCHEDULES_WITH: Mapping[str, tuple[str, ...]] = {
 }
 """The schedules that have an option."""
 
-WITHOUT_DATA = ("digits", "text")
+WITHOUT_DATA = ("digits", "digits-subnetworks", "text")
 """Tasks that train on data that the installation brings."""
 
 
@@ -121,7 +121,10 @@ def _of_the_space(config: RunConfig) -> Iterator[Idle]:
     if "pool" not in space.layer_types:
         yield ("pool_sizes", "pool_strides"), "`--layer-types` has no pool"
     if "conv" not in space.layer_types:
-        yield ("filter_heights", "filter_widths", "strides", "num_filters"), "`--layer-types` has no conv"
+        yield (
+            ("filter_heights", "filter_widths", "strides", "num_filters", "activations"),
+            "`--layer-types` has no conv",
+        )
     if not space.depth_step or space.initial_depth == space.max_depth:
         yield ("depth_interval",), f"all networks have {space.initial_depth} layers"
 

@@ -99,6 +99,12 @@ SYSTEMS = (
         recipes={"neat-xor": survey_recipes.neat_xor, "neat-pole": survey_recipes.neat_pole},
     ),
     System(
+        name="seed-agem: sub-networks of which a policy selects one; not Averaged Gradient Episodic Memory",
+        paper="an article on A-GEM, with neither code nor figures; what is read into it is in spec §17",
+        took="not told",
+        recipes={"seed-agem-digits": survey_recipes.seed_agem_digits},
+    ),
+    System(
         name="ENAS: networks and cells by a policy that learns from shared weights",
         paper="Pham et al. 2018, arXiv 1802.03268, sections 2 and 3",
         took="0.45 days of one GPU for its cells, 11 GPU-hours",

@@ -15,10 +15,12 @@ from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.seed_agem.options import SeedAgemOptions
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
+from controller.spaces.subnetworks import SubnetworkSpace
 
 CIFAR10 = TaskOptions(task="cifar10")
 
@@ -219,6 +221,25 @@ def hnas_digits() -> RunConfig:
         ),
         searcher="evolution",
         searcher_options=EvolutionOptions(population=20, tournament_share=0.25, dies="none", unchanged=0.0),
+        reward="accuracy",
+    )
+
+
+def seed_agem_digits() -> RunConfig:
+    """Search two sub-networks, of which a policy selects one, on digits, in minutes on two cores, no download."""
+    return RunConfig(
+        max_children=24,
+        task=TaskOptions(task="digits-subnetworks"),
+        # The article's weights of the loss make the gradient of the true label ten times smaller: larger steps.
+        budget=Budget(epochs=8, batch_size=32, learning_rate=1.0),
+        topology=Topology(replicas=1, shards=1, children=4),
+        space="subnetworks",
+        space_options=SubnetworkSpace(
+            layers=4, filter_heights=(1, 3, 5), filter_widths=(1, 3, 5), num_filters=(8, 16, 24, 32)
+        ),
+        searcher="seed-agem",
+        # Two dozen children: larger steps than those of a search of thousands.
+        searcher_options=SeedAgemOptions(controller_learning_rate=0.006),
         reward="accuracy",
     )
 

@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from controller.decisions import Choice, Decisions, Pointer, Subset, offsets, options_at
-from controller.policies.rollout import Pick, PulledPolicy, Rollout, State, advance, decide, drawing, reading
+from controller.policies.rollout import (
+    Decider,
+    Pick,
+    PulledPolicy,
+    Rollout,
+    State,
+    advance,
+    decide,
+    drawing,
+    reading,
+)
 
 IMPOSSIBLE = -1e9
 """The logit of an option that is not allowed: its probability is 0. Not minus infinity, whose gradients are NaN."""
@@ -48,9 +58,9 @@ class Policy(PulledPolicy):
         super().initialize(generator, bound)
 
     @torch.no_grad()
-    def sample(self, decisions: Decisions, n: int, generator: torch.Generator) -> Rollout:
-        """Draw `n` samples of the decisions, B = n."""
-        return self._unroll(decisions, n, drawing(generator))
+    def sample(self, decisions: Decisions, n: int, generator: torch.Generator, choose: Decider = decide) -> Rollout:
+        """Draw `n` samples of the decisions, B = n; `choose` makes each choice from its logits."""
+        return self._unroll(decisions, n, drawing(generator), choose)
 
     def log_prob(self, decisions: Decisions, tokens: Tensor) -> Tensor:
         """Return the log-probabilities [B] float32 of tokens [B, T] int64, differentiable."""
@@ -60,11 +70,14 @@ class Policy(PulledPolicy):
         """Return the summed entropies [B] float32 (nats) of the decisions along tokens [B, T] int64, differentiable."""
         return self.score(decisions, tokens).entropy
 
-    def score(self, decisions: Decisions, tokens: Tensor) -> Rollout:
-        """Return log-probabilities and entropies of tokens [B, T] int64 from one pass, differentiable."""
-        return self._unroll(decisions, len(tokens), reading(tokens))
+    def score(self, decisions: Decisions, tokens: Tensor, choose: Decider = decide) -> Rollout:
+        """Return log-probabilities and entropies of tokens [B, T] int64 from one pass, differentiable.
 
-    def _unroll(self, decisions: Decisions, batch: int, pick: Pick) -> Rollout:
+        `choose` is what made the choices of these tokens from their logits.
+        """
+        return self._unroll(decisions, len(tokens), reading(tokens), choose)
+
+    def _unroll(self, decisions: Decisions, batch: int, pick: Pick, choose: Decider) -> Rollout:
         """Run the LSTM over the decisions in order, and choose the tokens of each.
 
         At a `Choice` the LSTM reads the last input, the choice's own softmax reads the top layer's hidden state, and
@@ -73,12 +86,14 @@ class Policy(PulledPolicy):
         option that it does not allow after the tokens so far has the probability 0.
 
         At a `Subset` or `Pointer` the LSTM reads the learnt vector `anchor`; the top layer's hidden state is compared
-        with those of all earlier anchors (`_attend`), and is an anchor for the later ones itself.
+        with those of all earlier anchors (`_attend`), and is an anchor for the later ones itself. One of 0 earlier
+        anchors begins a network of its own: it leaves behind the anchors before it.
 
         Args:
             decisions: in order; they have T tokens in all.
             batch: B, the number of samples.
             pick: chooses the tokens [B, W] int64 of each decision.
+            choose: makes each choice from its logits.
 
         Returns:
             The tokens [B, T] int64, and log-probability and entropy [B] float32, summed over the decisions.
@@ -99,7 +114,7 @@ class Policy(PulledPolicy):
                 if decision.allowed is not None:
                     logits_BO = logits_BO.masked_fill(~_allowed(decision, decisions, tokens_BT, columns), IMPOSSIBLE)
                 logits_BWO = logits_BO.unsqueeze(1)
-                token_BW, added_log_prob_B, added_entropy_B, _ = decide(logits_BWO, columns, pick)
+                token_BW, added_log_prob_B, added_entropy_B, _ = choose(logits_BWO, columns, pick)
                 new_input_BH = self.embeddings[decision.name](token_BW[:, 0])
                 if decision.when is not None:
                     condition_B = tokens_BT[:, starts[decision.when.decision]]
@@ -110,6 +125,7 @@ class Policy(PulledPolicy):
                     new_state = [_where(mask_B, new, old) for new, old in zip(new_state, state, strict=True)]
                 input_BH, state = new_input_BH, new_state
             else:
+                anchors = anchors if decision.count else []
                 state = advance(cells, self.anchor.expand(batch, -1), state)
                 query_BH = state[-1][0]
                 token_BW, added_log_prob_B, added_entropy_B, input_BH = self._attend(

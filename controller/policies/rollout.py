@@ -75,6 +75,9 @@ def decide(logits_BWO: Tensor, columns: slice, pick: Pick) -> Decided:
     return Decided(token_BW, chosen_BW1.sum((1, 2)), entropy_B, chosen_BW1[..., 0])
 
 
+Decider = Callable[[Tensor, slice, Pick], Decided]
+"""Makes the tokens of a decision from its logits [B, W, O] float32, as `decide` does, which is the usual one."""
+
 State = list[tuple[Tensor, Tensor]]
 """The hidden and the cell state of each LSTM layer, [B, H] float32 each; the last layer is the top."""
 

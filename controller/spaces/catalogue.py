@@ -19,6 +19,7 @@ from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.one_shot import OneShotSpace
 from controller.spaces.recurrent import RecurrentSpace
 from controller.spaces.smash import SmashSpace
+from controller.spaces.subnetworks import SubnetworkSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +118,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="ProxylessNAS's mobile inverted bottlenecks: kernel and expansion of each, or none.",
             paper="Cai et al. 2019, arXiv 1812.00332",
             options=MbconvSpace,
+        ),
+        "subnetworks": SpaceEntry(
+            summary="Several convolutional networks with chosen activations, and the selection of one of them.",
+            paper="the article on A-GEM, which is not Averaged Gradient Episodic Memory",
+            options=SubnetworkSpace,
         ),
         "genomes": SpaceEntry(
             summary="Networks that grow: neurons and weighted links, which are all part of the sample.",

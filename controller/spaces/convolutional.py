@@ -26,6 +26,9 @@ from controller.spaces.layers import LayerTokens, inserted, joined, removed, spl
 LAYER_TYPES = ("conv", "pool", "local_contrast_norm", "batch_norm")
 """Types of layer that a space may have (spec §1.4)."""
 
+ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid")
+"""Activations that a space may have; the paper has ReLU."""
+
 Chosen = Mapping[str, int | float | str]
 """The values chosen for one layer, by the kind of decision."""
 
@@ -46,6 +49,8 @@ class ConvolutionalSpace:
     """Strides that a filter may have, chosen separately for height and width; a single one is fixed."""
     num_filters: tuple[int, ...] = (24, 36, 48, 64)
     """Numbers of filters that a layer may have."""
+    activations: tuple[str, ...] = ("relu",)
+    """Activations to choose from for each convolution: relu, leaky_relu, tanh, sigmoid; a single one is fixed."""
     skip_connections: bool = True
     """Whether each layer chooses its inputs among all earlier layers; if not, each reads the layer before it."""
     layer_types: tuple[str, ...] = ("conv",)
@@ -71,9 +76,10 @@ class ConvolutionalSpace:
             values = getattr(self, name)
             if not values or min(values) < 1 or len(set(values)) < len(values):
                 raise ValueError(f"`{name}` must be one or more different numbers, each at least 1, got {values}")
-        types = self.layer_types
-        if not types or not set(types) <= set(LAYER_TYPES) or len(set(types)) < len(types):
-            raise ValueError(f"`layer_types` must be different ones of {', '.join(LAYER_TYPES)}, got {types}")
+        for name, known in (("activations", ACTIVATIONS), ("layer_types", LAYER_TYPES)):
+            names = getattr(self, name)
+            if not names or not set(names) <= set(known) or len(set(names)) < len(names):
+                raise ValueError(f"`{name}` must be different ones of {', '.join(known)}, got {names}")
         if not all(math.isfinite(rate) and rate > 0 for rate in self.child_learning_rates):
             raise ValueError(f"`child_learning_rates` must be positive numbers, got {self.child_learning_rates}")
         for name, minimum in (("initial_depth", 1), ("depth_step", 0), ("depth_interval", 1)):
@@ -149,7 +155,7 @@ class ConvolutionalSpace:
             consumed.update(sources)
             # R1: a layer without inputs reads the image.
             source = _concat(nodes, f"inputs{layer}", [f"layer{j}" for j in sources] or ["image"])
-            nodes.append(_layer(f"layer{layer}", source, chosen[layer]))
+            nodes += _layer(layer, source, chosen[layer])
         # R2: the classifier reads all layers that no other layer reads.
         unread = [f"layer{j}" for j in range(1, len(chosen)) if j not in consumed]
         output = _concat(nodes, "features", unread)
@@ -187,6 +193,8 @@ def _layer_choices(space: ConvolutionalSpace, layer: int, start: int) -> list[De
             *(Choice(name, space.strides, layer, when("conv")) for name in strides),
             Choice("num_filters", space.num_filters, layer, when("conv")),
         ]
+        if len(space.activations) > 1:
+            choices.append(Choice("activation", space.activations, layer, when("conv")))
     if "pool" in types:
         choices.append(Choice("pool_size", space.pool_sizes, layer, when("pool")))
         if len(space.pool_strides) > 1:
@@ -203,6 +211,7 @@ def _read(
         "stride_height": space.strides[0],
         "stride_width": space.strides[0],
         "pool_stride": space.pool_strides[0],
+        "activation": space.activations[0],
     }
     per_layer = len(_layer_choices(space, 1, 0)) + space.skip_connections
     whole = int(bool(space.child_learning_rates))
@@ -226,19 +235,23 @@ def _concat(nodes: list[Node], name: str, sources: list[str]) -> str:
     return name
 
 
-def _layer(name: str, source: str, chosen: Chosen) -> Node:
+def _layer(number: int, source: str, chosen: Chosen) -> list[Node]:
+    """Return the nodes of one layer, of which the last is called `layer` with its number."""
+    name = f"layer{number}"
     if chosen["layer_type"] == "conv":
-        return node(
-            name,
-            "conv",
-            source,
-            height=chosen["filter_height"],
-            width=chosen["filter_width"],
-            stride_height=chosen["stride_height"],
-            stride_width=chosen["stride_width"],
-            filters=chosen["num_filters"],
-        )
+        window = {
+            "height": chosen["filter_height"],
+            "width": chosen["filter_width"],
+            "stride_height": chosen["stride_height"],
+            "stride_width": chosen["stride_width"],
+            "filters": chosen["num_filters"],
+        }
+        if chosen["activation"] == "relu":
+            return [node(name, "conv", source, **window)]
+        linear = node(f"conv{number}", "conv", source, order="conv-bn", **window)
+        return [linear, node(name, str(chosen["activation"]), linear.name)]
     if chosen["layer_type"] == "pool":
         size, stride = chosen["pool_size"], chosen["pool_stride"]
-        return node(name, "max_pool", source, height=size, width=size, stride_height=stride, stride_width=stride)
-    return node(name, str(chosen["layer_type"]), source)
+        window = {"height": size, "width": size, "stride_height": stride, "stride_width": stride}
+        return [node(name, "max_pool", source, **window)]
+    return [node(name, str(chosen["layer_type"]), source)]

@@ -164,6 +164,7 @@ PINNED: Mapping[str, tuple[Architecture, str]] = {
     "weights as data": (with_weights(), "de59243775601454"),
     "a supernet": (chain(("relu", {}), ("mix", {"gate": "first"})), "c7f911e77aa7d871"),
     "a cell of highway layers": (cell(darts_rnn_v2()), "17c13467d9d7a4c4"),
+    "a leaky activation": (chain(("leaky_relu", {})), "bb8bc8e509264f89"),
     "one recurrent node": (chain(("tanh", {}), source="h", kind="recurrent"), "9cc01f72fc84266e"),
 }
 

@@ -45,7 +45,7 @@ def test_exactly_the_known_operations_have_modules():
         ("maximum", [MAP, MAP], {}, MAP),
         ("subtract", [MAP, MAP], {}, MAP),
         ("interpolate", [MAP, MAP, MAP], {}, MAP),
-        *((op, [MAP], {}, MAP) for op in ("identity", "zero", "relu", "relu6", "tanh", "sigmoid", "sin")),
+        *((op, [MAP], {}, MAP) for op in ("identity", "zero", "relu", "relu6", "leaky_relu", "tanh", "sigmoid", "sin")),
         ("batch_norm", [MAP], {}, MAP),
         ("batch_norm", [(5,)], {}, (5,)),
         ("local_contrast_norm", [MAP], {"size": 3}, MAP),
@@ -107,6 +107,7 @@ def test_what_the_small_operations_compute():
     expected = torch.tensor([[1.0 + 4 * (-7 - 1), -2.0 + 3 * (5 + 2)]])
     torch.testing.assert_close(make("interpolate", [(2,)] * 3)(A, C, B), expected)
     torch.testing.assert_close(make("relu6", [(2,)])(torch.tensor([[9.0, -1.0]])), torch.tensor([[6.0, 0.0]]))
+    torch.testing.assert_close(make("leaky_relu", [(2,)])(torch.tensor([[9.0, -1.0]])), torch.tensor([[9.0, -0.01]]))
     torch.testing.assert_close(make("sin", [(2,)])(A), torch.tensor([[math.sin(1), math.sin(-2)]]))
     assert make("zero", [(2,)])(torch.tensor([[math.inf, 1.0]])).tolist() == [[0.0, 0.0]]
     image = torch.arange(9.0).reshape(1, 1, 3, 3)

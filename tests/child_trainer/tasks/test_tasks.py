@@ -196,7 +196,8 @@ def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
 def test_the_catalogue_describes_every_task():
     images, texts = ["digits", "fashion-mnist", "cifar10"], ["ptb", "wikitext2", "text"]
     control = ["xor", "double-pole", "double-pole-no-velocities"]
-    assert list(TASKS) == [*images, *texts, "synthetic", "nasbench201", "nasbench201-200", *control]
+    together = [f"{name}-subnetworks" for name in images]
+    assert list(TASKS) == [*images, *texts, "synthetic", "nasbench201", "nasbench201-200", *control, *together]
     assert all(task.summary for task in TASKS.values())
 
 

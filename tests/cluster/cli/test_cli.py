@@ -408,8 +408,8 @@ ALWAYS = {
 }  # fmt: skip
 
 CONVOLUTIONAL = {
-    "--filter-heights", "--filter-widths", "--strides", "--num-filters", "--no-skip-connections", "--layer-types",
-    "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",
+    "--filter-heights", "--filter-widths", "--strides", "--num-filters", "--activations", "--no-skip-connections",
+    "--layer-types", "--pool-sizes", "--pool-strides", "--child-learning-rates", "--initial-depth", "--depth-step",
     "--depth-interval", "--max-depth",
 }  # fmt: skip
 

@@ -123,7 +123,7 @@ def test_an_option_with_an_effect_is_not(words: str) -> None:
         ("digits --cells-per-stage 3", r"--cells-per-stage \(an option of the space nasbench201"),
         (
             "nasbench201 --data x --no-skip-connections",
-            "an option of the space convolutional;",
+            "an option of the space convolutional or subnetworks;",
         ),
         ("digits --child-seconds 3", "an option of the task synthetic; the run has the task digits"),
         ("digits --hidden_size 3", r"--hidden-size \(an option of the task ptb or wikitext2 or text;"),

@@ -23,6 +23,7 @@ class TestExtendedSpace(SearchSpaceContract):
             layer_types=("conv", "pool", "local_contrast_norm", "batch_norm"),
             pool_strides=(1, 2),
             child_learning_rates=(0.2, 0.1, 0.05),
+            activations=("relu", "tanh"),
             max_depth=10,
         )
 
@@ -96,6 +97,22 @@ def test_layer_types_bring_their_own_tokens() -> None:
     architecture = space.decode([0, 1, 2, 3, 0] + [1, 0, 0, 0, 1] + [2, 0, 0, 0, 0] + [3, 0, 0, 0, 0])
     assert [n.op for n in architecture.nodes] == ["conv", "max_pool", "local_contrast_norm", "batch_norm"]
     assert dict(architecture.nodes[1].attributes) == {"height": 3, "width": 3, "stride_height": 2, "stride_width": 2}
+
+
+def test_another_activation_is_a_node_of_its_own_and_relu_stays_what_it_was() -> None:
+    chosen = ConvolutionalSpace(activations=("sigmoid", "relu"), initial_depth=2, skip_connections=False)
+    assert kinds(chosen) == ["filter_height", "filter_width", "num_filters", "activation"] * 2
+    architecture = chosen.decode([1, 1, 0, 0] + [1, 1, 0, 1])
+    assert [(n.name, n.op, n.inputs) for n in architecture.nodes] == [
+        ("conv1", "conv", ("image",)),
+        ("layer1", "sigmoid", ("conv1",)),
+        ("layer2", "conv", ("layer1",)),
+    ]
+    assert architecture.nodes[0].attribute("order") == "conv-bn"
+    paper = ConvolutionalSpace(initial_depth=2, skip_connections=False)
+    assert chosen.decode([1, 1, 0, 1] * 2) == paper.decode([1, 1, 0] * 2)
+    with pytest.raises(ValueError, match="`activations` must be different ones of relu, leaky_relu, tanh, sigmoid"):
+        ConvolutionalSpace(activations=("relu", "maxout"))
 
 
 def test_the_learning_rate_is_one_token_a_network_and_part_of_its_identity() -> None:
