@@ -15,6 +15,7 @@ from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.transformations.options import EasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import HasStates
@@ -157,6 +158,11 @@ def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
             yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
         case EnasOptions() as options:
             yield from _of_enas(config, options)
+        case EasOptions() as options:
+            if not options.wider_steps:
+                yield ("wider_noise",), "no layer becomes wider with `--wider-steps 0`"
+            if not options.deeper_steps:
+                yield ("deeper_noise",), "no layer is inserted with `--deeper-steps 0`"
         case OneShotOptions(trains="one-path"):
             yield ("path_dropout", "ghost_groups"), "with `--trains one-path` a step has one path and one batch"
         case _:

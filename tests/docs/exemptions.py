@@ -72,6 +72,8 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch pnas-digits": MINUTES,
     "nascluster launch metaqnn-digits": MINUTES,
     "nascluster launch hnas-digits": MINUTES,
+    "nascluster launch eas-digits": MINUTES,
+    "nascluster launch eas-cifar10 --data DIR": YEARS,
     "nascluster launch neat-xor": MINUTES,
     "nascluster launch neat-pole": MINUTES,
     "nascluster launch nasbench201 --data DIR --searcher q-learning --schedule-models 50 --q-learning-rate 0.3"

@@ -5,12 +5,16 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from child_trainer.supernets.jobs import Score, Steps
 from controller.policies.enas import EnasConstants, EnasPolicy
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, SharedWeights, Update, View
-from controller.searchers.policy_gradient.policy_searcher import BASELINE, baseline_gradient, reward_of
+from controller.searchers.policy_gradient.policy_searcher import (
+    BASELINE,
+    baseline_gradient,
+    reward_of,
+    updated_baseline,
+)
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.searchers.weight_sharing.rates import cosine, share_of_cycle
 from controller.searchers.weight_sharing.supernet import check_supernet
@@ -156,17 +160,6 @@ class Enas:
         if phase == "policy":
             return Score(settings={"batches": self._options.score_batches, "refit_batches": 0})
         return Score(settings={"refit_batches": self._options.refit_batches})
-
-
-def updated_baseline(average: Tensor, rewards: Tensor, decay: float) -> float:
-    """Return the moving average of rewards once it has the mean of these [m] float32.
-
-    Args:
-        average: [2] float32, as in `BASELINE`; the first number is the average that starts at 0.
-        rewards: the ones to add.
-        decay: of the average.
-    """
-    return decay * average[0].item() + (1 - decay) * rewards.mean().item()
 
 
 def _phase_of(child: ChildRecord) -> Phase:
