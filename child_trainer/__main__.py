@@ -15,12 +15,13 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.drawing import draw
 from child_trainer.architectures.folding import folded
 from child_trainer.command_line import chosen_budget, chosen_options, parse, read_architecture
-from child_trainer.outcome import Cause, Outcome
+from child_trainer.outcome import ACCURACY_BEFORE, Cause, Outcome
 from child_trainer.tasks.catalogue import find_task, load_task
 from child_trainer.threads import check_threads
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, Identity, identity
 from child_trainer.training.checkpoint_file import CheckpointFile
 from child_trainer.training.train import train
+from child_trainer.weights_flags import check_weights, read_start, weights_file
 
 MAX_LINES = 200
 """Upper bound for the lines of a network that is drawn layer by layer although it is made of cells."""
@@ -51,7 +52,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         device = _device(options.device, trains=entry.trains)
         split = options.seed if options.split_seed is None else options.split_seed
         child = identity(architecture, options.task, budget, seed=options.seed, device=device, threads=threads)
-        checkpoints = _checkpoints(options.checkpoint, child)
+        start, keep = read_start(options.start), weights_file(options.save_weights)
+        checkpoints = _checkpoints(options.checkpoint, {**child, "start": start.digest} if start else child)
         task = load_task(
             options.task,
             data=options.data,
@@ -60,6 +62,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             download=options.download,
             options=chosen_options(options),
         )
+        check_weights(architecture, task, budget.regime, start, keep)
     except ValueError as error:
         return _refuse(str(error))
     if not options.json:
@@ -76,6 +79,8 @@ def _main(arguments: Sequence[str] | None) -> int:
             on_epoch=None if options.json else announcer,
             checkpoints=checkpoints,
             preempted=lambda: bool(signals or announcer.error),
+            start=start,
+            keep=keep,
         )
     if announcer.error:
         raise announcer.error
@@ -187,6 +192,8 @@ def _report(outcome: Outcome) -> None:
         return
     size = "" if outcome.parameters is None else f", {outcome.parameters:,} parameters"
     work = "" if outcome.flops is None else f", {outcome.flops / 1e6:,.1f} MFLOPs a forward pass"
+    if ACCURACY_BEFORE in outcome.measurements:
+        print(f"\naccuracy before the training {outcome.measurements[ACCURACY_BEFORE]:.4f}", end="")
     best = f"best {outcome.measure} {outcome.metric:.4f}"
     epochs = "1 epoch" if len(outcome.curve) == 1 else f"{len(outcome.curve)} epochs"
     print(f"\n{best} after {epochs} in {outcome.seconds:.1f} s{size}{work}", flush=True)

@@ -110,6 +110,15 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
         help="save the training here after each epoch and on Ctrl-C, and resume from it if it exists",
     )
     add(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="FILE",
+        help="begin with the weights in this file, which --save-weights wrote, instead of random ones; those of nodes"
+        " with the same names, all of them",
+    )
+    add("--save-weights", type=Path, metavar="FILE", help="write the weights here after the training (safetensors)")
+    add(
         "--load",
         action="append",
         metavar="FILE.py",

@@ -9,6 +9,9 @@ from typing import Any, Self
 from child_trainer.field_types import check_types
 from child_trainer.regime import DEFAULT_REGIME, Regime
 
+ACCURACY_BEFORE = "accuracy_before_training"
+"""The measurement of a child that begins with weights of another: its validation accuracy with these."""
+
 LAST_EPOCHS = 5
 """Number of last epochs of which the best gives the child's metric."""
 
@@ -105,6 +108,7 @@ class Outcome:
         solved: whether it solves its task outright, where the task can say so.
         processor: the kind of processor that trained it, such as `x86_64 AVX512`, or `None` where that does not matter.
         measurements: further numbers by name, such as the loss of steps on shared weights, which have no curve.
+        weights: the checksum of its weights after the training, if they were kept.
     """
 
     curve: tuple[float, ...]
@@ -118,6 +122,7 @@ class Outcome:
     solved: bool = False
     processor: str | None = None
     measurements: Mapping[str, float] = field(default_factory=dict, hash=False)
+    weights: str | None = None
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
@@ -139,7 +144,7 @@ class Outcome:
         failure = self.failure and {"cause": self.failure.cause, "message": self.failure.message}
         data = {f.name: getattr(self, f.name) for f in fields(self)}
         data |= {"curve": list(self.curve), "failure": failure, "measurements": dict(self.measurements)}
-        for name in ("solved", "measurements"):
+        for name in ("solved", "measurements", "weights"):
             if not data[name]:
                 del data[name]  # Most children have none; earlier versions did not write it.
         return data

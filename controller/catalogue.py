@@ -17,6 +17,7 @@ from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOp
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.seed_agem.options import SeedAgemOptions
+from controller.searchers.transformations.options import EasOptions
 from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions, SmashOptions
@@ -260,6 +261,21 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
                     name="spearman",
                     words="Rank correlation of the surrogate's predictions with the level's rewards",
                     note="From -1 to 1, over the level's ended children; near zero the surrogate chooses at random.",
+                ),
+            ),
+        ),
+        "eas": SearcherEntry(
+            summary="A policy makes a trained network wider and deeper; each child begins with the parent's weights.",
+            paper="Cai et al. 2018, arXiv 1707.04873",
+            options=EasOptions,
+            make="controller.searchers.transformations.eas:Eas",
+            figures=(
+                BASELINE,
+                Figure(
+                    name="decision_entropy",
+                    words="Entropy of a decision of the policy, on average",
+                    unit="nats",
+                    note="Near zero the policy makes the same changes always.",
                 ),
             ),
         ),

@@ -1,5 +1,6 @@
 """Rewards: from a child's outcome to the number that the searcher learns from. Standard library only."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,6 +19,15 @@ def accuracy(outcome: Outcome) -> float:
 def cubed_accuracy(outcome: Outcome) -> float:
     """Return the cube of `accuracy` (Zoph & Le 2017, section 4.1; spec §1.6)."""
     return accuracy(outcome) ** 3
+
+
+MAX_ACCURACY = 0.999
+"""The accuracy that `tangent_accuracy` takes for any higher one, for which the reward would grow without limit."""
+
+
+def tangent_accuracy(outcome: Outcome) -> float:
+    """Return tan(accuracy * pi / 2), by which a gain counts more the higher the accuracy is (Cai et al. 2018, EAS)."""
+    return math.tan(min(accuracy(outcome), MAX_ACCURACY) * math.pi / 2)
 
 
 PERPLEXITY_SCALE = 80.0
@@ -67,6 +77,7 @@ REWARDS: Mapping[str, Reward] = MappingProxyType(
     {
         "cubed-accuracy": Reward(cubed_accuracy, _ACCURACIES),
         "accuracy": Reward(accuracy, _ACCURACIES),
+        "tangent-accuracy": Reward(tangent_accuracy, _ACCURACIES),
         "perplexity": Reward(perplexity, (Measure.PERPLEXITY,)),
         "inverse-perplexity": Reward(inverse_perplexity, (Measure.PERPLEXITY,)),
         "fitness": Reward(fitness, (Measure.FITNESS,)),

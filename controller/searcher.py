@@ -76,7 +76,8 @@ class Proposal:
             `predicted`, the reward that the searcher predicted; and `source`, where it is from if not from this run.
         same_as: the id of an ended child with the same architecture. The new child takes its outcome and its reward,
             and is not trained.
-        job: what a worker does with it on the shared weights; `None`: it trains the architecture from scratch.
+        job: what a worker does with it on shared weights or on those of another child; `None`: it trains the
+            architecture from scratch.
 
     Raises:
         ValueError: there is no architecture, and no job that can do without one.
@@ -247,9 +248,10 @@ class Searcher(Protocol):
     3. `learn` returns gradients only of tensors of `parameters()`, finite and with their shapes; or none.
     4. Notes are JSON: they are equal to what is read back.
 
-    A searcher may have three attributes more; see `passes_of`, `is_exclusive` and `shared_weights_of`; and methods for
-    people, see `option_values_of`, `value_history_of` and `stop_reason_of`. If it cannot work on a space, its
-    constructor raises `ValueError` with the reason.
+    A searcher may have three attributes more; see `passes_of`, `is_exclusive` and `shared_weights_of`; a method by
+    which children begin with the weights of others, see `kept_children`; and methods for people, see
+    `option_values_of`, `value_history_of` and `stop_reason_of`. If it cannot work on a space, its constructor raises
+    `ValueError` with the reason.
     """
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
@@ -303,6 +305,22 @@ def is_exclusive(searcher: Searcher) -> bool:
 def shared_weights_of(searcher: Searcher) -> SharedWeights | None:
     """Return the weights that the searcher's children share: its attribute `shared_weights`, or `None`.
 
-    Only such a searcher may propose children with a job.
+    Only such a searcher may propose children that are steps or scores.
     """
     return getattr(searcher, "shared_weights", None)
+
+
+def keeps_weights(searcher: Searcher) -> bool:
+    """Return whether children may begin with the weights of others: the searcher has a method `keeps`."""
+    return hasattr(searcher, "keeps")
+
+
+def kept_children(searcher: Searcher, view: View) -> frozenset[int]:
+    """Return the ended children whose weights the searcher may still need, by its method `keeps(view)`.
+
+    The weights of all its children are kept until they have ended and it does not name them. A child that has ended
+    and is not named once must not be named later, nor be the parent of a new child. Such a searcher must be exclusive.
+    Only it may propose trainings that begin with another child's weights.
+    """
+    keeps: Callable[[View], frozenset[int]] = getattr(searcher, "keeps", lambda view: frozenset())
+    return keeps(view)

@@ -44,8 +44,19 @@ def load(network: Classifier, weights: Mapping[str, Tensor]) -> None:
     Raises:
         WrongWeights: a name is missing or unknown, or a shape is another; nothing has been changed.
     """
-    parameters, running = named(network), statistics(network)
-    places = parameters | running
+    check_fit(network, weights)
+    places = named(network) | statistics(network)
+    for name, tensor in weights.items():
+        places[name].copy_(tensor)
+
+
+def check_fit(network: Classifier, weights: Mapping[str, Tensor]) -> None:
+    """Raise `WrongWeights` unless `load` can set the network's parameters to these weights.
+
+    The network may be on the `meta` device.
+    """
+    parameters = named(network)
+    places = parameters | statistics(network)
     for name in parameters:
         if name not in weights:
             raise WrongWeights(f"the network has a parameter {name!r}, for which no weights are given")
@@ -54,8 +65,6 @@ def load(network: Classifier, weights: Mapping[str, Tensor]) -> None:
             raise WrongWeights(f"the network has no parameter {name!r}; it has {_some(parameters)}")
         if tensor.shape != places[name].shape:
             raise WrongWeights(f"{name!r} has the shape {tuple(places[name].shape)}, got {tuple(tensor.shape)}")
-    for name, tensor in weights.items():
-        places[name].copy_(tensor)
 
 
 def parameter_names(module: nn.Module) -> dict[str, str]:

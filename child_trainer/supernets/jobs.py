@@ -1,9 +1,11 @@
-"""What a worker does with a child on shared weights, instead of training it from scratch. Standard library only."""
+"""What a worker does with a child, instead of training it from scratch. Standard library only."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
+
+from child_trainer.inheritance.changes import Change, change_from_json, change_to_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,12 +65,30 @@ class Score:
     settings: Mapping[str, float] = field(default_factory=dict)
 
 
-Job: TypeAlias = Steps | Score
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOn:
+    """A training that begins with the weights of another child, the parent.
+
+    Attributes:
+        parent: its id.
+        checksum: of its weights, as in its `Outcome.weights`: every attempt begins with the same ones.
+        changes: what makes the child's network of the parent's.
+    """
+
+    parent: int
+    checksum: str
+    changes: tuple[Change, ...] = ()
+
+
+Job: TypeAlias = Steps | Score | TrainOn
+
+_NAMES: Mapping[type, str] = {Steps: "steps", Score: "score", TrainOn: "train-on"}
 
 
 def job_to_json(job: Job) -> dict[str, Any]:
     """Return plain data for `json.dumps`, from which `job_from_json` makes an equal job."""
-    return {"kind": "steps" if isinstance(job, Steps) else "score"} | asdict(job)
+    data = {"kind": _NAMES[type(job)]} | asdict(job)
+    return data | {"changes": [change_to_json(change) for change in job.changes]} if isinstance(job, TrainOn) else data
 
 
 def job_from_json(data: Mapping[str, Any]) -> Job:
@@ -84,5 +104,8 @@ def job_from_json(data: Mapping[str, Any]) -> Job:
             return Steps(**values)
         case "score":
             return Score(**values)
+        case "train-on":
+            values["changes"] = tuple(map(change_from_json, values["changes"]))
+            return TrainOn(**values)
         case kind:
-            raise ValueError(f"a job is steps or score, got {kind!r}")
+            raise ValueError(f"a job is {', '.join(_NAMES.values())}, got {kind!r}")

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from child_trainer.architectures.architecture import Architecture
+from child_trainer.inheritance.inherited_weights import inherited
+from child_trainer.inheritance.trained_weights import Start
 from child_trainer.networks import cost
 from child_trainer.networks.build import Classifier, build
-from child_trainer.outcome import Budget, Measure
+from child_trainer.networks.weights import load, named, statistics
+from child_trainer.outcome import ACCURACY_BEFORE, Budget, Measure
 from child_trainer.seeding import derive
 from child_trainer.training import augment
 from child_trainer.training import image_classifier as sgd
@@ -40,6 +43,11 @@ class ImageTask:
     flip: bool
     training: Images
     validation: Images
+
+    @property
+    def inherits(self) -> bool:
+        """Whether its trainings can begin with given weights, and give the weights back (`training.task.Task`)."""
+        return True
 
     @property
     def measure(self) -> Measure:
@@ -102,7 +110,8 @@ class ImageTask:
 
         The architecture's own `learning_rate` goes before the budget's. Weights, order and augmentation are drawn
         from generators of this child's own; the global one, which dropout uses, is put back afterwards. It can be
-        interrupted before any step and continued, to the bit.
+        interrupted before any step and continued, to the bit. With weights to begin with (`Progress.start`) it never
+        begins again with others, and the accuracy before the training is measured.
         """
         settings = with_hyperparameters(budget, architecture)
         regime = budget.regime
@@ -112,6 +121,9 @@ class ImageTask:
             return build(architecture, self, generator=generator, regime=regime)
 
         network = make("weights")
+        if progress.start is not None:
+            network = self._inheriting(network, progress.start, budget, seed).to(device)
+            progress.measurements[ACCURACY_BEFORE] = self.accuracy(network, self.validation.to(device))
         progress.parameters, progress.flops = (
             cost.parameters(network),
             cost.flops(network, torch.empty((1, *self.input_shape), device="meta")),
@@ -128,8 +140,28 @@ class ImageTask:
                 progress,
                 augment=augment.Augmentation(self.augmented_with(regime.cutout), changes),
                 generator=order,
-                make_again=lambda number: make(f"weights after restart {number}"),
+                make_again=None if progress.start else lambda number: make(f"weights after restart {number}"),
             )
+        if progress.keeps_weights:
+            progress.trained = named(network) | statistics(network)
+
+    def _inheriting(self, network: Classifier, start: Start, budget: Budget, seed: int) -> Classifier:
+        """Return the child's network, on the CPU, with the weights that it begins with.
+
+        New batch normalisation is measured on the first training images, as many as a step has.
+        """
+        images = self.centred(sgd.standardise(self.training.pixels[: budget.batch_size].cpu()))
+        weights = inherited(
+            start.parent.architecture,
+            start.parent.tensors,
+            start.changes,
+            self,
+            images,
+            generator=torch.Generator().manual_seed(derive(seed, "inheritance")),
+            regime=budget.regime,
+        )
+        load(network, weights)
+        return network
 
 
 def carve(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]:

@@ -7,13 +7,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol, Self
-
-import safetensors
+from typing import TYPE_CHECKING, Protocol, Self
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Budget
 from child_trainer.regime import DEFAULT_REGIME
+from child_trainer.sealed_tensors import SealError, seal, tensors_of, unsealed_metadata
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,9 +22,6 @@ FORMAT = "nascluster-child-1"
 
 Identity = Mapping[str, str | int | float | None]
 """All that must be equal for a training to resume from a checkpoint, as plain data."""
-
-_UNSEALED = "?" * 64
-"""The placeholder for the checksum while the checksum is computed."""
 
 
 class CheckpointError(ValueError):
@@ -75,14 +71,8 @@ class Checkpoint:
             "parameters": self.parameters,
             "flops": self.flops,
         }
-        metadata = {
-            "format": FORMAT,
-            "identity": json.dumps(dict(self.identity)),
-            "reached": json.dumps(reached),
-            "checksum": _UNSEALED,
-        }
-        content = _serialize(self.tensors, metadata)
-        return content.replace(_UNSEALED.encode(), hashlib.sha256(content).hexdigest().encode(), 1)
+        metadata = {"identity": json.dumps(dict(self.identity)), "reached": json.dumps(reached)}
+        return seal(self.tensors, metadata, FORMAT)
 
     @classmethod
     def from_bytes(cls, data: bytes, identity: Identity | None = None) -> Self:
@@ -95,7 +85,10 @@ class Checkpoint:
         Raises:
             CheckpointError: the bytes are damaged, were never a checkpoint, or are of another training.
         """
-        metadata = _check(data)
+        try:
+            metadata = unsealed_metadata(data, FORMAT)
+        except SealError as error:
+            raise CheckpointError(f"the checkpoint {error}") from error
         # Earlier versions recorded neither the threads nor the regime, which were these.
         saved: Identity = {"threads": 1, **DEFAULT_REGIME.plain()} | json.loads(metadata["identity"])
         for name, value in (identity or {}).items():
@@ -104,7 +97,7 @@ class Checkpoint:
                     f"the checkpoint is of another training: its {name} is {saved.get(name)!r}, not {value!r}"
                 )
         reached = json.loads(metadata["reached"])
-        return cls(identity=saved, tensors=_tensors(data), **(reached | {"curve": tuple(reached["curve"])}))
+        return cls(identity=saved, tensors=tensors_of(data), **(reached | {"curve": tuple(reached["curve"])}))
 
 
 def identity(
@@ -127,43 +120,3 @@ def identity(
         **settings,
         **budget.regime.plain(),
     }
-
-
-def _serialize(tensors: Mapping[str, "Tensor"], metadata: dict[str, str]) -> bytes:
-    if not tensors:
-        return bytes(safetensors.serialize({}, metadata))
-    from safetensors.torch import save
-
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-
-
-def _tensors(data: bytes) -> "dict[str, Tensor]":
-    if _header(data).keys() == {"__metadata__"}:
-        return {}
-    from safetensors.torch import load
-
-    return load(data)
-
-
-def _header(data: bytes) -> dict[str, Any]:
-    """Return the header. The format: eight bytes with the header's length, the header in JSON, the tensors' data."""
-    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-
-
-def _check(data: bytes) -> Mapping[str, str]:
-    """Return the metadata of a whole checkpoint.
-
-    Raises:
-        CheckpointError: the bytes are damaged or of another format.
-    """
-    try:
-        metadata = _header(data)["__metadata__"]
-        file_format, checksum = metadata["format"], metadata["checksum"]
-        unsealed = data.replace(checksum.encode(), _UNSEALED.encode(), 1)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise CheckpointError("the checkpoint is damaged: its header cannot be read") from error
-    if file_format != FORMAT:
-        raise CheckpointError(f"the checkpoint must have the format {FORMAT!r}, got {file_format!r}")
-    if hashlib.sha256(unsealed).hexdigest() != checksum:
-        raise CheckpointError("the checkpoint is damaged: it does not match its checksum")
-    return metadata

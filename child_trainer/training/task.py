@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from child_trainer.architectures.architecture import Architecture
+from child_trainer.inheritance.trained_weights import Start
 from child_trainer.outcome import Budget, Failure, Measure
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, CheckpointSlot, Identity
 
@@ -78,9 +79,11 @@ class Progress:
         preempted: called before each step; whether the training is preempted.
         slot: where checkpoints are saved.
         identity: of the training whose checkpoints they are.
+        start: the weights to begin with instead of random ones.
+        keeps_weights: whether the task must set `trained` at the end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all are options)
         self,
         max_seconds: float | None = None,
         on_epoch: OnEpoch | None = None,
@@ -89,7 +92,14 @@ class Progress:
         preempted: IsPreempted | None = None,
         slot: CheckpointSlot | None = None,
         identity: Identity | None = None,
+        start: Start | None = None,
+        keeps_weights: bool = False,
     ) -> None:
+        self.start, self.keeps_weights = start, keeps_weights
+        self.trained: Mapping[str, Tensor] | None = None
+        """The weights after the training, by name (`networks.weights`)."""
+        self.measurements: dict[str, float] = {}
+        """As in `Outcome`."""
         self.curve: list[float] = []
         self.step = 0
         """Finished steps of the epoch in progress."""
@@ -218,7 +228,10 @@ class Progress:
 
 
 class Task(Protocol):
-    """Data, loss and metric by which architectures are trained and judged."""
+    """Data, loss and metric by which architectures are trained and judged.
+
+    A task whose trainings obey `Progress.start` and `Progress.keeps_weights` has an attribute `inherits`, True.
+    """
 
     @property
     def name(self) -> str:

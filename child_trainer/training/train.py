@@ -7,9 +7,10 @@ import traceback
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.architectures.gates import check_child
+from child_trainer.inheritance.trained_weights import Start, TrainedWeights, WeightsSlot
 from child_trainer.outcome import Budget, Cause, Failure, Outcome
 from child_trainer.threads import computing_with
-from child_trainer.training.checkpoint import CheckpointSlot, identity
+from child_trainer.training.checkpoint import CheckpointSlot, Identity, identity
 from child_trainer.training.task import (
     Diverged,
     FailedBefore,
@@ -19,6 +20,7 @@ from child_trainer.training.task import (
     Preempted,
     Progress,
     Task,
+    TaskError,
 )
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
@@ -36,6 +38,8 @@ def train(  # noqa: PLR0913  (all but the first three are options)
     on_epoch: OnEpoch | None = None,
     checkpoints: CheckpointSlot | None = None,
     preempted: IsPreempted | None = None,
+    start: Start | None = None,
+    keep: WeightsSlot | None = None,
 ) -> Outcome:
     """Train one child and return the outcome. An error in training is not raised: it is the outcome's failure.
 
@@ -56,23 +60,38 @@ def train(  # noqa: PLR0913  (all but the first three are options)
             checkpoint that is damaged or of another training is ignored; a failure to save one is only logged.
         preempted: called before each step; once it returns True, the state is saved and the outcome is the failure
             `preempted`, with the curve so far.
+        start: the weights to begin with; without one they are drawn.
+        keep: where the child's weights are saved after a training that did not fail, before this function returns. If
+            that fails, so does the child.
+
+    Raises:
+        TaskError: the task trains no networks whose weights could be given or kept.
     """
+    if (start or keep) and not getattr(task, "inherits", False):
+        raise TaskError(f"the task {task.name!r} neither takes nor keeps weights: use a task of images")
+
+    def of_training() -> Identity:
+        same = identity(architecture, task.name, budget, seed=seed, device=device, threads=threads)
+        return {**same, "start": start.digest} if start else same
+
     progress = Progress(
         budget.max_seconds,
         on_epoch,
         epochs=budget.epochs,
         preempted=preempted,
         slot=checkpoints,
-        identity=identity(architecture, task.name, budget, seed=seed, device=device, threads=threads)
-        if checkpoints is not None
-        else None,
+        identity=of_training() if checkpoints is not None else None,
+        start=start,
+        keeps_weights=keep is not None,
     )
-    failure = None
+    failure = checksum = None
     try:
         _reset_peak_memory(device)
         check_child(architecture)
         with computing_with(threads):
             task.fit(architecture, budget, progress, seed=seed, device=device)
+        if keep is not None:
+            checksum = _save(architecture, progress, keep)
     except Exception as error:
         failure = failure_of(error)
     return Outcome(
@@ -86,7 +105,16 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         measure=task.measure,
         solved=progress.solved and failure is None,
         measurements=progress.measurements,
+        weights=checksum,
     )
+
+
+def _save(architecture: Architecture, progress: Progress, keep: WeightsSlot) -> str:
+    """Keep the weights after a training; return their checksum."""
+    assert progress.trained is not None
+    weights = TrainedWeights(architecture, progress.trained)
+    keep.save(weights.checksum, weights.to_bytes())
+    return weights.checksum
 
 
 def _reset_peak_memory(device: str) -> None:

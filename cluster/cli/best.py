@@ -1,12 +1,17 @@
 """`nascluster best`: the best child of a search."""
 
+from pathlib import Path
+
 from child_trainer import portable_json
 from cluster.cli.command import parse_command
 from cluster.cli.status import read
 from cluster.config.flags import Json, Name, StoragePath
 from cluster.config.run_config import DEFAULT_STORAGE
+from cluster.monitoring.status import Best
 from cluster.monitoring.summary import best_json, best_lines, training_command
+from cluster.pool.child_weights import weights_file
 from cluster.storage.find_run import existing_run
+from cluster.storage.run_folder import RunFolder
 
 
 def best(arguments: list[str]) -> int:
@@ -23,9 +28,20 @@ def best(arguments: list[str]) -> int:
             if status.unknown:
                 print(f"\nNot all is shown: {status.unknown_text}")
             if status.best and not known.unknown:
-                print(f"\nTo train it {'from scratch' if status.best.scored else 'again'} by hand:")
+                from_scratch = status.best.scored or status.best.inherits
+                print(f"\nTo train it {'from scratch' if from_scratch else 'again'} by hand:")
                 print(f"  {folder.command('best')} --json > best.json")
                 print(f"  {training_command(known.config, status.best, 'best.json')}")
+                if (weights := _weights(folder, status.best)) is not None:
+                    print(f"Its weights, for --from of that command, are in {weights}")
         return 0 if status.best else 1
 
     return parse_command("best", run, arguments)
+
+
+def _weights(folder: RunFolder, best: Best) -> Path | None:
+    """Return the file with the child's weights, if the run has kept them here."""
+    if best.weights is None:
+        return None
+    file = weights_file(folder.child_weights, best.child_id, best.weights)
+    return file if file.exists() else None

@@ -19,7 +19,7 @@ from cluster.config.recipes import configuration, find_recipe
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.storage.dataset_cache import local_data, located
-from controller.searcher import shared_weights_of
+from controller.searcher import keeps_weights, shared_weights_of
 
 
 def plan_comparison(
@@ -64,10 +64,16 @@ def _check_entrants(plan: Plan) -> None:
             check_networks(entrant.config)
         except ValueError as error:
             raise UsageError(f"{entrant.label!r}: {error}") from error
-        if shared_weights_of(make_searcher(entrant.config)):
+        searcher = make_searcher(entrant.config)
+        if shared_weights_of(searcher):
             raise UsageError(
                 f"{entrant.label!r}: its children share weights, and their metrics cannot be compared with those of"
                 " children that are trained"
+            )
+        if keeps_weights(searcher) and entrant.config.task.entry.family == "images":
+            raise UsageError(
+                f"{entrant.label!r}: its children begin with the weights of others, and a comparison keeps none: launch"
+                " it as a run of its own"
             )
 
 

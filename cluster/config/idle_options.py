@@ -15,6 +15,7 @@ from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.transformations.options import EasOptions
 from controller.searchers.weight_sharing.gradient_options import ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions
@@ -160,16 +161,8 @@ def _of_proxyless(options: ProxylessOptions) -> Iterator[Idle]:
         yield ("paths_per_step",), f"with `--mode {options.mode}` no paths are scored for a step"
 
 
-def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
+def _of_shared_weights(config: RunConfig) -> Iterator[Idle]:
     match config.searcher_options:
-        case EvolutionOptions() as options:
-            yield from _of_evolution(options)
-        case ReinforceOptions(queue_size=0):
-            yield ("queue_weight",), "there is no queue without `--queue-size`"
-        case QLearningOptions() if isinstance(config.search_space, HasStates):
-            yield ("state_tokens",), f"the space {config.space} has states of its own"
-        case NeatOptions() if isinstance(config.search_space, GenomeSpace) and not config.search_space.recurrent:
-            yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
         case EnasOptions() as options:
             yield from _of_enas(config, options)
         case ProxylessOptions() as options:
@@ -180,6 +173,25 @@ def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
             yield ("path_dropout", "ghost_groups"), "with `--trains one-path` a step has one path and one batch"
         case _:
             return
+
+
+def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
+    match config.searcher_options:
+        case EvolutionOptions() as options:
+            yield from _of_evolution(options)
+        case ReinforceOptions(queue_size=0):
+            yield ("queue_weight",), "there is no queue without `--queue-size`"
+        case QLearningOptions() if isinstance(config.search_space, HasStates):
+            yield ("state_tokens",), f"the space {config.space} has states of its own"
+        case NeatOptions() if isinstance(config.search_space, GenomeSpace) and not config.search_space.recurrent:
+            yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
+        case EasOptions() as options:
+            if not options.wider_steps:
+                yield ("wider_noise",), "no layer becomes wider with `--wider-steps 0`"
+            if not options.deeper_steps:
+                yield ("deeper_noise",), "no layer is inserted with `--deeper-steps 0`"
+        case _:
+            yield from _of_shared_weights(config)
 
 
 def _of_the_regime(config: RunConfig) -> Iterator[Idle]:

@@ -93,6 +93,12 @@ SYSTEMS = (
         recipes={"hnas-digits": survey_recipes.hnas_digits, "hnas-cifar10": survey_recipes.hnas_cifar10},
     ),
     System(
+        name="EAS: trained networks that grow wider and deeper",
+        paper="Cai et al. 2018, arXiv 1707.04873, sections 3 and 4",
+        took="450 networks of 20 epochs on 5 GPUs in 2 days, 240 GPU-hours",
+        recipes={"eas-digits": survey_recipes.eas_digits, "eas-cifar10": survey_recipes.eas_cifar10},
+    ),
+    System(
         name="NEAT: networks and their weights by neuroevolution",
         paper="Stanley & Miikkulainen 2002, Evolutionary Computation 10(2), sections 3 and 4",
         took="4,755 networks on average for exclusive or; no GPU",

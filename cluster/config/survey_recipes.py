@@ -16,10 +16,13 @@ from controller.searchers.policy_gradient.options import PpoOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.seed_agem.options import SeedAgemOptions
+from controller.searchers.transformations.options import EasOptions
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
+from controller.spaces.plain import DIGITS as DIGITS_CHAINS
+from controller.spaces.plain import PlainSpace
 from controller.spaces.subnetworks import SubnetworkSpace
 
 CIFAR10 = TaskOptions(task="cifar10")
@@ -241,6 +244,41 @@ def seed_agem_digits() -> RunConfig:
         # Two dozen children: larger steps than those of a search of thousands.
         searcher_options=SeedAgemOptions(controller_learning_rate=0.006),
         reward="accuracy",
+    )
+
+
+def eas_cifar10() -> RunConfig:
+    """Grow plain networks on CIFAR-10 by EAS as the paper did: 450 networks of 20 epochs in two stages, 10 at once."""
+    return RunConfig(
+        # The start, 300 networks that grow from it, and 150 that grow from the best of these.
+        max_children=451,
+        task=CIFAR10,
+        budget=Budget(epochs=20, batch_size=64, learning_rate=0.02, weight_decay=1e-4, regime=COSINE),
+        topology=Topology(replicas=1, shards=1, children=10),
+        space="plain",
+        space_options=PlainSpace(),
+        searcher="eas",
+        searcher_options=EasOptions(stage_children=(300, 150)),
+        reward="tangent-accuracy",
+    )
+
+
+def eas_digits() -> RunConfig:
+    """Grow small plain networks on digits by EAS in two stages, in minutes on two cores, no download."""
+    return RunConfig(
+        # The start, and two stages of 12 children.
+        max_children=25,
+        task=DIGITS,
+        budget=Budget(epochs=3, batch_size=32, learning_rate=0.02, regime=COSINE),
+        topology=Topology(replicas=1, shards=1, children=4),
+        space="plain",
+        space_options=DIGITS_CHAINS,
+        searcher="eas",
+        # A few children instead of hundreds: fewer changes of each, and larger steps.
+        searcher_options=EasOptions(
+            stage_children=(12, 12), wider_steps=1, deeper_steps=2, controller_learning_rate=0.01
+        ),
+        reward="tangent-accuracy",
     )
 
 

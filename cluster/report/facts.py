@@ -7,6 +7,7 @@ from child_trainer.architectures.architecture import Architecture
 from cluster.config.run_config import KnownConfig, RunConfig
 from cluster.monitoring.benchmark_results import TableFacts
 from cluster.monitoring.status import Best, Status
+from cluster.storage.ledger.queries.lineage import Ancestor
 from cluster.storage.ledger.queries.report_children import Prediction
 from cluster.storage.ledger.queries.supernet import SupernetSlice
 from controller.preferences import Preference
@@ -190,6 +191,7 @@ class Facts:
         derived: the architectures that the searcher has derived from strengths, if it learns such.
         supernet: the jobs on weights that children share, in slices of successive children; none if they share none.
         predictions: the rewards that the searcher predicted, if it predicts any.
+        lineage: the best child's line, from its first ancestor on; none if it has no parent.
         troubles: the failures.
         work: how the workers' time was used.
         versions: versions of the driver's programs by name; each distinct set once, in order.
@@ -213,6 +215,7 @@ class Facts:
     derived: tuple[Derived, ...]
     supernet: tuple[SupernetSlice, ...]
     predictions: tuple[Prediction, ...]
+    lineage: tuple[Ancestor, ...]
     troubles: Troubles
     work: Work
     versions: tuple[Mapping[str, str], ...]

@@ -4,6 +4,7 @@ from cluster.report.facts import Facts
 from cluster.report.headline import headline
 from cluster.report.html.document import document
 from cluster.report.html.markup import tag
+from cluster.report.lineage_section import lineage_section
 from cluster.report.preference_section import preference_section
 from cluster.report.progress_section import progress_section
 from cluster.report.run_sections import (
@@ -18,6 +19,7 @@ from cluster.report.supernet_section import supernet_section
 
 CONTENTS = {
     "best": "Architectures",
+    "lineage": "Lineage",
     "progress": "Progress",
     "supernet": "Supernet",
     "preferences": "Preferences",
@@ -40,6 +42,7 @@ def page(facts: Facts, *, watched: bool = False) -> str:
     refreshed = watched and facts.status.state == "running"
     sections = [
         best_section(facts),
+        lineage_section(facts),
         progress_section(facts),
         supernet_section(facts),
         preference_section(facts),
@@ -50,7 +53,8 @@ def page(facts: Facts, *, watched: bool = False) -> str:
         configuration_section(facts),
         checklist_section(facts),
     ]
-    contents = {name: title for name, title in CONTENTS.items() if name != "supernet" or facts.supernet}
+    present = {"supernet": facts.supernet, "lineage": facts.lineage}
+    contents = {name: title for name, title in CONTENTS.items() if present.get(name, True)}
     links = tag("nav", *(tag("a", title, href=f"#{name}") for name, title in contents.items()), aria_label="Sections")
     refresh_note = "This page refreshes itself while the run is running." if refreshed else ""
     footer = tag("footer", tag("p", f"Written by nascluster report from the run's folder alone. {refresh_note}"))

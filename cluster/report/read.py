@@ -8,11 +8,13 @@ from cluster.formatting import last_line
 from cluster.monitoring.benchmark_results import table_facts
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.report.facts import Facts, Learned, ProgressCurve, Troubles, Work
+from cluster.report.lineage_section import MAX_ANCESTORS
 from cluster.report.read_children import COSTS, read_cloud, read_progress
 from cluster.report.read_preferences import read_learnt, read_preferences
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import failures
 from cluster.storage.ledger.queries import report as queries
+from cluster.storage.ledger.queries.lineage import lineage
 from cluster.storage.ledger.queries.report_children import gather_ended, predictions
 from cluster.storage.ledger.queries.run import program_versions
 from cluster.storage.ledger.queries.supernet import supernet_slices
@@ -118,6 +120,7 @@ def _facts(
         derived=learnt.derived,
         supernet=tuple(supernet_slices(db, SLICES, zero)),
         predictions=tuple(predictions(db)),
+        lineage=tuple(lineage(db, best[0].child_id, MAX_ANCESTORS)) if best else (),
         troubles=_troubles(db, status),
         work=_work(db, zero, now if status.state == "running" else None),
         versions=program_versions(db),

@@ -73,7 +73,9 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
                 "p",
                 "Architecture ",
                 tag("code", named),
-                f". Saved as {file_name}, it is retrained by" if not facts.known.unknown else ".",
+                f". Saved as {file_name}, it is {'trained from scratch' if best.inherits else 'retrained'} by"
+                if not facts.known.unknown
+                else ".",
             ),
             *([tag("pre", training_command(facts.config, best, file_name), class_="command")] * known),
             tag("pre", json.dumps(best.graph, indent=1), class_="json"),

@@ -27,13 +27,14 @@ from cluster.monitoring.summary import summary
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.pool.checkpoints import CheckpointFolder
+from cluster.pool.child_weights import WeightsFolder
 from cluster.storage.errors import LedgerError, RunFolderError, Stopped
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
 from cluster.storage.object_store.driver_lease import LeaseLost
 from cluster.storage.object_store.working_copy import driving
 from cluster.storage.run_folder import READER_TIMEOUT_S, WRITERS_TIMEOUT_S, RunFolder
-from controller.searcher import stop_reason_of
+from controller.searcher import kept_children, stop_reason_of
 
 if TYPE_CHECKING:
     from cluster.monitoring.metrics.exporter import Exporter
@@ -233,12 +234,24 @@ def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) 
             CheckpointFolder(folder.checkpoints).keep_only(ledger.open_children())
         finally:
             ledger.close()
+        if state == "finished" and folder.child_weights.exists():
+            _forget_weights(config, folder)
     except LedgerError as error:
         raise RunFolderError(
             f"the run {folder.name!r} has {state} ({message}), but its ledger {folder.ledger} cannot be written"
             f" ({error}): mend the disk or make room, then `{folder.command('resume')}`; what was recorded"
             " before is there"
         ) from error
+
+
+def _forget_weights(config: RunConfig, folder: RunFolder) -> None:
+    """Remove the weights of all children but those that the searcher names at the end of the search."""
+    from cluster.monitoring.recorded_view import recorded_view
+    from cluster.runners.build import make_searcher
+
+    with reading(folder) as db:
+        kept = kept_children(make_searcher(config), recorded_view(db, config.seed))
+    WeightsFolder(folder.child_weights).keep_only(kept)
 
 
 def _note(folder: RunFolder, error: Exception) -> None:

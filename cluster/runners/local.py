@@ -1,7 +1,7 @@
 """A run in this one process, without Ray: the reference, the debugger, and the single-node test mode."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 
@@ -10,10 +10,11 @@ from cluster.config.run_config import RunConfig
 from cluster.monitoring.metrics.shard_probe import Observe, unobserved
 from cluster.placement.capacity import gpus_per_child
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
+from cluster.pool.child_weights import WeightsFolder
 from cluster.pool.output_buffer import OutputBuffer
 from cluster.pool.output_capture import BufferedCapture, by_thread, split_by_thread
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
-from cluster.runners.build import local_store, make_replica
+from cluster.runners.build import local_store, make_replica, make_searcher
 from cluster.runners.causal import ending_rounds
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.shared_weights import local_weights
@@ -25,6 +26,7 @@ from cluster.search.replica_loop import replica_loop
 from cluster.storage.errors import Stopped
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.run_folder import RunFolder
+from controller.searcher import keeps_weights
 from ps.store import ParameterStore
 
 
@@ -65,7 +67,10 @@ def _run(
     checkpoints = _checkpoints(config, folder, ledger)
     slots = checkpoints and (lambda child: ChildSlot(checkpoints, child))
     store = local_store(config, folder.identity(config), folder.shards)
-    trainer = Trainer(within_time(config), gpu=gpu, slots=slots, weights=weights, policy=store)
+    child_weights = WeightsFolder(folder.child_weights) if keeps_weights(make_searcher(config)) else None
+    trainer = Trainer(
+        within_time(config), gpu=gpu, slots=slots, weights=weights, policy=store, child_weights=child_weights
+    )
     capture = _output_capture(folder, ledger)
     evaluators = [
         InProcessEvaluator(
@@ -97,7 +102,8 @@ def _run(
         observed(weights, config.weights.weights_shards, "weights"),
         computing_with(1),
     ):
-        if not take_turns(config, store, evaluators, ledger, stops, weights):
+        forget = child_weights and child_weights.forget
+        if not take_turns(config, store, evaluators, ledger, stops, weights, forget):
             raise Stopped
 
 
@@ -108,6 +114,7 @@ def take_turns(
     ledger: Ledger,
     stops: Callable[[], bool],
     weights: ParameterStore | None = None,
+    forget_weights: Callable[[Collection[int]], None] | None = None,
 ) -> bool:
     """Run one replica for each evaluator in turn, until all have ended or `stops` is true between two turns.
 
@@ -115,9 +122,12 @@ def take_turns(
         Whether all have ended.
     """
     history = History(ledger)
+    replicas = (
+        make_replica(config, index, store, evaluator, ledger, history) for index, evaluator in enumerate(evaluators)
+    )
     turns: list[Iterator[None]] = [
-        replica_loop(ending_rounds(config, make_replica(config, index, store, evaluator, ledger, history), weights))
-        for index, evaluator in enumerate(evaluators)
+        replica_loop(replace(ending_rounds(config, replica, weights), forget_weights=forget_weights))
+        for replica in replicas
     ]
 
     def advance(turn: Iterator[None]) -> Iterator[None] | None:

@@ -3,9 +3,12 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from child_trainer.outcome import Outcome
+from child_trainer.inheritance.trained_weights import Start, TrainedWeights, WeightsError
+from child_trainer.outcome import Cause, Outcome
+from child_trainer.supernets.jobs import Score, Steps, TrainOn
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.training.checkpoint import CheckpointSlot
 from child_trainer.training.task import Task
@@ -13,6 +16,7 @@ from child_trainer.training.train import train
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.placement.versions import NodeError, check_driver
+from cluster.pool.child_weights import ChildWeightsSlot, WeightsStorage
 from cluster.search.evaluator import Assignment
 from cluster.search.seeding import derive
 from cluster.storage.dataset_cache import local_data
@@ -20,6 +24,10 @@ from cluster.storage.dataset_cache import local_data
 if TYPE_CHECKING:
     from cluster.runners.job_trainer import JobTrainer
     from ps.store import ParameterStore
+
+
+MAX_PARENTS = 2
+"""Parents whose weights a process keeps in memory: most children that are trained at once have the same one."""
 
 
 class Trainer:
@@ -32,6 +40,7 @@ class Trainer:
         task: the run's task, if it has been loaded already.
         weights: the shards of the weights that children share, if the searcher's children have jobs on such.
         policy: the shards of the searcher's parameters, if the children learn these with the weights.
+        child_weights: where the children's weights are kept, if others begin with them.
 
     Raises:
         TaskError, StorageError: the data cannot be loaded here.
@@ -47,6 +56,7 @@ class Trainer:
         task: Task | None = None,
         weights: "ParameterStore | None" = None,
         policy: "ParameterStore | None" = None,
+        child_weights: WeightsStorage | None = None,
     ) -> None:
         gpu = gpu and config.task.entry.trains
         if gpu:
@@ -58,6 +68,9 @@ class Trainer:
         self._processor = _processor(self._device) if config.task.entry.trains else None
         self.task = task or loaded_task(config.task, seed=derive(config.seed, "split"), device=self._device)
         self._jobs = _job_trainer(config, self.task, weights, policy, self._device) if weights else None
+        # A task that trains no networks keeps no weights, and no child of it begins with any.
+        self._child_weights = child_weights if getattr(self.task, "inherits", False) else None
+        self._parent = lru_cache(maxsize=MAX_PARENTS)(self._load_parent)
 
     def train(
         self, assignment: Assignment, *, batch_size: int | None = None, preempted: Callable[[], bool] | None = None
@@ -78,10 +91,14 @@ class Trainer:
         return replace(outcome, processor=self._processor) if self._processor else outcome
 
     def _outcome(self, assignment: Assignment, batch_size: int | None, preempted: Callable[[], bool] | None) -> Outcome:
-        if assignment.job is not None:
-            assert self._jobs is not None, "only a searcher with shared weights may propose a job"
+        if isinstance(assignment.job, Steps | Score):
+            assert self._jobs is not None, "only a searcher with shared weights may propose steps and scores"
             return self._jobs.do(assignment, batch_size=batch_size or self._budget.batch_size, preempted=preempted)
         assert assignment.architecture is not None
+        try:
+            start = assignment.job and self._start(assignment.job)
+        except (OSError, WeightsError) as error:
+            return Outcome.failed(Cause.CRASHED, str(error), seed=assignment.seed)
         return train(
             assignment.architecture,
             self.task,
@@ -91,7 +108,31 @@ class Trainer:
             threads=self._threads,
             checkpoints=self._slots and self._slots(assignment.child_id),
             preempted=preempted,
+            start=start,
+            keep=ChildWeightsSlot(self._child_weights, assignment.child_id) if self._child_weights else None,
         )
+
+    def _start(self, job: TrainOn) -> Start:
+        """Return what a child begins with.
+
+        Raises:
+            OSError: its parent's weights cannot be read.
+            WeightsError: they are not there any more, or are others.
+        """
+        return Start(parent=self._parent(job.parent, job.checksum), changes=job.changes)
+
+    def _load_parent(self, child_id: int, checksum: str) -> TrainedWeights:
+        assert self._child_weights is not None, "only a searcher that keeps weights may propose to begin with some"
+        data = self._child_weights.load(child_id, checksum)
+        if data is None:
+            raise WeightsError(f"the weights of child {child_id}, with which this child begins, are not there any more")
+        try:
+            weights = TrainedWeights.from_bytes(data)
+        except WeightsError as error:
+            raise WeightsError(f"the file with the weights of child {child_id} {error}") from error
+        if weights.checksum != checksum:
+            raise WeightsError(f"the weights of child {child_id} are not those that its outcome says")
+        return weights
 
 
 def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> Task:
@@ -128,6 +169,7 @@ def trainer_on(
     slots: Callable[[int], CheckpointSlot] | None,
     weights: "ParameterStore | None" = None,
     policy: "ParameterStore | None" = None,
+    child_weights: WeightsStorage | None = None,
 ) -> Trainer:
     """Return the trainer of a process on this node, after checking that its versions are the driver's.
 
@@ -143,7 +185,7 @@ def trainer_on(
 
             # For the process, too: children that end in one of its threads must change nothing for the others.
             torch.set_num_threads(config.topology.threads_per_child)
-        return Trainer(config, gpu=gpu, slots=slots, weights=weights, policy=policy)
+        return Trainer(config, gpu=gpu, slots=slots, weights=weights, policy=policy, child_weights=child_weights)
     except (ValueError, RuntimeError) as error:
         raise NodeError(f"node {node} cannot train: {error}") from error
 

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -52,6 +52,7 @@ class Replica:
         call: makes the calls to the shards.
         end_round: called with a batch's number when all of its children have ended, before it is learnt from; `None`
             where nothing waits for that.
+        forget_weights: called with the ids of children whose weights are needed no more; `None` where none are kept.
     """
 
     index: int
@@ -68,6 +69,7 @@ class Replica:
     clock: Callable[[], float] = time.monotonic
     call: Calls = blocking
     end_round: Callable[[int], None] | None = None
+    forget_weights: Callable[[Collection[int]], None] | None = None
 
     @property
     def passes(self) -> int:

@@ -12,10 +12,11 @@ from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import Steps
 from cluster.search.evaluator import Assignment, assignment_of
 from cluster.search.learning import last_batch_of, learn_from, pull
+from cluster.search.needed_weights import unneeded_weights
 from cluster.search.records import Batch
 from cluster.search.replica import Replica, client, view_of
 from cluster.search.seeding import child_seed
-from controller.searcher import Child, ChildRecord, Proposal, is_exclusive
+from controller.searcher import Child, ChildRecord, Proposal, View, is_exclusive
 from ps.errors import LostPushes
 from ps.store import Snapshot
 
@@ -26,15 +27,15 @@ class Asked:
 
     Attributes:
         proposals: the children to try; none if the searcher waits, or if the search ends.
+        view: from which it answered.
         ends: whether the searcher has nothing more to try, whatever the pending children are worth.
         after: the last child that had been sampled before the view, for an exclusive searcher; otherwise `None`.
-        completed: how many children had ended before the view.
     """
 
     proposals: Sequence[Proposal]
+    view: View
     ends: bool
     after: int | None
-    completed: int
 
 
 def replica_loop(replica: Replica) -> Iterator[None]:
@@ -87,12 +88,12 @@ def _ask(replica: Replica, n: int, snapshot: Snapshot, number: int, *place: int)
         raise ValueError(f"the searcher was asked for at most {n} proposals, and returned {len(proposals)}")
     # Another replica may have sampled children since the view, or its last pending one may have ended.
     ends = not proposals and not view.pending() and not ledger.pending() and ledger.completed() == view.completed
-    return Asked(proposals=proposals, ends=ends, after=after, completed=view.completed)
+    return Asked(proposals=proposals, view=view, ends=ends, after=after)
 
 
 def _wait(replica: Replica, asked: Asked) -> Generator[None, None, None]:
     """Wait until a child has ended since the searcher was asked."""
-    while replica.ledger.completed() == asked.completed:
+    while replica.ledger.completed() == asked.view.completed:
         replica.pause()
         yield
 
@@ -112,10 +113,18 @@ def _sample_batch(replica: Replica, snapshot: Snapshot) -> Generator[None, None,
     asked = _ask(replica, replica.children, snapshot, number)
     if asked.proposals:
         batch = replica.ledger.admit(replica.index, number, asked.proposals, snapshot.versions, asked.after)
+        if batch is not None:
+            _forget_weights(replica, asked, batch.children)
         return batch, batch is None and _is_outdated(replica, asked)
     if not asked.ends:
         yield from _wait(replica, asked)
     return None, not asked.ends
+
+
+def _forget_weights(replica: Replica, asked: Asked, admitted: Sequence[Child]) -> None:
+    """Remove the weights that no child begins with any more, after children of this answer were recorded."""
+    if replica.forget_weights is not None and (unneeded := unneeded_weights(replica.searcher, asked.view, admitted)):
+        replica.forget_weights(unneeded)
 
 
 def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[ChildRecord]]:
@@ -177,6 +186,7 @@ def _stream(replica: Replica, snapshot: Snapshot, submitted: set[int]) -> Genera
             stream = ledger.add_children(replica.index, number, before, asked.proposals, snapshot.versions, asked.after)
             if _is_outdated(replica, asked) and stream.unbatched == before:
                 return True
+            _forget_weights(replica, asked, stream.outstanding)
     if stream.is_due(replica.children) or (asked and asked.ends and stream.ended):
         ledger.form_batch(replica.index, number, replica.children)
         yield  # the caller may make the batch durable only now, and it must be durable before the push

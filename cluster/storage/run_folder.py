@@ -86,6 +86,11 @@ class RunFolder:
         """The folder of the checkpoints of children in training."""
         return self.path / "checkpoints"
 
+    @property
+    def child_weights(self) -> Path:
+        """The folder of the weights of trained children from which others may begin."""
+        return self.path / "child-weights"
+
     def request_stop(self) -> None:
         """Request that the driver stop the run once no child is in training."""
         (self.path / STOP).touch()

@@ -17,6 +17,7 @@ from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.mbconv import MbconvSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.one_shot import OneShotSpace
+from controller.spaces.plain import PlainSpace
 from controller.spaces.recurrent import RecurrentSpace
 from controller.spaces.smash import SmashSpace
 from controller.spaces.subnetworks import SubnetworkSpace
@@ -78,6 +79,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Chains of convolutions, pools and fully connected layers, without batch normalisation.",
             paper="Baker et al. 2017, arXiv 1611.02167",
             options=ChainSpace,
+        ),
+        "plain": SpaceEntry(
+            summary="Plain chains that grow wider and deeper from a small start, with batch normalisation.",
+            paper="Cai et al. 2018, arXiv 1707.04873",
+            options=PlainSpace,
         ),
         "enas-macro": SpaceEntry(
             summary="ENAS's layers: one of six operations each, and any of the earlier layers added to it.",

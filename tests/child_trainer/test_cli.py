@@ -300,3 +300,54 @@ def test_a_deep_network_of_cells_is_printed_as_rows(tmp_path, capsys):
     assert main([str(file), "--epochs", "1", "--train-fraction", "0.05", "--seed", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["stem, 6 filters", "normal cell, 2 filters"]
+
+
+# --- Weights in a file -------------------------------------------------------------------------------------------
+
+
+def test_a_training_goes_on_from_the_weights_of_another(small, tmp_path, capsys):
+    file, quick = tmp_path / "w.safetensors", ["--batch-size", "8", "--device", "cpu", "--json"]
+    assert main([small, *quick, "--epochs", "2", "--save-weights", str(file)]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main([small, *quick, "--epochs", "1", "--learning-rate", "1e-9", "--from", str(file)]) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert second["measurements"] == {"accuracy_before_training": first["curve"][-1]}
+    # Its own weights are other ones, and it keeps none, as it was not asked to.
+    assert len(first["weights"]) == 64
+    assert "weights" not in second
+    assert main([small, "--epochs", "1", "--batch-size", "8", "--device", "cpu", "--from", str(file)]) == 0
+    assert f"accuracy before the training {first['curve'][-1]:.4f}" in capsys.readouterr().out
+
+
+def test_weights_that_do_not_fit_or_cannot_be_read_are_refused(small, tmp_path, capsys):
+    file, other = tmp_path / "w.safetensors", tmp_path / "other.json"
+    quick = ["--train-fraction", "0.1", "--device", "cpu"]
+    assert main([small, *quick, "--save-weights", str(file)]) == 0
+    architecture = json.loads(Path(small).read_text())
+    name = architecture["nodes"][0]["name"]
+    text = json.dumps(architecture).replace(f'"{name}"', '"renamed"')
+    other.write_text(text)
+    said = refused(capsys, str(other), *quick, "--from", str(file))
+    assert "the weights of `--from` are of another network: the network has a parameter 'renamed/" in said
+    assert "`--from` gone cannot be read (No such file or directory)" in refused(capsys, small, "--from", "gone")
+    assert f"`--from` {small} is damaged: its header cannot be read; give a file" in refused(
+        capsys, small, "--from", small
+    )
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    assert "is damaged: it does not match its checksum" in refused(capsys, small, "--from", str(file))
+    assert "must have the format 'nascluster-weights-1', got 'nascluster-child-1'" in refused(
+        capsys, small, "--from", str(checkpoint_of(small, tmp_path))
+    )
+    assert "is for tasks of images, and 'synthetic' is none" in refused(
+        capsys, small, "--task", "synthetic", "--save-weights", str(tmp_path / "x")
+    )
+    assert "is not a folder" in refused(capsys, small, "--save-weights", str(tmp_path / "no" / "x"))
+
+
+def checkpoint_of(small, tmp_path):
+    path = tmp_path / "checkpoint"
+    arguments = ["--epochs", "2", "--train-fraction", "0.1", "--device", "cpu", "--checkpoint", str(path)]
+    assert main([small, *arguments]) == 0
+    return path

@@ -81,6 +81,8 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch metaqnn-digits": MINUTES,
     "nascluster launch hnas-digits": MINUTES,
     "nascluster launch seed-agem-digits": MINUTES,
+    "nascluster launch eas-digits": MINUTES,
+    "nascluster launch eas-cifar10 --data DIR": YEARS,
     "nascluster launch neat-xor": MINUTES,
     "nascluster launch neat-pole": MINUTES,
     "nascluster launch nasbench201 --data DIR --searcher q-learning --schedule-models 50 --q-learning-rate 0.3"
@@ -99,6 +101,8 @@ EXEMPT: Mapping[str, str] = {
     "python -m child_trainer best.json --task digits --optimizer adam --learning-rate 0.002 --schedule cosine": (
         PLACEHOLDER
     ),
+    "python -m child_trainer best.json --save-weights best.safetensors": PLACEHOLDER,
+    "python -m child_trainer best.json --from best.safetensors --learning-rate 0.01 --schedule cosine": PLACEHOLDER,
     "nascluster launch digits --from-run demo --top 3 --epochs 30 --schedule cosine": MINUTES,
     "nascluster launch darts-cifar10 --data DIR --from-run NAME --top 5 --network final --num-cells 20 --filters 36"
     " --epochs 600 --batch-size 96 --learning-rate 0.025 --weight-decay 0.0003 --schedule cosine --clip-norm 5"

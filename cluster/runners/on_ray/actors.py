@@ -25,6 +25,7 @@ from child_trainer import own_files
 from child_trainer.outcome import Outcome
 from cluster.config.run_config import RunConfig
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
+from cluster.pool.child_weights import WeightsFolder
 from cluster.pool.output_buffer import OutputBuffer
 from cluster.pool.output_capture import BufferedCapture, by_descriptor, by_thread, split_by_thread
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
@@ -35,6 +36,7 @@ from cluster.pool.worker_process import HEARTBEAT_INTERVAL_S, CrashFile, WorkerP
 from cluster.runners.on_ray.credentials import RunToken, shards_tls
 from cluster.runners.on_ray.handles import (
     CHECKPOINTS,
+    CHILD_WEIGHTS,
     LEDGER,
     POOL,
     RETRY_TIMEOUT_S,
@@ -42,6 +44,7 @@ from cluster.runners.on_ray.handles import (
     PoolEvaluator,
     RemoteCheckpoints,
     RemoteLedger,
+    RemoteWeights,
     StoreShards,
     WeightsAccess,
     actor,
@@ -98,7 +101,9 @@ class LedgerHost(Ledger):
 class Worker:
     """One worker, or several that share this process: each trains children, one at a time; see `WorkerProcess`."""
 
-    def __init__(self, config: RunConfig, slots: Sequence[int], weights: WeightsAccess | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, slots: Sequence[int], weights: WeightsAccess | None = None, inherits: bool = False
+    ) -> None:
         from cluster.runners.trainer import trainer_on
 
         context = ray.get_runtime_context()
@@ -113,7 +118,15 @@ class Worker:
         store = weights and open_store(weights.layout, actor(LEDGER), weights.token, store="weights")
         policy = weights and weights.policy and open_store(weights.policy, actor(LEDGER), weights.token)
         gpu = bool(ray.get_gpu_ids())
-        trainer = trainer_on(address, config, gpu=gpu, slots=checkpoints, weights=store, policy=policy)
+        trainer = trainer_on(
+            address,
+            config,
+            gpu=gpu,
+            slots=checkpoints,
+            weights=store,
+            policy=policy,
+            child_weights=RemoteWeights(actor(CHILD_WEIGHTS)) if inherits else None,
+        )
         places = places_here(slots)
         crash_file = CrashFile(Path(f"{own}-{slots[0]}.died"), list(places.values()))
         self._workers = {
@@ -164,6 +177,15 @@ def _checkpoint_slot(child_id: int) -> ChildSlot:
 @ray.remote(**SURVIVES)
 class CheckpointHost(CheckpointFolder):
     """The children's checkpoints, in the run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._writing = writing(path.parent)
+        super().__init__(path)
+
+
+@ray.remote(**SURVIVES)
+class WeightsHost(WeightsFolder):
+    """The weights of children from which others begin, in the run's folder."""
 
     def __init__(self, path: Path) -> None:
         self._writing = writing(path.parent)
@@ -289,10 +311,13 @@ def _run_replica(
     from cluster.runners.build import make_replica
     from cluster.runners.causal import ending_rounds, in_order
     from cluster.search.replica_loop import replica_loop
+    from controller.searcher import keeps_weights
 
     ledger: Any = RemoteLedger(connections.ledger)
     store, weights = stores
     replica = make_replica(config, index, store, in_order(config, PoolEvaluator(connections.pool)), ledger, history)
     replica = ending_rounds(config, replica, weights)
+    if keeps_weights(replica.searcher):
+        replica = replace(replica, forget_weights=RemoteWeights(actor(CHILD_WEIGHTS)).forget)
     for _ in replica_loop(replace(replica, pause=lambda: time.sleep(AHEAD_POLL_INTERVAL_S))):
         pass

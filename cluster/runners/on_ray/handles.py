@@ -6,7 +6,7 @@ import functools
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Handle = Any
 """An actor's handle: Ray's own type knows nothing of the actor's methods."""
 
-LEDGER, POOL, CHECKPOINTS = "ledger", "pool", "checkpoints"
+LEDGER, POOL, CHECKPOINTS, CHILD_WEIGHTS = "ledger", "pool", "checkpoints", "child-weights"
 """Names by which the actors of one run find each other. Runs side by side have namespaces of their own."""
 
 CALL_TIMEOUT_S = 10.0
@@ -151,17 +151,38 @@ class RemoteCheckpoints:
 
     def load(self, child_id: int) -> bytes | None:
         """See `CheckpointFolder.load`."""
-        return self._call(self._host.load.remote(child_id))
+        return _file_answer("checkpoint", self._host, self._host.load.remote(child_id))
 
     def save(self, child_id: int, data: bytes) -> None:
         """See `CheckpointFolder.save`."""
-        self._call(self._host.save.remote(child_id, data))
+        _file_answer("checkpoint", self._host, self._host.save.remote(child_id, data))
 
-    def _call(self, call: ray.ObjectRef) -> Any:
-        try:
-            return answer(self._host, call)
-        except RayError as error:
-            raise OSError(f"the checkpoint host: {last_line(str(error))}") from error
+
+class RemoteWeights:
+    """A proxy of the folder of children's weights. Failures are `OSError`, wherever the folder is."""
+
+    def __init__(self, host: Handle) -> None:
+        self._host = host
+
+    def load(self, child_id: int, checksum: str) -> bytes | None:
+        """See `WeightsFolder.load`."""
+        return _file_answer("weights", self._host, self._host.load.remote(child_id, checksum))
+
+    def save(self, child_id: int, checksum: str, data: bytes) -> None:
+        """See `WeightsFolder.save`."""
+        _file_answer("weights", self._host, self._host.save.remote(child_id, checksum, data))
+
+    def forget(self, children: Collection[int]) -> None:
+        """See `WeightsFolder.forget`."""
+        _file_answer("weights", self._host, self._host.forget.remote(children))
+
+
+def _file_answer(what: str, host: Handle, call: ray.ObjectRef) -> Any:
+    """Return the answer of an actor that keeps files."""
+    try:
+        return answer(host, call)
+    except RayError as error:
+        raise OSError(f"the {what} host: {last_line(str(error))}") from error
 
 
 class PoolEvaluator:

@@ -30,11 +30,12 @@ from cluster.placement.plan import Plan, plan
 from cluster.placement.versions import versions
 from cluster.runners.build import make_parameters, make_searcher
 from cluster.runners.on_ray import cluster_inventory
-from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ReplicaHost
+from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ReplicaHost, WeightsHost
 from cluster.runners.on_ray.autoscaler import request_nodes
 from cluster.runners.on_ray.credentials import RunToken, check_credentials, make_token
 from cluster.runners.on_ray.handles import (
     CHECKPOINTS,
+    CHILD_WEIGHTS,
     LEDGER,
     Connections,
     Handle,
@@ -60,6 +61,7 @@ from cluster.runners.shared_weights import make_weights
 from cluster.runners.trainer import training_facts
 from cluster.storage.errors import Stopped
 from cluster.storage.run_folder import RunFolder
+from controller.searcher import keeps_weights
 
 RETRY_DELAY_S = 0.2
 """Seconds between two calls to a pool that is restarting."""
@@ -186,6 +188,8 @@ def run_distributed(
     requested = request_nodes(seats, cluster.resources, report) if cluster.can_grow else nullcontext()
     with watch(OneAtATime(ledger.beat)), requested:
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
+        if inherits := keeps_weights(searcher):
+            held.append(WeightsHost.options(**here, name=CHILD_WEIGHTS).remote(folder.child_weights))
         exact = cluster.joined and not cluster.can_grow
         # All start without waiting for one another. The few hosts come first: where many processes share few cores,
         # they start in the order of their requests, and workers have nothing to do without the hosts.
@@ -206,6 +210,7 @@ def run_distributed(
             replaces=cluster.joined,
             weights=shared
             and WeightsAccess(layout=shared.layout, token=token, policy=shards.layout if shards else None),
+            inherits=inherits,
         )
         if shards:
             give_first_values(shards, shard_hosts, groups, token)

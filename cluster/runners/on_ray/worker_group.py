@@ -37,6 +37,7 @@ class WorkerActors:
         here: options that bind the pool to the driver's node.
         replaces: whether `poll` is called regularly.
         weights: how workers reach the weights that children share, if they do.
+        inherits: whether children begin with the weights of others, so that workers keep them.
     """
 
     def __init__(  # noqa: PLR0913 - keywords that mean one thing each
@@ -50,7 +51,9 @@ class WorkerActors:
         here: dict[str, Any],
         replaces: bool,
         weights: WeightsAccess | None = None,
+        inherits: bool = False,
     ) -> None:
+        self._inherits = inherits
         self._config, self._plan, self._resources, self._nodes = config, plan, resources, nodes
         self._replaces, self._weights = replaces, weights
         # A worker on a GPU takes no core: some machines hold more workers on GPUs than they have cores.
@@ -100,7 +103,7 @@ class WorkerActors:
     def _worker(self, slots: range, options: dict[str, Any]) -> Handle:
         name = worker_name(slots.start, self._resources.workers)
         return Worker.options(**options, name=name, max_concurrency=len(slots)).remote(
-            self._config, slots, self._weights
+            self._config, slots, self._weights, self._inherits
         )
 
     def _replace(self) -> list[int]:

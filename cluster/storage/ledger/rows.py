@@ -24,6 +24,9 @@ ATTEMPT_COLUMNS = (
 )
 """What `attempt_of` takes."""
 
+ON_SHARED_WEIGHTS = "coalesce(json_extract(job, '$.kind') IN ('steps', 'score'), 0)"
+"""Whether a child's job is on weights that children share: 1 or 0."""
+
 NO_BATCH = 0
 """The batch number of a child that is in no batch yet; batches count from 1."""
 

@@ -4,17 +4,31 @@ Each round reads the files first and then the ledger; it writes the ledger's cha
 copy of a shard is ahead of the copy of the ledger, wherever a round is interrupted: a batch that a shard has applied
 is in the ledger, and a batch that it has not is applied again. The first round of a start writes in the opposite
 order: the base, without which a start cannot be resumed, is written when everything else is stored.
+
+The weights of children go the other way: they are on disk before their child's outcome is recorded, so a round reads
+them after the ledger and writes them before it; if some were removed meanwhile, it reads both again. They are removed
+from the store only if they were gone before the ledger was read. So the store has all weights that its copy of the
+ledger may need.
 """
 
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from cluster.storage.object_store.ledger_segments import export
+from cluster.pool.child_weights import last_removal
+from cluster.storage.object_store.ledger_segments import Segment, export
 from cluster.storage.object_store.log_mirror import LogMirror
-from cluster.storage.object_store.object_names import CHECKPOINTS, SHARDS, WEIGHTS, FileName, SegmentName, older
+from cluster.storage.object_store.object_names import (
+    CHECKPOINTS,
+    CHILD_WEIGHTS,
+    SHARDS,
+    WEIGHTS,
+    FileName,
+    SegmentName,
+    older,
+)
 from cluster.storage.object_store.store import Storage, reason
 from cluster.storage.run_folder import RunFolder
 
@@ -73,8 +87,10 @@ class Mirror:
             Exception: whatever the storage or the file system raises.
         """
         self._check()
-        present, changed = self._read_files()
-        gone = self._copies.keys() - present
+        present, changed = self._read(self._files())
+        present |= {(kind, path.name) for kind, path in self._child_weights()}
+        # A shard's file is missing for a moment while it is replaced, but is never removed.
+        gone = {key for key in self._copies if key not in present and key[0] not in (SHARDS, WEIGHTS)}
         first = self._upto is None
         # No name is used twice: a write that seemed to fail may arrive later, and must not replace anything.
         number, self._number = self._number, self._number + 1
@@ -82,8 +98,9 @@ class Mirror:
         if first:
             self._write_files(number, changed)
         name = SegmentName(self._start, number, first)
-        segment = export(self._folder, self._upto)
-        if segment.rows or changed or first:
+        segment, weights = self._read_ledger()
+        self._write_files(number, weights)
+        if segment.rows or changed or weights or first:
             self._write({str(name): segment.content})
             self._upto = segment.upto
             self._small.append(name)
@@ -118,11 +135,13 @@ class Mirror:
         self._storage.remove(self._obsolete)
         self._obsolete = []
 
-    def _read_files(self) -> tuple[set[tuple[str, str]], dict[tuple[str, str], tuple[Version, bytes]]]:
-        """Return the files that exist, and the versions and contents of those that have changed."""
+    def _read(
+        self, files: Iterable[tuple[str, Path]]
+    ) -> tuple[set[tuple[str, str]], dict[tuple[str, str], tuple[Version, bytes]]]:
+        """Return which of these files exist, and the versions and contents of those that have changed."""
         present: set[tuple[str, str]] = set()
         changed: dict[tuple[str, str], tuple[Version, bytes]] = {}
-        for kind, path in self._files():
+        for kind, path in files:
             key = kind, path.name
             try:
                 with path.open("rb") as file:  # an open file keeps its content when it is replaced
@@ -133,8 +152,7 @@ class Mirror:
             except FileNotFoundError:
                 continue
             present.add(key)
-        # A shard's file is missing for a moment while it is replaced, but is never removed.
-        return present | {key for key in self._copies if key[0] in (SHARDS, WEIGHTS)}, changed
+        return present, changed
 
     def _files(self) -> list[tuple[str, Path]]:
         shards = [
@@ -149,6 +167,19 @@ class Mirror:
             if path.suffix != ".tmp" and path.name[0] != "." and path.is_file()
         ]
         return sorted(shards) + [(CHECKPOINTS, path) for path in sorted(checkpoints)]
+
+    def _read_ledger(self) -> tuple[Segment, dict[tuple[str, str], tuple[Version, bytes]]]:
+        """Return the ledger's changes, and the new weights of children that have ended in it."""
+        weights: dict[tuple[str, str], tuple[Version, bytes]] = {}
+        while True:
+            before = last_removal(self._folder.child_weights)
+            segment = export(self._folder, self._upto)
+            weights |= self._read(self._child_weights())[1]
+            if last_removal(self._folder.child_weights) == before:
+                return segment, weights
+
+    def _child_weights(self) -> list[tuple[str, Path]]:
+        return [(CHILD_WEIGHTS, path) for path in sorted(self._folder.child_weights.glob("child-*.safetensors"))]
 
     def _write_files(self, number: int, changed: dict[tuple[str, str], tuple[Version, bytes]]) -> None:
         named = {key: FileName(self._start, number, *key) for key in changed}

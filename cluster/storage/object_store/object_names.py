@@ -7,6 +7,7 @@
 | `ledger/000004/00000000.base.sqlite.gz` | the whole ledger at the beginning of start 4 (`ledger_segments.py`) |
 | `ledger/000004/00000007.sqlite.gz` | the rows that changed since |
 | `shards/000004/00000007/shard-003.safetensors` | a file, read before segment 7; so `weights/` and `checkpoints/` |
+| `child-weights/000004/00000007/child-...` | a child's weights, read after segment 7, which has the child's outcome |
 | `logs/000004.log` | the run's log (`run.log`) of start 4, rewritten as it grows |
 | `outputs/00012/12345-2.log` | the output of the second attempt at child 12,345 |
 | `starts/stop.json` | a request to stop the run |
@@ -23,10 +24,11 @@ LEDGER = "ledger"
 SHARDS = "shards"
 WEIGHTS = "weights"
 CHECKPOINTS = "checkpoints"
+CHILD_WEIGHTS = "child-weights"
 LOGS = "logs"
 
 _SEGMENT = re.compile(rf"{LEDGER}/(\d{{6,}})/(\d{{8,}})(\.base)?\.sqlite\.gz")
-_FILE = re.compile(rf"({SHARDS}|{WEIGHTS}|{CHECKPOINTS})/(\d{{6,}})/(\d{{8,}})/([^/]+)")
+_FILE = re.compile(rf"({SHARDS}|{WEIGHTS}|{CHECKPOINTS}|{CHILD_WEIGHTS})/(\d{{6,}})/(\d{{8,}})/([^/]+)")
 _LOG = re.compile(rf"{LOGS}/\d{{6,}}\.log")
 _START = re.compile(rf"{STARTS}/(\d{{6,}})\.json")
 

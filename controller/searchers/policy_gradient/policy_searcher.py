@@ -113,6 +113,17 @@ def baseline_gradient(rewards: Tensor) -> Tensor:
     return torch.stack([rewards.mean(), torch.ones(())])
 
 
+def updated_baseline(average: Tensor, rewards: Tensor, decay: float) -> float:
+    """Return the moving average of rewards once it has the mean of these [m] float32.
+
+    Args:
+        average: [2] float32, as in `BASELINE`; the first number is the average that starts at 0.
+        rewards: the ones to add.
+        decay: of the average.
+    """
+    return decay * average[0].item() + (1 - decay) * rewards.mean().item()
+
+
 def best_different(history: Sequence[ChildRecord], size: int) -> list[ChildRecord]:
     """Return the children with the highest rewards, at most `size` and none with another's tokens; the best first."""
     rewarded = [child for child in history if child.reward is not None]

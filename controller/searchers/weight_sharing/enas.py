@@ -5,13 +5,17 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from child_trainer.supernets.jobs import Score, Steps
 from controller.policies.enas import EnasConstants, EnasPolicy
 from controller.policies.enas_cell import EnasCellPolicy
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, SharedWeights, Update, View
-from controller.searchers.policy_gradient.policy_searcher import BASELINE, baseline_gradient, reward_of
+from controller.searchers.policy_gradient.policy_searcher import (
+    BASELINE,
+    baseline_gradient,
+    reward_of,
+    updated_baseline,
+)
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.searchers.weight_sharing.rates import cosine, share_of_cycle
 from controller.searchers.weight_sharing.supernet import check_supernet
@@ -174,17 +178,6 @@ def _check_recurrent(space: SearchSpace, options: EnasOptions) -> None:
                 f"`{name}` must be left as it is with a {type(space).__name__}, as ENAS's controller of recurrent cells"
                 f" has no such constant, got {getattr(options, name)!r}"
             )
-
-
-def updated_baseline(average: Tensor, rewards: Tensor, decay: float) -> float:
-    """Return the moving average of rewards once it has the mean of these [m] float32.
-
-    Args:
-        average: [2] float32, as in `BASELINE`; the first number is the average that starts at 0.
-        rewards: the ones to add.
-        decay: of the average.
-    """
-    return decay * average[0].item() + (1 - decay) * rewards.mean().item()
 
 
 def _phase_of(child: ChildRecord) -> Phase:

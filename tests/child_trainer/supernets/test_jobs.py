@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from child_trainer.supernets.jobs import Job, Score, Steps, job_from_json, job_to_json
+from child_trainer.inheritance.changes import Widen
+from child_trainer.supernets.jobs import Job, Score, Steps, TrainOn, job_from_json, job_to_json
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,8 @@ from child_trainer.supernets.jobs import Job, Score, Steps, job_from_json, job_t
         Steps(objective="darts", count=2, settings={"order": 2, "cost_loss": "add"}, first=6, total=8, rate=0.0),
         Score(),
         Score(settings={"batches": 4.0}),
+        TrainOn(parent=7, checksum="ab"),
+        TrainOn(parent=7, checksum="ab", changes=(Widen(node="c", width=8), Widen(node="d", width=9))),
     ],
 )
 def test_a_job_survives_json(job: Job) -> None:
@@ -45,5 +48,5 @@ def test_steps_have_a_place_in_their_search_and_a_possible_rate(values: dict[str
 
 
 def test_a_job_of_another_version_is_named() -> None:
-    with pytest.raises(ValueError, match="a job is steps or score, got 'train_on'"):
-        job_from_json({"kind": "train_on"})
+    with pytest.raises(ValueError, match="a job is steps, score, train-on, got 'distil'"):
+        job_from_json({"kind": "distil"})

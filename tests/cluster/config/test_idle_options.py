@@ -59,6 +59,7 @@ def warnings(words: str) -> list[str]:
         ("amoebanet-digits --repeats refused --unchanged 0.1", "with `--repeats` refused every child is new"),
         ("digits --queue-weight 0.5", "`--queue-weight` has no effect: there is no queue without `--queue-size`"),
         ("metaqnn-digits --state-tokens 3", "`--state-tokens` has no effect: the space chain has states of its own"),
+        ("eas-digits --wider-steps 0 --wider-noise 0.1", "`--wider-noise` has no effect: no layer becomes wider with"),
         ("one-shot-digits --trains one-path --ghost-groups 3", "with `--trains one-path` a step has one path and one"),
         ("enas-macro-digits --favoured-bonus 0.1", "no operation is favoured without `--favoured-operations`"),
         ("enas-micro-digits --skip-rate 0.1", "`--skip-rate` has no effect: the space enas-micro has no skips"),

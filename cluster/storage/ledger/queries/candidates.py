@@ -4,6 +4,8 @@ import json
 import sqlite3
 from dataclasses import dataclass
 
+from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -24,13 +26,15 @@ class Candidate:
 def candidates(db: sqlite3.Connection) -> list[Candidate]:
     """Return the run's different architectures that have a reward, the best first.
 
-    Where children have jobs, only those count that were judged as the last one was: a policy's paths are scored on a
-    few images while it learns, and on all of them at last.
+    Where children have jobs on shared weights, only those count that were judged as the last one was: a policy's paths
+    are scored on a few images while it learns, and on all of them at last.
     """
-    query = """
-    SELECT id, reward, metric, tokens, job IS NOT NULL, architecture_id FROM children
-    WHERE state = 'finished' AND metric IS NOT NULL AND reward IS NOT NULL AND job IS (
-        SELECT job FROM children WHERE state = 'finished' AND metric IS NOT NULL ORDER BY completion DESC LIMIT 1
+    shared_job = f"iif({ON_SHARED_WEIGHTS}, job, NULL)"
+    judged = "state = 'finished' AND metric IS NOT NULL"
+    query = f"""
+    SELECT id, reward, metric, tokens, {ON_SHARED_WEIGHTS}, architecture_id FROM children
+    WHERE {judged} AND reward IS NOT NULL AND {shared_job} IS (
+        SELECT {shared_job} FROM children WHERE {judged} ORDER BY completion DESC LIMIT 1
     )
     ORDER BY reward DESC, id
     """

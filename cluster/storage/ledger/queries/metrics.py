@@ -5,6 +5,7 @@ import sqlite3
 from typing import NamedTuple
 
 from cluster.storage.ledger.queries.run import changed_rows
+from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
 
 
 class EndedChild(NamedTuple):
@@ -13,7 +14,7 @@ class EndedChild(NamedTuple):
     Attributes:
         completion, state, cause, reward, metric, seconds, gpu_bytes, ended_at: of the child.
         epochs: the length of its curve.
-        job: the kind of its job on shared weights; `None` if it was trained from scratch.
+        job: the kind of its job on shared weights; `None` if it was trained on its own.
         steps: how many steps its job has; `None` without steps.
         measurements: further numbers of its outcome, by name.
     """
@@ -65,9 +66,10 @@ class Recent(NamedTuple):
 
 def ended_children(db: sqlite3.Connection, after: int) -> list[EndedChild]:
     """Return the children that ended after the one with this completion number, in the order of their ends."""
-    query = """
+    query = f"""
     SELECT completion, state, cause, reward, metric, seconds, json_array_length(outcome, '$.curve'),
-        json_extract(outcome, '$.gpu_bytes'), ended_at, json_extract(job, '$.kind'), json_extract(job, '$.count'),
+        json_extract(outcome, '$.gpu_bytes'), ended_at,
+        iif({ON_SHARED_WEIGHTS}, json_extract(job, '$.kind'), NULL), json_extract(job, '$.count'),
         json_extract(outcome, '$.measurements')
     FROM children WHERE completion > ? ORDER BY completion
     """

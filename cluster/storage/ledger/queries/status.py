@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 from child_trainer.architectures.architecture import Architecture
 from cluster.storage.ledger.graphs import unpack
+from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
 
 BEST_COLUMNS = (
     "id, reward, metric, parameters, flops, seconds, seed, batch_size,"
     " iif(json_extract(outcome, '$.gpu_bytes') IS NULL, 'cpu', 'cuda'), json_extract(outcome, '$.processor'),"
     " json_extract(notes, '$.parent'), json_extract(notes, '$.change'), same_as,"
-    " json_extract(notes, '$.source'), job IS NOT NULL, tokens,"
-    " (SELECT architectures.graph FROM architectures WHERE digest = children.graph)"
+    f" json_extract(notes, '$.source'), {ON_SHARED_WEIGHTS}, tokens,"
+    " (SELECT architectures.graph FROM architectures WHERE digest = children.graph),"
+    " json_extract(outcome, '$.weights'), json_extract(job, '$.kind') IS 'train-on'"
 )
 """What `best_child` takes."""
 
@@ -38,6 +40,8 @@ class Best:
         tokens: the decisions behind it.
         graph: its architecture as plain data.
         scored: whether it was scored with shared weights, and not trained.
+        weights: the checksum of its weights after the training, if they were kept.
+        inherits: whether its training began with another child's weights.
     """
 
     child_id: int
@@ -57,6 +61,8 @@ class Best:
     tokens: tuple[int, ...]
     graph: Mapping[str, Any] = field(hash=False)
     scored: bool = False
+    weights: str | None = None
+    inherits: bool = False
 
     @property
     def architecture(self) -> Architecture:
@@ -79,7 +85,8 @@ class Best:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, without the architecture and the tokens that it was decoded from."""
-        left_out = {"graph", "tokens"} | {name for name in ("scored", "source") if not getattr(self, name)}
+        optional = ("scored", "source", "weights", "inherits")
+        left_out = {"graph", "tokens"} | {name for name in optional if not getattr(self, name)}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
 
@@ -100,8 +107,15 @@ class Attempts(NamedTuple):
 
 def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
-    *numbers, scored, tokens, graph = row
-    return Best(*numbers, tokens=tuple(json.loads(tokens)), graph=unpack(graph), scored=bool(scored))
+    *numbers, scored, tokens, graph, weights, inherits = row
+    return Best(
+        *numbers,
+        tokens=tuple(json.loads(tokens)),
+        graph=unpack(graph),
+        scored=bool(scored),
+        weights=weights,
+        inherits=bool(inherits),
+    )
 
 
 def best(db: sqlite3.Connection) -> Best | None:

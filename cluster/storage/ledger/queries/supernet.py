@@ -3,6 +3,8 @@
 import sqlite3
 from typing import NamedTuple
 
+from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
+
 RECENT_S = 60.0
 """Seconds before the last child's end over which bytes and calls are counted."""
 
@@ -15,7 +17,7 @@ _CALLS = f"coalesce({_MEASURED.format('pulls')}, 0) + coalesce({_MEASURED.format
 _TRAINED = "lane IS NOT NULL AND state = 'finished'"
 """The children that made steps on the weights."""
 
-_SCORED = "job IS NOT NULL AND metric IS NOT NULL"
+_SCORED = f"{ON_SHARED_WEIGHTS} AND metric IS NOT NULL"
 """The children whose path was scored with the weights."""
 
 
@@ -74,9 +76,9 @@ def supernet_training(db: sqlite3.Connection, last: int) -> SupernetTraining | N
     SELECT avg(metric) FROM (SELECT metric FROM children WHERE {_SCORED} ORDER BY completion DESC LIMIT ?)
     """
     traffic = f"""
-    WITH newest AS (SELECT max(ended_at) AS at FROM children WHERE job IS NOT NULL)
+    WITH newest AS (SELECT max(ended_at) AS at FROM children WHERE {ON_SHARED_WEIGHTS})
     SELECT total({_BYTES}), total({_CALLS}), max(0.001, min({RECENT_S}, at - (SELECT min(sampled_at) FROM children)))
-    FROM children, newest WHERE job IS NOT NULL AND ended_at > at - {RECENT_S}
+    FROM children, newest WHERE {ON_SHARED_WEIGHTS} AND ended_at > at - {RECENT_S}
     """
     moved, calls, seconds = db.execute(traffic).fetchone()
     return SupernetTraining(
@@ -104,7 +106,7 @@ def supernet_slices(db: sqlite3.Connection, slices: int, zero: float) -> list[Su
     }, avg(iif(lane IS NULL, metric, NULL)), total({_BYTES}), total({_CALLS})
     FROM (
         SELECT *, (row_number() OVER (ORDER BY completion) - 1) * ? / max(?, count(*) OVER ()) AS slice
-        FROM children WHERE job IS NOT NULL AND completion IS NOT NULL
+        FROM children WHERE {ON_SHARED_WEIGHTS} AND completion IS NOT NULL
     ) GROUP BY slice ORDER BY slice
     """
     return [SupernetSlice(*row) for row in db.execute(query, (slices, slices))]

@@ -1,0 +1,76 @@
+"""The flags `--from` and `--save-weights` of `python -m child_trainer`: weights to begin with, and weights to keep."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.atomic_file import write_output
+from child_trainer.inheritance.trained_weights import Start, TrainedWeights, WeightsError
+from child_trainer.regime import Regime
+from child_trainer.training.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """The file that gets the weights after a training (a `WeightsSlot`)."""
+
+    path: Path
+
+    def save(self, checksum: str, data: bytes) -> None:
+        """Replace the file, durably."""
+        write_output(self.path, data)
+
+
+def read_start(path: Path | None) -> Start | None:
+    """Return the weights in the file of `--from`, if it is given.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no weights.
+    """
+    if path is None:
+        return None
+    try:
+        return Start(parent=TrainedWeights.from_bytes(path.read_bytes()))
+    except OSError as error:
+        raise ValueError(
+            f"`--from` {path} cannot be read ({error.strerror}); give a file that --save-weights wrote"
+        ) from error
+    except WeightsError as error:
+        raise ValueError(f"`--from` {path} {error}; give a file that --save-weights wrote") from error
+
+
+def weights_file(path: Path | None) -> WeightsFile | None:
+    """Return the file of `--save-weights`, if it is given.
+
+    Raises:
+        ValueError: it cannot be written there.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise ValueError(f"`--save-weights` {path} is a folder; give a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"`--save-weights` {path} cannot be written, because {path.parent} is not a folder")
+    return WeightsFile(path)
+
+
+def check_weights(
+    architecture: Architecture, task: Task, regime: Regime, start: Start | None, keep: WeightsFile | None
+) -> None:
+    """Raise `ValueError` unless the task takes and keeps weights, and those to begin with are the network's."""
+    if start is None and keep is None:
+        return
+    if not getattr(task, "inherits", False):
+        flag = "--save-weights" if start is None else "--from"
+        raise ValueError(f"`{flag}` is for tasks of images, and {task.name!r} is none: leave it out")
+    if start is None:
+        return
+    from child_trainer.networks.build import classifier_on_meta
+    from child_trainer.networks.weights import WrongWeights, check_fit
+    from child_trainer.tasks.image import ImageTask
+
+    assert isinstance(task, ImageTask)
+    try:
+        check_fit(classifier_on_meta(architecture, task, regime), start.parent.tensors)
+    except WrongWeights as error:
+        raise ValueError(f"the weights of `--from` are of another network: {error}") from error

@@ -1,0 +1,102 @@
+"""The weights of trained children from which others may begin: one file each, in the run's folder.
+
+A child's file is written before its outcome is recorded, and removed once the searcher needs it no more. Its name has
+the checksum that the outcome has: an attempt that ended too late, with other weights, replaces nothing.
+"""
+
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from child_trainer.atomic_file import replace_file
+
+REMOVALS = "removals"
+"""The file in the folder that changes before each removal, by which a copy that is being made knows of one."""
+
+SHOWN = 16
+"""Digits of the checksum in a file's name."""
+
+
+class WeightsFolder:
+    """The weights of one run's children.
+
+    Args:
+        path: the folder; the first save creates it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self, child_id: int, checksum: str) -> bytes | None:
+        """Return the child's weights with this checksum, or `None`."""
+        try:
+            return weights_file(self._path, child_id, checksum).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def save(self, child_id: int, checksum: str, data: bytes) -> None:
+        """Keep a child's weights; when this returns, they are on disk.
+
+        Raises:
+            OSError: they could not be written.
+        """
+        self._path.mkdir(exist_ok=True)
+        replace_file(weights_file(self._path, child_id, checksum), data, durable=True)
+
+    def forget(self, children: Collection[int]) -> None:
+        """Remove the weights of these children."""
+        self._remove([file for file in self._path.glob("child-*") if _child_of(file) in children])
+
+    def keep_only(self, children: Collection[int]) -> None:
+        """Remove the weights of all other children, and all half-written drafts."""
+        files = self._path.glob("child-*")
+        self._remove([file for file in files if _child_of(file) not in children or file.suffix != ".safetensors"])
+
+    def _remove(self, files: Collection[Path]) -> None:
+        if files:
+            replace_file(self._path / REMOVALS, secrets.token_bytes(8), durable=False)
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
+def last_removal(folder: Path) -> bytes:
+    """Return what is another value before and after any removal from the folder."""
+    try:
+        return (folder / REMOVALS).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def weights_file(folder: Path, child_id: int, checksum: str) -> Path:
+    """Return the file of a child's weights in the folder of all of them."""
+    return folder / f"child-{child_id:08d}-{checksum[:SHOWN]}.safetensors"
+
+
+def _child_of(file: Path) -> int:
+    return int(file.name.split("-")[1])
+
+
+class WeightsStorage(Protocol):
+    """A `WeightsFolder`, or a proxy of one on another node."""
+
+    def load(self, child_id: int, checksum: str) -> bytes | None:
+        """Return the child's weights with this checksum, or `None`; raises `OSError`."""
+        ...
+
+    def save(self, child_id: int, checksum: str, data: bytes) -> None:
+        """Keep a child's weights durably; raises `OSError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChildWeightsSlot:
+    """Where one child's weights are kept; see `child_trainer.inheritance.trained_weights.WeightsSlot`."""
+
+    storage: WeightsStorage
+    child_id: int
+
+    def save(self, checksum: str, data: bytes) -> None:
+        """Keep the weights durably; raises `OSError`."""
+        self.storage.save(self.child_id, checksum, data)

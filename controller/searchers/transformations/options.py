@@ -1,0 +1,90 @@
+"""The options of EAS. Standard library only."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+from child_trainer.field_types import check_types
+from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE
+
+STAGES = 2
+"""Stages of a search that does not say how many children each has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EasOptions:
+    """EAS, with the constants of the published code."""
+
+    starts: int = 1
+    """Times that the start network is trained, each with a seed of its own; the first stage grows from the best."""
+    stage_children: tuple[int, ...] = ()
+    """Children of each stage, which all grow from one network: the best of the stages before. Unset: two stages of
+    equal size."""
+    wider_steps: int = 4
+    """Times that the policy chooses, for a child, which layers become wider."""
+    deeper_steps: int = 5
+    """Layers that it inserts after that."""
+    wider_noise: float = WIDER_NOISE
+    """Noise of new units, as a share of the weights' standard deviation."""
+    deeper_noise: float = DEEPER_NOISE
+    """Noise of a new layer's identity, likewise."""
+    layer_embedding: int = 16
+    """Numbers that the policy knows of a layer."""
+    encoder_units: int = 50
+    """Units of each direction of the policy's encoder."""
+    controller_learning_rate: float = 0.002
+    """Step size of Adam for the policy."""
+    baseline_decay: float = 0.05
+    """Decay of the moving average of rewards; a batch's rewards are in it before they are compared with it."""
+    entropy_bonus: float = 1e-5
+    """Weight of the mean entropy (nats) of a decision."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("starts", "layer_embedding", "encoder_units"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        if any(count < 1 for count in self.stage_children):
+            raise ValueError(f"`stage_children` must be at least 1 child for each stage, got {self.stage_children}")
+        if min(self.wider_steps, self.deeper_steps) < 0 or self.wider_steps + self.deeper_steps < 1:
+            raise ValueError(
+                "`wider_steps` and `deeper_steps` must be 0 or more and not both 0, got"
+                f" {self.wider_steps} and {self.deeper_steps}"
+            )
+        for name in ("wider_noise", "deeper_noise", "entropy_bonus"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"`{name}` must be 0 or more, got {value}")
+        if not (math.isfinite(self.controller_learning_rate) and self.controller_learning_rate > 0):
+            raise ValueError(
+                f"`controller_learning_rate` must be a positive number, got {self.controller_learning_rate}"
+            )
+        if not 0 <= self.baseline_decay < 1:
+            raise ValueError(f"`baseline_decay` must be at least 0 and below 1, got {self.baseline_decay}")
+
+    def for_children(self, children: int) -> Self:
+        """Return the options with the children of each stage, for a search of so many."""
+        if self.stage_children:
+            return self
+        growing = max(STAGES, children - self.starts)
+        return replace(
+            self, stage_children=tuple(growing * (s + 1) // STAGES - growing * s // STAGES for s in range(2))
+        )
+
+    def stage_of(self, number: int) -> int:
+        """Return the stage, from 1, of the child of this number, from 0, after the starts; the last one goes on."""
+        total = 0
+        for stage, count in enumerate(self.stage_children, start=1):
+            total += count
+            if number < total:
+                return stage
+        return max(1, len(self.stage_children))
+
+    def left_in_stage(self, number: int) -> int | None:
+        """Return how many children the stage of the child of this number still has; `None`: no end."""
+        total = 0
+        for count in self.stage_children[:-1]:
+            total += count
+            if number < total:
+                return total - number
+        return None

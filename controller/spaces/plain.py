@@ -1,0 +1,285 @@
+"""Plain chains that grow: the space of EAS (Cai et al. 2018, arXiv 1707.04873, section 4; spec §9.1).
+
+A network is one layer after another: convolutions with batch normalisation and ReLU, pools, and fully connected layers
+with ReLU at the end. It grows from a start by two kinds of changes that keep its function: a layer becomes wider, or a
+new one is inserted behind it. A layer keeps its number through all changes, and with it its node's name and weights.
+"""
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+from child_trainer.architectures.architecture import Architecture, Kind, Node, node
+from child_trainer.field_types import check_types
+from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE, Change, Deepen, Widen
+from controller.decisions import Decisions, InvalidTokens, Tokens
+from controller.limits import check_number
+
+LayerType = Literal["conv", "pool", "fc"]
+
+TYPES: tuple[LayerType, ...] = ("conv", "pool", "fc")
+"""The types of layers, in the order of their tokens."""
+
+TOKENS_PER_LAYER = 4
+
+MAX_LAYERS = 200
+"""Upper bound for `max_layers`."""
+
+FIRST_CHANGES = 9
+"""Changes between the start and a first sample: the published code's random search makes 4 wider and 5 deeper ones."""
+
+_LAYER = re.compile(r"conv-(\d+)-(\d+)|fc-(\d+)|(pool)")
+
+
+@dataclass(frozen=True, slots=True)
+class PlainLayer:
+    """One layer of a chain.
+
+    Attributes:
+        number: identifies the layer through all changes.
+        type: what it is.
+        width: filters of a convolution, units of a fully connected layer; 0 of a pool.
+        size: height and width of a convolution's window; else 0.
+    """
+
+    number: int
+    type: LayerType
+    width: int = 0
+    size: int = 0
+
+    @property
+    def text(self) -> str:
+        """The layer in the notation of the published code, such as `conv-64-3`."""
+        return {"conv": f"conv-{self.width}-{self.size}", "pool": "pool", "fc": f"fc-{self.width}"}[self.type]
+
+    @property
+    def node(self) -> str:
+        """The name of its node; a fully connected layer has another one for its ReLU."""
+        return f"{self.type}{self.number}"
+
+    @property
+    def output(self) -> str:
+        """The name of the node whose value it gives."""
+        return f"{self.node}.relu" if self.type == "fc" else self.node
+
+
+Chain = tuple[PlainLayer, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainSpace:
+    """Chains of convolutions, pools and fully connected layers, which grow wider and deeper from a start.
+
+    A sample has no fixed sequence of decisions. Its tokens are each layer's number, type, width and window size; no
+    tokens at all are the start.
+    """
+
+    start: str = "conv-16-3 pool conv-32-3 pool conv-64-3 pool conv-128-3 pool fc-256"
+    """The network that all others grow from: conv-FILTERS-SIZE, pool and fc-UNITS, with spaces between."""
+    filters: tuple[int, ...] = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 576, 640)
+    """Numbers of filters of a convolution, in ascending order; a wider one has the next."""
+    units: tuple[int, ...] = (64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280)
+    """Numbers of units of a fully connected layer, likewise."""
+    window_sizes: tuple[int, ...] = (1, 3, 5)
+    """Heights and widths that the window of a new convolution may have."""
+    max_layers: int = 50
+    """Maximum number of layers, pools included."""
+    max_block_layers: int = 10
+    """Maximum number of layers between two pools."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("filters", "units", "window_sizes"):
+            numbers = getattr(self, name)
+            if not numbers or min(numbers) < 1 or list(numbers) != sorted(set(numbers)):
+                raise ValueError(f"`{name}` must be one or more different numbers in ascending order, got {numbers}")
+        check_number(self, "max_layers", 1, MAX_LAYERS)
+        check_number(self, "max_block_layers", 1, MAX_LAYERS)
+        try:
+            self._check(_layers_of(self.start))
+        except InvalidTokens as error:
+            raise ValueError(f"`start` is no network of this space: {error}") from error
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its architectures."""
+        return "feedforward"
+
+    def decisions(self, completed: int) -> Decisions:
+        """Return no decisions: a chain that grows has no fixed sequence of them."""
+        return ()
+
+    def choice_sizes(self) -> Mapping[str, int]:
+        """Return no choices."""
+        return {}
+
+    def decisions_of(self, num_tokens: int) -> Decisions:
+        """Return no decisions for no tokens; raise `InvalidTokens` for any other number."""
+        if num_tokens:
+            raise InvalidTokens(f"a chain that grows has no sequence of decisions, got {num_tokens} tokens")
+        return ()
+
+    def first(self, completed: int, rng: random.Random) -> Tokens:
+        """Return the start after a few random changes."""
+        tokens = self.tokens_of(_layers_of(self.start))
+        for _ in range(FIRST_CHANGES):
+            tokens = self.mutate(tokens, rng)
+        return tokens
+
+    def mutate(self, tokens: Sequence[int], rng: random.Random) -> Tokens:
+        """Return the chain with one layer wider or one layer more, each with probability 1/2 if both are possible."""
+        chain = self.chain(tokens)
+        wider = [place for place in range(len(chain)) if self.wider_width(chain[place])]
+        places = [place for block in self.blocks(chain) for place in self.deeper_places(chain, block)]
+        if wider and (not places or rng.random() < 0.5):
+            chain, _ = self.widened(chain, rng.choice(wider))
+        elif places:
+            chain, _ = self.deepened(chain, rng.choice(places), rng.choice(self.window_sizes))
+        return self.tokens_of(chain)
+
+    def chain(self, tokens: Sequence[int]) -> Chain:
+        """Return the layers that the tokens encode.
+
+        Raises:
+            InvalidTokens: they are not a sample of this space.
+        """
+        if not tokens:
+            return _layers_of(self.start)
+        if len(tokens) % TOKENS_PER_LAYER:
+            raise InvalidTokens(f"a layer has {TOKENS_PER_LAYER} tokens, got {len(tokens)} in all: {list(tokens)[:8]}")
+        layers: list[PlainLayer] = []
+        for begin in range(0, len(tokens), TOKENS_PER_LAYER):
+            number, kind, width, size = tokens[begin : begin + TOKENS_PER_LAYER]
+            if not (number >= 1 and 0 <= kind < len(TYPES)):
+                raise InvalidTokens(f"no layer is {[number, kind, width, size]}: a number from 1, and a type below 3")
+            layers.append(PlainLayer(number, TYPES[kind], width, size))
+        self._check(layers)
+        return tuple(layers)
+
+    def tokens_of(self, chain: Sequence[PlainLayer]) -> Tokens:
+        """Return the tokens of a chain."""
+        return tuple(
+            token for layer in chain for token in (layer.number, TYPES.index(layer.type), layer.width, layer.size)
+        )
+
+    def decode(self, tokens: Sequence[int]) -> Architecture:
+        """Return the network of a chain, whose nodes have the layers' numbers in their names."""
+        nodes: list[Node] = []
+        source, flat = "image", False
+        for layer in self.chain(tokens):
+            if layer.type == "conv":
+                window = {"height": layer.size, "width": layer.size}
+                nodes.append(node(layer.node, "conv", source, filters=layer.width, **window))
+            elif layer.type == "pool":
+                size = dict.fromkeys(("height", "width", "stride_height", "stride_width"), 2)
+                nodes.append(node(layer.node, "max_pool", source, **size))
+            else:
+                if not flat:
+                    nodes.append(node("flat", "flatten", source))
+                    source, flat = "flat", True
+                nodes.append(node(layer.node, "linear", source, units=layer.width))
+                nodes.append(node(layer.output, "relu", layer.node))
+            source = layer.output
+        return Architecture("feedforward", tuple(nodes), (source,))
+
+    def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
+        """Return the chain in the notation of the published code."""
+        return {"EAS": " ".join(layer.text for layer in self.chain(tokens))}
+
+    def blocks(self, chain: Sequence[PlainLayer]) -> list[range]:
+        """Return the places of the layers between two pools, block by block."""
+        pools = [place for place, layer in enumerate(chain) if layer.type == "pool"]
+        return [range(a + 1, b) for a, b in zip([-1, *pools], [*pools, len(chain)], strict=True)]
+
+    def wider_width(self, layer: PlainLayer) -> int | None:
+        """Return the next width of a layer, or `None` if it has none or is as wide as it can be."""
+        widths = {"conv": self.filters, "fc": self.units, "pool": ()}[layer.type]
+        return next((width for width in widths if width > layer.width), None)
+
+    def deeper_places(self, chain: Sequence[PlainLayer], block: range) -> range:
+        """Return the places of a block's layers behind which there may be a new one; none if it is full."""
+        full = len(chain) >= self.max_layers or len(block) >= self.max_block_layers
+        return range(0) if full else block
+
+    def widened(self, chain: Chain, place: int, noise: float = WIDER_NOISE) -> tuple[Chain, Change]:
+        """Return the chain with the layer at a place wider, and that as a change."""
+        layer = chain[place]
+        width = self.wider_width(layer)
+        assert width is not None
+        wider = (*chain[:place], replace(layer, width=width), *chain[place + 1 :])
+        return wider, Widen(node=layer.node, width=width, noise=noise)
+
+    def deepened(self, chain: Chain, place: int, size: int, noise: float = DEEPER_NOISE) -> tuple[Chain, Change]:
+        """Return the chain with a new layer of the same type and width behind a place, and that as a change.
+
+        Args:
+            chain: the layers.
+            place: of a convolution or a fully connected layer.
+            size: height and width of the window, if it is a convolution.
+            noise: as in `Deepen`.
+        """
+        before = chain[place]
+        new = replace(before, number=max(layer.number for layer in chain) + 1, size=size if before.size else 0)
+        change = Deepen(
+            after=before.output,
+            name=new.node,
+            op="conv" if new.type == "conv" else "linear",
+            width=new.width,
+            size=new.size or 1,
+            noise=noise,
+        )
+        return (*chain[: place + 1], new, *chain[place + 1 :]), change
+
+    def _check(self, layers: Sequence[PlainLayer]) -> None:
+        """Raise `InvalidTokens` unless these are the layers of a chain of this space."""
+        if not layers or len(layers) > self.max_layers:
+            raise InvalidTokens(f"a chain has 1 to {self.max_layers} layers, got {len(layers)}")
+        if len({layer.number for layer in layers}) < len(layers):
+            raise InvalidTokens("each layer must have a number of its own")
+        connected = False
+        for layer in layers:
+            known = {
+                "conv": layer.width in self.filters and layer.size in self.window_sizes,
+                "pool": (layer.width, layer.size) == (0, 0),
+                "fc": layer.width in self.units and layer.size == 0,
+            }[layer.type]
+            if not known:
+                raise InvalidTokens(f"the space has no layer {layer.text}: see `filters`, `units` and `window_sizes`")
+            if connected and layer.type != "fc":
+                raise InvalidTokens(f"{layer.text} cannot follow a fully connected layer")
+            connected = layer.type == "fc"
+        if (longest := max(map(len, self.blocks(layers)))) > self.max_block_layers:
+            raise InvalidTokens(f"a block has up to {self.max_block_layers} layers, got {longest}")
+
+
+@lru_cache
+def _layers_of(text: str) -> Chain:
+    """Return the layers of a chain in the notation of the published code.
+
+    Raises:
+        ValueError: a word is no layer.
+    """
+    layers: list[PlainLayer] = []
+    for number, word in enumerate(text.split(), start=1):
+        match = _LAYER.fullmatch(word)
+        if match is None:
+            raise ValueError(f"`start` must be of conv-FILTERS-SIZE, pool and fc-UNITS, got {word!r}")
+        filters, size, units, _ = match.groups()
+        if filters:
+            layers.append(PlainLayer(number, "conv", int(filters), int(size)))
+        else:
+            layers.append(PlainLayer(number, "fc", int(units)) if units else PlainLayer(number, "pool"))
+    return tuple(layers)
+
+
+DIGITS = PlainSpace(
+    start="conv-8-3 pool conv-16-3 pool fc-32",
+    filters=(8, 12, 16, 24, 32),
+    units=(32, 48, 64),
+    max_layers=20,
+    max_block_layers=6,
+)
+"""A small space for images of 8 x 8 pixels."""

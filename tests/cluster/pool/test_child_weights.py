@@ -1,0 +1,109 @@
+"""The weights of children from which others begin: which files there are, and what a worker does with them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.inheritance.changes import Widen, changed
+from child_trainer.outcome import ACCURACY_BEFORE, Budget, Cause
+from child_trainer.supernets.jobs import TrainOn
+from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
+from cluster.pool.child_weights import ChildWeightsSlot, WeightsFolder, last_removal, weights_file
+from cluster.runners.trainer import Trainer
+from cluster.search.evaluator import Assignment
+from tests.golden import architecture
+
+ONE, OTHER = "1" * 64, "2" * 64
+NETWORK = architecture(((3, 3, 8, ()),), strides=(2,))
+WIDER = Widen(node=NETWORK.nodes[0].name, width=12)
+CONFIG = RunConfig(task=TaskOptions(task="digits"), budget=Budget(epochs=2, batch_size=64, train_fraction=0.3))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> WeightsFolder:
+    return WeightsFolder(tmp_path / "weights")
+
+
+def files(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "weights").glob("child-*"))
+
+
+def test_a_late_attempt_with_other_weights_replaces_nothing(folder: WeightsFolder, tmp_path: Path) -> None:
+    ChildWeightsSlot(folder, 7).save(ONE, b"one")
+    folder.save(7, OTHER, b"other")
+    assert (folder.load(7, ONE), folder.load(7, OTHER), folder.load(8, ONE)) == (b"one", b"other", None)
+    folder.forget({8})
+    assert len(files(tmp_path)) == 2
+    assert last_removal(tmp_path / "weights") == b""
+    folder.forget({7})
+    assert files(tmp_path) == []
+    assert last_removal(tmp_path / "weights") != b""
+
+
+def test_what_is_not_kept_is_removed_and_so_are_drafts(folder: WeightsFolder, tmp_path: Path) -> None:
+    folder.keep_only(())  # before the first save there is no folder
+    for child in (1, 2, 3):
+        folder.save(child, ONE, b"%d" % child)
+    (tmp_path / "weights" / "child-00000002-1111.safetensors.tmp").write_bytes(b"half")
+    folder.keep_only({2})
+    assert [folder.load(child, ONE) for child in (1, 2, 3)] == [None, b"2", None]
+    assert len(files(tmp_path)) == 1
+
+
+class Counted(WeightsFolder):
+    loads = 0
+
+    def load(self, child_id: int, checksum: str) -> bytes | None:
+        self.loads += 1
+        return super().load(child_id, checksum)
+
+
+def child(number: int, network: Architecture = NETWORK, job: TrainOn | None = None) -> Assignment:
+    return Assignment(child_id=number, seed=number, architecture=network, job=job)
+
+
+def test_children_begin_with_their_parents_weights_which_a_worker_fetches_once(tmp_path: Path) -> None:
+    folder = Counted(tmp_path / "weights")
+    trainer = Trainer(CONFIG, child_weights=folder)
+    parent = trainer.train(child(1))
+    assert parent.weights is not None
+    job = TrainOn(parent=1, checksum=parent.weights, changes=(WIDER,))
+    children = [trainer.train(child(number, changed(NETWORK, [WIDER]), job)) for number in (2, 3)]
+    assert all(each.failure is None and each.weights for each in children)
+    assert [each.measurements[ACCURACY_BEFORE] for each in children] == pytest.approx([parent.curve[-1]] * 2, abs=0.01)
+    assert folder.loads == 1
+    # Another process begins with the same bytes, and gives the same.
+    again = Trainer(CONFIG, child_weights=folder).train(child(2, changed(NETWORK, [WIDER]), job))
+    assert (again.curve, again.weights) == (children[0].curve, children[0].weights)
+
+
+def test_a_child_whose_parents_weights_are_gone_or_others_fails_by_name(folder: WeightsFolder, tmp_path: Path) -> None:
+    trainer = Trainer(CONFIG, child_weights=folder)
+    parent = trainer.train(child(1))
+    assert parent.weights is not None
+    job = TrainOn(parent=1, checksum=parent.weights)
+
+    def message(job: TrainOn) -> str:
+        failure = Trainer(CONFIG, child_weights=folder).train(child(2, job=job)).failure
+        assert failure is not None
+        assert failure.cause is Cause.CRASHED
+        return failure.message
+
+    assert (
+        message(replace(job, parent=9))
+        == "the weights of child 9, with which this child begins, are not there any more"
+    )
+    other = replace(job, checksum=ONE)
+    folder.save(1, ONE, weights_file(tmp_path / "weights", 1, job.checksum).read_bytes())
+    assert message(other) == "the weights of child 1 are not those that its outcome says"
+    folder.save(1, job.checksum, b"torn")
+    assert "the file with the weights of child 1 is damaged" in message(job)
+
+
+def test_a_task_that_trains_nothing_keeps_no_weights(folder: WeightsFolder, tmp_path: Path) -> None:
+    trainer = Trainer(replace(CONFIG, task=TaskOptions(task="synthetic")), child_weights=folder)
+    assert trainer.train(child(1)).weights is None
+    assert not (tmp_path / "weights").exists()

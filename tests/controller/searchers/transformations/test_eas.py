@@ -1,0 +1,253 @@
+"""EAS (spec §9.1): stages, what the policy decides, what is learnt from it, and whose weights are kept."""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from child_trainer.inheritance.changes import Deepen, Widen, changed
+from child_trainer.outcome import Outcome
+from child_trainer.supernets.jobs import TrainOn
+from controller.policies.eas import EasPolicy, GrowingNetwork
+from controller.reward import REWARDS
+from controller.searcher import ChildRecord, Proposal, View, is_exclusive, kept_children
+from controller.searchers.policy_gradient.policy_searcher import BASELINE
+from controller.searchers.transformations.eas import Eas
+from controller.searchers.transformations.options import EasOptions
+from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.plain import DIGITS, PlainSpace
+from tests.contracts.searcher import SearcherContract, initial, recorded
+
+OPTIONS = EasOptions(stage_children=(4, 3), wider_steps=2, deeper_steps=2, layer_embedding=4, encoder_units=5)
+
+
+class TestContract(SearcherContract):
+    draws = False  # the first children are the start
+
+    def make(self) -> Eas:
+        return Eas(DIGITS, replace(OPTIONS, starts=8))
+
+
+def outcome(accuracy: float, weights: str | None = "ab") -> Outcome:
+    return Outcome(curve=(accuracy,), seconds=1.0, parameters=1, flops=1, seed=0, weights=weights)
+
+
+def view(
+    parameters: Mapping[str, Tensor],
+    ended: Sequence[ChildRecord] = (),
+    pending: Sequence[ChildRecord] = (),
+    seed: int = 0,
+) -> View:
+    return View(
+        parameters=parameters,
+        completed=len(ended),
+        history=lambda: ended,
+        pending=lambda: pending,
+        rng=random.Random(seed),
+    )
+
+
+class Search:
+    """A search whose children get given accuracies."""
+
+    def __init__(self, options: EasOptions = OPTIONS, space: PlainSpace = DIGITS) -> None:
+        self.searcher = Eas(space, options)
+        self.parameters = initial(self.searcher)
+        self.ended: list[ChildRecord] = []
+        self.pending: list[ChildRecord] = []
+
+    def ask(self, n: int, seed: int = 0) -> list[Proposal]:
+        proposals = self.searcher.ask(n, view(self.parameters, self.ended, self.pending, seed))
+        first = len(self.ended) + len(self.pending) + 1
+        for number, proposal in enumerate(proposals, first):
+            self.pending.append(replace(recorded(number, proposal, outcome(0), None), outcome=None))
+        return proposals
+
+    def end(self, *accuracies: float, weights: str | None = "ab") -> None:
+        for accuracy in accuracies:
+            child = self.pending.pop(0)
+            own = None if weights is None else f"{weights}{child.id}"
+            self.ended.append(replace(child, outcome=outcome(accuracy, own), reward=accuracy))
+
+    @property
+    def kept(self) -> frozenset[int]:
+        return kept_children(self.searcher, view(self.parameters, self.ended, self.pending))
+
+
+def test_each_stage_grows_from_the_best_of_those_before_and_waits_for_them() -> None:
+    search = Search()
+    (start,) = search.ask(3)
+    assert (start.job, start.notes) == (None, {"stage": 0})
+    assert search.ask(3) == []  # nothing grows from a start that is not trained
+    search.end(0.5)
+    first = search.ask(3)
+    assert [p.notes["parent"] for p in first] == [1, 1, 1]
+    assert len(search.ask(3, seed=1)) == 1  # four children in this stage
+    assert search.ask(3) == []
+    search.end(0.6, 0.9, 0.7)
+    assert search.ask(3) == []
+    search.end(0.8)
+    second = search.ask(9, seed=2)
+    assert [(p.notes["stage"], p.notes["parent"]) for p in second] == [(2, 3)] * 9  # the last stage has no end
+    assert is_exclusive(search.searcher)
+
+
+def test_a_child_says_whose_weights_it_begins_with_and_what_was_changed() -> None:
+    search = Search()
+    search.ask(1)
+    search.end(0.5)
+    grew = 0
+    for proposal in search.ask(4):
+        assert isinstance(proposal.job, TrainOn)
+        assert (proposal.job.parent, proposal.job.checksum) == (1, "ab1")
+        assert proposal.architecture == DIGITS.decode(proposal.tokens)
+        assert changed(DIGITS.decode(()), proposal.job.changes) == proposal.architecture
+        kinds = [type(change) for change in proposal.job.changes]
+        assert kinds[-2:] == [Deepen, Deepen]
+        assert set(kinds[:-2]) <= {Widen}
+        grew += len(kinds) - 2
+        assert "2 layers more" in proposal.notes["change"]
+    assert grew
+
+
+def test_on_a_task_that_keeps_no_weights_children_begin_from_scratch() -> None:
+    search = Search()
+    search.ask(1)
+    search.end(0.5, weights=None)
+    assert [proposal.job for proposal in search.ask(2)] == [None, None]
+
+
+def test_a_network_that_was_trained_takes_the_known_outcome() -> None:
+    space = PlainSpace(start="conv-8-3", filters=(8,), window_sizes=(3,), max_layers=2, max_block_layers=2)
+    search = Search(replace(OPTIONS, deeper_steps=1, wider_steps=0), space)
+    search.ask(1)
+    search.end(0.5)
+    (first,) = search.ask(1)  # the only network that it can grow to
+    search.end(0.6)
+    (again,) = search.ask(1, seed=1)
+    assert (first.same_as, again.same_as, again.job) == (None, 2, None)
+    search.end(0.6)
+    assert search.kept == {1, 2}  # not 3, which has no weights of its own
+
+
+def test_only_the_stages_parent_and_the_best_are_kept() -> None:
+    search = Search()
+    assert search.kept == frozenset()
+    search.ask(1)
+    search.end(0.5)
+    assert search.kept == {1}
+    search.ask(4)
+    search.end(0.4)
+    assert search.kept == {1}
+    search.end(0.9, 0.9, 0.3)
+    assert search.kept == {3}  # the next stage's parent, the first of the best
+    search.ask(3)
+    search.end(0.95)
+    assert search.kept == {3, 6}
+
+
+def test_a_start_that_failed_is_trained_again() -> None:
+    search = Search()
+    search.ask(1)
+    failed = Outcome(curve=(), seconds=1.0, parameters=None, flops=None, seed=0)
+    search.ended.append(replace(search.pending.pop(), outcome=failed, reward=0.0))
+    assert [proposal.notes for proposal in search.ask(4)] == [{"stage": 0}]
+
+
+def grown_search() -> tuple[Search, list[ChildRecord]]:
+    search = Search()
+    search.ask(1)
+    search.end(0.5)
+    search.ask(4)
+    search.end(0.1, 0.2, 0.3, 0.8)
+    return search, search.ended[1:]
+
+
+def test_the_recorded_log_probability_is_computed_again_from_the_notes() -> None:
+    """T0.1: also of parents of other depths in one batch."""
+    search, children = grown_search()
+    search.ask(3, seed=5)
+    search.end(0.2, 0.4, 0.6)
+    deeper = search.ended[-3:]
+    mixed = [*children, *deeper]
+    search.searcher.learn(mixed, view(search.parameters, search.ended))
+    tokens = {child.id: child.tokens for child in search.ended}
+    judged = search.searcher._judge([(tokens[c.notes["parent"]], c.notes) for c in mixed])
+    assert judged.log_prob.tolist() == pytest.approx([child.log_prob for child in mixed], abs=1e-4)
+
+
+def test_learning_follows_the_rewards_above_a_baseline_that_has_them_already() -> None:
+    search, children = grown_search()
+    update = search.searcher.learn(children, view(search.parameters, search.ended))
+    mean = 0.35
+    assert update.figures["baseline"] == pytest.approx(0.95 * mean)
+    assert update.gradients[BASELINE].tolist() == pytest.approx([mean, 1.0])
+    # The naive gradient: each child by itself, its log-probability written out.
+    policy = search.searcher._policy
+    policy.load(search.parameters)
+    tokens = {child.id: child.tokens for child in search.ended}
+    total: Any = 0.0
+    for child in children:
+        judged = search.searcher._judge([(tokens[child.notes["parent"]], child.notes)])
+        assert child.reward is not None
+        total = total - (child.reward - 0.95 * mean) * judged.log_prob[0] / 4 - 1e-5 * judged.entropy[0] / 4
+    for name, gradient in policy.gradients(total).items():
+        assert torch.allclose(update.gradients[name], gradient, atol=1e-5), name
+
+
+def test_starts_alone_teach_nothing() -> None:
+    search = Search()
+    search.ask(1)
+    search.end(0.5)
+    assert search.searcher.learn(search.ended, view(search.parameters, search.ended)).gradients == {}
+
+
+NETWORK = GrowingNetwork(
+    layers=(0, 5, 2), can_widen=(True, False, False), places=(1, 0, 2), has_window=((True,), (), (True, False))
+)
+FULL = GrowingNetwork(layers=(1,), can_widen=(False,), places=(0, 0, 0), has_window=((), (), ()))
+
+
+def test_all_decisions_of_a_network_have_the_probability_one_together() -> None:
+    """T0.2, with the masks: no wide layer, no full block, no window for a fully connected layer."""
+    policy = EasPolicy(vocabulary=6, blocks=3, places=4, windows=2, embedding=3, units=4)
+    policy.draw_weights(torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        wider = policy.score_wider([NETWORK] * 2, [(), (0,)]).log_prob.exp().sum()
+        places = [(0, 0, 0), (0, 0, 1), (2, 0, 0), (2, 0, 1), (2, 1, 0)]
+        deeper = policy.score_deeper([NETWORK] * 5, places).log_prob.exp().sum()
+        forced = policy.score_deeper([FULL, NETWORK], [None, (0, 0, 0)])
+    assert (wider.item(), deeper.item()) == (pytest.approx(1), pytest.approx(1))
+    assert (forced.log_prob[0], forced.entropy[0]) == (0, 0)
+    generator = torch.Generator().manual_seed(0)
+    drawn = {policy.sample_deeper([NETWORK, FULL], generator)[0] for _ in range(60)}
+    assert {d[:2] for d in drawn if d} == {(0, 0), (2, 0), (2, 1)}
+    assert policy.sample_deeper([NETWORK, FULL], generator)[1] is None
+    assert {policy.sample_wider([NETWORK, FULL], generator)[0] for _ in range(30)} == {(), (0,)}
+
+
+def test_the_reward_is_the_tangent_of_the_accuracy() -> None:
+    """T9.3."""
+    compute = REWARDS["tangent-accuracy"].compute
+    assert compute(outcome(0.9)) == pytest.approx(6.314, abs=1e-3)
+    assert compute(outcome(0.95)) == pytest.approx(12.706, abs=1e-3)
+    assert compute(outcome(1.0)) == pytest.approx(math.tan(0.999 * math.pi / 2))
+
+
+def test_another_space_and_impossible_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="use --space plain, got a ConvolutionalSpace"):
+        Eas(ConvolutionalSpace(), OPTIONS)
+    with pytest.raises(ValueError, match="not both 0, got 0 and 0"):
+        EasOptions(wider_steps=0, deeper_steps=0)
+    with pytest.raises(ValueError, match="`stage_children` must be at least 1 child for each stage"):
+        EasOptions(stage_children=(3, 0))
+
+
+def test_stages_that_are_not_given_share_the_search() -> None:
+    assert EasOptions().for_children(24).stage_children == (11, 12)
+    assert EasOptions(stage_children=(5,)).for_children(24).stage_children == (5,)
