@@ -1,21 +1,18 @@
 """The zoo: published networks and cells by name. A new one is one entry here. Standard library only."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
-from child_trainer.architectures import highway_cells
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.cells import darts, enas, nasnet
 from child_trainer.architectures.cells.cell import Genotype, motif
 from child_trainer.architectures.reference_cells import nas_cell
-from controller.spaces import highway
 from controller.spaces.chain import PUBLISHED as CHAIN
 from controller.spaces.chain import ChainSpace
 from controller.spaces.enas_macro import EnasMacroSpace
 from controller.spaces.genotypes import to_darts, to_nasnet
 from controller.spaces.hierarchical import PUBLISHED, HierarchicalSpace
-from controller.zoo import proxyless
+from controller.zoo import proxyless, recurrent_cells
 from controller.zoo import published_cells as cells
 from controller.zoo.entry import CIFAR10, LARGE, MOBILE, Size, Words, ZooEntry
 from controller.zoo.zoph2017 import zoph2017_15
@@ -86,55 +83,6 @@ def _hierarchical(size: Size) -> Architecture:
         raise ValueError("this network has no `drop_path` or `auxiliary` to choose")
     space = HierarchicalSpace(cells_per_stage=size.cells, channels=size.filters)
     return space.decode(space.tokens_of(PUBLISHED))
-
-
-def _highway(layers: Sequence[highway_cells.Layer], output: Sequence[int] | None = None) -> dict[str, Any]:
-    """Return the fields of an entry that follow from the layers of a recurrent cell."""
-    return {
-        "build": lambda: highway_cells.cell(layers, output),
-        "motifs": lambda: {"cell": highway_cells.motif(layers, output)},
-        "genotypes": lambda: {"DARTS": highway.to_darts(layers, output), "ENAS": highway.to_enas(layers)},
-    }
-
-
-def _recurrent() -> Mapping[str, ZooEntry]:
-    paper, code = cells.enas_rnn_paper(), cells.enas_rnn()
-    return {
-        "enas-rnn": ZooEntry(
-            summary="recurrent cell of ENAS's published code for language models, found with shared weights",
-            paper=ENAS,
-            published="",
-            parameters=20_810_000,
-            counted_for=Words(hidden_size=800, layers=1, tied=True),
-            note="The code's language model has no biases; here each word has one. The paper's cell is another.",
-            **_highway(code),
-        ),
-        "enas-rnn-paper": ZooEntry(
-            summary="recurrent cell of ENAS's paper as DARTS's code has it; its output is the layers that none reads",
-            paper=ENAS,
-            published="24 M",
-            parameters=23_983_594,
-            counted_for=Words(hidden_size=787, layers=1, tied=True),
-            note="The paper does not print the width; this one is the largest with at most the printed parameters.",
-            **_highway(paper, cells.ENAS_RNN_PAPER_OUTPUT),
-        ),
-        "darts-rnn-v1": ZooEntry(
-            summary="first-order DARTS's recurrent cell for Penn Treebank, found by gradient",
-            paper=DARTS,
-            published="23 M",
-            parameters=22_960_000,
-            counted_for=Words(hidden_size=850, layers=1, tied=True),
-            **_highway(cells.darts_rnn_v1()),
-        ),
-        "darts-rnn-v2": ZooEntry(
-            summary="second-order DARTS's recurrent cell for Penn Treebank, found by gradient",
-            paper=DARTS,
-            published="23 M",
-            parameters=22_960_000,
-            counted_for=Words(hidden_size=850, layers=1, tied=True),
-            **_highway(cells.darts_rnn_v2()),
-        ),
-    }
 
 
 def _entries() -> Mapping[str, ZooEntry]:
@@ -344,5 +292,5 @@ def _entries() -> Mapping[str, ZooEntry]:
     }
 
 
-ZOO: Mapping[str, ZooEntry] = MappingProxyType({**_entries(), **_recurrent(), **proxyless.entries()})
+ZOO: Mapping[str, ZooEntry] = MappingProxyType({**_entries(), **recurrent_cells.entries(), **proxyless.entries()})
 """Every published network by name."""
