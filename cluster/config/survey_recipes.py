@@ -269,7 +269,7 @@ def eas_digits() -> RunConfig:
         # The start, and two stages of 12 children.
         max_children=25,
         task=DIGITS,
-        budget=Budget(epochs=3, batch_size=32, learning_rate=0.02, regime=COSINE),
+        budget=Budget(epochs=8, batch_size=32, learning_rate=0.02, regime=COSINE),
         topology=Topology(replicas=1, shards=1, children=4),
         space="plain",
         space_options=DIGITS_CHAINS,

@@ -6,21 +6,25 @@ without a child means that the ledger has lost records.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
+from cluster.monitoring.recorded_view import recorded_view
+from cluster.pool.child_weights import weights_file
 from cluster.runners.build import make_layout, make_parameters, make_searcher
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.search.learning import last_batch_of
+from cluster.search.needed_weights import needed_weights
 from cluster.search.replica import client
 from cluster.search.steps import lane_client, rounds_client
 from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.queries.report import open_records
 from cluster.storage.ledger.queries.run import last_batches, last_steps, run_values
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
-from controller.searcher import passes_of
+from controller.searcher import Searcher, keeps_weights, passes_of
 from ps.errors import CorruptSnapshot, WrongRun
 from ps.shard.messages import ShardState
 from ps.shard.snapshot import SnapshotFile
@@ -62,7 +66,7 @@ def check_whole(config: RunConfig, folder: RunFolder) -> Whole:
 
     Raises:
         RunFolderError: the ledger lacks what it once had, the shards' files are not this run's, or shared weights are
-            lost.
+            lost, or weights with which children begin.
     """
     searcher, run = make_searcher(config), folder.identity(config)
     groups, weights = make_parameters(config, searcher), make_weights(config, searcher)
@@ -87,11 +91,32 @@ def check_whole(config: RunConfig, folder: RunFolder) -> Whole:
     for index, file, states in weight_files:
         if states and all(isinstance(state, CorruptSnapshot) for state in states.values()):
             raise _no_weights(folder, index, file)
+    _check_child_weights(config, searcher, folder)
     made = _made(folder)
     return Whole(
         corrupt=[path for _, file, states in (*shard_files, *weight_files) for path in _in_the_way(file, states)],
         lost_steps=_lost(weight_files, made),
     )
+
+
+def _check_child_weights(config: RunConfig, searcher: Searcher, folder: RunFolder) -> None:
+    """Raise `RunFolderError` if weights are gone with which children begin."""
+    if not keeps_weights(searcher):
+        return
+    with reading(folder) as db:
+        open_children = tuple(open_records(db))
+        view = replace(recorded_view(db, config.seed), pending=lambda: open_children)
+        needed, ended = needed_weights(searcher, view), {child.id: child.outcome for child in view.history()}
+    for child_id in sorted(needed):
+        outcome = ended.get(child_id)
+        if outcome is None or outcome.weights is None:
+            continue  # it was trained on a task that keeps none
+        file = weights_file(folder.child_weights, child_id, outcome.weights)
+        if not file.exists():
+            raise RunFolderError(
+                f"the weights of child {child_id} of the run {folder.name!r}, with which others begin, are gone:"
+                f" {file} is missing. Restore it{_from_the_objects(folder)}; or, if it is lost, launch a new run"
+            )
 
 
 def _lost(shard_files: Sequence[ShardFiles], made: Mapping[str, int]) -> int:

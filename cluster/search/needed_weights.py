@@ -21,12 +21,17 @@ def unneeded_weights(searcher: Searcher, view: View, admitted: Sequence[Child]) 
     """
     if not keeps_weights(searcher):
         return []
-    needed = kept_children(searcher, view) | _parents(view.pending()) | _parents(child.record for child in admitted)
+    needed = needed_weights(searcher, view) | _parents(child.record for child in admitted)
     return [
         child.id
         for child in view.history()
         if child.outcome is not None and child.outcome.weights is not None and child.id not in needed
     ]
+
+
+def needed_weights(searcher: Searcher, view: View) -> frozenset[int]:
+    """Return the ended children with whose weights a child may still begin, or begin again."""
+    return kept_children(searcher, view) | _parents(view.pending())
 
 
 def _parents(children: Iterable[ChildRecord]) -> frozenset[int]:

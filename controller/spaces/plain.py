@@ -77,8 +77,11 @@ class PlainSpace:
     tokens at all are the start.
     """
 
-    start: str = "conv-16-3 pool conv-32-3 pool conv-64-3 pool conv-128-3 pool fc-256"
-    """The network that all others grow from: conv-FILTERS-SIZE, pool and fc-UNITS, with spaces between."""
+    start: tuple[str, ...] = (
+        *("conv-16-3", "pool", "conv-32-3", "pool"),
+        *("conv-64-3", "pool", "conv-128-3", "pool", "fc-256"),
+    )
+    """The layers of the network that all others grow from, each of them conv-FILTERS-SIZE, pool or fc-UNITS."""
     filters: tuple[int, ...] = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 576, 640)
     """Numbers of filters of a convolution, in ascending order; a wider one has the next."""
     units: tuple[int, ...] = (64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280)
@@ -256,14 +259,14 @@ class PlainSpace:
 
 
 @lru_cache
-def _layers_of(text: str) -> Chain:
+def _layers_of(words: tuple[str, ...]) -> Chain:
     """Return the layers of a chain in the notation of the published code.
 
     Raises:
         ValueError: a word is no layer.
     """
     layers: list[PlainLayer] = []
-    for number, word in enumerate(text.split(), start=1):
+    for number, word in enumerate(words, start=1):
         match = _LAYER.fullmatch(word)
         if match is None:
             raise ValueError(f"`start` must be of conv-FILTERS-SIZE, pool and fc-UNITS, got {word!r}")
@@ -276,7 +279,7 @@ def _layers_of(text: str) -> Chain:
 
 
 DIGITS = PlainSpace(
-    start="conv-8-3 pool conv-16-3 pool fc-32",
+    start=("conv-8-3", "pool", "conv-16-3", "pool", "fc-32"),
     filters=(8, 12, 16, 24, 32),
     units=(32, 48, 64),
     max_layers=20,

@@ -82,6 +82,8 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch hnas-digits": MINUTES,
     "nascluster launch seed-agem-digits": MINUTES,
     "nascluster launch eas-digits": MINUTES,
+    "nascluster launch eas-digits --local --seed 1": MINUTES,
+    "nascluster launch eas-digits --local --seed 1 --searcher random --reward accuracy": MINUTES,
     "nascluster launch eas-cifar10 --data DIR": YEARS,
     "nascluster launch neat-xor": MINUTES,
     "nascluster launch neat-pole": MINUTES,

@@ -87,14 +87,13 @@ class Eas:
         starts = sum(_stage_of(child) == 0 for child in begun)
         if starts < self._options.starts:
             return [self._start() for _ in range(min(n, self._options.starts - starts))]
-        number = len(begun) - starts
-        stage = self._options.stage_of(number)
+        number, stage = len(begun) - starts, self._stage(begun)
         if any(_stage_of(child) < stage for child in pending):
             return []
         parent = _best(child for child in history if _stage_of(child) < stage)
         if parent is None:  # every training of the start has failed
             return [self._start()]
-        left = self._options.left_in_stage(number)
+        left = self._options.left_in_stage(number) if stage == self._options.stage_of(number) else None
         generator = torch.Generator().manual_seed(view.rng.getrandbits(63))
         self._policy.load(view.parameters)
         return self._grown(n if left is None else min(n, left), parent, stage, history, generator)
@@ -126,10 +125,14 @@ class Eas:
     def keeps(self, view: View) -> frozenset[int]:
         """Return the parent of the present stage, and the best child so far, the parent of the next one."""
         history = view.history()
-        growing = [child for child in (*history, *view.pending()) if _stage_of(child)]
-        stage = self._options.stage_of(len(growing))
+        stage = self._stage([*history, *view.pending()])
         named = (_best(child for child in history if _stage_of(child) < stage), _best(history))
         return frozenset(child.id for child in named if child is not None)
+
+    def _stage(self, begun: Sequence[ChildRecord]) -> int:
+        """Return the next child's stage; none comes back when a search is given more children than it had."""
+        stages = [_stage_of(child) for child in begun]
+        return max(self._options.stage_of(sum(stage > 0 for stage in stages)), max(stages, default=0))
 
     def _start(self) -> Proposal:
         tokens = self._space.tokens_of(self._space.chain(()))

@@ -132,9 +132,23 @@ def test_a_search_that_is_killed_goes_on_elsewhere_from_the_same_weights(
     assert names[0] == names[1]
 
 
+def test_a_resume_without_weights_that_are_needed_is_refused(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(undisturbed, tmp_path / "run")
+    file = max((tmp_path / "run" / "child-weights").glob("child-*"))
+    file.unlink()
+    assert run("resume", "run", "--max-children", "8", "--storage-path", tmp_path) == 2
+    said = capsys.readouterr().err
+    assert "of the run 'run', with which others begin, are gone" in said
+    assert f"{file} is missing. Restore it; or, if it is lost, launch a new run" in said
+    assert run("compare", "eas", "random", "--recipe", "eas-digits", "--budget", "4") == 2
+    assert "its children begin with the weights of others, and a comparison keeps none" in capsys.readouterr().err
+
+
 def test_workers_on_ray_give_the_same(undisturbed: Path, shared_ray: str, tmp_path: Path) -> None:
     """Of the first stage: a worker fetches the start's weights from the driver's node, and sends its own there."""
-    stage = [*FLAGS, "--max-children", "4", "--storage-path", str(tmp_path)]
+    stage = [*FLAGS, "--max-children", "4", "--workers", "1", "--storage-path", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "cluster", "launch", *stage],
         cwd=ROOT,

@@ -28,7 +28,7 @@ def test_the_start_of_the_paper_has_its_layers() -> None:
     convolutions = sum(9 * a * b + 2 * b for a, b in ((3, 16), (16, 32), (32, 64), (64, 128)))
     assert parameters(network) == convolutions + (128 * 2 * 2 * 256 + 256) + (256 * 10 + 10)
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
-    assert SPACE.genotypes(())["EAS"] == SPACE.start
+    assert SPACE.genotypes(())["EAS"] == " ".join(SPACE.start)
 
 
 def test_changes_and_tokens_agree_on_the_network_and_its_names() -> None:
@@ -50,7 +50,9 @@ def test_changes_and_tokens_agree_on_the_network_and_its_names() -> None:
 
 
 def test_a_chain_grows_until_it_is_full() -> None:
-    space = PlainSpace(start="conv-8-3 pool fc-8", filters=(8, 16), units=(8, 16), max_layers=6, max_block_layers=2)
+    space = PlainSpace(
+        start=("conv-8-3", "pool", "fc-8"), filters=(8, 16), units=(8, 16), max_layers=6, max_block_layers=2
+    )
     rng, tokens = random.Random(1), ()
     for _ in range(20):
         tokens = space.mutate(tokens, rng)
@@ -62,10 +64,10 @@ def test_a_chain_grows_until_it_is_full() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": "conv-16-3 dense-5"}, "`start` must be of conv-FILTERS-SIZE, pool and fc-UNITS, got 'dense-5'"),
-        ({"start": "conv-17-3"}, "`start` is no network of this space: the space has no layer conv-17-3"),
-        ({"start": "fc-64 pool"}, "pool cannot follow a fully connected layer"),
-        ({"start": ""}, "a chain has 1 to 50 layers, got 0"),
+        ({"start": ("conv-16-3", "dense-5")}, "`start` must be of conv-FILTERS-SIZE, pool and fc-UNITS, got 'dense-5'"),
+        ({"start": ("conv-17-3",)}, "`start` is no network of this space: the space has no layer conv-17-3"),
+        ({"start": ("fc-64", "pool")}, "pool cannot follow a fully connected layer"),
+        ({"start": ()}, "a chain has 1 to 50 layers, got 0"),
         ({"filters": (32, 16)}, "`filters` must be one or more different numbers in ascending order, got"),
         ({"max_layers": 0}, "`max_layers` must be at least 1, got 0"),
         ({"max_layers": 3}, "a chain has 1 to 3 layers, got 9"),

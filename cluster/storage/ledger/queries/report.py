@@ -54,6 +54,12 @@ def ended_records(db: sqlite3.Connection) -> list[ChildRecord]:
     return [record_of(*row) for row in db.execute(query)]
 
 
+def open_records(db: sqlite3.Connection) -> list[ChildRecord]:
+    """Return the children that have not ended as a searcher sees them."""
+    query = f"SELECT {RECORD_COLUMNS} FROM children WHERE completion IS NULL ORDER BY id"
+    return [record_of(*row) for row in db.execute(query)]
+
+
 def gather_batches(db: sqlite3.Connection, slices: int, zero: float) -> int:
     """Make the table of the batches that were learnt from, in at most so many slices; return how many there are.
 

@@ -123,7 +123,7 @@ def test_on_a_task_that_keeps_no_weights_children_begin_from_scratch() -> None:
 
 
 def test_a_network_that_was_trained_takes_the_known_outcome() -> None:
-    space = PlainSpace(start="conv-8-3", filters=(8,), window_sizes=(3,), max_layers=2, max_block_layers=2)
+    space = PlainSpace(start=("conv-8-3",), filters=(8,), window_sizes=(3,), max_layers=2, max_block_layers=2)
     search = Search(replace(OPTIONS, deeper_steps=1, wider_steps=0), space)
     search.ask(1)
     search.end(0.5)
@@ -149,6 +149,16 @@ def test_only_the_stages_parent_and_the_best_are_kept() -> None:
     search.ask(3)
     search.end(0.95)
     assert search.kept == {3, 6}
+
+
+def test_no_stage_comes_back_when_the_search_gets_more_children() -> None:
+    """Stages that follow from the number of children are others then; the start's weights are gone."""
+    search = grown_search()[0]
+    search.ask(3)
+    search.end(0.9)
+    search.searcher = Eas(DIGITS, replace(OPTIONS, stage_children=(40, 40)))
+    assert {(p.notes["stage"], p.notes["parent"]) for p in search.ask(3)} == {(2, 5)}
+    assert search.kept == {5, 6}
 
 
 def test_a_start_that_failed_is_trained_again() -> None:
