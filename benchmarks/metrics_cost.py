@@ -62,7 +62,7 @@ def serve_and_read(home: str, ended: Event, results: "multiprocessing.Queue[tupl
     """
     from cluster.config.metrics_options import MetricsOptions
     from cluster.monitoring.metrics.exporter import exporting
-    from cluster.runners.build import initial_values, make_layout, make_parameters, make_searcher
+    from cluster.runners.build import initial_values, make_layout, make_parameters
     from cluster.storage.run_folder import RunFolder
     from ps.rpc.client import GrpcStore
     from ps.rpc.server import ShardServer
@@ -72,7 +72,7 @@ def serve_and_read(home: str, ended: Event, results: "multiprocessing.Queue[tupl
         if ended.wait(0.1):
             return
     config = folder.read_config()
-    groups = make_parameters(config, make_searcher(config))
+    groups = make_parameters(config, config.make_searcher())
     layout = make_layout(config, "run", groups)
     with tempfile.TemporaryDirectory() as own, exporting(MetricsOptions(metrics_port=0)) as exporter:
         server = ShardServer(layout, range(layout.shards), Path(own), token="secret")

@@ -159,13 +159,13 @@ def shard_host(machines: Machines, repetitions: int) -> list[float]:
     import ray
 
     from cluster.config.nas_recipes import zoph2017_cifar10
-    from cluster.runners.build import initial_values, make_layout, make_parameters, make_searcher
+    from cluster.runners.build import initial_values, make_layout, make_parameters
     from cluster.runners.on_ray.actors import LedgerHost, ShardHost
     from cluster.runners.on_ray.credentials import RunToken
     from cluster.runners.on_ray.handles import LEDGER, open_store
 
     config = zoph2017_cifar10()
-    groups = make_parameters(config, make_searcher(config))
+    groups = make_parameters(config, config.make_searcher())
     layout = make_layout(config, "recovery", groups)
     folder = Path.home() / "recovery"
     folder.mkdir()

@@ -53,7 +53,7 @@ def plan_comparison(
 
 def _check_entrants(plan: Plan) -> None:
     """Raise `ValueError` if a searcher cannot be built with its options."""
-    from cluster.runners.build import check_layout, make_searcher
+    from cluster.runners.build import check_layout
     from cluster.runners.local import check_locally
     from cluster.runners.network_check import check_networks
 
@@ -64,7 +64,7 @@ def _check_entrants(plan: Plan) -> None:
             check_networks(entrant.config)
         except ValueError as error:
             raise UsageError(f"{entrant.label!r}: {error}") from error
-        searcher = make_searcher(entrant.config)
+        searcher = entrant.config.make_searcher()
         if shared_weights_of(searcher):
             raise UsageError(
                 f"{entrant.label!r}: its children share weights, and their metrics cannot be compared with those of"

@@ -217,7 +217,7 @@ def _of_the_regime(config: RunConfig) -> Iterator[Idle]:
 
 def _of_the_shards(config: RunConfig) -> Iterator[Idle]:
     with suppress(Exception):  # a searcher that cannot be made is reported later
-        searcher = config.searcher_entry.build(config.search_space, config.searcher_options)
+        searcher = config.make_searcher()
         if not searcher.parameters(0):
             yield SHARDS, f"the searcher {config.searcher} keeps no parameters on shards"
         if shared_weights_of(searcher) is None:

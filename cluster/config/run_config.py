@@ -24,6 +24,7 @@ from cluster.config.weights_options import WeightsOptions
 from controller.catalogue import SearcherEntry
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
+from controller.searcher import Searcher
 from controller.space import SearchSpace
 from controller.spaces.catalogue import SpaceEntry
 
@@ -147,6 +148,10 @@ class RunConfig:
     def search_space(self) -> SearchSpace:
         """The space: its options are the space itself."""
         return self.space_options
+
+    def make_searcher(self) -> Searcher:
+        """Return a new searcher over the run's space."""
+        return self.searcher_entry.build(self.search_space, self.searcher_options, self.max_children)
 
     def with_searcher(self, name: str) -> "RunConfig":
         """Return the run with another searcher and its default options; unchanged if it has this one already."""

@@ -12,7 +12,6 @@ from child_trainer.outcome import Failure
 from child_trainer.supernets.jobs import Score
 from cluster.config.flags import UsageError
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import make_searcher
 from cluster.runners.job_trainer import JobTrainer
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.runners.trainer import loaded_task
@@ -97,7 +96,7 @@ def score_all(
     Raises:
         TaskError, StorageError: the run's data cannot be loaded here.
     """
-    first = make_weights(config, make_searcher(config))
+    first = make_weights(config, config.make_searcher())
     assert first is not None
     store = LocalStore(weights_layout(config, "correlation", first))
     store.initialize(weights)

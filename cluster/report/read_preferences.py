@@ -69,7 +69,7 @@ def read_learnt(db: LedgerConnection, known: KnownConfig) -> Learnt:
     if not view.completed:
         return Learnt()
     try:
-        searcher = config.searcher_entry.build(config.search_space, config.searcher_options, config.max_children)
+        searcher = config.make_searcher()
         return Learnt(
             values=option_values_of(searcher, view), derived=_derived(value_history_of(searcher, view), config)
         )

@@ -21,11 +21,6 @@ from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
 
 
-def make_searcher(config: RunConfig) -> Searcher:
-    """Return a new searcher over the run's space."""
-    return config.searcher_entry.build(config.search_space, config.searcher_options, config.max_children)
-
-
 def make_parameters(config: RunConfig, searcher: Searcher) -> tuple[ParameterGroup, ...]:
     """Return the searcher's initial parameters, equal at every start of the run."""
     return searcher.parameters(derive(config.seed, "parameters"))
@@ -60,7 +55,7 @@ def check_layout(config: RunConfig, run: str) -> None:
     if own_files.is_own(config.space):
         check_space(config.space, config.search_space)
     try:
-        searcher = make_searcher(config)
+        searcher = config.make_searcher()
         groups = make_parameters(config, searcher)
     except Exception as error:
         reason = first_line(str(error)) or type(error).__name__
@@ -98,7 +93,7 @@ def local_store(
         directory: of these files; without one everything is in memory.
         searcher: the owner of the parameters; by default a new searcher of the run.
     """
-    groups = make_parameters(config, searcher or make_searcher(config))
+    groups = make_parameters(config, searcher or config.make_searcher())
     if not groups:
         return None
     store = LocalStore(make_layout(config, run, groups), directory)
@@ -139,7 +134,7 @@ def make_replica(
         children=config.topology.children,
         batching=config.topology.batching,
         seed=config.seed,
-        searcher=make_searcher(config),
+        searcher=config.make_searcher(),
         reward=make_reward(config),
         store=store,
         evaluator=evaluator,

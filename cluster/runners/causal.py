@@ -8,7 +8,7 @@ from typing import NoReturn, cast
 from child_trainer.supernets.jobs import Score, Steps
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
-from cluster.runners.build import first_view, make_parameters, make_searcher
+from cluster.runners.build import first_view, make_parameters
 from cluster.runners.objective_steps import ObjectiveSteps, path_gates
 from cluster.runners.shared_weights import deferred_names, make_network
 from cluster.search.causal_order import Access, CausalOrder, turns
@@ -41,7 +41,7 @@ def access_in(config: RunConfig) -> Callable[[Assignment], Access]:
 
     All draws of a child follow from its seed, so that this is known before it begins.
     """
-    shared = shared_weights_of(make_searcher(config))
+    shared = shared_weights_of(config.make_searcher())
     if shared is None:
         return lambda assignment: Access(frozenset())
     network, deferred = make_network(config, shared), deferred_names(config)
@@ -65,7 +65,7 @@ def order_note(config: RunConfig) -> str | None:
     """Return a sentence on how many children of a batch can be trained at once; `None` if the order is not causal."""
     if not config.weights.causal:
         return None
-    searcher, count = make_searcher(config), config.topology.children
+    searcher, count = config.make_searcher(), config.topology.children
     proposals = searcher.ask(count, first_view(make_parameters(config, searcher)))
     children = [Child(id=number, proposal=one, lane=Lane(0, number, 0)) for number, one in enumerate(proposals, 1)]
     access = access_in(config)

@@ -247,10 +247,9 @@ def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) 
 def _forget_weights(config: RunConfig, folder: RunFolder) -> None:
     """Remove the weights of all children but those that the searcher names at the end of the search."""
     from cluster.monitoring.recorded_view import recorded_view
-    from cluster.runners.build import make_searcher
 
     with reading(folder) as db:
-        kept = kept_children(make_searcher(config), recorded_view(db, config.seed))
+        kept = kept_children(config.make_searcher(), recorded_view(db, config.seed))
     WeightsFolder(folder.child_weights).keep_only(kept)
 
 
@@ -271,11 +270,10 @@ def _metrics(config: RunConfig) -> "AbstractContextManager[Exporter | None]":
 def _search(config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe) -> str:
     """Run the search to its end; return why the searcher has ended it early, or an empty text."""
     from cluster.monitoring.recorded_view import recorded_view
-    from cluster.runners.build import make_searcher
 
     (_run_here if config.local else _run_on_ray)(config, folder, journal, begin, observe)
     with reading(folder) as db:
-        return stop_reason_of(make_searcher(config), recorded_view(db, config.seed))
+        return stop_reason_of(config.make_searcher(), recorded_view(db, config.seed))
 
 
 def _run_here(

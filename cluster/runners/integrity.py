@@ -13,7 +13,7 @@ from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
 from cluster.monitoring.recorded_view import recorded_view
 from cluster.pool.child_weights import weights_file
-from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.runners.build import make_layout, make_parameters
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.search.learning import last_batch_of
 from cluster.search.needed_weights import needed_weights
@@ -68,7 +68,7 @@ def check_whole(config: RunConfig, folder: RunFolder) -> Whole:
         RunFolderError: the ledger lacks what it once had, the shards' files are not this run's, or shared weights are
             lost, or weights with which children begin.
     """
-    searcher, run = make_searcher(config), folder.identity(config)
+    searcher, run = config.make_searcher(), folder.identity(config)
     groups, weights = make_parameters(config, searcher), make_weights(config, searcher)
     shard_files = _shard_files(folder.shards, make_layout(config, run, groups)) if groups else ()
     weight_files = _shard_files(folder.weights, weights_layout(config, run, weights)) if weights else ()

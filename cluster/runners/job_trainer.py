@@ -18,7 +18,6 @@ from child_trainer.threads import computing_with
 from child_trainer.training.task import Diverged, OverTime, Preempted, Task
 from child_trainer.training.train import failure_of
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import make_searcher
 from cluster.runners.metered_store import MeteredStore
 from cluster.runners.objective_steps import ObjectiveSteps, moved, path_gates
 from cluster.runners.shared_data import DrawnBatches, data_of
@@ -54,7 +53,7 @@ class JobTrainer:
         *,
         device: str = "cpu",
     ) -> None:
-        shared = shared_weights_of(make_searcher(config))
+        shared = shared_weights_of(config.make_searcher())
         assert shared is not None
         self._space = cast(HasSupernet, config.search_space)
         self._network, self._groups = make_network(config, shared), tuple(group_names(config))

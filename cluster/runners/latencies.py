@@ -7,7 +7,6 @@ from child_trainer.supernets.option_costs import MEASURES, option_costs
 from child_trainer.threads import computing_with
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
-from cluster.runners.build import make_searcher
 from controller.searcher import shared_weights_of
 
 
@@ -21,7 +20,7 @@ def with_latencies(config: RunConfig, report: Callable[[str], object]) -> RunCon
     Raises:
         InvalidArchitecture: the supernet does not take the task's images.
     """
-    shared, problem = shared_weights_of(make_searcher(config)), config.task.entry.problem
+    shared, problem = shared_weights_of(config.make_searcher()), config.task.entry.problem
     if shared is None or shared.costs != "latency" or config.option_latencies or problem is None:
         return config
     threads = config.topology.threads_per_child

@@ -14,7 +14,7 @@ from cluster.pool.child_weights import WeightsFolder
 from cluster.pool.output_buffer import OutputBuffer
 from cluster.pool.output_capture import BufferedCapture, by_thread, split_by_thread
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
-from cluster.runners.build import local_store, make_replica, make_searcher
+from cluster.runners.build import local_store, make_replica
 from cluster.runners.causal import ending_rounds
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.shared_weights import local_weights
@@ -67,7 +67,7 @@ def _run(
     checkpoints = _checkpoints(config, folder, ledger)
     slots = checkpoints and (lambda child: ChildSlot(checkpoints, child))
     store = local_store(config, folder.identity(config), folder.shards)
-    child_weights = WeightsFolder(folder.child_weights) if keeps_weights(make_searcher(config)) else None
+    child_weights = WeightsFolder(folder.child_weights) if keeps_weights(config.make_searcher()) else None
     trainer = Trainer(
         within_time(config), gpu=gpu, slots=slots, weights=weights, policy=store, child_weights=child_weights
     )

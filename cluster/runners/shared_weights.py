@@ -17,7 +17,7 @@ from child_trainer.tasks.entry import ImageProblem
 from child_trainer.tasks.language import vocabulary_of
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted, duration
-from cluster.runners.build import make_group, make_searcher
+from cluster.runners.build import make_group
 from cluster.search.seeding import derive
 from cluster.search.steps import lane_client, rounds_client
 from cluster.storage.dataset_cache import local_data
@@ -156,7 +156,7 @@ def group_names(config: RunConfig) -> dict[str, list[str]]:
 
 
 def _run_network(config: RunConfig) -> SupernetNetwork:
-    shared = shared_weights_of(make_searcher(config))
+    shared = shared_weights_of(config.make_searcher())
     assert shared is not None
     return make_network(config, shared)
 
@@ -206,7 +206,7 @@ def local_weights(config: RunConfig, run: str, directory: Path | None = None) ->
 
     Without a directory everything is in memory.
     """
-    weights = make_weights(config, make_searcher(config))
+    weights = make_weights(config, config.make_searcher())
     if weights is None:
         return None
     store = LocalStore(weights_layout(config, run, weights), directory, config.weights.snapshot_interval_s)
@@ -222,7 +222,7 @@ def saved_weights(config: RunConfig, folder: RunFolder) -> Snapshot | None:
     Raises:
         RunFolderError: the run's children share no weights, or the files cannot be read.
     """
-    weights = make_weights(config, make_searcher(config))
+    weights = make_weights(config, config.make_searcher())
     if weights is None:
         raise RunFolderError(
             f"the children of the run {folder.name!r} share no weights: its searcher {config.searcher!r} trains each"
@@ -241,7 +241,7 @@ def check_weights(config: RunConfig, run: str) -> None:
     on shards where the replicas wait for one another: steps come far more often than the replicas' batches, and would
     wait for ever.
     """
-    searcher = make_searcher(config)
+    searcher = config.make_searcher()
     shared, topology = shared_weights_of(searcher), config.topology
     if shared:
         _check_causal(config, shared)
@@ -257,7 +257,7 @@ def check_weights(config: RunConfig, run: str) -> None:
 
 def loss_bound(config: RunConfig) -> str | None:
     """Return a sentence on what a killed shard of the shared weights loses; `None` if children share none."""
-    weights = make_weights(config, make_searcher(config))
+    weights = make_weights(config, config.make_searcher())
     if weights is None:
         return None
     count = sum(value.numel() for value in weights.values.values())

@@ -9,7 +9,7 @@ from child_trainer.tasks.lookup_table import Table
 from cluster.config.flags import UsageError, parse_run, value_of
 from cluster.config.recipes import changed, configuration, find_recipe
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import check_layout, make_searcher
+from cluster.runners.build import check_layout
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import ChildTrainer
 from cluster.search.seeding import child_seed
@@ -46,7 +46,7 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")
     times = model.child_seconds
-    shares = shared_weights_of(make_searcher(config)) is not None
+    shares = shared_weights_of(config.make_searcher()) is not None
     _check_shared(config, model, shares=shares)
     if config.task.entry.family != "table":
         if times is None:

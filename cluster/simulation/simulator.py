@@ -15,7 +15,7 @@ from child_trainer.threads import computing_with
 from cluster.config.run_config import RunConfig
 from cluster.pool.pool import Pool
 from cluster.pool.supervision import PoolOptions
-from cluster.runners.build import local_store, make_parameters, make_replica, make_searcher
+from cluster.runners.build import local_store, make_parameters, make_replica
 from cluster.search.evaluator import Assignment, ChildTrainer, Evaluator
 from cluster.search.records import Attempt, Verdict
 from cluster.search.replica import Replica
@@ -232,7 +232,7 @@ def _timed(model: ClusterModel, trainer: ChildTrainer | None) -> TimedTraining:
 
 def fake_searcher(config: RunConfig) -> FakeSearcher:
     """Return the searcher that stands for the run's own where the architectures do not matter."""
-    searcher = make_searcher(config)
+    searcher = config.make_searcher()
     learns, passes = bool(make_parameters(config, searcher)), passes_of(searcher)
     if shared_weights_of(searcher) is None:
         return FakeSearcher(learns=learns, passes=passes)

@@ -12,7 +12,7 @@ from torch import Tensor
 from child_trainer.supernets.jobs import Steps
 from child_trainer.supernets.network import SupernetNetwork
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import initial_values, make_parameters, make_searcher
+from cluster.runners.build import initial_values, make_parameters
 from cluster.runners.objective_steps import ObjectiveSteps
 from cluster.runners.shared_weights import make_network
 from cluster.search.steps import HalfStep
@@ -36,7 +36,7 @@ def step_traffic(config: RunConfig) -> StepTraffic | None:
 
     The paths are those that the searcher samples before it has learnt anything.
     """
-    searcher = make_searcher(config)
+    searcher = config.make_searcher()
     shared = shared_weights_of(searcher)
     if shared is None:
         return None

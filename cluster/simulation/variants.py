@@ -6,7 +6,6 @@ from typing import Any
 
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import MAX_PARTS
-from cluster.runners.build import make_searcher
 from cluster.simulation.cluster_model import ClusterModel
 from cluster.simulation.simulator import workers_of
 from controller.searcher import shared_weights_of
@@ -41,7 +40,7 @@ def children_per_variant(config: RunConfig, count: int) -> int | None:
         TYPICAL_TRIED // max(1, count), MIN_ROUNDS * max(workers_of(config), topology.replicas * topology.children)
     )
     # The phases of a search on shared weights are not those of a shorter one.
-    children = config.max_children if shared_weights_of(make_searcher(config)) else min(config.max_children, enough)
+    children = config.max_children if shared_weights_of(config.make_searcher()) else min(config.max_children, enough)
     return children if children * count <= MAX_TRIED else None
 
 

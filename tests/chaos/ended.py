@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.runners.build import make_layout, make_parameters
 from cluster.search.records import Attempt
 from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.rows import ATTEMPT_COLUMNS, CHILD_COLUMNS, attempt_of, child_of
@@ -62,7 +62,7 @@ class EndedRun:
 
     @property
     def passes(self) -> int:
-        return passes_of(make_searcher(self.config))
+        return passes_of(self.config.make_searcher())
 
     @property
     def trained(self) -> dict[int, Child]:
@@ -73,7 +73,7 @@ class EndedRun:
 def read_ended(folder: RunFolder) -> EndedRun:
     """Return the run in this folder; raise `Broken` where a shard's newest snapshot is missing."""
     config = folder.read_config()
-    groups = make_parameters(config, make_searcher(config))
+    groups = make_parameters(config, config.make_searcher())
     layout = make_layout(config, folder.identity(config), groups) if groups else None
     attempts: dict[int, list[Row]] = defaultdict(list)
     batches: dict[int, dict[int, tuple[float | None, int | None]]] = defaultdict(dict)

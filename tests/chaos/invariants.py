@@ -15,7 +15,7 @@ import torch
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import LAST_EPOCHS, Cause, Outcome
 from child_trainer.tasks.synthetic import score
-from cluster.runners.build import initial_values, make_parameters, make_reward, make_searcher
+from cluster.runners.build import initial_values, make_parameters, make_reward
 from cluster.search.records import Verdict
 from cluster.search.replica import client
 from cluster.search.seeding import child_seed
@@ -172,7 +172,7 @@ def _batches_are_whole_and_learned(run: EndedRun) -> Iterator[str]:
         one_too_many = any(number != max(run.batches.get(replica, [0])) for replica, number in short)
     else:
         one_too_many = len(short) > 1
-    if is_exclusive(make_searcher(run.config)):  # it ends a generation or a level with what is left of it
+    if is_exclusive(run.config.make_searcher()):  # it ends a generation or a level with what is left of it
         one_too_many = False
     if one_too_many or any(size > topology.children for size in sizes.values()):
         yield f"all batches but the last must have {topology.children} children"
@@ -224,7 +224,7 @@ def _expected_steps(run: EndedRun) -> Counter[str]:
 
     Which tensors have a gradient does not depend on their values, so the first ones do.
     """
-    searcher = make_searcher(run.config)
+    searcher = run.config.make_searcher()
     values = initial_values(make_parameters(run.config, searcher))
     steps: Counter[str] = Counter()
     known: dict[frozenset[int], list[str]] = {}

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cluster.config.instant_recipes import synthetic
 from cluster.config.topology import Topology
-from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.runners.build import make_layout, make_parameters
 from cluster.runners.driver import execute
 from cluster.search.replica import client
 from cluster.storage.run_folder import RunFolder
@@ -38,7 +38,7 @@ def long_run(storage: Path, children: int, more: int) -> None:
             db.execute(f"INSERT INTO {table} ({names}) {copies} SELECT {', '.join(moved)} FROM {table}, copies")
         db.execute("UPDATE run SET value = 'running' WHERE key = 'state'")
         db.execute("COMMIT")
-    layout = make_layout(config, folder.name, make_parameters(config, make_searcher(config)))
+    layout = make_layout(config, folder.name, make_parameters(config, config.make_searcher()))
     for index in range(layout.shards):
         file = SnapshotFile(folder.shards, layout, index)
         loaded = file.load()

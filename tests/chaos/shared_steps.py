@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.runners.build import make_layout, make_parameters
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.search.replica import client
 from cluster.search.steps import lane_client
@@ -52,7 +52,7 @@ def check_steps(path: Path, children: int) -> StepsReport:
     """
     folder = RunFolder(path)
     config = folder.read_config()
-    searcher, run = make_searcher(config), folder.identity(config)
+    searcher, run = config.make_searcher(), folder.identity(config)
     shared, weights, groups = (
         shared_weights_of(searcher),
         make_weights(config, searcher),

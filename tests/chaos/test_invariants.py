@@ -16,7 +16,7 @@ from child_trainer.outcome import Budget
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
-from cluster.runners.build import make_layout, make_parameters, make_searcher
+from cluster.runners.build import make_layout, make_parameters
 from cluster.runners.driver import execute
 from cluster.storage.run_folder import RunFolder
 from controller.searchers.policy_gradient.policy_searcher import BASELINE
@@ -72,7 +72,7 @@ def sql(*statements: str) -> Tamper:
 
 def on_a_shard(index: int, change: Callable[[dict[str, torch.Tensor], dict], None]) -> Tamper:
     def tamper(folder: RunFolder) -> None:
-        groups = make_parameters(CONFIG, make_searcher(CONFIG))
+        groups = make_parameters(CONFIG, CONFIG.make_searcher())
         file = SnapshotFile(folder.shards, make_layout(CONFIG, folder.name, groups), index)
         loaded = file.load()
         assert loaded is not None

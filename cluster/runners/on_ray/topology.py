@@ -28,7 +28,7 @@ from cluster.placement.capacity import (
 from cluster.placement.node_check import check_data, check_without_data
 from cluster.placement.plan import Plan, plan
 from cluster.placement.versions import versions
-from cluster.runners.build import make_parameters, make_searcher
+from cluster.runners.build import make_parameters
 from cluster.runners.on_ray import cluster_inventory
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ReplicaHost, WeightsHost
 from cluster.runners.on_ray.autoscaler import request_nodes
@@ -177,7 +177,7 @@ def run_distributed(
     ledger: Handle = LedgerHost.options(**here, name=LEDGER).remote(
         folder.ledger, config.seed, config.max_children, dict(config.files)
     )
-    searcher = make_searcher(config)
+    searcher = config.make_searcher()
     groups, weights = make_parameters(config, searcher), make_weights(config, searcher)
     visibility = cluster_inventory.folder_visibility(folder.path, cluster.nodes)
     seats = cluster.plan(config.topology, visibility, config.weights.weights_shards if weights else 0)

@@ -23,7 +23,6 @@ from cluster.cli import main as cli
 from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import make_searcher
 from cluster.runners.shared_weights import make_network, make_weights
 from cluster.runners.trainer import loaded_task
 from cluster.search.seeding import child_seed, derive
@@ -90,7 +89,7 @@ class PlainEnas:
     """ENAS as one loop, without shards, ledger and workers."""
 
     def __init__(self, config: RunConfig) -> None:
-        task, searcher = loaded_task(config.task, seed=derive(config.seed, "split")), make_searcher(config)
+        task, searcher = loaded_task(config.task, seed=derive(config.seed, "split")), config.make_searcher()
         shared, first = shared_weights_of(searcher), make_weights(config, searcher)
         assert isinstance(config.search_space, EnasMacroSpace)
         assert isinstance(task, ImageTask)

@@ -23,7 +23,7 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.report.page import page
 from cluster.report.read import read_facts
-from cluster.runners.build import initial_values, local_store, make_parameters, make_searcher
+from cluster.runners.build import initial_values, local_store, make_parameters
 from cluster.runners.shared_data import data_of
 from cluster.runners.shared_weights import GROUP, check_weights, local_weights, make_network
 from cluster.runners.trainer import Trainer, loaded_task
@@ -56,7 +56,7 @@ def config(search: str, *words: str) -> RunConfig:
 
 
 def first_job(of: RunConfig) -> Steps:
-    searcher = make_searcher(of)
+    searcher = of.make_searcher()
     job = searcher.ask(1, view(initial_values(make_parameters(of, searcher))))[0].job
     assert isinstance(job, Steps)
     assert job.count == STEPS
@@ -78,7 +78,7 @@ def sharded(of: RunConfig) -> dict[str, Tensor]:
 
 def plain_loop(of: RunConfig) -> dict[str, Tensor]:
     """The same without shards, lanes and half-steps' bookkeeping: PyTorch's optimizers on tensors in this process."""
-    searcher, job, seed = make_searcher(of), first_job(of), seeding.child_seed(of.seed, 1)
+    searcher, job, seed = of.make_searcher(), first_job(of), seeding.child_seed(of.seed, 1)
     shared = shared_weights_of(searcher)
     assert shared is not None
     network = make_network(of, shared)
@@ -123,7 +123,7 @@ def test_sharding_changes_no_bit_and_twenty_steps_are_those_of_a_plain_loop(sear
     words = ("--steps-per-epoch", str(STEPS), "--steps-per-child", str(STEPS))
     with computing_with(1):
         expected = plain_loop(config(search, *words))
-        begun = initial_values(make_parameters(config(search), make_searcher(config(search))))
+        begun = initial_values(make_parameters(config(search), config(search).make_searcher()))
         assert any(not torch.equal(value, expected.get(name, value)) for name, value in begun.items())
         strengths = sum(value.numel() for value in begun.values())
         for shards in (1, 3, 20):

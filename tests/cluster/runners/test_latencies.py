@@ -13,7 +13,6 @@ from cluster.cli import main as cli
 from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import make_searcher
 from cluster.runners.job_trainer import JobTrainer
 from cluster.runners.latencies import with_latencies
 from cluster.runners.shared_weights import local_weights
@@ -40,7 +39,7 @@ def config(*words: str) -> RunConfig:
 def test_each_option_of_each_gate_is_measured_and_the_run_keeps_the_table() -> None:
     said: list[str] = []
     measured = with_latencies(config(), said.append)
-    shared = shared_weights_of(make_searcher(measured))
+    shared = shared_weights_of(measured.make_searcher())
     assert shared is not None
     table = measured.option_latencies
     assert {gate: len(costs) for gate, costs in table.items()} == gate_sizes(shared.supernet)

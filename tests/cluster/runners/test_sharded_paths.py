@@ -15,7 +15,7 @@ from child_trainer.threads import computing_with
 from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import initial_values, make_parameters, make_searcher
+from cluster.runners.build import initial_values, make_parameters
 from cluster.runners.objective_steps import path_gates
 from cluster.runners.shared_weights import GROUP, local_weights, make_network
 from cluster.runners.trainer import Trainer, loaded_task
@@ -40,7 +40,7 @@ def config(search: str, shards: int = 1) -> RunConfig:
 
 
 def first_job(of: RunConfig) -> Steps:
-    searcher = make_searcher(of)
+    searcher = of.make_searcher()
     job = searcher.ask(1, view(initial_values(make_parameters(of, searcher))))[0].job
     assert isinstance(job, Steps)
     assert job.count == STEPS
@@ -64,7 +64,7 @@ def sharded(of: RunConfig) -> dict[str, Tensor]:
 
 def plain_loop(of: RunConfig) -> dict[str, Tensor]:
     """The same without shards: PyTorch's optimizer, which leaves weights alone that no path of a step reads."""
-    job, seed, shared = first_job(of), seeding.child_seed(of.seed, 1), shared_weights_of(make_searcher(of))
+    job, seed, shared = first_job(of), seeding.child_seed(of.seed, 1), shared_weights_of(of.make_searcher())
     assert shared
     network = make_network(of, shared)
     weights = network.initial(seeding.derive(of.seed, GROUP))

@@ -17,7 +17,6 @@ from cluster.cli import main as cli
 from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import make_searcher
 from cluster.runners.shared_weights import check_weights, loss_bound, make_weights, weights_layout
 from cluster.storage.object_store.mirror import Mirror
 from cluster.storage.object_store.restore import restore
@@ -168,7 +167,7 @@ def config(*flags: str) -> RunConfig:
 
 
 def test_there_must_not_be_more_shards_than_weights() -> None:
-    weights = make_weights(config(), make_searcher(config()))
+    weights = make_weights(config(), config().make_searcher())
     assert weights is not None
     count = sum(value.numel() for value in weights.values.values())
     check_weights(config("--weights-shards", str(count)), "run")
@@ -235,7 +234,7 @@ def test_steps_of_children_that_ended_after_the_copy_of_the_weights_stay_lost_an
     log = (elsewhere.path / "run.log").read_text()
     assert "The shared weights lack 3 steps of children that have ended, which no snapshot has: they stay lost" in log
     assert "they stay lost" not in (killed[0] / "run.log").read_text()
-    group = make_weights(config(), make_searcher(config()))
+    group = make_weights(config(), config().make_searcher())
     assert group
     layout = weights_layout(config("--weights-snapshot", "0"), elsewhere.identity(elsewhere.read_config()), group)
     for index in range(3):

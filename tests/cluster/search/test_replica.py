@@ -17,7 +17,7 @@ from cluster.config.failure_options import FailureOptions
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.config.topology import Topology
-from cluster.runners.build import initial_values, local_store, make_layout, make_parameters, make_replica, make_searcher
+from cluster.runners.build import initial_values, local_store, make_layout, make_parameters, make_replica
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.shared_weights import local_weights
 from cluster.runners.trainer import Trainer
@@ -238,7 +238,7 @@ class FallingBack:
 def test_a_shard_that_falls_back_under_a_live_replica_loses_nothing(tmp_path: Path, falls_at: int) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite", CONFIG.seed, CONFIG.max_children, clock=lambda: 0.0)
     ledger.begin(workers=1)
-    groups = make_parameters(CONFIG, make_searcher(CONFIG))
+    groups = make_parameters(CONFIG, CONFIG.make_searcher())
     store: Any = FallingBack(make_layout(CONFIG, "run", groups), tmp_path / "shards", falls_at)
     store.initialize(initial_values(groups))
     trainer = Trainer(CONFIG)
@@ -271,5 +271,5 @@ def test_dropped_children_are_kept_from_the_searcher(tmp_path: Path) -> None:
     batches = [(n, 1, "[]", "{}") for n in (1, 2, 3)]
     assert run.rows("SELECT number, pushed, staleness, figures FROM batches") == batches
     assert run.pushes == [3, 3]
-    groups = make_parameters(CONFIG, make_searcher(CONFIG))
+    groups = make_parameters(CONFIG, CONFIG.make_searcher())
     assert all(torch.equal(run.values[name], value) for name, value in initial_values(groups).items())

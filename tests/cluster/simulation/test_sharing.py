@@ -10,7 +10,7 @@ from child_trainer.supernets.jobs import Steps
 from cluster.config.flags import parse_run
 from cluster.config.recipes import find_recipe
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import initial_values, make_parameters, make_searcher
+from cluster.runners.build import initial_values, make_parameters
 from cluster.simulation.cluster_model import ClusterModel
 from cluster.simulation.distributions import ChildSeconds
 from cluster.simulation.estimate import Figures, compute_figures
@@ -41,7 +41,7 @@ def simulated(config: RunConfig, model: ClusterModel = MODEL) -> Figures:
 
 def jobs(searcher: Searcher, config: RunConfig, children: int) -> list[int]:
     """Return the steps of each child of an undisturbed search, 0 for a score, until it ends."""
-    parameters = initial_values(make_parameters(config, make_searcher(config)))
+    parameters = initial_values(make_parameters(config, config.make_searcher()))
     found: list[int] = []
     for completed in range(children):
         rng = random.Random(completed)
@@ -67,7 +67,7 @@ def jobs(searcher: Searcher, config: RunConfig, children: int) -> list[int]:
 )
 def test_the_stand_in_proposes_the_jobs_of_the_searcher_in_their_order(recipe: str, flags: tuple[Any, ...]) -> None:
     config = run(recipe, *flags)
-    real = jobs(make_searcher(config), config, 70)
+    real = jobs(config.make_searcher(), config, 70)
     assert 0 in real and any(real)
     assert jobs(fake_searcher(config), config, 70) == real
 

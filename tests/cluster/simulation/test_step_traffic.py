@@ -7,7 +7,6 @@ import pytest
 from cluster.config.flags import parse_run
 from cluster.config.recipes import find_recipe
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import make_searcher
 from cluster.runners.shared_weights import make_network
 from cluster.simulation.step_traffic import step_traffic
 from cluster.simulation.steps_model import (
@@ -33,7 +32,7 @@ def run(recipe: str, *flags: str) -> RunConfig:
 
 
 def whole_bytes(config: RunConfig) -> int:
-    shared = shared_weights_of(make_searcher(config))
+    shared = shared_weights_of(config.make_searcher())
     assert shared is not None
     return 4 * sum(math.prod(shape) for shape in make_network(config, shared).shapes.values())
 

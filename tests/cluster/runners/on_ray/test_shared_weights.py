@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cluster.runners.build import make_searcher
 from cluster.runners.on_ray.handles import worker_name
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.storage.run_folder import RunFolder
@@ -47,7 +46,7 @@ def pushes(name: str) -> list[int]:
     """How many steps each shard has applied, as its last snapshot says."""
     folder = RunFolder(run_folder(name))
     config = folder.read_config()
-    group = make_weights(config, make_searcher(config))
+    group = make_weights(config, config.make_searcher())
     assert group is not None
     layout = weights_layout(config, folder.identity(config), group)
     counts = []
