@@ -150,11 +150,7 @@ class Rig:
 
     def until(self, question: Callable[[], T], what: str, within_s: float = TIMEOUT_S) -> T:
         """Return the question's answer, once it is true."""
-        deadline = time.monotonic() + within_s
-        while not (answer := question()):
-            assert time.monotonic() < deadline, f"not in {within_s:g} s: {what}; {self.attempts()}"
-            time.sleep(0.02)
-        return answer
+        return until(question, what, timeout_s=within_s, state=self.attempts)
 
     def history(self, child: int) -> Sequence[Attempt]:
         return ray.get(self.ledger.attempts.remote(child))
