@@ -63,6 +63,8 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch one-shot-digits": MINUTES,
     "nascluster launch darts-digits": MINUTES,
     "nascluster launch darts-rnn": MINUTES,
+    "nascluster launch darts-rnn --local": MINUTES,
+    "nascluster launch enas-rnn --local --seed 1": MINUTES,
     "nascluster launch darts-rnn --task ptb --data DIR": YEARS,
     "nascluster launch darts-rnn --task ptb --data DIR --from-run NAME --top 1 --network final --hidden-size 850"
     " --epochs 100 --batch-size 64 --learning-rate 20 --momentum 0 --weight-decay 8e-7 --clip-norm 0.25": YEARS,

@@ -12,7 +12,7 @@ from controller.searchers.weight_sharing.schedule import Slot
 
 @dataclass(frozen=True, kw_only=True)
 class EnasOptions(SharedWeightsOptions):
-    """Options of ENAS (spec §6.1); its search for cells has other ones (spec §6.2)."""
+    """Options of ENAS (spec §6.1); its searches for cells have other ones (spec §6.2, §6.3)."""
 
     search_epochs: int = 10
     """Epochs of the search: in each the shared weights are trained first, and then the policy."""
@@ -22,11 +22,12 @@ class EnasOptions(SharedWeightsOptions):
     policy_children: int = 100
     """Children of an epoch that the policy learns from: each is a path that is scored (ENAS: 50 gradients of 20)."""
     score_batches: int = 1
-    """Batches of validation images that such a path is scored on, each with statistics of its own; 0: all images."""
+    """Batches of validation images that such a path is scored on, each with statistics of its own, or of sequences of
+    the validation text; 0: all of them."""
     controller_units: int = 64
     """Hidden units of the policy's LSTM."""
     controller_init: float = 0.1
-    """Bound of the policy's initial weights; they are uniform in [-bound, bound]."""
+    """Bound of the policy's initial weights; they are uniform in [-bound, bound] (ENAS's recurrent cells: 0.01)."""
     controller_learning_rate: float = 0.001
     """Adam's step size for the policy."""
     baseline_decay: float = 0.99
@@ -34,7 +35,7 @@ class EnasOptions(SharedWeightsOptions):
     entropy_bonus: float = 0.0001
     """Reward for each nat of a path's sampled entropy."""
     temperature: float | None = None
-    """What the policy's logits are divided by; unset: nothing."""
+    """What the policy's logits are divided by (ENAS's recurrent cells: 5); unset: nothing."""
     tanh_constant: float | None = 1.5
     """Bound of the policy's logits, by the hyperbolic tangent; unset: none."""
     operation_tanh_reduce: float = 1.0

@@ -8,7 +8,6 @@ import torch
 from torch import Generator, Tensor
 
 from child_trainer.seeding import derive
-from child_trainer.supernets.batches import Batches, ImageSource
 from child_trainer.supernets.jobs import Steps
 from child_trainer.supernets.objectives.catalogue import OBJECTIVES
 from child_trainer.threads import computing_with
@@ -17,6 +16,7 @@ from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import initial_values, make_parameters
 from cluster.runners.objective_steps import path_gates
+from cluster.runners.shared_data import data_of
 from cluster.runners.shared_weights import GROUP, local_weights, make_network
 from cluster.runners.trainer import Trainer, loaded_task
 from cluster.search import seeding
@@ -29,13 +29,15 @@ STEPS = 20
 MACRO = "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 4"
 SEARCHES = {
     "enas": f"{MACRO} --searcher enas --search-epochs 1 --steps-per-epoch {STEPS}",
+    "enas-rnn": "--space enas-rnn --layers 2 --task text --cell-layers 1 --hidden-size 6 --max-vocabulary 50 --unroll 4"
+    f" --searcher enas --search-epochs 1 --steps-per-epoch {STEPS} --reward perplexity",
     "one-shot": f"{MACRO} --searcher one-shot --supernet-steps {STEPS} --ghost-groups 2 --path-dropout 0.5",
     "smash": f"--space smash --searcher smash --hyper-growth 3 --hyper-depths 2 --supernet-steps {STEPS}",
 }
 
 
 def config(search: str, shards: int = 1) -> RunConfig:
-    flags = f"{SEARCHES[search]} --steps-per-child {STEPS} --batch-size 8 --reward accuracy --max-children 200"
+    flags = f"--reward accuracy {SEARCHES[search]} --steps-per-child {STEPS} --batch-size 8 --max-children 200"
     return parse_run(RECIPES["digits"](), [*flags.split(), "--weights-shards", str(shards)], "digits")
 
 
@@ -78,7 +80,7 @@ def plain_loop(of: RunConfig) -> dict[str, Tensor]:
         nesterov, momentum = bool(rules.get("nesterov")), rules["momentum"]
         optimizer = torch.optim.SGD(weights.values(), lr=rate, momentum=momentum, nesterov=nesterov, foreach=False)
     task: Any = loaded_task(of.task, seed=seeding.derive(of.seed, "split"))
-    source = ImageSource(task.training, task.validation, task.augmented, task.centred)
+    data = data_of(task)
     objective, space = OBJECTIVES[job.objective], of.search_space
     for step in range(STEPS):
         settings = objective.settings_of(job.settings)
@@ -89,7 +91,7 @@ def plain_loop(of: RunConfig) -> dict[str, Tensor]:
         gates = Generator().manual_seed(derive(seed, f"gates of step {step}"))
         draw = half.draw(network.gate_sizes, given, settings, gates)
         images = Generator().manual_seed(derive(seed, f"images of step {step}"))
-        found = half.step(network, Batches(source, of.budget.batch_size, images), weights, draw, settings)
+        found = half.step(network, data.batches(of.budget.batch_size, images), weights, draw, settings)
         for name, value in weights.items():
             value.grad = found.weights.get(name)
         optimizer.step()
