@@ -20,6 +20,7 @@ def test_a_search_trains_subnetworks_learns_and_shows_the_selected_one(
     run = launch(
         "seed-agem-digits", storage_path=tmp_path, name="demo", local=True, show=False, max_children=CHILDREN,
         children=2, layers=2, num_filters=(8, 16), epochs=4, batch_size=16, train_fraction=0.3,
+        true_label_weight=0.9, teacher_weight=0.1, learning_rate=0.2,  # so that few steps show something
     )  # fmt: skip
     status = run.status()
     assert (status.state, status.finished, status.failed) == ("finished", CHILDREN, 0)
