@@ -43,7 +43,7 @@ FLAGS: Mapping[str, str] = {
     "smash": "--space smash --layers-per-stage 1 --banks 2 --bank-channels 2 --units 2 --kernels 3 --dilations 1"
     " --groups 1 2 --task digits --batch-size 8 --supernet-steps 4 --steps-per-child 2 --random-paths 2"
     " --hyper-growth 2 --hyper-depths 2 1 --refit-batches 1 --weights-snapshot 0",
-    "seed-agem": "--space subnetworks --layers 2 --controller-units 8",
+    "seed-agem": "--space subnetworks --layers 1 --activations relu --controller-units 8 --controller-layers 1",
     "q-learning": "--space chain --image-size 8 --num-filters 4 8 --units 8 --max-layers 2 --schedule-models 4",
 }
 """The options of each, so small that it chooses, learns, and comes to its second generation within six children."""

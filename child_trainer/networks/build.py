@@ -77,7 +77,8 @@ class Graph(nn.Module):
 class Classifier(nn.Module):
     """A feed-forward graph, global average pooling if it ends in feature maps, and a linear layer (spec §1.3).
 
-    A graph with a second output has an auxiliary head of the same form on it, which serves training alone.
+    A graph with a second output has an auxiliary head of the same form on it, which serves training alone. Further
+    outputs are not read.
 
     Args:
         graph: computes the features and, optionally, those of the auxiliary head.
@@ -98,7 +99,7 @@ class Classifier(nn.Module):
     def with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of the network and of its auxiliary head, which it must have, as `forward` does."""
         assert self.auxiliary_head is not None
-        features, auxiliary = self.graph(images)
+        features, auxiliary, *_ = self.graph(images)
         return self.head(pooled(features)), self.auxiliary_head(pooled(auxiliary))
 
     def auxiliary_parameters(self) -> Iterator[nn.Parameter]:

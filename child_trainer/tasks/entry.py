@@ -185,6 +185,11 @@ class TaskEntry:
             return
         if space in self.spaces and all(options.get(option) == value for option, value in self.space_options.items()):
             return
+        if not self.space_options:
+            raise ValueError(
+                f"the task {name!r} is for networks of the space {' or '.join(map(repr, self.spaces))} only, got the"
+                f" space {space!r}"
+            )
         raise ValueError(
             f"the task {name!r} knows networks of its own space only: use the space"
             f" {' or '.join(map(repr, self.spaces))} and leave its options as they are, got {space!r} with"

@@ -107,7 +107,7 @@ SYSTEMS = (
     System(
         name="seed-agem: sub-networks of which a policy selects one; not Averaged Gradient Episodic Memory",
         paper="an article on A-GEM, with neither code nor figures; what is read into it is in spec §17",
-        took="not told",
+        took="an unknown time",
         recipes={"seed-agem-digits": survey_recipes.seed_agem_digits},
     ),
     System(

@@ -87,6 +87,16 @@ def test_a_network_without_subnetworks_is_refused() -> None:
     assert "trains at least 2 sub-networks, each with an output of its own, got 1" in outcome.failure.message
 
 
+def test_a_task_without_subnetworks_trains_the_selected_one_of_three() -> None:
+    space = SubnetworkSpace(subnetworks=3, layers=1, activations=("relu",), skip_connections=False)
+    network, budget = space.decode((*[0, 0, 0] * 3, 1, 1, 1)), replace(BUDGET, epochs=1)
+    regime = Regime(auxiliary_weight=0.4)
+    outcome = train(network, load_task("digits"), replace(budget, regime=regime), seed=1)
+    assert outcome.failure is None
+    alone = train(network.without_auxiliary(), load_task("digits"), budget, seed=1)
+    assert (outcome.parameters, outcome.flops) == (alone.parameters, alone.flops)
+
+
 def test_the_images_are_those_of_the_task_before_the_suffix() -> None:
     plain, test = load_task("digits"), load_test("digits-subnetworks")
     assert TASK.images.training.pixels.equal(plain.training.pixels)  # pyright: ignore[reportAttributeAccessIssue]
@@ -98,6 +108,8 @@ def test_the_images_are_those_of_the_task_before_the_suffix() -> None:
 def test_what_its_training_does_not_have_is_refused_before_it_begins() -> None:
     with pytest.raises(ValueError, match="`restart_below` is not for this task, whose training has no such thing"):
         find_task("digits-subnetworks").check_budget(replace(BUDGET, regime=Regime(restart_below=0.1)))
-    with pytest.raises(ValueError, match="use the space 'subnetworks'"):
+    with pytest.raises(
+        ValueError, match="is for networks of the space 'subnetworks' only, got the space 'convolutional'"
+    ):
         find_task("digits-subnetworks").check_space("digits-subnetworks", "convolutional", {})
     find_task("digits-subnetworks").check_space("digits-subnetworks", "subnetworks", vars(SubnetworkSpace()))
