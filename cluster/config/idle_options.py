@@ -16,6 +16,7 @@ from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.transformations.options import EasOptions
+from controller.searchers.weight_sharing.gradient_options import ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import HasStates
@@ -146,6 +147,24 @@ def _of_enas(config: RunConfig, options: EnasOptions) -> Iterator[Idle]:
         yield ("restart_factor",), "the search ends with its first cycle of `--restart-epochs`"
 
 
+def _of_proxyless(options: ProxylessOptions) -> Iterator[Idle]:
+    if options.cost == "none":
+        yield ("cost_loss", "cost_reference", "cost_weight"), "without `--cost` nothing counts besides the error"
+    elif options.mode == "reinforce":
+        yield ("cost_loss", "cost_weight"), "with `--mode reinforce` the cost is in the reward"
+    elif options.cost_loss == "mul#log":
+        yield ("cost_weight",), "`--cost-loss` mul#log is a product"
+    if options.mode != "reinforce":
+        yield ("paths_per_step",), f"with `--mode {options.mode}` no paths are scored for a step"
+
+
+def _of_eas(options: EasOptions) -> Iterator[Idle]:
+    if not options.wider_steps:
+        yield ("wider_noise",), "no layer becomes wider with `--wider-steps 0`"
+    if not options.deeper_steps:
+        yield ("deeper_noise",), "no layer is inserted with `--deeper-steps 0`"
+
+
 def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
     match config.searcher_options:
         case EvolutionOptions() as options:
@@ -159,10 +178,11 @@ def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
         case EnasOptions() as options:
             yield from _of_enas(config, options)
         case EasOptions() as options:
-            if not options.wider_steps:
-                yield ("wider_noise",), "no layer becomes wider with `--wider-steps 0`"
-            if not options.deeper_steps:
-                yield ("deeper_noise",), "no layer is inserted with `--deeper-steps 0`"
+            yield from _of_eas(options)
+        case ProxylessOptions() as options:
+            yield from _of_proxyless(options)
+        case SnasOptions(cost="none"):
+            yield ("cost_weight",), "without `--cost` nothing counts besides the error"
         case OneShotOptions(trains="one-path"):
             yield ("path_dropout", "ghost_groups"), "with `--trains one-path` a step has one path and one batch"
         case _:
