@@ -175,6 +175,13 @@ def _of_shared_weights(config: RunConfig) -> Iterator[Idle]:
             return
 
 
+def _of_eas(options: EasOptions) -> Iterator[Idle]:
+    if not options.wider_steps:
+        yield ("wider_noise",), "no layer becomes wider with `--wider-steps 0`"
+    if not options.deeper_steps:
+        yield ("deeper_noise",), "no layer is inserted with `--deeper-steps 0`"
+
+
 def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
     match config.searcher_options:
         case EvolutionOptions() as options:
@@ -186,10 +193,7 @@ def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
         case NeatOptions() if isinstance(config.search_space, GenomeSpace) and not config.search_space.recurrent:
             yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
         case EasOptions() as options:
-            if not options.wider_steps:
-                yield ("wider_noise",), "no layer becomes wider with `--wider-steps 0`"
-            if not options.deeper_steps:
-                yield ("deeper_noise",), "no layer is inserted with `--deeper-steps 0`"
+            yield from _of_eas(options)
         case _:
             yield from _of_shared_weights(config)
 
