@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.invariants import check
 from tests.chaos.kills import Kill, Kind, Search, Stage
 from tests.chaos.machines import Machines
+from tests.chaos.script import FACTOR
 from tests.searcher_cases import FLAGS, SHARING, given_flags
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -24,6 +25,15 @@ KILLS = [
 ]
 """One for each searcher in turn: what it decides and learns follows from the ledger and the shards alone."""
 
+SHORT = ("ppo", "neat", "progressive", "eas")
+"""The searchers of a short run: several pushes for a batch, generations, levels that wait, and kept weights.
+
+`NASCLUSTER_CHAOS=10` kills a search of each. `tests/cluster/search/test_every_searcher.py` has deaths of all of them, in
+one process.
+"""
+
+SEARCHERS = [searcher for searcher in FLAGS if searcher not in SHARING and (FACTOR > 1 or searcher in SHORT)]
+
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
@@ -33,7 +43,7 @@ def machines() -> Iterator[Machines]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("searcher", [searcher for searcher in FLAGS if searcher not in SHARING])
+@pytest.mark.parametrize("searcher", SEARCHERS)
 def test_a_search_that_is_killed_in_the_middle_loses_nothing(machines: Machines, searcher: str) -> None:
     kill = KILLS[list(FLAGS).index(searcher) % len(KILLS)]
     flags = given_flags(CHILDREN) if searcher == "given" else FLAGS[searcher]
