@@ -28,8 +28,8 @@ KILLS = [
 SHORT = ("ppo", "neat", "progressive", "eas")
 """The searchers of a short run: several pushes for a batch, generations, levels that wait, and kept weights.
 
-`NASCLUSTER_CHAOS=10` kills a search of each. `tests/cluster/search/test_every_searcher.py` has deaths of all of them, in
-one process.
+`NASCLUSTER_CHAOS=10` kills a search of each. In one process, all of them die in
+`tests/cluster/search/test_every_searcher.py`.
 """
 
 SEARCHERS = [searcher for searcher in FLAGS if searcher not in SHARING and (FACTOR > 1 or searcher in SHORT)]
