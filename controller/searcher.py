@@ -48,7 +48,8 @@ class SharedWeights:
         supernet: the graph whose restrictions the children are.
         optimizer: what steps the weights on their shards: `sgd` or `adam`.
         options: the optimizer's settings.
-        costs: what an option costs, for objectives that count costs: its `parameters` or its `flops`; `None`: nothing.
+        costs: what an option costs, for objectives that count costs: its `parameters`, its `flops`, or its `latency` as
+            the run's configuration has it; `None`: nothing.
         log_costs: whether they count log(1 + cost) instead of the cost.
         moves_strengths: whether the children's steps move parameters of the searcher too, the strengths of the options.
     """
@@ -56,7 +57,7 @@ class SharedWeights:
     supernet: Architecture
     optimizer: str
     options: Mapping[str, float]
-    costs: Literal["parameters", "flops"] | None = None
+    costs: Literal["parameters", "flops", "latency"] | None = None
     generated: HyperOptions | None = None
     log_costs: bool = False
     moves_strengths: bool = False

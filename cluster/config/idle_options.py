@@ -15,6 +15,7 @@ from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.weight_sharing.gradient_options import ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import HasStates
@@ -145,6 +146,17 @@ def _of_enas(config: RunConfig, options: EnasOptions) -> Iterator[Idle]:
         yield ("restart_factor",), "the search ends with its first cycle of `--restart-epochs`"
 
 
+def _of_proxyless(options: ProxylessOptions) -> Iterator[Idle]:
+    if options.cost == "none":
+        yield ("cost_loss", "cost_reference", "cost_weight"), "without `--cost` nothing counts besides the error"
+    elif options.mode == "reinforce":
+        yield ("cost_loss", "cost_weight"), "with `--mode reinforce` the cost is in the reward"
+    elif options.cost_loss == "mul#log":
+        yield ("cost_weight",), "`--cost-loss` mul#log is a product"
+    if options.mode != "reinforce":
+        yield ("paths_per_step",), f"with `--mode {options.mode}` no paths are scored for a step"
+
+
 def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
     match config.searcher_options:
         case EvolutionOptions() as options:
@@ -157,6 +169,10 @@ def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
             yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
         case EnasOptions() as options:
             yield from _of_enas(config, options)
+        case ProxylessOptions() as options:
+            yield from _of_proxyless(options)
+        case SnasOptions(cost="none"):
+            yield ("cost_weight",), "without `--cost` nothing counts besides the error"
         case OneShotOptions(trains="one-path"):
             yield ("path_dropout", "ghost_groups"), "with `--trains one-path` a step has one path and one batch"
         case _:

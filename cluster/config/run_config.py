@@ -92,6 +92,11 @@ class RunConfig:
     """Options of the space"""
     files: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict, hash=False)
     """The text of each file of the user's own that the run uses, by the file's name as it was typed."""
+    option_latencies: Annotated[Mapping[str, tuple[float, ...]], tyro.conf.Suppress] = field(
+        default_factory=dict, hash=False
+    )
+    """The time in µs that each option of the supernet takes for one image, by gate, as it was measured when the run was
+    made; empty if latency does not count."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -15,6 +15,7 @@ from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import TableFacts, describe_seconds, describe_test, table_facts
 from cluster.monitoring.live_view import failures
+from cluster.monitoring.option_latency import latency_of, latency_text
 from cluster.monitoring.parts import parts_of
 from cluster.monitoring.status import FIRST, Best, Status
 from cluster.search.seeding import derive
@@ -93,6 +94,7 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     cost = [
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{best.flops:,} FLOPs" if best.flops is not None else "",
+        latency_text(config, best),
         describe_seconds(f"{best.seconds:.1f} s", facts, scored=best.scored)
         + (f" on {best.processor}" if best.processor else ""),
     ]
@@ -143,7 +145,9 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
     except InvalidArchitecture:
         genotypes = {}
     notations = {"genotypes": dict(genotypes)} if genotypes else {}
-    return status.best.to_json() | table | notations | unknown | {"architecture": dict(status.best.graph)}
+    latency = latency_of(config, status.best)
+    latencies = {} if latency is None else {"options_latency_us": latency}
+    return status.best.to_json() | latencies | table | notations | unknown | {"architecture": dict(status.best.graph)}
 
 
 def gain_text(measure: Measure, difference: float) -> str:

@@ -5,6 +5,7 @@ import json
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import describe_seconds, describe_test
+from cluster.monitoring.option_latency import latency_text
 from cluster.monitoring.parts import NO_PARTS, Parts, parts_of
 from cluster.monitoring.status import Best
 from cluster.monitoring.summary import name_of, training_command
@@ -51,6 +52,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         f"reward {number(best.reward)}",
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
+        latency_text(facts.config, best),
         describe_seconds(
             duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts, scored=best.scored
         ),

@@ -50,6 +50,7 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
         KeyboardInterrupt: if it was interrupted before the run began, or again after its end; it says what is left.
     """
     from cluster.runners.build import check_layout
+    from cluster.runners.latencies import with_latencies
     from cluster.runners.network_check import check_networks
     from cluster.runners.shared_weights import check_weights
 
@@ -59,6 +60,7 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
     progress = StartProgress()
     try:
         journal = Journal(folder.name, config.logs, console)
+        config = with_latencies(config, journal.report)
         _drive(config, folder, journal, progress)
         status = read_status(folder, time.time())
         if journal.console:

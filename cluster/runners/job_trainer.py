@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 
 from child_trainer.outcome import Cause, Failure, Outcome
-from child_trainer.regime import Regime
 from child_trainer.seeding import derive
 from child_trainer.supernets.cost import parameters
 from child_trainer.supernets.jobs import Score, Steps
@@ -61,7 +60,7 @@ class JobTrainer:
         self._network, self._groups = make_network(config, shared), tuple(group_names(config))
         self._budget, self._threads = config.budget, config.topology.threads_per_child
         self._task, self._weights, self._policy, self._device = task, store, policy, device
-        self._costs = _costs(shared, task, config.budget.regime)
+        self._costs = _costs(config, shared, task)
         self._data = data_of(task)
 
     def do(self, assignment: Assignment, *, batch_size: int, preempted: Callable[[], bool] | None = None) -> Outcome:
@@ -154,10 +153,15 @@ class JobTrainer:
         return batches
 
 
-def _costs(shared: SharedWeights, task: Task, regime: Regime) -> Costs:
+def _costs(config: RunConfig, shared: SharedWeights, task: Task) -> Costs:
     """Return what each option costs, by gate; nothing if the children's objectives count no costs."""
     if shared.costs is None:
         return {}
     assert isinstance(task, ImageTask)  # `shared_weights.check_weights` refuses costs for text
-    table = option_costs(shared.supernet, task, MEASURES[shared.costs], regime)
+    if shared.costs == "latency":
+        # Measured once: each worker's own table would be another one, and each attempt's too.
+        table = {gate: tuple(costs) for gate, costs in config.option_latencies.items()}
+        assert table, "latencies are measured when the run is made"
+    else:
+        table = option_costs(shared.supernet, task, MEASURES[shared.costs], config.budget.regime)
     return {gate: tuple(map(math.log1p, costs)) for gate, costs in table.items()} if shared.log_costs else table

@@ -73,6 +73,8 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch darts-digits --order 2": MINUTES,
     "nascluster launch snas-digits": MINUTES,
     "nascluster launch proxyless-digits": MINUTES,
+    'nascluster launch proxyless-digits --cost latency --cost-loss "add#linear" --cost-weight 0.5'
+    " --cost-reference 500": MINUTES,
     "nascluster launch digits --searcher one-shot --space enas-macro --layers 6 --filters 16 --max-children 140"
     " --supernet-steps 2000": MINUTES,
     "nascluster launch nasnet-digits": MINUTES,

@@ -18,7 +18,7 @@ from child_trainer.supernets.network import SupernetNetwork
 Tensors = Mapping[str, Tensor]
 
 Costs = Mapping[str, tuple[float, ...]]
-"""What each option costs, such as its latency in ms, by the name of the gate: a look-up table. A gate that several
+"""What each option costs, such as its latency in µs, by the name of the gate: a look-up table. A gate that several
 nodes share has the sum over them."""
 
 Learnt = Literal["weights", "strengths"]

@@ -8,8 +8,9 @@ from child_trainer.field_types import check_types
 from controller.searchers.weight_sharing.rates import cosine
 from controller.searchers.weight_sharing.schedule import Slot
 
-Cost = Literal["none", "parameters", "flops"]
-"""What an architecture costs besides its errors: nothing, its weights, or its operations for one image."""
+Cost = Literal["none", "parameters", "flops", "latency"]
+"""What an architecture costs besides its errors: nothing, its weights, its operations for one image, or the time in µs
+that these take on the machine that launches the run."""
 
 
 def require(options: Any, name: str, holds: bool, what: str) -> None:
@@ -142,7 +143,7 @@ class SnasOptions(GradientOptions):
     last_temperature: float = 0.03
     """Temperature at the end, where samples are nearly one-hot; it falls linearly."""
     cost: Cost = "none"
-    """What counts in the loss besides the error: the expected logarithm of an option's weights or operations."""
+    """What counts in the loss besides the error: the expected logarithm of an option's weights, operations or µs."""
     cost_weight: float = 0.0015
     """Weight of the cost in the loss (the paper's mild constraint)."""
 
@@ -184,11 +185,12 @@ class ProxylessOptions(GradientOptions):
     paths_per_step: int = 10
     """With reinforce: paths that are scored for a step of the strengths."""
     cost: Cost = "none"
-    """What is held down besides the error: the expected number of weights or operations."""
+    """What is held down besides the error: the expected number of weights or operations, or the expected latency, from
+    a table that is measured when the run is made."""
     cost_loss: Literal["add#linear", "mul#log"] = "mul#log"
     """How the cost enters the loss: as its excess over the reference, or as a factor, the logarithm of both."""
     cost_reference: float = 1e6
-    """Cost that is aimed at: a number of weights or of operations."""
+    """Cost that is aimed at: a number of weights or of operations, or the µs for one image."""
     cost_weight: float = 0.1
     """Weight of the excess over the reference."""
 

@@ -64,7 +64,7 @@ def test_nodes_of_several_options_count_for_none():
 
 def test_latency_is_measured_once_for_equal_nodes(monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr("child_trainer.supernets.option_costs.time.perf_counter", lambda: next(clock) / 1000)
+    monkeypatch.setattr("child_trainer.supernets.option_costs.time.perf_counter", lambda: next(clock) / 1e6)
     supernet = darts_supernet.supernet(cells=1, filters=2, nodes=1, operations=("none", "sep_3x3", "identity"))
     calls = []
 
@@ -73,7 +73,7 @@ def test_latency_is_measured_once_for_equal_nodes(monkeypatch):
         return latency(module, shapes)
 
     costs = option_costs(supernet, PROBLEM, counted)
-    # Each run takes one tick of the clock, 1 ms: a separable convolution is twice three nodes, on two edges.
+    # Each run takes one tick of the clock, 1 µs: a separable convolution is twice three nodes, on two edges.
     assert costs["reduction.0-2"][1] == pytest.approx(6.0)
     assert len(calls) < len(supernet.nodes)
 

@@ -63,6 +63,14 @@ def warnings(words: str) -> list[str]:
         ("enas-macro-digits --favoured-bonus 0.1", "no operation is favoured without `--favoured-operations`"),
         ("enas-micro-digits --skip-rate 0.1", "`--skip-rate` has no effect: the space enas-micro has no skips"),
         ("enas-macro-digits --restart-factor 3", "the search ends with its first cycle of `--restart-epochs`"),
+        ("proxyless-digits --cost-reference 300", "`--cost-reference` has no effect: without `--cost` nothing counts"),
+        ("proxyless-digits --cost flops --cost-weight 2", "`--cost-weight` has no effect: `--cost-loss` mul#log is a"),
+        (
+            "proxyless-digits --cost flops --mode reinforce --cost-weight 2",
+            "with `--mode reinforce` the cost is in the",
+        ),
+        ("proxyless-digits --paths-per-step 3", "with `--mode full` no paths are scored for a step"),
+        ("snas-digits --cost-weight 2", "`--cost-weight` has no effect: without `--cost` nothing counts"),
         ("neat-xor --recurrent-link 0.5", "`--recurrent-link` has no effect: the space has no recurrent networks"),
     ],
 )
@@ -94,6 +102,9 @@ def test_an_option_without_effect_is_told_with_the_reason(words: str, text: str)
         "enas-macro-digits --favoured-operations conv_3x3 --favoured-bonus 0.1 --skip-rate 0.1 --restart-epochs 2"
         " --restart-factor 3",
         "neat-pole --recurrent-link 0.5",
+        "proxyless-digits --cost flops --cost-loss add#linear --cost-weight 2 --cost-reference 300",
+        "proxyless-digits --cost flops --cost-reference 300 --mode reinforce --paths-per-step 3",
+        "snas-digits --cost latency --cost-weight 2",
         "nasbench201 --data population --name restart",
     ],
 )

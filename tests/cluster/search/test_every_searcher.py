@@ -6,10 +6,18 @@ from typing import Any
 import pytest
 
 from controller.catalogue import SEARCHERS
+from tests.chaos.script import FACTOR
 from tests.cluster.search.test_replica import Run
-from tests.searcher_cases import FLAGS, case
+from tests.searcher_cases import FLAGS, SHARING, case
 
 CHILDREN = 6
+
+APART, APART_SHARING = (1, 13) if FACTOR > 1 else (4, 40)
+"""How many calls lie between two deaths: without and with shared weights, whose paths take time to train and score.
+
+Each searcher's deaths begin at another call, so that together they are at all of them. `NASCLUSTER_CHAOS=10` dies at
+every call of each searcher; `test_steps.py` at each call to shared weights.
+"""
 
 
 def make(folder: Path, searcher: str, replicas: int, batching: str) -> Run:
@@ -63,8 +71,8 @@ def test_a_search_that_dies_before_any_call_is_resumed_to_the_same_end(
 ) -> None:
     undisturbed = make(tmp_path / "undisturbed", searcher, 1, batching)
     calls = undisturbed.start()
-    # Paths on shared weights are trained and scored, which takes time; `test_steps.py` dies at each of their calls.
-    for dies_at in range(0, calls, 13 if hasattr(undisturbed, "weights") else 1):
+    apart = APART_SHARING if searcher in SHARING else APART
+    for dies_at in range(list(FLAGS).index(searcher) % apart, calls, apart):
         run = make(tmp_path / str(dies_at), searcher, 1, batching)
         run.start(dies_at)
         run.start()
