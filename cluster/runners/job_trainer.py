@@ -156,6 +156,7 @@ def _costs(config: RunConfig, shared: SharedWeights, task: Task) -> Costs:
     """Return what each option costs, by gate; nothing if the children's objectives count no costs."""
     if shared.costs is None:
         return {}
+    assert isinstance(task, ImageTask)  # `shared_weights.check_weights` refuses costs for text
     if shared.costs == "latency":
         # Measured once: each worker's own table would be another one, and each attempt's too.
         table = {gate: tuple(costs) for gate, costs in config.option_latencies.items()}
