@@ -1,10 +1,11 @@
 """Each published system on digits, by its small named run, against random search in the same space.
 
-    python -m benchmarks.systems [seeds] [RESULTS]
+    python -m benchmarks.systems [seeds] [RESULTS] [RECIPE ...]
 
 Printed is the validation accuracy of the best child, and how far it is ahead of random search with the same seed and
 as many children. RESULTS keeps each search, so that the same command continues after an interruption; without it the
-results are not kept. Of NEAT the children are counted until it has solved XOR, which ends its search.
+results are not kept. With recipes, only these are run. Of NEAT the children are counted until it has solved XOR, which
+ends its search.
 """
 
 import os
@@ -35,6 +36,9 @@ SYSTEMS = {
     "seed-agem": "seed-agem-digits",
 }
 """The small named run of each system."""
+
+XOR = "neat-xor"
+"""The run that ends by itself, of which the children are counted."""
 
 
 def row(system: str, seeds: int, folder: Path) -> str:
@@ -68,7 +72,7 @@ def _lead(ahead: Interval | None) -> str:
 
 def xor(seeds: int) -> str:
     """Return how many children NEAT needs for XOR, and the fitness that it and random genomes reach, as a sentence."""
-    recipe = replace(RECIPES["neat-xor"](), local=True)
+    recipe = replace(RECIPES[XOR](), local=True)
     counts: list[int] = []
     best: dict[str, list[float]] = {"neat": [], "random": []}
     for seed in range(1, seeds + 1):
@@ -94,13 +98,19 @@ def _search(config: RunConfig) -> SearchResult:
 def main(arguments: list[str]) -> None:
     """Run the searches and print the table."""
     seeds = int(arguments[0]) if arguments else SEEDS
+    chosen = arguments[2:]
+    if unknown := sorted({*chosen} - {*SYSTEMS.values(), XOR}):
+        sys.exit(f"a recipe must be one of {', '.join([*SYSTEMS.values(), XOR])}, got {', '.join(unknown)}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments[1]) if len(arguments) > 1 else Path(temporary)
         print("| system | run | children | best, % | random search, % | ahead [95 % interval] | seconds |")
         print("|---|---|---|---|---|---|---|")
-        for system in SYSTEMS:
-            print(row(system, seeds, folder), flush=True)
-    print(f"\nSeeds 1 to {seeds}; accuracy on validation, mean ± standard deviation over seeds.\n\n{xor(seeds)}")
+        for system, recipe in SYSTEMS.items():
+            if not chosen or recipe in chosen:
+                print(row(system, seeds, folder), flush=True)
+    print(f"\nSeeds 1 to {seeds}; accuracy on validation, mean ± standard deviation over seeds.")
+    if not chosen or XOR in chosen:
+        print(f"\n{xor(seeds)}")
 
 
 if __name__ == "__main__":
