@@ -12,6 +12,12 @@ from controller.catalogue import Figure
 
 CHILDREN, GPUS = "Against children", "Against GPU-hours"
 
+MAX_RATIO = 2.0
+"""How many times the best metric a reward may be to be drawn on the metric's scale."""
+
+_PLACES: tuple[Callable[[ProgressCurve], Sequence[Place]], ...] = (lambda run: run.best, lambda run: run.rewards)
+"""The places of the two `_lines`."""
+
 
 def progress_section(facts: Facts) -> Markup:
     """Return the section: best metric and mean reward against children and time; the searcher's figures."""
@@ -64,7 +70,7 @@ def _charts(facts: Facts, runs: Sequence[ProgressCurve], against: tuple[str, str
     pairs = [_lines(facts, run, at) for run in runs if title != GPUS or run.gpus_per_child]
     places = [place for pair in pairs for line in pair for place, _ in line.points]
     x = axis(label, places, zero=True, whole=title == CHILDREN)
-    scales = _scales(facts)
+    scales = _scales(facts, runs)
     charts: list[Markup] = []
     for scale, members in scales:
         lines = [pair[member] for pair in pairs for member in members]
@@ -73,10 +79,16 @@ def _charts(facts: Facts, runs: Sequence[ProgressCurve], against: tuple[str, str
     return charts
 
 
-def _scales(facts: Facts) -> list[tuple[str, tuple[int, ...]]]:
-    """Return each scale's label and which of the two `_lines` share it; an accuracy and its reward share one."""
+def _scales(facts: Facts, runs: Sequence[ProgressCurve]) -> list[tuple[str, tuple[int, ...]]]:
+    """Return each scale's label and which of the two `_lines` share it.
+
+    A metric and its reward share one if higher is better for both, and the reward would not dwarf the metric.
+    """
     name = metric_name(facts.config.measure)
-    return [(name, (0,)), ("reward", (1,))] if facts.config.measure.lower_is_better else [(f"{name}, reward", (0, 1))]
+    best, reward = (max((abs(place.value) for run in runs for place in places(run)), default=0.0) for places in _PLACES)
+    if facts.config.measure.lower_is_better or reward > MAX_RATIO * best:
+        return [(name, (0,)), ("reward", (1,))]
+    return [(f"{name}, reward", (0, 1))]
 
 
 def _lines(facts: Facts, run: ProgressCurve, at: At) -> tuple[Line, Line]:

@@ -33,6 +33,18 @@ def test_if_lower_is_better_metric_and_reward_have_separate_plots(tmp_path: Path
             assert f"Against {against}: {scale}" in words
 
 
+@pytest.mark.parametrize(("factor", "titles"), [(1, ["Against children"]), (30, ["Against children: reward"])])
+def test_a_reward_that_would_dwarf_the_metric_has_a_plot_of_its_own(
+    tmp_path: Path, factor: int, titles: list[str]
+) -> None:
+    facts = read_facts(filled_run(tmp_path, 40), NOW)
+    larger = tuple(replace(place, value=place.value * factor) for place in facts.progress.rewards)
+    facts = replace(facts, progress=replace(facts.progress, rewards=larger))
+    found = re.findall("Against children[^<]*", progress_section(facts))
+    assert [title for title in found if title in titles] == titles
+    assert ("Against children: validation accuracy" in found) == (factor > 1)
+
+
 def plots(svgs: Iterable[dict[str, str | None]]) -> list[str]:
     return [label for svg in svgs if (label := svg["aria-label"] or "").startswith("Against ")]
 
