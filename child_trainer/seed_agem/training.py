@@ -266,9 +266,13 @@ def take_step(
         return subnetwork_loss(logits, network.teacher_logits(k, inputs), labels, options, regime.label_smoothing)
 
     set_rate(optimizer, regime.rate(budget.learning_rate, epoch + step / steps, budget.epochs))
-    loss = gradients(loss_of, network, MODES[int(network.modes[epoch])], epoch * steps + step)
+    mode = MODES[int(network.modes[epoch])]
+    loss = gradients(loss_of, network, mode, epoch * steps + step)
     if regime.clip_norm is not None:
-        nn.utils.clip_grad_norm_(network.trained(), regime.clip_norm)
+        # In the individual mode no sub-network's gradient may make another's smaller.
+        apart = [list(member.parameters()) for member in network.members]
+        for parameters in apart if mode is Mode.INDIVIDUAL else [network.trained()]:
+            nn.utils.clip_grad_norm_(parameters, regime.clip_norm)
     optimizer.step()
     network.move_teachers(options.teacher_decay)
     state.loss += loss

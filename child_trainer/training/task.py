@@ -98,8 +98,6 @@ class Progress:
         self.start, self.keeps_weights = start, keeps_weights
         self.trained: Mapping[str, Tensor] | None = None
         """The weights after the training, by name (`networks.weights`)."""
-        self.measurements: dict[str, float] = {}
-        """As in `Outcome`."""
         self.curve: list[float] = []
         self.step = 0
         """Finished steps of the epoch in progress."""

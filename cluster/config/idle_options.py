@@ -7,6 +7,7 @@ from dataclasses import fields
 from child_trainer import own_files
 from child_trainer.language_options import LanguageOptions
 from child_trainer.regime import Regime
+from child_trainer.seed_agem.options import SubnetworkOptions
 from cluster.config.flags import flag_groups, flag_of
 from cluster.config.run_config import RunConfig
 from controller.decisions import Subset
@@ -15,6 +16,7 @@ from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
+from controller.searchers.seed_agem.options import SeedAgemOptions
 from controller.searchers.transformations.options import EasOptions
 from controller.searchers.weight_sharing.gradient_options import ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
@@ -111,6 +113,8 @@ def _of_the_task(config: RunConfig) -> Iterator[Idle]:
         yield ("data", "download"), f"the task {name} needs no data"
     elif entry.family in ("table", "language") and not own_files.is_own(name):
         yield ("download",), f"nothing can be downloaded for the task {name}"
+    if isinstance(options, SubnetworkOptions):
+        yield from _of_subnetworks(options)
     if isinstance(options, LanguageOptions) and options.learning_rate_decay == 1:
         yield ("decay_after",), "the learning rate stays as it is without `--learning-rate-decay`"
 
@@ -161,6 +165,22 @@ def _of_proxyless(options: ProxylessOptions) -> Iterator[Idle]:
         yield ("paths_per_step",), f"with `--mode {options.mode}` no paths are scored for a step"
 
 
+def _of_seed_agem(options: SeedAgemOptions) -> Iterator[Idle]:
+    if options.selection != "soft-soft-max":
+        yield ("lead_penalty",), f"with `--selection {options.selection}` no leader loses a share of its lead"
+    if options.selection_reward != "log-odds":
+        yield ("odds_clip",), "without `--selection-reward log-odds` there are no odds"
+
+
+def _of_subnetworks(options: SubnetworkOptions) -> Iterator[Idle]:
+    if not options.share:
+        yield ("share_epochs",), "with `--no-share` nothing becomes shared"
+    if options.mode_rule == "formula":
+        yield ("accuracy_threshold", "agreement_threshold"), "`--mode-rule formula` has no thresholds"
+    else:
+        yield ("mode_weights",), "without `--mode-rule formula` they change no mode"
+
+
 def _of_shared_weights(config: RunConfig) -> Iterator[Idle]:
     match config.searcher_options:
         case EnasOptions() as options:
@@ -194,6 +214,8 @@ def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
             yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
         case EasOptions() as options:
             yield from _of_eas(options)
+        case SeedAgemOptions() as options:
+            yield from _of_seed_agem(options)
         case _:
             yield from _of_shared_weights(config)
 

@@ -1,7 +1,7 @@
 """Options as plain data and back, and the defaults of a part. Standard library only."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
@@ -94,9 +94,19 @@ def restore_value(hint: Any, value: Any) -> Any:
     kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if Path in kinds and isinstance(value, str) and not is_url(value):
         return Path(value)
-    if not isinstance(value, list):
-        return value
-    items = next((get_args(kind) for kind in kinds if get_origin(kind) is tuple), ())
+    if isinstance(value, dict):
+        item = _arguments_of(Mapping, kinds)[-1:]
+        return {name: restore_value(item[0], each) for name, each in value.items()} if item else value
+    return _restored_list(_arguments_of(tuple, kinds), value) if isinstance(value, list) else value
+
+
+def _arguments_of(origin: Any, kinds: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the arguments of the first of these types that is such a generic, or none."""
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is origin), ())
+
+
+def _restored_list(items: tuple[Any, ...], value: list[Any]) -> tuple[Any, ...]:
+    """Return a tuple whose items are of these annotated types."""
     if len(items) == 2 and items[1] is Ellipsis:
         return tuple(restore_value(items[0], item) for item in value)
     if len(items) == len(value):

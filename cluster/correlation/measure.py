@@ -81,6 +81,11 @@ def measure(request: Request, console: Console) -> Correlation | Unfinished:
     """
     folder = existing_run(request.storage_path, request.name, with_files=True)
     config = folder.read_config()
+    if config.measure.lower_is_better:
+        raise RunFolderError(
+            f"the children of the run {folder.name!r} are judged by their {config.measure}: correlations are for runs"
+            " on images, whose children have an accuracy"
+        )
     weights = _weights(config, folder)
     table = None if request.table is None else read_truth(request.table, config.search_space)
     samples = draw(config.search_space, request.children, request.seed, lambda sample: _is_known(table, sample))

@@ -67,7 +67,7 @@ class JobTrainer:
 
         Args:
             assignment: the child, which has a job.
-            batch_size: images of a step.
+            batch_size: images or sequences of a step.
             preempted: called before each step; returns whether the child must stop. Its steps so far are on the shards.
 
         Raises:
@@ -156,10 +156,9 @@ def _costs(config: RunConfig, shared: SharedWeights, task: Task) -> Costs:
     """Return what each option costs, by gate; nothing if the children's objectives count no costs."""
     if shared.costs is None:
         return {}
-    assert isinstance(task, ImageTask)  # `shared_weights.check_weights` refuses costs for text
     if shared.costs == "latency":
         # Measured once: each worker's own table would be another one, and each attempt's too.
-        table = {gate: tuple(costs) for gate, costs in config.option_latencies.items()}
+        table = config.option_latencies
         assert table, "latencies are measured when the run is made"
     else:
         assert isinstance(task, ImageTask)  # `shared_weights.check_weights` refuses costs for text

@@ -14,10 +14,11 @@ SAMPLES = 20
 
 
 def check_networks(config: RunConfig) -> None:
-    """Raise `ValueError` if no random network of the space takes the task's images.
+    """Raise `ValueError` if no random network of the space takes the task's images, or a step's batch is too small.
 
     Nothing is known of the networks of a space of the user's own, nor of tasks without images.
     """
+    _check_batch(config)
     problem, space, rng = config.task.entry.problem, config.search_space, random.Random(0)
     if problem is None or own_files.is_own(config.space):
         return
@@ -36,3 +37,16 @@ def check_networks(config: RunConfig) -> None:
         f"none of {SAMPLES} random networks of the space {config.space!r} takes the images of the task"
         f" {config.task.task!r}, {'x'.join(map(str, problem.shape))}: {errors[0]}"
     )
+
+
+def _check_batch(config: RunConfig) -> None:
+    """Raise `ValueError` if cells normalise over the sequences of a batch, and a batch has only one."""
+    space = config.search_space
+    if config.budget.batch_size > 1 or space.kind != "recurrent" or own_files.is_own(config.space):
+        return
+    cell = space.decode(first_tokens(space, 0, random.Random(0)))
+    if any(node.op == "batch_norm" for node in cell.nodes):
+        raise ValueError(
+            f"`batch_size` must be at least 2 with the space {config.space!r}, whose cells have batch normalisation,"
+            f" got {config.budget.batch_size}"
+        )

@@ -140,4 +140,7 @@ _KINDS: Mapping[type, Callable[..., SharedData]] = {ImageTask: ImageData, Langua
 
 def data_of(task: Task) -> SharedData:
     """Return the data of a task, which has images or text (`shared_weights.make_network` says so before a run)."""
-    return _KINDS[type(task)](task)
+    for kind, make in _KINDS.items():
+        if isinstance(task, kind):
+            return make(task)
+    raise TypeError(f"the task {task.name!r} must have images or text, got a {type(task).__name__}")

@@ -66,7 +66,7 @@ def differentiate(
     images, labels = batch
     count = len(draw.gates)
     if len(labels) < count:
-        raise ValueError(f"a batch must have an image for each of {count} groups, got {len(labels)} images")
+        raise ValueError(f"a batch must have an example for each of {count} groups, got {len(labels)}")
     groups = [
         _group(network, (some, classes), weights, gates, settings, of=of, share=len(classes) / len(labels), seed=seed)
         for gates, some, classes, seed in zip(

@@ -71,8 +71,12 @@ class PolicySearcher:
         This is priority queue training (Abolafia et al. 2018, arXiv 1801.03526).
         """
         options = self._policy_options
-        best = best_different(view.history(), options.queue_size) if options.queue_size else []
+        best = best_different(self._learnable(view.history()), options.queue_size) if options.queue_size else []
         return -options.queue_weight * self._score(best)[0].mean() if best else torch.zeros(())
+
+    def _learnable(self, children: Sequence[ChildRecord]) -> Sequence[ChildRecord]:
+        """Return those of the children that the policy learns from: all."""
+        return children
 
     def _score(self, children: Sequence[ChildRecord]) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies [m] float32; children of each depth are scored together."""

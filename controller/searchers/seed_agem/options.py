@@ -67,7 +67,13 @@ class SeedAgemOptions(PolicyOptions):
             raise ValueError(f"`emitted` must be 0 or more, got {self.emitted}")
 
     def for_children(self, children: int) -> Self:
-        """Return the options for a search of so many children."""
+        """Return the options for a search of so many children.
+
+        Raises:
+            ValueError: all of them would be emitted, so that nothing would be learnt.
+        """
+        if 1 < children <= self.emitted:
+            raise ValueError(f"`emitted` must be below the search's {children:,} children, got {self.emitted:,}")
         return self if self.schedule_children is not None else replace(self, schedule_children=children)
 
     def lead_penalty_at(self, completed: int) -> float:

@@ -99,9 +99,9 @@ class SeedAgem(PolicySearcher):
         w_k is 1, and for selections of a small probability less (`THIN`);
         r_t is there because the selection reward depends on the policy itself and not only on what it sampled;
         H_k is the summed entropy of the decisions along sample k.
-        With `queue_size` the loss of the best children is added.
+        With `queue_size` the loss of the children with the best rewards of their own is added.
         """
-        children = [child for child in children if EMITTED not in child.notes]
+        children = self._learnable(children)
         if not children:
             return Update()
         options = self._options
@@ -127,6 +127,10 @@ class SeedAgem(PolicySearcher):
                 "lead_penalty": children[-1].notes[LEAD_PENALTY],
             },
         )
+
+    def _learnable(self, children: Sequence[ChildRecord]) -> Sequence[ChildRecord]:
+        """Return the children without the last ones of the search, which are not sampled from the policy."""
+        return [child for child in children if EMITTED not in child.notes]
 
     def reward(self, child: ChildRecord) -> float:
         """Return R of a child that has ended; of one that failed the reward that a failure has."""

@@ -44,8 +44,8 @@ class GradientOptions:
     strengths_decay: float = 1e-3
     """Weight decay of the strengths."""
     refit_batches: int = 8
-    """Batches of training images from which batch normalisation is refit before an architecture is scored; with 0 each
-    batch of validation images has statistics of its own."""
+    """Batches of training data from which batch normalisation is refit before an architecture is scored; with 0 each
+    batch of validation data has statistics of its own."""
 
     early_stop_skips: int = 0
     """Early stopping (DARTS+, arXiv 1909.06035): the search ends after an epoch whose favoured normal cell, or whole

@@ -21,8 +21,8 @@ class SharedWeightsOptions:
     weights_l2: float = 5e-5
     """Penalty on the shared weights that a step reads, times the sum of their squares."""
     refit_batches: int = 8
-    """Batches of training images from which batch normalisation is refit before a path is scored; with 0 each batch
-    of validation images has statistics of its own."""
+    """Batches of training data from which batch normalisation is refit before a path is scored; with 0 each batch
+    of validation data has statistics of its own."""
 
     def __post_init__(self) -> None:
         check_types(self)

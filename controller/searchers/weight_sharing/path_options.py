@@ -63,8 +63,8 @@ class EnasOptions(SharedWeightsOptions):
     weights_clip_norm: float = 5.0
     """Norm of all gradients of a step together, to which longer ones are scaled down; 0: never."""
     refit_batches: int = 8
-    """Batches of training images from which batch normalisation is refit before one of the last paths is scored; with 0
-    each batch of validation images has statistics of its own."""
+    """Batches of training data from which batch normalisation is refit before one of the last paths is scored; with 0
+    each batch of validation data has statistics of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

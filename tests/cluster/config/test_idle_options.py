@@ -64,6 +64,11 @@ def warnings(words: str) -> list[str]:
         ("enas-macro-digits --favoured-bonus 0.1", "no operation is favoured without `--favoured-operations`"),
         ("enas-micro-digits --skip-rate 0.1", "`--skip-rate` has no effect: the space enas-micro has no skips"),
         ("enas-macro-digits --restart-factor 3", "the search ends with its first cycle of `--restart-epochs`"),
+        ("seed-agem-digits --selection soft-max --lead-penalty 0.3", "no leader loses a share of its lead"),
+        ("seed-agem-digits --odds-clip 3", "without `--selection-reward log-odds` there are no odds"),
+        ("seed-agem-digits --no-share --share-epochs 3", "`--share-epochs` has no effect: with `--no-share`"),
+        ("seed-agem-digits --mode-rule formula --accuracy-threshold 0.3", "`--mode-rule formula` has no thresholds"),
+        ("seed-agem-digits --mode-weights 1 2 3", "without `--mode-rule formula` they change no mode"),
         ("proxyless-digits --cost-reference 300", "`--cost-reference` has no effect: without `--cost` nothing counts"),
         ("proxyless-digits --cost flops --cost-weight 2", "`--cost-weight` has no effect: `--cost-loss` mul#log is a"),
         (
@@ -103,6 +108,7 @@ def test_an_option_without_effect_is_told_with_the_reason(words: str, text: str)
         "enas-macro-digits --favoured-operations conv_3x3 --favoured-bonus 0.1 --skip-rate 0.1 --restart-epochs 2"
         " --restart-factor 3",
         "neat-pole --recurrent-link 0.5",
+        "seed-agem-digits --lead-penalty 0.3 --selection-reward log-odds --odds-clip 3 --share-epochs 3",
         "proxyless-digits --cost flops --cost-loss add#linear --cost-weight 2 --cost-reference 300",
         "proxyless-digits --cost flops --cost-reference 300 --mode reinforce --paths-per-step 3",
         "snas-digits --cost latency --cost-weight 2",

@@ -46,6 +46,7 @@ def test_each_option_of_each_gate_is_measured_and_the_run_keeps_the_table() -> N
     assert all(max(costs) > 1 for costs in table.values())  # µs
     assert said == ["Measuring the latency of each option on this machine, with 1 thread ..."]
     again = RunConfig.from_json(json.loads(json.dumps(measured.to_json())))
+    assert again == measured
     assert with_latencies(again, said.append) is again
     assert len(said) == 1
     task, store = loaded_task(again.task), local_weights(again, "run")

@@ -144,5 +144,5 @@ def test_what_cannot_be_drawn_is_refused():
         DROPOUT.settings_of({"groups": 0})
     with pytest.raises(ValueError, match=r"`groups` must be a whole number, got 1\.5"):
         DROPOUT.settings_of({"groups": 1.5})
-    with pytest.raises(ValueError, match="an image for each of 9 groups, got 8 images"):
+    with pytest.raises(ValueError, match="an example for each of 9 groups, got 8"):
         run(DROPOUT, {}, NETWORK.initial(0), groups=9)
