@@ -1,5 +1,6 @@
 """The flags `--from` and `--save-weights` of `python -m child_trainer`: weights to begin with, and weights to keep."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def weights_file(path: Path | None) -> WeightsFile | None:
         raise ValueError(f"`--save-weights` {path} is a folder; give a file")
     if not path.parent.is_dir():
         raise ValueError(f"`--save-weights` {path} cannot be written, because {path.parent} is not a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"`--save-weights` {path} cannot be written: you may not write in {path.parent}")
     return WeightsFile(path)
 
 

@@ -320,6 +320,7 @@ def kept_children(searcher: Searcher, view: View) -> frozenset[int]:
 
     The weights of all its children are kept until they have ended and it does not name them. A child that has ended
     and is not named once must not be named later, nor be the parent of a new child. Such a searcher must be exclusive.
+    At the start and the end of a run the view has no parameters.
     Only it may propose trainings that begin with another child's weights.
     """
     keeps: Callable[[View], frozenset[int]] = getattr(searcher, "keeps", lambda view: frozenset())

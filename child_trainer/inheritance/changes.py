@@ -92,7 +92,7 @@ Change: TypeAlias = Widen | Deepen | Branch
 CHANGES: Mapping[str, type[Widen] | type[Deepen] | type[Branch]] = {"widen": Widen, "deepen": Deepen, "branch": Branch}
 """The kinds of changes by their names in JSON."""
 
-CHANNELWISE = ("identity", "max_pool", "avg_pool", "depthwise_conv", "batch_norm", "relu", "dropout")
+CHANNELWISE = ("identity", "max_pool", "avg_pool", "depthwise_conv", "batch_norm", "relu", "leaky_relu", "dropout")
 """Operations that treat each channel alone."""
 
 _KEEPS_SIGNS = (

@@ -30,6 +30,7 @@ _PASS = (
     "zero",
     "relu",
     "relu6",
+    "leaky_relu",
     "tanh",
     "sigmoid",
     "sin",
@@ -41,7 +42,7 @@ _PASS = (
 )
 """Operations with one input and without weights that treat each channel alone."""
 
-_COMBINE = ("add", "multiply", "mean", "maximum", "subtract")
+_COMBINE = ("add", "multiply", "mean", "maximum", "subtract", "interpolate")
 """Operations that join values of one shape, place by place."""
 
 

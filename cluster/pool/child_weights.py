@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from child_trainer.atomic_file import replace_file
+from child_trainer.atomic_file import replace_file, sync
 
 REMOVALS = "removals"
 """The file in the folder that changes before each removal, by which a copy that is being made knows of one."""
@@ -42,7 +42,9 @@ class WeightsFolder:
         Raises:
             OSError: they could not be written.
         """
-        self._path.mkdir(exist_ok=True)
+        if not self._path.exists():
+            self._path.mkdir(exist_ok=True)
+            sync(self._path.parent)
         replace_file(weights_file(self._path, child_id, checksum), data, durable=True)
 
     def forget(self, children: Collection[int]) -> None:
@@ -51,7 +53,7 @@ class WeightsFolder:
 
     def keep_only(self, children: Collection[int]) -> None:
         """Remove the weights of all other children, and all half-written drafts."""
-        files = self._path.glob("child-*")
+        files = [file for file in self._path.glob("child-*") if _child_of(file) is not None]
         self._remove([file for file in files if _child_of(file) not in children or file.suffix != ".safetensors"])
 
     def _remove(self, files: Collection[Path]) -> None:
@@ -62,7 +64,7 @@ class WeightsFolder:
 
 
 def last_removal(folder: Path) -> bytes:
-    """Return what is another value before and after any removal from the folder."""
+    """Return a value that changes before any file is removed from the folder."""
     try:
         return (folder / REMOVALS).read_bytes()
     except FileNotFoundError:
@@ -74,8 +76,10 @@ def weights_file(folder: Path, child_id: int, checksum: str) -> Path:
     return folder / f"child-{child_id:08d}-{checksum[:SHOWN]}.safetensors"
 
 
-def _child_of(file: Path) -> int:
-    return int(file.name.split("-")[1])
+def _child_of(file: Path) -> int | None:
+    """Return the child whose weights are in a file, or `None` if its name is another's."""
+    number = file.name.split("-")[1]
+    return int(number) if number.isdecimal() else None
 
 
 class WeightsStorage(Protocol):

@@ -16,7 +16,7 @@ from cluster.search.records import ReplicaLedger
 from cluster.search.replica import Replica, client
 from cluster.search.seeding import derive
 from controller.own_parts import check_reward, check_searcher, check_space
-from controller.searcher import ParameterGroup, Searcher, View
+from controller.searcher import ParameterGroup, Searcher, View, is_exclusive, keeps_weights
 from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
 
@@ -64,6 +64,11 @@ def check_layout(config: RunConfig, run: str) -> None:
         if isinstance(error, RuntimeError | TypeError | MemoryError):  # PyTorch's errors for a size that is too large
             raise ValueError(f"the parameters of the searcher cannot be made: use a smaller one ({reason})") from error
         raise
+    if keeps_weights(searcher) and not is_exclusive(searcher):
+        raise ValueError(
+            f"the searcher {config.searcher} must have `exclusive = True`, as it has a method `keeps`: of two replicas"
+            " that ask from one view, one may remove the weights that the other's children begin with"
+        )
     if groups:
         make_layout(config, run, groups)
     if own_files.is_own(config.searcher):

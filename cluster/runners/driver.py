@@ -250,7 +250,8 @@ def _forget_weights(config: RunConfig, folder: RunFolder) -> None:
 
     with reading(folder) as db:
         kept = kept_children(config.make_searcher(), recorded_view(db, config.seed))
-    WeightsFolder(folder.child_weights).keep_only(kept)
+    with contextlib.suppress(OSError):  # files that are left need space, and nothing else
+        WeightsFolder(folder.child_weights).keep_only(kept)
 
 
 def _note(folder: RunFolder, error: Exception) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from child_trainer.inheritance.trained_weights import TrainedWeights, WeightsError
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
 from cluster.monitoring.recorded_view import recorded_view
@@ -112,11 +113,24 @@ def _check_child_weights(config: RunConfig, searcher: Searcher, folder: RunFolde
         if outcome is None or outcome.weights is None:
             continue  # it was trained on a task that keeps none
         file = weights_file(folder.child_weights, child_id, outcome.weights)
-        if not file.exists():
+        if fault := _fault_of(file, outcome.weights):
             raise RunFolderError(
                 f"the weights of child {child_id} of the run {folder.name!r}, with which others begin, are gone:"
-                f" {file} is missing. Restore it{_from_the_objects(folder)}; or, if it is lost, launch a new run"
+                f" {file} {fault}. Restore it{_from_the_objects(folder)}; or, if it is lost, launch a new run"
             )
+
+
+def _fault_of(file: Path, checksum: str) -> str:
+    """Return a clause on what is wrong with a file of a child's weights; empty if it is whole."""
+    try:
+        weights = TrainedWeights.from_bytes(file.read_bytes())
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except WeightsError as error:
+        return str(error)
+    return "" if weights.checksum == checksum else "has other weights than the child's outcome says"
 
 
 def _lost(shard_files: Sequence[ShardFiles], made: Mapping[str, int]) -> int:

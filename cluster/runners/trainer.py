@@ -122,7 +122,11 @@ class Trainer:
         return Start(parent=self._parent(job.parent, job.checksum), changes=job.changes)
 
     def _load_parent(self, child_id: int, checksum: str) -> TrainedWeights:
-        assert self._child_weights is not None, "only a searcher that keeps weights may propose to begin with some"
+        if self._child_weights is None:
+            raise WeightsError(
+                "no weights of children are kept: children that begin with some need a searcher with a method `keeps`,"
+                " and a task of images"
+            )
         data = self._child_weights.load(child_id, checksum)
         if data is None:
             raise WeightsError(f"the weights of child {child_id}, with which this child begins, are not there any more")

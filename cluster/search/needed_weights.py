@@ -6,8 +6,10 @@ from child_trainer.supernets.jobs import TrainOn
 from controller.searcher import Child, ChildRecord, Searcher, View, keeps_weights, kept_children
 
 
-def unneeded_weights(searcher: Searcher, view: View, admitted: Sequence[Child]) -> list[int]:
+def unneeded_weights(searcher: Searcher, view: View, admitted: Sequence[Child]) -> frozenset[int]:
     """Return the ended children whose weights may be removed, once these children were admitted.
+
+    Failed ones are among them: an attempt may have saved weights before it failed.
 
     Needed are the weights that the searcher keeps, and those of the parents of all children that have not ended. A
     searcher that keeps weights is exclusive: since the view no other children were sampled, or these would not have
@@ -20,13 +22,9 @@ def unneeded_weights(searcher: Searcher, view: View, admitted: Sequence[Child]) 
         admitted: the children, as recorded.
     """
     if not keeps_weights(searcher):
-        return []
+        return frozenset()
     needed = needed_weights(searcher, view) | _parents(child.record for child in admitted)
-    return [
-        child.id
-        for child in view.history()
-        if child.outcome is not None and child.outcome.weights is not None and child.id not in needed
-    ]
+    return frozenset(child.id for child in view.history() if child.id not in needed)
 
 
 def needed_weights(searcher: Searcher, view: View) -> frozenset[int]:

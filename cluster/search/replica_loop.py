@@ -5,6 +5,7 @@ before the ledger says so. A replica that starts after another one died continue
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -124,7 +125,8 @@ def _sample_batch(replica: Replica, snapshot: Snapshot) -> Generator[None, None,
 def _forget_weights(replica: Replica, asked: Asked, admitted: Sequence[Child]) -> None:
     """Remove the weights that no child begins with any more, after children of this answer were recorded."""
     if replica.forget_weights is not None and (unneeded := unneeded_weights(replica.searcher, asked.view, admitted)):
-        replica.forget_weights(unneeded)
+        with suppress(OSError):  # the next time they are removed with the others
+            replica.forget_weights(unneeded)
 
 
 def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[ChildRecord]]:

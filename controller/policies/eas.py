@@ -56,7 +56,7 @@ class Judged(NamedTuple):
 
     Attributes:
         log_prob: [B] float32, the log-probability (nats) of each network's decisions.
-        entropy: [B] float32, the mean entropy (nats) of a decision that is not forced.
+        entropy: [B] float32, the mean entropy (nats) of a decision; that of a forced one is 0.
     """
 
     log_prob: Tensor

@@ -98,7 +98,7 @@ class Mirror:
         if first:
             self._write_files(number, changed)
         name = SegmentName(self._start, number, first)
-        segment, weights = self._read_ledger()
+        segment, weights = self._read_ledger(self._upto)
         self._write_files(number, weights)
         if segment.rows or changed or weights or first:
             self._write({str(name): segment.content})
@@ -118,9 +118,10 @@ class Mirror:
         self._logs.round()  # last, so that its errors delay nothing that a resume needs
 
     def _merge(self) -> None:
-        """Write the rows of all small segments again, as one segment."""
+        """Write the rows of all small segments again, as one segment, after the weights of what has ended since."""
         number, self._number = self._number, self._number + 1
-        segment = export(self._folder, self._merged_upto)
+        segment, weights = self._read_ledger(self._merged_upto)
+        self._write_files(number, weights)
         self._write({str(SegmentName(self._start, number, False)): segment.content})
         self._obsolete += map(str, self._small)
         self._upto = self._merged_upto = segment.upto
@@ -168,12 +169,12 @@ class Mirror:
         ]
         return sorted(shards) + [(CHECKPOINTS, path) for path in sorted(checkpoints)]
 
-    def _read_ledger(self) -> tuple[Segment, dict[tuple[str, str], tuple[Version, bytes]]]:
-        """Return the ledger's changes, and the new weights of children that have ended in it."""
+    def _read_ledger(self, after: int | None) -> tuple[Segment, dict[tuple[str, str], tuple[Version, bytes]]]:
+        """Return the ledger's changes after a revision, and the new weights of children that have ended in it."""
         weights: dict[tuple[str, str], tuple[Version, bytes]] = {}
         while True:
             before = last_removal(self._folder.child_weights)
-            segment = export(self._folder, self._upto)
+            segment = export(self._folder, after)
             weights |= self._read(self._child_weights())[1]
             if last_removal(self._folder.child_weights) == before:
                 return segment, weights

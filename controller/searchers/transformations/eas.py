@@ -32,7 +32,7 @@ STAGE, PARENT, CHANGE, WIDER, DEEPER = "stage", "parent", "change", "wider", "de
 
 @dataclass(slots=True)
 class _Growing:
-    """A child in the making: its layers so far, the changes that made them, and the decisions."""
+    """A child that is not proposed yet: its layers so far, the changes that made them, and the decisions."""
 
     chain: Chain
     changes: list[Change]
@@ -123,10 +123,15 @@ class Eas:
         )
 
     def keeps(self, view: View) -> frozenset[int]:
-        """Return the parent of the present stage, and the best child so far, the parent of the next one."""
+        """Return the parents of the present stage and of the newest one that has begun, and the best child so far.
+
+        The best child is the parent of the next stage. The present stage may not have begun: a search that is given
+        more children may then go on with the one before.
+        """
         history = view.history()
-        stage = self._stage([*history, *view.pending()])
-        named = (_best(child for child in history if _stage_of(child) < stage), _best(history))
+        every = [*history, *view.pending()]
+        stages = (max(map(_stage_of, every), default=0) or 1, self._stage(every))
+        named = (*(_best(child for child in history if _stage_of(child) < stage) for stage in stages), _best(history))
         return frozenset(child.id for child in named if child is not None)
 
     def _stage(self, begun: Sequence[ChildRecord]) -> int:

@@ -48,9 +48,11 @@ def test_what_is_not_kept_is_removed_and_so_are_drafts(folder: WeightsFolder, tm
     for child in (1, 2, 3):
         folder.save(child, ONE, b"%d" % child)
     (tmp_path / "weights" / "child-00000002-1111.safetensors.tmp").write_bytes(b"half")
+    (tmp_path / "weights" / "child-of-mine").write_bytes(b"a user's")
+    folder.forget({9})
     folder.keep_only({2})
     assert [folder.load(child, ONE) for child in (1, 2, 3)] == [None, b"2", None]
-    assert len(files(tmp_path)) == 1
+    assert len(files(tmp_path)) == 2
 
 
 class Counted(WeightsFolder):

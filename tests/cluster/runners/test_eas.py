@@ -1,5 +1,6 @@
 """Whole EAS searches on digits: children begin at their parents' accuracy, whoever dies and wherever it goes on."""
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from child_trainer.__main__ import main as train_by_hand
 from child_trainer.inheritance.trained_weights import TrainedWeights
 from cluster.cli import main as cli
+from cluster.pool.child_weights import WeightsFolder
 from cluster.storage.find_run import run_folder
 from cluster.storage.object_store import working_copy
 from tests.waiting import until
@@ -142,8 +144,26 @@ def test_a_resume_without_weights_that_are_needed_is_refused(
     said = capsys.readouterr().err
     assert "of the run 'run', with which others begin, are gone" in said
     assert f"{file} is missing. Restore it; or, if it is lost, launch a new run" in said
+    file.write_bytes(b"torn")
+    assert run("resume", "run", "--max-children", "8", "--storage-path", tmp_path) == 2
+    assert f"{file} is damaged: its header cannot be read. Restore it" in capsys.readouterr().err
     assert run("compare", "eas", "random", "--recipe", "eas-digits", "--budget", "4") == 2
     assert "its children begin with the weights of others, and a comparison keeps none" in capsys.readouterr().err
+
+
+def test_weights_that_cannot_be_removed_do_not_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+
+    def fail(folder: WeightsFolder, children: object) -> None:
+        tried.append(children)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(WeightsFolder, "forget", fail)
+    monkeypatch.setattr(WeightsFolder, "keep_only", fail)
+    few = ("--epochs", "1", "--train-fraction", "0.1", "--stage-children", "2", "2", "--max-children", "5")
+    assert run("launch", *FLAGS, *few, "--local", "--storage-path", tmp_path) == 0
+    assert len(tried) > 1
+    assert rows(tmp_path / "run", "SELECT count(*) FROM children WHERE state = 'finished'") == [(5,)]
 
 
 def test_workers_on_ray_give_the_same(undisturbed: Path, shared_ray: str, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_no_weights_are_lost_at_any_call(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(cluster.storage.object_store.mirror, "export", moving_export)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     found: list[int] = []
-    for bad_call in range(1, 60, 4):
+    for bad_call in range(1, 60, 3):
         live.ledger.close()
         live = Live(tmp_path / "run")
         live.go_on(3)

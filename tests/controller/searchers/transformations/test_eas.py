@@ -145,8 +145,9 @@ def test_only_the_stages_parent_and_the_best_are_kept() -> None:
     search.end(0.4)
     assert search.kept == {1}
     search.end(0.9, 0.9, 0.3)
-    assert search.kept == {3}  # the next stage's parent, the first of the best
+    assert search.kept == {1, 3}  # with more children the search may go on with this stage; 3 is the next one's parent
     search.ask(3)
+    assert search.kept == {3}
     search.end(0.95)
     assert search.kept == {3, 6}
 
@@ -159,6 +160,19 @@ def test_no_stage_comes_back_when_the_search_gets_more_children() -> None:
     search.searcher = Eas(DIGITS, replace(OPTIONS, stage_children=(40, 40)))
     assert {(p.notes["stage"], p.notes["parent"]) for p in search.ask(3)} == {(2, 5)}
     assert search.kept == {5, 6}
+
+
+def test_a_search_that_ended_with_its_first_stage_goes_on_with_it_if_it_gets_more_children() -> None:
+    search = Search(EasOptions(layer_embedding=4, encoder_units=5).for_children(3))  # stages of one child each
+    search.ask(1)
+    search.end(0.5)
+    search.ask(1)
+    search.end(0.9)
+    kept = search.kept  # at the end of a search of two children
+    search.searcher = Eas(DIGITS, EasOptions(layer_embedding=4, encoder_units=5).for_children(25))
+    (proposal,) = search.ask(1)
+    assert (proposal.notes["stage"], proposal.notes["parent"]) == (1, 1)
+    assert kept == {1, 2}
 
 
 def test_a_start_that_failed_is_trained_again() -> None:
