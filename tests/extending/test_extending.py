@@ -132,6 +132,11 @@ WRONG = [
     (SEARCHER.replace("def ask", "def demand"), SEARCH, "is not a searcher: it lacks `ask`"),
     (SEARCHER.replace("options: HillClimberOptions", "options: dict"), SEARCH, "must be annotated with a dataclass"),
     (SEARCHER.replace("return ()", "raise KeyError('x')"), SEARCH, "part.py:HillClimber cannot be made: KeyError"),
+    (
+        SEARCHER.replace("    def ask", "    def keeps(self, view):\n        return frozenset()\n\n    def ask", 1),
+        SEARCH,
+        "must have `exclusive = True`, as it has a method `keeps`",
+    ),
     ("HillClimber = 3", SEARCH, "must be a class that is a searcher, got int"),
     (SPACE.replace("def decode", "def make"), SPACE_FLAG, "is not a space: it lacks `decode`"),
     (SPACE.replace('return "feedforward"', 'return "recurrent"'), SPACE_FLAG, "trains feedforward architectures"),
