@@ -85,7 +85,7 @@ def words_for(hint: Any) -> str:
         count = "" if Ellipsis in arguments else f" of {len(arguments)} values"
         return f"a list{count} of which each is {words_for(arguments[0])}" if arguments else "a list"
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "texts by name"
+        return "texts by name" if arguments[1] is str else f"by name {words_for(arguments[1])}"
     if isinstance(hint, type):
         return WORDS.get(hint, hint.__name__)
     return "another value"

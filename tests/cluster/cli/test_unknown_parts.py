@@ -154,7 +154,7 @@ def mutations(data: Text) -> Iterator[tuple[str, Text]]:
             if strange != value:
                 yield f"{place} = {strange}", changed(path, lambda part, key, v=strange: part.update({key: v}))
         if isinstance(value, dict):
-            yield f"{place} with more", changed((*path, "added"), lambda part, key: part.update({key: [1]}))
+            yield f"{place} with more", changed((*path, "added"), lambda part, key: part.update({key: [None]}))
 
 
 def _paths(data: Text, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

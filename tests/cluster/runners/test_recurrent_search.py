@@ -89,7 +89,8 @@ def test_the_papers_recipe_has_the_papers_constants() -> None:
         ),
         (
             {"task": TaskOptions(task="digits"), "reward": "perplexity"},
-            "the reward 'perplexity' does not judge the accuracy of the task 'digits'; use cubed-accuracy or accuracy",
+            "the reward 'perplexity' does not judge the accuracy of the task 'digits'; use cubed-accuracy or accuracy"
+            " or tangent-accuracy",
         ),
     ],
 )
