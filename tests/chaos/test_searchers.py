@@ -25,10 +25,10 @@ KILLS = [
 ]
 """One for each searcher in turn: what it decides and learns follows from the ledger and the shards alone."""
 
-SHORT = ("ppo", "neat", "progressive", "eas")
-"""The searchers of a short run: several pushes for a batch, generations, levels that wait, and kept weights.
+SHORT = ("ppo", "evolution", "bayesian", "neat", "q-learning", "progressive", "eas")
+"""The searchers of a short run. `NASCLUSTER_CHAOS=10` kills a search of each.
 
-`NASCLUSTER_CHAOS=10` kills a search of each. In one process, all of them die in
+Those that are left out decide and learn as `ppo` does or by less than `evolution`; in one process all of them die, in
 `tests/cluster/search/test_every_searcher.py`.
 """
 

@@ -12,11 +12,10 @@ from tests.searcher_cases import FLAGS, SHARING, case
 
 CHILDREN = 6
 
-APART, APART_SHARING = (1, 13) if FACTOR > 1 else (4, 40)
-"""How many calls lie between two deaths: without and with shared weights, whose paths take time to train and score.
+APART_SHARING = 13 if FACTOR > 1 else 40
+"""How many calls lie between two deaths where children share weights, as paths take time to train and score.
 
-Each searcher's deaths begin at another call, so that together they are at all of them. `NASCLUSTER_CHAOS=10` dies at
-every call of each searcher; `test_steps.py` at each call to shared weights.
+Each searcher's deaths begin at another call. `test_steps.py` dies at each call to shared weights.
 """
 
 
@@ -71,7 +70,7 @@ def test_a_search_that_dies_before_any_call_is_resumed_to_the_same_end(
 ) -> None:
     undisturbed = make(tmp_path / "undisturbed", searcher, 1, batching)
     calls = undisturbed.start()
-    apart = APART_SHARING if searcher in SHARING else APART
+    apart = APART_SHARING if searcher in SHARING else 1
     for dies_at in range(list(FLAGS).index(searcher) % apart, calls, apart):
         run = make(tmp_path / str(dies_at), searcher, 1, batching)
         run.start(dies_at)
