@@ -9,22 +9,25 @@ from graphlib import TopologicalSorter
 
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
 from child_trainer.field_types import check_types
-from controller.decisions import Decisions, InvalidTokens, Tokens
+from controller.decisions import InvalidTokens, Tokens
 from controller.genomes.genome import Genome, Link, random_start, start_genome
 from controller.genomes.innovations import Innovations
 from controller.genomes.mutations import MutationOptions, mutate
+from controller.spaces.free_form import FreeForm
 
 MAX_NODES = 1_000
 """Upper bound for `inputs` and for `outputs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenomeSpace:
+class GenomeSpace(FreeForm):
     """Networks that grow: neurons with a logistic function, connected by links with weights of their own.
 
     A sample has no fixed sequence of decisions. Its tokens write a genome (`controller.genomes.genome`), and no tokens
     at all are the start genome with weights of 0.
     """
+
+    sample_name = "a genome"
 
     inputs: int = 2
     """Numbers that the task gives to the network."""
@@ -58,20 +61,6 @@ class GenomeSpace:
     def input_nodes(self) -> int:
         """How many input nodes a genome has, the bias included."""
         return self.inputs + self.bias
-
-    def decisions(self, completed: int) -> Decisions:
-        """Return no decisions: a genome has no fixed sequence of them."""
-        return ()
-
-    def choice_sizes(self) -> Mapping[str, int]:
-        """Return no choices."""
-        return {}
-
-    def decisions_of(self, num_tokens: int) -> Decisions:
-        """Return no decisions for no tokens; raise `InvalidTokens` for any other number."""
-        if num_tokens:
-            raise InvalidTokens(f"a genome has no sequence of decisions, got {num_tokens} tokens")
-        return ()
 
     def first(self, completed: int, rng: random.Random) -> Tokens:
         """Return a genome without hidden nodes, whose inputs are all connected to all outputs."""

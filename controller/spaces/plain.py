@@ -15,8 +15,9 @@ from typing import Literal
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
 from child_trainer.field_types import check_types
 from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE, Change, Deepen, Widen
-from controller.decisions import Decisions, InvalidTokens, Tokens
+from controller.decisions import InvalidTokens, Tokens
 from controller.limits import check_number
+from controller.spaces.free_form import FreeForm
 
 LayerType = Literal["conv", "pool", "fc"]
 
@@ -70,12 +71,14 @@ Chain = tuple[PlainLayer, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlainSpace:
+class PlainSpace(FreeForm):
     """Chains of convolutions, pools and fully connected layers, which grow wider and deeper from a start.
 
     A sample has no fixed sequence of decisions. Its tokens are each layer's number, type, width and window size; no
     tokens at all are the start.
     """
+
+    sample_name = "a chain that grows"
 
     start: tuple[str, ...] = (
         *("conv-16-3", "pool", "conv-32-3", "pool"),
@@ -110,20 +113,6 @@ class PlainSpace:
     def kind(self) -> Kind:
         """The kind of its architectures."""
         return "feedforward"
-
-    def decisions(self, completed: int) -> Decisions:
-        """Return no decisions: a chain that grows has no fixed sequence of them."""
-        return ()
-
-    def choice_sizes(self) -> Mapping[str, int]:
-        """Return no choices."""
-        return {}
-
-    def decisions_of(self, num_tokens: int) -> Decisions:
-        """Return no decisions for no tokens; raise `InvalidTokens` for any other number."""
-        if num_tokens:
-            raise InvalidTokens(f"a chain that grows has no sequence of decisions, got {num_tokens} tokens")
-        return ()
 
     def first(self, completed: int, rng: random.Random) -> Tokens:
         """Return the start after a few random changes."""
