@@ -19,6 +19,8 @@ from child_trainer.architectures import operation_types
 # sockets live below it, and a socket's path has a limit of some hundred characters.
 _ISOLATED = Path(tempfile.mkdtemp(prefix="nc-", dir="/tmp"))
 os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+# Containers often set it, users do not: what a killed process has printed must not depend on it.
+os.environ.pop("PYTHONUNBUFFERED", None)
 os.environ |= {
     "HOME": str(_ISOLATED / "home"),
     "RAY_TMPDIR": str(_ISOLATED),

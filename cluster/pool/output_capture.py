@@ -59,25 +59,42 @@ class BufferedCapture:
 
 @contextmanager
 def by_descriptor(buffer: OutputBuffer) -> Iterator[None]:
-    """Redirect all that this process writes to its descriptors 1 and 2."""
+    """Redirect all that this process writes to its descriptors 1 and 2.
+
+    Python's streams have no buffers meanwhile: a process that is killed loses what is in them.
+    """
     file = buffer.descriptor()
     if file is None:
         yield
         return
     _flush()
     before = {number: os.dup(number) for number in (1, 2)}
+    streams = sys.stdout, sys.stderr
+    unbuffered = _unbuffered(1, streams[0]), _unbuffered(2, streams[1])
     try:
         for number in before:
             os.dup2(file, number)
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(write_through=True)  # a process that is killed loses its buffers
+        sys.stdout, sys.stderr = unbuffered
         yield
     finally:
+        if (sys.stdout, sys.stderr) == unbuffered:  # else other code has replaced them meanwhile
+            sys.stdout, sys.stderr = streams
         _flush()
         for number, descriptor in before.items():
             os.dup2(descriptor, number)
             os.close(descriptor)
+
+
+def _unbuffered(descriptor: int, stream: TextIO) -> TextIO:
+    """Return a stream without a buffer that writes to the descriptor, in the encoding of another stream.
+
+    The other one, which code may have kept, gets line buffers: `write_through` leaves out only one of its two buffers.
+    """
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(line_buffering=True)
+    encoding, errors = getattr(stream, "encoding", None), getattr(stream, "errors", None)
+    raw: Any = io.FileIO(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(raw, encoding=encoding or "utf-8", errors=errors or "replace", write_through=True)
 
 
 def _flush() -> None:
