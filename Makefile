@@ -53,10 +53,10 @@ debian:
 
 # Two processes: one for the tests that start a Ray, in turn, and the other for the rest (see CONTRIBUTING.md).
 test: check debian
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 chaos: install
-	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/search/test_every_searcher.py tests/cluster/runners/on_ray/test_autoscaled.py tests/cluster/runners/on_ray/test_multinode.py tests/deploy -s
+	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/search/test_every_searcher.py tests/cluster/runners/on_ray tests/cluster/runners/test_interruptions.py tests/deploy -s
 
 docs: install
 	NASCLUSTER_DOCS=1 $(BIN)/python -m pytest tests/docs

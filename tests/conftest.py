@@ -26,6 +26,8 @@ os.environ |= {
     "RAY_TMPDIR": str(_ISOLATED),
     "RAY_AUTH_TOKEN": secrets.token_hex(16),
     "RAY_ADDRESS": "local",
+    # Ray's default of 15 gives its workers hardly a core beside the tests of the other process.
+    "RAY_worker_niceness": "0",
     # For tests of single layers and policies, whose tensors are small: on a few cores threads only get in each other's
     # way. What a search trains has the threads that the run says, whatever stands here.
     "OMP_NUM_THREADS": "1",
@@ -63,3 +65,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: not _starts_ray(item))
+
+
+def _starts_ray(item: pytest.Item) -> bool:
+    """Return whether it is in the group that takes longest, which therefore begins first."""
+    mark = item.get_closest_marker("xdist_group")
+    return mark is not None and mark.args == ("ray",)

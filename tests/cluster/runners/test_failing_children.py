@@ -10,7 +10,7 @@ from child_trainer.tasks.fault_injection import drawn_fault
 from cluster.search.seeding import child_seed
 from tests.cluster.searches import finish, nascluster, select, status
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 FAULTS = ("--child-faults", "crashed=0.15,hang=0.1,out_of_memory=0.15,diverged=0.15")
 POLICY = ("--max-attempts", 2, "--on-failure", "out_of_memory=smaller-batch,diverged=drop,timeout=reward:-1")
@@ -72,6 +72,7 @@ def check_children(name: str, fates: dict[int, str | None]) -> None:
                 assert reward > 0
 
 
+@pytest.mark.xdist_group("ray")
 def test_each_child_follows_the_policy_of_its_cause_and_the_search_ends(shared_ray: str) -> None:
     seed = seed_with(PROBABLE, 16, MET)
     fates = destined(PROBABLE, seed, 16)

@@ -20,6 +20,7 @@ from cluster.periodic import repeating
 from cluster.runners.on_ray.handles import PoolEvaluator
 from cluster.search.records import Verdict
 from cluster.search.seeding import derive
+from tests.chaos.script import FACTOR
 from tests.cluster.searches import SLOW, Rig, end, process_of
 from tests.contracts.evaluator import assignment, gather
 
@@ -67,7 +68,16 @@ def epochs_saved(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("number", "cause"), [(signal.SIGTERM, Cause.PREEMPTED), (signal.SIGKILL, Cause.CRASHED)], ids=["term", "kill"]
+    ("number", "cause"),
+    [
+        # What the signal alone does is in `test_topology.py`.
+        pytest.param(
+            *(signal.SIGTERM, Cause.PREEMPTED),
+            id="term",
+            marks=pytest.mark.skipif(FACTOR == 1, reason="takes a minute: `make chaos`"),
+        ),
+        pytest.param(signal.SIGKILL, Cause.CRASHED, id="kill"),
+    ],
 )
 def test_a_child_goes_on_elsewhere_from_its_last_state(
     number: signal.Signals, cause: Cause, open_rig: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture

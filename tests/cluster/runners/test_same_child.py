@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.searches import finish, nascluster, run_folder, select
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 FLAGS = shlex.split("--searcher random --max-children 4 --epochs 2 --replicas 1 --children 2 --seed 5 --num-filters 24")
 
@@ -39,6 +39,7 @@ def by_hand(name: str, folder: Path, threads: str) -> list[float]:
     return json.loads(again.stdout)["curve"]
 
 
+@pytest.mark.xdist_group("ray")
 def test_on_ray_in_one_process_and_by_hand(shared_ray: str, tmp_path: Path) -> None:
     finish(nascluster("launch", "digits", "--name", "same-ray", *FLAGS, address=shared_ray))
     finish(nascluster("launch", "digits", "--name", "same-local", "--local", *FLAGS))

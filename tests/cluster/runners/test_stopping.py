@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.searches import finish, nascluster, run_folder, select, status, wait_for
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 FLAGS = ("--replicas", 1, "--children", 3, "--epochs", 4)
 
@@ -43,7 +43,9 @@ def check_whole(name: str, children: int, fates: set[tuple[str, str | None]]) ->
     assert set(select(name, "SELECT DISTINCT verdict, cause FROM attempts")) == fates
 
 
-@pytest.fixture(params=[False, True], ids=["ray", "local"])
+@pytest.fixture(
+    params=[pytest.param(False, id="ray", marks=pytest.mark.xdist_group("ray")), pytest.param(True, id="local")]
+)
 def local(request: pytest.FixtureRequest) -> bool:
     """Return whether the search runs in one process, without Ray."""
     return request.param
