@@ -146,9 +146,11 @@ def _machine(storage_path: str) -> list[Finding]:
         )
     ]
     if not is_url(storage_path):
-        findings.append(_room(Path(storage_path).expanduser(), MIN_DISK, "where the runs are"))
+        advice = "name another folder with --storage-path"
+        findings.append(_room(Path(storage_path).expanduser(), MIN_DISK, "where the runs are", advice))
     if Path("/dev/shm").exists():
-        findings.append(_room(Path("/dev/shm"), MIN_SHM, "shared memory, which Ray needs"))
+        advice = "mount it so that it can be written: Ray keeps what its processes share on a disk instead"
+        findings.append(_room(Path("/dev/shm"), MIN_SHM, "shared memory, which Ray needs", advice))
     return findings
 
 
@@ -157,10 +159,10 @@ def _cores() -> str:
     return counted(usable, "core") + (f" usable of {all_cores}" if usable < all_cores else "")
 
 
-def _room(folder: Path, min_bytes: int, what: str) -> Finding:
+def _room(folder: Path, min_bytes: int, what: str, if_read_only: str) -> Finding:
     existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
     free = shutil.disk_usage(existing).free
     text = f"{size(free)} free in {folder} ({what})"
     if not os.access(existing, os.W_OK):
-        return Finding("FAIL", f"{folder} cannot be written", "name another folder with --storage-path")
+        return Finding("FAIL", f"{folder} cannot be written ({what})", if_read_only)
     return Finding("OK", text) if free >= min_bytes else Finding("WARN", text, "free some space")

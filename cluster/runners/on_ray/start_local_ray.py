@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +22,10 @@ TOO_SLOW = "timed out during startup"
 
 SOCKET_BYTES = 107
 """Bytes that Linux allows in the path of a socket."""
+
+
+MIN_OPEN_FILES, ENOUGH_OPEN_FILES = 128, 4096
+"""Open files of a process with which a Ray on one machine starts (with 64 it does not), and with which it has room."""
 
 
 def check_folder(environment: Mapping[str, str]) -> None:
@@ -50,6 +55,24 @@ def check_folder(environment: Mapping[str, str]) -> None:
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ClusterError(f"{variable} is {base!r}, but Ray's folder there cannot be written: {advice}")
+
+
+def allow_open_files() -> None:
+    """Raise the limit on open files of this process, which its Ray inherits, as far as it may be.
+
+    Raises:
+        ClusterError: Ray cannot start with as few as are allowed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = ENOUGH_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_OPEN_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= allowed >= MIN_OPEN_FILES:
+        return
+    if allowed < MIN_OPEN_FILES:
+        raise ClusterError(
+            f"a process may have {hard} files open here (`ulimit -n`), and Ray needs {MIN_OPEN_FILES}: allow it more,"
+            f" such as {ENOUGH_OPEN_FILES}, or run without Ray (`--local`)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def module_folders() -> tuple[str, ...]:

@@ -55,7 +55,7 @@ from cluster.runners.on_ray.shard_hosts import (
     stop_shards,
     weights_shards,
 )
-from cluster.runners.on_ray.start_local_ray import check_folder, module_folders, start_ray
+from cluster.runners.on_ray.start_local_ray import allow_open_files, check_folder, module_folders, start_ray
 from cluster.runners.on_ray.worker_group import WorkerActors
 from cluster.runners.shared_weights import make_weights
 from cluster.runners.trainer import training_facts
@@ -141,6 +141,7 @@ def cluster(config: RunConfig, report: Callable[[str], object]) -> Iterator[Clus
         resources = worker_resources(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)
         if not joined:
             check_folder(os.environ)
+            allow_open_files()
             report("Starting Ray on this machine ...")
             nodes = (_start(nodes[0], report),)
         silence_worker_deaths()  # each is reported here, by its cause

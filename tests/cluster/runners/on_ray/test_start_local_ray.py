@@ -23,7 +23,10 @@ from cluster.runners.on_ray.probe_head import ClusterError, check_address
 from cluster.runners.on_ray.start_local_ray import TOO_SLOW, check_folder, module_folders, start_ray
 from ps.errors import StoreUnavailable
 from ps.rpc.client import GrpcStore
+from tests.cluster.searches import run_folder
 from tests.contracts.parameter_store import sgd_layout
+
+ROOT = Path(__file__).parents[4]
 
 
 class Context:
@@ -112,6 +115,30 @@ def test_a_folder_that_ray_can_use_is_made() -> None:
     with TemporaryDirectory(prefix="n", dir="/tmp") as short:
         check_folder({"RAY_TMPDIR": f"{short}/new", "TMPDIR": "/proc/x"})
         assert (Path(short) / "new" / "ray").is_dir()
+
+
+FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
+
+
+def test_too_few_open_files_are_one_sentence_before_ray_is_started() -> None:
+    program = FILES.format(soft=64, hard=100) + "from cluster.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "launch", "synthetic", "--max-children", "2", "--name", "few"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "a process may have 100 files open here (`ulimit -n`), and Ray needs 128: allow it more" in done.stderr
+    assert not run_folder("few").exists()
+
+
+@pytest.mark.parametrize(("soft", "hard", "expected"), [(64, 200, 200), (64, 9000, 4096), (5000, 9000, 5000)])
+def test_open_files_are_allowed_as_far_as_they_may_be(soft: int, hard: int, expected: int) -> None:
+    program = (
+        FILES.format(soft=soft, hard=hard)
+        + "from cluster.runners.on_ray.start_local_ray import allow_open_files as allow; allow();"
+        + "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"({expected}, {hard})\n"
 
 
 def test_our_code_comes_before_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
