@@ -7,10 +7,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from child_trainer.outcome import Budget
+from child_trainer.regime import Regime
 from child_trainer.seed_agem.modes import Mode
 from child_trainer.seed_agem.options import SubnetworkOptions
 from child_trainer.seed_agem.sharing import share, shared_parameters
-from child_trainer.seed_agem.training import Subnetworks, absolute_error, gradients, subnetwork_loss
+from child_trainer.seed_agem.training import (
+    MODES,
+    Subnetworks,
+    absolute_error,
+    gradients,
+    subnetwork_loss,
+    take_step,
+)
+from child_trainer.training.state import SgdState
 from tests.child_trainer.seed_agem.networks import EQUAL, WIDER, subnetworks
 
 OPTIONS = SubnetworkOptions()
@@ -52,6 +62,10 @@ def names_of(network: Subnetworks, k: int, *, shared: bool) -> set[str]:
     return {name for name, p in network.members[k].named_parameters() if (id(p) in common) == shared}
 
 
+def norm_of(member: torch.nn.Module) -> float:
+    return math.sqrt(sum(p.grad.square().sum().item() for p in member.parameters() if p.grad is not None))
+
+
 def test_the_individual_mode_leaves_what_is_shared_bit_identical() -> None:
     network, optimizer = made()
     step(network, optimizer, Mode.JOINT)  # so that there are moments, which must not move it either
@@ -70,6 +84,29 @@ def test_in_the_individual_mode_each_has_the_gradient_of_its_own_loss() -> None:
         private = [own[name] for name in sorted(names_of(network, k, shared=False))]
         for parameter, expected in zip(private, torch.autograd.grad(loss_of(network, k), private), strict=True):
             torch.testing.assert_close(parameter.grad, expected)
+
+
+@pytest.mark.parametrize("mode", [Mode.INDIVIDUAL, Mode.JOINT])
+def test_in_the_individual_mode_a_long_gradient_makes_no_other_subnetworks_shorter(mode: Mode) -> None:
+    """One network's gradient is long, as its classifier multiplies; the other's is shorter than the limit."""
+    network, _ = made(shared=0)
+    with torch.no_grad():
+        network.members[0].head.weight.mul_(50)
+    optimizer = torch.optim.SGD(network.trained(), 0.0)
+    gradients(lambda k: loss_of(network, k), network, mode, 0)
+    before = [norm_of(member) for member in network.members]
+    limit = before[1] * 1.5
+    assert before[0] > 10 * limit
+    budget = Budget(epochs=2, learning_rate=1.0, regime=Regime(clip_norm=limit))
+    network.modes[0] = MODES.index(mode)
+    state = SgdState(network, optimizer, LABELS, others={})
+    take_step(network, state, IMAGES, LABELS, OPTIONS, budget, (0, 0, 1))
+    after = [norm_of(member) for member in network.members]
+    if mode is Mode.INDIVIDUAL:
+        assert after == pytest.approx([limit, before[1]], rel=1e-4)
+    else:  # there the gradient is one, of all parameters together
+        scale = limit / math.hypot(*before)
+        assert after == pytest.approx([scale * before[0], scale * before[1]], rel=1e-4)
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2])

@@ -13,6 +13,7 @@ from controller.searchers.policy_gradient.policy_searcher import BASELINE
 from controller.searchers.seed_agem import searcher as module
 from controller.searchers.seed_agem.options import SeedAgemOptions
 from controller.searchers.seed_agem.searcher import EMITTED, LEAD_PENALTY, SELECTION_REWARD, SeedAgem
+from controller.searchers.seed_agem.selection import LEAST_WIDTH
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.subnetworks import SubnetworkSpace
 from tests.contracts.searcher import SearcherContract, initial, recorded, view
@@ -110,21 +111,31 @@ def test_the_mean_gradient_over_all_samples_is_that_of_the_expected_reward(
         torch.testing.assert_close(found[name], -gradient, atol=2e-5, rtol=1e-3)
 
 
-def test_a_child_of_a_thin_interval_counts_in_proportion() -> None:
+def test_a_child_of_a_thin_interval_counts_in_proportion_to_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
     searcher = SeedAgem(TINY, SeedAgemOptions(controller_units=4, selection="soft-max", selection_reward_weight=0.0))
     parameters = initial(searcher, 0)
-    same, apart = (proposal((0, 0, 0, 0, 0, 0, s, t), share=0.0) for s, t in ((0, 0), (0, 1)))
+    same, apart = (proposal((0, 0, 0, 0, 0, 0, s, t), share=0.0) for s, t in ((0, 0), (1, 0)))
     searcher._policy.load(parameters)
     widths = searcher._rescore([recorded(1, same, outcome(0.5), 1.0), recorded(2, apart, outcome(0.5), 1.0)])[0].width_B
-    assert widths[0] > 0.4
-    assert widths[1] < module.THIN
+    wide, thin = widths.tolist()
+    assert wide > 0.4
+    assert LEAST_WIDTH < thin < module.THIN / 10  # two distributions that are nearly the same, but not quite
 
-    def norm(child: Proposal) -> float:
+    def gradients(child: Proposal) -> dict[str, torch.Tensor]:
         known = parameters | {BASELINE: torch.tensor([0.5, 1.0])}
-        gradients = searcher.learn([recorded(1, child, outcome(0.5), 1.0)], view(known)).gradients
-        return max(g.abs().max().item() for name, g in gradients.items() if name != BASELINE)
+        found = searcher.learn([recorded(1, child, outcome(0.5), 1.0)], view(known)).gradients
+        return {name: gradient for name, gradient in found.items() if name != BASELINE}
 
-    assert norm(apart) < 1 / module.THIN
+    def norm(found: dict[str, torch.Tensor]) -> float:
+        return max(gradient.abs().max().item() for gradient in found.values())
+
+    counted, whole, share = gradients(apart), gradients(same), thin / module.THIN
+    monkeypatch.setattr(module, "THIN", LEAST_WIDTH)  # no sample counts less
+    steep = gradients(apart)
+    assert norm(steep) > 10 * norm(whole) > 0
+    for name, gradient in steep.items():
+        torch.testing.assert_close(counted[name], share * gradient)
+        torch.testing.assert_close(whole[name], gradients(same)[name])
 
 
 def test_the_last_children_select_what_is_most_probable_and_are_not_learnt_from() -> None:
