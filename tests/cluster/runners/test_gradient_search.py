@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Generator, Tensor
 
 from child_trainer.seeding import derive
-from child_trainer.supernets.jobs import Steps
 from child_trainer.supernets.objectives.catalogue import OBJECTIVES
 from child_trainer.threads import computing_with
 from cluster.cli import main as cli
@@ -32,8 +31,8 @@ from cluster.search.evaluator import Assignment
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Lane, shared_weights_of
 from controller.strengths import strengths_in, strengths_name
+from tests.cluster.runners.first_jobs import first_job
 from tests.cluster.runners.killed_runs import copies, copying
-from tests.contracts.searcher import view
 
 CELLS = "--space darts --operations max_3x3 identity sep_3x3 --blocks 2 --num-cells 3 --filters 4"
 SEARCHES: Mapping[str, str] = {
@@ -55,14 +54,6 @@ def config(search: str, *words: str) -> RunConfig:
     return parse_run(RECIPES["digits"](), [*flags.split(), "--reward", REWARDS[search], *words], "digits")
 
 
-def first_job(of: RunConfig) -> Steps:
-    searcher = of.make_searcher()
-    job = searcher.ask(1, view(initial_values(make_parameters(of, searcher))))[0].job
-    assert isinstance(job, Steps)
-    assert job.count == STEPS
-    return job
-
-
 def sharded(of: RunConfig) -> dict[str, Tensor]:
     """The weights and the strengths after the steps of one child, as a worker makes them on the shards."""
     store, weights = local_store(of, "run"), local_weights(of, "run")
@@ -70,7 +61,7 @@ def sharded(of: RunConfig) -> dict[str, Tensor]:
     assert weights is not None
     trainer = Trainer(of, weights=weights, policy=store)
     lane, seed = Lane(0, 0, 0), seeding.child_seed(of.seed, 1)
-    outcome = trainer.train(Assignment(child_id=1, seed=seed, architecture=None, job=first_job(of), lane=lane))
+    outcome = trainer.train(Assignment(child_id=1, seed=seed, architecture=None, job=first_job(of, STEPS), lane=lane))
     assert outcome.failure is None
     kept = {name: value for name, value in store.pull().values.items() if name.startswith("strengths/")}
     return weights.pull().values | kept
@@ -78,7 +69,7 @@ def sharded(of: RunConfig) -> dict[str, Tensor]:
 
 def plain_loop(of: RunConfig) -> dict[str, Tensor]:
     """The same without shards, lanes and half-steps' bookkeeping: PyTorch's optimizers on tensors in this process."""
-    searcher, job, seed = of.make_searcher(), first_job(of), seeding.child_seed(of.seed, 1)
+    searcher, job, seed = of.make_searcher(), first_job(of, STEPS), seeding.child_seed(of.seed, 1)
     shared = shared_weights_of(searcher)
     assert shared is not None
     network = make_network(of, shared)

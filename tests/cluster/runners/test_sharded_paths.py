@@ -8,13 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 from child_trainer.seeding import derive
-from child_trainer.supernets.jobs import Steps
 from child_trainer.supernets.objectives.catalogue import OBJECTIVES
 from child_trainer.threads import computing_with
 from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from cluster.runners.build import initial_values, make_parameters
 from cluster.runners.objective_steps import path_gates
 from cluster.runners.shared_data import data_of
 from cluster.runners.shared_weights import GROUP, local_weights, make_network
@@ -22,7 +20,7 @@ from cluster.runners.trainer import Trainer, loaded_task
 from cluster.search import seeding
 from cluster.search.evaluator import Assignment
 from controller.searcher import Lane, shared_weights_of
-from tests.contracts.searcher import view
+from tests.cluster.runners.first_jobs import first_job
 
 STEPS = 20
 
@@ -41,14 +39,6 @@ def config(search: str, shards: int = 1) -> RunConfig:
     return parse_run(RECIPES["digits"](), [*flags.split(), "--weights-shards", str(shards)], "digits")
 
 
-def first_job(of: RunConfig) -> Steps:
-    searcher = of.make_searcher()
-    job = searcher.ask(1, view(initial_values(make_parameters(of, searcher))))[0].job
-    assert isinstance(job, Steps)
-    assert job.count == STEPS
-    return job
-
-
 def sharded(of: RunConfig) -> dict[str, Tensor]:
     """The weights after the steps of one child, as a worker makes them on the shards."""
     weights = local_weights(of, "run")
@@ -57,7 +47,7 @@ def sharded(of: RunConfig) -> dict[str, Tensor]:
         child_id=1,
         seed=seeding.child_seed(of.seed, 1),
         architecture=None,
-        job=first_job(of),
+        job=first_job(of, STEPS),
         lane=Lane(replica=0, number=0, steps_before=0),
     )
     assert Trainer(of, weights=weights).train(child).failure is None
@@ -66,7 +56,7 @@ def sharded(of: RunConfig) -> dict[str, Tensor]:
 
 def plain_loop(of: RunConfig) -> dict[str, Tensor]:
     """The same without shards: PyTorch's optimizer, which leaves weights alone that no path of a step reads."""
-    job, seed, shared = first_job(of), seeding.child_seed(of.seed, 1), shared_weights_of(of.make_searcher())
+    job, seed, shared = first_job(of, STEPS), seeding.child_seed(of.seed, 1), shared_weights_of(of.make_searcher())
     assert shared
     network = make_network(of, shared)
     weights = network.initial(seeding.derive(of.seed, GROUP))
