@@ -65,8 +65,8 @@ class _Answers(BaseHTTPRequestHandler):
 
 @ray.remote(num_cpus=1)
 class _Busy:
-    def ready(self) -> None:
-        pass
+    def niceness(self) -> int:
+        return os.nice(0)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def node() -> Iterator[tuple[str, str]]:
     """A node's address and id; it has something to do, for an idle one that is to drain is gone at once."""
     address = start_ray(1, print)
     busy = cast(Any, _Busy).remote()
-    ray.get(busy.ready.remote())
+    assert ray.get(busy.niceness.remote()) == os.nice(0)  # Ray's default would be 15 more
     yield address, ray.get_runtime_context().get_node_id()
     ray.shutdown()
 

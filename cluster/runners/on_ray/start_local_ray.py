@@ -19,6 +19,8 @@ from cluster.runners.on_ray.probe_head import ClusterError
 TOO_SLOW = "timed out during startup"
 """Part of Ray's error for a node that was not up within its 30 s, for which it has no setting."""
 
+WORKER_NICENESS = "RAY_worker_niceness"
+"""The variable by which Ray's processes know how nice its workers are: 15 by default, so that others have the cores."""
 
 SOCKET_BYTES = 107
 """Bytes that Linux allows in the path of a socket."""
@@ -88,6 +90,9 @@ def module_folders() -> tuple[str, ...]:
 def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> str:
     """Start a Ray that ends with this process; try a second time if it is not up in time, as on a busy machine.
 
+    Its workers have this process's priority, unless the environment sets `WORKER_NICENESS`: beside other work on the
+    machine they would hardly get a core.
+
     Args:
         cores: the cores that it may use.
         report: called with a sentence before the second try.
@@ -99,6 +104,7 @@ def start_ray(cores: int, report: Callable[[str], object], **options: Any) -> st
     Raises:
         ClusterError: it was not up in time, twice.
     """
+    os.environ.setdefault(WORKER_NICENESS, "0")
     before = child_processes()
     for last in (False, True):
         try:

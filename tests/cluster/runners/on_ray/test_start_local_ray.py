@@ -20,7 +20,7 @@ from cluster.runners.on_ray import handles, shard_hosts
 from cluster.runners.on_ray.credentials import CredentialsError, make_token
 from cluster.runners.on_ray.handles import StoreShards
 from cluster.runners.on_ray.probe_head import ClusterError, check_address
-from cluster.runners.on_ray.start_local_ray import TOO_SLOW, check_folder, module_folders, start_ray
+from cluster.runners.on_ray.start_local_ray import TOO_SLOW, WORKER_NICENESS, check_folder, module_folders, start_ray
 from ps.errors import StoreUnavailable
 from ps.rpc.client import GrpcStore
 from tests.cluster.searches import run_folder
@@ -78,6 +78,26 @@ def test_what_else_is_wrong_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(RuntimeError, match="twice by accident"):
         start_ray(2, lambda _: None)
+
+
+@pytest.mark.parametrize(("set_by_user", "seen"), [(None, "0"), ("7", "7")])
+def test_workers_are_no_nicer_than_this_process_unless_the_user_says_so(
+    set_by_user: str | None, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tests/deploy/test_spot_notice.py` asks a worker of a real Ray."""
+    if set_by_user is None:
+        monkeypatch.delenv(WORKER_NICENESS, raising=False)
+    else:
+        monkeypatch.setenv(WORKER_NICENESS, set_by_user)
+    found: list[str | None] = []
+
+    def init(**_: object) -> Context:
+        found.append(os.environ.get(WORKER_NICENESS))
+        return Context()
+
+    monkeypatch.setattr(ray, "init", init)
+    start_ray(1, lambda _: None)
+    assert found == [seen]
 
 
 def test_rays_words_are_still_these() -> None:
