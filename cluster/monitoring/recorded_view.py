@@ -1,9 +1,10 @@
 """What a searcher may use of a search that is only read, from its ledger."""
 
 import random
+from dataclasses import replace
 from functools import cache
 
-from cluster.storage.ledger.queries.report import ended_records
+from cluster.storage.ledger.queries.report import ended_records, open_records
 from cluster.storage.ledger.queries.run import last_completion
 from cluster.storage.ledger.reader import LedgerConnection
 from controller.searcher import View
@@ -23,3 +24,8 @@ def recorded_view(db: LedgerConnection, seed: int) -> View:
         pending=tuple,
         rng=random.Random(seed),
     )
+
+
+def whole_view(db: LedgerConnection, seed: int) -> View:
+    """Return the view of all children, those that have not ended too, without parameters; arguments as above."""
+    return replace(recorded_view(db, seed), pending=cache(lambda: tuple(open_records(db))))

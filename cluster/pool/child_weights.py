@@ -49,12 +49,12 @@ class WeightsFolder:
 
     def forget(self, children: Collection[int]) -> None:
         """Remove the weights of these children."""
-        self._remove([file for file in self._path.glob("child-*") if _child_of(file) in children])
+        self._remove([file for file in self._path.glob("child-*") if child_of(file.name) in children])
 
     def keep_only(self, children: Collection[int]) -> None:
         """Remove the weights of all other children, and all half-written drafts."""
-        files = [file for file in self._path.glob("child-*") if _child_of(file) is not None]
-        self._remove([file for file in files if _child_of(file) not in children or file.suffix != ".safetensors"])
+        files = [file for file in self._path.glob("child-*") if child_of(file.name) is not None]
+        self._remove([file for file in files if child_of(file.name) not in children or file.suffix != ".safetensors"])
 
     def _remove(self, files: Collection[Path]) -> None:
         if files:
@@ -76,9 +76,9 @@ def weights_file(folder: Path, child_id: int, checksum: str) -> Path:
     return folder / f"child-{child_id:08d}-{checksum[:SHOWN]}.safetensors"
 
 
-def _child_of(file: Path) -> int | None:
-    """Return the child whose weights are in a file, or `None` if its name is another's."""
-    number = file.name.split("-")[1]
+def child_of(name: str) -> int | None:
+    """Return the child whose weights are in the file of this name, or `None` if the name is another's."""
+    number = name.split("-")[1]
     return int(number) if number.isdecimal() else None
 
 

@@ -28,6 +28,7 @@ from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.pool.checkpoints import CheckpointFolder
 from cluster.pool.child_weights import WeightsFolder
+from cluster.search.needed_weights import unneeded_weights
 from cluster.storage.errors import LedgerError, RunFolderError, Stopped
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
@@ -125,7 +126,14 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
         def begin() -> None:
             progress.starting, known = True, folder.ledger.exists()
             stack.enter_context(
-                driving(folder, config, journal.report, takeover, partial(_check_whole, config, folder, progress))
+                driving(
+                    folder,
+                    config,
+                    journal.report,
+                    takeover,
+                    partial(_check_whole, config, folder, progress),
+                    partial(_unneeded, config, folder),
+                )
             )
             progress.begun = True
             takeover.interrupts(True)
@@ -242,6 +250,14 @@ def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) 
             f" ({error}): mend the disk or make room, then `{folder.command('resume')}`; what was recorded"
             " before is there"
         ) from error
+
+
+def _unneeded(config: RunConfig, folder: RunFolder) -> frozenset[int]:
+    """Return the children whose weights no child begins with any more, for the copy in the object store."""
+    from cluster.monitoring.recorded_view import whole_view
+
+    with reading(folder) as db:
+        return unneeded_weights(config.make_searcher(), whole_view(db, config.seed), ())
 
 
 def _forget_weights(config: RunConfig, folder: RunFolder) -> None:

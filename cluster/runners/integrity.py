@@ -6,13 +6,13 @@ without a child means that the ledger has lost records.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from child_trainer.inheritance.trained_weights import TrainedWeights, WeightsError
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
-from cluster.monitoring.recorded_view import recorded_view
+from cluster.monitoring.recorded_view import whole_view
 from cluster.pool.child_weights import weights_file
 from cluster.runners.build import make_layout, make_parameters
 from cluster.runners.shared_weights import make_weights, weights_layout
@@ -21,7 +21,6 @@ from cluster.search.needed_weights import needed_weights
 from cluster.search.replica import client
 from cluster.search.steps import lane_client, rounds_client
 from cluster.storage.errors import RunFolderError
-from cluster.storage.ledger.queries.report import open_records
 from cluster.storage.ledger.queries.run import last_batches, last_steps, run_values
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
@@ -105,8 +104,7 @@ def _check_child_weights(config: RunConfig, searcher: Searcher, folder: RunFolde
     if not keeps_weights(searcher):
         return
     with reading(folder) as db:
-        open_children = tuple(open_records(db))
-        view = replace(recorded_view(db, config.seed), pending=lambda: open_children)
+        view = whole_view(db, config.seed)
         needed, ended = needed_weights(searcher, view), {child.id: child.outcome for child in view.history()}
     for child_id in sorted(needed):
         outcome = ended.get(child_id)

@@ -2,20 +2,24 @@
 
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from child_trainer.atomic_file import write_durably
 from cluster.formatting import opening
 
 MAX_PARALLEL_REQUESTS = 32
 """Objects that are read, written or removed at the same time."""
+
+PART_BYTES = 2**20
+"""Bytes of a file that are read at once while it is written to an object."""
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     # No retries at this level: s3fs retries requests itself, and a mirror retries its rounds without limit.
@@ -77,6 +81,10 @@ class Storage(Protocol):
         """Write several objects; if one write fails, others may have been written."""
         ...
 
+    def write_file(self, name: str, file: BinaryIO) -> None:
+        """Create an object from an open file of any size; if that fails, a part of it may have been written."""
+        ...
+
     def create(self, name: str, content: bytes) -> bool:
         """Create an object unless it exists, and return whether this call did; of several callers, one gets `True`."""
         ...
@@ -127,8 +135,7 @@ class FsspecStorage:
     def write(self, name: str, content: bytes) -> None:
         """See `Storage.write`."""
         if self._needs_draft:
-            draft = self._draft(name, content)
-            os.replace(draft, self._path(name))
+            os.replace(self._draft(name, BytesIO(content)), self._path(name))
         else:
             self._fs.pipe_file(self._path(name), content)
 
@@ -137,10 +144,18 @@ class FsspecStorage:
         with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as threads:
             list(threads.map(self.write, contents.keys(), contents.values()))
 
+    def write_file(self, name: str, file: BinaryIO) -> None:
+        """See `Storage.write_file`."""
+        if self._needs_draft:
+            os.replace(self._draft(name, file), self._path(name))
+            return
+        with self._fs.open(self._path(name), "wb") as object_file:
+            shutil.copyfileobj(file, object_file, PART_BYTES)
+
     def create(self, name: str, content: bytes) -> bool:
         """See `Storage.create`."""
         if self._needs_draft:
-            draft = self._draft(name, content)
+            draft = self._draft(name, BytesIO(content))
             try:
                 os.link(draft, self._path(name))
             except FileExistsError:
@@ -225,11 +240,14 @@ class FsspecStorage:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _draft(self, name: str, content: bytes) -> Path:
+    def _draft(self, name: str, content: BinaryIO) -> Path:
         path = Path(self._path(name))
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(draft, content)
+        with draft.open("wb") as file:
+            shutil.copyfileobj(content, file, PART_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
         return draft
 
 

@@ -27,7 +27,8 @@ from cluster.storage.object_store.driver_lease import (
     new_owner,
     newest_lease,
 )
-from cluster.storage.object_store.mirror import Mirror, MirrorThread
+from cluster.storage.object_store.mirror import Mirror
+from cluster.storage.object_store.mirror_thread import MirrorThread
 from cluster.storage.object_store.object_names import CONFIG, STOP, files, segments, start_name
 from cluster.storage.object_store.restore import restore
 from cluster.storage.object_store.store import FsspecStorage, Storage, explained, open_storage, reason
@@ -124,6 +125,7 @@ def driving(
     report: Report,
     on_lost: Callable[[LeaseLost], object],
     check: Callable[[], object] = lambda: None,
+    unneeded: Callable[[], frozenset[int]] = frozenset,
 ) -> Iterator[None]:
     """Keep every other driver out while the block runs, and copy the run to its object store, if it has one.
 
@@ -133,6 +135,7 @@ def driving(
         report: called with messages for the user.
         on_lost: called, in another thread, if another driver takes over.
         check: called when no other driver can write into the folder, before this one does; may raise to refuse.
+        unneeded: returns children whose weights need not be copied; see `Mirror`.
 
     Raises:
         RunFolderError: another driver holds the run, or it cannot be created.
@@ -167,7 +170,7 @@ def driving(
             held = _acquire(folder, storage, lease, on_lost)
         complete = False
         try:
-            mirror = Mirror(storage, folder, held.lease.number, held.check)
+            mirror = Mirror(storage, folder, held.lease.number, held.check, unneeded)
             thread = MirrorThread(mirror, folder.place, lambda: held.lost is not None, report)
             with explained(folder.place):
                 mirror.round()  # the object store has the whole folder before anything new is written

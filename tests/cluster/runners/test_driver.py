@@ -163,7 +163,7 @@ def test_nobody_writes_until_the_last_copy_is_made(
     last_writer_goes: EndsAfter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An actor that the cluster starts again in this moment waits."""
-    from cluster.storage.object_store.mirror import MirrorThread
+    from cluster.storage.object_store.mirror_thread import MirrorThread
 
     finish, writers = MirrorThread.finish, []
 

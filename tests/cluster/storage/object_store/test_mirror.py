@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from shutil import copytree, rmtree
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from safetensors import safe_open
@@ -22,7 +22,8 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.schema import RECORDED
 from cluster.storage.object_store.ledger_segments import export
-from cluster.storage.object_store.mirror import NUM_KEPT, Mirror, MirrorThread
+from cluster.storage.object_store.mirror import NUM_KEPT, Mirror
+from cluster.storage.object_store.mirror_thread import MirrorThread
 from cluster.storage.object_store.object_names import files, segments
 from cluster.storage.object_store.restore import restore
 from cluster.storage.object_store.store import Storage
@@ -80,6 +81,9 @@ class Objects:
     def write_all(self, contents: Mapping[str, bytes]) -> None:
         for name, content in contents.items():
             self.write(name, content)
+
+    def write_file(self, name: str, file: BinaryIO) -> None:
+        self._call(lambda: self.objects.__setitem__(name, file.read()))
 
     def create(self, name: str, content: bytes) -> bool:
         return self._call(lambda: self.objects.setdefault(name, content) is content)

@@ -1,7 +1,9 @@
 """Objects on S3, on a file system and in memory: one contract."""
 
+import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from fsspec.spec import AbstractFileSystem
 
 from cluster.config.locations import is_url
 from cluster.storage.find_run import run_folder
-from cluster.storage.object_store.store import FsspecStorage, StorageError, open_storage
+from cluster.storage.object_store.store import PART_BYTES, FsspecStorage, StorageError, open_storage
 
 
 @pytest.fixture(params=["s3", "file", "memory"])
@@ -34,6 +36,28 @@ def test_objects_are_read_as_they_were_written(storage: FsspecStorage) -> None:
     assert storage.folders() == ["a"]
     assert storage.below("a").read("b") == b"two"
     assert storage.below("a").names() == ["b", "c"]
+
+
+class Reads(BytesIO):
+    """A file that tells how much was read of it at once."""
+
+    most = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        part = super().read(size)
+        self.most = max(self.most, len(part))
+        return part
+
+
+def test_a_file_is_written_part_by_part(storage: FsspecStorage) -> None:
+    content = random.Random(0).randbytes(3 * PART_BYTES + 5)
+    file = Reads(content)
+    storage.write_file("a/large", file)
+    assert storage.read("a/large") == content
+    assert file.most == PART_BYTES
+    storage.write_file("a/empty", BytesIO())
+    assert storage.read("a/empty") == b""
+    assert storage.names() == ["a/empty", "a/large"]
 
 
 def test_objects_are_removed_and_may_be_removed_again(storage: FsspecStorage) -> None:
