@@ -164,6 +164,29 @@ class Calls(Objects):
         self._call = call
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_a_merged_segment_is_not_ahead_of_weights(live: Callable[[], Live], tmp_path: Path, after: bool) -> None:
+    """Every round merges, and children end between the segment and the merged one; it dies at each call of a merge."""
+    storage = Calls()
+    mirror, rounds = mirror_of(live(), storage, merge_after=1), 3
+    merges: list[range] = []
+    for _ in range(rounds):
+        mirror.round()
+        written = [number for number, name in enumerate(storage.told) if name.startswith("ledger")]
+        if len(written) > 1:  # the base is not merged
+            merges.append(range(written[-2] + 1, written[-1] + 1))
+    calls = [call for merge in merges for call in merge]
+    assert sum(storage.told[call].startswith("child-weights") for call in calls) >= 2
+    for call in calls:
+        dying = Calls()
+        mirror = mirror_of(live(), dying, merge_after=1)
+        dying.dies_at(storage.told[call], after=after)
+        with pytest.raises(Died):
+            for _ in range(rounds):
+                mirror.round()
+        assert num_whole(dying.objects, tmp_path / "new") == NEEDED
+
+
 def ended(live: Live, children: int, begin: int = 1) -> list[str]:
     """A search of which so many children have ended with weights, none of which were removed."""
     weights = WeightsFolder(live.folder.child_weights)
