@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from child_trainer.atomic_file import replace_file, sync
+from child_trainer.inheritance.trained_weights import TrainedWeights, WeightsError
 
 REMOVALS = "removals"
 """The file in the folder that changes before each removal, by which a copy that is being made knows of one."""
@@ -86,12 +87,55 @@ class WeightsStorage(Protocol):
     """A `WeightsFolder`, or a proxy of one on another node."""
 
     def load(self, child_id: int, checksum: str) -> bytes | None:
-        """Return the child's weights with this checksum, or `None`; raises `OSError`."""
+        """Return the child's weights with this checksum, or `None`.
+
+        Raises:
+            OSError: they cannot be read; without a number if their folder cannot be reached.
+        """
         ...
 
     def save(self, child_id: int, checksum: str, data: bytes) -> None:
         """Keep a child's weights durably; raises `OSError`."""
         ...
+
+
+class LostWeights(Exception):
+    """Weights with which a child must begin are gone: no attempt at it can begin, here or elsewhere.
+
+    Attributes:
+        child_id: the child that must begin with them.
+        parent: the child whose weights they are.
+        checksum: theirs.
+        fault: a clause on what is wrong with their file.
+    """
+
+    def __init__(self, child_id: int, parent: int, checksum: str, fault: str) -> None:
+        super().__init__(child_id, parent, checksum, fault)  # by which it is pickled
+        self.child_id, self.parent, self.checksum, self.fault = child_id, parent, checksum, fault
+
+    def __str__(self) -> str:
+        return f"the weights of child {self.parent}, with which child {self.child_id} begins: their file {self.fault}"
+
+
+def load_weights(storage: WeightsStorage, child_id: int, checksum: str) -> TrainedWeights:
+    """Return a child's weights.
+
+    Raises:
+        WeightsError: they are not there, or not whole; the message is a clause about their file.
+        OSError: the storage cannot be reached, and another attempt may succeed.
+    """
+    try:
+        data = storage.load(child_id, checksum)
+    except OSError as error:
+        if error.errno is None:  # no file system's error
+            raise
+        raise WeightsError(f"cannot be read ({error.strerror})") from error
+    if data is None:
+        raise WeightsError("is missing")
+    weights = TrainedWeights.from_bytes(data)
+    if weights.checksum != checksum:
+        raise WeightsError("has other weights than the child's outcome says")
+    return weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from collections.abc import Awaitable, Callable, Collection
 from child_trainer.outcome import Cause, Outcome
 from cluster.pool.background_tasks import RETRY_DELAY_S, Tasks, next_poll
 from cluster.pool.backlog import Backlog
+from cluster.pool.child_weights import LostWeights
 from cluster.pool.protocol import (
     CallLost,
     NotStarted,
@@ -156,6 +157,7 @@ class Pool:
 
         Raises:
             NoWorkers: with the reason, if the last worker is lost and no other can be expected.
+            LostWeights: a child cannot begin, and no other is begun.
             Exception: any error that keeps the pool from its work, such as a ledger that cannot be written.
         """
         await self.opened()
@@ -206,6 +208,10 @@ class Pool:
                 await self._backlog.void(attempt)
                 if worker.attempt is attempt:
                     worker.attempt = None
+            except LostWeights:  # the run ends with this error, and the child may begin when it is resumed
+                self._stopping = True
+                await self._backlog.void(attempt)
+                raise
             else:
                 await self._backlog.conclude(attempt, outcome, preempt_requested=worker.preempt_requested)
                 if worker.attempt is attempt:

@@ -138,7 +138,7 @@ class WorkerGroup(Protocol):
         ...
 
     async def train(self, slot: int, order: TrainingOrder) -> Outcome:
-        """Have the worker train a child; raises `CallLost` or `NotStarted`."""
+        """Have the worker train a child; raises `CallLost`, `NotStarted` or `LostWeights`."""
         ...
 
     async def restart(self, slot: int, place: str) -> None:

@@ -27,7 +27,7 @@ from cluster.monitoring.summary import summary
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.pool.checkpoints import CheckpointFolder
-from cluster.pool.child_weights import WeightsFolder
+from cluster.pool.child_weights import LostWeights, WeightsFolder
 from cluster.search.needed_weights import unneeded_weights
 from cluster.storage.errors import LedgerError, RunFolderError, Stopped
 from cluster.storage.ledger.ledger import Ledger
@@ -285,10 +285,19 @@ def _metrics(config: RunConfig) -> "AbstractContextManager[Exporter | None]":
 
 
 def _search(config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe) -> str:
-    """Run the search to its end; return why the searcher has ended it early, or an empty text."""
-    from cluster.monitoring.recorded_view import recorded_view
+    """Run the search to its end; return why the searcher has ended it early, or an empty text.
 
-    (_run_here if config.local else _run_on_ray)(config, folder, journal, begin, observe)
+    Raises:
+        RunFolderError: the weights with which a child must begin are gone; once they are back, a resume goes on.
+    """
+    from cluster.monitoring.recorded_view import recorded_view
+    from cluster.runners.integrity import gone_weights
+
+    try:
+        (_run_here if config.local else _run_on_ray)(config, folder, journal, begin, observe)
+    except LostWeights as lost:
+        begins = f"child {lost.child_id} begins"
+        raise gone_weights(folder, lost.parent, lost.checksum, lost.fault, begins) from lost
     with reading(folder) as db:
         return stop_reason_of(config.make_searcher(), recorded_view(db, config.seed))
 

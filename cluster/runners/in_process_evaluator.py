@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Callable
 
 from child_trainer.outcome import Cause, Outcome
+from cluster.pool.child_weights import LostWeights
 from cluster.pool.failure_policy import AttemptHistory, FailurePolicy, Settled, Train, attempt_history, next_attempt
 from cluster.pool.output_files import OutputCapture, no_capture
 from cluster.search.evaluator import Assignment, ChildTrainer
-from cluster.search.records import LOCAL_WORKER, AttemptLedger
+from cluster.search.records import LOCAL_WORKER, AttemptLedger, Verdict
 
 
 class InProcessEvaluator:
@@ -48,7 +49,11 @@ class InProcessEvaluator:
         self._waiting.append(assignment)
 
     def completed(self) -> list[tuple[int, Outcome]]:
-        """Make one attempt at the queue's first child, and return its outcome; an empty list if it is retried."""
+        """Make one attempt at the queue's first child, and return its outcome; an empty list if it is retried.
+
+        Raises:
+            LostWeights: the child cannot begin; it stays in the ledger as one that has not ended.
+        """
         self.raise_interrupt()
         ended: list[tuple[int, Outcome]] = []
         for _ in range(len(self._waiting) if self._at_once else 1):
@@ -92,6 +97,9 @@ class InProcessEvaluator:
         except KeyboardInterrupt:  # recorded, because otherwise the attempt would count as lost
             interrupted = Outcome.failed(Cause.PREEMPTED, "interrupted", seed=assignment.seed)
             self._end(key, history, interrupted, preempt_requested=True)
+            raise
+        except LostWeights:  # not the child's fault, who has not begun
+            self._ledger.end_attempt(key, None, Verdict.NOT_STARTED)
             raise
         stops = self._preempted is not None and self._preempted()
         step = self._end(key, history, outcome, preempt_requested=stops)

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from child_trainer.inheritance.trained_weights import TrainedWeights, WeightsError
+from child_trainer.inheritance.trained_weights import WeightsError
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
 from cluster.monitoring.recorded_view import whole_view
-from cluster.pool.child_weights import weights_file
+from cluster.pool.child_weights import WeightsFolder, load_weights, weights_file
 from cluster.runners.build import make_layout, make_parameters
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.search.learning import last_batch_of
@@ -106,29 +106,32 @@ def _check_child_weights(config: RunConfig, searcher: Searcher, folder: RunFolde
     with reading(folder) as db:
         view = whole_view(db, config.seed)
         needed, ended = needed_weights(searcher, view), {child.id: child.outcome for child in view.history()}
+    files = WeightsFolder(folder.child_weights)
     for child_id in sorted(needed):
         outcome = ended.get(child_id)
         if outcome is None or outcome.weights is None:
             continue  # it was trained on a task that keeps none
-        file = weights_file(folder.child_weights, child_id, outcome.weights)
-        if fault := _fault_of(file, outcome.weights):
-            raise RunFolderError(
-                f"the weights of child {child_id} of the run {folder.name!r}, with which others begin, are gone:"
-                f" {file} {fault}. Restore it{_from_the_objects(folder)}; or, if it is lost, launch a new run"
-            )
+        try:
+            load_weights(files, child_id, outcome.weights)
+        except WeightsError as error:
+            raise gone_weights(folder, child_id, outcome.weights, str(error), "others begin") from error
 
 
-def _fault_of(file: Path, checksum: str) -> str:
-    """Return a clause on what is wrong with a file of a child's weights; empty if it is whole."""
-    try:
-        weights = TrainedWeights.from_bytes(file.read_bytes())
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    except WeightsError as error:
-        return str(error)
-    return "" if weights.checksum == checksum else "has other weights than the child's outcome says"
+def gone_weights(folder: RunFolder, parent: int, checksum: str, fault: str, who: str) -> RunFolderError:
+    """Return the error of a run in which a child's weights are gone.
+
+    Args:
+        folder: of the run.
+        parent: the child.
+        checksum: of the weights.
+        fault: a clause on what is wrong with their file.
+        who: begins with them.
+    """
+    return RunFolderError(
+        f"the weights of child {parent} of the run {folder.name!r}, with which {who}, are gone:"
+        f" {weights_file(folder.child_weights, parent, checksum)} {fault}. Restore it{_from_the_objects(folder)}, and"
+        f" `{folder.command('resume')}` goes on; or, if it is lost, launch a new run"
+    )
 
 
 def _lost(shard_files: Sequence[ShardFiles], made: Mapping[str, int]) -> int:

@@ -16,7 +16,7 @@ from child_trainer.training.train import train
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.placement.versions import NodeError, check_driver
-from cluster.pool.child_weights import ChildWeightsSlot, WeightsStorage
+from cluster.pool.child_weights import ChildWeightsSlot, LostWeights, WeightsStorage, load_weights
 from cluster.search.evaluator import Assignment
 from cluster.search.seeding import derive
 from cluster.storage.dataset_cache import local_data
@@ -84,6 +84,7 @@ class Trainer:
 
         Raises:
             StoreError: the shards of the shared weights do not do what they should.
+            LostWeights: the weights with which the child must begin are gone.
         """
         outcome = self._outcome(assignment, batch_size, preempted)
         if self._device == "cuda":
@@ -96,7 +97,7 @@ class Trainer:
             return self._jobs.do(assignment, batch_size=batch_size or self._budget.batch_size, preempted=preempted)
         assert assignment.architecture is not None
         try:
-            start = assignment.job and self._start(assignment.job)
+            start = assignment.job and self._start(assignment.child_id, assignment.job)
         except (OSError, WeightsError) as error:
             return Outcome.failed(Cause.CRASHED, str(error), seed=assignment.seed)
         return train(
@@ -112,31 +113,27 @@ class Trainer:
             keep=ChildWeightsSlot(self._child_weights, assignment.child_id) if self._child_weights else None,
         )
 
-    def _start(self, job: TrainOn) -> Start:
+    def _start(self, child_id: int, job: TrainOn) -> Start:
         """Return what a child begins with.
 
         Raises:
-            OSError: its parent's weights cannot be read.
-            WeightsError: they are not there any more, or are others.
+            OSError: the folder of its parent's weights cannot be reached.
+            WeightsError: no weights are kept.
+            LostWeights: the parent's are gone.
         """
-        return Start(parent=self._parent(job.parent, job.checksum), changes=job.changes)
-
-    def _load_parent(self, child_id: int, checksum: str) -> TrainedWeights:
         if self._child_weights is None:
             raise WeightsError(
                 "no weights of children are kept: children that begin with some need a searcher with a method `keeps`,"
                 " and a task of images"
             )
-        data = self._child_weights.load(child_id, checksum)
-        if data is None:
-            raise WeightsError(f"the weights of child {child_id}, with which this child begins, are not there any more")
         try:
-            weights = TrainedWeights.from_bytes(data)
+            return Start(parent=self._parent(job.parent, job.checksum), changes=job.changes)
         except WeightsError as error:
-            raise WeightsError(f"the file with the weights of child {child_id} {error}") from error
-        if weights.checksum != checksum:
-            raise WeightsError(f"the weights of child {child_id} are not those that its outcome says")
-        return weights
+            raise LostWeights(child_id, job.parent, job.checksum, str(error)) from error
+
+    def _load_parent(self, child_id: int, checksum: str) -> TrainedWeights:
+        assert self._child_weights is not None
+        return load_weights(self._child_weights, child_id, checksum)
 
 
 def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> Task:

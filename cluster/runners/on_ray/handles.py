@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from child_trainer.outcome import Outcome
 from cluster.formatting import last_line
@@ -178,9 +178,12 @@ class RemoteWeights:
 
 
 def _file_answer(what: str, host: Handle, call: ray.ObjectRef) -> Any:
-    """Return the answer of an actor that keeps files."""
+    """Return the answer of an actor that keeps files; an `OSError` has a number only if the actor itself met it."""
     try:
         return answer(host, call)
+    except RayTaskError as error:
+        number = getattr(error.cause, "errno", None)
+        raise OSError(number, f"the {what} host: {last_line(str(error.cause))}") from error
     except RayError as error:
         raise OSError(f"the {what} host: {last_line(str(error))}") from error
 

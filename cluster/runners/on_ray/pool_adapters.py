@@ -11,6 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from child_trainer.outcome import Cause, Outcome
 from cluster.formatting import last_line
+from cluster.pool.child_weights import LostWeights
 from cluster.pool.protocol import CallLost, NotStarted, Report, TrainingOrder, WorkerLost
 from cluster.pool.supervision import Nodes
 from cluster.runners.on_ray import private_api
@@ -99,6 +100,8 @@ class RayWorkers:
             return await worker.train.remote(slot, order)
         except NotStarted:
             raise
+        except LostWeights as error:  # as it was there, without Ray's traceback
+            raise LostWeights(error.child_id, error.parent, error.checksum, error.fault) from None
         except RayTaskError as error:  # the worker raised an error that is not the child's
             return Outcome.failed(Cause.CRASHED, str(error), seed=order.assignment.seed)
         except RayError as error:  # any other error of Ray's: the process has ended or is unreachable

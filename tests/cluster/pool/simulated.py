@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from child_trainer.outcome import Cause, Failure, Outcome
+from cluster.pool.child_weights import LostWeights
 from cluster.pool.failure_policy import FailurePolicy
 from cluster.pool.pool import Pool
 from cluster.pool.protocol import CallLost, NotStarted, ProcessExit, Report, TrainingOrder, WorkerLost
@@ -82,6 +83,7 @@ class World:
         seconds: how long a child trains, by its id.
         results: what training it gives.
         gone: slots whose worker can never be started again.
+        without_weights: children that cannot begin, as the weights of child 1 are missing.
         homeless: set once there is a node for the processes that are to be started.
     """
 
@@ -90,6 +92,7 @@ class World:
     seconds: Callable[[int], float] = lambda _: 10.0
     results: Mapping[int, Cause] = field(default_factory=dict)
     gone: set[int] = field(default_factory=set)
+    without_weights: set[int] = field(default_factory=set)
     homeless: asyncio.Event | None = None
     nodes_: Nodes = field(default_factory=lambda: Nodes(alive=frozenset({"n0", "n1"})))
     trained: list[Trained] = field(default_factory=list)
@@ -194,6 +197,9 @@ class World:
             process.give_back.clear()
             process.key = process.began = order.key
             process.last = None
+            if order.assignment.child_id in self.without_weights:
+                process.key = None
+                raise LostWeights(order.assignment.child_id, 1, "1" * 64, "is missing")
             child_id, seed = order.assignment.child_id, order.assignment.seed
             outcome = bad(seed, self.results[child_id]) if child_id in self.results else good(seed)
             ends = [asyncio.get_running_loop().create_task(e.wait()) for e in (process.dead, process.give_back)]

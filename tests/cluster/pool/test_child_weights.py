@@ -1,5 +1,6 @@
 """The weights of children from which others begin: which files there are, and what a worker does with them."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from child_trainer.outcome import ACCURACY_BEFORE, Budget, Cause
 from child_trainer.supernets.jobs import TrainOn
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
-from cluster.pool.child_weights import ChildWeightsSlot, WeightsFolder, last_removal, weights_file
+from cluster.pool.child_weights import ChildWeightsSlot, LostWeights, WeightsFolder, last_removal, weights_file
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import Assignment
 from tests.golden import architecture
@@ -82,27 +83,42 @@ def test_children_begin_with_their_parents_weights_which_a_worker_fetches_once(t
     assert (again.curve, again.weights) == (children[0].curve, children[0].weights)
 
 
-def test_a_child_whose_parents_weights_are_gone_or_others_fails_by_name(folder: WeightsFolder, tmp_path: Path) -> None:
+class Unreachable(WeightsFolder):
+    """A folder on a node that does not answer, as a worker's proxy says it."""
+
+    def load(self, child_id: int, checksum: str) -> bytes | None:
+        raise OSError("the weights host: it is unreachable")
+
+
+def test_a_child_whose_parents_weights_are_gone_or_others_does_not_begin(folder: WeightsFolder, tmp_path: Path) -> None:
     trainer = Trainer(CONFIG, child_weights=folder)
     parent = trainer.train(child(1))
     assert parent.weights is not None
     job = TrainOn(parent=1, checksum=parent.weights)
 
-    def message(job: TrainOn) -> str:
-        failure = Trainer(CONFIG, child_weights=folder).train(child(2, job=job)).failure
-        assert failure is not None
-        assert failure.cause is Cause.CRASHED
-        return failure.message
+    def lost(job: TrainOn) -> LostWeights:
+        with pytest.raises(LostWeights) as raised:
+            Trainer(CONFIG, child_weights=folder).train(child(2, job=job))
+        return pickle.loads(pickle.dumps(raised.value))  # as it comes from a worker
 
-    assert (
-        message(replace(job, parent=9))
-        == "the weights of child 9, with which this child begins, are not there any more"
-    )
-    other = replace(job, checksum=ONE)
-    folder.save(1, ONE, weights_file(tmp_path / "weights", 1, job.checksum).read_bytes())
-    assert message(other) == "the weights of child 1 are not those that its outcome says"
+    gone = lost(replace(job, parent=9))
+    assert (gone.child_id, gone.parent, gone.checksum, gone.fault) == (2, 9, parent.weights, "is missing")
+    assert str(gone) == "the weights of child 9, with which child 2 begins: their file is missing"
+    other, file = replace(job, checksum=ONE), weights_file(tmp_path / "weights", 1, job.checksum)
+    folder.save(1, ONE, file.read_bytes())
+    assert lost(other).fault == "has other weights than the child's outcome says"
     folder.save(1, job.checksum, b"torn")
-    assert "the file with the weights of child 1 is damaged" in message(job)
+    assert lost(job).fault.startswith("is damaged")
+    file.unlink()
+    file.mkdir()
+    assert lost(job).fault == "cannot be read (Is a directory)"
+
+
+def test_a_child_whose_parents_weights_cannot_be_reached_has_failed_and_may_be_tried_again(tmp_path: Path) -> None:
+    trainer = Trainer(CONFIG, child_weights=Unreachable(tmp_path))
+    failure = trainer.train(child(2, job=TrainOn(parent=1, checksum=ONE))).failure
+    assert failure is not None
+    assert (failure.cause, failure.message) == (Cause.CRASHED, "the weights host: it is unreachable")
 
 
 def test_a_task_that_trains_nothing_keeps_no_weights(folder: WeightsFolder, tmp_path: Path) -> None:

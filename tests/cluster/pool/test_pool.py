@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from child_trainer.outcome import Cause, Failure
+from cluster.pool.child_weights import LostWeights
 from cluster.pool.failure_policy import ISOLATE_AFTER_LOST, MAX_LOST_ALONE, FailurePolicy, parse_failure_policy
 from cluster.pool.protocol import NoWorkers, WorkerCensus
 from cluster.pool.supervision import LOST_CALL_TIMEOUT_S, NO_WORKERS_NOTICE_S, Nodes, Rules
@@ -239,6 +240,27 @@ def test_the_last_workers_loss_ends_the_run() -> None:
             await search.pool.next_news()
 
     run_virtually(whole())
+
+
+def test_a_child_whose_parents_weights_are_lost_ends_the_run_and_not_the_child() -> None:
+    """No attempt counts: neither at the child, however often the run is resumed, nor at those behind it."""
+    search = Search(children=4, slots=1)
+
+    async def whole() -> None:
+        await search.begin()
+        search.world.without_weights.add(2)
+        for _ in range(5):
+            with pytest.raises(LostWeights, match="of child 1, with which child 2 begins: their file is missing"):
+                await search.pool.next_news()
+            await asyncio.sleep(100)
+            search.die()
+        search.world.without_weights.clear()
+        await search.until_all_have_ended()
+
+    run_virtually(whole())
+    assert search.attempts(1) == [("outcome", None)]
+    assert search.attempts(2) == [("void", None)] * 5 + [("outcome", None)]
+    assert search.attempts(3) == search.attempts(4) == [("outcome", None)]
 
 
 def test_a_lost_worker_that_is_replaced_is_used_again() -> None:
