@@ -24,8 +24,11 @@ ATTEMPT_COLUMNS = (
 )
 """What `attempt_of` takes."""
 
-ON_SHARED_WEIGHTS = "coalesce(json_extract(job, '$.kind') IN ('steps', 'score'), 0)"
-"""Whether a child's job is on weights that children share: 1 or 0."""
+ON_SHARED_WEIGHTS = "(lane IS NOT NULL OR coalesce(json_extract(job, '$.kind') = 'score', 0))"
+"""Whether a child's job is on weights that children share: 1 or 0.
+
+Only steps have a lane. Their jobs may be long, with a path for each step, and SQLite reads the whole text for one key.
+"""
 
 NO_BATCH = 0
 """The batch number of a child that is in no batch yet; batches count from 1."""

@@ -14,12 +14,6 @@ _BYTES = f"coalesce({_MEASURED.format('pulled_bytes')}, 0) + coalesce({_MEASURED
 
 _CALLS = f"coalesce({_MEASURED.format('pulls')}, 0) + coalesce({_MEASURED.format('pushes')}, 0)"
 
-_TRAINED = "lane IS NOT NULL AND state = 'finished'"
-"""The children that made steps on the weights."""
-
-_SCORED = f"{ON_SHARED_WEIGHTS} AND metric IS NOT NULL"
-"""The children whose path was scored with the weights."""
-
 
 class SupernetTraining(NamedTuple):
     """The training of shared weights.
@@ -65,22 +59,28 @@ def supernet_training(db: sqlite3.Connection, last: int) -> SupernetTraining | N
     Returns:
         `None` if no child has made steps.
     """
-    (steps,) = db.execute(f"SELECT sum(json_extract(job, '$.count')) FROM children WHERE {_TRAINED}").fetchone()
-    if steps is None:
+    steps = _steps(db)
+    if not steps:
         return None
+    # By the index of `completion`: the last children are found without a look at all others.
+    last_ended = "completion IS NOT NULL ORDER BY completion DESC"
     means = f"""
     SELECT {", ".join(f"avg({_MEASURED.format(name)})" for name in ("loss", "accuracy", "staleness"))}
-    FROM (SELECT outcome FROM children WHERE {_TRAINED} ORDER BY completion DESC LIMIT ?)
+    FROM (SELECT outcome FROM children WHERE lane IS NOT NULL AND +state = 'finished' AND {last_ended} LIMIT ?)
     """
     paths = f"""
-    SELECT avg(metric) FROM (SELECT metric FROM children WHERE {_SCORED} ORDER BY completion DESC LIMIT ?)
+    SELECT avg(metric)
+    FROM (SELECT metric FROM children WHERE metric IS NOT NULL AND {ON_SHARED_WEIGHTS} AND {last_ended} LIMIT ?)
     """
-    traffic = f"""
-    WITH newest AS (SELECT max(ended_at) AS at FROM children WHERE {ON_SHARED_WEIGHTS})
-    SELECT total({_BYTES}), total({_CALLS}), max(0.001, min({RECENT_S}, at - (SELECT min(sampled_at) FROM children)))
-    FROM children, newest WHERE {ON_SHARED_WEIGHTS} AND ended_at > at - {RECENT_S}
-    """
-    moved, calls, seconds = db.execute(traffic).fetchone()
+    traffic = f"SELECT ended_at, {_BYTES}, {_CALLS} FROM children WHERE {ON_SHARED_WEIGHTS} AND {last_ended}"
+    (began,) = db.execute("SELECT sampled_at FROM children ORDER BY id LIMIT 1").fetchone()
+    newest = moved = calls = 0.0
+    for ended_at, child_bytes, child_calls in db.execute(traffic):
+        newest = newest or ended_at
+        if ended_at <= newest - RECENT_S:
+            break
+        moved, calls = moved + child_bytes, calls + child_calls
+    seconds = max(0.001, min(RECENT_S, newest - began))
     return SupernetTraining(
         steps,
         *db.execute(means, (last,)).fetchone(),
@@ -88,6 +88,19 @@ def supernet_training(db: sqlite3.Connection, last: int) -> SupernetTraining | N
         bytes_per_s=moved / seconds,
         calls_per_s=calls / seconds,
     )
+
+
+def _steps(db: sqlite3.Connection) -> int:
+    """Return how many steps the children that finished made: all that were given, less those of the others."""
+    given = """
+    SELECT total(steps_before + json_extract(job, '$.count')) FROM children
+    WHERE id IN (SELECT max(id) FROM children WHERE lane IS NOT NULL GROUP BY replica, lane)
+    """
+    others = """
+    SELECT total(json_extract(job, '$.count')) FROM children
+    WHERE state IN ('sampled', 'running', 'failed') AND lane IS NOT NULL
+    """
+    return int(db.execute(f"SELECT ({given}) - ({others})").fetchone()[0])
 
 
 def supernet_slices(db: sqlite3.Connection, slices: int, zero: float) -> list[SupernetSlice]:
