@@ -6,6 +6,7 @@ and no penalty on activations.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from child_trainer.language_options import LanguageOptions
@@ -34,10 +35,33 @@ SMALL = LanguageOptions(
 """The language model of a small search, on the text of Python's own manual."""
 
 
+ENAS_CODE = EnasOptions(
+    entropy_bonus=1e-5,
+    temperature=5.0,
+    tanh_constant=2.25,
+    weights_learning_rate=20.0,
+    weights_momentum=0.0,
+    weights_l2=8e-7,
+    refit_batches=0,
+)
+"""What the small search has in common with ENAS's code for Penn Treebank."""
+
+DARTS_CODE = DartsOptions(
+    weights_learning_rate=20.0,
+    weights_momentum=0.0,
+    weights_decay=5e-7,
+    weights_clip_norm=0.25,
+    strengths_beta1=0.9,
+    refit_batches=0,
+)
+"""What the small search has in common with DARTS's code for Penn Treebank."""
+
+
 def enas_rnn(task: str = "text") -> RunConfig:
     """Search ENAS's recurrent cells on Python's own manual, in minutes; or with its code's constants: --task ptb."""
     if task not in WORDS:
-        options = EnasOptions(
+        options = replace(
+            ENAS_CODE,
             # Some hundred scores instead of 150,000: larger steps of the policy, larger first weights, and scores on
             # more than one batch.
             search_epochs=8,
@@ -47,20 +71,14 @@ def enas_rnn(task: str = "text") -> RunConfig:
             score_batches=2,
             controller_learning_rate=0.02,
             baseline_decay=0.9,
-            entropy_bonus=1e-5,
-            temperature=5.0,
-            tanh_constant=2.25,
-            weights_learning_rate=20.0,
             weights_last_learning_rate=2.0,
             restart_epochs=8,
-            weights_momentum=0.0,
-            weights_l2=8e-7,
             weights_clip_norm=0.25,
-            refit_batches=0,
         )
         return _enas(TaskOptions(task="text", options=SMALL), enas_space.TEXT, options, Budget(batch_size=32))
     batch, unroll = 128, 35
-    options = EnasOptions(
+    options = replace(
+        ENAS_CODE,
         search_epochs=600,
         steps_per_epoch=WORDS[task] // (batch * unroll),
         steps_per_child=23,
@@ -68,16 +86,9 @@ def enas_rnn(task: str = "text") -> RunConfig:
         controller_init=0.01,
         controller_learning_rate=5e-5,
         baseline_decay=0.999,
-        entropy_bonus=1e-5,
-        temperature=5.0,
-        tanh_constant=2.25,
-        weights_learning_rate=20.0,
         weights_last_learning_rate=20.0,
         restart_epochs=600,
-        weights_momentum=0.0,
-        weights_l2=8e-7,
         weights_clip_norm=0.1,
-        refit_batches=0,
     )
     language = LanguageOptions(
         cell_layers=1, hidden_size=200, tied_embeddings=True, embedding_dropout=0.1, unroll=unroll
@@ -103,34 +114,24 @@ def _enas(task: TaskOptions, space: enas_space.EnasRnnSpace, options: EnasOption
 def darts_rnn(task: str = "text") -> RunConfig:
     """Search DARTS's recurrent cells on Python's own manual, in minutes; or with its code's constants: --task ptb."""
     if task not in WORDS:
-        options = DartsOptions(
+        options = replace(
+            DARTS_CODE,
             # Some hundred steps instead of some thousand: larger ones of the strengths, and a rate that falls.
             search_epochs=8,
             steps_per_epoch=60,
             steps_per_child=20,
-            weights_learning_rate=20.0,
             weights_last_learning_rate=2.0,
-            weights_momentum=0.0,
-            weights_decay=5e-7,
-            weights_clip_norm=0.25,
             strengths_learning_rate=0.02,
-            strengths_beta1=0.9,
-            refit_batches=0,
         )
         return _darts(TaskOptions(task="text", options=SMALL), darts_space.TEXT, options, Budget(batch_size=32))
     batch, unroll = 256, 35
-    options = DartsOptions(
+    options = replace(
+        DARTS_CODE,
         search_epochs=50,
         steps_per_epoch=WORDS[task] // (batch * unroll),
         steps_per_child=26,
-        weights_learning_rate=20.0,
         weights_last_learning_rate=20.0,
-        weights_momentum=0.0,
-        weights_decay=5e-7,
-        weights_clip_norm=0.25,
         strengths_learning_rate=0.003,
-        strengths_beta1=0.9,
-        refit_batches=0,
     )
     language = LanguageOptions(
         cell_layers=1, hidden_size=300, tied_embeddings=True, embedding_dropout=0.0, unroll=unroll
