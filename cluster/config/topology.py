@@ -7,6 +7,7 @@ from typing import Literal
 
 from child_trainer.field_types import check_types
 from child_trainer.threads import check_threads
+from cluster.config.staleness import StalenessRule
 from cluster.search.records import Batching
 from ps.consistency import Consistency
 
@@ -52,13 +53,7 @@ class Topology:
 
     def store_consistency(self, members: Sequence[str]) -> Consistency:
         """Return the shards' consistency between these clients."""
-        return Consistency(
-            mode=self.consistency,
-            bound=self.staleness_bound,
-            members=() if self.consistency == "async" else tuple(members),
-            stale=self.on_stale,
-            max_staleness=self.max_staleness,
-        )
+        return StalenessRule.of(self).store_consistency(members)
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -75,14 +70,7 @@ class Topology:
                 "`batching` must be barrier with `consistency` sync, in which replicas wait for one another and their"
                 " workers with them, got stream"
             )
-        if self.staleness_bound < 0:
-            raise ValueError(f"`staleness_bound` must be 0 or more, got {self.staleness_bound}")
-        if self.staleness_bound and self.consistency != "ssp":
-            raise ValueError(f"`staleness_bound` must be 0 unless `consistency` is ssp, got {self.staleness_bound}")
-        if (self.on_stale == "drop") != (self.max_staleness is not None):
-            raise ValueError("`max_staleness` must be given with `on_stale` drop, and with nothing else")
-        if self.max_staleness is not None and self.max_staleness < 0:
-            raise ValueError(f"`max_staleness` must be 0 or more, got {self.max_staleness}")
+        StalenessRule.of(self)
         gpus = self.gpus_per_child
         if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and math.isfinite(gpus) and gpus == int(gpus))):
             raise ValueError(f"`gpus_per_child` must be a fraction of one GPU or a whole number of them, got {gpus}")

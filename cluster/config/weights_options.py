@@ -6,8 +6,12 @@ from typing import Literal
 
 from child_trainer.field_types import check_types
 from cluster.config.durations import parse_seconds
+from cluster.config.staleness import StalenessRule
 from cluster.config.topology import MAX_PARTS
 from ps.consistency import Consistency
+
+PREFIX = "weights_"
+"""What the names of these options begin with, unlike those of the searcher's parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +45,8 @@ class WeightsOptions:
             limit = "at least 1" if self.weights_shards < 1 else f"at most {MAX_PARTS:,}"
             raise ValueError(f"`weights_shards` must be {limit}, got {self.weights_shards}")
         parse_seconds("weights_snapshot", self.weights_snapshot, zero=True)
-        if self.weights_staleness_bound < 0:
-            raise ValueError(f"`weights_staleness_bound` must be 0 or more, got {self.weights_staleness_bound}")
-        if self.weights_staleness_bound and self.weights_consistency != "ssp":
-            raise ValueError(
-                "`weights_staleness_bound` must be 0 unless `weights_consistency` is ssp, got"
-                f" {self.weights_staleness_bound}"
-            )
+        StalenessRule.of(self, PREFIX)
         self._check_causal()
-        if (self.weights_on_stale == "drop") != (self.weights_max_staleness is not None):
-            raise ValueError(
-                "`weights_max_staleness` must be given with `weights_on_stale` drop, and with nothing else"
-            )
-        if self.weights_max_staleness is not None and self.weights_max_staleness < 0:
-            raise ValueError(f"`weights_max_staleness` must be 0 or more, got {self.weights_max_staleness}")
 
     def _check_causal(self) -> None:
         if self.weights_deferred != "common" and not self.causal:
@@ -75,7 +67,7 @@ class WeightsOptions:
     @property
     def waits(self) -> bool:
         """Whether children that make steps may wait for others, which need a worker then."""
-        return self.weights_consistency in ("ssp", "sync")
+        return StalenessRule.of(self, PREFIX).waits
 
     @property
     def snapshot_interval_s(self) -> float:
@@ -84,11 +76,4 @@ class WeightsOptions:
 
     def store_consistency(self, members: Sequence[str]) -> Consistency:
         """Return the shards' consistency between these clients."""
-        return Consistency(
-            # Causal order is that in which children begin; their steps wait for nobody.
-            mode="async" if self.weights_consistency == "causal" else self.weights_consistency,
-            bound=self.weights_staleness_bound,
-            members=tuple(members) if self.waits else (),
-            stale=self.weights_on_stale,
-            max_staleness=self.weights_max_staleness,
-        )
+        return StalenessRule.of(self, PREFIX).store_consistency(members)
