@@ -1,10 +1,9 @@
 """Options of the searchers that learn strengths by gradient, with the weights. Standard library only."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from child_trainer.field_types import check_types
+from controller.searchers.weight_sharing.options import StepOptions, is_least, is_positive, require
 from controller.searchers.weight_sharing.rates import cosine
 from controller.searchers.weight_sharing.schedule import Slot
 
@@ -13,14 +12,8 @@ Cost = Literal["none", "parameters", "flops", "latency"]
 that these take on the machine that launches the run."""
 
 
-def require(options: Any, name: str, holds: bool, what: str) -> None:
-    """Raise `ValueError` about an option unless the condition on it holds."""
-    if not holds:
-        raise ValueError(f"`{name}` must be {what}, got {getattr(options, name)!r}")
-
-
 @dataclass(frozen=True, kw_only=True)
-class GradientOptions:
+class GradientOptions(StepOptions):
     """Options that all of them have; the values are those of DARTS (spec §12.3)."""
 
     search_epochs: int = 50
@@ -52,16 +45,13 @@ class GradientOptions:
     architecture where there are no cells, has so many skip connections (the paper: 2); 0: never."""
 
     def __post_init__(self) -> None:
-        check_types(self)
-        for name in ("search_epochs", "steps_per_epoch", "steps_per_child"):
+        self.check_weights()
+        for name in ("search_epochs", "steps_per_epoch"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("weights_learning_rate", "strengths_learning_rate"):
-            require(self, name, math.isfinite(getattr(self, name)) and getattr(self, name) > 0, "a positive number")
+        require(self, "strengths_learning_rate", is_positive(self.strengths_learning_rate), "a positive number")
         for name in ("weights_last_learning_rate", "weights_decay", "weights_clip_norm", "strengths_decay"):
-            require(self, name, math.isfinite(getattr(self, name)) and getattr(self, name) >= 0, "0 or more")
-        require(self, "weights_momentum", 0 <= self.weights_momentum < 1, "at least 0 and below 1")
-        for name in ("refit_batches", "early_stop_skips"):
-            require(self, name, getattr(self, name) >= 0, "0 or more")
+            require(self, name, is_least(getattr(self, name), 0), "0 or more")
+        require(self, "early_stop_skips", self.early_stop_skips >= 0, "0 or more")
 
     @property
     def epochs(self) -> int:
@@ -76,7 +66,7 @@ class GradientOptions:
     @property
     def children_per_epoch(self) -> int:
         """How many children make the steps of an epoch; one more scores an architecture."""
-        return -(-self.steps_per_epoch // self.steps_per_child)
+        return self.children_of(self.steps_per_epoch)
 
     @property
     def num_children(self) -> int:
@@ -90,7 +80,7 @@ class GradientOptions:
             return None
         if place == self.children_per_epoch:
             return Slot(2 * epoch + 1, 0)
-        return Slot(2 * epoch, min(self.steps_per_child, self.steps_per_epoch - place * self.steps_per_child))
+        return Slot(2 * epoch, self.count_of(self.steps_per_epoch, place))
 
     @property
     def nesterov(self) -> bool:

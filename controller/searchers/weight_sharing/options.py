@@ -2,14 +2,59 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from child_trainer.field_types import check_types
 from controller.searchers.weight_sharing.schedule import Slot
 
 
+def require(options: Any, name: str, holds: bool, what: str) -> None:
+    """Raise `ValueError` about an option unless the condition on it holds."""
+    if not holds:
+        raise ValueError(f"`{name}` must be {what}, got {getattr(options, name)!r}")
+
+
+def is_positive(value: float) -> bool:
+    """Return whether a number is finite and above 0."""
+    return math.isfinite(value) and value > 0
+
+
+def is_least(value: float, minimum: float) -> bool:
+    """Return whether a number is finite and not below the minimum."""
+    return math.isfinite(value) and value >= minimum
+
+
+class StepOptions:
+    """What all options of weights that children train by steps have; each class has its own defaults and help."""
+
+    steps_per_child: int
+    weights_learning_rate: float
+    weights_momentum: float
+    refit_batches: int
+
+    def check_weights(self) -> None:
+        """Check these options.
+
+        Raises:
+            ValueError: a value is impossible, or of another type.
+        """
+        check_types(self)
+        require(self, "steps_per_child", self.steps_per_child >= 1, "at least 1")
+        require(self, "weights_learning_rate", is_positive(self.weights_learning_rate), "a positive number")
+        require(self, "weights_momentum", 0 <= self.weights_momentum < 1, "at least 0 and below 1")
+        require(self, "refit_batches", self.refit_batches >= 0, "0 or more")
+
+    def children_of(self, steps: int) -> int:
+        """Return how many children so many steps take."""
+        return -(-steps // self.steps_per_child)
+
+    def count_of(self, steps: int, number: int) -> int:
+        """Return how many of so many steps the child of this number makes, from 0; the last one makes what is left."""
+        return min(self.steps_per_child, steps - number * self.steps_per_child)
+
+
 @dataclass(frozen=True, kw_only=True)
-class SharedWeightsOptions:
+class SharedWeightsOptions(StepOptions):
     """Options of the weights that children share, and of the children that train them."""
 
     steps_per_child: int = 20
@@ -25,29 +70,8 @@ class SharedWeightsOptions:
     of validation data has statistics of its own."""
 
     def __post_init__(self) -> None:
-        check_types(self)
-        for name, minimum in (("steps_per_child", 1), ("refit_batches", 0)):
-            check_least(self, name, minimum)
-        if not 0 <= self.weights_momentum < 1:
-            raise ValueError(f"`weights_momentum` must be at least 0 and below 1, got {self.weights_momentum}")
-        if not (math.isfinite(self.weights_learning_rate) and self.weights_learning_rate > 0):
-            raise ValueError(f"`weights_learning_rate` must be a positive number, got {self.weights_learning_rate}")
-        if not (math.isfinite(self.weights_l2) and self.weights_l2 >= 0):
-            raise ValueError(f"`weights_l2` must be 0 or more, got {self.weights_l2}")
-
-    def children_of(self, steps: int) -> int:
-        """Return how many children so many steps take."""
-        return -(-steps // self.steps_per_child)
-
-    def count_of(self, steps: int, number: int) -> int:
-        """Return how many of so many steps the child of this number makes, from 0; the last one makes what is left."""
-        return min(self.steps_per_child, steps - number * self.steps_per_child)
-
-
-def check_least(options: object, name: str, minimum: int) -> None:
-    """Raise `ValueError` if an option is below its minimum."""
-    if getattr(options, name) < minimum:
-        raise ValueError(f"`{name}` must be at least {minimum}, got {getattr(options, name)}")
+        self.check_weights()
+        require(self, "weights_l2", is_least(self.weights_l2, 0), "0 or more")
 
 
 def check_children(children: int, training: int, steps: str, options: SharedWeightsOptions) -> None:
@@ -69,7 +93,7 @@ class TrainThenScoreOptions(SharedWeightsOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(self, "supernet_steps", 1)
+        require(self, "supernet_steps", self.supernet_steps >= 1, "at least 1")
 
     @property
     def training_children(self) -> int:
@@ -109,12 +133,9 @@ class OneShotOptions(TrainThenScoreOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(self, "ghost_groups", 1)
-        if not 0 <= self.path_dropout < 1:
-            raise ValueError(f"`path_dropout` must be at least 0 and below 1, got {self.path_dropout}")
+        require(self, "ghost_groups", self.ghost_groups >= 1, "at least 1")
+        require(self, "path_dropout", 0 <= self.path_dropout < 1, "at least 0 and below 1")
         last = self.weights_last_learning_rate
-        for name, value in (("weights_last_learning_rate", last), ("weights_clip_norm", self.weights_clip_norm)):
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"`{name}` must be 0 or more, got {value}")
-        if self.trains not in ("dropout", "one-path"):
-            raise ValueError(f"`trains` must be dropout or one-path, got {self.trains!r}")
+        require(self, "weights_last_learning_rate", last is None or is_least(last, 0), "0 or more")
+        require(self, "weights_clip_norm", is_least(self.weights_clip_norm, 0), "0 or more")
+        require(self, "trains", self.trains in ("dropout", "one-path"), "dropout or one-path")

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from child_trainer.supernets.hyper_options import HyperOptions
-from controller.searchers.weight_sharing.gradient_options import require
-from controller.searchers.weight_sharing.options import SharedWeightsOptions, TrainThenScoreOptions
+from controller.searchers.weight_sharing.options import (
+    SharedWeightsOptions,
+    TrainThenScoreOptions,
+    is_least,
+    is_positive,
+    require,
+)
 from controller.searchers.weight_sharing.schedule import Slot
 
 
@@ -72,10 +77,10 @@ class EnasOptions(SharedWeightsOptions):
         for name in (*counts, "restart_epochs", "restart_factor"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("controller_init", "controller_learning_rate", "operation_tanh_reduce"):
-            require(self, name, _is_positive(getattr(self, name)), "a positive number")
+            require(self, name, is_positive(getattr(self, name)), "a positive number")
         for name in ("temperature", "tanh_constant"):
             value = getattr(self, name)
-            require(self, name, value is None or _is_positive(value), "a positive number, or unset")
+            require(self, name, value is None or is_positive(value), "a positive number, or unset")
         require(self, "baseline_decay", 0 <= self.baseline_decay < 1, "at least 0 and below 1")
         require(self, "skip_rate", 0 < self.skip_rate < 1, "above 0 and below 1")
         for name in (
@@ -85,8 +90,7 @@ class EnasOptions(SharedWeightsOptions):
             "weights_clip_norm",
             "score_batches",
         ):
-            value = getattr(self, name)
-            require(self, name, math.isfinite(value) and value >= 0, "0 or more")
+            require(self, name, is_least(getattr(self, name), 0), "0 or more")
         for name in ("favoured_init", "favoured_bonus"):
             require(self, name, math.isfinite(getattr(self, name)), "a finite number")
 
@@ -161,7 +165,3 @@ class SmashOptions(TrainThenScoreOptions):
     def hypernetwork(self) -> HyperOptions:
         """The size of the hypernetwork."""
         return HyperOptions(growth=self.hyper_growth, depths=self.hyper_depths)
-
-
-def _is_positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0
