@@ -157,15 +157,19 @@ class _Making:
     def make(self, step: int) -> int:
         """Make what the shards lack of a step; return the step to be made next.
 
-        That is an earlier one if the weights lack an earlier one, and a later one if they have it already.
+        That is an earlier one if the weights lack an earlier one, and a later one if they have it already. Half-steps
+        before which the step has not moved the weights read the same ones, and pull them once.
         """
+        pulled: Snapshot | None = None  # the weights, while the step has not moved them
         for half in self.rule.half_steps(step):
             now = self._pull_strengths()
             known = "strengths" in half.learns and _done(self.lane, now) > step
             if known and "weights" not in half.learns:
                 continue
             given = strengths_before(now.values) if known else strengths_in(now.values)
-            pulled = self._pull(self.stores.weights, half.names(given))
+            names = half.names(given)
+            if pulled is None or not pulled.values.keys() >= set(names):
+                pulled = self._pull(self.stores.weights, names)
             done = _done(self.lane, pulled)
             if done < step:
                 return done
@@ -174,11 +178,12 @@ class _Making:
             missing = half.learns - ({"strengths"} if known else set()) - ({"weights"} if done > step else set())
             if not missing:
                 continue
-            gradients = half.gradients(pulled.values, given)
+            gradients = half.gradients({name: pulled.values[name] for name in names}, given)
             if "strengths" in missing:
                 self._push_strengths(step, gradients, now, keep="weights" in half.learns)
             if "weights" in missing:
                 self._push(self.stores.weights, step, gradients.weights, pulled, self.rule.rates)
+                pulled = None
         return step + 1
 
     def _pull_strengths(self) -> Snapshot:

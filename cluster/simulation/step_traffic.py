@@ -79,14 +79,19 @@ def _steps_of(job: Steps, network: SupernetNetwork, config: RunConfig) -> Iterat
 
 def _counted(half_steps: list[HalfStep], network: SupernetNetwork, given: Mapping[str, Tensor]) -> dict[str, float]:
     counts = dict.fromkeys(StepTraffic.__dataclass_fields__, 0.0)
+    held = set[str]()  # as `cluster.search.steps` holds them
     for half in half_steps:
-        moved = NUMBER_BYTES * sum(math.prod(network.shapes[name]) for name in half.names(given))
-        counts["pulls"] += 1
-        counts["pulled_bytes"] += moved
+        names = half.names(given)
+        moved = NUMBER_BYTES * sum(math.prod(network.shapes[name]) for name in names)
+        if not held.issuperset(names):
+            held = set(names)
+            counts["pulls"] += 1
+            counts["pulled_bytes"] += moved
         counts["strengths_pulls"] += bool(given)
         if "weights" in half.learns:
             counts["pushes"] += 1
             counts["pushed_bytes"] += moved
+            held = set()
         counts["strengths_pushes"] += "strengths" in half.learns
     return counts
 

@@ -1,8 +1,9 @@
 """What shared weights and strengths are moved by: an objective, as pure functions of what a worker has pulled.
 
-A step of an objective is one or several half-steps, each with a pull before it and a push after it. A half-step first
-draws its gates, from which follows what it reads, and then differentiates. The strengths of an option are the numbers
-that a searcher learns for it (alpha); a gate is what the option counts in one forward pass.
+A step of an objective is one or several half-steps, each with a push after it. Those before which the step has not
+moved the weights read the same ones. A half-step first draws its gates, from which follows what it reads, and then
+differentiates. The strengths of an option are the numbers that a searcher learns for it (alpha); a gate is what the
+option counts in one forward pass.
 """
 
 from collections.abc import Callable, Mapping
@@ -143,7 +144,7 @@ class Differentiate(Protocol[S_contra]):
 
 @dataclass(frozen=True, kw_only=True)
 class HalfStep(Generic[S_contra]):
-    """A part of a step with a pull and a push of its own.
+    """A part of a step with a push of its own.
 
     Attributes:
         draw: draws the gates.

@@ -1,7 +1,7 @@
 """Steps on weights and strengths: both are moved exactly once, from what they were, whatever dies between two calls."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from cluster.search.steps import Gradients, HalfStep, Stores, lane_client, make_
 from controller.searcher import Lane
 from controller.strengths import tensor_names
 from ps.local import LocalStore
-from ps.store import Group, Layout
+from ps.store import Group, Layout, Push, Snapshot
 from tests.cluster.search.test_replica import Killed, Mortal
 
 GATES = {"edge.0-1": 3, "edge.0-2": 2}
@@ -129,6 +129,69 @@ def test_death_at_any_call_ends_at_the_undisturbed_values_to_the_bit(
         assert values(stores) == values(undisturbed), f"call {dies_at}"
         for ours, theirs in zip(stores, undisturbed, strict=True):
             assert {status.pushes for status in ours.status()} == {status.pushes for status in theirs.status()}
+
+
+class Told:
+    """A store that tells of each call, and after a push lets somebody else do something."""
+
+    def __init__(self, name: str, store: LocalStore, told: list[str], then: Callable[[], object]) -> None:
+        self._name, self._store, self._told, self._then = name, store, told, then
+
+    def pull(self, names: Sequence[str], *, client: str) -> Snapshot:
+        self._told.append(f"pull {self._name}")
+        return self._store.pull(names, client=client)
+
+    def push(self, push: Push) -> None:
+        self._told.append(f"push {self._name}")
+        self._store.push(push)
+        self._then()
+
+    def leave(self, client: str) -> None:
+        self._store.leave(client)
+
+
+CALLS = {
+    "strengths, then weights": "pull strengths, pull weights, push strengths, pull strengths, push weights",
+    "both from one sample": "pull strengths, pull weights, push strengths, push weights",
+    "strengths at every other step": "pull strengths, pull weights, push weights, pull strengths, pull weights,"
+    " push strengths",
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_weights_are_pulled_once_until_the_step_moves_them(name: str) -> None:
+    weights, policy = open_stores(None, 2)
+    told: list[str] = []
+    stores: Any = [Told(what, s, told, int) for what, s in (("weights", weights), ("strengths", policy))]
+    make_steps(Stores(*stores), LANE, 1, Coupled(SHAPES[name]))
+    assert told == CALLS[name].split(", ")
+
+
+def test_both_halves_of_a_step_read_the_same_weights_whatever_others_push_in_between() -> None:
+    """As in DARTS's first order: strengths and weights are moved by their gradients at one w."""
+    weights, policy = open_stores(None, 1)
+    first = dict(weights.pull().values)
+    told, read = list[str](), list[Mapping[str, Tensor]]()
+
+    def another() -> None:
+        ones = {name: torch.ones_like(value) for name, value in first.items()}
+        weights.push(Push(client="another", sequence=1, gradients=ones, versions=(0,)))
+
+    class Watched(Part):
+        def gradients(self, weights: Mapping[str, Tensor], strengths: Mapping[str, Tensor]) -> Gradients:
+            read.append(weights)
+            return super().gradients(weights, strengths)
+
+    class Watching(Coupled):
+        def half_steps(self, step: int) -> list[HalfStep]:
+            return [Watched(self, step, place, learns) for place, (learns, _) in enumerate(self.shape)]
+
+    stores: Any = [Told("weights", weights, told, int), Told("strengths", policy, told, another)]
+    make_steps(Stores(*stores), LANE, 1, Watching(SHAPES["strengths, then weights"]))
+    assert len(read) == 2
+    for given in read:
+        assert all(torch.equal(given[name], value) for name, value in first.items())
+    assert weights.status()[0].pushes == 2
 
 
 def test_a_child_that_is_tried_again_repeats_nothing(shape: Sequence[tuple[frozenset[str], int]]) -> None:
