@@ -62,7 +62,10 @@ def access_in(config: RunConfig) -> Callable[[Assignment], Access]:
 
 
 def order_note(config: RunConfig) -> str | None:
-    """Return a sentence on how many children of a batch can be trained at once; `None` if the order is not causal."""
+    """Return what a batch of children means in causal order; `None` if the order is another.
+
+    That is how many of them can be trained at once, and, if they make several steps, how many of these are deferred.
+    """
     if not config.weights.causal:
         return None
     searcher, count = config.make_searcher(), config.topology.children
@@ -70,10 +73,17 @@ def order_note(config: RunConfig) -> str | None:
     children = [Child(id=number, proposal=one, lane=Lane(0, number, 0)) for number, one in enumerate(proposals, 1)]
     access = access_in(config)
     needed = turns([access(assignment_of(child, child_seed(config.seed, child.id))) for child in children])
+    steps = [one.job.count for one in proposals if isinstance(one.job, Steps)]
+    moved = "all weights" if config.weights.weights_deferred == "all" else "the weights that every path reads"
+    deferred = (
+        f". The {sum(steps):,} steps of these move {moved} at the end of the batch, from gradients at its beginning:"
+        " where losses rise then, lower --steps-per-child or --weights-learning-rate"
+    )
     return (
         f"In causal order the first {counted(len(children), 'child')} can be trained in {counted(needed, 'turn')}: a"
         " child waits for earlier ones that share a weight with it"
         + ("" if needed == 1 else " (--weights-deferred all: none waits)")
+        + (deferred if max(steps, default=0) > 1 else "")
     )
 
 

@@ -318,6 +318,9 @@ def test_a_start_says_how_many_children_can_be_trained_at_once() -> None:
         order_note(config(*ONE_SHOT, "--weights-deferred", "common", "--path-dropout", "0")) or ""
     )
     assert order_note(config(*ENAS, "--weights-consistency", "async")) is None
+    assert "steps of these" not in note  # each child makes one
+    several = order_note(config(*ENAS, "--steps-per-child", "6")) or ""
+    assert ". The 48 steps of these move the weights that every path reads at the end of the batch" in several
 
 
 @pytest.mark.parametrize(
