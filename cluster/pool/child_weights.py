@@ -4,6 +4,7 @@ A child's file is written before its outcome is recorded, and removed once the s
 the checksum that the outcome has: an attempt that ended too late, with other weights, replaces nothing.
 """
 
+import errno
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from child_trainer.inheritance.trained_weights import TrainedWeights, WeightsErr
 
 REMOVALS = "removals"
 """The file in the folder that changes before each removal, by which a copy that is being made knows of one."""
+
+LASTING = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO)
+"""Errors of a file that is as good as gone until someone mends it; others, such as too many open files, pass."""
 
 SHOWN = 16
 """Digits of the checksum in a file's name."""
@@ -122,12 +126,12 @@ def load_weights(storage: WeightsStorage, child_id: int, checksum: str) -> Train
 
     Raises:
         WeightsError: they are not there, or not whole; the message is a clause about their file.
-        OSError: the storage cannot be reached, and another attempt may succeed.
+        OSError: they cannot be read now, and another attempt may succeed.
     """
     try:
         data = storage.load(child_id, checksum)
     except OSError as error:
-        if error.errno is None:  # no file system's error
+        if error.errno not in LASTING:
             raise
         raise WeightsError(f"cannot be read ({error.strerror})") from error
     if data is None:

@@ -208,10 +208,13 @@ class Pool:
                 await self._backlog.void(attempt)
                 if worker.attempt is attempt:
                     worker.attempt = None
-            except LostWeights:  # the run ends with this error, and the child may begin when it is resumed
-                self._stopping = True
-                await self._backlog.void(attempt)
-                raise
+            except LostWeights:
+                # An attempt that was given up may come too late: its child has ended, and the weights were removed.
+                if worker.attempt is attempt:
+                    # The run ends with this error, and the child may begin when it is resumed.
+                    self._stopping = True
+                    await self._backlog.void(attempt)
+                    raise
             else:
                 await self._backlog.conclude(attempt, outcome, preempt_requested=worker.preempt_requested)
                 if worker.attempt is attempt:

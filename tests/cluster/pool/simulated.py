@@ -84,6 +84,8 @@ class World:
         results: what training it gives.
         gone: slots whose worker can never be started again.
         without_weights: children that cannot begin, as the weights of child 1 are missing.
+        found_after_s: how long a worker takes to find that.
+        restart_s: how long it takes until a process that is to be started again is killed.
         homeless: set once there is a node for the processes that are to be started.
     """
 
@@ -93,6 +95,8 @@ class World:
     results: Mapping[int, Cause] = field(default_factory=dict)
     gone: set[int] = field(default_factory=set)
     without_weights: set[int] = field(default_factory=set)
+    found_after_s: float = 0.0
+    restart_s: float = 0.1
     homeless: asyncio.Event | None = None
     nodes_: Nodes = field(default_factory=lambda: Nodes(alive=frozenset({"n0", "n1"})))
     trained: list[Trained] = field(default_factory=list)
@@ -198,6 +202,7 @@ class World:
             process.key = process.began = order.key
             process.last = None
             if order.assignment.child_id in self.without_weights:
+                await asyncio.sleep(self.found_after_s)
                 process.key = None
                 raise LostWeights(order.assignment.child_id, 1, "1" * 64, "is missing")
             child_id, seed = order.assignment.child_id, order.assignment.seed
@@ -219,7 +224,7 @@ class World:
             return outcome
 
     async def restart(self, slot: int, place: str) -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(self.restart_s)
         if self.processes[slot].place == place:
             self.restarts.append(slot)
             self.kill(slot)

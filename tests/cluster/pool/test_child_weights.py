@@ -1,5 +1,7 @@
 """The weights of children from which others begin: which files there are, and what a worker does with them."""
 
+import errno
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -83,11 +85,11 @@ def test_children_begin_with_their_parents_weights_which_a_worker_fetches_once(t
     assert (again.curve, again.weights) == (children[0].curve, children[0].weights)
 
 
-class Unreachable(WeightsFolder):
-    """A folder on a node that does not answer, as a worker's proxy says it."""
+class Failing(WeightsFolder):
+    error = OSError("the weights host: it is unreachable")  # as a worker's proxy says it
 
     def load(self, child_id: int, checksum: str) -> bytes | None:
-        raise OSError("the weights host: it is unreachable")
+        raise self.error
 
 
 def test_a_child_whose_parents_weights_are_gone_or_others_does_not_begin(folder: WeightsFolder, tmp_path: Path) -> None:
@@ -114,11 +116,18 @@ def test_a_child_whose_parents_weights_are_gone_or_others_does_not_begin(folder:
     assert lost(job).fault == "cannot be read (Is a directory)"
 
 
-def test_a_child_whose_parents_weights_cannot_be_reached_has_failed_and_may_be_tried_again(tmp_path: Path) -> None:
-    trainer = Trainer(CONFIG, child_weights=Unreachable(tmp_path))
+@pytest.mark.parametrize("number", [None, errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_child_whose_parents_weights_cannot_be_read_now_has_failed_and_may_be_tried_again(
+    number: int | None, tmp_path: Path
+) -> None:
+    folder = Failing(tmp_path)
+    if number is not None:
+        folder.error = OSError(number, os.strerror(number))
+    trainer = Trainer(CONFIG, child_weights=folder)
     failure = trainer.train(child(2, job=TrainOn(parent=1, checksum=ONE))).failure
     assert failure is not None
-    assert (failure.cause, failure.message) == (Cause.CRASHED, "the weights host: it is unreachable")
+    assert failure.cause in (Cause.CRASHED, Cause.OUT_OF_MEMORY)
+    assert failure.message == str(folder.error)
 
 
 def test_a_task_that_trains_nothing_keeps_no_weights(folder: WeightsFolder, tmp_path: Path) -> None:

@@ -263,6 +263,28 @@ def test_a_child_whose_parents_weights_are_lost_ends_the_run_and_not_the_child()
     assert search.attempts(3) == search.attempts(4) == [("outcome", None)]
 
 
+def test_weights_that_an_attempt_misses_after_it_was_given_up_are_not_lost() -> None:
+    """Another attempt has ended the child, after which its parent's weights were removed."""
+    search = Search(children=1, slots=2, rules=Rules(heartbeat_timeout_s=30.0))
+
+    async def whole() -> None:
+        await search.begin()
+        search.world.restart_s, search.world.found_after_s = 100.0, 80.0
+        search.world.without_weights.add(1)
+        await asyncio.sleep(START_S + 5)
+        search.world.mute(search.slot_of(1))
+        search.world.without_weights.clear()
+        await search.until_all_have_ended()
+        assert search.now() < search.ledger.attempts(1)[0].started_at + 80
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(300):
+                while True:
+                    await search.pool.next_news()
+
+    run_virtually(whole())
+    assert search.attempts(1) == [("retry", "crashed"), ("outcome", None)]
+
+
 def test_a_lost_worker_that_is_replaced_is_used_again() -> None:
     async def story(search: Search) -> None:
         await asyncio.sleep(START_S + 3)
