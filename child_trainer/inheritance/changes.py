@@ -87,9 +87,35 @@ class Branch:
     noise: float = 0.0
 
 
-Change: TypeAlias = Widen | Deepen | Branch
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repeat:
+    """A further layer in a dense block, behind one that it begins as a copy of (Cai et al. 2018, arXiv 1707.04873).
 
-CHANGES: Mapping[str, type[Widen] | type[Deepen] | type[Branch]] = {"widen": Widen, "deepen": Deepen, "branch": Branch}
+    The new layer reads what its original does and, with weights of 0, the original's own value. Each of its filters is
+    a copy of a random one of the original's; all later layers divide what they made of the one among the copies. The
+    paper's section on DenseNet has filters that pass a channel on, which is exact only for layers that end in the
+    convolution without normalising their input; for those of DenseNet-BC the authors' code makes this copy.
+
+    Attributes:
+        node: the layer's convolution. One `concat` must read it, behind all that the layer reads. Where the layer has
+            several nodes, each reads the one before, and those before the last are called `<node>.<something>`.
+        name: of the new convolution; the layer's other nodes are called likewise, its `concat` is `<name>.all`.
+        noise: standard deviation of what is added to the new convolutions' weights, as a share of that of the weights.
+    """
+
+    node: str
+    name: str
+    noise: float = WIDER_NOISE
+
+
+Change: TypeAlias = Widen | Deepen | Branch | Repeat
+
+CHANGES: Mapping[str, type[Widen] | type[Deepen] | type[Branch] | type[Repeat]] = {
+    "widen": Widen,
+    "deepen": Deepen,
+    "branch": Branch,
+    "repeat": Repeat,
+}
 """The kinds of changes by their names in JSON."""
 
 CHANNELWISE = ("identity", "max_pool", "avg_pool", "depthwise_conv", "batch_norm", "relu", "leaky_relu", "dropout")
@@ -147,6 +173,8 @@ def changed(architecture: Architecture, changes: Sequence[Change]) -> Architectu
                 architecture = _deepened(architecture, change)
             case Branch():
                 architecture = _branched(architecture, change)
+            case Repeat():
+                architecture = _repeated(architecture, change)
     return architecture
 
 
@@ -179,6 +207,35 @@ def find_node(architecture: Architecture, name: str) -> Node:
         if n.name == name:
             return n
     raise InvalidChange(f"the network has no node {name!r} to be changed")
+
+
+def dense_layer(architecture: Architecture, name: str) -> tuple[list[Node], Node]:
+    """Return the nodes of a dense block's layer, first to last, and the `concat` that joins it to what it reads.
+
+    Raises:
+        InvalidChange: the node is no last convolution of such a layer.
+    """
+    layer = find_node(architecture, name)
+    readers = [n for n in architecture.nodes if name in n.inputs]
+    joined = readers[0] if len(readers) == 1 else layer
+    fits = joined.op == "concat" and len(joined.inputs) == 2 and joined.inputs[1] == name
+    nodes, by_name = [layer], {n.name: n for n in architecture.nodes}
+    while fits and nodes[0].inputs != joined.inputs[:1]:
+        fits = len(nodes[0].inputs) == 1 and nodes[0].inputs[0].startswith(f"{name}.")
+        nodes = [by_name[nodes[0].inputs[0]], *nodes] if fits else nodes
+    if not (fits and nodes[0].op == layer.op == "conv"):
+        raise InvalidChange(
+            f"node {name!r} ({layer.op}) is no layer of a dense block: choose a conv that nothing but a concat reads,"
+            " which joins it to what the layer reads"
+        )
+    width_of(layer)
+    width_of(nodes[0])
+    return nodes, joined
+
+
+def repeated_name(change: Repeat, name: str) -> str:
+    """Return what the copy of a node of the repeated layer is called."""
+    return change.name + name.removeprefix(change.node)
 
 
 def branch_names(change: Branch) -> tuple[str, ...]:
@@ -264,6 +321,16 @@ def _check_branch(layer: Node, change: Branch) -> None:
             f"node {layer.name!r} ({layer.op}) cannot be branched by {change.allocation} and {change.merge}: that needs"
             f" {what}"
         )
+
+
+def _repeated(architecture: Architecture, change: Repeat) -> Architecture:
+    nodes, joined = dense_layer(architecture, change.node)
+    new, source = list[Node](), joined.name
+    for n in nodes:
+        new.append(replace(n, name=repeated_name(change, n.name), inputs=(source,)))
+        source = new[-1].name
+    new.append(node(f"{change.name}.all", "concat", (joined.name, change.name)))
+    return _inserted(architecture, joined.name, new)
 
 
 def _inserted(architecture: Architecture, after: str, new: Sequence[Node]) -> Architecture:

@@ -14,13 +14,14 @@ from child_trainer.inheritance.changes import (
     Change,
     Deepen,
     InvalidChange,
+    Repeat,
     Widen,
     branch_names,
     changed,
     find_node,
     part_sizes,
 )
-from child_trainer.inheritance.widening import widened_weights
+from child_trainer.inheritance.widening import repeated_weights, widened_weights, with_noise
 from child_trainer.networks.build import ImageProblem, build
 from child_trainer.networks.weights import load
 from child_trainer.regime import DEFAULT_REGIME, Regime
@@ -64,6 +65,8 @@ def inherited(
                 result |= _identity_layer(change, values, regime.norm_epsilon, generator)
             case Branch():
                 result = _branched(parent, result, change, generator)
+            case Repeat():
+                result = repeated_weights(parent, result, change, problem, generator)
         parent = after
     return result
 
@@ -96,12 +99,12 @@ def _identity_layer(change: Deepen, values: Tensor, epsilon: float, generator: G
     if change.width != width:
         raise InvalidChange(f"the layer after {change.after!r} must have the width {width}, got {change.width}")
     if change.op == "linear":
-        weight = _with_noise(torch.eye(width), change.noise, generator)
+        weight = with_noise(torch.eye(width), change.noise, generator)
         return {f"{change.name}/weight": weight, f"{change.name}/bias": torch.zeros(width)}
     centre = (change.size - 1) // 2
     kernel = torch.zeros(width, width, change.size, change.size)
     kernel[:, :, centre, centre] = torch.eye(width)
-    kernel = _with_noise(kernel, change.noise, generator)
+    kernel = with_noise(kernel, change.noise, generator)
     before, behind = centre, change.size - 1 - centre
     padded = torch.nn.functional.pad(values, (before, behind, before, behind))
     variance, mean = torch.var_mean(torch.nn.functional.conv2d(padded, kernel), dim=(0, 2, 3), correction=0)
@@ -125,7 +128,7 @@ def _branched(parent: Architecture, weights: Tensors, change: Branch, generator:
             role = name.removeprefix(f"{layer.name}/")
             part = _branch_part(layer, role, tensor, change, place)
             if place and role.endswith("weight"):
-                part = _with_noise(part, change.noise, generator)
+                part = with_noise(part, change.noise, generator)
             result[f"{branch}/{role}"] = part
     return result
 
@@ -145,11 +148,3 @@ def _branch_part(layer: Node, role: str, tensor: Tensor, change: Branch, place: 
 
 def _part(tensor: Tensor, dimension: int, count: int, place: int) -> Tensor:
     return tensor.split(part_sizes(tensor.shape[dimension], count), dimension)[place].clone()
-
-
-def _with_noise(weights: Tensor, ratio: float, generator: Generator) -> Tensor:
-    """Return the weights plus normal noise whose standard deviation is `ratio` times theirs."""
-    if not ratio:
-        return weights
-    noise = torch.randn(weights.shape, generator=generator)
-    return weights + noise * weights.std(correction=0) * ratio

@@ -1,6 +1,7 @@
 """Net2WiderNet: the weights of a network one of whose layers got more units (Chen et al. 2016, arXiv 1511.05641).
 
-Each unit of the wider layer is a copy of one of the narrow layer's. The copies flow through the network: what treats
+Each unit of the wider layer is a copy of one of the narrow layer's. A new layer of a dense block is made of copies,
+too. The copies flow through the network: what treats
 each channel alone copies its own weights likewise, a concatenation passes the copies of each input on at their place,
 and a layer that reads the copies divides its weights among them. So all later readers of a concatenation follow, as in
 a DenseNet (Cai et al. 2018, arXiv 1707.04873, section 3.4).
@@ -8,12 +9,21 @@ a DenseNet (Cai et al. 2018, arXiv 1707.04873, section 3.4).
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
 from child_trainer.architectures.architecture import Architecture, Node
-from child_trainer.inheritance.changes import InvalidChange, Widen, find_node, width_of
+from child_trainer.inheritance.changes import (
+    InvalidChange,
+    Repeat,
+    Widen,
+    dense_layer,
+    find_node,
+    repeated_name,
+    width_of,
+)
 from child_trainer.networks.build import ImageProblem, build_nodes
 from child_trainer.networks.operations import Shape
 from child_trainer.networks.weights import HEADS
@@ -62,38 +72,111 @@ def widened_weights(
     Raises:
         InvalidChange: a reader of the layer cannot keep its function with copies.
     """
-    layer, live = find_node(parent, change.node), parent.pruned()
+    layer = find_node(parent, change.node)
     old = width_of(layer)
     drawn = torch.randint(old, (change.width - old,), generator=generator)
-    copies: dict[str, Copies] = {layer.name: torch.cat([torch.arange(old), drawn])}
-    with torch.device("meta"):
-        _, shapes = build_nodes(live, (problem.input_shape,), None, DEFAULT_REGIME)
+    copies = torch.cat([torch.arange(old), drawn])
     result = dict(weights)
-    for n in live.ordered:
-        if n.name == layer.name:
-            _copy_units(result, n, copies[n.name], change.noise, generator)
-        elif any(source in copies for source in n.inputs):
-            inputs = [copies.get(source) for source in n.inputs]
-            if (passed := _follow(result, n, inputs, [shapes[source] for source in n.inputs])) is not None:
-                copies[n.name] = passed
-    for head, output in zip(HEADS, live.outputs, strict=False):
-        if output in copies:
-            _divide(result, f"{head}/weight", copies[output])
+    if layer.name in (shapes := _shapes(parent, problem)):
+        _copy_units(result, layer, copies, change.noise, generator)
+        _spread(result, parent, layer.name, copies, shapes)
     return result
+
+
+@torch.no_grad()
+def repeated_weights(
+    parent: Architecture, weights: Mapping[str, Tensor], change: Repeat, problem: ImageProblem, generator: Generator
+) -> dict[str, Tensor]:
+    """Return the weights of the network with a new layer in a dense block, which begins as a copy of another.
+
+    Args:
+        parent: the network before.
+        weights: its parameters and running statistics by name.
+        change: the layer that is copied, and the new one's name.
+        problem: has the images' shape.
+        generator: draws the filters that are copied, and the noise.
+
+    Raises:
+        InvalidChange: a reader of the layer cannot keep its function with copies.
+    """
+    nodes, joined = dense_layer(parent, change.node)
+    shapes = _shapes(parent, problem)
+    if joined.name not in shapes:
+        raise InvalidChange(f"no output of the network depends on node {change.node!r}: choose another")
+    own, before = width_of(nodes[-1]), shapes[joined.inputs[0]][0]
+    drawn = torch.randint(own, (own,), generator=generator)
+    result = dict(weights)
+    new = {n.name: repeated_name(change, n.name) for n in nodes}
+    for name, tensor in weights.items():
+        node, _, role = name.rpartition("/")
+        if node in new:
+            result[f"{new[node]}/{role}"] = tensor.clone()
+    first, last = (replace(n, name=new[n.name]) for n in (nodes[0], nodes[-1]))
+    _ignore(result, first, own)
+    _copy_rows(result, last, drawn)
+    for name in {f"{n.name}/conv.weight" for n in (first, last)}:
+        result[name] = with_noise(result[name], change.noise, generator)
+    copies = torch.cat([torch.arange(before + own), before + drawn])
+    _spread(result, parent, joined.name, copies, shapes)
+    return result
+
+
+def with_noise(weights: Tensor, ratio: float, generator: Generator) -> Tensor:
+    """Return the weights plus normal noise whose standard deviation is `ratio` times theirs."""
+    if not ratio:
+        return weights
+    noise = torch.randn(weights.shape, generator=generator)
+    return weights + noise * weights.std(correction=0) * ratio
+
+
+def _shapes(network: Architecture, problem: ImageProblem) -> Mapping[str, Shape]:
+    """Return the shape of each value that an output depends on, without the batch."""
+    with torch.device("meta"):
+        return build_nodes(network.pruned(), (problem.input_shape,), None, DEFAULT_REGIME)[1]
+
+
+def _spread(
+    weights: dict[str, Tensor], network: Architecture, name: str, copies: Copies, shapes: Mapping[str, Shape]
+) -> None:
+    """Change all weights behind a node so that the network computes the same when the node's channels are copies."""
+    found, live = {name: copies}, network.pruned()
+    for n in live.ordered:
+        if n.name not in found and any(source in found for source in n.inputs):
+            inputs = [found.get(source) for source in n.inputs]
+            if (passed := _follow(weights, n, inputs, [shapes[source] for source in n.inputs])) is not None:
+                found[n.name] = passed
+    for head, output in zip(HEADS, live.outputs, strict=False):
+        if output in found:
+            _divide(weights, f"{head}/weight", found[output])
 
 
 def _copy_units(weights: dict[str, Tensor], layer: Node, copies: Copies, noise: float, generator: Generator) -> None:
     """Give a layer's new units the weights of those that they copy, and noise."""
+    _copy_rows(weights, layer, copies)
+    if noise:
+        weight = weights[f"{layer.name}/{'conv.' if layer.op == 'conv' else ''}weight"]
+        old = int(copies.max()) + 1
+        drawn = torch.randn(weight[old:].shape, generator=generator)
+        weight[old:] += drawn * weight[:old].std(correction=0) * noise
+
+
+def _copy_rows(weights: dict[str, Tensor], layer: Node, copies: Copies) -> None:
+    """Make a layer's units copies of what they were, without noise."""
     prefix = "conv." if layer.op == "conv" else ""
     _copy(weights, f"{layer.name}/{prefix}weight", copies)
     _copy(weights, f"{layer.name}/{prefix}bias", copies)
     if layer.op == "conv" and not layer.attribute("order").startswith("bn"):
         _copy_norm(weights, f"{layer.name}/norm.", copies)
-    if noise:
-        weight = weights[f"{layer.name}/{prefix}weight"]
-        old = int(copies.max()) + 1
-        drawn = torch.randn(weight[old:].shape, generator=generator)
-        weight[old:] += drawn * weight[:old].std(correction=0) * noise
+
+
+def _ignore(weights: dict[str, Tensor], layer: Node, more: int) -> None:
+    """Give a convolution so many more input channels, which count nothing; their normalisation is that of new ones."""
+    name = f"{layer.name}/conv.weight"
+    weights[name] = torch.cat([weights[name], torch.zeros_like(weights[name][:, :1]).expand(-1, more, -1, -1)], dim=1)
+    if layer.attribute("order").startswith("bn"):
+        for role, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+            if (norm := f"{layer.name}/norm.{role}") in weights:
+                weights[norm] = torch.cat([weights[norm], torch.full((more,), value)])
 
 
 def _follow(weights: dict[str, Tensor], n: Node, inputs: list[Copies | None], shapes: list[Shape]) -> Copies | None:

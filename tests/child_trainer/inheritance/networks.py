@@ -58,6 +58,22 @@ DENSE = Architecture(
 )
 """A block of a DenseNet, whose later layers all read the concatenation of the earlier ones."""
 
+BOTTLENECK = Architecture(
+    "feedforward",
+    (
+        conv("stem", "image", 4, order="conv-unbiased"),
+        conv("d1.in", "stem", 12, 1, order="bn-relu-conv"),
+        conv("d1", "d1.in", 3, order="bn-relu-conv"),
+        node("d1.all", "concat", ("stem", "d1")),
+        conv("d2.in", "d1.all", 12, 1, order="bn-relu-conv"),
+        conv("d2", "d2.in", 3, order="bn-relu-conv"),
+        node("d2.all", "concat", ("d1.all", "d2")),
+        conv("t", "d2.all", 5, 1, order="bn-relu-conv"),
+    ),
+    ("t",),
+)
+"""A block of a DenseNet-BC, with a bottleneck before each layer."""
+
 BARE = Architecture(
     "feedforward",
     (

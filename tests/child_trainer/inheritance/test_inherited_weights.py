@@ -7,11 +7,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from child_trainer.inheritance.changes import Branch, Deepen, InvalidChange, Widen, changed, find_node, width_of
+from child_trainer.inheritance.changes import (
+    Branch,
+    Deepen,
+    InvalidChange,
+    Repeat,
+    Widen,
+    changed,
+    find_node,
+    width_of,
+)
 from child_trainer.inheritance.inherited_weights import inherited
 from child_trainer.networks.weights import WrongWeights
 from tests.child_trainer.inheritance.networks import (
     BARE,
+    BOTTLENECK,
     DENSE,
     IMAGES,
     PLAIN,
@@ -24,7 +34,7 @@ from tests.child_trainer.inheritance.networks import (
     weights_of,
 )
 
-PARENTS = {"plain": PLAIN, "dense": DENSE, "bare": BARE}
+PARENTS = {"plain": PLAIN, "dense": DENSE, "bottleneck": BOTTLENECK, "bare": BARE}
 NETWORKS = {name: trained(parent) for name, parent in PARENTS.items()}
 
 CHANGES = [
@@ -54,6 +64,10 @@ CHANGES = [
     ("bare", Branch(node="skip", name="b", allocation="copy", merge="add", count=2)),
     ("bare", Branch(node="dw", name="b", allocation="split", merge="concat", count=3)),
     ("plain", Branch(node="p", name="b", allocation="split", merge="concat", count=4)),
+    ("dense", Repeat(node="d1", name="new", noise=0)),
+    ("dense", Repeat(node="d2", name="new", noise=0)),  # read through batch_norm, a depthwise convolution and a pool
+    ("bottleneck", Repeat(node="d1", name="new", noise=0)),
+    ("bottleneck", Repeat(node="d2", name="new", noise=0)),
 ]
 
 
@@ -82,14 +96,35 @@ def test_the_copies_of_a_unit_share_its_outgoing_weights():
     assert torch.allclose(sums, before["c2/conv.weight"], atol=1e-6)
 
 
+def test_the_copy_of_a_dense_layer_shares_the_outgoing_weights_with_it():
+    """T9.2, of each later layer: the weights that leave a channel and its copies sum to what left the channel."""
+    before = weights_of(NETWORKS["bottleneck"])
+    _, child = child_of(BOTTLENECK, NETWORKS["bottleneck"], Repeat(node="d1", name="new", noise=0))
+    after = weights_of(child)
+    rows = [tuple(row.flatten().tolist()) for row in before["d1/conv.weight"]]
+    source = [4 + rows.index(tuple(row.flatten().tolist())) for row in after["new/conv.weight"]]
+    # The order of what later layers read: stem, d1, new, and (of the last) d2.
+    for reader, rest in (("d2.in", []), ("t", [7, 8, 9])):
+        places = torch.tensor([*range(7), *source, *rest])
+        weight = f"{reader}/conv.weight"
+        sums = torch.zeros_like(before[weight]).index_add_(1, places, after[weight])
+        assert torch.allclose(sums, before[weight], atol=1e-6)
+    assert after["new.in/conv.weight"].shape == (12, 7, 1, 1)
+    assert after["new.in/conv.weight"][:, 4:].eq(0).all()
+
+
 def test_noise_tells_copies_apart_and_is_as_large_as_asked():
     _, child = child_of(PLAIN, NETWORKS["plain"], Widen(node="c2", width=800, noise=0.5))
     old, new = weights_of(NETWORKS["plain"])["c2/conv.weight"], weights_of(child)["c2/conv.weight"]
     assert torch.equal(new[:8], old)
     distance = torch.cdist(new[8:].flatten(1), old.flatten(1)).min(1).values / old[0].numel() ** 0.5
     assert distance.mean() == pytest.approx(0.5 * old.std().item(), rel=0.05)
-    _, child = child_of(PLAIN, NETWORKS["plain"], Deepen(after="c1", name="new", op="conv", width=6))
-    assert 0 < (outputs(child) - outputs(NETWORKS["plain"])).abs().max() < 0.1
+    for name, change in (
+        ("plain", Deepen(after="c1", name="new", op="conv", width=6)),
+        ("bottleneck", Repeat(node="d1", name="new")),
+    ):
+        _, child = child_of(PARENTS[name], NETWORKS[name], change)
+        assert 0 < (outputs(child) - outputs(NETWORKS[name])).abs().max() < 0.1
 
 
 def test_a_tree_of_merges_over_identities_is_the_identity():
@@ -154,6 +189,9 @@ def test_any_chain_of_wider_layers_keeps_the_function(steps):
         ("plain", Branch(node="c1", name="b", allocation="split", merge="add"), "without batch normalisation and ReLU"),
         ("dense", Branch(node="j1", name="b", allocation="copy", merge="add"), "joins values"),
         ("plain", Branch(node="c1", name="b", allocation="copy", merge="add", count=9), "2 to 8 branches, got 9"),
+        ("plain", Repeat(node="c1", name="n"), "node 'c1' (conv) is no layer of a dense block: choose a conv that"),
+        ("dense", Repeat(node="stem", name="n"), "node 'stem' (conv) is no layer of a dense block"),
+        ("bottleneck", Repeat(node="d1.in", name="n"), "node 'd1.in' (conv) is no layer of a dense block"),
     ],
 )
 def test_a_change_that_does_not_fit_is_refused_by_name(name, change, message):
