@@ -22,7 +22,7 @@ class SearchSpace(Protocol):
 
     A space may also have an attribute `place_name`, which says what the places of its decisions are, such as `block`,
     and any method of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs`, `HasGenotypes`, `HasCells`,
-    `HasLayers`, `HasStates`, `HasFeatures` and `HasSupernet`.
+    `HasLayers`, `HasStates`, `HasFeatures` and `HasSupernet`; or those of `controller.spaces.growing.WidensAndDeepens`.
     """
 
     @property

@@ -96,7 +96,12 @@ SYSTEMS = (
         name="EAS: trained networks that grow wider and deeper",
         paper="Cai et al. 2018, arXiv 1707.04873, sections 3 and 4",
         took="450 networks of 20 epochs on 5 GPUs in 2 days, 240 GPU-hours",
-        recipes={"eas-digits": survey_recipes.eas_digits, "eas-cifar10": survey_recipes.eas_cifar10},
+        recipes={
+            "eas-digits": survey_recipes.eas_digits,
+            "eas-dense-digits": survey_recipes.eas_dense_digits,
+            "eas-cifar10": survey_recipes.eas_cifar10,
+            "eas-dense-cifar10": survey_recipes.eas_dense_cifar10,
+        },
     ),
     System(
         name="NEAT: networks and their weights by neuroevolution",

@@ -9,6 +9,7 @@ from controller.spaces.chain import ChainSpace
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.darts import DartsSpace
 from controller.spaces.darts_rnn import DartsRnnSpace
+from controller.spaces.densenet import DenseNetSpace
 from controller.spaces.enas_macro import EnasMacroSpace
 from controller.spaces.enas_micro import EnasMicroSpace
 from controller.spaces.enas_rnn import EnasRnnSpace
@@ -84,6 +85,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Plain chains that grow wider and deeper from a small start, with batch normalisation.",
             paper="Cai et al. 2018, arXiv 1707.04873",
             options=PlainSpace,
+        ),
+        "densenet": SpaceEntry(
+            summary="Densely connected networks that grow: larger growth rates, and more layers of each block.",
+            paper="Cai et al. 2018, arXiv 1707.04873",
+            options=DenseNetSpace,
         ),
         "enas-macro": SpaceEntry(
             summary="ENAS's layers: one of six operations each, and any of the earlier layers added to it.",

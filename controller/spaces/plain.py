@@ -10,21 +10,28 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
 
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
 from child_trainer.field_types import check_types
-from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE, Change, Deepen, Widen
+from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE, Deepen, Widen
 from controller.decisions import InvalidTokens, Tokens
 from controller.limits import check_number
 from controller.spaces.free_form import FreeForm
+from controller.spaces.growing import (
+    Chain,
+    Changes,
+    Layer,
+    blocks_between,
+    check_ascending,
+    decoded,
+    encoded,
+    grown,
+    next_number,
+)
 
-LayerType = Literal["conv", "pool", "fc"]
-
-TYPES: tuple[LayerType, ...] = ("conv", "pool", "fc")
-"""The types of layers, in the order of their tokens."""
-
-TOKENS_PER_LAYER = 4
+TYPES = ("conv", "pool", "fc")
+"""The types of layers, in the order of their tokens. The width is filters of a convolution, units of an fc, 0 of a
+pool; the size is that of a convolution's window."""
 
 MAX_LAYERS = 200
 """Upper bound for `max_layers`."""
@@ -33,41 +40,6 @@ FIRST_CHANGES = 9
 """Changes between the start and a first sample: the published code's random search makes 4 wider and 5 deeper ones."""
 
 _LAYER = re.compile(r"conv-(\d+)-(\d+)|fc-(\d+)|(pool)")
-
-
-@dataclass(frozen=True, slots=True)
-class PlainLayer:
-    """One layer of a chain.
-
-    Attributes:
-        number: identifies the layer through all changes.
-        type: what it is.
-        width: filters of a convolution, units of a fully connected layer; 0 of a pool.
-        size: height and width of a convolution's window; else 0.
-    """
-
-    number: int
-    type: LayerType
-    width: int = 0
-    size: int = 0
-
-    @property
-    def text(self) -> str:
-        """The layer in the notation of the published code, such as `conv-64-3`."""
-        return {"conv": f"conv-{self.width}-{self.size}", "pool": "pool", "fc": f"fc-{self.width}"}[self.type]
-
-    @property
-    def node(self) -> str:
-        """The name of its node; a fully connected layer has another one for its ReLU."""
-        return f"{self.type}{self.number}"
-
-    @property
-    def output(self) -> str:
-        """The name of the node whose value it gives."""
-        return f"{self.node}.relu" if self.type == "fc" else self.node
-
-
-Chain = tuple[PlainLayer, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +70,7 @@ class PlainSpace(FreeForm):
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("filters", "units", "window_sizes"):
-            numbers = getattr(self, name)
-            if not numbers or min(numbers) < 1 or list(numbers) != sorted(set(numbers)):
-                raise ValueError(f"`{name}` must be one or more different numbers in ascending order, got {numbers}")
+        check_ascending(self, "filters", "units", "window_sizes")
         check_number(self, "max_layers", 1, MAX_LAYERS)
         check_number(self, "max_block_layers", 1, MAX_LAYERS)
         try:
@@ -114,23 +83,20 @@ class PlainSpace(FreeForm):
         """The kind of its architectures."""
         return "feedforward"
 
+    @property
+    def layer_texts(self) -> tuple[str, ...]:
+        """The text of each layer that a chain can have."""
+        layers = [Layer(1, "conv", width, size) for width in self.filters for size in self.window_sizes]
+        layers += [Layer(1, "fc", width) for width in self.units]
+        return tuple(self.text(layer) for layer in [*layers, Layer(1, "pool")])
+
     def first(self, completed: int, rng: random.Random) -> Tokens:
         """Return the start after a few random changes."""
-        tokens = self.tokens_of(_layers_of(self.start))
-        for _ in range(FIRST_CHANGES):
-            tokens = self.mutate(tokens, rng)
-        return tokens
+        return grown(self, (), FIRST_CHANGES, rng)
 
     def mutate(self, tokens: Sequence[int], rng: random.Random) -> Tokens:
         """Return the chain with one layer wider or one layer more, each with probability 1/2 if both are possible."""
-        chain = self.chain(tokens)
-        wider = [place for place in range(len(chain)) if self.wider_width(chain[place])]
-        places = [place for block in self.blocks(chain) for place in self.deeper_places(chain, block)]
-        if wider and (not places or rng.random() < 0.5):
-            chain, _ = self.widened(chain, rng.choice(wider))
-        elif places:
-            chain, _ = self.deepened(chain, rng.choice(places), rng.choice(self.window_sizes))
-        return self.tokens_of(chain)
+        return grown(self, tokens, 1, rng)
 
     def chain(self, tokens: Sequence[int]) -> Chain:
         """Return the layers that the tokens encode.
@@ -140,22 +106,13 @@ class PlainSpace(FreeForm):
         """
         if not tokens:
             return _layers_of(self.start)
-        if len(tokens) % TOKENS_PER_LAYER:
-            raise InvalidTokens(f"a layer has {TOKENS_PER_LAYER} tokens, got {len(tokens)} in all: {list(tokens)[:8]}")
-        layers: list[PlainLayer] = []
-        for begin in range(0, len(tokens), TOKENS_PER_LAYER):
-            number, kind, width, size = tokens[begin : begin + TOKENS_PER_LAYER]
-            if not (number >= 1 and 0 <= kind < len(TYPES)):
-                raise InvalidTokens(f"no layer is {[number, kind, width, size]}: a number from 1, and a type below 3")
-            layers.append(PlainLayer(number, TYPES[kind], width, size))
-        self._check(layers)
-        return tuple(layers)
+        chain = decoded(tokens, TYPES)
+        self._check(chain)
+        return chain
 
-    def tokens_of(self, chain: Sequence[PlainLayer]) -> Tokens:
+    def tokens_of(self, chain: Sequence[Layer]) -> Tokens:
         """Return the tokens of a chain."""
-        return tuple(
-            token for layer in chain for token in (layer.number, TYPES.index(layer.type), layer.width, layer.size)
-        )
+        return encoded(chain, TYPES)
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
         """Return the network of a chain, whose nodes have the layers' numbers in their names."""
@@ -164,47 +121,54 @@ class PlainSpace(FreeForm):
         for layer in self.chain(tokens):
             if layer.type == "conv":
                 window = {"height": layer.size, "width": layer.size}
-                nodes.append(node(layer.node, "conv", source, filters=layer.width, **window))
+                nodes.append(node(_node(layer), "conv", source, filters=layer.width, **window))
             elif layer.type == "pool":
                 size = dict.fromkeys(("height", "width", "stride_height", "stride_width"), 2)
-                nodes.append(node(layer.node, "max_pool", source, **size))
+                nodes.append(node(_node(layer), "max_pool", source, **size))
             else:
                 if not flat:
                     nodes.append(node("flat", "flatten", source))
                     source, flat = "flat", True
-                nodes.append(node(layer.node, "linear", source, units=layer.width))
-                nodes.append(node(layer.output, "relu", layer.node))
-            source = layer.output
+                nodes.append(node(_node(layer), "linear", source, units=layer.width))
+                nodes.append(node(_output(layer), "relu", _node(layer)))
+            source = _output(layer)
         return Architecture("feedforward", tuple(nodes), (source,))
 
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the chain in the notation of the published code."""
-        return {"EAS": " ".join(layer.text for layer in self.chain(tokens))}
+        return {"EAS": " ".join(self.text(layer) for layer in self.chain(tokens))}
 
-    def blocks(self, chain: Sequence[PlainLayer]) -> list[range]:
+    def text(self, layer: Layer) -> str:
+        """Return a layer in the notation of the published code, such as `conv-64-3`."""
+        return {"conv": f"conv-{layer.width}-{layer.size}", "pool": "pool", "fc": f"fc-{layer.width}"}[layer.type]
+
+    def blocks(self, chain: Sequence[Layer]) -> list[range]:
         """Return the places of the layers between two pools, block by block."""
-        pools = [place for place, layer in enumerate(chain) if layer.type == "pool"]
-        return [range(a + 1, b) for a, b in zip([-1, *pools], [*pools, len(chain)], strict=True)]
+        return blocks_between(chain, "pool")
 
-    def wider_width(self, layer: PlainLayer) -> int | None:
+    def wider_width(self, layer: Layer) -> int | None:
         """Return the next width of a layer, or `None` if it has none or is as wide as it can be."""
         widths = {"conv": self.filters, "fc": self.units, "pool": ()}[layer.type]
         return next((width for width in widths if width > layer.width), None)
 
-    def deeper_places(self, chain: Sequence[PlainLayer], block: range) -> range:
+    def has_window(self, layer: Layer) -> bool:
+        """Return whether a new layer behind this one has a window: behind a convolution."""
+        return layer.type == "conv"
+
+    def deeper_places(self, chain: Sequence[Layer], block: range) -> range:
         """Return the places of a block's layers behind which there may be a new one; none if it is full."""
         full = len(chain) >= self.max_layers or len(block) >= self.max_block_layers
         return range(0) if full else block
 
-    def widened(self, chain: Chain, place: int, noise: float = WIDER_NOISE) -> tuple[Chain, Change]:
+    def widened(self, chain: Chain, place: int, noise: float = WIDER_NOISE) -> tuple[Chain, Changes]:
         """Return the chain with the layer at a place wider, and that as a change."""
         layer = chain[place]
         width = self.wider_width(layer)
         assert width is not None
         wider = (*chain[:place], replace(layer, width=width), *chain[place + 1 :])
-        return wider, Widen(node=layer.node, width=width, noise=noise)
+        return wider, (Widen(node=_node(layer), width=width, noise=noise),)
 
-    def deepened(self, chain: Chain, place: int, size: int, noise: float = DEEPER_NOISE) -> tuple[Chain, Change]:
+    def deepened(self, chain: Chain, place: int, size: int, noise: float = DEEPER_NOISE) -> tuple[Chain, Changes]:
         """Return the chain with a new layer of the same type and width behind a place, and that as a change.
 
         Args:
@@ -214,23 +178,25 @@ class PlainSpace(FreeForm):
             noise: as in `Deepen`.
         """
         before = chain[place]
-        new = replace(before, number=max(layer.number for layer in chain) + 1, size=size if before.size else 0)
+        new = replace(before, number=next_number(chain), size=size if before.size else 0)
         change = Deepen(
-            after=before.output,
-            name=new.node,
+            after=_output(before),
+            name=_node(new),
             op="conv" if new.type == "conv" else "linear",
             width=new.width,
             size=new.size or 1,
             noise=noise,
         )
-        return (*chain[: place + 1], new, *chain[place + 1 :]), change
+        return (*chain[: place + 1], new, *chain[place + 1 :]), (change,)
 
-    def _check(self, layers: Sequence[PlainLayer]) -> None:
+    def finished(self, chain: Chain, noise: float = WIDER_NOISE) -> tuple[Chain, Changes]:
+        """Return the chain as it is: nothing follows from its changes together."""
+        return chain, ()
+
+    def _check(self, layers: Sequence[Layer]) -> None:
         """Raise `InvalidTokens` unless these are the layers of a chain of this space."""
         if not layers or len(layers) > self.max_layers:
             raise InvalidTokens(f"a chain has 1 to {self.max_layers} layers, got {len(layers)}")
-        if len({layer.number for layer in layers}) < len(layers):
-            raise InvalidTokens("each layer must have a number of its own")
         connected = False
         for layer in layers:
             known = {
@@ -239,12 +205,24 @@ class PlainSpace(FreeForm):
                 "fc": layer.width in self.units and layer.size == 0,
             }[layer.type]
             if not known:
-                raise InvalidTokens(f"the space has no layer {layer.text}: see `filters`, `units` and `window_sizes`")
+                raise InvalidTokens(
+                    f"the space has no layer {self.text(layer)}: see `filters`, `units` and `window_sizes`"
+                )
             if connected and layer.type != "fc":
-                raise InvalidTokens(f"{layer.text} cannot follow a fully connected layer")
+                raise InvalidTokens(f"{self.text(layer)} cannot follow a fully connected layer")
             connected = layer.type == "fc"
         if (longest := max(map(len, self.blocks(layers)))) > self.max_block_layers:
             raise InvalidTokens(f"a block has up to {self.max_block_layers} layers, got {longest}")
+
+
+def _node(layer: Layer) -> str:
+    """Return the name of a layer's node; a fully connected layer has another one for its ReLU."""
+    return f"{layer.type}{layer.number}"
+
+
+def _output(layer: Layer) -> str:
+    """Return the name of the node whose value a layer gives."""
+    return f"{_node(layer)}.relu" if layer.type == "fc" else _node(layer)
 
 
 @lru_cache
@@ -254,16 +232,16 @@ def _layers_of(words: tuple[str, ...]) -> Chain:
     Raises:
         ValueError: a word is no layer.
     """
-    layers: list[PlainLayer] = []
+    layers: list[Layer] = []
     for number, word in enumerate(words, start=1):
         match = _LAYER.fullmatch(word)
         if match is None:
             raise ValueError(f"`start` must be of conv-FILTERS-SIZE, pool and fc-UNITS, got {word!r}")
         filters, size, units, _ = match.groups()
         if filters:
-            layers.append(PlainLayer(number, "conv", int(filters), int(size)))
+            layers.append(Layer(number, "conv", int(filters), int(size)))
         else:
-            layers.append(PlainLayer(number, "fc", int(units)) if units else PlainLayer(number, "pool"))
+            layers.append(Layer(number, "fc", int(units)) if units else Layer(number, "pool"))
     return tuple(layers)
 
 

@@ -24,7 +24,7 @@ from controller.searchers.policy_gradient.policy_searcher import (
 )
 from controller.searchers.transformations.options import EasOptions
 from controller.space import SearchSpace
-from controller.spaces.plain import Chain, PlainLayer, PlainSpace
+from controller.spaces.growing import Chain, WidensAndDeepens
 
 STAGE, PARENT, CHANGE, WIDER, DEEPER = "stage", "parent", "change", "wider", "deeper"
 """Keys of a child's notes; the start has the stage 0, and neither a parent nor decisions."""
@@ -41,7 +41,7 @@ class _Growing:
 
 
 class Eas:
-    """Grows networks of the space `plain` by a policy.
+    """Grows networks by a policy.
 
     Attributes:
         exclusive: see `controller.searcher.is_exclusive`: a stage has as many children as it should.
@@ -50,17 +50,15 @@ class Eas:
     exclusive = True
 
     def __init__(self, space: SearchSpace, options: EasOptions) -> None:
-        if not isinstance(space, PlainSpace):
+        if not isinstance(space, WidensAndDeepens):
             raise ValueError(
-                "the searcher 'eas' makes layers wider and inserts new ones, which the space 'plain' has: use"
-                f" --space plain, got a {type(space).__name__}"
+                "the searcher 'eas' makes layers wider and inserts new ones, and the space must say how: use --space"
+                f" plain or densenet, got a {type(space).__name__}"
             )
         self._space, self._options = space, options
         start = space.chain(())
         self._blocks = len(space.blocks(start))
-        types = [PlainLayer(1, "conv", width, size) for width in space.filters for size in space.window_sizes]
-        types += [PlainLayer(1, "fc", width) for width in space.units]
-        self._vocabulary = {layer.text: number for number, layer in enumerate([*types, PlainLayer(1, "pool")])}
+        self._vocabulary = {text: number for number, text in enumerate(space.layer_texts)}
         self._policy = EasPolicy(
             vocabulary=len(self._vocabulary),
             blocks=self._blocks,
@@ -150,7 +148,7 @@ class Eas:
 
         A network that has been trained already takes the known outcome, as in the published code.
         """
-        chain = self._space.chain(parent.tokens)
+        chain, noise = self._space.chain(parent.tokens), self._options.wider_noise
         growing = [_Growing(chain, [], [], []) for _ in range(count)]
         for _ in range(self._options.wider_steps):
             networks = [self._seen(one.chain) for one in growing]
@@ -166,13 +164,14 @@ class Eas:
         checksum = parent.outcome.weights if parent.outcome else None
         proposals = list[Proposal]()
         for one, log_prob in zip(growing, judged.log_prob.tolist(), strict=True):
+            one.chain, following = self._space.finished(one.chain, noise)
             tokens = self._space.tokens_of(one.chain)
             architecture = self._space.decode(tokens)
             same_as = trained.get(architecture.id)
             notes = {STAGE: stage, PARENT: parent.id, CHANGE: _words(chain, one.chain), **_decisions(one)}
             job = None
             if checksum is not None and same_as is None:
-                job = TrainOn(parent=parent.id, checksum=checksum, changes=tuple(one.changes))
+                job = TrainOn(parent=parent.id, checksum=checksum, changes=(*one.changes, *following))
             proposals.append(
                 Proposal(
                     tokens=tokens,
@@ -188,25 +187,25 @@ class Eas:
     def _widen(self, one: _Growing, places: Wider) -> None:
         one.wider.append(places)
         for place in places:
-            one.chain, change = self._space.widened(one.chain, place, self._options.wider_noise)
-            one.changes.append(change)
+            one.chain, changes = self._space.widened(one.chain, place, self._options.wider_noise)
+            one.changes += changes
 
     def _deepen(self, one: _Growing, decision: Deeper) -> None:
         one.deeper.append(decision)
         if decision is not None:
             block, place, window = decision
             at, size = self._space.blocks(one.chain)[block][place], self._space.window_sizes[window]
-            one.chain, change = self._space.deepened(one.chain, at, size, self._options.deeper_noise)
-            one.changes.append(change)
+            one.chain, changes = self._space.deepened(one.chain, at, size, self._options.deeper_noise)
+            one.changes += changes
 
     def _seen(self, chain: Chain) -> GrowingNetwork:
         """Return what the policy sees of a network."""
         blocks = self._space.blocks(chain)
         return GrowingNetwork(
-            layers=tuple(self._vocabulary[layer.text] for layer in chain),
+            layers=tuple(self._vocabulary[self._space.text(layer)] for layer in chain),
             can_widen=tuple(self._space.wider_width(layer) is not None for layer in chain),
             places=tuple(len(self._space.deeper_places(chain, block)) for block in blocks),
-            has_window=tuple(tuple(chain[place].type == "conv" for place in block) for block in blocks),
+            has_window=tuple(tuple(self._space.has_window(chain[place]) for place in block) for block in blocks),
         )
 
     def _judge(self, made: Sequence[tuple[Sequence[int], Mapping[str, Any]]]) -> Judged:

@@ -5,16 +5,15 @@ import random
 import pytest
 import torch
 
-from child_trainer.inheritance.changes import changed
 from child_trainer.networks.build import build
 from child_trainer.networks.cost import parameters
 from child_trainer.tasks.catalogue import TASKS
 from controller.decisions import InvalidTokens
 from controller.spaces.plain import DIGITS, PlainSpace
-from tests.contracts.search_space import SearchSpaceContract
+from tests.contracts.growing_space import GrowingSpaceContract
 
 
-class TestContract(SearchSpaceContract):
+class TestContract(GrowingSpaceContract):
     @pytest.fixture
     def space(self) -> PlainSpace:
         return DIGITS
@@ -29,24 +28,6 @@ def test_the_start_of_the_paper_has_its_layers() -> None:
     assert parameters(network) == convolutions + (128 * 2 * 2 * 256 + 256) + (256 * 10 + 10)
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert SPACE.genotypes(())["EAS"] == " ".join(SPACE.start)
-
-
-def test_changes_and_tokens_agree_on_the_network_and_its_names() -> None:
-    """The network of a grown chain is that of its parent after the changes, node for node, over many of them."""
-    rng = random.Random(0)
-    chain = DIGITS.chain(())
-    for _ in range(12):
-        before = DIGITS.decode(DIGITS.tokens_of(chain))
-        wider = [place for place in range(len(chain)) if DIGITS.wider_width(chain[place])]
-        places = [place for block in DIGITS.blocks(chain) for place in DIGITS.deeper_places(chain, block)]
-        if rng.random() < 0.5:
-            chain, change = DIGITS.widened(chain, rng.choice(wider))
-        else:
-            chain, change = DIGITS.deepened(chain, rng.choice(places), rng.choice(DIGITS.window_sizes))
-        after = DIGITS.decode(DIGITS.tokens_of(chain))
-        assert changed(before, [change]) == after
-        assert {n.name for n in before.nodes} <= {n.name for n in after.nodes}
-        assert DIGITS.chain(DIGITS.tokens_of(chain)) == chain
 
 
 def test_a_chain_grows_until_it_is_full() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from child_trainer.inheritance.changes import Deepen, Widen, changed
+from child_trainer.inheritance.changes import Deepen, Repeat, Widen, changed
 from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import TrainOn
 from controller.policies.eas import EasPolicy, GrowingNetwork
@@ -20,6 +20,8 @@ from controller.searchers.policy_gradient.policy_searcher import BASELINE
 from controller.searchers.transformations.eas import Eas
 from controller.searchers.transformations.options import EasOptions
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.densenet import DIGITS as DENSENETS
+from controller.spaces.growing import WidensAndDeepens
 from controller.spaces.plain import DIGITS, PlainSpace
 from tests.contracts.searcher import SearcherContract, initial, recorded
 
@@ -55,7 +57,7 @@ def view(
 class Search:
     """A search whose children get given accuracies."""
 
-    def __init__(self, options: EasOptions = OPTIONS, space: PlainSpace = DIGITS) -> None:
+    def __init__(self, options: EasOptions = OPTIONS, space: WidensAndDeepens = DIGITS) -> None:
         self.searcher = Eas(space, options)
         self.parameters = initial(self.searcher)
         self.ended: list[ChildRecord] = []
@@ -113,6 +115,26 @@ def test_a_child_says_whose_weights_it_begins_with_and_what_was_changed() -> Non
         grew += len(kinds) - 2
         assert "2 layers more" in proposal.notes["change"]
     assert grew
+
+
+def test_a_densenet_grows_and_its_transitions_follow_when_all_changes_are_made() -> None:
+    search = Search(replace(OPTIONS, wider_steps=3), DENSENETS)
+    search.ask(1)
+    search.end(0.5)
+    followed = 0
+    for proposal in search.ask(4):
+        assert isinstance(proposal.job, TrainOn)
+        assert changed(DENSENETS.decode(()), proposal.job.changes) == proposal.architecture
+        kinds = [type(change) for change in proposal.job.changes]
+        assert kinds.count(Repeat) == 2
+        last = max(place for place, kind in enumerate(kinds) if kind is Repeat)
+        assert set(kinds) == {Widen, Repeat}
+        names = [change.node for change in proposal.job.changes[last + 1 :] if isinstance(change, Widen)]
+        assert all(name.startswith(("stem", "transition")) for name in names)
+        followed += len(names)
+        wider = sum(isinstance(change, Widen) for change in proposal.job.changes[:last])
+        assert wider == 2 * sum(map(len, proposal.notes["wider"]))  # a layer and its bottleneck
+    assert followed
 
 
 def test_on_a_task_that_keeps_no_weights_children_begin_from_scratch() -> None:
@@ -183,8 +205,8 @@ def test_a_start_that_failed_is_trained_again() -> None:
     assert [proposal.notes for proposal in search.ask(4)] == [{"stage": 0}]
 
 
-def grown_search() -> tuple[Search, list[ChildRecord]]:
-    search = Search()
+def grown_search(space: WidensAndDeepens = DIGITS) -> tuple[Search, list[ChildRecord]]:
+    search = Search(space=space)
     search.ask(1)
     search.end(0.5)
     search.ask(4)
@@ -192,9 +214,10 @@ def grown_search() -> tuple[Search, list[ChildRecord]]:
     return search, search.ended[1:]
 
 
-def test_the_recorded_log_probability_is_computed_again_from_the_notes() -> None:
+@pytest.mark.parametrize("space", [DIGITS, DENSENETS], ids=["plain", "densenet"])
+def test_the_recorded_log_probability_is_computed_again_from_the_notes(space: WidensAndDeepens) -> None:
     """T0.1: also of parents of other depths in one batch."""
-    search, children = grown_search()
+    search, children = grown_search(space)
     search.ask(3, seed=5)
     search.end(0.2, 0.4, 0.6)
     deeper = search.ended[-3:]
@@ -264,7 +287,7 @@ def test_the_reward_is_the_tangent_of_the_accuracy() -> None:
 
 
 def test_another_space_and_impossible_options_are_refused() -> None:
-    with pytest.raises(ValueError, match="use --space plain, got a ConvolutionalSpace"):
+    with pytest.raises(ValueError, match="use --space plain or densenet, got a ConvolutionalSpace"):
         Eas(ConvolutionalSpace(), OPTIONS)
     with pytest.raises(ValueError, match="not both 0, got 0 and 0"):
         EasOptions(wider_steps=0, deeper_steps=0)
