@@ -22,14 +22,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.text_models import train_and_test
 from child_trainer.architectures.reference_cells import REFERENCE_CELLS
 from child_trainer.language_options import LanguageOptions
-from child_trainer.networks.language_model import LanguageModel, solved_width
+from child_trainer.networks.language_model import solved_width
 from child_trainer.outcome import Cause
 from child_trainer.tasks.entry import TEXT_BUDGET
-from child_trainer.tasks.language import LanguageTask, load, load_test_text
-from child_trainer.training.task import Diverged
-from child_trainer.training.train import train
+from child_trainer.tasks.language import load, load_test_text
 
 SEEDS = 3
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -52,25 +51,11 @@ def trained(cell: str, rate: float, seed: int, data: Path) -> Result:
     """Train one child, and return its result."""
     torch.set_num_threads(1)
     task = load("wikitext2", data, OPTIONS, seed=seed, device="cpu")
-    models: list[LanguageModel] = []
-
-    class ModelKeepingTask(LanguageTask):
-        """A task that keeps the trained model, which an outcome does not contain."""
-
-        def perplexity(self, model: LanguageModel, text: torch.Tensor) -> float:
-            models[:] = [model]
-            return super().perplexity(model, text)
-
-    keeping = ModelKeepingTask(**{name: getattr(task, name) for name in task.__dataclass_fields__})
-    outcome = train(REFERENCE_CELLS[cell](), keeping, replace(BUDGET, learning_rate=rate), seed=seed)
+    outcome, test = train_and_test(REFERENCE_CELLS[cell](), task, replace(BUDGET, learning_rate=rate), seed, data)
     if outcome.failure and outcome.failure.cause is not Cause.DIVERGED:
         raise SystemExit(f"{cell} failed: {outcome.failure}")
     width = solved_width(REFERENCE_CELLS[cell](), len(task.vocabulary), OPTIONS)
     validation = math.inf if outcome.failure else outcome.curve[-1]
-    try:
-        test = math.inf if outcome.failure else task.perplexity(models[0], load_test_text(task, data))
-    except Diverged:
-        test = math.inf
     return validation, test, outcome.seconds, outcome.parameters or 0, width
 
 

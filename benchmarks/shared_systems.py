@@ -1,41 +1,48 @@
-"""Each system whose children share weights on digits, by its small named run, against random search at equal cost.
+"""Each system whose children share weights, by its small named run, against random search at equal cost.
 
-    python -m benchmarks.shared_systems [seeds] [RESULTS] [SYSTEM ...]
+    python -m benchmarks.shared_systems [seeds] [RESULTS] [RECIPE ...]
 
 A search with shared weights gives an architecture, not a trained network. Its cost is the processor time of the whole
 search, on one core. Random search has as much: it trains random architectures of the same space from scratch, for 10
-epochs each, and keeps the best. Both winners are then trained from scratch alike, for 20 epochs with a seed that
-neither search has used. Printed is their validation accuracy. RESULTS keeps each result, so that the same command
-continues after an interruption; without it they are not kept.
+epochs each on digits and 5 on text, and keeps the best by validation. Both winners are then trained from scratch alike,
+for 20 and 15 epochs, with a seed that neither search has used. Printed is their validation accuracy, and on text, which
+is Python's own manual, their test perplexity. RESULTS keeps each result, so that the same command continues after an
+interruption; without it they are not kept.
 """
 
 import json
+import math
 import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from benchmarks.text_models import train_and_test
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.atomic_file import replace_file
-from child_trainer.outcome import Budget, Outcome
+from child_trainer.outcome import Budget
+from child_trainer.regime import Regime
 from child_trainer.seeding import derive
+from child_trainer.tasks.language import LanguageTask
 from child_trainer.training.task import Task
 from child_trainer.training.train import train
 from cluster.config.recipes import RECIPES
+from cluster.config.run_config import RunConfig
 from cluster.runners.python_api import launch
 from cluster.runners.trainer import loaded_task
 from controller.space import SearchSpace, first_tokens
+from controller.spaces.darts_rnn import DartsRnnSpace
 from controller.statistics import bootstrap_draws, bootstrap_interval
 
 SEEDS, MIN_SEEDS = 3, 2
 
-SYSTEMS = {
+IMAGES = {
     "ENAS, macro": "enas-macro-digits",
     "ENAS, micro": "enas-micro-digits",
     "One-Shot": "one-shot-digits",
@@ -44,10 +51,65 @@ SYSTEMS = {
     "SNAS": "snas-digits",
     "ProxylessNAS": "proxyless-digits",
 }
-"""The small named run of each system."""
+"""The small named run of each system that searches for networks of images."""
 
-RANDOM_EPOCHS, LAST_EPOCHS = 10, 20
-"""Epochs for which random search trains each of its children, and for which both winners are trained."""
+TEXTS = {"ENAS, recurrent": "enas-rnn", "DARTS, recurrent": "darts-rnn"}
+"""Of each that searches for recurrent cells."""
+
+TEXT_BUDGET = Budget(batch_size=32, learning_rate=20.0, momentum=0.0, weight_decay=8e-7, regime=Regime(clip_norm=0.25))
+"""How a language model is trained from scratch: with the constants of DARTS's code, and smaller batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """How networks are trained from scratch, those of random search and both winners.
+
+    Attributes:
+        space: where random search draws.
+        task: what all are trained on.
+        budget: how; not for how many epochs.
+        random_epochs: for which random search trains each of its children.
+        last_epochs: for which both winners are trained.
+        lower_is_better: whether that holds for what is measured.
+    """
+
+    space: SearchSpace
+    task: Task
+    budget: Budget
+    random_epochs: int
+    last_epochs: int
+    lower_is_better: bool
+
+    def validation(self, architecture: Architecture, seed: int) -> float:
+        """Return the validation metric of a network after random search's epochs."""
+        metric = train(architecture, self.task, replace(self.budget, epochs=self.random_epochs), seed=seed).metric
+        return self._or_worst(metric)
+
+    def last(self, architecture: Architecture, seed: int) -> float:
+        """Return the accuracy on validation images, or the perplexity of the test text, of a winner."""
+        budget = replace(self.budget, epochs=self.last_epochs)
+        if isinstance(self.task, LanguageTask):
+            return train_and_test(architecture, self.task, budget, seed, data=None)[1]
+        return self._or_worst(train(architecture, self.task, budget, seed=seed).metric)
+
+    def _or_worst(self, metric: float | None) -> float:
+        return metric if metric is not None else math.inf if self.lower_is_better else 0.0
+
+
+def contest(config: RunConfig) -> Contest:
+    """Return how the networks of a run are compared."""
+    task, space = loaded_task(config.task), config.search_space
+    if not isinstance(task, LanguageTask):
+        return Contest(
+            space=space, task=task, budget=config.budget, random_epochs=10, last_epochs=20, lower_is_better=False
+        )
+    if isinstance(space, DartsRnnSpace):  # cells that share weights are normalised, those that are found are not
+        space = replace(space, network="final")
+    return Contest(space=space, task=task, budget=TEXT_BUDGET, random_epochs=5, last_epochs=15, lower_is_better=True)
+
+
+Row = Callable[[str, str, Sequence[Mapping[str, float]]], str]
+"""Makes a row of a table of a system, its recipe and its results."""
 
 
 def measure(recipe: str, seed: int, folder: Path) -> dict[str, float]:
@@ -61,57 +123,66 @@ def measure(recipe: str, seed: int, folder: Path) -> dict[str, float]:
         best = launch(replace(config, storage_path=storage), show=False).best
     seconds = time.process_time() - begun
     assert best is not None, "no child has finished"
-    task = loaded_task(config.task)
-    rival, tried = _random_search(config.search_space, task, config.budget, seconds, seed)
-    ours = _accuracy(Architecture.from_json(best.graph), task, config.budget, seed)
-    theirs = _accuracy(rival, task, config.budget, seed)
+    rules = contest(config)
+    rival, tried = _random_search(rules, seconds, seed)
+    last = derive(seed, "last training")
+    ours, theirs = (rules.last(winner, last) for winner in (rules.space.decode(best.tokens), rival))
     result = {"ours": ours, "random": theirs, "shared": best.metric, "seconds": seconds, "tried": tried}
     replace_file(stored, json.dumps(result).encode(), durable=False)
     return result
 
 
-def _random_search(
-    space: SearchSpace, task: Task, budget: Budget, seconds: float, seed: int
-) -> tuple[Architecture, int]:
+def _random_search(rules: Contest, seconds: float, seed: int) -> tuple[Architecture, int]:
     """Return the best of the random architectures that can be trained within the processor time, and their number."""
     rng = random.Random(derive(seed, "random search"))
     trained: list[tuple[float, Architecture]] = []
     begun = time.process_time()
     while time.process_time() - begun < seconds:
-        architecture = space.decode(first_tokens(space, len(trained), rng))
-        outcome = _train(architecture, task, budget, RANDOM_EPOCHS, derive(seed, f"random child {len(trained)}"))
-        trained.append((outcome.metric or 0.0, architecture))
+        architecture = rules.space.decode(first_tokens(rules.space, len(trained), rng))
+        metric = rules.validation(architecture, derive(seed, f"random child {len(trained)}"))
+        trained.append((-metric if rules.lower_is_better else metric, architecture))
     return max(trained, key=lambda each: each[0])[1], len(trained)
 
 
-def _accuracy(architecture: Architecture, task: Task, budget: Budget, seed: int) -> float:
-    metric = _train(architecture, task, budget, LAST_EPOCHS, derive(seed, "last training")).metric
-    return metric or 0.0
-
-
-def _train(architecture: Architecture, task: Task, budget: Budget, epochs: int, seed: int) -> Outcome:
-    return train(architecture, task, replace(budget, epochs=epochs), seed=seed)
-
-
-def row(system: str, recipe: str, results: Sequence[Mapping[str, float]]) -> str:
-    """Return a system's row of the table."""
+def image_row(system: str, recipe: str, results: Sequence[Mapping[str, float]]) -> str:
+    """Return a system's row of the table of accuracies in percent."""
     ours, theirs = ([100 * each[key] for each in results] for key in ("ours", "random"))
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    return _row(system, recipe, results, (ours, theirs), [a - b for a, b in zip(ours, theirs, strict=True)])
+
+
+def text_row(system: str, recipe: str, results: Sequence[Mapping[str, float]]) -> str:
+    """Return a system's row of the table of perplexities; one that is ahead has a lower perplexity."""
+    ours, theirs = ([each[key] for each in results] for key in ("ours", "random"))
+    return _row(system, recipe, results, (ours, theirs), [b - a for a, b in zip(ours, theirs, strict=True)])
+
+
+def _row(
+    system: str,
+    recipe: str,
+    results: Sequence[Mapping[str, float]],
+    metrics: tuple[Sequence[float], Sequence[float]],
+    differences: Sequence[float],
+) -> str:
     ahead = bootstrap_interval(differences, bootstrap_draws(len(differences), seed=0))
     cells = [
         system,
         f"`{recipe}`",
         f"{fmean(each['seconds'] for each in results):.0f}",
         f"{fmean(each['tried'] for each in results):.0f}",
-        _percent(ours),
-        _percent(theirs),
+        *(f"{fmean(each):.2f} ± {stdev(each):.2f}" for each in metrics),
         f"{ahead.mean:+.2f} [{ahead.low:+.2f}, {ahead.high:+.2f}]",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _percent(values: Sequence[float]) -> str:
-    return f"{fmean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+def _table(systems: Mapping[str, str], unit: str, row: Row, seeds: int, folder: Path, pool: Executor) -> None:
+    """Run the searches that the folder lacks, and print a row for each system as soon as its searches have ended."""
+    columns = f"random children | derived, {unit} | random search, {unit} | ahead [95 % interval]"
+    print(f"| system | run | seconds | {columns} |")
+    print("|---|---|---|---|---|---|---|")
+    for system, recipe in systems.items():
+        jobs = [pool.submit(measure, recipe, seed, folder) for seed in range(1, seeds + 1)]
+        print(row(system, recipe, [job.result() for job in jobs]), flush=True)
 
 
 def main(arguments: list[str]) -> None:
@@ -119,17 +190,22 @@ def main(arguments: list[str]) -> None:
     seeds = int(arguments[0]) if arguments else SEEDS
     if seeds < MIN_SEEDS:
         sys.exit(f"seeds must be at least {MIN_SEEDS}: the interval is over them, got {seeds}")
-    systems = {name: recipe for name, recipe in SYSTEMS.items() if not arguments[2:] or recipe in arguments[2:]}
+    chosen = arguments[2:] or [*IMAGES.values(), *TEXTS.values()]
+    if unknown := sorted({*chosen} - {*IMAGES.values(), *TEXTS.values()}):
+        known = ", ".join([*IMAGES.values(), *TEXTS.values()])
+        sys.exit(f"a recipe must be one of {known}, got {', '.join(unknown)}")
+    images, texts = ({name: recipe for name, recipe in each.items() if recipe in chosen} for each in (IMAGES, TEXTS))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments[1]) if len(arguments) > 1 else Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        print("| system | run | seconds | random children | derived, % | random search, % | ahead [95 % interval] |")
-        print("|---|---|---|---|---|---|---|")
         with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            for system, recipe in systems.items():
-                jobs = [pool.submit(measure, recipe, seed, folder) for seed in range(1, seeds + 1)]
-                print(row(system, recipe, [job.result() for job in jobs]), flush=True)
-    print(f"\nSeeds 1 to {seeds}; accuracy on validation after training from scratch, mean ± standard deviation.")
+            if images:
+                _table(images, "%", image_row, seeds, folder, pool)
+                print("\nAccuracy on validation after training from scratch.\n")
+            if texts:
+                _table(texts, "perplexity", text_row, seeds, folder, pool)
+                print("\nPerplexity of the test text after training from scratch; lower is better.\n")
+    print(f"Seeds 1 to {seeds}; mean ± standard deviation.")
 
 
 if __name__ == "__main__":

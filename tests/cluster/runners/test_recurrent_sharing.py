@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from child_trainer.networks.language_model import count_parameters
 from child_trainer.outcome import Measure, Outcome
 from cluster.cli import main as cli
 from cluster.config.recipes import RECIPES
@@ -21,6 +22,8 @@ from cluster.runners.retraining import parse_launch
 from cluster.runners.shared_weights import check_weights
 from cluster.storage.run_folder import RunFolder
 from controller.reward import REWARDS
+from controller.spaces.darts_rnn import DartsRnnSpace
+from controller.zoo.published_cells import darts_rnn_v2
 from tests.cluster.runners.killed_runs import copies, copying
 
 SMALL = "--layers 2 --hidden-size 8 --max-vocabulary 50 --unroll 6 --batch-size 8"
@@ -78,6 +81,15 @@ def test_on_other_texts_the_recipes_have_the_constants_of_the_codes() -> None:
     assert (config.task.task, config.task.options.hidden_size, config.space_options.layers) == ("wikitext2", 200, 12)
     assert (options.temperature, options.tanh_constant, options.controller_init) == (5.0, 2.25, 0.01)
     assert (options.controller_learning_rate, options.baseline_decay, options.score_batches) == (5e-5, 0.999, 1)
+
+
+def test_the_published_cell_has_its_size_in_the_final_training_of_ptb() -> None:
+    """Spec §12.4: 22,960,000 with 850 units and ten thousand words, as the docs' command trains what was found."""
+    config = run("darts-rnn", "--task ptb --data DIR --searcher random --network final --hidden-size 850")
+    space, options = config.search_space, config.task.options
+    assert isinstance(space, DartsRnnSpace)
+    cell = space.decode(space.tokens_of(darts_rnn_v2()))
+    assert count_parameters(cell, 10_000, options.hidden_size, options) == 22_960_000
 
 
 @pytest.mark.parametrize(
