@@ -21,6 +21,7 @@ from controller.spaces.plain import PlainSpace
 from controller.spaces.recurrent import RecurrentSpace
 from controller.spaces.smash import SmashSpace
 from controller.spaces.subnetworks import SubnetworkSpace
+from controller.spaces.tree_cells import TreeCellSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +85,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Plain chains that grow wider and deeper from a small start, with batch normalisation.",
             paper="Cai et al. 2018, arXiv 1707.04873",
             options=PlainSpace,
+        ),
+        "tree-cells": SpaceEntry(
+            summary="Cells that grow as trees in the place of the convolutions of a small DenseNet.",
+            paper="Cai et al. 2018, arXiv 1806.02639",
+            options=TreeCellSpace,
         ),
         "enas-macro": SpaceEntry(
             summary="ENAS's layers: one of six operations each, and any of the earlier layers added to it.",

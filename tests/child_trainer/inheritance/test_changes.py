@@ -2,13 +2,23 @@ import json
 
 import pytest
 
-from child_trainer.inheritance.changes import Branch, Deepen, Widen, change_from_json, change_to_json
+from child_trainer.inheritance.changes import (
+    Branch,
+    Deepen,
+    InsertIdentity,
+    ReplaceIdentity,
+    Widen,
+    change_from_json,
+    change_to_json,
+)
 
 CHANGES = [
     Widen(node="c1", width=8),
     Deepen(after="c1", name="n", op="conv", width=6, size=5),
     Deepen(after="fc", name="n", op="linear", width=6, noise=0.5),
     Branch(node="c1", name="b", allocation="split", merge="concat", count=4),
+    InsertIdentity(after="c1", name="i"),
+    ReplaceIdentity(node="i", op="separable_conv", size=5, width=6, noise=0.5),
 ]
 
 
@@ -18,5 +28,5 @@ def test_a_change_survives_json(change):
 
 
 def test_a_change_of_another_version_is_refused():
-    with pytest.raises(ValueError, match="a change is widen, deepen, branch, got 'prune'"):
+    with pytest.raises(ValueError, match=r"a change is widen, deepen, branch, insert-identity, .*, got 'prune'"):
         change_from_json({"kind": "prune"})

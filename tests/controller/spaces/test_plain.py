@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from child_trainer.inheritance.changes import changed
+from child_trainer.inheritance.changed_architectures import changed
 from child_trainer.networks.build import build
 from child_trainer.networks.cost import parameters
 from child_trainer.tasks.catalogue import TASKS

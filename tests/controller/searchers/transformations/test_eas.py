@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from child_trainer.inheritance.changes import Deepen, Widen, changed
+from child_trainer.inheritance.changed_architectures import changed
+from child_trainer.inheritance.changes import Deepen, Widen
 from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import TrainOn
 from controller.policies.eas import EasPolicy, GrowingNetwork
