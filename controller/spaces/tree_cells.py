@@ -8,6 +8,7 @@ them, and with it its nodes' names and weights.
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from child_trainer.architectures.architecture import Architecture, Kind, node
 from child_trainer.field_types import check_types
@@ -21,6 +22,7 @@ from controller.spaces.cell_tree import (
     START_TREE,
     Edge,
     Growth,
+    Merge,
     Path,
     TreeDecision,
     TreeNode,
@@ -174,6 +176,10 @@ class TreeCellSpace(FreeForm):
             )
         return Growth(tree, tuple(agenda)), changes
 
+    def allocation(self, path: Path, merge: Merge) -> Literal["copy", "split"]:
+        """Return whether a node gives its edges its whole input or a part of its channels each."""
+        return self._shape.allocation(path, merge)
+
     def tree(self, tokens: Sequence[int]) -> TreeNode:
         """Return the tree that the tokens encode.
 
@@ -261,7 +267,7 @@ class TreeCellSpace(FreeForm):
         """Return what makes branches of the only edge of a node, in each cell."""
         merge, count = MERGES[option]
         assert merge != "none"
-        allocation, names = self._shape.allocation(path, merge), [node_name(cell, path) for cell in self._cells]
+        allocation, names = self.allocation(path, merge), [node_name(cell, path) for cell in self._cells]
         return tuple(
             Branch(node=f"{name}.1", name=name, allocation=allocation, merge=merge, count=count, noise=noise)
             for name in names
