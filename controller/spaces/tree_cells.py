@@ -241,7 +241,7 @@ class TreeCellSpace(FreeForm):
 
     def genotypes(self, tokens: Sequence[int]) -> Mapping[str, str]:
         """Return the tree as text that `tokens_of` reads."""
-        return {"tree cell": text_of(self.tree(tokens))}
+        return {"path-level EAS": text_of(self.tree(tokens))}
 
     def motifs(self, tokens: Sequence[int]) -> Mapping[str, Architecture]:
         """Return the cell as a graph for people."""

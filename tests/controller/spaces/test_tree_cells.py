@@ -74,7 +74,7 @@ def test_the_start_is_a_small_densenet() -> None:
     transitions = (144 * 72 + 2 * 72) + (120 * 60 + 2 * 60)
     assert parameters(network) == stem + bottlenecks + 3 * cell + transitions + (108 * 10 + 10)
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
-    assert SPACE.genotypes(()) == {"tree cell": "conv_3x3"}
+    assert SPACE.genotypes(()) == {"path-level EAS": "conv_3x3"}
 
 
 @pytest.mark.parametrize("space", [SMALL, COPIES])
@@ -155,7 +155,7 @@ def test_odd_channels_are_not_concatenated() -> None:
 
 def test_the_published_cell_is_read_written_and_drawn() -> None:
     tokens = SPACE.tokens_of(TREE_CELL_A)
-    assert SPACE.genotypes(tokens) == {"tree cell": TREE_CELL_A}
+    assert SPACE.genotypes(tokens) == {"path-level EAS": TREE_CELL_A}
     assert draw(SPACE.motifs(tokens)["cell"]).splitlines() == [
         "node 1 = concat (avg 3x3 (part 1 of 2 (conv 1x1 (conv 3x3 (input)))),"
         " sep 7x7 (part 2 of 2 (conv 1x1 (conv 3x3 (input)))))",

@@ -1,0 +1,114 @@
+"""Searches whose children grow: they begin at their parents' accuracy, whoever dies and wherever it goes on."""
+
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from child_trainer.__main__ import main as train_by_hand
+from child_trainer.inheritance.trained_weights import TrainedWeights
+from cluster.storage.find_run import run_folder
+from cluster.storage.object_store import working_copy
+from tests.cluster.runners.growing import ROOT, SEARCHES, rows, run
+from tests.waiting import until
+
+pytestmark = [pytest.mark.xdist_group("growing"), pytest.mark.timeout(240)]
+
+CHANGED = {"eas": "layers more", "path-eas": "node"}
+"""A word of what each searcher changes."""
+
+
+@pytest.fixture(scope="module", params=SEARCHES)
+def searcher(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def undisturbed(searcher: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp(searcher)
+    assert run("launch", *SEARCHES[searcher], "--local", "--storage-path", place) == 0
+    return place / "run"
+
+
+def test_children_begin_at_the_accuracy_of_their_parents(undisturbed: Path) -> None:
+    children = {row[0]: row for row in rows(undisturbed)}
+    assert len(children) == 7
+    trained = 0
+    for _, _, notes, job, _, _, _, before in children.values():
+        if job is None:
+            continue
+        trained += 1
+        noted, begun = json.loads(notes), json.loads(job)
+        parent = children[noted["parent"]]
+        assert (begun["parent"], begun["checksum"]) == (parent[0], parent[6])
+        assert before == pytest.approx(json.loads(parent[5])[-1], abs=0.01)
+    assert trained >= 4
+
+
+def test_at_the_end_the_best_and_the_last_parent_have_their_weights(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = {int(file.name.split("-")[1]): file for file in (undisturbed / "child-weights").glob("child-*")}
+    best = max(rows(undisturbed), key=lambda row: (row[4], -row[0]))
+    assert best[0] in kept
+    assert len(kept) <= 2
+    weights = TrainedWeights.from_bytes(kept[best[0]].read_bytes())
+    assert weights.checksum == best[6]
+    # They can be gone on from by hand.
+    assert run("best", "run", "--json", "--storage-path", undisturbed.parent) == 0
+    (tmp_path / "best.json").write_text(capsys.readouterr().out)
+    words = [str(tmp_path / "best.json"), "--from", str(kept[best[0]]), "--epochs", "1", "--train-fraction", "0.1"]
+    assert train_by_hand([*words, "--device", "cpu"]) == 0
+    assert "accuracy before the training 0." in capsys.readouterr().out
+    assert run("best", "run", "--storage-path", undisturbed.parent) == 0
+    said = capsys.readouterr().out
+    assert str(kept[best[0]]) in said
+    assert f"It came from child {json.loads(best[2])['parent']} (" in said
+
+
+def test_the_report_shows_where_the_best_child_came_from(searcher: str, undisturbed: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert run("report", "run", "--storage-path", undisturbed.parent, "--output", page) == 0
+    text = page.read_text()
+    section = text[text.index('id="lineage"') :]
+    section = section[: section.index("</section>")]
+    best = max(rows(undisturbed), key=lambda row: (row[4], -row[0]))
+    parent, checksum = json.loads(best[2])["parent"], json.loads(best[3])["checksum"]
+    for shown in (f"child {parent}", f"weights of child {parent}", checksum[:12], CHANGED[searcher], "random weights"):
+        assert shown in section
+    assert f"{best[7]:.4f}"[:5] in section
+
+
+def test_a_search_that_is_killed_goes_on_elsewhere_from_the_same_weights(
+    searcher: str, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL while a child of the second stage is in training, and the machine is lost: all is in the object store."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(working_copy, "LEASE_TIMEOUT_S", 3.0)
+    url = f"file://{tmp_path}/store"
+    command = [sys.executable, "-m", "cluster", "launch", *SEARCHES[searcher], "--local", "--storage-path", url]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def in_second_stage() -> bool:
+        try:
+            query = "SELECT count(*) FROM children WHERE id > 4 AND state = 'running'"
+            return rows(run_folder(url, "run").path, query)[0][0] > 0
+        except sqlite3.OperationalError:
+            return False
+
+    try:
+        until(in_second_stage, "a child of the second stage is in training")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    shutil.rmtree(tmp_path / "home")
+    assert run("resume", "run", "--storage-path", url) == 0
+    folder = run_folder(url, "run").path
+    assert rows(folder) == rows(undisturbed)
+    names = [sorted(file.name for file in (at / "child-weights").glob("child-*")) for at in (folder, undisturbed)]
+    assert names[0] == names[1]
