@@ -1,5 +1,6 @@
 """Searches whose children grow: they begin at their parents' accuracy, whoever dies and wherever it goes on."""
 
+import errno
 import json
 import shutil
 import signal
@@ -12,12 +13,13 @@ import pytest
 
 from child_trainer.__main__ import main as train_by_hand
 from child_trainer.inheritance.trained_weights import TrainedWeights
+from cluster.pool.child_weights import WeightsFolder
 from cluster.storage.find_run import run_folder
 from cluster.storage.object_store import working_copy
 from tests.cluster.runners.growing import ROOT, SEARCHES, rows, run
 from tests.waiting import until
 
-pytestmark = [pytest.mark.xdist_group("growing"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 CHANGED = {"eas": "layers more", "path-eas": "node"}
 """A word of what each searcher changes."""
@@ -112,3 +114,35 @@ def test_a_search_that_is_killed_goes_on_elsewhere_from_the_same_weights(
     assert rows(folder) == rows(undisturbed)
     names = [sorted(file.name for file in (at / "child-weights").glob("child-*")) for at in (folder, undisturbed)]
     assert names[0] == names[1]
+
+
+def test_a_resume_without_weights_that_are_needed_is_refused(
+    searcher: str, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(undisturbed, tmp_path / "run")
+    file = max((tmp_path / "run" / "child-weights").glob("child-*"))
+    file.unlink()
+    assert run("resume", "run", "--max-children", "8", "--storage-path", tmp_path) == 2
+    said = capsys.readouterr().err
+    assert "of the run 'run', with which others begin, are gone" in said
+    assert f"{file} is missing. Restore it; or, if it is lost, launch a new run" in said
+    file.write_bytes(b"torn")
+    assert run("resume", "run", "--max-children", "8", "--storage-path", tmp_path) == 2
+    assert f"{file} is damaged: its header cannot be read. Restore it" in capsys.readouterr().err
+    assert run("compare", searcher, "random", "--recipe", f"{searcher}-digits", "--budget", "4") == 2
+    assert "its children begin with the weights of others, and a comparison keeps none" in capsys.readouterr().err
+
+
+def test_weights_that_cannot_be_removed_do_not_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+
+    def fail(folder: WeightsFolder, children: object) -> None:
+        tried.append(children)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(WeightsFolder, "forget", fail)
+    monkeypatch.setattr(WeightsFolder, "keep_only", fail)
+    few = ("--epochs", "1", "--train-fraction", "0.1", "--stage-children", "2", "2", "--max-children", "5")
+    assert run("launch", *SEARCHES["eas"], *few, "--local", "--storage-path", tmp_path) == 0
+    assert len(tried) > 1
+    assert rows(tmp_path / "run", "SELECT count(*) FROM children WHERE state = 'finished'") == [(5,)]
