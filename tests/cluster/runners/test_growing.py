@@ -13,7 +13,7 @@ import pytest
 
 from child_trainer.__main__ import main as train_by_hand
 from child_trainer.inheritance.trained_weights import TrainedWeights
-from cluster.pool.child_weights import WeightsFolder
+from cluster.pool.child_weights import WeightsFolder, weights_file
 from cluster.storage.find_run import run_folder
 from cluster.storage.object_store import working_copy
 from tests.cluster.runners.growing import ROOT, SEARCHES, rows, run
@@ -125,12 +125,45 @@ def test_a_resume_without_weights_that_are_needed_is_refused(
     assert run("resume", "run", "--max-children", "8", "--storage-path", tmp_path) == 2
     said = capsys.readouterr().err
     assert "of the run 'run', with which others begin, are gone" in said
-    assert f"{file} is missing. Restore it; or, if it is lost, launch a new run" in said
+    resume = f"nascluster resume run --storage-path {tmp_path}"
+    assert f"{file} is missing. Restore it, and `{resume}` goes on; or, if it is lost, launch a new run" in said
     file.write_bytes(b"torn")
     assert run("resume", "run", "--max-children", "8", "--storage-path", tmp_path) == 2
     assert f"{file} is damaged: its header cannot be read. Restore it" in capsys.readouterr().err
     assert run("compare", searcher, "random", "--recipe", f"{searcher}-digits", "--budget", "4") == 2
     assert "its children begin with the weights of others, and a comparison keeps none" in capsys.readouterr().err
+
+
+def test_weights_that_are_lost_meanwhile_end_the_search_which_goes_on_when_they_are_back(
+    searcher: str,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost: list[Path] = []
+
+    def lose(folder: WeightsFolder, child_id: int, checksum: str) -> bytes | None:
+        if not lost:
+            lost.append(weights_file(tmp_path / "run" / "child-weights", child_id, checksum))
+            lost[0].rename(tmp_path / "lost")
+        return load(folder, child_id, checksum)
+
+    load = WeightsFolder.load
+    monkeypatch.setattr(WeightsFolder, "load", lose)
+    assert run("launch", *SEARCHES[searcher], "--local", "--storage-path", tmp_path) == 1
+    (file,) = lost
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"the weights of child 1 of the run 'run', with which child 2 begins, are gone: {file} is missing" in said
+    assert rows(tmp_path / "run", "SELECT state, count(*) FROM children GROUP BY state ORDER BY state") == [
+        ("finished", 1),
+        ("sampled", 3),
+    ]
+    (tmp_path / "lost").rename(file)
+    assert run("resume", "run", "--storage-path", tmp_path) == 0
+    assert rows(tmp_path / "run") == rows(undisturbed)
+    verdicts = "SELECT verdict, count(*) FROM attempts GROUP BY verdict ORDER BY verdict"
+    assert rows(tmp_path / "run", verdicts) == [*rows(undisturbed, verdicts), ("void", 1)]
 
 
 def test_weights_that_cannot_be_removed_do_not_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
