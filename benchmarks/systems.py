@@ -5,25 +5,32 @@
 Printed is the validation accuracy of the best child, and how far it is ahead of random search with the same seed and
 as many children. RESULTS keeps each search, so that the same command continues after an interruption; without it the
 results are not kept. With recipes, only these are run. Of NEAT the children are counted until it has solved XOR, which
-ends its search.
+ends its search. Where children begin with the weights of others, each search is a run of its own below RESULTS.
 """
 
+import contextlib
 import os
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from cluster.cli.main import run as nascluster
 from cluster.compare.comparison import plan_comparison, run_comparison
 from cluster.compare.one_search import search
 from cluster.compare.plan import Limit
 from cluster.compare.search_result import SearchResult
+from cluster.compare.standings import DRAWS_SEED
 from cluster.config.recipes import RECIPES
 from cluster.config.run_config import RunConfig
-from controller.statistics import Interval
+from cluster.runners.python_api import load
+from cluster.storage.find_run import run_folder
+from controller.statistics import Interval, bootstrap_draws, bootstrap_interval
 
 SEEDS = 3
 
@@ -34,8 +41,13 @@ SYSTEMS = {
     "MetaQNN": "metaqnn-digits",
     "HNAS": "hnas-digits",
     "seed-agem": "seed-agem-digits",
+    "EAS": "eas-digits",
+    "Path-level EAS": "path-eas-digits",
 }
 """The small named run of each system."""
+
+INHERITING = ("eas-digits", "path-eas-digits")
+"""Those whose children begin with the weights of others, which need a run's folder."""
 
 XOR = "neat-xor"
 """The run that ends by itself, of which the children are counted."""
@@ -47,23 +59,51 @@ def row(system: str, seeds: int, folder: Path) -> str:
     config = RECIPES[recipe]()
     limit = Limit(children=config.max_children)
     begun = time.monotonic()
+    if recipe in INHERITING:
+        ends = [_in_folders(recipe, seeds, folder, *words) for words in ((), ("--searcher", "random"))]
+        differences = [ours - theirs for ours, theirs in zip(*ends, strict=True)]
+        ahead = bootstrap_interval(differences, bootstrap_draws(seeds, DRAWS_SEED))
+        (ours, deviation), (theirs, other) = ((statistics.fmean(each), statistics.stdev(each)) for each in ends)
+        figures = (f"{config.max_children}", _percent(ours, deviation), _percent(theirs, other), _lead(ahead))
+        return _row(system, recipe, figures, begun)
     plan, _ = plan_comparison(recipe, [config.searcher, "random"], ["--seed", "1"], seeds, limit)
     summary = run_comparison(plan, folder, len(os.sched_getaffinity(0)), Console(stderr=True))
     ours, random = summary.standings
-    cells = [
-        system,
-        f"`{recipe}`",
+    figures = (
         f"{ours.children:.0f}",
-        _percent(ours.metric.at_end, ours.metric.deviation),
-        _percent(random.metric.at_end, random.metric.deviation),
+        _percent(ours.metric.at_end.mean, ours.metric.deviation),
+        _percent(random.metric.at_end.mean, random.metric.deviation),
         _lead(ours.metric.ahead),
-        f"{time.monotonic() - begun:.0f}",
-    ]
-    return f"| {' | '.join(cells)} |"
+    )
+    return _row(system, recipe, figures, begun)
 
 
-def _percent(interval: Interval, deviation: float) -> str:
-    return f"{100 * interval.mean:.2f} ± {100 * deviation:.2f}"
+def _in_folders(recipe: str, seeds: int, folder: Path, *words: str) -> list[float]:
+    """Return the best metric of a whole run with each seed; those that the folder has are not run again."""
+    best = list[float]()
+    for seed in range(1, seeds + 1):
+        name = f"{recipe}{'-random' if words else ''}-{seed}"
+        place = ["--storage-path", str(folder)]
+        with contextlib.redirect_stdout(sys.stderr):
+            if not run_folder(folder, name).config.exists():
+                code = nascluster(["launch", recipe, *words, "--local", "--seed", str(seed), "--name", name, *place])
+            elif load(name, folder).status().state != "finished":
+                code = nascluster(["resume", name, *place])
+            else:
+                code = 0
+        found = load(name, folder).best
+        if code or found is None:
+            sys.exit(f"the run {name!r} did not end: see {folder / name}")
+        best.append(found.metric)
+    return best
+
+
+def _row(system: str, recipe: str, figures: Sequence[str], begun: float) -> str:
+    return f"| {' | '.join([system, f'`{recipe}`', *figures, f'{time.monotonic() - begun:.0f}'])} |"
+
+
+def _percent(mean: float, deviation: float) -> str:
+    return f"{100 * mean:.2f} ± {100 * deviation:.2f}"
 
 
 def _lead(ahead: Interval | None) -> str:

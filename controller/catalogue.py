@@ -17,7 +17,7 @@ from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOp
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.seed_agem.options import SeedAgemOptions
-from controller.searchers.transformations.options import EasOptions
+from controller.searchers.transformations.options import EasOptions, PathEasOptions
 from controller.searchers.weight_sharing.gradient_options import DartsOptions, ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions, SmashOptions
@@ -103,6 +103,13 @@ ENTROPY = Figure(
     words="Entropy of the policy, a whole architecture",
     unit="nats",
     note="It grows with the depth of the networks; near zero the policy samples the same ones.",
+)
+
+DECISION_ENTROPY = Figure(
+    name="decision_entropy",
+    words="Entropy of a decision of the policy, on average",
+    unit="nats",
+    note="Near zero the policy makes the same changes always.",
 )
 
 STRENGTHS = (
@@ -269,15 +276,14 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Cai et al. 2018, arXiv 1707.04873",
             options=EasOptions,
             make="controller.searchers.transformations.eas:Eas",
-            figures=(
-                BASELINE,
-                Figure(
-                    name="decision_entropy",
-                    words="Entropy of a decision of the policy, on average",
-                    unit="nats",
-                    note="Near zero the policy makes the same changes always.",
-                ),
-            ),
+            figures=(BASELINE, DECISION_ENTROPY),
+        ),
+        "path-eas": SearcherEntry(
+            summary="A policy grows the cells of a trained network as trees; children begin with its weights.",
+            paper="Cai et al. 2018, arXiv 1806.02639",
+            options=PathEasOptions,
+            make="controller.searchers.transformations.path_eas:PathEas",
+            figures=(BASELINE, DECISION_ENTROPY),
         ),
         "enas": SearcherEntry(
             summary="A recurrent policy samples paths of one supernet, and learns from their scores on its weights.",

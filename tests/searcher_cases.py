@@ -31,6 +31,8 @@ FLAGS: Mapping[str, str] = {
     " --fit-steps 4",
     "eas": "--space plain --filters 8 16 --units 8 16 --start conv-8-3 --layer-embedding 4 --encoder-units 4"
     " --stage-children 2 3 --wider-steps 1 --deeper-steps 1",
+    "path-eas": "--space tree-cells --stages 1 --growth 4 --bottleneck 1 --max-depth 2 --edge-embedding 3"
+    " --encoder-units 4 --stage-children 2 3",
     "one-shot": "--space enas-macro --layers 3 --operations conv_3x3 max_3x3 --filters 2 --task digits --batch-size 16"
     " --supernet-steps 4 --steps-per-child 2 --ghost-groups 2 --refit-batches 1 --weights-snapshot 0",
     "darts": f"{SUPERNET} --search-epochs 2 --steps-per-epoch 3 --steps-per-child 2 --order 2",

@@ -9,17 +9,22 @@ import torch
 from torch import Generator, Tensor
 
 from child_trainer.architectures.architecture import Architecture, Node
+from child_trainer.inheritance.changed_architectures import (
+    branch_names,
+    changed,
+    depthwise_name,
+    find_node,
+    part_sizes,
+)
 from child_trainer.inheritance.changes import (
     Branch,
     Change,
     Deepen,
+    InsertIdentity,
     InvalidChange,
     Repeat,
+    ReplaceIdentity,
     Widen,
-    branch_names,
-    changed,
-    find_node,
-    part_sizes,
 )
 from child_trainer.inheritance.widening import repeated_weights, widened_weights, with_noise
 from child_trainer.networks.build import ImageProblem, build
@@ -67,6 +72,12 @@ def inherited(
                 result = _branched(parent, result, change, generator)
             case Repeat():
                 result = repeated_weights(parent, result, change, problem, generator)
+            case ReplaceIdentity(op="conv" | "separable_conv"):
+                (source,) = find_node(parent, change.node).inputs
+                values = _value_of(parent, result, source, problem, images, regime)
+                result |= _identity_convolution(change, values, regime.norm_epsilon, generator)
+            case InsertIdentity() | ReplaceIdentity():  # an identity and a pool have no weights
+                pass
         parent = after
     return result
 
@@ -101,20 +112,61 @@ def _identity_layer(change: Deepen, values: Tensor, epsilon: float, generator: G
     if change.op == "linear":
         weight = with_noise(torch.eye(width), change.noise, generator)
         return {f"{change.name}/weight": weight, f"{change.name}/bias": torch.zeros(width)}
-    centre = (change.size - 1) // 2
-    kernel = torch.zeros(width, width, change.size, change.size)
-    kernel[:, :, centre, centre] = torch.eye(width)
-    kernel = with_noise(kernel, change.noise, generator)
-    before, behind = centre, change.size - 1 - centre
+    kernel = with_noise(_centred(torch.eye(width), change.size), change.noise, generator)
+    return {f"{change.name}/conv.weight": kernel} | _norm_as_identity(change.name, _convolved(values, kernel), epsilon)
+
+
+@torch.no_grad()
+def _identity_convolution(
+    change: ReplaceIdentity, values: Tensor, epsilon: float, generator: Generator
+) -> dict[str, Tensor]:
+    """Return the weights of a convolution, separable or not, that gives back the values `[B, C, H, W]`."""
+    name, source = change.node, f"what node {change.node!r} reads"
+    if values.dim() != 4:
+        raise InvalidChange(f"a {change.op} cannot be in the place of {name!r}: {source} is a vector")
+    width = values.shape[1]
+    if change.width != width:
+        raise InvalidChange(
+            f"the {change.op} in the place of {name!r} must have the width {width} of {source}, got {change.width}"
+        )
+    if change.op == "conv":
+        weights = {}
+        kernel = with_noise(_centred(torch.eye(width), change.size), change.noise, generator)
+    else:
+        depthwise = with_noise(_centred(torch.ones(width, 1), change.size), change.noise, generator)
+        weights = {f"{depthwise_name(change)}/conv.weight": depthwise}
+        values = _convolved(values, depthwise, groups=width)
+        kernel = with_noise(_centred(torch.eye(width), 1), change.noise, generator)
+    weights[f"{name}/conv.weight"] = kernel
+    return weights | _norm_as_identity(name, _convolved(values, kernel), epsilon)
+
+
+def _centred(matrix: Tensor, size: int) -> Tensor:
+    """Return a kernel `[outputs, inputs, size, size]` with this matrix in its centre, and 0 around it."""
+    centre = (size - 1) // 2
+    kernel = torch.zeros(*matrix.shape, size, size)
+    kernel[:, :, centre, centre] = matrix
+    return kernel
+
+
+def _convolved(values: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
+    """Return values `[B, C, H, W]` after a convolution with SAME padding."""
+    size = kernel.shape[-1]
+    before = (size - 1) // 2
+    behind = size - 1 - before
     padded = torch.nn.functional.pad(values, (before, behind, before, behind))
-    variance, mean = torch.var_mean(torch.nn.functional.conv2d(padded, kernel), dim=(0, 2, 3), correction=0)
+    return torch.nn.functional.conv2d(padded, kernel, groups=groups)
+
+
+def _norm_as_identity(name: str, values: Tensor, epsilon: float) -> dict[str, Tensor]:
+    """Return the weights of a layer's batch normalisation that gives back values `[B, C, H, W]`, its input."""
+    variance, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0)
     return {
-        f"{change.name}/conv.weight": kernel,
-        f"{change.name}/norm.weight": (variance + epsilon).sqrt(),
-        f"{change.name}/norm.bias": mean,
-        f"{change.name}/norm.running_mean": mean.clone(),
-        f"{change.name}/norm.running_var": variance,
-        f"{change.name}/norm.num_batches_tracked": torch.tensor(0),
+        f"{name}/norm.weight": (variance + epsilon).sqrt(),
+        f"{name}/norm.bias": mean,
+        f"{name}/norm.running_mean": mean.clone(),
+        f"{name}/norm.running_var": variance,
+        f"{name}/norm.num_batches_tracked": torch.tensor(0),
     }
 
 
@@ -141,8 +193,9 @@ def _branch_part(layer: Node, role: str, tensor: Tensor, change: Branch, place: 
         if role.endswith("bias"):  # of the sum of the branches
             return tensor.clone() if place == 0 else torch.zeros_like(tensor)
         return _part(tensor, 1, change.count, place)
-    if layer.op == "conv" and role.startswith("norm") and layer.attribute("order").startswith("bn"):
-        return tensor.clone()  # of the input, which each branch reads whole
+    reads_whole = change.allocation == "copy"
+    if reads_whole and layer.op == "conv" and role.startswith("norm") and layer.attribute("order").startswith("bn"):
+        return tensor.clone()  # of the input
     return _part(tensor, 0, change.count, place)
 
 

@@ -15,15 +15,8 @@ import torch
 from torch import Generator, Tensor
 
 from child_trainer.architectures.architecture import Architecture, Node
-from child_trainer.inheritance.changes import (
-    InvalidChange,
-    Repeat,
-    Widen,
-    dense_layer,
-    find_node,
-    repeated_name,
-    width_of,
-)
+from child_trainer.inheritance.changed_architectures import dense_layer, find_node, repeated_name, width_of
+from child_trainer.inheritance.changes import InvalidChange, Repeat, Widen
 from child_trainer.networks.build import ImageProblem, build_nodes
 from child_trainer.networks.operations import Shape
 from child_trainer.networks.weights import HEADS

@@ -17,13 +17,14 @@ from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import ReinforceOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.seed_agem.options import SeedAgemOptions
-from controller.searchers.transformations.options import EasOptions
+from controller.searchers.transformations.options import EasOptions, PathEasOptions
 from controller.searchers.weight_sharing.gradient_options import ProxylessOptions, SnasOptions
 from controller.searchers.weight_sharing.options import OneShotOptions
 from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import HasStates
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.genomes import GenomeSpace
+from controller.spaces.tree_cells import TreeCellSpace
 
 Idle = tuple[Collection[str], str]
 """Names of options, and why they have no effect."""
@@ -202,6 +203,12 @@ def _of_eas(options: EasOptions) -> Iterator[Idle]:
         yield ("deeper_noise",), "no layer is inserted with `--deeper-steps 0`"
 
 
+def _of_path_eas(config: RunConfig) -> Iterator[Idle]:
+    space = config.search_space
+    if isinstance(space, TreeCellSpace) and not any("conv" in name or "sep" in name for name in space.operations):
+        yield ("operation_noise",), "no edge becomes a convolution with these `--operations`"
+
+
 def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
     match config.searcher_options:
         case EvolutionOptions() as options:
@@ -214,6 +221,8 @@ def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
             yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
         case EasOptions() as options:
             yield from _of_eas(options)
+        case PathEasOptions():
+            yield from _of_path_eas(config)
         case SeedAgemOptions() as options:
             yield from _of_seed_agem(options)
         case _:

@@ -104,6 +104,15 @@ SYSTEMS = (
         },
     ),
     System(
+        name="Path-level EAS: cells of a trained network that grow as trees",
+        paper="Cai et al. 2018, arXiv 1806.02639, sections 3 and 4",
+        took="500 networks of 20 epochs; about 200 GPU-hours",
+        recipes={
+            "path-eas-digits": survey_recipes.path_eas_digits,
+            "path-eas-cifar10": survey_recipes.path_eas_cifar10,
+        },
+    ),
+    System(
         name="NEAT: networks and their weights by neuroevolution",
         paper="Stanley & Miikkulainen 2002, Evolutionary Computation 10(2), sections 3 and 4",
         took="4,755 networks on average for exclusive or; no GPU",

@@ -17,7 +17,7 @@ from controller.searchers.policy_gradient.options import PpoOptions
 from controller.searchers.progressive.options import ProgressiveOptions
 from controller.searchers.q_learning.options import QLearningOptions
 from controller.searchers.seed_agem.options import SeedAgemOptions
-from controller.searchers.transformations.options import EasOptions
+from controller.searchers.transformations.options import EasOptions, PathEasOptions
 from controller.spaces.cells import AmoebaNetSpace, NasNetSpace, PnasSpace
 from controller.spaces.chain import ChainSpace
 from controller.spaces.densenet import DIGITS as DIGITS_DENSENETS
@@ -27,6 +27,8 @@ from controller.spaces.hierarchical import HierarchicalSpace
 from controller.spaces.plain import DIGITS as DIGITS_CHAINS
 from controller.spaces.plain import PlainSpace
 from controller.spaces.subnetworks import SubnetworkSpace
+from controller.spaces.tree_cells import DIGITS as DIGITS_TREES
+from controller.spaces.tree_cells import TreeCellSpace
 
 CIFAR10 = TaskOptions(task="cifar10")
 
@@ -323,6 +325,39 @@ def eas_dense_digits() -> RunConfig:
             deeper_noise=WIDER_NOISE,
             controller_learning_rate=0.01,
         ),
+        reward="tangent-accuracy",
+    )
+
+
+def path_eas_cifar10() -> RunConfig:
+    """Grow cells as trees on CIFAR-10 by path-level EAS as the paper did: 500 networks of 20 epochs, 10 at once."""
+    return RunConfig(
+        # The start, and 500 networks that grow from it.
+        max_children=501,
+        task=CIFAR10,
+        budget=Budget(epochs=20, batch_size=64, learning_rate=0.035, weight_decay=1e-4, regime=COSINE),
+        topology=Topology(replicas=1, shards=1, children=10),
+        space="tree-cells",
+        space_options=TreeCellSpace(),
+        searcher="path-eas",
+        searcher_options=PathEasOptions(),
+        reward="tangent-accuracy",
+    )
+
+
+def path_eas_digits() -> RunConfig:
+    """Grow the cells of a small network as trees on digits by path-level EAS, in minutes on two cores, no download."""
+    return RunConfig(
+        # The start, and 24 networks that grow from it.
+        max_children=25,
+        task=DIGITS,
+        budget=Budget(epochs=8, batch_size=32, learning_rate=0.1, regime=COSINE),
+        topology=Topology(replicas=1, shards=1, children=4),
+        space="tree-cells",
+        space_options=DIGITS_TREES,
+        searcher="path-eas",
+        # A few children instead of hundreds: a smaller policy.
+        searcher_options=PathEasOptions(encoder_units=24),
         reward="tangent-accuracy",
     )
 

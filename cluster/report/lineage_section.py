@@ -23,9 +23,9 @@ def lineage_section(facts: Facts) -> Markup:
     if inherits:
         names += ["began with", f"{metric} before its training"]
     names += [metric, "parameters"]
-    note = "From the first ancestor to the best child." + (
-        " A child with a parent's weights computes what the parent does until it is trained." if inherits else ""
-    )
+    note = "From the first ancestor to the best child."
+    if inherits:
+        note += " A child with a parent's weights computes what the parent does until it is trained, but for new pools."
     return section(
         "lineage",
         "Where the best child came from",

@@ -22,6 +22,7 @@ from controller.spaces.plain import PlainSpace
 from controller.spaces.recurrent import RecurrentSpace
 from controller.spaces.smash import SmashSpace
 from controller.spaces.subnetworks import SubnetworkSpace
+from controller.spaces.tree_cells import TreeCellSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +91,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Densely connected networks that grow: larger growth rates, and more layers of each block.",
             paper="Cai et al. 2018, arXiv 1707.04873",
             options=DenseNetSpace,
+        ),
+        "tree-cells": SpaceEntry(
+            summary="Cells that grow as trees in the place of the convolutions of a small DenseNet.",
+            paper="Cai et al. 2018, arXiv 1806.02639",
+            options=TreeCellSpace,
         ),
         "enas-macro": SpaceEntry(
             summary="ENAS's layers: one of six operations each, and any of the earlier layers added to it.",

@@ -28,8 +28,8 @@ KILLS = [
 SHORT = ("ppo", "evolution", "bayesian", "neat", "q-learning", "progressive", "eas")
 """The searchers of a short run. `NASCLUSTER_CHAOS=10` kills a search of each.
 
-Those that are left out decide and learn as `ppo` does or by less than `evolution`; in one process all of them die, in
-`tests/cluster/search/test_every_searcher.py`.
+Those that are left out decide and learn as `ppo` or `eas` does or by less than `evolution`; in one process all of them
+die, in `tests/cluster/search/test_every_searcher.py`.
 """
 
 SEARCHERS = [searcher for searcher in FLAGS if searcher not in SHARING and (FACTOR > 1 or searcher in SHORT)]

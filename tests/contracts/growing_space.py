@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from child_trainer.inheritance.changes import changed
+from child_trainer.inheritance.changed_architectures import changed
 from controller.spaces.growing import Chain, Changes, WidensAndDeepens
 from tests.child_trainer.inheritance.networks import child_of, outputs, trained
 from tests.contracts.search_space import SearchSpaceContract

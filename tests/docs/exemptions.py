@@ -89,6 +89,10 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch eas-dense-digits": MINUTES,
     "nascluster launch eas-cifar10 --data DIR": YEARS,
     "nascluster launch eas-dense-cifar10 --data DIR": YEARS,
+    "nascluster launch path-eas-digits": MINUTES,
+    "nascluster launch path-eas-digits --local --seed 1": MINUTES,
+    "nascluster launch path-eas-digits --local --seed 1 --searcher random --reward accuracy": MINUTES,
+    "nascluster launch path-eas-cifar10 --data DIR": YEARS,
     "nascluster launch neat-xor": MINUTES,
     "nascluster launch neat-pole": MINUTES,
     "nascluster launch nasbench201 --data DIR --searcher q-learning --schedule-models 50 --q-learning-rate 0.3"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from child_trainer.architectures.architecture import Architecture, node
-from child_trainer.inheritance.changes import changed
+from child_trainer.inheritance.changed_architectures import changed
 from child_trainer.inheritance.inherited_weights import inherited
 from child_trainer.networks.build import build
 from child_trainer.networks.weights import load, named, statistics
@@ -87,6 +87,18 @@ BARE = Architecture(
     ("mean",),
 )
 """Layers that path-level changes split and copy."""
+
+
+GROUPED = Architecture(
+    "feedforward",
+    (
+        conv("c1", "image", 8),
+        conv("g", "c1", 12, groups=4),
+        conv("pre", "g", 6, order="bn-relu-conv", groups=2),
+    ),
+    ("pre",),
+)
+"""Convolutions with groups, each of which reads channels of its own."""
 
 
 def trained(architecture, steps=3):

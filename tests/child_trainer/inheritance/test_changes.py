@@ -2,7 +2,16 @@ import json
 
 import pytest
 
-from child_trainer.inheritance.changes import Branch, Deepen, Repeat, Widen, change_from_json, change_to_json
+from child_trainer.inheritance.changes import (
+    Branch,
+    Deepen,
+    InsertIdentity,
+    Repeat,
+    ReplaceIdentity,
+    Widen,
+    change_from_json,
+    change_to_json,
+)
 
 CHANGES = [
     Widen(node="c1", width=8),
@@ -10,6 +19,8 @@ CHANGES = [
     Deepen(after="fc", name="n", op="linear", width=6, noise=0.5),
     Branch(node="c1", name="b", allocation="split", merge="concat", count=4),
     Repeat(node="d1", name="n", noise=0.5),
+    InsertIdentity(after="c1", name="i"),
+    ReplaceIdentity(node="i", op="separable_conv", size=5, width=6, noise=0.5),
 ]
 
 
@@ -19,5 +30,5 @@ def test_a_change_survives_json(change):
 
 
 def test_a_change_of_another_version_is_refused():
-    with pytest.raises(ValueError, match="a change is widen, deepen, branch, repeat, got 'prune'"):
+    with pytest.raises(ValueError, match=r"a change is widen, deepen, branch, insert-identity, .*, got 'prune'"):
         change_from_json({"kind": "prune"})

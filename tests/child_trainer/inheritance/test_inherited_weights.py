@@ -7,15 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from child_trainer.inheritance.changed_architectures import changed, find_node, width_of
 from child_trainer.inheritance.changes import (
     Branch,
     Deepen,
+    InsertIdentity,
     InvalidChange,
     Repeat,
+    ReplaceIdentity,
     Widen,
-    changed,
-    find_node,
-    width_of,
 )
 from child_trainer.inheritance.inherited_weights import inherited
 from child_trainer.networks.weights import WrongWeights
@@ -23,6 +23,7 @@ from tests.child_trainer.inheritance.networks import (
     BARE,
     BOTTLENECK,
     DENSE,
+    GROUPED,
     IMAGES,
     PLAIN,
     PROBLEM,
@@ -34,7 +35,9 @@ from tests.child_trainer.inheritance.networks import (
     weights_of,
 )
 
-PARENTS = {"plain": PLAIN, "dense": DENSE, "bottleneck": BOTTLENECK, "bare": BARE}
+PARENTS = {"plain": PLAIN, "dense": DENSE, "bottleneck": BOTTLENECK, "bare": BARE, "grouped": GROUPED}
+PARENTS["signed"] = changed(PLAIN, [InsertIdentity(after="c3", name="i")])
+PARENTS["vector"] = changed(PLAIN, [InsertIdentity(after="fc.relu", name="i")])
 NETWORKS = {name: trained(parent) for name, parent in PARENTS.items()}
 
 CHANGES = [
@@ -68,6 +71,16 @@ CHANGES = [
     ("dense", Repeat(node="d2", name="new", noise=0)),  # read through batch_norm, a depthwise convolution and a pool
     ("bottleneck", Repeat(node="d1", name="new", noise=0)),
     ("bottleneck", Repeat(node="d2", name="new", noise=0)),
+    ("grouped", Branch(node="g", name="b", allocation="split", merge="concat", count=2)),
+    ("grouped", Branch(node="g", name="b", allocation="split", merge="concat", count=4)),
+    ("grouped", Branch(node="pre", name="b", allocation="split", merge="concat", count=2)),
+    ("grouped", Branch(node="g", name="b", allocation="copy", merge="add", count=2)),
+    ("plain", InsertIdentity(after="c1", name="i")),
+    ("plain", InsertIdentity(after="fc.relu", name="i")),
+    ("bare", ReplaceIdentity(node="skip", op="conv", size=1, width=6, noise=0)),
+    ("bare", ReplaceIdentity(node="skip", op="conv", size=2, width=6, noise=0)),
+    ("bare", ReplaceIdentity(node="skip", op="separable_conv", size=3, width=6, noise=0)),
+    ("bare", ReplaceIdentity(node="skip", op="separable_conv", size=7, width=6, noise=0)),
 ]
 
 
@@ -144,6 +157,44 @@ def test_a_tree_of_merges_over_identities_is_the_identity():
     assert torch.equal(outputs(child), outputs(NETWORKS["bare"]))
 
 
+def test_a_tree_grows_over_a_layer_and_computes_what_the_layer_did():
+    """T9.4: as path-level EAS grows its cells: branches, nodes below them, operations in the place of identities."""
+    changes = (
+        Branch(node="g", name="root", allocation="split", merge="concat", count=2),
+        InsertIdentity(after="root.2", name="below.1"),
+        Branch(node="below.1", name="below", allocation="split", merge="concat", count=2),
+        ReplaceIdentity(node="below.1", op="separable_conv", size=5, width=3, noise=0),
+        ReplaceIdentity(node="below.2", op="conv", size=1, width=3, noise=0),
+        InsertIdentity(after="below.2", name="deep.1"),
+        Branch(node="deep.1", name="deep", allocation="copy", merge="add", count=3),
+        ReplaceIdentity(node="deep.3", op="separable_conv", size=3, width=3, noise=0),
+    )
+    after, child = child_of(GROUPED, NETWORKS["grouped"], *changes)
+    read = {n.name: n.inputs for n in after.nodes}
+    assert (read["root"], read["below"], read["deep"]) == (
+        ("g", "below"),
+        ("below.1", "deep"),
+        ("deep.1", "deep.2", "deep.3"),
+    )
+    assert (outputs(child) - outputs(NETWORKS["grouped"])).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
+def test_a_pool_in_the_place_of_an_identity_changes_the_function_and_no_weights(op):
+    after, child = child_of(BARE, NETWORKS["bare"], ReplaceIdentity(node="skip", op=op))
+    assert {name: tensor.tolist() for name, tensor in weights_of(child).items()} == {
+        name: tensor.tolist() for name, tensor in weights_of(NETWORKS["bare"]).items()
+    }
+    assert (outputs(child) - outputs(NETWORKS["bare"])).abs().max() > 1e-3
+    # What comes behind it begins as the identity of what the pool gives.
+    grown = [
+        InsertIdentity(after="skip", name="i"),
+        ReplaceIdentity(node="i", op="separable_conv", width=6, noise=0),
+    ]
+    _, deeper = child_of(after, child, *grown)
+    assert (outputs(deeper) - outputs(child)).abs().max() < 1e-5
+
+
 CHAIN = (
     Widen(node="c1", width=9, noise=0),
     Deepen(after="c1", name="d1", op="conv", width=9, size=5, noise=0),
@@ -192,6 +243,13 @@ def test_any_chain_of_wider_layers_keeps_the_function(steps):
         ("plain", Repeat(node="c1", name="n"), "node 'c1' (conv) is no layer of a dense block: choose a conv that"),
         ("dense", Repeat(node="stem", name="n"), "node 'stem' (conv) is no layer of a dense block"),
         ("bottleneck", Repeat(node="d1.in", name="n"), "node 'd1.in' (conv) is no layer of a dense block"),
+        ("grouped", Branch(node="g", name="b", allocation="split", merge="concat", count=3), "or a conv with groups"),
+        ("plain", InsertIdentity(after="gone", name="i"), "the network has no node 'gone' to be changed"),
+        ("plain", ReplaceIdentity(node="c1", op="max_pool"), "node 'c1' (conv) cannot be replaced: choose an identity"),
+        ("bare", ReplaceIdentity(node="skip", op="conv"), "a conv in the place of 'skip' needs `width`"),
+        ("bare", ReplaceIdentity(node="skip", op="conv", width=5), "must have the width 6 of what node 'skip' reads"),
+        ("signed", ReplaceIdentity(node="i", op="separable_conv", width=7), "reads 'c3', whose values may be negative"),
+        ("vector", ReplaceIdentity(node="i", op="conv", width=9), "what node 'i' reads is a vector"),
     ],
 )
 def test_a_change_that_does_not_fit_is_refused_by_name(name, change, message):

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from child_trainer.inheritance.changes import Deepen, Widen, changed
+from child_trainer.inheritance.changed_architectures import changed
+from child_trainer.inheritance.changes import Deepen, Widen
 from child_trainer.inheritance.trained_weights import Start, TrainedWeights
 from child_trainer.networks.build import build
 from child_trainer.networks.weights import load

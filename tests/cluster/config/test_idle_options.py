@@ -60,6 +60,10 @@ def warnings(words: str) -> list[str]:
         ("digits --queue-weight 0.5", "`--queue-weight` has no effect: there is no queue without `--queue-size`"),
         ("metaqnn-digits --state-tokens 3", "`--state-tokens` has no effect: the space chain has states of its own"),
         ("eas-digits --wider-steps 0 --wider-noise 0.1", "`--wider-noise` has no effect: no layer becomes wider with"),
+        (
+            "path-eas-digits --operations identity max_3x3 --operation-noise 0.1",
+            "`--operation-noise` has no effect: no edge becomes a convolution with these `--operations`",
+        ),
         ("one-shot-digits --trains one-path --ghost-groups 3", "with `--trains one-path` a step has one path and one"),
         ("enas-macro-digits --favoured-bonus 0.1", "no operation is favoured without `--favoured-operations`"),
         ("enas-micro-digits --skip-rate 0.1", "`--skip-rate` has no effect: the space enas-micro has no skips"),
@@ -104,6 +108,7 @@ def test_an_option_without_effect_is_told_with_the_reason(words: str, text: str)
         "amoebanet-digits --crossover 0.5 --crossover-kind cells --selection truncation --tournament 3 --unchanged 0.1",
         "amoebanet-digits --selection roulette --dies worst --tournament 3",
         "digits --queue-size 4 --queue-weight 0.5",
+        "path-eas-digits --operations identity conv_1x1 --operation-noise 0.1 --branch-noise 0",
         "digits --searcher q-learning --state-tokens 3",
         "enas-macro-digits --favoured-operations conv_3x3 --favoured-bonus 0.1 --skip-rate 0.1 --restart-epochs 2"
         " --restart-factor 3",

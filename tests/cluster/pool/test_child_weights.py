@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from child_trainer.architectures.architecture import Architecture
-from child_trainer.inheritance.changes import Widen, changed
+from child_trainer.inheritance.changed_architectures import changed
+from child_trainer.inheritance.changes import Widen
 from child_trainer.outcome import ACCURACY_BEFORE, Budget, Cause
 from child_trainer.supernets.jobs import TrainOn
 from cluster.config.run_config import RunConfig

@@ -1,21 +1,19 @@
 """EAS (spec §9.1): stages, what the policy decides, what is learnt from it, and whose weights are kept."""
 
 import math
-import random
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from child_trainer.inheritance.changes import Deepen, Repeat, Widen, changed
+from child_trainer.inheritance.changed_architectures import changed
+from child_trainer.inheritance.changes import Deepen, Repeat, Widen
 from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import TrainOn
 from controller.policies.eas import EasPolicy, GrowingNetwork
 from controller.reward import REWARDS
-from controller.searcher import ChildRecord, Proposal, View, is_exclusive, kept_children
+from controller.searcher import ChildRecord, is_exclusive
 from controller.searchers.policy_gradient.policy_searcher import BASELINE
 from controller.searchers.transformations.eas import Eas
 from controller.searchers.transformations.options import EasOptions
@@ -23,7 +21,8 @@ from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.densenet import DIGITS as DENSENETS
 from controller.spaces.growing import WidensAndDeepens
 from controller.spaces.plain import DIGITS, PlainSpace
-from tests.contracts.searcher import SearcherContract, initial, recorded
+from tests.contracts.searcher import SearcherContract
+from tests.controller.searchers.transformations.driven import Search, outcome, view
 
 OPTIONS = EasOptions(stage_children=(4, 3), wider_steps=2, deeper_steps=2, layer_embedding=4, encoder_units=5)
 
@@ -35,54 +34,8 @@ class TestContract(SearcherContract):
         return Eas(DIGITS, replace(OPTIONS, starts=8))
 
 
-def outcome(accuracy: float, weights: str | None = "ab") -> Outcome:
-    return Outcome(curve=(accuracy,), seconds=1.0, parameters=1, flops=1, seed=0, weights=weights)
-
-
-def view(
-    parameters: Mapping[str, Tensor],
-    ended: Sequence[ChildRecord] = (),
-    pending: Sequence[ChildRecord] = (),
-    seed: int = 0,
-) -> View:
-    return View(
-        parameters=parameters,
-        completed=len(ended),
-        history=lambda: ended,
-        pending=lambda: pending,
-        rng=random.Random(seed),
-    )
-
-
-class Search:
-    """A search whose children get given accuracies."""
-
-    def __init__(self, options: EasOptions = OPTIONS, space: WidensAndDeepens = DIGITS) -> None:
-        self.searcher = Eas(space, options)
-        self.parameters = initial(self.searcher)
-        self.ended: list[ChildRecord] = []
-        self.pending: list[ChildRecord] = []
-
-    def ask(self, n: int, seed: int = 0) -> list[Proposal]:
-        proposals = self.searcher.ask(n, view(self.parameters, self.ended, self.pending, seed))
-        first = len(self.ended) + len(self.pending) + 1
-        for number, proposal in enumerate(proposals, first):
-            self.pending.append(replace(recorded(number, proposal, outcome(0), None), outcome=None))
-        return proposals
-
-    def end(self, *accuracies: float, weights: str | None = "ab") -> None:
-        for accuracy in accuracies:
-            child = self.pending.pop(0)
-            own = None if weights is None else f"{weights}{child.id}"
-            self.ended.append(replace(child, outcome=outcome(accuracy, own), reward=accuracy))
-
-    @property
-    def kept(self) -> frozenset[int]:
-        return kept_children(self.searcher, view(self.parameters, self.ended, self.pending))
-
-
 def test_each_stage_grows_from_the_best_of_those_before_and_waits_for_them() -> None:
-    search = Search()
+    search = Search(Eas(DIGITS, OPTIONS))
     (start,) = search.ask(3)
     assert (start.job, start.notes) == (None, {"stage": 0})
     assert search.ask(3) == []  # nothing grows from a start that is not trained
@@ -100,7 +53,7 @@ def test_each_stage_grows_from_the_best_of_those_before_and_waits_for_them() -> 
 
 
 def test_a_child_says_whose_weights_it_begins_with_and_what_was_changed() -> None:
-    search = Search()
+    search = Search(Eas(DIGITS, OPTIONS))
     search.ask(1)
     search.end(0.5)
     grew = 0
@@ -118,7 +71,7 @@ def test_a_child_says_whose_weights_it_begins_with_and_what_was_changed() -> Non
 
 
 def test_a_densenet_grows_and_its_transitions_follow_when_all_changes_are_made() -> None:
-    search = Search(replace(OPTIONS, wider_steps=3), DENSENETS)
+    search = Search(Eas(DENSENETS, replace(OPTIONS, wider_steps=3)))
     search.ask(1)
     search.end(0.5)
     followed = 0
@@ -138,7 +91,7 @@ def test_a_densenet_grows_and_its_transitions_follow_when_all_changes_are_made()
 
 
 def test_on_a_task_that_keeps_no_weights_children_begin_from_scratch() -> None:
-    search = Search()
+    search = Search(Eas(DIGITS, OPTIONS))
     search.ask(1)
     search.end(0.5, weights=None)
     assert [proposal.job for proposal in search.ask(2)] == [None, None]
@@ -146,7 +99,7 @@ def test_on_a_task_that_keeps_no_weights_children_begin_from_scratch() -> None:
 
 def test_a_network_that_was_trained_takes_the_known_outcome() -> None:
     space = PlainSpace(start=("conv-8-3",), filters=(8,), window_sizes=(3,), max_layers=2, max_block_layers=2)
-    search = Search(replace(OPTIONS, deeper_steps=1, wider_steps=0), space)
+    search = Search(Eas(space, replace(OPTIONS, deeper_steps=1, wider_steps=0)))
     search.ask(1)
     search.end(0.5)
     (first,) = search.ask(1)  # the only network that it can grow to
@@ -158,7 +111,7 @@ def test_a_network_that_was_trained_takes_the_known_outcome() -> None:
 
 
 def test_only_the_stages_parent_and_the_best_are_kept() -> None:
-    search = Search()
+    search = Search(Eas(DIGITS, OPTIONS))
     assert search.kept == frozenset()
     search.ask(1)
     search.end(0.5)
@@ -185,7 +138,9 @@ def test_no_stage_comes_back_when_the_search_gets_more_children() -> None:
 
 
 def test_a_search_that_ended_with_its_first_stage_goes_on_with_it_if_it_gets_more_children() -> None:
-    search = Search(EasOptions(layer_embedding=4, encoder_units=5).for_children(3))  # stages of one child each
+    search = Search(
+        Eas(DIGITS, EasOptions(layer_embedding=4, encoder_units=5).for_children(3))
+    )  # stages of one child each
     search.ask(1)
     search.end(0.5)
     search.ask(1)
@@ -198,7 +153,7 @@ def test_a_search_that_ended_with_its_first_stage_goes_on_with_it_if_it_gets_mor
 
 
 def test_a_start_that_failed_is_trained_again() -> None:
-    search = Search()
+    search = Search(Eas(DIGITS, OPTIONS))
     search.ask(1)
     failed = Outcome(curve=(), seconds=1.0, parameters=None, flops=None, seed=0)
     search.ended.append(replace(search.pending.pop(), outcome=failed, reward=0.0))
@@ -206,7 +161,7 @@ def test_a_start_that_failed_is_trained_again() -> None:
 
 
 def grown_search(space: WidensAndDeepens = DIGITS) -> tuple[Search, list[ChildRecord]]:
-    search = Search(space=space)
+    search = Search(Eas(space, OPTIONS))
     search.ask(1)
     search.end(0.5)
     search.ask(4)
@@ -223,9 +178,7 @@ def test_the_recorded_log_probability_is_computed_again_from_the_notes(space: Wi
     deeper = search.ended[-3:]
     mixed = [*children, *deeper]
     search.searcher.learn(mixed, view(search.parameters, search.ended))
-    tokens = {child.id: child.tokens for child in search.ended}
-    judged = search.searcher._judge([(tokens[c.notes["parent"]], c.notes) for c in mixed])
-    assert judged.log_prob.tolist() == pytest.approx([child.log_prob for child in mixed], abs=1e-4)
+    assert search.score(mixed).log_prob.tolist() == pytest.approx([child.log_prob for child in mixed], abs=1e-4)
 
 
 def test_learning_follows_the_rewards_above_a_baseline_that_has_them_already() -> None:
@@ -235,12 +188,11 @@ def test_learning_follows_the_rewards_above_a_baseline_that_has_them_already() -
     assert update.figures["baseline"] == pytest.approx(0.95 * mean)
     assert update.gradients[BASELINE].tolist() == pytest.approx([mean, 1.0])
     # The naive gradient: each child by itself, its log-probability written out.
-    policy = search.searcher._policy
+    policy = search.searcher._grower.policy
     policy.load(search.parameters)
-    tokens = {child.id: child.tokens for child in search.ended}
     total: Any = 0.0
     for child in children:
-        judged = search.searcher._judge([(tokens[child.notes["parent"]], child.notes)])
+        judged = search.score([child])
         assert child.reward is not None
         total = total - (child.reward - 0.95 * mean) * judged.log_prob[0] / 4 - 1e-5 * judged.entropy[0] / 4
     for name, gradient in policy.gradients(total).items():
@@ -248,7 +200,7 @@ def test_learning_follows_the_rewards_above_a_baseline_that_has_them_already() -
 
 
 def test_starts_alone_teach_nothing() -> None:
-    search = Search()
+    search = Search(Eas(DIGITS, OPTIONS))
     search.ask(1)
     search.end(0.5)
     assert search.searcher.learn(search.ended, view(search.parameters, search.ended)).gradients == {}
