@@ -42,11 +42,12 @@ SYSTEMS = {
     "HNAS": "hnas-digits",
     "seed-agem": "seed-agem-digits",
     "EAS": "eas-digits",
+    "EAS, DenseNets": "eas-dense-digits",
     "Path-level EAS": "path-eas-digits",
 }
 """The small named run of each system."""
 
-INHERITING = ("eas-digits", "path-eas-digits")
+INHERITING = ("eas-digits", "eas-dense-digits", "path-eas-digits")
 """Those whose children begin with the weights of others, which need a run's folder."""
 
 XOR = "neat-xor"
