@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from child_trainer.field_docs import field_docs
 
-HIDDEN = ("files", "option_latencies")
+HIDDEN = ("recipe", "files", "option_latencies")
 """Fields that no flag sets."""
 
 TERSE = ("regime", "weights")

@@ -91,6 +91,8 @@ class RunConfig:
     """Options of the searcher"""
     space_options: Any = None
     """Options of the space"""
+    recipe: Annotated[str, tyro.conf.Suppress] = ""
+    """The recipe that it was launched with, as it was typed; empty if it was none."""
     files: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict, hash=False)
     """The text of each file of the user's own that the run uses, by the file's name as it was typed."""
     option_latencies: Annotated[Mapping[str, tuple[float, ...]], tyro.conf.Suppress] = field(

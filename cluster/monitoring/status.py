@@ -181,7 +181,7 @@ def read_status(folder: RunFolder, now: float) -> Status:
 def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: bool, now: float) -> Status:
     config, newer = known.config, newer_version(db)
     run, children = run_values(db), queries.children_by_state(db)
-    state, message, alive = _liveness(run, held, now, folder.had_begun)
+    state, message, alive = liveness(run, held, now, folder.had_begun)
     return Status(
         name=folder.name,
         state=state,
@@ -200,7 +200,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         workers=run.get("workers", 0),
         mean_reward=queries.mean_reward(db),
         recent_reward=queries.mean_reward(db, last=FIRST),
-        measure=config.measure if known.knows_task else _recorded_measure(db),
+        measure=config.measure if known.knows_task else recorded_measure(db),
         first_metric=queries.first_mean_metric(db, FIRST),
         figures=queries.newest_figures(db),
         listed=config.searcher_entry.figures,
@@ -215,7 +215,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
     )
 
 
-def _recorded_measure(db: LedgerConnection) -> Measure:
+def recorded_measure(db: LedgerConnection) -> Measure:
     """Return the measure of a task that this version does not know, from the children's outcomes."""
     try:
         return Measure(queries.metric_kind(db) or Measure.SCORE)
@@ -234,7 +234,7 @@ def read_unknown(folder: RunFolder) -> tuple[str, ...]:
     return (*unknown, *([newer] if newer else []))
 
 
-def _liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[], bool]) -> tuple[str, str, float]:
+def liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[], bool]) -> tuple[str, str, float]:
     """Return the state, its message, and the duration of the last start in seconds."""
     if "state" not in run:
         if not held and had_begun():

@@ -18,6 +18,9 @@ from cluster.storage.locks import WRITERS, exclusive_within, is_locked
 RUN_LOG = "run.log"
 """The file of the run's log."""
 
+DRIVER = "driver.lock"
+"""The file on which a run's driver holds an exclusive lock."""
+
 MAX_NAME_LENGTH = 100
 """Characters of a run's name; temporary names are a little longer, and file systems allow 255 bytes."""
 
@@ -70,6 +73,10 @@ class RunFolder:
         """Return whether the ledger must have a start: it records one before any of these files is written."""
         files = (file for folder in (self.shards, self.weights) for file in folder.glob("shard-*.safetensors"))
         return self.ledger.with_suffix(BEGUN).exists() or any(files)
+
+    def is_run(self) -> bool:
+        """Return whether the folder is that of a run, which may be damaged; a link to one is one."""
+        return self.config.is_file() or self.ledger.exists() or self.had_begun()
 
     @property
     def shards(self) -> Path:
@@ -147,7 +154,7 @@ class RunFolder:
         if self.path.exists():
             raise RunFolderError(
                 f"a run named {self.name!r} exists in {self.path.parent}: resume it with"
-                f" `{self.command('resume')}`, choose another --name, or remove the folder {self.path}"
+                f" `{self.command('resume')}`, choose another --name, or remove it with `{self.command('remove')}`"
             )
 
     def create(self, config: RunConfig) -> None:
@@ -247,7 +254,7 @@ class RunFolder:
     @property
     def _driver_lock(self) -> Path:
         """The file on which the driver holds an exclusive lock."""
-        return self.path / "driver.lock"
+        return self.path / DRIVER
 
 
 def mark_begun(ledger: Path) -> None:

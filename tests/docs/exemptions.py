@@ -12,6 +12,7 @@ BENCHMARK = "measures for minutes; `make bench` runs it"
 TERMINALS = "needs a search that runs in another terminal; tests/cluster/runners/test_stopping.py does it"
 IMAGES = "needs images that the page's DIR lacks, and many minutes"
 SUPERNET = "needs a run with shared weights; tests/cluster/correlation/test_command.py makes one"
+ASKS = "asks before it removes the run that the page's other commands show; tests/cluster/cli/test_remove.py answers"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
 MINUTES = "takes up to minutes; `make docs` runs it"
@@ -124,6 +125,7 @@ EXEMPT: Mapping[str, str] = {
     "nascluster resume longer": TERMINALS,
     "nascluster stop demo": TERMINALS,
     "nascluster stop NAME": TERMINALS,
+    "nascluster remove demo": ASKS,
     "nascluster launch digits --callback tensorboard": MINUTES,
     "nascluster launch digits --callback best:Best": MINUTES,
     "nascluster launch digits --searcher my_search.py:HillClimber": MINUTES,

@@ -352,7 +352,7 @@ def test_a_name_that_exists_is_refused_with_the_ways_out(home: Path, capfd: pyte
     said = capfd.readouterr().err
     assert said.startswith("nascluster: a run named 'demo' exists")
     assert "`nascluster resume demo`" in said
-    assert "remove the folder" in said
+    assert "or remove it with `nascluster remove demo`" in said
     assert said.count("\n") == 1
     assert (home / "nascluster_runs/demo/ledger.sqlite").read_bytes() == before
 
