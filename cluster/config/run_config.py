@@ -14,6 +14,7 @@ from child_trainer.field_types import check_types
 from child_trainer.outcome import Budget, Measure
 from child_trainer.own_files import OwnFileError
 from cluster.config.callback_options import CallbackOptions
+from cluster.config.ceilings import CeilingOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
@@ -75,6 +76,8 @@ class RunConfig:
     """What children are trained on"""
     budget: Budget = field(default_factory=Budget)
     """What one child may use"""
+    ceilings: CeilingOptions = field(default_factory=CeilingOptions)
+    """What the whole search may use"""
     topology: Topology = field(default_factory=Topology)
     """How many replicas, shards and workers there are"""
     weights: WeightsOptions = field(default_factory=WeightsOptions)

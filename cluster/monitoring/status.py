@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from child_trainer.outcome import Measure
+from cluster.config.ceilings import HOUR_S, NO_CEILINGS, Ceiling, CeilingOptions, Used, ceilings_of, cost_of, used_up
 from cluster.config.run_config import KnownConfig, unknown_text
 from cluster.formatting import duration, last_line
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
+from cluster.storage.ledger.queries import usage
 from cluster.storage.ledger.queries.doctor import last_durations, open_attempts
 from cluster.storage.ledger.queries.run import run_values
 from cluster.storage.ledger.queries.status import Best
@@ -60,6 +62,8 @@ class Status:
         best: the best child, or `None` before one finished.
         supernet: the training of the weights that children share, with means over the last `FIRST` children that made
             steps or were scored; `None` before the first steps.
+        ceilings: what the whole search may use.
+        used: what it has used in all of its starts; `None` if it has no ceilings.
         unknown: what this version of nascluster does not know of the run, a clause each.
     """
 
@@ -91,6 +95,8 @@ class Status:
     oldest_seconds: float | None
     best: Best | None
     supernet: SupernetTraining | None = None
+    ceilings: CeilingOptions = NO_CEILINGS
+    used: Used | None = None
     unknown: tuple[str, ...] = ()
 
     @property
@@ -104,15 +110,33 @@ class Status:
         return unknown_text(self.unknown) if self.unknown else ""
 
     @property
+    def ceiling_list(self) -> tuple[Ceiling, ...]:
+        """The ceilings of the search, with what is used of each."""
+        return () if self.used is None else tuple(ceilings_of(self.ceilings, self.used))
+
+    @property
+    def used_up(self) -> Ceiling | None:
+        """The ceiling that is used up, if one is."""
+        return None if self.used is None else used_up(self.ceilings, self.used)
+
+    @property
     def busy(self) -> int:
         """Workers that are training a child."""
         return min(self.running, self.workers)
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds until the last child ends, at the pace so far, or by the estimates before one ended."""
-        if self.state != "running":
-            return None
+        """Estimated seconds until the last child ends, at the pace so far, or by the estimates before one ended.
+
+        They are no more than the search may still run.
+        """
+        seconds = self._seconds_to_last_child if self.state == "running" else None
+        if seconds is None or self.used is None or self.ceilings.max_hours is None:
+            return seconds
+        return min(seconds, max(0.0, self.ceilings.max_hours - self.used.hours) * HOUR_S)
+
+    @property
+    def _seconds_to_last_child(self) -> float | None:
         to_go, child_s = max(0, self.max_children - self.ended), max(self.child_seconds or 0.0, self._least_seconds)
         if self.pace:
             return to_go / self.pace
@@ -160,11 +184,29 @@ class Status:
             "staleness": staleness,
             "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
+            **({"ceilings": self._ceilings_json()} if self.used else {}),
             **({"supernet": self.supernet._asdict()} if self.supernet else {}),
             "seconds": round(self.seconds, 3),
             "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 3),
             "unknown": list(self.unknown),
         }
+
+    def _ceilings_json(self) -> dict[str, Any]:
+        assert self.used is not None
+        priced = self.ceilings.cost_per_gpu_hour is not None
+        cost = {"cost": cost_of(self.ceilings, self.used)} if priced else {}
+        return vars(self.ceilings) | {"used": {"hours": self.used.hours, "gpu_hours": self.used.gpu_hours, **cost}}
+
+
+def read_used(folder: RunFolder, now: float) -> Used:
+    """Return what a run has used in all of its starts, up to the Unix time `now` if it is running.
+
+    Raises:
+        RunFolderError: the ledger is damaged.
+    """
+    held = folder.is_held()
+    with reading(folder) as db:
+        return usage.used(db, now if held and run_values(db).get("state") == "running" else None)
 
 
 def read_status(folder: RunFolder, now: float) -> Status:
@@ -211,6 +253,8 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         oldest_seconds=max((now - start for start in _open_since(db, run.get("started_at", now))), default=None),
         best=queries.best(db),
         supernet=supernet_training(db, FIRST),
+        ceilings=config.ceilings,
+        used=usage.used(db, now if state == "running" else None) if config.ceilings.any else None,
         unknown=(*known.unknown, *([newer] if newer else [])),
     )
 

@@ -179,6 +179,8 @@ def summary(status: Status, folder: RunFolder) -> str:
         lines.insert(-1, f"The complete error is in {folder.error}")
     if status.last_failure:
         lines.insert(-1, f"Last failure: {status.last_failure}")
+    if status.state == "finished" and (ceiling := status.used_up):
+        lines.append(f"To go on: {folder.command('resume')} {ceiling.flag} N, with a higher number")
     if status.state in ("stopped", "failed"):
         lines.append(f"Resume with: {folder.command('resume')}")
     return "\n".join(lines)

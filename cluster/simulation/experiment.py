@@ -25,7 +25,7 @@ from cluster.simulation.variants import children_per_variant, variants
 from cluster.storage.dataset_cache import located
 from controller.searcher import shared_weights_of
 
-UNUSED_FIELDS = ("name", "storage_path", "local", "metrics", "logs", "callbacks")
+UNUSED_FIELDS = ("name", "storage_path", "local", "metrics", "logs", "callbacks", "ceilings")
 """Fields of a run that do not apply to a simulation."""
 
 MAX_SAMPLED_CHILDREN = 10_000
@@ -41,7 +41,8 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
     base = configuration(find_recipe(options.recipe), value_of(flags, "--searcher"), value_of(flags, "--task"))
     config = parse_run(base, list(flags), options.recipe)
     if wrong := next((name for name in changed(config, base) if name in UNUSED_FIELDS), None):
-        raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, which stores nothing")
+        why = "which always comes to its end" if wrong == "ceilings" else "which stores nothing"
+        raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, {why}")
     model = options.model
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")

@@ -18,6 +18,9 @@ from cluster.storage.locks import WRITERS, exclusive_within, is_locked
 RUN_LOG = "run.log"
 """The file of the run's log."""
 
+LIMITS = ("max_children", "ceilings")
+"""The options at which a search ends, which a resume may change."""
+
 DRIVER = "driver.lock"
 """The file on which a run's driver holds an exclusive lock."""
 
@@ -174,16 +177,24 @@ class RunFolder:
                 self.check_absent()
             raise RunFolderError(f"the run's folder {self.path} cannot be created: {error.strerror}") from error
 
-    def change_max_children(self, number: int) -> bytes:
-        """Set the number of children at which the search ends; return the configuration file's new text.
+    def change_limits(self, config: RunConfig) -> bytes | None:
+        """Set the limits at which the search ends; return the configuration file's new text, `None` if they are set.
 
         All else in the file stays, also what only another version understands.
 
+        Args:
+            config: the run's, with perhaps another number of children or other ceilings.
+
         Raises:
-            RunFolderError: it cannot be written.
+            RunFolderError: it cannot be read or written.
         """
+        before = self.read_config()
+        limits = {name: value for name, value in config.to_json().items() if name in LIMITS}
+        changes = {name: value for name, value in limits.items() if getattr(before, name) != getattr(config, name)}
+        if not changes:
+            return None
         data = json.loads(self.config.read_text(encoding="utf-8-sig"))
-        text = json.dumps(data | {"max_children": number}, indent=2).encode() + b"\n"
+        text = json.dumps(data | changes, indent=2).encode() + b"\n"
         try:
             replace_file(self.config, text, durable=True)
         except OSError as error:

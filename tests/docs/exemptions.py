@@ -38,6 +38,9 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch zoph2017-cifar10 --data DIR --batching barrier": YEARS,
     "nascluster launch zoph2017-cifar10 --data DIR --batching stream --importance-clip 1": YEARS,
     "nascluster launch zoph2017-ptb --data DIR": YEARS,
+    "nascluster launch cifar10 --data DIR --max-hours 12 --max-gpu-hours 200 --max-cost 50 --cost-per-gpu-hour 2.1": (
+        YEARS
+    ),
     "nascluster launch wikitext2-rnn --data DIR --base 8 --max-children 64": YEARS,
     "python -m child_trainer nas-cell --task wikitext2 --data DIR --target-parameters 4000000 --max-vocabulary 10000": (
         YEARS

@@ -149,7 +149,7 @@ def driving(
             if not is_new:  # a stop that was requested of a new run is for this driver
                 folder.clear_stop_request()
             check()
-            _keep_max_children(folder, config)
+            folder.change_limits(config)
             yield
         return
     storage = _open(folder)
@@ -162,7 +162,7 @@ def driving(
             )
     with folder.held():
         check()
-        if (text := _keep_max_children(folder, config)) is not None:
+        if (text := folder.change_limits(config)) is not None:
             with explained(folder.place):
                 storage.write(CONFIG, text)
         folder.clear_stop_request()  # before heartbeats start, which bring requests from other machines
@@ -181,13 +181,6 @@ def driving(
                 complete = thread.finish()
         finally:
             held.end(release=complete)
-
-
-def _keep_max_children(folder: RunFolder, config: RunConfig) -> bytes | None:
-    """Keep another number of children with which the run is resumed; return the new text of `config.json`, if any."""
-    if folder.read_config().max_children == config.max_children:
-        return None
-    return folder.change_max_children(config.max_children)
 
 
 def request_stop(url: str, name: str) -> None:
