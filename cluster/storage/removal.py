@@ -33,9 +33,8 @@ def check_removable(folder: RunFolder) -> None:
         raise RunFolderError(
             f"{path} holds the objects of a run in an object store: give `--storage-path {path.parent.as_uri()}`"
         )
-    if folder.is_starting():
-        raise RunFolderError(f"the run {folder.name!r} is being started: a launch holds the lock {folder.starting}")
     if not folder.is_run():
+        _check_not_starting(folder)
         if path.exists():
             raise RunFolderError(f"{path} is no run: it has neither a config.json nor a ledger, and is left as it is")
         raise missing_run(folder.name, str(path.parent), local_runs(path.parent))
@@ -47,6 +46,13 @@ def check_removable(folder: RunFolder) -> None:
             f"the run {folder.name!r} is running: its driver holds the lock {path / DRIVER};"
             f" `{folder.command('stop')}` stops it"
         )
+    _check_not_starting(folder)
+
+
+def _check_not_starting(folder: RunFolder) -> None:
+    # The driver holds its own lock as soon as there is a folder; until it has ended, this one tells of it, too.
+    if folder.is_starting():
+        raise RunFolderError(f"the run {folder.name!r} is being launched: its driver holds the lock {folder.starting}")
 
 
 def remove_folder(folder: RunFolder) -> None:

@@ -85,8 +85,10 @@ def test_a_running_run_is_refused_with_how_that_is_known(run: Path, capfd: pytes
                 fcntl.flock(held, fcntl.LOCK_SH)
             assert what in said(capfd, 2, "demo", "--yes")
         assert (run / "config.json").exists()
-    with starting(run_folder(run.parent, "soon")):
-        assert "the run 'soon' is being started: a launch holds the lock" in said(capfd, 2, "soon", "--yes")
+    for name in ("soon", "demo"):
+        with starting(run_folder(run.parent, name)):
+            text = said(capfd, 2, name, "--yes")
+        assert f"the run {name!r} is being launched: its driver holds the lock {run.parent}/.{name}.starting" in text
 
 
 def test_what_is_no_run_is_left_alone(run: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
