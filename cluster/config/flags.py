@@ -38,7 +38,9 @@ NUMBERS = {
 }
 """What an option of numbers takes, by the beginning of tyro's name for it."""
 
-FROM_RUN = "--from-run NAME --top 5 trains the best architectures of another run from scratch, in place of a search"
+FROM_RUN = (
+    "--from-run NAME --top 5 trains the best architectures of another run in place of a search, --warm-start before it"
+)
 """What the help says of the flags of `cluster.runners.retraining`, which set no field of a run."""
 
 BAD_INPUT = 2

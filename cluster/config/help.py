@@ -8,10 +8,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from child_trainer.field_docs import field_docs
 
-HIDDEN = ("recipe", "files", "option_latencies")
+HIDDEN = ("recipe", "start_sources", "files", "option_latencies")
 """Fields that no flag sets."""
 
-TERSE = ("regime", "weights")
+TERSE = ("regime", "ceilings", "weights")
 """Groups whose flags are listed without descriptions, because they are many and most runs need none of them."""
 
 FLAG_WIDTH = 30

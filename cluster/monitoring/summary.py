@@ -147,7 +147,8 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
     notations = {"genotypes": dict(genotypes)} if genotypes else {}
     latency = latency_of(config, status.best)
     latencies = {} if latency is None else {"options_latency_us": latency}
-    return status.best.to_json() | latencies | table | notations | unknown | {"architecture": dict(status.best.graph)}
+    network = {"tokens": list(status.best.tokens), "architecture": dict(status.best.graph)}
+    return status.best.to_json() | latencies | table | notations | unknown | network
 
 
 def gain_text(measure: Measure, difference: float) -> str:

@@ -12,6 +12,7 @@ BENCHMARK = "measures for minutes; `make bench` runs it"
 TERMINALS = "needs a search that runs in another terminal; tests/cluster/runners/test_stopping.py does it"
 IMAGES = "needs images that the page's DIR lacks, and many minutes"
 SUPERNET = "needs a run with shared weights; tests/cluster/correlation/test_command.py makes one"
+SAME_SPACE = "needs a run of the same space; tests/cluster/runners/test_warm_start.py makes one"
 ASKS = "asks before it removes the run that the page's other commands show; tests/cluster/cli/test_remove.py answers"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
@@ -117,6 +118,8 @@ EXEMPT: Mapping[str, str] = {
     ),
     "python -m child_trainer best.json --save-weights best.safetensors": PLACEHOLDER,
     "python -m child_trainer best.json --from best.safetensors --learning-rate 0.01 --schedule cosine": PLACEHOLDER,
+    "nascluster launch digits --searcher evolution --warm-start NAME --top 5": SAME_SPACE,
+    "nascluster launch digits --searcher bayesian --start-with best.json": SAME_SPACE,
     "nascluster launch digits --from-run demo --top 3 --epochs 30 --schedule cosine": MINUTES,
     "nascluster launch darts-cifar10 --data DIR --from-run NAME --top 5 --network final --num-cells 20 --filters 36"
     " --epochs 600 --batch-size 96 --learning-rate 0.025 --weight-decay 0.0003 --schedule cosine --clip-norm 5"

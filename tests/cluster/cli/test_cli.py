@@ -62,7 +62,7 @@ def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> No
         "change",
         "same_as",
     }
-    assert best.keys() == {*figures, "architecture"}
+    assert best.keys() == {*figures, "tokens", "architecture"}
     assert best["architecture"]["kind"] == "feedforward"
     assert nascluster("best", "demo") == 0
     assert "filters" in capfd.readouterr().out
@@ -379,7 +379,7 @@ def test_an_unreachable_cluster_is_said_at_once(
 def flags(capfd: pytest.CaptureFixture[str], *words: str) -> set[str]:
     nascluster("launch", *words, "--help")
     shown = capfd.readouterr().out
-    assert len(shown.splitlines()) < 100
+    assert len(shown.splitlines()) < 105
     assert max(map(len, shown.splitlines())) <= 200
     nascluster("launch", *words, "--help-all")
     whole = capfd.readouterr().out.replace("│", " ").replace(",", " ").split()
@@ -389,7 +389,8 @@ def flags(capfd: pytest.CaptureFixture[str], *words: str) -> set[str]:
 
 
 ALWAYS = {
-    "--help-all", "--from-run", "--top",
+    "--help-all", "--from-run", "--warm-start", "--top", "--start-with",
+    "--max-hours", "--max-gpu-hours", "--max-cost", "--cost-per-gpu-hour",
     "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
     "--reward", "--task", "--data", "--download",
     "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum", "--max-seconds",
