@@ -54,6 +54,8 @@ def trainings(config: RunConfig, folder: RunFolder, samples: Sequence[Sample], f
         topology=replace(config.topology, replicas=1, shards=1, children=len(samples), batching="stream"),
         weights=WeightsOptions(),
         ceilings=CeilingOptions(),
+        start_with=(),
+        start_sources=(),
         metrics=MetricsOptions(),
         callbacks=CallbackOptions(),
     )

@@ -13,8 +13,8 @@ from tests.command_line import nascluster
 
 SEARCH = ("synthetic", "--child-seconds", 0.05, "--searcher", "random", "--max-children", 5_000, "--name", "demo")
 
-LATE_S = 2.0
-"""Seconds by which a busy machine may be late; without a ceiling the searches take minutes."""
+LATE_S = 10.0
+"""Seconds by which a busy machine may be late; without a ceiling the searches take four minutes."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def test_a_ceiling_holds_for_100_replicas_over_a_kill_and_a_resume(
     assert "To go on: nascluster resume demo --max-hours N" in out
     after = told(capfd)
     assert (after["state"], after["children"]["running"]) == ("finished", 0)
-    assert after["message"].startswith("its ceiling --max-hours is reached: 0.000")
+    assert after["message"].startswith("its ceiling --max-hours is reached: 0.00")
     assert 1.2 <= after["seconds"] <= 1.2 + LATE_S
     assert 5 <= after["children"]["finished"] < after["children"]["sampled"]
     assert select("demo", "SELECT count(*) FROM attempts WHERE ended_at IS NULL") == [(0,)]
@@ -72,12 +72,13 @@ def test_a_ceiling_holds_for_100_replicas_over_a_kill_and_a_resume(
 
     assert nascluster("resume", "demo") == 2
     err = capfd.readouterr().err
-    assert err.startswith("nascluster: the run 'demo' has used up a ceiling, 0.000") and err.count("\n") == 1
+    assert err.startswith("nascluster: the run 'demo' has used up a ceiling, 0.00") and err.count("\n") == 1
     assert nascluster("resume", "demo", "--max-hours", hours(1.1)) == 2
-    assert nascluster("resume", "demo", "--max-hours", hours(1.8 + LATE_S), "--max-children", 830) == 0
+    higher = hours(after["seconds"] + 0.5)
+    assert nascluster("resume", "demo", "--max-hours", higher, "--max-children", 830) == 0
     last = told(capfd)
     assert last["children"]["finished"] > after["children"]["finished"]
-    assert last["ceilings"]["max_hours"] == float(hours(1.8 + LATE_S))
+    assert last["ceilings"]["max_hours"] == float(higher)
     assert last["children"]["max"] == 830
 
 
@@ -88,7 +89,9 @@ def test_what_waits_at_a_ceiling_is_trained_when_it_is_raised(capfd: pytest.Capt
     assert 1 <= first["finished"] < 12
     assert nascluster("report", "demo") == 0
     assert nascluster("doctor", "demo") in (0, 1)
-    assert "children: its ceiling --max-hours is reached" in capfd.readouterr().out
+    diagnosed = capfd.readouterr().out
+    assert "children: its ceiling --max-hours is reached" in diagnosed
+    assert "`nascluster resume demo --max-hours N` goes on" in diagnosed
     page = Path("nascluster_runs/demo/report.html").read_text()
     assert "its ceiling --max-hours is reached" in page and "used of what the whole search may" in page
     assert nascluster("resume", "demo", "--max-hours", "1") == 0
