@@ -167,7 +167,7 @@ def _row(folder: RunFolder, size: int | None, now: float) -> RunRow:
 
 def lines(rows: list[RunRow], storage_path: str) -> list[str]:
     """Return the list for people: a line for each run, and below them what is to be said of some."""
-    place = storage_path if is_url(storage_path) else str(local_folder(storage_path))
+    place = place_of(storage_path)
     if not rows:
         return [f"There are no runs in {place}"]
     notes = [f"{row.name}: {row.message}" for row in rows if row.state == DAMAGED]
@@ -181,6 +181,11 @@ def lines(rows: list[RunRow], storage_path: str) -> list[str]:
         "",
         f"{counted(len(rows), 'run')}, {file_size(total)}, in {place}",
     ]
+
+
+def place_of(storage_path: str) -> str:
+    """Return the URL or the absolute path that a storage path means."""
+    return storage_path if is_url(storage_path) else str(local_folder(storage_path))
 
 
 def _starting(storage_path: Path) -> list[str]:
