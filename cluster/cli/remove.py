@@ -53,6 +53,7 @@ def remove(arguments: list[str]) -> int:
             return LEFT
         _remove_folder(folder)
         print(f"Removed {folder.path} ({size})" + (f"; {folder.place} is as it was" if folder.url else ""))
+        _tell_set_aside(folder)
         return 0
 
     return parse_command("remove", run, arguments)
@@ -85,6 +86,16 @@ def _agreed(question: str) -> bool:
     return False
 
 
+def _tell_set_aside(folder: RunFolder) -> None:
+    """Name the working copies that were set aside: they may have what no other copy has, and are left."""
+    if folder.url is None:
+        return
+    from cluster.storage.object_store.working_copy import set_aside
+
+    if copies := set_aside(folder):
+        print(f"Left what was set aside of its earlier working copies: {' and '.join(map(str, copies))}")
+
+
 def _remove_folder(folder: RunFolder) -> None:
     """Remove the folder; once it has its new name, the run is gone, and an error says what is left."""
     try:
@@ -94,7 +105,8 @@ def _remove_folder(folder: RunFolder) -> None:
         if folder.path.exists():
             raise
         rests = " and ".join(map(str, rests_of(folder)))
-        text = f"the run {folder.name!r} is removed, but not {rests}: `{folder.command('remove')}` tries again"
+        what = "the working copy of the run" if folder.url else "the run"
+        text = f"{what} {folder.name!r} is removed, but not {rests}: `{folder.command('remove')}` tries again"
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(f"interrupted: {text}") from None
         raise OSError(error.errno, f"{text} ({error.strerror})") from error
@@ -108,7 +120,10 @@ def _remove_rests(folder: RunFolder) -> int:
 
 
 def _remove_stored(folder: RunFolder, storage_path: str, *, yes: bool) -> int:
-    """Remove a run from its object store, and the working copy on this machine."""
+    """Remove a run from its object store, and before that the working copy on this machine.
+
+    Until the last object is gone the same command finds the run, and removes what is left of it.
+    """
     from cluster.storage.object_store.stored_runs import check_stored, remove_objects, stored_bytes
 
     here = lexists(folder.path)
@@ -119,9 +134,12 @@ def _remove_stored(folder: RunFolder, storage_path: str, *, yes: bool) -> int:
     copy = " and the working copy on this machine" if here else ""
     if not yes and not _agreed(f"Remove the run {folder.name!r}, {size} in {folder.place},{copy or ' for good'}?"):
         return LEFT
-    remove_objects(folder, last)
     if here:
         _remove_folder(folder)
     remove_rests(folder)
+    others = remove_objects(folder, last)
     print(f"Removed {folder.place} ({size}){copy}")
+    if others:
+        print(f"Left {counted(len(others), 'object')} there that no run has made, such as {others[0]}")
+    _tell_set_aside(folder)
     return 0

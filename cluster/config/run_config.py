@@ -3,6 +3,7 @@
 Options are defined next to what they configure (the space, the searcher, a child's budget); this module collects them.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
@@ -35,6 +36,9 @@ DEFAULT_STORAGE = "~/nascluster_runs"
 
 MAX_CHILDREN = 1_000_000_000
 """Upper bound for `max_children`; a larger number is taken for a typo."""
+
+ALWAYS_WRITTEN = ("max_children", "searcher", "space", "task", "topology")
+"""Fields that every version has written into a run's configuration."""
 
 FORMER_FIELDS = {
     "reinforce": "reinforce",
@@ -310,6 +314,15 @@ class KnownConfig:
         if self.knows_task:
             return self.config
         return unchecked({**vars(self.config), "task": TaskOptions(task=STAND_IN_TASKS[measure])})
+
+
+def is_configuration(text: bytes) -> bool:
+    """Return whether this is a run's config.json, of any version; other programs have a file of this name, too."""
+    try:
+        data = json.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and all(name in data for name in ALWAYS_WRITTEN)
 
 
 def known_config(data: Mapping[str, Any]) -> KnownConfig:

@@ -15,12 +15,15 @@ def run_folder(storage_path: str | Path, name: str) -> RunFolder:
     Args:
         storage_path: a folder of this machine, or the URL of one in an object store.
         name: the run's name.
+
+    Raises:
+        RunFolderError: this is no name: it would lead to another folder.
     """
+    _check_name(name)
     if is_url(str(storage_path)):
         from cluster.storage.object_store.working_copy import working_copy
 
         return working_copy(str(storage_path), name)
-    _check_name(name)
     return RunFolder(local_folder(storage_path) / name)
 
 

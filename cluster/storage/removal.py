@@ -36,7 +36,9 @@ def check_removable(folder: RunFolder) -> None:
     if not folder.is_run():
         _check_not_starting(folder)
         if path.exists():
-            raise RunFolderError(f"{path} is no run: it has neither a config.json nor a ledger, and is left as it is")
+            raise RunFolderError(
+                f"{path} is no run: it has neither a ledger nor a run's configuration, and is left as it is"
+            )
         raise missing_run(folder.name, str(path.parent), local_runs(path.parent))
     for lock in (path / DRIVER, path / WRITERS):
         if lock.is_symlink():  # to lock a file is to open it for writing

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import IO
 
 from child_trainer.atomic_file import replace_file
-from cluster.config.run_config import DEFAULT_STORAGE, KnownConfig, RunConfig, known_config, unknown_text
+from cluster.config.run_config import (
+    DEFAULT_STORAGE,
+    KnownConfig,
+    RunConfig,
+    is_configuration,
+    known_config,
+    unknown_text,
+)
 from cluster.storage.errors import RunFolderError
 from cluster.storage.locks import WRITERS, exclusive_within, is_locked
 
@@ -78,8 +85,14 @@ class RunFolder:
         return self.ledger.with_suffix(BEGUN).exists() or any(files)
 
     def is_run(self) -> bool:
-        """Return whether the folder is that of a run, which may be damaged; a link to one is one."""
-        return self.config.is_file() or self.ledger.exists() or self.had_begun()
+        """Return whether the folder is that of a run, which may be damaged; a link to one is one.
+
+        Raises:
+            OSError: a file that would tell cannot be read.
+        """
+        if self.ledger.exists() or self.had_begun():
+            return True
+        return self.config.is_file() and is_configuration(self.config.read_bytes())
 
     @property
     def shards(self) -> Path:

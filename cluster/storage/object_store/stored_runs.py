@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from cluster.config.run_config import is_configuration
+from cluster.formatting import counted
 from cluster.storage.errors import RunFolderError, missing_run
 from cluster.storage.object_store.driver_lease import (
     LEASE_TIMEOUT_S,
@@ -11,26 +13,32 @@ from cluster.storage.object_store.driver_lease import (
     new_owner,
     newest_lease,
 )
-from cluster.storage.object_store.object_names import CONFIG, STARTS
+from cluster.storage.object_store.object_names import CONFIG, STARTS, is_of_run, known, start_name
 from cluster.storage.object_store.store import FsspecStorage, explained, open_storage
 from cluster.storage.run_folder import RunFolder
 
 
 def stored_runs(url: str) -> list[str]:
-    """Return the names of the runs below a URL.
+    """Return the names of the runs below a URL. A run has a configuration; one that is damaged has leases, too.
 
     Raises:
         StorageError: the object store cannot be used.
     """
     runs = open_storage(url)
     with explained(url):
-        return [name for name in runs.folders() if runs.read(f"{name}/{CONFIG}") is not None]
+        return [name for name in runs.folders() if _has_run(runs.below(name))]
+
+
+def _has_run(storage: FsspecStorage) -> bool:
+    text = storage.read(CONFIG)
+    return text is not None and (is_configuration(text) or is_of_run(storage.names(STARTS)))
 
 
 def stored_bytes(folder: RunFolder) -> int:
     """Return the size of a run's objects in bytes. Raises `StorageError`."""
     with explained(folder.place):
-        return sum(stored.size for stored in _objects(folder).contents().values())
+        contents = _objects(folder).contents()
+        return sum(contents[name].size for name in known(contents))
 
 
 def check_stored(folder: RunFolder, report: Callable[[str], object]) -> DriverLease | None:
@@ -49,9 +57,7 @@ def check_stored(folder: RunFolder, report: Callable[[str], object]) -> DriverLe
     """
     storage = _objects(folder)
     with explained(folder.place):
-        if not storage.names():
-            assert folder.url is not None
-            raise missing_run(folder.name, folder.url, stored_runs(folder.url))
+        _check_run(folder, storage)
         lease = newest_lease(storage)
         if lease and not lease.released:
             report(f"{lease} did not report its end; waiting up to {LEASE_TIMEOUT_S:g} s for a heartbeat ...")
@@ -63,11 +69,31 @@ def check_stored(folder: RunFolder, report: Callable[[str], object]) -> DriverLe
         return lease
 
 
-def remove_objects(folder: RunFolder, last: DriverLease | None) -> None:
+def _check_run(folder: RunFolder, storage: FsspecStorage) -> None:
+    """Raise `RunFolderError` unless the objects are those of a run, or what an interrupted removal has left of one."""
+    names = storage.names()
+    if not names:
+        assert folder.url is not None
+        raise missing_run(folder.name, folder.url, stored_runs(folder.url))
+    text = storage.read(CONFIG)
+    if text is not None and (is_configuration(text) or is_of_run(names)):
+        return
+    if text is None and is_of_run(names) and known(names) == names:
+        return
+    raise RunFolderError(
+        f"{folder.place} is no run: it has neither a run's configuration nor only what an interrupted removal leaves,"
+        f" and the {counted(len(names), 'object')} there, such as {names[0]}, stay"
+    )
+
+
+def remove_objects(folder: RunFolder, last: DriverLease | None) -> list[str]:
     """Remove all objects of a run whose last driver `check_stored` has found to have ended.
 
-    The configuration goes first: without one there is no run. The leases of the starts go last: while they are there,
-    the objects of a new run of the same name cannot mix with what is left of this one, because its driver is refused.
+    The configuration goes first: without one there is no run. The leases of the starts go last, and the newest one
+    last of all: while one is there, no new run of the same name begins, which could mix with what is left of this one.
+
+    Returns:
+        The names of other objects below the run's URL, which no run has made; they are left.
 
     Raises:
         RunFolderError: a driver has started since.
@@ -75,11 +101,16 @@ def remove_objects(folder: RunFolder, last: DriverLease | None) -> None:
     """
     storage = _objects(folder)
     with explained(folder.place):
-        acquire_lease(storage, last, new_owner())  # a driver that wakes up now finds that it has been replaced
+        lease = acquire_lease(storage, last, new_owner())  # a driver that wakes up finds that it has been replaced
+        newest = start_name(lease.number)
         storage.remove([CONFIG])
-        leases = storage.names(STARTS)
-        storage.remove(name for name in storage.names() if name not in leases)
-        storage.remove(leases)
+        names = storage.names()
+        ours = known(names)
+        starts = [name for name in ours if is_of_run([name]) and name.startswith(f"{STARTS}/")]
+        storage.remove(name for name in ours if name not in starts)
+        storage.remove(name for name in starts if name != newest)
+        storage.remove([newest])
+    return sorted(set(names) - set(ours))
 
 
 def _objects(folder: RunFolder) -> FsspecStorage:

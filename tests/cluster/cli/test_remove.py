@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from cluster.cli import remove as command
+from cluster.config.recipes import RECIPES
 from cluster.storage import removal
 from cluster.storage.find_run import run_folder
 from cluster.storage.locks import exclusive_within
 from cluster.storage.object_store import stored_runs
 from cluster.storage.object_store.driver_lease import acquire_lease, new_owner
 from cluster.storage.object_store.store import FsspecStorage, open_storage
+from cluster.storage.object_store.working_copy import driving
 from cluster.storage.starting import starting
 from tests.command_line import nascluster
 
@@ -94,9 +96,12 @@ def test_a_running_run_is_refused_with_how_that_is_known(run: Path, capfd: pytes
 def test_what_is_no_run_is_left_alone(run: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (folder / "photos").mkdir()
     (folder / "photos/a.jpg").write_bytes(b"x")
-    assert "photos is no run: it has neither a config.json nor a ledger" in said(
-        *(capfd, 2, "photos", "--yes", "--storage-path", folder)
-    )
+    for config in ("", '{"model_type": "bert", "max_children": 1}', "[]", "{"):
+        if config:  # as other programs have one
+            (folder / "photos/config.json").write_text(config)
+        assert "photos is no run: it has neither a ledger nor a run's configuration" in said(
+            *(capfd, 2, "photos", "--yes", "--storage-path", folder)
+        )
     assert "no run named 'other'" in said(capfd, 2, "other", "--yes") and "the runs there are demo" in said(
         *(capfd, 2, "other", "--yes")
     )
@@ -223,6 +228,60 @@ def test_objects_are_removed_only_if_asked(url: str, folder: Path, capfd: pytest
     assert not copy.exists()
 
 
+@pytest.mark.parametrize("name", ["../../nascluster_runs/demo", "{run}", "..", ""])
+def test_with_a_url_a_name_leads_to_no_other_folder(
+    name: str, run: Path, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before, where = files(run), ("--yes", "--storage-path", (folder / "objects").as_uri())
+    for more in ((), ("--objects",)):
+        assert "a run's name must be the name of its folder" in said(capfd, 2, name.format(run=run), *where, *more)
+    assert files(run) == before
+
+
+def test_objects_that_no_run_has_made_are_left(url: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    where, images = ("--objects", "--yes", "--storage-path", url), folder / "objects" / "images"
+    (images / "logs").mkdir(parents=True)
+    for name in ("logs/000001.log", "a.jpg", "config.json"):
+        (images / name).write_text('{"model_type": "bert"}')
+        before = files(images)
+        assert f"{url}/images is no run" in said(capfd, 2, "images", *where)
+        assert files(images) == before
+    nascluster("list", "--storage-path", url)
+    assert "images" not in capfd.readouterr().out
+    (folder / "objects/demo/mine").write_text("x")
+    assert "Left 1 object there that no run has made, such as mine" in said(capfd, 0, "demo", *where)
+    assert [path.name for path in (folder / "objects/demo").rglob("*") if path.is_file()] == ["mine"]
+    assert "demo is no run" in said(capfd, 2, "demo", *where)
+    # A start, and what is no run's: not what a removal leaves.
+    start = folder / "objects/demo/starts/000001.json"
+    start.write_text("{}")
+    assert "demo is no run" in said(capfd, 2, "demo", *where)
+    (folder / "objects/demo/mine").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_runs, "LEASE_TIMEOUT_S", 0.0)
+        said(capfd, 0, "demo", *where)
+    assert not start.exists()
+
+
+def test_a_removal_that_was_interrupted_at_the_working_copy_is_repeated(
+    url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    copy = run_folder(url, "demo").path
+    aside = copy.with_name(".demo.20260101-010203-17.aside")
+    aside.mkdir()
+    where = ("demo", "--objects", "--yes", "--storage-path", url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(removal.shutil, "rmtree", die)
+        with pytest.raises(Killed):
+            nascluster("remove", *where)
+    assert f"Left what was set aside of its earlier working copies: {aside}" in said(capfd, 0, *where)
+    assert open_storage(url).below("demo").names() == []
+    assert [path.name for path in copy.parent.iterdir() if "demo" in path.name and path.is_dir()] == [aside.name]
+
+
 def test_a_driver_on_another_machine_keeps_its_objects(
     url: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +303,7 @@ def test_a_driver_on_another_machine_keeps_its_objects(
     assert storage.names() == []
 
 
-@pytest.mark.parametrize("calls", [1, 2, 3])
+@pytest.mark.parametrize("calls", [1, 2, 3, 4])
 def test_a_kill_among_the_objects_leaves_no_run_and_no_new_one_mixes_with_the_rest(
     calls: int, url: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +327,15 @@ def test_a_kill_among_the_objects_leaves_no_run_and_no_new_one_mixes_with_the_re
     if calls > 1:
         capfd.readouterr()
         assert nascluster("launch", *SMALL, "--storage-path", url) == 2
-        assert "started first" in capfd.readouterr().err
+        err = capfd.readouterr().err
+        assert f"{url}/demo holds what is left of a run whose configuration is gone" in err
+        assert f"`nascluster remove demo --storage-path {url} --objects` removes it" in err
+        driver = driving(run_folder(url, "demo"), RECIPES["synthetic"](), print, print)
+        with pytest.raises(ValueError, match="holds what is left of a run"), driver:
+            pass
+        assert open_storage(url).below("demo").read("config.json") is None
+        assert not run_folder(url, "demo").path.exists()
+        assert nascluster("resume", "demo", "--storage-path", url) == 2
     assert said(capfd, 0, "demo", "--yes", "--objects", "--storage-path", url).rpartition("Removed ")[2]
     assert open_storage(url).below("demo").names() == []
 
