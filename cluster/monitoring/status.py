@@ -285,10 +285,10 @@ def liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[]
             return "failed", RECORD_GONE, 0.0
         return ("running", "starting", 0.0) if held else ("failed", "its driver died before the search began", 0.0)
     if run["state"] != "running":
-        return run["state"], run["message"], run["beat_at"] - run.get("started_at", run["beat_at"])
+        return run["state"], run["message"], max(0.0, run["beat_at"] - run.get("started_at", run["beat_at"]))
     if not held:
-        return "failed", "its driver died", run["beat_at"] - run["started_at"]
-    return "running", "", now - run["started_at"]
+        return "failed", "its driver died", max(0.0, run["beat_at"] - run["started_at"])
+    return "running", "", max(0.0, now - run["started_at"])
 
 
 def _last_failure(db: LedgerConnection) -> str | None:

@@ -23,28 +23,37 @@ class CeilingWatch:
         config: the run's.
         folder: the run's.
         workers: the most children in training at once.
-        clock: returns the Unix time.
+        clock: returns the Unix time, by which the ledger counts.
+        elapsed: returns seconds, which no change of the machine's time moves; they decide when to look again.
     """
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, workers: int, clock: Callable[[], float] = time.time
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        workers: int,
+        clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ceilings, self._folder, self._workers, self._clock = config.ceilings, folder, workers, clock
+        self._ceilings, self._folder, self._workers = config.ceilings, folder, workers
+        self._clock, self._elapsed = clock, elapsed
         self._next = -math.inf if config.ceilings.any else math.inf
+        self._end: CeilingReached | None = None
 
     def reached(self) -> CeilingReached | None:
-        """Return the end of the search if one of its ceilings is used up."""
-        now = self._clock()
-        if now < self._next:
-            return None
+        """Return the end of the search if one of its ceilings is used up; from then on always."""
+        now = self._elapsed()
+        if self._end is not None or now < self._next:
+            return self._end
         try:
             with reading(self._folder) as db:
-                used, gpus = usage.used(db, now), usage.gpus_per_child(db)
+                used, gpus = usage.used(db, self._clock()), usage.gpus_per_child(db)
         except (LedgerError, RunFolderError, OSError):  # its writer reports what is wrong with it
             self._next = now + MAX_INTERVAL_S
             return None
         if (ceiling := used_up(self._ceilings, used)) is not None:
-            return CeilingReached(reason_of(ceiling))
+            self._end = CeilingReached(reason_of(ceiling))
+            return self._end
         # Half of the time in which it cannot happen, as more workers may join.
         least = least_seconds(self._ceilings, used, gpus * self._workers) / 2
         self._next = now + min(MAX_INTERVAL_S, max(MIN_INTERVAL_S, least))

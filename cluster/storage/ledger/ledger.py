@@ -84,7 +84,7 @@ class Ledger:
             # Time between a stop and a resume does not count.
             spent = values.get("seconds_before", 0.0)
             if "started_at" in values:
-                spent += values["beat_at"] - values["started_at"]
+                spent += max(0.0, values["beat_at"] - values["started_at"])  # the clock may have been set back
             now, known = self._clock(), json.loads(values.get("versions", "[]"))
             if versions and versions not in known:
                 put(db, versions=json.dumps([*known, versions]))

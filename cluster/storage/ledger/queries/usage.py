@@ -25,7 +25,8 @@ def used(db: sqlite3.Connection, now: float | None) -> Used:
     if "started_at" not in values:
         return Used(hours=0.0, gpu_hours=0.0)
     until = values["beat_at"] if now is None else now
-    seconds = values.get("seconds_before", 0.0) + until - values["started_at"]
+    # The clock may have been set back since.
+    seconds = values.get("seconds_before", 0.0) + max(0.0, until - values["started_at"])
     since = attempt_seconds(db, until) - values.get("attempt_seconds_before", 0.0)
     gpu_seconds = values.get("gpu_seconds_before", 0.0) + since * values.get("gpus", 0.0)
     return Used(hours=max(0.0, seconds) / HOUR_S, gpu_hours=max(0.0, gpu_seconds) / HOUR_S)

@@ -27,7 +27,7 @@ class Run:
 
     def __init__(self, folder: Path, ceilings: CeilingOptions) -> None:
         self.config = RunConfig(ceilings=ceilings)
-        self.folder, self.now = RunFolder(folder / "demo"), 1_000.0
+        self.folder, self.now, self.set_back_s = RunFolder(folder / "demo"), 1_000.0, 0.0
         self.folder.create(self.config)
         self.ledger = self._open()
         self.ledger.admit(0, 1, [Proposal(tokens=(0,), architecture=architecture())] * 8, ())
@@ -88,6 +88,21 @@ def test_each_attempt_counts_with_its_share_and_each_start_with_its_own(run: Run
     assert run.used() == pytest.approx((1_121, 205))
 
 
+def test_a_clock_that_was_set_back_takes_nothing_from_what_is_used(run: Run) -> None:
+    run.ledger.begin(workers=1)
+    run.after(100)
+    run.ledger.end("stopped")
+    run.ledger.begin(workers=1)
+    run.after(7)
+    run.after(-1_000)
+    assert run.used() == (100, 0)
+    assert read_status(run.folder, run.now).seconds == 100
+    run.killed()
+    run.ledger.begin(workers=1)
+    run.after(50)
+    assert run.used() == (150, 0)
+
+
 def test_attempts_of_a_version_that_kept_no_share_count_with_the_present_one(run: Run) -> None:
     run.ledger.begin(workers=1, gpus=1.0)
     run.ledger.start(1, "a", "1-1")
@@ -116,7 +131,7 @@ def test_status_tells_what_is_used(run: Run) -> None:
 def watched(tmp_path: Path, ceilings: CeilingOptions, workers: int) -> Iterator[tuple[Run, CeilingWatch]]:
     run = Run(tmp_path, ceilings)
     run.ledger.begin(workers=workers, gpus=0.5)
-    yield run, CeilingWatch(run.config, run.folder, workers, lambda: run.now)
+    yield run, CeilingWatch(run.config, run.folder, workers, lambda: run.now, lambda: run.now + run.set_back_s)
     run.ledger.close()
 
 
@@ -144,6 +159,24 @@ def test_a_ceiling_is_seen_in_time_with_few_looks(
         assert at_s <= run.now - 1_000 <= at_s + MIN_INTERVAL_S + 0.2
         assert str(end).startswith("its ceiling --max-") and end.state == "finished"
         assert len(looks) < at_s / MAX_INTERVAL_S + 40
+        count = len(looks)
+        run.now += 1_000
+        assert watch.reached() is end and len(looks) == count
+
+
+def test_a_clock_that_was_set_back_does_not_keep_the_watch_from_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    with watched(tmp_path, CeilingOptions(max_hours=9), workers=1) as (run, watch):
+        monkeypatch.setattr(
+            "cluster.runners.ceiling_watch.usage.used", lambda db, now: looks.append(now) or used(db, now)
+        )
+        assert watch.reached() is None
+        run.now, run.set_back_s = run.now - 500, 500
+        assert watch.reached() is None and len(looks) == 1
+        run.now += MAX_INTERVAL_S
+        assert watch.reached() is None and len(looks) == 2
 
 
 def test_a_ledger_that_cannot_be_read_now_ends_nothing(tmp_path: Path) -> None:
