@@ -11,7 +11,7 @@ from cluster.formatting import number, utc_instant
 from cluster.monitoring.status import read_unknown
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries.children import ChildRow, all_children
-from cluster.storage.ledger.reader import reading
+from cluster.storage.ledger.reader import begin_anew, reading
 from cluster.storage.run_folder import RunFolder
 
 Form = Literal["csv", "json", "text"]
@@ -28,7 +28,8 @@ COLUMNS = (
 def child_lines(folder: RunFolder, form: Form) -> Iterator[str]:
     """Yield the lines that list all children of a run, in the order of sampling.
 
-    However many there are, few are in memory at once. The list is that of one moment.
+    However many there are, few are in memory at once, and the writer of the ledger need not wait for the reader of the
+    lines. The children are those sampled when the list begins, each as it is when its line is made.
 
     Raises:
         RunFolderError: the ledger is damaged, which may be found when some lines have been written.
@@ -49,7 +50,7 @@ def child_lines(folder: RunFolder, form: Form) -> Iterator[str]:
 def _children(folder: RunFolder, *, held: bool) -> Iterator[dict[str, Any]]:
     """Yield each child's values by `COLUMNS`."""
     with reading(folder) as db:
-        for row in all_children(db):
+        for row in all_children(db, lambda: begin_anew(db)):
             try:
                 yield _values(row, held=held)
             except (ValueError, TypeError, OverflowError) as error:
@@ -87,9 +88,12 @@ def _csv_values(values: Mapping[str, Any]) -> str:
 
 def _csv(values: Sequence[Any]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
-    return line.getvalue()
+    csv.writer(line, lineterminator=CSV_END).writerow(values)
+    return line.getvalue().removesuffix(CSV_END)
 
+
+CSV_END = "\r\n"
+"""The end of a line, which the caller writes: a value with one of these characters is quoted because of it."""
 
 HEAD = f"{'child':>7}  {'state':<8}  {'metric':>9}  {'reward':>9}  {'parameters':>11}  {'seconds':>9}  architecture"
 

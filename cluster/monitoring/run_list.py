@@ -136,6 +136,8 @@ def read_row(storage_path: str, name: str, now: float) -> RunRow:
         message = str(error)
     except (LedgerError, OSError, ValueError) as error:
         message = f"{folder.place} cannot be read: {error}"
+    except (KeyError, TypeError, OverflowError) as error:
+        message = f"{folder.ledger} is damaged: {type(error).__name__}, {error}"
     return RunRow(name=name, place=folder.place, state=DAMAGED, message=message, size=size)
 
 
@@ -145,7 +147,7 @@ def _row(folder: RunFolder, size: int | None, now: float) -> RunRow:
         newer, values, children = newer_version(db), run_values(db), queries.children_by_state(db)
         state, message, alive = liveness(values, held, now, folder.had_begun)
         began = [at for at in (queries.first_sampled_at(db), values.get("started_at")) if at is not None]
-        return RunRow(
+        row = RunRow(
             name=folder.name,
             place=folder.place,
             state=state,
@@ -163,6 +165,8 @@ def _row(folder: RunFolder, size: int | None, now: float) -> RunRow:
             seconds=values.get("seconds_before", 0.0) + alive,
             unknown=(*known.unknown, *([newer] if newer else [])),
         )
+    _ = row.to_json(), row.texts()  # a value of the ledger that cannot be told is found here
+    return row
 
 
 def lines(rows: list[RunRow], storage_path: str) -> list[str]:

@@ -17,7 +17,7 @@ from child_trainer.outcome import Cause, Outcome
 from child_trainer.supernets.jobs import Score
 from cluster.cli import main
 from cluster.config.run_config import RunConfig
-from cluster.monitoring.child_list import COLUMNS
+from cluster.monitoring.child_list import COLUMNS, child_lines
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import Proposal
@@ -98,6 +98,33 @@ def test_csv_says_the_same(storage: Path, capfd: pytest.CaptureFixture[str]) -> 
     for row, child in zip(rows, children, strict=True):
         texts = child | {"tokens": ",".join(map(str, child["tokens"]))}
         assert row == {name: "" if value is None else str(value) for name, value in texts.items()}
+
+
+@pytest.mark.parametrize("message", ["a\nb", "a\rb", "a\r\nb"])
+def test_a_line_break_in_a_message_is_no_new_line_of_csv(
+    message: str, storage: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(storage / "demo/ledger.sqlite")) as db, db:
+        db.execute("UPDATE children SET outcome = json_set(outcome, '$.failure.message', ?) WHERE id = 2", (message,))
+    rows = list(csv.DictReader(io.StringIO(read(storage, capfd, "--csv"), newline="")))
+    assert [row["message"] for row in rows] == ["", message, "", "", ""]
+
+
+def test_a_reader_that_waits_keeps_no_view_of_the_ledger_open(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.storage.ledger.queries.children.PAGE", 2)
+    lines = child_lines(RunFolder(storage / "demo"), "csv")
+    first = [next(lines), next(lines)]
+    with closing(sqlite3.connect(storage / "demo/ledger.sqlite")) as db:
+        with db:
+            db.execute("UPDATE children SET cause = 'late' WHERE id IN (1, 5)")
+            columns = "replica, batch, tokens, architecture_id, seed, state, sampled_at"
+            db.execute(f"INSERT INTO children (id, {columns}) SELECT 6, {columns} FROM children WHERE id = 5")
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    assert busy == 0
+    rows = list(csv.DictReader(io.StringIO("\n".join([*first, *lines]))))
+    assert [(row["child"], row["cause"]) for row in rows] == [
+        *(("1", ""), ("2", "diverged"), ("3", ""), ("4", ""), ("5", "late")),
+    ]
 
 
 def test_people_get_a_table(storage: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,18 @@ def test_runs_that_are_damaged_unknown_or_being_started_have_a_row(
     (storage / "empty-ledger/ledger.sqlite").unlink()
     config = storage / "newer/config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"searcher": "of-another-version", "recipe": ""}))
+    changes = {
+        "far-future": "UPDATE children SET sampled_at = 1e300; UPDATE run SET value = 1e300 WHERE key = 'started_at'",
+        "no-time": "UPDATE run SET value = 'x' WHERE key = 'started_at'",
+        "no-beat": "DELETE FROM run WHERE key = 'beat_at'",
+    }
+    for name, change in changes.items():
+        shutil.copytree(storage / "demo", storage / name)
+        with closing(sqlite3.connect(storage / name / "ledger.sqlite")) as db:
+            db.executescript(change)
     (storage / "no-run").mkdir()
+    (storage / "model").mkdir()
+    (storage / "model/config.json").write_text('{"model_type": "bert"}')
     (storage / "a-file").write_text("x")
     (storage / "gone").symlink_to(storage / "nowhere")
     with starting(run_folder(storage, "soon")):
@@ -80,6 +93,7 @@ def test_runs_that_are_damaged_unknown_or_being_started_have_a_row(
         "bad-ledger": "damaged",
         "demo": "finished",
         "empty-ledger": "failed",
+        **dict.fromkeys(changes, "damaged"),
         "newer": "finished",
         "no-config": "damaged",
         "soon": "starting",
@@ -93,7 +107,7 @@ def test_runs_that_are_damaged_unknown_or_being_started_have_a_row(
     assert nascluster("list", "--storage-path", storage) == 0
     out = capfd.readouterr().out
     assert "\nbad-config: " in out and "\nnewer: this version of nascluster does not know" in out
-    assert "6 runs, " in out
+    assert "9 runs, " in out
 
 
 def test_a_place_without_runs_is_told_and_one_that_is_no_folder_is_refused(

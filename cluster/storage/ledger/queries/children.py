@@ -1,8 +1,10 @@
 """What a listing asks of a ledger: every child, one after another however many there are."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+from cluster.storage.ledger.queries.run import last_child
 
 
 class ChildRow(NamedTuple):
@@ -53,8 +55,17 @@ class ChildRow(NamedTuple):
     seed: int
 
 
-def all_children(db: sqlite3.Connection) -> Iterator[ChildRow]:
-    """Yield all children in the order of sampling; few are in memory at once."""
+PAGE = 200
+"""Children that are read at once."""
+
+
+def all_children(db: sqlite3.Connection, between: Callable[[], object] = lambda: None) -> Iterator[ChildRow]:
+    """Yield the children that there are now, in the order of sampling; few are in memory at once.
+
+    Args:
+        db: the ledger.
+        between: called when some were read, before they are yielded: no query is open then.
+    """
     query = """
     SELECT id, state, replica, batch, reward, metric, parameters, flops, seconds,
         (SELECT count(*) FROM attempts WHERE child = id), (SELECT min(started_at) FROM attempts WHERE child = id),
@@ -62,7 +73,13 @@ def all_children(db: sqlite3.Connection) -> Iterator[ChildRow]:
         json_extract(notes, '$.parent'), json_extract(notes, '$.other_parent'), json_extract(notes, '$.change'),
         json_extract(notes, '$.source'), same_as, json_extract(job, '$.parent'), json_extract(job, '$.kind'),
         cause, iif(cause IS NULL, NULL, json_extract(outcome, '$.failure.message')), seed
-    FROM children ORDER BY id
+    FROM children WHERE id > ? AND id <= ? ORDER BY id LIMIT ?
     """
-    for row in db.execute(query):
-        yield ChildRow(*row)
+    last, after = last_child(db), 0
+    while after < last:
+        rows = db.execute(query, (after, last, PAGE)).fetchall()
+        between()
+        if not rows:
+            return
+        yield from (ChildRow(*row) for row in rows)
+        after = rows[-1][0]
