@@ -53,11 +53,11 @@ def parse_launch(
     if not isinstance(recipe, RunConfig):
         recipe = configuration(recipe, value_of(flags, "--searcher"), value_of(flags, "--task"))
     if source is None or source.goes_on:
-        config = parse_run(recipe, flags, label, description)
+        config = parse_run(samples.default(recipe), flags, label, description)
         samples.check(config)
         if source is not None:
             return warm_started(config, source, existing_run(config.storage_path, source.name))
-        return replace(config, start_sources=samples.sources) if samples.sources else config, []
+        return config, []
     config = parse_run(retrained_by(recipe, flags), flags, label, description)
     return retraining(config, flags, source, existing_run(config.storage_path, source.name))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
 from cluster.config.flags import UsageError, flag_groups, flag_of
-from cluster.config.run_config import RunConfig
+from cluster.config.run_config import RunConfig, unchecked
 from cluster.formatting import first_line
 from controller.searchers.given import sample_text
 
@@ -36,9 +36,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The architectures of the flag, in its order."""
+    """The architectures of the flag, in its order; `given`: the flag was typed, perhaps with none."""
 
     samples: tuple[Sample, ...]
+    given: bool = False
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -46,6 +47,13 @@ class Samples:
         if not any(sample.file for sample in self.samples):
             return ()
         return tuple(f"the file {sample.file}" if sample.file else "the command line" for sample in self.samples)
+
+    def default(self, recipe: RunConfig) -> RunConfig:
+        """Return the recipe, as a default of the flags, with these architectures in place of its own; not checked."""
+        if not self.given:
+            return recipe
+        texts = tuple(sample.text for sample in self.samples)
+        return unchecked({**vars(recipe), "start_with": texts, "start_sources": self.sources})
 
     def check(self, config: RunConfig) -> None:
         """Raise `UsageError` if the space of the run makes another network of a file's decisions than the file has."""
@@ -74,6 +82,7 @@ def with_samples(flags: Sequence[str]) -> tuple[list[str], Samples]:
     """
     words: list[str] = []
     found: list[Sample] = []
+    given = False
     for group in flag_groups(flags):
         if flag_of(group[0]) != START:
             words += group
@@ -81,8 +90,8 @@ def with_samples(flags: Sequence[str]) -> tuple[list[str], Samples]:
         name, equals, value = group[0].partition("=")
         samples = [sample for word in ([value] if equals else []) + group[1:] for sample in _samples(word)]
         words += [name, *(sample.text for sample in samples)]
-        found += samples
-    return words, Samples(tuple(found))
+        found, given = samples, True  # of a flag that is given twice the last counts
+    return words, Samples(tuple(found), given)
 
 
 def _samples(word: str) -> Iterator[Sample]:

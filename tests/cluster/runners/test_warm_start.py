@@ -4,12 +4,20 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nascluster as api
+from cluster.compare.comparison import plan_comparison
+from cluster.compare.plan import Limit
+from cluster.config.flags import UsageError
+from cluster.config.recipes import RECIPES
+from cluster.runners.retraining import parse_launch
+from cluster.simulation.experiment import plan_simulation
+from cluster.simulation.options import SimulationOptions
 from tests.command_line import nascluster
 
 CELLS = ("--space", "nasbench201", "--cells-per-stage", "1", "--stem-channels", "2")
@@ -84,6 +92,32 @@ def test_files_have_their_decisions_and_are_checked(
     assert nascluster(*other, *words) == 2
     assert "the decisions of best.json mean another network in the space 'nasbench201'" in capfd.readouterr().err
     assert not (place / "next").exists()
+
+
+def test_a_simulation_takes_files_too_and_a_comparison_refuses_the_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("one.json").write_text(json.dumps({"tokens": [4, 4, 4, 4, 4, 4]}))
+    words = [*CELLS, "--start-with", "one.json", SAMPLES[0]]
+    options = SimulationOptions(recipe="synthetic", child_seconds="constant:1")
+    simulated, _ = plan_simulation(options, [*words, "--searcher", "evolution", "--max-children", "8"])
+    assert simulated.start_with == ("4,4,4,4,4,4", SAMPLES[0])
+    assert simulated.start_sources == ("the file one.json", "the command line")
+    with pytest.raises(UsageError, match="`--start-with` is not for a comparison"):
+        plan_comparison("synthetic", ["evolution"], words, 2, Limit(children=8))
+
+
+def test_other_architectures_than_the_recipes_have_their_own_sources() -> None:
+    recipe = replace(
+        RECIPES["synthetic"](), searcher="random", searcher_options=None, space="nasbench201", space_options=None,
+        max_children=8, start_with=(SAMPLES[0],), start_sources=("the file old.json",),
+    )  # fmt: skip
+    kept, _ = parse_launch(recipe, [], "own")
+    assert kept.start_sources == ("the file old.json",)
+    for words in ([SAMPLES[1]], [SAMPLES[1], SAMPLES[2]]):
+        config, _ = parse_launch(recipe, ["--start-with", *words], "own")
+        assert (config.start_with, config.start_sources) == (tuple(words), ())
 
 
 def test_it_begins_so_in_python_too(place: Path) -> None:
