@@ -379,7 +379,7 @@ def test_an_unreachable_cluster_is_said_at_once(
 def flags(capfd: pytest.CaptureFixture[str], *words: str) -> set[str]:
     nascluster("launch", *words, "--help")
     shown = capfd.readouterr().out
-    assert len(shown.splitlines()) < 105
+    assert len(shown.splitlines()) < 100
     assert max(map(len, shown.splitlines())) <= 200
     nascluster("launch", *words, "--help-all")
     whole = capfd.readouterr().out.replace("│", " ").replace(",", " ").split()
