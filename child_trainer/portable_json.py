@@ -14,9 +14,14 @@ def dumps(data: Any, *, indent: int | None = None) -> str:
     return json.dumps(_portable(data), indent=indent, allow_nan=False)
 
 
+def finite(value: Any) -> Any:
+    """Return a value, or `None` for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _portable(data: Any) -> Any:
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
+    if isinstance(data, float):
+        return finite(data)
     if isinstance(data, int) and abs(data) > MAX_INTEGER:
         return str(data)
     if isinstance(data, Mapping):

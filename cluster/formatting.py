@@ -1,5 +1,6 @@
 """Text for people: the decisive line of an error, durations, and numbers with nouns. Standard library only."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from child_trainer.outcome import Measure
@@ -28,6 +29,25 @@ def duration(seconds: float | None) -> str:
 def utc_time(time: float) -> str:
     """Format a Unix time in UTC, such as 2026-11-29T02:16:36Z."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_instant(time: float) -> str:
+    """Format a Unix time in UTC to the millisecond, for data: 2026-11-29T02:16:36.250Z."""
+    return f"{datetime.fromtimestamp(time, UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def file_size(number: float) -> str:
+    """Format a number of bytes on disk: 512 bytes, 12.3 kB, 1.5 GB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.1f} {unit}"
+    return counted(number, "byte")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a line for each row, with the columns below one another, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def number(value: float | None) -> str:

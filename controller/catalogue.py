@@ -66,6 +66,8 @@ class SearcherEntry:
         figures: the numbers in its updates.
         has_values: whether it has a method `option_values`, which gives the values that it learnt of options.
         values: what these are, in a sentence.
+        learns_from_any: whether it learns from any architecture in the history, and not only from those that it has
+            proposed itself with notes or a log-probability, so that a search may begin with given ones.
     """
 
     summary: str
@@ -78,6 +80,8 @@ class SearcherEntry:
         "The reward that the searcher expects with each option, the best option of each decision first; it is taken"
         " before the next decision."
     )
+
+    learns_from_any: bool = False
 
     def build(self, space: SearchSpace, options: Any, children: int | None = None) -> Searcher:
         """Return a new searcher over the space.
@@ -166,6 +170,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Li & Talwalkar 2019, arXiv 1902.07638",
             options=NoOptions,
             make="controller.searchers.random_search:RandomSearch",
+            learns_from_any=True,
         ),
         "given": SearcherEntry(
             summary="Given architectures, one after another: the best of another run (--from-run), or any list.",
@@ -178,12 +183,14 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Real et al. 2019, arXiv 1802.01548",
             options=EvolutionOptions,
             make="controller.searchers.evolutionary.evolution:Evolution",
+            learns_from_any=True,
         ),
         "bayesian": SearcherEntry(
             summary="A Gaussian process predicts rewards; the largest expected improvement is tried next.",
             paper="Jones et al. 1998; White et al. 2021, arXiv 1910.11858",
             options=BayesianOptions,
             make="controller.searchers.bayesian.bayesian:BayesianOptimisation",
+            learns_from_any=True,
             figures=(
                 Figure(name="length_scale", words="Length scale of the surrogate", note="In decisions that differ."),
                 Figure(name="noise", words="Noise of the surrogate, as a share of its variance"),
@@ -199,6 +206,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="White et al. 2021, arXiv 2005.02960",
             options=LocalSearchOptions,
             make="controller.searchers.evolutionary.local_search:LocalSearch",
+            learns_from_any=True,
         ),
         "neat": SearcherEntry(
             summary="Evolves networks and their weights in species, from none to as many hidden nodes as it takes.",
@@ -218,6 +226,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Baker et al. 2017, arXiv 1611.02167",
             options=QLearningOptions,
             make="controller.searchers.q_learning.q_learning:QLearning",
+            learns_from_any=True,
             has_values=True,
             figures=(
                 Figure(name="epsilon", words="Share of decisions that are random"),

@@ -34,7 +34,8 @@ def launch(arguments: list[str]) -> int:
         print(f"nascluster: {text}", file=sys.stderr)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     task = replace(config.task, data=located(config.task.data))  # a resume may start in another folder
-    config = replace(config, name=config.name or f"{recipe_label(arguments[0])}-{stamp}", task=task)
+    name = config.name or f"{recipe_label(arguments[0])}-{stamp}"
+    config = replace(config, name=name, recipe=arguments[0], task=task)
     folder = run_folder(config.storage_path, str(config.name))
     check_new(folder)
     with starting(folder):

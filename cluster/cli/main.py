@@ -30,12 +30,15 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   stop NAME                 stop a search once the children in training have ended; it can be resumed
   status NAME [--json]      show a search's progress, from any terminal, also after its end; --watch keeps it updated
   best NAME [--json]        show its best child
+  children NAME             list all children; --csv and --json are for programs
   failures NAME [--json]    list failed attempts by cause, with the error and its place
   logs NAME [CHILD]         print its events, with --follow also new ones; or the output of one child
   report NAME [--open]      write an HTML page of its results; --watch serves the page while the search runs
   correlation NAME          say how well its shared weights rank architectures, by a table (--data) or by training them
   compare SEARCHER ...      compare searchers over many seeds: --recipe RECIPE --budget 500 (or 12000s)
   simulate RECIPE ...       predict a search's time, cost and utilisation, and what would help; --help lists options
+  list [--json]             list all runs of a storage path: state, children, best, start, size
+  remove NAME               remove a run from the disk; it asks first, unless --yes
   doctor [NAME] [--json]    check the cluster, and say why a search makes no progress
   recipes                   list the named runs, and what each sets
   zoo [NAME]                list published networks; show one, at any size: --cells 6 --filters 32
@@ -56,7 +59,7 @@ def main() -> None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):
+        if not isinstance(error, BrokenPipeError) and not status:
             print(f"nascluster: standard output cannot be written: {error.strerror}", file=sys.stderr)
         # Otherwise Python flushes the rest of the buffer at exit, and prints an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,8 +83,9 @@ def run(arguments: Sequence[str]) -> int:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE, end="")
             return 0 if arguments else BAD_INPUT
-        module = import_module(f"cluster.cli.{find_entry(COMMANDS, arguments[0], 'command')}")
-        return getattr(module, arguments[0])(list(arguments[1:]))
+        module, _, function = find_entry(COMMANDS, arguments[0], "command").partition(":")
+        carry_out = getattr(import_module(f"cluster.cli.{module}"), function or arguments[0])
+        return carry_out(list(arguments[1:]))
     except ValueError as error:
         print(f"nascluster: {error}", file=sys.stderr)
         return FULL_DISK if _is_full(error) else BAD_INPUT
@@ -111,12 +115,15 @@ COMMANDS: Mapping[str, str] = {
     "status": "status",
     "stop": "stop",
     "best": "best",
+    "children": "children",
     "failures": "failures",
     "logs": "logs",
     "report": "report",
     "correlation": "correlation",
     "compare": "compare",
     "simulate": "simulate",
+    "list": "list_runs:list_runs",
+    "remove": "remove",
     "doctor": "doctor",
     "recipes": "recipes",
     "zoo": "zoo",
@@ -125,4 +132,7 @@ COMMANDS: Mapping[str, str] = {
     "tasks": "catalogues",
     "rewards": "catalogues",
 }
-"""Each command with its module in this folder, which is imported only when the command runs."""
+"""Each command with its module in this folder, which is imported only when the command runs.
+
+The function in it has the command's name, unless another one follows a colon.
+"""

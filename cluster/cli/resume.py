@@ -9,11 +9,12 @@ import tyro
 from cluster.cli.command import parse_command
 from cluster.cli.launch import execute_run
 from cluster.config.callback_options import CallbackOptions
+from cluster.config.ceilings import used_up
 from cluster.config.flags import Name, StoragePath, UsageError
 from cluster.config.log_options import LogFormat, LogLevel, LogOptions
-from cluster.config.run_config import DEFAULT_STORAGE, check_unchanged
+from cluster.config.run_config import DEFAULT_STORAGE, RunConfig, check_unchanged
 from cluster.formatting import counted
-from cluster.monitoring.status import read_status
+from cluster.monitoring.status import read_status, read_used
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import resumable_run
 from cluster.storage.run_folder import RunFolder
@@ -22,6 +23,13 @@ Where = Annotated[
     Literal["as-before", "local", "ray"],
     tyro.conf.arg(help="Where to resume: in this one process, on Ray, or as before."),
 ]
+
+MaxHours = Annotated[float | None, tyro.conf.arg(help="Another ceiling on the hours of all starts; unset: as before.")]
+MaxGpuHours = Annotated[
+    float | None, tyro.conf.arg(help="Another ceiling on the children's GPU hours; unset: as before.")
+]
+MaxCost = Annotated[float | None, tyro.conf.arg(help="Another ceiling on what these cost; unset: as before.")]
+Price = Annotated[float | None, tyro.conf.arg(help="Another price of a GPU hour, for all of them; unset: as before.")]
 
 
 def resume(arguments: list[str]) -> int:
@@ -35,6 +43,10 @@ def resume(arguments: list[str]) -> int:
         max_children: Annotated[
             int | None, tyro.conf.arg(help="Another number of children after which the search ends; unset: as before.")
         ] = None,
+        max_hours: MaxHours = None,
+        max_gpu_hours: MaxGpuHours = None,
+        max_cost: MaxCost = None,
+        cost_per_gpu_hour: Price = None,
         metrics_port: Annotated[int | None, tyro.conf.arg(help="Another port for metrics; unset: as before.")] = None,
         log_format: Annotated[LogFormat | None, tyro.conf.arg(help="Events as text or json; unset: as before.")] = None,
         log_level: Annotated[
@@ -50,8 +62,16 @@ def resume(arguments: list[str]) -> int:
         config = folder.read_config()
         if max_children is not None:
             config = replace(config, max_children=max_children)
+        given = {
+            "max_hours": max_hours,
+            "max_gpu_hours": max_gpu_hours,
+            "max_cost": max_cost,
+            "cost_per_gpu_hour": cost_per_gpu_hour,
+        }
+        changed = {name: value for name, value in given.items() if value is not None}
+        config = replace(config, ceilings=replace(config.ceilings, **changed))
         if folder.ledger.exists():
-            _check_unfinished(folder, config.max_children)
+            _check_unfinished(folder, config)
         check_unchanged(config)
         if metrics_port is not None:  # another process may use the former port by now
             config = replace(config, metrics=replace(config.metrics, metrics_port=metrics_port))
@@ -64,13 +84,13 @@ def resume(arguments: list[str]) -> int:
     return parse_command("resume", run, arguments)
 
 
-def _check_unfinished(folder: RunFolder, max_children: int) -> None:
-    """Raise `UsageError` if the run is running, or has nothing to do until this many children have ended.
+def _check_unfinished(folder: RunFolder, config: RunConfig) -> None:
+    """Raise `UsageError` if the run is running, or has nothing to do within these limits.
 
     Raises:
         RunFolderError: the run has parts that this version does not know.
     """
-    status = read_status(folder, time.time())
+    status, max_children = read_status(folder, time.time()), config.max_children
     if status.unknown:
         raise RunFolderError(f"the run {folder.name!r} cannot be resumed: {status.unknown_text}")
     if status.state == "running":
@@ -79,6 +99,11 @@ def _check_unfinished(folder: RunFolder, max_children: int) -> None:
         raise UsageError(
             f"`max_children` must be at least {status.sampled}, the children that the run {folder.name!r} has sampled,"
             f" got {max_children}"
+        )
+    if ceiling := used_up(config.ceilings, read_used(folder, time.time())):
+        raise UsageError(
+            f"the run {folder.name!r} has used up a ceiling, {ceiling.text}: give `{ceiling.flag}` a number above"
+            f" {ceiling.used:.4g} to go on with it"
         )
     if status.state == "finished" and status.ended >= max_children:
         raise UsageError(

@@ -14,10 +14,11 @@ from cluster.compare.plan import Limit, Plan, check_common, make_plan, max_child
 from cluster.compare.process_pool import Job, run_jobs
 from cluster.compare.search_result import ResultError, Searches, SearchResult, searches
 from cluster.compare.standings import Best, Summary, summarize
-from cluster.config.flags import UsageError, flags_among, flags_not_among, parse_run, value_of
+from cluster.config.flags import UsageError, flag_of, flags_among, flags_not_among, parse_run, value_of
 from cluster.config.recipes import configuration, find_recipe
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
+from cluster.runners.sample_files import START
 from cluster.storage.dataset_cache import local_data, located
 from controller.searcher import keeps_weights, shared_weights_of
 
@@ -32,6 +33,8 @@ def plan_comparison(
     """
     base_recipe = configuration(find_recipe(recipe), None, value_of(flags, "--task"))
     of_searchers = searcher_flags(words)
+    if START in map(flag_of, flags):
+        raise UsageError(f"`{START}` is not for a comparison, in which each searcher begins by itself")
     base = parse_run(base_recipe, flags_not_among(flags, of_searchers), recipe)
     check_common(base, base_recipe)
     base = replace(base, local=True, task=replace(base.task, data=located(base.task.data)))

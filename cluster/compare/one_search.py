@@ -109,7 +109,7 @@ def make_trainer(config: RunConfig, task: Task | None = None) -> Trainer:
     Raises:
         TaskError, StorageError, PlacementError: the task or its data cannot be loaded here.
     """
-    return Trainer(within_time(config), gpu=check_locally(config), task=task)
+    return Trainer(within_time(config), gpu=check_locally(config) > 0, task=task)
 
 
 # A process runs many searches, and reading a table takes longer than most of them. A task without training has no seed.

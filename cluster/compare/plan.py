@@ -23,6 +23,7 @@ REPLACED_FIELDS = {
     "storage_path": "--output",
     "local": None,
     "max_children": "--budget",
+    "ceilings": "--budget",
     "searcher": None,
     "metrics": None,
     "logs": None,

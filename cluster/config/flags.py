@@ -38,8 +38,11 @@ NUMBERS = {
 }
 """What an option of numbers takes, by the beginning of tyro's name for it."""
 
-FROM_RUN = "--from-run NAME --top 5 trains the best architectures of another run from scratch, in place of a search"
-"""What the help says of the flags of `cluster.runners.retraining`, which set no field of a run."""
+FROM_RUN = (
+    "--from-run NAME --top 5 trains the best architectures of another run in place of a search, --warm-start before it,"
+    " --start-with those of files"
+)
+"""What the help says of the flags that name architectures: see `cluster.runners.retraining`."""
 
 BAD_INPUT = 2
 """Exit status of a command that cannot be carried out as typed."""
@@ -102,9 +105,9 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
 def run_help(default: RunConfig, recipe: str, description: str | None, width: int) -> str:
     """Return the options that a run of these parts has, a line each; those that only few runs need on a few lines."""
     usage = f"usage: nascluster launch {recipe} [options]   ({HELP_ALL} describes them at length)"
-    head = [usage, *(["", description] if description else []), "", FROM_RUN]
+    head = [usage, "", *([description] if description else []), FROM_RUN]
     # Without the empty lines between groups: there are many, and their titles stand out as they are.
-    return "\n".join([*head, "", *filter(None, option_lines(default, width=max(80, width)))])
+    return "\n".join([*head, *filter(None, option_lines(default, width=max(80, width)))])
 
 
 def _draft(default: RunConfig, arguments: Sequence[str]) -> RunConfig:

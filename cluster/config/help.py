@@ -8,10 +8,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from child_trainer.field_docs import field_docs
 
-HIDDEN = ("files", "option_latencies")
+HIDDEN = ("recipe", "start_sources", "files", "option_latencies")
 """Fields that no flag sets."""
 
-TERSE = ("regime", "weights")
+IN_HEAD = ("start_with",)
+"""Fields whose flags the lines above all groups tell, with those that are like them."""
+
+TERSE = ("regime", "ceilings", "weights")
 """Groups whose flags are listed without descriptions, because they are many and most runs need none of them."""
 
 FLAG_WIDTH = 30
@@ -28,7 +31,8 @@ def option_lines(options: Any, title: str = "", width: int = 100) -> Iterator[st
         title: of the first group.
         width: columns of a line; a longer one is cut.
     """
-    own = [f for f in fields(options) if f.name not in HIDDEN and not is_dataclass(getattr(options, f.name))]
+    apart = (*HIDDEN, *IN_HEAD)
+    own = [f for f in fields(options) if f.name not in apart and not is_dataclass(getattr(options, f.name))]
     if own:
         yield ""
         yield f"{title}:" if title else "options:"
@@ -38,9 +42,8 @@ def option_lines(options: Any, title: str = "", width: int = 100) -> Iterator[st
     for field in fields(options):
         value = getattr(options, field.name)
         if field.name in TERSE:
-            yield from ("", f"{_title(type(options), field, value, ', which --help-all describes')}:")
-            flags = " ".join(_terse(f, getattr(value, f.name)) for f in fields(value))
-            yield from textwrap.wrap(flags, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+            words = [f"{field.name}:", *(_terse(f, getattr(value, f.name)) for f in fields(value))]
+            yield from ("", *textwrap.wrap(" ".join(words), width, subsequent_indent="  ", break_on_hyphens=False))
         elif is_dataclass(value):
             yield from option_lines(value, _title(type(options), field, value), width)
 
@@ -104,15 +107,12 @@ def shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _title(owner: type, field: Field[Any], value: object, note: str = "") -> str:
+def _title(owner: type, field: Field[Any], value: object) -> str:
     if field.name.endswith("_options"):
         return f"{field.name.removesuffix('_options')} ({type(value).__name__})"
     about = field_docs(owner).get(field.name, "").rstrip(".")
-    return (
-        f"{field.name.replace('_', ' ')} ({about[:1].lower()}{about[1:]}{note})"
-        if about
-        else field.name.replace("_", " ")
-    )
+    name = field.name.replace("_", " ")
+    return f"{name} ({about[:1].lower()}{about[1:]})" if about else name
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 Options are defined next to what they configure (the space, the searcher, a child's budget); this module collects them.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from child_trainer.field_types import check_types
 from child_trainer.outcome import Budget, Measure
 from child_trainer.own_files import OwnFileError
 from cluster.config.callback_options import CallbackOptions
+from cluster.config.ceilings import CeilingOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
@@ -21,10 +23,12 @@ from cluster.config.plain_data import default_options, known, known_values, plai
 from cluster.config.task_options import TaskOptions, known_task, with_former_regime
 from cluster.config.topology import Topology
 from cluster.config.weights_options import WeightsOptions
-from controller.catalogue import SearcherEntry
+from controller.catalogue import SEARCHERS, SearcherEntry
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
 from controller.searcher import Searcher
+from controller.searchers.given import GivenOptions
+from controller.searchers.start import StartWith
 from controller.space import SearchSpace
 from controller.spaces.catalogue import SpaceEntry
 
@@ -32,6 +36,9 @@ DEFAULT_STORAGE = "~/nascluster_runs"
 
 MAX_CHILDREN = 1_000_000_000
 """Upper bound for `max_children`; a larger number is taken for a typo."""
+
+ALWAYS_WRITTEN = ("max_children", "searcher", "space", "task", "topology")
+"""Fields that every version has written into a run's configuration."""
 
 FORMER_FIELDS = {
     "reinforce": "reinforce",
@@ -71,10 +78,15 @@ class RunConfig:
     reward: str = "cubed-accuracy"
     """What the searcher maximises; it is computed from the metric. `nascluster rewards` lists them, and FILE.py:NAME
     names one of your own."""
+    start_with: tuple[str, ...] = ()
+    """Architectures with which the search begins, before its searcher goes on; the decisions of each as whole numbers
+    with commas, or a .json file that has them as `tokens`. `--warm-start` takes the best ones of another run."""
     task: TaskOptions = field(default_factory=TaskOptions)
     """What children are trained on"""
     budget: Budget = field(default_factory=Budget)
     """What one child may use"""
+    ceilings: CeilingOptions = field(default_factory=CeilingOptions)
+    """What the whole search may use"""
     topology: Topology = field(default_factory=Topology)
     """How many replicas, shards and workers there are"""
     weights: WeightsOptions = field(default_factory=WeightsOptions)
@@ -91,6 +103,10 @@ class RunConfig:
     """Options of the searcher"""
     space_options: Any = None
     """Options of the space"""
+    recipe: Annotated[str, tyro.conf.Suppress] = ""
+    """The recipe that it was launched with, as it was typed; empty if it was none."""
+    start_sources: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    """Where each architecture of `start_with` is from, in a few words; empty: nothing is known."""
     files: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict, hash=False)
     """The text of each file of the user's own that the run uses, by the file's name as it was typed."""
     option_latencies: Annotated[Mapping[str, tuple[float, ...]], tyro.conf.Suppress] = field(
@@ -105,6 +121,7 @@ class RunConfig:
         _check_name(self.name)
         self._resolve()
         self._check_task()
+        self._check_start()
         self._check_shared_processes()
 
     def _resolve(self) -> None:
@@ -151,7 +168,15 @@ class RunConfig:
 
     def make_searcher(self) -> Searcher:
         """Return a new searcher over the run's space."""
-        return self.searcher_entry.build(self.search_space, self.searcher_options, self.max_children)
+        searcher = self.searcher_entry.build(self.search_space, self.searcher_options, self.max_children)
+        return StartWith(searcher, self.search_space, self._start) if self.start_with else searcher
+
+    @property
+    def _start(self) -> GivenOptions:
+        try:
+            return GivenOptions(samples=self.start_with, sources=self.start_sources).for_children(self.max_children)
+        except ValueError as error:
+            raise ValueError(str(error).replace("`samples`", "`start_with`")) from error
 
     def with_searcher(self, name: str) -> "RunConfig":
         """Return the run with another searcher and its default options; unchanged if it has this one already."""
@@ -179,6 +204,18 @@ class RunConfig:
             )
         task.check_budget(self.budget)
         task.check_space(name, self.space, vars(self.search_space))
+
+    def _check_start(self) -> None:
+        """Raise `ValueError` unless the searcher can go on after the given architectures; one of the user's own may."""
+        if not self.start_with:
+            return
+        if not (self.searcher_entry.learns_from_any or own_files.is_own(self.searcher)):
+            able = ", ".join(name for name, entry in SEARCHERS.items() if entry.learns_from_any)
+            raise ValueError(
+                "`start_with` is for searchers that learn from any architecture, whoever proposed it"
+                f" ({able}); {self.searcher!r} learns only from its own"
+            )
+        _ = self._start
 
     def _check_shared_processes(self) -> None:
         shared = self.topology.workers_per_process
@@ -277,6 +314,15 @@ class KnownConfig:
         if self.knows_task:
             return self.config
         return unchecked({**vars(self.config), "task": TaskOptions(task=STAND_IN_TASKS[measure])})
+
+
+def is_configuration(text: bytes) -> bool:
+    """Return whether this is a run's config.json, of any version; other programs have a file of this name, too."""
+    try:
+        data = json.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and all(name in data for name in ALWAYS_WRITTEN)
 
 
 def known_config(data: Mapping[str, Any]) -> KnownConfig:

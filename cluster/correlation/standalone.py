@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cluster.config.callback_options import CallbackOptions
+from cluster.config.ceilings import CeilingOptions
 from cluster.config.flags import UsageError, parse_run
 from cluster.config.metrics_options import MetricsOptions
 from cluster.config.recipes import changed
@@ -22,7 +23,10 @@ SUFFIX = "-correlation"
 GIVEN = ("name", "storage_path", "searcher", "searcher_options", "space", "max_children", "reward", "task")
 """Fields that follow from the run, and that no flag may change."""
 
-FREE = ("local", "topology", "failures", "logs", "metrics", "callbacks", "max_children", "searcher_options")
+FREE = (
+    *("local", "topology", "failures", "logs", "metrics", "callbacks", "max_children", "ceilings", "searcher_options"),
+    "recipe",
+)
 """Fields in which a resumed run may differ: they do not change what a child reaches, or are looked at by themselves."""
 
 
@@ -49,6 +53,9 @@ def trainings(config: RunConfig, folder: RunFolder, samples: Sequence[Sample], f
         reward="accuracy",
         topology=replace(config.topology, replicas=1, shards=1, children=len(samples), batching="stream"),
         weights=WeightsOptions(),
+        ceilings=CeilingOptions(),
+        start_with=(),
+        start_sources=(),
         metrics=MetricsOptions(),
         callbacks=CallbackOptions(),
     )

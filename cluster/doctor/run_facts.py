@@ -118,7 +118,7 @@ def read_run(folder: RunFolder, config: RunConfig, now: float) -> RunFacts:
         causes=causes,
         recent_failed=(recent.count("failed"), len(recent)),
         last_failure=status.last_failure,
-        resume=folder.command("resume"),
+        resume=folder.command("resume") + (f" {status.used_up.flag} N" if status.used_up else ""),
         failures=folder.command("failures"),
         error=str(folder.error),
         seconds_left=status.seconds_left,

@@ -108,6 +108,7 @@ def _state(run: RunFacts) -> Finding:
     if run.state == "finished":
         short = run.ended < run.max_children
         what = f"it has finished, with {run.ended} of {run.max_children} children" if short else "it has finished"
+        what += f": {run.message}" if short and run.message else ""
         return Finding("OK", what, f"`{run.resume}` goes on" if short else "")
     if run.state == "stopped":
         return Finding("WARN", f"it has stopped: {run.message}", f"`{run.resume}` resumes it")

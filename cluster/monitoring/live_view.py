@@ -95,6 +95,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
         # Steps on shared weights move the strengths too, so that some such searches push no update of their own.
         *([("updates", updates)] if status.updates or not status.supernet else []),
         ("workers", f"{status.busy} of {status.workers} busy"),
+        *([("used", ", ".join(one.text for one in status.ceiling_list))] if status.used else []),
         (
             "time",
             duration(status.seconds) + (f", {status.time_left}" if status.time_left else ""),

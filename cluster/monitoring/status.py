@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from child_trainer.outcome import Measure
+from cluster.config.ceilings import HOUR_S, NO_CEILINGS, Ceiling, CeilingOptions, Used, ceilings_of, cost_of, used_up
 from cluster.config.run_config import KnownConfig, unknown_text
 from cluster.formatting import duration, last_line
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
+from cluster.storage.ledger.queries import usage
 from cluster.storage.ledger.queries.doctor import last_durations, open_attempts
 from cluster.storage.ledger.queries.run import run_values
 from cluster.storage.ledger.queries.status import Best
@@ -60,6 +62,8 @@ class Status:
         best: the best child, or `None` before one finished.
         supernet: the training of the weights that children share, with means over the last `FIRST` children that made
             steps or were scored; `None` before the first steps.
+        ceilings: what the whole search may use.
+        used: what it has used in all of its starts; `None` if it has no ceilings.
         unknown: what this version of nascluster does not know of the run, a clause each.
     """
 
@@ -91,6 +95,8 @@ class Status:
     oldest_seconds: float | None
     best: Best | None
     supernet: SupernetTraining | None = None
+    ceilings: CeilingOptions = NO_CEILINGS
+    used: Used | None = None
     unknown: tuple[str, ...] = ()
 
     @property
@@ -104,15 +110,33 @@ class Status:
         return unknown_text(self.unknown) if self.unknown else ""
 
     @property
+    def ceiling_list(self) -> tuple[Ceiling, ...]:
+        """The ceilings of the search, with what is used of each."""
+        return () if self.used is None else tuple(ceilings_of(self.ceilings, self.used))
+
+    @property
+    def used_up(self) -> Ceiling | None:
+        """The ceiling that is used up, if one is."""
+        return None if self.used is None else used_up(self.ceilings, self.used)
+
+    @property
     def busy(self) -> int:
         """Workers that are training a child."""
         return min(self.running, self.workers)
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds until the last child ends, at the pace so far, or by the estimates before one ended."""
-        if self.state != "running":
-            return None
+        """Estimated seconds until the last child ends, at the pace so far, or by the estimates before one ended.
+
+        They are no more than the search may still run.
+        """
+        seconds = self._seconds_to_last_child if self.state == "running" else None
+        if seconds is None or self.used is None or self.ceilings.max_hours is None:
+            return seconds
+        return min(seconds, max(0.0, self.ceilings.max_hours - self.used.hours) * HOUR_S)
+
+    @property
+    def _seconds_to_last_child(self) -> float | None:
         to_go, child_s = max(0, self.max_children - self.ended), max(self.child_seconds or 0.0, self._least_seconds)
         if self.pace:
             return to_go / self.pace
@@ -160,11 +184,29 @@ class Status:
             "staleness": staleness,
             "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
+            **({"ceilings": self._ceilings_json()} if self.used else {}),
             **({"supernet": self.supernet._asdict()} if self.supernet else {}),
             "seconds": round(self.seconds, 3),
             "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 3),
             "unknown": list(self.unknown),
         }
+
+    def _ceilings_json(self) -> dict[str, Any]:
+        assert self.used is not None
+        priced = self.ceilings.cost_per_gpu_hour is not None
+        cost = {"cost": cost_of(self.ceilings, self.used)} if priced else {}
+        return vars(self.ceilings) | {"used": {"hours": self.used.hours, "gpu_hours": self.used.gpu_hours, **cost}}
+
+
+def read_used(folder: RunFolder, now: float) -> Used:
+    """Return what a run has used in all of its starts, up to the Unix time `now` if it is running.
+
+    Raises:
+        RunFolderError: the ledger is damaged.
+    """
+    held = folder.is_held()
+    with reading(folder) as db:
+        return usage.used(db, now if held and run_values(db).get("state") == "running" else None)
 
 
 def read_status(folder: RunFolder, now: float) -> Status:
@@ -181,7 +223,7 @@ def read_status(folder: RunFolder, now: float) -> Status:
 def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: bool, now: float) -> Status:
     config, newer = known.config, newer_version(db)
     run, children = run_values(db), queries.children_by_state(db)
-    state, message, alive = _liveness(run, held, now, folder.had_begun)
+    state, message, alive = liveness(run, held, now, folder.had_begun)
     return Status(
         name=folder.name,
         state=state,
@@ -200,7 +242,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         workers=run.get("workers", 0),
         mean_reward=queries.mean_reward(db),
         recent_reward=queries.mean_reward(db, last=FIRST),
-        measure=config.measure if known.knows_task else _recorded_measure(db),
+        measure=config.measure if known.knows_task else recorded_measure(db),
         first_metric=queries.first_mean_metric(db, FIRST),
         figures=queries.newest_figures(db),
         listed=config.searcher_entry.figures,
@@ -211,11 +253,13 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         oldest_seconds=max((now - start for start in _open_since(db, run.get("started_at", now))), default=None),
         best=queries.best(db),
         supernet=supernet_training(db, FIRST),
+        ceilings=config.ceilings,
+        used=usage.used(db, now if state == "running" else None) if config.ceilings.any else None,
         unknown=(*known.unknown, *([newer] if newer else [])),
     )
 
 
-def _recorded_measure(db: LedgerConnection) -> Measure:
+def recorded_measure(db: LedgerConnection) -> Measure:
     """Return the measure of a task that this version does not know, from the children's outcomes."""
     try:
         return Measure(queries.metric_kind(db) or Measure.SCORE)
@@ -234,17 +278,17 @@ def read_unknown(folder: RunFolder) -> tuple[str, ...]:
     return (*unknown, *([newer] if newer else []))
 
 
-def _liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[], bool]) -> tuple[str, str, float]:
+def liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[], bool]) -> tuple[str, str, float]:
     """Return the state, its message, and the duration of the last start in seconds."""
     if "state" not in run:
         if not held and had_begun():
             return "failed", RECORD_GONE, 0.0
         return ("running", "starting", 0.0) if held else ("failed", "its driver died before the search began", 0.0)
     if run["state"] != "running":
-        return run["state"], run["message"], run["beat_at"] - run.get("started_at", run["beat_at"])
+        return run["state"], run["message"], max(0.0, run["beat_at"] - run.get("started_at", run["beat_at"]))
     if not held:
-        return "failed", "its driver died", run["beat_at"] - run["started_at"]
-    return "running", "", now - run["started_at"]
+        return "failed", "its driver died", max(0.0, run["beat_at"] - run["started_at"])
+    return "running", "", max(0.0, now - run["started_at"])
 
 
 def _last_failure(db: LedgerConnection) -> str | None:

@@ -147,7 +147,8 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
     notations = {"genotypes": dict(genotypes)} if genotypes else {}
     latency = latency_of(config, status.best)
     latencies = {} if latency is None else {"options_latency_us": latency}
-    return status.best.to_json() | latencies | table | notations | unknown | {"architecture": dict(status.best.graph)}
+    network = {"tokens": list(status.best.tokens), "architecture": dict(status.best.graph)}
+    return status.best.to_json() | latencies | table | notations | unknown | network
 
 
 def gain_text(measure: Measure, difference: float) -> str:
@@ -179,6 +180,8 @@ def summary(status: Status, folder: RunFolder) -> str:
         lines.insert(-1, f"The complete error is in {folder.error}")
     if status.last_failure:
         lines.insert(-1, f"Last failure: {status.last_failure}")
+    if status.state == "finished" and (ceiling := status.used_up):
+        lines.append(f"To go on: {folder.command('resume')} {ceiling.flag} N, with a higher number")
     if status.state in ("stopped", "failed"):
         lines.append(f"Resume with: {folder.command('resume')}")
     return "\n".join(lines)

@@ -94,6 +94,11 @@ class WorkerResources:
     memory: int = TRAINING_BYTES
     off_stable: bool = False
 
+    @property
+    def gpus_per_worker(self) -> float:
+        """The share of a GPU that each worker has."""
+        return self.gpus / self.workers
+
 
 class PlacementError(ValueError):
     """The machine or the cluster cannot hold what was requested."""

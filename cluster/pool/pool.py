@@ -96,7 +96,7 @@ class Pool:
             ledger, options.policy, options.batch_size, on_waiting=self._assign, on_settled=group.forget
         )
         self._news: asyncio.Queue[str | BaseException] = asyncio.Queue()
-        self._stopping = self._shortage_reported = self._ever_up = False
+        self._stopping = self._gives_back = self._shortage_reported = self._ever_up = False
         self._opening: asyncio.Task[None] | None = None
         self._tasks = Tasks(on_error=self._news.put_nowait)
         self._concluding: dict[str, asyncio.Task[None]] = {}  # of attempts that the pool itself ends, by their keys
@@ -139,13 +139,14 @@ class Pool:
         up = Counter(worker.node for worker in self._workers.values() if worker.node is not None)
         return WorkerCensus(up=up, lost=tuple(slot for slot in range(self._slots) if slot not in self._workers))
 
-    async def stop(self) -> None:
+    async def stop(self, *, give_back: bool = True) -> None:
         """Begin nothing more; return when nothing is in training, and all that ended is in the ledger.
 
-        Where children save their state, those in training are preempted.
+        With `give_back`, those in training are preempted where children save their state.
         """
         await self.opened()
         self._stopping = True
+        self._gives_back |= give_back
         self._watch()
         while self._backlog.settling or self._concluding or any(w.attempt for w in self._workers.values()):
             if self._tasks.failure:
@@ -303,7 +304,7 @@ class Pool:
 
     def _watch(self) -> None:
         now, workers = self._clock(), list(self._workers.values())
-        for action in watch(now, workers, self._nodes, self._options.rules, stopping=self._stopping):
+        for action in watch(now, workers, self._nodes, self._options.rules, stopping=self._gives_back):
             self._carry_out(action)
         waiting = 0 if self._stopping else len(self._backlog.waiting)
         if line := shortage(now, workers, self._nodes, waiting, reported=self._shortage_reported):

@@ -154,7 +154,7 @@ def watch(
         workers: all of them.
         nodes: where they run.
         rules: their limits.
-        stopping: the run stops once nothing is in training.
+        stopping: the run stops, and children that save their state are to be given back.
     """
     actions = (_action(now, worker, nodes, rules, stopping) for worker in workers)
     return [action for action in actions if action is not None]

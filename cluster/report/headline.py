@@ -72,6 +72,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str]]:
         (f"{facts.distinct:,}", f"{noun(facts.distinct, 'different architecture')} among {status.sampled:,} sampled"),
         (_percent(facts.utilisation), f"of the time of {counted(status.workers, 'worker')} was training"),
     ]
+    tiles += [(one.text, f"used of what the whole search may ({one.flag})") for one in status.ceiling_list]
     if facts.gpu_seconds:
         tiles.append((f"{facts.gpu_seconds / 3600:,.2f}", "GPU-hours, failed attempts included"))
     return tiles

@@ -29,7 +29,7 @@ from cluster.placement.versions import versions
 from cluster.pool.checkpoints import CheckpointFolder
 from cluster.pool.child_weights import LostWeights, WeightsFolder
 from cluster.search.needed_weights import unneeded_weights
-from cluster.storage.errors import LedgerError, RunFolderError, Stopped
+from cluster.storage.errors import EndedEarly, LedgerError, RunFolderError
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
 from cluster.storage.object_store.driver_lease import LeaseLost
@@ -151,8 +151,8 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
                 message = _search(config, folder, journal, begin, observe)
             finally:
                 takeover.interrupts(False)
-        except Stopped:
-            state, message = "stopped", "as asked"
+        except EndedEarly as end:
+            state, message = end.state, str(end)
         except KeyboardInterrupt:
             if not progress.begun:
                 raise
@@ -239,10 +239,12 @@ def _record_end(config: RunConfig, folder: RunFolder, state: str, message: str) 
         try:
             ledger.end(state, message)
             # A worker that timed out may have saved its child's state once more.
-            CheckpointFolder(folder.checkpoints).keep_only(ledger.open_children())
+            pending = ledger.open_children()
+            CheckpointFolder(folder.checkpoints).keep_only(pending)
         finally:
             ledger.close()
-        if state == "finished" and folder.child_weights.exists():
+        # Children that wait at a ceiling may begin with any weights that are there.
+        if state == "finished" and not pending and folder.child_weights.exists():
             _forget_weights(config, folder)
     except LedgerError as error:
         raise RunFolderError(
@@ -305,18 +307,22 @@ def _search(config: RunConfig, folder: RunFolder, journal: Journal, begin: Calla
 def _run_here(
     config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
 ) -> None:
+    from cluster.runners.ceiling_watch import check_gpus
     from cluster.runners.local import check_locally, run_locally
     from cluster.runners.trainer import training_facts
 
     check_data(config.task)
-    gpu = check_locally(config)
+    gpus = check_locally(config)
+    note = check_gpus(config, gpus, begun=folder.ledger.exists())
     begin()
-    _announce(config, folder, 1, journal, gpu=gpu)
+    _announce(config, folder, 1, journal, gpu=gpus > 0)
+    if note:
+        journal.report(note)
     ledger = Ledger(folder.ledger, config.seed, config.max_children)
     try:
-        ledger.begin(workers=1, versions=asdict(versions()) | training_facts(config))
+        ledger.begin(workers=1, versions=asdict(versions()) | training_facts(config), gpus=gpus)
         with _interruptible(), Progress(folder, journal.console, ledger.beat):
-            run_locally(config, folder, ledger, gpu=gpu, observe=observe)
+            run_locally(config, folder, ledger, gpu=gpus > 0, observe=observe)
     finally:
         ledger.close()
 
@@ -324,16 +330,20 @@ def _run_here(
 def _run_on_ray(
     config: RunConfig, folder: RunFolder, journal: Journal, begin: Callable[[], None], observe: Observe
 ) -> None:
+    from cluster.runners.ceiling_watch import check_gpus
     from cluster.runners.on_ray.node_checks import check_nodes, session
     from cluster.runners.on_ray.topology import cluster, run_distributed
 
     report, console = journal.report, journal.console
     # Ray sets a SIGTERM handler of its own when it starts; ours has to come after it.
-    with cluster(config, report) as found, _interruptible():
+    with cluster(config, report, begun=folder.ledger.exists()) as found, _interruptible():
         if found.joined:
             check_nodes(found.nodes, config, report)
+        note = check_gpus(config, found.resources.gpus, begun=folder.ledger.exists())
         begin()
         _announce(config, folder, found.likely_workers(config.topology), journal, gpu=found.resources.gpus > 0)
+        if note:
+            report(note)
         session().write(folder)
         topology = config.topology
         report(f"{found}, {counted(topology.shards, 'shard')}, {counted(topology.replicas, 'replica')}")

@@ -16,6 +16,7 @@ from cluster.pool.output_capture import BufferedCapture, by_thread, split_by_thr
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
 from cluster.runners.build import local_store, make_replica
 from cluster.runners.causal import ending_rounds
+from cluster.runners.ceiling_watch import CeilingWatch
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.shared_weights import local_weights
 from cluster.runners.trainer import Trainer
@@ -30,14 +31,14 @@ from controller.searcher import keeps_weights
 from ps.store import ParameterStore
 
 
-def check_locally(config: RunConfig) -> bool:
-    """Return whether the run trains on a GPU of this machine.
+def check_locally(config: RunConfig) -> float:
+    """Return how many GPUs of this machine a child uses; 0 if it trains on a processor.
 
     Raises:
         PlacementError: if it requests more GPUs than there are.
     """
     gpus = _num_gpus() if config.topology.gpus_per_child or config.task.entry.trains else 0
-    return gpus_per_child(config.topology, gpus, can_grow=False) > 0
+    return gpus_per_child(config.topology, gpus, can_grow=False)
 
 
 def run_locally(
@@ -49,6 +50,7 @@ def run_locally(
 
     Raises:
         Stopped: a stop was requested.
+        CeilingReached: one of the run's ceilings is used up.
     """
     weights = local_weights(config, folder.identity(config), folder.weights)
     with closing(weights) if weights else nullcontext():  # closing writes what the last periodic snapshot lacks
@@ -89,9 +91,13 @@ def _run(
     def observed(store: ParameterStore | None, shards: int, name: StoreName) -> AbstractContextManager[object]:
         return observe(shards, lambda index: store.status()[index], name) if store else nullcontext()
 
+    ceilings = CeilingWatch(config, folder, workers=1)
+
     def stops() -> bool:
         for evaluator in evaluators:
             evaluator.raise_interrupt()
+        if end := ceilings.reached():
+            raise end
         return folder.stop_requested()
 
     # A policy's matrices are too small for more threads, which compete for the cores: on a busy machine a step takes

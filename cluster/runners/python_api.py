@@ -164,7 +164,8 @@ def _configured(recipe: str | RunConfig, options: dict[str, object]) -> RunConfi
     else:
         (config, _), label = parse_launch(find_recipe(recipe), words, recipe), recipe_label(recipe)
     name = config.name or f"{label}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
-    return replace(config, name=name, task=replace(config.task, data=located(config.task.data)))
+    task = replace(config.task, data=located(config.task.data))
+    return replace(config, name=name, recipe=recipe if isinstance(recipe, str) else config.recipe, task=task)
 
 
 def _words(name: str, value: object) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Trains the best architectures of a run from scratch, as the children of a new run."""
+"""Takes the best architectures of a run as the children of a new one: all of them, or those that it begins with."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -9,6 +9,7 @@ from cluster.config.help import shown
 from cluster.config.recipes import Recipe, configuration
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
+from cluster.runners.sample_files import START, with_samples
 from cluster.storage.find_run import existing_run
 from cluster.storage.ledger.queries.candidates import Candidate, candidates
 from cluster.storage.ledger.reader import reading
@@ -20,15 +21,19 @@ SEARCHER = "given"
 TOP = 5
 """How many of the best architectures are trained, unless the command says another number."""
 
-FLAGS = ("--from-run", "--top")
+FLAGS = ("--from-run", "--warm-start", "--top")
 """The flags of `nascluster launch` that choose architectures of another run; they are no fields of the new one."""
 
 
 class Source(NamedTuple):
-    """Which architectures a new run is to train: the best `top` ones of the run called `name`."""
+    """Which architectures a new run is to train: the best `top` ones of the run called `name`.
+
+    With `goes_on` the run begins with them, and then searches.
+    """
 
     name: str
     top: int
+    goes_on: bool = False
 
 
 def parse_launch(
@@ -36,7 +41,7 @@ def parse_launch(
 ) -> tuple[RunConfig, list[str]]:
     """Return the run that the flags of `nascluster launch` make of a recipe, and sentences that the user should read.
 
-    With `--from-run` its children are the best architectures of another run.
+    With `--from-run` its children are the best architectures of another run, with `--warm-start` only the first ones.
 
     Raises:
         UsageError: as `parse_run`, or these architectures cannot be had.
@@ -44,16 +49,21 @@ def parse_launch(
         ValueError: a value is invalid.
     """
     source, flags = source_of(arguments)
+    flags, samples = with_samples(flags)
     if not isinstance(recipe, RunConfig):
         recipe = configuration(recipe, value_of(flags, "--searcher"), value_of(flags, "--task"))
-    if source is None:
-        return parse_run(recipe, flags, label, description), []
+    if source is None or source.goes_on:
+        config = parse_run(samples.default(recipe), flags, label, description)
+        samples.check(config)
+        if source is not None:
+            return warm_started(config, source, existing_run(config.storage_path, source.name))
+        return config, []
     config = parse_run(retrained_by(recipe, flags), flags, label, description)
     return retraining(config, flags, source, existing_run(config.storage_path, source.name))
 
 
 def source_of(arguments: Sequence[str]) -> tuple[Source | None, list[str]]:
-    """Return what `--from-run` and `--top` say among the flags of a launch, `None` without them, and the other flags.
+    """Return what `FLAGS` say among the flags of a launch, `None` without them, and the other flags.
 
     Raises:
         UsageError: they say nothing that can be done.
@@ -61,13 +71,19 @@ def source_of(arguments: Sequence[str]) -> tuple[Source | None, list[str]]:
     ours, flags = flags_among(arguments, FLAGS), flags_not_among(arguments, FLAGS)
     if not ours:
         return None, flags
-    name = value_of(ours, "--from-run")
+    given = set(map(flag_of, ours))
+    if {"--from-run", "--warm-start"} <= given:
+        raise UsageError("`--from-run` trains architectures in place of a search, `--warm-start` before it: give one")
+    flag = "--warm-start" if "--warm-start" in given else "--from-run"
+    name = value_of(ours, flag)
     if not name:
-        raise UsageError("name the run whose architectures are to be trained, as in `--from-run NAME --top 5`")
+        raise UsageError(f"name the run whose architectures are to be trained, as in `{flag} NAME --top 5`")
+    if START in map(flag_of, flags):
+        raise UsageError(f"`{START}` and `{flag}` both say which architectures are trained first: give one")
     top = value_of(ours, "--top") or "nothing" if "--top" in map(flag_of, ours) else str(TOP)
     if not top.isdecimal() or int(top) < 1:
         raise UsageError(f"`--top` must be a whole number of at least 1, got {top}")
-    return Source(name, int(top)), flags
+    return Source(name, int(top), goes_on=flag == "--warm-start"), flags
 
 
 def retrained_by(recipe: RunConfig, flags: Sequence[str]) -> RunConfig:
@@ -96,6 +112,24 @@ def retraining(config: RunConfig, flags: Sequence[str], source: Source, run: Run
         UsageError: the runs are of different spaces, the other one has not so many architectures, or the new space has
             not one of them.
     """
+    options, notes = _best_of(config, source, run)
+    children = config.max_children if value_of(flags, "--max-children") else len(options.samples)
+    return replace(config, searcher_options=options, max_children=children), notes
+
+
+def warm_started(config: RunConfig, source: Source, run: RunFolder) -> tuple[RunConfig, list[str]]:
+    """Return the search that begins with the best architectures of another run, and sentences on what differs.
+
+    Raises:
+        UsageError: as of `retraining`.
+        ValueError: the searcher cannot go on from them.
+    """
+    options, notes = _best_of(config, source, run)
+    return replace(config, start_with=options.samples, start_sources=options.sources), notes
+
+
+def _best_of(config: RunConfig, source: Source, run: RunFolder) -> tuple[GivenOptions, list[str]]:
+    """Return the best architectures of a run, and a sentence on what differs between the spaces, if anything does."""
     known = run.read_known()
     if known.names["space"] != config.space:
         theirs = known.names["space"]
@@ -118,9 +152,7 @@ def retraining(config: RunConfig, flags: Sequence[str], source: Source, run: Run
         Given(config.search_space, options)
     except ValueError as error:
         raise UsageError(f"the new run's space must have the architectures of the run {run.name!r}: {error}") from error
-    children = config.max_children if value_of(flags, "--max-children") else len(best)
-    notes = [] if known.unknown else [*_differences(known.config, config, run.name)]
-    return replace(config, searcher_options=options, max_children=children), notes
+    return options, [] if known.unknown else _differences(known.config, config, run.name)
 
 
 def _source(candidate: Candidate, name: str) -> str:

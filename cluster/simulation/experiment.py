@@ -10,6 +10,7 @@ from cluster.config.flags import UsageError, parse_run, value_of
 from cluster.config.recipes import changed, configuration, find_recipe
 from cluster.config.run_config import RunConfig
 from cluster.runners.build import check_layout
+from cluster.runners.sample_files import with_samples
 from cluster.runners.trainer import Trainer
 from cluster.search.evaluator import ChildTrainer
 from cluster.search.seeding import child_seed
@@ -25,7 +26,7 @@ from cluster.simulation.variants import children_per_variant, variants
 from cluster.storage.dataset_cache import located
 from controller.searcher import shared_weights_of
 
-UNUSED_FIELDS = ("name", "storage_path", "local", "metrics", "logs", "callbacks")
+UNUSED_FIELDS = ("name", "storage_path", "local", "metrics", "logs", "callbacks", "ceilings")
 """Fields of a run that do not apply to a simulation."""
 
 MAX_SAMPLED_CHILDREN = 10_000
@@ -39,9 +40,12 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
         ValueError: an option is invalid, or the simulation would take too long.
     """
     base = configuration(find_recipe(options.recipe), value_of(flags, "--searcher"), value_of(flags, "--task"))
-    config = parse_run(base, list(flags), options.recipe)
+    given, samples = with_samples(flags)
+    config = parse_run(samples.default(base), given, options.recipe)
+    samples.check(config)
     if wrong := next((name for name in changed(config, base) if name in UNUSED_FIELDS), None):
-        raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, which stores nothing")
+        why = "which always comes to its end" if wrong == "ceilings" else "which stores nothing"
+        raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, {why}")
     model = options.model
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")

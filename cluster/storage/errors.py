@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from typing import ClassVar
 
 LedgerError = sqlite3.Error
 """What reading or writing the ledger raises where its file or its disk is the reason."""
@@ -15,8 +16,29 @@ class RunStarting(RunFolderError):
     """A launch on this machine is starting the run, which has no folder yet."""
 
 
-class Stopped(Exception):
-    """The run was stopped on request, and no child is in training any more."""
+class EndedEarly(Exception):
+    """The run has ended before its last child, and no child is in training any more; the message says why.
+
+    Attributes:
+        state: that the run has now.
+    """
+
+    state: ClassVar[str]
+
+
+class Stopped(EndedEarly):
+    """The run was stopped on request."""
+
+    state = "stopped"
+
+    def __init__(self) -> None:
+        super().__init__("as asked")
+
+
+class CeilingReached(EndedEarly):
+    """One of the run's ceilings is used up."""
+
+    state = "finished"
 
 
 def missing_run(name: str, place: str, others: Sequence[str]) -> RunFolderError:

@@ -15,12 +15,15 @@ def run_folder(storage_path: str | Path, name: str) -> RunFolder:
     Args:
         storage_path: a folder of this machine, or the URL of one in an object store.
         name: the run's name.
+
+    Raises:
+        RunFolderError: this is no name: it would lead to another folder.
     """
+    _check_name(name)
     if is_url(str(storage_path)):
         from cluster.storage.object_store.working_copy import working_copy
 
         return working_copy(str(storage_path), name)
-    _check_name(name)
     return RunFolder(local_folder(storage_path) / name)
 
 
@@ -54,10 +57,29 @@ def existing_run(storage_path: str | Path, name: str, *, with_files: bool = Fals
                 f"the run {name!r} has lost its configuration {folder.config}: put the file back, the rest is there"
             )
         _check_not_starting(folder)
-        parent = folder.path.parent
-        others = sorted(p.parent.name for p in parent.glob("*/config.json"))
-        raise missing_run(name, str(parent), others)
+        raise missing_run(name, str(folder.path.parent), local_runs(folder.path.parent))
     return folder
+
+
+def local_runs(storage_path: Path) -> list[str]:
+    """Return the names of the runs in a folder of this machine, damaged ones included.
+
+    Raises:
+        OSError: the folder cannot be read; one that does not exist has no runs.
+    """
+    try:
+        entries = sorted(storage_path.iterdir())
+    except FileNotFoundError:
+        return []
+    return [path.name for path in entries if path.name[0] != "." and _is_run(RunFolder(path))]
+
+
+def _is_run(folder: RunFolder) -> bool:
+    """Return whether a folder is that of a run, or may be: one that cannot be read is told as damaged."""
+    try:
+        return folder.is_run()
+    except OSError:
+        return True
 
 
 def _check_not_starting(folder: RunFolder) -> None:

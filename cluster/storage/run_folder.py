@@ -11,12 +11,25 @@ from pathlib import Path
 from typing import IO
 
 from child_trainer.atomic_file import replace_file
-from cluster.config.run_config import DEFAULT_STORAGE, KnownConfig, RunConfig, known_config, unknown_text
+from cluster.config.run_config import (
+    DEFAULT_STORAGE,
+    KnownConfig,
+    RunConfig,
+    is_configuration,
+    known_config,
+    unknown_text,
+)
 from cluster.storage.errors import RunFolderError
 from cluster.storage.locks import WRITERS, exclusive_within, is_locked
 
 RUN_LOG = "run.log"
 """The file of the run's log."""
+
+LIMITS = ("max_children", "ceilings")
+"""The options at which a search ends, which a resume may change."""
+
+DRIVER = "driver.lock"
+"""The file on which a run's driver holds an exclusive lock."""
 
 MAX_NAME_LENGTH = 100
 """Characters of a run's name; temporary names are a little longer, and file systems allow 255 bytes."""
@@ -70,6 +83,16 @@ class RunFolder:
         """Return whether the ledger must have a start: it records one before any of these files is written."""
         files = (file for folder in (self.shards, self.weights) for file in folder.glob("shard-*.safetensors"))
         return self.ledger.with_suffix(BEGUN).exists() or any(files)
+
+    def is_run(self) -> bool:
+        """Return whether the folder is that of a run, which may be damaged; a link to one is one.
+
+        Raises:
+            OSError: a file that would tell cannot be read.
+        """
+        if self.ledger.exists() or self.had_begun():
+            return True
+        return self.config.is_file() and is_configuration(self.config.read_bytes())
 
     @property
     def shards(self) -> Path:
@@ -147,7 +170,7 @@ class RunFolder:
         if self.path.exists():
             raise RunFolderError(
                 f"a run named {self.name!r} exists in {self.path.parent}: resume it with"
-                f" `{self.command('resume')}`, choose another --name, or remove the folder {self.path}"
+                f" `{self.command('resume')}`, choose another --name, or remove it with `{self.command('remove')}`"
             )
 
     def create(self, config: RunConfig) -> None:
@@ -167,16 +190,24 @@ class RunFolder:
                 self.check_absent()
             raise RunFolderError(f"the run's folder {self.path} cannot be created: {error.strerror}") from error
 
-    def change_max_children(self, number: int) -> bytes:
-        """Set the number of children at which the search ends; return the configuration file's new text.
+    def change_limits(self, config: RunConfig) -> bytes | None:
+        """Set the limits at which the search ends; return the configuration file's new text, `None` if they are set.
 
         All else in the file stays, also what only another version understands.
 
+        Args:
+            config: the run's, with perhaps another number of children or other ceilings.
+
         Raises:
-            RunFolderError: it cannot be written.
+            RunFolderError: it cannot be read or written.
         """
+        before = self.read_config()
+        limits = {name: value for name, value in config.to_json().items() if name in LIMITS}
+        changes = {name: value for name, value in limits.items() if getattr(before, name) != getattr(config, name)}
+        if not changes:
+            return None
         data = json.loads(self.config.read_text(encoding="utf-8-sig"))
-        text = json.dumps(data | {"max_children": number}, indent=2).encode() + b"\n"
+        text = json.dumps(data | changes, indent=2).encode() + b"\n"
         try:
             replace_file(self.config, text, durable=True)
         except OSError as error:
@@ -247,7 +278,7 @@ class RunFolder:
     @property
     def _driver_lock(self) -> Path:
         """The file on which the driver holds an exclusive lock."""
-        return self.path / "driver.lock"
+        return self.path / DRIVER
 
 
 def mark_begun(ledger: Path) -> None:

@@ -12,6 +12,8 @@ BENCHMARK = "measures for minutes; `make bench` runs it"
 TERMINALS = "needs a search that runs in another terminal; tests/cluster/runners/test_stopping.py does it"
 IMAGES = "needs images that the page's DIR lacks, and many minutes"
 SUPERNET = "needs a run with shared weights; tests/cluster/correlation/test_command.py makes one"
+SAME_SPACE = "needs a run of the same space; tests/cluster/runners/test_warm_start.py makes one"
+ASKS = "asks before it removes the run that the page's other commands show; tests/cluster/cli/test_remove.py answers"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
 MINUTES = "takes up to minutes; `make docs` runs it"
@@ -37,6 +39,9 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch zoph2017-cifar10 --data DIR --batching barrier": YEARS,
     "nascluster launch zoph2017-cifar10 --data DIR --batching stream --importance-clip 1": YEARS,
     "nascluster launch zoph2017-ptb --data DIR": YEARS,
+    "nascluster launch cifar10 --data DIR --max-hours 12 --max-gpu-hours 200 --max-cost 50 --cost-per-gpu-hour 2.1": (
+        YEARS
+    ),
     "nascluster launch wikitext2-rnn --data DIR --base 8 --max-children 64": YEARS,
     "python -m child_trainer nas-cell --task wikitext2 --data DIR --target-parameters 4000000 --max-vocabulary 10000": (
         YEARS
@@ -113,6 +118,8 @@ EXEMPT: Mapping[str, str] = {
     ),
     "python -m child_trainer best.json --save-weights best.safetensors": PLACEHOLDER,
     "python -m child_trainer best.json --from best.safetensors --learning-rate 0.01 --schedule cosine": PLACEHOLDER,
+    "nascluster launch digits --searcher evolution --warm-start NAME --top 5": SAME_SPACE,
+    "nascluster launch digits --searcher bayesian --start-with best.json": SAME_SPACE,
     "nascluster launch digits --from-run demo --top 3 --epochs 30 --schedule cosine": MINUTES,
     "nascluster launch darts-cifar10 --data DIR --from-run NAME --top 5 --network final --num-cells 20 --filters 36"
     " --epochs 600 --batch-size 96 --learning-rate 0.025 --weight-decay 0.0003 --schedule cosine --clip-norm 5"
@@ -124,6 +131,7 @@ EXEMPT: Mapping[str, str] = {
     "nascluster resume longer": TERMINALS,
     "nascluster stop demo": TERMINALS,
     "nascluster stop NAME": TERMINALS,
+    "nascluster remove demo": ASKS,
     "nascluster launch digits --callback tensorboard": MINUTES,
     "nascluster launch digits --callback best:Best": MINUTES,
     "nascluster launch digits --searcher my_search.py:HillClimber": MINUTES,

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has ended, and may have two children more: it can be resumed as one that was stopped."""
     storage = tmp_path_factory.mktemp("runs")
     assert nascluster(*RUN, "--name", "demo", "--storage-path", storage) == 0
-    run_folder(storage, "demo").change_max_children(22)
+    folder = run_folder(storage, "demo")
+    folder.change_limits(replace(folder.read_config(), max_children=22))
     return storage / "demo"
 
 

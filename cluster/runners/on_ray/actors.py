@@ -221,9 +221,9 @@ class PoolHost:
         """See `Pool.grow`."""
         return await self._pool.grow(slots, again)
 
-    async def stop(self) -> None:
+    async def stop(self, *, give_back: bool = True) -> None:
         """See `Pool.stop`."""
-        await self._pool.stop()
+        await self._pool.stop(give_back=give_back)
 
     @ray.method(max_task_retries=0)
     async def next_news(self) -> str:

@@ -29,6 +29,7 @@ from cluster.placement.node_check import check_data, check_without_data
 from cluster.placement.plan import Plan, plan
 from cluster.placement.versions import versions
 from cluster.runners.build import make_parameters
+from cluster.runners.ceiling_watch import CeilingWatch, check_gpus
 from cluster.runners.on_ray import cluster_inventory
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, ReplicaHost, WeightsHost
 from cluster.runners.on_ray.autoscaler import request_nodes
@@ -59,7 +60,7 @@ from cluster.runners.on_ray.start_local_ray import allow_open_files, check_folde
 from cluster.runners.on_ray.worker_group import WorkerActors
 from cluster.runners.shared_weights import make_weights
 from cluster.runners.trainer import training_facts
-from cluster.storage.errors import Stopped
+from cluster.storage.errors import EndedEarly, Stopped
 from cluster.storage.run_folder import RunFolder
 from controller.searcher import keeps_weights
 
@@ -120,13 +121,19 @@ class Cluster:
 
 
 @contextmanager
-def cluster(config: RunConfig, report: Callable[[str], object]) -> Iterator[Cluster]:
+def cluster(config: RunConfig, report: Callable[[str], object], *, begun: bool = False) -> Iterator[Cluster]:
     """Join the cluster that `RAY_ADDRESS` names or that runs on this machine, or else start one on this machine.
+
+    Args:
+        config: the run's.
+        report: called with a sentence on what takes a while.
+        begun: the run has had a start.
 
     Raises:
         ClusterError: `RAY_ADDRESS` names a cluster that does not answer, or no Ray starts here in time.
         TaskError, StorageError: the task cannot be loaded; raised before a Ray is started.
-        PlacementError: no worker can fit; raised before a Ray is started.
+        PlacementError: no worker can fit, or none has the GPUs that a new run has a ceiling on; raised before a Ray is
+            started.
         CredentialsError: the cluster's token or its certificates cannot be used.
     """
     topology = config.topology
@@ -139,6 +146,7 @@ def cluster(config: RunConfig, report: Callable[[str], object]) -> Iterator[Clus
         can_grow = joined and cluster_inventory.has_autoscaler()
         nodes = cluster_inventory.nodes() if joined else (cluster_inventory.this_machine(),)
         resources = worker_resources(topology, nodes, memory=memory, can_grow=can_grow, joined=joined)
+        check_gpus(config, resources.gpus, begun=begun)
         if not joined:
             check_folder(os.environ)
             allow_open_files()
@@ -185,7 +193,7 @@ def run_distributed(
     placed = [f"Placed {seats}"] * (len(cluster.nodes) > 1) + [seats.staffing] * (seats.seated < seats.wanted)
     for text in (*placed, *seats.notes):
         report(text)
-    ray.get(ledger.begin.remote(workers=seats.seated, versions=asdict(versions()) | training_facts(config)))
+    _begin(config, ledger, seats, cluster.resources)
     requested = request_nodes(seats, cluster.resources, report) if cluster.can_grow else nullcontext()
     with watch(OneAtATime(ledger.beat)), requested:
         held = [ledger, *_keep_checkpoints(config, folder, ledger, here)]
@@ -232,10 +240,16 @@ def run_distributed(
         poll = functools.partial(workers.poll, ledger, report) if cluster.joined else lambda: None
         try:
             with _observed(shards, token, observe), _observed(shared, token, observe):
-                _wait(ended, serving, workers.pool, folder, report, poll)
+                _wait(ended, serving, workers.pool, _end_of(config, folder, seats), report, poll)
         finally:
             _end(hosts, [*shard_hosts, *weight_hosts], [*ended, *serving])
         del held  # Ray ends an actor without a handle: these were needed until here
+
+
+def _begin(config: RunConfig, ledger: Handle, seats: Plan, resources: WorkerResources) -> None:
+    """Record that the run starts or resumes."""
+    facts = asdict(versions()) | training_facts(config)
+    ray.get(ledger.begin.remote(workers=seats.seated, versions=facts, gpus=resources.gpus_per_worker))
 
 
 def _end(hosts: list[Handle], shard_hosts: list[Handle], ended: list[ray.ObjectRef]) -> None:
@@ -265,28 +279,43 @@ def _wait(
     ended: list[ray.ObjectRef],
     serving: list[ray.ObjectRef],
     pool: Handle,
-    folder: RunFolder,
+    end_of: Callable[[], EndedEarly | None],
     report: Callable[[str], object],
     poll: Callable[[], None],
 ) -> None:
     """Wait for all replicas, and call `poll` every few seconds.
 
+    Args:
+        ended: the replicas' hosts, which return at the end of the search.
+        serving: the shards' hosts, which return only with an error.
+        pool: of the run.
+        end_of: returns why the run must end before, if it must.
+        report: called with a sentence on that, and with the pool's news.
+        poll: looks for nodes and workers that join and leave.
+
     Raises:
         Stopped: a stop was requested, and no child is in training any more.
+        CeilingReached: a ceiling of the run is used up, and no child is in training any more.
         RayError: of a replica's or a shard's host that failed permanently, or of a pool without workers.
     """
-    news, stop, polled_at = pool.next_news.remote(), None, time.monotonic()
+    news, polled_at = pool.next_news.remote(), time.monotonic()
+    why: EndedEarly | None = None
+    stop = None
     while ended:
         if time.monotonic() - polled_at > NODE_POLL_INTERVAL_S:
             poll()
             polled_at = time.monotonic()
-        if stop is None and folder.stop_requested():  # also while the pool has news all the time
-            report("Stopping: no more children are started; waiting for those in training ...")
-            stop = pool.stop.remote()
+        # Also while the pool has news all the time. A stop may be requested while the last children at a ceiling end.
+        if not isinstance(why, Stopped) and (end := end_of()) and type(end) is not type(why):
+            why = end
+            what = "Stopping" if isinstance(end, Stopped) else f"Ending, as {end}"
+            report(f"{what}: no more children are started; waiting for those in training ...")
+            stop = pool.stop.remote(give_back=isinstance(end, Stopped))
         done, _ = ray.wait([*ended, news, *([stop] if stop else []), *serving], num_returns=1, timeout=POLL_INTERVAL_S)
         if stop and stop in done:
             ray.get(stop)
-            raise Stopped
+            assert why is not None
+            raise why
         if news in done:
             try:
                 report(ray.get(news))
@@ -296,6 +325,12 @@ def _wait(
         elif done:
             ray.get(done)  # a shard host ends only with an error
             ended.remove(done[0])
+
+
+def _end_of(config: RunConfig, folder: RunFolder, seats: Plan) -> Callable[[], EndedEarly | None]:
+    """Return the function that says why the run must end: a stop was requested, or a ceiling is used up."""
+    ceilings = CeilingWatch(config, folder, seats.wanted)
+    return lambda: Stopped() if folder.stop_requested() else ceilings.reached()
 
 
 @contextmanager

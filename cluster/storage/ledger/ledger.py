@@ -17,6 +17,7 @@ from cluster.search.records import Attempt, Batch, BatchResult, StoreName, Strea
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.queries.run import last_child, last_completion, run_values
+from cluster.storage.ledger.queries.usage import gpu_shares
 from cluster.storage.ledger.rows import (
     ATTEMPT_COLUMNS,
     CHILD_COLUMNS,
@@ -70,14 +71,20 @@ class Ledger:
         """Return a context: what this thread records in it becomes durable at its end, or none of it after an error."""
         return self._transaction.together()
 
-    def begin(self, workers: int, versions: Mapping[str, str] | None = None) -> None:
-        """Record that the run starts or resumes, with the versions of its programs by their names."""
+    def begin(self, workers: int, versions: Mapping[str, str] | None = None, gpus: float = 0.0) -> None:
+        """Record that the run starts or resumes.
+
+        Args:
+            workers: how many it has.
+            versions: of its programs, by their names.
+            gpus: that each child uses in this start.
+        """
         with self._transaction() as db:
             values = run_values(db)
             # Time between a stop and a resume does not count.
             spent = values.get("seconds_before", 0.0)
             if "started_at" in values:
-                spent += values["beat_at"] - values["started_at"]
+                spent += max(0.0, values["beat_at"] - values["started_at"])  # the clock may have been set back
             now, known = self._clock(), json.loads(values.get("versions", "[]"))
             if versions and versions not in known:
                 put(db, versions=json.dumps([*known, versions]))
@@ -87,6 +94,7 @@ class Ledger:
                 "UPDATE attempts SET ended_at = ?, verdict = 'lost' WHERE ended_at IS NULL",
                 (values.get("beat_at", now),),
             )
+            put(db, **gpu_shares(db, gpus))
             db.execute("DELETE FROM addresses")
             put(db, state="running", message="", started_at=now, beat_at=now, seconds_before=spent, workers=workers)
         mark_begun(self._path)

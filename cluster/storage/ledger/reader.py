@@ -53,6 +53,16 @@ def reading(folder: RunFolder) -> Iterator[sqlite3.Connection]:
         raise RunFolderError(f"{folder.ledger} cannot be read: {error}") from error
 
 
+def begin_anew(db: LedgerConnection) -> None:
+    """End the view of the ledger that a connection has: the next query begins another one.
+
+    While a view is open, the ledger's write-ahead log keeps all that was written since, and grows.
+    """
+    if db.in_transaction:
+        db.execute("COMMIT")
+        db.execute("BEGIN")
+
+
 @contextmanager
 def _connected(ledger: Path) -> Iterator[sqlite3.Connection]:
     """Yield a connection for reading, also where SQLite cannot create the files of its write-ahead log."""

@@ -25,7 +25,7 @@ POLL_INTERVAL_S = 0.5
 
 
 class LeaseLost(RunFolderError):
-    """Another driver has taken over the run; this one must not write any more."""
+    """Another driver has taken over the run, or it was removed; this driver must not write any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +114,7 @@ class HeldLease:
         storage: the run's objects.
         lease: as acquired.
         on_stop: called when a stop of the run is requested.
-        on_lost: called once, when another driver has taken over.
+        on_lost: called once, when another driver has taken over, or the run was removed.
         interval_s: seconds between two heartbeats.
     """
 
@@ -139,12 +139,12 @@ class HeldLease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise `LeaseLost` if another driver has taken over."""
+        """Raise `LeaseLost` if another driver has taken over, or the run was removed."""
         if self.lost:
             raise self.lost
 
     def heartbeat(self) -> None:
-        """Send one heartbeat, unless there is a newer start; then handle a request to stop.
+        """Send one heartbeat, unless there is a newer start or the lease is gone; then handle a request to stop.
 
         Raises:
             Exception: whatever the storage raises.
@@ -152,10 +152,8 @@ class HeldLease:
         if self.lost:
             return
         names = self._storage.names(STARTS)
-        numbers = starts(names)
-        if numbers and numbers[-1] > self.lease.number:
-            other = _read(self._storage, numbers[-1])
-            self.lost = LeaseLost(f"another driver has taken over the run: {other}; this one has stopped")
+        self.lost = self._loss(names)
+        if self.lost:
             self._on_lost(self.lost)
             return
         self.lease = replace(self.lease, beat=self.lease.beat + 1)
@@ -163,6 +161,22 @@ class HeldLease:
         if STOP in names:
             self._on_stop()
             self._storage.remove([STOP])
+
+    def _loss(self, names: list[str]) -> LeaseLost | None:
+        """Return how the lease was lost, if it was.
+
+        A driver that was suspended may find that its run was removed, and another launched with the same name.
+        """
+        numbers = starts(names)
+        if numbers and numbers[-1] > self.lease.number:
+            other = _read(self._storage, numbers[-1])
+        elif self.lease.number not in numbers:
+            return LeaseLost("the run was removed from its object store while this driver ran; it has stopped")
+        else:
+            other = _read(self._storage, self.lease.number)
+            if other.owner in (self.lease.owner, ""):  # a heartbeat that failed may have left it torn
+                return None
+        return LeaseLost(f"another driver has taken over the run: {other}; this one has stopped")
 
     def end(self, *, release: bool) -> None:
         """Send no more heartbeats.
@@ -174,7 +188,8 @@ class HeldLease:
         if release and not self.lost:
             self.lease = replace(self.lease, released=True)
             with suppress(Exception):  # the next driver then waits until the lease times out
-                self._storage.write(start_name(self.lease.number), self.lease.content())
+                if self._loss(self._storage.names(STARTS)) is None:
+                    self._storage.write(start_name(self.lease.number), self.lease.content())
 
     def _try_heartbeat(self) -> None:
         with suppress(Exception):  # the store is unavailable, which the mirror reports

@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cluster.pool.output_files import OUTPUTS
+
 CONFIG = "config.json"
 STOP = "starts/stop.json"
 STARTS = "starts"
@@ -31,6 +33,7 @@ _SEGMENT = re.compile(rf"{LEDGER}/(\d{{6,}})/(\d{{8,}})(\.base)?\.sqlite\.gz")
 _FILE = re.compile(rf"({SHARDS}|{WEIGHTS}|{CHECKPOINTS}|{CHILD_WEIGHTS})/(\d{{6,}})/(\d{{8,}})/([^/]+)")
 _LOG = re.compile(rf"{LOGS}/\d{{6,}}\.log")
 _START = re.compile(rf"{STARTS}/(\d{{6,}})\.json")
+_OUTPUT = re.compile(rf"{OUTPUTS}/\d{{5,}}/[^/]+")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -95,3 +98,14 @@ def older(names: Iterable[str], start: int) -> list[str]:
     names = list(names)
     kept = [*segments(names), *files(names)]
     return [str(name) for name in kept if name.start < start] + [start_name(n) for n in starts(names) if n < start]
+
+
+def known(names: Iterable[str]) -> list[str]:
+    """Return the names that are a run's."""
+    patterns = (_SEGMENT, _FILE, _LOG, _START, _OUTPUT)
+    return [name for name in names if name in (CONFIG, STOP) or any(kind.fullmatch(name) for kind in patterns)]
+
+
+def is_of_run(names: Iterable[str]) -> bool:
+    """Return whether there are objects that only a run has: a driver's lease, or a segment of a ledger."""
+    return any(_START.fullmatch(name) or _SEGMENT.fullmatch(name) for name in names)

@@ -4,6 +4,7 @@ import atexit
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -29,15 +30,19 @@ from cluster.storage.object_store.driver_lease import (
 )
 from cluster.storage.object_store.mirror import Mirror
 from cluster.storage.object_store.mirror_thread import MirrorThread
-from cluster.storage.object_store.object_names import CONFIG, STOP, files, segments, start_name
+from cluster.storage.object_store.object_names import CONFIG, STOP, files, is_of_run, segments, start_name
 from cluster.storage.object_store.restore import restore
 from cluster.storage.object_store.store import FsspecStorage, Storage, explained, open_storage, reason
+from cluster.storage.object_store.stored_runs import stored_runs
 from cluster.storage.object_store.working_copy_owner import WorkingCopyOwner
 from cluster.storage.run_folder import RunFolder
 from cluster.storage.url_folder import url_folder
 
 WORKING_COPIES = ".remote"
 """Folder below the default storage path."""
+
+ASIDE = ".aside"
+"""Suffix of a working copy that was set aside."""
 
 HASH_DIGITS = 8
 """Digits of the URL's hash in the name of a folder of working copies."""
@@ -56,12 +61,15 @@ def working_copy(url: str, name: str) -> RunFolder:
 
 
 def check_new(folder: RunFolder) -> None:
-    """Raise `RunFolderError` if the object store has such a run, `StorageError` if the store cannot be used."""
+    """Raise `RunFolderError` if the object store has such a run, `StorageError` if the store cannot be used.
+
+    What is left of a removed one counts, too.
+    """
     storage = _open(folder)
     with explained(folder.place):
-        exists = storage.read(CONFIG) is not None
-    if exists:
-        raise _exists(folder)
+        if storage.read(CONFIG) is not None:
+            raise _exists(folder)
+        _check_no_rests(folder, storage)
 
 
 def reading_copy(url: str, name: str, *, with_files: bool = False) -> RunFolder:
@@ -149,7 +157,7 @@ def driving(
             if not is_new:  # a stop that was requested of a new run is for this driver
                 folder.clear_stop_request()
             check()
-            _keep_max_children(folder, config)
+            folder.change_limits(config)
             yield
         return
     storage = _open(folder)
@@ -162,7 +170,7 @@ def driving(
             )
     with folder.held():
         check()
-        if (text := _keep_max_children(folder, config)) is not None:
+        if (text := folder.change_limits(config)) is not None:
             with explained(folder.place):
                 storage.write(CONFIG, text)
         folder.clear_stop_request()  # before heartbeats start, which bring requests from other machines
@@ -181,13 +189,6 @@ def driving(
                 complete = thread.finish()
         finally:
             held.end(release=complete)
-
-
-def _keep_max_children(folder: RunFolder, config: RunConfig) -> bytes | None:
-    """Keep another number of children with which the run is resumed; return the new text of `config.json`, if any."""
-    if folder.read_config().max_children == config.max_children:
-        return None
-    return folder.change_max_children(config.max_children)
 
 
 def request_stop(url: str, name: str) -> None:
@@ -216,6 +217,8 @@ def _temporary_folder() -> Path:
 
 def _prepare(folder: RunFolder, config: RunConfig, storage: Storage) -> DriverLease | None:
     """Create a new run, or check that the working copy is up to date. Return the newest lease, if there is one."""
+    if storage.read(CONFIG) is None:
+        _check_no_rests(folder, storage)  # before there is a configuration, with which they would be a run again
     if storage.create(CONFIG, json.dumps(config.to_json(), indent=2).encode() + b"\n"):
         _set_aside(folder)
         folder.create(config)
@@ -290,7 +293,13 @@ def _set_aside(folder: RunFolder) -> None:
     """Rename a working copy that is out of date; it may have data that no other copy has."""
     if folder.path.exists():
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        folder.path.rename(folder.path.parent / f".{folder.name}.{stamp}-{os.getpid()}.aside")
+        folder.path.rename(folder.path.parent / f".{folder.name}.{stamp}-{os.getpid()}{ASIDE}")
+
+
+def set_aside(folder: RunFolder) -> list[Path]:
+    """Return the run's working copies on this machine that were out of date and were set aside."""
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.\d{{8}}-\d{{6}}-\d+{re.escape(ASIDE)}")
+    return sorted(path for path in folder.path.parent.glob(f".*{ASIDE}") if pattern.fullmatch(path.name))
 
 
 def _open(folder: RunFolder) -> FsspecStorage:
@@ -301,19 +310,26 @@ def _open(folder: RunFolder) -> FsspecStorage:
 def _existing(folder: RunFolder) -> FsspecStorage:
     """Return the objects of a run; raises `RunFolderError` if it does not exist."""
     assert folder.url is not None
-    runs = open_storage(folder.url)
-    storage = runs.below(folder.name)
+    storage = _open(folder)
     if storage.read(CONFIG) is None:
-        others = [name for name in runs.folders() if runs.read(f"{name}/{CONFIG}") is not None]
-        raise missing_run(folder.name, folder.url, others)
+        raise missing_run(folder.name, folder.url, stored_runs(folder.url))
     return storage
+
+
+def _check_no_rests(folder: RunFolder, storage: Storage) -> None:
+    """Raise `RunFolderError` if there are objects of a run that has lost its configuration, or was half removed."""
+    if is_of_run(storage.names()):
+        raise RunFolderError(
+            f"{folder.place} holds what is left of a run whose configuration is gone, as after an interrupted removal:"
+            f" `{folder.command('remove')} --objects` removes it, or choose another --name"
+        )
 
 
 def _exists(folder: RunFolder) -> RunFolderError:
     return RunFolderError(
         f"a run named {folder.name!r} exists in {folder.url}: resume it with"
         f" `{folder.command('resume')}`, choose another --name,"
-        f" or remove {folder.place}"
+        f" or remove it with `{folder.command('remove')} --objects`"
     )
 
 

@@ -62,7 +62,7 @@ def test_launch_status_best(home: Path, capfd: pytest.CaptureFixture[str]) -> No
         "change",
         "same_as",
     }
-    assert best.keys() == {*figures, "architecture"}
+    assert best.keys() == {*figures, "tokens", "architecture"}
     assert best["architecture"]["kind"] == "feedforward"
     assert nascluster("best", "demo") == 0
     assert "filters" in capfd.readouterr().out
@@ -352,7 +352,7 @@ def test_a_name_that_exists_is_refused_with_the_ways_out(home: Path, capfd: pyte
     said = capfd.readouterr().err
     assert said.startswith("nascluster: a run named 'demo' exists")
     assert "`nascluster resume demo`" in said
-    assert "remove the folder" in said
+    assert "or remove it with `nascluster remove demo`" in said
     assert said.count("\n") == 1
     assert (home / "nascluster_runs/demo/ledger.sqlite").read_bytes() == before
 
@@ -389,7 +389,8 @@ def flags(capfd: pytest.CaptureFixture[str], *words: str) -> set[str]:
 
 
 ALWAYS = {
-    "--help-all", "--from-run", "--top",
+    "--help-all", "--from-run", "--warm-start", "--top", "--start-with",
+    "--max-hours", "--max-gpu-hours", "--max-cost", "--cost-per-gpu-hour",
     "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
     "--reward", "--task", "--data", "--download",
     "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum", "--max-seconds",

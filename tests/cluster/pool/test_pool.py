@@ -16,6 +16,8 @@ from cluster.pool.protocol import NoWorkers, WorkerCensus
 from cluster.pool.supervision import LOST_CALL_TIMEOUT_S, NO_WORKERS_NOTICE_S, Nodes, Rules
 from tests.cluster.pool.simulated import START_S, Search, good, run_virtually
 
+SAVING = Rules(checkpoints=True)
+
 Story = Callable[[Search], Awaitable[None]]
 
 
@@ -223,6 +225,22 @@ def test_a_stop_preempts_children_that_save_their_state() -> None:
         await search.pool.stop()
         assert search.now() < 15
         assert search.attempts(1) == search.attempts(2) == [("retry", "preempted")]
+
+    run_virtually(whole())
+
+
+def test_at_a_ceiling_children_that_save_their_state_end_unless_a_stop_is_requested_then() -> None:
+    async def whole() -> None:
+        search = Search(children=6, slots=2, seconds=lambda child: 10.0 if child == 1 else 1e6, rules=SAVING)
+        await search.begin()
+        await asyncio.sleep(START_S + 5)
+        ending = asyncio.create_task(search.pool.stop(give_back=False))
+        await asyncio.sleep(20)
+        assert search.attempts(1) == [("outcome", None)] and not ending.done()
+        await search.pool.stop()
+        assert search.attempts(2) == [("retry", "preempted")]
+        assert search.attempts(3) == []
+        await ending
 
     run_virtually(whole())
 

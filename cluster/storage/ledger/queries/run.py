@@ -6,7 +6,12 @@ from typing import Any
 
 
 def run_values(db: sqlite3.Connection) -> dict[str, Any]:
-    """Return the table `run`: state, message, started_at, beat_at, seconds_before, workers, versions; or some of it."""
+    """Return the table `run`, or as much of it as the version that wrote it knew.
+
+    It has the `state`, the `message`, `started_at` and `beat_at` of the last start, `workers`, `versions`, and what
+    earlier starts add up to: `seconds_before`; and for ceilings `gpus`, which each child uses in the last start, and
+    `attempt_seconds_before` and `gpu_seconds_before` of the earlier ones.
+    """
     return dict(db.execute("SELECT key, value FROM run"))
 
 

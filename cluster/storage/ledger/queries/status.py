@@ -125,6 +125,26 @@ def best(db: sqlite3.Connection) -> Best | None:
     return best_child(*row) if row else None
 
 
+class BestMetric(NamedTuple):
+    """The child with the highest reward, without its network."""
+
+    child_id: int
+    metric: float
+    reward: float
+
+
+def best_metric(db: sqlite3.Connection) -> BestMetric | None:
+    """Return the child that `best` returns, in fewer words."""
+    query = f"SELECT id, metric, reward FROM children WHERE {_MEASURED} ORDER BY reward DESC, id LIMIT 1"
+    row = db.execute(query).fetchone()
+    return row and BestMetric(*row)
+
+
+def first_sampled_at(db: sqlite3.Connection) -> float | None:
+    """Return the Unix time at which the first child was sampled, if there is one."""
+    return db.execute("SELECT min(sampled_at) FROM children").fetchone()[0]
+
+
 def metric_kind(db: sqlite3.Connection) -> str | None:
     """Return what the children's metric is, as their outcomes say; `None` where none does."""
     query = f"SELECT json_extract(outcome, '$.measure') FROM children WHERE {_MEASURED} LIMIT 1"

@@ -127,6 +127,31 @@ def test_a_lost_lease_is_reported_once_and_not_renewed(storage: Storage) -> None
     assert newest_lease(storage) == other
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_driver_whose_run_was_removed_writes_nothing_back(again: bool, storage: Storage) -> None:
+    """It was suspended meanwhile. Another run may have been launched with the same name since."""
+    happened: list[object] = []
+    sleeper = held(storage, acquire_lease(storage, None, "a"), happened)
+    storage.remove([start_name(1)])
+    second = acquire_lease(storage, None, "b") if again else None
+    before = storage.read_all(storage.names())
+    sleeper.end(release=True)
+    assert storage.read_all(storage.names()) == before
+    sleeper.heartbeat()
+    (error,) = happened
+    assert isinstance(error, LeaseLost)
+    assert ("another driver" if second else "the run was removed from its object store") in str(error)
+    assert storage.read_all(storage.names()) == before
+
+
+def test_a_lease_that_a_failed_heartbeat_has_torn_is_written_again(storage: Storage) -> None:
+    keeper = held(storage, acquire_lease(storage, None, "a"), [])
+    storage.write(start_name(1), b'{"number": 1, "ow')
+    keeper.heartbeat()
+    assert newest_lease(storage) == keeper.lease
+    assert keeper.lost is None
+
+
 def test_a_lease_is_lost_to_a_start_whose_predecessors_are_gone(storage: Storage) -> None:
     first = held(storage, acquire_lease(storage, None, "a"), [])
     second = acquire_lease(storage, first.lease, "b")
