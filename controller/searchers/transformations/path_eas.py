@@ -77,6 +77,10 @@ class TreeGrower:
         """Return the convolution alone."""
         return self._space.encode(self._space.tree(()))
 
+    def can_grow(self, parent: Sequence[int]) -> bool:
+        """Return whether a cell has a convolution without branches, an identity, or an edge that a node may follow."""
+        return bool(self._space.growth_of(self._space.tree(parent)).agenda)
+
     def grow(self, parent: Sequence[int], count: int, generator: torch.Generator) -> list[Grown]:
         """Return so many cells that the policy makes of a parent's."""
         growth = self._space.growth_of(self._space.tree(parent))
