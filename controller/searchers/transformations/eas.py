@@ -13,16 +13,16 @@ from torch import Tensor
 from child_trainer.inheritance.changes import Change
 from controller.decisions import Tokens
 from controller.policies.eas import Deeper, EasPolicy, GrowingNetwork, Wider
-from controller.searchers.transformations.growing import GrowingSearcher, Grown, Scored, counted
+from controller.searchers.transformations.inheriting_searcher import Grown, InheritingSearcher, Scored, changes_in_words
 from controller.searchers.transformations.options import EasOptions
 from controller.space import SearchSpace
-from controller.spaces.growing import Chain, WidensAndDeepens
+from controller.spaces.layer_chains import Chain, WidensAndDeepens
 
 WIDER, DEEPER = "wider", "deeper"
 """Keys of a child's decisions."""
 
 
-class Eas(GrowingSearcher):
+class Eas(InheritingSearcher):
     """Grows chains of layers by a policy."""
 
     def __init__(self, space: SearchSpace, options: EasOptions) -> None:
@@ -150,7 +150,7 @@ class ChainGrower:
         """Return what was decided, for people, such as `3 layers wider, 5 layers more`; not what follows from it."""
         widths = {layer.number: layer.width for layer in parent if self._space.wider_width(layer) is not None}
         wider = sum(layer.width > widths.get(layer.number, layer.width) for layer in child)
-        return counted((wider, "layer{s} wider"), (len(child) - len(parent), "layer{s} more"))
+        return changes_in_words((wider, "layer{s} wider"), (len(child) - len(parent), "layer{s} more"))
 
 
 def _deeper_of(noted: Sequence[int] | None) -> Deeper:

@@ -10,7 +10,7 @@ from child_trainer.networks.cost import parameters
 from child_trainer.tasks.catalogue import TASKS
 from controller.decisions import InvalidTokens
 from controller.spaces.densenet import DIGITS, DenseNetSpace
-from controller.spaces.growing import Layer
+from controller.spaces.layer_chains import Layer
 from tests.contracts.growing_space import GrowingSpaceContract
 
 

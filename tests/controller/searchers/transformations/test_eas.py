@@ -19,7 +19,7 @@ from controller.searchers.transformations.eas import Eas
 from controller.searchers.transformations.options import EasOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.densenet import DIGITS as DENSENETS
-from controller.spaces.growing import WidensAndDeepens
+from controller.spaces.layer_chains import WidensAndDeepens
 from controller.spaces.plain import DIGITS, PlainSpace
 from tests.contracts.searcher import SearcherContract
 from tests.controller.searchers.transformations.driven import Search, outcome, view

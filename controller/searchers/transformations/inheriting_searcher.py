@@ -93,7 +93,7 @@ class Grower(Protocol):
         ...
 
 
-class GrowingSearcher:
+class InheritingSearcher:
     """Grows networks in stages; all children of a stage grow from the best of the stages before that can still grow.
 
     Attributes:
@@ -227,7 +227,7 @@ class GrowingSearcher:
         return proposals
 
 
-def counted(*counts: tuple[int, str]) -> str:
+def changes_in_words(*counts: tuple[int, str]) -> str:
     """Return numbers of things in words, such as `3 layers wider, 1 layer more`; `none` where all are 0.
 
     Args:
