@@ -56,7 +56,9 @@ IMAGES = {
 TEXTS = {"ENAS, recurrent": "enas-rnn", "DARTS, recurrent": "darts-rnn"}
 """Of each that searches for recurrent cells."""
 
-TEXT_BUDGET = Budget(batch_size=32, learning_rate=20.0, momentum=0.0, weight_decay=8e-7, regime=Regime(clip_norm=0.25))
+SCRATCH_BUDGET = Budget(
+    batch_size=32, learning_rate=20.0, momentum=0.0, weight_decay=8e-7, regime=Regime(clip_norm=0.25)
+)
 """How a language model is trained from scratch: with the constants of DARTS's code, and smaller batches."""
 
 
@@ -105,7 +107,7 @@ def contest(config: RunConfig) -> Contest:
         )
     if isinstance(space, DartsRnnSpace):  # cells that share weights are normalised, those that are found are not
         space = replace(space, network="final")
-    return Contest(space=space, task=task, budget=TEXT_BUDGET, random_epochs=5, last_epochs=15, lower_is_better=True)
+    return Contest(space=space, task=task, budget=SCRATCH_BUDGET, random_epochs=5, last_epochs=15, lower_is_better=True)
 
 
 Row = Callable[[str, str, Sequence[Mapping[str, float]]], str]
@@ -163,16 +165,33 @@ def _row(
     metrics: tuple[Sequence[float], Sequence[float]],
     differences: Sequence[float],
 ) -> str:
-    ahead = bootstrap_interval(differences, bootstrap_draws(len(differences), seed=0))
     cells = [
         system,
         f"`{recipe}`",
         f"{fmean(each['seconds'] for each in results):.0f}",
         f"{fmean(each['tried'] for each in results):.0f}",
-        *(f"{fmean(each):.2f} ± {stdev(each):.2f}" for each in metrics),
-        f"{ahead.mean:+.2f} [{ahead.low:+.2f}, {ahead.high:+.2f}]",
+        *map(_spread, metrics),
+        _lead(differences),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _spread(metrics: Sequence[float]) -> str:
+    """Return the mean and the standard deviation of the winners that have not diverged, and how many have."""
+    finite = [metric for metric in metrics if math.isfinite(metric)]
+    words = f"{fmean(finite):.2f}" if finite else "-"
+    if len(finite) > 1:
+        words += f" ± {stdev(finite):.2f}"
+    diverged = len(metrics) - len(finite)
+    return f"{words} ({diverged} of {len(metrics)} diverged)" if diverged else words
+
+
+def _lead(differences: Sequence[float]) -> str:
+    """Return the mean difference and its interval; a dash where a winner has diverged."""
+    if not all(map(math.isfinite, differences)):
+        return "-"
+    ahead = bootstrap_interval(differences, bootstrap_draws(len(differences), seed=0))
+    return f"{ahead.mean:+.2f} [{ahead.low:+.2f}, {ahead.high:+.2f}]"
 
 
 def _table(systems: Mapping[str, str], unit: str, row: Row, seeds: int, folder: Path, pool: Executor) -> None:

@@ -21,8 +21,8 @@ class SearchSpace(Protocol):
     A space whose samples have no fixed sequence of decisions has none, and then draws and mutates its samples itself.
 
     A space may also have an attribute `place_name`, which says what the places of its decisions are, such as `block`,
-    and any method of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs`, `HasGenotypes`, `HasCells`,
-    `HasLayers`, `HasStates`, `HasFeatures` and `HasSupernet`; or those of `controller.spaces.growing.WidensAndDeepens`.
+    and any method of `DrawsFirst`, `Mutates`, `Grows`, `HasMotifs`, `HasGenotypes`, `HasCells`, `HasLayers`,
+    `HasStates`, `HasFeatures` and `HasSupernet`; or those of `controller.spaces.layer_chains.WidensAndDeepens`.
     """
 
     @property

@@ -210,6 +210,8 @@ def _replaced(architecture: Architecture, change: ReplaceIdentity) -> Architectu
     is_pool = change.op in ("max_pool", "avg_pool")
     if not is_pool and change.width < 1:
         raise InvalidChange(f"a {change.op} in the place of {old.name!r} needs `width`, its number of channels")
+    if is_pool and change.width:
+        raise InvalidChange(f"a {change.op} in the place of {old.name!r} has no `width`, got {change.width}")
     if not is_pool and not ends_without_negatives(architecture, source):
         raise InvalidChange(
             f"a {change.op} ends in a ReLU, so that it is no identity in the place of {old.name!r}, which reads"

@@ -77,7 +77,8 @@ class Branch:
         allocation: whether each branch gets the whole input or a part of its channels.
         merge: how the branches become one.
         count: the number of branches.
-        noise: standard deviation of what is added to the copies' weights, as a share of that of the weights.
+        noise: standard deviation of what is added to the weights of the further copies (`copy, add`), but not to their
+            normalisation, as a share of that of the weights. Parts get none.
     """
 
     node: str
@@ -117,8 +118,9 @@ class ReplaceIdentity:
         node: the identity; the operation gets its name.
         op: what the operation is. Its stride is 1.
         size: height and width of its window.
-        width: the number of the channels, for a convolution; a pool has none.
-        noise: standard deviation of what is added to the identity's weights, as a share of that of the weights.
+        width: the number of the channels, for a convolution; 0 for a pool, which takes what comes.
+        noise: standard deviation of what is added to the identity's weights, as a share of that of the weights; a pool
+            has none.
     """
 
     node: str

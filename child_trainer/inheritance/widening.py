@@ -1,10 +1,10 @@
 """Net2WiderNet: the weights of a network one of whose layers got more units (Chen et al. 2016, arXiv 1511.05641).
 
 Each unit of the wider layer is a copy of one of the narrow layer's. A new layer of a dense block is made of copies,
-too. The copies flow through the network: what treats
-each channel alone copies its own weights likewise, a concatenation passes the copies of each input on at their place,
-and a layer that reads the copies divides its weights among them. So all later readers of a concatenation follow, as in
-a DenseNet (Cai et al. 2018, arXiv 1707.04873, section 3.4).
+too. The copies flow through the network: what treats each channel alone copies its own weights likewise, a
+concatenation passes the copies of each input on at their place, and a layer that reads the copies divides its weights
+among them. So all later readers of a concatenation follow, as in a DenseNet (Cai et al. 2018, arXiv 1707.04873,
+section 3.4).
 """
 
 import math
@@ -107,7 +107,8 @@ def repeated_weights(
     first, last = (replace(n, name=new[n.name]) for n in (nodes[0], nodes[-1]))
     _ignore(result, first, own)
     _copy_rows(result, last, drawn)
-    for name in {f"{n.name}/conv.weight" for n in (first, last)}:
+    # Not a set of names: its order, and so the noise, would be another in every process.
+    for name in dict.fromkeys(f"{n.name}/conv.weight" for n in (first, last)):
         result[name] = with_noise(result[name], change.noise, generator)
     copies = torch.cat([torch.arange(before + own), before + drawn])
     _spread(result, parent, joined.name, copies, shapes)

@@ -24,6 +24,7 @@ from controller.searchers.weight_sharing.path_options import EnasOptions
 from controller.space import HasStates
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.genomes import GenomeSpace
+from controller.spaces.plain import PlainSpace
 from controller.spaces.tree_cells import TreeCellSpace
 
 Idle = tuple[Collection[str], str]
@@ -198,8 +199,9 @@ def _of_shared_weights(config: RunConfig) -> Iterator[Idle]:
             return
 
 
-def _of_eas(options: EasOptions) -> Iterator[Idle]:
-    if not options.wider_steps:
+def _of_eas(config: RunConfig, options: EasOptions) -> Iterator[Idle]:
+    # Transitions of a DenseNet become wider with the number of its layers, too.
+    if not options.wider_steps and isinstance(config.search_space, PlainSpace):
         yield ("wider_noise",), "no layer becomes wider with `--wider-steps 0`"
     if not options.deeper_steps:
         yield ("deeper_noise",), "no layer is inserted with `--deeper-steps 0`"
@@ -222,7 +224,7 @@ def _of_the_searcher(config: RunConfig) -> Iterator[Idle]:
         case NeatOptions() if isinstance(config.search_space, GenomeSpace) and not config.search_space.recurrent:
             yield ("recurrent_link",), "the space has no recurrent networks without `--recurrent`"
         case EasOptions() as options:
-            yield from _of_eas(options)
+            yield from _of_eas(config, options)
         case PathEasOptions():
             yield from _of_path_eas(config)
         case SeedAgemOptions() as options:

@@ -5,7 +5,6 @@ value that is taken. A run on digits is the same system with fewer and smaller c
 download.
 """
 
-from child_trainer.inheritance.changes import WIDER_NOISE
 from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
 from cluster.config.run_config import RunConfig
@@ -298,10 +297,7 @@ def eas_dense_cifar10() -> RunConfig:
         space="densenet",
         space_options=DenseNetSpace(),
         searcher="eas",
-        # A new layer is a copy of another one, whose noise is that of new units.
-        searcher_options=EasOptions(
-            stage_children=(300, 150), wider_steps=10, deeper_steps=5, deeper_noise=WIDER_NOISE
-        ),
+        searcher_options=EasOptions(stage_children=(300, 150), wider_steps=10, deeper_steps=5),
         reward="tangent-accuracy",
     )
 
@@ -319,11 +315,7 @@ def eas_dense_digits() -> RunConfig:
         searcher="eas",
         # A few children instead of hundreds: fewer changes of each, and larger steps.
         searcher_options=EasOptions(
-            stage_children=(12, 12),
-            wider_steps=2,
-            deeper_steps=2,
-            deeper_noise=WIDER_NOISE,
-            controller_learning_rate=0.01,
+            stage_children=(12, 12), wider_steps=2, deeper_steps=2, controller_learning_rate=0.01
         ),
         reward="tangent-accuracy",
     )

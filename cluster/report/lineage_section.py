@@ -17,7 +17,7 @@ def lineage_section(facts: Facts) -> Markup:
     """Return the section with the line of the best child; nothing if it has no parent."""
     if not facts.lineage:
         return Markup("")
-    inherits = any(one.weights_of for one in facts.lineage)
+    inherits, pooled = any(one.weights_of for one in facts.lineage), any(one.pooled for one in facts.lineage)
     metric = metric_name(facts.config.measure)
     names = ["child", "came from", "change"]
     if inherits:
@@ -25,7 +25,11 @@ def lineage_section(facts: Facts) -> Markup:
     names += [metric, "parameters"]
     note = "From the first ancestor to the best child."
     if inherits:
-        note += " A child with a parent's weights computes what the parent does until it is trained, but for new pools."
+        note += (
+            " Until it is trained, a child that begins with its parent's weights computes what its parent does, up to"
+            " the noise of its changes"
+        )
+        note += ", unless a pool came in the place of an identity." if pooled else "."
     return section(
         "lineage",
         "Where the best child came from",

@@ -14,11 +14,11 @@ from functools import lru_cache
 
 from child_trainer.architectures.architecture import Architecture, Kind, Node, node
 from child_trainer.field_types import check_types
-from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE, Change, Repeat, Widen
+from child_trainer.inheritance.changes import WIDER_NOISE, Change, Repeat, Widen
 from controller.decisions import InvalidTokens, Tokens
 from controller.limits import check_number
 from controller.spaces.free_form import FreeForm
-from controller.spaces.growing import (
+from controller.spaces.layer_chains import (
     Chain,
     Changes,
     Layer,
@@ -78,6 +78,13 @@ class DenseNetSpace(FreeForm):
         check_number(self, "max_block_layers", 1, MAX_LAYERS)
         check_number(self, "bottleneck", 1, 100)
         check_number(self, "stem_ratio", 1, 100)
+        # The channels of the widest networks: of a bottleneck, and before a transition.
+        most = MAX_WIDTH // max(self.bottleneck, self.stem_ratio + self.max_layers)
+        if self.growth_rates[-1] > most:
+            raise ValueError(
+                f"`growth_rates` must be at most {most:,}, or some networks would have more than {MAX_WIDTH:,}"
+                f" channels, got {self.growth_rates[-1]:,}"
+            )
         if not 0 < self.reduction <= 1:
             raise ValueError(f"`reduction` must be above 0 and at most 1, got {self.reduction}")
         try:
@@ -184,7 +191,7 @@ class DenseNetSpace(FreeForm):
         wider, change = _with_width(chain, place, rate, noise)
         return wider, (bottleneck, change)
 
-    def deepened(self, chain: Chain, place: int, size: int, noise: float = DEEPER_NOISE) -> tuple[Chain, Changes]:
+    def deepened(self, chain: Chain, place: int, size: int, noise: float = WIDER_NOISE) -> tuple[Chain, Changes]:
         """Return the network with a copy of a dense layer behind it.
 
         Args:

@@ -17,7 +17,7 @@ from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE, Deepen,
 from controller.decisions import InvalidTokens, Tokens
 from controller.limits import check_number
 from controller.spaces.free_form import FreeForm
-from controller.spaces.growing import (
+from controller.spaces.layer_chains import (
     Chain,
     Changes,
     Layer,

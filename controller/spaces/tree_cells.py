@@ -86,6 +86,11 @@ class TreeCellSpace(FreeForm):
         check_number(self, "blocks_per_stage", 1, MAX_CELLS)
         for name in ("growth", "bottleneck", "groups"):
             check_number(self, name, 1, MAX_FILTERS)
+        if self.bottleneck * self.growth > MAX_FILTERS:
+            raise ValueError(
+                f"`bottleneck` times `growth` must be at most {MAX_FILTERS:,} filters, got {self.bottleneck:,} x"
+                f" {self.growth:,}"
+            )
         check_number(self, "max_depth", 2, MAX_DEPTH)
         if self.growth % self.groups:
             raise ValueError(f"`groups` must divide the {self.growth} filters of `growth`, got {self.groups}")

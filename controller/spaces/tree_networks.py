@@ -113,11 +113,13 @@ def replacement(name: str, operation: str, width: int, noise: float = NOISE) -> 
         name: of the identity.
         operation: one of `OPERATIONS`.
         width: its channels.
-        noise: as in `ReplaceIdentity`.
+        noise: as in `ReplaceIdentity`, for a convolution.
     """
     known = OPERATIONS[operation]
     assert known is not None, "an identity needs no change"
     op, size = known
+    if op in ("max_pool", "avg_pool"):
+        return ReplaceIdentity(node=name, op=op, size=size, noise=0)
     return ReplaceIdentity(node=name, op=op, size=size, width=width, noise=noise)
 
 

@@ -1,4 +1,4 @@
-"""The rules of `controller.spaces.growing.WidensAndDeepens`, for spaces whose networks read small images."""
+"""The rules of `controller.spaces.layer_chains.WidensAndDeepens`, for spaces whose networks read small images."""
 
 import random
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from child_trainer.inheritance.changed_architectures import changed
-from controller.spaces.growing import Chain, Changes, WidensAndDeepens
+from controller.spaces.layer_chains import Chain, Changes, WidensAndDeepens
 from tests.child_trainer.inheritance.networks import child_of, outputs, trained
 from tests.contracts.search_space import SearchSpaceContract
 

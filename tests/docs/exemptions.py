@@ -189,8 +189,9 @@ EXEMPT: Mapping[str, str] = {
     "python -m benchmarks.nasbench201 400 DIR": BENCHMARK,
     "python -m benchmarks.entropy_bonus 30 DIR": BENCHMARK,
     "python -m benchmarks.search_quality 100 DIR": BENCHMARK,
-    "python -m benchmarks.systems 3": BENCHMARK,
     "python -m benchmarks.shared_systems 3 RESULTS": BENCHMARK,
+    "python -m benchmarks.systems 3 DIR nasnet-digits amoebanet-digits pnas-digits metaqnn-digits hnas-digits"
+    " seed-agem-digits neat-xor": BENCHMARK,
     "python -m benchmarks.figure6 10 DIR": BENCHMARK,
     "python -m benchmarks.figure6 3": BENCHMARK,
     "python -m benchmarks.remote_resume": BENCHMARK,

@@ -13,16 +13,16 @@ from torch import Tensor
 from child_trainer.inheritance.changes import Change
 from controller.decisions import Tokens
 from controller.policies.eas import Deeper, EasPolicy, GrowingNetwork, Wider
-from controller.searchers.transformations.growing import GrowingSearcher, Grown, Scored, counted
+from controller.searchers.transformations.inheriting_searcher import Grown, InheritingSearcher, Scored, changes_in_words
 from controller.searchers.transformations.options import EasOptions
 from controller.space import SearchSpace
-from controller.spaces.growing import Chain, WidensAndDeepens
+from controller.spaces.layer_chains import Chain, WidensAndDeepens
 
 WIDER, DEEPER = "wider", "deeper"
 """Keys of a child's decisions."""
 
 
-class Eas(GrowingSearcher):
+class Eas(InheritingSearcher):
     """Grows chains of layers by a policy."""
 
     def __init__(self, space: SearchSpace, options: EasOptions) -> None:
@@ -53,6 +53,7 @@ class ChainGrower:
 
     def __init__(self, space: WidensAndDeepens, options: EasOptions) -> None:
         self._space, self._options = space, options
+        self._deeper_noise = {} if options.deeper_noise is None else {"noise": options.deeper_noise}
         self._vocabulary = {text: number for number, text in enumerate(space.layer_texts)}
         self.policy = EasPolicy(
             vocabulary=len(self._vocabulary),
@@ -70,6 +71,12 @@ class ChainGrower:
     def start(self) -> Tokens:
         """Return the space's start."""
         return self._space.tokens_of(self._space.chain(()))
+
+    def can_grow(self, parent: Sequence[int]) -> bool:
+        """Return whether a chain has a layer that can become wider, or a place for another one."""
+        seen = self._seen(self._space.chain(parent))
+        widens = self._options.wider_steps and any(seen.can_widen)
+        return bool(widens or (self._options.deeper_steps and any(seen.places)))
 
     def grow(self, parent: Sequence[int], count: int, generator: torch.Generator) -> list[Grown]:
         """Return so many chains that the policy makes of a parent."""
@@ -91,7 +98,7 @@ class ChainGrower:
                 tokens=self._space.tokens_of(one.chain),
                 changes=tuple(one.changes),
                 decisions={WIDER: [list(places) for places in one.wider], DEEPER: [d and list(d) for d in one.deeper]},
-                words=_words(chain, one.chain),
+                words=self._words(chain, one.chain),
             )
             for one in growing
         ]
@@ -126,7 +133,7 @@ class ChainGrower:
         if decision is not None:
             block, place, window = decision
             at, size = self._space.blocks(one.chain)[block][place], self._space.window_sizes[window]
-            one.chain, changes = self._space.deepened(one.chain, at, size, self._options.deeper_noise)
+            one.chain, changes = self._space.deepened(one.chain, at, size, **self._deeper_noise)
             one.changes += changes
 
     def _seen(self, chain: Chain) -> GrowingNetwork:
@@ -139,16 +146,15 @@ class ChainGrower:
             has_window=tuple(tuple(self._space.has_window(chain[place]) for place in block) for block in blocks),
         )
 
+    def _words(self, parent: Chain, child: Chain) -> str:
+        """Return what was decided, for people, such as `3 layers wider, 5 layers more`; not what follows from it."""
+        widths = {layer.number: layer.width for layer in parent if self._space.wider_width(layer) is not None}
+        wider = sum(layer.width > widths.get(layer.number, layer.width) for layer in child)
+        return changes_in_words((wider, "layer{s} wider"), (len(child) - len(parent), "layer{s} more"))
+
 
 def _deeper_of(noted: Sequence[int] | None) -> Deeper:
     if noted is None:
         return None
     block, place, window = noted
     return block, place, window
-
-
-def _words(parent: Chain, child: Chain) -> str:
-    """Return what differs, for people, such as `3 layers wider, 5 layers more`."""
-    widths = {layer.number: layer.width for layer in parent}
-    wider = sum(layer.width > widths.get(layer.number, layer.width) for layer in child)
-    return counted((wider, "layer{s} wider"), (len(child) - len(parent), "layer{s} more"))

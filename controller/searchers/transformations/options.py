@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from child_trainer.field_types import check_types
-from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE
+from child_trainer.inheritance.changes import WIDER_NOISE
 from controller.spaces.tree_networks import NOISE
 
 
@@ -93,8 +93,9 @@ class EasOptions(TransformationOptions):
     """Layers that it inserts after that."""
     wider_noise: float = WIDER_NOISE
     """Noise of new units, as a share of the weights' standard deviation."""
-    deeper_noise: float = DEEPER_NOISE
-    """Noise of a new layer's identity, likewise."""
+    deeper_noise: float | None = None
+    """Noise of a new layer, likewise. Unset: 0.001 where it begins as the identity, as in the space plain, and 0.01
+    where it begins as a copy, as in densenet."""
     layer_embedding: int = 16
     """Numbers that the policy knows of a layer."""
     encoder_units: int = 50
@@ -113,7 +114,8 @@ class EasOptions(TransformationOptions):
                 f" {self.wider_steps} and {self.deeper_steps}"
             )
         self._check_at_least("wider_noise", 0)
-        self._check_at_least("deeper_noise", 0)
+        if self.deeper_noise is not None:
+            self._check_at_least("deeper_noise", 0)
 
 
 @dataclass(frozen=True, kw_only=True)

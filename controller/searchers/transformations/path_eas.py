@@ -15,7 +15,7 @@ from child_trainer.inheritance.changes import Change
 from controller.decisions import Tokens
 from controller.policies.path_eas import OpenDecision, PathEasPolicy
 from controller.policies.tree_lstm import ADDS, CONCATENATES, PASSES, Place
-from controller.searchers.transformations.growing import GrowingSearcher, Grown, Scored, counted
+from controller.searchers.transformations.inheriting_searcher import Grown, InheritingSearcher, Scored, changes_in_words
 from controller.searchers.transformations.options import PathEasOptions
 from controller.space import SearchSpace
 from controller.spaces.cell_tree import MERGES, START, Growth, Path, TreeNode
@@ -28,7 +28,7 @@ NODES = ("add-copy", "concat-split", "concat-copy")
 """The vocabulary of nodes that combine branches."""
 
 
-class PathEas(GrowingSearcher):
+class PathEas(InheritingSearcher):
     """Grows cells of the space `tree-cells` by a policy."""
 
     def __init__(self, space: SearchSpace, options: PathEasOptions) -> None:
@@ -77,6 +77,10 @@ class TreeGrower:
         """Return the convolution alone."""
         return self._space.encode(self._space.tree(()))
 
+    def can_grow(self, parent: Sequence[int]) -> bool:
+        """Return whether a cell has a convolution without branches, an identity, or an edge that a node may follow."""
+        return bool(self._space.growth_of(self._space.tree(parent)).agenda)
+
     def grow(self, parent: Sequence[int], count: int, generator: torch.Generator) -> list[Grown]:
         """Return so many cells that the policy makes of a parent's."""
         growth = self._space.growth_of(self._space.tree(parent))
@@ -90,7 +94,7 @@ class TreeGrower:
                 tokens=self._space.encode(one.growth.tree),
                 changes=tuple(one.changes),
                 decisions={DECISIONS: one.options},
-                words=counted(
+                words=changes_in_words(
                     (one.acted["merge"], "node{s} branched"),
                     (one.acted["insert"], "node{s} more"),
                     (one.acted["operation"], "operation{s}"),

@@ -1,12 +1,17 @@
 """Networks after changes compute what they did before (T9.1, T9.2, T9.4, G16)."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from child_trainer.inheritance import inherited_weights
 from child_trainer.inheritance.changed_architectures import changed, find_node, width_of
 from child_trainer.inheritance.changes import (
     Branch,
@@ -18,6 +23,7 @@ from child_trainer.inheritance.changes import (
     Widen,
 )
 from child_trainer.inheritance.inherited_weights import inherited
+from child_trainer.networks.build import build
 from child_trainer.networks.weights import WrongWeights
 from tests.child_trainer.inheritance.networks import (
     BARE,
@@ -140,6 +146,63 @@ def test_noise_tells_copies_apart_and_is_as_large_as_asked():
         assert 0 < (outputs(child) - outputs(NETWORKS[name])).abs().max() < 0.1
 
 
+def test_noise_is_in_the_kernels_of_further_copies_alone():
+    noisy = Branch(node="c2", name="b", allocation="copy", merge="add", count=3, noise=0.5)
+    before = weights_of(NETWORKS["plain"])
+    after = weights_of(child_of(PLAIN, NETWORKS["plain"], noisy)[1])
+    for branch in ("b.2", "b.3"):
+        assert not torch.equal(after[f"{branch}/conv.weight"], before["c2/conv.weight"])
+        assert torch.equal(after[f"{branch}/norm.weight"], before["c2/norm.weight"])
+    assert torch.equal(after["c2/conv.weight"], before["c2/conv.weight"])
+    for name, parts in (
+        ("plain", Branch(node="c2", name="b", allocation="copy", merge="concat", noise=0.5)),
+        ("grouped", Branch(node="g", name="b", allocation="split", merge="concat", noise=0.5)),
+        ("bare", Branch(node="linear", name="b", allocation="split", merge="add", noise=0.5)),
+    ):
+        _, child = child_of(PARENTS[name], NETWORKS[name], parts)
+        assert (outputs(child) - outputs(NETWORKS[name])).abs().max() < 1e-5, name
+
+
+HASHED = """
+import torch
+from child_trainer.inheritance.changes import Repeat
+from tests.child_trainer.inheritance.networks import BOTTLENECK, child_of, trained, weights_of
+weights = weights_of(child_of(BOTTLENECK, trained(BOTTLENECK, 0), Repeat(node="d1", name="new", noise=0.5))[1])
+print(*(weights[f"{name}/conv.weight"].sum().item() for name in ("new.in", "new")))
+"""
+
+
+def test_equal_seeds_give_equal_weights_in_every_process():
+    """Attempts in other processes, where strings hash otherwise: two whose set of the two convolutions is in another
+    order.
+    """
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", HASHED],
+            env=os.environ | {"PYTHONHASHSEED": hashing},
+            cwd=Path(__file__).parents[3],
+            check=True,
+            capture_output=True,
+        ).stdout
+        for hashing in ("1", "2")
+    )
+    assert first == second
+
+
+def test_new_layers_are_measured_in_one_pass(monkeypatch):
+    built = []
+    monkeypatch.setattr(
+        inherited_weights, "build", lambda *args, **kwargs: built.append(args) or build(*args, **kwargs)
+    )
+    changes = [Deepen(after="c1", name=f"n{place}", op="conv", width=6, noise=0.1) for place in range(4)]
+    _, child = child_of(PLAIN, NETWORKS["plain"], *changes)
+    assert len(built) == 1
+    # Each is measured on what the noise before it leaves, and so gives that back but for its own.
+    weights = weights_of(child)
+    assert len({tuple(weights[f"n{place}/norm.bias"].tolist()) for place in range(4)}) == 4
+    assert 0 < (outputs(child) - outputs(NETWORKS["plain"])).abs().max() < 1
+
+
 def test_a_tree_of_merges_over_identities_is_the_identity():
     """T9.4: parts of the channels come back in their places, and a mean of copies is the value."""
     changes = (
@@ -246,6 +309,7 @@ def test_any_chain_of_wider_layers_keeps_the_function(steps):
         ("grouped", Branch(node="g", name="b", allocation="split", merge="concat", count=3), "or a conv with groups"),
         ("plain", InsertIdentity(after="gone", name="i"), "the network has no node 'gone' to be changed"),
         ("plain", ReplaceIdentity(node="c1", op="max_pool"), "node 'c1' (conv) cannot be replaced: choose an identity"),
+        ("bare", ReplaceIdentity(node="skip", op="max_pool", width=6), "in the place of 'skip' has no `width`, got 6"),
         ("bare", ReplaceIdentity(node="skip", op="conv"), "a conv in the place of 'skip' needs `width`"),
         ("bare", ReplaceIdentity(node="skip", op="conv", width=5), "must have the width 6 of what node 'skip' reads"),
         ("signed", ReplaceIdentity(node="i", op="separable_conv", width=7), "reads 'c3', whose values may be negative"),

@@ -109,6 +109,7 @@ def test_an_option_without_effect_is_told_with_the_reason(words: str, text: str)
         "amoebanet-digits --selection roulette --dies worst --tournament 3",
         "digits --queue-size 4 --queue-weight 0.5",
         "path-eas-digits --operations identity conv_1x1 --operation-noise 0.1 --branch-noise 0",
+        "eas-dense-digits --wider-steps 0 --wider-noise 0.1",
         "digits --searcher q-learning --state-tokens 3",
         "enas-macro-digits --favoured-operations conv_3x3 --favoured-bonus 0.1 --skip-rate 0.1 --restart-epochs 2"
         " --restart-factor 3",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from child_trainer.inheritance.changes import Widen
+from child_trainer.inheritance.changes import ReplaceIdentity, Widen
 from child_trainer.outcome import ACCURACY_BEFORE, Outcome
 from child_trainer.supernets.jobs import TrainOn
 from cluster.report.page import page
@@ -67,4 +67,8 @@ def test_the_page_has_the_line_only_where_children_have_parents(tmp_path: Path) 
     job = TrainOn(parent=1, checksum="abcdef" * 10)
     grown = page(read_facts(run_of(tmp_path / "b", MOTHER, child(1, job)), 0.0))
     assert "weights of child 1" in grown and "before its training" in grown and "abcdefabcdef" in grown
+    assert "computes what its parent does, up to the noise of its changes.</p>" in grown
+    pool = replace(job, changes=(ReplaceIdentity(node="i", op="max_pool"),))
+    pooled = page(read_facts(run_of(tmp_path / "d", MOTHER, child(1, pool)), 0.0))
+    assert "up to the noise of its changes, unless a pool came in the place of an identity.</p>" in pooled
     assert 'id="lineage"' not in page(read_facts(run_of(tmp_path / "c", MOTHER), 0.0))

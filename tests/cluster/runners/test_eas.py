@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.runners.growing import ROOT, SEARCHES, rows, run
+from tests.cluster.runners.inheriting import ROOT, SEARCHES, rows, run
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(240)]
 

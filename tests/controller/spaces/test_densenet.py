@@ -10,7 +10,7 @@ from child_trainer.networks.cost import parameters
 from child_trainer.tasks.catalogue import TASKS
 from controller.decisions import InvalidTokens
 from controller.spaces.densenet import DIGITS, DenseNetSpace
-from controller.spaces.growing import Layer
+from controller.spaces.layer_chains import Layer
 from tests.contracts.growing_space import GrowingSpaceContract
 
 
@@ -77,6 +77,8 @@ def test_a_network_grows_until_it_is_full() -> None:
         ({"growth_rates": (6, 4)}, "`growth_rates` must be one or more different numbers in ascending order, got"),
         ({"reduction": 1.5}, "`reduction` must be above 0 and at most 1, got 1.5"),
         ({"bottleneck": 0}, "`bottleneck` must be at least 1, got 0"),
+        ({"growth_rates": (4, 60_000)}, "`growth_rates` must be at most 1,923, or some networks would have more than"),
+        ({"growth_rates": (4, 1_001), "bottleneck": 100}, "must be at most 1,000, or some networks would have more"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:

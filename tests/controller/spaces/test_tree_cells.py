@@ -129,7 +129,7 @@ def test_decisions_come_depth_first_operations_before_what_is_below() -> None:
     growth, changes = grown(SPACE, [1, 1, 3, 2, 4, 1, 0, 6, 0, 0])
     assert growth.agenda == ()  # the third edge has nothing below it
     assert text_of(growth.tree) == "add(conv_3x3 > concat(sep_7x7 > avg_3x3, identity), conv_3x3)"
-    assert changes[-1] == ReplaceIdentity(node="cell3.node11.1", op="avg_pool", size=3, width=24, noise=0)
+    assert changes[-1] == ReplaceIdentity(node="cell3.node11.1", op="avg_pool", size=3, noise=0)
 
 
 def test_a_tree_has_a_node_below_its_root() -> None:
@@ -235,6 +235,7 @@ def test_tokens_of_no_tree_are_refused(tokens: list[int], message: str) -> None:
     ("options", "message"),
     [
         ({"groups": 5}, "`groups` must divide the 48 filters of `growth`, got 5"),
+        ({"growth": 2048}, "`bottleneck` times `growth` must be at most 4,096 filters, got 4 x 2,048"),
         ({"operations": ("conv_3x3",)}, "`operations` must be one or more different ones of sep_3x3"),
         ({"operations": ("identity", "identity")}, "`operations` must be one or more different ones"),
         ({"max_depth": 1}, "`max_depth` must be at least 2, got 1"),

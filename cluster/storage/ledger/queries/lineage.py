@@ -16,6 +16,7 @@ class Ancestor(NamedTuple):
         weights_of: the child with whose weights it began; `None` if its own were drawn.
         checksum: of these weights.
         before: its validation accuracy with these weights, before it was trained.
+        pooled: whether a pool came in the place of an identity, so that it does not begin with its parent's function.
     """
 
     child_id: int
@@ -26,6 +27,7 @@ class Ancestor(NamedTuple):
     weights_of: int | None
     checksum: str | None
     before: float | None
+    pooled: bool
 
 
 def lineage(db: sqlite3.Connection, child_id: int, most: int) -> list[Ancestor]:
@@ -43,8 +45,12 @@ def lineage(db: sqlite3.Connection, child_id: int, most: int) -> list[Ancestor]:
     )
     SELECT id, metric, parameters, json_extract(notes, '$.parent'), json_extract(notes, '$.change'),
         json_extract(job, '$.parent'), json_extract(job, '$.checksum'),
-        json_extract(outcome, '$.measurements.{ACCURACY_BEFORE}')
+        json_extract(outcome, '$.measurements.{ACCURACY_BEFORE}'),
+        EXISTS (
+            SELECT 1 FROM json_each(job, '$.changes')
+            WHERE json_extract(value, '$.op') IN ('max_pool', 'avg_pool')
+        )
     FROM line JOIN children USING (id) ORDER BY generation DESC
     """
-    line = [Ancestor(*row) for row in db.execute(query, (child_id, most))]
+    line = [Ancestor(*row[:-1], pooled=bool(row[-1])) for row in db.execute(query, (child_id, most))]
     return line if line and line[-1].parent else []

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from child_trainer.outcome import Outcome
 from controller.searcher import ChildRecord, Proposal, View, kept_children
-from controller.searchers.transformations.growing import GrowingSearcher, Scored
+from controller.searchers.transformations.inheriting_searcher import InheritingSearcher, Scored
 from tests.contracts.searcher import initial, recorded
 
 
@@ -34,7 +34,7 @@ def view(
 class Search:
     """A search whose children get given accuracies."""
 
-    def __init__(self, searcher: GrowingSearcher) -> None:
+    def __init__(self, searcher: InheritingSearcher) -> None:
         self.searcher = searcher
         self.parameters = initial(self.searcher)
         self.ended: list[ChildRecord] = []

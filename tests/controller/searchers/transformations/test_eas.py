@@ -19,7 +19,7 @@ from controller.searchers.transformations.eas import Eas
 from controller.searchers.transformations.options import EasOptions
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.densenet import DIGITS as DENSENETS
-from controller.spaces.growing import WidensAndDeepens
+from controller.spaces.layer_chains import WidensAndDeepens
 from controller.spaces.plain import DIGITS, PlainSpace
 from tests.contracts.searcher import SearcherContract
 from tests.controller.searchers.transformations.driven import Search, outcome, view
@@ -85,6 +85,9 @@ def test_a_densenet_grows_and_its_transitions_follow_when_all_changes_are_made()
         names = [change.node for change in proposal.job.changes[last + 1 :] if isinstance(change, Widen)]
         assert all(name.startswith(("stem", "transition")) for name in names)
         followed += len(names)
+        wide = {change.node for change in proposal.job.changes if isinstance(change, Widen)}
+        decided = len([name for name in wide if name in ("dense2", "dense4")])  # the layers of the start
+        assert proposal.notes["change"] == f"{decided} layer{'s' * (decided > 1)} wider, 2 layers more"
         wider = sum(isinstance(change, Widen) for change in proposal.job.changes[:last])
         assert wider == 2 * sum(map(len, proposal.notes["wider"]))  # a layer and its bottleneck
     assert followed
@@ -108,6 +111,39 @@ def test_a_network_that_was_trained_takes_the_known_outcome() -> None:
     assert (first.same_as, again.same_as, again.job) == (None, 2, None)
     search.end(0.6)
     assert search.kept == {1, 2}  # not 3, which has no weights of its own
+
+
+def test_a_stage_grows_from_the_best_network_that_can_still_grow() -> None:
+    space = PlainSpace(start=("conv-8-3",), filters=(8,), window_sizes=(1, 3), max_layers=2, max_block_layers=2)
+    search = Search(Eas(space, replace(OPTIONS, stage_children=(1, 3), deeper_steps=1)))
+    search.ask(1)
+    search.end(0.5)
+    search.ask(1)
+    search.end(0.9)  # two layers of the only width
+    assert [proposal.notes["parent"] for proposal in search.ask(3, seed=1)] == [1, 1, 1]
+    assert search.kept == {1, 2}
+
+
+def test_a_start_that_cannot_grow_is_refused() -> None:
+    space = PlainSpace(start=("conv-8-3",), filters=(8, 16), window_sizes=(3,), max_layers=1, max_block_layers=1)
+    Eas(space, OPTIONS)
+    with pytest.raises(ValueError, match="the start network must have something that can grow"):
+        Eas(space, replace(OPTIONS, wider_steps=0))
+
+
+def test_the_noise_of_new_layers_is_that_of_the_space_unless_one_is_given() -> None:
+    """0.001 of an identity's weights (Deepen), 0.01 of a copy's (Repeat)."""
+    found = set[tuple[float | None, type, float]]()
+    for space in (DIGITS, DENSENETS):
+        for given in (None, 0.5):
+            search = Search(Eas(space, replace(OPTIONS, deeper_noise=given)))
+            search.ask(1)
+            search.end(0.5)
+            (proposal,) = search.ask(1)
+            assert isinstance(proposal.job, TrainOn)
+            new = [change for change in proposal.job.changes if isinstance(change, Deepen | Repeat)]
+            found |= {(given, type(change), change.noise) for change in new}
+    assert found == {(None, Deepen, 1e-3), (None, Repeat, 1e-2), (0.5, Deepen, 0.5), (0.5, Repeat, 0.5)}
 
 
 def test_only_the_stages_parent_and_the_best_are_kept() -> None:

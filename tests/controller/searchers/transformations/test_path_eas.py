@@ -74,6 +74,36 @@ def test_a_second_stage_grows_on_from_the_best_tree() -> None:
     assert search.kept == {4}
 
 
+FULL = DIGITS.tokens_of("conv_3x3 > sep_3x3 > conv_1x1")
+"""A cell about which nothing is left to be decided."""
+
+
+def test_a_stage_grows_from_the_best_tree_that_can_still_grow() -> None:
+    search, _ = grown_search()
+    search.ended[0] = replace(search.ended[0], reward=0.05)
+    search.ended[3] = replace(search.ended[3], tokens=FULL, architecture_id=DIGITS.decode(FULL).id)
+    assert search.kept == {1, 4, 6}  # this stage's parent, the best, and the next stage's parent
+    proposals = search.ask(3, seed=4)
+    assert [(p.notes["stage"], p.notes["parent"], p.same_as) for p in proposals] == [(2, 6, None)] * 3
+    assert all(proposal.notes["decisions"] for proposal in proposals)
+    assert search.kept == {4, 6}
+    search.end(0.95)
+    assert search.kept == {6, 7}
+
+
+def test_from_children_about_which_nothing_was_decided_only_the_baseline_learns() -> None:
+    search, children = grown_search()
+    search.ended[3] = replace(search.ended[3], tokens=FULL, architecture_id=DIGITS.decode(FULL).id)
+    notes = {"stage": 2, "parent": 4, "change": "none", "decisions": []}
+    same = [replace(search.ended[3], id=number, notes=notes, same_as=4) for number in (7, 8)]
+    search.ended += same
+    update = search.searcher.learn(same, view(search.parameters, search.ended))
+    assert update.gradients.keys() == {BASELINE}
+    assert update.figures == {"baseline": pytest.approx(0.95 * 0.9), "decision_entropy": 0.0}
+    mixed = search.searcher.learn([children[0], *same], view(search.parameters, search.ended))
+    assert len(mixed.gradients) > 1
+
+
 def test_the_recorded_log_probability_is_computed_again_from_the_notes() -> None:
     """T0.1: of children of both stages in one batch."""
     search, children = grown_search()

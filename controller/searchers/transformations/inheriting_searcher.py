@@ -4,7 +4,7 @@ A policy makes each child from one network, the stage's parent, by changes that 
 have what the policy decided, from which its log-probability is computed again when it is learnt from.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -76,8 +76,12 @@ class Grower(Protocol):
         """Return the network that all others grow from."""
         ...
 
+    def can_grow(self, parent: Sequence[int]) -> bool:
+        """Return whether the policy has anything to decide about a parent."""
+        ...
+
     def grow(self, parent: Sequence[int], count: int, generator: torch.Generator) -> list[Grown]:
-        """Return so many networks that the policy makes of a parent."""
+        """Return so many networks that the policy makes of a parent, which can grow."""
         ...
 
     def score(self, made: Sequence[tuple[Sequence[int], Mapping[str, Any]]]) -> Scored:
@@ -89,17 +93,25 @@ class Grower(Protocol):
         ...
 
 
-class GrowingSearcher:
-    """Grows networks in stages; all children of a stage grow from the best of the stages before.
+class InheritingSearcher:
+    """Grows networks in stages; all children of a stage grow from the best of the stages before that can still grow.
 
     Attributes:
         exclusive: see `controller.searcher.is_exclusive`: a stage has as many children as it should.
+
+    Raises:
+        ValueError: not even the start can grow.
     """
 
     exclusive = True
 
     def __init__(self, space: SearchSpace, options: TransformationOptions, grower: Grower) -> None:
         self._space, self._options, self._grower = space, options, grower
+        if not grower.can_grow(grower.start()):
+            raise ValueError(
+                "the start network must have something that can grow, or a search has no other: choose a smaller start,"
+                " or larger bounds of the space"
+            )
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
         """Return the baseline, and the policy's weights drawn from `seed`."""
@@ -122,7 +134,7 @@ class GrowingSearcher:
         number, stage = len(begun) - starts, self._stage(begun)
         if any(_stage_of(child) < stage for child in pending):
             return []
-        parent = _best(child for child in history if _stage_of(child) < stage)
+        parent = self._parent(stage, history)
         if parent is None:  # every training of the start has failed
             return [self._start()]
         left = self._options.left_in_stage(number) if stage == self._options.stage_of(number) else None
@@ -138,6 +150,7 @@ class GrowingSearcher:
         b is the moving average of rewards, which starts at 0 and has the mean of these already: it is updated before
         use (spec §9.1);
         H is the mean over the children of `Scored.entropy`.
+        Where nothing was decided, there is only the mean reward.
         """
         parents = {child.id: child for child in view.history()}
         grown = [child for child in children if _stage_of(child) and child.notes[PARENT] in parents]
@@ -149,8 +162,8 @@ class GrowingSearcher:
         expected = updated_baseline(view.parameters[BASELINE], rewards, options.baseline_decay)
         scored = self._grower.score([(parents[child.notes[PARENT]].tokens, child.notes) for child in grown])
         loss = -((rewards - expected) * scored.log_prob).mean() - options.entropy_bonus * scored.entropy.mean()
-        gradients = policy.gradients(loss)
-        if options.GRADIENT_NORM is not None:
+        gradients = policy.gradients(loss) if loss.requires_grad else {}
+        if options.GRADIENT_NORM is not None and gradients:
             gradients = _bounded(gradients, options.GRADIENT_NORM)
         return Update(
             gradients={BASELINE: baseline_gradient(rewards), **gradients},
@@ -158,16 +171,20 @@ class GrowingSearcher:
         )
 
     def keeps(self, view: View) -> frozenset[int]:
-        """Return the parents of the present stage and of the newest one that has begun, and the best child so far.
+        """Return the parents of the newest stage that has begun, of the present and of the next, and the best child.
 
-        The best child is the parent of the next stage. The present stage may not have begun: a search that is given
-        more children may then go on with the one before.
+        The present stage may not have begun: a search that is given more children may then go on with the one before.
         """
         history = view.history()
         every = [*history, *view.pending()]
-        stages = (max(map(_stage_of, every), default=0) or 1, self._stage(every))
-        named = (*(_best(child for child in history if _stage_of(child) < stage) for stage in stages), _best(history))
+        newest, present = max(map(_stage_of, every), default=0) or 1, self._stage(every)
+        named = (*(self._parent(stage, history) for stage in (newest, present, None)), next(_ranked(history), None))
         return frozenset(child.id for child in named if child is not None)
+
+    def _parent(self, stage: int | None, history: Sequence[ChildRecord]) -> ChildRecord | None:
+        """Return the best child of the stages before this one, or of all, that can still grow."""
+        ranked = _ranked(child for child in history if stage is None or _stage_of(child) < stage)
+        return next((child for child in ranked if self._grower.can_grow(child.tokens)), None)
 
     def _stage(self, begun: Sequence[ChildRecord]) -> int:
         """Return the next child's stage; none comes back when a search is given more children than it had."""
@@ -210,7 +227,7 @@ class GrowingSearcher:
         return proposals
 
 
-def counted(*counts: tuple[int, str]) -> str:
+def changes_in_words(*counts: tuple[int, str]) -> str:
     """Return numbers of things in words, such as `3 layers wider, 1 layer more`; `none` where all are 0.
 
     Args:
@@ -234,7 +251,7 @@ def _has_trained(child: ChildRecord) -> bool:
     return child.outcome is not None and child.outcome.metric is not None and child.same_as is None
 
 
-def _best(children: Iterable[ChildRecord]) -> ChildRecord | None:
-    """Return the child with the highest reward that was trained itself, the first one of several."""
+def _ranked(children: Iterable[ChildRecord]) -> Iterator[ChildRecord]:
+    """Yield the children that were trained themselves, by their reward, the highest first; of equal ones the older."""
     trained = (child for child in children if _has_trained(child) and child.reward is not None)
-    return max(trained, key=lambda child: (reward_of(child), -child.id), default=None)
+    yield from sorted(trained, key=lambda child: (-reward_of(child), child.id))

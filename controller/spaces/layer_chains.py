@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE, Change
+from child_trainer.inheritance.changes import WIDER_NOISE, Change
 from controller.decisions import InvalidTokens, Tokens
 from controller.space import SearchSpace
 
@@ -98,14 +98,14 @@ class WidensAndDeepens(SearchSpace, Protocol):
         """Return the chain with the layer at a place wider, and the changes that make its network."""
         ...
 
-    def deepened(self, chain: Chain, place: int, size: int, noise: float = DEEPER_NOISE) -> tuple[Chain, Changes]:
+    def deepened(self, chain: Chain, place: int, size: int, noise: float = ...) -> tuple[Chain, Changes]:
         """Return the chain with a new layer behind a place, and the changes that make its network.
 
         Args:
             chain: the layers.
             place: of the layer before the new one.
             size: height and width of the new layer's window, if it has one to choose.
-            noise: of the new layer's weights, as a share of their standard deviation.
+            noise: of the new layer's weights, as a share of their standard deviation; each space has its own default.
         """
         ...
 

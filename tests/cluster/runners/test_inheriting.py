@@ -16,7 +16,7 @@ from child_trainer.inheritance.trained_weights import TrainedWeights
 from cluster.pool.child_weights import WeightsFolder, weights_file
 from cluster.storage.find_run import run_folder
 from cluster.storage.object_store import working_copy
-from tests.cluster.runners.growing import ROOT, SEARCHES, rows, run
+from tests.cluster.runners.inheriting import ROOT, SEARCHES, rows, run
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(240)
