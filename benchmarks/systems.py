@@ -32,7 +32,7 @@ from cluster.runners.python_api import load
 from cluster.storage.find_run import run_folder
 from controller.statistics import Interval, bootstrap_draws, bootstrap_interval
 
-SEEDS = 3
+SEEDS, MIN_SEEDS = 3, 2
 
 SYSTEMS = {
     "NASNet": "nasnet-digits",
@@ -139,6 +139,8 @@ def _search(config: RunConfig) -> SearchResult:
 def main(arguments: list[str]) -> None:
     """Run the searches and print the table."""
     seeds = int(arguments[0]) if arguments else SEEDS
+    if seeds < MIN_SEEDS:
+        sys.exit(f"seeds must be at least {MIN_SEEDS}: the deviation is over them, got {seeds}")
     chosen = arguments[2:]
     if unknown := sorted({*chosen} - {*SYSTEMS.values(), XOR}):
         sys.exit(f"a recipe must be one of {', '.join([*SYSTEMS.values(), XOR])}, got {', '.join(unknown)}")
