@@ -18,8 +18,8 @@ APART_SHARING = 13 if FACTOR > 1 else 40
 Each searcher's deaths begin at another call. `test_steps.py` dies at each call to shared weights.
 """
 
-APART_PATH_EAS = 1 if FACTOR > 1 else 5
-"""How many calls lie between two deaths of `path-eas`, which asks, learns and keeps weights by the code of `eas`."""
+APART = 1 if FACTOR > 1 else 3
+"""How many calls lie between two deaths of the others; `test_replica.py` always dies at each call."""
 
 
 def make(folder: Path, searcher: str, replicas: int, batching: str) -> Run:
@@ -73,7 +73,7 @@ def test_a_search_that_dies_before_any_call_is_resumed_to_the_same_end(
 ) -> None:
     undisturbed = make(tmp_path / "undisturbed", searcher, 1, batching)
     calls = undisturbed.start()
-    apart = APART_SHARING if searcher in SHARING else APART_PATH_EAS if searcher == "path-eas" else 1
+    apart = APART_SHARING if searcher in SHARING else APART
     for dies_at in range(list(FLAGS).index(searcher) % apart, calls, apart):
         run = make(tmp_path / str(dies_at), searcher, 1, batching)
         run.start(dies_at)
