@@ -56,7 +56,7 @@ def test_steps_on_shared_weights_have_their_lines(simulate: Nascluster, capfd: p
     text = capfd.readouterr().out
     assert "30 children (steps of 0.1s, scores of constant:2) on 1 worker" in text
     assert "  steps     60, " in text
-    assert "0.15 MB pulled and 0.08 MB pushed in a step; each of 1 shard has" in text
+    assert "0.08 MB pulled and 0.08 MB pushed in a step; each of 1 shard has" in text
     assert "one with strengths" in text
     assert "│ --weights-shards 2 " in text
 
