@@ -1,6 +1,8 @@
 """Every command line that a page or a file shows: it is understood by what it is for."""
 
 import functools
+import json
+import random
 import re
 import shlex
 import subprocess
@@ -13,6 +15,8 @@ import tyro
 from ray.scripts.scripts import cli as ray_cli
 
 from cluster.cli import main as cli
+from cluster.config.recipes import RECIPES
+from controller.space import first_tokens
 from tests.deploy.files import DEPLOY, ROOT, code_lines, documents
 from tests.extending.files import write_files
 
@@ -67,8 +71,10 @@ def commands(program: str) -> list[tuple[str, list[str]]]:
 
 @pytest.fixture(autouse=True)
 def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands are typed in a folder that has the files of docs/extending.md."""
+    """Commands are typed in a folder that has the files of docs/extending.md, and what `best --json` has printed."""
     write_files(tmp_path)
+    space = RECIPES["digits"]().search_space
+    (tmp_path / "best.json").write_text(json.dumps({"tokens": first_tokens(space, 0, random.Random(0))}))
     monkeypatch.chdir(tmp_path)
 
 
