@@ -5,6 +5,8 @@ value that is taken. A run on digits is the same system with fewer and smaller c
 download.
 """
 
+from dataclasses import replace
+
 from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
 from cluster.config.run_config import RunConfig
@@ -288,36 +290,24 @@ def eas_digits() -> RunConfig:
 
 def eas_dense_cifar10() -> RunConfig:
     """Grow DenseNets on CIFAR-10 by EAS with its code's constants: 10 wider and 5 deeper steps, growth rates to 48."""
-    return RunConfig(
-        # As many as for plain networks: the paper does not say how many DenseNets it trained.
-        max_children=451,
-        task=CIFAR10,
-        budget=Budget(epochs=20, batch_size=64, learning_rate=0.02, weight_decay=1e-4, regime=COSINE),
-        topology=Topology(replicas=1, shards=1, children=10),
+    # As many as for plain networks: the paper does not say how many DenseNets it trained.
+    return replace(
+        eas_cifar10(),
         space="densenet",
         space_options=DenseNetSpace(),
-        searcher="eas",
         searcher_options=EasOptions(stage_children=(300, 150), wider_steps=10, deeper_steps=5),
-        reward="tangent-accuracy",
     )
 
 
 def eas_dense_digits() -> RunConfig:
     """Grow small DenseNets on digits by EAS in two stages, in about a minute on two cores, no download."""
-    return RunConfig(
-        # The start, and two stages of 12 children.
-        max_children=25,
-        task=DIGITS,
-        budget=Budget(epochs=8, batch_size=32, learning_rate=0.02, regime=COSINE),
-        topology=Topology(replicas=1, shards=1, children=4),
+    return replace(
+        eas_digits(),
         space="densenet",
         space_options=DIGITS_DENSENETS,
-        searcher="eas",
-        # A few children instead of hundreds: fewer changes of each, and larger steps.
         searcher_options=EasOptions(
             stage_children=(12, 12), wider_steps=2, deeper_steps=2, controller_learning_rate=0.01
         ),
-        reward="tangent-accuracy",
     )
 
 

@@ -6,33 +6,25 @@ gets a larger growth rate, or a new one begins as a copy of the layer before it.
 transitions follow when a network's changes are all made.
 """
 
-import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from child_trainer.architectures.architecture import Architecture, Kind, Node, node
+from child_trainer.architectures.architecture import Architecture, Node, node
 from child_trainer.field_types import check_types
 from child_trainer.inheritance.changes import WIDER_NOISE, Change, Repeat, Widen
-from controller.decisions import InvalidTokens, Tokens
+from controller.decisions import InvalidTokens
 from controller.limits import check_number
-from controller.spaces.free_form import FreeForm
 from controller.spaces.layer_chains import (
     Chain,
     Changes,
     Layer,
+    LayerChains,
     blocks_between,
     check_ascending,
-    decoded,
-    encoded,
-    grown,
     next_number,
 )
-
-TYPES = ("stem", "dense", "transition")
-"""The types of layers, in the order of their tokens. The width is the number of output channels: of a dense layer, its
-growth rate."""
 
 MAX_LAYERS = 200
 """Upper bound for `max_layers`."""
@@ -40,14 +32,11 @@ MAX_LAYERS = 200
 MAX_WIDTH = 100_000
 """Upper bound for the channels of the first convolution and of a transition."""
 
-FIRST_CHANGES = 15
-"""Changes between the start and a first sample: as many as the published code makes steps, 10 wider and 5 deeper."""
-
 _WORD = re.compile(r"g(\d+)|t")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseNetSpace(FreeForm):
+class DenseNetSpace(LayerChains):
     """DenseNets whose layers get larger growth rates, and whose blocks get more layers, from a start.
 
     A sample has no fixed sequence of decisions. Its tokens are each layer's number, type and width, and a 0; no tokens
@@ -55,6 +44,10 @@ class DenseNetSpace(FreeForm):
     """
 
     sample_name = "a DenseNet that grows"
+    types = ("stem", "dense", "transition")
+    """The types of layers. The width is the number of output channels: of a dense layer, its growth rate."""
+    first_changes = 15
+    """Changes before a first sample: as many as the published code makes steps, 10 wider and 5 deeper."""
 
     start: tuple[str, ...] = ("g4", "t", "g4", "t", "g4")
     """The layers of the network that all others grow from: gRATE is a layer with this growth rate, t a transition."""
@@ -88,14 +81,9 @@ class DenseNetSpace(FreeForm):
         if not 0 < self.reduction <= 1:
             raise ValueError(f"`reduction` must be above 0 and at most 1, got {self.reduction}")
         try:
-            self._check(self.chain(()))
+            self.check(self.start_chain())
         except InvalidTokens as error:
             raise ValueError(f"`start` is no network of this space: {error}") from error
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of its architectures."""
-        return "feedforward"
 
     @property
     def layer_texts(self) -> tuple[str, ...]:
@@ -108,29 +96,9 @@ class DenseNetSpace(FreeForm):
         """The one size of the layers' windows."""
         return (3,)
 
-    def first(self, completed: int, rng: random.Random) -> Tokens:
-        """Return the start after a few random changes."""
-        return grown(self, (), FIRST_CHANGES, rng)
-
-    def mutate(self, tokens: Sequence[int], rng: random.Random) -> Tokens:
-        """Return the network with one layer wider or one layer more, each with probability 1/2 if both are possible."""
-        return grown(self, tokens, 1, rng)
-
-    def chain(self, tokens: Sequence[int]) -> Chain:
-        """Return the layers that the tokens encode.
-
-        Raises:
-            InvalidTokens: they are not a sample of this space.
-        """
-        if not tokens:
-            return self.finished(_layers_of(self.start))[0]
-        chain = decoded(tokens, TYPES)
-        self._check(chain)
-        return chain
-
-    def tokens_of(self, chain: Sequence[Layer]) -> Tokens:
-        """Return the tokens of a network."""
-        return encoded(chain, TYPES)
+    def start_chain(self) -> Chain:
+        """Return the layers of the network that all others grow from."""
+        return self.finished(_layers_of(self.start))[0]
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
         """Return the network, whose nodes have the layers' numbers in their names."""
@@ -224,7 +192,7 @@ class DenseNetSpace(FreeForm):
             channels = chain[place].width + (channels if layer.type == "dense" else 0)
         return chain, tuple(changes)
 
-    def _check(self, layers: Sequence[Layer]) -> None:
+    def check(self, layers: Sequence[Layer]) -> None:
         """Raise `InvalidTokens` unless these are the layers of a network of this space."""
         if layers[0].type != "stem" or any(layer.type == "stem" for layer in layers[1:]):
             raise InvalidTokens("a network has one first convolution, of type 0, before all other layers")

@@ -7,11 +7,13 @@ changes, and with it its nodes' names and weights. Standard library only.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
+from child_trainer.architectures.architecture import Kind
 from child_trainer.inheritance.changes import WIDER_NOISE, Change
 from controller.decisions import InvalidTokens, Tokens
 from controller.space import SearchSpace
+from controller.spaces.free_form import FreeForm
 
 TOKENS_PER_LAYER = 4
 
@@ -114,6 +116,60 @@ class WidensAndDeepens(SearchSpace, Protocol):
         ...
 
 
+class _HasStart(WidensAndDeepens, Protocol):
+    """What `LayerChains.first` asks of a space."""
+
+    first_changes: ClassVar[int]
+
+
+class LayerChains(FreeForm):
+    """A base for spaces of `WidensAndDeepens`: what follows from a start, the types of layers and a check."""
+
+    types: ClassVar[tuple[str, ...]]
+    """The types of layers, in the order of their tokens."""
+    first_changes: ClassVar[int]
+    """Number of changes between the start and a first sample."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its architectures."""
+        return "feedforward"
+
+    def first(self: _HasStart, completed: int, rng: random.Random) -> Tokens:
+        """Return the start after a few random changes."""
+        return grown(self, (), self.first_changes, rng)
+
+    def mutate(self: WidensAndDeepens, tokens: Sequence[int], rng: random.Random) -> Tokens:
+        """Return the network with one layer wider or one layer more, each with probability 1/2 if both are possible."""
+        return grown(self, tokens, 1, rng)
+
+    def chain(self, tokens: Sequence[int]) -> Chain:
+        """Return the layers that the tokens encode; no tokens at all are the start.
+
+        Raises:
+            InvalidTokens: they are not a sample of this space.
+        """
+        if not tokens:
+            return self.start_chain()
+        chain = decoded(tokens, self.types)
+        self.check(chain)
+        return chain
+
+    def tokens_of(self, chain: Sequence[Layer]) -> Tokens:
+        """Return the tokens of a chain: each layer's number, type, width and size."""
+        return tuple(
+            token for layer in chain for token in (layer.number, self.types.index(layer.type), layer.width, layer.size)
+        )
+
+    def start_chain(self) -> Chain:
+        """Return the layers of the network that all others grow from."""
+        raise NotImplementedError
+
+    def check(self, layers: Sequence[Layer]) -> None:
+        """Raise `InvalidTokens` unless these are the layers of a network of this space."""
+        raise NotImplementedError
+
+
 def grown(space: WidensAndDeepens, tokens: Sequence[int], times: int, rng: random.Random) -> Tokens:
     """Return a network that has become wider or deeper so many times, each with probability 1/2 if both are possible.
 
@@ -137,13 +193,8 @@ def blocks_between(chain: Sequence[Layer], separator: str, first: int = 0) -> li
     return [range(a + 1, b) for a, b in zip([first - 1, *between], [*between, len(chain)], strict=True)]
 
 
-def encoded(chain: Sequence[Layer], types: Sequence[str]) -> Tokens:
-    """Return the tokens of a chain: each layer's number, type, width and size."""
-    return tuple(token for layer in chain for token in (layer.number, types.index(layer.type), layer.width, layer.size))
-
-
 def decoded(tokens: Sequence[int], types: Sequence[str]) -> Chain:
-    """Return the chain that `encoded` wrote.
+    """Return the chain whose tokens are each layer's number, type, width and size.
 
     Raises:
         InvalidTokens: they are no layers, or two have one number.

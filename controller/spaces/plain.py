@@ -5,45 +5,34 @@ with ReLU at the end. It grows from a start by two kinds of changes that keep it
 new one is inserted behind it. A layer keeps its number through all changes, and with it its node's name and weights.
 """
 
-import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from child_trainer.architectures.architecture import Architecture, Kind, Node, node
+from child_trainer.architectures.architecture import Architecture, Node, node
 from child_trainer.field_types import check_types
 from child_trainer.inheritance.changes import DEEPER_NOISE, WIDER_NOISE, Deepen, Widen
-from controller.decisions import InvalidTokens, Tokens
+from controller.decisions import InvalidTokens
 from controller.limits import check_number
-from controller.spaces.free_form import FreeForm
 from controller.spaces.layer_chains import (
     Chain,
     Changes,
     Layer,
+    LayerChains,
     blocks_between,
     check_ascending,
-    decoded,
-    encoded,
-    grown,
     next_number,
 )
 
-TYPES = ("conv", "pool", "fc")
-"""The types of layers, in the order of their tokens. The width is filters of a convolution, units of an fc, 0 of a
-pool; the size is that of a convolution's window."""
-
 MAX_LAYERS = 200
 """Upper bound for `max_layers`."""
-
-FIRST_CHANGES = 9
-"""Changes between the start and a first sample: the published code's random search makes 4 wider and 5 deeper ones."""
 
 _LAYER = re.compile(r"conv-(\d+)-(\d+)|fc-(\d+)|(pool)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlainSpace(FreeForm):
+class PlainSpace(LayerChains):
     """Chains of convolutions, pools and fully connected layers, which grow wider and deeper from a start.
 
     A sample has no fixed sequence of decisions. Its tokens are each layer's number, type, width and window size; no
@@ -51,6 +40,11 @@ class PlainSpace(FreeForm):
     """
 
     sample_name = "a chain that grows"
+    types = ("conv", "pool", "fc")
+    """The types of layers. The width is filters of a convolution, units of an fc, 0 of a pool; the size is that of a
+    convolution's window."""
+    first_changes = 9
+    """Changes before a first sample: the published code's random search makes 4 wider and 5 deeper ones."""
 
     start: tuple[str, ...] = (
         *("conv-16-3", "pool", "conv-32-3", "pool"),
@@ -74,14 +68,9 @@ class PlainSpace(FreeForm):
         check_number(self, "max_layers", 1, MAX_LAYERS)
         check_number(self, "max_block_layers", 1, MAX_LAYERS)
         try:
-            self._check(_layers_of(self.start))
+            self.check(self.start_chain())
         except InvalidTokens as error:
             raise ValueError(f"`start` is no network of this space: {error}") from error
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of its architectures."""
-        return "feedforward"
 
     @property
     def layer_texts(self) -> tuple[str, ...]:
@@ -90,29 +79,9 @@ class PlainSpace(FreeForm):
         layers += [Layer(1, "fc", width) for width in self.units]
         return tuple(self.text(layer) for layer in [*layers, Layer(1, "pool")])
 
-    def first(self, completed: int, rng: random.Random) -> Tokens:
-        """Return the start after a few random changes."""
-        return grown(self, (), FIRST_CHANGES, rng)
-
-    def mutate(self, tokens: Sequence[int], rng: random.Random) -> Tokens:
-        """Return the chain with one layer wider or one layer more, each with probability 1/2 if both are possible."""
-        return grown(self, tokens, 1, rng)
-
-    def chain(self, tokens: Sequence[int]) -> Chain:
-        """Return the layers that the tokens encode.
-
-        Raises:
-            InvalidTokens: they are not a sample of this space.
-        """
-        if not tokens:
-            return _layers_of(self.start)
-        chain = decoded(tokens, TYPES)
-        self._check(chain)
-        return chain
-
-    def tokens_of(self, chain: Sequence[Layer]) -> Tokens:
-        """Return the tokens of a chain."""
-        return encoded(chain, TYPES)
+    def start_chain(self) -> Chain:
+        """Return the layers of the network that all others grow from."""
+        return _layers_of(self.start)
 
     def decode(self, tokens: Sequence[int]) -> Architecture:
         """Return the network of a chain, whose nodes have the layers' numbers in their names."""
@@ -193,7 +162,7 @@ class PlainSpace(FreeForm):
         """Return the chain as it is: nothing follows from its changes together."""
         return chain, ()
 
-    def _check(self, layers: Sequence[Layer]) -> None:
+    def check(self, layers: Sequence[Layer]) -> None:
         """Raise `InvalidTokens` unless these are the layers of a chain of this space."""
         if not layers or len(layers) > self.max_layers:
             raise InvalidTokens(f"a chain has 1 to {self.max_layers} layers, got {len(layers)}")
