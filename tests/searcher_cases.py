@@ -1,6 +1,7 @@
 """A small search with each searcher of the catalogue, most of them on children that only compute a known function."""
 
 from collections.abc import Mapping
+from functools import cache
 
 from cluster.config.flags import parse_run
 from cluster.config.recipes import RECIPES
@@ -54,6 +55,7 @@ SHARING = ("one-shot", "enas", "smash", "darts", "snas", "proxyless")
 """Those whose children share weights, and train on images."""
 
 
+@cache
 def case(searcher: str, *words: str) -> RunConfig:
     """Return the configuration of a searcher's small search, changed by more flags."""
     flags = ["--searcher", searcher, *FLAGS[searcher].split(), *words]

@@ -13,7 +13,7 @@ from tests.cluster.searches import finish, nascluster, run_folder, select
 
 pytestmark = pytest.mark.timeout(240)
 
-FLAGS = shlex.split("--searcher random --max-children 4 --epochs 2 --replicas 1 --children 2 --seed 5 --num-filters 24")
+FLAGS = shlex.split("--searcher random --max-children 2 --epochs 2 --replicas 1 --children 2 --seed 5 --num-filters 24")
 
 
 def curves(name: str) -> dict[str, str]:
