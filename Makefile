@@ -56,7 +56,7 @@ test: check debian
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 chaos: install
-	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/search/test_every_searcher.py tests/cluster/runners/on_ray tests/cluster/runners/test_interruptions.py tests/deploy -s
+	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/search/test_every_searcher.py tests/cluster/runners tests/deploy -s
 
 docs: install
 	NASCLUSTER_DOCS=1 $(BIN)/python -m pytest tests/docs

@@ -5,7 +5,6 @@ for it, these calls take turns, so that a failure always strikes at the same poi
 whose first shard is below have acked it, those above have not seen it. A failure strikes the whole call of its shard.
 """
 
-import os
 import threading
 import time
 from collections import Counter
@@ -20,9 +19,6 @@ from torch import Tensor
 
 from ps.rpc.client import GrpcStore
 from ps.store import Layout, ParameterStore, Push
-
-FACTOR = int(os.environ.get("NASCLUSTER_CHAOS", "1"))
-"""How many times longer than usual the random runs are."""
 
 PATIENCE_S = 30.0
 """For how long a shard waits for its turn, or a test for a process: far longer than anything here takes."""

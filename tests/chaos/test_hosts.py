@@ -17,7 +17,7 @@ from tests.certificates import Authority
 from tests.chaos.hosts import PORT, Host, Pair, why_not
 from tests.chaos.invariants import Report, check
 from tests.chaos.machines import first_value
-from tests.chaos.script import FACTOR
+from tests.lengths import LONG
 from tests.waiting import until
 
 WHY_NOT = why_not()
@@ -191,7 +191,7 @@ class Search:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.skipif(FACTOR == 1, reason="takes over a minute; NASCLUSTER_CHAOS=10 runs it")
+@LONG
 def test_a_search_over_two_hosts_outlives_20_s_without_the_link(open_pair: Open, folder: Path) -> None:
     pair = open_pair({})
     search = Search(pair, folder)
@@ -208,7 +208,7 @@ def test_a_search_over_two_hosts_outlives_20_s_without_the_link(open_pair: Open,
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.skipif(FACTOR == 1, reason="takes over a minute; NASCLUSTER_CHAOS=10 runs it")
+@LONG
 def test_a_host_that_ray_has_given_up_while_it_lived_does_no_harm(open_pair: Open, folder: Path) -> None:
     """Its shards, replicas and workers are started elsewhere, and go on all the same until the link is back."""
     pair = open_pair(LOST_SIGHT)

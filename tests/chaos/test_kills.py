@@ -29,7 +29,7 @@ import pytest
 from tests.chaos.invariants import check
 from tests.chaos.kills import BY_RAY, Kill, Kind, Push, Search, Stage, random_kills
 from tests.chaos.machines import Machines
-from tests.chaos.script import FACTOR
+from tests.lengths import FACTOR, LONG
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -84,12 +84,12 @@ def test_a_search_whose_parts_are_killed_one_after_another(machines: Machines) -
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(FACTOR == 1, reason="takes minutes: `make chaos`")
+@LONG
 def test_a_search_that_is_killed_fifty_times_at_random(machines: Machines) -> None:
     survive(machines, "random", random_kills(seed=0, count=50))
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(FACTOR == 1, reason="takes minutes: `make chaos`")
+@LONG
 def test_every_kind_of_kill_at_every_step(machines: Machines) -> None:
     survive(machines, "steps", EVERYTHING)

@@ -14,7 +14,6 @@ from ps.rpc.client import GrpcStore
 from ps.store import Layout
 from tests.chaos.processes import Point, ShardProcess, run_client
 from tests.chaos.script import (
-    FACTOR,
     PATIENCE_S,
     Fail,
     How,
@@ -24,6 +23,7 @@ from tests.chaos.script import (
     pushes_of,
 )
 from tests.contracts.parameter_store import sgd_layout
+from tests.lengths import FACTOR
 
 Start = Callable[..., ShardProcess]
 

@@ -18,16 +18,16 @@ from safetensors.torch import load_file
 
 from tests.chaos.kills import Kill, Kind, Search, Stage
 from tests.chaos.machines import Machines
-from tests.chaos.script import FACTOR
 from tests.chaos.shared_steps import check_steps
 from tests.cluster.runners.on_ray.dying_steps import POINTS, met, write_reward
 from tests.cluster.searches import finish, nascluster, run_folder
+from tests.lengths import LONG
 from tests.waiting import until
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(FACTOR == 1, reason="takes minutes: `make chaos`"),
+    LONG,
 ]
 
 KILLS, STEPS = 16, 30

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.script import FACTOR
 from tests.deploy.dockerfile import DOCKERFILE, copies, instructions
 from tests.deploy.files import ROOT
 from tests.deploy.wheels import build, context, environment, installation
+from tests.lengths import LONG
 
 KNOWN = {"FROM", "RUN", "ENV", "WORKDIR", "COPY", "USER", "CMD"}
 
@@ -104,7 +104,7 @@ def test_the_package_works_where_only_its_requirements_are(wheel: Path, tmp_path
     assert where.startswith(str(tmp_path / "venv"))
 
 
-@pytest.mark.skipif(FACTOR == 1, reason="takes minutes and a package index: NASCLUSTER_CHAOS=10 runs it")
+@LONG
 @pytest.mark.timeout(1800)
 def test_the_images_commands_make_a_working_installation(tmp_path: Path) -> None:
     python = environment(tmp_path / "venv")

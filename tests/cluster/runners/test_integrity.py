@@ -14,6 +14,7 @@ from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.run_folder import BEGUN, RunFolder
 from tests.chaos.invariants import check
 from tests.cluster.searches import finish, nascluster
+from tests.lengths import LONG
 
 FLAGS = [
     "--local",
@@ -232,6 +233,7 @@ def test_shards_that_changed_places_are_refused_before_any_work(
     assert everything(folder) == before
 
 
+@LONG
 @pytest.mark.timeout(180)
 def test_the_same_holds_on_ray(folder: RunFolder, tmp_path: Path) -> None:
     where = ["--storage-path", str(tmp_path), "--on", "ray"]

@@ -20,9 +20,9 @@ from cluster.periodic import repeating
 from cluster.runners.on_ray.handles import PoolEvaluator
 from cluster.search.records import Verdict
 from cluster.search.seeding import derive
-from tests.chaos.script import FACTOR
 from tests.cluster.searches import SLOW, Rig, end, process_of
 from tests.contracts.evaluator import assignment, gather
+from tests.lengths import LONG
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
@@ -74,7 +74,7 @@ def epochs_saved(folder: Path) -> int:
         pytest.param(
             *(signal.SIGTERM, Cause.PREEMPTED),
             id="term",
-            marks=pytest.mark.skipif(FACTOR == 1, reason="takes a minute: `make chaos`"),
+            marks=LONG,
         ),
         pytest.param(signal.SIGKILL, Cause.CRASHED, id="kill"),
     ],

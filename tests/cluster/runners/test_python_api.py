@@ -10,6 +10,7 @@ import pytest
 
 from cluster.config.recipes import RECIPES
 from cluster.runners.python_api import launch, load
+from tests.lengths import LONG
 
 SMALL = {"local": True, "show": False, "max_children": 8}
 
@@ -95,6 +96,7 @@ for name in ("first", "second"):
 """
 
 
+@LONG
 @pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(180)
 def test_a_process_can_run_one_search_after_another_on_ray(tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from controller.spaces.recurrent import RecurrentSpace
 from tests.cluster.searches import finish, nascluster, status
+from tests.lengths import LONG
 
 pytestmark = pytest.mark.timeout(180)
 
-SMALL = shlex.split("--max-children 6 --children 2 --hidden-size 8 --max-vocabulary 200 --epochs 1 --base 2")
+SIZES = "--max-children 6 --children 2 --hidden-size 8 --max-vocabulary 200 --epochs 1 --base 2 --train-fraction 0.1"
+SMALL = shlex.split(SIZES)
 
 
 def check(name: str, out: str) -> None:
@@ -32,6 +34,7 @@ def check(name: str, out: str) -> None:
     assert f"validation perplexity {found['best']['metric']:.4f}, reward " in out
 
 
+@LONG
 @pytest.mark.xdist_group("ray")
 def test_a_real_search_under_ray(shared_ray: str) -> None:
     out = finish(nascluster("launch", "text-rnn", "--name", "cells-ray", *SMALL, address=shared_ray))

@@ -9,6 +9,7 @@ import pytest
 from cluster.runners.on_ray.handles import process_number
 from tests.chaos.invariants import check
 from tests.cluster.searches import actor_process, finish, nascluster, run_folder, select, wait_for, wait_until
+from tests.lengths import LONG
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
@@ -38,6 +39,7 @@ def test_workers_that_share_a_process_train_all_children_at_once_and_outlive_its
     assert all(0 < seconds < 60 for row in latencies for seconds in row)
 
 
+@LONG
 def test_a_process_of_many_workers_ends_on_sigterm_with_its_children_given_back(cluster: str) -> None:
     arguments = ["--name", "told", *SIZES, "--checkpoint-children"]
     run = nascluster("launch", "rehearsal", *arguments, address=cluster)
@@ -50,6 +52,7 @@ def test_a_process_of_many_workers_ends_on_sigterm_with_its_children_given_back(
     assert check(run_folder("told")).repeated == 0
 
 
+@LONG
 def test_streaming_replicas_keep_the_workers_busy_whatever_the_children_take_and_outlive_their_death(
     cluster: str,
 ) -> None:
@@ -88,4 +91,4 @@ def test_what_needs_a_process_each_is_refused() -> None:
             f"`workers_per_process` must be 1 with a `{name}`, which needs one process for each worker, got 400" in err
         )
     finish(nascluster("recipes"))
-    assert json.loads(finish(nascluster("status", "told", "--json")))["workers"] == 16
+    assert json.loads(finish(nascluster("status", "rehearsal", "--json")))["workers"] == 16

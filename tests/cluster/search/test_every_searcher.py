@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from controller.catalogue import SEARCHERS
-from tests.chaos.script import FACTOR
 from tests.cluster.search.test_replica import Run
+from tests.lengths import FACTOR
 from tests.searcher_cases import FLAGS, SHARING, case
 
 CHILDREN = 6
@@ -18,7 +18,7 @@ APART_SHARING = 13 if FACTOR > 1 else 40
 Each searcher's deaths begin at another call. `test_steps.py` dies at each call to shared weights.
 """
 
-APART = 1 if FACTOR > 1 else 3
+APART = 1 if FACTOR > 1 else 5
 """How many calls lie between two deaths of the others; `test_replica.py` always dies at each call."""
 
 

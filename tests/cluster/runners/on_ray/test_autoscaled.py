@@ -11,14 +11,14 @@ import ray
 from tests.chaos.autoscaled import Autoscaled
 from tests.chaos.invariants import check
 from tests.chaos.machines import start_command
-from tests.chaos.script import FACTOR
 from tests.cluster.searches import run_folder, select
+from tests.lengths import LONG
 from tests.waiting import until
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(300),
-    pytest.mark.skipif(FACTOR == 1, reason="takes minutes; NASCLUSTER_CHAOS=10 runs it"),
+    LONG,
 ]
 
 CHILDREN = {"nascluster/pool": "children"}

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cluster.runners.on_ray.handles import worker_name
-from tests.chaos.script import FACTOR
 from tests.cluster.searches import actor_process, finish, nascluster, run_folder, select, wait_for
+from tests.lengths import LONG
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
@@ -41,7 +41,7 @@ def state(name: str) -> Mapping[str, Tensor]:
     }
 
 
-@pytest.mark.skipif(FACTOR == 1, reason="takes minutes: `make chaos`")
+@LONG
 def test_three_workers_of_which_one_is_killed_give_the_weights_and_the_policy_of_one_process(cluster: str) -> None:
     search = nascluster("launch", "digits", "--name", "causal", "--workers", "3", *FLAGS, address=cluster)
     for finished, actor in ((3, worker_name(0)), (12, "ReplicaHost")):

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cluster.runners.on_ray.handles import worker_name
-from tests.chaos.script import FACTOR
 from tests.cluster.searches import actor_processes, finish, nascluster, run_folder, select, wait_for
+from tests.lengths import LONG
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
@@ -32,7 +32,7 @@ def state(name: str) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.skipif(FACTOR == 1, reason="takes minutes: `make chaos`")
+@LONG
 def test_a_search_whose_worker_and_shards_are_killed_ends_as_one_in_one_process(cluster: str) -> None:
     search = nascluster("launch", "digits", "--name", "snas-killed", "--workers", "1", *FLAGS, address=cluster)
     for finished, actor in ((2, worker_name(0)), (4, "ShardHost"), (8, "ShardHost")):

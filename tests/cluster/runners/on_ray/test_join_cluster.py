@@ -21,6 +21,7 @@ from cluster.runners.on_ray.private_api import reload_settings
 from cluster.runners.on_ray.probe_head import ClusterError
 from tests.cluster.searches import Process, nascluster, run_folder, wait_until
 from tests.deploy.wheels import build, context, installation
+from tests.lengths import LONG
 from tests.ray_cluster import start_cluster
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(240)]
@@ -87,7 +88,7 @@ def check_that_the_change_was_run(name: str) -> None:
     assert all(worker.startswith("changed-worker-") for worker in workers)
 
 
-@pytest.mark.parametrize("form", ["checkout", "wheel"])
+@pytest.mark.parametrize("form", ["checkout", pytest.param("wheel", marks=LONG)])
 def test_all_nodes_run_the_drivers_own_code(form: str, cluster: Any, tmp_path: Path) -> None:
     source = changed(tmp_path / "source")
     if form == "wheel":
@@ -129,6 +130,7 @@ def test_a_doctor_sees_the_nodes_and_what_waits(cluster: Any) -> None:
     assert "FAIL  its driver died" in out
 
 
+@LONG
 def test_a_doctor_tells_what_workers_wait_for_whose_node_has_left(cluster: Any) -> None:
     node = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.4")
     flags = ["--workers", 5, "--child-seconds", 0.5, "--max-children", 500]
@@ -220,6 +222,7 @@ def test_a_node_that_cannot_take_part_is_named_before_anything_is_written(cluste
         cluster.remove_node(node)
 
 
+@LONG
 def test_a_ray_job_runs_the_code_that_it_brought(tmp_path: Path) -> None:
     """`ray job submit --working-dir . -- python -m cluster launch ...`, with a dashboard, which takes the jobs."""
     source = changed(tmp_path / "src")

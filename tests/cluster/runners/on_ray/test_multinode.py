@@ -10,14 +10,14 @@ import pytest
 
 from tests.chaos.invariants import check
 from tests.chaos.machines import Machines, first_value, start_command
-from tests.chaos.script import FACTOR
 from tests.cluster.searches import run_folder
+from tests.lengths import LONG
 from tests.waiting import until
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(300),
-    pytest.mark.skipif(FACTOR == 1, reason="takes minutes; NASCLUSTER_CHAOS=10 runs it"),
+    LONG,
 ]
 
 SMALL = ["--shards", "4", "--replicas", "2", "--children", "4", "--epochs", "5"]

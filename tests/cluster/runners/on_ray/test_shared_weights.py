@@ -14,9 +14,9 @@ from cluster.runners.on_ray.handles import worker_name
 from cluster.runners.shared_weights import make_weights, weights_layout
 from cluster.storage.run_folder import RunFolder
 from ps.shard.snapshot import SnapshotFile
-from tests.chaos.script import FACTOR
 from tests.cluster.runners.on_ray.dying_steps import met, write_reward
 from tests.cluster.searches import actor_process, finish, nascluster, run_folder, select, status, wait_for
+from tests.lengths import LONG
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
 
@@ -62,6 +62,7 @@ def kill(name: str, actor: str) -> None:
     os.kill(actor_process(name, actor), signal.SIGKILL)
 
 
+@LONG
 def test_one_worker_that_is_killed_like_its_shard_ends_with_the_weights_of_a_search_in_one_process(
     cluster: str,
 ) -> None:
@@ -80,7 +81,7 @@ def test_one_worker_that_is_killed_like_its_shard_ends_with_the_weights_of_a_sea
     assert select("one-worker", scores) == select("no-worker", scores)
 
 
-@pytest.mark.skipif(FACTOR == 1, reason="takes minutes: `make chaos`")
+@LONG
 def test_many_lanes_lose_and_repeat_no_step_whatever_is_killed(cluster: str) -> None:
     flags = [*FLAGS, "--replicas", "2", "--children", "3", "--weights-shards", "3", "--workers", "2"]
     search = nascluster("launch", "digits", "--name", "many-lanes", *flags, "--batching", "stream", address=cluster)

@@ -34,6 +34,7 @@ from tests.cluster.searches import (
     wait_for,
 )
 from tests.contracts.evaluator import EvaluatorContract, assignment, gather
+from tests.lengths import LONG
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
@@ -179,6 +180,7 @@ def test_a_search_on_digits_joins_the_cluster_it_is_told_of(cluster: str) -> Non
     assert ray.cluster_resources()["CPU"] == 3  # it left the cluster running
 
 
+@LONG
 def test_two_runs_side_by_side_do_not_mix(cluster: str) -> None:
     flags = ["--max-children", 12, "--workers", 1, "--child-seconds", 0.05]
     runs = [nascluster("launch", "synthetic", "--name", name, *flags, address=cluster) for name in ("left", "right")]
