@@ -15,6 +15,7 @@ from controller.searchers.neat.options import NeatOptions
 from controller.spaces.genomes import GenomeSpace
 from tests.cluster.runners.test_local import ledger, search
 from tests.cluster.search.test_replica import Run
+from tests.lengths import FACTOR
 
 XOR = replace(
     RECIPES["neat-xor"](),
@@ -57,7 +58,7 @@ def test_death_at_any_call_leaves_the_search_as_it_was(tmp_path: Path, batching:
     undisturbed = Run(tmp_path / "undisturbed", config)
     calls = undisturbed.start()
     first = undisturbed.rows(CHILDREN)[:4]
-    for dies_at in range(1, calls, 5):
+    for dies_at in range(1, calls, 5 if FACTOR > 1 else 11):
         run = Run(tmp_path / str(dies_at), config)
         run.start(dies_at, after=after)
         run.start()
