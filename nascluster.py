@@ -51,7 +51,7 @@ from cluster.config.topology import Topology
 from cluster.monitoring.failed_attempts import FailedAttempt, read_failures
 from cluster.monitoring.status import Best, Status, read_status
 from cluster.runners.driver import execute
-from cluster.runners.python_api import Run, launch, load
+from cluster.runners.python_api import Run, RunFailed, launch, load
 from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
 from controller.decisions import (
@@ -152,6 +152,7 @@ __all__ = [
     "ReinforceOptions",
     "Run",
     "RunConfig",
+    "RunFailed",
     "SearchSpace",
     "Searcher",
     "ShardServer",

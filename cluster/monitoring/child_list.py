@@ -38,17 +38,26 @@ def child_lines(folder: RunFolder, form: Form) -> Iterator[str]:
     if form == "json":
         unknown = read_unknown(folder)
         yield f'{{"run": {json.dumps(folder.name)}, "unknown": {json.dumps(unknown)}, "children": ['
-        yield from _separated(portable_json.dumps(values) for values in _children(folder, held=held))
+        yield from _separated(portable_json.dumps(values) for values in children_of(folder, held=held))
         yield "]}"
         return
     line: Callable[[Mapping[str, Any]], str] = _csv_values if form == "csv" else _text
     yield _csv(COLUMNS) if form == "csv" else HEAD
-    for values in _children(folder, held=held):
+    for values in children_of(folder, held=held):
         yield line(values)
 
 
-def _children(folder: RunFolder, *, held: bool) -> Iterator[dict[str, Any]]:
-    """Yield each child's values by `COLUMNS`."""
+def children_of(folder: RunFolder, *, held: bool | None = None) -> Iterator[dict[str, Any]]:
+    """Yield each child's values by `COLUMNS`, as `child_lines` does.
+
+    Args:
+        folder: of the run.
+        held: whether a driver held the run when the list began; unset: whether one does now.
+
+    Raises:
+        RunFolderError: the ledger is damaged.
+    """
+    held = folder.is_held() if held is None else held
     with reading(folder) as db:
         for row in all_children(db, lambda: begin_anew(db)):
             try:

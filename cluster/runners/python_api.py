@@ -1,19 +1,24 @@
-"""Searches from Python: launch one in a script, a notebook or a thread, or load one to read it or stop it."""
+"""Searches from Python: launch one in a script or a notebook, here or in a process of its own, or open any run."""
 
-import threading
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from cluster.config.flags import HELP_ALL
+from cluster.config.flags import HELP_ALL, UsageError
 from cluster.config.recipes import find_recipe, recipe_label
 from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
+from cluster.formatting import counted, metric_name
+from cluster.monitoring.child_list import children_of
 from cluster.monitoring.status import Best, Status, read_status
+from cluster.runners.background import BackgroundDriver
 from cluster.runners.retraining import parse_launch
+from cluster.runners.sample_files import given_samples
 from cluster.storage.dataset_cache import located
 from cluster.storage.find_run import check_new, existing_run, request_stop, run_folder
 from cluster.storage.run_folder import RunFolder
@@ -22,18 +27,30 @@ POLL_INTERVAL_S = 0.5
 """Time between two polls of a run's status."""
 
 
-@dataclass(frozen=True)
+class RunFailed(RuntimeError):
+    """A search has failed; the message says why, and what goes on with it."""
+
+
+@dataclass(frozen=True, repr=False)
 class Run:
-    """A search, in this process or any other.
+    """A search, in any process: `Run("demo")` opens an existing one, to read it or to stop it.
 
     Attributes:
-        storage_path: the folder of all runs, or its URL.
         name: the run's name.
+        storage_path: the folder of all runs, or its URL.
+
+    Raises:
+        RunFolderError: there is no such run; the message lists the existing ones.
     """
 
-    storage_path: str
     name: str
-    _driver: "_Driver | None" = field(default=None, repr=False)
+    storage_path: str | Path = DEFAULT_STORAGE
+    _driver: BackgroundDriver | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self._driver is None:
+            existing_run(self.storage_path, self.name)
+        object.__setattr__(self, "storage_path", str(self.storage_path))
 
     @property
     def folder(self) -> RunFolder:
@@ -54,23 +71,57 @@ class Run:
         """The best child so far; `None` before one has finished."""
         return self.status().best
 
-    def wait(self) -> Status:
-        """Wait until the search ends, and return how it ended.
+    @property
+    def children(self) -> list[dict[str, Any]]:
+        """All children that were sampled so far, with the columns of `nascluster children NAME --json`.
+
+        `pandas.DataFrame(run.children)` makes a table of them.
+        """
+        return list(children_of(self.folder))
+
+    def __repr__(self) -> str:
+        where = "" if self.storage_path == DEFAULT_STORAGE else f", storage_path={self.storage_path!r}"
+        known = run_folder(self.storage_path, self.name)
+        if known.url is not None:  # which would have to be copied
+            return f"Run({self.name!r}{where})"
+        try:
+            return f"<Run({self.name!r}{where}): {_in_words(self.status())}>"
+        except (OSError, ValueError):  # it was removed, or is damaged
+            return f"Run({self.name!r}{where})"
+
+    def wait(self, timeout: float | None = None) -> Status:
+        """Wait until the search has ended, and return how.
+
+        Args:
+            timeout: seconds after which to give up waiting; unset: none.
 
         Raises:
-            Exception: what the driver raised, if it runs in this process.
+            RunFailed: it has failed.
+            TimeoutError: it still runs; nothing was done to it.
         """
+        until = None if timeout is None else time.monotonic() + timeout
         if self._driver is not None:
-            self._driver.join()
+            if not self._driver.join(timeout):
+                raise self._still_runs(timeout)
+            self._driver.raise_error()
         while (status := self.status()).state == "running":
-            time.sleep(POLL_INTERVAL_S)
-        return status
+            left = POLL_INTERVAL_S if until is None else until - time.monotonic()
+            if left <= 0:
+                raise self._still_runs(timeout)
+            time.sleep(min(left, POLL_INTERVAL_S))
+        return _not_failed(status, self.folder)
+
+    def _still_runs(self, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"the run {self.name!r} is still running after {timeout:g} s: wait longer, or `stop()` it")
 
     def stop(self, *, wait: bool = True) -> Status:
         """Stop the search once the children in training have ended; it can be resumed.
 
         Args:
             wait: return only when it has stopped.
+
+        Raises:
+            RunFailed: it has failed.
         """
         if self.status().state == "running":
             request_stop(self.folder)
@@ -82,94 +133,90 @@ def launch(recipe: str | RunConfig, *, wait: bool = True, show: bool = True, **o
 
     Args:
         recipe: the name of a recipe, `FILE.py:NAME`, or a whole configuration.
-        wait: return when the search has ended; otherwise it runs in a thread of this process, and ends with that.
+        wait: return when the search has ended. Otherwise return when it has begun: it runs in a process of its own,
+            which goes on when this one ends, and which `Run.stop` or `nascluster stop` stops.
         show: print the search's progress.
-        options: the flags of `nascluster launch`, with underscores: `max_children=32, searcher="evolution"`.
+        options: the flags of `nascluster launch`, with underscores: `max_children=32, searcher="evolution"`. A flag
+            that takes several values takes a list. `start_with` also takes dicts and the best children of other runs.
 
     Raises:
         ValueError: an option is unknown or has an invalid value, or the run cannot be started; nothing was
             written.
+        RunFailed: the search has failed.
     """
-    config = _configured(recipe, options)
+    config = configured(recipe, options)
     folder = run_folder(config.storage_path, str(config.name))
     check_new(folder)
-    driver = _Driver(config, folder, show)
-    run = Run(config.storage_path, folder.name, None if wait else driver)
     if wait:
-        driver.drive()
-    else:
-        driver.start()
-    return run
+        from cluster.runners.driver import execute
+
+        _not_failed(execute(config, folder, Console(quiet=not show)), folder)
+        return Run(folder.name, config.storage_path)
+    driver = BackgroundDriver(config, folder, show)
+    driver.wait_until_begun()
+    return Run(folder.name, config.storage_path, driver)
 
 
 def load(name: str, storage_path: str | Path = DEFAULT_STORAGE) -> Run:
-    """Return the run of this name, to read it or to stop it.
+    """Return the run of this name, as `Run(name, storage_path)` does.
 
     Raises:
         RunFolderError: there is none; the message lists the existing ones.
     """
-    existing_run(storage_path, name)
-    return Run(str(storage_path), name)
+    return Run(name, storage_path)
 
 
-class _Driver(threading.Thread):
-    """Drives a search, in the thread that calls `drive` or in one of its own."""
-
-    def __init__(self, config: RunConfig, folder: RunFolder, show: bool) -> None:
-        super().__init__(name=f"nascluster-{folder.name}", daemon=True)
-        self._config, self._folder, self._show = config, folder, show
-        self._begun = threading.Event()
-        self._error: BaseException | None = None
-
-    def drive(self) -> None:
-        """Run the search to its end."""
-        from cluster.runners.driver import execute
-
-        execute(self._config, self._folder, Console(quiet=not self._show))
-
-    def run(self) -> None:
-        """Run the search, and keep what it raises for `join`."""
-        try:
-            self.drive()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._begun.set()
-
-    def start(self) -> None:
-        """Start the thread, and return when the run's folder exists.
-
-        Raises:
-            Exception: what the driver raised before.
-        """
-        super().start()
-        while not (self._folder.config.exists() or self._begun.wait(POLL_INTERVAL_S / 10)):
-            pass
-        if not self.is_alive():
-            self.join()
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait for the end of the search, and raise what it raised."""
-        super().join(timeout)
-        if self._error is not None:
-            raise self._error
+def _not_failed(status: Status, folder: RunFolder) -> Status:
+    """Return the status, unless the search has failed."""
+    if status.state != "failed":
+        return status
+    why = f": {status.message}" if status.message else ""
+    where = f"; the complete error is in {folder.error}" if folder.error.exists() else ""
+    raise RunFailed(f"the run {status.name!r} has failed{why}{where}; `{folder.command('resume')}` goes on with it")
 
 
-def _configured(recipe: str | RunConfig, options: dict[str, object]) -> RunConfig:
+def _in_words(status: Status) -> str:
+    best = status.best
+    words = f", best {metric_name(status.measure)} {best.metric:.4f} (child {best.child_id})" if best else ""
+    return f"{status.state}, {status.ended} of {counted(status.max_children, 'child')} ended{words}"
+
+
+def configured(recipe: str | RunConfig, options: dict[str, object]) -> RunConfig:
+    """Return the run that the options make of a recipe, with a name.
+
+    Raises:
+        ValueError: an option is unknown or has an invalid value.
+    """
     if not isinstance(recipe, str | RunConfig):
         raise ValueError(f"`recipe` must be a name or a RunConfig, got {recipe!r}")
-    words = [word for name, value in options.items() for word in _words(name, value)]
-    if isinstance(recipe, RunConfig):
-        (config, _), label = parse_launch(recipe, words, "recipe"), "run"
-    else:
-        (config, _), label = parse_launch(find_recipe(recipe), words, recipe), recipe_label(recipe)
+    start = given_samples(options["start_with"]) if options.get("start_with") else None
+    words = [word for name, value in options.items() if name != "start_with" for word in words_of(name, value)]
+    whole = isinstance(recipe, RunConfig)
+    try:
+        config, _ = parse_launch(
+            recipe if whole else find_recipe(recipe), words, "recipe" if whole else recipe, start=start
+        )
+    except UsageError as error:
+        raise UsageError(in_python(str(error))) from error
+    label = "run" if whole else recipe_label(recipe)
     name = config.name or f"{label}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
     task = replace(config.task, data=located(config.task.data))
     return replace(config, name=name, recipe=recipe if isinstance(recipe, str) else config.recipe, task=task)
 
 
-def _words(name: str, value: object) -> Sequence[str]:
-    """Return the command-line arguments that set an option to a value."""
+def in_python(text: str) -> str:
+    """Return an error about flags with the options' names in Python."""
+    text = re.sub(r"^Unrecognized options: --(?:no-)?([\w-]+)(?:, [^;(]*)?", r"there is no option `--\1`", text)
+    text = re.sub(r"^(--[\w-]+)(?= must|:)|(?<=did you mean )(--[\w-]+)", lambda flag: f"`{flag[0]}`", text)
+    return re.sub(r"`--([\w-]+)`", lambda flag: f"`{flag[1].replace('-', '_')}`", text)
+
+
+def words_of(name: str, value: object) -> Sequence[str]:
+    """Return the command-line arguments that set an option to a value.
+
+    Raises:
+        ValueError: this is no option, or no value that an option can have.
+    """
     flag = f"--{name.replace('_', '-')}"
     if flag in ("--help", HELP_ALL) or isinstance(value, dict | set):
         raise ValueError(f"`{name}` must be an option of the search, with a plain value, got {value!r}")

@@ -9,7 +9,7 @@ from cluster.config.help import shown
 from cluster.config.recipes import Recipe, configuration
 from cluster.config.run_config import RunConfig
 from cluster.formatting import counted
-from cluster.runners.sample_files import START, with_samples
+from cluster.runners.sample_files import START, Samples, with_samples
 from cluster.storage.find_run import existing_run
 from cluster.storage.ledger.queries.candidates import Candidate, candidates
 from cluster.storage.ledger.reader import reading
@@ -37,11 +37,22 @@ class Source(NamedTuple):
 
 
 def parse_launch(
-    recipe: Recipe | RunConfig, arguments: Sequence[str], label: str, description: str | None = None
+    recipe: Recipe | RunConfig,
+    arguments: Sequence[str],
+    label: str,
+    description: str | None = None,
+    start: Samples | None = None,
 ) -> tuple[RunConfig, list[str]]:
     """Return the run that the flags of `nascluster launch` make of a recipe, and sentences that the user should read.
 
     With `--from-run` its children are the best architectures of another run, with `--warm-start` only the first ones.
+
+    Args:
+        recipe: the recipe, or a whole configuration.
+        arguments: the flags.
+        label: the recipe's name, for `--help` and errors.
+        description: what `--help` says of it.
+        start: the architectures that the search begins with, if they are given otherwise than by `--start-with`.
 
     Raises:
         UsageError: as `parse_run`, or these architectures cannot be had.
@@ -49,7 +60,10 @@ def parse_launch(
         ValueError: a value is invalid.
     """
     source, flags = source_of(arguments)
+    if source is not None and start is not None:
+        raise _two_beginnings(source)
     flags, samples = with_samples(flags)
+    samples = start or samples
     if not isinstance(recipe, RunConfig):
         recipe = configuration(recipe, value_of(flags, "--searcher"), value_of(flags, "--task"))
     if source is None or source.goes_on:
@@ -78,12 +92,18 @@ def source_of(arguments: Sequence[str]) -> tuple[Source | None, list[str]]:
     name = value_of(ours, flag)
     if not name:
         raise UsageError(f"name the run whose architectures are to be trained, as in `{flag} NAME --top 5`")
-    if START in map(flag_of, flags):
-        raise UsageError(f"`{START}` and `{flag}` both say which architectures are trained first: give one")
     top = value_of(ours, "--top") or "nothing" if "--top" in map(flag_of, ours) else str(TOP)
     if not top.isdecimal() or int(top) < 1:
         raise UsageError(f"`--top` must be a whole number of at least 1, got {top}")
-    return Source(name, int(top), goes_on=flag == "--warm-start"), flags
+    source = Source(name, int(top), goes_on=flag == "--warm-start")
+    if START in map(flag_of, flags):
+        raise _two_beginnings(source)
+    return source, flags
+
+
+def _two_beginnings(source: Source) -> UsageError:
+    flag = "--warm-start" if source.goes_on else "--from-run"
+    return UsageError(f"`{START}` and `{flag}` both say which architectures are trained first: give one")
 
 
 def retrained_by(recipe: RunConfig, flags: Sequence[str]) -> RunConfig:

@@ -1,15 +1,17 @@
-"""Architectures that a command line names by files: JSON with the decisions behind them."""
+"""Architectures with which a search begins: decisions, files of JSON that have them, or what Python has of them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from child_trainer.architectures.architecture import Architecture
+from child_trainer.field_types import shown
 from cluster.config.flags import UsageError, flag_groups, flag_of
 from cluster.config.run_config import RunConfig, unchecked
 from cluster.formatting import first_line
+from cluster.monitoring.status import Best
 from controller.searchers.given import sample_text
 
 START = "--start-with"
@@ -21,16 +23,18 @@ SUFFIX = ".json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """An architecture that the command line gives.
+    """An architecture that is given.
 
     Attributes:
         text: its decisions, as `sample_text` writes them.
-        file: that has them; empty: the command line itself.
-        graph: the architecture as the file has it, if it does.
+        place: what has them, for messages: a file, or an argument in Python; empty: the command line itself.
+        source: where it is from, in a few words; empty: the command line.
+        graph: the architecture as that place has it, if it does.
     """
 
     text: str
-    file: str = ""
+    place: str = ""
+    source: str = ""
     graph: Any = None
 
 
@@ -43,10 +47,10 @@ class Samples:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where each is from; nothing if none is from a file."""
-        if not any(sample.file for sample in self.samples):
+        """Where each is from; nothing if all are of the command line."""
+        if not any(sample.source for sample in self.samples):
             return ()
-        return tuple(f"the file {sample.file}" if sample.file else "the command line" for sample in self.samples)
+        return tuple(sample.source or "the command line" for sample in self.samples)
 
     def default(self, recipe: RunConfig) -> RunConfig:
         """Return the recipe, as a default of the flags, with these architectures in place of its own; not checked."""
@@ -56,7 +60,7 @@ class Samples:
         return unchecked({**vars(recipe), "start_with": texts, "start_sources": self.sources})
 
     def check(self, config: RunConfig) -> None:
-        """Raise `UsageError` if the space of the run makes another network of a file's decisions than the file has."""
+        """Raise `UsageError` if the space of the run makes another network of decisions than is given with them."""
         for sample in self.samples:
             if not isinstance(sample.graph, dict):
                 continue
@@ -64,13 +68,14 @@ class Samples:
                 tokens = tuple(map(int, sample.text.split(",")))
                 same = config.search_space.decode(tokens).id == Architecture.from_json(sample.graph).id
             except ValueError as error:
+                reason = first_line(str(error))
                 raise UsageError(
-                    f"the architecture of {sample.file} is none of the space {config.space!r}: {first_line(str(error))}"
+                    f"the architecture of {sample.place} is none of the space {config.space!r}: {reason}"
                 ) from error
             if not same:
                 raise UsageError(
-                    f"the decisions of {sample.file} mean another network in the space {config.space!r} than the file"
-                    " has: give the options that its space had"
+                    f"the decisions of {sample.place} mean another network in the space {config.space!r} than it has"
+                    " with them: give the options that its space had"
                 )
 
 
@@ -106,10 +111,54 @@ def _samples(word: str) -> Iterator[Sample]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{word} is no JSON: {first_line(str(error))}") from error
     for item in data if isinstance(data, list) else [data]:
-        tokens = item.get("tokens") if isinstance(item, dict) else None
-        if not isinstance(tokens, list) or not tokens or not all(type(token) is int for token in tokens):
-            raise UsageError(
-                f"{word} must have the decisions behind its architecture, whole numbers called `tokens`, as"
-                " `nascluster best NAME --json` prints them"
-            )
-        yield Sample(text=sample_text(tokens), file=word, graph=item.get("architecture"))
+        yield _sample_of(item, word, f"the file {word}")
+
+
+def _sample_of(item: object, place: str, source: str) -> Sample:
+    """Return the sample of an object with decisions, as `nascluster best NAME --json` prints one."""
+    tokens = item.get("tokens") if isinstance(item, Mapping) else None
+    if not _is_tokens(tokens):
+        raise UsageError(
+            f"{place} must have the decisions behind its architecture, whole numbers called `tokens`, as"
+            " `nascluster best NAME --json` prints them"
+        )
+    assert isinstance(item, Mapping)
+    return Sample(text=sample_text(tokens), place=place, source=source, graph=item.get("architecture"))
+
+
+def _is_tokens(value: object) -> TypeGuard[Sequence[int]]:
+    return isinstance(value, list | tuple) and bool(value) and all(type(token) is int for token in value)
+
+
+def given_samples(values: object) -> Samples:
+    """Return the architectures that a caller in Python gives as `start_with`.
+
+    Args:
+        values: a list of decisions (a list of whole numbers, or their text), of JSON files, of dicts with `tokens` as
+            `best --json` prints them, and of the best children of runs (`Run.best`); or one of these.
+
+    Raises:
+        UsageError: a file cannot be read, or something has no decisions.
+    """
+    alone = isinstance(values, str | Path | Mapping | Best | Architecture) or _is_tokens(values)
+    if not alone and not isinstance(values, list | tuple):
+        raise UsageError(f"`start_with` must be a list of architectures, got {shown(values)}")
+    items: Sequence[object] = [values] if alone else list(values)  # pyright: ignore[reportArgumentType]
+    samples = [sample for number, item in enumerate(items) for sample in _given(item, f"`start_with[{number}]`")]
+    return Samples(tuple(samples), given=True)
+
+
+def _given(item: object, place: str) -> Iterator[Sample]:
+    if isinstance(item, str | Path):
+        yield from _samples(str(item))
+    elif isinstance(item, Best):
+        yield _sample_of({"tokens": item.tokens, "architecture": dict(item.graph)}, place, f"child {item.child_id}")
+    elif isinstance(item, Architecture):
+        raise UsageError(
+            f"{place} is an Architecture alone, and a search goes on from decisions: give `run.best`, a dict with its"
+            " `tokens`, or the tokens themselves"
+        )
+    elif _is_tokens(item):
+        yield Sample(text=sample_text(item), place=place, source="Python")
+    else:
+        yield _sample_of(item, place, "Python")

@@ -1,15 +1,21 @@
 """Searches from Python."""
 
+import json
+import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.config.recipes import RECIPES
-from cluster.runners.python_api import launch, load
+from cluster.monitoring.child_list import COLUMNS
+from cluster.runners.python_api import Run, RunFailed, launch, load
+from controller.spaces.nasbench201 import NasBench201Space
+from tests.command_line import nascluster
 from tests.lengths import LONG
 
 SMALL = {"local": True, "show": False, "max_children": 8}
@@ -36,14 +42,95 @@ def test_a_configuration_is_launched_too(tmp_path: Path) -> None:
     assert run.name.startswith("run-")
 
 
-def test_a_search_in_the_background_is_stopped_at_once_after_its_start(tmp_path: Path) -> None:
+def test_children_are_the_rows_of_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = launch("synthetic", storage_path=tmp_path, name="demo", **SMALL)
+    assert nascluster("children", "demo", "--storage-path", tmp_path, "--json") == 0
+    printed = json.loads(capfd.readouterr().out)["children"]
+    children = run.children
+    assert [tuple(child) for child in children] == [COLUMNS] * 8
+    assert [(c["child"], c["tokens"], c["metric"]) for c in children] == [
+        (c["child"], c["tokens"], c["metric"]) for c in printed
+    ]
+    assert run.best is not None
+    assert repr(run) == (
+        f"<Run('demo', storage_path='{tmp_path}'): finished, 8 of 8 children ended, best score"
+        f" {run.best.metric:.4f} (child {run.best.child_id})>"
+    )
+
+
+def test_a_search_in_the_background_is_a_process_of_its_own_and_is_stopped_at_once(tmp_path: Path) -> None:
     run = launch(
         "synthetic", wait=False, show=False, local=True, storage_path=tmp_path, name="long",
         child_seconds=0.3, max_children=1000,
     )  # fmt: skip
+    assert run._driver is not None
+    process = run._driver._process.pid
+    assert os.getsid(process) == process  # which Ctrl-C does not reach
+    with pytest.raises(TimeoutError, match="the run 'long' is still running after 0 s"):
+        run.wait(timeout=0)
+    assert "running" in repr(Run("long", storage_path=tmp_path))
     status = run.stop()
-    assert status.state == "stopped"
-    assert status.ended < 1000
+    assert (status.state, status.ended < 1000) == ("stopped", True)
+    assert not run.folder.is_held()
+
+
+def test_a_driver_that_was_killed_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
+    run = launch(
+        "synthetic", wait=False, show=False, local=True, storage_path=tmp_path, name="killed",
+        child_seconds=0.05, max_children=8,
+    )  # fmt: skip
+    assert run._driver is not None
+    while not run.status().ended:
+        time.sleep(0.02)
+    run._driver._process.kill()
+    with pytest.raises(RuntimeError, match="the driver of the run 'killed' was ended by SIGKILL: `nascluster resume"):
+        run.wait()
+    with pytest.raises(RunFailed, match="the run 'killed' has failed: its driver died; `nascluster resume"):
+        load("killed", tmp_path).wait()
+    assert nascluster("resume", "killed", "--storage-path", tmp_path) == 0
+    assert Run("killed", storage_path=tmp_path).wait().finished == 8
+
+
+def test_a_search_begins_with_what_python_has(tmp_path: Path) -> None:
+    cells = {"space": "nasbench201", "cells_per_stage": 1, "stem_channels": 2, "searcher": "evolution"}
+    first = launch("synthetic", storage_path=tmp_path, name="first", start_with=[(0, 1, 2, 3, 4, 0)], **SMALL, **cells)
+    assert first.children[0]["tokens"] == [0, 1, 2, 3, 4, 0]
+    assert first.best is not None
+    (tmp_path / "x.json").write_text(json.dumps({"tokens": [3] * 6}))
+    space = NasBench201Space(cells_per_stage=1, stem_channels=2)
+    given = {"tokens": [1] * 6, "architecture": space.decode([1] * 6).to_json()}
+    starts = [tmp_path / "x.json", given, "2,2,2,2,2,2", first.best]
+    second = launch("synthetic", storage_path=tmp_path, name="second", start_with=starts, **SMALL, **cells)
+    children = second.children[:4]
+    assert [child["tokens"] for child in children] == [[3] * 6, [1] * 6, [2] * 6, list(first.best.tokens)]
+    assert [child["source"] for child in children] == [
+        f"the file {tmp_path / 'x.json'}", "Python", "the command line", f"child {first.best.child_id}"
+    ]  # fmt: skip
+    third = launch("synthetic", storage_path=tmp_path, name="third", warm_start="first", top=2, **SMALL, **cells)
+    assert third.children[0]["tokens"] == list(first.best.tokens)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (NasBench201Space().decode([0] * 6), "is an Architecture alone, and a search goes on from decisions"),
+        ([{"architecture": {}}], r"`start_with\[0\]` must have the decisions behind its architecture"),
+        (["nothing.json"], "nothing.json cannot be read"),
+        (7, "`start_with` must be a list of architectures, got 7"),
+        ([[9] * 6], "`start_with` must be samples of the space, and the 1. is none"),
+        (
+            {"tokens": [1] * 6, "architecture": NasBench201Space().decode([1] * 6).to_json()},
+            r"the decisions of `start_with\[0\]` mean another network",
+        ),
+    ],
+)
+def test_what_no_search_can_begin_with_is_refused(start: Any, message: str, tmp_path: Path) -> None:
+    cells: dict[str, Any] = {"space": "nasbench201", "cells_per_stage": 1, "searcher": "evolution"}
+    with pytest.raises(ValueError, match=message):
+        launch("synthetic", storage_path=tmp_path / "runs", start_with=start, **SMALL, **cells)
+    with pytest.raises(ValueError, match="both say which architectures are trained first"):
+        launch("synthetic", storage_path=tmp_path / "runs", start_with="0,0,0,0,0,0", warm_start="x", **cells)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_search_in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:
@@ -61,7 +148,9 @@ def test_a_search_in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"populaton": 3}, "populaton"),
+        ({"populaton": 3, "searcher": "evolution"}, "there is no option `populaton`; did you mean `population`?"),
+        ({"max_children": "x"}, "`max_children` must be a whole number, got x"),
+        ({"max_cost": 3}, "`max_cost` needs the price of a GPU hour: give `cost_per_gpu_hour`, too"),
         ({"searcher": "bogus"}, "unknown searcher 'bogus'; there are reinforce, "),
         ({"max_children": 0}, "`max_children` must be at least 1, got 0"),
     ],
