@@ -51,7 +51,7 @@ from cluster.config.topology import Topology
 from cluster.monitoring.failed_attempts import FailedAttempt, read_failures
 from cluster.monitoring.status import Best, Status, read_status
 from cluster.runners.driver import execute
-from cluster.runners.python_api import Run, RunFailed, launch, load
+from cluster.runners.python_api import Run, RunFailed, evaluate, launch, load
 from cluster.storage.find_run import existing_run, run_folder
 from controller.catalogue import Figure
 from controller.decisions import (
@@ -169,6 +169,7 @@ __all__ = [
     "check_tokens",
     "draw",
     "enumerate_samples",
+    "evaluate",
     "execute",
     "existing_run",
     "first_tokens",

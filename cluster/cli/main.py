@@ -34,6 +34,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   failures NAME [--json]    list failed attempts by cause, with the error and its place
   logs NAME [CHILD]         print its events, with --follow also new ones; or the output of one child
   report NAME [--open]      write an HTML page of its results; --watch serves the page while the search runs
+  evaluate FILE.json ...    train given architectures, each once, for an outer loop: --task digits --name loop --json
   correlation NAME          say how well its shared weights rank architectures, by a table (--data) or by training them
   compare SEARCHER ...      compare searchers over many seeds: --recipe RECIPE --budget 500 (or 12000s)
   simulate RECIPE ...       predict a search's time, cost and utilisation, and what would help; --help lists options
@@ -119,6 +120,7 @@ COMMANDS: Mapping[str, str] = {
     "failures": "failures",
     "logs": "logs",
     "report": "report",
+    "evaluate": "evaluate",
     "correlation": "correlation",
     "compare": "compare",
     "simulate": "simulate",

@@ -1,6 +1,6 @@
 """Sections on failures, shards, workers and cost; on configuration and versions; and the checklist."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cluster.config.recipes import differences
@@ -201,8 +201,17 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(values: Mapping[str, Any]) -> Markup:
-    rows = (tag("tr", tag("th", name, scope="row"), tag("td", tag("code", _plain(v)))) for name, v in values.items())
+    shown = {name: _counted(value) if name == LISTED else _plain(value) for name, value in values.items()}
+    rows = (tag("tr", tag("th", name, scope="row"), tag("td", tag("code", text))) for name, text in shown.items())
     return tag("div", tag("table", *rows), class_="scroll")
+
+
+LISTED = "architectures"
+"""The option with the architectures of a run that evaluates given ones, which may be many and long."""
+
+
+def _counted(architectures: Sequence[str]) -> str:
+    return f"{counted(len(architectures), 'architecture')}, in config.json"
 
 
 def _plain(value: object) -> str:

@@ -81,11 +81,23 @@ class BackgroundDriver:
         Raises:
             ValueError: the run cannot be started.
             RuntimeError: another error, or a signal, has ended the driver.
+            KeyboardInterrupt: Ctrl-C ended the wait, and the driver with it.
         """
-        while self._waiter.is_alive() and not self._folder.is_held():
-            time.sleep(POLL_INTERVAL_S)
-        if not self._waiter.is_alive():
-            self.raise_error()
+        try:
+            while self._waiter.is_alive() and not self._folder.is_held():
+                time.sleep(POLL_INTERVAL_S)
+        except KeyboardInterrupt:
+            self._process.terminate()
+            raise
+        if self._waiter.is_alive():
+            return
+        self.raise_error()
+        if not self._folder.config.exists():
+            status = self._process.returncode
+            raise RuntimeError(
+                f"the driver of the run {self._folder.name!r} has ended with status {status} before the run began:"
+                " `show=True` shows what it prints"
+            )
 
     def join(self, timeout_s: float | None) -> bool:
         """Wait for the end of the process; return whether it has ended."""

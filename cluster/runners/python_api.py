@@ -1,8 +1,8 @@
-"""Searches from Python: launch one in a script or a notebook, here or in a process of its own, or open any run."""
+"""Searches and evaluations from Python: in a script or a notebook, here or in a process of its own."""
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,8 @@ from cluster.formatting import counted, metric_name
 from cluster.monitoring.child_list import children_of
 from cluster.monitoring.status import Best, Status, read_status
 from cluster.runners.background import BackgroundDriver
+from cluster.runners.evaluation.plan import SPACE
+from cluster.runners.evaluation.submitted import submitted_objects
 from cluster.runners.retraining import parse_launch
 from cluster.runners.sample_files import given_samples
 from cluster.storage.dataset_cache import located
@@ -127,6 +129,24 @@ class Run:
             request_stop(self.folder)
         return self.wait() if wait else self.status()
 
+    def evaluate(self, architectures: object, *, show: bool = True, **options: object) -> list[dict[str, Any]]:
+        """Train given architectures, each once, as `evaluate` does.
+
+        They are added to this run, if it is one of given architectures. Of a search they are trained as its children
+        are, on its task with its budget, in a run of the same name with `-evaluate` behind it.
+
+        Args:
+            architectures, show: as of `evaluate`.
+            options: flags of `nascluster evaluate`, with underscores.
+
+        Raises:
+            ValueError, RunFailed: as of `evaluate`.
+        """
+        like = self.config
+        listed = like.space == SPACE
+        given = {"name": self.name if listed else f"{self.name}-evaluate", "storage_path": self.storage_path}
+        return _evaluated(architectures, given | options, show, None if listed else like)
+
 
 def launch(recipe: str | RunConfig, *, wait: bool = True, show: bool = True, **options: object) -> Run:
     """Start a search, as `nascluster launch` does.
@@ -164,6 +184,44 @@ def load(name: str, storage_path: str | Path = DEFAULT_STORAGE) -> Run:
         RunFolderError: there is none; the message lists the existing ones.
     """
     return Run(name, storage_path)
+
+
+def evaluate(architectures: object, *, show: bool = True, **options: object) -> list[dict[str, Any]]:
+    """Train given architectures on a task, each once, as `nascluster evaluate` does; return what each has reached.
+
+    Args:
+        architectures: a list of `Architecture`, of dicts as their `to_json` gives, of texts of JSON, of best children
+            (`Run.best`), and of paths of files and folders; or one of these.
+        show: print the progress.
+        options: flags of `nascluster evaluate`, with underscores: `task="digits", name="loop", epochs=2`. What a run of
+            this name has evaluated before is told at once, and not trained again.
+
+    Returns:
+        For each architecture, in their order, the object that `nascluster evaluate --json` prints: a dict with the keys
+        id, source, status (finished, failed, invalid or pending), known, child, metrics, parameters, flops, seconds,
+        cause and failure.
+
+    Raises:
+        ValueError: an option is wrong, or the run cannot be started, or another process drives it.
+        RunFailed: the run has failed.
+    """
+    return _evaluated(architectures, options, show, None)
+
+
+def _evaluated(
+    architectures: object, options: Mapping[str, object], show: bool, like: RunConfig | None
+) -> list[dict[str, Any]]:
+    from cluster.runners.evaluation.evaluate import evaluate
+
+    words = [word for name, value in options.items() for word in words_of(name, value)]
+    try:
+        done = evaluate(submitted_objects(architectures), words, Console(quiet=not show), like)
+    except UsageError as error:
+        raise UsageError(in_python(str(error))) from error
+    if done.status is not None and done.status.state == "failed":
+        storage_path = options.get("storage_path", DEFAULT_STORAGE)
+        _not_failed(done.status, run_folder(str(storage_path), done.status.name))
+    return list(done.results)
 
 
 def _not_failed(status: Status, folder: RunFolder) -> Status:

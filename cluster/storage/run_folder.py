@@ -21,12 +21,16 @@ from cluster.config.run_config import (
 )
 from cluster.storage.errors import RunFolderError
 from cluster.storage.locks import WRITERS, exclusive_within, is_locked
+from controller.spaces.listed import ListedSpace
 
 RUN_LOG = "run.log"
 """The file of the run's log."""
 
 LIMITS = ("max_children", "ceilings")
 """The options at which a search ends, which a resume may change."""
+
+LIST = ("space_options", "searcher_options")
+"""The options of a run of given architectures which have these; later ones are added."""
 
 DRIVER = "driver.lock"
 """The file on which a run's driver holds an exclusive lock."""
@@ -193,7 +197,8 @@ class RunFolder:
     def change_limits(self, config: RunConfig) -> bytes | None:
         """Set the limits at which the search ends; return the configuration file's new text, `None` if they are set.
 
-        All else in the file stays, also what only another version understands.
+        A run that evaluates given architectures takes more of them likewise. All else in the file stays, also what only
+        another version understands.
 
         Args:
             config: the run's, with perhaps another number of children or other ceilings.
@@ -202,7 +207,8 @@ class RunFolder:
             RunFolderError: it cannot be read or written.
         """
         before = self.read_config()
-        limits = {name: value for name, value in config.to_json().items() if name in LIMITS}
+        changeable = (*LIMITS, *(LIST if self._takes_more(before, config) else ()))
+        limits = {name: value for name, value in config.to_json().items() if name in changeable}
         changes = {name: value for name, value in limits.items() if getattr(before, name) != getattr(config, name)}
         if not changes:
             return None
@@ -213,6 +219,19 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{self.config} cannot be written: {error.strerror}") from error
         return text
+
+    def _takes_more(self, before: RunConfig, after: RunConfig) -> bool:
+        """Return whether the run is one of given architectures, to which others are added.
+
+        Raises:
+            RunFolderError: others were added since `after` was made, whose samples would be those now.
+        """
+        recorded, wanted = before.space_options, after.space_options
+        if not (isinstance(recorded, ListedSpace) and isinstance(wanted, ListedSpace)):
+            return False
+        if not wanted.continues(recorded):
+            raise RunFolderError(f"another call has added architectures to the run {self.name!r} meanwhile: call again")
+        return True
 
     def read_config(self) -> RunConfig:
         """Return the configuration that the run was launched with, which this version must know in full.

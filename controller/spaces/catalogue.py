@@ -15,6 +15,7 @@ from controller.spaces.enas_micro import EnasMicroSpace
 from controller.spaces.enas_rnn import EnasRnnSpace
 from controller.spaces.genomes import GenomeSpace
 from controller.spaces.hierarchical import HierarchicalSpace
+from controller.spaces.listed import ListedSpace
 from controller.spaces.mbconv import MbconvSpace
 from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.one_shot import OneShotSpace
@@ -146,6 +147,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Networks that grow: neurons and weighted links, which are all part of the sample.",
             paper="Stanley & Miikkulainen 2002, section 3.1",
             options=GenomeSpace,
+        ),
+        "listed": SpaceEntry(
+            summary="Given architectures of any shape: what `nascluster evaluate` trains.",
+            paper="",
+            options=ListedSpace,
         ),
     }
 )

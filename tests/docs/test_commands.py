@@ -1,10 +1,11 @@
 """The commands of the README and of docs/ are run as they are printed, in the order of each page.
 
-A page has a home of its own in which runs called demo, NAME and RANDOM are, and a folder DIR with the data, so that no
-word of a command is replaced. What cannot be run here is in `exemptions.py`. `NASCLUSTER_DOCS=1` runs those that take
-minutes as well.
+A page has a home of its own in which runs called demo, NAME and RANDOM are, a folder DIR with the data, and best.json,
+so that no word of a command is replaced. What cannot be run here is in `exemptions.py`. `NASCLUSTER_DOCS=1` runs those
+that take minutes as well.
 """
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.monitoring.status import read_status
 from cluster.storage.find_run import run_folder
 from tests.command_line import nascluster
 from tests.deploy.files import ROOT
@@ -71,6 +73,9 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, finished_run: Path, mon
     (here / "DIR").mkdir()
     for part in PARTS.get(str(page.relative_to(ROOT)), ()):
         _add_data(here / "DIR", part)
+    best = read_status(run_folder(runs, "NAME"), 0.0).best
+    assert best is not None
+    (here / "best.json").write_text(json.dumps({"tokens": best.tokens, "architecture": dict(best.graph)}))
     monkeypatch.chdir(here)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "120")
