@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Measure
@@ -119,7 +120,7 @@ def _base_again(recorded: RunConfig) -> RunConfig:
 TOPOLOGY = Topology(replicas=1, shards=1, children=1, batching="stream")
 
 
-def _parts(kind: str) -> dict[str, object]:
+def _parts(kind: str) -> dict[str, Any]:
     """Return the fields of a run with an example of this kind alone."""
     example = ListedSpace().with_more([EXAMPLES[kind]])  # pyright: ignore[reportArgumentType]
     return {
