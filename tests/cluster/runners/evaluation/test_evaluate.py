@@ -127,6 +127,16 @@ def test_failures_have_their_text_and_are_known_too(evaluate: Evaluations, place
     assert rows(TRAINED) == [(1, 1)]
 
 
+def test_what_a_ceiling_leaves_is_pending_until_a_higher_one(evaluate: Evaluations, place: Path) -> None:
+    (left,) = evaluate("-", *FLAGS, "--max-hours", "1e-12", stdin=json.dumps(network(4)), status=1)
+    assert (left["status"], left["id"]) == ("pending", identity(4))
+    assert left["failure"].startswith("it was not trained before the run has finished (its ceiling --max-hours is")
+    assert left["failure"].endswith("a call with a higher `--max-hours` goes on")
+    found = evaluate("-", "--max-hours", "1", stdin=json.dumps(network(5)))
+    assert [each["status"] for each in found] == ["finished"]
+    assert rows(TRAINED) == [(1, 1), (2, 1)]  # what was left, too
+
+
 FLAGS = ("--task", "synthetic", "--child-seconds", "0.001")
 
 
