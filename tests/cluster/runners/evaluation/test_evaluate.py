@@ -18,8 +18,8 @@ from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.transactions import Transactions
 from cluster.storage.run_folder import RunFolder
 from controller.spaces.listed import ListedSpace
-from tests.chaos.script import FACTOR
 from tests.command_line import nascluster
+from tests.lengths import FACTOR
 
 
 def network(filters: int, op: str = "conv") -> dict[str, Any]:

@@ -8,15 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.script import FACTOR
 from tests.cluster.runners.evaluation.test_evaluate import network
 from tests.cluster.searches import nascluster, select, wait_for
+from tests.lengths import LONG
 
-pytestmark = [
-    pytest.mark.xdist_group("ray"),
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(FACTOR == 1, reason="takes a minute: `make chaos`"),
-]
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300), LONG]
 
 
 def evaluated(words: tuple[object, ...], address: str, code: int = 0) -> list[dict[str, Any]]:
