@@ -112,6 +112,9 @@ class TaskEntry:
         instant: whether, with these options, a child takes no time and cannot fail.
         epochs: the only number of epochs that it can answer for, on all training data; `None`: any budget.
         ignores: the settings of a regime that its training does not have.
+        class_names: what the classes are called, the first one first; empty if that is not known.
+        preparation: how a file of people becomes an image of the task, a sentence; empty if it reads none.
+        licence: of the data, for who passes a trained network on.
     """
 
     summary: str
@@ -130,6 +133,9 @@ class TaskEntry:
     instant: Callable[[Any], bool] = never
     epochs: int | None = None
     ignores: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    preparation: str = ""
+    licence: str = ""
 
     def __post_init__(self) -> None:
         if self.usual_options is None:

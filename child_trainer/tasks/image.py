@@ -68,8 +68,7 @@ class ImageTask:
     @property
     def upsampled_size(self) -> tuple[int, int]:
         """Height and width that a training image is enlarged to before it is cropped."""
-        height, width = self.crop_size
-        return round(height * UPSAMPLING), round(width * UPSAMPLING)
+        return enlarged(self.crop_size)
 
     def to(self, device: str | torch.device) -> Self:
         """Return this task with its images on a device."""
@@ -92,16 +91,14 @@ class ImageTask:
         The paper does not say how it evaluates. At the images' own scale, which training never shows, accuracy is
         10 to 20 points lower and jumps from epoch to epoch; measured on digits and on Fashion-MNIST.
         """
-        (height, width), (tall, wide) = self.crop_size, self.upsampled_size
-        top, left = (tall - height) // 2, (wide - width) // 2
-        return self._upsampled(images)[:, :, top : top + height, left : left + width]
+        return centred(images)
 
     def accuracy(self, network: nn.Module, images: Images) -> float:
         """Return the share of images (of this task's validation or test images) that a network gets right."""
         return sgd.accuracy(network, images, self.centred)
 
     def _upsampled(self, images: Tensor) -> Tensor:
-        return F.interpolate(images, self.upsampled_size, mode="bilinear", align_corners=False)
+        return upsampled(images, self.upsampled_size)
 
     def fit(
         self, architecture: Architecture, budget: Budget, progress: Progress, *, seed: int, device: str = "cpu"
@@ -162,6 +159,25 @@ class ImageTask:
         )
         load(network, weights)
         return network
+
+
+def enlarged(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the height and width that images of this height and width are up-sampled to."""
+    height, width = size
+    return round(height * UPSAMPLING), round(width * UPSAMPLING)
+
+
+def upsampled(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return images `[B, C, H, W]` in another height and width, bilinearly."""
+    return F.interpolate(images, size, mode="bilinear", align_corners=False)
+
+
+def centred(images: Tensor) -> Tensor:
+    """Return standardised images `[B, C, H, W]` as every task of images evaluates them; see `ImageTask.centred`."""
+    height, width = images.shape[2:]
+    tall, wide = enlarged((height, width))
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return upsampled(images, (tall, wide))[:, :, top : top + height, left : left + width]
 
 
 def carve(images: Images, sizes: tuple[int, ...], seed: int) -> list[Images]:

@@ -34,6 +34,7 @@ def best(arguments: list[str]) -> int:
                 print(f"  {training_command(known.config, status.best, 'best.json')}")
                 if (weights := _weights(folder, status.best)) is not None:
                     print(f"Its weights, for --from of that command, are in {weights}")
+                    print(f"To use it without nascluster: {folder.command('export')}")
         return 0 if status.best else 1
 
     return parse_command("best", run, arguments)

@@ -34,6 +34,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   failures NAME [--json]    list failed attempts by cause, with the error and its place
   logs NAME [CHILD]         print its events, with --follow also new ones; or the output of one child
   report NAME [--open]      write an HTML page of its results; --watch serves the page while the search runs
+  export NAME [CHILD]       write a trained child as a file that loads without nascluster, and a README beside it
   evaluate FILE.json ...    train given architectures, each once, for an outer loop: --task digits --name loop --json
   correlation NAME          say how well its shared weights rank architectures, by a table (--data) or by training them
   compare SEARCHER ...      compare searchers over many seeds: --recipe RECIPE --budget 500 (or 12000s)
@@ -120,6 +121,7 @@ COMMANDS: Mapping[str, str] = {
     "failures": "failures",
     "logs": "logs",
     "report": "report",
+    "export": "export",
     "evaluate": "evaluate",
     "correlation": "correlation",
     "compare": "compare",

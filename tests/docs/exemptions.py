@@ -14,6 +14,7 @@ IMAGES = "needs images that the page's DIR lacks, and many minutes"
 SUPERNET = "needs a run with shared weights; tests/cluster/correlation/test_command.py makes one"
 SAME_SPACE = "needs a run of the same space; tests/cluster/runners/test_warm_start.py makes one"
 ASKS = "asks before it removes the run that the page's other commands show; tests/cluster/cli/test_remove.py answers"
+WEIGHTS = "needs a run that has kept weights; tests/cluster/export/test_export.py makes one"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
 MINUTES = "takes up to minutes; `make docs` runs it"
@@ -31,6 +32,7 @@ EXEMPT: Mapping[str, str] = {
     "pip install '.[s3]'": INDEX,
     "pip install '.[tensorboard]'": INDEX,
     "pip install '.[mlflow]'": INDEX,
+    "pip install '.[onnx]'": INDEX,
     "pip install 'dist/nascluster-0.1.0-py3-none-any.whl[s3]'": INDEX,
     "pip install '.[s3,tensorboard,mlflow]'": INDEX,
     "python -m pip wheel --no-deps --wheel-dir dist .": INDEX,
@@ -114,6 +116,10 @@ EXEMPT: Mapping[str, str] = {
     ),
     "python -m child_trainer best.json --save-weights best.safetensors": PLACEHOLDER,
     "python -m child_trainer best.json --from best.safetensors --learning-rate 0.01 --schedule cosine": PLACEHOLDER,
+    "nascluster export NAME": WEIGHTS,
+    "nascluster export NAME 17 --format onnx --out flowers.onnx": WEIGHTS,
+    "nascluster export NAME --format safetensors": WEIGHTS,
+    "nascluster export NAME --weights best.safetensors": WEIGHTS,
     "nascluster launch digits --searcher evolution --warm-start NAME --top 5": SAME_SPACE,
     "nascluster launch digits --searcher bayesian --start-with best.json": SAME_SPACE,
     "nascluster launch digits --from-run demo --top 3 --epochs 30 --schedule cosine": MINUTES,

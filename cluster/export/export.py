@@ -1,0 +1,94 @@
+"""Exports a trained child of a run into a file that loads without nascluster, with a README beside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from child_trainer.architectures.architecture import InvalidArchitecture
+from child_trainer.networks.weights import WrongWeights
+from cluster.export.children import check_task, child_to_export, weights_of
+from cluster.export.classifier import exported_classifier
+from cluster.export.facts import facts_of
+from cluster.export.files import check_target, is_special, readme_of, write_export
+from cluster.export.formats import FORMATS, ExportError, Form, check_format
+from cluster.export.readme import readme
+from cluster.storage.run_folder import RunFolder
+
+EXPORTS = "exports"
+"""The folder within a run's that has its exports, unless others are named."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        child_id: of the exported child.
+        file: the network.
+        readme: the text beside it; `None` beside a FIFO or a device.
+    """
+
+    child_id: int
+    file: Path
+    readme: Path | None
+
+
+def export_child(
+    folder: RunFolder,
+    child_id: int | None = None,
+    *,
+    form: Form = "torch-export",
+    out: Path | None = None,
+    weights: Path | None = None,
+    test: float | None = None,
+    replace: bool = False,
+) -> Exported:
+    """Export a child's network.
+
+    Args:
+        folder: the run's, with the weights that it has kept.
+        child_id: of the child; `None`: the best one whose weights are there.
+        form: the file's format.
+        out: the file; `None`: one in the run's folder, or in the current one for a run in an object store.
+        weights: a file of `python -m child_trainer --save-weights` to export in place of weights that the run has kept.
+        test: the child's accuracy on the test images, if they were looked at.
+        replace: whether a file that no export has written may be replaced.
+
+    Raises:
+        ExportError: the child, its weights or the file cannot be had as requested; nothing was written.
+        RunFolderError: the run is damaged.
+    """
+    check_format(form)
+    config = folder.read_config()
+    check_task(config)
+    child = child_to_export(folder, config, child_id, weights)
+    path = _target(folder, child.child_id, form, out)
+    check_target(path, form, replace=replace)
+    trained = weights_of(folder, child, weights)
+    problem = config.task.entry.problem
+    assert problem is not None
+    try:
+        network = exported_classifier(trained, problem, config.budget.regime)
+    except (InvalidArchitecture, WrongWeights) as error:
+        raise ExportError(f"the weights of child {child.child_id} are not those of its network: {error}") from error
+    facts = facts_of(folder.name, config, child, problem, test=test, weights_file=weights and weights.name)
+    data = FORMATS[form].write(network, trained, facts)
+    try:
+        write_export(path, data, readme(facts, FORMATS[form], path.name))
+    except OSError as error:
+        raise ExportError(f"the export {path} cannot be written: {error.strerror}") from error
+    return Exported(child_id=child.child_id, file=path, readme=None if is_special(path) else readme_of(path))
+
+
+def _target(folder: RunFolder, child_id: int, form: Form, out: Path | None) -> Path:
+    """Return the file to write, whose folder exists if it is the run's own."""
+    if out is not None:
+        return out.expanduser().absolute()
+    suffix = FORMATS[form].suffix
+    if folder.url is not None:  # its local folder is a copy, which the next command replaces
+        return Path.cwd() / f"{folder.name}-child-{child_id}{suffix}"
+    exports = folder.path / EXPORTS
+    try:
+        exports.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"the folder {exports} cannot be made: {error.strerror}; give `--out`") from error
+    return exports / f"child-{child_id}{suffix}"

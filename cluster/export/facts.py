@@ -1,0 +1,75 @@
+"""What an exported file says of its network, for its README and as plain data within the file."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from child_trainer import own_files
+from child_trainer.tasks.entry import ImageProblem, TaskEntry
+from cluster.config.run_config import RunConfig
+from cluster.storage.ledger.queries.status import Best
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkFacts:
+    """A trained network, and where it is from.
+
+    Attributes:
+        run, child_id, architecture: the search, the child and its canonical id.
+        task, summary: of the data, by name and in one line.
+        shape: channels, height and width of an image.
+        classes: what each logit stands for; numbers if the classes have no names.
+        preparation: what makes an image of a file, if the task reads files of people; may be empty.
+        validation: the metric of the child in the search.
+        test: the metric on the test images; `None` if they were not looked at.
+        parameters, flops: of the network; FLOPs of one image.
+        weights_file: the file whose weights these are, if they are not those that the search kept.
+        licence: of the data.
+    """
+
+    run: str
+    child_id: int
+    architecture: str
+    task: str
+    summary: str
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    preparation: str
+    validation: float
+    test: float | None
+    parameters: int | None
+    flops: int | None
+    weights_file: str | None
+    licence: str
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Return plain data for `json.dumps`."""
+        return asdict(self)
+
+
+def facts_of(
+    run: str, config: RunConfig, child: Best, problem: ImageProblem, *, test: float | None, weights_file: str | None
+) -> NetworkFacts:
+    """Return what is known of a child of a run."""
+    entry = config.task.entry
+    return NetworkFacts(
+        run=run,
+        child_id=child.child_id,
+        architecture=child.architecture.id,
+        task=config.task.task,
+        summary=entry.summary,
+        shape=problem.shape,
+        classes=entry.class_names or tuple(map(str, range(problem.classes))),
+        preparation=entry.preparation,
+        validation=child.metric,
+        test=test,
+        parameters=child.parameters,
+        flops=child.flops,
+        weights_file=weights_file,
+        licence=entry.licence or _unknown_licence(config, entry),
+    )
+
+
+def _unknown_licence(config: RunConfig, entry: TaskEntry) -> str:
+    where = f"ask who wrote {own_files.file_of(config.task.task)}" if own_files.is_own(config.task.task) else "unknown"
+    return f"not recorded: {where}"
