@@ -39,6 +39,7 @@ from child_trainer.regime import Regime
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.entry import ImageProblem, TaskEntry
 from child_trainer.tasks.image import ImageTask
+from child_trainer.tasks.image_folder_options import ImageFolderOptions
 from child_trainer.tasks.lookup_table import Answer, Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.image_classifier import Images
@@ -121,6 +122,7 @@ __all__ = [
     "Group",
     "GrpcStore",
     "HasSupernet",
+    "ImageFolderOptions",
     "ImageProblem",
     "ImageTask",
     "Images",

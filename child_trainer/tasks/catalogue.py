@@ -19,6 +19,7 @@ from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seed_agem.options import SubnetworkOptions
+from child_trainer.tasks import image_folder_options
 from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always, never
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
@@ -158,6 +159,21 @@ IMAGES: Mapping[str, TaskEntry] = MappingProxyType(
 TASKS: Mapping[str, TaskEntry] = MappingProxyType(
     {
         **IMAGES,
+        image_folder_options.TASK: TaskEntry(
+            summary="images of your own, from --data: a folder train/ with a folder for each class",
+            family="images",
+            kinds=("feedforward",),
+            measure=Measure.ACCURACY,
+            options=image_folder_options.ImageFolderOptions,
+            module="child_trainer.tasks.image_folder",
+            preparation=(
+                "An image in a file is turned as its EXIF tag says, transparent places become white, and the square at"
+                " its centre is resized to the height and width below (Pillow's `ImageOps.fit`, bicubic)."
+            ),
+            licence="that of the images, which their owner knows",
+            completed=image_folder_options.with_classes,
+            describes=image_folder_options.described,
+        ),
         "ptb": _language("Penn Treebank, from --data: the next word, word by word", 929_589),
         "wikitext2": _language("WikiText-2, from --data: the next word, word by word", 2_088_628),
         "text": _language(
@@ -276,17 +292,18 @@ def load_task(
         return functions.load(name, folder, options, seed=seed, device=device)
 
 
-def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu") -> Images:
-    """Return the test images of a task, for after the search; nothing else ever reads them.
+def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu", options: Any = None) -> Images:
+    """Return the test images of a task, for after the search; nothing else ever uses them.
 
     Raises:
         TaskError: the name is unknown, the task has no test images, or its data is missing or corrupt.
     """
-    load = find_task(name).load_test()
+    entry, options = _with_options(name, options)
+    load = entry.load_test()
     if load is None:
         raise TaskError(f"the task {name!r} has no test images")
     _check_device(device)
-    return load(name, _folder(data), device=device)
+    return load(name, _folder(data), options, device=device)
 
 
 def load_table(name: str, *, data: str | Path | None = None) -> Table:

@@ -31,7 +31,7 @@ def load(name: str, data: Path | None, options: NoOptions, *, seed: int, device:
     return task.to(device)
 
 
-def load_test(name: str, data: Path | None, *, device: str) -> Images:
+def load_test(name: str, data: Path | None, options: NoOptions, *, device: str) -> Images:
     """Return the 360 images that no search ever sees."""
     return _test_and_rest()[0].to(device)
 

@@ -50,7 +50,11 @@ class ImageProblem:
 
 
 class TaskModule(Protocol):
-    """The functions that each task's module offers; it may also have `load_test`, as `LoadTest` describes."""
+    """The functions that each task's module offers.
+
+    It may also have `load_test`, as `LoadTest` describes, and `describe(data, options)`, which returns a sentence about
+    the data for the start of a search.
+    """
 
     def check(self, name: str, data: Path | None, options: Any, *, download: bool) -> None:
         """Make sure that `load` will succeed, and fetch missing data first if `download`.
@@ -72,7 +76,7 @@ class TaskModule(Protocol):
 class LoadTest(Protocol):
     """Loads the test images of a task."""
 
-    def __call__(self, name: str, data: Path | None, *, device: str) -> Images:
+    def __call__(self, name: str, data: Path | None, options: Any, *, device: str) -> Images:
         """Return the test images, on the device.
 
         Raises:
@@ -115,6 +119,9 @@ class TaskEntry:
         class_names: what the classes are called, the first one first; empty if that is not known.
         preparation: how a file of people becomes an image of the task, a sentence; empty if it reads none.
         licence: of the data, for who passes a trained network on.
+        completed: returns the options with what follows from the data in a folder, without reading much of it; raises
+            `TaskError` if that cannot be told. `None`: they are complete.
+        describes: returns this row with what its complete options tell of the data; `None`: nothing more.
     """
 
     summary: str
@@ -136,10 +143,16 @@ class TaskEntry:
     class_names: tuple[str, ...] = ()
     preparation: str = ""
     licence: str = ""
+    completed: Callable[[Any, Path | None], Any] | None = None
+    describes: Callable[[TaskEntry, Any], TaskEntry] | None = None
 
     def __post_init__(self) -> None:
         if self.usual_options is None:
             object.__setattr__(self, "usual_options", self.options())
+
+    def with_options(self, options: Any) -> TaskEntry:
+        """Return the row with what options of the task tell of its data."""
+        return self if self.describes is None or options is None else self.describes(self, options)
 
     def functions(self) -> TaskModule:
         """Import the task's module."""

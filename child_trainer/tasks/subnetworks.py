@@ -53,7 +53,7 @@ def load(name: str, data: Path | None, options: SubnetworkOptions, *, seed: int,
     return SubnetworkTask(name=name, images=images, options=options)
 
 
-def load_test(name: str, data: Path | None, *, device: str) -> Images:
+def load_test(name: str, data: Path | None, options: SubnetworkOptions, *, device: str) -> Images:
     """Return the test images that no search ever sees."""
     from child_trainer.tasks import catalogue
 

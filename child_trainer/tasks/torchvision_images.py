@@ -55,7 +55,7 @@ def load(name: str, data: Path | None, options: NoOptions, *, seed: int, device:
     return ImageTask(name=name, num_classes=10, flip=True, training=training, validation=validation).to(device)
 
 
-def load_test(name: str, data: Path | None, *, device: str) -> Images:
+def load_test(name: str, data: Path | None, options: NoOptions, *, device: str) -> Images:
     """Return the test images of the task `name`, which no search ever sees."""
     return SOURCES[name].read(_checked_folder(name, data, training=False), False).to(device)
 

@@ -1,7 +1,7 @@
 """What children are trained on: the task, its data, and the task's own options."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,8 @@ from child_trainer.language_options import CLIP_NORM
 from child_trainer.tasks.catalogue import find_task
 from child_trainer.tasks.entry import TaskEntry
 from child_trainer.tasks.synthetic_options import SyntheticOptions
+from child_trainer.training.task import TaskError
+from cluster.config.locations import is_url, local_folder
 from cluster.config.plain_data import Known, default_options, known, known_values, plain, unknown_part
 
 
@@ -29,9 +31,9 @@ class TaskOptions:
     """Data, loss, metric and preprocessing; `nascluster tasks` lists them. Task `synthetic` trains nothing and scores
     the architecture itself; `nasbench201` looks it up in the benchmark's table."""
     data: str | Path | None = None
-    """Folder with the data, or its URL; every node must have the folder. Images are in torchvision's layout, texts are
-    train.txt, valid.txt and test.txt. From a URL (s3://...) each node fetches one copy. Tasks digits, text and
-    synthetic need none."""
+    """Folder with the data, or its URL; every node must have the folder. Images are in torchvision's layout, those of
+    image-folder in train/ with a folder for each class, texts are train.txt, valid.txt and test.txt. From a URL
+    (s3://...) each node fetches one copy. Tasks digits, text and synthetic need none."""
     download: bool = False
     """Download the data into the folder if missing."""
     options: Any = None
@@ -48,6 +50,26 @@ class TaskOptions:
         if self.options is None:
             object.__setattr__(self, "options", default_options(entry.options, self.task))
         entry.check_options(self.task, self.options)
+        if entry.completed is not None:
+            with suppress(ValueError):  # `check_complete` raises it: a default is made before its data is known
+                object.__setattr__(self, "options", self._completed(entry))
+
+    def check_complete(self) -> None:
+        """Raise `ValueError` if the options lack what follows from the data, and that cannot be told."""
+        entry = self.entry
+        if entry.completed is not None:
+            self._completed(entry)
+
+    def _completed(self, entry: TaskEntry) -> Any:
+        assert entry.completed is not None
+        if self.data is None or not is_url(str(self.data)):
+            return entry.completed(self.options, None if self.data is None else local_folder(self.data))
+        try:
+            return entry.completed(self.options, None)
+        except TaskError as error:
+            raise TaskError(
+                f"the classes of images at a URL must be given, such as `--classes cat dog`, with `--data` {self.data}"
+            ) from error
 
     def own_file(self) -> AbstractContextManager[None]:
         """Load a task in a file of the user's own from the text that the file had when the options were made."""
@@ -59,9 +81,9 @@ class TaskOptions:
 
     @property
     def entry(self) -> TaskEntry:
-        """The task's row of the catalogue, or the one in the user's own file."""
+        """The task's row of the catalogue, or of the user's own file, with what the options tell of the data."""
         with self.own_file():
-            return find_task(self.task)
+            return find_task(self.task).with_options(self.options)
 
     @property
     def faults(self) -> Mapping[str, float]:

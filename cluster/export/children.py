@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from child_trainer import own_files
 from child_trainer.inheritance.trained_weights import TrainedWeights, WeightsError
+from child_trainer.tasks.catalogue import load_task
+from child_trainer.tasks.image import ImageTask
 from cluster.config.run_config import RunConfig
 from cluster.export.formats import ExportError
 from cluster.monitoring.summary import training_command
 from cluster.pool.child_weights import WeightsFolder, load_weights, weights_file
+from cluster.storage.dataset_cache import local_data
 from cluster.storage.ledger.queries import status
 from cluster.storage.ledger.queries.status import Best
 from cluster.storage.ledger.queries.weights import children_with_weights, measured_child
@@ -19,7 +23,10 @@ SHOWN = 5
 
 
 def check_task(config: RunConfig) -> None:
-    """Raise `ExportError` if trainings on the run's task leave no classifier of images."""
+    """Raise `ExportError` if trainings on the run's task leave no classifier of images prepared as those of ours.
+
+    A task of the user's own is loaded with its data, as only then its kind is known.
+    """
     task, entry = config.task.task, config.task.entry
     if entry.family == "language":
         raise ExportError(
@@ -27,6 +34,11 @@ def check_task(config: RunConfig) -> None:
         )
     if entry.family != "images" or entry.problem is None:
         raise ExportError(f"the task {task!r} trains no networks that could be exported: export is for tasks of images")
+    if own_files.is_own(task):
+        with config.task.own_file():
+            loaded = load_task(task, data=local_data(config.task.data), options=config.task.options)
+        if not isinstance(loaded, ImageTask) or type(loaded).centred is not ImageTask.centred:
+            raise ExportError(f"the task {task!r} prepares images in a way of its own, which an export does not know")
 
 
 def child_to_export(folder: RunFolder, config: RunConfig, child_id: int | None, file: Path | None) -> Best:

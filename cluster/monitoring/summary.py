@@ -54,11 +54,13 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
 def _own_flags(options: TaskOptions) -> dict[str, object]:
     """Return the task's options that differ from the defaults of manual training, by flag name."""
     usual = options.entry.usual_options
-    return {
-        f.name.replace("_", "-"): value
-        for f in fields(options.options)
-        if (value := getattr(options.options, f.name)) != getattr(usual, f.name)
-    }
+    values = {f.name.replace("_", "-"): (getattr(options.options, f.name), f.name) for f in fields(options.options)}
+    return {flag: _words(value) for flag, (value, name) in values.items() if value != getattr(usual, name)}
+
+
+def _words(value: object) -> object:
+    """Return an option's value as a shell takes it."""
+    return " ".join(shlex.quote(str(item)) for item in value) if isinstance(value, tuple) else value
 
 
 def _language_flags(language: LanguageOptions) -> dict[str, object]:

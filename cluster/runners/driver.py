@@ -56,6 +56,7 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
     from cluster.runners.network_check import check_networks
     from cluster.runners.shared_weights import check_weights
 
+    config.task.check_complete()
     check_layout(config, folder.identity(config))
     check_networks(config)
     check_weights(config, folder.identity(config))
@@ -171,7 +172,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
 def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journal, *, gpu: bool) -> None:
     """Report what a lost shard of shared weights costs; of a new search what does not suit it, and what it takes."""
     from cluster.runners.causal import order_note
-    from cluster.runners.cautions import caution_of
+    from cluster.runners.cautions import caution_of, data_note
     from cluster.runners.cost_estimate import announce
     from cluster.runners.shared_weights import loss_bound
 
@@ -179,7 +180,7 @@ def _announce(config: RunConfig, folder: RunFolder, workers: int, journal: Journ
         journal.report(bound)
     if folder.ledger.exists():
         return
-    for note in (caution_of(config), order_note(config)):
+    for note in (caution_of(config), order_note(config), data_note(config)):
         if note:
             journal.report(note)
     if not bound:

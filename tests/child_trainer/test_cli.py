@@ -80,7 +80,7 @@ def test_a_child_that_fails_exits_with_one_and_its_cause(small, capsys):
         (["--train-fraction", "2"], "`train_fraction` must be above 0 and at most 1, got 2.0"),
         (
             ["--task", "mnist"],
-            "there is no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, ptb, wikitext2, text, synthetic",
+            "there is no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, image-folder, ptb, wikitext2",
         ),
         (["--task", "cifar10"], "the task 'cifar10' needs `--data DIR`"),
         (["--task", "cifar10", "--data", "/none"], "`--data` /none is not a folder"),

@@ -14,6 +14,7 @@ IMAGES = "needs images that the page's DIR lacks, and many minutes"
 SUPERNET = "needs a run with shared weights; tests/cluster/correlation/test_command.py makes one"
 SAME_SPACE = "needs a run of the same space; tests/cluster/runners/test_warm_start.py makes one"
 ASKS = "asks before it removes the run that the page's other commands show; tests/cluster/cli/test_remove.py answers"
+OWN_IMAGES = "needs a folder of images; tests/cluster/runners/test_own_images.py makes one"
 WEIGHTS = "needs a run that has kept weights; tests/cluster/export/test_export.py makes one"
 PORT = "binds a fixed port for as long as a search of minutes runs"
 
@@ -116,6 +117,8 @@ EXEMPT: Mapping[str, str] = {
     ),
     "python -m child_trainer best.json --save-weights best.safetensors": PLACEHOLDER,
     "python -m child_trainer best.json --from best.safetensors --learning-rate 0.01 --schedule cosine": PLACEHOLDER,
+    "nascluster launch digits --task image-folder --data pets --resize-to 64": OWN_IMAGES,
+    "nascluster launch enas-macro-digits --task image-folder --data pets --resize-to 64 --greyscale": OWN_IMAGES,
     "nascluster export NAME": WEIGHTS,
     "nascluster export NAME 17 --format onnx --out flowers.onnx": WEIGHTS,
     "nascluster export NAME --format safetensors": WEIGHTS,

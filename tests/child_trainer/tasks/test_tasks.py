@@ -111,7 +111,7 @@ def test_only_a_task_that_may_flip_flips():
 def test_an_unknown_task_is_refused_with_the_known_ones(function):
     with pytest.raises(
         TaskError,
-        match="no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, ptb, wikitext2, text, synthetic",
+        match="no task 'mnist'; the tasks are digits, fashion-mnist, cifar10, image-folder, ptb, wikitext2, text",
     ):
         function("mnist")
 
@@ -197,7 +197,16 @@ def test_the_catalogue_describes_every_task():
     images, texts = ["digits", "fashion-mnist", "cifar10"], ["ptb", "wikitext2", "text"]
     control = ["xor", "double-pole", "double-pole-no-velocities"]
     together = [f"{name}-subnetworks" for name in images]
-    assert list(TASKS) == [*images, *texts, "synthetic", "nasbench201", "nasbench201-200", *control, *together]
+    assert list(TASKS) == [
+        *images,
+        "image-folder",
+        *texts,
+        "synthetic",
+        "nasbench201",
+        "nasbench201-200",
+        *control,
+        *together,
+    ]
     assert all(task.summary for task in TASKS.values())
 
 
@@ -207,7 +216,9 @@ def test_each_row_of_the_catalogue_is_whole(name):
     functions = entry.functions()
     assert callable(functions.check)
     assert callable(functions.load)
-    assert (entry.problem is not None) == (entry.family == "images") == (entry.load_test() is not None)
+    told = entry.problem is not None or entry.describes is not None
+    assert told == (entry.family == "images") == (entry.load_test() is not None)
+    assert bool(entry.licence) == (entry.family == "images")
     assert isinstance(entry.usual_options, entry.options)
     check_options(name, entry.usual_options)
     assert not (entry.trains and entry.instant(entry.usual_options))
