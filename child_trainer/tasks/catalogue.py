@@ -19,8 +19,8 @@ from child_trainer.close_names import suggestion
 from child_trainer.language_options import LanguageOptions
 from child_trainer.outcome import Budget, Measure
 from child_trainer.seed_agem.options import SubnetworkOptions
-from child_trainer.tasks import image_folder_options
-from child_trainer.tasks.entry import TEXT_BUDGET, Family, ImageProblem, TaskEntry, always, never
+from child_trainer.tasks.entry import TEXT_BUDGET, Family, TaskEntry, always, never
+from child_trainer.tasks.image_entries import IMAGE_FOLDER, IMAGES
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.threads import computing_with
@@ -29,30 +29,7 @@ from child_trainer.training.task import Task, TaskError
 if TYPE_CHECKING:
     from child_trainer.training.image_classifier import Images
 
-TORCHVISION = "child_trainer.tasks.torchvision_images"
 POLE = "child_trainer.tasks.pole"
-
-
-def _images(
-    summary: str,
-    shape: tuple[int, int, int],
-    examples: int,
-    module: str,
-    class_names: tuple[str, ...],
-    licence: str,
-) -> TaskEntry:
-    """Return the entry of a task with so many training images of this shape, in these classes."""
-    return TaskEntry(
-        summary=summary,
-        family="images",
-        kinds=("feedforward",),
-        measure=Measure.ACCURACY,
-        problem=ImageProblem(shape=shape, classes=len(class_names)),
-        examples=examples,
-        module=module,
-        class_names=class_names,
-        licence=licence,
-    )
 
 
 def _subnetworks(images: str, entry: TaskEntry) -> TaskEntry:
@@ -124,56 +101,10 @@ def _nasbench201(summary: str, epochs: int) -> TaskEntry:
     )
 
 
-IMAGES: Mapping[str, TaskEntry] = MappingProxyType(
-    {
-        "digits": _images(
-            "scikit-learn's handwritten digits, 8 x 8 pixels; needs no download",
-            (1, 8, 8),
-            937,
-            "child_trainer.tasks.digits",
-            tuple("0123456789"),
-            "CC BY 4.0: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository"
-            " (1998), in the copy of scikit-learn",
-        ),
-        "fashion-mnist": _images(
-            "Fashion-MNIST, 28 x 28 pixels, from --data",
-            (1, 28, 28),
-            55_000,
-            TORCHVISION,
-            ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-            "MIT, copyright Zalando SE (2017): Xiao, Rasul and Vollgraf, arXiv 1708.07747",
-        ),
-        "cifar10": _images(
-            "CIFAR-10, 32 x 32 pixels in colour, from --data",
-            (3, 32, 32),
-            45_000,
-            TORCHVISION,
-            ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-            "none is stated; its authors ask to be cited: Krizhevsky, Learning Multiple Layers of Features from Tiny"
-            " Images (2009)",
-        ),
-    }
-)
-"""The tasks on images, each of which can also be learnt by several sub-networks."""
-
 TASKS: Mapping[str, TaskEntry] = MappingProxyType(
     {
         **IMAGES,
-        image_folder_options.TASK: TaskEntry(
-            summary="images of your own, from --data: a folder train/ with a folder for each class",
-            family="images",
-            kinds=("feedforward",),
-            measure=Measure.ACCURACY,
-            options=image_folder_options.ImageFolderOptions,
-            module="child_trainer.tasks.image_folder",
-            preparation=(
-                "An image in a file is turned as its EXIF tag says, transparent places become white, and the square at"
-                " its centre is resized to the height and width below (Pillow's `ImageOps.fit`, bicubic)."
-            ),
-            licence="that of the images, which their owner knows",
-            completed=image_folder_options.with_classes,
-            describes=image_folder_options.described,
-        ),
+        "image-folder": IMAGE_FOLDER,
         "ptb": _language("Penn Treebank, from --data: the next word, word by word", 929_589),
         "wikitext2": _language("WikiText-2, from --data: the next word, word by word", 2_088_628),
         "text": _language(
@@ -295,8 +226,11 @@ def load_task(
 def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu", options: Any = None) -> Images:
     """Return the test images of a task, for after the search; nothing else ever uses them.
 
+    The arguments are those of `load_task`.
+
     Raises:
-        TaskError: the name is unknown, the task has no test images, or its data is missing or corrupt.
+        TaskError: the name is unknown, the options are of another task, the task has no test images, or its data is
+            missing or corrupt.
     """
     entry, options = _with_options(name, options)
     load = entry.load_test()

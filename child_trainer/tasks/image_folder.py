@@ -209,6 +209,8 @@ def _pixels(path: Path, options: ImageFolderOptions) -> np.ndarray:
             fitted = ImageOps.fit(image, (options.resize_to, options.resize_to), Image.Resampling.BICUBIC)
     except UnidentifiedImageError as error:
         raise Unusable("is no image" if path.stat().st_size else "is empty") from error
+    except Image.DecompressionBombError as error:
+        raise Unusable(f"is too large ({error})") from error
     except Unusable:
         raise
     except OSError as error:

@@ -133,7 +133,7 @@ def _explained(how: str) -> Iterator[None]:
         raise ExportError(f"PyTorch cannot write the network {how}: {type(cause).__name__}: {reason}") from error
 
 
-def _any_number() -> Mapping[str, Mapping[int, torch.export.Dim]]:
+def _any_number() -> dict[str, dict[int, torch.export.Dim]]:
     return {"pixels": {0: torch.export.Dim("images", min=1)}}
 
 
@@ -160,7 +160,7 @@ FORMATS: Mapping[Form, Format] = MappingProxyType(
             needs="PyTorch 2.11 or newer",
             code=(
                 "import torch\n\n"
-                'network = torch.export.load("{file}").module()\n'
+                "network = torch.export.load({file!r}).module()\n"
                 "pixels = torch.zeros({shape})\n"
                 "logits = network(pixels)"
             ),
@@ -173,7 +173,7 @@ FORMATS: Mapping[Form, Format] = MappingProxyType(
             needs="onnxruntime and NumPy",
             code=(
                 "import numpy\nimport onnxruntime\n\n"
-                'session = onnxruntime.InferenceSession("{file}")\n'
+                "session = onnxruntime.InferenceSession({file!r})\n"
                 "pixels = numpy.zeros({shape}, numpy.float32)\n"
                 '(logits,) = session.run(None, {{"pixels": pixels}})'
             ),
@@ -186,7 +186,7 @@ FORMATS: Mapping[Form, Format] = MappingProxyType(
             needs="safetensors and PyTorch",
             code=(
                 "import json\n\nfrom safetensors import safe_open\n\n"
-                'with safe_open("{file}", framework="pt") as file:\n'
+                'with safe_open({file!r}, framework="pt") as file:\n'
                 "    weights = {{name: file.get_tensor(name) for name in file.keys()}}\n"
                 '    architecture = json.loads(file.metadata()["architecture"])'
             ),

@@ -62,8 +62,9 @@ def test_a_search_on_own_images_gives_a_network_for_them(
     assert train_by_hand([str(tmp_path / "best.json"), *words, "--save-weights", weights, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert max(again["curve"]) == pytest.approx(json.loads((tmp_path / "best.json").read_text())["metric"])
-    out = tmp_path / "spots.pt2"
-    assert nascluster("export", "spots", "--weights", weights, "--out", out, *place) == 0
+    out = tmp_path / "spots.safetensors"
+    flags = ("--format", "safetensors", "--weights", weights, "--out", out)
+    assert nascluster("export", "spots", *flags, *place) == 0
     text = Path(f"{out}.README.md").read_text()
     assert "0. a dark one\n1. bright\n" in text
     assert "An image in a file is turned as its EXIF tag says" in text
