@@ -11,7 +11,7 @@ from controller.pareto import crowding, dominates, front, hypervolume, preferenc
 def random_points(number: int, seed: int, objectives: int = 2) -> list[tuple[float, ...]]:
     """Return points of whole numbers, so that some are equal, and some equal in one objective."""
     rng = random.Random(seed)
-    return [tuple(float(rng.randrange(40)) for _ in range(objectives)) for _ in range(number)]
+    return [tuple(float(rng.randrange(20)) for _ in range(objectives)) for _ in range(number)]
 
 
 def undominated(points: list[tuple[float, ...]]) -> set[tuple[float, ...]]:
@@ -87,6 +87,6 @@ def test_the_hypervolume_is_the_share_of_dominated_cells() -> None:
     points = random_points(30, seed=3, objectives=3)
     dominated = sum(
         any(all(p <= c for p, c in zip(point, cell, strict=True)) for point in points)
-        for cell in ((x, y, z) for x in range(40) for y in range(40) for z in range(40))
+        for cell in ((x, y, z) for x in range(20) for y in range(20) for z in range(20))
     )
-    assert hypervolume(points, (40.0, 40.0, 40.0)) == dominated
+    assert hypervolume(points, (20.0, 20.0, 20.0)) == dominated
