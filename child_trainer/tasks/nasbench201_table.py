@@ -78,8 +78,8 @@ def load(name: str, data: Path | None, options: NasBench201Options, *, seed: int
         raise TaskError(f"the task {name!r} needs `--data`, a folder with {RESULTS}, {TIMES} and {TIME_MODEL}")
     epochs, validation = (LONG, LONG_VALIDATION) if name == LONG_NAME else (SHORT, VALIDATION)
     measured, modelled = _measured(data / TIMES, epochs), _model(data / TIME_MODEL, epochs)
-    device = options.latency_device
-    latencies = {} if device is None else _latencies(data / LATENCIES, device)
+    on = options.latency_device
+    latencies = {} if on is None else _latencies(data / LATENCIES, on)
     answers: dict[str, Answer] = {}
     numbered = (NUMBER,) if latencies else ()
     for cell_id, row in _cells(data / RESULTS, ("arch", validation, TEST, *numbered), NUM_CELLS):
