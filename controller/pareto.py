@@ -17,11 +17,12 @@ def dominates(first: Point, second: Point) -> bool:
 
 def front(points: Sequence[Point]) -> list[int]:
     """Return the places of the points that no other dominates, by their first values; of equal points the first."""
-    # A point can only be dominated by one that is before it in this order, and then by one of the front so far.
+    # A point can only be dominated by one that is before it in this order, and then by one of the front so far. Of two
+    # objectives it is by the last one of these, if by any, as their second values fall.
     kept: list[int] = []
     for place in sorted(range(len(points)), key=lambda place: tuple(points[place])):
-        point = tuple(points[place])
-        if not any(tuple(points[k]) == point or dominates(tuple(points[k]), point) for k in kept):
+        others = kept[-1:] if len(points[place]) == 2 else kept
+        if not any(all(a <= b for a, b in zip(points[k], points[place], strict=True)) for k in others):
             kept.append(place)
     return kept
 

@@ -89,7 +89,8 @@ def read_front(db: LedgerConnection, measure: Measure, costs: Sequence[Cost]) ->
     children = children_with(db, [cost.name for cost in costs])
     sign = 1.0 if measure.lower_is_better else -1.0
     points = [(sign * child.metric, *child.costs) for child in children]
-    members = [children[place] for place in front(points)]
+    places = front(points)
+    members = [children[place] for place in places]
     worst = tuple(map(max, zip(*points, strict=True))) if points else ()
     return Front(
         measure=measure,
@@ -97,5 +98,5 @@ def read_front(db: LedgerConnection, measure: Measure, costs: Sequence[Cost]) ->
         count=len(children),
         members=tuple(sorted(members, key=lambda member: (*member.costs, member.child_id))),
         reference=(sign * worst[0], *worst[1:]) if worst else (),
-        hypervolume=hypervolume(points, worst) if worst else 0.0,
+        hypervolume=hypervolume([points[place] for place in places], worst) if worst else 0.0,
     )
