@@ -15,31 +15,9 @@ from tests.command_line import nascluster
 from tests.real_data import real
 
 DIGITS = (
-    *("launch", "digits", "--local", "--searcher", "random", "--replicas", "1", "--children", "2", "--epochs", "1"),
-    *(
-        "--train-fraction",
-        "0.1",
-        "--num-filters",
-        "4",
-        "6",
-        "--reward",
-        "accuracy",
-        "--max-children",
-        "4",
-        "--seed",
-        "2",
-    ),
-    *(
-        "--objective",
-        "accuracy",
-        "--objective",
-        "latency=min",
-        "--target",
-        "latency=1ms",
-        "--target-weights",
-        "0",
-        "-1",
-    ),
+    *("launch", "digits", "--local", "--searcher", "random", "--replicas", 1, "--children", 2, "--epochs", 1),
+    *("--train-fraction", 0.1, "--num-filters", 4, 6, "--reward", "accuracy", "--max-children", 4, "--seed", 2),
+    *("--objective", "accuracy", "--objective", "latency=min", "--target", "latency=1ms", "--target-weights", 0, -1),
 )
 
 
@@ -116,7 +94,7 @@ def small_search(folder: Path) -> tuple[object, ...]:
             "--replicas",
             1,
         ),
-        *("--population", 8, "--tournament", 4, "--max-children", 40, "--objective", "latency", "--latency-device"),
+        *("--population", 8, "--tournament", 4, "--max-children", 24, "--objective", "latency", "--latency-device"),
         "pixel3",
     )
 
@@ -139,7 +117,7 @@ def test_a_table_gives_the_latency_of_a_device_and_a_killed_search_comes_out_the
 
     def dying(self: Trainer, *arguments: Any, **options: Any) -> Any:
         trained[0] += 1
-        if trained[0] == 23:
+        if trained[0] == 14:
             raise RuntimeError("killed")
         return train(self, *arguments, **options)
 
