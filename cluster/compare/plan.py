@@ -24,7 +24,6 @@ REPLACED_FIELDS = {
     "local": None,
     "max_children": "--budget",
     "ceilings": "--budget",
-    "objectives": None,
     "searcher": None,
     "metrics": None,
     "logs": None,
