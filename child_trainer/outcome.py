@@ -12,6 +12,9 @@ from child_trainer.regime import DEFAULT_REGIME, Regime
 ACCURACY_BEFORE = "accuracy_before_training"
 """The measurement of a child that begins with weights of another: its validation accuracy with these."""
 
+LATENCY = "latency_ms"
+"""The measurement of a child's latency: the ms that its network takes for one image, as measured or as in a table."""
+
 LAST_EPOCHS = 5
 """Number of last epochs of which the best gives the child's metric."""
 

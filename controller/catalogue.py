@@ -1,13 +1,14 @@
 """The searchers by name. A new one takes one file and one entry here. Standard library only."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from child_trainer.close_names import suggestion
 from child_trainer.no_options import NoOptions
+from controller.objectives import Cost
 from controller.searcher import Searcher
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
@@ -68,6 +69,9 @@ class SearcherEntry:
         values: what these are, in a sentence.
         learns_from_any: whether it learns from any architecture in the history, and not only from those that it has
             proposed itself with notes or a log-probability, so that a search may begin with given ones.
+        several_objectives: how it searches for low costs beside a high reward: `by-target`, the reward has them as
+            factors, for which each needs a target; `by-rank`, without targets it selects by Pareto rank, and `make`
+            takes the `costs`; `unused`, it learns from no reward, and any costs may be recorded; `refused`, not at all.
     """
 
     summary: str
@@ -82,14 +86,18 @@ class SearcherEntry:
     )
 
     learns_from_any: bool = False
+    several_objectives: Literal["by-target", "by-rank", "unused", "refused"] = "by-target"
 
-    def build(self, space: SearchSpace, options: Any, children: int | None = None) -> Searcher:
+    def build(
+        self, space: SearchSpace, options: Any, children: int | None = None, costs: Sequence[Cost] = ()
+    ) -> Searcher:
         """Return a new searcher over the space.
 
         Args:
             space: where it searches.
             options: its settings. Those that have a method `for_children` are replaced by what it returns.
             children: how many children the search has, if that is known.
+            costs: those to select by, with the reward, where it does that by Pareto rank.
         """
         if children is not None and hasattr(options, "for_children"):
             options = options.for_children(children)
@@ -97,7 +105,8 @@ class SearcherEntry:
         if isinstance(make, str):
             module, _, name = make.partition(":")
             make = getattr(import_module(module), name)
-        return make(space, options)
+        ranked = {"costs": tuple(costs)} if costs and self.several_objectives == "by-rank" else {}
+        return make(space, options, **ranked)
 
 
 BASELINE = Figure(name="baseline", words="Moving average of rewards")
@@ -171,12 +180,14 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=NoOptions,
             make="controller.searchers.random_search:RandomSearch",
             learns_from_any=True,
+            several_objectives="unused",
         ),
         "given": SearcherEntry(
             summary="Given architectures, one after another: the best of another run (--from-run), or any list.",
             paper="",
             options=GivenOptions,
             make="controller.searchers.given:Given",
+            several_objectives="unused",
         ),
         "evolution": SearcherEntry(
             summary="Mutates the best of a few members of a population; the oldest, the worst or none is removed.",
@@ -184,6 +195,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=EvolutionOptions,
             make="controller.searchers.evolutionary.evolution:Evolution",
             learns_from_any=True,
+            several_objectives="by-rank",
         ),
         "bayesian": SearcherEntry(
             summary="A Gaussian process predicts rewards; the largest expected improvement is tried next.",
@@ -315,6 +327,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Bender et al. 2018, Understanding and simplifying one-shot architecture search",
             options=OneShotOptions,
             make="controller.searchers.weight_sharing.one_shot:OneShot",
+            several_objectives="unused",
         ),
         "smash": SearcherEntry(
             summary="Trains a hypernetwork that generates the weights of any path, and scores random paths.",
@@ -327,6 +340,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Liu et al. 2019, arXiv 1806.09055",
             options=DartsOptions,
             make="controller.searchers.weight_sharing.darts:Darts",
+            several_objectives="refused",
             figures=STRENGTHS,
             has_values=True,
             values=PROBABILITIES,
@@ -336,6 +350,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Xie et al. 2019, arXiv 1812.09926",
             options=SnasOptions,
             make="controller.searchers.weight_sharing.snas:Snas",
+            several_objectives="refused",
             figures=STRENGTHS,
             has_values=True,
             values=PROBABILITIES,
@@ -345,6 +360,7 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             paper="Cai et al. 2019, arXiv 1812.00332",
             options=ProxylessOptions,
             make="controller.searchers.weight_sharing.proxyless:Proxyless",
+            several_objectives="refused",
             figures=STRENGTHS,
             has_values=True,
             values=PROBABILITIES,

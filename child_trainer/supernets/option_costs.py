@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from statistics import median
 from types import MappingProxyType
 
 import torch
@@ -12,6 +11,7 @@ from child_trainer.architectures.architecture import Architecture, Label
 from child_trainer.architectures.gates import gate_sizes
 from child_trainer.networks import cost
 from child_trainer.networks.build import ImageProblem, build_nodes, initialise
+from child_trainer.networks.latency import median_seconds
 from child_trainer.networks.operations import Shape, Site
 from child_trainer.regime import DEFAULT_REGIME, Regime
 from child_trainer.supernets.gated_graph import build_gated_node
@@ -19,11 +19,6 @@ from child_trainer.supernets.plan import Planner, Use
 
 Measure = Callable[[nn.Module, tuple[Shape, ...]], float]
 """Returns the cost of a node: of its module, on the `meta` device, for inputs of these shapes."""
-
-WARM_UPS = 10
-"""Runs that are not measured (spec §19)."""
-RUNS = 50
-"""Runs of which the latency is the median (spec §19)."""
 
 
 def parameters(module: nn.Module, shapes: tuple[Shape, ...]) -> float:
@@ -46,13 +41,8 @@ def latency(module: nn.Module, shapes: tuple[Shape, ...]) -> float:
     for part in module.modules():
         initialise(part, torch.Generator().manual_seed(0), "he")
     inputs = [torch.ones((1, *shape)) for shape in shapes]
-    seconds: list[float] = []
     with torch.inference_mode():
-        for _ in range(WARM_UPS + RUNS):
-            start = time.perf_counter()
-            module(*inputs)
-            seconds.append(time.perf_counter() - start)
-    return 1e6 * median(seconds[WARM_UPS:])
+        return 1e6 * median_seconds(lambda: module(*inputs), time.perf_counter)
 
 
 MEASURES: Mapping[str, Measure] = MappingProxyType({"parameters": parameters, "flops": flops, "latency": latency})

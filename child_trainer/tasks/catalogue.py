@@ -22,6 +22,7 @@ from child_trainer.seed_agem.options import SubnetworkOptions
 from child_trainer.tasks.entry import TEXT_BUDGET, Family, TaskEntry, always, never
 from child_trainer.tasks.image_entries import IMAGE_FOLDER, IMAGES
 from child_trainer.tasks.lookup_table import Table
+from child_trainer.tasks.nasbench201_options import NasBench201Options
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.threads import computing_with
 from child_trainer.training.task import Task, TaskError
@@ -42,6 +43,7 @@ def _subnetworks(images: str, entry: TaskEntry) -> TaskEntry:
         usual_options=SubnetworkOptions(),
         # A training does not begin again, and further outputs are those of sub-networks.
         ignores=("auxiliary_weight", "restart_below", "restart_decay", "restarts"),
+        costs=("parameters", "flops", "seconds"),
         module="child_trainer.tasks.subnetworks",
     )
 
@@ -79,6 +81,7 @@ def _control(
         space_options=MappingProxyType({"inputs": inputs, "outputs": 1}),
         usual=Budget(epochs=1),
         trains=False,
+        costs=("parameters", "seconds"),
         instant=always if instant else never,
         module=module,
     )
@@ -94,6 +97,8 @@ def _nasbench201(summary: str, epochs: int) -> TaskEntry:
         spaces=("nasbench201",),
         space_options=MappingProxyType({"cells_per_stage": CELLS_PER_STAGE, "stem_channels": STEM_CHANNELS}),
         usual=Budget(epochs=epochs),
+        options=NasBench201Options,
+        costs=("parameters", "seconds", "latency"),
         trains=False,
         instant=always,
         epochs=epochs,
@@ -118,6 +123,7 @@ TASKS: Mapping[str, TaskEntry] = MappingProxyType(
             kinds=("feedforward", "recurrent"),
             measure=Measure.SCORE,
             options=SyntheticOptions,
+            costs=("seconds",),
             trains=False,
             instant=lambda options: options.instant,
             module="child_trainer.tasks.synthetic",

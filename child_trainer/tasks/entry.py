@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 Family = Literal["images", "language", "table", "function"]
 """How a task judges: it trains on images or on text, looks the answer up, or computes it."""
 
+FAMILY_COSTS: Mapping[Family, tuple[str, ...]] = MappingProxyType(
+    {
+        "images": ("parameters", "flops", "seconds", "latency"),
+        "language": ("parameters", "flops", "seconds"),
+        "table": ("parameters", "seconds"),
+        "function": ("parameters", "flops", "seconds"),
+    }
+)
+"""The costs that children of a task have, by names of `controller.objectives`, unless its entry says otherwise."""
+
 IMAGE_BUDGET = Budget(epochs=3)
 TEXT_BUDGET = Budget(epochs=3, batch_size=20, learning_rate=1.0, weight_decay=0.0, momentum=0.0)
 """The usual budgets of children trained by hand: on text as Zaremba et al. 2014 train, with plain SGD."""
@@ -122,6 +132,7 @@ class TaskEntry:
         completed: returns the options with what follows from the data in a folder, without reading much of it; raises
             `TaskError` if that cannot be told. `None`: they are complete.
         describes: returns this row with what its complete options tell of the data; `None`: nothing more.
+        costs: the costs that its children have beside the metric, by name; `None`: those of `FAMILY_COSTS`.
     """
 
     summary: str
@@ -145,6 +156,7 @@ class TaskEntry:
     licence: str = ""
     completed: Callable[[Any, Path | None], Any] | None = None
     describes: Callable[[TaskEntry, Any], TaskEntry] | None = None
+    costs: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.usual_options is None:
@@ -161,6 +173,18 @@ class TaskEntry:
     def load_test(self) -> LoadTest | None:
         """Return the function that loads the test images, or `None` if the task has none."""
         return getattr(self.functions(), "load_test", None)
+
+    def costs_with(self, options: Any) -> tuple[str, ...]:
+        """Return the costs that children have with these options of the task, by name.
+
+        The latency of a table is that of the option `latency_device`, where it has such an option; that of images is
+        measured, for which the entry must say what they are like.
+        """
+        named = self.costs if self.costs is not None else FAMILY_COSTS[self.family]
+        has_latency = getattr(options, "latency_device", "any") is not None
+        if self.family == "images" and self.problem is None:
+            has_latency = False
+        return tuple(name for name in named if name != "latency" or has_latency)
 
     def check_options(self, name: str, options: Any) -> None:
         """Raise `TaskError` if these are not options of this task, which has the given name."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
-from child_trainer.outcome import Budget, Cause, Failure, Measure
+from child_trainer.outcome import LATENCY, Budget, Cause, Failure, Measure
 from child_trainer.training.task import FailedBefore, Progress, TaskError
 
 
@@ -35,6 +35,7 @@ class Answer:
         test: the metric that is kept from the search, and reported after it.
         estimated: the seconds were not measured.
         failure: why there is no metric.
+        latency_ms: what the network takes for one image, or for one batch, where the table was made.
     """
 
     metric: float | None
@@ -43,6 +44,7 @@ class Answer:
     test: float | None = None
     estimated: bool = False
     failure: Failure | None = None
+    latency_ms: float | None = None
 
     @classmethod
     def failed(cls, cause: str, message: str = "", *, seconds: float | None = None) -> "Answer":
@@ -102,6 +104,7 @@ class Table:
                 ("test", answer.test, low, high),
                 ("seconds", answer.seconds, 0.0, math.inf),
                 ("parameters", answer.parameters, 0.0, math.inf),
+                ("latency_ms", answer.latency_ms, 0.0, math.inf),
             ):
                 if value is not None and (problem := _problem(value, least, most)):
                     raise TaskError(f"table {self.name!r}, row {key!r}: `{column}` {problem}")
@@ -136,6 +139,8 @@ class Table:
         progress.parameters, progress.reported_seconds = answer.parameters, answer.seconds or 0.0
         if answer.metric is None:
             raise FailedBefore(answer.failure)
+        if answer.latency_ms is not None:
+            progress.measurements[LATENCY] = answer.latency_ms
         progress.finished_epoch(answer.metric)
 
 
@@ -193,6 +198,13 @@ class Row:
             wish = f"a number from 0 to {maximum:g}" if maximum < math.inf else "a number of 0 or more"
             raise TaskError(f"{self.place}: `{column}` must be {wish}, got {self.values.get(column)!r}")
         return number
+
+    def whole_number(self, column: str, maximum: int) -> int:
+        """Return the whole number in a column, from 0 to `maximum`."""
+        number = self.number(column, maximum)
+        if number != int(number):
+            raise TaskError(f"{self.place}: `{column}` must be a whole number, got {self.values[column]!r}")
+        return int(number)
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:

@@ -22,12 +22,18 @@ from child_trainer.architectures.nasbench201 import (
     cell_of,
     num_parameters,
 )
-from child_trainer.no_options import NoOptions
 from child_trainer.tasks.lookup_table import Answer, Row, Table, read_rows
+from child_trainer.tasks.nasbench201_options import NasBench201Options
 from child_trainer.training.task import TaskError
 
 RESULTS, TIMES, TIME_MODEL = "nasbench201.csv", "times_1000.csv", "train_time_model.json"
 """The accuracies of all cells; measured seconds of 1,000 of them; a model of those, for the others."""
+
+LATENCIES = "latency_ms.csv"
+"""The latencies of all cells on some devices, in ms, by the cell's number."""
+
+NUMBER = "index"
+"""The column with a cell's number, in `RESULTS` and in `LATENCIES`."""
 
 NUM_MEASURED = 1_000
 """Cells in `TIMES`."""
@@ -53,7 +59,7 @@ LONG_EVALUATION = "c10_eval_s_200"
 Seconds = Callable[[Cell], float]
 
 
-def check(name: str, data: Path | None, options: NoOptions, *, download: bool) -> None:
+def check(name: str, data: Path | None, options: NasBench201Options, *, download: bool) -> None:
     """Read the table, which is quick: only then is it seen whether it is whole; nothing can be downloaded.
 
     Raises:
@@ -62,8 +68,8 @@ def check(name: str, data: Path | None, options: NoOptions, *, download: bool) -
     load(name, data, options, seed=0, device="cpu")
 
 
-def load(name: str, data: Path | None, options: NoOptions, *, seed: int, device: str) -> Table:
-    """Return the table from the folder that has its three files.
+def load(name: str, data: Path | None, options: NasBench201Options, *, seed: int, device: str) -> Table:
+    """Return the table from the folder that has its three files, and a fourth with latencies where these are wanted.
 
     Raises:
         TaskError: a file is missing or damaged, or the table is not whole.
@@ -72,8 +78,11 @@ def load(name: str, data: Path | None, options: NoOptions, *, seed: int, device:
         raise TaskError(f"the task {name!r} needs `--data`, a folder with {RESULTS}, {TIMES} and {TIME_MODEL}")
     epochs, validation = (LONG, LONG_VALIDATION) if name == LONG_NAME else (SHORT, VALIDATION)
     measured, modelled = _measured(data / TIMES, epochs), _model(data / TIME_MODEL, epochs)
+    on = options.latency_device
+    latencies = {} if on is None else _latencies(data / LATENCIES, on)
     answers: dict[str, Answer] = {}
-    for cell_id, row in _cells(data / RESULTS, ("arch", validation, TEST), NUM_CELLS):
+    numbered = (NUMBER,) if latencies else ()
+    for cell_id, row in _cells(data / RESULTS, ("arch", validation, TEST, *numbered), NUM_CELLS):
         cell = cell_from_name(cell_id)
         answers[cell_id] = Answer(
             metric=row.number(validation, 100) / 100,
@@ -81,6 +90,7 @@ def load(name: str, data: Path | None, options: NoOptions, *, seed: int, device:
             parameters=num_parameters(cell),  # not `params`, which for some cells is of other networks
             test=row.number(TEST, 100) / 100,
             estimated=cell_id not in measured,
+            latency_ms=latencies[row.whole_number(NUMBER, NUM_CELLS - 1)] if latencies else None,
         )
     return Table(name=name, answers=answers, key=key, test_of=TEST_OF)
 
@@ -135,6 +145,23 @@ def _cells(path: Path, columns: Sequence[str], count: int) -> Iterator[tuple[str
         yield name, row
     if len(known) != count:
         raise TaskError(f"{path} must have {count:,} cells, got {len(known):,}")
+
+
+def _latencies(path: Path, device: str) -> dict[int, float]:
+    """Return the latency of each cell on a device in ms, by the cell's number.
+
+    Raises:
+        TaskError: the file is damaged, or has not each cell once.
+    """
+    latencies: dict[int, float] = {}
+    for row in read_rows(path, (NUMBER, device)):
+        number = row.whole_number(NUMBER, NUM_CELLS - 1)
+        if number in latencies:
+            raise TaskError(f"{row.place}: the cell {number} occurs twice; the file must have each once")
+        latencies[number] = row.number(device)
+    if len(latencies) != NUM_CELLS:
+        raise TaskError(f"{path} must have {NUM_CELLS:,} cells, got {len(latencies):,}")
+    return latencies
 
 
 def _model(path: Path, epochs: int) -> Seconds:

@@ -8,7 +8,7 @@ from cluster.cli.status import read
 from cluster.config.flags import Json, Name, StoragePath
 from cluster.config.run_config import DEFAULT_STORAGE
 from cluster.monitoring.status import Best
-from cluster.monitoring.summary import best_json, best_lines, training_command
+from cluster.monitoring.summary import best_json, best_lines, front_lines, training_command
 from cluster.pool.child_weights import weights_file
 from cluster.storage.find_run import existing_run
 from cluster.storage.run_folder import RunFolder
@@ -24,7 +24,7 @@ def best(arguments: list[str]) -> int:
         if as_json:
             print(portable_json.dumps(best_json(status, known.config), indent=2))
         else:
-            print("\n".join(best_lines(status, known.config)))
+            print("\n".join([*best_lines(status, known.config), *front_lines(status, folder)]))
             if status.unknown:
                 print(f"\nNot all is shown: {status.unknown_text}")
             if status.best and not known.unknown:

@@ -30,6 +30,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   stop NAME                 stop a search once the children in training have ended; it can be resumed
   status NAME [--json]      show a search's progress, from any terminal, also after its end; --watch keeps it updated
   best NAME [--json]        show its best child
+  pareto NAME [--json]      list the children that none beats in metric and costs: --x parameters, flops, latency, ...
   children NAME             list all children; --csv and --json are for programs
   failures NAME [--json]    list failed attempts by cause, with the error and its place
   logs NAME [CHILD]         print its events, with --follow also new ones; or the output of one child
@@ -117,6 +118,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "status",
     "stop": "stop",
     "best": "best",
+    "pareto": "pareto",
     "children": "children",
     "failures": "failures",
     "logs": "logs",

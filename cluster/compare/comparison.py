@@ -22,6 +22,9 @@ from cluster.runners.sample_files import START
 from cluster.storage.dataset_cache import local_data, located
 from controller.searcher import keeps_weights, shared_weights_of
 
+OBJECTIVES = ("--objective", "--target", "--target-weights")
+"""Flags of searches with several objectives."""
+
 
 def plan_comparison(
     recipe: str, words: Sequence[str], flags: Sequence[str], seeds: int, limit: Limit
@@ -35,6 +38,8 @@ def plan_comparison(
     of_searchers = searcher_flags(words)
     if START in map(flag_of, flags):
         raise UsageError(f"`{START}` is not for a comparison, in which each searcher begins by itself")
+    if several := next((flag for flag in map(flag_of, flags) if flag in OBJECTIVES), None):
+        raise UsageError(f"`{several}` is not for a comparison, which ranks children by their metric alone")
     base = parse_run(base_recipe, flags_not_among(flags, of_searchers), recipe)
     check_common(base, base_recipe)
     base = replace(base, local=True, task=replace(base.task, data=located(base.task.data)))

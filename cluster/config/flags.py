@@ -105,7 +105,7 @@ def parse_run(default: RunConfig, arguments: list[str], recipe: str, description
 def run_help(default: RunConfig, recipe: str, description: str | None, width: int) -> str:
     """Return the options that a run of these parts has, a line each; those that only few runs need on a few lines."""
     usage = f"usage: nascluster launch {recipe} [options]   ({HELP_ALL} describes them at length)"
-    head = [usage, "", *([description] if description else []), FROM_RUN]
+    head = [usage, *([description] if description else []), FROM_RUN]
     # Without the empty lines between groups: there are many, and their titles stand out as they are.
     return "\n".join([*head, *filter(None, option_lines(default, width=max(80, width)))])
 

@@ -14,7 +14,7 @@ HIDDEN = ("recipe", "start_sources", "files", "option_latencies")
 IN_HEAD = ("start_with",)
 """Fields whose flags the lines above all groups tell, with those that are like them."""
 
-TERSE = ("regime", "ceilings", "weights")
+TERSE = ("regime", "objectives", "ceilings", "weights")
 """Groups whose flags are listed without descriptions, because they are many and most runs need none of them."""
 
 FLAG_WIDTH = 30

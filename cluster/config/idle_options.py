@@ -97,6 +97,8 @@ def idle_options(config: RunConfig, arguments: Sequence[str]) -> list[str]:
 def _of_the_run(config: RunConfig) -> Iterator[Idle]:
     if config.local:
         yield WORKERS, "with `--local` the one process trains the children one after another"
+    if not config.objectives.target:
+        yield ("target_weights",), "without `--target` no cost is a factor of the reward"
     if config.ceilings.max_cost is None:
         yield ("cost_per_gpu_hour",), "without `--max-cost` no cost is counted"
     if config.metrics.metrics_port is None:

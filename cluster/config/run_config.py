@@ -14,11 +14,13 @@ from child_trainer import own_files
 from child_trainer.field_types import check_types
 from child_trainer.outcome import Budget, Measure
 from child_trainer.own_files import OwnFileError
+from child_trainer.tasks.nasbench201_options import NasBench201Options
 from cluster.config.callback_options import CallbackOptions
 from cluster.config.ceilings import CeilingOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
+from cluster.config.objective_options import NO_OBJECTIVES, ObjectiveOptions
 from cluster.config.plain_data import default_options, known, known_values, plain, unknown_part
 from cluster.config.task_options import TaskOptions, known_task, with_former_regime
 from cluster.config.topology import Topology
@@ -85,6 +87,8 @@ class RunConfig:
     """What children are trained on"""
     budget: Budget = field(default_factory=Budget)
     """What one child may use"""
+    objectives: ObjectiveOptions = NO_OBJECTIVES
+    """What counts beside the metric"""
     ceilings: CeilingOptions = field(default_factory=CeilingOptions)
     """What the whole search may use"""
     topology: Topology = field(default_factory=Topology)
@@ -121,12 +125,15 @@ class RunConfig:
         _check_name(self.name)
         self._resolve()
         self._check_task()
+        self._check_objectives()
         self._check_start()
         self._check_shared_processes()
 
     def _resolve(self) -> None:
         """Look the parts up by their names, keep the texts of the user's own files, and fill in options."""
         parts = (self.searcher, self.space, self.reward, self.task.task)
+        if self.objectives.objective == (str(self.task.entry.measure),):
+            object.__setattr__(self, "objectives", replace(self.objectives, objective=()))
         with own_files.using(self.files):
             own = dict.fromkeys(own_files.file_of(name) for name in parts if own_files.is_own(name))
             object.__setattr__(self, "files", {file: own_files.text_of(file) for file in own})
@@ -168,7 +175,8 @@ class RunConfig:
 
     def make_searcher(self) -> Searcher:
         """Return a new searcher over the run's space."""
-        searcher = self.searcher_entry.build(self.search_space, self.searcher_options, self.max_children)
+        costs = self.objectives.ranked_costs
+        searcher = self.searcher_entry.build(self.search_space, self.searcher_options, self.max_children, costs)
         return StartWith(searcher, self.search_space, self._start) if self.start_with else searcher
 
     @property
@@ -205,6 +213,43 @@ class RunConfig:
         task.check_budget(self.budget)
         task.check_space(name, self.space, vars(self.search_space))
 
+    def _check_objectives(self) -> None:
+        """Raise `ValueError` if children of the task lack an objective, or the searcher cannot go by it."""
+        objectives, entry, name = self.objectives, self.task.entry, self.task.task
+        if objectives.metric not in (None, str(self.measure)):
+            raise ValueError(
+                f"`objective` {objectives.metric} is not of the task {name!r}, whose metric is the {self.measure}"
+            )
+        known = entry.costs_with(self.task.options)
+        if entry.trains and self.topology.gpus_per_child:
+            known += ("memory",)
+        if unknown := next((cost.name for cost in objectives.costs if cost.name not in known), None):
+            raise ValueError(
+                f"`objective` {unknown} is not known of the children of the task {name!r}"
+                f"{self._wish(unknown)}; these have {', '.join(known) or 'no costs'}"
+            )
+        ranked = self.objectives.ranked_costs
+        way = "by-rank" if own_files.is_own(self.searcher) else self.searcher_entry.several_objectives
+        if objectives.costs and way == "refused":
+            raise ValueError(
+                f"`objective` is not for the searcher {self.searcher!r}, which follows the gradient of a loss and no"
+                " reward: its option `--cost` holds costs down"
+            )
+        if ranked and way == "by-target":
+            able = ", ".join(key for key, other in SEARCHERS.items() if other.several_objectives == "by-rank")
+            raise ValueError(
+                f"`objective` {ranked[0].name} needs a `target`, such as `--target {ranked[0].example}`: the searcher"
+                f" {self.searcher!r} learns from one number; by Pareto rank select {able} and random"
+            )
+
+    def _wish(self, cost: str) -> str:
+        """Return what would make a cost known, as the end of a clause; empty if nothing would."""
+        if cost == "latency" and hasattr(self.task.options, "latency_device"):
+            return " without `--latency-device`"
+        if cost == "memory" and self.task.entry.trains:
+            return " without `--gpus-per-child`, which says that they have a GPU"
+        return ""
+
     def _check_start(self) -> None:
         """Raise `ValueError` unless the searcher can go on after the given architectures; one of the user's own may."""
         if not self.start_with:
@@ -235,6 +280,10 @@ class RunConfig:
         """Return plain data for `json.dumps`; `from_json` returns an equal configuration."""
         data = plain(asdict(self))
         del data["task"]["files"]  # it is in `files`, with the others
+        if self.objectives == NO_OBJECTIVES:
+            del data["objectives"]  # earlier versions did not write it
+        if isinstance(self.task.options, NasBench201Options) and self.task.options.latency_device is None:
+            del data["task"]["options"]["latency_device"]  # nor this
         return data
 
     @classmethod

@@ -10,6 +10,7 @@ from child_trainer.outcome import Measure
 from cluster.config.ceilings import HOUR_S, NO_CEILINGS, Ceiling, CeilingOptions, Used, ceilings_of, cost_of, used_up
 from cluster.config.run_config import KnownConfig, unknown_text
 from cluster.formatting import duration, last_line
+from cluster.monitoring.front import Front, read_front
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
 from cluster.storage.ledger.queries import usage
@@ -64,6 +65,7 @@ class Status:
             steps or were scored; `None` before the first steps.
         ceilings: what the whole search may use.
         used: what it has used in all of its starts; `None` if it has no ceilings.
+        front: the Pareto front of the run's objectives; `None` if it has one objective only.
         unknown: what this version of nascluster does not know of the run, a clause each.
     """
 
@@ -97,6 +99,7 @@ class Status:
     supernet: SupernetTraining | None = None
     ceilings: CeilingOptions = NO_CEILINGS
     used: Used | None = None
+    front: Front | None = None
     unknown: tuple[str, ...] = ()
 
     @property
@@ -184,6 +187,7 @@ class Status:
             "staleness": staleness,
             "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
+            **({"pareto": self.front.to_json()} if self.front else {}),
             **({"ceilings": self._ceilings_json()} if self.used else {}),
             **({"supernet": self.supernet._asdict()} if self.supernet else {}),
             "seconds": round(self.seconds, 3),
@@ -223,6 +227,7 @@ def read_status(folder: RunFolder, now: float) -> Status:
 def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: bool, now: float) -> Status:
     config, newer = known.config, newer_version(db)
     run, children = run_values(db), queries.children_by_state(db)
+    measure = config.measure if known.knows_task else recorded_measure(db)
     state, message, alive = liveness(run, held, now, folder.had_begun)
     return Status(
         name=folder.name,
@@ -242,7 +247,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         workers=run.get("workers", 0),
         mean_reward=queries.mean_reward(db),
         recent_reward=queries.mean_reward(db, last=FIRST),
-        measure=config.measure if known.knows_task else recorded_measure(db),
+        measure=measure,
         first_metric=queries.first_mean_metric(db, FIRST),
         figures=queries.newest_figures(db),
         listed=config.searcher_entry.figures,
@@ -255,6 +260,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         supernet=supernet_training(db, FIRST),
         ceilings=config.ceilings,
         used=usage.used(db, now if state == "running" else None) if config.ceilings.any else None,
+        front=read_front(db, measure, config.objectives.costs) if config.objectives.costs else None,
         unknown=(*known.unknown, *([newer] if newer else [])),
     )
 

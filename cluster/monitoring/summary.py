@@ -14,6 +14,7 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.formatting import counted, duration, metric_name, number
 from cluster.monitoring.benchmark_results import TableFacts, describe_seconds, describe_test, table_facts
+from cluster.monitoring.front import SHOWN
 from cluster.monitoring.live_view import failures
 from cluster.monitoring.option_latency import latency_of, latency_text
 from cluster.monitoring.parts import parts_of
@@ -21,6 +22,7 @@ from cluster.monitoring.status import FIRST, Best, Status
 from cluster.search.seeding import derive
 from cluster.storage.dataset_cache import data_folder
 from cluster.storage.run_folder import RunFolder
+from controller.objectives import COSTS
 
 
 def training_command(config: RunConfig, best: Best, file: str) -> str:
@@ -96,6 +98,7 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     cost = [
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{best.flops:,} FLOPs" if best.flops is not None else "",
+        f"latency {COSTS['latency'].text(best.latency_ms)}" if best.latency_ms is not None else "",
         latency_text(config, best),
         describe_seconds(f"{best.seconds:.1f} s", facts, scored=best.scored)
         + (f" on {best.processor}" if best.processor else ""),
@@ -150,7 +153,18 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
     latency = latency_of(config, status.best)
     latencies = {} if latency is None else {"options_latency_us": latency}
     network = {"tokens": list(status.best.tokens), "architecture": dict(status.best.graph)}
-    return status.best.to_json() | latencies | table | notations | unknown | network
+    front = {"front": status.front.members_json()} if status.front else {}
+    return status.best.to_json() | latencies | table | notations | front | unknown | network
+
+
+def front_lines(status: Status, folder: RunFolder) -> list[str]:
+    """Return lines with the first members of the Pareto front; none if the search has one objective."""
+    front = status.front
+    if front is None or not front.members:
+        return []
+    more = len(front.members) - SHOWN
+    rest = [f"... and {more:,} more: {folder.command('pareto')}"] if more > 0 else []
+    return ["", front.title, *front.lines(SHOWN), *rest]
 
 
 def gain_text(measure: Measure, difference: float) -> str:
@@ -170,6 +184,7 @@ def summary(status: Status, folder: RunFolder) -> str:
         count = min(FIRST, status.finished)
         gain = gain_text(status.measure, status.best.metric - status.first_metric)
         lines.append(f"{gain} the mean of the first {count} children, {number(status.first_metric)}")
+    lines += front_lines(status, folder)
     ended = {"finished": "Finished", "stopped": "Stopped", "failed": "Failed"}.get(status.state, status.state)
     why = f" ({status.message})" if status.message else ""
     lines += [

@@ -89,7 +89,7 @@ class Cloud:
     """The finished children by one kind of cost: every child, or the number of children in each cell.
 
     Attributes:
-        cost: `parameters`, `flops` or `seconds`.
+        cost: `parameters`, `flops`, `latency` or `seconds`.
         count: number of children whose cost is known.
         lowest, highest: lowest and highest cost and metric.
         log: for cost and metric, whether the axis of the cells and of the plot is logarithmic.

@@ -61,6 +61,7 @@ def _unlike(one: KnownConfig, other: KnownConfig) -> tuple[str, ...]:
         "data folder": _place(one) == _place(other),
         "search space": _equal(one, other, "space") and _equal(one, other, "space_options"),
         "budget": _equal(one, other, "budget"),
+        "objectives": _equal(one, other, "objectives"),
     }
     return tuple(what for what, same in equal.items() if not same)
 
@@ -82,7 +83,7 @@ def _equal(one: KnownConfig, other: KnownConfig, name: str) -> bool:
     """
     as_written = _without_place(one.data.get(name)) == _without_place(other.data.get(name))
     ours, theirs = one.config.to_json(), other.config.to_json()
-    known = _without_place(ours[name]) == _without_place(theirs[name])
+    known = _without_place(ours.get(name)) == _without_place(theirs.get(name))
     return known and (as_written or not (one.unknown or other.unknown))
 
 

@@ -19,7 +19,7 @@ MAX_PLACES = 240
 MAX_FRONT = 200
 """Maximum number of children in a Pareto front."""
 
-COSTS = ("parameters", "flops", "seconds")
+COSTS = ("parameters", "flops", "latency", "seconds")
 """The kinds of cost of a child, as columns of the ledger."""
 
 MIN_LOG_RATIO = 20

@@ -15,10 +15,12 @@ from cluster.report.html.axis import axis, short
 from cluster.report.html.charts import Dot, cells, cloud_chart, dots
 from cluster.report.html.document import section
 from cluster.report.html.markup import Markup, tag
+from controller.objectives import COSTS
 
 COST_LABELS = {
     "parameters": "parameters",
     "flops": "FLOPs of a forward pass on one example",
+    "latency": "latency, ms",
     "seconds": "seconds of training",
 }
 
@@ -52,6 +54,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         f"reward {number(best.reward)}",
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{short(best.flops)} FLOPs" if best.flops is not None else "",
+        f"latency {COSTS['latency'].text(best.latency_ms)}" if best.latency_ms is not None else "",
         latency_text(facts.config, best),
         describe_seconds(
             duration(best.seconds) if best.seconds >= 60 else f"{best.seconds:.3g} s", table_facts, scored=best.scored
@@ -120,7 +123,9 @@ def cost_section(facts: Facts) -> Markup:
         return section("cost", title, tag("p", "No child has finished.", class_="open"))
     missing = [name for name in ("parameters", "flops") if name not in {cloud.cost for cloud in facts.clouds}]
     unknown = f" Their {' and '.join(COST_LABELS[name] for name in missing)} are unknown." if missing else ""
-    note = f"The Pareto front has the children that no cheaper one equals.{unknown}"
+    goal = facts.status.front
+    searched = f" The search is for low {' and '.join(c.words for c in goal.costs)}, too." if goal else ""
+    note = f"The Pareto front has the children that no cheaper one equals.{searched}{unknown}"
     charts = [_cloud(facts, cloud) for cloud in facts.clouds]
     return section("cost", title, tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
 

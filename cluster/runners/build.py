@@ -15,7 +15,9 @@ from cluster.search.history import History
 from cluster.search.records import ReplicaLedger
 from cluster.search.replica import Replica, client
 from cluster.search.seeding import derive
+from controller.objectives import product
 from controller.own_parts import check_reward, check_searcher, check_space
+from controller.reward import FAILED
 from controller.searcher import ParameterGroup, Searcher, View, is_exclusive, keeps_weights
 from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
@@ -108,10 +110,14 @@ def local_store(
 
 def make_reward(config: RunConfig) -> Callable[[Outcome], float | None]:
     """Return the function from outcome to reward, `None` for a child to be ignored in learning."""
-    reward, policy = config.reward_entry.compute, config.failures.policy
+    reward, policy, targets = config.reward_entry.compute, config.failures.policy, config.objectives.targets
 
     def judge(outcome: Outcome) -> float | None:
-        return policy.reward(outcome.failure.cause) if outcome.failure else reward(outcome)
+        if outcome.failure:
+            return policy.reward(outcome.failure.cause)
+        # A child of which a cost is unknown, as one that only trains shared weights, earns what a failed one does.
+        found = product(reward(outcome), outcome, targets)
+        return FAILED if found is None else found
 
     return judge
 

@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from child_trainer.inheritance.trained_weights import Start, TrainedWeights, WeightsError
-from child_trainer.outcome import Cause, Outcome
+from child_trainer.outcome import LATENCY, Cause, Outcome
 from child_trainer.supernets.jobs import Score, Steps, TrainOn
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.training.checkpoint import CheckpointSlot
 from child_trainer.training.task import Task
-from child_trainer.training.train import train
+from child_trainer.training.train import failure_of, train
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.placement.versions import NodeError, check_driver
@@ -69,6 +69,8 @@ class Trainer:
         self.task = task or loaded_task(config.task, seed=derive(config.seed, "split"), device=self._device)
         self._jobs = _job_trainer(config, self.task, weights, policy, self._device) if weights else None
         # A task that trains no networks keeps no weights, and no child of it begins with any.
+        self._latency_regime = config.budget.regime if _measures_latency(config) else None
+        self._problem = config.task.entry.problem
         self._child_weights = child_weights if getattr(self.task, "inherits", False) else None
         self._parent = lru_cache(maxsize=MAX_PARENTS)(self._load_parent)
 
@@ -86,7 +88,7 @@ class Trainer:
             StoreError: the shards of the shared weights do not do what they should.
             LostWeights: the weights with which the child must begin are gone.
         """
-        outcome = self._outcome(assignment, batch_size, preempted)
+        outcome = self._with_latency(assignment, self._outcome(assignment, batch_size, preempted))
         if self._device == "cuda":
             _release_memory()
         return replace(outcome, processor=self._processor) if self._processor else outcome
@@ -112,6 +114,22 @@ class Trainer:
             start=start,
             keep=ChildWeightsSlot(self._child_weights, assignment.child_id) if self._child_weights else None,
         )
+
+    def _with_latency(self, assignment: Assignment, outcome: Outcome) -> Outcome:
+        """Return the outcome with the child's latency, if that is an objective; it is measured after the training.
+
+        It is part of the outcome, so that a resume never measures it again.
+        """
+        regime, problem, architecture = self._latency_regime, self._problem, assignment.architecture
+        if regime is None or problem is None or architecture is None or outcome.metric is None:
+            return outcome
+        from child_trainer.networks.latency import latency_ms
+
+        try:
+            latency = latency_ms(architecture, problem, regime, device=self._device)
+        except Exception as error:
+            return replace(outcome, failure=failure_of(error))
+        return replace(outcome, measurements={**outcome.measurements, LATENCY: latency})
 
     def _start(self, child_id: int, job: TrainOn) -> Start:
         """Return what a child begins with.
@@ -145,6 +163,11 @@ def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> 
     data = local_data(options.data)
     with options.own_file():
         return load_task(options.task, data=data, seed=seed, device=device, options=options.options)
+
+
+def _measures_latency(config: RunConfig) -> bool:
+    """Return whether latency is an objective that no table answers."""
+    return config.task.entry.trains and any(cost.name == "latency" for cost in config.objectives.costs)
 
 
 def training_facts(config: RunConfig) -> dict[str, str]:

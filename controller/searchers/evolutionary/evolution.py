@@ -5,9 +5,10 @@ from functools import cached_property
 from typing import Any
 
 from controller.decisions import Tokens
+from controller.objectives import Cost
 from controller.searcher import ChildRecord, ParameterGroup, Proposal, Update, View
 from controller.searchers.evolutionary.options import EvolutionOptions
-from controller.searchers.evolutionary.selection import Members, select_parent, survivors
+from controller.searchers.evolutionary.selection import Key, Members, key_among, select_parent, survivors
 from controller.searchers.evolutionary.variation import check_space, crossover, describe_change, mutation
 from controller.searchers.history_state import HistoryState
 from controller.space import SearchSpace, first_tokens, mutated_tokens
@@ -25,12 +26,18 @@ class Evolution:
     Attributes:
         space: where it searches.
         options: its settings.
+        costs: what it keeps low beside a high reward, by Pareto rank; none: it compares rewards alone.
         exclusive: whether each replica must see what the others have in training, because repeats are refused.
     """
 
-    def __init__(self, space: SearchSpace, options: EvolutionOptions) -> None:
+    def __init__(self, space: SearchSpace, options: EvolutionOptions, costs: Sequence[Cost] = ()) -> None:
         check_space(space, options)
-        self.space, self.options = space, options
+        if costs and options.selection == "roulette":
+            raise ValueError(
+                "`selection` must be tournament or truncation with several objectives, as a Pareto rank gives roulette"
+                f" no shares, got {options.selection}; or give a `target` for {' and '.join(c.name for c in costs)}"
+            )
+        self.space, self.options, self.costs = space, options, tuple(costs)
         self.exclusive = options.repeats == "refused"
 
     def parameters(self, seed: int) -> tuple[ParameterGroup, ...]:
@@ -42,13 +49,14 @@ class Evolution:
         pending = view.pending()
         started = view.completed + len(pending)
         population = self._population.after(view.history())
+        key = key_among(population, self.costs)
         refused: Set[Tokens] = self._population.tried.union(c.tokens for c in pending) if self.exclusive else set()
         proposals: list[Proposal] = []
         for number in range(started, started + n):
             if number < self.options.capacity or not population:
                 proposal = self._first(refused, view)
             else:
-                proposal = self._child(population, refused, view)
+                proposal = self._child(population, key, refused, view)
             refused = refused | {proposal.tokens} if self.exclusive else refused
             proposals.append(proposal)
         return proposals
@@ -62,13 +70,13 @@ class Evolution:
         tokens = self._new(first_tokens(self.space, view.completed, view.rng), refused, view)
         return Proposal(tokens=tokens, architecture=self.space.decode(tokens))
 
-    def _child(self, population: Members, refused: Set[Tokens], view: View) -> Proposal:
+    def _child(self, population: Members, key: Key, refused: Set[Tokens], view: View) -> Proposal:
         """Return a child of the population: a copy, a mutation or a crossover, with its parent in the notes."""
         options, rng = self.options, view.rng
-        parent = select_parent(population, options, rng)
+        parent = select_parent(population, options, rng, key)
         tokens, other = parent.tokens, None
         if options.crossover and rng.random() < options.crossover:
-            other = select_parent(population, options, rng)
+            other = select_parent(population, options, rng, key)
             tokens = crossover(self.space, tokens, other.tokens, options, rng)
         if rng.random() >= options.unchanged:
             tokens = mutation(self.space, tokens, options, rng)
@@ -88,7 +96,7 @@ class Evolution:
 
     @cached_property
     def _population(self) -> "Population":
-        return Population(self.options)
+        return Population(self.options, self.costs)
 
 
 class Population(HistoryState):
@@ -98,8 +106,8 @@ class Population(HistoryState):
         tried: the tokens of all children in the history.
     """
 
-    def __init__(self, options: EvolutionOptions) -> None:
-        self._options = options
+    def __init__(self, options: EvolutionOptions, costs: Sequence[Cost] = ()) -> None:
+        self._options, self._costs = options, costs
         super().__init__()
 
     def after(self, history: Sequence[ChildRecord]) -> tuple[ChildRecord, ...]:
@@ -115,4 +123,4 @@ class Population(HistoryState):
         self.tried.add(child.tokens)
         # A child without a reward does not join.
         if child.reward is not None:
-            self._members = survivors(self._members, child, self._options)
+            self._members = survivors(self._members, child, self._options, self._costs)

@@ -390,6 +390,7 @@ def flags(capfd: pytest.CaptureFixture[str], *words: str) -> set[str]:
 
 ALWAYS = {
     "--help-all", "--from-run", "--warm-start", "--top", "--start-with",
+    "--objective", "--target", "--target-weights",
     "--max-hours", "--max-gpu-hours", "--max-cost", "--cost-per-gpu-hour",
     "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
     "--reward", "--task", "--data", "--download",

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from cluster.storage.ledger.queries.front import COST_COLUMNS
 from cluster.storage.ledger.queries.run import last_child
 
 
@@ -26,6 +27,7 @@ class ChildRow(NamedTuple):
         job: the kind of its job, if it was not trained from scratch.
         cause, message: why it failed.
         seed: of its training.
+        latency_ms: of its network, if it was measured or is in a table.
     """
 
     child_id: int
@@ -53,6 +55,7 @@ class ChildRow(NamedTuple):
     cause: str | None
     message: str | None
     seed: int
+    latency_ms: float | None
 
 
 PAGE = 200
@@ -72,9 +75,10 @@ def all_children(db: sqlite3.Connection, between: Callable[[], object] = lambda:
         sampled_at, ended_at, architecture_id, tokens,
         json_extract(notes, '$.parent'), json_extract(notes, '$.other_parent'), json_extract(notes, '$.change'),
         json_extract(notes, '$.source'), same_as, json_extract(job, '$.parent'), json_extract(job, '$.kind'),
-        cause, iif(cause IS NULL, NULL, json_extract(outcome, '$.failure.message')), seed
+        cause, iif(cause IS NULL, NULL, json_extract(outcome, '$.failure.message')), seed,
+        {latency}
     FROM children WHERE id > ? AND id <= ? ORDER BY id LIMIT ?
-    """
+    """.format(latency=COST_COLUMNS["latency"])
     last, after = last_child(db), 0
     while after < last:
         rows = db.execute(query, (after, last, PAGE)).fetchall()

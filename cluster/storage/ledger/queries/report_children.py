@@ -4,14 +4,17 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from cluster.storage.ledger.queries.front import COST_COLUMNS
+
 # One pass over the children, whose rows are wide; all other queries read this narrow table of the connection's own.
 ENDED = """
 CREATE TEMP TABLE ended (
-    completion INTEGER PRIMARY KEY, id, state, cause, reward, metric, parameters, flops, seconds, at, work, predicted
+    completion INTEGER PRIMARY KEY, id, state, cause, reward, metric, parameters, flops, seconds, at, work, predicted,
+    latency
 );
 INSERT INTO ended
 SELECT completion, id, state, children.cause, reward, metric, parameters, flops, seconds, ended_at - {zero},
-    sum(coalesce(spent, 0)) OVER (ORDER BY completion), json_extract(notes, '$.predicted')
+    sum(coalesce(spent, 0)) OVER (ORDER BY completion), json_extract(notes, '$.predicted'), {latency}
 FROM children LEFT JOIN (
     SELECT child, sum(max(0, ended_at - started_at)) AS spent FROM attempts WHERE ended_at IS NOT NULL GROUP BY child
 ) ON child = id
@@ -58,7 +61,7 @@ def gather_ended(db: sqlite3.Connection) -> float | None:
     """Make the table that the other queries read; return the Unix time at which the first child was sampled, if any."""
     (zero,) = db.execute("SELECT min(sampled_at) FROM children").fetchone()
     # Not `executescript`, which would end the transaction in which the ledger stands still.
-    for statement in ENDED.format(zero=float(zero or 0)).split(";\n"):
+    for statement in ENDED.format(zero=float(zero or 0), latency=COST_COLUMNS["latency"]).split(";\n"):
         db.execute(statement)
     return zero
 

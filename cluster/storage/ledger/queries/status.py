@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from child_trainer.architectures.architecture import Architecture
+from child_trainer.outcome import LATENCY
 from cluster.storage.ledger.graphs import unpack
 from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
 
@@ -16,7 +17,8 @@ BEST_COLUMNS = (
     " json_extract(notes, '$.parent'), json_extract(notes, '$.change'), same_as,"
     f" json_extract(notes, '$.source'), {ON_SHARED_WEIGHTS}, tokens,"
     " (SELECT architectures.graph FROM architectures WHERE digest = children.graph),"
-    " json_extract(outcome, '$.weights'), json_extract(job, '$.kind') IS 'train-on'"
+    " json_extract(outcome, '$.weights'), json_extract(job, '$.kind') IS 'train-on',"
+    f" json_extract(outcome, '$.measurements.{LATENCY}')"
 )
 """What `best_child` takes."""
 
@@ -42,6 +44,7 @@ class Best:
         scored: whether it was scored with shared weights, and not trained.
         weights: the checksum of its weights after the training, if they were kept.
         inherits: whether its training began with another child's weights.
+        latency_ms: the ms that its network takes for one image, where that was measured or is in the task's table.
     """
 
     child_id: int
@@ -63,6 +66,7 @@ class Best:
     scored: bool = False
     weights: str | None = None
     inherits: bool = False
+    latency_ms: float | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -85,7 +89,7 @@ class Best:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, without the architecture and the tokens that it was decoded from."""
-        optional = ("scored", "source", "weights", "inherits")
+        optional = ("scored", "source", "weights", "inherits", "latency_ms")
         left_out = {"graph", "tokens"} | {name for name in optional if not getattr(self, name)}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
@@ -107,7 +111,7 @@ class Attempts(NamedTuple):
 
 def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
-    *numbers, scored, tokens, graph, weights, inherits = row
+    *numbers, scored, tokens, graph, weights, inherits, latency = row
     return Best(
         *numbers,
         tokens=tuple(json.loads(tokens)),
@@ -115,6 +119,7 @@ def best_child(*row: Any) -> Best:
         scored=bool(scored),
         weights=weights,
         inherits=bool(inherits),
+        latency_ms=latency,
     )
 
 

@@ -1,0 +1,91 @@
+"""Pareto fronts, ranks, crowding and hypervolume (Deb et al. 2002, NSGA-II, sections III-A and III-B).
+
+Standard library only. A point has one value for each objective, and of each the lower one is better. One point
+dominates another if it is worse in no objective and better in one.
+"""
+
+import math
+from collections.abc import Sequence
+
+Point = Sequence[float]
+
+
+def dominates(first: Point, second: Point) -> bool:
+    """Return whether the first point is worse than the second in no objective, and better in one."""
+    return first != second and all(ours <= theirs for ours, theirs in zip(first, second, strict=True))
+
+
+def front(points: Sequence[Point]) -> list[int]:
+    """Return the places of the points that no other dominates, by their first values; of equal points the first."""
+    # A point can only be dominated by one that is before it in this order, and then by one of the front so far. Of two
+    # objectives it is by the last one of these, if by any, as their second values fall.
+    kept: list[int] = []
+    for place in sorted(range(len(points)), key=lambda place: tuple(points[place])):
+        others = kept[-1:] if len(points[place]) == 2 else kept
+        if not any(all(a <= b for a, b in zip(points[k], points[place], strict=True)) for k in others):
+            kept.append(place)
+    return kept
+
+
+def ranks(points: Sequence[Point]) -> list[int]:
+    """Return the rank of each point: 0 where no other dominates it, 1 where only those of rank 0 do, and so on."""
+    distinct = sorted({tuple(point) for point in points})
+    rank_of: dict[tuple[float, ...], int] = {}
+    for index, point in enumerate(distinct):
+        # Whatever dominates it is before it in this order, and has its rank already.
+        above = [rank_of[other] for other in distinct[:index] if dominates(other, point)]
+        rank_of[point] = max(above, default=-1) + 1
+    return [rank_of[tuple(point)] for point in points]
+
+
+def crowding(points: Sequence[Point]) -> list[float]:
+    """Return the crowding distance of each of some points of one rank: the larger, the fewer are near it.
+
+    It is the sum over the objectives of the distance between the two neighbours, as a share of the points' range; the
+    first and the last of an objective have an infinite one.
+    """
+    distances = [0.0] * len(points)
+    for values in zip(*points, strict=True):
+        order = sorted(range(len(points)), key=values.__getitem__)
+        spread = values[order[-1]] - values[order[0]]
+        distances[order[0]] = distances[order[-1]] = math.inf
+        for before, place, after in zip(order, order[1:], order[2:], strict=False):
+            distances[place] += (values[after] - values[before]) / spread if spread else 0.0
+    return distances
+
+
+def preference(points: Sequence[Point | None]) -> list[tuple[int, float]]:
+    """Return a key for each point, the higher the better: by rank, and within a rank by crowding.
+
+    Without a point (`None`) it is the lowest key of all.
+    """
+    places = [place for place, point in enumerate(points) if point is not None]
+    known = [point for point in points if point is not None]
+    keys = [(-len(points), 0.0)] * len(points)
+    rank_of = dict(zip(places, ranks(known), strict=True))
+    for rank in set(rank_of.values()):
+        members = [place for place in places if rank_of[place] == rank]
+        distances = crowding([point for place in members if (point := points[place]) is not None])
+        for place, distance in zip(members, distances, strict=True):
+            keys[place] = (-rank, distance)
+    return keys
+
+
+def hypervolume(points: Sequence[Point], reference: Point) -> float:
+    """Return the volume of what the points dominate, up to the reference point (Zitzler & Thiele 1999).
+
+    Points that are not better than the reference in every objective add nothing.
+    """
+    inside = [tuple(point) for point in points if all(p < r for p, r in zip(point, reference, strict=True))]
+    if not inside:
+        return 0.0
+    if len(reference) == 1:
+        return reference[0] - min(inside)[0]
+    # Slices along the last objective: each is as deep as the way to the next point, and as wide as those before it.
+    slices = sorted((inside[place] for place in front(inside)), key=lambda point: point[-1])
+    ends = [*(point[-1] for point in slices[1:]), reference[-1]]
+    return sum(
+        (end - point[-1]) * hypervolume([before[:-1] for before in slices[: place + 1]], reference[:-1])
+        for place, (point, end) in enumerate(zip(slices, ends, strict=True))
+        if end > point[-1]
+    )
