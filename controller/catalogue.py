@@ -13,6 +13,7 @@ from controller.searcher import Searcher
 from controller.searchers.bayesian.options import BayesianOptions
 from controller.searchers.evolutionary.options import EvolutionOptions, LocalSearchOptions
 from controller.searchers.given import GivenOptions
+from controller.searchers.grid import GridOptions
 from controller.searchers.neat.options import NeatOptions
 from controller.searchers.policy_gradient.options import PpoOptions, ReinforceOptions
 from controller.searchers.progressive.options import ProgressiveOptions
@@ -188,6 +189,13 @@ SEARCHERS: Mapping[str, SearcherEntry] = MappingProxyType(
             options=GivenOptions,
             make="controller.searchers.given:Given",
             several_objectives="unused",
+        ),
+        "grid": SearcherEntry(
+            summary="Every sample of a small space once, in order; the search then ends.",
+            paper="",
+            options=GridOptions,
+            make="controller.searchers.grid:Grid",
+            learns_from_any=True,
         ),
         "evolution": SearcherEntry(
             summary="Mutates the best of a few members of a population; the oldest, the worst or none is removed.",

@@ -24,6 +24,7 @@ FLAGS: Mapping[str, str] = {
     "ppo": "--initial-depth 2 --max-depth 2 --controller-units 8",
     "random": "--initial-depth 2 --max-depth 2",
     "given": given_flags(6),
+    "grid": CELLS,
     "evolution": f"{CELLS} --population 3 --tournament 2",
     "bayesian": f"{CELLS} --random-starts 2 --candidates 20 --mutations 5",
     "local-search": f"{CELLS} --random-starts 2",

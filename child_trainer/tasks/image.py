@@ -74,6 +74,15 @@ class ImageTask:
         """Return this task with its images on a device."""
         return replace(self, training=self.training.to(device), validation=self.validation.to(device))
 
+    def on_all_training(self) -> Self:
+        """Return this task with the validation images among the training images, as after a search.
+
+        Validation is still on those images: it says whether a training went well, and nothing of new images.
+        """
+        parts = (self.training, self.validation)
+        pixels, labels = torch.cat([part.pixels for part in parts]), torch.cat([part.labels for part in parts])
+        return replace(self, training=Images(pixels, labels))
+
     def augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return standardised images `[B, C, H, W]` for training: enlarged, cropped, perhaps mirrored (spec §1.6)."""
         cropped = augment.crop(self._upsampled(images), self.crop_size, generator)
@@ -105,13 +114,13 @@ class ImageTask:
     ) -> None:
         """Build the architecture and train it as the budget's regime says; see `Task.fit`.
 
-        The architecture's own `learning_rate` goes before the budget's. Weights, order and augmentation are drawn
-        from generators of this child's own; the global one, which dropout uses, is put back afterwards. It can be
+        The architecture's own hyperparameters go before the budget's settings. Weights, order and augmentation are
+        drawn from generators of this child's own; the global one, which dropout uses, is put back afterwards. It can be
         interrupted before any step and continued, to the bit. With weights to begin with (`Progress.start`) it never
         begins again with others, and the accuracy before the training is measured.
         """
         settings = with_hyperparameters(budget, architecture)
-        regime = budget.regime
+        regime = settings.regime
 
         def make(what: str) -> Classifier:
             generator = torch.Generator().manual_seed(derive(seed, what))
@@ -119,7 +128,7 @@ class ImageTask:
 
         network = make("weights")
         if progress.start is not None:
-            network = self._inheriting(network, progress.start, budget, seed).to(device)
+            network = self._inheriting(network, progress.start, settings, seed).to(device)
             progress.measurements[ACCURACY_BEFORE] = self.accuracy(network, self.validation.to(device))
         progress.parameters, progress.flops = (
             cost.parameters(network),

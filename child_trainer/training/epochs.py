@@ -1,13 +1,12 @@
 """Functions for all tasks that train by stochastic gradient descent."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from child_trainer import hyperparameters
 from child_trainer.architectures.architecture import Architecture, InvalidArchitecture
 from child_trainer.outcome import Budget
 from child_trainer.training.state import SgdState
@@ -18,17 +17,12 @@ def with_hyperparameters(budget: Budget, architecture: Architecture) -> Budget:
     """Return the budget with the architecture's own hyperparameters.
 
     Raises:
-        InvalidArchitecture: it has another hyperparameter than the learning rate, or this is not a positive number.
+        InvalidArchitecture: it has one that no training has, or with an impossible value.
     """
-    hyperparameters = dict(architecture.hyperparameters)
-    rate = hyperparameters.pop("learning_rate", budget.learning_rate)
-    if hyperparameters:
-        raise InvalidArchitecture(
-            f"the only hyperparameter of a training is 'learning_rate', got {min(hyperparameters)!r}"
-        )
-    if not (math.isfinite(rate) and rate > 0):
-        raise InvalidArchitecture(f"the hyperparameter 'learning_rate' must be a positive number, got {rate!r}")
-    return replace(budget, learning_rate=rate)
+    try:
+        return hyperparameters.with_hyperparameters(budget, dict(architecture.hyperparameters))
+    except ValueError as error:
+        raise InvalidArchitecture(f"the network's own hyperparameters cannot be used: {error}") from error
 
 
 def make_optimizer(network: nn.Module, budget: Budget) -> torch.optim.Optimizer:

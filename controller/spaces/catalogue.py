@@ -21,6 +21,7 @@ from controller.spaces.nasbench201 import NasBench201Space
 from controller.spaces.one_shot import OneShotSpace
 from controller.spaces.plain import PlainSpace
 from controller.spaces.recurrent import RecurrentSpace
+from controller.spaces.settings import SettingsSpace
 from controller.spaces.smash import SmashSpace
 from controller.spaces.subnetworks import SubnetworkSpace
 from controller.spaces.tree_cells import TreeCellSpace
@@ -152,6 +153,11 @@ SPACES: Mapping[str, SpaceEntry] = MappingProxyType(
             summary="Given architectures of any shape: what `nascluster evaluate` trains.",
             paper="",
             options=ListedSpace,
+        ),
+        "settings": SpaceEntry(
+            summary="Given networks, and ways to train each: learning rate, weight decay and others.",
+            paper="Zoph & Le 2017, section 4.1",
+            options=SettingsSpace,
         ),
     }
 )

@@ -77,9 +77,13 @@ def test_the_architectures_learning_rate_overrides_the_budgets(digits):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"learning_rate": 0.0}, "'learning_rate' must be a positive number, got 0.0"),
-        ({"learning_rate": -1.0}, "'learning_rate' must be a positive number, got -1.0"),
-        ({"warmth": 3.0}, "the only hyperparameter of a training is 'learning_rate', got 'warmth'"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be a positive number, got 0.0"),
+        ({"learning_rate": -1.0}, "`learning_rate` must be a positive number, got -1.0"),
+        (
+            {"warmth": 3.0},
+            "a training has no setting 'warmth' of its own; it has learning_rate, weight_decay, momentum",
+        ),
+        ({"cutout": 2.5}, "`cutout` must be a whole number, got 2.5"),
     ],
 )
 def test_bad_hyperparameters_make_the_child_invalid(digits, values, sentence):

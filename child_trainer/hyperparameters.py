@@ -1,0 +1,59 @@
+"""The training settings that an architecture may have of its own (`Architecture.hyperparameters`). No torch."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from child_trainer.outcome import Budget
+
+OF_BUDGET = ("learning_rate", "weight_decay", "momentum")
+"""Those that replace a field of the budget."""
+
+OF_REGIME = (
+    "decay",
+    "decay_at",
+    "decay_every",
+    "warmup_epochs",
+    "clip_norm",
+    "label_smoothing",
+    "cutout",
+    "path_keep",
+    "auxiliary_weight",
+    "norm_epsilon",
+    "norm_momentum",
+    "rmsprop_decay",
+    "optimizer_epsilon",
+)
+"""Those that replace a field of its regime."""
+
+HYPERPARAMETERS = (*OF_BUDGET, *OF_REGIME)
+"""All of them, in the order in which they are listed for people."""
+
+
+def with_hyperparameters(budget: Budget, hyperparameters: Mapping[str, float]) -> Budget:
+    """Return the budget with these settings in place of its own.
+
+    `decay_at` is the one share of the training at which the learning rate is multiplied by `decay`: the schedule is
+    `steps` then.
+
+    Raises:
+        ValueError: a name is no such setting, or a value is impossible.
+    """
+    if unknown := [name for name in hyperparameters if name not in HYPERPARAMETERS]:
+        raise ValueError(f"a training has no setting {min(unknown)!r} of its own; it has {', '.join(HYPERPARAMETERS)}")
+    own = {name: float(value) for name, value in hyperparameters.items() if name in OF_BUDGET}
+    regime = budget.regime
+    if changes := {name: _of_regime(name, value) for name, value in hyperparameters.items() if name in OF_REGIME}:
+        schedule = {"schedule": "steps"} if "decay_at" in changes else {}
+        regime = replace(regime, **schedule, **changes)
+    return replace(budget, regime=regime, **own)
+
+
+def _of_regime(name: str, value: float) -> Any:
+    if name == "decay_at":
+        return (float(value),)
+    if name != "cutout":
+        return float(value)
+    if value != int(value):
+        raise ValueError(f"`cutout` must be a whole number, got {value}")
+    return int(value)
