@@ -61,6 +61,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             device=device,
             download=options.download,
             options=chosen_options(options),
+            all_training=options.all_training,
         )
         check_weights(architecture, task, budget.regime, start, keep)
     except ValueError as error:

@@ -92,6 +92,7 @@ def make_parser(task: str = DEFAULT_TASK) -> argparse.ArgumentParser:
         help="folder with the task's data, such as images in torchvision's layout",
     )
     add("--download", action="store_true", help="download missing files into --data")
+    add("--all-training", action="store_true", help="train on the validation images, too, as after a search")
     for name, what in BUDGET_HELP.items():
         usual = getattr(entry.usual, name)
         add(_flag(name), type=type(usual), metavar=_metavar(type(usual)), help=f"{what} (default: {usual})")

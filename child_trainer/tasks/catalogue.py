@@ -203,6 +203,7 @@ def load_task(
     device: str = "cpu",
     download: bool = False,
     options: Any = None,
+    all_training: bool = False,
 ) -> Task:
     """Return the task, its data already on the device.
 
@@ -214,9 +215,10 @@ def load_task(
         device: where the data stays, as PyTorch names it.
         download: fetch what is missing in `data`.
         options: the task's own, such as `LanguageOptions` or `SyntheticOptions`; `None`: their defaults.
+        all_training: train on the validation data, too, as after a search.
 
     Raises:
-        TaskError: as `check_task` does.
+        TaskError: as `check_task` does, or the task has no validation images.
     """
     entry, options = _with_options(name, options)
     if not isinstance(seed, int) or isinstance(seed, bool):
@@ -226,7 +228,12 @@ def load_task(
     if download:
         functions.check(name, folder, options, download=True)
     with computing_with(1):  # the data's own means and deviations are sums, too
-        return functions.load(name, folder, options, seed=seed, device=device)
+        task = functions.load(name, folder, options, seed=seed, device=device)
+    if not all_training:
+        return task
+    if (on_all := getattr(task, "on_all_training", None)) is None:
+        raise TaskError(f"the task {name!r} has no validation images to train on: use a task of images")
+    return on_all()
 
 
 def load_test(name: str, *, data: str | Path | None = None, device: str = "cpu", options: Any = None) -> Images:

@@ -35,6 +35,7 @@ Neural architecture search with reinforcement learning, on Ray or in one process
   failures NAME [--json]    list failed attempts by cause, with the error and its place
   logs NAME [CHILD]         print its events, with --follow also new ones; or the output of one child
   report NAME [--open]      write an HTML page of its results; --watch serves the page while the search runs
+  finish NAME               train its best networks for good and test each once; --grid tries settings before
   export NAME [CHILD]       write a trained child as a file that loads without nascluster, and a README beside it
   evaluate FILE.json ...    train given architectures, each once, for an outer loop: --task digits --name loop --json
   correlation NAME          say how well its shared weights rank architectures, by a table (--data) or by training them
@@ -123,6 +124,7 @@ COMMANDS: Mapping[str, str] = {
     "failures": "failures",
     "logs": "logs",
     "report": "report",
+    "finish": "finish",
     "export": "export",
     "evaluate": "evaluate",
     "correlation": "correlation",

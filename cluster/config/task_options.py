@@ -38,6 +38,8 @@ class TaskOptions:
     """Download the data into the folder if missing."""
     options: Any = None
     """Options of the task itself"""
+    all_training: Annotated[bool, tyro.conf.Suppress] = False
+    """Whether children train on the validation data, too, as after a search: their metric says nothing then."""
     files: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict, hash=False)
     """The text of the user's own file that the task is in, if it is in one, by the file's name as it was typed."""
 

@@ -42,6 +42,8 @@ def training_command(config: RunConfig, best: Best, file: str) -> str:
     }
     if options.entry.trains:
         flags["device"] = best.device
+    if options.all_training:
+        flags["all-training"] = True
     if config.topology.threads_per_child != 1:
         flags["threads"] = config.topology.threads_per_child
     if options.data is not None:
@@ -94,7 +96,8 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     if best is None:
         return ["No child has finished yet."]
     facts = facts_of_best(status, config)
-    test = describe_test(status.measure, facts)
+    seen = config.task.all_training
+    test = describe_test(status.measure, facts) or (f"test accuracy {best.test:.4f}" if best.test is not None else "")
     cost = [
         f"{best.parameters:,} parameters" if best.parameters is not None else "",
         f"{best.flops:,} FLOPs" if best.flops is not None else "",
@@ -106,6 +109,7 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
     return [
         *_drawing(best, config),
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
+        *(["It has trained on the validation images, too: these figures say nothing of others"] if seen else []),
         *([test] if test else []),
         ", ".join(text for text in cost if text),
     ]

@@ -162,7 +162,14 @@ def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> 
     """
     data = local_data(options.data)
     with options.own_file():
-        return load_task(options.task, data=data, seed=seed, device=device, options=options.options)
+        return load_task(
+            options.task,
+            data=data,
+            seed=seed,
+            device=device,
+            options=options.options,
+            all_training=options.all_training,
+        )
 
 
 def _measures_latency(config: RunConfig) -> bool:

@@ -16,6 +16,7 @@ from child_trainer.supernets.jobs import Steps
 from cluster.search.records import Attempt, Batch, BatchResult, StoreName, Stream, Verdict
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.graphs import GraphTable
+from cluster.storage.ledger.queries.final_tests import FinalTest, put_test
 from cluster.storage.ledger.queries.run import last_child, last_completion, run_values
 from cluster.storage.ledger.queries.usage import gpu_shares
 from cluster.storage.ledger.rows import (
@@ -113,6 +114,11 @@ class Ledger:
         """Record that the run is `finished`, `stopped` or `failed`, with the reason."""
         with self._transaction() as db:
             put(db, state=state, message=message, beat_at=self._clock())
+
+    def record_test(self, test: FinalTest) -> bool:
+        """Record a finished network's metric on the test data, durably; `False` if one was recorded before."""
+        with self._transaction() as db:
+            return put_test(db, test)
 
     def close(self) -> None:
         """Close the file."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import LATENCY
 from cluster.storage.ledger.graphs import unpack
+from cluster.storage.ledger.queries.final_tests import TEST_KEY
 from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
 
 BEST_COLUMNS = (
@@ -18,7 +19,8 @@ BEST_COLUMNS = (
     f" json_extract(notes, '$.source'), {ON_SHARED_WEIGHTS}, tokens,"
     " (SELECT architectures.graph FROM architectures WHERE digest = children.graph),"
     " json_extract(outcome, '$.weights'), json_extract(job, '$.kind') IS 'train-on',"
-    f" json_extract(outcome, '$.measurements.{LATENCY}')"
+    f" json_extract(outcome, '$.measurements.{LATENCY}'),"
+    f" (SELECT json_extract(value, '$.metric') FROM run WHERE key = '{TEST_KEY}' || children.id)"
 )
 """What `best_child` takes."""
 
@@ -45,6 +47,7 @@ class Best:
         weights: the checksum of its weights after the training, if they were kept.
         inherits: whether its training began with another child's weights.
         latency_ms: the ms that its network takes for one image, where that was measured or is in the task's table.
+        test: its metric on the test data, if it has been tested as a network that is finished.
     """
 
     child_id: int
@@ -67,6 +70,7 @@ class Best:
     weights: str | None = None
     inherits: bool = False
     latency_ms: float | None = None
+    test: float | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -91,6 +95,8 @@ class Best:
         """Return plain data, without the architecture and the tokens that it was decoded from."""
         optional = ("scored", "source", "weights", "inherits", "latency_ms")
         left_out = {"graph", "tokens"} | {name for name in optional if not getattr(self, name)}
+        if self.test is None:
+            left_out.add("test")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
 
@@ -111,7 +117,7 @@ class Attempts(NamedTuple):
 
 def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
-    *numbers, scored, tokens, graph, weights, inherits, latency = row
+    *numbers, scored, tokens, graph, weights, inherits, latency, test = row
     return Best(
         *numbers,
         tokens=tuple(json.loads(tokens)),
@@ -120,6 +126,7 @@ def best_child(*row: Any) -> Best:
         weights=weights,
         inherits=bool(inherits),
         latency_ms=latency,
+        test=test,
     )
 
 

@@ -1,0 +1,128 @@
+"""Finishes a search: tries settings, trains the best networks for good, and tests each of them once."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from rich.console import Console
+
+from cluster.config.flags import UsageError
+from cluster.finish.final_test import load_test_images, tested
+from cluster.finish.plan import FINAL, Network, Plan, Request, make_plan
+from cluster.finish.result import Finished, Trained
+from cluster.finish.stage import Stage, unfinished_text
+from cluster.monitoring.status import Status, read_status
+from cluster.storage.errors import RunFolderError
+from cluster.storage.find_run import existing_run
+from cluster.storage.ledger.queries.candidates import candidates
+from cluster.storage.ledger.queries.final_tests import finished_networks
+from cluster.storage.ledger.reader import reading
+from controller.spaces.settings import SettingsSpace
+
+
+class Unfinished(NamedTuple):
+    """How a stage ended before all of its networks were trained; the same command goes on with it.
+
+    Attributes:
+        status: of the stage.
+        text: a sentence on what is left.
+    """
+
+    status: Status
+    text: str
+
+
+def finish(request: Request, console: Console) -> Finished | Unfinished:
+    """Try the settings, train the best networks for good, and test them; or go on with that where it ended.
+
+    Args:
+        request: what is asked.
+        console: where progress is shown.
+
+    Raises:
+        RunFolderError: the search does not exist, is running, or has no network that could be trained for good.
+        ValueError: what is asked is impossible, or not what an earlier command has begun; nothing was written.
+    """
+    search = existing_run(request.storage_path, request.name)
+    if read_status(search, time.time()).state == "running":
+        raise UsageError(
+            f"the run {search.name!r} is running, and its best networks may still change: wait for its end, or"
+            f" `{search.command('stop')}`"
+        )
+    plan = make_plan(request, search)
+    load_test_images(plan.base.task)  # now, rather than after days of training, it is told if they are missing
+
+    def report(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
+    grid = Stage(plan.grid, request.storage_path, report) if plan.grid else None
+    open_fields = ("space_options",) if grid else ()
+    final = Stage(plan.final(plan.networks), request.storage_path, report, open_fields)
+    if grid and final.has_begun and not grid.has_begun:
+        raise UsageError(
+            f"the run {final.folder.name!r} has begun without this grid search: leave out `--grid`, or remove it with"
+            f" `{final.folder.command('remove')}`"
+        )
+    for note in plan.notes:
+        report(note)
+    networks = plan.networks
+    if grid:
+        status = grid.run(console)
+        if text := unfinished_text(status, grid.folder):
+            return Unfinished(status, text)
+        networks = chosen(plan, grid)
+        final = Stage(plan.final(networks), request.storage_path, report)
+    status = final.run(console)
+    if text := unfinished_text(status, final.folder):
+        return Unfinished(status, text)
+    return _finished(plan, networks, final, report)
+
+
+def chosen(plan: Plan, grid: Stage) -> tuple[Network, ...]:
+    """Return the networks with the settings that were best for each, the best network first.
+
+    Raises:
+        RunFolderError: every training of the grid search has failed.
+    """
+    space = grid.config.search_space
+    assert isinstance(space, SettingsSpace)
+    with reading(grid.folder) as db:
+        found = candidates(db)
+    best: dict[int, Network] = {}
+    for candidate in found:
+        place = candidate.tokens[0]
+        if place not in best:
+            best[place] = replace(
+                plan.networks[place],
+                architecture=space.decode(candidate.tokens),
+                settings=space.settings_of(candidate.tokens),
+                validation=candidate.metric,
+            )
+    if not best:
+        raise RunFolderError(
+            f"every training of the run {grid.folder.name!r} has failed: `{grid.folder.command('failures')}` lists why"
+        )
+    return tuple(best.values())
+
+
+def _finished(plan: Plan, networks: Sequence[Network], final: Stage, report: Callable[[str], object]) -> Finished:
+    """Test the networks, and return them with their tests."""
+    tests = tested(final.folder, final.config, report)
+    with reading(final.folder) as db:
+        children = finished_networks(db)
+    trained: list[list[Trained]] = [[] for _ in networks]
+    for child in children:
+        test = tests.get(child.child_id)
+        one = Trained(child_id=child.child_id, test=test.metric if test else None, cause=child.cause)
+        trained[child.tokens[0]].append(one)
+    kept = {network.child_id for network in networks}
+    return Finished(
+        search=plan.search.name,
+        final=f"{plan.search.name}{FINAL}",
+        epochs=final.config.budget.epochs,
+        images=next((test.examples for test in tests.values()), None),
+        networks=list(zip(networks, trained, strict=True)),
+        dropped=[network for network in plan.networks if network.child_id not in kept],
+        export=final.folder.command("export"),
+    )

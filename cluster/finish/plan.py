@@ -1,0 +1,275 @@
+"""Plans what comes after a search: which networks are trained for good, how, and what is tried before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from child_trainer import own_files
+from child_trainer.architectures.architecture import Architecture
+from child_trainer.architectures.operation_types import BUILDERS
+from child_trainer.hyperparameters import with_hyperparameters
+from child_trainer.outcome import Budget
+from cluster.config.flags import UsageError, parse_run
+from cluster.config.recipes import changed
+from cluster.config.run_config import RunConfig
+from cluster.config.topology import MAX_PARTS, Topology
+from cluster.formatting import counted
+from cluster.runners.retraining import SEARCHER, TOP, Source, retraining
+from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.queries.candidates import candidates
+from cluster.storage.ledger.reader import reading
+from cluster.storage.run_folder import RunFolder
+from controller.decisions import num_samples
+from controller.searchers.grid import GridOptions
+from controller.spaces.settings import SettingsSpace, setting_of, text_of
+
+FINAL, GRID = "-final", "-grid"
+"""What the names of the two runs have behind that of the search."""
+
+LONGER = 5
+"""How many times the epochs of the search a network is trained for good, unless the command says another number."""
+
+SEEDS = 3
+"""Trainings of each network, unless the command says another number."""
+
+FIXED = (
+    "name",
+    "storage_path",
+    "searcher",
+    "searcher_options",
+    "space",
+    "max_children",
+    "reward",
+    "task",
+    "start_with",
+)
+"""Fields that follow from the search, and that no flag may change."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is asked.
+
+    Attributes:
+        name: the search.
+        storage_path: the folder of all runs, or its URL.
+        top: how many of its best architectures; `None`: `TOP`, or all if it has fewer.
+        grid: the settings that are tried, each as NAME=VALUE,VALUE; none: no grid search.
+        seeds: trainings of each network.
+        flags: of `nascluster launch`, for the trainings.
+
+    Raises:
+        UsageError: a number or a setting is impossible.
+    """
+
+    name: str
+    storage_path: str
+    top: int | None
+    grid: tuple[str, ...]
+    seeds: int
+    flags: Sequence[str]
+
+    def __post_init__(self) -> None:
+        for name, number in (("top", self.top), ("seeds", self.seeds)):
+            if number is not None and number < 1:
+                raise UsageError(f"`--{name}` must be at least 1, got {number}")
+        try:
+            SettingsSpace(settings=self.grid)
+        except ValueError as error:
+            raise UsageError(f"`--grid`: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """An architecture that is to be trained for good.
+
+    Attributes:
+        architecture: the network, with the settings that the grid search has chosen as its hyperparameters.
+        child_id: the child of the search.
+        searched: its metric there.
+        scored: whether that is a score with shared weights, and not of a training.
+        settings: what the grid search has chosen.
+        validation: the metric of that training; `None` without a grid search.
+    """
+
+    architecture: Architecture
+    child_id: int
+    searched: float
+    scored: bool
+    settings: Mapping[str, float] = field(default_factory=dict)
+    validation: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        search: the folder of the search.
+        base: how each network is trained.
+        networks: the best ones of the search, the best first.
+        grid: the run of the grid search; `None` without one.
+        seeds: trainings of each network.
+        notes: sentences that the user should read.
+    """
+
+    search: RunFolder
+    base: RunConfig
+    networks: tuple[Network, ...]
+    grid: RunConfig | None
+    seeds: int
+    notes: tuple[str, ...]
+
+    def final(self, networks: Sequence[Network]) -> RunConfig:
+        """Return the run that trains these networks on all training data, and keeps their weights."""
+        return _trainings(
+            self.base,
+            f"{self.search.name}{FINAL}",
+            SettingsSpace(architectures=_texts(networks), settings=(), seeds=self.seeds),
+            keep_weights=True,
+        )
+
+
+def make_plan(request: Request, search: RunFolder) -> Plan:
+    """Return what is to be done; nothing is written.
+
+    Args:
+        request: what is asked.
+        search: the folder of the search, which must not be running.
+
+    Raises:
+        UsageError: a flag is unknown, impossible, or changes what must stay.
+        RunFolderError: the search has no such networks, or they cannot be trained for good.
+        ValueError: a value is invalid.
+    """
+    config = search.read_config()
+    _check_task(config)
+    default = _default(config, request, search.name)
+    made = parse_run(default, list(request.flags), "RECIPE")
+    if wrong := [name for name in changed(default, made) if name in FIXED]:
+        raise UsageError(
+            f"`{wrong[0].replace('_', '-')}` of the final trainings follows from the run {search.name!r}: leave it out"
+        )
+    _check_settings(request.grid, made)
+    with reading(search) as db:
+        found = candidates(db)
+    top = request.top or min(TOP, len(found)) or TOP
+    given, notes = retraining(made, request.flags, Source(search.name, top), search)
+    networks = tuple(
+        Network(
+            architecture=given.search_space.decode(tokens),
+            child_id=candidate.child_id,
+            searched=candidate.metric,
+            scored=candidate.scored,
+        )
+        for tokens, candidate in zip(given.searcher_options.tokens, found, strict=False)
+    )
+    _check_operations(networks, config)
+    grid = None
+    if request.grid:
+        space = SettingsSpace(architectures=_texts(networks), settings=request.grid)
+        grid = _trainings(made, f"{search.name}{GRID}", space, keep_weights=False)
+    return Plan(
+        search=search,
+        base=made,
+        networks=networks,
+        grid=grid,
+        seeds=request.seeds,
+        notes=(*notes, _regime_note(config.budget, made.budget)),
+    )
+
+
+def _check_task(config: RunConfig) -> None:
+    """Raise `RunFolderError` unless the run's children are networks on images that have test images."""
+    task = config.task
+    with task.own_file():
+        tests = task.entry.problem is not None and task.entry.spaces is None and task.entry.load_test() is not None
+    if not tests:
+        raise RunFolderError(
+            f"`finish` trains networks on images and tests them on test images, and the task {task.task!r} of the run"
+            f" {config.name!r} is none that has them"
+        )
+
+
+def _default(config: RunConfig, request: Request, name: str) -> RunConfig:
+    """Return how a network of the search is trained for good, unless flags say otherwise.
+
+    Nothing else of the search is taken over: its ceilings, its time limits and how its children were compared were for
+    shorter trainings.
+    """
+    budget, topology = config.budget, config.topology
+    regime = budget.regime
+    if regime.schedule == "constant":
+        regime = replace(regime, schedule="cosine")
+    return RunConfig(
+        name=f"{name}{FINAL}",
+        storage_path=request.storage_path,
+        seed=config.seed,
+        local=config.local,
+        searcher=SEARCHER,
+        space=config.space,
+        space_options=config.space_options,
+        reward="accuracy",
+        task=config.task,
+        budget=replace(budget, epochs=LONGER * budget.epochs, train_fraction=1.0, max_seconds=None, regime=regime),
+        topology=Topology(
+            replicas=1,
+            shards=1,
+            batching="stream",
+            workers=topology.workers,
+            gpus_per_child=topology.gpus_per_child,
+            threads_per_child=topology.threads_per_child,
+        ),
+        failures=replace(config.failures, child_timeout=None, checkpoint_children=True),
+        logs=config.logs,
+        recipe=config.recipe,
+        files=config.files,
+    )
+
+
+def _check_settings(grid: Sequence[str], made: RunConfig) -> None:
+    """Raise `UsageError` if the run's task cannot train with a value of the grid."""
+    for text in grid:
+        name, values = setting_of(text)
+        for value in values:
+            try:
+                made.task.entry.check_budget(with_hyperparameters(made.budget, {name: value}))
+            except ValueError as error:
+                raise UsageError(f"`--grid`: {name.replace('_', '-')} cannot be {value:g}: {error}") from error
+
+
+def _check_operations(networks: Sequence[Network], config: RunConfig) -> None:
+    """Raise `RunFolderError` if a network has an operation of the user's own, which only the search's space loads."""
+    names = {node.op for network in networks for node in network.architecture.nodes} & BUILDERS.keys()
+    if own_files.is_own(config.space) and names:
+        raise RunFolderError(
+            f"the networks of the run {config.name!r} have the operation {min(names)!r} of {config.space}, which"
+            " `finish` cannot train: use `nascluster launch ... --from-run`"
+        )
+
+
+def _trainings(base: RunConfig, name: str, space: SettingsSpace, *, keep_weights: bool) -> RunConfig:
+    """Return the run that trains every sample of the space once; on all training data if the weights are kept."""
+    count = num_samples(space.decisions(0))
+    return replace(
+        base,
+        name=name,
+        searcher="grid",
+        searcher_options=GridOptions(keep_weights=keep_weights),
+        space="settings",
+        space_options=space,
+        max_children=count,
+        topology=replace(base.topology, children=min(count, MAX_PARTS)),
+        task=replace(base.task, all_training=keep_weights),
+    )
+
+
+def _texts(networks: Sequence[Network]) -> tuple[str, ...]:
+    return tuple(text_of(network.architecture) for network in networks)
+
+
+def _regime_note(searched: Budget, final: Budget) -> str:
+    """Return how long and how networks are trained for good."""
+    return (
+        f"networks are trained for {counted(final.epochs, 'epoch')} (the search: {searched.epochs}) with the schedule"
+        f" {final.regime.schedule}; --epochs, --schedule and the other flags of `nascluster launch` change how"
+    )

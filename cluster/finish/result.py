@@ -1,0 +1,119 @@
+"""What finishing a search has given: networks, and what they reach on the test images. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from cluster.finish.plan import Network
+from cluster.formatting import aligned, counted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """One training of a network.
+
+    Attributes:
+        child_id: in the run of the final trainings.
+        test: the accuracy on the test images; `None` if the training has failed.
+        cause: why it has failed, if it has.
+    """
+
+    child_id: int
+    test: float | None
+    cause: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """The finished networks of a search.
+
+    Attributes:
+        search, final: the names of the search and of the run of the final trainings.
+        epochs: of these.
+        images: how many test images there are; `None` if no network was tested.
+        networks: in the order of their validation metric, each with its trainings.
+        dropped: the networks that the grid search could not train at all.
+        export: the command that exports a child, without its id.
+    """
+
+    search: str
+    final: str
+    epochs: int
+    images: int | None
+    networks: Sequence[tuple[Network, Sequence[Trained]]]
+    dropped: Sequence[Network]
+    export: str
+
+    @property
+    def best(self) -> Trained | None:
+        """The first training of the first network that has one: test data has chosen nothing."""
+        return next((one for _, trained in self.networks for one in trained if one.test is not None), None)
+
+    def lines(self) -> Iterator[str]:
+        """Yield lines with a table for people."""
+        yield (
+            f"Networks of the run {self.search}, trained on all training data for {counted(self.epochs, 'epoch')}"
+            f" (run {self.final})"
+        )
+        yield ""
+        rows = [("", "network", "from", "validation", "settings", "test", "by training")]
+        for place, (network, trained) in enumerate(self.networks, start=1):
+            rows.append((str(place), *_row(self.search, network, trained)))
+        yield from aligned(rows)
+        for network in self.dropped:
+            yield (
+                f"Left out: child {network.child_id} of the run {self.search}, as every training of its grid search has"
+                " failed"
+            )
+        yield ""
+        yield "The order is that of the validation accuracy. test: mean and standard deviation over the trainings."
+        if self.images is not None:
+            yield f"Each training has looked at the {self.images:,} test images once; a second look is refused."
+        if self.best is not None:
+            yield f"To export the first: {self.export} {self.best.child_id}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for `json.dumps`."""
+        return {
+            "search": self.search,
+            "final": self.final,
+            "epochs": self.epochs,
+            "test_images": self.images,
+            "networks": [_network_json(network, trained) for network, trained in self.networks],
+            "left_out": [network.child_id for network in self.dropped],
+            "child": self.best and self.best.child_id,
+        }
+
+
+def _row(search: str, network: Network, trained: Sequence[Trained]) -> tuple[str, ...]:
+    reached = [one.test for one in trained if one.test is not None]
+    searched = f"{network.searched:.4f}{' (a score)' if network.scored else ''}"
+    return (
+        network.architecture.id,
+        f"child {network.child_id} of {search}",
+        searched if network.validation is None else f"{network.validation:.4f}",
+        ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in network.settings.items()) or "-",
+        _mean(reached),
+        ", ".join(f"{one.child_id}: {one.cause if one.test is None else f'{one.test:.4f}'}" for one in trained),
+    )
+
+
+def _mean(reached: Sequence[float]) -> str:
+    if not reached:
+        return "-"
+    return f"{mean(reached):.4f}" + (f" ± {stdev(reached):.4f}" if len(reached) > 1 else "")
+
+
+def _network_json(network: Network, trained: Sequence[Trained]) -> dict[str, Any]:
+    reached = [one.test for one in trained if one.test is not None]
+    return {
+        "architecture_id": network.architecture.id,
+        "searched_child": network.child_id,
+        "searched": network.searched,
+        "scored": network.scored,
+        "validation": network.validation,
+        "settings": dict(network.settings),
+        "test": {"mean": mean(reached) if reached else None, "deviation": stdev(reached) if len(reached) > 1 else None},
+        "trainings": [{"child": one.child_id, "test": one.test, "failure": one.cause} for one in trained],
+    }

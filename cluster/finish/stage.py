@@ -1,0 +1,96 @@
+"""A run that is a stage of finishing a search: it is begun, or gone on with if it has begun."""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from rich.console import Console
+
+from cluster.config.flags import UsageError
+from cluster.config.recipes import changed
+from cluster.config.run_config import RunConfig, check_unchanged
+from cluster.monitoring.status import Status, read_status
+from cluster.runners.driver import execute
+from cluster.storage.errors import RunFolderError
+from cluster.storage.find_run import check_new, resumable_run, run_folder
+from cluster.storage.run_folder import RunFolder
+from cluster.storage.starting import starting
+
+FREE = (
+    *("name", "storage_path", "local", "topology", "failures", "logs", "metrics", "callbacks", "ceilings", "recipe"),
+    *("max_children", "files"),
+)
+"""Fields in which a stage that has begun may differ: they do not change what a training reaches."""
+
+
+class Stage:
+    """A run of trainings.
+
+    Args:
+        config: what it is to be; its name is the run's.
+        storage_path: the folder of all runs, or its URL.
+        report: called with a message if it takes a while to check that no other driver runs it.
+        open_fields: fields whose values are not known yet.
+
+    Attributes:
+        config: what it is.
+        folder: where it is.
+        has_begun: whether an earlier command has begun it.
+
+    Raises:
+        UsageError: it has begun as another one.
+        RunFolderError: its name is impossible, or another driver runs it.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        storage_path: str,
+        report: Callable[[str], object],
+        open_fields: Collection[str] = (),
+    ) -> None:
+        name = str(config.name)
+        self.config, self.folder = config, run_folder(storage_path, name)
+        self.folder.check_name()
+        try:
+            check_new(self.folder)
+            self.has_begun = False
+        except RunFolderError:
+            self.folder, self.has_begun = resumable_run(storage_path, name, report), True
+            recorded = self.folder.read_config()
+            _check_same(recorded, config, self.folder, open_fields)
+            check_unchanged(recorded)
+            self.config = replace(recorded, local=config.local)
+
+    def run(self, console: Console) -> Status:
+        """Train what has not been trained yet; return how it ended."""
+        if self.has_begun:
+            status = read_status(self.folder, time.time())
+            return status if status.state == "finished" else execute(self.config, self.folder, console)
+        with starting(self.folder):
+            return execute(self.config, self.folder, console)
+
+
+def unfinished_text(status: Status, folder: RunFolder) -> str:
+    """Return a sentence on a stage that has not trained all of its networks; empty if it has."""
+    if status.state == "finished" and status.ended >= status.max_children:
+        return ""
+    done = f"{status.ended} of {status.max_children} trainings of the run {folder.name!r} have ended"
+    if status.state == "finished" and (ceiling := status.used_up):
+        return f"{done}, at a ceiling: `{folder.command('resume')} {ceiling.flag} N` goes on, and then the same command"
+    return f"{done}: the same command goes on"
+
+
+def _check_same(recorded: RunConfig, wanted: RunConfig, folder: RunFolder, open_fields: Collection[str]) -> None:
+    """Raise `UsageError` if a stage that has begun is another one than is wanted."""
+    others = [name for name in changed(recorded, wanted) if name not in FREE and name not in open_fields]
+    if not others:
+        return
+    instead = f"or remove it with `{folder.command('remove')}`"
+    if {"space", "space_options"} & set(others):
+        raise UsageError(
+            f"the run {folder.name!r} has begun with other networks or settings: give the same `--top`, `--grid` and"
+            f" `--seeds`, {instead}"
+        )
+    words = " and ".join(name.replace("_", " ") for name in others)
+    raise UsageError(f"the run {folder.name!r} has begun with another {words}: give the same flags, {instead}")

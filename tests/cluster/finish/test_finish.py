@@ -1,0 +1,291 @@
+"""`nascluster finish` on small searches of digits: grid search, final trainings, one look at the test images each."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from child_trainer.inheritance.trained_weights import TrainedWeights
+from child_trainer.tasks.catalogue import load_test
+from child_trainer.tasks.image import ImageTask
+from cluster.finish import finish as finishing
+from cluster.finish.final_test import AlreadyTested, Judge, look_once
+from cluster.pool.child_weights import weights_file
+from cluster.runners import trainer
+from cluster.storage.ledger.ledger import Ledger
+from cluster.storage.ledger.queries.final_tests import final_tests, finished_networks
+from cluster.storage.ledger.reader import reading
+from cluster.storage.run_folder import RunFolder
+from tests.command_line import nascluster
+
+SEARCH = (
+    *("launch", "digits", "--local", "--searcher", "random", "--replicas", "1", "--children", "3", "--epochs", "1"),
+    *("--train-fraction", "0.2", "--num-filters", "4", "6", "8", "--max-children", "3", "--seed", "2"),
+    *("--max-hours", "1", "--child-timeout", "60s", "--name", "search"),
+)
+
+WORDS = (
+    *("--top", "2", "--seeds", "2", "--epochs", "2", "--batch-size", "128"),
+    *("--grid", "learning-rate=.1,.02", "norm-epsilon=1e-3"),
+)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run `search`."""
+    place = tmp_path_factory.mktemp("runs")
+    assert nascluster(*SEARCH, "--storage-path", place) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def finished(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of that folder, where the search is finished, after an interruption in each of its stages."""
+    place = tmp_path_factory.mktemp("finished")
+    shutil.copytree(searched, place, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted = Interrupted(trainer.train, at=(3, 8))
+        patch.setattr(trainer, "train", interrupted)
+        assert finish(place) == 130
+        assert count(place, "search-grid") == [(2,)]
+        assert finish(place) == 130
+        assert (count(place, "search-grid"), count(place, "search-final")) == ([(4,)], [(2,)])
+        record = Interrupted(Ledger.record_test, at=(2,))
+        patch.setattr(Ledger, "record_test", lambda *words: record(*words))  # noqa: PLW0108  (a method)
+        assert finish(place) == 130
+        assert len(recorded_tests(place)) == 1
+        assert finish(place) == 0
+        assert interrupted.calls == 10  # eight trainings, of which two were interrupted
+    return place
+
+
+class Interrupted:
+    """A function whose calls of these numbers are interrupted, as by Ctrl-C."""
+
+    def __init__(self, function: Callable[..., Any], at: tuple[int, ...]) -> None:
+        self._function, self._at, self.calls = function, at, 0
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        self.calls += 1
+        if self.calls in self._at:
+            raise KeyboardInterrupt
+        return self._function(*arguments, **options)
+
+
+def finish(place: Path, *words: object) -> int:
+    return nascluster("finish", "search", "--storage-path", place, *(words or WORDS))
+
+
+def rows(place: Path, name: str, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(place / name / "ledger.sqlite")) as db:
+        return db.execute(query).fetchall()
+
+
+def count(place: Path, name: str) -> list[tuple[Any, ...]]:
+    return rows(place, name, "SELECT count(*) FROM children WHERE state = 'finished'")
+
+
+def recorded_tests(place: Path) -> list[float]:
+    with reading(RunFolder(place / "search-final")) as db:
+        return [test.metric for test in final_tests(db).values()]
+
+
+def test_each_network_is_trained_with_the_settings_that_were_best_for_it(finished: Path) -> None:
+    tried = rows(finished, "search-grid", "SELECT tokens, metric FROM children ORDER BY metric DESC, id")
+    assert sorted(json.loads(tokens) for tokens, _ in tried) == [[i, j, 0, 0] for i in (0, 1) for j in (0, 1)]
+    first = {json.loads(tokens)[0]: (json.loads(tokens), metric) for tokens, metric in reversed(tried)}
+    best = sorted(first.values(), key=lambda item: -item[1])
+    grid = RunFolder(finished / "search-grid").read_config().search_space
+    final = RunFolder(finished / "search-final").read_config()
+    assert final.search_space.networks == tuple(grid.decode(tokens) for tokens, _ in best)
+    assert [
+        json.loads(row[0]) for row in rows(finished, "search-final", "SELECT tokens FROM children ORDER BY id")
+    ] == [
+        [0, 0],
+        [0, 1],
+        [1, 0],
+        [1, 1],
+    ]
+
+
+def test_the_regime_is_that_of_final_trainings(finished: Path) -> None:
+    grid, final = (RunFolder(finished / f"search-{name}").read_config() for name in ("grid", "final"))
+    assert (final.budget.epochs, final.budget.train_fraction, final.budget.regime.schedule) == (2, 1.0, "cosine")
+    assert grid.budget == final.budget
+    assert (grid.task.all_training, final.task.all_training) == (False, True)
+    assert final.ceilings.max_hours is None
+    assert final.failures.child_timeout is None
+    for config, images in ((grid, 937), (final, 1437)):
+        task = trainer.loaded_task(config.task, seed=0)
+        assert isinstance(task, ImageTask)
+        assert (len(task.training), len(task.validation)) == (images, 500)
+
+
+def test_the_test_accuracy_is_that_of_the_weights_that_are_kept(finished: Path) -> None:
+    folder = RunFolder(finished / "search-final")
+    with reading(folder) as db:
+        networks, tests = finished_networks(db), final_tests(db)
+    assert sorted(tests) == [network.child_id for network in networks] == [1, 2, 3, 4]
+    task = trainer.loaded_task(folder.read_config().task, seed=0)
+    assert isinstance(task, ImageTask)
+    for network in networks:
+        assert network.weights is not None
+        kept = weights_file(folder.child_weights, network.child_id, network.weights)
+        weights = TrainedWeights.from_bytes(kept.read_bytes())
+        assert dict(weights.architecture.hyperparameters)["norm_epsilon"] == 1e-3
+        assert Judge(folder.read_config())(weights) == tests[network.child_id].metric
+        assert (tests[network.child_id].weights, tests[network.child_id].examples) == (weights.checksum, 360)
+    assert len(load_test("digits")) == 360
+
+
+def test_a_second_look_is_refused(finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    folder = RunFolder(tmp_path / "search-final")
+    config, before = folder.read_config(), recorded_tests(tmp_path)
+    with reading(folder) as db:
+        network = finished_networks(db)[1]
+
+    class Forbidden(Judge):
+        def __call__(self, weights: TrainedWeights) -> float:
+            raise AssertionError("it must not look")
+
+    ledger = Ledger(folder.ledger, config.seed, config.max_children)
+    for _ in range(2):
+        with pytest.raises(AlreadyTested, match=r"child 2 of the run 'search-final' was tested at .* and reached 0\."):
+            look_once(ledger, folder, network, Forbidden(config))
+    ledger.close()
+    assert finish(tmp_path) == 0  # it tells what is recorded
+    assert f"{before[1]:.4f}" in capfd.readouterr().out
+    assert recorded_tests(tmp_path) == before
+
+
+def test_a_test_is_recorded_before_it_is_told(finished: Path, tmp_path: Path) -> None:
+    """Where the record cannot be written, the metric leaves `look_once` in no way."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    folder = RunFolder(tmp_path / "search-final")
+    with closing(sqlite3.connect(folder.ledger)) as db, db:
+        db.execute("DELETE FROM run WHERE key LIKE 'test of child %'")
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON run BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+    config = folder.read_config()
+    ledger = Ledger(folder.ledger, config.seed, config.max_children)
+    with reading(folder) as db:
+        network = finished_networks(db)[0]
+    with pytest.raises(ValueError, match=r"cannot be recorded in .*disk is full\), so that it is not told"):
+        look_once(ledger, folder, network, Judge(config))
+    ledger.close()
+    assert recorded_tests(tmp_path) == []
+
+
+def test_what_it_prints(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    assert finish(finished) == 0
+    text = capfd.readouterr().out
+    assert "Networks of the run search, trained on all training data for 2 epochs (run search-final)" in text
+    assert f"To export the first: nascluster export search-final --storage-path {finished} 1" in text
+    assert finish(finished, *WORDS, "--json") == 0
+    data = json.loads(capfd.readouterr().out)
+    assert (data["test_images"], data["child"], data["left_out"]) == (360, 1, [])
+    trained = [one for network in data["networks"] for one in network["trainings"]]
+    assert [one["test"] for one in trained] == recorded_tests(finished)
+    assert data["networks"][0]["validation"] >= data["networks"][1]["validation"]
+    assert nascluster("best", "search-final", "--storage-path", finished) == 0
+    told = capfd.readouterr().out
+    assert "It has trained on the validation images, too" in told
+    assert "test accuracy 0." in told
+    assert "--all-training" in told
+
+
+def test_without_a_grid_the_order_is_that_of_the_search(searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    assert finish(tmp_path, "--seeds", 1, "--epochs", 1, "--batch-size", 128) == 0
+    found = rows(tmp_path, "search", "SELECT architecture_id FROM children ORDER BY reward DESC, id")
+    assert rows(tmp_path, "search-final", "SELECT architecture_id FROM children ORDER BY id") == found
+    assert not (tmp_path / "search-grid").exists()
+    assert len(recorded_tests(tmp_path)) == 3  # `--top` is 5 where there are as many
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--top", "0"), "`--top` must be at least 1, got 0"),
+        (("--top", "4"), "the run 'search' has 3 different architectures with a reward: `--top` must be at most 3"),
+        (("--seeds", "0"), "`--seeds` must be at least 1, got 0"),
+        (("--grid", "warmth=1"), "`--grid`: there is no setting 'warmth'"),
+        (("--grid", "learning-rate=.1", "learning-rate=.2"), "`--grid`: `settings` must be different ones"),
+        (("--grid", "cutout=2,8"), "`--grid`: cutout cannot be 8: `cutout` must be below 8, the side of the task's"),
+        (
+            ("--grid", "warmup-epochs=6"),
+            "`--grid`: warmup-epochs cannot be 6: `warmup_epochs` must be at most `epochs`",
+        ),
+        (("--epochs", "0"), "`epochs` must be at least 1, got 0"),
+        (("--task", "cifar10"), "`task` of the final trainings follows from the run 'search': leave it out"),
+        (("--searcher", "random"), "`searcher` of the final trainings follows from the run 'search': leave it out"),
+        (("--nonsense", "3"), "Unrecognized options: --nonsense"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_starts(
+    searched: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    capfd.readouterr()
+    assert finish(searched, *words) == 2
+    said = capfd.readouterr()
+    assert message in said.err
+    assert not said.out
+    assert [path.name for path in searched.iterdir()] == ["search"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--top", "1", *WORDS[2:]), "the run 'search-grid' has begun with other networks or settings"),
+        (
+            ("--top", "2", "--seeds", "3", *WORDS[4:]),
+            "the run 'search-final' has begun with other networks or settings",
+        ),
+        ((*WORDS, "--epochs", "3"), "the run 'search-grid' has begun with another budget: give the same flags"),
+        ((*WORDS[:8], "--grid", "momentum=.9,.8"), "the run 'search-grid' has begun with other networks or settings"),
+        (WORDS[:8], "the run 'search-final' has begun with other networks or settings"),
+    ],
+)
+def test_what_has_begun_is_not_changed(
+    finished: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    capfd.readouterr()
+    assert finish(finished, *words) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_runs_that_cannot_be_finished(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert finish(tmp_path) == 2
+    assert "no run named 'search'" in capfd.readouterr().err
+    words = ("launch", "synthetic", "--local", "--searcher", "random", "--max-children", "2", "--name", "search")
+    assert nascluster(*words, "--storage-path", tmp_path) == 0
+    assert finish(tmp_path) == 2
+    assert "the task 'synthetic' of the run 'search' is none that has them" in capfd.readouterr().err
+
+
+def test_lost_weights_are_said(finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    with closing(sqlite3.connect(tmp_path / "search-final" / "ledger.sqlite")) as db, db:
+        db.execute("DELETE FROM run WHERE key = 'test of child 3'")
+    for file in (tmp_path / "search-final" / "child-weights").glob("child-00000003-*"):
+        file.unlink()
+    assert finish(tmp_path) == 2
+    assert "child 3 of the run 'search-final' cannot be tested: the file of its weights is missing" in (
+        capfd.readouterr().err
+    )
+    assert len(recorded_tests(tmp_path)) == 3
+
+
+def test_a_grid_of_failures_chooses_nothing(searched: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    words = ("--top", 1, "--epochs", 1, "--grid", "learning-rate=1e30", "--on-failure", "diverged=drop")
+    assert finish(tmp_path, *words) == 2
+    assert "every training of the run 'search-grid' has failed" in capfd.readouterr().err
+    assert finishing.FINAL == "-final"
+    assert not (tmp_path / "search-final").exists()
