@@ -66,17 +66,20 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
         )
     for note in plan.notes:
         report(note)
-    networks = plan.networks
-    if grid:
-        status = grid.run(console)
-        if text := unfinished_text(status, grid.folder):
+    try:
+        networks = plan.networks
+        if grid:
+            status = grid.run(console)
+            if text := unfinished_text(status, grid.folder):
+                return Unfinished(status, text)
+            networks = chosen(plan, grid)
+            final = Stage(plan.final(networks), request.storage_path, report)
+        status = final.run(console)
+        if text := unfinished_text(status, final.folder):
             return Unfinished(status, text)
-        networks = chosen(plan, grid)
-        final = Stage(plan.final(networks), request.storage_path, report)
-    status = final.run(console)
-    if text := unfinished_text(status, final.folder):
-        return Unfinished(status, text)
-    return _finished(plan, networks, final, report)
+        return _finished(plan, networks, final, report)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(str(interrupt) or "interrupted: the same command goes on") from interrupt
 
 
 def chosen(plan: Plan, grid: Stage) -> tuple[Network, ...]:

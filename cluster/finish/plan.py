@@ -28,9 +28,6 @@ FINAL, GRID = "-final", "-grid"
 LONGER = 5
 """How many times the epochs of the search a network is trained for good, unless the command says another number."""
 
-SEEDS = 3
-"""Trainings of each network, unless the command says another number."""
-
 FIXED = (
     "name",
     "storage_path",

@@ -6,21 +6,22 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from cluster.config.ceilings import used_up
 from cluster.config.flags import UsageError
 from cluster.config.recipes import changed
 from cluster.config.run_config import RunConfig, check_unchanged
-from cluster.monitoring.status import Status, read_status
+from cluster.monitoring.status import Status, read_status, read_used
 from cluster.runners.driver import execute
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import check_new, resumable_run, run_folder
 from cluster.storage.run_folder import RunFolder
 from cluster.storage.starting import starting
 
-FREE = (
-    *("name", "storage_path", "local", "topology", "failures", "logs", "metrics", "callbacks", "ceilings", "recipe"),
-    *("max_children", "files"),
-)
-"""Fields in which a stage that has begun may differ: they do not change what a training reaches."""
+TAKEN = ("local", "failures", "logs", "metrics", "callbacks", "ceilings")
+"""Fields that a stage that has begun goes on with as the command says: they do not change what a training reaches."""
+
+FREE = (*TAKEN, "name", "storage_path", "topology", "recipe", "max_children", "files")
+"""Fields in which it may differ."""
 
 
 class Stage:
@@ -60,13 +61,24 @@ class Stage:
             recorded = self.folder.read_config()
             _check_same(recorded, config, self.folder, open_fields)
             check_unchanged(recorded)
-            self.config = replace(recorded, local=config.local)
+            # With other threads the last bits of its trainings would be others.
+            threads = recorded.topology.threads_per_child
+            self.config = replace(
+                recorded,
+                topology=replace(config.topology, threads_per_child=threads),
+                **{field: getattr(config, field) for field in TAKEN},
+            )
 
     def run(self, console: Console) -> Status:
         """Train what has not been trained yet; return how it ended."""
         if self.has_begun:
             status = read_status(self.folder, time.time())
-            return status if status.state == "finished" else execute(self.config, self.folder, console)
+            done = status.ended >= status.max_children or used_up(
+                self.config.ceilings, read_used(self.folder, time.time())
+            )
+            if status.state == "finished" and done:
+                return status
+            return execute(self.config, self.folder, console)
         with starting(self.folder):
             return execute(self.config, self.folder, console)
 
@@ -77,7 +89,7 @@ def unfinished_text(status: Status, folder: RunFolder) -> str:
         return ""
     done = f"{status.ended} of {status.max_children} trainings of the run {folder.name!r} have ended"
     if status.state == "finished" and (ceiling := status.used_up):
-        return f"{done}, at a ceiling: `{folder.command('resume')} {ceiling.flag} N` goes on, and then the same command"
+        return f"{done}, at its ceiling: the same command with a higher `{ceiling.flag}` goes on"
     return f"{done}: the same command goes on"
 
 

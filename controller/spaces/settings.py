@@ -45,7 +45,9 @@ class SettingsSpace:
         "norm-epsilon=1e-3,1e-5",
         "decay-at=0.5,0.75",
     )
-    """What is tried of each setting, as NAME=VALUE,VALUE (Zoph & Le 2017 name these four, without values)."""
+    """What is tried of each setting, as NAME=VALUE,VALUE (Zoph & Le 2017 name these four, without values). The settings
+    are learning-rate, weight-decay, momentum, decay, decay-at, decay-every, warmup-epochs, clip-norm, label-smoothing,
+    cutout, path-keep, auxiliary-weight, norm-epsilon, norm-momentum, rmsprop-decay and optimizer-epsilon."""
     seeds: int = 1
     """Trainings of each network with each combination of settings, with different seeds."""
 

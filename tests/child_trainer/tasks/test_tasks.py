@@ -253,3 +253,13 @@ def test_a_space_that_a_table_does_not_know_is_refused():
 def test_load_task_refuses_what_it_cannot_load(name: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(TaskError, match=message):
         load_task(name, **options)
+
+
+def test_a_training_on_all_training_data_has_the_validation_images_too():
+    usual, everything = (load_task("digits", seed=3, all_training=all_training) for all_training in (False, True))
+    assert rows(everything.training) == rows(usual.training) + rows(usual.validation)
+    assert torch.equal(everything.training.labels[937:], usual.validation.labels)
+    assert rows(everything.validation) == rows(usual.validation)
+    assert not set(rows(everything.training)) & set(rows(load_test("digits")))
+    with pytest.raises(TaskError, match="the task 'text' has no validation images to train on"):
+        load_task("text", all_training=True)

@@ -1,6 +1,7 @@
 """`nascluster finish` on small searches of digits: grid search, final trainings, one look at the test images each."""
 
 import json
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from child_trainer.__main__ import main as train_by_hand
 from child_trainer.inheritance.trained_weights import TrainedWeights
 from child_trainer.tasks.catalogue import load_test
 from child_trainer.tasks.image import ImageTask
@@ -20,6 +22,7 @@ from cluster.runners import trainer
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.queries.final_tests import final_tests, finished_networks
 from cluster.storage.ledger.reader import reading
+from cluster.storage.object_store.working_copy import working_copy
 from cluster.storage.run_folder import RunFolder
 from tests.command_line import nascluster
 
@@ -193,11 +196,32 @@ def test_what_it_prints(finished: Path, capfd: pytest.CaptureFixture[str]) -> No
     trained = [one for network in data["networks"] for one in network["trainings"]]
     assert [one["test"] for one in trained] == recorded_tests(finished)
     assert data["networks"][0]["validation"] >= data["networks"][1]["validation"]
+    for command in ("status", "children", "report"):
+        assert nascluster(command, "search-final", "--storage-path", finished) == 0
+    capfd.readouterr()
     assert nascluster("best", "search-final", "--storage-path", finished) == 0
     told = capfd.readouterr().out
     assert "It has trained on the validation images, too" in told
     assert "test accuracy 0." in told
     assert "--all-training" in told
+
+
+def test_the_command_that_best_prints_trains_the_same_network_again(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On the validation images, too, and with the settings that the grid search has chosen."""
+    capfd.readouterr()
+    assert nascluster("best", "search-final", "--storage-path", finished) == 0
+    command = next(line for line in capfd.readouterr().out.splitlines() if "python -m child_trainer" in line)
+    assert nascluster("best", "search-final", "--storage-path", finished, "--json") == 0
+    best = capfd.readouterr().out
+    (tmp_path / "best.json").write_text(best)
+    monkeypatch.chdir(tmp_path)
+    assert train_by_hand([*shlex.split(command)[3:], "--json"]) == 0
+    again = json.loads(capfd.readouterr().out)
+    child = json.loads(best)["child_id"]
+    curves = rows(finished, "search-final", f"SELECT json_extract(outcome, '$.curve') FROM children WHERE id = {child}")
+    assert curves == [(json.dumps(again["curve"], separators=(",", ":")),)]
 
 
 def test_without_a_grid_the_order_is_that_of_the_search(searched: Path, tmp_path: Path) -> None:
@@ -215,6 +239,7 @@ def test_without_a_grid_the_order_is_that_of_the_search(searched: Path, tmp_path
         (("--top", "0"), "`--top` must be at least 1, got 0"),
         (("--top", "4"), "the run 'search' has 3 different architectures with a reward: `--top` must be at most 3"),
         (("--seeds", "0"), "`--seeds` must be at least 1, got 0"),
+        (("--grid",), "`--grid` needs settings to try, such as learning-rate=.2,.1,.05"),
         (("--grid", "warmth=1"), "`--grid`: there is no setting 'warmth'"),
         (("--grid", "learning-rate=.1", "learning-rate=.2"), "`--grid`: `settings` must be different ones"),
         (("--grid", "cutout=2,8"), "`--grid`: cutout cannot be 8: `cutout` must be below 8, the side of the task's"),
@@ -267,6 +292,34 @@ def test_runs_that_cannot_be_finished(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert nascluster(*words, "--storage-path", tmp_path) == 0
     assert finish(tmp_path) == 2
     assert "the task 'synthetic' of the run 'search' is none that has them" in capfd.readouterr().err
+
+
+def test_a_stage_that_has_ended_at_a_ceiling_goes_on_with_a_higher_one(
+    searched: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    words = ("--seeds", 1, "--epochs", 1, "--batch-size", 128)
+    assert finish(tmp_path, *words, "--max-hours", 1e-9) == 1
+    assert "0 of 3 trainings of the run 'search-final' have ended, at its ceiling: the same command with a" in (
+        capfd.readouterr().err
+    )
+    assert finish(tmp_path, *words, "--max-hours", 1e-9) == 1
+    assert finish(tmp_path, *words, "--max-hours", 1) == 0
+    assert len(recorded_tests(tmp_path)) == 3
+
+
+def test_a_search_in_an_object_store_is_finished_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The tests are in the store before they are told: without this machine's copies nothing is lost."""
+    place = f"file://{tmp_path}/store"
+    assert nascluster(*SEARCH, "--storage-path", place) == 0
+    words = ("finish", "search", "--storage-path", place, "--top", 1, "--seeds", 1, "--epochs", 1, "--json")
+    capfd.readouterr()
+    assert nascluster(*words) == 0
+    told = capfd.readouterr().out
+    shutil.rmtree(working_copy(place, "search-final").path.parent)
+    assert nascluster(*words) == 0
+    assert capfd.readouterr().out == told
+    assert json.loads(told)["networks"][0]["test"]["mean"] > 0
 
 
 def test_lost_weights_are_said(finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

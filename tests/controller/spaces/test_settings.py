@@ -2,6 +2,7 @@
 
 import pytest
 
+from child_trainer.field_docs import field_docs
 from child_trainer.hyperparameters import HYPERPARAMETERS, with_hyperparameters
 from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
@@ -55,6 +56,7 @@ def test_each_setting_is_one_of_a_training() -> None:
     for name in HYPERPARAMETERS:
         value = 2.0 if name == "cutout" else 0.5
         assert with_hyperparameters(Budget(), {name: value}) != Budget()
+        assert name.replace("_", "-") in field_docs(SettingsSpace)["settings"]
 
 
 @pytest.mark.parametrize(
