@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from child_trainer.outcome import Budget
+from child_trainer.regime import Regime
 
 OF_BUDGET = ("learning_rate", "weight_decay", "momentum")
 """Those that replace a field of the budget."""
@@ -42,11 +43,18 @@ def with_hyperparameters(budget: Budget, hyperparameters: Mapping[str, float]) -
     if unknown := [name for name in hyperparameters if name not in HYPERPARAMETERS]:
         raise ValueError(f"a training has no setting {min(unknown)!r} of its own; it has {', '.join(HYPERPARAMETERS)}")
     own = {name: float(value) for name, value in hyperparameters.items() if name in OF_BUDGET}
-    regime = budget.regime
-    if changes := {name: _of_regime(name, value) for name, value in hyperparameters.items() if name in OF_REGIME}:
-        schedule = {"schedule": "steps"} if "decay_at" in changes else {}
-        regime = replace(regime, **schedule, **changes)
-    return replace(budget, regime=regime, **own)
+    return replace(budget, regime=own_regime(budget.regime, hyperparameters), **own)
+
+
+def own_regime(regime: Regime, hyperparameters: Mapping[str, float]) -> Regime:
+    """Return the regime with those of these settings that it has; the others are ignored.
+
+    Raises:
+        ValueError: a value is impossible.
+    """
+    changes = {name: _of_regime(name, value) for name, value in hyperparameters.items() if name in OF_REGIME}
+    schedule: dict[str, Any] = {"schedule": "steps"} if "decay_at" in changes else {}
+    return replace(regime, **schedule, **changes) if changes else regime
 
 
 def _of_regime(name: str, value: float) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from child_trainer.architectures.architecture import INPUTS, Architecture, InvalidArchitecture, Node
+from child_trainer.hyperparameters import own_regime
 from child_trainer.networks.operations import Shape, Site, factory_of
 from child_trainer.regime import DEFAULT_REGIME, Initial, Regime
 
@@ -219,12 +220,16 @@ def build_nodes(
         architecture: its nodes are all built.
         shapes: of the inputs of its kind.
         hidden_size: of a recurrent cell.
-        regime: has the constants of batch normalisation.
+        regime: has the constants of batch normalisation, unless the architecture has its own as hyperparameters.
         build: builds the module of one node, with its output's shape; default: `build_node`.
 
     Raises:
-        InvalidArchitecture: a node cannot take its inputs, or the network is too large.
+        InvalidArchitecture: a node cannot take its inputs, the network is too large, or a hyperparameter is impossible.
     """
+    try:
+        regime = own_regime(regime, dict(architecture.hyperparameters))
+    except ValueError as error:
+        raise InvalidArchitecture(f"the network's own hyperparameters cannot be used: {error}") from error
     shape_of: dict[str, Shape] = dict(zip(INPUTS[architecture.kind], shapes, strict=True))
     modules: dict[str, nn.Module] = {}
     parameters = 0

@@ -11,7 +11,6 @@ from child_trainer.networks.weights import WrongWeights, load
 from child_trainer.tasks.catalogue import load_test
 from child_trainer.tasks.image import ImageTask
 from child_trainer.threads import computing_with
-from child_trainer.training.epochs import with_hyperparameters
 from child_trainer.training.image_classifier import Images
 from child_trainer.training.task import Diverged
 from cluster.config.run_config import RunConfig
@@ -53,7 +52,7 @@ class Judge:
         assert isinstance(task, ImageTask)  # `plan` refuses others
         self._task, self._device = task, device
         self._images = load_test_images(config.task, device)
-        self._budget, self._threads = config.budget, config.topology.threads_per_child
+        self._regime, self._threads = config.budget.regime, config.topology.threads_per_child
 
     @property
     def examples(self) -> int:
@@ -67,8 +66,7 @@ class Judge:
             WrongWeights: these are not the weights of their network.
             Diverged: an output is not finite.
         """
-        regime = with_hyperparameters(self._budget, weights.architecture).regime
-        network = build(weights.architecture, self._task, generator=torch.Generator(), regime=regime)
+        network = build(weights.architecture, self._task, generator=torch.Generator(), regime=self._regime)
         load(network, weights.tensors)
         network.to(self._device)
         with computing_with(self._threads):

@@ -57,7 +57,7 @@ class Finished:
             f" (run {self.final})"
         )
         yield ""
-        rows = [("", "network", "from", "validation", "settings", "test", "by training")]
+        rows: list[Sequence[str]] = [("", "network", "from", "validation", "settings", "test", "by training")]
         for place, (network, trained) in enumerate(self.networks, start=1):
             rows.append((str(place), *_row(self.search, network, trained)))
         yield from aligned(rows)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from child_trainer.architectures.architecture import Architecture, node
+from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, node
 from child_trainer.networks.build import build
 from child_trainer.outcome import Budget, Cause
 from child_trainer.regime import Regime
@@ -241,6 +241,17 @@ def test_batch_normalisation_has_the_regimes_constants(digits):
     assert [(m.eps, m.momentum) for m in network.modules() if isinstance(m, kinds)] == [(1e-3, 0.1)] * 4
     network = build(Architecture("feedforward", nodes, ("m",)), digits, regime=Regime(norm_momentum=0.01))
     assert [(m.eps, m.momentum) for m in network.modules() if isinstance(m, kinds)] == [(1e-5, 0.01)] * 4
+
+
+def test_a_networks_own_constants_go_before_the_regimes(digits):
+    """Whoever builds it, as its weights mean nothing with others."""
+    nodes = (node("a", "conv", "image", filters=4, height=3, width=3),)
+    own = Architecture("feedforward", nodes, ("a",), (("learning_rate", 0.1), ("norm_epsilon", 1e-2)))
+    network = build(own, digits, regime=Regime(norm_epsilon=1e-3, norm_momentum=0.2))
+    (norm,) = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    assert (norm.eps, norm.momentum) == (1e-2, 0.2)
+    with pytest.raises(InvalidArchitecture, match="`norm_epsilon` must be a positive number, got -1"):
+        build(Architecture("feedforward", nodes, ("a",), (("norm_epsilon", -1.0),)), digits)
 
 
 # --- Restarts ----------------------------------------------------------------------------------------------------
