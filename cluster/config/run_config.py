@@ -284,6 +284,8 @@ class RunConfig:
             del data["objectives"]  # earlier versions did not write it
         if isinstance(self.task.options, NasBench201Options) and self.task.options.latency_device is None:
             del data["task"]["options"]["latency_device"]  # nor this
+        if not data["task"]["all_training"]:
+            del data["task"]["all_training"]  # so that earlier versions can read the runs of searches
         return data
 
     @classmethod
