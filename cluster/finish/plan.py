@@ -20,7 +20,8 @@ from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 from controller.decisions import num_samples
 from controller.searchers.grid import GridOptions
-from controller.spaces.settings import SettingsSpace, setting_of, text_of
+from controller.spaces.listed import text_of
+from controller.spaces.settings import SettingsSpace, setting_of
 
 FINAL, GRID = "-final", "-grid"
 """What the names of the two runs have behind that of the search."""

@@ -76,7 +76,7 @@ class ListedSpace:
         """
         check_tokens(self.decisions_of(len(tokens)), tokens)
         try:
-            return _decoded(self.architectures[tokens[0]])
+            return decoded(self.architectures[tokens[0]])
         except (ValueError, RecursionError) as error:
             raise InvalidTokens(
                 f"`architectures` must be JSON of architectures, and the {tokens[0] + 1}. is none: {error}"
@@ -94,5 +94,6 @@ def _decisions(number: int) -> Decisions:
 
 
 @lru_cache(maxsize=256)
-def _decoded(text: str) -> Architecture:
+def decoded(text: str) -> Architecture:
+    """Return the architecture of a text in a list; raises `ValueError` or `RecursionError` if it has none."""
     return Architecture.from_json(json.loads(text))

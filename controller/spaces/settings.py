@@ -1,15 +1,15 @@
 """Networks that are given, and ways to train them: the space of what comes after a search. Standard library only."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from child_trainer.architectures.architecture import Architecture, InvalidArchitecture, Kind, node
+from child_trainer.architectures.architecture import Architecture, Kind, node
 from child_trainer.field_types import check_types
 from child_trainer.hyperparameters import HYPERPARAMETERS, with_hyperparameters
 from child_trainer.outcome import Budget
 from controller.decisions import Choice, Decisions, InvalidTokens, check_tokens
+from controller.spaces.listed import decoded
 
 EXAMPLE = Architecture(
     "feedforward",
@@ -145,16 +145,10 @@ def setting_of(text: str) -> tuple[str, tuple[float, ...]]:
     return name, tuple(values)
 
 
-def text_of(network: Architecture) -> str:
-    """Return the text of a network that `architectures` takes."""
-    return json.dumps(network.to_json())
-
-
-@lru_cache(maxsize=1024)
 def _network(text: str) -> Architecture:
     try:
-        return Architecture.from_json(json.loads(text))
-    except (InvalidArchitecture, ValueError, RecursionError) as error:
+        return decoded(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"`architectures` must be networks as JSON text: {error}") from error
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.script import FACTOR
 from tests.command_line import nascluster
+from tests.lengths import LONG
 
 SEARCH = (
     *("launch", "digits", "--local", "--searcher", "random", "--replicas", "1", "--children", "3", "--epochs", "1"),
@@ -46,7 +46,7 @@ def attempt(place: Path, seconds: float) -> dict[str, Any] | None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(FACTOR == 1, reason="takes minutes; NASCLUSTER_CHAOS=10 runs it")
+@LONG
 def test_a_finish_that_is_killed_again_and_again_gives_the_same(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert nascluster(*SEARCH, "--storage-path", whole) == 0

@@ -8,8 +8,9 @@ from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
 from controller.decisions import enumerate_samples
 from controller.spaces.convolutional import ConvolutionalSpace
+from controller.spaces.listed import text_of
 from controller.spaces.recurrent import RecurrentSpace
-from controller.spaces.settings import EXAMPLE, SettingsSpace, setting_of, text_of
+from controller.spaces.settings import EXAMPLE, SettingsSpace, setting_of
 from tests.contracts.search_space import SearchSpaceContract
 
 NETWORKS = tuple(ConvolutionalSpace(initial_depth=2).decode([1, 1, 0, 1, 1, 1, last]) for last in (0, 1))
