@@ -50,7 +50,7 @@ def export_child(
         form: the file's format.
         out: the file; `None`: one in the run's folder, or in the current one for a run in an object store.
         weights: a file of `python -m child_trainer --save-weights` to export in place of weights that the run has kept.
-        test: the child's accuracy on the test images, if they were looked at.
+        test: the child's accuracy on the test images, if they were looked at; `None`: that in the run's ledger, if any.
         replace: whether a file that no export has written may be replaced.
 
     Raises:
@@ -70,6 +70,8 @@ def export_child(
         network = exported_classifier(trained, problem, config.budget.regime)
     except (InvalidArchitecture, WrongWeights) as error:
         raise ExportError(f"the weights of child {child.child_id} are not those of its network: {error}") from error
+    if test is None and weights is None:
+        test = child.test
     facts = facts_of(folder.name, config, child, problem, test=test, weights_file=weights and weights.name)
     data = FORMATS[form].write(network, trained, facts)
     try:

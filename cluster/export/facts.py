@@ -21,6 +21,7 @@ class NetworkFacts:
         classes: what each logit stands for; numbers if the classes have no names.
         preparation: what makes an image of a file, if the task reads files of people; may be empty.
         validation: the metric of the child in the search.
+        trained_on_all: whether the child has trained on the validation images, too.
         test: the metric on the test images; `None` if they were not looked at.
         parameters, flops: of the network; FLOPs of one image.
         weights_file: the file whose weights these are, if they are not those that the search kept.
@@ -36,6 +37,7 @@ class NetworkFacts:
     classes: tuple[str, ...]
     preparation: str
     validation: float
+    trained_on_all: bool
     test: float | None
     parameters: int | None
     flops: int | None
@@ -62,6 +64,7 @@ def facts_of(
         classes=entry.class_names or tuple(map(str, range(problem.classes))),
         preparation=entry.preparation,
         validation=child.metric,
+        trained_on_all=config.task.all_training,
         test=test,
         parameters=child.parameters,
         flops=child.flops,

@@ -53,7 +53,8 @@ def _output(facts: NetworkFacts) -> Iterator[str]:
 
 def _figures(facts: NetworkFacts) -> Iterator[str]:
     yield from ("## Figures", "", "| figure | value |", "|---|---|")
-    yield f"| validation accuracy | {facts.validation:.4f} |"
+    seen = ", of images that it has trained on" if facts.trained_on_all else ""
+    yield f"| validation accuracy{seen} | {facts.validation:.4f} |"
     yield f"| test accuracy | {'not looked at' if facts.test is None else f'{facts.test:.4f}'} |"
     yield f"| parameters | {_counted(facts.parameters)} |"
     yield f"| FLOPs for one image | {_counted(facts.flops)} |"

@@ -81,7 +81,7 @@ def load_test_images(options: TaskOptions, device: str = "cpu") -> Images:
     """
     data = local_data(options.data)
     with options.own_file():
-        return load_test(options.task, data=data, device=device)
+        return load_test(options.task, data=data, device=device, options=options.options)
 
 
 def look_once(

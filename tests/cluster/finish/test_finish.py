@@ -206,6 +206,17 @@ def test_what_it_prints(finished: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert "--all-training" in told
 
 
+def test_a_finished_network_is_exported_with_its_test_accuracy(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "network.safetensors"
+    words = ("export", "search-final", 1, "--format", "safetensors", "--out", file, "--storage-path", finished)
+    assert nascluster(*words) == 0
+    text = Path(capfd.readouterr().out.splitlines()[-1]).read_text()
+    assert f"| test accuracy | {recorded_tests(finished)[0]:.4f} |" in text
+    assert "| validation accuracy, of images that it has trained on |" in text
+
+
 def test_the_command_that_best_prints_trains_the_same_network_again(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
