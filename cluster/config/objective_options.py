@@ -1,4 +1,4 @@
-"""What a search is for beside its metric: options, and what they mean. Standard library only but for tyro."""
+"""What a search is for beside its metric: options, and whether a run can have them. No torch, no Ray."""
 
 import math
 from dataclasses import dataclass
@@ -6,9 +6,12 @@ from typing import Annotated
 
 import tyro
 
+from child_trainer import own_files
 from child_trainer.close_names import suggestion
 from child_trainer.field_types import check_types
 from child_trainer.outcome import Measure
+from cluster.config.task_options import TaskOptions
+from controller.catalogue import SEARCHERS, SearcherEntry
 from controller.objectives import COSTS, MNASNET_WEIGHT, Cost, Target
 
 METRICS = tuple(str(measure) for measure in Measure)
@@ -92,6 +95,52 @@ class ObjectiveOptions:
 
 
 NO_OBJECTIVES = ObjectiveOptions()
+
+
+def check_objectives(
+    objectives: ObjectiveOptions, task: TaskOptions, searcher: str, entry: SearcherEntry, *, gpus: bool
+) -> None:
+    """Raise `ValueError` if the children of the task lack an objective, or the searcher cannot go by it.
+
+    Args:
+        objectives: of the run.
+        task: of the run.
+        searcher: its name.
+        entry: the searcher's.
+        gpus: whether the run says that its children have GPUs.
+    """
+    if objectives.metric not in (None, str(task.entry.measure)):
+        raise ValueError(
+            f"`objective` {objectives.metric} is not of the task {task.task!r}, whose metric is the"
+            f" {task.entry.measure}"
+        )
+    known = (*task.entry.costs_with(task.options), *(("memory",) if gpus and task.entry.trains else ()))
+    if unknown := next((cost.name for cost in objectives.costs if cost.name not in known), None):
+        raise ValueError(
+            f"`objective` {unknown} is not known of the children of the task {task.task!r}{_lacking(unknown, task)};"
+            f" these have {', '.join(known) or 'no costs'}"
+        )
+    if objectives.costs and entry.several_objectives == "refused":
+        raise ValueError(
+            f"`objective` is not for the searcher {searcher!r}, which follows the gradient of a loss and no reward: its"
+            " option `--cost` holds costs down"
+        )
+    ranked = objectives.ranked_costs
+    if ranked and entry.several_objectives == "by-target" and not own_files.is_own(searcher):
+        able = ", ".join(name for name, other in SEARCHERS.items() if other.several_objectives == "by-rank")
+        raise ValueError(
+            f"`objective` {ranked[0].name} needs a `target`, such as `--target {ranked[0].example}`: the searcher"
+            f" {searcher!r} learns from one number; {able} selects by Pareto rank without one, and random takes any"
+        )
+
+
+def _lacking(cost: str, task: TaskOptions) -> str:
+    """Return what would make a cost known, as the end of a clause; empty if nothing would."""
+    if cost == "latency" and hasattr(task.options, "latency_device"):
+        return " without `--latency-device`"
+    if cost == "memory" and task.entry.trains:
+        return " without `--gpus-per-child`, which says that they have a GPU"
+    return ""
 
 
 def _objective_name(text: str) -> str:

@@ -20,7 +20,7 @@ from cluster.config.ceilings import CeilingOptions
 from cluster.config.failure_options import FailureOptions
 from cluster.config.log_options import LogOptions
 from cluster.config.metrics_options import MetricsOptions
-from cluster.config.objective_options import NO_OBJECTIVES, ObjectiveOptions
+from cluster.config.objective_options import NO_OBJECTIVES, ObjectiveOptions, check_objectives
 from cluster.config.plain_data import default_options, known, known_values, plain, unknown_part
 from cluster.config.task_options import TaskOptions, known_task, with_former_regime
 from cluster.config.topology import Topology
@@ -125,14 +125,16 @@ class RunConfig:
         _check_name(self.name)
         self._resolve()
         self._check_task()
-        self._check_objectives()
+        check_objectives(
+            self.objectives, self.task, self.searcher, self.searcher_entry, gpus=bool(self.topology.gpus_per_child)
+        )
         self._check_start()
         self._check_shared_processes()
 
     def _resolve(self) -> None:
         """Look the parts up by their names, keep the texts of the user's own files, and fill in options."""
         parts = (self.searcher, self.space, self.reward, self.task.task)
-        if self.objectives.objective == (str(self.task.entry.measure),):
+        if self.objectives.metric == str(self.task.entry.measure) and not self.objectives.costs:
             object.__setattr__(self, "objectives", replace(self.objectives, objective=()))
         with own_files.using(self.files):
             own = dict.fromkeys(own_files.file_of(name) for name in parts if own_files.is_own(name))
@@ -212,43 +214,6 @@ class RunConfig:
             )
         task.check_budget(self.budget)
         task.check_space(name, self.space, vars(self.search_space))
-
-    def _check_objectives(self) -> None:
-        """Raise `ValueError` if children of the task lack an objective, or the searcher cannot go by it."""
-        objectives, entry, name = self.objectives, self.task.entry, self.task.task
-        if objectives.metric not in (None, str(self.measure)):
-            raise ValueError(
-                f"`objective` {objectives.metric} is not of the task {name!r}, whose metric is the {self.measure}"
-            )
-        known = entry.costs_with(self.task.options)
-        if entry.trains and self.topology.gpus_per_child:
-            known += ("memory",)
-        if unknown := next((cost.name for cost in objectives.costs if cost.name not in known), None):
-            raise ValueError(
-                f"`objective` {unknown} is not known of the children of the task {name!r}"
-                f"{self._wish(unknown)}; these have {', '.join(known) or 'no costs'}"
-            )
-        ranked = self.objectives.ranked_costs
-        way = "by-rank" if own_files.is_own(self.searcher) else self.searcher_entry.several_objectives
-        if objectives.costs and way == "refused":
-            raise ValueError(
-                f"`objective` is not for the searcher {self.searcher!r}, which follows the gradient of a loss and no"
-                " reward: its option `--cost` holds costs down"
-            )
-        if ranked and way == "by-target":
-            able = ", ".join(key for key, other in SEARCHERS.items() if other.several_objectives == "by-rank")
-            raise ValueError(
-                f"`objective` {ranked[0].name} needs a `target`, such as `--target {ranked[0].example}`: the searcher"
-                f" {self.searcher!r} learns from one number; by Pareto rank select {able} and random"
-            )
-
-    def _wish(self, cost: str) -> str:
-        """Return what would make a cost known, as the end of a clause; empty if nothing would."""
-        if cost == "latency" and hasattr(self.task.options, "latency_device"):
-            return " without `--latency-device`"
-        if cost == "memory" and self.task.entry.trains:
-            return " without `--gpus-per-child`, which says that they have a GPU"
-        return ""
 
     def _check_start(self) -> None:
         """Raise `ValueError` unless the searcher can go on after the given architectures; one of the user's own may."""

@@ -68,7 +68,7 @@ def test_a_run_with_objectives_is_read_back_as_it_was() -> None:
 @pytest.mark.parametrize("recipe", ["digits", "nasbench201"])
 def test_the_metric_alone_leaves_the_configuration_as_earlier_versions_wrote_it(recipe: str) -> None:
     usual, named = config("", recipe), config("--objective accuracy", recipe)
-    assert named == usual
+    assert named == config("--objective accuracy=max", recipe) == usual
     data = usual.to_json()
     assert "objectives" not in data
     assert "latency_device" not in data["task"]["options"]
