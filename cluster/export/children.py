@@ -44,6 +44,9 @@ def check_task(config: RunConfig) -> None:
 def child_to_export(folder: RunFolder, config: RunConfig, child_id: int | None, file: Path | None) -> Best:
     """Return the child with this id; without one, the best child whose weights are there, or are given.
 
+    In a run whose children train on the validation images, too, the best is the first: its networks are in the order
+    of the search before it, and what they reach on images that they have seen says nothing.
+
     Args:
         folder, config: the run's.
         child_id: of a child that has ended with a metric.
@@ -63,7 +66,7 @@ def child_to_export(folder: RunFolder, config: RunConfig, child_id: int | None, 
             return child or best
         if child is not None and _kept(folder, child):
             return child
-        there = _children_there(db, folder)
+        there = _children_there(db, folder, by_reward=not config.task.all_training)
         if child is None and (found := next(there, None)) is not None:
             return found
         others = [one.child_id for one, _ in zip(there, range(SHOWN), strict=False)]
@@ -115,9 +118,9 @@ def _kept(folder: RunFolder, child: Best) -> bool:
     return child.weights is not None and weights_file(folder.child_weights, _owner(child), child.weights).exists()
 
 
-def _children_there(db: LedgerConnection, folder: RunFolder) -> Iterator[Best]:
-    """Yield the children whose weights are there, the best first."""
-    return (child for child in children_with_weights(db) if _kept(folder, child))
+def _children_there(db: LedgerConnection, folder: RunFolder, *, by_reward: bool) -> Iterator[Best]:
+    """Yield the children whose weights are there."""
+    return (child for child in children_with_weights(db, by_reward=by_reward) if _kept(folder, child))
 
 
 def _no_weights(folder: RunFolder, config: RunConfig, child: Best, best: Best, others: list[int]) -> str:
@@ -129,7 +132,8 @@ def _no_weights(folder: RunFolder, config: RunConfig, child: Best, best: Best, o
         return f"{kept}, nor of any other: `{folder.command('export')}` says how to get those of the best child"
     by_hand = f"{training_command(config, best, 'best.json')} --save-weights best.safetensors"
     return (
-        f"{kept}: `{folder.command('best')} --json > best.json` and `{by_hand}` train it again, and `--weights"
+        f"{kept}: `{folder.command('finish')}` trains the best networks for good and keeps theirs; or"
+        f" `{folder.command('best')} --json > best.json` and `{by_hand}` train it again, and `--weights"
         " best.safetensors` then exports it"
     )
 

@@ -39,7 +39,6 @@ def export_child(
     form: Form = "torch-export",
     out: Path | None = None,
     weights: Path | None = None,
-    test: float | None = None,
     replace: bool = False,
 ) -> Exported:
     """Export a child's network.
@@ -50,7 +49,6 @@ def export_child(
         form: the file's format.
         out: the file; `None`: one in the run's folder, or in the current one for a run in an object store.
         weights: a file of `python -m child_trainer --save-weights` to export in place of weights that the run has kept.
-        test: the child's accuracy on the test images, if they were looked at; `None`: that in the run's ledger, if any.
         replace: whether a file that no export has written may be replaced.
 
     Raises:
@@ -70,9 +68,7 @@ def export_child(
         network = exported_classifier(trained, problem, config.budget.regime)
     except (InvalidArchitecture, WrongWeights) as error:
         raise ExportError(f"the weights of child {child.child_id} are not those of its network: {error}") from error
-    if test is None and weights is None:
-        test = child.test
-    facts = facts_of(folder.name, config, child, problem, test=test, weights_file=weights and weights.name)
+    facts = facts_of(folder.name, config, child, problem, weights and weights.name)
     data = FORMATS[form].write(network, trained, facts)
     try:
         write_export(path, data, readme(facts, FORMATS[form], path.name))
@@ -85,12 +81,17 @@ def _target(folder: RunFolder, child_id: int, form: Form, out: Path | None) -> P
     """Return the file to write, whose folder exists if it is the run's own."""
     if out is not None:
         return out.expanduser().absolute()
+    file = default_file(folder, child_id, form)
+    try:
+        file.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"the folder {file.parent} cannot be made: {error.strerror}; give `--out`") from error
+    return file
+
+
+def default_file(folder: RunFolder, child_id: int, form: Form = "torch-export") -> Path:
+    """Return the file of an export that names none."""
     suffix = FORMATS[form].suffix
     if folder.url is not None:  # its local folder is a copy, which the next command replaces
         return Path.cwd() / f"{folder.name}-child-{child_id}{suffix}"
-    exports = folder.path / EXPORTS
-    try:
-        exports.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"the folder {exports} cannot be made: {error.strerror}; give `--out`") from error
-    return exports / f"child-{child_id}{suffix}"
+    return folder.path / EXPORTS / f"child-{child_id}{suffix}"

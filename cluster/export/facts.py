@@ -15,16 +15,15 @@ class NetworkFacts:
     """A trained network, and where it is from.
 
     Attributes:
-        run, child_id, architecture: the search, the child and its canonical id.
+        run, child_id, architecture: the run, the child and its canonical id.
         task, summary: of the data, by name and in one line.
         shape: channels, height and width of an image.
         classes: what each logit stands for; numbers if the classes have no names.
         preparation: what makes an image of a file, if the task reads files of people; may be empty.
-        validation: the metric of the child in the search.
-        trained_on_all: whether the child has trained on the validation images, too.
+        validation: the metric of the child in the run; `None` if it has trained on the validation images, too.
         test: the metric on the test images; `None` if they were not looked at.
         parameters, flops: of the network; FLOPs of one image.
-        weights_file: the file whose weights these are, if they are not those that the search kept.
+        weights_file: the file whose weights these are, if they are not those that the run has kept.
         licence: of the data.
     """
 
@@ -36,8 +35,7 @@ class NetworkFacts:
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     preparation: str
-    validation: float
-    trained_on_all: bool
+    validation: float | None
     test: float | None
     parameters: int | None
     flops: int | None
@@ -49,10 +47,8 @@ class NetworkFacts:
         return asdict(self)
 
 
-def facts_of(
-    run: str, config: RunConfig, child: Best, problem: ImageProblem, *, test: float | None, weights_file: str | None
-) -> NetworkFacts:
-    """Return what is known of a child of a run."""
+def facts_of(run: str, config: RunConfig, child: Best, problem: ImageProblem, weights_file: str | None) -> NetworkFacts:
+    """Return what is known of a child of a run; its test is of the weights that the run has kept."""
     entry = config.task.entry
     return NetworkFacts(
         run=run,
@@ -63,9 +59,8 @@ def facts_of(
         shape=problem.shape,
         classes=entry.class_names or tuple(map(str, range(problem.classes))),
         preparation=entry.preparation,
-        validation=child.metric,
-        trained_on_all=config.task.all_training,
-        test=test,
+        validation=None if config.task.all_training else child.metric,
+        test=child.test if weights_file is None else None,
         parameters=child.parameters,
         flops=child.flops,
         weights_file=weights_file,

@@ -21,7 +21,7 @@ def readme(facts: NetworkFacts, form: Format, file: str) -> str:
 def _head(facts: NetworkFacts, form: Format, file: str) -> Iterator[str]:
     shape = f"(1, {', '.join(map(str, facts.shape))})"
     yield from (f"# {file}", "")
-    yield f"Child {facts.child_id} of the search {facts.run}, trained on the task {facts.task} ({facts.summary})."
+    yield f"Child {facts.child_id} of the run {facts.run}, trained on the task {facts.task} ({facts.summary})."
     yield from (f"The file is {form.words}. It loads without nascluster, with {form.needs}:", "")
     yield from ("```python", form.code.format(file=file, shape=shape), "```", "")
     if not form.runs:
@@ -53,17 +53,17 @@ def _output(facts: NetworkFacts) -> Iterator[str]:
 
 def _figures(facts: NetworkFacts) -> Iterator[str]:
     yield from ("## Figures", "", "| figure | value |", "|---|---|")
-    seen = ", of images that it has trained on" if facts.trained_on_all else ""
-    yield f"| validation accuracy{seen} | {facts.validation:.4f} |"
+    seen = facts.validation is None
+    yield f"| validation accuracy | {'none: these images were trained on' if seen else f'{facts.validation:.4f}'} |"
     yield f"| test accuracy | {'not looked at' if facts.test is None else f'{facts.test:.4f}'} |"
     yield f"| parameters | {_counted(facts.parameters)} |"
     yield f"| FLOPs for one image | {_counted(facts.flops)} |"
     yield from (f"| architecture | {facts.architecture} |", "")
     if facts.weights_file is not None:
-        yield f"The weights are those of {facts.weights_file}, of a training by hand; the validation accuracy is the"
-        yield "search's own."
-    yield "The validation accuracy is the best of the last five epochs, and the weights are those after the last one. A"
-    yield "multiplication with an addition counts as two FLOPs."
+        yield f"The weights are those of {facts.weights_file}, of a training by hand; the figures are the run's own."
+    if not seen:
+        yield "The validation accuracy is the best of the last five epochs; the weights are those after the last one."
+    yield "A multiplication with an addition counts as two FLOPs."
     yield from ("", "## Licence of the data", "", f"{facts.task}: {facts.licence}.", "")
 
 

@@ -3,11 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 
 from cluster.config.flags import UsageError
+from cluster.export.export import default_file, export_child
+from cluster.export.formats import ExportError
 from cluster.finish.final_test import load_test_images, tested
 from cluster.finish.plan import FINAL, Network, Plan, Request, make_plan
 from cluster.finish.result import Finished, Trained
@@ -18,6 +21,7 @@ from cluster.storage.find_run import existing_run
 from cluster.storage.ledger.queries.candidates import candidates
 from cluster.storage.ledger.queries.final_tests import finished_networks
 from cluster.storage.ledger.reader import reading
+from cluster.storage.run_folder import RunFolder
 from controller.spaces.settings import SettingsSpace
 
 
@@ -77,7 +81,8 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
         status = final.run(console)
         if text := unfinished_text(status, final.folder):
             return Unfinished(status, text)
-        return _finished(plan, networks, final, report)
+        finished = _finished(plan, networks, final, report)
+        return replace(finished, file=_exported(final.folder, finished.best, report))
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(str(interrupt) or "interrupted: the same command goes on") from interrupt
 
@@ -107,6 +112,22 @@ def chosen(plan: Plan, grid: Stage) -> tuple[Network, ...]:
             f"every training of the run {grid.folder.name!r} has failed: `{grid.folder.command('failures')}` lists why"
         )
     return tuple(best.values())
+
+
+def _exported(folder: RunFolder, best: Trained | None, report: Callable[[str], object]) -> Path | None:
+    """Return the file with a finished network, which is written unless it is there; `None` if it cannot be written.
+
+    The folder of a run in an object store is a copy, which would be lost with what is in it.
+    """
+    if best is None or folder.url is not None:
+        return None
+    if (file := default_file(folder, best.child_id)).exists():
+        return file
+    try:
+        return export_child(folder, best.child_id).file
+    except ExportError as error:
+        report(f"The network is not exported: {error}")
+        return None
 
 
 def _finished(plan: Plan, networks: Sequence[Network], final: Stage, report: Callable[[str], object]) -> Finished:

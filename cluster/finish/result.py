@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -35,6 +36,7 @@ class Finished:
         networks: in the order of their validation metric, each with its trainings.
         dropped: the networks that the grid search could not train at all.
         export: the command that exports a child, without its id.
+        file: the exported network of `best`; `None` if it was not exported.
     """
 
     search: str
@@ -44,6 +46,7 @@ class Finished:
     networks: Sequence[tuple[Network, Sequence[Trained]]]
     dropped: Sequence[Network]
     export: str
+    file: Path | None = None
 
     @property
     def best(self) -> Trained | None:
@@ -70,8 +73,11 @@ class Finished:
         yield "The order is that of the validation accuracy. test: mean and standard deviation over the trainings."
         if self.images is not None:
             yield f"Each training has looked at the {self.images:,} test images once; a second look is refused."
+        if self.file is not None:
+            yield f"The first is in {self.file}, which loads without nascluster; the README beside it says how."
         if self.best is not None:
-            yield f"To export the first: {self.export} {self.best.child_id}"
+            others = " in another format" if self.file is not None else ""
+            yield f"To export it{others}: {self.export} {self.best.child_id}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`."""
@@ -83,6 +89,7 @@ class Finished:
             "networks": [_network_json(network, trained) for network, trained in self.networks],
             "left_out": [network.child_id for network in self.dropped],
             "child": self.best and self.best.child_id,
+            "file": self.file and str(self.file),
         }
 
 

@@ -44,7 +44,7 @@ def test_weights_of_a_training_by_hand(run: RunFolder, tmp_path: Path, capsys: p
     place = ("--storage-path", tmp_path)
     assert nascluster("export", "demo", *place) == 2
     said = capsys.readouterr().err
-    assert "has kept no weights of child 3: `nascluster best demo --storage-path" in said
+    assert "has kept no weights of child 3: `nascluster finish demo --storage-path" in said
     assert "and `--weights best.safetensors` then exports it" in said
     (command,) = re.findall(r"`python -m child_trainer best.json (.*?)`", said)
     assert nascluster("best", "demo", "--json", *place) == 0

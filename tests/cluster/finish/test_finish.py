@@ -146,6 +146,22 @@ def test_the_test_accuracy_is_that_of_the_weights_that_are_kept(finished: Path) 
     assert len(load_test("digits")) == 360
 
 
+def test_the_first_network_is_exported_once(finished: Path) -> None:
+    """It is the first of the table: chosen by neither test images nor those that it has seen."""
+    (file,) = (finished / "search-final" / "exports").glob("*.pt2")
+    written = file.stat().st_mtime_ns
+    assert finish(finished) == 0
+    assert file.stat().st_mtime_ns == written
+    text = Path(f"{file}.README.md").read_text()
+    assert "Child 1 of the run search-final" in text
+    # An export that names no child takes the same one.
+    words = ("export", "search-final", "--format", "safetensors", "--storage-path", finished)
+    assert nascluster(*words) == 0
+    assert (file.parent / "child-1.safetensors").exists()
+    assert f"| test accuracy | {recorded_tests(finished)[0]:.4f} |" in text
+    assert "| validation accuracy | none: these images were trained on |" in text
+
+
 def test_a_second_look_is_refused(finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     folder = RunFolder(tmp_path / "search-final")
@@ -189,10 +205,12 @@ def test_what_it_prints(finished: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert finish(finished) == 0
     text = capfd.readouterr().out
     assert "Networks of the run search, trained on all training data for 2 epochs (run search-final)" in text
-    assert f"To export the first: nascluster export search-final --storage-path {finished} 1" in text
+    exported = finished / "search-final" / "exports" / "child-1.pt2"
+    assert f"The first is in {exported}, which loads without nascluster" in text
+    assert f"To export it in another format: nascluster export search-final --storage-path {finished} 1" in text
     assert finish(finished, *WORDS, "--json") == 0
     data = json.loads(capfd.readouterr().out)
-    assert (data["test_images"], data["child"], data["left_out"]) == (360, 1, [])
+    assert (data["test_images"], data["child"], data["left_out"], data["file"]) == (360, 1, [], str(exported))
     trained = [one for network in data["networks"] for one in network["trainings"]]
     assert [one["test"] for one in trained] == recorded_tests(finished)
     assert data["networks"][0]["validation"] >= data["networks"][1]["validation"]
@@ -214,7 +232,7 @@ def test_a_finished_network_is_exported_with_its_test_accuracy(
     assert nascluster(*words) == 0
     text = Path(capfd.readouterr().out.splitlines()[-1]).read_text()
     assert f"| test accuracy | {recorded_tests(finished)[0]:.4f} |" in text
-    assert "| validation accuracy, of images that it has trained on |" in text
+    assert "| validation accuracy | none: these images were trained on |" in text
 
 
 def test_the_command_that_best_prints_trains_the_same_network_again(

@@ -15,10 +15,15 @@ def measured_child(db: sqlite3.Connection, child_id: int) -> Best | None:
     return best_child(*row) if row else None
 
 
-def children_with_weights(db: sqlite3.Connection) -> Iterator[Best]:
-    """Yield the children whose outcome has the checksum of weights, the best first; the weights may be gone since."""
+def children_with_weights(db: sqlite3.Connection, *, by_reward: bool) -> Iterator[Best]:
+    """Yield the children whose outcome has the checksum of weights; the weights may be gone since.
+
+    Args:
+        db: the ledger.
+        by_reward: the best first; else in the order of their ids.
+    """
     query = (
         f"SELECT {BEST_COLUMNS} FROM children WHERE {_MEASURED} AND json_extract(outcome, '$.weights') IS NOT NULL"
-        " ORDER BY reward DESC, id"
+        f" ORDER BY {'reward DESC, ' if by_reward else ''}id"
     )
     return (best_child(*row) for row in db.execute(query))
