@@ -53,6 +53,39 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Stopped:
+    """Why a training that went well was stopped before its last epoch.
+
+    Attributes:
+        epoch: the last epoch that it was trained.
+        reason: one clause.
+        predicted: the metric that was predicted for its end, or `None` if none was.
+    """
+
+    epoch: int
+    reason: str
+    predicted: float | None = None
+
+    @property
+    def text(self) -> str:
+        """When and why it was stopped, as a clause."""
+        return f"stopped early at epoch {self.epoch}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSoFar:
+    """A training between two of its epochs.
+
+    Attributes:
+        curve, parameters, flops: as in `Outcome`; the curve has a value for each epoch so far.
+    """
+
+    curve: tuple[float, ...]
+    parameters: int | None = None
+    flops: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """Limits and hyperparameters of one child's training."""
 
@@ -112,6 +145,8 @@ class Outcome:
         processor: the kind of processor that trained it, such as `x86_64 AVX512`, or `None` where that does not matter.
         measurements: further numbers by name, such as the loss of steps on shared weights, which have no curve.
         weights: the checksum of its weights after the training, if they were kept.
+        stopped: why it was stopped before its last epoch; `None` if it was not. Its metric is that of the epochs that
+            it was trained.
     """
 
     curve: tuple[float, ...]
@@ -126,6 +161,7 @@ class Outcome:
     processor: str | None = None
     measurements: Mapping[str, float] = field(default_factory=dict, hash=False)
     weights: str | None = None
+    stopped: Stopped | None = None
 
     @classmethod
     def failed(cls, cause: Cause, message: str, *, seed: int) -> Self:
@@ -147,7 +183,9 @@ class Outcome:
         failure = self.failure and {"cause": self.failure.cause, "message": self.failure.message}
         data = {f.name: getattr(self, f.name) for f in fields(self)}
         data |= {"curve": list(self.curve), "failure": failure, "measurements": dict(self.measurements)}
-        for name in ("solved", "measurements", "weights"):
+        if self.stopped:
+            data["stopped"] = {f.name: getattr(self.stopped, f.name) for f in fields(Stopped)}
+        for name in ("solved", "measurements", "weights", "stopped"):
             if not data[name]:
                 del data[name]  # Most children have none; earlier versions did not write it.
         return data
@@ -159,4 +197,6 @@ class Outcome:
         failure = data["failure"]
         restored = Failure(cause=Cause(failure["cause"]), message=failure["message"]) if failure else None
         measure = Measure(data.get("measure", Measure.ACCURACY))
-        return cls(**(data | {"curve": tuple(data["curve"]), "failure": restored, "measure": measure}))
+        stopped = data.get("stopped") and Stopped(**{f.name: data["stopped"][f.name] for f in fields(Stopped)})
+        values = {"curve": tuple(data["curve"]), "failure": restored, "measure": measure, "stopped": stopped}
+        return cls(**(data | values))

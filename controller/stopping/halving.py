@@ -1,0 +1,68 @@
+"""Asynchronous successive halving, ASHA (Li et al. 2020, arXiv 1810.05934). Standard library only.
+
+In the paper a worker that is free promotes a child of a rung, and a child that is not promoted waits there, perhaps
+for ever. Here children do not wait: each is decided on when it reaches a rung, as in the variants of ASHA that stop.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from child_trainer.outcome import Stopped
+from controller.stopping.options import StoppingOptions
+from controller.stopping.stopper import KnownCurve, best_of, metric_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halving:
+    """Lets the best fraction of those that have reached a rung go on.
+
+    A rung is a number of epochs, in bracket s the r * eta^(s + k) for k = 0, 1, ... While fewer than eta children have
+    reached a rung, all go on: none of them can be among the best one in eta.
+
+    Attributes:
+        options: eta is `halving_factor`, r is `stop_min_epochs`.
+        epochs: of a whole training.
+        lower_is_better: whether the metric is better the lower it is.
+    """
+
+    options: StoppingOptions
+    epochs: int
+    lower_is_better: bool
+
+    def judge(self, child: KnownCurve, others: Sequence[KnownCurve]) -> Stopped | None:
+        """See `Stopper.judge`."""
+        epoch, bracket = len(child.values), self.bracket(child.child_id)
+        if epoch not in self.rungs(bracket) or sum(other.ended for other in others) < self.options.min_children:
+            return None
+        values = [
+            other.best_at(epoch)
+            for other in others
+            if len(other.values) >= epoch and self.bracket(other.child_id) == bracket
+        ]
+        reached, better = len(values) + 1, sum(value > child.best for value in values)
+        going_on = reached // self.options.halving_factor
+        if not going_on or better < going_on or child.best >= best_of(others):
+            return None
+        metric = metric_of(child.best, lower_is_better=self.lower_is_better)
+        which = f" of bracket {bracket}" if self.options.halving_brackets > 1 else ""
+        return Stopped(
+            epoch=epoch,
+            reason=f"its metric, {metric:.4g}, is number {better + 1} of {reached} at this rung{which}, of which"
+            f" {'1 goes' if going_on == 1 else f'{going_on} go'} on",
+        )
+
+    def rungs(self, bracket: int) -> tuple[int, ...]:
+        """Return the epochs at which children of a bracket are decided on."""
+        rungs = map(self.options.rung, itertools.count(bracket))
+        return tuple(itertools.takewhile(lambda rung: rung < self.epochs, rungs))
+
+    def bracket(self, child_id: int) -> int:
+        """Return a child's bracket: the brackets take turns, each with as many children as Hyperband gives it.
+
+        That is (S + 1) / (S - s + 1) * eta^(S - s) of bracket s, where S is the last one (Li et al. 2018, algorithm 1).
+        """
+        last, eta = self.options.halving_brackets - 1, self.options.halving_factor
+        sizes = [-(-(last + 1) * eta ** (last - s) // (last - s + 1)) for s in range(last + 1)]
+        place = (child_id - 1) % sum(sizes)
+        return next(s for s, end in enumerate(itertools.accumulate(sizes)) if place < end)
