@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.inheritance.trained_weights import Start
-from child_trainer.outcome import Budget, Failure, Measure
+from child_trainer.outcome import Budget, Failure, Measure, Stopped, TrainingSoFar
 from child_trainer.training.checkpoint import Checkpoint, CheckpointError, CheckpointSlot, Identity
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ _LOG = logging.getLogger(__name__)
 
 OnEpoch = Callable[[int, float], bool | None]
 """Called with the epoch (from 1) and its validation metric; returns True to stop the training there."""
+
+StopEarly = Callable[[TrainingSoFar], Stopped | None]
+"""Called after each epoch but the last; returns why the training is stopped there, or `None` to go on."""
 
 IsPreempted = Callable[[], bool]
 """Returns True once the training is preempted. It is called before every step, so it must be quick."""
@@ -81,6 +84,7 @@ class Progress:
         identity: of the training whose checkpoints they are.
         start: the weights to begin with instead of random ones.
         keeps_weights: whether the task must set `trained` at the end.
+        stop_early: called after each epoch but the last; may stop the training.
     """
 
     def __init__(  # noqa: PLR0913  (all are options)
@@ -94,6 +98,7 @@ class Progress:
         identity: Identity | None = None,
         start: Start | None = None,
         keeps_weights: bool = False,
+        stop_early: StopEarly | None = None,
     ) -> None:
         self.start, self.keeps_weights = start, keeps_weights
         self.trained: Mapping[str, Tensor] | None = None
@@ -109,6 +114,9 @@ class Progress:
         """Further numbers of the training by name, as in `Outcome`."""
         self.reported_seconds: float | None = None
         """The training time according to a table, if the task is one; else `None`."""
+        self.stopped: Stopped | None = None
+        """Why the training was stopped early, if it was."""
+        self._stop_early = stop_early
         self._max_seconds = max_seconds
         self._on_epoch = on_epoch
         self._epochs = epochs
@@ -169,6 +177,11 @@ class Progress:
         self.step = 0
         if self._on_epoch is not None and self._on_epoch(len(self.curve), metric):
             return True
+        if self._stop_early is not None and len(self.curve) != self._epochs:
+            so_far = TrainingSoFar(curve=tuple(self.curve), parameters=self.parameters, flops=self.flops)
+            self.stopped = self._stop_early(so_far)
+            if self.stopped is not None:
+                return True
         self._check_time(len(self.curve))
         if len(self.curve) != self._epochs:
             if self._preempted is not None and self._preempted():

@@ -19,6 +19,7 @@ from child_trainer.training.task import (
     OverTime,
     Preempted,
     Progress,
+    StopEarly,
     Task,
     TaskError,
 )
@@ -40,6 +41,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
     preempted: IsPreempted | None = None,
     start: Start | None = None,
     keep: WeightsSlot | None = None,
+    stop_early: StopEarly | None = None,
 ) -> Outcome:
     """Train one child and return the outcome. An error in training is not raised: it is the outcome's failure.
 
@@ -63,6 +65,8 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         start: the weights to begin with; without one they are drawn.
         keep: where the child's weights are saved after a training that did not fail, before this function returns. If
             that fails, so does the child.
+        stop_early: called after each epoch but the last, also with the epochs before an interruption; returns why the
+            training stops there, which becomes the outcome's `stopped`, or `None` to go on.
 
     Raises:
         TaskError: the task trains no networks whose weights could be given or kept.
@@ -83,6 +87,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         identity=of_training() if checkpoints is not None else None,
         start=start,
         keeps_weights=keep is not None,
+        stop_early=stop_early,
     )
     failure = checksum = None
     try:
@@ -106,6 +111,7 @@ def train(  # noqa: PLR0913  (all but the first three are options)
         solved=progress.solved and failure is None,
         measurements=progress.measurements,
         weights=checksum,
+        stopped=None if failure else progress.stopped,
     )
 
 

@@ -13,6 +13,7 @@ from cluster.compare.search_result import SearchResult
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.runners.build import local_store
+from cluster.runners.early_stopping import judge_of
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.local import check_locally, take_turns, within_time
 from cluster.runners.trainer import Trainer, loaded_task
@@ -62,10 +63,10 @@ def search(config: RunConfig, limit: Limit, stop_requested: Callable[[], bool]) 
     Children beyond the budget are not in the result, though the searcher may have learnt from them: other replicas
     still have children in training when the budget ends.
     """
-    trainer = make_trainer(config, None if config.task.entry.trains else _shared_task(config.task))
-    meter = Meter(trainer)
     store = local_store(config, "compared")
     with closing(MemoryLedger(config)) as ledger:
+        trainer = make_trainer(config, None if config.task.entry.trains else _shared_task(config.task), ledger)
+        meter = Meter(trainer)
         evaluators = [
             InProcessEvaluator(
                 meter,
@@ -103,13 +104,19 @@ def make_result(config: RunConfig, children: Sequence[ChildRecord], task: Task) 
     )
 
 
-def make_trainer(config: RunConfig, task: Task | None = None) -> Trainer:
-    """Return the trainer of a local run; `task` is the run's task if it has been loaded already.
+def make_trainer(config: RunConfig, task: Task | None = None, ledger: MemoryLedger | None = None) -> Trainer:
+    """Return the trainer of a local run.
+
+    Args:
+        config: the run's.
+        task: the run's task if it has been loaded already.
+        ledger: with the children by whose curves others are stopped early; without one no child is.
 
     Raises:
         TaskError, StorageError, PlacementError: the task or its data cannot be loaded here.
     """
-    return Trainer(within_time(config), gpu=check_locally(config) > 0, task=task)
+    judge = ledger and judge_of(config, lambda: ledger.ended)
+    return Trainer(within_time(config), gpu=check_locally(config) > 0, task=task, judge=judge)
 
 
 # A process runs many searches, and reading a table takes longer than most of them. A task without training has no seed.

@@ -26,6 +26,7 @@ from controller.spaces.convolutional import ConvolutionalSpace
 from controller.spaces.genomes import GenomeSpace
 from controller.spaces.plain import PlainSpace
 from controller.spaces.tree_cells import TreeCellSpace
+from controller.stopping.options import StoppingOptions
 
 Idle = tuple[Collection[str], str]
 """Names of options, and why they have no effect."""
@@ -82,7 +83,13 @@ def idle_options(config: RunConfig, arguments: Sequence[str]) -> list[str]:
     given = {flag_of(group[0]).removeprefix("--"): flag_of(group[0]) for group in flag_groups(arguments)}
     given = {name.removeprefix("no-").replace("-", "_"): flag for name, flag in given.items()}
     sentences = []
-    idle = [*_of_the_run(config), *_of_the_task(config), *_of_the_space(config), *_of_the_searcher(config)]
+    idle = [
+        *_of_the_run(config),
+        *_of_the_stopping(config),
+        *_of_the_task(config),
+        *_of_the_space(config),
+        *_of_the_searcher(config),
+    ]
     if config.task.entry.trains:
         idle += _of_the_regime(config)
     if not given.keys().isdisjoint((*SHARDS, *WEIGHTS)):
@@ -103,6 +110,18 @@ def _of_the_run(config: RunConfig) -> Iterator[Idle]:
         yield ("cost_per_gpu_hour",), "without `--max-cost` no cost is counted"
     if config.metrics.metrics_port is None:
         yield ("metrics_host", "metrics_file_sd"), "no metrics are served without `--metrics-port`"
+
+
+def _of_the_stopping(config: RunConfig) -> Iterator[Idle]:
+    rule = config.stopping.early_stop
+    if rule is None:
+        names = (f.name for f in fields(StoppingOptions) if f.name != "early_stop")
+        yield tuple(names), "without `--early-stop` every child is trained to its last epoch"
+        return
+    if rule != "curve":
+        yield ("stop_delta",), f"`--early-stop {rule}` predicts nothing"
+    if rule != "halving":
+        yield ("halving_factor", "halving_brackets"), f"`--early-stop {rule}` has no rungs"
 
 
 def _of_the_task(config: RunConfig) -> Iterator[Idle]:

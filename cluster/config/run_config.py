@@ -28,11 +28,12 @@ from cluster.config.weights_options import WeightsOptions
 from controller.catalogue import SEARCHERS, SearcherEntry
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
-from controller.searcher import Searcher
+from controller.searcher import Searcher, shared_weights_of
 from controller.searchers.given import GivenOptions
 from controller.searchers.start import StartWith
 from controller.space import SearchSpace
 from controller.spaces.catalogue import SpaceEntry
+from controller.stopping.options import StoppingOptions
 
 DEFAULT_STORAGE = "~/nascluster_runs"
 
@@ -91,6 +92,8 @@ class RunConfig:
     """What counts beside the metric"""
     ceilings: CeilingOptions = field(default_factory=CeilingOptions)
     """What the whole search may use"""
+    stopping: StoppingOptions = field(default_factory=StoppingOptions)
+    """Which children are stopped before their last epoch"""
     topology: Topology = field(default_factory=Topology)
     """How many replicas, shards and workers there are"""
     weights: WeightsOptions = field(default_factory=WeightsOptions)
@@ -129,6 +132,7 @@ class RunConfig:
             self.objectives, self.task, self.searcher, self.searcher_entry, gpus=bool(self.topology.gpus_per_child)
         )
         self._check_start()
+        self._check_stopping()
         self._check_shared_processes()
 
     def _resolve(self) -> None:
@@ -226,6 +230,22 @@ class RunConfig:
                 f" ({able}); {self.searcher!r} learns only from its own"
             )
         _ = self._start
+
+    def _check_stopping(self) -> None:
+        """Raise `ValueError` if children cannot be stopped early: they are not trained epoch by epoch, or too few."""
+        if self.stopping.early_stop is None:
+            return
+        if not self.task.entry.trains:
+            raise ValueError(
+                f"`early_stop` is for tasks that train networks epoch by epoch, and the task {self.task.task!r} trains"
+                " nothing"
+            )
+        if shared_weights_of(self.make_searcher()) is not None:
+            raise ValueError(
+                f"`early_stop` is for children that are trained on their own, and those of the searcher"
+                f" {self.searcher!r} share weights: leave it out"
+            )
+        self.stopping.check(self.budget.epochs, self.max_children)
 
     def _check_shared_processes(self) -> None:
         shared = self.topology.workers_per_process

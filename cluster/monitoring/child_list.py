@@ -20,7 +20,7 @@ Form = Literal["csv", "json", "text"]
 COLUMNS = (
     *("child", "state", "replica", "batch", "reward", "metric", "parameters", "flops", "seconds", "attempts"),
     *("sampled", "started", "ended", "architecture", "tokens", "parent", "other_parent", "change", "source"),
-    *("same_as", "weights_of", "job", "cause", "message", "seed", "latency_ms"),
+    *("same_as", "weights_of", "job", "cause", "message", "stopped", "stop_reason", "predicted", "seed", "latency_ms"),
 )
 """The names of a child's values, in the order in which they are written."""
 
@@ -74,7 +74,8 @@ def _values(row: ChildRow, *, held: bool) -> dict[str, Any]:
         *(row.child_id, "sampled" if row.state == "running" and not held else row.state, row.replica, row.batch),
         *(row.reward, row.metric, row.parameters, row.flops, row.seconds, row.attempts, *times),
         *(row.architecture_id or None, tokens, row.parent, row.other_parent, row.change, row.source),
-        *(row.same_as, row.weights_of, row.job, row.cause, row.message, row.seed, row.latency_ms),
+        *(row.same_as, row.weights_of, row.job, row.cause, row.message),
+        *(row.stopped, row.stop_reason, row.predicted, row.seed, row.latency_ms),
     )
     return dict(zip(COLUMNS, values, strict=True))
 
@@ -111,6 +112,8 @@ def _text(values: Mapping[str, Any]) -> str:
     parameters, seconds = values["parameters"], values["seconds"]
     ended = values["cause"] or values["architecture"] or "-"
     origin = f"  from {values['parent']}" if values["parent"] is not None else ""
+    if values["stopped"] is not None:
+        origin += f"  stopped early at epoch {values['stopped']}: {values['stop_reason']}"
     return (
         f"{values['child']:>7}  {values['state']:<8}  {number(values['metric']):>9}  {number(values['reward']):>9}"
         f"  {'-' if parameters is None else f'{parameters:,}':>11}"

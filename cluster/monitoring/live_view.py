@@ -21,6 +21,7 @@ from cluster.formatting import counted, duration, metric_name, noun, number
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.periodic import PeriodicThread
 from cluster.storage.errors import LedgerError, RunFolderError
+from cluster.storage.ledger.queries.status import StoppedEarly
 from cluster.storage.ledger.queries.supernet import SupernetTraining
 from cluster.storage.run_folder import RunFolder
 
@@ -63,6 +64,11 @@ def best_text(status: Status) -> str:
     return f"{metric_name(status.measure)} {number(best.metric)} (child {best.child_id}), reward {number(best.reward)}"
 
 
+def stopped_text(stopped: StoppedEarly, saved: int) -> str:
+    """Return how many children were stopped early, and what that has saved."""
+    return f"{counted(stopped.children, 'child')} early, {counted(saved, 'epoch')} saved"
+
+
 def supernet_text(training: SupernetTraining) -> str:
     """Return how far the training of shared weights has come."""
     means = f"loss {number(training.loss)}, accuracy {number(training.accuracy)} (last {FIRST} children)"
@@ -86,6 +92,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
     updates += f", staleness mean {staleness[0]:.1f}, max {staleness[1]}" if staleness else ""
     return [
         ("children", children + (f", of at most {status.max_children}" if short else "")),
+        *([("stopped", stopped_text(status.stopped, status.epochs_saved))] if status.stopped else []),
         *([("supernet", supernet_text(status.supernet))] if status.supernet else []),
         *([("weights", weights_text(status.supernet))] if status.supernet else []),
         *([("best", best_text(status))] if status.best else []),

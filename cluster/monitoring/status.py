@@ -16,7 +16,7 @@ from cluster.storage.ledger.queries import status as queries
 from cluster.storage.ledger.queries import usage
 from cluster.storage.ledger.queries.doctor import last_durations, open_attempts
 from cluster.storage.ledger.queries.run import run_values
-from cluster.storage.ledger.queries.status import Best
+from cluster.storage.ledger.queries.status import Best, StoppedEarly
 from cluster.storage.ledger.queries.supernet import SupernetTraining, supernet_training
 from cluster.storage.ledger.reader import LedgerConnection, newer_version, reading
 from cluster.storage.run_folder import RunFolder
@@ -66,6 +66,8 @@ class Status:
         ceilings: what the whole search may use.
         used: what it has used in all of its starts; `None` if it has no ceilings.
         front: the Pareto front of the run's objectives; `None` if it has one objective only.
+        stopped: the children that were stopped early; `None` if the run stops none.
+        epochs: of a child that is not stopped early.
         unknown: what this version of nascluster does not know of the run, a clause each.
     """
 
@@ -100,6 +102,8 @@ class Status:
     ceilings: CeilingOptions = NO_CEILINGS
     used: Used | None = None
     front: Front | None = None
+    stopped: StoppedEarly | None = None
+    epochs: int = 0
     unknown: tuple[str, ...] = ()
 
     @property
@@ -121,6 +125,11 @@ class Status:
     def used_up(self) -> Ceiling | None:
         """The ceiling that is used up, if one is."""
         return None if self.used is None else used_up(self.ceilings, self.used)
+
+    @property
+    def epochs_saved(self) -> int:
+        """Epochs that children were not trained because they were stopped early."""
+        return self.stopped.children * self.epochs - self.stopped.epochs if self.stopped else 0
 
     @property
     def busy(self) -> int:
@@ -188,12 +197,16 @@ class Status:
             "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
             **({"pareto": self.front.to_json()} if self.front else {}),
+            **({"stopped": self._stopped_json(self.stopped)} if self.stopped else {}),
             **({"ceilings": self._ceilings_json()} if self.used else {}),
             **({"supernet": self.supernet._asdict()} if self.supernet else {}),
             "seconds": round(self.seconds, 3),
             "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 3),
             "unknown": list(self.unknown),
         }
+
+    def _stopped_json(self, stopped: StoppedEarly) -> dict[str, int]:
+        return {"children": stopped.children, "epochs_saved": self.epochs_saved}
 
     def _ceilings_json(self) -> dict[str, Any]:
         assert self.used is not None
@@ -261,6 +274,8 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         ceilings=config.ceilings,
         used=usage.used(db, now if state == "running" else None) if config.ceilings.any else None,
         front=read_front(db, measure, config.objectives.costs) if config.objectives.costs else None,
+        stopped=queries.stopped_early(db) if config.stopping.early_stop else None,
+        epochs=config.budget.epochs,
         unknown=(*known.unknown, *([newer] if newer else [])),
     )
 

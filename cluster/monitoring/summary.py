@@ -111,6 +111,7 @@ def best_lines(status: Status, config: RunConfig) -> list[str]:
         f"{metric_name(status.measure)} {best.metric:.4f}, reward {best.reward:.4f}",
         *(["It has trained on the validation images, too: these figures say nothing of others"] if seen else []),
         *([test] if test else []),
+        *([f"It was {best.stopped.text}"] if best.stopped else []),
         ", ".join(text for text in cost if text),
     ]
 

@@ -6,6 +6,7 @@ from typing import Any
 from cluster.config.recipes import differences
 from cluster.formatting import counted, duration
 from cluster.monitoring.failed_attempts import VERDICT_TEXTS
+from cluster.monitoring.live_view import stopped_text
 from cluster.placement.versions import NAMES
 from cluster.report.checklist import checklist
 from cluster.report.facts import Facts, Learned
@@ -144,13 +145,14 @@ def work_section(facts: Facts) -> Markup:
         chart = area_chart(title, x, y, points, note)
     else:
         chart = nothing(title, "No attempt has started.")
-    lost = work.seconds - work.useful
+    lost, stopped = work.seconds - work.useful, facts.status.stopped
     rows = [
         ("Time of the run", f"{duration(facts.status.seconds)}, without pauses"),
         ("Worker time", f"{_hours(work.seconds)} in {counted(work.attempts, 'attempt')}"),
         ("with a metric", _hours(work.useful)),
         ("without one", f"{_hours(max(0.0, lost))}: failed, timed out, lost, or in training now"),
         ("GPU time", _gpu_time(facts)),
+        *([("Stopped early", stopped_text(stopped, facts.status.epochs_saved))] if stopped else []),
     ]
     table = tag("table", *(tag("tr", tag("th", what, scope="row"), tag("td", prose(value))) for what, value in rows))
     cost = tag("figure", tag("figcaption", tag("b", "Total cost")), table, class_="chart")

@@ -69,6 +69,7 @@ def _card(facts: Facts, best: Best, place: int) -> Markup:
         tag("p", ", ".join(figure.replace(" ", "\N{NO-BREAK SPACE}") for figure in figures if figure), class_="soft"),
         *([tag("p", f"{test[0].upper()}{test[1:]}.", class_="soft")] if test else []),
         *([tag("p", f"It came {best.origin}.", class_="soft")] if best.origin else []),
+        *([tag("p", f"It was {best.stopped.text}.", class_="soft")] if best.stopped else []),
         tag(
             "details",
             tag("summary", picture, hint),

@@ -17,6 +17,7 @@ from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
 from cluster.runners.build import local_store, make_replica
 from cluster.runners.causal import ending_rounds
 from cluster.runners.ceiling_watch import CeilingWatch
+from cluster.runners.early_stopping import judge_of
 from cluster.runners.in_process_evaluator import InProcessEvaluator
 from cluster.runners.shared_weights import local_weights
 from cluster.runners.trainer import Trainer
@@ -71,7 +72,13 @@ def _run(
     store = local_store(config, folder.identity(config), folder.shards)
     child_weights = WeightsFolder(folder.child_weights) if keeps_weights(config.make_searcher()) else None
     trainer = Trainer(
-        within_time(config), gpu=gpu, slots=slots, weights=weights, policy=store, child_weights=child_weights
+        within_time(config),
+        gpu=gpu,
+        slots=slots,
+        weights=weights,
+        policy=store,
+        child_weights=child_weights,
+        judge=judge_of(config, History(ledger)),
     )
     capture = _output_capture(folder, ledger)
     evaluators = [

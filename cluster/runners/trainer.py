@@ -3,11 +3,11 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from child_trainer.inheritance.trained_weights import Start, TrainedWeights, WeightsError
-from child_trainer.outcome import LATENCY, Cause, Outcome
+from child_trainer.outcome import LATENCY, Cause, Outcome, Stopped, TrainingSoFar
 from child_trainer.supernets.jobs import Score, Steps, TrainOn
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.training.checkpoint import CheckpointSlot
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ps.store import ParameterStore
 
 
+Judge = Callable[[Assignment, TrainingSoFar], Stopped | None]
+"""Called between two epochs of a child; returns why its training is stopped there, or `None` to go on."""
+
 MAX_PARENTS = 2
 """Parents whose weights a process keeps in memory: most children that are trained at once have the same one."""
 
@@ -41,13 +44,14 @@ class Trainer:
         weights: the shards of the weights that children share, if the searcher's children have jobs on such.
         policy: the shards of the searcher's parameters, if the children learn these with the weights.
         child_weights: where the children's weights are kept, if others begin with them.
+        judge: decides after each epoch whether a child is stopped early; `None`: none is.
 
     Raises:
         TaskError, StorageError: the data cannot be loaded here.
         RuntimeError: there is a GPU, but this PyTorch cannot use it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords of which most processes need few
         self,
         config: RunConfig,
         *,
@@ -57,7 +61,9 @@ class Trainer:
         weights: "ParameterStore | None" = None,
         policy: "ParameterStore | None" = None,
         child_weights: WeightsStorage | None = None,
+        judge: Judge | None = None,
     ) -> None:
+        self._judge = judge
         gpu = gpu and config.task.entry.trains
         if gpu:
             _check_cuda()
@@ -113,6 +119,7 @@ class Trainer:
             preempted=preempted,
             start=start,
             keep=ChildWeightsSlot(self._child_weights, assignment.child_id) if self._child_weights else None,
+            stop_early=self._judge and partial(self._judge, assignment),
         )
 
     def _with_latency(self, assignment: Assignment, outcome: Outcome) -> Outcome:
@@ -192,7 +199,7 @@ def _job_trainer(
     return JobTrainer(config, task, weights, policy, device=device)
 
 
-def trainer_on(
+def trainer_on(  # noqa: PLR0913 - keywords of `Trainer`
     node: str,
     config: RunConfig,
     *,
@@ -201,6 +208,7 @@ def trainer_on(
     weights: "ParameterStore | None" = None,
     policy: "ParameterStore | None" = None,
     child_weights: WeightsStorage | None = None,
+    judge: Judge | None = None,
 ) -> Trainer:
     """Return the trainer of a process on this node, after checking that its versions are the driver's.
 
@@ -216,7 +224,9 @@ def trainer_on(
 
             # For the process, too: children that end in one of its threads must change nothing for the others.
             torch.set_num_threads(config.topology.threads_per_child)
-        return Trainer(config, gpu=gpu, slots=slots, weights=weights, policy=policy, child_weights=child_weights)
+        return Trainer(
+            config, gpu=gpu, slots=slots, weights=weights, policy=policy, child_weights=child_weights, judge=judge
+        )
     except (ValueError, RuntimeError) as error:
         raise NodeError(f"node {node} cannot train: {error}") from error
 

@@ -91,9 +91,10 @@ class LedgerEvents:
             yield self._event(ended_at, logging.INFO, "attempt late", **names, cause=cause)
 
     def _child_event(self, row: ChildEvent) -> Event:
-        child, replica, ended_at, completion, reward, metric, seconds, cause, message = row
+        child, replica, ended_at, completion, reward, metric, seconds, cause, message, stopped, reason = row
         if cause is None:
             figures = {"completion": completion, "reward": reward, "metric": metric, "seconds": seconds}
+            figures |= {} if stopped is None else {"stopped": stopped, "reason": reason}
             return self._event(ended_at, logging.DEBUG, "child finished", replica, child=child, **figures)
         last = last_line(message or "") or None
         return self._event(ended_at, logging.WARNING, "child failed", replica, child=child, cause=cause, message=last)

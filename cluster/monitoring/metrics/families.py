@@ -42,6 +42,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[MetricsSnapshot], float | None]], ...] 
 _COUNTERS: tuple[tuple[str, str, Callable[[MetricsSnapshot], float]], ...] = (
     ("children_sampled", "Children sampled and recorded.", lambda f: f.sampled),
     ("children_finished", "Children that ended with a metric.", lambda f: f.finished),
+    ("children_stopped", "Children that were stopped early; they finished.", lambda f: f.stopped),
     ("child_seconds", "Training time of the children that finished.", lambda f: f.child_seconds),
     ("attempts_started", "Attempts started at training children.", lambda f: f.attempts),
     ("attempt_seconds", "Worker time of attempts that have ended.", lambda f: f.attempt_seconds),

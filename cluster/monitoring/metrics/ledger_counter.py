@@ -46,6 +46,7 @@ class LedgerCounter:
         self._batches_revision: int | None = None
         self._completion = self._attempt = 0  # the last child and the last attempt that were counted
         self._open: set[int] = set()  # attempts that had not ended
+        self._stopped = 0
         self._finished, self._failed = 0, Counter({str(cause): 0 for cause in Cause})
         self._child_seconds = self._attempt_seconds = 0.0
         self._best_reward: float | None = None
@@ -83,6 +84,7 @@ class LedgerCounter:
                 self._best_reward = reward if self._best_reward is None else max(reward, self._best_reward)
             if child.state == "finished":
                 self._finished += 1
+                self._stopped += child.stopped
                 self._child_seconds += child.seconds
             else:
                 self._failed[str(child.cause)] += 1
@@ -168,6 +170,7 @@ class LedgerCounter:
             push=self._push.copy(),
             staleness=self._staleness.copy(),
             supernet=self._supernet and self._supernet.counts(),
+            stopped=self._stopped,
         )
 
 

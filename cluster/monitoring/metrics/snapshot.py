@@ -64,6 +64,7 @@ class MetricsSnapshot:
         pull, push: seconds that replicas waited for a pull, and for a push.
         staleness: staleness of pushes with gradients in versions, one observation for each shard.
         supernet: what concerns the weights that children share; `None` before a child with such a job has ended.
+        stopped: finished children that were stopped early.
     """
 
     readable: bool
@@ -98,6 +99,7 @@ class MetricsSnapshot:
     push: Histogram
     staleness: Histogram
     supernet: SupernetCounts | None = None
+    stopped: int = 0
 
     @property
     def waiting(self) -> int:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from child_trainer import own_files
-from child_trainer.outcome import Outcome
+from child_trainer.outcome import Outcome, Stopped, TrainingSoFar
 from cluster.config.run_config import RunConfig
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from cluster.pool.child_weights import WeightsFolder
@@ -33,6 +33,7 @@ from cluster.pool.pool import Pool
 from cluster.pool.protocol import Report, TrainingOrder, WorkerCensus
 from cluster.pool.supervision import PoolOptions
 from cluster.pool.worker_process import HEARTBEAT_INTERVAL_S, CrashFile, WorkerProcess, preempt_on_sigterm
+from cluster.runners.early_stopping import EarlyStopping
 from cluster.runners.on_ray.credentials import RunToken, shards_tls
 from cluster.runners.on_ray.handles import (
     CHECKPOINTS,
@@ -51,6 +52,7 @@ from cluster.runners.on_ray.handles import (
     open_store,
     places_here,
 )
+from cluster.runners.on_ray.judging import RemoteJudging
 from cluster.runners.on_ray.pool_adapters import AwaitedLedger, RayWorkers
 from cluster.runners.on_ray.private_api import node_logs_folder
 from cluster.search.evaluator import Assignment
@@ -68,7 +70,7 @@ SERVES: dict[str, Any] = SURVIVES | {"max_concurrency": 2}
 """Options of an actor one of whose calls never returns, so that it must take another one beside it."""
 
 CALL_TIMEOUT_S = 10.0
-"""Timeout for the answer to a worker's heartbeat, and for the ledger to keep a worker's output."""
+"""Timeout for the pool's answer to a worker's heartbeat or epoch, and for the ledger to keep a worker's output."""
 
 SHARED_HEARTBEAT_INTERVAL_S = 10.0
 """Seconds between two heartbeats of a worker that shares its process with hundreds."""
@@ -126,6 +128,7 @@ class Worker:
             weights=store,
             policy=policy,
             child_weights=RemoteWeights(actor(CHILD_WEIGHTS)) if inherits else None,
+            judge=_judged if config.stopping.early_stop else None,
         )
         places = places_here(slots)
         crash_file = CrashFile(Path(f"{own}-{slots[0]}.died"), list(places.values()))
@@ -164,6 +167,22 @@ def _beat(slot: int, place: str, key: str | None) -> bool:
     return ray.get(pool.beat.options(max_task_retries=0).remote(slot, place, key), timeout=CALL_TIMEOUT_S)
 
 
+def _judged(assignment: Assignment, so_far: TrainingSoFar) -> Stopped | None:
+    """Ask the pool whether a child is stopped at the epoch that it has reached; without an answer it goes on.
+
+    Raises:
+        RayTaskError: the pool could not decide, because of an error of ours.
+    """
+    try:
+        judge = actor(POOL).judge.options(max_task_retries=0)
+        answer = judge.remote(assignment.child_id, len(assignment.tokens), so_far)
+        return ray.get(answer, timeout=CALL_TIMEOUT_S)
+    except RayTaskError:
+        raise
+    except (RayError, ValueError):  # the pool is being started again: it decides at the next epoch
+        return None
+
+
 def _keep_output(child_id: int, key: str, text: str) -> None:
     """Send the output to the ledger before the attempt's end is reported, and do not wait longer than the timeout."""
     with suppress(RayError, ValueError):  # the ledger is unavailable: it gets the call when it is back, or has ended
@@ -194,9 +213,18 @@ class WeightsHost(WeightsFolder):
 
 @ray.remote(**SURVIVES)
 class PoolHost:
-    """The pool, see `cluster.pool.pool.Pool`, as an actor that finds its run's other actors by name."""
+    """The pool, see `cluster.pool.pool.Pool`, as an actor that finds its run's other actors by name.
 
-    def __init__(self, slots: int, options: PoolOptions, per_process: int = 1) -> None:
+    Args:
+        slots, options: see `Pool`.
+        per_process: workers that share a process.
+        judging: decides which children are stopped early; `None`: none are.
+    """
+
+    def __init__(
+        self, slots: int, options: PoolOptions, per_process: int = 1, judging: EarlyStopping | None = None
+    ) -> None:
+        self._judging = judging and RemoteJudging(judging)
         self._workers = RayWorkers(options.rules.checkpoints, per_process)
         self._pool = Pool(
             slots,
@@ -216,6 +244,10 @@ class PoolHost:
         if key is None:
             self._workers.is_idle(slot)
         return await self._pool.beat(slot, place, key)
+
+    async def judge(self, child_id: int, decisions: int, so_far: TrainingSoFar) -> Stopped | None:
+        """Return why a child in training, behind which are so many decisions, is stopped now; `None`: it goes on."""
+        return await self._judging.judge(child_id, decisions, so_far) if self._judging else None
 
     async def grow(self, slots: int, again: Collection[int]) -> WorkerCensus:
         """See `Pool.grow`."""

@@ -14,6 +14,7 @@ from cluster.placement.plan import NODE_LABEL, OFF_STABLE, Plan, node_changes
 from cluster.placement.restart_backoff import RestartBackoff
 from cluster.pool.protocol import WorkerCensus
 from cluster.pool.supervision import PoolOptions
+from cluster.runners.early_stopping import early_stopping
 from cluster.runners.on_ray import cluster_inventory, private_api
 from cluster.runners.on_ray.actors import PoolHost, Worker
 from cluster.runners.on_ray.handles import POOL, Handle, WeightsAccess, worker_name
@@ -133,10 +134,10 @@ class WorkerActors:
             renew_crashed=self._resources.gpus > 0,
             replaced=self._replaces,
         )
-        # All children at once, the workers' heartbeats, and the pending calls of callers that died.
-        max_calls = 10 * topology.replicas * topology.children + self._plan.wanted + 1_000
+        # All children at once, the workers' heartbeats and epochs, and the pending calls of callers that died.
+        max_calls = 10 * topology.replicas * topology.children + 2 * self._plan.wanted + 1_000
         pool = PoolHost.options(**here, name=POOL, max_concurrency=max_calls)
-        return pool.remote(slots, options, self._resources.workers)
+        return pool.remote(slots, options, self._resources.workers, early_stopping(self._config))
 
     def _receive_answers(self) -> None:
         """Take the pool's answer to the last poll, once it is there."""

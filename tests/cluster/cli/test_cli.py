@@ -392,6 +392,8 @@ ALWAYS = {
     "--help-all", "--from-run", "--warm-start", "--top", "--start-with",
     "--objective", "--target", "--target-weights",
     "--max-hours", "--max-gpu-hours", "--max-cost", "--cost-per-gpu-hour",
+    "--early-stop", "--stop-min-epochs", "--stop-min-children", "--stop-delta", "--halving-factor",
+    "--halving-brackets",
     "--name", "--storage-path", "--seed", "--local", "--max-children", "--searcher", "--space",
     "--reward", "--task", "--data", "--download",
     "--epochs", "--batch-size", "--train-fraction", "--learning-rate", "--weight-decay", "--momentum", "--max-seconds",

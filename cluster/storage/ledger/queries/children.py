@@ -26,6 +26,8 @@ class ChildRow(NamedTuple):
         weights_of: the child with whose weights its training began.
         job: the kind of its job, if it was not trained from scratch.
         cause, message: why it failed.
+        stopped, stop_reason, predicted: the epoch at which it was stopped early, why, and the metric predicted for its
+            end; `None` if it was not.
         seed: of its training.
         latency_ms: of its network, if it was measured or is in a table.
     """
@@ -54,6 +56,9 @@ class ChildRow(NamedTuple):
     job: str | None
     cause: str | None
     message: str | None
+    stopped: int | None
+    stop_reason: str | None
+    predicted: float | None
     seed: int
     latency_ms: float | None
 
@@ -75,7 +80,9 @@ def all_children(db: sqlite3.Connection, between: Callable[[], object] = lambda:
         sampled_at, ended_at, architecture_id, tokens,
         json_extract(notes, '$.parent'), json_extract(notes, '$.other_parent'), json_extract(notes, '$.change'),
         json_extract(notes, '$.source'), same_as, json_extract(job, '$.parent'), json_extract(job, '$.kind'),
-        cause, iif(cause IS NULL, NULL, json_extract(outcome, '$.failure.message')), seed,
+        cause, iif(cause IS NULL, NULL, json_extract(outcome, '$.failure.message')),
+        json_extract(outcome, '$.stopped.epoch'), json_extract(outcome, '$.stopped.reason'),
+        json_extract(outcome, '$.stopped.predicted'), seed,
         {latency}
     FROM children WHERE id > ? AND id <= ? ORDER BY id LIMIT ?
     """.format(latency=COST_COLUMNS["latency"])

@@ -34,6 +34,8 @@ class ChildEvent(NamedTuple):
     seconds: float | None
     cause: str | None
     message: str | None
+    stopped: int | None
+    reason: str | None
 
 
 class PushEvent(NamedTuple):
@@ -58,7 +60,9 @@ def changed_attempts(db: sqlite3.Connection, since: int) -> list[AttemptEvent]:
 def ended_children(db: sqlite3.Connection, after: int) -> list[ChildEvent]:
     """Return the children that ended after the one with this completion number, in the order of their ends."""
     query = """
-    SELECT id, replica, ended_at, completion, reward, metric, seconds, cause, json_extract(outcome, '$.failure.message')
+    SELECT id, replica, ended_at, completion, reward, metric, seconds, cause,
+        json_extract(outcome, '$.failure.message'),
+        json_extract(outcome, '$.stopped.epoch'), json_extract(outcome, '$.stopped.reason')
     FROM children WHERE completion > ? ORDER BY completion
     """
     return [ChildEvent(*row) for row in db.execute(query, (after,))]

@@ -17,6 +17,7 @@ class EndedChild(NamedTuple):
         job: the kind of its job on shared weights; `None` if it was trained on its own.
         steps: how many steps its job has; `None` without steps.
         measurements: further numbers of its outcome, by name.
+        stopped: whether it was stopped early.
     """
 
     completion: int
@@ -31,6 +32,7 @@ class EndedChild(NamedTuple):
     job: str | None
     steps: int | None
     measurements: dict[str, float]
+    stopped: bool
 
 
 class AttemptTimes(NamedTuple):
@@ -70,10 +72,13 @@ def ended_children(db: sqlite3.Connection, after: int) -> list[EndedChild]:
     SELECT completion, state, cause, reward, metric, seconds, json_array_length(outcome, '$.curve'),
         json_extract(outcome, '$.gpu_bytes'), ended_at,
         iif({ON_SHARED_WEIGHTS}, json_extract(job, '$.kind'), NULL), json_extract(job, '$.count'),
-        json_extract(outcome, '$.measurements')
+        json_extract(outcome, '$.measurements'), json_extract(outcome, '$.stopped.epoch') IS NOT NULL
     FROM children WHERE completion > ? ORDER BY completion
     """
-    return [EndedChild._make((*row, json.loads(measured or "{}"))) for *row, measured in db.execute(query, (after,))]
+    return [
+        EndedChild._make((*row, json.loads(measured or "{}"), bool(stopped)))
+        for *row, measured, stopped in db.execute(query, (after,))
+    ]
 
 
 def changed_attempts(db: sqlite3.Connection, since: int | None) -> list[AttemptTimes]:

@@ -3,11 +3,11 @@
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from child_trainer.architectures.architecture import Architecture
-from child_trainer.outcome import LATENCY
+from child_trainer.outcome import LATENCY, Stopped
 from cluster.storage.ledger.graphs import unpack
 from cluster.storage.ledger.queries.final_tests import TEST_KEY
 from cluster.storage.ledger.rows import ON_SHARED_WEIGHTS
@@ -20,7 +20,8 @@ BEST_COLUMNS = (
     " (SELECT architectures.graph FROM architectures WHERE digest = children.graph),"
     " json_extract(outcome, '$.weights'), json_extract(job, '$.kind') IS 'train-on',"
     f" json_extract(outcome, '$.measurements.{LATENCY}'),"
-    f" (SELECT json_extract(value, '$.metric') FROM run WHERE key = '{TEST_KEY}' || children.id)"
+    f" (SELECT json_extract(value, '$.metric') FROM run WHERE key = '{TEST_KEY}' || children.id),"
+    " json_extract(outcome, '$.stopped')"
 )
 """What `best_child` takes."""
 
@@ -48,6 +49,7 @@ class Best:
         inherits: whether its training began with another child's weights.
         latency_ms: the ms that its network takes for one image, where that was measured or is in the task's table.
         test: its metric on the test data, if it has been tested as a network that is finished.
+        stopped: why its training was stopped early; `None` if it was not.
     """
 
     child_id: int
@@ -71,6 +73,7 @@ class Best:
     inherits: bool = False
     latency_ms: float | None = None
     test: float | None = None
+    stopped: Stopped | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -94,10 +97,11 @@ class Best:
     def to_json(self) -> dict[str, Any]:
         """Return plain data, without the architecture and the tokens that it was decoded from."""
         optional = ("scored", "source", "weights", "inherits", "latency_ms")
-        left_out = {"graph", "tokens"} | {name for name in optional if not getattr(self, name)}
+        left_out = {"graph", "tokens", "stopped"} | {name for name in optional if not getattr(self, name)}
         if self.test is None:
             left_out.add("test")
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        stopped = {"stopped": asdict(self.stopped)} if self.stopped else {}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out} | stopped
 
 
 class FailedChild(NamedTuple):
@@ -106,6 +110,13 @@ class FailedChild(NamedTuple):
     child_id: int
     cause: str
     message: str
+
+
+class StoppedEarly(NamedTuple):
+    """How many children were stopped before their last epoch, and how many epochs they were trained."""
+
+    children: int
+    epochs: int
 
 
 class Attempts(NamedTuple):
@@ -117,7 +128,7 @@ class Attempts(NamedTuple):
 
 def best_child(*row: Any) -> Best:
     """Return the child of a row of `BEST_COLUMNS`."""
-    *numbers, scored, tokens, graph, weights, inherits, latency, test = row
+    *numbers, scored, tokens, graph, weights, inherits, latency, test, stopped = row
     return Best(
         *numbers,
         tokens=tuple(json.loads(tokens)),
@@ -127,6 +138,7 @@ def best_child(*row: Any) -> Best:
         inherits=bool(inherits),
         latency_ms=latency,
         test=test,
+        stopped=stopped and Stopped(**json.loads(stopped)),
     )
 
 
@@ -188,6 +200,15 @@ def last_failed_child(db: sqlite3.Connection) -> FailedChild | None:
         return None
     failure = json.loads(row[1])["failure"]
     return FailedChild(row[0], failure["cause"], failure["message"])
+
+
+def stopped_early(db: sqlite3.Connection) -> StoppedEarly:
+    """Return the children that were stopped before their last epoch; those that took an outcome do not count."""
+    query = """
+    SELECT count(*), coalesce(sum(json_extract(outcome, '$.stopped.epoch')), 0) FROM children
+    WHERE state = 'finished' AND same_as IS NULL AND json_extract(outcome, '$.stopped.epoch') IS NOT NULL
+    """
+    return StoppedEarly(*db.execute(query).fetchone())
 
 
 def num_updates(db: sqlite3.Connection) -> int:
