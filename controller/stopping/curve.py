@@ -39,7 +39,7 @@ class CurvePrediction:
 
     def judge(self, child: KnownCurve, others: Sequence[KnownCurve]) -> Stopped | None:
         """See `Stopper.judge`."""
-        epoch, best = len(child.values), best_of(others)
+        epoch, best = len(child.values), best_of(other for other in others if other.ended)
         if epoch < self.min_epochs or child.best >= best:
             return None
         complete = [other for other in others if other.complete]

@@ -6,7 +6,7 @@ in the child's outcome (`child_trainer.outcome.Stopped`), so that no later start
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -109,6 +109,6 @@ def curve_in_training(child_id: int, decisions: int, so_far: TrainingSoFar, *, l
     )
 
 
-def best_of(others: Sequence[KnownCurve]) -> float:
-    """Return the best metric of the children that have ended, as `goodness`; minus infinity without one."""
-    return max((other.best for other in others if other.ended), default=-math.inf)
+def best_of(others: Iterable[KnownCurve]) -> float:
+    """Return the best metric that these have reached, as `goodness`; minus infinity without any."""
+    return max((other.best for other in others), default=-math.inf)

@@ -19,6 +19,7 @@ from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.pool.failure_policy import FailurePolicy
 from cluster.pool.supervision import PoolOptions
+from cluster.runners.early_stopping import early_stopping
 from cluster.runners.on_ray import private_api
 from cluster.runners.on_ray.actors import CheckpointHost, LedgerHost, PoolHost, Worker
 from cluster.runners.on_ray.handles import CHECKPOINTS, LEDGER, POOL, process_number, worker_name
@@ -121,7 +122,7 @@ def open_pool(folder: Path, config: RunConfig, workers: int) -> tuple[Any, list[
     held: list[Any] = [Worker.options(num_cpus=1, name=worker_name(i)).remote(config, [i]) for i in range(workers)]
     if config.failures.checkpoint_children:
         held.append(CheckpointHost.options(name=CHECKPOINTS).remote(folder / "checkpoints"))
-    pool: Any = PoolHost.options(name=POOL).remote(workers, pool_options(config))
+    pool: Any = PoolHost.options(name=POOL).remote(workers, pool_options(config), 1, early_stopping(config))
     proposal = Proposal(tokens=(0, 0, 0), architecture=architecture())
     ray.get(ledger.admit.remote(0, 1, [proposal] * 6, ()))
     return pool, [*held, pool, ledger]

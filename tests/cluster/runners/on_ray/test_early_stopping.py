@@ -3,13 +3,19 @@
 import json
 import os
 import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import ray
 
 from child_trainer.outcome import Outcome
-from cluster.runners.on_ray.handles import POOL
+from cluster.runners.on_ray.handles import POOL, PoolEvaluator
+from controller.stopping.options import StoppingOptions
 from tests.chaos.script import FACTOR
-from tests.cluster.searches import actor_process, finish, nascluster, select, wait_for
+from tests.cluster.searches import TINY, Rig, actor_process, end, finish, nascluster, select, wait_for
+from tests.contracts.evaluator import assignment, gather
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
@@ -21,34 +27,43 @@ FLAGS = (
 )
 
 
-def assert_stopped_within_the_epoch(name: str, children: int) -> None:
+@pytest.fixture
+def rig(cluster: str, tmp_path: Path) -> Iterator[Rig]:
+    stopping = StoppingOptions(early_stop="halving", halving_factor=2)
+    rig = Rig(tmp_path, replace(TINY, budget=replace(TINY.budget, epochs=EPOCHS), stopping=stopping))
+    yield rig
+    end(rig.actors)
+
+
+def test_the_pool_stops_a_child_at_the_epoch_that_it_has_reached(rig: Rig) -> None:
+    evaluator, found = PoolEvaluator(rig.pool), list[Outcome]()
+    for child in range(1, 6):
+        evaluator.submit(assignment(child))
+        ((_, outcome),) = gather(evaluator, 1)
+        ray.get(rig.ledger.finish.remote(child, outcome, outcome.metric))
+        found.append(outcome)
+    assert found[0].stopped is None
+    assert_stopped_within_the_epoch(found)
+
+
+def assert_stopped_within_the_epoch(found: Sequence[Outcome]) -> None:
     """A stopped child has a value for each epoch up to that at which it was stopped, one of a rung, and no more."""
-    found = [
-        Outcome.from_json(json.loads(text))
-        for (text,) in select(name, "SELECT outcome FROM children WHERE state = 'finished'")
-    ]
-    assert len(found) == children
     stopped = [outcome for outcome in found if outcome.stopped]
-    assert 0 < len(stopped) < children
+    assert 0 < len(stopped) < len(found)
     assert all(outcome.stopped and outcome.stopped.epoch == len(outcome.curve) in (1, 2) for outcome in stopped)
     assert all(len(outcome.curve) == EPOCHS for outcome in found if not outcome.stopped)
 
 
-def test_children_on_two_workers_end_at_the_epoch_at_which_they_are_stopped(cluster: str) -> None:
-    name, children = "early", 12
-    finish(nascluster("launch", "digits", "--name", name, "--max-children", str(children), *FLAGS, address=cluster))
-    assert_stopped_within_the_epoch(name, children)
-    assert select(name, "SELECT count(*) FROM attempts WHERE verdict <> 'outcome'") == [(0,)]
-
-
 @pytest.mark.skipif(FACTOR == 1, reason="takes a minute: `make chaos`")
 def test_the_pool_is_killed_and_its_successor_decides_on(cluster: str) -> None:
-    name, children = "early-killed", 60
+    name, children = "early", 60
     search = nascluster("launch", "digits", "--name", name, "--max-children", str(children), *FLAGS, address=cluster)
     for finished in (10, 30):
         wait_for(name, finished)
         os.kill(actor_process(name, POOL), signal.SIGKILL)
     finish(search)
-    assert_stopped_within_the_epoch(name, children)
+    texts = select(name, "SELECT outcome FROM children WHERE state = 'finished'")
+    assert len(texts) == children
+    assert_stopped_within_the_epoch([Outcome.from_json(json.loads(text)) for (text,) in texts])
     late = "SELECT count(*) FROM children WHERE id > 40 AND json_extract(outcome, '$.stopped.epoch') IS NOT NULL"
     assert select(name, late)[0][0] > 0
