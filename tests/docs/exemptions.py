@@ -116,6 +116,8 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch digits --space mbconv --searcher random --stem-stride 1 --stem-filters 8 --first-filters 8"
     " --widths 8 16 24 --blocks 2 2 2 --strides 1 2 1 --last-filters 64": MINUTES,
     "python -m child_trainer nasnet-a.json --task digits": MINUTES,
+    "nascluster launch digits --early-stop median --stop-min-epochs 2": MINUTES,
+    "nascluster launch cifar10 --data DIR --early-stop curve": YEARS,
     "nascluster launch digits --local --optimizer adam --learning-rate 0.002 --schedule cosine": MINUTES,
     "nascluster launch cifar10 --data DIR --learning-rate 0.025 --schedule cosine --clip-norm 5 --cutout 16": YEARS,
     "python -m child_trainer best.json --task digits --optimizer adam --learning-rate 0.002 --schedule cosine": (
@@ -200,6 +202,9 @@ EXEMPT: Mapping[str, str] = {
     "nascluster searchers NAME": PLACEHOLDER,
     "python -m child_trainer CELL.json --task text": PLACEHOLDER,
     # measurements
+    "python -m benchmarks.early_stopping 3 DIR": BENCHMARK,
+    "python -m benchmarks.early_stopping record DIR FILE": BENCHMARK,
+    "python -m benchmarks.early_stopping judge tests/controller/stopping/digits_curves.csv": BENCHMARK,
     "python -m benchmarks.nasbench201 400 DIR": BENCHMARK,
     "python -m benchmarks.pareto 10 DIR": BENCHMARK,
     "python -m benchmarks.entropy_bonus 30 DIR": BENCHMARK,

@@ -1,0 +1,233 @@
+"""What early stopping saves on digits, and whether the same best child is found.
+
+    python -m benchmarks.early_stopping [seeds] [DIR]
+    python -m benchmarks.early_stopping record DIR FILE
+    python -m benchmarks.early_stopping judge FILE [orders]
+
+The first command searches at random, with each seed without early stopping and with each rule. Random search samples
+the same children whatever has become of others, and so the only difference is which of them are stopped. Printed are
+the children that were stopped, the epochs and the seconds of training that are left, decisions included, and the best
+child's validation accuracy, and how often it is the child that the search without early stopping finds. DIR keeps the
+searches, so that the same command continues after an interruption; without it they are not kept.
+
+The second command writes the curves of one longer search, in the order in which its children ended, into a CSV file:
+those in `tests/controller/stopping/digits_curves.csv`.
+
+The third command judges recorded curves by each rule, as a search would that trains the children one after another:
+in their own order, and in random ones. Printed are the children that were stopped though they would have been the best
+so far, of all that would have been, the orders in which the best child of all was trained to its end, and the epochs of
+training that are left; all of the children after the first 100.
+"""
+
+import contextlib
+import csv
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cluster.cli.main import run as nascluster
+from cluster.monitoring.recorded_view import whole_view
+from cluster.monitoring.status import read_status
+from cluster.storage.find_run import run_folder
+from cluster.storage.ledger.reader import reading
+from controller.searcher import ChildRecord
+from controller.stopping.options import StoppingOptions
+from controller.stopping.rules import make_stopper
+from controller.stopping.stopper import KnownCurve, Stopper
+
+SEEDS, MIN_SEEDS = 3, 2
+CHILDREN, RECORDED = 64, 300
+"""Children of each search, and of the one that is recorded; each is trained for 8 epochs."""
+
+SEARCH = (
+    *("launch", "digits", "--local", "--searcher", "random", "--replicas", "1", "--train-fraction", "0.5"),
+    *("--initial-depth", "3", "--max-depth", "3"),
+)
+"""Small children, of which many are trained in minutes: three layers, and half of the training images."""
+
+RULES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "median": ("--early-stop", "median", "--stop-min-epochs", "2"),
+    "halving": ("--early-stop", "halving", "--stop-min-epochs", "2", "--halving-factor", "2"),
+    "curve": ("--early-stop", "curve", "--stop-min-children", "20"),
+}
+"""The flags of each rule. A search of 64 children is too short for the usual 100 curves, and the accuracy after one
+epoch says too little to compare children by it."""
+
+
+ORDERS, FIRST = 5, 100
+"""Orders of recorded children, and the first ones of each, which do not count: `curve` learns from them."""
+
+JUDGES = {
+    "curve": StoppingOptions(early_stop="curve"),
+    "median": StoppingOptions(early_stop="median"),
+    "median, 2 epochs": StoppingOptions(early_stop="median", stop_min_epochs=2),
+    "halving by 2": StoppingOptions(early_stop="halving", halving_factor=2),
+    "halving by 2, 2 epochs": StoppingOptions(early_stop="halving", halving_factor=2, stop_min_epochs=2),
+    "halving by 4, 2 epochs": StoppingOptions(early_stop="halving", stop_min_epochs=2),
+}
+"""The rules that judge recorded curves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search trained, and its best child."""
+
+    stopped: int
+    epochs: int
+    seconds: float
+    best: int
+    metric: float
+
+
+def children(folder: Path, name: str, seed: int, *words: str, count: int = CHILDREN) -> Sequence[ChildRecord]:
+    """Return the ended children of a search; what the folder lacks of it is searched first."""
+    run, place = run_folder(folder, name), ["--storage-path", str(folder)]
+    with contextlib.redirect_stdout(sys.stderr):
+        if not run.config.exists():
+            flags = ["--seed", str(seed), "--max-children", str(count), "--name", name]
+            code = nascluster([*SEARCH, *words, *flags, *place])
+        else:
+            code = 0 if read_status(run, 0.0).state == "finished" else nascluster(["resume", name, *place])
+    if code:
+        sys.exit(f"the run {name!r} did not end: see {folder / name}")
+    with reading(run) as db:
+        return whole_view(db, seed).history()
+
+
+def found(history: Sequence[ChildRecord]) -> Found:
+    """Return the figures of a search."""
+    outcomes = [(child.id, child.outcome) for child in history if child.outcome and child.outcome.metric is not None]
+    best, outcome = max(outcomes, key=lambda one: (one[1].metric or 0.0, -one[0]))
+    return Found(
+        stopped=sum(one.stopped is not None for _, one in outcomes),
+        epochs=sum(len(one.curve) for _, one in outcomes),
+        seconds=sum(one.seconds for _, one in outcomes),
+        best=best,
+        metric=outcome.metric or 0.0,
+    )
+
+
+def rows(seeds: int, folder: Path) -> dict[str, list[Found]]:
+    """Return what each rule gave with each seed."""
+    return {
+        rule: [found(children(folder, f"{rule}-{seed}", seed, *words)) for seed in range(1, seeds + 1)]
+        for rule, words in RULES.items()
+    }
+
+
+def row(rule: str, ours: Sequence[Found], without: Sequence[Found]) -> str:
+    """Return a row of the table, with means and standard deviations over the seeds."""
+    pairs = list(zip(ours, without, strict=True))
+    figures = (
+        _spread([one.stopped for one in ours], ".1f"),
+        _spread([100 * one.epochs / whole.epochs for one, whole in pairs], ".1f"),
+        _spread([100 * one.seconds / whole.seconds for one, whole in pairs], ".1f"),
+        _spread([100 * one.metric for one in ours], ".2f"),
+        f"{sum(one.best == whole.best for one, whole in pairs)} of {len(pairs)}",
+    )
+    return f"| {' | '.join((rule, *figures))} |"
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    return f"{statistics.fmean(values):{form}} ± {statistics.stdev(values):{form}}"
+
+
+def record(folder: Path, file: Path) -> None:
+    """Write the curves of one search as CSV."""
+    history = children(folder, "recorded", 1, count=RECORDED)
+    with file.open("w", newline="") as out:
+        write = csv.writer(out, lineterminator="\n").writerow
+        write(("child", "parameters", "flops", "decisions", "curve"))
+        for child in history:
+            if child.outcome and not child.outcome.failure:
+                curve = " ".join(f"{value:g}" for value in child.outcome.curve)
+                write((child.id, child.outcome.parameters, child.outcome.flops, len(child.tokens), curve))
+
+
+def recorded(file: Path) -> list[KnownCurve]:
+    """Return the curves that `record` wrote."""
+    with file.open() as lines:
+        return [
+            KnownCurve(
+                child_id=int(row["child"]),
+                values=tuple(map(float, row["curve"].split())),
+                parameters=int(row["parameters"]),
+                flops=int(row["flops"]),
+                decisions=int(row["decisions"]),
+            )
+            for row in csv.DictReader(lines)
+        ]
+
+
+def judged(curves: Sequence[KnownCurve], stopper: Stopper) -> list[KnownCurve]:
+    """Return what is known of the children at the end of a search that trains one after another."""
+    known: list[KnownCurve] = []
+    for curve in curves:
+        end = len(curve.values)
+        parts = (replace(curve, values=curve.values[:epoch], ended=False) for epoch in range(1, end))
+        answers = (stopper.judge(part, known) for part in parts)
+        stopped = next((answer for answer in answers if answer), None)
+        known.append(
+            replace(curve, values=curve.values[: stopped.epoch], stopped=True) if stopped is not None else curve
+        )
+    return known
+
+
+def judge(file: Path, orders: int) -> None:
+    """Print the table of the rules on recorded curves."""
+    curves, rng = recorded(file), random.Random(0)
+    sequences = [curves, *(rng.sample(curves, len(curves)) for _ in range(orders - 1))]
+    sequences = [[replace(curve, child_id=number) for number, curve in enumerate(each, 1)] for each in sequences]
+    best = max(curve.best for curve in curves)
+    print(f"{len(curves)} curves in {orders} orders")
+    print("| rule | would have been the best, stopped | orders with the best of all | epochs, % |")
+    print("|---|---|---|---|")
+    for rule, options in JUDGES.items():
+        lost = bests = found_best = 0
+        epochs: list[float] = []
+        for each in sequences:
+            stopper = make_stopper(options, len(each[0].values), 0, lower_is_better=False)
+            assert stopper is not None
+            known, record_so_far = judged(each, stopper), 0.0
+            for curve, child in zip(each, known, strict=True):
+                if curve.best > record_so_far and child.child_id > FIRST:
+                    bests += 1
+                    lost += child.stopped
+                record_so_far = max(record_so_far, child.best)
+            found_best += record_so_far == best
+            whole = sum(len(curve.values) for curve in each[FIRST:])
+            epochs.append(100 * sum(len(child.values) for child in known[FIRST:]) / whole)
+        print(f"| {rule} | {lost} of {bests} | {found_best} of {orders} | {_spread(epochs, '.1f')} |", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Print a table, or record the curves."""
+    if arguments[:1] == ["judge"]:
+        if len(arguments) not in (2, 3):
+            sys.exit("give the file of the curves: judge FILE [orders]")
+        judge(Path(arguments[1]), max(MIN_SEEDS, int(arguments[2]) if len(arguments) > 2 else ORDERS))
+        return
+    if arguments[:1] == ["record"]:
+        if len(arguments) != 3:
+            sys.exit("give the folder of the search and the file to write: record DIR FILE")
+        record(Path(arguments[1]), Path(arguments[2]))
+        return
+    seeds = int(arguments[0]) if arguments else SEEDS
+    if seeds < MIN_SEEDS:
+        sys.exit(f"give at least {MIN_SEEDS} seeds: one seed has no deviation, got {seeds}")
+    place = contextlib.nullcontext(arguments[1]) if len(arguments) > 1 else tempfile.TemporaryDirectory()
+    with place as folder:
+        results = rows(seeds, Path(folder))
+    print("| rule | stopped | epochs, % | seconds, % | best, % | the same best child |")
+    print("|---|---|---|---|---|---|")
+    for rule, ours in results.items():
+        print(row(rule, ours, results["none"]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
