@@ -24,6 +24,7 @@ from cluster.storage.run_folder import RunFolder
 from controller.reward import REWARDS
 from controller.searchers.given import GivenOptions
 from controller.spaces.listed import EXAMPLES, ListedSpace
+from controller.stopping.options import StoppingOptions
 
 SPACE, SEARCHER = "listed", "given"
 """The parts of a run that evaluates given architectures."""
@@ -57,6 +58,10 @@ def configured(flags: Sequence[str], kind: str | None, recorded: RunConfig | Non
         UsageError: a flag is unknown, or changes what must stay.
         ValueError: a value is invalid.
     """
+    if value_of(flags, "--early-stop") is not None:
+        raise UsageError(
+            "`early-stop` is for searches, and an evaluation trains each architecture to its last epoch: leave it out"
+        )
     base = _base_again(recorded) if recorded else _base_like(like) if like else _base(flags, kind)
     made = parse_run(base, list(flags), "RECIPE")
     wrong = [name for name in changed(base, made) if name in FIXED]
@@ -103,6 +108,7 @@ def _base_like(like: RunConfig) -> RunConfig:
         topology=replace(like.topology, replicas=1, shards=1, children=1, batching="stream"),
         weights=WeightsOptions(),
         ceilings=CeilingOptions(),
+        stopping=StoppingOptions(),
         metrics=MetricsOptions(),
         callbacks=CallbackOptions(),
         start_with=(),

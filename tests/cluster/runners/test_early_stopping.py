@@ -21,6 +21,7 @@ from cluster.config.topology import Topology
 from cluster.monitoring.status import read_status
 from cluster.report.page import page
 from cluster.report.read import read_facts
+from cluster.runners.evaluation.plan import configured
 from cluster.storage.find_run import run_folder
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.stopping.options import StoppingOptions
@@ -148,6 +149,11 @@ def test_the_best_child_tells_that_it_was_stopped(whole: Path, tmp_path: Path) -
     assert best.stopped == outcome.stopped
     assert best.to_json()["stopped"]["epoch"] == len(outcome.curve)
     assert f"stopped early at epoch {len(outcome.curve)}" in text
+
+
+def test_an_evaluation_as_in_such_a_search_trains_to_the_last_epoch() -> None:
+    like = replace(RANDOM, stopping=StoppingOptions(early_stop="median"))
+    assert configured(["--name", "more"], "feedforward", None, like).stopping == StoppingOptions()
 
 
 def test_a_comparison_stops_the_children_that_a_run_stops(whole: Path) -> None:

@@ -148,10 +148,11 @@ FLAGS = ("--task", "synthetic", "--child-seconds", "0.001")
         (("-",), json.dumps(network(4)), "name the task on which the architectures are to be trained, as in `--task"),
         (("-", *FLAGS, "--searcher", "random"), json.dumps(network(4)), "`searcher` of an evaluation follows from its"),
         (("-", *FLAGS, "--children", "3"), json.dumps(network(4)), "`children` of an evaluation follows from its"),
+        (("-", *FLAGS, "--early-stop", "halving"), json.dumps(network(4)), "`early-stop` is for searches, and an"),
         (("-", *FLAGS, "--from-run", "x"), json.dumps(network(4)), "Unrecognized options: --from-run"),
         (("-", "--task", "nothing"), json.dumps(network(4)), "there is no task 'nothing'; the tasks are "),
     ],
-    ids=["nothing", "empty", "no-task", "searcher", "children", "from-run", "unknown-task"],
+    ids=["nothing", "empty", "no-task", "searcher", "children", "early-stop", "from-run", "unknown-task"],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence_before_anything_starts(
     words: tuple[str, ...], stdin: str, message: str, place: Path, evaluate: Evaluations

@@ -13,9 +13,9 @@ import ray
 from child_trainer.outcome import Outcome
 from cluster.runners.on_ray.handles import POOL, PoolEvaluator
 from controller.stopping.options import StoppingOptions
-from tests.chaos.script import FACTOR
 from tests.cluster.searches import TINY, Rig, actor_process, end, finish, nascluster, select, wait_for
 from tests.contracts.evaluator import assignment, gather
+from tests.lengths import LONG
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(180)]
 
@@ -54,7 +54,7 @@ def assert_stopped_within_the_epoch(found: Sequence[Outcome]) -> None:
     assert all(len(outcome.curve) == EPOCHS for outcome in found if not outcome.stopped)
 
 
-@pytest.mark.skipif(FACTOR == 1, reason="takes a minute: `make chaos`")
+@LONG
 def test_the_pool_is_killed_and_its_successor_decides_on(cluster: str) -> None:
     name, children = "early", 60
     search = nascluster("launch", "digits", "--name", name, "--max-children", str(children), *FLAGS, address=cluster)
