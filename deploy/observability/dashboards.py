@@ -126,9 +126,10 @@ SEARCH = (
     plot(
         "Children in an hour",
         "short",
-        "Sampled by the replicas, and finished by the workers.",
+        "Sampled by the replicas, and finished by the workers; those among them that were stopped early.",
         (f"3600 * {rate('children_sampled_total')}", "sampled {{run}}"),
         (f"3600 * {rate('children_finished_total')}", "finished {{run}}"),
+        (f"3600 * {rate('children_stopped_total')}", "stopped early {{run}}"),
     ),
     plot(
         "Children that failed",
