@@ -170,8 +170,13 @@ class RunFolder:
             raise RunFolderError(f"`name` must be up to {MAX_NAME_LENGTH} printable characters, got {self.name!r}")
 
     def check_absent(self) -> None:
-        """Raise `RunFolderError` if the folder exists."""
+        """Raise `RunFolderError` if the folder exists, or anything else in its place."""
         if self.path.exists():
+            with suppress(OSError):  # one that cannot be read may be a run
+                if not self.is_run():
+                    raise RunFolderError(
+                        f"{self.path} exists and is no run: choose another --name, or another --storage-path"
+                    )
             raise RunFolderError(
                 f"a run named {self.name!r} exists in {self.path.parent}: resume it with"
                 f" `{self.command('resume')}`, choose another --name, or remove it with `{self.command('remove')}`"

@@ -162,7 +162,7 @@ def driving(
         return
     storage = _open(folder)
     with explained(folder.place):
-        lease = _prepare(folder, config, storage)
+        is_new, lease = _prepare(folder, config, storage)
         if not storage.is_exclusive(CONFIG):
             report(
                 f"{folder.place} is in a store that may not detect two drivers that start at the same time: make sure"
@@ -173,9 +173,8 @@ def driving(
         if (text := folder.change_limits(config)) is not None:
             with explained(folder.place):
                 storage.write(CONFIG, text)
-        folder.clear_stop_request()  # before heartbeats start, which bring requests from other machines
         with explained(folder.place):
-            held = _acquire(folder, storage, lease, on_lost)
+            held = _acquire(folder, storage, lease, on_lost, is_new=is_new)
         complete = False
         try:
             mirror = Mirror(storage, folder, held.lease.number, held.check, unneeded)
@@ -215,15 +214,20 @@ def _temporary_folder() -> Path:
     return Path(path)
 
 
-def _prepare(folder: RunFolder, config: RunConfig, storage: Storage) -> DriverLease | None:
-    """Create a new run, or check that the working copy is up to date. Return the newest lease, if there is one."""
+def _prepare(folder: RunFolder, config: RunConfig, storage: Storage) -> tuple[bool, DriverLease | None]:
+    """Create a new run, or check that the working copy is up to date.
+
+    Returns:
+        Whether it is new, and the newest lease, if there is one.
+    """
     if storage.read(CONFIG) is None:
         _check_no_rests(folder, storage)  # before there is a configuration, with which they would be a run again
+        storage.remove([STOP])  # of a removed run: a stop can be requested only of one with a configuration
     if storage.create(CONFIG, json.dumps(config.to_json(), indent=2).encode() + b"\n"):
         _set_aside(folder)
         folder.create(config)
         WorkingCopyOwner(owners=(), seen=_seen(storage, None)).write(folder)
-        return None
+        return True, None
     lease = newest_lease(storage)
     if not _is_newest(folder, storage, lease):
         if not folder.path.exists():
@@ -231,11 +235,16 @@ def _prepare(folder: RunFolder, config: RunConfig, storage: Storage) -> DriverLe
         raise RunFolderError(
             f"the run {folder.name!r} was changed by another driver: {lease} is alive, or was a moment ago"
         )
-    return lease
+    return False, lease
 
 
 def _acquire(
-    folder: RunFolder, storage: Storage, last: DriverLease | None, on_lost: Callable[[LeaseLost], object]
+    folder: RunFolder,
+    storage: Storage,
+    last: DriverLease | None,
+    on_lost: Callable[[LeaseLost], object],
+    *,
+    is_new: bool,
 ) -> HeldLease:
     """Acquire the lease of the next start, and start to renew it."""
     record = WorkingCopyOwner.read(folder)
@@ -243,7 +252,9 @@ def _acquire(
     owner = new_owner()
     # Before the lease is acquired: a driver that dies in between leaves a copy that belongs to either start.
     WorkingCopyOwner(owners=(*record.owners, owner), seen=record.seen).write(folder)
-    storage.remove([STOP])
+    if not is_new:  # a stop that was requested of a new run is for this driver
+        folder.clear_stop_request()  # before heartbeats start, which bring requests from other machines
+        storage.remove([STOP])
     lease = acquire_lease(storage, last, owner)
     WorkingCopyOwner(owners=(owner,), seen=None).write(folder)
     held = HeldLease(storage, lease, on_stop=folder.request_stop, on_lost=on_lost)

@@ -28,7 +28,7 @@ from cluster.runners.driver import execute
 from cluster.storage.find_run import existing_run, run_folder
 from cluster.storage.object_store import working_copy
 from cluster.storage.object_store.driver_lease import acquire_lease, newest_lease
-from cluster.storage.object_store.object_names import CONFIG, files, segments, start_name
+from cluster.storage.object_store.object_names import CONFIG, STOP, files, segments, start_name
 from cluster.storage.object_store.store import open_storage
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.conftest import ObjectService
@@ -316,6 +316,23 @@ def test_a_working_copy_that_is_out_of_date_is_renamed_and_kept(tmp_path: Path, 
     assert (aside / "mark").read_text() == "here"
     drive(resumed)
     assert (newest := newest_lease(open_storage(f"{url}/demo"))) and newest.number == 3
+
+
+def test_a_stop_is_for_the_driver_of_a_new_run_and_not_for_a_later_one(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/store"
+    config, folder = RunConfig(storage_path=url), run_folder(url, "demo")
+    storage = open_storage(f"{url}/demo")
+
+    def stops(folder: RunFolder) -> Iterator[bool]:
+        with working_copy.driving(folder, config, print, print, folder.request_stop):
+            yield folder.stop_requested()
+        storage.write(STOP, b"{}")
+        with working_copy.driving(folder, config, print, print):
+            yield STOP in storage.names() or folder.stop_requested()
+
+    storage.write(STOP, b"{}")  # of a removed run
+    assert list(stops(folder)) == [True, False]
+    assert STOP not in storage.names()
 
 
 @pytest.mark.parametrize("dies_at", ["acquire_lease", "HeldLease"])
