@@ -32,6 +32,13 @@ RECORD_GONE = "it had begun, but its ledger is missing or empty"
 """The message of a run whose ledger lacks a start that other files record."""
 
 
+DRIVER_DIED, DIED_STARTING = "its driver died", "its driver died before the search began"
+"""The messages of a run whose driver has recorded no end."""
+
+INTERRUPTED = "interrupted"
+"""The message of a run that Ctrl-C has stopped, or a signal that asks the driver to end."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
     """What a run has done so far.
@@ -110,6 +117,16 @@ class Status:
     def ended(self) -> int:
         """Children that ended, with or without a metric."""
         return self.finished + self.failed
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C, or a signal that asks the driver to end, has stopped the run."""
+        return self.state == "stopped" and self.message == INTERRUPTED
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether the run has failed, and its driver could not record why."""
+        return self.state == "failed" and self.message in (DRIVER_DIED, DIED_STARTING)
 
     @property
     def unknown_text(self) -> str:
@@ -304,11 +321,11 @@ def liveness(run: dict[str, Any], held: bool, now: float, had_begun: Callable[[]
     if "state" not in run:
         if not held and had_begun():
             return "failed", RECORD_GONE, 0.0
-        return ("running", "starting", 0.0) if held else ("failed", "its driver died before the search began", 0.0)
+        return ("running", "starting", 0.0) if held else ("failed", DIED_STARTING, 0.0)
     if run["state"] != "running":
         return run["state"], run["message"], max(0.0, run["beat_at"] - run.get("started_at", run["beat_at"]))
     if not held:
-        return "failed", "its driver died", max(0.0, run["beat_at"] - run["started_at"])
+        return "failed", DRIVER_DIED, max(0.0, run["beat_at"] - run["started_at"])
     return "running", "", max(0.0, now - run["started_at"])
 
 

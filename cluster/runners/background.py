@@ -13,6 +13,7 @@ from typing import IO
 from rich.console import Console
 
 from cluster.config.run_config import RunConfig
+from cluster.runners.run_failed import RunFailed
 from cluster.storage.find_run import run_folder
 from cluster.storage.run_folder import RunFolder
 
@@ -38,6 +39,8 @@ class BackgroundDriver:
     def __init__(self, config: RunConfig, folder: RunFolder, show: bool) -> None:
         self._folder = folder
         self._error: Exception | None = None
+        given = json.dumps({"config": config.to_json(), "show": show})
+        paths = os.pathsep.join(str(path) or os.getcwd() for path in sys.path)  # which may have a `Path`, too
         reader, writer = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -47,14 +50,17 @@ class BackgroundDriver:
                 stderr=None if show else subprocess.DEVNULL,
                 pass_fds=(writer,),
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+                env=os.environ | {"PYTHONPATH": paths},
                 text=True,
             )
+        except BaseException:
+            os.close(reader)
+            raise
         finally:
             os.close(writer)
         assert self._process.stdin is not None
         with suppress(BrokenPipeError), self._process.stdin as stdin:
-            json.dump({"config": config.to_json(), "show": show}, stdin)
+            stdin.write(given)
         os.set_blocking(reader, False)  # a process that the driver has forked may hold the other end a little longer
         self._waiter = threading.Thread(
             target=self._wait, args=(os.fdopen(reader, "rb"),), name=f"nascluster-{folder.name}", daemon=True
@@ -68,10 +74,10 @@ class BackgroundDriver:
             text = report.read() or b""
         if text:
             is_value, message = json.loads(text)
-            self._error = (ValueError if is_value else RuntimeError)(message)
+            self._error = (ValueError if is_value else RunFailed)(message)
         elif status < 0:
-            self._error = RuntimeError(
-                f"the driver of the run {self._folder.name!r} was ended by {signal.Signals(-status).name}:"
+            self._error = RunFailed(
+                f"the driver of the run {self._folder.name!r} was ended by {_name_of(-status)}:"
                 f" `{self._folder.command('resume')}` goes on"
             )
 
@@ -80,7 +86,7 @@ class BackgroundDriver:
 
         Raises:
             ValueError: the run cannot be started.
-            RuntimeError: another error, or a signal, has ended the driver.
+            RunFailed: another error, or a signal, has ended the driver.
             KeyboardInterrupt: Ctrl-C ended the wait, and the driver with it.
         """
         try:
@@ -91,23 +97,31 @@ class BackgroundDriver:
             raise
         if self._waiter.is_alive():
             return
-        self.raise_error()
+        if self._error is not None:
+            raise self._error
         if not self._folder.config.exists():
             status = self._process.returncode
-            raise RuntimeError(
+            raise RunFailed(
                 f"the driver of the run {self._folder.name!r} has ended with status {status} before the run began:"
                 " `show=True` shows what it prints"
             )
 
     def join(self, timeout_s: float | None) -> bool:
         """Wait for the end of the process; return whether it has ended."""
-        self._waiter.join(timeout_s)
+        self._waiter.join(None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX))
         return not self._waiter.is_alive()
 
-    def raise_error(self) -> None:
-        """Raise the error with which the process has ended, if it has ended with one."""
-        if self._error is not None:
-            raise self._error
+    @property
+    def error(self) -> str:
+        """Why the process has ended, as far as it or its end says so, in a sentence; empty otherwise."""
+        return str(self._error or "")
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"the signal {number}"
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from cluster.monitoring.callbacks.runner import run_callbacks
 from cluster.monitoring.live_view import Progress
 from cluster.monitoring.logs.journal import Journal
 from cluster.monitoring.metrics.shard_probe import Observe, unobserved
-from cluster.monitoring.status import Status, read_status
+from cluster.monitoring.status import INTERRUPTED, Status, read_status
 from cluster.monitoring.summary import summary
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
@@ -157,7 +157,7 @@ def _drive(config: RunConfig, folder: RunFolder, journal: Journal, progress: Sta
         except KeyboardInterrupt:
             if not progress.begun:
                 raise
-            state, message = ("failed", str(takeover.error)) if takeover.error else ("stopped", "interrupted")
+            state, message = ("failed", str(takeover.error)) if takeover.error else ("stopped", INTERRUPTED)
         except Exception as error:
             if not progress.begun:
                 raise

@@ -1,10 +1,13 @@
 """Searches and evaluations from Python: in a script or a notebook, here or in a process of its own."""
 
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,15 @@ from cluster.runners.background import BackgroundDriver
 from cluster.runners.evaluation.plan import SPACE
 from cluster.runners.evaluation.submitted import submitted_objects
 from cluster.runners.retraining import parse_launch
+from cluster.runners.run_failed import RunFailed
 from cluster.runners.sample_files import given_samples
 from cluster.storage.dataset_cache import located
+from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import check_new, existing_run, request_stop, run_folder
 from cluster.storage.run_folder import RunFolder
 
 POLL_INTERVAL_S = 0.5
 """Time between two polls of a run's status."""
-
-
-class RunFailed(RuntimeError):
-    """A search has failed; the message says why, and what goes on with it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,19 +99,21 @@ class Run:
             timeout: seconds after which to give up waiting; unset: none.
 
         Raises:
+            ValueError: the time is no number of seconds.
             RunFailed: it has failed.
             TimeoutError: it still runs; nothing was done to it.
         """
+        timeout = _seconds(timeout)
         until = None if timeout is None else time.monotonic() + timeout
-        if self._driver is not None:
-            if not self._driver.join(timeout):
-                raise self._still_runs(timeout)
-            self._driver.raise_error()
+        if self._driver is not None and not self._driver.join(timeout):
+            raise self._still_runs(timeout)
         while (status := self.status()).state == "running":
             left = POLL_INTERVAL_S if until is None else until - time.monotonic()
             if left <= 0:
                 raise self._still_runs(timeout)
             time.sleep(min(left, POLL_INTERVAL_S))
+        if status.unexplained and self._driver is not None and self._driver.error:
+            raise RunFailed(self._driver.error)
         return _not_failed(status, self.folder)
 
     def _still_runs(self, timeout: float | None) -> TimeoutError:
@@ -140,7 +143,8 @@ class Run:
             options: flags of `nascluster evaluate`, with underscores.
 
         Raises:
-            ValueError, RunFailed: as of `evaluate`.
+            ValueError, RunFailed, KeyboardInterrupt: as of `evaluate`. A `ValueError` also if the search is another one
+                than that with which these were begun, such as one with other epochs.
         """
         like = self.config
         listed = like.space == SPACE
@@ -203,7 +207,8 @@ def evaluate(architectures: object, *, show: bool = True, **options: object) -> 
 
     Raises:
         ValueError: an option is wrong, or the run cannot be started, or another process drives it.
-        RunFailed: the run has failed.
+        RunFailed: the run has failed while this call trained; its `results` are what is known nevertheless.
+        KeyboardInterrupt: Ctrl-C has stopped the training; the same call goes on.
     """
     return _evaluated(architectures, options, show, None)
 
@@ -216,21 +221,37 @@ def _evaluated(
     words = [word for name, value in options.items() for word in words_of(name, value)]
     try:
         done = evaluate(submitted_objects(architectures), words, Console(quiet=not show), like)
-    except UsageError as error:
-        raise UsageError(in_python(str(error))) from error
-    if done.status is not None and done.status.state == "failed":
+    except (UsageError, RunFolderError) as error:
+        raise type(error)(in_python(str(error))) from error
+    if done.status is not None and done.status.interrupted:
+        raise KeyboardInterrupt(
+            f"interrupted: what the run {done.status.name!r} has reached until then is there, and the same call goes on"
+        )
+    if done.status is not None:
         storage_path = options.get("storage_path", DEFAULT_STORAGE)
-        _not_failed(done.status, run_folder(str(storage_path), done.status.name))
+        _not_failed(done.status, run_folder(str(storage_path), done.status.name), done.results)
     return list(done.results)
 
 
-def _not_failed(status: Status, folder: RunFolder) -> Status:
-    """Return the status, unless the search has failed."""
+def _seconds(timeout: object) -> float | None:
+    """Return a time to wait; raises `ValueError` unless it is a number of seconds, or `None` for no limit."""
+    if timeout is None:
+        return None
+    with suppress(OverflowError):  # of a whole number that is larger than any of seconds
+        if isinstance(timeout, Real) and 0 <= float(timeout) < math.inf:
+            return float(timeout)
+    raise ValueError(f"`timeout` must be a number of seconds, at least 0, or None for no limit, got {timeout!r}")
+
+
+def _not_failed(status: Status, folder: RunFolder, results: Sequence[dict[str, Any]] = ()) -> Status:
+    """Return the status, unless the search has failed; the error has the results."""
     if status.state != "failed":
         return status
     why = f": {status.message}" if status.message else ""
     where = f"; the complete error is in {folder.error}" if folder.error.exists() else ""
-    raise RunFailed(f"the run {status.name!r} has failed{why}{where}; `{folder.command('resume')}` goes on with it")
+    raise RunFailed(
+        f"the run {status.name!r} has failed{why}{where}; `{folder.command('resume')}` goes on with it", results
+    )
 
 
 def _in_words(status: Status) -> str:
@@ -266,7 +287,17 @@ def in_python(text: str) -> str:
     """Return an error about flags with the options' names in Python."""
     text = re.sub(r"^Unrecognized options: --(?:no-)?([\w-]+)(?:, [^;(]*)?", r"there is no option `--\1`", text)
     text = re.sub(r"^(--[\w-]+)(?= must|:)|(?<=did you mean )(--[\w-]+)", lambda flag: f"`{flag[0]}`", text)
+    text = re.sub(r"`--([\w-]+) ([^\s`]+)`", lambda flag: f"`{_argument(flag[1], flag[2])}`", text)
     return re.sub(r"`--([\w-]+)`", lambda flag: f"`{flag[1].replace('-', '_')}`", text)
+
+
+def _argument(flag: str, value: str) -> str:
+    """Return a flag with its value as an argument in Python: `task="digits"`, `epochs=2`."""
+    try:
+        float(value)
+    except ValueError:
+        value = f'"{value}"'
+    return f"{flag.replace('-', '_')}={value}"
 
 
 def words_of(name: str, value: object) -> Sequence[str]:

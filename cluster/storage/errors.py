@@ -16,6 +16,10 @@ class RunStarting(RunFolderError):
     """A launch on this machine is starting the run, which has no folder yet."""
 
 
+class RunMissing(RunFolderError):
+    """There is no run of this name."""
+
+
 class EndedEarly(Exception):
     """The run has ended before its last child, and no child is in training any more; the message says why.
 
@@ -41,7 +45,7 @@ class CeilingReached(EndedEarly):
     state = "finished"
 
 
-def missing_run(name: str, place: str, others: Sequence[str]) -> RunFolderError:
+def missing_run(name: str, place: str, others: Sequence[str]) -> RunMissing:
     """Return the error for a run that does not exist in a place with these other runs."""
     runs = f"the runs there are {', '.join(others)}" if others else "there are no runs there"
-    return RunFolderError(f"no run named {name!r} in {place}; {runs} (--storage-path names another folder)")
+    return RunMissing(f"no run named {name!r} in {place}; {runs} (--storage-path names another folder)")

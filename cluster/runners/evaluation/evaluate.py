@@ -1,10 +1,11 @@
 """Evaluates given architectures, each once: what this run knows is told, and the rest is trained."""
 
 import json
-import time
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, count
 from typing import Any
 
 from rich.console import Console
@@ -12,10 +13,10 @@ from rich.console import Console
 from child_trainer.outcome import Cause, Outcome
 from cluster.config.flags import UsageError, value_of
 from cluster.config.run_config import DEFAULT_STORAGE, RunConfig
-from cluster.monitoring.status import Status, read_status
+from cluster.monitoring.status import Status
 from cluster.runners.evaluation.plan import Plan, check_evaluates, configured, plan
 from cluster.runners.evaluation.submitted import Submitted
-from cluster.storage.errors import RunFolderError
+from cluster.storage.errors import RunFolderError, RunMissing
 from cluster.storage.find_run import check_new, existing_run, resumable_run, run_folder
 from cluster.storage.ledger.queries.evaluations import EvaluatedRow, evaluated_children
 from cluster.storage.ledger.reader import reading
@@ -32,7 +33,7 @@ class Evaluated:
 
     Attributes:
         results: of each architecture, in the order in which they were given, as plain data; see `_result`.
-        status: of the run; `None` if there is none, as no architecture could be trained.
+        status: of the run after what this call has trained; `None` if it had nothing to train.
     """
 
     results: Sequence[dict[str, Any]]
@@ -51,12 +52,14 @@ def evaluate(
         like: a search as whose children they are trained.
 
     Raises:
-        UsageError: a flag is wrong, or the run was begun with other ones.
+        UsageError: there are none, a flag is wrong, or the run was begun with other ones.
         RunFolderError: the run is a search, or another process drives it.
         ValueError: a value is invalid, or the run cannot be started; nothing was written.
     """
-    name = value_of(flags, "--name") or f"evaluate-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    if not submitted:
+        raise UsageError("name at least one architecture: what was given has none")
     storage_path = value_of(flags, "--storage-path") or DEFAULT_STORAGE
+    name = value_of(flags, "--name") or _new_name(storage_path)
     folder = run_folder(storage_path, name)
     folder.check_name()
     kind = next((each.architecture.kind for each in submitted if each.architecture), None)
@@ -65,17 +68,33 @@ def evaluate(
     recorded, rows = None, []
     try:
         check_new(folder)
-    except RunFolderError:
-        folder = existing_run(storage_path, name)
+    except RunFolderError as refused:
+        try:
+            folder = existing_run(storage_path, name)
+        except RunMissing:  # what is there is no run
+            raise refused from None
         recorded, rows = _read(folder)
     config = configured([*flags, f"--name={name}"], kind, recorded, like)
     made = plan(submitted, config, recorded, rows)
-    if made.trains:
-        made, folder = _train(submitted, config, folder, made, console, new=recorded is None)
-    elif recorded is None:
-        return Evaluated(_results(submitted, made, [], None), None)
-    status = read_status(folder, time.time())
+    if not made.trains:
+        return Evaluated(_results(submitted, made, rows, None), None)
+    made, folder, status = _train(submitted, config, folder, made, console, new=recorded is None)
     return Evaluated(_results(submitted, made, _read(folder)[1], status), status)
+
+
+def _new_name(storage_path: str) -> str:
+    """Return a name that no run has: of the time and this process, with a number behind it from the second on."""
+    stem = f"evaluate-{datetime.now().strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    return next(name for name in names if _is_free(run_folder(storage_path, name)))
+
+
+def _is_free(folder: RunFolder) -> bool:
+    try:
+        check_new(folder)
+    except RunFolderError:
+        return False
+    return not folder.is_starting()
 
 
 def _read(folder: RunFolder) -> tuple[RunConfig, list[EvaluatedRow]]:
@@ -88,14 +107,13 @@ def _read(folder: RunFolder) -> tuple[RunConfig, list[EvaluatedRow]]:
 
 def _train(
     submitted: Sequence[Submitted], config: RunConfig, folder: RunFolder, made: Plan, console: Console, *, new: bool
-) -> tuple[Plan, RunFolder]:
-    """Train what is left to train; return the plan by which that was done, and where."""
+) -> tuple[Plan, RunFolder, Status | None]:
+    """Train what is left to train; return the plan by which that was done, where, and how it ended, if it was done."""
     from cluster.runners.driver import execute
 
     if new:
         with starting(folder):
-            execute(made.config, folder, console)
-        return made, folder
+            return made, folder, execute(made.config, folder, console)
     if folder.is_held():
         raise UsageError(
             f"another process drives the run {folder.name!r}, so that it cannot be given more architectures now:"
@@ -103,9 +121,7 @@ def _train(
         )
     own = resumable_run(folder.url or folder.path.parent, folder.name, console.print)
     made = plan(submitted, config, *_read(own))  # which may be newer than what was read before, or a copy of it
-    if made.trains:
-        execute(made.config, own, console)
-    return made, own
+    return made, own, execute(made.config, own, console) if made.trains else None
 
 
 def _results(

@@ -70,16 +70,31 @@ def configured(flags: Sequence[str], kind: str | None, recorded: RunConfig | Non
         raise UsageError(
             f"`{wrong[0].replace('_', '-')}` of an evaluation follows from its architectures: leave it out"
         )
-    made = replace(made, task=replace(made.task, data=located(made.task.data)))
+    made = _located(made)
     if recorded is None:
         return made
     check_unchanged(made)
-    if others := [name for name in changed(base, made) if name not in FREE]:
+    if others := _others(base, made):
+        raise UsageError(f"{_begun_with(recorded, others)}: give the same flags or none, or another `--name`")
+    if like is not None and (others := _others(base, _located(parse_run(_base_like(like), list(flags), "RECIPE")))):
         raise UsageError(
-            f"the run {recorded.name!r} was begun with another {' and '.join(others)}: give the same flags or none, or"
-            " another `--name`"
+            f"{_begun_with(recorded, others)} than the search {like.name!r} has: give the flags with which it was"
+            " begun, or another `--name`"
         )
     return made
+
+
+def _located(config: RunConfig) -> RunConfig:
+    return replace(config, task=replace(config.task, data=located(config.task.data)))
+
+
+def _others(ours: RunConfig, theirs: RunConfig) -> list[str]:
+    """Return the fields in which two runs differ so that an architecture may reach something else."""
+    return [name for name in changed(ours, theirs) if name not in FREE]
+
+
+def _begun_with(recorded: RunConfig, others: Sequence[str]) -> str:
+    return f"the run {recorded.name!r} was begun with another {' and '.join(others)}"
 
 
 def _base(flags: Sequence[str], kind: str | None) -> RunConfig:

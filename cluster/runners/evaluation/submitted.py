@@ -1,10 +1,12 @@
 """Architectures that are given to be evaluated: JSON of files, folders and standard input, or objects of Python."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 from child_trainer.architectures.architecture import Architecture
 from cluster.config.flags import UsageError
@@ -14,7 +16,10 @@ from cluster.monitoring.status import Best
 STDIN = "-"
 """The word that stands for standard input."""
 
-SUFFIXES = (".json", ".jsonl")
+LINES = ".jsonl"
+"""Ends the name of a file with JSON on each line."""
+
+SUFFIXES = (".json", LINES)
 """Of the files that are taken of a folder."""
 
 FORM = "give an object with `kind`, `nodes` and `outputs`, as `nascluster best NAME --json` prints under `architecture`"
@@ -35,22 +40,38 @@ class Submitted:
     fault: str = ""
 
 
-def submitted_words(words: Sequence[str], stdin: IO[str]) -> list[Submitted]:
+def submitted_words(words: Sequence[str], stdin: TextIO | None) -> list[Submitted]:
     """Return what the words of a command line name: files, folders of files, and `-` for standard input.
 
+    Args:
+        words: which may name one thing twice.
+        stdin: standard input, which is read once; `None` if it is closed.
+
     Raises:
-        UsageError: nothing is named, or a folder has no such file.
+        UsageError: nothing is named, a folder has no such file, or standard input cannot be read.
     """
     if not words:
         raise UsageError(
             "name what to evaluate, before the flags: JSON files with architectures, a folder of them, or `-` for"
             " standard input"
         )
-    return [found for word in words for found in _of_word(word, stdin)]
+    read = cache(lambda: _read(stdin))
+    return [found for word in words for found in _of_word(word, read)]
 
 
-def _of_word(word: str, stdin: IO[str]) -> Iterator[Submitted]:
-    return _of_text(stdin.read(), "standard input") if word == STDIN else _of_path(Path(word).expanduser())
+def _of_word(word: str, read: Callable[[], bytes]) -> Iterator[Submitted]:
+    return _of_bytes(read(), "standard input") if word == STDIN else _of_path(Path(word).expanduser())
+
+
+def _read(stdin: TextIO | None) -> bytes:
+    """Return all of standard input; raises `UsageError` if it cannot be read."""
+    why = "it is closed"
+    if stdin is not None and not stdin.closed:
+        try:
+            return stdin.buffer.read()
+        except OSError as error:
+            why = str(error.strerror or error)
+    raise UsageError(f"standard input cannot be read ({why}): pipe JSON into the command, or name a file for `{STDIN}`")
 
 
 def _of_path(path: Path) -> Iterator[Submitted]:
@@ -66,24 +87,37 @@ def _of_path(path: Path) -> Iterator[Submitted]:
 
 def _of_file(path: Path) -> Iterator[Submitted]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
     except OSError as error:
         yield Submitted(str(path), None, f"the file cannot be read: {error.strerror}")
-    except UnicodeDecodeError:
-        yield Submitted(str(path), None, f"the file is not text in UTF-8: {FORM}")
     else:
-        yield from _of_text(text, str(path))
+        yield from _of_bytes(data, str(path), lines=path.suffix == LINES)
 
 
-def _of_text(text: str, source: str) -> Iterator[Submitted]:
-    """Yield what a text holds: JSON of an architecture or of a list of them, or such JSON on each line."""
+def _of_bytes(data: bytes, source: str, *, lines: bool = False) -> Iterator[Submitted]:
+    """Yield what a text in UTF-8 holds, with or without a byte order mark; see `_of_text`."""
+    # A byte that is not of UTF-8 is one of a surrogate here, so that it spoils its own line only.
+    return _of_text(data.decode("utf-8-sig", errors="surrogateescape"), source, lines=lines)
+
+
+def _of_text(text: str, source: str, *, lines: bool = False) -> Iterator[Submitted]:
+    """Yield what a text holds: JSON of an architecture or of a list of them, or such JSON on each line.
+
+    Args:
+        text: with a surrogate in place of what is not text.
+        source: where it is from.
+        lines: whether it is JSON on each line, unless it is JSON as a whole; unset: if one of its lines is.
+    """
     try:
+        text.encode()
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-        if len(lines) > 1 and _is_whole(lines[0][1]):
-            for number, line in lines:
+        parts = [(number, line) for number, line in enumerate(NEWLINE.split(text), start=1) if line.strip()]
+        if len(parts) > 1 and (lines or _has_whole([line for _, line in parts])):
+            for number, line in parts:
                 yield from _of_text(line, f"{source}, line {number}")
+        elif isinstance(error, UnicodeEncodeError):
+            yield Submitted(source, None, f"it is not text in UTF-8: {FORM}")
         else:
             what = f"it is no JSON ({first_line(str(error))})" if text.strip() else "it is empty"
             yield Submitted(source, None, f"{what}: {FORM}")
@@ -95,8 +129,21 @@ def _of_text(text: str, source: str) -> Iterator[Submitted]:
         yield _of_data(data, source)
 
 
+NEWLINE = re.compile(r"\r\n|\r|\n")
+"""Ends a line of JSON. Python's `splitlines` also splits at characters that a text within JSON may have."""
+
+
+def _has_whole(lines: Sequence[str]) -> bool:
+    """Return whether a line is JSON by itself; one that is indented more than others is a part of what has several."""
+    margin = min(map(_indent, lines))
+    return any(_indent(line) == margin and _is_whole(line) for line in lines)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
 def _is_whole(line: str) -> bool:
-    """Return whether a line is JSON by itself, and so the first of JSON lines."""
     try:
         return isinstance(json.loads(line), dict | list)
     except (ValueError, RecursionError):
@@ -120,14 +167,12 @@ def submitted_objects(items: object) -> list[Submitted]:
             (`Run.best`), of texts of JSON, and of paths of files and folders; or one of these.
 
     Raises:
-        UsageError: it is none of these, or there are none.
+        UsageError: it is none of these.
     """
     alone = isinstance(items, Architecture | Best | Mapping | str | Path)
     if not alone and not isinstance(items, list | tuple):
         raise UsageError(f"give a list of architectures, got {type(items).__name__}")
     given: Sequence[object] = [items] if alone else list(items)  # pyright: ignore[reportArgumentType]
-    if not given:
-        raise UsageError("give at least one architecture, got none")
     return [found for number, item in enumerate(given) for found in _of_object(item, f"architectures[{number}]")]
 
 
@@ -137,7 +182,7 @@ def _of_object(item: object, source: str) -> Iterator[Submitted]:
     elif isinstance(item, Best):
         yield _of_data(dict(item.graph), source)
     elif isinstance(item, str) and Path(item).suffix not in SUFFIXES and not _is_folder(item):
-        yield from _of_text(item, source)
+        yield from _of_text(item.removeprefix("\ufeff"), source)  # a byte order mark, as of a file
     elif isinstance(item, str | Path):
         yield from _of_path(Path(item).expanduser())
     else:

@@ -58,7 +58,10 @@ def test_children_are_the_rows_of_the_command(tmp_path: Path, capfd: pytest.Capt
     )
 
 
-def test_a_search_in_the_background_is_a_process_of_its_own_and_is_stopped_at_once(tmp_path: Path) -> None:
+def test_a_search_in_the_background_is_a_process_of_its_own_and_is_stopped_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
     run = launch(
         "synthetic", wait=False, show=False, local=True, storage_path=tmp_path, name="long",
         child_seconds=0.3, max_children=1000,
@@ -68,6 +71,9 @@ def test_a_search_in_the_background_is_a_process_of_its_own_and_is_stopped_at_on
     assert os.getsid(process) == process  # which Ctrl-C does not reach
     with pytest.raises(TimeoutError, match="the run 'long' is still running after 0 s"):
         run.wait(timeout=0)
+    for wrong in ("5", float("inf"), float("nan"), -1, 10**400):
+        with pytest.raises(ValueError, match="`timeout` must be a number of seconds, at least 0, or None for no limit"):
+            run.wait(wrong)  # pyright: ignore[reportArgumentType]
     assert "running" in repr(Run("long", storage_path=tmp_path))
     status = run.stop()
     assert (status.state, status.ended < 1000) == ("stopped", True)
@@ -83,12 +89,15 @@ def test_a_driver_that_was_killed_is_told_and_the_run_goes_on(tmp_path: Path) ->
     while not run.status().ended:
         time.sleep(0.02)
     run._driver._process.kill()
-    with pytest.raises(RuntimeError, match="the driver of the run 'killed' was ended by SIGKILL: `nascluster resume"):
+    with pytest.raises(RunFailed, match="the driver of the run 'killed' was ended by SIGKILL: `nascluster resume"):
         run.wait()
+    with pytest.raises(RunFailed, match="was ended by SIGKILL"):
+        run.stop()
     with pytest.raises(RunFailed, match="the run 'killed' has failed: its driver died; `nascluster resume"):
         load("killed", tmp_path).wait()
     assert nascluster("resume", "killed", "--storage-path", tmp_path) == 0
     assert Run("killed", storage_path=tmp_path).wait().finished == 8
+    assert run.wait().finished == run.stop().finished == 8  # the driver's end is no matter any more
 
 
 def test_a_search_begins_with_what_python_has(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 import io
 import json
 import shutil
+import signal
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,8 +16,10 @@ import pytest
 
 import nascluster as api
 from child_trainer.architectures.architecture import Architecture, node
+from cluster.monitoring.status import read_status
 from cluster.runners.evaluation.submitted import submitted_objects
 from cluster.storage.errors import RunFolderError
+from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.transactions import Transactions
 from cluster.storage.run_folder import RunFolder
 from controller.spaces.listed import ListedSpace
@@ -51,8 +56,16 @@ class Evaluations:
         self._capfd, self._monkeypatch = capfd, monkeypatch
         self.error = ""
 
-    def __call__(self, *words: object, status: int = 0, stdin: str = "", runs: object = "runs") -> list[dict[str, Any]]:
-        self._monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+    def __call__(
+        self,
+        *words: object,
+        status: int = 0,
+        stdin: str | bytes = "",
+        closed: bool = False,
+        runs: object = "runs",
+    ) -> list[dict[str, Any]]:
+        data = stdin if isinstance(stdin, bytes) else stdin.encode()
+        self._monkeypatch.setattr("sys.stdin", None if closed else io.TextIOWrapper(io.BytesIO(data)))
         self._capfd.readouterr()
         found = nascluster("evaluate", *words, "--name", "loop", "--storage-path", runs, "--local", "--json")
         out, self.error = self._capfd.readouterr()
@@ -151,8 +164,9 @@ FLAGS = ("--task", "synthetic", "--child-seconds", "0.001")
         (("-", *FLAGS, "--early-stop", "halving"), json.dumps(network(4)), "`early-stop` is for searches, and an"),
         (("-", *FLAGS, "--from-run", "x"), json.dumps(network(4)), "Unrecognized options: --from-run"),
         (("-", "--task", "nothing"), json.dumps(network(4)), "there is no task 'nothing'; the tasks are "),
+        (("-", *FLAGS), "[]", "name at least one architecture: what was given has none"),
     ],
-    ids=["nothing", "empty", "no-task", "searcher", "children", "early-stop", "from-run", "unknown-task"],
+    ids=["nothing", "empty", "no-task", "searcher", "children", "early-stop", "from-run", "unknown-task", "empty-list"],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence_before_anything_starts(
     words: tuple[str, ...], stdin: str, message: str, place: Path, evaluate: Evaluations
@@ -161,6 +175,74 @@ def test_what_cannot_be_done_is_said_in_one_sentence_before_anything_starts(
     assert evaluate(*words, stdin=stdin, status=2) == []
     assert message in evaluate.error
     assert not (place / "runs").exists()
+
+
+def test_a_line_that_is_no_json_spoils_itself_only(tmp_path: Path) -> None:
+    text = json.dumps(network(4))
+    named = json.dumps(network(4)).replace('"a"', '"a\u2028\u0085"')
+    for first in ("{bad", "Here are two networks:", "[1,", "\ud800"):
+        found = submitted_objects("\n".join([first, "", text, named, "\r"]))
+        assert [each.source[17:] for each in found] == [" line 1", " line 3", " line 4"]
+        assert [each.architecture is None for each in found] == [True, False, False], found
+    for document in (text[:-1], json.dumps([network(4)], indent=1)[:-1], "not\nJSON"):
+        (only,) = submitted_objects(document)
+        assert only.fault.startswith("it is no JSON (")
+    (tmp_path / "a.jsonl").write_bytes(b"{bad\nworse\n" + text.encode() + b"\r\n\xff" + text.encode())
+    faults = [each.fault[:20] for each in submitted_objects(tmp_path / "a.jsonl")]
+    assert faults == ["it is no JSON (Expec", "it is no JSON (Expec", "", "it is not text in UT"]
+
+
+def test_standard_input_is_read_once_as_files_are(place: Path, evaluate: Evaluations) -> None:
+    text = json.dumps(network(4)).encode()
+    found = evaluate("-", "-", *FLAGS, stdin=b"\xef\xbb\xbf" + text)
+    assert [(each["status"], each["known"]) for each in found] == [("finished", False), ("finished", True)]
+    (invalid,) = evaluate("-", stdin=b"\xff\xfe{}", status=2)
+    assert invalid["failure"].startswith("it is not text in UTF-8: give an object with")
+    assert evaluate("-", closed=True, status=2) == []
+    assert "standard input cannot be read (it is closed): pipe JSON into the command" in evaluate.error
+
+
+def test_what_is_known_is_told_after_a_start_that_died(place: Path, evaluate: Evaluations) -> None:
+    (first,) = evaluate("-", *FLAGS, stdin=json.dumps(network(4)))
+    folder = RunFolder(place / "runs" / "loop")
+    ledger = Ledger(folder.ledger, 0, 1)
+    ledger.begin(workers=1, versions={})
+    ledger.close()
+    run = api.Run("loop", storage_path="runs")
+    assert run.status().state == "failed"
+    assert evaluate("-", stdin=json.dumps(network(4))) == [first | {"known": True}]
+    assert [each["status"] for each in evaluate("-", stdin="{}", status=2)] == ["invalid"]
+    assert [each["known"] for each in run.evaluate(network(4), show=False)] == [True]
+
+
+def test_ctrl_c_ends_a_loop_in_python_and_the_same_call_goes_on(place: Path) -> None:
+    options: dict[str, Any] = {"task": "synthetic", "name": "loop", "local": True, "show": False}
+    folder = RunFolder(place / "runs" / "loop")
+
+    def interrupt() -> None:
+        while not (folder.ledger.exists() and read_status(folder, time.time()).running):
+            time.sleep(0.02)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt, match="interrupted: what the run 'loop' has reached until then is there"):
+        api.evaluate(network(4), child_seconds=60, storage_path="runs", **options)
+    thread.join()
+    assert read_status(folder, time.time()).interrupted
+
+
+def test_calls_without_a_name_have_a_run_each(place: Path) -> None:
+    for _ in range(2):
+        (found,) = api.evaluate(network(4), task="synthetic", storage_path="runs", local=True, show=False)
+        assert not found["known"]
+    assert len([path for path in Path("runs").iterdir() if path.name.startswith("evaluate-")]) == 2
+
+
+def test_a_folder_that_is_no_run_is_left_alone(place: Path, evaluate: Evaluations) -> None:
+    (place / "runs" / "loop").mkdir(parents=True)
+    evaluate("-", *FLAGS, stdin=json.dumps(network(4)), status=2)
+    assert f"{place / 'runs' / 'loop'} exists and is no run: choose another --name" in evaluate.error
 
 
 def test_where_all_are_invalid_there_is_no_run(place: Path, evaluate: Evaluations) -> None:
@@ -271,9 +353,13 @@ def test_python_evaluates_as_the_command_does(place: Path) -> None:
     assert known["known"] and known["metrics"] == {"score": run.best.metric}
     with pytest.raises(ValueError, match="the run 'loop' was begun with another budget"):
         run.evaluate(network(6), epochs=7)
-    for wrong in (7, []):
-        with pytest.raises(ValueError, match=r"give (a list of|at least one) architectures?, got"):
+    for wrong, message in ((7, "give a list of architectures, got int"), ([], "name at least one architecture")):
+        with pytest.raises(ValueError, match=message):
             run.evaluate(wrong)
+    with pytest.raises(ValueError, match=r'as in `task="digits"`'):
+        api.evaluate(network(4), storage_path="runs", name="other")
+    with pytest.raises(ValueError, match="name at least one architecture"):
+        api.evaluate("[]", task="synthetic")
 
 
 def test_architectures_are_trained_as_the_children_of_a_search(place: Path) -> None:
@@ -283,6 +369,18 @@ def test_architectures_are_trained_as_the_children_of_a_search(place: Path) -> N
     assert found["status"] == "finished"
     config = api.Run("search-evaluate", storage_path="runs").config
     assert (config.budget.epochs, config.seed, config.task.task, config.local) == (3, 5, "synthetic", True)
+    (known,) = run.evaluate(network(4), show=False)
+    assert known == found | {"known": True}
+
+    shutil.rmtree("runs/search")
+    run = api.launch("synthetic", name="search", max_children=2, searcher="random", **(flags | {"epochs": 4}))
+    began = "the run 'search-evaluate' was begun with another budget than the search 'search' has"
+    with pytest.raises(ValueError, match=f"{began}: give the flags with which it was begun, or another `name`"):
+        run.evaluate(network(4), show=False)
+    (known,) = run.evaluate(network(4), show=False, epochs=3)
+    assert known["known"]
+    (other,) = run.evaluate(network(4), show=False, name="again")
+    assert not other["known"]
 
 
 def test_a_folder_and_a_path_are_taken_in_python(tmp_path: Path) -> None:
