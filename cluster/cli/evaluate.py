@@ -36,7 +36,7 @@ def evaluate(arguments: list[str]) -> int:
         --child-timeout 10m --local --workers 4 --storage-path DIR and all others that do not choose architectures.
         --task is needed, and without other flags the training is that of `python -m child_trainer`.
 
-        The run has a name (unset: evaluate- and the time). Another call of this --name adds to it, with the same task
+        The run has a name (unset: a new one). Another call of this --name adds to it, with the same task
         and budget; what it has evaluated before, by the architecture's canonical id, is told at once ("known": true)
         and not trained again, nor is what has failed. After a kill or Ctrl-C the same call goes on. Of two calls of one
         name at once the second is refused.

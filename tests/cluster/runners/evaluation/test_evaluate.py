@@ -215,6 +215,14 @@ def test_what_is_known_is_told_after_a_start_that_died(place: Path, evaluate: Ev
     assert [each["known"] for each in run.evaluate(network(4), show=False)] == [True]
 
 
+def test_a_run_that_fails_raises_with_what_is_known(place: Path) -> None:
+    (place / "part.py").write_text("def judge(outcome):\n    return 1.0 / (outcome.seconds == 1.0)\n")  # as it is tried
+    options: dict[str, Any] = {"task": "synthetic", "reward": "part.py:judge", "local": True, "storage_path": "runs"}
+    with pytest.raises(api.RunFailed, match="the run 'loop' has failed: float division by zero; ") as failed:
+        api.evaluate([network(4), "nonsense"], name="loop", show=False, **options)
+    assert [each["status"] for each in failed.value.results] == ["pending", "invalid"]
+
+
 def test_ctrl_c_ends_a_loop_in_python_and_the_same_call_goes_on(place: Path) -> None:
     options: dict[str, Any] = {"task": "synthetic", "name": "loop", "local": True, "show": False}
     folder = RunFolder(place / "runs" / "loop")
