@@ -5,6 +5,8 @@ dominates another if it is worse in no objective and better in one.
 """
 
 import math
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 
 Point = Sequence[float]
@@ -28,14 +30,37 @@ def front(points: Sequence[Point]) -> list[int]:
 
 
 def ranks(points: Sequence[Point]) -> list[int]:
-    """Return the rank of each point: 0 where no other dominates it, 1 where only those of rank 0 do, and so on."""
+    """Return the rank of each point: 0 where no other dominates it, 1 where only those of rank 0 do, and so on.
+
+    It takes O(n log n) comparisons of n points of two objectives, and O(n^2) of more.
+    """
+    # Whatever dominates a point is before it in this order, and has its rank already.
     distinct = sorted({tuple(point) for point in points})
-    rank_of: dict[tuple[float, ...], int] = {}
-    for index, point in enumerate(distinct):
-        # Whatever dominates it is before it in this order, and has its rank already.
-        above = [rank_of[other] for other in distinct[:index] if dominates(other, point)]
-        rank_of[point] = max(above, default=-1) + 1
+    of_distinct = _ranks_of_pairs(distinct) if distinct and len(distinct[0]) == 2 else _ranks_of_any(distinct)
+    rank_of = dict(zip(distinct, of_distinct, strict=True))
     return [rank_of[tuple(point)] for point in points]
+
+
+def _ranks_of_pairs(distinct: Sequence[Point]) -> list[int]:
+    """Return the ranks of different points of two objectives in rising order."""
+    # Of each rank the lowest second value so far. They rise with the rank, as a point of each rank has one of the rank
+    # before it that is no worse; and the ranks with a point that dominates this one are those up to its second value.
+    lowest: list[float] = []
+    found: list[int] = []
+    for _, second in distinct:
+        rank = bisect_right(lowest, second)
+        lowest[rank : rank + 1] = [second]
+        found.append(rank)
+    return found
+
+
+def _ranks_of_any(distinct: Sequence[Point]) -> list[int]:
+    """Return the ranks of different points in rising order."""
+    found: list[int] = []
+    for point in distinct:
+        above = [rank for rank, other in zip(found, distinct, strict=False) if dominates(other, point)]
+        found.append(max(above, default=-1) + 1)
+    return found
 
 
 def crowding(points: Sequence[Point]) -> list[float]:
@@ -59,14 +84,13 @@ def preference(points: Sequence[Point | None]) -> list[tuple[int, float]]:
 
     Without a point (`None`) it is the lowest key of all.
     """
-    places = [place for place, point in enumerate(points) if point is not None]
-    known = [point for point in points if point is not None]
+    known = {place: point for place, point in enumerate(points) if point is not None}
+    of_rank: defaultdict[int, list[int]] = defaultdict(list)
+    for place, rank in zip(known, ranks(list(known.values())), strict=True):
+        of_rank[rank].append(place)
     keys = [(-len(points), 0.0)] * len(points)
-    rank_of = dict(zip(places, ranks(known), strict=True))
-    for rank in set(rank_of.values()):
-        members = [place for place in places if rank_of[place] == rank]
-        distances = crowding([point for place in members if (point := points[place]) is not None])
-        for place, distance in zip(members, distances, strict=True):
+    for rank, members in of_rank.items():
+        for place, distance in zip(members, crowding([known[place] for place in members]), strict=True):
             keys[place] = (-rank, distance)
     return keys
 
@@ -81,6 +105,14 @@ def hypervolume(points: Sequence[Point], reference: Point) -> float:
         return 0.0
     if len(reference) == 1:
         return reference[0] - min(inside)[0]
+    if len(reference) == 2:
+        # Each point of the front, from left to right, adds a rectangle: from it to the reference along the first
+        # objective, and up to the point before it along the second.
+        volume, top = 0.0, reference[1]
+        for first, second in (inside[place] for place in front(inside)):
+            volume += (reference[0] - first) * (top - second)
+            top = second
+        return volume
     # Slices along the last objective: each is as deep as the way to the next point, and as wide as those before it.
     slices = sorted((inside[place] for place in front(inside)), key=lambda point: point[-1])
     ends = [*(point[-1] for point in slices[1:]), reference[-1]]

@@ -2,8 +2,13 @@
 
 import math
 import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controller.pareto import crowding, dominates, front, hypervolume, preference, ranks
 
@@ -90,3 +95,76 @@ def test_the_hypervolume_is_the_share_of_dominated_cells() -> None:
         for cell in ((x, y, z) for x in range(20) for y in range(20) for z in range(20))
     )
     assert hypervolume(points, (20.0, 20.0, 20.0)) == dominated
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=40)
+"""Points of two objectives, many of them equal in one or both."""
+
+
+@given(PAIRS)
+@settings(max_examples=200, deadline=None)
+def test_of_two_objectives_all_is_as_with_a_third_that_is_equal_everywhere(points: list[tuple[int, int]]) -> None:
+    """With three objectives the general algorithms are used, with two those by bisection and by one sum."""
+    three = [(*point, 0) for point in points]
+    assert ranks(points) == ranks(three)
+    assert front(points) == front(three)
+    for reference in ((13, 13), (6, 9)):
+        assert hypervolume(points, reference) == hypervolume(three, (*reference, 1))
+
+
+@given(st.lists(st.none() | st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_a_preference_is_the_rank_and_the_crowding_among_those_of_it(points: list[tuple[int, int] | None]) -> None:
+    known = [point for point in points if point is not None]
+    rank_of = dict(zip(known, ranks([(*point, 0) for point in known]), strict=True))
+    for rank in set(rank_of.values()):
+        places = [place for place, point in enumerate(points) if point is not None and rank_of[point] == rank]
+        distances = crowding([point for place in places if (point := points[place]) is not None])
+        assert [preference(points)[place] for place in places] == [(-rank, distance) for distance in distances]
+    unknown = [key for key, point in zip(preference(points), points, strict=True) if point is None]
+    assert unknown == [(-len(points), 0.0)] * len(unknown)
+
+
+class Counted(float):
+    """A number that counts how often one is compared."""
+
+    compared: ClassVar[Counter[str]] = Counter()
+
+    def __lt__(self, other: Any) -> bool:
+        self.compared["times"] += 1
+        return float(self) < float(other)
+
+    def __le__(self, other: Any) -> bool:
+        self.compared["times"] += 1
+        return float(self) <= float(other)
+
+    def __eq__(self, other: object) -> bool:
+        self.compared["times"] += 1
+        return isinstance(other, float) and float(self) == float(other)
+
+    __hash__ = float.__hash__
+
+
+def comparisons(work: Callable[[list[tuple[float, float]]], object], points: list[tuple[float, float]]) -> int:
+    """Return how many comparisons of numbers `work` makes with these points."""
+    counted: list[tuple[float, float]] = [(Counted(first), Counted(second)) for first, second in points]
+    Counted.compared.clear()
+    work(counted)
+    return Counted.compared["times"]
+
+
+@pytest.mark.parametrize("work", [ranks, preference, lambda points: hypervolume(points, (2.0, 2.0))])
+@pytest.mark.parametrize("shape", ["one front", "one rank each", "mixed"])
+def test_work_on_two_objectives_grows_hardly_faster_than_their_number(
+    work: Callable[[list[tuple[float, float]]], object], shape: str
+) -> None:
+    def points(number: int) -> list[tuple[float, float]]:
+        rng = random.Random(number)
+        firsts = [rng.random() for _ in range(number)]
+        return [
+            (first, {"one front": 1 - first, "one rank each": first, "mixed": rng.random()}[shape]) for first in firsts
+        ]
+
+    few, many = (comparisons(work, points(number)) for number in (250, 2_000))
+    assert many < 2_000 * 130
+    assert many < 12 * few
