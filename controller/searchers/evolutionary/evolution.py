@@ -49,14 +49,13 @@ class Evolution:
         pending = view.pending()
         started = view.completed + len(pending)
         population = self._population.after(view.history())
-        key = key_among(population, self.costs)
         refused: Set[Tokens] = self._population.tried.union(c.tokens for c in pending) if self.exclusive else set()
         proposals: list[Proposal] = []
         for number in range(started, started + n):
             if number < self.options.capacity or not population:
                 proposal = self._first(refused, view)
             else:
-                proposal = self._child(population, key, refused, view)
+                proposal = self._child(population, refused, view)
             refused = refused | {proposal.tokens} if self.exclusive else refused
             proposals.append(proposal)
         return proposals
@@ -70,9 +69,9 @@ class Evolution:
         tokens = self._new(first_tokens(self.space, view.completed, view.rng), refused, view)
         return Proposal(tokens=tokens, architecture=self.space.decode(tokens))
 
-    def _child(self, population: Members, key: Key, refused: Set[Tokens], view: View) -> Proposal:
+    def _child(self, population: Members, refused: Set[Tokens], view: View) -> Proposal:
         """Return a child of the population: a copy, a mutation or a crossover, with its parent in the notes."""
-        options, rng = self.options, view.rng
+        options, rng, key = self.options, view.rng, self._population.key
         parent = select_parent(population, options, rng, key)
         tokens, other = parent.tokens, None
         if options.crossover and rng.random() < options.crossover:
@@ -115,12 +114,22 @@ class Population(HistoryState):
         self.follow(history)
         return self._members
 
+    @property
+    def key(self) -> Key:
+        """What the present members are compared by; with costs it is computed once for the same members."""
+        if self._key is None:
+            self._key = key_among(self._members, self._costs)
+        return self._key
+
     def _begin(self) -> None:
         self._members: tuple[ChildRecord, ...] = ()
+        self._key: Key | None = None
         self.tried: set[Tokens] = set()
 
     def _add(self, child: ChildRecord) -> None:
         self.tried.add(child.tokens)
         # A child without a reward does not join.
         if child.reward is not None:
-            self._members = survivors(self._members, child, self._options, self._costs)
+            members = survivors(self._members, child, self._options, self._costs)
+            if members is not self._members:
+                self._members, self._key = members, None

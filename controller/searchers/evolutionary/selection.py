@@ -60,7 +60,8 @@ def survivors(
     """Return the population, the oldest member first, after `child` has ended with a reward.
 
     The child joins the population. If that is full, a member is removed: its oldest, the loser of a tournament, or the
-    worst of all, which may be the child itself; of equal ones the oldest. They are compared by `key_among`.
+    worst of all, which may be the child itself: then it is `population` that is returned. Of equal ones it is the
+    oldest. They are compared by `key_among`.
     """
     if options.dies == "none" or len(population) < options.capacity:
         return (*population, child)
@@ -69,6 +70,8 @@ def survivors(
     if options.dies == "lowest":
         everyone = (*population, child)
         worst = min(everyone, key=key_among(everyone, costs))
+        if worst is child:
+            return population
         return tuple(member for member in everyone if member is not worst)
     # Seeded by the child that ended, so that every replica removes the same member.
     rng = random.Random(child.outcome.seed if child.outcome else child.id)

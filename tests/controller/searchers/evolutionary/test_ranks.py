@@ -2,13 +2,17 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 
 from child_trainer.outcome import Outcome
 from controller.objectives import COSTS
-from controller.searcher import ChildRecord
-from controller.searchers.evolutionary.evolution import Evolution
+from controller.pareto import Point, preference
+from controller.searcher import ChildRecord, Proposal, View
+from controller.searchers.evolutionary import selection
+from controller.searchers.evolutionary.evolution import Evolution, Population
 from controller.searchers.evolutionary.options import EvolutionOptions
 from controller.searchers.evolutionary.selection import key_among, select_parent, survivors
 from tests.controller.searchers.bit_strings import BitStrings
@@ -72,3 +76,75 @@ def test_without_costs_nothing_changes() -> None:
 def test_roulette_has_no_shares_of_ranks() -> None:
     with pytest.raises(ValueError, match="`selection` must be tournament or truncation with several objectives"):
         Evolution(BitStrings(length=3), EvolutionOptions(selection="roulette"), COST)
+
+
+@pytest.fixture
+def ranked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many members were ranked, each time that some were."""
+    sizes: list[int] = []
+
+    def counting(points: Sequence[Point | None]) -> list[tuple[int, float]]:
+        sizes.append(len(points))
+        return preference(points)
+
+    monkeypatch.setattr(selection, "preference", counting)
+    return sizes
+
+
+def random_members(number: int) -> tuple[ChildRecord, ...]:
+    rng = random.Random(number)
+    return members(*((rng.randrange(12) / 12, rng.choice([None, *range(12)])) for _ in range(number)))
+
+
+def ask(searcher: Evolution, history: Sequence[ChildRecord], n: int = 1) -> list[Proposal]:
+    view = View(
+        parameters={},
+        completed=len(history),
+        history=lambda: history,
+        pending=tuple,
+        rng=random.Random(len(history)),
+    )
+    return searcher.ask(n, view)
+
+
+def bits(children: Iterable[ChildRecord]) -> list[ChildRecord]:
+    """Return the children with the tokens of strings of 3 bits."""
+    return [
+        ChildRecord(id=c.id, tokens=(c.id % 2, 0, 1), architecture_id="", reward=c.reward, outcome=c.outcome)
+        for c in children
+    ]
+
+
+def test_members_are_ranked_only_where_a_parent_is_selected_and_once_while_they_are_the_same(
+    ranked: list[int],
+) -> None:
+    searcher = Evolution(BitStrings(length=3), EvolutionOptions(population=20, dies="none", crossover=1.0), COST)
+    history = bits(random_members(30))
+    for ended in range(20):
+        ask(searcher, history[:ended])
+    assert ranked == []
+    for _ in range(3):
+        ask(searcher, history[:20], n=4)
+    assert ranked == [20]
+    ask(searcher, history[:25])
+    assert ranked == [20, 25]
+
+
+@pytest.mark.parametrize(("dies", "size"), [("oldest", None), ("none", None), ("worst", 10), ("lowest", 11)])
+def test_a_history_is_read_again_with_one_ranking_a_child_at_most(
+    ranked: list[int], dies: Any, size: int | None
+) -> None:
+    Population(EvolutionOptions(population=10, dies=dies), COST).after(random_members(60))
+    assert ranked == ([] if size is None else [size] * 50)
+
+
+@pytest.mark.parametrize("dies", ["oldest", "worst", "lowest", "none"])
+def test_the_kept_key_is_that_of_the_present_members(dies: Any) -> None:
+    history = random_members(80)
+    options = EvolutionOptions(population=10, tournament=4, dies=dies)
+    population = Population(options, COST)
+    for ended in range(1, 81):
+        alive = population.after(history[:ended])
+        anew = key_among(alive, COST)
+        assert [population.key(member) for member in alive] == [anew(member) for member in alive]
+    assert population.after(history[:12]) == Population(options, COST).after(history[:12])
