@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from child_trainer.outcome import Measure
 from cluster.formatting import aligned, counted, metric_name, number
 from cluster.storage.ledger.queries.front import CostedChild, children_with
-from cluster.storage.ledger.reader import LedgerConnection
+from cluster.storage.ledger.reader import LedgerConnection, reading
+from cluster.storage.run_folder import RunFolder
 from controller.objectives import Cost
 from controller.pareto import front, hypervolume
 
@@ -76,6 +78,31 @@ class Front:
 
     def _by_name(self, values: Sequence[float | None]) -> dict[str, float | None]:
         return {cost.name: value for cost, value in zip(self.costs, values, strict=True)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFront:
+    """The front of a run, which is read when it is first asked for: it takes all of the run's children.
+
+    Attributes:
+        folder: the run's folder.
+        measure: what the children's metric is.
+        costs: the objectives beside it, at least one.
+    """
+
+    folder: RunFolder
+    measure: Measure
+    costs: tuple[Cost, ...]
+
+    @cached_property
+    def value(self) -> Front:
+        """The front at the moment of the first call.
+
+        Raises:
+            RunFolderError: the ledger is damaged.
+        """
+        with reading(self.folder) as db:
+            return read_front(db, self.measure, self.costs)
 
 
 def read_front(db: LedgerConnection, measure: Measure, costs: Sequence[Cost]) -> Front:

@@ -10,7 +10,7 @@ from child_trainer.outcome import Measure
 from cluster.config.ceilings import HOUR_S, NO_CEILINGS, Ceiling, CeilingOptions, Used, ceilings_of, cost_of, used_up
 from cluster.config.run_config import KnownConfig, unknown_text
 from cluster.formatting import duration, last_line
-from cluster.monitoring.front import Front, read_front
+from cluster.monitoring.front import Front, RunFront
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries import status as queries
 from cluster.storage.ledger.queries import usage
@@ -72,7 +72,7 @@ class Status:
             steps or were scored; `None` before the first steps.
         ceilings: what the whole search may use.
         used: what it has used in all of its starts; `None` if it has no ceilings.
-        front: the Pareto front of the run's objectives; `None` if it has one objective only.
+        run_front: reads `front`; `None` if the run has one objective only.
         stopped: the children that were stopped early; `None` if the run stops none.
         epochs: of a child that is not stopped early.
         unknown: what this version of nascluster does not know of the run, a clause each.
@@ -108,7 +108,7 @@ class Status:
     supernet: SupernetTraining | None = None
     ceilings: CeilingOptions = NO_CEILINGS
     used: Used | None = None
-    front: Front | None = None
+    run_front: RunFront | None = None
     stopped: StoppedEarly | None = None
     epochs: int = 0
     unknown: tuple[str, ...] = ()
@@ -132,6 +132,11 @@ class Status:
     def unknown_text(self) -> str:
         """A clause on what this version does not know of the run; empty if that is nothing."""
         return unknown_text(self.unknown) if self.unknown else ""
+
+    @property
+    def front(self) -> Front | None:
+        """The Pareto front of the run's objectives, read at the first call; `None` if it has one objective only."""
+        return None if self.run_front is None else self.run_front.value
 
     @property
     def ceiling_list(self) -> tuple[Ceiling, ...]:
@@ -213,7 +218,7 @@ class Status:
             "staleness": staleness,
             "measure": str(self.measure),
             "best": self.best and self.best.to_json(),
-            **({"pareto": self.front.to_json()} if self.front else {}),
+            **({"pareto": front.to_json()} if (front := self.front) else {}),
             **({"stopped": self._stopped_json(self.stopped)} if self.stopped else {}),
             **({"ceilings": self._ceilings_json()} if self.used else {}),
             **({"supernet": self.supernet._asdict()} if self.supernet else {}),
@@ -258,6 +263,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
     config, newer = known.config, newer_version(db)
     run, children = run_values(db), queries.children_by_state(db)
     measure = config.measure if known.knows_task else recorded_measure(db)
+    costs = config.objectives.costs
     state, message, alive = liveness(run, held, now, folder.had_begun)
     return Status(
         name=folder.name,
@@ -290,7 +296,7 @@ def _status(db: LedgerConnection, folder: RunFolder, known: KnownConfig, held: b
         supernet=supernet_training(db, FIRST),
         ceilings=config.ceilings,
         used=usage.used(db, now if state == "running" else None) if config.ceilings.any else None,
-        front=read_front(db, measure, config.objectives.costs) if config.objectives.costs else None,
+        run_front=RunFront(folder=folder, measure=measure, costs=costs) if costs else None,
         stopped=queries.stopped_early(db) if config.stopping.early_stop else None,
         epochs=config.budget.epochs,
         unknown=(*known.unknown, *([newer] if newer else [])),

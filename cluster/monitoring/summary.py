@@ -158,7 +158,7 @@ def best_json(status: Status, config: RunConfig) -> dict[str, Any] | None:
     latency = latency_of(config, status.best)
     latencies = {} if latency is None else {"options_latency_us": latency}
     network = {"tokens": list(status.best.tokens), "architecture": dict(status.best.graph)}
-    front = {"front": status.front.members_json()} if status.front else {}
+    front = {"front": front.members_json()} if (front := status.front) else {}
     return status.best.to_json() | latencies | table | notations | front | unknown | network
 
 

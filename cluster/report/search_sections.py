@@ -124,8 +124,8 @@ def cost_section(facts: Facts) -> Markup:
         return section("cost", title, tag("p", "No child has finished.", class_="open"))
     missing = [name for name in ("parameters", "flops") if name not in {cloud.cost for cloud in facts.clouds}]
     unknown = f" Their {' and '.join(COST_LABELS[name] for name in missing)} are unknown." if missing else ""
-    goal = facts.status.front
-    searched = f" The search is for low {' and '.join(c.words for c in goal.costs)}, too." if goal else ""
+    goals = facts.config.objectives.costs
+    searched = f" The search is for low {' and '.join(c.words for c in goals)}, too." if goals else ""
     note = f"The Pareto front has the children that no cheaper one equals.{searched}{unknown}"
     charts = [_cloud(facts, cloud) for cloud in facts.clouds]
     return section("cost", title, tag("p", note, class_="soft"), tag("div", *charts, class_="charts"))
