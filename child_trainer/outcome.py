@@ -71,6 +71,11 @@ class Stopped:
         """When and why it was stopped, as a clause."""
         return f"stopped early at epoch {self.epoch}: {self.reason}"
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return what any version wrote as JSON; what this version does not know is left out."""
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSoFar:
@@ -197,6 +202,6 @@ class Outcome:
         failure = data["failure"]
         restored = Failure(cause=Cause(failure["cause"]), message=failure["message"]) if failure else None
         measure = Measure(data.get("measure", Measure.ACCURACY))
-        stopped = data.get("stopped") and Stopped(**{f.name: data["stopped"][f.name] for f in fields(Stopped)})
+        stopped = data.get("stopped") and Stopped.from_json(data["stopped"])
         values = {"curve": tuple(data["curve"]), "failure": restored, "measure": measure, "stopped": stopped}
         return cls(**(data | values))

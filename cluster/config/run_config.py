@@ -28,7 +28,7 @@ from cluster.config.weights_options import WeightsOptions
 from controller.catalogue import SEARCHERS, SearcherEntry
 from controller.own_parts import find_reward, find_searcher, find_space
 from controller.reward import REWARDS, Reward
-from controller.searcher import Searcher, shared_weights_of
+from controller.searcher import Searcher
 from controller.searchers.given import GivenOptions
 from controller.searchers.start import StartWith
 from controller.space import SearchSpace
@@ -232,7 +232,11 @@ class RunConfig:
         _ = self._start
 
     def _check_stopping(self) -> None:
-        """Raise `ValueError` if children cannot be stopped early: they are not trained epoch by epoch, or too few."""
+        """Raise `ValueError` if children cannot be stopped early: they are not trained epoch by epoch, or too few.
+
+        The same error is raised if more than their metric counts. Whether they share weights is known only of a
+        searcher that is made, and is checked at the launch, `cluster.runners.build.check_layout`.
+        """
         if self.stopping.early_stop is None:
             return
         if not self.task.entry.trains:
@@ -240,10 +244,10 @@ class RunConfig:
                 f"`early_stop` is for tasks that train networks epoch by epoch, and the task {self.task.task!r} trains"
                 " nothing"
             )
-        if shared_weights_of(self.make_searcher()) is not None:
+        if self.objectives.costs:
             raise ValueError(
-                f"`early_stop` is for children that are trained on their own, and those of the searcher"
-                f" {self.searcher!r} share weights: leave it out"
+                "`early_stop` is for searches that compare children by their metric alone, and `objective`"
+                f" {self.objectives.costs[0].name} counts beside it: leave one of the two out"
             )
         self.stopping.check(self.budget.epochs, self.max_children)
 
@@ -267,6 +271,8 @@ class RunConfig:
         del data["task"]["files"]  # it is in `files`, with the others
         if self.objectives == NO_OBJECTIVES:
             del data["objectives"]  # earlier versions did not write it
+        if self.stopping == StoppingOptions():
+            del data["stopping"]  # nor this
         if isinstance(self.task.options, NasBench201Options) and self.task.options.latency_device is None:
             del data["task"]["options"]["latency_device"]  # nor this
         if not data["task"]["all_training"]:

@@ -8,7 +8,7 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.operation_types import BUILDERS
 from child_trainer.hyperparameters import with_hyperparameters
 from child_trainer.outcome import Budget
-from cluster.config.flags import UsageError, parse_run
+from cluster.config.flags import UsageError, parse_run, value_of
 from cluster.config.recipes import changed
 from cluster.config.run_config import RunConfig
 from cluster.config.topology import MAX_PARTS, Topology
@@ -141,6 +141,10 @@ def make_plan(request: Request, search: RunFolder) -> Plan:
     """
     config = search.read_config()
     _check_task(config)
+    if value_of(request.flags, "--early-stop") is not None:
+        raise UsageError(
+            "`early-stop` is for searches, and `finish` trains each network to its last epoch: leave it out"
+        )
     default = _default(config, request, search.name)
     made = parse_run(default, list(request.flags), "RECIPE")
     if wrong := [name for name in changed(default, made) if name in FIXED]:

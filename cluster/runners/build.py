@@ -18,7 +18,7 @@ from cluster.search.seeding import derive
 from controller.objectives import product
 from controller.own_parts import check_reward, check_searcher, check_space
 from controller.reward import FAILED
-from controller.searcher import ParameterGroup, Searcher, View, is_exclusive, keeps_weights
+from controller.searcher import ParameterGroup, Searcher, View, is_exclusive, keeps_weights, shared_weights_of
 from ps.local import LocalStore
 from ps.store import Group, Layout, ParameterStore
 
@@ -52,7 +52,8 @@ def make_group(group: ParameterGroup, accumulate: int = 1) -> Group:
 def check_layout(config: RunConfig, run: str) -> None:
     """Raise `ValueError` if the searcher's parameters cannot be laid out on the shards under this run's name.
 
-    The same error is raised if this machine's memory cannot hold them.
+    The same error is raised if this machine's memory cannot hold them, and if children that share weights were to be
+    stopped early.
     """
     if own_files.is_own(config.space):
         check_space(config.space, config.search_space)
@@ -66,6 +67,11 @@ def check_layout(config: RunConfig, run: str) -> None:
         if isinstance(error, RuntimeError | TypeError | MemoryError):  # PyTorch's errors for a size that is too large
             raise ValueError(f"the parameters of the searcher cannot be made: use a smaller one ({reason})") from error
         raise
+    if config.stopping.early_stop is not None and shared_weights_of(searcher) is not None:
+        raise ValueError(
+            f"`early_stop` is for children that are trained on their own, and those of the searcher {config.searcher!r}"
+            " share weights: leave it out"
+        )
     if keeps_weights(searcher) and not is_exclusive(searcher):
         raise ValueError(
             f"the searcher {config.searcher} must have `exclusive = True`, as it has a method `keeps`: of two replicas"

@@ -38,6 +38,9 @@ def test_it_ends_there_with_the_metric_that_it_has(digits) -> None:
     assert early.curve == whole.curve[:2]
     assert early.metric == max(early.curve)
     assert early.stopped == Stopped(epoch=2, reason="it cannot win", predicted=0.5)
+    later = early.to_json()
+    later["stopped"]["rung"] = 3  # as a later version may have it
+    assert Outcome.from_json(later) == early
     assert early.stopped.text == "stopped early at epoch 2: it cannot win"
     assert [len(so_far.curve) for so_far in asked.told] == [1, 2]
     assert all((so_far.parameters, so_far.flops) == (early.parameters, early.flops) for so_far in asked.told)

@@ -1,5 +1,9 @@
 """Options of early stopping: what is refused before anything starts, and what has no effect."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +52,10 @@ def test_an_impossible_value_is_named(values: dict[str, Any], message: str) -> N
         ),
         (["synthetic", "--early-stop", "median"], "the task 'synthetic' trains nothing"),
         (["nasbench201", "--data", "DIR", "--early-stop", "median"], "the task 'nasbench201' trains nothing"),
+        (
+            ["digits", "--early-stop", "median", "--objective", "seconds=min", "--target", "seconds=5s"],
+            "compare children by their metric alone, and `objective` seconds counts beside it: leave one of the two",
+        ),
         (["enas-macro-digits", "--early-stop", "median"], "those of the searcher 'enas' share weights: leave it out"),
     ],
 )
@@ -77,7 +85,41 @@ def test_options_of_another_rule_have_no_effect() -> None:
 
 def test_a_configuration_of_an_earlier_version_stops_no_child() -> None:
     data = RECIPES["digits"]().to_json()
-    del data["stopping"]
+    assert "stopping" not in data  # so that earlier versions can read it
     assert RunConfig.from_json(data).stopping == StoppingOptions()
     early = RunConfig(stopping=StoppingOptions(early_stop="halving", halving_factor=3))
     assert RunConfig.from_json(early.to_json()) == early
+
+
+OWN = """
+from dataclasses import dataclass
+
+
+class Mine:
+    def __init__(self, space):
+        raise SystemError("a reader has made it")
+
+    def parameters(self, seed):
+        return ()
+
+    def ask(self, n, view):
+        return []
+
+    def learn(self, children, view):
+        return None
+"""
+
+
+def test_a_reader_of_a_configuration_makes_no_searcher(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    stopping = StoppingOptions(early_stop="median")
+    data = [
+        RunConfig(searcher=searcher, stopping=stopping).to_json()
+        for searcher in ("reinforce", f"{tmp_path / 'own.py'}:Mine")
+    ]
+    code = (
+        "import json, sys; from cluster.config.run_config import RunConfig;"
+        "[RunConfig.from_json(data) for data in json.loads(sys.argv[1])]; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(data)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -279,6 +279,7 @@ def test_without_a_grid_the_order_is_that_of_the_search(searched: Path, tmp_path
         (("--epochs", "0"), "`epochs` must be at least 1, got 0"),
         (("--task", "cifar10"), "`task` of the final trainings follows from the run 'search': leave it out"),
         (("--searcher", "random"), "`searcher` of the final trainings follows from the run 'search': leave it out"),
+        (("--early-stop", "median"), "`finish` trains each network to its last epoch: leave it out"),
         (("--nonsense", "3"), "Unrecognized options: --nonsense"),
     ],
 )

@@ -138,7 +138,7 @@ def best_child(*row: Any) -> Best:
         inherits=bool(inherits),
         latency_ms=latency,
         test=test,
-        stopped=stopped and Stopped(**json.loads(stopped)),
+        stopped=stopped and Stopped.from_json(json.loads(stopped)),
     )
 
 
