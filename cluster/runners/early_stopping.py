@@ -30,24 +30,42 @@ class EarlyStopping:
     stopper: Stopper
     lower_is_better: bool
     _ended: list[KnownCurve] = field(default_factory=list, init=False)
+    _ended_ids: set[int] = field(default_factory=set, init=False)
     _training: dict[int, KnownCurve] = field(default_factory=dict, init=False)
 
     def read(self, children: Sequence[ChildRecord]) -> None:
         """Add the children that ended since the last call, in completion order."""
         self._ended += ended_curves(children)
         for child in children:
+            self._ended_ids.add(child.id)
             self._training.pop(child.id, None)
 
-    def known(self, child_id: int, decisions: int, so_far: TrainingSoFar) -> tuple[KnownCurve, list[KnownCurve]]:
-        """Return what is known of a child in training, and of all others."""
-        child = curve_in_training(child_id, decisions, so_far, lower_is_better=self.lower_is_better)
-        # An attempt that was given up may report on a child that has ended by another one.
-        others = (*self._ended, *self._training.values())
-        return child, [other for other in others if other.child_id != child_id]
+    def known(
+        self, child_id: int, decisions: int, so_far: TrainingSoFar, decided_until: int | None = None
+    ) -> tuple[KnownCurve, list[KnownCurve]] | None:
+        """Return what is known of a child in training, and of all others; `None` if the child has ended.
+
+        An attempt that was given up may still report on a child that has ended by another one: nothing is decided for
+        it, as the recorded outcome stays.
+
+        Args:
+            child_id: the child's.
+            decisions: how many are behind its architecture.
+            so_far: its training.
+            decided_until: see `KnownCurve`.
+        """
+        if child_id in self._ended_ids:
+            return None
+        child = curve_in_training(
+            child_id, decisions, so_far, lower_is_better=self.lower_is_better, decided_until=decided_until
+        )
+        training = (other for other in self._training.values() if other.child_id != child_id)
+        return child, [*self._ended, *training]
 
     def remember(self, child: KnownCurve) -> None:
         """Remember how far a child in training is, until it has ended: what others are compared with."""
-        self._training[child.child_id] = child
+        if child.child_id not in self._ended_ids:
+            self._training[child.child_id] = child
 
 
 def early_stopping(config: RunConfig) -> EarlyStopping | None:
@@ -75,6 +93,7 @@ def judge_of(config: RunConfig, history: Callable[[], Sequence[ChildRecord]]) ->
         children = history()
         stopping.read(children[read:])
         read = len(children)
-        return stopping.stopper.judge(*stopping.known(assignment.child_id, len(assignment.tokens), so_far))
+        known = stopping.known(assignment.child_id, len(assignment.tokens), so_far)
+        return known and stopping.stopper.judge(*known)
 
     return judge

@@ -35,7 +35,7 @@ class CurvePrediction:
     delta: float
     seed: int
     lower_is_better: bool
-    _models: dict[tuple[int, int], CurveModel] = field(default_factory=dict, init=False, repr=False)
+    _models: dict[tuple[int, tuple[int, ...]], CurveModel] = field(default_factory=dict, init=False, repr=False)
 
     def judge(self, child: KnownCurve, others: Sequence[KnownCurve]) -> Stopped | None:
         """See `Stopper.judge`."""
@@ -63,7 +63,8 @@ class CurvePrediction:
         size = self.min_children
         while 2 * size <= len(complete):
             size *= 2
-        if (epoch, size) not in self._models:
-            curves = complete[max(0, size - max(MAX_CURVES, self.min_children)) : size]
-            self._models[epoch, size] = CurveModel.fitted(curves, epoch, self.seed)
-        return self._models[epoch, size]
+        curves = complete[max(0, size - max(MAX_CURVES, self.min_children)) : size]
+        key = epoch, tuple(curve.child_id for curve in curves)
+        if key not in self._models:
+            self._models[key] = CurveModel.fitted(curves, epoch, self.seed)
+        return self._models[key]

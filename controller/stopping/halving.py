@@ -18,7 +18,8 @@ class Halving:
     """Lets the best fraction of those that have reached a rung go on.
 
     A rung is a number of epochs, in bracket s the r * eta^(s + k) for k = 0, 1, ... While fewer than eta children have
-    reached a rung, all go on: none of them can be among the best one in eta.
+    reached a rung, all go on: none of them can be among the best one in eta. A child that was not decided on at a rung,
+    as nobody could be asked, is decided on by its values until there at its next epoch.
 
     Attributes:
         options: eta is `halving_factor`, r is `stop_min_epochs`.
@@ -33,18 +34,21 @@ class Halving:
     def judge(self, child: KnownCurve, others: Sequence[KnownCurve]) -> Stopped | None:
         """See `Stopper.judge`."""
         epoch, bracket = len(child.values), self.bracket(child.child_id)
-        if epoch not in self.rungs(bracket) or sum(other.ended for other in others) < self.options.min_children:
+        decided = epoch - 1 if child.decided_until is None else child.decided_until
+        rung = max((rung for rung in self.rungs(bracket) if decided < rung <= epoch), default=None)
+        if rung is None or sum(other.ended for other in others) < self.options.min_children:
             return None
         values = [
-            other.best_at(epoch)
+            other.best_at(rung)
             for other in others
-            if len(other.values) >= epoch and self.bracket(other.child_id) == bracket
+            if len(other.values) >= rung and self.bracket(other.child_id) == bracket
         ]
-        reached, better = len(values) + 1, sum(value > child.best for value in values)
+        own = child.best_at(rung)
+        reached, better = len(values) + 1, sum(value > own for value in values)
         going_on = reached // self.options.halving_factor
         if not going_on or better < going_on or child.best >= best_of(others):
             return None
-        metric = metric_of(child.best, lower_is_better=self.lower_is_better)
+        metric = metric_of(own, lower_is_better=self.lower_is_better)
         which = f" of bracket {bracket}" if self.options.halving_brackets > 1 else ""
         return Stopped(
             epoch=epoch,

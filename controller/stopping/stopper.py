@@ -1,7 +1,8 @@
 """The interface of a stopper, and what it knows of children. Standard library only.
 
 A stopper is a pure function: it decides on one child from that child's curve and those of others. What it decides is
-in the child's outcome (`child_trainer.outcome.Stopped`), so that no later start of the run decides it again.
+in the child's outcome (`child_trainer.outcome.Stopped`). Once that is recorded, no later start of the run decides it
+again; until then a child that is trained anew is judged anew.
 """
 
 import math
@@ -25,6 +26,7 @@ class KnownCurve:
         stopped: whether it was stopped early.
         parameters, flops: of its network; `None` if unknown.
         decisions: the number of decisions behind its architecture.
+        decided_until: of a child in training the last epoch at which it was decided on; `None`: the one before this.
     """
 
     child_id: int
@@ -34,6 +36,7 @@ class KnownCurve:
     parameters: int | None = None
     flops: int | None = None
     decisions: int = 0
+    decided_until: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -97,7 +100,9 @@ def ended_curves(children: Sequence[ChildRecord]) -> Iterator[KnownCurve]:
         )
 
 
-def curve_in_training(child_id: int, decisions: int, so_far: TrainingSoFar, *, lower_is_better: bool) -> KnownCurve:
+def curve_in_training(
+    child_id: int, decisions: int, so_far: TrainingSoFar, *, lower_is_better: bool, decided_until: int | None = None
+) -> KnownCurve:
     """Return what is known of a child in training, behind whose architecture are so many decisions."""
     return KnownCurve(
         child_id=child_id,
@@ -106,6 +111,7 @@ def curve_in_training(child_id: int, decisions: int, so_far: TrainingSoFar, *, l
         parameters=so_far.parameters,
         flops=so_far.flops,
         decisions=decisions,
+        decided_until=decided_until,
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from child_trainer import own_files
 from child_trainer.outcome import Outcome, Stopped, TrainingSoFar
@@ -52,7 +52,7 @@ from cluster.runners.on_ray.handles import (
     open_store,
     places_here,
 )
-from cluster.runners.on_ray.judging import RemoteJudging
+from cluster.runners.on_ray.judging import PoolJudge, RemoteJudging
 from cluster.runners.on_ray.pool_adapters import AwaitedLedger, RayWorkers
 from cluster.runners.on_ray.private_api import node_logs_folder
 from cluster.search.evaluator import Assignment
@@ -128,7 +128,7 @@ class Worker:
             weights=store,
             policy=policy,
             child_weights=RemoteWeights(actor(CHILD_WEIGHTS)) if inherits else None,
-            judge=_judged if config.stopping.early_stop else None,
+            judge=PoolJudge() if config.stopping.early_stop else None,
         )
         places = places_here(slots)
         crash_file = CrashFile(Path(f"{own}-{slots[0]}.died"), list(places.values()))
@@ -165,22 +165,6 @@ class Worker:
 def _beat(slot: int, place: str, key: str | None) -> bool:
     pool = actor(POOL)
     return ray.get(pool.beat.options(max_task_retries=0).remote(slot, place, key), timeout=CALL_TIMEOUT_S)
-
-
-def _judged(assignment: Assignment, so_far: TrainingSoFar) -> Stopped | None:
-    """Ask the pool whether a child is stopped at the epoch that it has reached; without an answer it goes on.
-
-    Raises:
-        RayTaskError: the pool could not decide, because of an error of ours.
-    """
-    try:
-        judge = actor(POOL).judge.options(max_task_retries=0)
-        answer = judge.remote(assignment.child_id, len(assignment.tokens), so_far)
-        return ray.get(answer, timeout=CALL_TIMEOUT_S)
-    except RayTaskError:
-        raise
-    except (RayError, ValueError):  # the pool is being started again: it decides at the next epoch
-        return None
 
 
 def _keep_output(child_id: int, key: str, text: str) -> None:
@@ -245,9 +229,9 @@ class PoolHost:
             self._workers.is_idle(slot)
         return await self._pool.beat(slot, place, key)
 
-    async def judge(self, child_id: int, decisions: int, so_far: TrainingSoFar) -> Stopped | None:
-        """Return why a child in training, behind which are so many decisions, is stopped now; `None`: it goes on."""
-        return await self._judging.judge(child_id, decisions, so_far) if self._judging else None
+    async def judge(self, child_id: int, decisions: int, so_far: TrainingSoFar, decided_until: int) -> Stopped | None:
+        """See `RemoteJudging.judge`."""
+        return await self._judging.judge(child_id, decisions, so_far, decided_until) if self._judging else None
 
     async def grow(self, slots: int, again: Collection[int]) -> WorkerCensus:
         """See `Pool.grow`."""

@@ -3,14 +3,16 @@
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import GetTimeoutError
 
-from child_trainer.outcome import Budget, Outcome
+from child_trainer.outcome import Budget, Outcome, Stopped, TrainingSoFar
 from child_trainer.training.task import Progress
 from cluster.cli.main import run as nascluster
 from cluster.compare.one_search import search as compared
@@ -21,10 +23,16 @@ from cluster.config.topology import Topology
 from cluster.monitoring.status import read_status
 from cluster.report.page import page
 from cluster.report.read import read_facts
+from cluster.runners.early_stopping import early_stopping
 from cluster.runners.evaluation.plan import configured
+from cluster.runners.on_ray.handles import CALL_TIMEOUT_S
+from cluster.runners.on_ray.judging import PoolJudge, RemoteJudging
+from cluster.search.evaluator import Assignment
 from cluster.storage.find_run import run_folder
+from controller.searcher import ChildRecord
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.stopping.options import StoppingOptions
+from controller.stopping.stopper import KnownCurve
 from tests.cluster.runners.killed_runs import copies, copying
 from tests.cluster.runners.test_local import ledger, search
 
@@ -154,6 +162,50 @@ def test_the_best_child_tells_that_it_was_stopped(whole: Path, tmp_path: Path) -
 def test_an_evaluation_as_in_such_a_search_trains_to_the_last_epoch() -> None:
     like = replace(RANDOM, stopping=StoppingOptions(early_stop="median"))
     assert configured(["--name", "more"], "feedforward", None, like).stopping == StoppingOptions()
+
+
+def test_a_late_attempt_at_a_child_that_has_ended_changes_nothing() -> None:
+    stopping = early_stopping(RANDOM)
+    assert stopping is not None
+    curves = {1: (0.5, 0.6), 2: (0.4, 0.5)}
+    outcomes = {
+        child: Outcome(curve=curve, seconds=1, parameters=9, flops=9, seed=0) for child, curve in curves.items()
+    }
+    records = [ChildRecord(id=child, tokens=(), architecture_id="", outcome=one) for child, one in outcomes.items()]
+    late = stopping.known(1, 5, TrainingSoFar(curve=(0.1,)))
+    assert late is not None
+    stopping.remember(late[0])
+    stopping.read(records)
+    assert stopping.known(1, 5, TrainingSoFar(curve=(0.1, 0.1))) is None
+    stopping.remember(late[0])
+    asked = stopping.known(3, 5, TrainingSoFar(curve=(0.3,)))
+    assert asked is not None
+    assert [(other.child_id, other.ended) for other in asked[1]] == [(1, True), (2, True)]
+
+
+def test_a_worker_tells_until_which_epoch_a_child_was_decided_on() -> None:
+    asked = list[tuple[int, int, int]]()
+
+    def ask(assignment: Assignment, so_far: TrainingSoFar, decided_until: int) -> Stopped | None:
+        asked.append((assignment.child_id, len(so_far.curve), decided_until))
+        if asked[-1][:2] in ((1, 2), (1, 3), (2, 2)):
+            raise GetTimeoutError("late")
+        return None
+
+    judge = PoolJudge(ask)
+    for child, epoch in ((1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 2), (2, 1), (2, 2), (3, 3)):
+        judge(Assignment(child_id=child, architecture=None, seed=0), TrainingSoFar(curve=(0.5,) * epoch))
+    assert asked == [(1, 1, 0), (1, 2, 1), (1, 3, 1), (1, 4, 1), (1, 5, 4), (2, 2, 1), (2, 1, 0), (2, 2, 1), (3, 3, 2)]
+
+
+def test_a_question_whose_worker_has_given_up_is_not_decided() -> None:
+    stopping = early_stopping(RANDOM)
+    assert stopping is not None
+    judging = RemoteJudging(stopping)
+    child = KnownCurve(child_id=3, values=(0.1,), ended=False)
+    others = [KnownCurve(child_id=number, values=(0.9,) * EPOCHS) for number in (1, 2)]
+    assert judging._decide(time.monotonic(), child, others) is not None
+    assert judging._decide(time.monotonic() - 2 * CALL_TIMEOUT_S, child, others) is None
 
 
 def test_a_comparison_stops_the_children_that_a_run_stops(whole: Path) -> None:

@@ -84,7 +84,14 @@ def test_a_model_stays_until_there_are_twice_as_many_curves() -> None:
     stopper, child = prediction(), so_far(CURVES[59], 2)
     for count in (20, 30, 39, 40, 59):
         stopper.judge(child, CURVES[:count])
-    assert set(stopper._models) == {(2, 20), (2, 40)}
+    assert {(epoch, len(children)) for epoch, children in stopper._models} == {(2, 20), (2, 40)}
+
+
+def test_a_model_is_that_of_the_children_that_it_was_fitted_to() -> None:
+    stopper, child = prediction(), so_far(CURVES[59], 2)
+    stopper.judge(child, CURVES[1:21])
+    assert stopper.judge(child, CURVES[:20]) == prediction().judge(child, CURVES[:20])
+    assert len(stopper._models) == 2
 
 
 def test_of_perplexities_the_lower_is_the_better() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -71,6 +72,20 @@ def test_between_rungs_nothing_is_decided() -> None:
     rule, others = halving(halving_factor=2), [known(number, *[0.9] * 12) for number in range(1, 9)]
     decided = [epoch for epoch in range(1, 12) if rule.judge(known(9, *[0.1] * epoch, ended=False), others)]
     assert decided == [1, 2, 4, 8]
+
+
+def test_a_rung_at_which_nobody_decided_is_decided_at_the_next_epoch() -> None:
+    """By the values until the rung: what the child or others reached later does not count."""
+    rule = halving(halving_factor=2, stop_min_epochs=2)
+    others = [known(1, 0.9, 0.9, 0.9), known(2, 0.4, 0.4, 0.8), known(3, 0.3, 0.3, 0.8)]
+    child = known(4, 0.2, 0.2, 0.7, ended=False)
+    assert rule.judge(replace(child, decided_until=2), others) is None
+    assert rule.judge(child, others) is None
+    answer = rule.judge(replace(child, decided_until=1), others)
+    assert answer is not None
+    assert (answer.epoch, answer.reason[:35]) == (3, "its metric, 0.2, is number 4 of 4 a")
+    better = replace(child, values=(0.2, 0.5, 0.5), decided_until=0)
+    assert rule.judge(better, others) is None
 
 
 def test_children_compete_within_their_bracket() -> None:
