@@ -51,24 +51,24 @@ SEARCH = (
 
 RULES: dict[str, tuple[str, ...]] = {
     "none": (),
-    "median": ("--early-stop", "median", "--stop-min-epochs", "2"),
-    "halving": ("--early-stop", "halving", "--stop-min-epochs", "2", "--halving-factor", "2"),
-    "curve": ("--early-stop", "curve", "--stop-min-children", "20"),
+    "median": ("--early-stop", "median"),
+    "halving": ("--early-stop", "halving", "--halving-factor", "2"),
+    "curve": ("--early-stop", "curve", "--stop-min-epochs", "1", "--stop-min-children", "20"),
 }
-"""The flags of each rule. A search of 64 children is too short for the usual 100 curves, and the accuracy after one
-epoch says too little to compare children by it."""
+"""The flags of each rule. A search of 64 children is too short for the usual 100 curves, and `curve`
+predicts from the first epoch, whose accuracy says too little to compare children by it."""
 
 
 ORDERS, FIRST = 5, 100
 """Orders of recorded children, and the first ones of each, which do not count: `curve` learns from them."""
 
 JUDGES = {
-    "curve": StoppingOptions(early_stop="curve"),
+    "curve, 1 epoch": StoppingOptions(early_stop="curve", stop_min_epochs=1),
+    "median, 1 epoch": StoppingOptions(early_stop="median", stop_min_epochs=1),
     "median": StoppingOptions(early_stop="median"),
-    "median, 2 epochs": StoppingOptions(early_stop="median", stop_min_epochs=2),
+    "halving by 2, 1 epoch": StoppingOptions(early_stop="halving", halving_factor=2, stop_min_epochs=1),
     "halving by 2": StoppingOptions(early_stop="halving", halving_factor=2),
-    "halving by 2, 2 epochs": StoppingOptions(early_stop="halving", halving_factor=2, stop_min_epochs=2),
-    "halving by 4, 2 epochs": StoppingOptions(early_stop="halving", stop_min_epochs=2),
+    "halving by 4": StoppingOptions(early_stop="halving"),
 }
 """The rules that judge recorded curves."""
 

@@ -62,8 +62,13 @@ def _unlike(one: KnownConfig, other: KnownConfig) -> tuple[str, ...]:
         "search space": _equal(one, other, "space") and _equal(one, other, "space_options"),
         "budget": _equal(one, other, "budget"),
         "objectives": _equal(one, other, "objectives"),
+        "early stopping": _equal(one, other, "stopping") or not (_stops(one) or _stops(other)),
     }
     return tuple(what for what, same in equal.items() if not same)
+
+
+def _stops(known: KnownConfig) -> bool:
+    return known.config.stopping.early_stop is not None or bool(known.unknown)
 
 
 def _place(known: KnownConfig) -> str:

@@ -26,8 +26,14 @@ from cluster.simulation.variants import children_per_variant, variants
 from cluster.storage.dataset_cache import located
 from controller.searcher import shared_weights_of
 
-UNUSED_FIELDS = ("name", "storage_path", "local", "metrics", "logs", "callbacks", "ceilings")
-"""Fields of a run that do not apply to a simulation."""
+STORES_NOTHING = "which stores nothing"
+
+UNUSED_FIELDS = {
+    **dict.fromkeys(("name", "storage_path", "local", "metrics", "logs", "callbacks"), STORES_NOTHING),
+    "ceilings": "which always comes to its end",
+    "stopping": "whose children have no learning curves",
+}
+"""Fields of a run that do not apply to a simulation, and why."""
 
 MAX_SAMPLED_CHILDREN = 10_000
 """Upper bound for the children whose times are drawn in advance to estimate the size; more takes long."""
@@ -44,8 +50,7 @@ def plan_simulation(options: SimulationOptions, flags: Sequence[str]) -> tuple[R
     config = parse_run(samples.default(base), given, options.recipe)
     samples.check(config)
     if wrong := next((name for name in changed(config, base) if name in UNUSED_FIELDS), None):
-        why = "which always comes to its end" if wrong == "ceilings" else "which stores nothing"
-        raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, {why}")
+        raise UsageError(f"the options of `{wrong.replace('_', '-')}` are not for a simulation, {UNUSED_FIELDS[wrong]}")
     model = options.model
     config = replace(config, task=replace(config.task, data=located(config.task.data)))
     check_layout(config, "simulated")

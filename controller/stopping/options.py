@@ -34,7 +34,7 @@ class StoppingOptions:
     predicted from those of others, with median it is compared with their average at the same epoch, with halving the
     best fraction goes on at each of a few epochs. A stopped child's metric is that of the epochs that it was trained.
     Unset: every child is trained to its last epoch."""
-    stop_min_epochs: int = 1
+    stop_min_epochs: int = 2
     """Epochs that every child is trained at least; with halving the first rung, and so a multiple of it the others."""
     stop_min_children: int | None = None
     """Children that must have ended before one is stopped; with curve those that were trained to their last epoch, and

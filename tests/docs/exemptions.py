@@ -116,7 +116,7 @@ EXEMPT: Mapping[str, str] = {
     "nascluster launch digits --space mbconv --searcher random --stem-stride 1 --stem-filters 8 --first-filters 8"
     " --widths 8 16 24 --blocks 2 2 2 --strides 1 2 1 --last-filters 64": MINUTES,
     "python -m child_trainer nasnet-a.json --task digits": MINUTES,
-    "nascluster launch digits --early-stop median --stop-min-epochs 2": MINUTES,
+    "nascluster launch digits --early-stop median": MINUTES,
     "nascluster launch cifar10 --data DIR --early-stop curve": YEARS,
     "nascluster launch digits --local --optimizer adam --learning-rate 0.002 --schedule cosine": MINUTES,
     "nascluster launch cifar10 --data DIR --learning-rate 0.025 --schedule cosine --clip-norm 5 --cutout 16": YEARS,

@@ -175,6 +175,10 @@ def test_without_arguments_it_prints_its_usage(simulate: Nascluster, capfd: pyte
         (["zoph2017-cifar10", "--child-seconds=constant:360000", "--shard-mtbf", "49s"], "in all, and would lose some"),
         (["zoph2017-cifar10", *TIMES, "--max-children", "2000000"], "must be at most 1,000,000, got 2000000"),
         (["zoph2017-cifar10", *TIMES, "--name", "mine"], "the options of `name` are not for a simulation"),
+        (
+            ["zoph2017-cifar10", *TIMES, "--early-stop", "median"],
+            "a simulation, whose children have no learning curves",
+        ),
         (["zoph2017-cifar10", *TIMES, "--shards", "99999"], "`shards` must be"),
         (["zoph2017-cifar10", *TIMES, "--workes", "9"], "did you mean --workers?"),
         (["nasbench201"], "nasbench201"),

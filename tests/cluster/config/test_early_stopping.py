@@ -44,11 +44,11 @@ def test_an_impossible_value_is_named(values: dict[str, Any], message: str) -> N
             "`stop_min_children` must be below `max_children`, 96, got 100",
         ),
         (["digits", "--early-stop", "median", "--stop-min-children", "96"], "below `max_children`, 96, got 96"),
-        (["digits", "--early-stop", "median", "--epochs", "1"], "`stop_min_epochs` must be below `epochs`, 1, got 1"),
+        (["digits", "--early-stop", "median", "--epochs", "1"], "`stop_min_epochs` must be below `epochs`, 1, got 2"),
         (["digits", "--early-stop", "median", "--stop-min-epochs", "8"], "below `epochs`, 8, got 8"),
         (
             ["digits", "--early-stop", "halving", "--halving-brackets", "3"],
-            "as the first rung of the last of 3 is at epoch 16, and children have 8 `epochs`",
+            "as the first rung of the last of 3 is at epoch 32, and children have 8 `epochs`",
         ),
         (["synthetic", "--early-stop", "median"], "the task 'synthetic' trains nothing"),
         (["nasbench201", "--data", "DIR", "--early-stop", "median"], "the task 'nasbench201' trains nothing"),

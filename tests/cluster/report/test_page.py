@@ -29,6 +29,7 @@ from cluster.storage.find_run import run_folder
 from cluster.storage.ledger.schema import TABLES
 from cluster.storage.run_folder import RunFolder
 from controller.spaces.recurrent import RecurrentSpace
+from controller.stopping.options import StoppingOptions
 from tests.cluster.report.ledgers import CONFIG, START, filled_run, ledger, new_run
 from tests.cluster.report.well_formed import Read, read_page
 
@@ -194,6 +195,9 @@ def test_another_run_is_plotted_too_and_answers_the_checklist(tmp_path: Path) ->
     easier = replace(CONFIG.with_searcher("random"), task=TaskOptions(task="fashion-mnist"))
     unlike = read(filled_run(tmp_path, 30, name="easier", config=easier), folder)
     assert f"○ open {random} With the run 'run' (reinforce), but that has another task." in unlike.words
+    early = replace(CONFIG.with_searcher("random"), stopping=StoppingOptions(early_stop="median", stop_min_epochs=1))
+    unlike = read(folder, filled_run(tmp_path, 30, name="early", config=early))
+    assert f"○ open {random} With the run 'early' (random), but that has another early stopping." in unlike.words
     assert f"○ open {random} This is random search: name it in" in read(other).words
 
 

@@ -29,6 +29,8 @@ from cluster.runners.on_ray.handles import CALL_TIMEOUT_S
 from cluster.runners.on_ray.judging import PoolJudge, RemoteJudging
 from cluster.search.evaluator import Assignment
 from cluster.storage.find_run import run_folder
+from cluster.storage.ledger.queries.metrics import ended_children
+from cluster.storage.ledger.reader import reading
 from controller.searcher import ChildRecord
 from controller.spaces.convolutional import ConvolutionalSpace
 from controller.stopping.options import StoppingOptions
@@ -45,8 +47,8 @@ DIGITS = replace(
     budget=Budget(epochs=EPOCHS, batch_size=32, train_fraction=0.15),
     space_options=ConvolutionalSpace(num_filters=(4, 8, 16), initial_depth=2, depth_step=0, max_depth=2),
 )
-HALVING = StoppingOptions(early_stop="halving", halving_factor=2)
-CURVE = StoppingOptions(early_stop="curve", stop_min_children=10, stop_delta=0.3)
+HALVING = StoppingOptions(early_stop="halving", stop_min_epochs=1, halving_factor=2)
+CURVE = StoppingOptions(early_stop="curve", stop_min_epochs=1, stop_min_children=10, stop_delta=0.3)
 RANDOM = replace(DIGITS.with_searcher("random"), stopping=HALVING)
 
 
@@ -157,6 +159,22 @@ def test_the_best_child_tells_that_it_was_stopped(whole: Path, tmp_path: Path) -
     assert best.stopped == outcome.stopped
     assert best.to_json()["stopped"]["epoch"] == len(outcome.curve)
     assert f"stopped early at epoch {len(outcome.curve)}" in text
+
+
+def test_all_count_the_children_that_were_stopped_in_one_way(whole: Path, tmp_path: Path) -> None:
+    """A child that took the outcome of another one was not trained, and so not stopped."""
+    shutil.copytree(whole, tmp_path / "left")
+    stopped = [child for child, one in outcomes(whole).items() if one.stopped]
+    db = sqlite3.connect(tmp_path / "left" / "run" / "ledger.sqlite")
+    db.execute("UPDATE children SET same_as = ? WHERE id = ?", (stopped[0], stopped[-1]))
+    db.commit()
+    db.close()
+    folder = run_folder(tmp_path / "left", "run")
+    status = read_status(folder, 0.0)
+    with reading(folder) as ledger:
+        counted = sum(child.stopped for child in ended_children(ledger, 0))
+    assert status.stopped is not None
+    assert status.stopped.children == counted == len(stopped) - 1
 
 
 def test_an_evaluation_as_in_such_a_search_trains_to_the_last_epoch() -> None:

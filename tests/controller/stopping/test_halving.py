@@ -13,6 +13,7 @@ from tests.contracts.stopper import StopperContract
 
 
 def halving(epochs: int = 12, **options: int) -> Halving:
+    options = {"stop_min_epochs": 1, **options}
     return Halving(options=StoppingOptions(early_stop="halving", **options), epochs=epochs, lower_is_better=False)
 
 

@@ -48,7 +48,7 @@ def test_of_200_recorded_children_none_is_stopped_that_would_have_been_the_best(
     monkeypatch.setattr(curve_model, "DRAWS", 100)  # of 1,000, which take a second and a half for each epoch
     curves = in_order(order)
     assert len(curves) == 300
-    known = judged(curves, make(StoppingOptions(early_stop="curve"), len(curves[0].values)))
+    known = judged(curves, make(StoppingOptions(early_stop="curve", stop_min_epochs=1), len(curves[0].values)))
     assert not any(child.stopped for child in known[:100])
     best = 0.0
     for curve, child in zip(curves, known, strict=True):
@@ -61,14 +61,12 @@ def test_of_200_recorded_children_none_is_stopped_that_would_have_been_the_best(
 @pytest.mark.parametrize(
     ("options", "most"),
     [
-        (StoppingOptions(early_stop="median", stop_min_epochs=2), 0.8),
-        (StoppingOptions(early_stop="halving", stop_min_epochs=2, halving_factor=2), 0.6),
+        (StoppingOptions(early_stop="median"), 0.8),
+        (StoppingOptions(early_stop="halving", halving_factor=2), 0.6),
     ],
     ids=["median", "halving"],
 )
-def test_from_the_second_epoch_on_the_other_rules_find_the_best_child_too(
-    options: StoppingOptions, most: float
-) -> None:
+def test_as_they_usually_decide_the_other_rules_find_the_best_child_too(options: StoppingOptions, most: float) -> None:
     for order in range(3):
         curves = in_order(order)
         known = judged(curves, make(options, len(curves[0].values)))

@@ -17,7 +17,7 @@ class EndedChild(NamedTuple):
         job: the kind of its job on shared weights; `None` if it was trained on its own.
         steps: how many steps its job has; `None` without steps.
         measurements: further numbers of its outcome, by name.
-        stopped: whether it was stopped early.
+        stopped: whether its own training was stopped early; not of one that took the outcome of another.
     """
 
     completion: int
@@ -72,7 +72,8 @@ def ended_children(db: sqlite3.Connection, after: int) -> list[EndedChild]:
     SELECT completion, state, cause, reward, metric, seconds, json_array_length(outcome, '$.curve'),
         json_extract(outcome, '$.gpu_bytes'), ended_at,
         iif({ON_SHARED_WEIGHTS}, json_extract(job, '$.kind'), NULL), json_extract(job, '$.count'),
-        json_extract(outcome, '$.measurements'), json_extract(outcome, '$.stopped.epoch') IS NOT NULL
+        json_extract(outcome, '$.measurements'),
+        same_as IS NULL AND json_extract(outcome, '$.stopped.epoch') IS NOT NULL
     FROM children WHERE completion > ? ORDER BY completion
     """
     return [
