@@ -3,10 +3,11 @@
     python -m benchmarks.early_stopping [seeds] [DIR]
     python -m benchmarks.early_stopping record DIR FILE
     python -m benchmarks.early_stopping judge FILE [orders]
+    python -m benchmarks.early_stopping time FILE
 
 The first command searches at random, with each seed without early stopping and with each rule. Random search samples
 the same children whatever has become of others, and so the only difference is which of them are stopped. Printed are
-the children that were stopped, the epochs and the seconds of training that are left, decisions included, and the best
+the children that were stopped, the epochs of training and the seconds, decisions included, that are left, and the best
 child's validation accuracy, and how often it is the child that the search without early stopping finds. DIR keeps the
 searches, so that the same command continues after an interruption; without it they are not kept.
 
@@ -17,6 +18,10 @@ The third command judges recorded curves by each rule, as a search would that tr
 in their own order, and in random ones. Printed are the children that were stopped though they would have been the best
 so far, of all that would have been, the orders in which the best child of all was trained to its end, and the epochs of
 training that are left; all of the children after the first 100.
+
+The fourth command prints the seconds of one core that a decision takes: the fit of a model of `curve` to the first 100
+and 200 recorded curves, and one question to each of the other rules with 12,800 children, as many as the paper of
+REINFORCE has.
 """
 
 import contextlib
@@ -25,8 +30,10 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cluster.cli.main import run as nascluster
@@ -59,6 +66,9 @@ RULES: dict[str, tuple[str, ...]] = {
 predicts from the first epoch, whose accuracy says too little to compare children by it."""
 
 
+MANY = 12_800
+"""Children that are known to the rules whose decisions are timed."""
+
 ORDERS, FIRST = 5, 100
 """Orders of recorded children, and the first ones of each, which do not count: `curve` learns from them."""
 
@@ -75,7 +85,7 @@ JUDGES = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search trained, and its best child."""
+    """What a search trained, its seconds with all decisions, and its best child."""
 
     stopped: int
     epochs: int
@@ -99,14 +109,14 @@ def children(folder: Path, name: str, seed: int, *words: str, count: int = CHILD
         return whole_view(db, seed).history()
 
 
-def found(history: Sequence[ChildRecord]) -> Found:
-    """Return the figures of a search."""
+def found(history: Sequence[ChildRecord], seconds: float) -> Found:
+    """Return the figures of a search that took so many seconds."""
     outcomes = [(child.id, child.outcome) for child in history if child.outcome and child.outcome.metric is not None]
     best, outcome = max(outcomes, key=lambda one: (one[1].metric or 0.0, -one[0]))
     return Found(
         stopped=sum(one.stopped is not None for _, one in outcomes),
         epochs=sum(len(one.curve) for _, one in outcomes),
-        seconds=sum(one.seconds for _, one in outcomes),
+        seconds=seconds,
         best=best,
         metric=outcome.metric or 0.0,
     )
@@ -114,10 +124,13 @@ def found(history: Sequence[ChildRecord]) -> Found:
 
 def rows(seeds: int, folder: Path) -> dict[str, list[Found]]:
     """Return what each rule gave with each seed."""
-    return {
-        rule: [found(children(folder, f"{rule}-{seed}", seed, *words)) for seed in range(1, seeds + 1)]
-        for rule, words in RULES.items()
-    }
+
+    def one(rule: str, seed: int) -> Found:
+        name = f"{rule}-{seed}"
+        history = children(folder, name, seed, *RULES[rule])
+        return found(history, read_status(run_folder(folder, name), 0.0).seconds)
+
+    return {rule: [one(rule, seed) for seed in range(1, seeds + 1)] for rule in RULES}
 
 
 def row(rule: str, ours: Sequence[Found], without: Sequence[Found]) -> str:
@@ -205,12 +218,41 @@ def judge(file: Path, orders: int) -> None:
         print(f"| {rule} | {lost} of {bests} | {found_best} of {orders} | {_spread(epochs, '.1f')} |", flush=True)
 
 
+def time_decisions(file: Path) -> None:
+    """Print what decisions take."""
+    from controller.stopping.curve_model import CurveModel
+
+    curves = recorded(file)
+    epochs = range(2, len(curves[0].values))
+    for count in (100, 200):
+        seconds = [_seconds(partial(CurveModel.fitted, curves[:count], epoch, 0)) for epoch in epochs]
+        print(f"a model of {count} curves: {_spread(seconds, '.1f')} s, the longest {max(seconds):.1f} s", flush=True)
+    known = [replace(curves[number % len(curves)], child_id=number + 1) for number in range(MANY)]
+    child = KnownCurve(child_id=MANY + 1, values=(0.0, 0.0), ended=False)
+    for rule in ("median", "halving"):
+        stopper = make_stopper(StoppingOptions(early_stop=rule), len(epochs) + 2, 0, lower_is_better=False)
+        assert stopper is not None
+        milliseconds = [1_000 * _seconds(partial(stopper.judge, child, known)) for _ in range(20)]
+        print(f"a decision by {rule} with {MANY:,} children: {_spread(milliseconds, '.0f')} ms")
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    begun = time.process_time()
+    call()
+    return time.process_time() - begun
+
+
 def main(arguments: list[str]) -> None:
     """Print a table, or record the curves."""
     if arguments[:1] == ["judge"]:
         if len(arguments) not in (2, 3):
             sys.exit("give the file of the curves: judge FILE [orders]")
         judge(Path(arguments[1]), max(MIN_SEEDS, int(arguments[2]) if len(arguments) > 2 else ORDERS))
+        return
+    if arguments[:1] == ["time"]:
+        if len(arguments) != 2:
+            sys.exit("give the file of the curves: time FILE")
+        time_decisions(Path(arguments[1]))
         return
     if arguments[:1] == ["record"]:
         if len(arguments) != 3:

@@ -179,7 +179,9 @@ class Progress:
             return True
         if self._stop_early is not None and len(self.curve) != self._epochs:
             so_far = TrainingSoFar(curve=tuple(self.curve), parameters=self.parameters, flops=self.flops)
+            asked = time.perf_counter()
             self.stopped = self._stop_early(so_far)
+            self._started += time.perf_counter() - asked  # a wait for others is none of the child's own time
             if self.stopped is not None:
                 return True
         self._check_time(len(self.curve))

@@ -67,6 +67,8 @@ class Halving:
         That is (S + 1) / (S - s + 1) * eta^(S - s) of bracket s, where S is the last one (Li et al. 2018, algorithm 1).
         """
         last, eta = self.options.halving_brackets - 1, self.options.halving_factor
+        if not last:
+            return 0  # without the sizes, as this is asked of each child that is known
         sizes = [-(-(last + 1) * eta ** (last - s) // (last - s + 1)) for s in range(last + 1)]
         place = (child_id - 1) % sum(sizes)
         return next(s for s, end in enumerate(itertools.accumulate(sizes)) if place < end)

@@ -204,6 +204,7 @@ EXEMPT: Mapping[str, str] = {
     # measurements
     "python -m benchmarks.early_stopping 3 DIR": BENCHMARK,
     "python -m benchmarks.early_stopping record DIR FILE": BENCHMARK,
+    "python -m benchmarks.early_stopping time tests/controller/stopping/digits_curves.csv": BENCHMARK,
     "python -m benchmarks.early_stopping judge tests/controller/stopping/digits_curves.csv": BENCHMARK,
     "python -m benchmarks.nasbench201 400 DIR": BENCHMARK,
     "python -m benchmarks.pareto 10 DIR": BENCHMARK,

@@ -1,5 +1,7 @@
 """A training that is stopped between two epochs, by what is asked after each."""
 
+import time
+
 import pytest
 
 from child_trainer.outcome import Budget, Cause, Outcome, Stopped, TrainingSoFar
@@ -44,6 +46,16 @@ def test_it_ends_there_with_the_metric_that_it_has(digits) -> None:
     assert early.stopped.text == "stopped early at epoch 2: it cannot win"
     assert [len(so_far.curve) for so_far in asked.told] == [1, 2]
     assert all((so_far.parameters, so_far.flops) == (early.parameters, early.flops) for so_far in asked.told)
+
+
+def test_the_wait_for_an_answer_is_none_of_the_child_s_seconds(digits) -> None:
+    def late(so_far: TrainingSoFar) -> None:
+        time.sleep(0.3)
+
+    begun = time.perf_counter()
+    outcome = train(SMALL, digits, BUDGET, seed=1, stop_early=late)
+    assert outcome.failure is None
+    assert time.perf_counter() - begun - outcome.seconds > 0.8  # three answers
 
 
 def test_after_the_last_epoch_nothing_is_asked(digits) -> None:
