@@ -100,6 +100,11 @@ def never(options: Any) -> bool:
     return False
 
 
+def never_uses(options: Any, path: str) -> bool:
+    """Return False for any options and any file."""
+    return False
+
+
 def always(options: Any) -> bool:
     """Return True for any options."""
     return True
@@ -131,6 +136,9 @@ class TaskEntry:
         licence: of the data, for who passes a trained network on.
         completed: returns the options with what follows from the data in a folder, without reading much of it; raises
             `TaskError` if that cannot be told. `None`: they are complete.
+        files: returns the size in bytes of each file that its complete options mean, by its path in the folder of the
+            data; raises `TaskError` if a folder cannot be read. `None`: its runs need not know their data again.
+        uses: whether a file is one of these, by its path; needed with `files`.
         describes: returns this row with what its complete options tell of the data; `None`: nothing more.
         costs: the costs that its children have beside the metric, by name; `None`: those of `FAMILY_COSTS`.
     """
@@ -155,6 +163,8 @@ class TaskEntry:
     preparation: str = ""
     licence: str = ""
     completed: Callable[[Any, Path | None], Any] | None = None
+    files: Callable[[Any, Path], Mapping[str, int]] | None = None
+    uses: Callable[[Any, str], bool] = never_uses
     describes: Callable[[TaskEntry, Any], TaskEntry] | None = None
     costs: tuple[str, ...] | None = None
 

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from child_trainer.outcome import Measure
 from child_trainer.tasks.entry import ImageProblem, TaskEntry
+from child_trainer.tasks.image_files import is_used, sizes
 from child_trainer.tasks.image_folder_options import ImageFolderOptions, described, with_classes
 
 TORCHVISION = "child_trainer.tasks.torchvision_images"
@@ -71,12 +72,10 @@ IMAGE_FOLDER = TaskEntry(
     measure=Measure.ACCURACY,
     options=ImageFolderOptions,
     module="child_trainer.tasks.image_folder",
-    preparation=(
-        "An image in a file is turned as its EXIF tag says, transparent places become white, and the square at"
-        " its centre is resized to the height and width below (Pillow's `ImageOps.fit`, bicubic)."
-    ),
     licence="that of the images, which their owner knows",
     completed=with_classes,
+    files=sizes,
+    uses=is_used,
     describes=described,
 )
 """The task of images of the user's own; how many classes there are, the options say."""

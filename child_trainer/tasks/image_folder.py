@@ -4,12 +4,11 @@ Every image is read once: turned as its EXIF tag says, the square at its centre 
 """
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import re
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +16,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from child_trainer.seeding import derive
 from child_trainer.tasks.image import ImageTask
-from child_trainer.tasks.image_folder_options import ImageFolderOptions, class_folders, part_of, with_classes
+from child_trainer.tasks.image_files import Files, split, testing_files, training_files
+from child_trainer.tasks.image_folder_options import ImageFolderOptions, with_classes
 from child_trainer.training.image_classifier import Images
 from child_trainer.training.task import TaskError
 
-NO_IMAGES = ("thumbs.db", "desktop.ini")
-"""Files that systems leave in folders of images, in small letters; hidden files are left out, too."""
-
 EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
-"""The modes of Pillow whose channels have at most 8 bits."""
+"""The modes of Pillow whose channels have at most 8 bits; it also reads some files of more bits into them."""
+
+DEEP = re.compile(r";(?:1[26]|32)[BLNS]")
+"""What Pillow's name of a file's own mode has where a channel has more than 8 bits, such as `RGB;16B`."""
+
+MAX_VALUE = 255
+"""The largest value of a channel of 8 bits."""
 
 SHOWN = 3
 """Files that an error names at most."""
@@ -35,19 +38,6 @@ MAX_READERS = 8
 
 MAX_MEMORY_SHARE = 0.5
 """Share of the machine's memory that the images may take."""
-
-
-class Files(NamedTuple):
-    """The files of a part of the images, in the order of the classes and then of the names.
-
-    Attributes:
-        paths, labels: of each file.
-        stamps: its size and the time of its last change, by which a changed file is known.
-    """
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-    stamps: tuple[tuple[int, int], ...]
 
 
 def check(name: str, data: Path | None, options: ImageFolderOptions, *, download: bool) -> None:
@@ -60,9 +50,9 @@ def check(name: str, data: Path | None, options: ImageFolderOptions, *, download
     if download:
         raise TaskError(f"nothing can be downloaded for the task {name!r}: leave out `--download`")
     options = with_classes(options, data)
-    _read(_training_files(data, options), options)
+    _read(training_files(data, options), options)
     if data is not None and (data / "test").is_dir():
-        _read.__wrapped__(_test_files(data, options), options)
+        _read.__wrapped__(testing_files(data, options), options)
 
 
 def load(name: str, data: Path | None, options: ImageFolderOptions, *, seed: int, device: str) -> ImageTask:
@@ -72,9 +62,11 @@ def load(name: str, data: Path | None, options: ImageFolderOptions, *, seed: int
         TaskError: as `check` does.
     """
     options = with_classes(options, data)
-    images = _read(_training_files(data, options), options)
+    files = training_files(data, options)
+    images = _read(files, options)
     _read.cache_clear()  # what the check has read is used once, and would take the memory twice
-    training, validation = _split(images, options, seed)
+    parts = split(files, options.validation_share, derive(seed, "split"))
+    training, validation = (Images(images.pixels[part], images.labels[part]) for part in parts)
     return ImageTask(
         name=name,
         num_classes=len(options.classes),
@@ -91,7 +83,7 @@ def load_test(name: str, data: Path | None, options: ImageFolderOptions, *, devi
         TaskError: there is no test/, or as `check` does.
     """
     options = with_classes(options, data)
-    return _read.__wrapped__(_test_files(data, options), options).to(device)
+    return _read.__wrapped__(testing_files(data, options), options).to(device)
 
 
 def describe(data: Path | None, options: ImageFolderOptions) -> str:
@@ -101,62 +93,12 @@ def describe(data: Path | None, options: ImageFolderOptions) -> str:
         TaskError: as `load` does of folders; no image is read.
     """
     options = with_classes(options, data)
-    files = _training_files(data, options)
+    files = training_files(data, options)
     shape = " x ".join(map(str, options.shape))
     return (
         f"{len(files.paths):,} images in {len(options.classes)} classes, read as {shape}:"
         f" {_bytes(len(files.paths), options) / 1e6:,.1f} MB in each process that trains"
     )
-
-
-def _training_files(data: Path | None, options: ImageFolderOptions) -> Files:
-    """Return the files of train/, in which each class has two images or more: one to train on, one to validate."""
-    train = part_of(data, "train")
-    there = class_folders(train)
-    if missing := [name for name in options.classes if name not in there]:
-        raise TaskError(f"{train} has no folder for the class {missing[0]!r}; it has {', '.join(there) or 'none'}")
-    files = _files(train, options.classes)
-    counts = Counter(files.labels)
-    for label, name in enumerate(options.classes):
-        if (count := counts[label]) < 2:
-            raise TaskError(
-                f"the class {name!r} in {train} has {'no image' if count == 0 else '1 image'}: at least 2 are needed,"
-                " one to train on and one to validate"
-            )
-    return files
-
-
-def _test_files(data: Path | None, options: ImageFolderOptions) -> Files:
-    """Return the files of test/, which has no class but those of train/."""
-    test, train = part_of(data, "test"), part_of(data, "train")
-    known = {*class_folders(train), *options.classes}
-    if unknown := [name for name in class_folders(test) if name not in known]:
-        raise TaskError(f"{test} has the class {unknown[0]!r}, which {train} has not")
-    files = _files(test, options.classes)
-    if not files.paths:
-        raise TaskError(f"{test} has no images; remove it, or give it a folder of images for each class")
-    return files
-
-
-def _files(part: Path, classes: Sequence[str]) -> Files:
-    found = [(path, label) for label, name in enumerate(classes) for path in sorted(_below(part / name))]
-    paths = tuple(path for path, _ in found)
-    return Files(paths, tuple(label for _, label in found), tuple(map(_stamp, paths)))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:  # reading it says why
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder, and in the folders in it, but hidden ones."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(place, name) for name in names if not name.startswith(".") and name.lower() not in NO_IMAGES)
 
 
 @lru_cache(maxsize=1)
@@ -198,8 +140,10 @@ def _pixels(path: Path, options: ImageFolderOptions) -> np.ndarray:
         Unusable: the file is no whole image of 8 bits a channel.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for without an end
+            raise Unusable("is no regular file")
         with Image.open(path) as file:
-            if file.mode not in EIGHT_BITS:
+            if file.mode not in EIGHT_BITS or _is_deep(file):
                 raise Unusable("has more than 8 bits a channel")
             image = ImageOps.exif_transpose(file)
             if image.has_transparency_data:
@@ -220,16 +164,15 @@ def _pixels(path: Path, options: ImageFolderOptions) -> np.ndarray:
     return np.asarray(fitted).reshape(options.resize_to, options.resize_to, -1).transpose(2, 0, 1)
 
 
-def _split(images: Images, options: ImageFolderOptions, seed: int) -> tuple[Images, Images]:
-    """Return the images to train on and those that validate, each class divided alike, both in a random order."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(derive(seed, "split")))
-    validates = torch.zeros(len(images), dtype=torch.bool)
-    for label in range(len(options.classes)):
-        members = order[images.labels[order] == label]
-        validates[members[: min(max(1, round(len(members) * options.validation_share)), len(members) - 1)]] = True
-    parts = order[~validates[order]], order[validates[order]]
-    training, validation = (Images(images.pixels[part], images.labels[part]) for part in parts)
-    return training, validation
+def _is_deep(file: Image.Image) -> bool:
+    """Return whether an opened file, of which nothing is read yet, has more than 8 bits a channel by its header."""
+    for tile in getattr(file, "tile", ()):
+        arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        deepest = max((value for value in arguments if isinstance(value, int)), default=0)
+        # The first argument is the file's own mode; that of a PPM is followed by the largest value of a channel.
+        if DEEP.search(str(arguments[0])) or (tile.codec_name.startswith("ppm") and deepest > MAX_VALUE):
+            return True
+    return False
 
 
 def _bytes(count: int, options: ImageFolderOptions) -> int:

@@ -106,4 +106,18 @@ def class_folders(part: Path) -> Sequence[str]:
 def described(entry: TaskEntry, options: ImageFolderOptions) -> TaskEntry:
     """Return the task's row of the catalogue with what the options tell of the images."""
     problem = ImageProblem(shape=options.shape, classes=len(options.classes)) if options.classes else None
-    return replace(entry, problem=problem, class_names=options.classes)
+    return replace(entry, problem=problem, class_names=options.classes, preparation=_preparation(options))
+
+
+def _preparation(options: ImageFolderOptions) -> str:
+    """Return how an image in a file becomes the pixels that a network sees, in the order in which it is done."""
+    channels = (
+        "its colours become one channel of grey, 0.299 red + 0.587 green + 0.114 blue (Pillow's `convert('L')`)"
+        if options.greyscale
+        else "it gets three channels, red, green and blue in this order (Pillow's `convert('RGB')`)"
+    )
+    return (
+        f"An image in a file is turned as its EXIF tag says, transparent places become white, {channels}, and the"
+        f" square at its centre is resized to {options.resize_to} x {options.resize_to} (Pillow's `ImageOps.fit`,"
+        " bicubic)."
+    )

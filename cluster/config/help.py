@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from child_trainer.field_docs import field_docs
 
-HIDDEN = ("recipe", "start_sources", "files", "option_latencies", "all_training")
+HIDDEN = ("recipe", "start_sources", "files", "option_latencies", "all_training", "file_list")
 """Fields that no flag sets."""
 
 IN_HEAD = ("start_with",)

@@ -277,6 +277,8 @@ class RunConfig:
             del data["task"]["options"]["latency_device"]  # nor this
         if not data["task"]["all_training"]:
             del data["task"]["all_training"]  # so that earlier versions can read the runs of searches
+        if not data["task"]["file_list"]:
+            del data["task"]["file_list"]
         return data
 
     @classmethod

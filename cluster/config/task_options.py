@@ -13,6 +13,7 @@ from child_trainer.field_types import check_types, hints_of
 from child_trainer.language_options import CLIP_NORM
 from child_trainer.tasks.catalogue import find_task
 from child_trainer.tasks.entry import TaskEntry
+from child_trainer.tasks.file_list import difference, unpacked
 from child_trainer.tasks.synthetic_options import SyntheticOptions
 from child_trainer.training.task import TaskError
 from cluster.config.locations import is_url, local_folder
@@ -43,6 +44,9 @@ class TaskOptions:
     files: Annotated[Mapping[str, str], tyro.conf.Suppress] = field(default_factory=dict, hash=False)
     """The text of the user's own file that the task is in, if it is in one, by the file's name as it was typed."""
 
+    file_list: Annotated[str, tyro.conf.Suppress] = field(default="", compare=False)
+    """The files of the data and their sizes when the run was made (`file_list.packed`); empty: they are not known."""
+
     def __post_init__(self) -> None:
         check_types(self)
         own = [own_files.file_of(self.task)] if own_files.is_own(self.task) else []
@@ -72,6 +76,29 @@ class TaskOptions:
             raise TaskError(
                 f"the classes of images at a URL must be given, such as `--classes cat dog`, with `--data` {self.data}"
             ) from error
+
+    def check_files(self, folder: Path | None) -> None:
+        """Check that a folder has the files of the data that the run was made with.
+
+        Files of test/ count only if there were some: no search needs any, and they may be added for a test at its end.
+
+        Args:
+            folder: the data on this node.
+
+        Raises:
+            TaskError: files are missing, new or of another size, or the folder cannot be read.
+        """
+        list_files = self.entry.files
+        if not self.file_list or list_files is None or folder is None:
+            return
+        recorded, there = unpacked(self.file_list), list_files(self.options, folder)
+        parts = {name.partition("/")[0] for name in recorded}
+        there = {name: size for name, size in there.items() if name.partition("/")[0] in parts}
+        if found := difference(recorded, there):
+            raise TaskError(
+                f"{folder} has not the files that the run was made with, so that other images would validate: {found};"
+                " restore them, or launch a run of its own"
+            )
 
     def own_file(self) -> AbstractContextManager[None]:
         """Load a task in a file of the user's own from the text that the file had when the options were made."""

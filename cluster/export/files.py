@@ -70,6 +70,8 @@ def write_export(path: Path, data: bytes, readme: str) -> None:
 
 def _is_ours(readme: Path, file: str) -> bool:
     """Return whether a README is that of an export into a file of this name."""
+    if not readme.is_file():  # to open a FIFO would wait without an end
+        return False
     try:
         with readme.open("rb") as text:
             return text.read(MARK_BYTES).partition(b"\n")[0].decode(errors="replace") == mark(file)

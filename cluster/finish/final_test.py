@@ -81,6 +81,7 @@ def load_test_images(options: TaskOptions, device: str = "cpu") -> Images:
     """
     data = local_data(options.data)
     with options.own_file():
+        options.check_files(data)
         return load_test(options.task, data=data, device=device, options=options.options)
 
 

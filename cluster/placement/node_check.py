@@ -45,8 +45,10 @@ def check_data(options: TaskOptions) -> None:
     from child_trainer.tasks.catalogue import check_task
 
     _check_download(options)
+    data = local_data(options.data)
     with options.own_file():
-        check_task(options.task, local_data(options.data), download=options.download, options=options.options)
+        options.check_files(data)
+        check_task(options.task, data, download=options.download, options=options.options)
 
 
 def check_without_data(options: TaskOptions) -> None:

@@ -203,17 +203,9 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(values: Mapping[str, Any]) -> Markup:
-    shown = {name: _counted(value) if name == LISTED else _plain(value) for name, value in values.items()}
+    shown = {name: LISTED.get(name, _plain)(value) for name, value in values.items()}
     rows = (tag("tr", tag("th", name, scope="row"), tag("td", tag("code", text))) for name, text in shown.items())
     return tag("div", tag("table", *rows), class_="scroll")
-
-
-LISTED = "architectures"
-"""The option with the architectures of a run that evaluates given ones, which may be many and long."""
-
-
-def _counted(architectures: Sequence[str]) -> str:
-    return f"{counted(len(architectures), 'architecture')}, in config.json"
 
 
 def _plain(value: object) -> str:
@@ -222,6 +214,17 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _counted(architectures: Sequence[str]) -> str:
+    return f"{counted(len(architectures), 'architecture')}, in config.json"
+
+
+LISTED: Mapping[str, Callable[[Any], str]] = {
+    "architectures": _counted,
+    "file-list": lambda files: "those of the data, in config.json" if files else "unset",
+}
+"""What is shown of options that may be long: given architectures, and the files of the data."""
 
 
 def checklist_section(facts: Facts) -> Markup:

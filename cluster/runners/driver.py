@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,7 @@ from cluster.placement.versions import versions
 from cluster.pool.checkpoints import CheckpointFolder
 from cluster.pool.child_weights import LostWeights, WeightsFolder
 from cluster.search.needed_weights import unneeded_weights
+from cluster.storage.dataset_cache import with_file_list
 from cluster.storage.errors import EndedEarly, LedgerError, RunFolderError
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.reader import reading
@@ -60,6 +61,7 @@ def execute(config: RunConfig, folder: RunFolder, console: Console) -> Status:
     check_layout(config, folder.identity(config))
     check_networks(config)
     check_weights(config, folder.identity(config))
+    config = replace(config, task=with_file_list(config.task))
     progress = StartProgress()
     try:
         journal = Journal(folder.name, config.logs, console)

@@ -169,6 +169,7 @@ def loaded_task(options: TaskOptions, *, seed: int = 0, device: str = "cpu") -> 
     """
     data = local_data(options.data)
     with options.own_file():
+        options.check_files(data)
         return load_task(
             options.task,
             data=data,

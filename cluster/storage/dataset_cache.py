@@ -8,11 +8,14 @@ import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from child_trainer.atomic_file import replace_file, replacing, sync
+from child_trainer.tasks.file_list import packed
+from child_trainer.training.task import TaskError
 from cluster.config.locations import is_url
+from cluster.config.task_options import TaskOptions
 from cluster.storage.locks import exclusive
 from cluster.storage.object_store.store import FsspecStorage, StorageError, Stored, explained, open_storage
 from cluster.storage.url_folder import url_folder
@@ -98,6 +101,26 @@ def local_data(data: str | Path | None, *, cache: str | Path | None = None) -> P
     return copy.folder
 
 
+def with_file_list(options: TaskOptions) -> TaskOptions:
+    """Return a run's task with the files of its data as they are now, by which later starts and other nodes know it.
+
+    Unchanged if it has them, if the task does not ask for them, or if they are not here, as on a driver's node that
+    trains nothing. Those at a URL are as the object store reports them.
+    """
+    entry, data = options.entry, options.data
+    if options.file_list or entry.files is None or data is None:
+        return options
+    try:
+        if at_url(data):
+            stored = _list(str(data))[1]
+            files = {name: found.size for name, found in stored.items() if entry.uses(options.options, name)}
+        else:
+            files = entry.files(options.options, Path(data))
+    except (TaskError, StorageError):  # whoever needs the data says so
+        return options
+    return replace(options, file_list=packed(files))
+
+
 def check_stored(url: str) -> None:
     """Check that the object store has files at the URL, without fetching any.
 
@@ -131,6 +154,8 @@ def _update(url: str, copy: Copy) -> None:
         raise StorageError(f"`--data` {url} has {outside[0]!r}, a name that points outside it: rename that object")
     missing = _missing(copy, stored, before)
     if missing or before != stored:
+        for gone in before.keys() - stored.keys():
+            (copy.folder / gone).unlink(missing_ok=True)
         copy.record.unlink(missing_ok=True)
         _fetch(url, store, copy, missing)
         if torn := _missing(copy, stored, stored):

@@ -129,6 +129,7 @@ def _base_like(like: RunConfig) -> RunConfig:
         start_with=(),
         start_sources=(),
         option_latencies={},
+        task=replace(like.task, file_list=""),  # its data may be another copy
         **_parts(like.search_space.kind),
     )
 

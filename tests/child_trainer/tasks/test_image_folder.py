@@ -1,5 +1,9 @@
 """One's own images, written by Pillow as people have them: what is read, how it is split, and what is refused."""
 
+import os
+import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +13,9 @@ import torch
 from PIL import Image
 
 from child_trainer.tasks.catalogue import check_task, load_task, load_test
+from child_trainer.tasks.file_list import difference, packed, unpacked
 from child_trainer.tasks.image import ImageTask
+from child_trainer.tasks.image_files import split, training_files
 from child_trainer.tasks.image_folder import _check_memory, describe
 from child_trainer.tasks.image_folder_options import ImageFolderOptions
 from child_trainer.training.task import TaskError
@@ -70,6 +76,65 @@ def test_no_image_is_in_both_parts(tmp_path: Path) -> None:
     assert len(parts[0]) == 22
     assert len(parts[1]) == 2
     assert not parts[0] & parts[1]
+
+
+def test_one_image_more_or_less_moves_one_other_at_most(tmp_path: Path) -> None:
+    def parts() -> tuple[set[str], set[str]]:
+        files = training_files(tmp_path, ImageFolderOptions(classes=("x", "y")))
+        places = split(files, 0.1, 7)
+        assert sorted(places.training + places.validation) == list(range(len(files.names)))
+        validating = {files.names[place] for place in places.validation}
+        assert [len([n for n in validating if n[0] == c]) for c in "xy"] == [
+            round(files.labels.count(label) * 0.1) for label in (0, 1)
+        ], "the share is exact in each class"
+        return validating, {files.names[place] for place in places.training}
+
+    for name in ("x", "y"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in range(100):
+            (tmp_path / "train" / name / f"{number}.png").touch()
+    before, trained = parts()
+    for number in range(100, 110):
+        (tmp_path / "train" / "x" / f"{number}.png").touch()
+        after, trains = parts()
+        moved = (before & trains) | (trained & after)
+        assert len(moved) <= 1
+        assert {name for name in before if name[0] == "y"} == {name for name in after if name[0] == "y"}
+        before, trained = after, trains
+    (tmp_path / "train" / "x" / "deeper").mkdir()
+    (tmp_path / "train" / "x" / "0.png").rename(tmp_path / "train" / "x" / "deeper" / "0.png")
+    assert len(before - parts()[0]) <= 1, "another name is one image less and one more"
+
+
+def test_links_are_followed_and_never_round_in_circles(folder: Path, tmp_path: Path) -> None:
+    shutil.move(folder / "train" / "owl", tmp_path / "owls")
+    (tmp_path / "owls" / "round").symlink_to(tmp_path / "owls")
+    (tmp_path / "more").mkdir()
+    photo(tmp_path / "more" / "x.png", COLOURS["cat"])
+    (folder / "train" / "owl").symlink_to(tmp_path / "owls")
+    for name in ("a", "b"):
+        (folder / "train" / "cat" / name).symlink_to(tmp_path / "more")
+    names = training_files(folder, ImageFolderOptions(classes=("cat", "dog", "owl"))).names
+    assert [sum(name.startswith(kind) for name in names) for kind in COLOURS] == [11, 10, 10]
+    assert "cat/a/x.png" in names
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads any folder")
+def test_a_folder_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / "train" / "cat" / "closed").mkdir(mode=0)
+    with pytest.raises(TaskError, match="train/cat/closed cannot be read: Permission denied"):
+        check_task("image-folder", folder)
+
+
+def test_a_list_of_files_says_what_differs() -> None:
+    files = {"train/a/1.png": 10, "train/a/é\udcff 2.png": 0, "train/b/3.png": 7}
+    assert unpacked(packed(files)) == files
+    assert difference(files, dict(reversed(files.items()))) == ""
+    assert difference(files, {"train/a/1.png": 11, "new 1": 1, "new 2": 2}) == (
+        "2 are missing, such as train/a/é\udcff 2.png, 2 are new, such as new 1, train/a/1.png is of another size"
+    )
+    with pytest.raises(TaskError, match="the list of the data's files in the run's configuration is damaged"):
+        unpacked("x" + packed(files))
 
 
 def test_the_test_images_are_those_of_test(folder: Path) -> None:
@@ -147,12 +212,29 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-400])
 
 
+def deep_colours(path: Path) -> None:
+    """Write a PNG of 16 bits in each of three channels, which Pillow cannot."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header, rows = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0), zlib.compress((b"\0" + b"\x12\x34" * 6) * 2)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
 FAULTS: list[tuple[Callable[[Path], object], str]] = [
     (lambda train: (train / "cat" / "notes.txt").write_text("x"), "train/cat/notes.txt is no image: remove or mend"),
     (lambda train: (train / "cat" / "9b.png").write_bytes(b""), "train/cat/9b.png is empty: remove or mend"),
     (lambda train: cut(train / "cat" / "z.jpg"), r"train/cat/z.jpg is damaged \(.*truncated"),
     (lambda train: cut(train.parent / "test" / "cat" / "z.jpg"), r"test/cat/z.jpg is damaged \(.*truncated"),
     (lambda train: deep(train / "dog" / "z.png"), "train/dog/z.png has more than 8 bits a channel"),
+    (lambda train: deep_colours(train / "dog" / "z.png"), "train/dog/z.png has more than 8 bits a channel"),
+    (
+        lambda train: (train / "dog" / "z.ppm").write_bytes(b"P6 1 1 65535 " + b"\1" * 6),
+        "train/dog/z.ppm has more than 8 bits a channel",
+    ),
+    (lambda train: os.mkfifo(train / "dog" / "z.png"), "train/dog/z.png is no regular file: remove"),
+    (lambda train: (train / "dog" / "a").symlink_to("a"), "train/dog/a cannot be read: Too many levels of symbolic"),
     (lambda train: (train / "dog" / "gone.png").symlink_to("nowhere"), r"gone.png cannot be read \(No such file"),
     (lambda train: (train / "elk").mkdir(), "the class 'elk' in .*train has no image: at least 2 are needed, one to"),
     (lambda train: photo(train / "elk" / "1.png", (0, 0, 0)), "the class 'elk' in .*train has 1 image: at least 2 are"),

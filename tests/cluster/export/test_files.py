@@ -13,6 +13,7 @@ from child_trainer.inheritance.trained_weights import TrainedWeights
 from cluster.config.recipes import RECIPES
 from cluster.export import formats
 from cluster.export.export import export_child
+from cluster.export.files import check_target
 from cluster.export.formats import ExportError
 from cluster.storage.run_folder import RunFolder
 from tests.cluster.export.runs import kept
@@ -34,6 +35,12 @@ def test_the_command_writes_into_the_runs_folder_and_again(
     monkeypatch.chdir(tmp_path)
     stored = RunFolder(run.path, url="s3://bucket/runs", alive=False)
     assert export_child(stored, 1, form="safetensors").file == tmp_path / "demo-child-1.safetensors"
+
+
+def test_a_fifo_in_the_place_of_a_readme_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.pt2.README.md")
+    with pytest.raises(ExportError, match=r"x.pt2.README.md is there, and no export has written it"):
+        check_target(tmp_path / "x.pt2", "torch-export", replace=False)
 
 
 def test_weights_of_a_training_by_hand(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,15 @@ from PIL import Image
 
 from child_trainer.__main__ import main as train_by_hand
 from child_trainer.tasks.entry import ImageProblem
+from child_trainer.tasks.file_list import unpacked
 from child_trainer.tasks.image_folder_options import ImageFolderOptions
+from child_trainer.training.task import TaskError
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
+from cluster.finish.final_test import load_test_images
+from cluster.placement.node_check import check_data, check_node
+from cluster.runners.trainer import loaded_task
+from cluster.storage.dataset_cache import CACHE_VARIABLE, with_file_list
 from cluster.storage.find_run import run_folder
 from tests.command_line import nascluster
 
@@ -50,6 +57,7 @@ def test_a_search_on_own_images_gives_a_network_for_them(
     config = run_folder(tmp_path / "runs", "spots").read_config()
     assert config.task.options.classes == ("a dark one", "bright")
     assert config.task.entry.problem == ImageProblem(shape=(3, 8, 8), classes=2)
+    assert len(unpacked(config.task.file_list)) == 48 + 8
     data.rename(tmp_path / "moved")  # who reads the run needs no images
     assert nascluster("best", "spots", "--json", *place) == 0
     (tmp_path / "best.json").write_text(capsys.readouterr().out)
@@ -62,12 +70,16 @@ def test_a_search_on_own_images_gives_a_network_for_them(
     assert train_by_hand([str(tmp_path / "best.json"), *words, "--save-weights", weights, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert max(again["curve"]) == pytest.approx(json.loads((tmp_path / "best.json").read_text())["metric"])
+    (data / "train" / "bright" / "1.png").rename(tmp_path / "1.png")
+    assert nascluster("resume", "spots", "--max-children", "3", *place) == 2
+    assert "would validate: train/bright/1.png is missing; restore" in re.sub(r"\s+", " ", capsys.readouterr().err)
+    (tmp_path / "1.png").rename(data / "train" / "bright" / "1.png")
     out = tmp_path / "spots.safetensors"
     flags = ("--format", "safetensors", "--weights", weights, "--out", out)
     assert nascluster("export", "spots", *flags, *place) == 0
     text = Path(f"{out}.README.md").read_text()
     assert "0. a dark one\n1. bright\n" in text
-    assert "An image in a file is turned as its EXIF tag says" in text
+    assert "white, it gets three channels, red, green and blue in this order (Pillow's `convert('RGB')`), and" in text
 
 
 @pytest.mark.parametrize(
@@ -107,3 +119,55 @@ def test_options_and_classes_come_back_from_a_runs_configuration(data: Path) -> 
     assert config.task.entry.problem == ImageProblem(shape=(1, 16, 16), classes=2)
     again = RunConfig.from_json(json.loads(json.dumps(config.to_json())))
     assert again.task.options == config.task.options
+    assert "one channel of grey, 0.299 red + 0.587 green + 0.114 blue" in again.task.entry.preparation
+
+
+def test_a_run_knows_its_images_again_on_any_node(data: Path) -> None:
+    made = TaskOptions(task="image-folder", data=data, options=ImageFolderOptions(resize_to=8))
+    config = RunConfig(task=with_file_list(made))
+    assert "file_list" not in RunConfig(task=made).to_json()["task"], "as earlier versions wrote it"
+    task = RunConfig.from_json(json.loads(json.dumps(config.to_json()))).task
+    assert task.file_list == config.task.file_list
+    assert with_file_list(task) is task
+    assert check_node(task).problem == ""
+    (data / "train" / "other").mkdir()
+    (data / "train" / "other" / "x.png").touch()
+    check_data(task)
+    shutil.copytree(data / "train" / "bright", data / "train" / "bright" / "more")
+    (data / "train" / "bright" / "3.png").unlink()
+    said = check_node(task).problem
+    assert said.startswith(f"{data} has not the files that the run was made with, so that other images would validate:")
+    assert "train/bright/3.png is missing, 24 are new, such as train/bright/more/0.jpg; restore them" in said
+    for refused in (check_data, loaded_task, load_test_images):
+        with pytest.raises(TaskError, match=re.escape(said)):
+            refused(task)
+    check_data(made)
+
+
+def test_test_images_may_be_added_and_not_changed(data: Path) -> None:
+    (data / "test").rename(data / "later")
+    task, parts = TaskOptions(task="image-folder", data=data, options=ImageFolderOptions(resize_to=8)), []
+    parts.append(with_file_list(task))
+    (data / "later").rename(data / "test")
+    parts.append(with_file_list(task))
+    assert [len(load_test_images(each)) for each in parts] == [8, 8]
+    (data / "test" / "bright" / "0.jpg").unlink()
+    assert len(load_test_images(parts[0])) == 7
+    with pytest.raises(TaskError, match=r"validate: test/bright/0.jpg is missing; restore"):
+        load_test_images(parts[1])
+
+
+def test_images_at_a_url_are_known_again_and_go_when_the_store_has_lost_them(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    (data / "train" / "bright" / ".hidden").touch()
+    options = ImageFolderOptions(resize_to=8, classes=("bright", "a dark one"))
+    made = TaskOptions(task="image-folder", data=f"file://{data}", options=options)
+    task = with_file_list(made)
+    assert task.file_list == with_file_list(replace(made, data=data)).file_list
+    check_data(task)
+    (data / "train" / "bright" / "3.png").unlink()
+    with pytest.raises(TaskError, match=r"validate: train/bright/3.png is missing; restore"):
+        check_data(task)
+    check_data(with_file_list(made))
