@@ -68,7 +68,7 @@ def finish(arguments: list[str]) -> int:
                 print(f"nascluster: {found.text}", file=sys.stderr)
                 return EXIT_STATUS[found.status.state] or 1
             print(portable_json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
-            return 0 if found.best else 1
+            return 0 if found.whole else 1
 
         return carry_out
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from cluster.config.flags import UsageError
-from cluster.export.export import default_file, export_child
+from cluster.export.export import earlier_export, export_child
 from cluster.export.formats import ExportError
 from cluster.finish.final_test import load_test_images, tested
 from cluster.finish.plan import FINAL, Network, Plan, Request, make_plan
@@ -76,11 +76,13 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
             status = grid.run(console)
             if text := unfinished_text(status, grid.folder):
                 return Unfinished(status, text)
+            grid.check_copied()
             networks = chosen(plan, grid)
             final = Stage(plan.final(networks), request.storage_path, report)
         status = final.run(console)
         if text := unfinished_text(status, final.folder):
             return Unfinished(status, text)
+        final.check_copied()
         finished = _finished(plan, networks, final, report)
         return replace(finished, file=_exported(final.folder, finished.best, report))
     except KeyboardInterrupt as interrupt:
@@ -115,16 +117,15 @@ def chosen(plan: Plan, grid: Stage) -> tuple[Network, ...]:
 
 
 def _exported(folder: RunFolder, best: Trained | None, report: Callable[[str], object]) -> Path | None:
-    """Return the file with a finished network, which is written unless it is there; `None` if it cannot be written.
+    """Return the file with a finished network; `None` if it cannot be written.
 
+    A file that is there is written again, unless it has these weights and their test, and its README says so.
     The folder of a run in an object store is a copy, which would be lost with what is in it.
     """
     if best is None or folder.url is not None:
         return None
-    if (file := default_file(folder, best.child_id)).exists():
-        return file
     try:
-        return export_child(folder, best.child_id).file
+        return earlier_export(folder, best.child_id) or export_child(folder, best.child_id).file
     except ExportError as error:
         report(f"The network is not exported: {error}")
         return None
@@ -137,16 +138,26 @@ def _finished(plan: Plan, networks: Sequence[Network], final: Stage, report: Cal
         children = finished_networks(db)
     trained: list[list[Trained]] = [[] for _ in networks]
     for child in children:
-        test = tests.get(child.child_id)
-        one = Trained(child_id=child.child_id, test=test.metric if test else None, cause=child.cause)
+        test = tests.by_child.get(child.child_id)
+        cause = "not tested" if child.child_id in tests.untested else (test and test.fault) or child.cause
+        one = Trained(child_id=child.child_id, test=test and test.metric, cause=cause)
         trained[child.tokens[0]].append(one)
     kept = {network.child_id for network in networks}
     return Finished(
         search=plan.search.name,
         final=f"{plan.search.name}{FINAL}",
         epochs=final.config.budget.epochs,
-        images=next((test.examples for test in tests.values()), None),
+        images=next((test.examples for test in tests.by_child.values()), None),
         networks=list(zip(networks, trained, strict=True)),
         dropped=[network for network in plan.networks if network.child_id not in kept],
         export=final.folder.command("export"),
+        untested=(
+            *tests.untested.values(),
+            *(
+                f"child {test.child_id} of the run {final.folder.name!r} has looked at the test images, and reached"
+                f" nothing: {test.fault}"
+                for test in tests.by_child.values()
+                if test.fault is not None
+            ),
+        ),
     )

@@ -8,12 +8,16 @@ from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.operation_types import BUILDERS
 from child_trainer.hyperparameters import with_hyperparameters
 from child_trainer.outcome import Budget
+from child_trainer.tasks.catalogue import load_task
+from child_trainer.tasks.image import ImageTask
 from cluster.config.flags import UsageError, parse_run
 from cluster.config.recipes import changed
 from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
 from cluster.config.topology import MAX_PARTS, Topology
 from cluster.formatting import counted
 from cluster.runners.retraining import SEARCHER, TOP, Source, retraining
+from cluster.storage.dataset_cache import local_data
 from cluster.storage.errors import RunFolderError
 from cluster.storage.ledger.queries.candidates import candidates
 from cluster.storage.ledger.reader import reading
@@ -186,6 +190,23 @@ def _check_task(config: RunConfig) -> None:
             f"`finish` trains networks on images and tests them on test images, and the task {task.task!r} of the run"
             f" {config.name!r} is none that has them"
         )
+    if own_files.is_own(task.task):
+        _check_own_task(task)
+
+
+def _check_own_task(options: TaskOptions) -> None:
+    """Raise `RunFolderError` if a task of the user's own lacks what trainings for good need; its data is loaded."""
+    with options.own_file():
+        task = load_task(options.task, data=local_data(options.data), options=options.options)
+    if not isinstance(task, ImageTask):
+        lacking = f"its function `load` returns no `ImageTask`, but {type(task).__name__}"
+    elif not getattr(task, "inherits", False):
+        lacking = "its trainings keep no weights, as its attribute `inherits` is not true"
+    elif not callable(getattr(task, "on_all_training", None)):
+        lacking = "it has no function `on_all_training`, which returns it with the validation images for training, too"
+    else:
+        return
+    raise RunFolderError(f"`finish` cannot train networks for good on the task {options.task!r}: {lacking}")
 
 
 def _default(config: RunConfig, request: Request, name: str) -> RunConfig:

@@ -14,6 +14,7 @@ from cluster.monitoring.status import Status, read_status, read_used
 from cluster.runners.driver import execute
 from cluster.storage.errors import RunFolderError
 from cluster.storage.find_run import check_new, resumable_run, run_folder
+from cluster.storage.object_store.working_copy import is_copied
 from cluster.storage.run_folder import RunFolder
 from cluster.storage.starting import starting
 
@@ -76,11 +77,20 @@ class Stage:
             done = status.ended >= status.max_children or used_up(
                 self.config.ceilings, read_used(self.folder, time.time())
             )
-            if status.state == "finished" and done:
+            # Another start also writes what an earlier one has left on this machine only.
+            if status.state == "finished" and done and is_copied(self.folder):
                 return status
             return execute(self.config, self.folder, console)
         with starting(self.folder):
             return execute(self.config, self.folder, console)
+
+    def check_copied(self) -> None:
+        """Raise `RunFolderError` if the object store of the run lacks what this machine has, as after Ctrl-C."""
+        if not is_copied(self.folder):
+            raise RunFolderError(
+                f"the trainings of the run {self.folder.name!r} have ended, but {self.folder.place} has not all of"
+                " them, and nothing else was done: once it can be written, the same command goes on"
+            )
 
 
 def unfinished_text(status: Status, folder: RunFolder) -> str:
