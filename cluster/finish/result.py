@@ -33,7 +33,8 @@ class Finished:
         search, final: the names of the search and of the run of the final trainings.
         epochs: of these.
         images: how many test images there are; `None` if no network was tested.
-        networks: in the order of their validation metric, each with its trainings.
+        by_accuracy: whether the order is that of the validation accuracy; else it is that of the search's rewards.
+        networks: in this order, each with its trainings.
         dropped: the networks that the grid search could not train at all.
         export: the command that exports a child, without its id.
         untested: a sentence on each network that was trained, and whose test accuracy cannot be had.
@@ -44,6 +45,7 @@ class Finished:
     final: str
     epochs: int
     images: int | None
+    by_accuracy: bool
     networks: Sequence[tuple[Network, Sequence[Trained]]]
     dropped: Sequence[Network]
     export: str
@@ -83,7 +85,8 @@ class Finished:
             )
         yield from self.untested
         yield ""
-        yield "The order is that of the validation accuracy. test: mean and standard deviation over the trainings."
+        order = "the validation accuracy" if self.by_accuracy else "the rewards of the search"
+        yield f"The order is that of {order}. test: mean and standard deviation over the trainings."
         if self.images is not None:
             yield f"Each training has looked at the {self.images:,} test images once; a second look is refused."
         if self.file is not None:
@@ -100,6 +103,7 @@ class Finished:
             "final": self.final,
             "epochs": self.epochs,
             "test_images": self.images,
+            "order": "validation" if self.by_accuracy else "reward",
             "networks": [_network_json(network, trained) for network, trained in self.networks],
             "untested": list(self.untested),
             "left_out": [network.child_id for network in self.dropped],

@@ -284,6 +284,19 @@ def test_without_a_grid_the_order_is_that_of_the_search(searched: Path, tmp_path
             ("--grid", "warmup-epochs=6"),
             "`--grid`: warmup-epochs cannot be 6: `warmup_epochs` must be at most `epochs`",
         ),
+        (
+            ("--grid", "decay=.1,.2"),
+            "`--grid`: decay changes no training here: the schedule cosine has no such setting",
+        ),
+        (("--grid", "decay-every=1,2", "decay-at=.5"), "decay-every changes no training here: the schedule steps has"),
+        (("--grid", "rmsprop-decay=.8,.9"), "the optimizer sgd has no such setting, only rmsprop"),
+        (("--grid", "path-keep=.8,.9"), "it concerns networks with the operation drop_path"),
+        (("--grid", "auxiliary-weight=.2,.4"), "it concerns networks with an auxiliary head"),
+        (("--grid", "momentum=.9,.8", "--optimizer", "adam"), "only sgd and rmsprop"),
+        (
+            ("--grid", "momentum=.9", "--top", "1", "--grid", "momentum=.8"),
+            "must be different ones, got momentum twice",
+        ),
         (("--epochs", "0"), "`epochs` must be at least 1, got 0"),
         (("--task", "cifar10"), "`task` of the final trainings follows from the run 'search': leave it out"),
         (("--searcher", "random"), "`searcher` of the final trainings follows from the run 'search': leave it out"),
@@ -320,6 +333,74 @@ def test_what_has_begun_is_not_changed(
     capfd.readouterr()
     assert finish(finished, *words) == 2
     assert message in capfd.readouterr().err
+
+
+def test_several_grids_are_joined_and_a_final_run_without_them_is_seen_first(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    short = ("--top", 1, "--seeds", 1, "--epochs", 1, "--batch-size", 128)
+    grids = ("--grid", "learning-rate=.1,.02", "--epochs", 1, "--grid=momentum=.9,.8")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train", Interrupted(trainer.train, at=(2,)))
+        assert finish(tmp_path, *short, *grids) == 130
+    settings = RunFolder(tmp_path / "search-grid").read_config().space_options.settings
+    assert settings == ("learning-rate=.1,.02", "momentum=.9,.8")
+    capfd.readouterr()
+    assert finish(tmp_path, *short) == 0
+    assert "`--grid` is left out: what the run 'search-grid' has found of settings is not used" in (
+        " ".join(capfd.readouterr().err.split())
+    )
+    trained = count(tmp_path, "search-grid")
+    assert finish(tmp_path, *short, *grids) == 2
+    assert "the run 'search-final' has begun without this grid search" in capfd.readouterr().err
+    assert count(tmp_path, "search-grid") == trained == [(1,)]
+
+
+def change(place: Path, name: str, statement: str) -> None:
+    with closing(sqlite3.connect(place / name / "ledger.sqlite")) as db, db:
+        db.execute(statement)
+
+
+def test_a_grid_keeps_the_order_of_a_search_with_other_objectives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    targets = ("--objective", "parameters=min", "--target", "parameters=1k", "--target-weights", "-1", "-1")
+    assert nascluster(*SEARCH, *targets, "--storage-path", tmp_path) == 0
+    words = ("--top", 2, "--seeds", 1, "--epochs", 1, "--batch-size", 128, "--grid", "momentum=.9")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train", Interrupted(trainer.train, at=(3,)))
+        assert finish(tmp_path, *words) == 130
+    change(tmp_path, "search-grid", "UPDATE children SET metric = 1e-3, reward = 1e-3 WHERE tokens LIKE '[0,%'")
+    capfd.readouterr()
+    assert finish(tmp_path, *words) == 0
+    assert "The order is that of the rewards of the search." in capfd.readouterr().out
+    found = rows(tmp_path, "search", "SELECT architecture_id FROM children ORDER BY reward DESC, id LIMIT 2")
+    networks = RunFolder(tmp_path / "search-final").read_config().search_space.networks
+    assert [(replace(network, hyperparameters=()).id,) for network in networks] == found
+
+
+def test_a_finish_that_has_begun_ends_with_its_networks_when_the_search_has_changed(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    words = ("--top", 2, "--seeds", 1, "--epochs", 1, "--batch-size", 128)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train", Interrupted(trainer.train, at=(2,)))
+        assert finish(tmp_path, *words) == 130
+    (first,), _, (last,) = rows(tmp_path, "search", "SELECT id FROM children ORDER BY reward DESC, id")
+    change(tmp_path, "search", f"UPDATE children SET reward = 1, metric = 1 WHERE id = {last}")
+    capfd.readouterr()
+    assert finish(tmp_path, *words) == 0
+    said = capfd.readouterr()
+    assert "the networks stay those that were begun with" in " ".join(said.err.split())
+    assert f"child {first} of search" in said.out
+    assert f"child {last} of search" not in said.out
+    change(tmp_path, "search", f"DELETE FROM children WHERE id = {first}")
+    assert finish(tmp_path, *words) == 2
+    message = capfd.readouterr().err
+    assert "other networks than those that are now the best of the search, which has changed since" in message
+    assert "nascluster remove" not in message
 
 
 def test_runs_that_cannot_be_finished(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
