@@ -118,8 +118,8 @@ def look_once(
     _refuse_second(folder, network.child_id)
     what = f"child {network.child_id} of the run {folder.name!r}"
     metric, fault = None, None
+    assert network.weights is not None
     try:
-        assert network.weights is not None
         weights = load_weights(WeightsFolder(folder.child_weights), network.child_id, network.weights)
         metric = judge(weights)
     except WeightsError as error:
