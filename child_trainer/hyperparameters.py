@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from child_trainer.architectures.architecture import Architecture
 from child_trainer.outcome import Budget
 from child_trainer.regime import Regime
 
@@ -55,6 +56,32 @@ def own_regime(regime: Regime, hyperparameters: Mapping[str, float]) -> Regime:
     changes = {name: _of_regime(name, value) for name, value in hyperparameters.items() if name in OF_REGIME}
     schedule: dict[str, Any] = {"schedule": "steps"} if "decay_at" in changes else {}
     return replace(regime, **schedule, **changes) if changes else regime
+
+
+def lacks_effect(name: str, budget: Budget, architecture: Architecture) -> str:
+    """Return why a setting changes nothing in the training of a network, as a clause; empty if it may change it.
+
+    Args:
+        name: one of `HYPERPARAMETERS`.
+        budget: of the training, with the other settings.
+        architecture: the network.
+    """
+    regime = budget.regime
+    schedules = {"decay": ("steps", "exponential"), "decay_every": ("exponential",)}.get(name)
+    if schedules is not None and regime.schedule not in schedules:
+        return f"the schedule {regime.schedule} has no such setting, only {' and '.join(schedules)}"
+    optimizers = {
+        "momentum": ("sgd", "rmsprop"),
+        "rmsprop_decay": ("rmsprop",),
+        "optimizer_epsilon": ("adam", "rmsprop"),
+    }.get(name)
+    if optimizers is not None and regime.optimizer not in optimizers:
+        return f"the optimizer {regime.optimizer} has no such setting, only {' and '.join(optimizers)}"
+    if name == "path_keep" and all(one.op != "drop_path" for one in architecture.nodes):
+        return "it concerns networks with the operation drop_path"
+    if name == "auxiliary_weight" and (architecture.kind != "feedforward" or len(architecture.outputs) == 1):
+        return "it concerns networks with an auxiliary head"
+    return ""
 
 
 def _of_regime(name: str, value: float) -> Any:

@@ -144,7 +144,7 @@ def accuracy(network: nn.Module, images: Images, prepare: Callable[[Tensor], Ten
             correct += (logits.argmax(1) == images.labels[batch]).sum()
     network.train(was_training)
     if not finite:
-        raise Diverged("the network's outputs on the validation images are not finite")
+        raise Diverged("the network's outputs are not finite")
     return correct.item() / len(images)
 
 

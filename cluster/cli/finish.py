@@ -9,7 +9,7 @@ from rich.console import Console
 
 from child_trainer import portable_json
 from cluster.cli.command import parse_command
-from cluster.config.flags import Json, Name, StoragePath, UsageError, flags_among, flags_not_among, split
+from cluster.config.flags import Json, Name, StoragePath, UsageError, flag_of, flags_among, flags_not_among, split
 from cluster.config.run_config import DEFAULT_STORAGE
 
 Top = Annotated[
@@ -37,6 +37,10 @@ def finish(arguments: list[str]) -> int:
     grid_words = flags_among(arguments, ("--grid",))
     if grid_words and not set(grid_words) - {"--grid"}:
         raise UsageError("`--grid` needs settings to try, such as learning-rate=.2,.1,.05 weight-decay=5e-5,1e-4")
+    settings = [
+        text for word in grid_words if (text := word.partition("=")[2] if flag_of(word) == "--grid" else word) != ""
+    ]
+    grid_words = ["--grid", *settings] if grid_words else []  # the settings of all of them, where there are several
     ours, flags = split(flags_not_among(arguments, ("--grid",)), OURS, OURS_ALONE)
 
     def run(
@@ -54,7 +58,8 @@ def finish(arguments: list[str]) -> int:
         run called NAME-grid). Then each network is trained on all of them with its best settings, five times as long as
         in the search unless --epochs says otherwise (NAME-final, which keeps the weights). At last each looks at the
         test images, once. After Ctrl-C or a kill the same command goes on. Flags of `nascluster launch` for the
-        trainings can follow, such as --epochs, --schedule, --network, --workers or --local.
+        trainings can follow, such as --epochs, --schedule, --network, --workers or --local. A ceiling, such as
+        --max-hours, holds for each of the two runs.
         """
 
         def carry_out() -> int:
@@ -68,7 +73,7 @@ def finish(arguments: list[str]) -> int:
                 print(f"nascluster: {found.text}", file=sys.stderr)
                 return EXIT_STATUS[found.status.state] or 1
             print(portable_json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
-            return 0 if found.best else 1
+            return 0 if found.whole else 1
 
         return carry_out
 

@@ -9,8 +9,10 @@ from cluster.export.children import check_task, child_to_export, weights_of
 from cluster.export.classifier import exported_classifier
 from cluster.export.facts import facts_of
 from cluster.export.files import check_target, is_special, readme_of, write_export
-from cluster.export.formats import FORMATS, ExportError, Form, check_format
+from cluster.export.formats import FORMATS, ExportError, Form, as_read, check_format, facts_in
 from cluster.export.readme import readme
+from cluster.storage.ledger.queries.final_tests import FinalTest, final_tests
+from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 
 EXPORTS = "exports"
@@ -68,13 +70,63 @@ def export_child(
         network = exported_classifier(trained, problem, config.budget.regime)
     except (InvalidArchitecture, WrongWeights) as error:
         raise ExportError(f"the weights of child {child.child_id} are not those of its network: {error}") from error
-    facts = facts_of(folder.name, config, child, problem, weights and weights.name)
+    facts = facts_of(
+        folder.name,
+        config,
+        child,
+        problem,
+        weights=trained.checksum,
+        weights_file=weights and weights.name,
+        test=_test_of(folder, child.child_id),
+    )
     data = FORMATS[form].write(network, trained, facts)
     try:
         write_export(path, data, readme(facts, FORMATS[form], path.name))
     except OSError as error:
         raise ExportError(f"the export {path} cannot be written: {error.strerror}") from error
     return Exported(child_id=child.child_id, file=path, readme=None if is_special(path) else readme_of(path))
+
+
+def earlier_export(folder: RunFolder, child_id: int) -> Path | None:
+    """Return the file of an earlier export of a child that has its present weights and test, with its README.
+
+    Args:
+        folder: the run's.
+        child_id: of a child whose weights the run has kept.
+
+    Returns:
+        The file that `export_child` would write without options; `None` if there is none, or it is another's.
+
+    Raises:
+        ExportError: there is no such child.
+        RunFolderError: the run is damaged.
+    """
+    path, config = default_file(folder, child_id), folder.read_config()
+    if not path.is_file():
+        return None
+    child, problem = child_to_export(folder, config, child_id, None), config.task.entry.problem
+    assert problem is not None
+    assert child.weights is not None
+    facts = facts_of(
+        folder.name,
+        config,
+        child,
+        problem,
+        weights=child.weights,
+        weights_file=None,
+        test=_test_of(folder, child_id),
+    )
+    try:
+        said = readme_of(path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    same = said == readme(facts, FORMATS["torch-export"], path.name) and facts_in(path) == as_read(facts)
+    return path if same else None
+
+
+def _test_of(folder: RunFolder, child_id: int) -> FinalTest | None:
+    with reading(folder) as db:
+        return final_tests(db).get(child_id)
 
 
 def _target(folder: RunFolder, child_id: int, form: Form, out: Path | None) -> Path:

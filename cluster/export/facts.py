@@ -7,6 +7,7 @@ from typing import Any
 from child_trainer import own_files
 from child_trainer.tasks.entry import ImageProblem, TaskEntry
 from cluster.config.run_config import RunConfig
+from cluster.storage.ledger.queries.final_tests import FinalTest
 from cluster.storage.ledger.queries.status import Best
 
 
@@ -21,8 +22,10 @@ class NetworkFacts:
         classes: what each logit stands for; numbers if the classes have no names.
         preparation: what makes an image of a file, if the task reads files of people; may be empty.
         validation: the metric of the child in the run; `None` if it has trained on the validation images, too.
-        test: the metric on the test images; `None` if they were not looked at.
+        test: the metric on the test images; `None` if they were not looked at, or the look gave none.
+        test_fault: why the look gave none, if it did not.
         parameters, flops: of the network; FLOPs of one image.
+        weights: the checksum of the weights.
         weights_file: the file whose weights these are, if they are not those that the run has kept.
         licence: of the data.
     """
@@ -37,8 +40,10 @@ class NetworkFacts:
     preparation: str
     validation: float | None
     test: float | None
+    test_fault: str | None
     parameters: int | None
     flops: int | None
+    weights: str
     weights_file: str | None
     licence: str
 
@@ -47,9 +52,30 @@ class NetworkFacts:
         return asdict(self)
 
 
-def facts_of(run: str, config: RunConfig, child: Best, problem: ImageProblem, weights_file: str | None) -> NetworkFacts:
-    """Return what is known of a child of a run; its test is of the weights that the run has kept."""
+def facts_of(
+    run: str,
+    config: RunConfig,
+    child: Best,
+    problem: ImageProblem,
+    *,
+    weights: str,
+    weights_file: str | None,
+    test: FinalTest | None,
+) -> NetworkFacts:
+    """Return what is known of a child of a run.
+
+    Args:
+        run: its name.
+        config: its configuration.
+        child: of the run.
+        problem: the images.
+        weights: the checksum of the weights that are exported.
+        weights_file: the file that they are from, if the run has not kept them.
+        test: the child's look at the test images, which says nothing of other weights than it was made with.
+    """
     entry = config.task.entry
+    if test is not None and test.weights != weights:
+        test = None
     return NetworkFacts(
         run=run,
         child_id=child.child_id,
@@ -60,9 +86,11 @@ def facts_of(run: str, config: RunConfig, child: Best, problem: ImageProblem, we
         classes=entry.class_names or tuple(map(str, range(problem.classes))),
         preparation=entry.preparation,
         validation=None if config.task.all_training else child.metric,
-        test=child.test if weights_file is None else None,
+        test=test and test.metric,
+        test_fault=test and test.fault,
         parameters=child.parameters,
         flops=child.flops,
+        weights=weights,
         weights_file=weights_file,
         licence=entry.licence or _unknown_licence(config, entry),
     )

@@ -4,11 +4,13 @@ import importlib.util
 import io
 import json
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -89,6 +91,23 @@ def _torch_export(network: ExportedClassifier, weights: TrainedWeights, facts: N
     torch.export.save(program, file, extra_files={FACTS: json.dumps(facts.to_json())})
     _check_logits(network, torch.export.load(io.BytesIO(file.getvalue())).module(), facts)
     return file.getvalue()
+
+
+def facts_in(file: Path) -> Any:
+    """Return the facts in a program of torch.export, as JSON; `None` if the file is damaged or has none."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{FACTS}")]
+            if len(names) != 1 or archive.testzip() is not None:
+                return None
+            return json.loads(archive.read(names[0]))
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def as_read(facts: NetworkFacts) -> Any:
+    """Return what `facts_in` returns of a file with these facts."""
+    return json.loads(json.dumps(facts.to_json()))
 
 
 def _onnx(network: ExportedClassifier, weights: TrainedWeights, facts: NetworkFacts) -> bytes:

@@ -55,16 +55,23 @@ def _figures(facts: NetworkFacts) -> Iterator[str]:
     yield from ("## Figures", "", "| figure | value |", "|---|---|")
     seen = facts.validation is None
     yield f"| validation accuracy | {'none: these images were trained on' if seen else f'{facts.validation:.4f}'} |"
-    yield f"| test accuracy | {'not looked at' if facts.test is None else f'{facts.test:.4f}'} |"
+    yield f"| test accuracy | {_test(facts)} |"
     yield f"| parameters | {_counted(facts.parameters)} |"
     yield f"| FLOPs for one image | {_counted(facts.flops)} |"
-    yield from (f"| architecture | {facts.architecture} |", "")
+    yield f"| architecture | {facts.architecture} |"
+    yield from (f"| checksum of the weights | {facts.weights} |", "")
     if facts.weights_file is not None:
         yield f"The weights are those of {facts.weights_file}, of a training by hand; the figures are the run's own."
     if not seen:
         yield "The validation accuracy is the best of the last five epochs; the weights are those after the last one."
     yield "A multiplication with an addition counts as two FLOPs."
     yield from ("", "## Licence of the data", "", f"{facts.task}: {facts.licence}.", "")
+
+
+def _test(facts: NetworkFacts) -> str:
+    if facts.test is not None:
+        return f"{facts.test:.4f}"
+    return "not looked at" if facts.test_fault is None else f"none: {facts.test_fault}"
 
 
 def _counted(number: int | None) -> str:

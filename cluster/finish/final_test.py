@@ -1,10 +1,12 @@
 """Looks at the test data, once for each finished network: what it reaches is recorded before anybody is told."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
+from child_trainer.architectures.architecture import InvalidArchitecture
 from child_trainer.inheritance.trained_weights import TrainedWeights, WeightsError
 from child_trainer.networks.build import build
 from child_trainer.networks.weights import WrongWeights, load
@@ -12,7 +14,7 @@ from child_trainer.tasks.catalogue import load_test
 from child_trainer.tasks.image import ImageTask
 from child_trainer.threads import computing_with
 from child_trainer.training.image_classifier import Images
-from child_trainer.training.task import Diverged
+from child_trainer.training.task import Diverged, TaskError
 from cluster.config.run_config import RunConfig
 from cluster.config.task_options import TaskOptions
 from cluster.formatting import utc_time
@@ -25,7 +27,7 @@ from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.queries.final_tests import FinalTest, FinishedNetwork, final_tests, finished_networks
 from cluster.storage.ledger.reader import reading
 from cluster.storage.object_store.driver_lease import LeaseLost
-from cluster.storage.object_store.working_copy import driving
+from cluster.storage.object_store.working_copy import driving, is_copied
 from cluster.storage.run_folder import RunFolder
 
 Report = Callable[[str], object]
@@ -77,18 +79,30 @@ def load_test_images(options: TaskOptions, device: str = "cpu") -> Images:
     """Return the test images of a run's task.
 
     Raises:
-        TaskError, StorageError: they are missing or corrupt.
+        TaskError, StorageError: they are missing or corrupt, or no images.
     """
     data = local_data(options.data)
     with options.own_file():
         options.check_files(data)
-        return load_test(options.task, data=data, device=device, options=options.options)
+        images = load_test(options.task, data=data, device=device, options=options.options)
+    if not isinstance(images, Images) or not len(images):
+        raise TaskError(
+            f"the function `load_test` of the task {options.task!r} must return test images, `Images(...)`, got"
+            f" {'none' if isinstance(images, Images) else type(images).__name__}"
+        )
+    return images
+
+
+class Untestable(RunFolderError):
+    """A network cannot look at the test data, and has not: the message says why."""
 
 
 def look_once(
     ledger: Ledger, folder: RunFolder, network: FinishedNetwork, judge: Judge, now: Callable[[], float] = time.time
 ) -> FinalTest:
     """Return what a finished network reaches on the test images, once that is recorded, durably.
+
+    A network whose outputs are not finite has looked, too: its record has the fault in place of a metric.
 
     Args:
         ledger: of the network's run, whose only writer this is.
@@ -99,20 +113,29 @@ def look_once(
 
     Raises:
         AlreadyTested: it has looked before, and does not look again.
-        RunFolderError: its weights are gone, or the record cannot be written; nobody knows what it reaches.
+        Untestable: its weights are gone, damaged, or of another network.
+        RunFolderError: the record cannot be written; nobody knows what it reaches.
     """
     _refuse_second(folder, network.child_id)
     what = f"child {network.child_id} of the run {folder.name!r}"
+    metric, fault = None, None
+    assert network.weights is not None
     try:
-        assert network.weights is not None
         weights = load_weights(WeightsFolder(folder.child_weights), network.child_id, network.weights)
         metric = judge(weights)
     except WeightsError as error:
-        raise RunFolderError(f"{what} cannot be tested: the file of its weights {error}") from error
-    except (WrongWeights, Diverged) as error:
-        raise RunFolderError(f"{what} cannot be tested: {error}") from error
+        raise Untestable(f"{what} cannot be tested: the file of its weights {error}") from error
+    except (InvalidArchitecture, WrongWeights) as error:
+        raise Untestable(f"{what} cannot be tested: {error}") from error
+    except Diverged as error:
+        fault = str(error)
     test = FinalTest(
-        child_id=network.child_id, metric=metric, examples=judge.examples, weights=network.weights, tested_at=now()
+        child_id=network.child_id,
+        metric=metric,
+        examples=judge.examples,
+        weights=network.weights,
+        tested_at=now(),
+        fault=fault,
     )
     try:
         if not ledger.record_test(test):
@@ -130,16 +153,30 @@ def _refuse_second(folder: RunFolder, child_id: int) -> None:
     with reading(folder) as db:
         known = final_tests(db).get(child_id)
     if known is not None:
+        reached = f"reached {known.metric:.4f}" if known.metric is not None else f"reached nothing ({known.fault})"
         raise AlreadyTested(
-            f"child {child_id} of the run {folder.name!r} was tested at {utc_time(known.tested_at)} and reached"
-            f" {known.metric:.4f}: each network is tested once, as a choice by test data makes their result too good"
+            f"child {child_id} of the run {folder.name!r} was tested at {utc_time(known.tested_at)} and {reached}: each"
+            " network is tested once, as a choice by test data makes their result too good"
         )
 
 
-def tested(folder: RunFolder, config: RunConfig, report: Report) -> dict[int, FinalTest]:
-    """Test the networks of a run that have not been tested, and return the tests of all by the child's id.
+class Tests(NamedTuple):
+    """What is known of the networks of a run.
 
-    No test is told before all are recorded, for a run in an object store also there.
+    Attributes:
+        by_child: their tests by the child's id.
+        untested: a sentence on each network that could not be tested, by the child's id.
+    """
+
+    by_child: Mapping[int, FinalTest]
+    untested: Mapping[int, str]
+
+
+def tested(folder: RunFolder, config: RunConfig, report: Report) -> Tests:
+    """Test the networks of a run that have not been tested, and return the tests of all.
+
+    No test is told before all are recorded, for a run in an object store also there. A network that cannot be tested
+    keeps no other one from its test.
 
     Args:
         folder: of the run, whose trainings have ended.
@@ -147,23 +184,41 @@ def tested(folder: RunFolder, config: RunConfig, report: Report) -> dict[int, Fi
         report: called with a message for the user.
 
     Raises:
-        RunFolderError: another driver holds the run or has taken it over, or as `look_once`.
+        RunFolderError: another driver holds the run or has taken it over, a test cannot be recorded, or the object
+            store has not all of them.
         TaskError, StorageError: the test images cannot be loaded.
     """
     with reading(folder) as db:
         known, networks = final_tests(db), finished_networks(db)
     left = [network for network in networks if network.weights is not None and network.child_id not in known]
-    if left:
-        judge = Judge(config)
+    untested: dict[int, str] = {}
+    if left or not is_copied(folder):
+        judge = Judge(config) if left else None
         lost: list[LeaseLost] = []
         with driving(folder, config, report, lost.append):
-            ledger = Ledger(folder.ledger, config.seed, config.max_children)
-            try:
-                for network in left:
-                    look_once(ledger, folder, network, judge)
-            finally:
-                ledger.close()
+            if judge is not None:
+                untested = _look(folder, config, left, judge)
         if lost:
             raise lost[0]
+        if not is_copied(folder):
+            raise RunFolderError(
+                f"the tests of the run {folder.name!r} are on this machine only, as {folder.place} has not all of them,"
+                " so that they are not told: once it can be written, the same command goes on"
+            )
     with reading(folder) as db:
-        return final_tests(db)
+        return Tests(final_tests(db), untested)
+
+
+def _look(folder: RunFolder, config: RunConfig, networks: Sequence[FinishedNetwork], judge: Judge) -> dict[int, str]:
+    """Test networks, and return a sentence on each that cannot be tested, by the child's id; raises as `look_once`."""
+    untested: dict[int, str] = {}
+    ledger = Ledger(folder.ledger, config.seed, config.max_children)
+    try:
+        for network in networks:
+            try:
+                look_once(ledger, folder, network, judge)
+            except Untestable as error:
+                untested[network.child_id] = str(error)
+    finally:
+        ledger.close()
+    return untested

@@ -9,15 +9,15 @@ from typing import NamedTuple
 from rich.console import Console
 
 from cluster.config.flags import UsageError
-from cluster.export.export import default_file, export_child
+from cluster.export.export import earlier_export, export_child
 from cluster.export.formats import ExportError
 from cluster.finish.final_test import load_test_images, tested
-from cluster.finish.plan import FINAL, Network, Plan, Request, make_plan
+from cluster.finish.plan import FINAL, GRID, Network, Plan, Request, make_plan
 from cluster.finish.result import Finished, Trained
-from cluster.finish.stage import Stage, unfinished_text
+from cluster.finish.stage import Stage, or_remove, unfinished_text
 from cluster.monitoring.status import Status, read_status
 from cluster.storage.errors import RunFolderError
-from cluster.storage.find_run import existing_run
+from cluster.storage.find_run import check_new, existing_run, run_folder
 from cluster.storage.ledger.queries.candidates import candidates
 from cluster.storage.ledger.queries.final_tests import finished_networks
 from cluster.storage.ledger.reader import reading
@@ -63,32 +63,51 @@ def finish(request: Request, console: Console) -> Finished | Unfinished:
     grid = Stage(plan.grid, request.storage_path, report) if plan.grid else None
     open_fields = ("space_options",) if grid else ()
     final = Stage(plan.final(plan.networks), request.storage_path, report, open_fields)
-    if grid and final.has_begun and not grid.has_begun:
+    if grid and final.has_begun and not grid.is_whole:  # else nothing is trained before the networks are compared
         raise UsageError(
-            f"the run {final.folder.name!r} has begun without this grid search: leave out `--grid`, or remove it with"
-            f" `{final.folder.command('remove')}`"
+            f"the run {final.folder.name!r} has begun without this grid search: leave out `--grid`"
+            f"{or_remove(final.folder)}"
         )
     for note in plan.notes:
         report(note)
+    if not grid and (left_out := other_grid(request)) is not None:
+        report(
+            f"`--grid` is left out: what the run {left_out.name!r} has found of settings is not used. The same command"
+            " with its `--grid` uses it"
+        )
     try:
         networks = plan.networks
         if grid:
             status = grid.run(console)
             if text := unfinished_text(status, grid.folder):
                 return Unfinished(status, text)
+            grid.check_copied()
             networks = chosen(plan, grid)
             final = Stage(plan.final(networks), request.storage_path, report)
         status = final.run(console)
         if text := unfinished_text(status, final.folder):
             return Unfinished(status, text)
+        final.check_copied()
         finished = _finished(plan, networks, final, report)
         return replace(finished, file=_exported(final.folder, finished.best, report))
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(str(interrupt) or "interrupted: the same command goes on") from interrupt
 
 
+def other_grid(request: Request) -> RunFolder | None:
+    """Return the run of a grid search that an earlier command has begun, if there is one."""
+    folder = run_folder(request.storage_path, f"{request.name}{GRID}")
+    try:
+        check_new(folder)
+    except RunFolderError:
+        return folder
+    return None
+
+
 def chosen(plan: Plan, grid: Stage) -> tuple[Network, ...]:
     """Return the networks with the settings that were best for each, the best network first.
+
+    Which network is the best, the grid search says only if the search, too, was for the validation accuracy alone.
 
     Raises:
         RunFolderError: every training of the grid search has failed.
@@ -111,20 +130,20 @@ def chosen(plan: Plan, grid: Stage) -> tuple[Network, ...]:
         raise RunFolderError(
             f"every training of the run {grid.folder.name!r} has failed: `{grid.folder.command('failures')}` lists why"
         )
-    return tuple(best.values())
+    places = best if plan.by_accuracy else sorted(best)
+    return tuple(best[place] for place in places)
 
 
 def _exported(folder: RunFolder, best: Trained | None, report: Callable[[str], object]) -> Path | None:
-    """Return the file with a finished network, which is written unless it is there; `None` if it cannot be written.
+    """Return the file with a finished network; `None` if it cannot be written.
 
+    A file that is there is written again, unless it has these weights and their test, and its README says so.
     The folder of a run in an object store is a copy, which would be lost with what is in it.
     """
     if best is None or folder.url is not None:
         return None
-    if (file := default_file(folder, best.child_id)).exists():
-        return file
     try:
-        return export_child(folder, best.child_id).file
+        return earlier_export(folder, best.child_id) or export_child(folder, best.child_id).file
     except ExportError as error:
         report(f"The network is not exported: {error}")
         return None
@@ -137,16 +156,27 @@ def _finished(plan: Plan, networks: Sequence[Network], final: Stage, report: Cal
         children = finished_networks(db)
     trained: list[list[Trained]] = [[] for _ in networks]
     for child in children:
-        test = tests.get(child.child_id)
-        one = Trained(child_id=child.child_id, test=test.metric if test else None, cause=child.cause)
+        test = tests.by_child.get(child.child_id)
+        cause = "not tested" if child.child_id in tests.untested else (test and test.fault) or child.cause
+        one = Trained(child_id=child.child_id, test=test and test.metric, cause=cause)
         trained[child.tokens[0]].append(one)
     kept = {network.child_id for network in networks}
     return Finished(
         search=plan.search.name,
         final=f"{plan.search.name}{FINAL}",
         epochs=final.config.budget.epochs,
-        images=next((test.examples for test in tests.values()), None),
+        images=next((test.examples for test in tests.by_child.values()), None),
+        by_accuracy=plan.by_accuracy,
         networks=list(zip(networks, trained, strict=True)),
         dropped=[network for network in plan.networks if network.child_id not in kept],
         export=final.folder.command("export"),
+        untested=(
+            *tests.untested.values(),
+            *(
+                f"child {test.child_id} of the run {final.folder.name!r} has looked at the test images, and reached"
+                f" nothing: {test.fault}"
+                for test in tests.by_child.values()
+                if test.fault is not None
+            ),
+        ),
     )

@@ -6,20 +6,27 @@ from dataclasses import dataclass, field, replace
 from child_trainer import own_files
 from child_trainer.architectures.architecture import Architecture
 from child_trainer.architectures.operation_types import BUILDERS
-from child_trainer.hyperparameters import with_hyperparameters
+from child_trainer.hyperparameters import lacks_effect, with_hyperparameters
 from child_trainer.outcome import Budget
+from child_trainer.tasks.catalogue import load_task
+from child_trainer.tasks.image import ImageTask
 from cluster.config.flags import UsageError, parse_run, value_of
 from cluster.config.recipes import changed
 from cluster.config.run_config import RunConfig
+from cluster.config.task_options import TaskOptions
 from cluster.config.topology import MAX_PARTS, Topology
 from cluster.formatting import counted
 from cluster.runners.retraining import SEARCHER, TOP, Source, retraining
+from cluster.storage.dataset_cache import local_data
 from cluster.storage.errors import RunFolderError
-from cluster.storage.ledger.queries.candidates import candidates
+from cluster.storage.find_run import existing_run
+from cluster.storage.ledger.queries.candidates import Candidate, candidates
 from cluster.storage.ledger.reader import reading
 from cluster.storage.run_folder import RunFolder
 from controller.decisions import num_samples
+from controller.reward import REWARDS
 from controller.searchers.grid import GridOptions
+from controller.space import SearchSpace
 from controller.spaces.listed import text_of
 from controller.spaces.settings import SettingsSpace, setting_of
 
@@ -104,7 +111,9 @@ class Plan:
     Attributes:
         search: the folder of the search.
         base: how each network is trained.
-        networks: the best ones of the search, the best first.
+        networks: the best ones of the search, the best first; if a stage has begun, those that it began with.
+        by_accuracy: whether the search had no other aim than the validation accuracy, by which networks are ordered;
+            else the order of the search stays.
         grid: the run of the grid search; `None` without one.
         seeds: trainings of each network.
         notes: sentences that the user should read.
@@ -113,6 +122,7 @@ class Plan:
     search: RunFolder
     base: RunConfig
     networks: tuple[Network, ...]
+    by_accuracy: bool
     grid: RunConfig | None
     seeds: int
     notes: tuple[str, ...]
@@ -156,16 +166,13 @@ def make_plan(request: Request, search: RunFolder) -> Plan:
         found = candidates(db)
     top = request.top or min(TOP, len(found)) or TOP
     given, notes = retraining(made, request.flags, Source(search.name, top), search)
-    networks = tuple(
-        Network(
-            architecture=given.search_space.decode(tokens),
-            child_id=candidate.child_id,
-            searched=candidate.metric,
-            scored=candidate.scored,
-        )
-        for tokens, candidate in zip(given.searcher_options.tokens, found, strict=False)
-    )
+    space = given.search_space
+    networks = tuple(_network(space, candidate) for candidate in found[:top])
+    if others := _begun_with(request, space, found, networks):
+        networks = others
+        notes = [*notes, f"the run {search.name!r} has changed since: the networks stay those that were begun with"]
     _check_operations(networks, config)
+    _check_effects(request.grid, made, networks)
     grid = None
     if request.grid:
         space = SettingsSpace(architectures=_texts(networks), settings=request.grid)
@@ -174,10 +181,55 @@ def make_plan(request: Request, search: RunFolder) -> Plan:
         search=search,
         base=made,
         networks=networks,
+        by_accuracy=config.reward in REWARDS and not config.objectives.objective,
         grid=grid,
         seeds=request.seeds,
         notes=(*notes, _regime_note(config.budget, made.budget)),
     )
+
+
+def _network(space: SearchSpace, candidate: Candidate) -> Network:
+    return Network(
+        architecture=space.decode(candidate.tokens),
+        child_id=candidate.child_id,
+        searched=candidate.metric,
+        scored=candidate.scored,
+    )
+
+
+def _begun_with(
+    request: Request, space: SearchSpace, found: Sequence[Candidate], best: Sequence[Network]
+) -> tuple[Network, ...]:
+    """Return the networks with which the first stage has begun, if these are not the best ones any more.
+
+    Args:
+        request: what is asked.
+        space: the networks' space, as they are trained for good.
+        found: all of the search, the best first.
+        best: those that a stage would begin with now.
+
+    Returns:
+        The networks in the stage's order; none if it has not begun, or the search has not all of them.
+    """
+    try:
+        begun = existing_run(request.storage_path, f"{request.name}{GRID if request.grid else FINAL}").read_config()
+    except RunFolderError:
+        return ()
+    options = begun.space_options
+    if not isinstance(options, SettingsSpace) or options.architectures == _texts(best):
+        return ()
+    if request.top not in (None, len(options.architectures)):
+        return ()
+    missing, there = set(options.architectures), dict[str, Network]()
+    for candidate in found:
+        if not missing:
+            break
+        network = _network(space, candidate)
+        text = text_of(network.architecture)
+        if text in missing:
+            missing.remove(text)
+            there[text] = network
+    return () if missing else tuple(there[text] for text in options.architectures)
 
 
 def _check_task(config: RunConfig) -> None:
@@ -190,6 +242,23 @@ def _check_task(config: RunConfig) -> None:
             f"`finish` trains networks on images and tests them on test images, and the task {task.task!r} of the run"
             f" {config.name!r} is none that has them"
         )
+    if own_files.is_own(task.task):
+        _check_own_task(task)
+
+
+def _check_own_task(options: TaskOptions) -> None:
+    """Raise `RunFolderError` if a task of the user's own lacks what trainings for good need; its data is loaded."""
+    with options.own_file():
+        task = load_task(options.task, data=local_data(options.data), options=options.options)
+    if not isinstance(task, ImageTask):
+        lacking = f"its function `load` returns no `ImageTask`, but {type(task).__name__}"
+    elif not getattr(task, "inherits", False):
+        lacking = "its trainings keep no weights, as its attribute `inherits` is not true"
+    elif not callable(getattr(task, "on_all_training", None)):
+        lacking = "it has no function `on_all_training`, which returns it with the validation images for training, too"
+    else:
+        return
+    raise RunFolderError(f"`finish` cannot train networks for good on the task {options.task!r}: {lacking}")
 
 
 def _default(config: RunConfig, request: Request, name: str) -> RunConfig:
@@ -237,6 +306,23 @@ def _check_settings(grid: Sequence[str], made: RunConfig) -> None:
                 made.task.entry.check_budget(with_hyperparameters(made.budget, {name: value}))
             except ValueError as error:
                 raise UsageError(f"`--grid`: {name.replace('_', '-')} cannot be {value:g}: {error}") from error
+
+
+def _check_effects(grid: Sequence[str], made: RunConfig, networks: Sequence[Network]) -> None:
+    """Raise `UsageError` if a setting of the grid changes no training, so that its values differ by seeds alone."""
+    settings = dict(map(setting_of, grid))
+    for name in settings:
+        others = {other: values[0] for other, values in settings.items() if other != name}
+        causes = [
+            lacks_effect(
+                name,
+                with_hyperparameters(made.budget, dict(network.architecture.hyperparameters) | others),
+                network.architecture,
+            )
+            for network in networks
+        ]
+        if all(causes):
+            raise UsageError(f"`--grid`: {name.replace('_', '-')} changes no training here: {causes[0]}")
 
 
 def _check_operations(networks: Sequence[Network], config: RunConfig) -> None:

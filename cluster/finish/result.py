@@ -16,8 +16,8 @@ class Trained:
 
     Attributes:
         child_id: in the run of the final trainings.
-        test: the accuracy on the test images; `None` if the training has failed.
-        cause: why it has failed, if it has.
+        test: the accuracy on the test images; `None` if there is none.
+        cause: why there is none: that of the failed training, or a fault of the test.
     """
 
     child_id: int
@@ -33,9 +33,11 @@ class Finished:
         search, final: the names of the search and of the run of the final trainings.
         epochs: of these.
         images: how many test images there are; `None` if no network was tested.
-        networks: in the order of their validation metric, each with its trainings.
+        by_accuracy: whether the order is that of the validation accuracy; else it is that of the search's rewards.
+        networks: in this order, each with its trainings.
         dropped: the networks that the grid search could not train at all.
         export: the command that exports a child, without its id.
+        untested: a sentence on each network that was trained, and whose test accuracy cannot be had.
         file: the exported network of `best`; `None` if it was not exported.
     """
 
@@ -43,15 +45,27 @@ class Finished:
     final: str
     epochs: int
     images: int | None
+    by_accuracy: bool
     networks: Sequence[tuple[Network, Sequence[Trained]]]
     dropped: Sequence[Network]
     export: str
+    untested: Sequence[str] = ()
     file: Path | None = None
 
     @property
     def best(self) -> Trained | None:
         """The first training of the first network that has one: test data has chosen nothing."""
         return next((one for _, trained in self.networks for one in trained if one.test is not None), None)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a network was tested, and no trained one has no test accuracy."""
+        return self.best is not None and not self.untested
+
+    @property
+    def _words_of_best(self) -> str:
+        first = self.networks[0][1][0] if self.networks else None
+        return "The first" if self.best is first else f"Child {self.best and self.best.child_id}, the first tested one,"
 
     def lines(self) -> Iterator[str]:
         """Yield lines with a table for people."""
@@ -69,12 +83,15 @@ class Finished:
                 f"Left out: child {network.child_id} of the run {self.search}, as every training of its grid search has"
                 " failed"
             )
+        yield from self.untested
         yield ""
-        yield "The order is that of the validation accuracy. test: mean and standard deviation over the trainings."
+        order = "the validation accuracy" if self.by_accuracy else "the rewards of the search"
+        yield f"The order is that of {order}. test: mean and standard deviation over the trainings."
         if self.images is not None:
             yield f"Each training has looked at the {self.images:,} test images once; a second look is refused."
         if self.file is not None:
-            yield f"The first is in {self.file}, which loads without nascluster; the README beside it says how."
+            what = self._words_of_best
+            yield f"{what} is in {self.file}, which loads without nascluster; the README beside it says how."
         if self.best is not None:
             others = " in another format" if self.file is not None else ""
             yield f"To export it{others}: {self.export} {self.best.child_id}"
@@ -86,7 +103,9 @@ class Finished:
             "final": self.final,
             "epochs": self.epochs,
             "test_images": self.images,
+            "order": "validation" if self.by_accuracy else "reward",
             "networks": [_network_json(network, trained) for network, trained in self.networks],
+            "untested": list(self.untested),
             "left_out": [network.child_id for network in self.dropped],
             "child": self.best and self.best.child_id,
             "file": self.file and str(self.file),

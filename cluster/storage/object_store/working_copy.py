@@ -190,6 +190,24 @@ def driving(
             held.end(release=complete)
 
 
+def is_copied(folder: RunFolder) -> bool:
+    """Return whether the object store of a run, if it has one, has all that the run's folder has.
+
+    It has not if the last driver on this machine has ended before its last copy was complete, or could not report it.
+
+    Raises:
+        StorageError: the object store cannot be used.
+    """
+    if folder.url is None:
+        return True
+    record = WorkingCopyOwner.read(folder)
+    if record is None or record.seen is not None:  # it was copied from there, and no driver has changed it
+        return True
+    with explained(folder.place):
+        lease = newest_lease(_open(folder))
+    return lease is not None and lease.released and lease.owner in record.owners
+
+
 def request_stop(url: str, name: str) -> None:
     """Request that the run's driver, on any machine, stop.
 

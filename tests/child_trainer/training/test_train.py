@@ -175,7 +175,7 @@ def test_outputs_that_are_not_finite_are_a_divergence():
         def forward(self, batch):
             return torch.full((len(batch), 10), math.nan)
 
-    with pytest.raises(Diverged, match="outputs on the validation images are not finite"):
+    with pytest.raises(Diverged, match="outputs are not finite"):
         sgd.accuracy(Broken(), images, lambda batch: batch)
 
 

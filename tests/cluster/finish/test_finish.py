@@ -4,9 +4,12 @@ import json
 import shlex
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,16 +18,21 @@ from child_trainer.__main__ import main as train_by_hand
 from child_trainer.inheritance.trained_weights import TrainedWeights
 from child_trainer.tasks.catalogue import load_test
 from child_trainer.tasks.image import ImageTask
+from cluster.export.formats import facts_in
+from cluster.finish import final_test
 from cluster.finish import finish as finishing
 from cluster.finish.final_test import AlreadyTested, Judge, look_once
-from cluster.pool.child_weights import weights_file
+from cluster.pool.child_weights import WeightsFolder, load_weights, weights_file
 from cluster.runners import trainer
 from cluster.storage.ledger.ledger import Ledger
 from cluster.storage.ledger.queries.final_tests import final_tests, finished_networks
 from cluster.storage.ledger.reader import reading
+from cluster.storage.object_store import mirror_thread
+from cluster.storage.object_store.mirror import Mirror
 from cluster.storage.object_store.working_copy import working_copy
 from cluster.storage.run_folder import RunFolder
 from tests.command_line import nascluster
+from tests.extending.files import FILES
 
 SEARCH = (
     *("launch", "digits", "--local", "--searcher", "random", "--replicas", "1", "--children", "3", "--epochs", "1"),
@@ -276,6 +284,19 @@ def test_without_a_grid_the_order_is_that_of_the_search(searched: Path, tmp_path
             ("--grid", "warmup-epochs=6"),
             "`--grid`: warmup-epochs cannot be 6: `warmup_epochs` must be at most `epochs`",
         ),
+        (
+            ("--grid", "decay=.1,.2"),
+            "`--grid`: decay changes no training here: the schedule cosine has no such setting",
+        ),
+        (("--grid", "decay-every=1,2", "decay-at=.5"), "decay-every changes no training here: the schedule steps has"),
+        (("--grid", "rmsprop-decay=.8,.9"), "the optimizer sgd has no such setting, only rmsprop"),
+        (("--grid", "path-keep=.8,.9"), "it concerns networks with the operation drop_path"),
+        (("--grid", "auxiliary-weight=.2,.4"), "it concerns networks with an auxiliary head"),
+        (("--grid", "momentum=.9,.8", "--optimizer", "adam"), "only sgd and rmsprop"),
+        (
+            ("--grid", "momentum=.9", "--top", "1", "--grid", "momentum=.8"),
+            "must be different ones, got momentum twice",
+        ),
         (("--epochs", "0"), "`epochs` must be at least 1, got 0"),
         (("--task", "cifar10"), "`task` of the final trainings follows from the run 'search': leave it out"),
         (("--searcher", "random"), "`searcher` of the final trainings follows from the run 'search': leave it out"),
@@ -313,6 +334,74 @@ def test_what_has_begun_is_not_changed(
     capfd.readouterr()
     assert finish(finished, *words) == 2
     assert message in capfd.readouterr().err
+
+
+def test_several_grids_are_joined_and_a_final_run_without_them_is_seen_first(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    short = ("--top", 1, "--seeds", 1, "--epochs", 1, "--batch-size", 128)
+    grids = ("--grid", "learning-rate=.1,.02", "--epochs", 1, "--grid=momentum=.9,.8")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train", Interrupted(trainer.train, at=(2,)))
+        assert finish(tmp_path, *short, *grids) == 130
+    settings = RunFolder(tmp_path / "search-grid").read_config().space_options.settings
+    assert settings == ("learning-rate=.1,.02", "momentum=.9,.8")
+    capfd.readouterr()
+    assert finish(tmp_path, *short) == 0
+    assert "`--grid` is left out: what the run 'search-grid' has found of settings is not used" in (
+        " ".join(capfd.readouterr().err.split())
+    )
+    trained = count(tmp_path, "search-grid")
+    assert finish(tmp_path, *short, *grids) == 2
+    assert "the run 'search-final' has begun without this grid search" in capfd.readouterr().err
+    assert count(tmp_path, "search-grid") == trained == [(1,)]
+
+
+def change(place: Path, name: str, statement: str) -> None:
+    with closing(sqlite3.connect(place / name / "ledger.sqlite")) as db, db:
+        db.execute(statement)
+
+
+def test_a_grid_keeps_the_order_of_a_search_with_other_objectives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    targets = ("--objective", "parameters=min", "--target", "parameters=1k", "--target-weights", "-1", "-1")
+    assert nascluster(*SEARCH, *targets, "--storage-path", tmp_path) == 0
+    words = ("--top", 2, "--seeds", 1, "--epochs", 1, "--batch-size", 128, "--grid", "momentum=.9")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train", Interrupted(trainer.train, at=(3,)))
+        assert finish(tmp_path, *words) == 130
+    change(tmp_path, "search-grid", "UPDATE children SET metric = 1e-3, reward = 1e-3 WHERE tokens LIKE '[0,%'")
+    capfd.readouterr()
+    assert finish(tmp_path, *words) == 0
+    assert "The order is that of the rewards of the search." in capfd.readouterr().out
+    found = rows(tmp_path, "search", "SELECT architecture_id FROM children ORDER BY reward DESC, id LIMIT 2")
+    networks = RunFolder(tmp_path / "search-final").read_config().search_space.networks
+    assert [(replace(network, hyperparameters=()).id,) for network in networks] == found
+
+
+def test_a_finish_that_has_begun_ends_with_its_networks_when_the_search_has_changed(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    words = ("--top", 2, "--seeds", 1, "--epochs", 1, "--batch-size", 128)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train", Interrupted(trainer.train, at=(2,)))
+        assert finish(tmp_path, *words) == 130
+    (first,), _, (last,) = rows(tmp_path, "search", "SELECT id FROM children ORDER BY reward DESC, id")
+    change(tmp_path, "search", f"UPDATE children SET reward = 1, metric = 1 WHERE id = {last}")
+    capfd.readouterr()
+    assert finish(tmp_path, *words) == 0
+    said = capfd.readouterr()
+    assert "the networks stay those that were begun with" in " ".join(said.err.split())
+    assert f"child {first} of search" in said.out
+    assert f"child {last} of search" not in said.out
+    change(tmp_path, "search", f"DELETE FROM children WHERE id = {first}")
+    assert finish(tmp_path, *words) == 2
+    message = capfd.readouterr().err
+    assert "other networks than those that are now the best of the search, which has changed since" in message
+    assert "nascluster remove" not in message
 
 
 def test_runs_that_cannot_be_finished(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -355,13 +444,14 @@ def test_a_search_in_an_object_store_is_finished_there(tmp_path: Path, capfd: py
 def test_lost_weights_are_said(finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     with closing(sqlite3.connect(tmp_path / "search-final" / "ledger.sqlite")) as db, db:
-        db.execute("DELETE FROM run WHERE key = 'test of child 3'")
+        db.execute("DELETE FROM run WHERE key IN ('test of child 3', 'test of child 4')")
     for file in (tmp_path / "search-final" / "child-weights").glob("child-00000003-*"):
         file.unlink()
-    assert finish(tmp_path) == 2
-    assert "child 3 of the run 'search-final' cannot be tested: the file of its weights is missing" in (
-        capfd.readouterr().err
-    )
+    capfd.readouterr()
+    assert finish(tmp_path) == 1
+    told = capfd.readouterr().out
+    assert "child 3 of the run 'search-final' cannot be tested: the file of its weights is missing" in told
+    assert "3: not tested, 4: 0." in told  # it keeps no other network from its test
     assert len(recorded_tests(tmp_path)) == 3
 
 
@@ -372,3 +462,142 @@ def test_a_grid_of_failures_chooses_nothing(searched: Path, tmp_path: Path, capf
     assert "every training of the run 'search-grid' has failed" in capfd.readouterr().err
     assert finishing.FINAL == "-final"
     assert not (tmp_path / "search-final").exists()
+
+
+def copied(finished: Path, place: Path) -> RunFolder:
+    """Copy the finished search into a folder, and return its run of final trainings."""
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    return RunFolder(place / "search-final")
+
+
+def without_tests(folder: RunFolder) -> RunFolder:
+    """Forget the looks at the test images; return the folder."""
+    with closing(sqlite3.connect(folder.ledger)) as db, db:
+        db.execute("DELETE FROM run WHERE key LIKE 'test of child %'")
+    return folder
+
+
+def test_a_file_of_other_weights_or_without_the_test_is_written_again(finished: Path, tmp_path: Path) -> None:
+    folder = copied(finished, tmp_path)
+    file = folder.path / "exports" / "child-1.pt2"
+    right = Path(f"{file}.README.md").read_text()
+    (others,) = folder.child_weights.glob("child-00000002-*")  # the same network, trained with another seed
+    export = ("export", "search-final", 1, "--storage-path", tmp_path)
+    assert nascluster(*export, "--weights", others) == 0
+    assert "of a training by hand" in Path(f"{file}.README.md").read_text()
+    assert finish(tmp_path) == 0
+    assert Path(f"{file}.README.md").read_text() == right
+    assert facts_in(file)["weights"] in right
+    without_tests(folder)
+    assert nascluster(*export) == 0
+    assert "| test accuracy | not looked at |" in Path(f"{file}.README.md").read_text()
+    assert finish(tmp_path) == 0
+    assert Path(f"{file}.README.md").read_text() == right
+    file.write_bytes(file.read_bytes()[:-100])
+    assert finish(tmp_path) == 0
+    assert facts_in(file) is not None
+
+
+def test_nothing_is_told_before_the_object_store_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The store is down when a stage, and then the tests, are written for the last time, and Ctrl-C ends the wait."""
+    place = f"file://{tmp_path}/store"
+    assert nascluster(*SEARCH, "--storage-path", place) == 0
+    words = ("finish", "search", "--storage-path", place, "--top", 1, "--seeds", 1, "--epochs", 1, "--json")
+    down: list[bool] = []
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    def refused(mirror: Mirror, written: Callable[..., Any] = Mirror.round) -> None:
+        if down:
+            raise OSError("the store is down")
+        written(mirror)
+
+    def then_down(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            down.append(True)
+            return method(*arguments)
+
+        return call
+
+    monkeypatch.setattr(Mirror, "round", refused)
+    monkeypatch.setattr(mirror_thread, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
+    for method, message in (
+        ("end", "the trainings of the run 'search-final' have ended, but"),
+        ("record_test", "the tests of the run 'search-final' are on this machine only"),
+    ):
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, method, then_down(getattr(Ledger, method)))
+            assert nascluster(*words) == 2
+        said = capfd.readouterr()
+        assert message in said.err
+        assert not said.out
+        down.clear()
+    assert nascluster(*words) == 0
+    told = capfd.readouterr().out
+    shutil.rmtree(working_copy(place, "search-final").path.parent)
+    assert nascluster(*words) == 0
+    assert capfd.readouterr().out == told
+
+
+def test_a_network_whose_outputs_are_not_finite_has_looked(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = without_tests(copied(finished, tmp_path))
+
+    def broken(folder: WeightsFolder, child_id: int, checksum: str) -> TrainedWeights:
+        weights = load_weights(folder, child_id, checksum)
+        if child_id > 1:
+            return weights
+        tensors = {name: t * float("nan") if t.is_floating_point() else t for name, t in weights.tensors.items()}
+        return replace(weights, tensors=tensors)
+
+    monkeypatch.setattr(final_test, "load_weights", broken)
+    capfd.readouterr()
+    for _ in range(2):  # the second one tells what is recorded
+        assert finish(tmp_path) == 1
+        told = capfd.readouterr().out
+        assert "child 1 of the run 'search-final' has looked at the test images, and reached nothing: the" in told
+        assert "1: the network's outputs are not finite, 2: 0." in told
+        assert "Child 2, the first tested one, is in" in told
+    with reading(folder) as db:
+        tests = final_tests(db)
+    assert (sorted(tests), tests[1].metric) == ([1, 2, 3, 4], None)
+    assert nascluster("export", "search-final", 1, "--storage-path", tmp_path) == 0
+    file = folder.path / "exports" / "child-1.pt2.README.md"
+    assert "| test accuracy | none: the network's outputs are not finite |" in file.read_text()
+
+
+LACKING = [
+    (("", ""), "is none that has them"),
+    (("", "def load_test(name, data, options, *, device):\n    return 3\n"), "must return test images, `Images(...)`"),
+    (("    inherits = False\n", "load_test = load\n"), "its trainings keep no weights, as its attribute `inherits`"),
+    (("    on_all_training = None\n", "load_test = load\n"), "it has no function `on_all_training`"),
+]
+
+
+@pytest.mark.parametrize(("parts", "message"), LACKING)
+def test_what_a_task_of_ones_own_lacks_is_said_before_anything_starts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    parts: tuple[str, str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    members, function = parts
+    text = FILES["my_task.py"].replace("return ImageTask(", "return Other(")
+    text = text.replace(
+        "\n\ndef frugal", f"\n\nclass Other(ImageTask):\n    pass\n{members}\n\n{function}\n\ndef frugal"
+    )
+    Path("other.py").write_text(text)
+    words = (*SEARCH[3:9], *SEARCH[11:13], "--max-children", "1", "--name", "search", "--space", "convolutional")
+    runs = tmp_path / "runs"
+    assert nascluster("launch", "digits", "--task", "other.py:STRIPES", "--local", *words, "--storage-path", runs) == 0
+    capfd.readouterr()
+    assert finish(runs, "--epochs", 1) == 2
+    assert message in capfd.readouterr().err
+    assert [path.name for path in runs.iterdir()] == ["search"]

@@ -14,17 +14,19 @@ class FinalTest:
 
     Attributes:
         child_id: the child whose network looked.
-        metric: what it reached.
+        metric: what it reached; `None` if its outputs are not finite.
         examples: how many images the data has.
         weights: the checksum of the network's weights.
         tested_at: the Unix time.
+        fault: why there is no metric, if there is none.
     """
 
     child_id: int
-    metric: float
+    metric: float | None
     examples: int
     weights: str
     tested_at: float
+    fault: str | None = None
 
 
 def put_test(db: sqlite3.Connection, test: FinalTest) -> bool:
