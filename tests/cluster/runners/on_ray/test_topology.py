@@ -117,6 +117,7 @@ def test_sigterm_gives_the_child_back_and_the_worker_is_started_afresh(rig: Rig)
     assert len({attempt.worker for attempt in ray.get(rig.ledger.attempts.remote(1))}) == 2
 
 
+@LONG
 @pytest.mark.timeout(300)
 def test_killed_actors_come_back_and_nothing_is_lost_or_done_twice(cluster: str) -> None:
     """One search, of which each actor but the workers is killed once, when it has gone on after the one before."""
@@ -132,6 +133,7 @@ def test_killed_actors_come_back_and_nothing_is_lost_or_done_twice(cluster: str)
     assert select("killed", "SELECT count(*) FROM attempts WHERE verdict <> 'void'") == [(120,)]
 
 
+@LONG
 def test_a_shard_host_that_cannot_start_again_ends_the_run_with_the_reason(cluster: str) -> None:
     name = "damaged"
     flags = ["--max-children", 500, "--child-seconds", 0.2, "--workers", 2, "--children", 3]
