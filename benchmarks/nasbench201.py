@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -48,14 +49,25 @@ PUBLISHED = {
 """Test accuracies, in percent."""
 
 
+def table_folder(arguments: Sequence[str]) -> Path | None:
+    """Return the folder of NAS-Bench-201: the second argument, or a folder in that of NASCLUSTER_DATA.
+
+    Without either it is said what to give, and `None` is returned.
+    """
+    if len(arguments) > 1:
+        return Path(arguments[1])
+    if root := os.environ.get("NASCLUSTER_DATA"):
+        return Path(root) / "nasbench201"
+    print("Skipped: give the folder of NAS-Bench-201 as DIR, or its parent as NASCLUSTER_DATA")
+    return None
+
+
 def main(arguments: list[str]) -> None:
     """Run the searches and print the tables."""
     seeds = int(arguments[0]) if arguments else SEEDS
-    root = os.environ.get("NASCLUSTER_DATA")
-    if len(arguments) < 2 and not root:
-        print("Skipped: give the folder of NAS-Bench-201 as DIR, or its parent as NASCLUSTER_DATA")
+    data = table_folder(arguments)
+    if data is None:
         return
-    data = Path(arguments[1]) if len(arguments) > 1 else Path(str(root)) / "nasbench201"
     flags = [*FLAGS, "--data", str(data), "--seed", str(FIRST_SEED)]
     started = time.monotonic()
     searchers = [PLAIN, TUNED, EVOLUTION, "local-search", "random"]

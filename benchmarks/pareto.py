@@ -8,7 +8,6 @@ after 200 children and after all, and how many cells of the table's front were f
 accuracy and the highest latency of the table's front, so that only cells that come near it count.
 """
 
-import os
 import statistics
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from benchmarks.nasbench201 import table_folder
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.lookup_table import Table
 from child_trainer.tasks.nasbench201_options import NasBench201Options
@@ -69,11 +69,9 @@ def figures_against(table: Sequence[Point]) -> Callable[[Sequence[Point]], tuple
 def main(arguments: list[str]) -> None:
     """Run the searches and print the table."""
     seeds = int(arguments[0]) if arguments else SEEDS
-    root = os.environ.get("NASCLUSTER_DATA")
-    if len(arguments) < 2 and not root:
-        print("Skipped: give the folder of NAS-Bench-201 as DIR, or its parent as NASCLUSTER_DATA")
+    data = table_folder(arguments)
+    if data is None:
         return
-    data = Path(arguments[1]) if len(arguments) > 1 else Path(str(root)) / "nasbench201"
     if seeds < 2:
         raise SystemExit(f"give 2 seeds or more, as one has no deviation, got {seeds}")
     started = time.monotonic()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.nasbench201 import table_folder
 from cluster.compare.comparison import best_of_table, plan_comparison, run_comparison
 from cluster.compare.plan import Entrant, Limit, Plan
 from cluster.compare.search_result import SearchResult, searches
@@ -108,11 +109,9 @@ def _cell(figure: Figure) -> str:
 def main(arguments: list[str]) -> None:
     """Run the searches and print the tables."""
     seeds = int(arguments[0]) if arguments else SEEDS
-    root = os.environ.get("NASCLUSTER_DATA")
-    if len(arguments) < 2 and not root:
-        print("Skipped: give the folder of NAS-Bench-201 as DIR, or its parent as NASCLUSTER_DATA")
+    data = table_folder(arguments)
+    if data is None:
         return
-    data = Path(arguments[1]) if len(arguments) > 1 else Path(str(root)) / "nasbench201"
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments[2]) if len(arguments) > 2 else Path(temporary)

@@ -10,7 +10,6 @@ counts little; wall-clock times are given as well.
 DIR has the table's files (docs/tables.md); the default is $NASCLUSTER_DATA/nasbench201.
 """
 
-import os
 import resource
 import statistics
 import subprocess
@@ -18,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.nasbench201 import table_folder
 
 SEARCHES = {
     "random": ("--searcher", "random"),
@@ -71,11 +72,9 @@ def table(measured: dict[str, list[tuple[float, float]]]) -> str:
 def main(arguments: list[str]) -> None:
     """Measure each search, and print the table."""
     repetitions = int(arguments[0]) if arguments else REPETITIONS
-    root = os.environ.get("NASCLUSTER_DATA")
-    if len(arguments) < 2 and not root:
-        print("Skipped: give the folder of NAS-Bench-201 as DIR, or its parent as NASCLUSTER_DATA")
+    data = table_folder(arguments)
+    if data is None:
         return
-    data = Path(arguments[1]) if len(arguments) > 1 else Path(str(root)) / "nasbench201"
     measured = {search: rates(search, repetitions, data) for search in SEARCHES}
     print(f"Children {FEW:,} to {MANY:,} of a search; medians of {repetitions} searches (lowest to highest).\n")
     print(table(measured))

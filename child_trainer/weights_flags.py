@@ -28,16 +28,27 @@ def read_start(path: Path | None) -> Start | None:
     Raises:
         ValueError: the file cannot be read, or holds no weights.
     """
-    if path is None:
-        return None
+    return None if path is None else Start(parent=read_weights(path, "--from"))
+
+
+def read_weights(path: Path, flag: str) -> TrainedWeights:
+    """Return the weights in a file that `--save-weights` wrote.
+
+    Args:
+        path: the file.
+        flag: by which it was given.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no weights.
+    """
     try:
-        return Start(parent=TrainedWeights.from_bytes(path.read_bytes()))
+        return TrainedWeights.from_bytes(path.read_bytes())
     except OSError as error:
         raise ValueError(
-            f"`--from` {path} cannot be read ({error.strerror}); give a file that --save-weights wrote"
+            f"`{flag}` {path} cannot be read ({error.strerror}); give a file that --save-weights wrote"
         ) from error
     except WeightsError as error:
-        raise ValueError(f"`--from` {path} {error}; give a file that --save-weights wrote") from error
+        raise ValueError(f"`{flag}` {path} {error}; give a file that --save-weights wrote") from error
 
 
 def weights_file(path: Path | None) -> WeightsFile | None:

@@ -7,6 +7,7 @@ from child_trainer import own_files
 from child_trainer.inheritance.trained_weights import TrainedWeights, WeightsError
 from child_trainer.tasks.catalogue import load_task
 from child_trainer.tasks.image import ImageTask
+from child_trainer.weights_flags import read_weights
 from cluster.config.run_config import RunConfig
 from cluster.export.formats import ExportError
 from cluster.monitoring.summary import training_command
@@ -82,13 +83,9 @@ def weights_of(folder: RunFolder, child: Best, file: Path | None) -> TrainedWeig
     if file is None:
         return _kept_weights(folder, child)
     try:
-        weights = TrainedWeights.from_bytes(file.read_bytes())
-    except OSError as error:
-        raise ExportError(
-            f"`--weights` {file} cannot be read ({error.strerror}); give a file that --save-weights wrote"
-        ) from error
-    except WeightsError as error:
-        raise ExportError(f"`--weights` {file} {error}; give a file that --save-weights wrote") from error
+        weights = read_weights(file, "--weights")
+    except ValueError as error:
+        raise ExportError(str(error)) from error
     if weights.architecture.id != child.architecture.id:
         raise ExportError(
             f"`--weights` {file} has the weights of the architecture {weights.architecture.id}, and child"
