@@ -21,12 +21,13 @@ help:
 	@echo "make format   bring the code into shape"
 	@echo "make clean    remove the virtual environment and caches"
 
+# Without --no-compile, pip spends longer on compiling modules that are never imported than on everything else.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "nascluster needs Python 3.11 or 3.12 with the venv module (on Debian: apt-get install python3-venv)"; exit 2; }
 	@echo "Installing into $(VENV) (PyTorch and Ray: some minutes the first time) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --group dev --editable .
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check --constraint constraints.txt --group dev --editable .
 	@touch $@
 
 install: $(VENV)/installed
@@ -56,7 +57,8 @@ test: check debian
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 chaos: install
-	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/cluster/search/test_every_searcher.py tests/cluster/runners tests/deploy -s
+	NASCLUSTER_CHAOS=$${NASCLUSTER_CHAOS:-10} $(BIN)/python -m pytest tests/chaos tests/deploy tests/cluster/runners \
+		$$(grep -rl --include='*.py' 'from tests.lengths import' tests | grep -v -e ^tests/chaos -e ^tests/deploy -e ^tests/cluster/runners) -s
 
 docs: install
 	NASCLUSTER_DOCS=1 $(BIN)/python -m pytest tests/docs

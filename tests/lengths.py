@@ -1,4 +1,4 @@
-"""How long the tests take: `make test` has half an hour; `make chaos` runs those of real clusters at full length."""
+"""How long the tests take: `make test` has half an hour; `make chaos` runs the long ones at full length."""
 
 import os
 

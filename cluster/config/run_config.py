@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from child_trainer import own_files
+from child_trainer import own_files, portable_json
 from child_trainer.field_types import check_types
 from child_trainer.outcome import Budget, Measure
 from child_trainer.own_files import OwnFileError
@@ -124,6 +124,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        _check_seed(self.seed)
         _check_max_children(self.max_children)
         _check_name(self.name)
         self._resolve()
@@ -298,6 +299,14 @@ class RunConfig:
         return RunConfig.from_json, (self.to_json(),)
 
 
+def _check_seed(seed: int) -> None:
+    """Refuse a seed that config.json, read as JSON by other programs, would change."""
+    if abs(seed) > portable_json.MAX_INTEGER:
+        raise ValueError(
+            f"`seed` must be from {-portable_json.MAX_INTEGER:,} to {portable_json.MAX_INTEGER:,}, got {seed}"
+        )
+
+
 def _check_max_children(number: int) -> None:
     if not 1 <= number <= MAX_CHILDREN:
         limit = "at least 1" if number < 1 else f"at most {MAX_CHILDREN:,}"
@@ -399,7 +408,7 @@ def known_config(data: Mapping[str, Any]) -> KnownConfig:
 
 def _beyond_limits(values: dict[str, Any]) -> Iterator[str]:
     """Remove the values that are beyond the limits of this version; yield a clause on each."""
-    for name, check in (("max_children", _check_max_children), ("name", _check_name)):
+    for name, check in (("seed", _check_seed), ("max_children", _check_max_children), ("name", _check_name)):
         try:
             check(values.get(name, getattr(RunConfig, name)))
         except ValueError as error:

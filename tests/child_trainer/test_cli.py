@@ -22,6 +22,7 @@ from controller.zoo.catalogue import ZOO
 from controller.zoo.entry import Size
 from tests.child_trainer.training.interruptions import EVERY_PART
 from tests.golden import architecture
+from tests.lengths import LONG
 
 SMALL = architecture(((3, 3, 24, ()), (3, 3, 24, (1,))), strides=(2, 1))
 ROOT = Path(__file__).parents[2]
@@ -178,8 +179,17 @@ def test_a_cell_cannot_be_trained_on_images(tmp_path, capsys):
     assert "an image task needs a feedforward architecture, got a recurrent one" in refused(capsys, str(path))
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize(("options", "lines"), [([], 0), ([], 8), (["--json"], 0)])
+@pytest.mark.parametrize(
+    ("options", "lines", "unbuffered"),
+    [
+        ([], 0, ""),
+        ([], 8, "1"),
+        (["--json"], 0, ""),
+        pytest.param([], 0, "1", marks=LONG),
+        pytest.param([], 8, "", marks=LONG),
+        pytest.param(["--json"], 0, "1", marks=LONG),
+    ],
+)
 def test_a_reader_that_goes_away_ends_the_training_without_a_word(small, tmp_path, options, lines, unbuffered):
     state = tmp_path / "state"
     process = subprocess.Popen(

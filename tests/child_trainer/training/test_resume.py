@@ -19,6 +19,7 @@ from child_trainer.training.checkpoint import Checkpoint
 from child_trainer.training.task import Preempted, Progress
 from child_trainer.training.train import train
 from tests.child_trainer.training.interruptions import BATCH_NORM, BUDGET, NETWORKS, STEPS, Slot, at
+from tests.lengths import LONG
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = 3 * STEPS + 2
@@ -136,7 +137,7 @@ def in_a_process(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("name", "question"), [("batch norm", -1), ("dropout", 7)])
+@pytest.mark.parametrize(("name", "question"), [pytest.param("batch norm", -1, marks=LONG), ("dropout", 7)])
 def test_killed_right_after_a_save_and_continued_in_another_process(tmp_path, name, question, undisturbed, weights):
     file = tmp_path / "child.safetensors"
     assert in_a_process("deadly", name, file, question).returncode == -signal.SIGKILL
