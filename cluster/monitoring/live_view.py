@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from child_trainer.outcome import Cause
+from child_trainer.outcome import Cause, Measure
 from cluster.formatting import counted, duration, metric_name, noun, number
 from cluster.monitoring.status import FIRST, Status, read_status
 from cluster.periodic import PeriodicThread
@@ -69,10 +69,11 @@ def stopped_text(stopped: StoppedEarly, saved: int) -> str:
     return f"{counted(stopped.children, 'child')} early, {counted(saved, 'epoch')} saved"
 
 
-def supernet_text(training: SupernetTraining) -> str:
-    """Return how far the training of shared weights has come."""
-    means = f"loss {number(training.loss)}, accuracy {number(training.accuracy)} (last {FIRST} children)"
-    paths = "" if training.path_accuracy is None else f", of paths {number(training.path_accuracy)} (last {FIRST})"
+def supernet_text(training: SupernetTraining, measure: Measure) -> str:
+    """Return how far the training of shared weights has come; scores of paths are in the task's measure."""
+    means = f"loss {number(training.loss)}, training accuracy {number(training.accuracy)} (last {FIRST} children)"
+    score = training.path_metric
+    paths = "" if score is None else f", {metric_name(measure)} of paths {number(score)} (last {FIRST})"
     return f"{counted(training.steps, 'step')} of training, {means}{paths}"
 
 
@@ -93,7 +94,7 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
     return [
         ("children", children + (f", of at most {status.max_children}" if short else "")),
         *([("stopped", stopped_text(status.stopped, status.epochs_saved))] if status.stopped else []),
-        *([("supernet", supernet_text(status.supernet))] if status.supernet else []),
+        *([("supernet", supernet_text(status.supernet, status.measure))] if status.supernet else []),
         *([("weights", weights_text(status.supernet))] if status.supernet else []),
         *([("best", best_text(status))] if status.best else []),
         ("reward", f"mean {number(status.recent_reward)} (last {FIRST})"),

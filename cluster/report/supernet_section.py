@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from cluster.formatting import counted, number
+from child_trainer.outcome import Measure
+from cluster.formatting import counted, metric_name, number
 from cluster.monitoring.parts import parts_of
 from cluster.report.facts import Derived, Facts
 from cluster.report.html.axis import axis, time_unit
@@ -58,17 +59,25 @@ def _charts(facts: Facts) -> list[Markup]:
 
     charts = (
         _chart(facts, "Training loss", "loss", (("training", lambda one: one.loss),)),
-        _chart(
-            facts,
-            "Accuracy",
-            "accuracy",
-            (("sampled paths, validation", lambda one: one.path_accuracy), ("training", lambda one: one.accuracy)),
-        ),
+        *_score_charts(facts),
         _chart(facts, "Staleness of steps", "versions", (("mean", lambda one: one.staleness),)),
         _chart(facts, "Pulled and pushed", "MB/s", (("both", per_second(lambda one: one.moved_bytes / 1e6)),)),
         _chart(facts, "Pulls and pushes", "calls/s", (("both", per_second(lambda one: one.calls)),)),
     )
     return [chart for chart in charts if chart]
+
+
+def _score_charts(facts: Facts) -> list[Markup | None]:
+    """Return the charts of the paths' validation and of the training's accuracy: one, if both are accuracies."""
+    paths: tuple[str, Reader] = ("sampled paths, validation", lambda one: one.path_metric)
+    training: tuple[str, Reader] = ("training", lambda one: one.accuracy)
+    measure = facts.config.measure
+    if measure is Measure.ACCURACY:
+        return [_chart(facts, "Accuracy", "accuracy", (paths, training))]
+    return [
+        _chart(facts, metric_name(measure).capitalize(), measure.value, (paths,)),
+        _chart(facts, "Training accuracy", "accuracy", (training,)),
+    ]
 
 
 def _chart(facts: Facts, title: str, label: str, curves: Sequence[tuple[str, Reader]]) -> Markup | None:

@@ -250,10 +250,10 @@ def _of_weights(panel: Panel) -> Panel:
 SUPERNET = (
     stat("Steps", "short", metric("supernet_steps_total"), "Steps of training of the shared weights."),
     stat(
-        "Path accuracy",
-        "percentunit",
-        metric("supernet_path_accuracy"),
-        "Mean validation accuracy of the last 100 paths that were scored.",
+        "Score of paths",
+        "none",
+        metric("supernet_path_metric"),
+        "Mean validation accuracy, or perplexity, of the last 100 paths that were scored.",
     ),
     plot(
         "Training loss",
@@ -262,11 +262,16 @@ SUPERNET = (
         (metric("supernet_loss"), "{{run}}"),
     ),
     plot(
-        "Accuracy",
+        "Training accuracy",
         "percentunit",
-        "Of the last 100 children that made steps, on training images, and of the last 100 paths that were scored.",
-        (metric("supernet_accuracy"), "training {{run}}"),
-        (metric("supernet_path_accuracy"), "paths {{run}}"),
+        "Of the last 100 children that made steps, on what they trained on.",
+        (metric("supernet_accuracy"), "{{run}}"),
+    ),
+    plot(
+        "Score of paths",
+        "none",
+        "Validation accuracy, or perplexity, of the last 100 paths that were scored.",
+        (metric("supernet_path_metric"), "{{run}}"),
     ),
     plot(
         "Calls of workers",

@@ -73,9 +73,9 @@ _SUPERNET_GAUGES: tuple[tuple[str, str, Callable[[SupernetCounts], float | None]
         lambda c: c.accuracy,
     ),
     (
-        "supernet_path_accuracy",
-        f"Mean validation accuracy of the last {WINDOW} paths that were scored.",
-        lambda c: c.path_accuracy,
+        "supernet_path_metric",
+        f"Mean validation accuracy, or perplexity, of the last {WINDOW} paths that were scored.",
+        lambda c: c.path_metric,
     ),
 )
 

@@ -17,7 +17,7 @@ class SupernetCounts:
     Attributes:
         steps: steps of training of the children that finished.
         loss, accuracy: means of the training over the last `WINDOW` children that made steps.
-        path_accuracy: mean validation accuracy of the last `WINDOW` paths that were scored.
+        path_metric: mean validation accuracy, or perplexity, of the last `WINDOW` paths that were scored.
         traffic: pulls, pushes, their bytes and the seconds that they took, by the measurement's name.
         staleness: staleness of pushes in versions, one observation for each child that made steps, the mean of its own.
     """
@@ -25,7 +25,7 @@ class SupernetCounts:
     steps: int
     loss: float | None
     accuracy: float | None
-    path_accuracy: float | None
+    path_metric: float | None
     traffic: Mapping[str, float]
     staleness: Histogram
 

@@ -41,7 +41,7 @@ class SupernetCounter:
             steps=self._steps,
             loss=fmean(losses) if losses else None,
             accuracy=fmean(accuracies) if accuracies else None,
-            path_accuracy=fmean(self._paths) if self._paths else None,
+            path_metric=fmean(self._paths) if self._paths else None,
             traffic={name: self._traffic[name] for name in TRAFFIC},
             staleness=self._staleness.copy(),
         )

@@ -367,7 +367,10 @@ def test_steps_on_shared_weights_are_shown_apart_from_the_paths_that_are_scored(
     before = read_status(folder, clock.now)
     assert before.best is None
     assert before.first_metric is None
-    assert ("supernet", "10 steps of training, loss 2.0000, accuracy 0.3000 (last 16 children)") in status_rows(before)
+    assert (
+        "supernet",
+        "10 steps of training, loss 2.0000, training accuracy 0.3000 (last 16 children)",
+    ) in status_rows(before)
     assert ("weights", "6.00 MB/s in 1.0 calls/s, staleness of steps mean 2.0") in status_rows(before)
     ledger.finish(4, replace(made, curve=(0.5,), measurements={"loss": 1.5}), 0.5)
     after = read_status(folder, clock.now)
@@ -378,10 +381,10 @@ def test_steps_on_shared_weights_are_shown_apart_from_the_paths_that_are_scored(
         "loss": 2.0,
         "accuracy": pytest.approx(0.3),
         "staleness": 2.0,
-        "path_accuracy": 0.5,
+        "path_metric": 0.5,
         "bytes_per_s": 6e6,
         "calls_per_s": 1.0,
     }
-    assert dict(status_rows(after))["supernet"].endswith("(last 16 children), of paths 0.5000 (last 16)")
+    assert dict(status_rows(after))["supernet"].endswith(", validation accuracy of paths 0.5000 (last 16)")
     assert "scored with shared weights in 1.0 s" in summary(after, folder)
     ledger.close()

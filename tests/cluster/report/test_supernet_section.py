@@ -57,7 +57,7 @@ def searched(storage: Path, epochs: int) -> RunFolder:
 def test_the_training_the_strengths_and_the_derived_cells_are_shown(tmp_path: Path) -> None:
     facts = read_facts(searched(tmp_path, 3), 1100.0)
     assert [one.loss for one in facts.supernet if one.loss is not None] == [2.0, 1.5, 1.0]
-    assert [one.path_accuracy for one in facts.supernet if one.loss is None] == [0.25] * 3
+    assert [one.path_metric for one in facts.supernet if one.loss is None] == [0.25] * 3
     assert [one.moved_bytes for one in facts.supernet if one.loss is not None] == [6e6] * 3
     assert "The supernet 30 steps of training, of weights on 1 shard, async." in read_page(page(facts)).words
     section = supernet_section(facts)
@@ -69,6 +69,14 @@ def test_the_training_the_strengths_and_the_derived_cells_are_shown(tmp_path: Pa
         ("1", "2"),
         ("3", "6"),
     ]  # the first and the last are drawn
+
+
+def test_scores_that_are_perplexities_are_called_so_in_a_chart_of_their_own(tmp_path: Path) -> None:
+    facts = read_facts(searched(tmp_path, 3), 1100.0)
+    section = supernet_section(replace(facts, config=RECIPES["darts-rnn"]()))
+    assert "<b>Validation perplexity</b>" in section
+    assert "<b>Training accuracy</b>" in section
+    assert "<b>Accuracy</b>" not in section
 
 
 def test_sampled_options_are_those_of_children_with_an_architecture(tmp_path: Path) -> None:

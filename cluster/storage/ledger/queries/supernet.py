@@ -22,7 +22,7 @@ class SupernetTraining(NamedTuple):
         steps: how many the children that finished made.
         loss, accuracy, staleness: means over the last of these children: of the training, and of their pushes in
             versions; `None` where the ledger does not say.
-        path_accuracy: mean validation accuracy of the last paths that were scored, if there are any.
+        path_metric: mean validation accuracy, or perplexity, of the last paths that were scored, if there are any.
         bytes_per_s, calls_per_s: what the children that ended lately pulled and pushed.
     """
 
@@ -30,7 +30,7 @@ class SupernetTraining(NamedTuple):
     loss: float | None
     accuracy: float | None
     staleness: float | None
-    path_accuracy: float | None
+    path_metric: float | None
     bytes_per_s: float
     calls_per_s: float
 
@@ -40,7 +40,7 @@ class SupernetSlice(NamedTuple):
 
     Attributes:
         seconds: when the last of them ended, since the zero.
-        loss, accuracy, staleness, path_accuracy: as in `SupernetTraining`.
+        loss, accuracy, staleness, path_metric: as in `SupernetTraining`.
         moved_bytes, calls: what all of them pulled and pushed.
     """
 
@@ -48,7 +48,7 @@ class SupernetSlice(NamedTuple):
     loss: float | None
     accuracy: float | None
     staleness: float | None
-    path_accuracy: float | None
+    path_metric: float | None
     moved_bytes: float
     calls: float
 

@@ -96,7 +96,7 @@ def shared_snapshot() -> MetricsSnapshot:
         steps=500,
         loss=1.5,
         accuracy=0.5,
-        path_accuracy=0.4,
+        path_metric=0.4,
         traffic=dict.fromkeys(TRAFFIC, 10.0),
         staleness=snapshot.staleness,
     )

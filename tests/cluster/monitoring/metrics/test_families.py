@@ -87,7 +87,7 @@ def test_shared_weights_have_metrics_of_their_own() -> None:
         "nascluster_supernet_steps": 500,
         "nascluster_supernet_loss": 1.5,
         "nascluster_supernet_accuracy": 0.5,
-        "nascluster_supernet_path_accuracy": 0.4,
+        "nascluster_supernet_path_metric": 0.4,
     }
     assert all(found[f"nascluster_weights_{name}"][0].value == 10 for name in ("pulls", "pushed_bytes", "wait_seconds"))
     assert found["nascluster_weights_staleness_versions"]

@@ -178,7 +178,7 @@ def test_jobs_on_shared_weights_are_counted_apart(history: History) -> None:
     snapshot = count(counter, history)
     found = snapshot.supernet
     assert found is not None
-    assert (found.steps, found.loss, found.accuracy, found.path_accuracy) == (10, 2.0, 0.5, 0.5)
+    assert (found.steps, found.loss, found.accuracy, found.path_metric) == (10, 2.0, 0.5, 0.5)
     assert found.traffic == {
         "pulls": 11, "pushes": 10, "pulled_bytes": 830, "pushed_bytes": 400, "wait_seconds": 1.0
     }  # fmt: skip

@@ -82,7 +82,7 @@ def by_hand(ledger: Ledger, db: sqlite3.Connection) -> SupernetTraining:
         loss=measured("loss"),
         accuracy=None,
         staleness=measured("staleness"),
-        path_accuracy=mean(child.outcome.curve[-1] for child in scored[-LAST:] if child.outcome),
+        path_metric=mean(child.outcome.curve[-1] for child in scored[-LAST:] if child.outcome),
         bytes_per_s=total("pulled_bytes") / seconds,
         calls_per_s=total("pulls") / seconds,
     )
