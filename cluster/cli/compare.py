@@ -13,7 +13,7 @@ from rich.console import Console
 
 from child_trainer.atomic_file import write_output
 from cluster.cli.command import parse_command
-from cluster.compare.comparison import plan_comparison, run_comparison
+from cluster.compare.comparison import plan_comparison, run_comparison, searchers_that_fit
 from cluster.compare.markdown_table import markdown
 from cluster.compare.page import page
 from cluster.compare.plan import parse_limit
@@ -29,6 +29,10 @@ FAILED = 1
 Searchers = Annotated[
     tyro.conf.Positional[tuple[str, ...]],
     tyro.conf.arg(metavar="SEARCHER", help="reinforce, evolution, local-search or random; or with options."),
+]
+
+Everything = Annotated[
+    bool, tyro.conf.arg(name="all", help="Compare every searcher that can work on the space and task.")
 ]
 
 Recipe = Annotated[str, tyro.conf.arg(help="The named run whose space, task and settings all searchers get.")]
@@ -54,7 +58,7 @@ Open = Annotated[bool, tyro.conf.arg(name="open", help="Show the page in a brows
 OURS = ("--recipe", "--budget", "--seeds", "--output", "--processes")
 """This command's own flags that take a value."""
 
-OURS_ALONE = ("--open", "--help", "-h")
+OURS_ALONE = ("--all", "--open", "--help", "-h")
 """This command's own flags that take no value."""
 
 
@@ -62,11 +66,12 @@ def compare(arguments: list[str]) -> int:
     """Carry out the command and return its exit status."""
     ours, flags = split(arguments, OURS, OURS_ALONE)
 
-    def run(
+    def run(  # noqa: PLR0913  (all but the first are options)
         searchers: Searchers,
         *,
         recipe: Recipe,
         budget: BudgetText,
+        everything: Everything = False,
         seeds: Seeds = 30,
         output: Output = None,
         processes: Processes = None,
@@ -77,9 +82,9 @@ def compare(arguments: list[str]) -> int:
         Random search is always included. A searcher can have its own options, named as the flags of `nascluster launch
         RECIPE`: reinforce:entropy-bonus=0.1,children=1. All other flags of that command (such as --data, --seed,
         --replicas, --population) can follow here, and apply to all searchers. Finished searches are kept: after
-        Ctrl-C the same command resumes.
+        Ctrl-C the same command resumes. With --all every searcher joins that can, and the others are named with why.
         """
-        options = _Options(recipe, searchers, budget, seeds, output, processes, open_browser)
+        options = _Options(recipe, searchers, everything, budget, seeds, output, processes, open_browser)
         return lambda: _compare(options, flags)
 
     # The comparison starts after parsing, because `parse` captures what is printed to standard error.
@@ -91,6 +96,7 @@ class _Options(NamedTuple):
 
     recipe: str
     searchers: tuple[str, ...]
+    everything: bool
     budget: str
     seeds: int
     output: str | None
@@ -99,14 +105,21 @@ class _Options(NamedTuple):
 
 
 def _compare(options: _Options, flags: Sequence[str]) -> int:
-    if not options.searchers:
-        raise UsageError("name the searchers to compare, such as `reinforce evolution`")
+    if not (options.searchers or options.everything):
+        raise UsageError("name the searchers to compare, such as `reinforce evolution`, or give `--all`")
     processes, folder = _processes(options.processes), _folder(options)
     limit = parse_limit(options.budget)
-    plan, table = plan_comparison(options.recipe, options.searchers, flags, options.seeds, limit)
-    console = Console(stderr=True)
-    if len(plan.entrants) > len(options.searchers):
-        console.print("Random search is added, as in every comparison", highlight=False)
+    console = Console(stderr=True, highlight=False)
+    searchers = list(options.searchers)
+    if options.everything:
+        fitting, others = searchers_that_fit(options.recipe, flags, limit)
+        searchers += [name for name in fitting if name not in searchers]
+        for reason in dict.fromkeys(others.values()):
+            names = ", ".join(name for name in others if others[name] == reason)
+            console.print(f"Left out: {names}: {reason}", markup=False)
+    plan, table = plan_comparison(options.recipe, searchers, flags, options.seeds, limit)
+    if len(plan.entrants) > len(searchers):
+        console.print("Random search is added, as in every comparison")
     try:
         summary = run_comparison(plan, folder, processes, console, table)
     except SearchFailed as failed:

@@ -10,20 +10,52 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from child_trainer.tasks.catalogue import load_table, names_of
 from child_trainer.tasks.lookup_table import Table
-from cluster.compare.plan import Limit, Plan, check_common, make_plan, max_children_within, searcher_flags
+from cluster.compare.plan import (
+    Entrant,
+    Limit,
+    Plan,
+    check_common,
+    make_entrant,
+    make_plan,
+    max_children_within,
+    searcher_flags,
+)
 from cluster.compare.process_pool import Job, run_jobs
 from cluster.compare.search_result import ResultError, Searches, SearchResult, searches
 from cluster.compare.standings import Best, Summary, summarize
 from cluster.config.flags import UsageError, flag_of, flags_among, flags_not_among, parse_run, value_of
 from cluster.config.recipes import configuration, find_recipe
+from cluster.config.run_config import MAX_CHILDREN, RunConfig
 from cluster.placement.node_check import check_data
 from cluster.placement.versions import versions
 from cluster.runners.sample_files import START
 from cluster.storage.dataset_cache import local_data, located
+from controller.catalogue import SEARCHERS
 from controller.searcher import keeps_weights, shared_weights_of
 
 OBJECTIVES = ("--objective", "--target", "--target-weights")
 """Flags of searches with several objectives."""
+
+
+def searchers_that_fit(recipe: str, flags: Sequence[str], limit: Limit) -> tuple[list[str], dict[str, str]]:
+    """Return the searchers that can be compared on the recipe's space and task, and why each of the others cannot.
+
+    Raises:
+        ValueError: a flag is invalid.
+    """
+    base = _shared_settings(recipe, tuple(SEARCHERS), flags)
+    fitting: list[str] = []
+    others: dict[str, str] = {}
+    for name in SEARCHERS:
+        try:
+            # First without a limit: where more children would not help, that they are too few is not the reason.
+            for children in (MAX_CHILDREN, limit.children or MAX_CHILDREN):
+                _check_entrant(make_entrant(name, replace(base, max_children=children), recipe))
+        except ValueError as error:
+            others[name] = str(error).removeprefix(f"{name!r}: ")
+        else:
+            fitting.append(name)
+    return fitting, others
 
 
 def plan_comparison(
@@ -34,16 +66,8 @@ def plan_comparison(
     Raises:
         ValueError: an option is invalid, or the options do not fit together.
     """
-    base_recipe = configuration(find_recipe(recipe), None, value_of(flags, "--task"))
-    of_searchers = searcher_flags(words)
-    if START in map(flag_of, flags):
-        raise UsageError(f"`{START}` is not for a comparison, in which each searcher begins by itself")
-    if several := next((flag for flag in map(flag_of, flags) if flag in OBJECTIVES), None):
-        raise UsageError(f"`{several}` is not for a comparison, which ranks children by their metric alone")
-    base = parse_run(base_recipe, flags_not_among(flags, of_searchers), recipe)
-    check_common(base, base_recipe)
-    base = replace(base, local=True, task=replace(base.task, data=located(base.task.data)))
-    plan = make_plan(recipe, base, words, seeds, limit, flags_among(flags, of_searchers))
+    base = _shared_settings(recipe, words, flags)
+    plan = make_plan(recipe, base, words, seeds, limit, flags_among(flags, searcher_flags(words)))
     if limit.seconds is not None and base.task.entry.family != "table":
         raise UsageError(
             f"a budget in seconds needs a task that knows the cost of a child ({', '.join(names_of('table'))}), and"
@@ -55,34 +79,49 @@ def plan_comparison(
             table = load_table(base.task.task, data=local_data(base.task.data))
     else:
         check_data(base.task)
-    _check_entrants(plan)
+    for entrant in plan.entrants:
+        _check_entrant(entrant)
     return plan if table is None or limit.seconds is None else _bounded(plan, table, limit.seconds), table
 
 
-def _check_entrants(plan: Plan) -> None:
-    """Raise `ValueError` if a searcher cannot be built with its options."""
+def _shared_settings(recipe: str, words: Sequence[str], flags: Sequence[str]) -> RunConfig:
+    """Return the settings that all searchers share: the recipe with the flags that are none of a searcher's."""
+    base_recipe = configuration(find_recipe(recipe), None, value_of(flags, "--task"))
+    if START in map(flag_of, flags):
+        raise UsageError(f"`{START}` is not for a comparison, in which each searcher begins by itself")
+    if several := next((flag for flag in map(flag_of, flags) if flag in OBJECTIVES), None):
+        raise UsageError(f"`{several}` is not for a comparison, which ranks children by their metric alone")
+    base = parse_run(base_recipe, flags_not_among(flags, searcher_flags(words)), recipe)
+    check_common(base, base_recipe)
+    return replace(base, local=True, task=replace(base.task, data=located(base.task.data)))
+
+
+def _check_entrant(entrant: Entrant) -> None:
+    """Raise `ValueError` if a searcher cannot be built with its options, or its children cannot be compared."""
     from cluster.runners.build import check_layout
     from cluster.runners.local import check_locally
     from cluster.runners.network_check import check_networks
 
-    for entrant in plan.entrants:
-        check_locally(entrant.config)
-        try:
-            check_layout(entrant.config, "compared")
-            check_networks(entrant.config)
-        except ValueError as error:
-            raise UsageError(f"{entrant.label!r}: {error}") from error
-        searcher = entrant.config.make_searcher()
-        if shared_weights_of(searcher):
-            raise UsageError(
-                f"{entrant.label!r}: its children share weights, and their metrics cannot be compared with those of"
-                " children that are trained"
-            )
-        if keeps_weights(searcher) and entrant.config.task.entry.family == "images":
-            raise UsageError(
-                f"{entrant.label!r}: its children begin with the weights of others, and a comparison keeps none: launch"
-                " it as a run of its own"
-            )
+    check_locally(entrant.config)
+    try:
+        check_layout(entrant.config, "compared")
+        _check_children(entrant.config)
+        check_networks(entrant.config)
+    except ValueError as error:
+        raise UsageError(f"{entrant.label!r}: {error}") from error
+
+
+def _check_children(config: RunConfig) -> None:
+    """Raise `ValueError` if a searcher's children cannot be compared with those of others."""
+    searcher = config.make_searcher()
+    if shared_weights_of(searcher):
+        raise ValueError(
+            "its children share weights, and their metrics cannot be compared with those of children that are trained"
+        )
+    if keeps_weights(searcher) and config.task.entry.family == "images":
+        raise ValueError(
+            "its children begin with the weights of others, and a comparison keeps none: launch it as a run of its own"
+        )
 
 
 def _bounded(plan: Plan, table: Table, seconds: float) -> Plan:

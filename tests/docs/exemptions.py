@@ -173,6 +173,7 @@ EXEMPT: Mapping[str, str] = {
     ),
     "nascluster compare reinforce random evolution --recipe nasbench201 --data DIR --seeds 30 --budget 12000s": MINUTES,
     "nascluster compare reinforce reinforce:entropy-bonus=0.01 --recipe synthetic --budget 500": MINUTES,
+    "nascluster compare --all --recipe nasbench201 --data DIR --seeds 30 --budget 12000s": MINUTES,
     "nascluster simulate zoph2017-cifar10 --child-seconds lognormal:3600:0.5 --preempt 0.05/h": MINUTES,
     "nascluster simulate zoph2017-cifar10 --child-seconds lognormal:3600:0.5 --preempt 0.05/h --shard-mtbf 200h"
     " --cost 2.5": MINUTES,

@@ -12,6 +12,7 @@ from cluster.cli import compare as command
 from cluster.cli import main as cli
 from cluster.compare import one_search
 from cluster.compare.search_result import SearchResult
+from controller.catalogue import SEARCHERS
 from tests.cluster.compare.tables import BEST, DEAREST_S, made_up
 from tests.command_line import nascluster
 from tests.real_data import real
@@ -139,6 +140,22 @@ def test_parallel_processes_have_the_results_of_one(
             (r.seed, r.architectures, r.metrics) for r in two[name]
         ]
         assert [len(r.metrics) for r in two[name]] == [20, 20]
+
+
+def test_all_searchers_that_can_are_compared_and_the_others_are_named_with_the_reason(
+    compare: Nascluster, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert compare("evolution:population=5", "--all", "--budget", 6, "--seeds", 2) == 0
+    output = capfd.readouterr()
+    compared = [line.split(" | ")[0].removeprefix("| ") for line in output.out.splitlines() if line.startswith("| ")]
+    told = " ".join(output.err.split())
+    assert compared[2:4] == ["evolution:population=5", "reinforce"]
+    assert {"ppo", "random", "grid", "evolution", "bayesian", "local-search", "progressive"} < set(compared)
+    assert "Left out: enas, one-shot, smash, darts, snas, proxyless: its children share weights" in told
+    assert "Left out: neat: the searcher 'neat' evolves networks with their weights: use the space 'genomes'" in told
+    left = re.findall(r"Left out: ([a-z, -]+):", told)
+    assert set(SEARCHERS) == {*compared[3:], *", ".join(left).split(", ")}
+    assert "Random search is added" not in told
 
 
 @pytest.mark.parametrize("processes", [1, 2])
