@@ -74,14 +74,21 @@ class Backlog:
         self.settling = 0
         """Attempts whose end is being recorded."""
 
-    async def result(self, assignment: Assignment) -> Outcome:
-        """Return the child's outcome as soon as there is one; a child that is not known yet is accepted."""
+    async def request(self, assignment: Assignment) -> asyncio.Future[Outcome]:
+        """Return the child's outcome to come; a child that is not known yet is accepted.
+
+        The caller must not cancel it: others, and its own successor, may request the same child.
+        """
         child = self._child(assignment.child_id, assignment.seed)
         if child.assignment is None:
             child.assignment = assignment
             await self._admit(assignment.child_id, child)
-        # A caller that dies must not cancel the training: its successor requests the same child.
-        return await asyncio.shield(child.result)
+        return child.result
+
+    def requested(self, child_id: int) -> asyncio.Future[Outcome] | None:
+        """Return the outcome to come of a child that was requested from this pool; `None` for every other."""
+        child = self._children.get(child_id)
+        return child.result if child and child.assignment else None
 
     async def resume(self, attempt: Attempt) -> None:
         """Accept a child that an earlier pool has handed to a worker, which may still have it."""

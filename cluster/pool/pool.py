@@ -23,14 +23,15 @@ started again: a worker keeps the outcome of its last attempt until it gets anot
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from child_trainer.outcome import Cause, Outcome
-from cluster.pool.background_tasks import RETRY_DELAY_S, Tasks, next_poll
+from cluster.pool.background_tasks import RETRY_DELAY_S, Tasks, first_results, next_poll
 from cluster.pool.backlog import Backlog
 from cluster.pool.child_weights import LostWeights
 from cluster.pool.protocol import (
     CallLost,
+    Collected,
     NotStarted,
     NoWorkers,
     PoolLedger,
@@ -110,7 +111,26 @@ class Pool:
     async def evaluate(self, assignment: Assignment) -> Outcome:
         """Return the child's outcome: trained on the next idle worker, or as the ledger already has it."""
         await self.opened()
-        return await self._backlog.result(assignment)
+        # A caller that dies must not cancel the training: its successor requests the same child.
+        return await asyncio.shield(await self._backlog.request(assignment))
+
+    async def collect(self, assignments: Sequence[Assignment], known: Collection[int] = ()) -> Collected:
+        """Do `evaluate` for several children, and return as soon as some have their outcomes; see `Collected`.
+
+        The caller calls again for the others. A call may be repeated.
+
+        Args:
+            assignments: children to be trained, unless they have been.
+            known: the ids of further ones, whose assignments the pool has from earlier calls.
+        """
+        await self.opened()
+        requested = await asyncio.gather(*(self._backlog.request(assignment) for assignment in assignments))
+        results = {assignment.child_id: result for assignment, result in zip(assignments, requested, strict=True)}
+        found = {child_id: self._backlog.requested(child_id) for child_id in known}
+        results |= {child_id: result for child_id, result in found.items() if result is not None}
+        unknown = frozenset(found.keys() - results.keys())
+        ended = await first_results(results, wait=not unknown)
+        return Collected(ended=tuple(ended), unknown=unknown)
 
     async def beat(self, slot: int, place: str, key: str | None) -> bool:
         """Accept a worker's heartbeat; return whether it must give back the child of the attempt `key`."""

@@ -98,6 +98,19 @@ def _exit_message(place: str, message: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Collected:
+    """The pool's answer to a caller that waits for several children.
+
+    Attributes:
+        ended: those that have ended, with their outcomes, in the order in which they ended.
+        unknown: those that the pool does not know, or not any more: their assignments must be sent.
+    """
+
+    ended: tuple[tuple[int, Outcome], ...]
+    unknown: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerCensus:
     """Which workers are up, and which are lost.
 

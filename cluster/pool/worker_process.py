@@ -45,7 +45,7 @@ class CrashFile:
     def __init__(self, path: Path, places: Sequence[str]) -> None:
         self._path = path
         self._exits = dict(zip(places, take_exits(path), strict=False))
-        self._started: dict[str, str | None] = dict.fromkeys(places)
+        self._started = {place: json.dumps([place, None]) for place in places}
         self._lock = threading.Lock()
         try:
             self._file = self._path.open("wb", buffering=0)
@@ -62,12 +62,12 @@ class CrashFile:
     def note(self, place: str, key: str) -> None:
         """Record that the worker at `place` starts the attempt `key`."""
         with self._lock:
-            self._started[place] = key
+            self._started[place] = json.dumps([place, key])
             if self._file:
                 self._write(self._file)
 
     def _write(self, file: FileIO) -> None:
-        line = f"{json.dumps(list(self._started.items()))}\n".encode()
+        line = f"[{', '.join(self._started.values())}]\n".encode()
         number = file.fileno()
         try:
             if os.pwrite(number, line, 0) < len(line):  # one call, as the process may be killed between any two

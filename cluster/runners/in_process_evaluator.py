@@ -44,9 +44,9 @@ class InProcessEvaluator:
         self._batch_size, self._preempted, self._on_settled = batch_size, preempted, on_settled
         self._waiting: deque[Assignment] = deque()
 
-    def submit(self, assignment: Assignment) -> None:
-        """Put the child into the queue."""
-        self._waiting.append(assignment)
+    def submit(self, *assignments: Assignment) -> None:
+        """Put the children into the queue."""
+        self._waiting.extend(assignments)
 
     def completed(self) -> list[tuple[int, Outcome]]:
         """Make one attempt at the queue's first child, and return its outcome; an empty list if it is retried.

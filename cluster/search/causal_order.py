@@ -48,10 +48,11 @@ class CausalOrder:
         self._left: dict[int, Access] = {}
         self._waiting: dict[int, Assignment] = {}
 
-    def submit(self, assignment: Assignment) -> None:
-        """Hand the child over if it need not wait."""
-        self._left[assignment.child_id] = self._access(assignment)
-        self._waiting[assignment.child_id] = assignment
+    def submit(self, *assignments: Assignment) -> None:
+        """Hand the children over that need not wait."""
+        for assignment in assignments:
+            self._left[assignment.child_id] = self._access(assignment)
+            self._waiting[assignment.child_id] = assignment
         self._hand_over()
 
     def completed(self) -> list[tuple[int, Outcome]]:
@@ -64,8 +65,8 @@ class CausalOrder:
         return ended
 
     def _hand_over(self) -> None:
-        for child_id in list(ready(self._left, self._waiting)):
-            self._evaluator.submit(self._waiting.pop(child_id))
+        if begin := [self._waiting.pop(child_id) for child_id in list(ready(self._left, self._waiting))]:
+            self._evaluator.submit(*begin)
 
 
 def turns(accesses: Sequence[Access]) -> int:

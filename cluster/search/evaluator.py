@@ -51,8 +51,8 @@ class Evaluator(Protocol):
     3. A failure that the child causes is an outcome, never an exception.
     """
 
-    def submit(self, assignment: Assignment) -> None:
-        """Submit a child, without waiting."""
+    def submit(self, *assignments: Assignment) -> None:
+        """Submit children, without waiting; those of one call may share a message."""
         ...
 
     def completed(self) -> list[tuple[int, Outcome]]:

@@ -71,7 +71,9 @@ def _learn(replica: Replica, children: Sequence[ChildRecord], snapshot: Snapshot
     if not rewarded:
         return Update(gradients={}, figures={})
     place = (turn,) if turn else ()
-    return replica.searcher.learn(rewarded, replace(view_of(replica, snapshot, "learn", number, *place), turn=turn))
+    view = replace(view_of(replica, snapshot, "learn", number, *place), turn=turn)
+    with replica.computing:
+        return replica.searcher.learn(rewarded, view)
 
 
 def _push(

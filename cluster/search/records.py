@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from child_trainer.outcome import Cause, Outcome
 from controller.searcher import Child, ChildRecord, Proposal
@@ -92,6 +92,22 @@ class Verdict(StrEnum):
     """Its result is unknown, since the run ended during it."""
     NOT_STARTED = "void"
     """It never began: its worker did not get the order. (The first ledgers say `lost` here, too.)"""
+
+
+class LedgerCall(NamedTuple):
+    """A call to the ledger, as a message carries several of them."""
+
+    method: str
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = {}
+
+
+class Ended(NamedTuple):
+    """A child that has ended, with what the searcher learns from: the arguments of `ReplicaLedger.finish`."""
+
+    child_id: int
+    outcome: Outcome
+    reward: float | None
 
 
 LOCAL_WORKER = "local"
@@ -228,6 +244,10 @@ class ReplicaLedger(Protocol):
             outcome: the result of its training.
             reward: what the searcher learns from; with `None` it learns nothing from this child.
         """
+        ...
+
+    def finish_all(self, children: Sequence[Ended]) -> Sequence[ChildRecord]:
+        """Do `finish` for each of the children, in their order and in one transaction."""
         ...
 
     def learned(self, replica: int, number: int, result: BatchResult) -> None:

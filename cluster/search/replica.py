@@ -3,7 +3,8 @@
 import random
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from child_trainer.outcome import Outcome
@@ -53,6 +54,8 @@ class Replica:
         end_round: called with a batch's number when all of its children have ended, before it is learnt from; `None`
             where nothing waits for that.
         forget_weights: called with the ids of children whose weights are needed no more; `None` where none are kept.
+        computing: held while the searcher computes. Threads of one process share a lock: PyTorch lets go of Python's
+            own at every operation, and threads that all compute would switch a hundred thousand times a second.
     """
 
     index: int
@@ -70,6 +73,7 @@ class Replica:
     call: Calls = blocking
     end_round: Callable[[int], None] | None = None
     forget_weights: Callable[[Collection[int]], None] | None = None
+    computing: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     @property
     def passes(self) -> int:

@@ -4,7 +4,7 @@ A replica keeps no state: what it sampled is in the ledger before it is trained,
 before the ledger says so. A replica that starts after another one died continues with the batch that was left open.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ from child_trainer.supernets.jobs import Steps
 from cluster.search.evaluator import Assignment, assignment_of
 from cluster.search.learning import last_batch_of, learn_from, pull
 from cluster.search.needed_weights import unneeded_weights
-from cluster.search.records import Batch
+from cluster.search.records import Batch, Ended
 from cluster.search.replica import Replica, client, view_of
 from cluster.search.seeding import child_seed
 from controller.searcher import Child, ChildRecord, Proposal, View, is_exclusive
@@ -84,7 +84,8 @@ def _ask(replica: Replica, n: int, snapshot: Snapshot, number: int, *place: int)
     ledger = replica.ledger
     after = ledger.last_child() if is_exclusive(replica.searcher) else None
     view = view_of(replica, snapshot, "ask", number, *place)
-    proposals = replica.searcher.ask(n, view)
+    with replica.computing:
+        proposals = replica.searcher.ask(n, view)
     if len(proposals) > n:
         raise ValueError(f"the searcher was asked for at most {n} proposals, and returned {len(proposals)}")
     # Another replica may have sampled children since the view, or its last pending one may have ended.
@@ -132,25 +133,28 @@ def _forget_weights(replica: Replica, asked: Asked, admitted: Sequence[Child]) -
 def _ended(replica: Replica, batch: Batch) -> Generator[None, None, list[ChildRecord]]:
     """Return the batch's children once all of them have ended."""
     ended = {child.id: child.record for child in batch.children if child.outcome is not None}
-    for child in batch.children:
-        if child.id in ended:
-            continue
-        if child.proposal.same_as is None:
-            replica.evaluator.submit(_assignment(replica, child))
-        else:
-            ended[child.id] = _take_known_outcome(replica, child)
+    left = [child for child in batch.children if child.id not in ended]
+    if trained := [child for child in left if child.proposal.same_as is None]:
+        replica.evaluator.submit(*(_assignment(replica, child) for child in trained))
+    ended |= {child.id: _take_known_outcome(replica, child) for child in left if child.proposal.same_as is not None}
     children = {child.id: child for child in batch.children}
     while len(ended) < len(batch.children):
-        for child_id, outcome in replica.evaluator.completed():
-            ended[child_id] = _finish(replica, children[child_id], outcome)
+        ended |= {child.id: child for child in _finish(replica, children, replica.evaluator.completed())}
         yield
     return [ended[child.id] for child in batch.children]
 
 
-def _finish(replica: Replica, child: Child, outcome: Outcome) -> ChildRecord:
-    """Record the child's outcome with its reward; steps on shared weights, even failed ones, earn none."""
-    reward = None if isinstance(child.proposal.job, Steps) else replica.reward(outcome)
-    return replica.ledger.finish(child.id, outcome, reward)
+def _finish(
+    replica: Replica, children: Mapping[int, Child], outcomes: Sequence[tuple[int, Outcome]]
+) -> Sequence[ChildRecord]:
+    """Record outcomes with their rewards, in their order; steps on shared weights, even failed ones, earn none."""
+    ended = [
+        Ended(
+            child_id, outcome, None if isinstance(children[child_id].proposal.job, Steps) else replica.reward(outcome)
+        )
+        for child_id, outcome in outcomes
+    ]
+    return replica.ledger.finish_all(ended) if ended else ()
 
 
 def _take_known_outcome(replica: Replica, child: Child) -> ChildRecord:
@@ -161,7 +165,8 @@ def _take_known_outcome(replica: Replica, child: Child) -> ChildRecord:
             f"the searcher gives child {child.id} the outcome of child {child.proposal.same_as}, "
             + ("which has not ended" if known is None else "which has another architecture")
         )
-    return _finish(replica, child, replace(known.outcome, seconds=0.0))
+    (record,) = _finish(replica, {child.id: child}, [(child.id, replace(known.outcome, seconds=0.0))])
+    return record
 
 
 def _stream(replica: Replica, snapshot: Snapshot, submitted: set[int]) -> Generator[None, None, bool]:
@@ -208,19 +213,17 @@ def _train_until_one_ends(
     replica: Replica, outstanding: Sequence[Child], submitted: set[int]
 ) -> Generator[None, None, None]:
     """Submit the children that the evaluator does not have, and record outcomes until at least one has ended."""
-    ended = False
-    for child in outstanding:
-        if child.proposal.same_as is not None:
-            _take_known_outcome(replica, child)
-            ended = True
-        elif child.id not in submitted:
-            submitted.add(child.id)
-            replica.evaluator.submit(_assignment(replica, child))
+    repeated = [child for child in outstanding if child.proposal.same_as is not None]
+    for child in repeated:
+        _take_known_outcome(replica, child)
+    if begin := [child for child in outstanding if child.proposal.same_as is None and child.id not in submitted]:
+        submitted.update(child.id for child in begin)
+        replica.evaluator.submit(*(_assignment(replica, child) for child in begin))
     children = {child.id: child for child in outstanding}
+    ended = bool(repeated)
     while not ended:
-        for child_id, outcome in replica.evaluator.completed():
-            _finish(replica, children[child_id], outcome)
-            submitted.discard(child_id)
+        for record in _finish(replica, children, replica.evaluator.completed()):
+            submitted.discard(record.id)
             ended = True
         yield
 

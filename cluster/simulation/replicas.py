@@ -67,11 +67,12 @@ class PooledEvaluator:
         self.waits = False
         """Whether the last call of `completed` returned nothing."""
 
-    def submit(self, assignment: Assignment) -> None:
-        """Hand the child to the pool."""
-        task = asyncio.create_task(self._have_trained(assignment, self._delay()))
-        self._out.add(task)  # without a reference a task may be garbage-collected before it is done
-        task.add_done_callback(self._out.discard)
+    def submit(self, *assignments: Assignment) -> None:
+        """Hand the children to the pool."""
+        for assignment in assignments:
+            task = asyncio.create_task(self._have_trained(assignment, self._delay()))
+            self._out.add(task)  # without a reference a task may be garbage-collected before it is done
+            task.add_done_callback(self._out.discard)
 
     def completed(self) -> list[tuple[int, Outcome]]:
         """Return the children that have ended by now, without waiting."""

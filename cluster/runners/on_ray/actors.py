@@ -11,10 +11,11 @@ import os
 import secrets
 import threading
 import time
+import traceback
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ import ray
 from ray.exceptions import RayError
 
 from child_trainer import own_files
-from child_trainer.outcome import Outcome, Stopped, TrainingSoFar
+from child_trainer.outcome import Cause, Outcome, Stopped, TrainingSoFar
 from cluster.config.run_config import RunConfig
 from cluster.pool.checkpoints import CheckpointFolder, ChildSlot
 from cluster.pool.child_weights import WeightsFolder
@@ -30,7 +31,7 @@ from cluster.pool.output_buffer import OutputBuffer
 from cluster.pool.output_capture import BufferedCapture, by_descriptor, by_thread, split_by_thread
 from cluster.pool.output_files import OUTPUTS, OutputFolder, keep_output
 from cluster.pool.pool import Pool
-from cluster.pool.protocol import Report, TrainingOrder, WorkerCensus
+from cluster.pool.protocol import Collected, NotStarted, Report, TrainingOrder, WorkerCensus
 from cluster.pool.supervision import PoolOptions
 from cluster.pool.worker_process import HEARTBEAT_INTERVAL_S, CrashFile, WorkerProcess, preempt_on_sigterm
 from cluster.runners.early_stopping import EarlyStopping
@@ -44,7 +45,6 @@ from cluster.runners.on_ray.handles import (
     Connections,
     PoolEvaluator,
     RemoteCheckpoints,
-    RemoteLedger,
     RemoteWeights,
     StoreShards,
     WeightsAccess,
@@ -53,8 +53,9 @@ from cluster.runners.on_ray.handles import (
     places_here,
 )
 from cluster.runners.on_ray.judging import PoolJudge, RemoteJudging
-from cluster.runners.on_ray.pool_adapters import AwaitedLedger, RayWorkers
+from cluster.runners.on_ray.pool_adapters import RayWorkers
 from cluster.runners.on_ray.private_api import node_logs_folder
+from cluster.runners.on_ray.shared_messages import AwaitedLedger, RemoteLedger
 from cluster.search.evaluator import Assignment
 from cluster.search.history import History
 from cluster.storage.ledger.ledger import Ledger
@@ -161,6 +162,18 @@ class Worker:
         with self._turns[slot]:
             return self._workers[slot].train(order)
 
+    def train_all(self, orders: Sequence[tuple[int, TrainingOrder]]) -> list[Outcome | None]:
+        """Train children that take no time, one after another; `None` for an order to the process before this one."""
+        return [self._outcome(slot, order) for slot, order in orders]
+
+    def _outcome(self, slot: int, order: TrainingOrder) -> Outcome | None:
+        try:
+            return self.train(slot, order)
+        except NotStarted:
+            return None
+        except Exception:  # one that is not the child's; the others of the message are trained nevertheless
+            return Outcome.failed(Cause.CRASHED, traceback.format_exc(), seed=order.assignment.seed)
+
 
 def _beat(slot: int, place: str, key: str | None) -> bool:
     pool = actor(POOL)
@@ -203,13 +216,20 @@ class PoolHost:
         slots, options: see `Pool`.
         per_process: workers that share a process.
         judging: decides which children are stopped early; `None`: none are.
+        instant: see `RayWorkers`.
     """
 
     def __init__(
-        self, slots: int, options: PoolOptions, per_process: int = 1, judging: EarlyStopping | None = None
+        self,
+        slots: int,
+        options: PoolOptions,
+        per_process: int = 1,
+        judging: EarlyStopping | None = None,
+        *,
+        instant: bool = False,
     ) -> None:
         self._judging = judging and RemoteJudging(judging)
-        self._workers = RayWorkers(options.rules.checkpoints, per_process)
+        self._workers = RayWorkers(options.rules.checkpoints, per_process, instant=instant)
         self._pool = Pool(
             slots,
             self._workers,
@@ -219,9 +239,9 @@ class PoolHost:
             new_key=lambda: secrets.token_hex(8),
         )
 
-    async def evaluate(self, assignment: Assignment) -> Outcome:
-        """See `Pool.evaluate`."""
-        return await self._pool.evaluate(assignment)
+    async def collect(self, assignments: Sequence[Assignment], known: Collection[int] = ()) -> Collected:
+        """See `Pool.collect`."""
+        return await self._pool.collect(assignments, known)
 
     async def beat(self, slot: int, place: str, key: str | None) -> bool:
         """See `Pool.beat`."""
@@ -304,35 +324,46 @@ class ReplicaHost:
         weights = connections.weights and open_store(
             connections.weights, connections.ledger, connections.token, store="weights"
         )
-        stores = store, weights
         threads = ThreadPoolExecutor(len(indices))
         ledger: Any = RemoteLedger(connections.ledger)
-        history = History(ledger)
-        running = [threads.submit(_run_replica, config, index, stores, connections, history) for index in indices]
+        shared = _Shared(stores=(store, weights), connections=connections, ledger=ledger, history=History(ledger))
+        running = [threads.submit(_run_replica, config, index, shared) for index in indices]
         # The first error ends the run at once, without waiting for the other replicas.
         for replica in wait(running, return_when=FIRST_EXCEPTION).done:
             replica.result()
-        for one in stores:
+        for one in shared.stores:
             if one:
                 one.close()
 
 
-def _run_replica(
-    config: RunConfig,
-    index: int,
-    stores: tuple[ParameterStore | None, ParameterStore | None],
-    connections: Connections,
-    history: History,
-) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shared:
+    """What the replicas of one process share.
+
+    Attributes:
+        stores: of the searcher's parameters, and of the weights that children share.
+        connections: to the other actors.
+        ledger, history: see `Replica`.
+        computing: see `Replica`.
+    """
+
+    stores: tuple[ParameterStore | None, ParameterStore | None]
+    connections: Connections
+    ledger: Any
+    history: History
+    computing: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _run_replica(config: RunConfig, index: int, shared: _Shared) -> None:
     from cluster.runners.build import make_replica
     from cluster.runners.causal import ending_rounds, in_order
     from cluster.search.replica_loop import replica_loop
     from controller.searcher import keeps_weights
 
-    ledger: Any = RemoteLedger(connections.ledger)
-    store, weights = stores
-    replica = make_replica(config, index, store, in_order(config, PoolEvaluator(connections.pool)), ledger, history)
-    replica = ending_rounds(config, replica, weights)
+    store, weights = shared.stores
+    evaluator = in_order(config, PoolEvaluator(shared.connections.pool))
+    replica = make_replica(config, index, store, evaluator, shared.ledger, shared.history)
+    replica = ending_rounds(config, replace(replica, computing=shared.computing), weights)
     if keeps_weights(replica.searcher):
         replica = replace(replica, forget_weights=RemoteWeights(actor(CHILD_WEIGHTS)).forget)
     for _ in replica_loop(replace(replica, pause=lambda: time.sleep(AHEAD_POLL_INTERVAL_S))):

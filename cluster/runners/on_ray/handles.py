@@ -16,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from child_trainer.outcome import Outcome
 from cluster.formatting import last_line
+from cluster.pool.protocol import Collected
 from cluster.runners.on_ray.credentials import RunToken, shards_tls
 from cluster.search.evaluator import Assignment
 from cluster.search.records import StoreName
@@ -132,17 +133,6 @@ def answer(host: Handle, call: ray.ObjectRef) -> Any:
     return ray.get(call)
 
 
-class RemoteLedger:
-    """A proxy of the ledger: it has the ledger's methods, each a call to the actor that waits for the answer."""
-
-    def __init__(self, host: Handle) -> None:
-        self._host = host
-
-    def __getattr__(self, method: str) -> Any:
-        remote = getattr(self._host, method).remote
-        return lambda *args, **kwargs: answer(self._host, remote(*args, **kwargs))
-
-
 class RemoteCheckpoints:
     """A worker's proxy of the checkpoint folder. Failures are `OSError`, wherever the folder is."""
 
@@ -189,26 +179,43 @@ def _file_answer(what: str, host: Handle, call: ray.ObjectRef) -> Any:
 
 
 class PoolEvaluator:
-    """A replica's proxy of the pool."""
+    """A replica's proxy of the pool. Children that are submitted together share one message, and often the answer."""
 
     def __init__(self, pool: Handle) -> None:
         self._pool = pool
-        self._waiting: dict[ray.ObjectRef, int] = {}
+        self._left: dict[int, Assignment] = {}
+        self._calls: dict[ray.ObjectRef, tuple[int, ...]] = {}
         self._answered_at = time.monotonic()
 
-    def submit(self, assignment: Assignment) -> None:
-        """Hand the child to the pool."""
-        self._waiting[self._pool.evaluate.remote(assignment)] = assignment.child_id
+    def submit(self, *assignments: Assignment) -> None:
+        """Hand the children to the pool."""
+        self._left |= {one.child_id: one for one in assignments}
+        self._request(assignments)
 
     def completed(self) -> list[tuple[int, Outcome]]:
         """Return the children that have ended, after waiting up to a second for the first."""
-        ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=1.0)
+        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=1.0)
         now = time.monotonic()
         if not ready and now - self._answered_at > PROBE_INTERVAL_S:
             probe(self._pool)
         if ready or now - self._answered_at > PROBE_INTERVAL_S:
             self._answered_at = now
-        return [(self._waiting.pop(ref), ray.get(ref)) for ref in ready]
+        return [ended for call in ready for ended in self._receive(call)]
+
+    def _request(self, assignments: Sequence[Assignment], known: Sequence[int] = ()) -> None:
+        children = (*(one.child_id for one in assignments), *known)
+        self._calls[self._pool.collect.remote(assignments, known)] = children
+
+    def _receive(self, call: ray.ObjectRef) -> Sequence[tuple[int, Outcome]]:
+        """Take the answer to a call, and ask for the outcomes of its other children."""
+        collected: Collected = ray.get(call)
+        ended = {child_id for child_id, _ in collected.ended}
+        if others := [child_id for child_id in self._calls.pop(call) if child_id not in ended]:
+            unknown = [self._left[child_id] for child_id in others if child_id in collected.unknown]
+            self._request(unknown, [child_id for child_id in others if child_id not in collected.unknown])
+        for child_id in ended:
+            del self._left[child_id]
+        return collected.ended
 
 
 def open_store(

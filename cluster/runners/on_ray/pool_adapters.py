@@ -1,4 +1,4 @@
-"""How the pool reaches the ledger and the workers on Ray."""
+"""How the pool reaches the workers on Ray."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,6 @@ from cluster.pool.supervision import Nodes
 from cluster.runners.on_ray import private_api
 from cluster.runners.on_ray.handles import (
     CHECKPOINTS,
-    LEDGER,
     PROBE_INTERVAL_S,
     Handle,
     actor,
@@ -25,32 +24,10 @@ from cluster.runners.on_ray.handles import (
     process_number,
     worker_name,
 )
-from cluster.search.records import Attempt, Verdict
+from cluster.runners.on_ray.shared_messages import SharedMessages
 
 NAME_TIMEOUT_S = 5
 """Seconds within which Ray must know a worker's name: the pool is started before the workers."""
-
-
-class AwaitedLedger:
-    """The pool's proxy of the ledger; see `cluster.pool.protocol.PoolLedger`."""
-
-    async def attempts(self, child_id: int) -> Sequence[Attempt]:
-        """See `PoolLedger.attempts`."""
-        return await actor(LEDGER).attempts.remote(child_id)
-
-    async def running(self) -> Sequence[Attempt]:
-        """See `PoolLedger.running`."""
-        return await actor(LEDGER).running.remote()
-
-    async def start(self, attempt: Attempt) -> None:
-        """See `PoolLedger.start`."""
-        await actor(LEDGER).start.remote(
-            attempt.child_id, attempt.worker, attempt.key, slot=attempt.slot, batch_size=attempt.batch_size
-        )
-
-    async def end_attempt(self, key: str, outcome: Outcome | None, verdict: Verdict) -> bool:
-        """See `PoolLedger.end_attempt`."""
-        return await actor(LEDGER).end_attempt.remote(key, outcome, verdict)
 
 
 class RayWorkers:
@@ -59,10 +36,12 @@ class RayWorkers:
     Args:
         checkpoints: children save their state.
         per_process: workers that share a process.
+        instant: children take no time, so that those of one process may share a message.
     """
 
-    def __init__(self, checkpoints: bool, per_process: int = 1) -> None:
-        self._checkpoints, self._per_process = checkpoints, per_process
+    def __init__(self, checkpoints: bool, per_process: int = 1, *, instant: bool = False) -> None:
+        self._checkpoints, self._per_process, self._instant = checkpoints, per_process, instant
+        self._orders: dict[str, SharedMessages[tuple[int, TrainingOrder], Outcome | None]] = {}
         self._sent: dict[int, float] = {}  # when each worker was sent the child whose outcome is pending
         self._handles: dict[str, Handle] = {}
 
@@ -97,7 +76,7 @@ class RayWorkers:
             raise CallLost(last_line(str(error))) from error
         sent = self._sent[slot] = time.monotonic()
         try:
-            return await worker.train.remote(slot, order)
+            return await (self._train_with_others if self._instant else worker.train.remote)(slot, order)
         except NotStarted:
             raise
         except LostWeights as error:  # as it was there, without Ray's traceback
@@ -109,6 +88,19 @@ class RayWorkers:
         finally:
             if self._sent.get(slot) == sent:
                 del self._sent[slot]
+
+    async def _train_with_others(self, slot: int, order: TrainingOrder) -> Outcome:
+        name = worker_name(slot, self._per_process)
+        if name not in self._orders:
+
+            async def train_all(orders: Sequence[tuple[int, TrainingOrder]]) -> Sequence[Outcome | None]:
+                return await self._worker(slot).train_all.remote(list(orders))
+
+            self._orders[name] = SharedMessages(train_all)
+        outcome = await self._orders[name]((slot, order))
+        if outcome is None:
+            raise NotStarted(f"the worker {slot} is not {order.place}")
+        return outcome
 
     def is_idle(self, slot: int) -> None:
         """Handle the heartbeat of a worker that trains nothing: a pending outcome may have been lost on its way."""

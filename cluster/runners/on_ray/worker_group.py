@@ -137,7 +137,13 @@ class WorkerActors:
         # All children at once, the workers' heartbeats and epochs, and the pending calls of callers that died.
         max_calls = 10 * topology.replicas * topology.children + 2 * self._plan.wanted + 1_000
         pool = PoolHost.options(**here, name=POOL, max_concurrency=max_calls)
-        return pool.remote(slots, options, self._resources.workers, early_stopping(self._config))
+        return pool.remote(
+            slots,
+            options,
+            self._resources.workers,
+            early_stopping(self._config),
+            instant=self._config.task.instant,
+        )
 
     def _receive_answers(self) -> None:
         """Take the pool's answer to the last poll, once it is there."""

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from child_trainer.outcome import Outcome
 from child_trainer.supernets.jobs import Steps
-from cluster.search.records import Attempt, Batch, BatchResult, StoreName, Stream, Verdict
+from cluster.search.records import Attempt, Batch, BatchResult, Ended, LedgerCall, StoreName, Stream, Verdict
 from cluster.search.seeding import child_seed
 from cluster.storage.ledger.graphs import GraphTable
 from cluster.storage.ledger.queries.final_tests import FinalTest, put_test
@@ -71,6 +72,18 @@ class Ledger:
     def together(self) -> AbstractContextManager[None]:
         """Return a context: what this thread records in it becomes durable at its end, or none of it after an error."""
         return self._transaction.together()
+
+    def make_all(self, calls: Sequence[LedgerCall]) -> list[Any] | None:
+        """Make several calls in one transaction, and return what each returns, once all of it is durable.
+
+        So many callers share one write to the disk. Returns `None` if a call raised an error: then none of them has
+        changed anything, and whoever makes them one by one learns which it was.
+        """
+        try:
+            with self.together():
+                return [getattr(self, method)(*arguments, **keywords) for method, arguments, keywords in calls]
+        except Exception:
+            return None
 
     def begin(self, workers: int, versions: Mapping[str, str] | None = None, gpus: float = 0.0) -> None:
         """Record that the run starts or resumes.
@@ -282,6 +295,11 @@ class Ledger:
             end_child(db, child_id, now, outcome, reward)
             end_attempts(db, "child = ? AND ended_at IS NULL", child_id, now, outcome, Verdict.OUTCOME)
             return self._records("id = ?", child_id)[0]
+
+    def finish_all(self, children: Sequence[Ended]) -> Sequence[ChildRecord]:
+        """See `ReplicaLedger.finish_all`."""
+        with self.together():
+            return tuple(self.finish(*child) for child in children)
 
     def learned(self, replica: int, number: int, result: BatchResult) -> None:
         """See `ReplicaLedger.learned`."""

@@ -38,8 +38,11 @@ class Transactions:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Begin a transaction that later ones of this thread join until the block ends."""
+        """Begin a transaction that later ones of this thread join until the block ends, or join one that has begun."""
         with self():
+            if self._joined:
+                yield
+                return
             self._joined = True
             try:
                 yield

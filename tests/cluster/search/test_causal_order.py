@@ -39,8 +39,8 @@ class Workers:
         self.seen: dict[int, dict[str, int]] = {}
         self.most = 0
 
-    def submit(self, assignment: Assignment) -> None:
-        self._queue.append(assignment.child_id)
+    def submit(self, *assignments: Assignment) -> None:
+        self._queue.extend(one.child_id for one in assignments)
 
     def completed(self) -> list[tuple[int, Outcome]]:
         while self._queue and len(self._training) < self._count:
@@ -101,8 +101,8 @@ class Submitted:
     def __init__(self, ids: list[int]) -> None:
         self._ids = ids
 
-    def submit(self, assignment: Assignment) -> None:
-        self._ids.append(assignment.child_id)
+    def submit(self, *assignments: Assignment) -> None:
+        self._ids.extend(one.child_id for one in assignments)
 
     def completed(self) -> list[tuple[int, Outcome]]:
         return []

@@ -41,8 +41,8 @@ class YoungestFirst:
     def __init__(self, inner: Evaluator) -> None:
         self._inner, self._held = inner, list[Assignment]()
 
-    def submit(self, assignment: Assignment) -> None:
-        self._held.append(assignment)
+    def submit(self, *assignments: Assignment) -> None:
+        self._held.extend(assignments)
 
     def completed(self) -> list[tuple[int, Outcome]]:
         if self._held:
